@@ -1,0 +1,41 @@
+"""The errors a user of the farm can meet: one small tree, each message says what would be right."""
+
+
+class FarmError(Exception):
+    """Anything the farm refuses or cannot do; the message is written for the person who asked."""
+
+
+class Refused(FarmError):
+    """A value that is not allowed, by field: ``Refused("steps", 0, "a whole number from 1 to 150")``."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{field}: {_shown(value)} is not allowed; allowed: {allowed}")
+
+
+class NotFound(FarmError):
+    """A job (or an image of it) that the ledger does not have, or that belongs to another tenant."""
+
+
+class WireError(FarmError):
+    """Bytes that are no message of this farm: another shape, another version, too large."""
+
+
+class StoreError(FarmError):
+    """The object store did not do it. ``transient`` says whether the same call may work later."""
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        self.transient = transient
+        super().__init__(message)
+
+
+class Unavailable(FarmError):
+    """A server the farm needs (Redis, the store) does not answer."""
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    """``repr`` of a user's value, cut so that a message stays a line."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,109 @@
+"""Jobs, their inputs, and the states an image goes through."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import SEED_MAX, Params
+
+#: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
+PAGE = 1000
+
+StoreKey = Annotated[str, Field(pattern=r"^inputs/[0-9a-f]{64}$")]
+
+
+class ImageState(StrEnum):
+    """Where an image stands."""
+
+    PENDING = "pending"  # waits for a worker
+    RUNNING = "running"  # an attempt holds its lease
+    DONE = "done"  # its picture is in the store
+    FAILED = "failed"  # it ended with a reason; `retry` gives it another chance
+    CANCELLED = "cancelled"  # its job was cancelled before it was done
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"  # no image has begun
+    RUNNING = "running"  # some image has begun, some is not done
+    PAUSED = "paused"  # nothing of it is given out
+    CANCELLED = "cancelled"
+    DONE = "done"  # every image is done or failed
+
+
+class Input(BaseModel):
+    """One init image of a job, by reference into the store, with what is its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: store key of the encoded picture, by its SHA-256
+    image: StoreKey
+    mask: StoreKey | None = None
+    #: replaces the job's
+    prompt: Annotated[str, Field(max_length=20_000)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=20_000)] | None = None
+    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    #: how the user calls it (a file's stem); never part of a store key
+    name: Annotated[str, Field(max_length=255)] | None = None
+
+
+class Job(BaseModel):
+    """What the ledger keeps of a job: O(1), whatever its number of images.
+
+    The inputs lie in the store, in pages of `PAGE`, under `inputs_key(id, page)`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+    #: the checkpoint, by the name workers serve it under
+    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    params: Params
+    n_inputs: Annotated[int, Field(ge=1, le=10_000_000)]
+    #: mask for all inputs that bring none
+    mask: StoreKey | None = None
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+    #: higher goes first
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    @model_validator(mode="after")
+    def _is_drawn(self) -> Self:
+        if self.params.seed < 0 or self.params.subseed < 0:
+            raise Refused("params.seed", -1, "seeds drawn before a job is written (see `drawn`)")
+        return self
+
+    @property
+    def n(self) -> int:
+        """How many images it renders: inputs in order, each ``images_per_input`` times."""
+        return self.n_inputs * self.params.images_per_input
+
+    def output(self, index: int) -> tuple[int, int]:
+        """(input, repeat) of image `index`."""
+        return divmod(index, self.params.images_per_input)
+
+    def seeds(self, index: int, own: int | None = None) -> tuple[int, int]:
+        """(seed, subseed) of image `index`, whose input may have a seed of its own.
+
+        A1111: the seed counts up over a batch, but with a subseed strength the subseed does instead.
+        """
+        _, repeat = self.output(index)
+        first, offset = (self.params.seed, index) if own is None else (own, repeat)
+        if self.params.seed_mode == "same":
+            offset = 0
+        if self.params.subseed_strength > 0:
+            return first, (self.params.subseed + offset) % (SEED_MAX + 1)
+        return (first + offset) % (SEED_MAX + 1), self.params.subseed
+
+
+def inputs_key(job_id: str, page: int) -> str:
+    """Store key of one page of a job's inputs."""
+    return f"jobs/{job_id}/inputs/{page:06d}.msgpack"
+
+
+def result_key(job_id: str, index: int, output_format: str) -> str:
+    """Store key of one finished picture."""
+    return f"jobs/{job_id}/{index}.{'jpg' if output_format == 'jpeg' else output_format}"

@@ -1,0 +1,85 @@
+"""AUTOMATIC1111's names of samplers and schedules, their aliases, and what each sampler takes.
+
+Here, not in the worker, because the producer validates names without importing torch.
+"""
+
+from dataclasses import dataclass
+
+from img2img_shared.errors import Refused
+
+SCHEDULERS: tuple[str, ...] = (
+    "Automatic",
+    "Uniform",
+    "Karras",
+    "Exponential",
+    "Polyexponential",
+    "SGM Uniform",
+    "Simple",
+    "Normal",
+    "DDIM",
+    "Beta",
+    "Align Your Steps",
+    "KL Optimal",
+)
+
+CHURN = frozenset({"s_churn", "s_tmin", "s_tmax", "s_noise"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """What a producer must know of a sampler to validate a job."""
+
+    #: schedule that "Automatic" stands for
+    scheduler: str = "Uniform"
+    #: one schedule step is dropped before the last (A1111's ``discard_next_to_last_sigma``)
+    drops_penultimate: bool = False
+    #: names of the optional parameters that change its result
+    options: frozenset[str] = frozenset()
+    #: A1111's other names for it, in lower case
+    aliases: tuple[str, ...] = ()
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "Euler": Sampler(options=CHURN, aliases=("k_euler",)),
+    "Euler a": Sampler(options=frozenset({"eta", "s_noise"}), aliases=("k_euler_a", "k_euler_ancestral")),
+    "Heun": Sampler(options=CHURN, aliases=("k_heun",)),
+    "DDIM": Sampler(options=frozenset({"eta"}), aliases=("ddim",)),
+    "DPM++ 2M": Sampler(scheduler="Karras", aliases=("k_dpmpp_2m",)),
+}
+
+
+def split_sampler(name: str, scheduler: str) -> tuple[str, str]:
+    """The canonical (sampler, scheduler) that a request means.
+
+    "DPM++ 2M Karras" is split as A1111 splits it; a schedule named on its own wins over a suffix.
+
+    Raises:
+        Refused: for an unknown name, with the list of names.
+    """
+    canonical_scheduler = find_scheduler(scheduler)
+    wanted = name.strip().lower()
+    for known, sampler in SAMPLERS.items():
+        if wanted in (known.lower(), *sampler.aliases):
+            return known, canonical_scheduler
+    for suffix in SCHEDULERS:
+        if wanted.endswith(" " + suffix.lower()):
+            sampler_name, _ = split_sampler(wanted.removesuffix(" " + suffix.lower()), "Automatic")
+            return sampler_name, suffix if canonical_scheduler == "Automatic" else canonical_scheduler
+    raise Refused("sampler_name", name, ", ".join(SAMPLERS))
+
+
+def find_scheduler(name: str) -> str:
+    """The canonical name of a schedule, whatever its case or spacing.
+
+    Raises:
+        Refused: for an unknown name, with the list of names.
+    """
+    wanted = _folded(name)
+    for known in SCHEDULERS:
+        if _folded(known) == wanted:
+            return known
+    raise Refused("scheduler", name, ", ".join(SCHEDULERS))
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower().replace(" ", "").replace("_", "")

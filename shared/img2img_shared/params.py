@@ -1,0 +1,182 @@
+"""The parameters of a render, with AUTOMATIC1111's names, defaults and meaning.
+
+A value that is out of range, or that would have no effect on the chosen sampler, is refused by name:
+nothing is accepted and ignored.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS, split_sampler
+
+#: largest seed: what torch's generator takes, and what msgpack carries
+SEED_MAX = 2**63 - 1
+
+Pixels = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
+Seed = Annotated[int, Field(ge=-1, le=SEED_MAX)]
+Sigma = Annotated[float, Field(ge=0, le=256)]
+
+
+class Params(BaseModel):
+    """How to render: one set for all the images of a job.
+
+    >>> Params(denoising_strength=0.4, sampler_name="DPM++ 2M Karras").scheduler
+    'Karras'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    prompt: Annotated[str, Field(max_length=20_000)] = ""
+    negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
+    steps: Annotated[int, Field(ge=1, le=150)] = 20
+    #: guidance; 1 runs no negative branch
+    cfg_scale: Annotated[float, Field(ge=0, le=100)] = 7.0
+    #: 0 changes nothing but what the VAE loses, 1 runs the whole schedule
+    denoising_strength: Annotated[float, Field(ge=0, le=1)] = 0.75
+    width: Pixels = 512
+    height: Pixels = 512
+    #: 0 just resize, 1 crop and resize, 2 resize and fill, 3 latent upscale
+    resize_mode: Annotated[int, Field(ge=0, le=3)] = 0
+
+    #: Gaussian sigma in pixels, across and down
+    mask_blur_x: Sigma = 4
+    mask_blur_y: Sigma = 4
+    #: binarise alpha masks (above 128) and the latent mask, else soft
+    mask_round: bool = True
+    #: 1: repaint what is not masked
+    inpainting_mask_invert: Annotated[int, Field(ge=0, le=1)] = 0
+    #: what masked pixels start from: 0 fill, 1 original, 2 latent noise, 3 latent nothing
+    inpainting_fill: Annotated[int, Field(ge=0, le=3)] = 0
+    #: "only masked": work on the masked region at full size, with a margin in pixels
+    inpaint_full_res: bool = True
+    inpaint_full_res_padding: Annotated[int, Field(ge=0, le=2048)] = 0
+
+    #: scales the first noise
+    initial_noise_multiplier: Annotated[float, Field(ge=0, le=10)] = 1.0
+    #: so much more of the same noise is added after noising
+    extra_noise: Annotated[float, Field(ge=0, le=10)] = 0.0
+    #: -1: drawn once by the producer, and recorded
+    seed: Seed = -1
+    subseed: Seed = -1
+    subseed_strength: Annotated[float, Field(ge=0, le=1)] = 0.0
+    #: 0: off; both or neither
+    seed_resize_from_w: Annotated[int, Field(ge=0, le=2048)] = 0
+    seed_resize_from_h: Annotated[int, Field(ge=0, le=2048)] = 0
+    #: output k uses seed + k, or all the same
+    seed_mode: Literal["increment", "same"] = "increment"
+    noise_source: Literal["cpu", "nv"] = "cpu"
+
+    sampler_name: str = "Euler"
+    scheduler: str = "Automatic"
+    #: None: the sampler's own
+    eta: Annotated[float, Field(ge=0, le=10)] | None = None
+    s_churn: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    s_tmin: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    #: None: no upper end
+    s_tmax: Annotated[float, Field(ge=0, le=1000)] | None = None
+    s_noise: Annotated[float, Field(ge=0, le=10)] = 1.0
+    #: below this sigma, every second step runs no negative branch
+    s_min_uncond: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    #: run exactly ``steps`` steps whatever the strength
+    fix_steps: bool = False
+
+    #: guidance by the picture, for instruct-pix2pix checkpoints only (there 1.5 where None)
+    image_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    #: 1: the text encoder's last layer, 2: the one before it, ...
+    clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
+    #: match the result's colours to the prepared input's
+    color_correction: bool = False
+    #: "#rrggbb": what transparent init images are flattened on
+    background: str = "#ffffff"
+    #: A1111's ``n_iter`` × ``batch_size``
+    images_per_input: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mask_blur_sets_both(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "mask_blur" in values:
+            values = dict(values)
+            blur = values.pop("mask_blur")
+            if blur is not None:
+                values["mask_blur_x"] = values["mask_blur_y"] = blur
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sampler_name_may_hold_the_schedule(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("sampler_name", "Euler")
+        scheduler = values.get("scheduler", "Automatic")
+        if not isinstance(name, str) or not isinstance(scheduler, str):
+            return values  # the field's own type check says so
+        sampler_name, scheduler = split_sampler(name, scheduler)
+        return {**values, "sampler_name": sampler_name, "scheduler": scheduler}
+
+    @field_validator("background")
+    @classmethod
+    def _background_is_a_colour(cls, value: str) -> str:
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+            raise Refused("background", value, 'a colour as "#rrggbb"')
+        return value.lower()
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        options = SAMPLERS[self.sampler_name].options
+        neutral = {
+            "eta": (None, 0.0),
+            "s_churn": (0.0,),
+            "s_tmin": (0.0,),
+            "s_tmax": (None,),
+            "s_noise": (1.0,),
+        }
+        for name, harmless in neutral.items():
+            if name not in options and getattr(self, name) not in harmless:
+                takers = [sampler for sampler, has in SAMPLERS.items() if name in has.options]
+                raise Refused(
+                    name,
+                    getattr(self, name),
+                    f"nothing, the sampler {self.sampler_name!r} has no {name} (these have: {', '.join(takers)})",
+                )
+        if bool(self.seed_resize_from_w) != bool(self.seed_resize_from_h):
+            raise Refused(
+                "seed_resize_from_w, seed_resize_from_h",
+                (self.seed_resize_from_w, self.seed_resize_from_h),
+                "both above 0, or both 0",
+            )
+        return self
+
+
+def read_params(values: dict[str, Any]) -> Params:
+    """Params from plain values, refused in one line for each field that is wrong.
+
+    Raises:
+        Refused: names field, value and what is allowed; several fields are joined in one message.
+    """
+    try:
+        return Params(**values)
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def refusal(error: ValidationError, prefix: str = "") -> Refused:
+    """pydantic's findings as one ``Refused``: field, value and what is allowed, for each."""
+    first, *rest = [
+        Refused(prefix + _path(item["loc"]), item.get("input"), _allowed(item)) for item in error.errors()
+    ]
+    return Refused(first.field, first.value, "; ".join([first.allowed, *map(str, rest)]))
+
+
+def _path(location: Iterable[int | str]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _allowed(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "no such parameter; known: mask_blur, " + ", ".join(Params.model_fields)
+    return str(item["msg"]).removeprefix("Input should be ")

@@ -1,0 +1,44 @@
+"""All that the environment may set. Nothing else in the project reads the environment."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """``IMG2IMG_…`` variables; with none set, everything is embedded under `data_dir`."""
+
+    model_config = SettingsConfigDict(env_prefix="IMG2IMG_", frozen=True, extra="ignore")
+
+    #: redis://, rediss:// or unix:// URL; None: an embedded server in `data_dir`
+    redis_url: str | None = None
+    #: folder, file://, s3://bucket/prefix, gs://, az:// or memory://; None: a folder in `data_dir`
+    store_url: str | None = None
+    #: where the embedded server, the folder store and caches live
+    data_dir: Path = Path.home() / ".img2img"
+    #: folder whose sub-folders and .safetensors files are the models that workers serve by name
+    models_dir: Path | None = None
+    #: first part of every ledger key, so that farms can share a Redis
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "img2img"
+    #: whose jobs are submitted and seen
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+
+    #: seconds an attempt may go unheard of
+    lease: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    #: seconds a finished job is remembered
+    keep_jobs: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
+
+    #: torch device of a worker: "auto", "cpu", "cuda", "cuda:1", ...
+    device: str = "auto"
+    #: the model's own precision; None: float32 on a CPU, float16 on a GPU
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    #: images in flight; None: 32 on a GPU, 4 on a CPU
+    slots: Annotated[int, Field(ge=1, le=1024)] | None = None
+    #: one row count for every model call, so that pictures are byte-identical; None: on a CPU only
+    deterministic: bool | None = None
+    #: most pixels an init image may have
+    max_pixels: Annotated[int, Field(ge=64 * 64)] = 64_000_000
+    #: allow checkpoints that are pickles (.ckpt, .bin): these can run code
+    allow_pickles: bool = False
