@@ -138,11 +138,8 @@ class Params(BaseModel):
         for name, harmless in neutral.items():
             if name not in options and getattr(self, name) not in harmless:
                 takers = [sampler for sampler, has in SAMPLERS.items() if name in has.options]
-                raise Refused(
-                    name,
-                    getattr(self, name),
-                    f"nothing, the sampler {self.sampler_name!r} has no {name} (these have: {', '.join(takers)})",
-                )
+                allowed = f"nothing, {self.sampler_name!r} has no {name} (these have: {', '.join(takers)})"
+                raise Refused(name, getattr(self, name), allowed)
         if bool(self.seed_resize_from_w) != bool(self.seed_resize_from_h):
             raise Refused(
                 "seed_resize_from_w, seed_resize_from_h",
