@@ -1,0 +1,238 @@
+"""Where pictures lie: a folder, S3, Google's, Azure's or memory, through one small interface (obstore)."""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+)
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
+
+from img2img_shared.errors import Refused, StoreError
+
+_KINDS = (
+    "a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
+)
+_REMOTE = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
+#: keys are made by the farm (hashes, job ids, indices), never of a user's text
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+#: what a folder may recover from: too many open files, interrupted, disk or quota full
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+class Store:
+    """An object store by URL; safe to share between threads.
+
+    Endpoint and credentials of a cloud store come from its own environment variables (``AWS_ENDPOINT_URL``,
+    ``AWS_ACCESS_KEY_ID``, ``AZURE_STORAGE_ACCOUNT_NAME``, ...); an http:// endpoint is allowed. What is put
+    into memory:// is seen by this one `Store` only.
+
+    >>> store = Store("memory://")
+    >>> key = store.put_input(b"a picture")
+    >>> store.get(key)
+    b'a picture'
+
+    Raises:
+        Refused: for a URL of another kind, or one without its bucket or account.
+        StoreError: for a folder that cannot be made.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        self._folder = _folder(self.url)
+        self._store = _open(self.url, self._folder)
+
+    def put_input(self, data: bytes) -> str:
+        """Keep a picture under its SHA-256, once; the key, ``inputs/<sha256>``.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        key = f"inputs/{hashlib.sha256(data).hexdigest()}"
+        try:
+            self._put(key, data, create=True)
+        except AlreadyExistsError:
+            # a power cut can leave a folder's file without its content: that must not stay for good
+            if self._folder is not None and self._size(key) != len(data):
+                self.put(key, data)
+        return key
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole, over whatever was there.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        self._put(_checked(key), data, create=False)
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes.
+
+        Raises:
+            StoreError: it is not there (not transient), or cannot be read.
+        """
+        with self._told("read", _checked(key)):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        return self._size(_checked(key)) is not None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys of all objects under the folder `prefix` ("jobs/<id>"), in no given order.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        with self._told("list", _checked(prefix.rstrip("/"))):
+            for page in obstore.list(self._store, prefix.rstrip("/")):
+                for item in page:
+                    yield item["path"]
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error.
+
+        Raises:
+            StoreError: it could not be removed.
+        """
+        with self._told("delete", _checked(key)):
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError:  # a folder tells, the clouds do not
+                return
+
+    def sign(self, key: str, seconds: float) -> str | None:
+        """A URL that lets anyone read the object for so long; None where the store has none (folder, memory).
+
+        Raises:
+            StoreError: there are no credentials to sign with.
+        """
+        _checked(key)
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        with self._told("sign", key):
+            return obstore.sign(self._store, "GET", key, timedelta(seconds=seconds))
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def _put(self, key: str, data: bytes, *, create: bool) -> None:
+        with self._told("write", key):
+            # one request: an upload in parts cannot be create-only, and leaves its parts when it breaks
+            obstore.put(self._store, key, data, mode="create" if create else "overwrite", use_multipart=False)
+            if self._folder is not None:
+                _sync(self._folder / key)
+
+    def _size(self, key: str) -> int | None:
+        with self._told("look up", key):
+            try:
+                return obstore.head(self._store, key)["size"]
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def _told(self, what: str, key: str) -> Iterator[None]:
+        """The library's errors as `StoreError`, in one line that says what was tried, where and why not."""
+        try:
+            yield
+        except AlreadyExistsError:
+            raise
+        except FileNotFoundError as error:
+            missing = "there is no such object" if what == "read" else "the bucket does not exist"
+            raise StoreError(f"cannot {what} {key} in {self.url}: {missing}", transient=False) from error
+        except (BaseError, OSError, ValueError) as error:
+            raise StoreError(
+                f"cannot {what} {key} in {self.url}: {_line(error)}", transient=_is_transient(error)
+            ) from error
+
+
+def _line(error: Exception) -> str:
+    """The first paragraph of the library's message: what follows is its internals, or the server's XML."""
+    return re.split(r"\n\nDebug source|: <\?xml", str(error))[0].replace("\n", " ").strip()[:400]
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _PASSING
+    if not isinstance(error, GenericError):
+        return False
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(found[1]) in _PASSING or "HTTP error" in str(error)
+    # the rest is a server that does not answer, or answers 5xx after its retries; 4xx mends by itself never
+    return not re.search(r"\b4(?!08|29)\d\d [A-Z]|builder error|missing", str(error))
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key) or len(key) > 512:
+        raise StoreError(
+            f"{key[:80]!r} is no key of this farm; keys are made of [A-Za-z0-9_.-] and /", transient=False
+        )
+    return key
+
+
+def _folder(url: str) -> Path | None:
+    """The folder a URL means, or None for the other kinds."""
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return Path(url).expanduser().absolute()
+    if scheme[1].lower() != "file":
+        return None
+    if not url.startswith("file:///"):
+        raise Refused("store_url", url, "file:///folder, with three slashes before an absolute path")
+    return Path(url.removeprefix("file://"))
+
+
+def _open(url: str, folder: Path | None) -> LocalStore | MemoryStore | S3Store | GCSStore | AzureStore:
+    if not url.strip():
+        raise Refused("store_url", url, _KINDS)
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot make the folder {folder} for the store: {error.strerror}", transient=False
+            ) from error
+        return LocalStore(folder)
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() == "memory" and not rest.strip("/"):
+        return MemoryStore()
+    if scheme.lower() not in _REMOTE or not rest.strip("/"):
+        raise Refused("store_url", url, _KINDS)
+    try:
+        store = from_url(
+            url,
+            client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "60s"},
+            # a worker retries by itself, with the lease in mind: the library's three minutes are too long
+            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
+        )
+    except (BaseError, ValueError) as error:
+        raise Refused("store_url", url, f"{_KINDS} ({_line(error)})") from None
+    if not isinstance(store, S3Store | GCSStore | AzureStore):
+        raise Refused("store_url", url, _KINDS)
+    return store
+
+
+def _sync(path: Path) -> None:
+    """Bring a written file to the disk: the ledger is about to say that it is there.
+
+    Its name goes with it on the file systems in use (ext4, XFS, Btrfs), which is half of the cost saved.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
