@@ -1,0 +1,99 @@
+"""How finished pictures are called on disk, and how they get there."""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Container, Sequence
+from pathlib import Path
+
+from img2img_shared.errors import FarmError, Refused
+
+#: bytes of a stem; leaves room for "-123456.webp" within a file system's 255
+_LONGEST = 200
+
+
+def output_stems(names: Sequence[str | None], per_input: int) -> list[str]:
+    """The file stem of each output of a job: its input's, with -2, -3, ... for the outputs that follow.
+
+    No two are alike, not even where case does not count, so that inputs of one name from different folders,
+    or one called like another's second output, keep apart. A function of its arguments: whoever fetches a
+    job, today or tomorrow, gets the same names.
+
+    Args:
+        names: of the inputs, in order; None where there is none, or one that is no file name.
+        per_input: outputs of each input.
+
+    >>> output_stems(["cat", "dog", "cat"], 2)
+    ['cat', 'cat-2', 'dog', 'dog-2', 'cat-3', 'cat-4']
+    """
+    stems = [_file_stem(name, index) for index, name in enumerate(names)]
+    taken: set[str] = set()
+    outputs: list[str | None] = []
+    for stem in stems:  # names as they are go first, so that "cat-2" is not taken from its owner
+        outputs.append(None if stem.casefold() in taken else stem)
+        outputs += [None] * (per_input - 1)
+        taken.add(stem.casefold())
+    numbers: dict[str, int] = {}
+    result = []
+    for index, output in enumerate(outputs):
+        stem = stems[index // per_input]
+        if output is None:
+            number = numbers.get(stem, 1) + 1
+            while f"{stem}-{number}".casefold() in taken:
+                number += 1
+            numbers[stem] = number
+            output = f"{stem}-{number}"
+            taken.add(output.casefold())
+        result.append(output)
+    return result
+
+
+def save(data: bytes, path: Path, originals: Container[str] = ()) -> None:
+    """Write a picture whole or not at all, over an earlier result but never over an original.
+
+    Args:
+        originals: SHA-256 of the job's inputs, as hexadecimal digits.
+
+    Raises:
+        Refused: what lies there is one of them.
+        FarmError: it cannot be written.
+    """
+    try:
+        if path.exists() and _digest(path) in originals:
+            raise Refused(
+                "out", str(path.parent), f"another folder: {path.name} there is an input of this job"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".img2img-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise FarmError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _file_stem(name: str | None, index: int) -> str:
+    """A name that others chose, as a file name: no folders, nothing hidden, not too long."""
+    kept = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name or "").strip().lstrip(".")
+    kept = kept.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
+    return kept or f"{index:05d}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    """What a plain `open` would take off; reading it means setting it."""
+    current = os.umask(0o077)
+    os.umask(current)
+    return current
