@@ -174,6 +174,31 @@ def _path(location: Iterable[int | str]) -> str:
 
 
 def _allowed(item: Any) -> str:
+    name = item["loc"][0] if item["loc"] else ""
     if item["type"] == "extra_forbidden":
         return "no such parameter; known: mask_blur, " + ", ".join(Params.model_fields)
+    if len(item["loc"]) == 1 and name in Params.model_fields:
+        return allowed(name)
     return str(item["msg"]).removeprefix("Input should be ")
+
+
+def allowed(name: str) -> str:
+    """What a parameter may be, in words: ``"a whole number from 1 to 150"``."""
+    schema = Params.model_json_schema()["properties"][name]
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    return _in_words(kinds[0]) + (" or nothing" if "anyOf" in schema else "")
+
+
+def _in_words(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(map(repr, schema["enum"]))
+    if schema["type"] == "boolean":
+        return "true or false"
+    if schema["type"] == "string":
+        return f"text of at most {schema['maxLength']} characters" if "maxLength" in schema else "text"
+    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    if "multipleOf" in schema:
+        kind = f"a multiple of {schema['multipleOf']}"
+    whole = schema["type"] == "integer"
+    least, most = (int(end) if whole else f"{end:g}" for end in (schema["minimum"], schema["maximum"]))
+    return f"{kind} from {least} to {most}"

@@ -1,0 +1,33 @@
+# One image for every part: `worker`, or any other command of `img2img`.
+# PyPI's PyTorch brings its own CUDA libraries; the host needs only the NVIDIA driver and container toolkit.
+
+FROM python:3.12-slim AS build
+WORKDIR /src
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/img2img
+ENV PATH=/opt/img2img/bin:$PATH
+# the dependencies first: they change seldom and are large
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN python - <<'PY' > requirements.txt
+import tomllib
+
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print(*project["dependencies"], *project["optional-dependencies"]["worker"], sep="\n")
+PY
+RUN pip install -c constraints.txt -r requirements.txt
+COPY shared shared
+COPY producer producer
+COPY worker worker
+RUN pip install --no-deps -c constraints.txt '.[worker]'
+
+FROM python:3.12-slim
+COPY --from=build /opt/img2img /opt/img2img
+ENV PATH=/opt/img2img/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HF_HUB_OFFLINE=1 \
+    IMG2IMG_DATA_DIR=/data
+RUN useradd --uid 10001 --create-home farm && install -d -o farm /data
+USER farm
+VOLUME /data
+ENTRYPOINT ["img2img"]
+CMD ["--help"]

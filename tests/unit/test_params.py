@@ -1,0 +1,115 @@
+"""Parameters: names, defaults, ranges and refusals."""
+
+from typing import Any
+
+import pytest
+
+from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS
+from img2img_shared.params import SEED_MAX, Params, allowed, read_params
+
+
+def refusal_of(**values: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        read_params(values)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", 151),
+        ("cfg_scale", -0.1),
+        ("denoising_strength", 1.01),
+        ("denoising_strength", float("nan")),
+        ("width", 513),
+        ("width", 56),
+        ("height", 2056),
+        ("resize_mode", 4),
+        ("inpainting_fill", -1),
+        ("inpainting_mask_invert", 2),
+        ("mask_blur_x", -1),
+        ("inpaint_full_res_padding", -1),
+        ("seed", -2),
+        ("seed", SEED_MAX + 1),
+        ("subseed_strength", 2),
+        ("noise_source", "gpu"),
+        ("clip_skip", 0),
+        ("images_per_input", 0),
+        ("output_format", "bmp"),
+        ("seed_mode", "random"),
+        ("s_tmax", float("inf")),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_field_value_and_range(name: str, value: object) -> None:
+    refused = refusal_of(**{name: value})
+    assert refused.field == name
+    assert str(refused).startswith(f"{name}: {value!r} is not allowed; allowed: ")
+    assert allowed(name) in str(refused)
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    message = str(refusal_of(steps=0, width=513))
+    assert "steps: 0" in message
+    assert "width: 513" in message
+
+
+def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
+    message = str(refusal_of(denoise=0.5))
+    assert message.startswith("denoise: 0.5")
+    assert "denoising_strength" in message
+
+
+def test_an_unknown_sampler_is_refused_with_the_list_of_names() -> None:
+    message = str(refusal_of(sampler_name="Oiler"))
+    assert all(name in message for name in SAMPLERS)
+
+
+def test_an_unknown_schedule_is_refused_with_the_list_of_names() -> None:
+    assert "Exponential" in str(refusal_of(scheduler="linear"))
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler", "meant"),
+    [
+        ("DPM++ 2M Karras", "Automatic", ("DPM++ 2M", "Karras")),
+        ("DPM++ 2M Karras", "Exponential", ("DPM++ 2M", "Exponential")),
+        ("dpm++ 2m", "automatic", ("DPM++ 2M", "Automatic")),
+        ("k_euler_a", "KARRAS", ("Euler a", "Karras")),
+        ("Euler a Exponential", "Automatic", ("Euler a", "Exponential")),
+    ],
+)
+def test_samplers_are_read_as_a1111_reads_them(name: str, scheduler: str, meant: tuple[str, str]) -> None:
+    params = read_params({"sampler_name": name, "scheduler": scheduler})
+    assert (params.sampler_name, params.scheduler) == meant
+
+
+def test_an_option_that_the_sampler_lacks_is_refused_not_ignored() -> None:
+    refused = refusal_of(sampler_name="Euler", eta=0.5)
+    assert refused.field == "eta"
+    assert "Euler a" in str(refused)
+
+
+def test_an_option_at_its_neutral_value_is_let_through() -> None:
+    assert read_params({"sampler_name": "DPM++ 2M", "eta": 0.0, "s_churn": 0.0, "s_noise": 1.0}).eta == 0.0
+
+
+def test_mask_blur_sets_both_directions() -> None:
+    params = read_params({"mask_blur": 9, "mask_blur_x": 1})
+    assert (params.mask_blur_x, params.mask_blur_y) == (9, 9)
+
+
+def test_one_side_alone_of_the_seed_resize_is_refused() -> None:
+    assert "seed_resize_from_h" in refusal_of(seed_resize_from_w=512).field
+
+
+def test_a_background_is_a_colour() -> None:
+    assert read_params({"background": "#FF8000"}).background == "#ff8000"
+    assert refusal_of(background="orange").field == "background"
+
+
+def test_the_defaults_are_a1111s() -> None:
+    defaults = Params()
+    assert (defaults.steps, defaults.cfg_scale, defaults.denoising_strength) == (20, 7.0, 0.75)
+    assert (defaults.mask_blur_x, defaults.inpainting_fill, defaults.inpaint_full_res) == (4, 0, True)
