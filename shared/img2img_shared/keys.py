@@ -1,0 +1,69 @@
+"""The names of everything the farm keeps in Redis, and the scripts that use them.
+
+All keys of a farm begin with one hash tag, ``{prefix}``: a submit touches a job, its model's schedule and its
+tenant's list in one call, so that these must lie in one slot. One server carries far more than one farm.
+
+    {prefix}:job:ID                hash: counters, `next`, the job as bytes
+    {prefix}:job:ID:back           sorted set of images handed back, by index
+    {prefix}:job:ID:suspects       sorted set of images on which a worker died, by index
+    {prefix}:job:ID:running        hash: index to "attempt worker"
+    {prefix}:job:ID:failed         hash: index to reason
+    {prefix}:job:ID:done           bitmap of finished images
+    {prefix}:job:ID:attempts       hash: index to attempts so far, of images that needed more than one
+    {prefix}:job:ID:deaths         hash: index to workers that died on it
+    {prefix}:job:ID:pace           list: when the last images ended, newest first
+    {prefix}:job:ID:events         stream
+    {prefix}:model:schedule:MODEL  sorted set of jobs by (priority, virtual time)
+    {prefix}:model:suspected:MODEL sorted set of jobs with suspects, by priority
+    {prefix}:model:delayed:MODEL   sorted set of images that wait for their next try, by its time
+    {prefix}:model:leases:MODEL    sorted set of nonces by end of lease: who removes one, reports its end
+    {prefix}:model:claims:MODEL    hash: nonce to "job index attempt alone worker"
+    {prefix}:model:holding:MODEL   hash: worker to number of its claims
+    {prefix}:model:alone:MODEL     hash: worker to the nonce of the suspect that it runs alone
+    {prefix}:model:reserved:MODEL  the worker that is running empty for a suspect; expires
+    {prefix}:model:janitor:MODEL   the worker that takes back leases; expires
+    {prefix}:model:tick:MODEL      hash: when it last did, and until when it waits for holders after an outage
+    {prefix}:tenant:TENANT         sorted set of jobs by creation
+    {prefix}:once:TENANT:KEY       the job that an idempotency key made
+    {prefix}:worker:WORKER         what a live worker says of itself; expires
+    {prefix}:workers               sorted set of workers by when they were last heard
+    {prefix}:dead:NONCE            image whose attempt ended because its worker was taken for dead; expires
+
+The queue that Celery reads is a list named `queue_key(prefix, model)`.
+"""
+
+import hashlib
+import re
+from importlib.resources import files
+
+
+def farm_key(prefix: str) -> str:
+    """The hash tag with which every ledger key of a farm begins."""
+    return "{" + prefix + "}"
+
+
+def events_key(prefix: str, job_id: str) -> str:
+    """The stream of a job's events."""
+    return f"{farm_key(prefix)}:job:{job_id}:events"
+
+
+def queue_name(model: str) -> str:
+    """The Celery queue of a model: readable, safe whatever the model is called, its own."""
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "-", model)[-40:].strip("-.")
+    return f"img2img.{readable}.{hashlib.sha256(model.encode()).hexdigest()[:12]}"
+
+
+def queue_prefix(prefix: str) -> str:
+    """What kombu puts before each of its own keys, so that farms can share a Redis."""
+    return f"{prefix}:celery:"
+
+
+def queue_key(prefix: str, model: str) -> str:
+    """The Redis list behind a model's queue."""
+    return queue_prefix(prefix) + queue_name(model)
+
+
+def script(name: str) -> str:
+    """The Lua text of one of the ledger's scripts, with what all of them share before it."""
+    folder = files("img2img_shared") / "lua"
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))

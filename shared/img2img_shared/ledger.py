@@ -1,0 +1,317 @@
+"""The record of jobs and images in Redis: the only truth about what is pending, running, done and failed.
+
+Each method is one atomic call. Time is Redis' clock, never a host's. Every method raises `Unavailable` when
+Redis does not answer. The call may have taken effect then; it may be made again, and takes effect once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from time import monotonic
+from typing import Any
+
+import msgpack
+import redis
+
+from img2img_shared import keys
+from img2img_shared.connect import answering
+from img2img_shared.errors import NotFound, Refused
+from img2img_shared.job import Job
+from img2img_shared.records import Claim, Event, ImageStatus, JobStatus, Lost, Sweep, WorkerInfo, WorkerStatus
+from img2img_shared.replies import event, image_status, job_status, worker_status
+from img2img_shared.wire import decode_job, encode_job
+
+#: characters of a failure's reason that are kept
+REASON = 1000
+#: images whose state one call gives
+IMAGES = 1000
+#: seconds a janitor stays elected without a round
+TERM = 3.0
+#: seconds for which one command blocks at most, well below the socket's time-out
+BLOCK = 2.0
+
+_SCRIPTS = (
+    "submit",
+    "claim",
+    "renew",
+    "finish",
+    "fail",
+    "release",
+    "take_back",
+    "waiting",
+    "control",
+    "status",
+    "images",
+    "beat",
+    "workers",
+)
+
+
+class Ledger:
+    """The ledger of one farm.
+
+    `lease` is how many seconds an attempt may go unheard of; all workers of a farm must agree on it. Jobs
+    submitted here are forgotten `keep_jobs` seconds after they finished.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = "img2img",
+        lease: float = 30.0,
+        keep_jobs: float = 7 * 24 * 3600,
+    ) -> None:
+        self.prefix = prefix
+        self.lease = lease
+        self._lease_ms = round(lease * 1000)
+        self._keep_ms = round(keep_jobs * 1000)
+        self._call: Callable[..., Any] = client.execute_command
+        self._scripts = {name: client.register_script(keys.script(name)) for name in _SCRIPTS}
+
+    # What a producer calls.
+
+    def submit(self, job: Job) -> str:
+        """Writes a job and gives its id, or that of the tenant's first job with its idempotency key.
+
+        O(1) in time and memory, whatever the number of images. The inputs must lie in the store by now.
+
+        Raises:
+            Refused: another job has this id.
+        """
+        answer = self._run(
+            "submit",
+            job.id,
+            job.tenant,
+            job.model,
+            job.n,
+            job.priority,
+            encode_job(job),
+            job.idempotency_key or "",
+            self._keep_ms,
+        )
+        if answer is None:
+            raise Refused("id", job.id, "an id that no other job has")
+        return str(answer, "utf-8")
+
+    def job(self, job_id: str, tenant: str) -> Job:
+        """The job as it was submitted (its priority may have been changed since: see `status`).
+
+        Raises:
+            NotFound: the tenant has no such job.
+            WireError: it was written by a version that this one cannot read.
+        """
+        with answering():
+            owner, data = self._call("HMGET", f"{keys.farm_key(self.prefix)}:job:{job_id}", "tenant", "data")
+        if owner is None or str(owner, "utf-8") != tenant:
+            raise _not_found(job_id)
+        return decode_job(data)
+
+    def status(self, job_id: str, tenant: str) -> JobStatus:
+        """Counts, rate and times of a job.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        now, answers = self._run("status", tenant, job_id, 1)
+        if not answers:
+            raise _not_found(job_id)
+        return job_status(tenant, now, answers[0])
+
+    def jobs(self, tenant: str, limit: int = 100) -> list[JobStatus]:
+        """The tenant's jobs, newest first, at most `limit`."""
+        if limit < 1:
+            raise Refused("limit", limit, "a whole number above 0")
+        now, answers = self._run("status", tenant, "", limit)
+        return [job_status(tenant, now, answer) for answer in answers]
+
+    def images(self, job_id: str, tenant: str, start: int = 0, count: int = IMAGES) -> list[ImageStatus]:
+        """The state of `count` images from `start` on (at most 1000), or of as many as the job has.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: a negative start, or a count outside 1..1000.
+        """
+        if start < 0:
+            raise Refused("start", start, "a whole number from 0")
+        if not 1 <= count <= IMAGES:
+            raise Refused("count", count, f"a whole number from 1 to {IMAGES}")
+        answers = self._found(job_id, self._run("images", tenant, job_id, start, count))
+        return [image_status(start + i, *answer) for i, answer in enumerate(answers)]
+
+    def cancel(self, job_id: str, tenant: str) -> int:
+        """Ends a job: nothing of it is given out any more, and workers stop its images between two steps.
+
+        Gives the number of images that are thereby not rendered; 0 for a job that had ended.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        return self._control(job_id, tenant, "cancel")
+
+    def pause(self, job_id: str, tenant: str) -> bool:
+        """Gives out no image of the job until `resume`; running ones go on. Says whether anything changed.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: the job was cancelled.
+        """
+        return bool(self._control(job_id, tenant, "pause"))
+
+    def resume(self, job_id: str, tenant: str) -> bool:
+        """Undoes `pause`; same answers."""
+        return bool(self._control(job_id, tenant, "resume"))
+
+    def set_priority(self, job_id: str, tenant: str, priority: int) -> bool:
+        """Changes what goes first, from the next claim on; same answers as `pause`.
+
+        Raises:
+            Refused: outside -100..100.
+        """
+        if not -100 <= priority <= 100:
+            raise Refused("priority", priority, "a whole number from -100 to 100; higher goes first")
+        return bool(self._control(job_id, tenant, "priority", priority))
+
+    def retry(self, job_id: str, tenant: str) -> int:
+        """Gives every failed image of the job another chance and says how many these are.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: the job was cancelled.
+        """
+        return self._control(job_id, tenant, "retry")
+
+    def events(self, job_id: str, tenant: str, after: str = "0", block: float = 0.0) -> list[Event]:
+        """Up to 500 events later than the event `after`, oldest first; waits up to `block` seconds for one.
+
+        The stream keeps about the last 1000; each event carries the job's counters, so that a gap costs a
+        watcher nothing but the detail.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: `after` is no event's id.
+        """
+        until = monotonic() + block
+        stream = keys.events_key(self.prefix, job_id)
+        while True:
+            self.status(job_id, tenant)
+            wait = min(until - monotonic(), BLOCK)
+            blocking = ("BLOCK", max(1, round(wait * 1000))) if wait > 0 else ()
+            try:
+                with answering():
+                    streams = self._call("XREAD", "COUNT", 500, *blocking, "STREAMS", stream, after)
+            except redis.ResponseError:
+                raise Refused("after", after, "the id of an event, or 0") from None
+            if streams or monotonic() >= until:
+                return [event(*entry) for _, entries in streams or () for entry in entries]
+
+    # What a worker calls.
+
+    def claim(self, model: str, worker: str, nonce: str, *, idle: bool) -> Claim | None:
+        """The next image of `model` for `worker`, or None when there is none for it now.
+
+        Highest priority first, then the job that had least. `nonce` is drawn by the caller, new for each image:
+        with the nonce of a claim that is still held, that claim is given again. So a lost reply is asked for.
+
+        `idle` says that nothing runs or is being prepared in the worker. Only then it may get a suspect
+        (``alone=True``), and nothing beside it until that one is finished, failed or released. While a
+        suspect waits, one busy worker is given nothing until it is idle.
+        """
+        answer = self._run("claim", model, worker, nonce, self._lease_ms, int(idle))
+        if answer is None:
+            return None
+        job_id, tenant, index, attempt, alone = answer
+        return Claim(
+            job_id=str(job_id, "utf-8"),
+            tenant=str(tenant, "utf-8"),
+            index=index,
+            attempt=attempt,
+            model=model,
+            worker=worker,
+            nonce=nonce,
+            alone=bool(alone),
+        )
+
+    def renew(self, claims: Sequence[Claim]) -> list[Lost]:
+        """Holds on to `claims` (of one model) for another lease, and names those that must stop."""
+        if not claims:
+            return []
+        models = {claim.model for claim in claims}
+        if len(models) > 1:
+            raise Refused("claims", sorted(models), "claims of one model")
+        nonces = [claim.nonce for claim in claims]
+        answers = self._run("renew", models.pop(), self._lease_ms, *nonces)
+        return [
+            Lost(claim=claim, cancelled=answer == 2)
+            for claim, answer in zip(claims, answers, strict=True)
+            if answer != 0
+        ]
+
+    def finish(self, claim: Claim) -> bool:
+        """Reports that the picture is in the store.
+
+        False: the attempt was not the current one, nothing happened.
+        """
+        return bool(self._run("finish", claim.model, claim.nonce))
+
+    def fail(self, claim: Claim, reason: str) -> bool:
+        """Reports that the image cannot be rendered; `reason` (cut at 1000 characters) is shown to the user.
+
+        False: the attempt was not the current one, nothing happened.
+        """
+        return bool(self._run("fail", claim.model, claim.nonce, reason[:REASON].encode("utf-8", "replace")))
+
+    def release(self, claim: Claim, delay: float = 0.0) -> bool:
+        """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
+
+        False: the attempt was not the current one, nothing happened.
+        """
+        return bool(self._run("release", claim.model, claim.nonce, round(delay * 1000)))
+
+    def take_back(self, model: str, worker: str) -> Sweep | None:
+        """The janitor's round, about once a second: takes back the leases that ran out.
+
+        None: another worker is the janitor. After half a lease without any round (Redis was away) nothing is
+        taken back for one lease, so that holders can renew first. An image whose worker does not `beat` is a
+        suspect; after the third such death it fails.
+        """
+        answer = self._run("take_back", model, worker, self._lease_ms, round(TERM * 1000))
+        if answer is None:
+            return None
+        handed_back, suspects, failed = answer
+        return Sweep(handed_back=handed_back, suspects=suspects, failed=failed)
+
+    def waiting(self, model: str, limit: int) -> int:
+        """How many images of `model` could be given out now, counted up to `limit`."""
+        return int(self._run("waiting", model, limit))
+
+    def tickets(self, model: str) -> int:
+        """How many tickets of `model` lie in its queue."""
+        with answering():
+            return int(self._call("LLEN", keys.queue_key(self.prefix, model)))
+
+    def beat(self, info: WorkerInfo) -> None:
+        """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
+        self._run("beat", info.id, msgpack.packb(asdict(info)), self._lease_ms // 2)
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that live."""
+        return [worker_status(*answer) for answer in self._run("workers")]
+
+    def _control(self, job_id: str, tenant: str, verb: str, value: int = 0) -> int:
+        answer = self._found(job_id, self._run("control", tenant, job_id, verb, value))
+        if answer == b"cancelled":
+            raise Refused("job", job_id, "a job that was not cancelled")
+        return int(answer)
+
+    def _found(self, job_id: str, answer: Any) -> Any:
+        if answer is None:
+            raise _not_found(job_id)
+        return answer
+
+    def _run(self, name: str, *arguments: str | bytes | int) -> Any:
+        with answering():
+            return self._scripts[name](keys=[keys.farm_key(self.prefix)], args=arguments)
+
+
+def _not_found(job_id: str) -> NotFound:
+    return NotFound(f"no job {job_id!r}: it never was, was forgotten, or belongs to another tenant")

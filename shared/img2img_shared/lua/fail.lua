@@ -1,0 +1,6 @@
+-- An image failed for good, if this attempt at it is the current one.
+local model, nonce, reason = unpack(ARGV)
+local claim = drop(model, nonce)
+if not claim then return 0 end
+fail(claim, reason)
+return 1

@@ -1,0 +1,85 @@
+"""Celery as the farm uses it: it delivers tickets, and a ticket says only that there is work for a model.
+
+The guarantee is the ledger's. A ticket that is lost or doubled costs nothing, so nothing here prevents that.
+"""
+
+from urllib.parse import parse_qs, urlsplit
+
+from celery import Celery
+
+from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
+from img2img_shared.keys import queue_name, queue_prefix
+from img2img_shared.ledger import Ledger
+
+#: name of the one task there is
+TICKET = "img2img.ticket"
+#: most tickets of a model that lie in its queue
+TICKETS = 1000
+
+
+def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
+    """The Celery app of a farm: the same settings for who publishes tickets and who takes them.
+
+    `redis_url` is redis://, rediss:// or unix://. No connection is made yet.
+    """
+    app = Celery("img2img", broker=_broker_url(redis_url), set_as_current=False)
+    app.conf.update(
+        # msgpack only, both ways: nothing here unpickles
+        accept_content=["msgpack"],
+        task_serializer="msgpack",
+        result_accept_content=["msgpack"],
+        result_serializer="msgpack",
+        event_serializer="msgpack",
+        # state lies in the ledger
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # a ticket is spent when it is taken: the ledger gives its image to another one if need be
+        task_acks_late=False,
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # a worker outlives any outage of Redis
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=CONNECT_TIMEOUT,
+        broker_transport_options={
+            # kombu's tables of unacknowledged messages lose and double tickets under faults
+            "ack_emulation": False,
+            "global_keyprefix": queue_prefix(prefix),
+            "socket_timeout": ANSWER_TIMEOUT,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        task_publish_retry=False,
+        worker_hijack_root_logger=False,
+    )
+    return app
+
+
+def top_up(app: Celery, ledger: Ledger, model: str) -> int:
+    """Publishes tickets until the queue of `model` holds one for each waiting image, or 1000; says how many.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    missing = ledger.waiting(model, TICKETS) - ledger.tickets(model)
+    if missing <= 0:
+        return 0
+    queue = queue_name(model)
+    with answering("the queue"), app.producer_or_acquire() as producer, producer.batch():
+        for _ in range(missing):
+            app.send_task(
+                TICKET, queue=queue, producer=producer, ignore_result=True, argsrepr="", kwargsrepr=""
+            )
+    return missing
+
+
+def _broker_url(redis_url: str) -> str:
+    """The same server as Celery spells it, which has its own scheme for a unix socket."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"

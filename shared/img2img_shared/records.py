@@ -1,0 +1,127 @@
+"""What the ledger answers with."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from img2img_shared.job import ImageState, JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One attempt at one image, held by a worker for as long as it renews the lease."""
+
+    job_id: str
+    tenant: str
+    index: int
+    #: fencing token: 1 for the first try at this image, then counting
+    attempt: int
+    model: str
+    worker: str
+    #: names this attempt among all attempts; who holds it can ask for a lost reply again
+    nonce: str
+    #: a worker died on this image: nothing else may run beside it in this process
+    alone: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A claim that must stop: its job was cancelled, or (not `cancelled`) the lease went to somebody else."""
+
+    claim: Claim
+    #: True: the lease is still held, `release` it; False: nothing is left to report
+    cancelled: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What one round of the janitor took back."""
+
+    #: their workers live, only the leases ran out
+    handed_back: int = 0
+    #: their workers died
+    suspects: int = 0
+    #: too many workers died on them
+    failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """Where a job stands. The five counts add up to `n`."""
+
+    id: str
+    tenant: str
+    model: str
+    priority: int
+    state: JobState
+    n: int
+    pending: int
+    running: int
+    done: int
+    failed: int
+    cancelled: int
+    #: images that ended per second, of late
+    rate: float
+    #: seconds until the last image ends at this rate; None: unknown, or nothing is left
+    eta: float | None
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageStatus:
+    """Where an image stands."""
+
+    index: int
+    state: ImageState
+    #: tries so far, the running one included
+    attempt: int
+    #: who renders it now
+    worker: str | None = None
+    #: why it failed
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a job or to one of its images, with the job's counters right after it."""
+
+    #: counts up within a job; what server-sent events call Last-Event-ID
+    id: str
+    #: of the image, or (without `index`) of the job
+    state: ImageState | JobState
+    index: int | None
+    attempt: int | None
+    reason: str | None
+    job_state: JobState
+    n: int
+    done: int
+    failed: int
+    running: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerInfo:
+    """What a worker process says of itself."""
+
+    #: new for each process, so that one that was restarted is not taken for the one that died
+    id: str
+    model: str
+    device: str
+    #: most images in flight
+    slots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStatus:
+    """A live worker as the ledger sees it."""
+
+    info: WorkerInfo
+    #: images it holds now
+    running: int
+    seen: datetime
+
+
+def moment(milliseconds: bytes) -> datetime:
+    """A time of the ledger, which counts milliseconds on Redis' clock."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
