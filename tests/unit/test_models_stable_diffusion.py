@@ -1,0 +1,92 @@
+"""A loaded Stable Diffusion checkpoint answers as diffusers' own parts do."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from img2img_worker.models.family import Cond, Family
+from img2img_worker.models.loading import open_checkpoint
+from tests import checkpoints
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+
+
+@pytest.fixture(scope="module")
+def family(folder: Path) -> Family:
+    return open_checkpoint(folder)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures(n: int, size: int = 64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(0, 256, (n, size, size, 3), generator=generator, dtype=torch.uint8)
+
+
+def test_the_answer_is_the_unets_own(family: Family, folder: Path) -> None:
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+    conds = family.conditions(["a red cat", "the dog"])
+    x, t = noise(2, 4, 8, 8), torch.tensor([901.0, 33.0])
+    with torch.no_grad():
+        wanted = unet(x, t, encoder_hidden_states=torch.stack([cond.context for cond in conds])).sample
+    answer = family.predict(x, t, Cond.stack(conds))
+    assert answer.dtype == torch.float32
+    torch.testing.assert_close(answer, wanted)
+
+
+def test_a_fraction_of_a_timestep_counts(family: Family) -> None:
+    cond = Cond.stack(family.conditions(["cat"]) * 3)
+    x = noise(1, 4, 8, 8).expand(3, -1, -1, -1)
+    low, half, high = family.predict(x, torch.tensor([500.0, 500.5, 501.0]), cond)
+    step = (high - low).norm()
+    assert (half - low).norm() > 0.3 * step
+    assert (high - half).norm() > 0.3 * step
+
+
+def test_latents_are_the_scaled_mean_of_the_posterior(family: Family, folder: Path) -> None:
+    vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False)
+    pixels = pictures(2)
+    with torch.no_grad():
+        posterior = vae.encode(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist
+    torch.testing.assert_close(family.encode(pixels), posterior.mean * 0.18215, atol=1e-5, rtol=1e-5)
+
+
+def test_decoded_pixels_are_truncated(family: Family, folder: Path) -> None:
+    vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False)
+    latents = noise(2, 4, 8, 8)
+    with torch.no_grad():
+        picture = vae.decode(latents / 0.18215).sample.permute(0, 2, 3, 1)
+    wanted = torch.floor(((picture + 1) / 2).clamp(0, 1) * 255).to(torch.uint8)
+    decoded = family.decode(latents)
+    assert decoded.shape == (2, 64, 64, 3)
+    assert len(torch.unique(decoded)) > 100
+    assert (decoded != wanted).float().mean() < 1e-3
+
+
+def test_a_picture_does_not_depend_on_its_neighbours_at_a_constant_row_count(family: Family) -> None:
+    pixels = pictures(3)
+    together = family.encode(pixels, rows=2)
+    for index in range(3):
+        alone = family.encode(pixels[index : index + 1], rows=2)
+        assert torch.equal(alone[0], together[index])
+        decoded = family.decode(alone, rows=2)
+        assert torch.equal(decoded[0], family.decode(together, rows=2)[index])
+
+
+def test_a_checkpoint_loaded_twice_has_equal_weights(family: Family, folder: Path) -> None:
+    cond = Cond.stack(family.conditions(["a cat"]))
+    x, t = noise(1, 4, 8, 8), torch.tensor([500.0])
+    assert torch.equal(open_checkpoint(folder).predict(x, t, cond), family.predict(x, t, cond))
+
+
+def test_its_noise_levels_are_those_of_stable_diffusion(family: Family) -> None:
+    assert family.levels.sigma_min == pytest.approx(0.0291675, abs=1e-7)
+    assert family.levels.sigma_max == pytest.approx(14.614642, abs=1e-5)

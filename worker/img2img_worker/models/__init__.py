@@ -1,0 +1,1 @@
+"""Checkpoints: how they are found, loaded and asked."""

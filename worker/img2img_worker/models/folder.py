@@ -1,0 +1,52 @@
+"""A checkpoint as diffusers saves it: a folder with ``model_index.json`` and one folder for each part."""
+
+from pathlib import Path
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.parts import Component, Parts
+from img2img_worker.models.tokenizer import read_tokenizer
+from img2img_worker.models.weights import read_component, read_json
+
+#: the file that makes a folder a checkpoint
+INDEX = "model_index.json"
+
+
+def read_folder(folder: Path, *, allow_pickles: bool = False) -> Parts:
+    """The parts in a diffusers folder; nothing is asked of any hub.
+
+    Raises:
+        Refused: not such a folder, another kind of model, a part missing or broken.
+    """
+    index = read_json(folder / INDEX)
+    kind = str(index.get("_class_name", ""))
+    if not kind.startswith("StableDiffusion") or kind.startswith("StableDiffusion3"):
+        raise Refused(
+            "model", str(folder), f"a Stable Diffusion 1, 2 or XL checkpoint, not {kind or 'nothing'}"
+        )
+    encoders = [name for name in ("text_encoder", "text_encoder_2") if _has(index, name)]
+    if not encoders or encoders[0] != "text_encoder":
+        raise Refused(
+            "model", str(folder), "a checkpoint with its first text encoder (an SDXL refiner has none)"
+        )
+    return Parts(
+        source=str(folder),
+        unet=_component(folder / "unet", "UNet2DConditionModel", allow_pickles),
+        vae=_component(folder / "vae", "AutoencoderKL", allow_pickles),
+        text_encoders=tuple(_component(folder / name, None, allow_pickles) for name in encoders),
+        tokenizers=tuple(
+            read_tokenizer(folder / name.replace("text_encoder", "tokenizer")) for name in encoders
+        ),
+        scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
+    )
+
+
+def _has(index: dict[str, object], name: str) -> bool:
+    entry = index.get(name)
+    return isinstance(entry, list) and entry[:1] != [None]
+
+
+def _component(folder: Path, kind: str | None, allow_pickles: bool) -> Component:
+    config = read_json(folder / "config.json")
+    if kind is not None and config.get("_class_name", kind) != kind:
+        raise Refused("model", str(folder), f"{kind}, not {config['_class_name']}")
+    return Component(config=config, weights=read_component(folder, allow_pickles=allow_pickles))

@@ -1,0 +1,145 @@
+"""Weights on a disk: read without running what is in them, put into a network without initialising it."""
+
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from img2img_shared.errors import Refused
+
+Network = TypeVar("Network", bound=nn.Module)
+
+#: tensors that networks of other versions saved and none of today's needs
+_OBSOLETE = ("position_ids", "logit_scale")
+#: diffusers' old names inside a VAE's attention, still found in the best-known checkpoints
+_RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+def read_weights(path: Path, *, allow_pickles: bool = False) -> dict[str, Tensor]:
+    """All tensors of one file, on the CPU (a .safetensors file is mapped, not read, until used).
+
+    Raises:
+        Refused: not a .safetensors file, or a broken one; a pickle, unless allowed.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError) as error:
+            raise Refused("model", str(path), f"a readable .safetensors file ({error})") from None
+    if path.suffix not in {".ckpt", ".pt", ".bin"}:
+        raise Refused("model", str(path), "a .safetensors file, or a folder in the diffusers layout")
+    if not allow_pickles:
+        raise Refused("model", str(path), "a .safetensors file: pickles can run code (IMG2IMG_ALLOW_PICKLES)")
+    try:
+        read = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        raise Refused("model", str(path), f"a pickle that holds tensors only ({_line(error)})") from None
+    tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
+    return {key: value for key, value in tensors.items() if isinstance(value, Tensor)}
+
+
+def read_component(folder: Path, *, allow_pickles: bool = False) -> dict[str, Tensor]:
+    """The weights in one folder of the diffusers layout: one file, several with an index, or fp16's.
+
+    Raises:
+        Refused: no weights there that may be read.
+    """
+    for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
+        for variant in ("", ".fp16"):
+            index = folder / f"{stem}.safetensors.index{variant}.json"
+            if index.is_file():
+                names = sorted(set(read_json(index)["weight_map"].values()))
+                shards = [read_weights(folder / Path(name).name) for name in names]
+                return {key: tensor for shard in shards for key, tensor in shard.items()}
+            endings = (".safetensors", ".bin") if allow_pickles else (".safetensors",)
+            for ending in endings:
+                file = folder / f"{stem}{variant}{ending}"
+                if file.is_file():
+                    return read_weights(file, allow_pickles=allow_pickles)
+    raise Refused("model", str(folder), "a folder with .safetensors weights")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        Refused: no such file, or not a JSON object.
+    """
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused("model", str(path.parent), f"a folder with {path.name}") from None
+    except (ValueError, OSError) as error:
+        raise Refused("model", str(path), f"a JSON file ({_line(error)})") from None
+    if not isinstance(read, dict):
+        raise Refused("model", str(path), "a JSON object")
+    return read
+
+
+def assemble(
+    network: Callable[[], Network],
+    weights: Mapping[str, Tensor],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    source: object,
+) -> Network:
+    """A network that holds `weights`, in evaluation mode; every weight must be there, and fit.
+
+    Built on torch's meta device, so that no time goes into initial values.
+
+    Args:
+        network: builds it.
+        source: what the weights are of, for the message.
+
+    Raises:
+        Refused: weights are missing, superfluous or of another shape.
+    """
+    with torch.device("meta"):
+        built = network()
+    wanted = built.state_dict()
+    found = {_renamed(key, wanted): value for key, value in weights.items() if not key.endswith(_OBSOLETE)}
+    missing, superfluous = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    misfits = [key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape]
+    for what, keys in (("lacks", missing), ("does not know", superfluous), ("has another size of", misfits)):
+        if keys:
+            raise Refused("model", str(source), f"a whole checkpoint; this one {what} {_some(keys)}")
+    placed = {key: value.to(device=device, dtype=dtype) for key, value in found.items()}
+    built.load_state_dict(placed, assign=True)
+    _fill_positions(built, device)
+    return built.eval().requires_grad_(False)
+
+
+def _renamed(key: str, wanted: Mapping[str, Tensor]) -> str:
+    if key in wanted:
+        return key
+    for old, new in _RENAMED.items():
+        if key.replace(old, new) in wanted:
+            return key.replace(old, new)
+    # transformers took the `text_model.` off CLIPTextModel's names
+    for other in (key.removeprefix("text_model."), f"text_model.{key}"):
+        if other in wanted:
+            return other
+    return key
+
+
+def _fill_positions(network: nn.Module, device: torch.device) -> None:
+    """CLIP's position ids are no weight but a count, so no file holds them."""
+    for module in network.modules():
+        ids = module._buffers.get("position_ids")
+        if ids is not None:
+            module._buffers["position_ids"] = torch.arange(ids.shape[-1], device=device)[None]
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
