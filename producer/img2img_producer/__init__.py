@@ -1,0 +1,7 @@
+"""Who submits: the client of an img2img farm, and its command line."""
+
+from img2img_producer.client import Farm
+from img2img_producer.inputs import Picture
+from img2img_producer.results import Result
+
+__all__ = ["Farm", "Picture", "Result"]

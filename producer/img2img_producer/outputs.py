@@ -1,10 +1,8 @@
 """How finished pictures are called on disk, and how they get there."""
 
-import contextlib
 import hashlib
-import os
 import re
-import tempfile
+import uuid
 from collections.abc import Container, Sequence
 from pathlib import Path
 
@@ -66,15 +64,13 @@ def save(data: bytes, path: Path, originals: Container[str] = ()) -> None:
                 "out", str(path.parent), f"another folder: {path.name} there is an input of this job"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".img2img-")
+        part = path.with_name(f".img2img-{uuid.uuid4().hex}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with part.open("xb") as file:
                 file.write(data)
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
-            Path(name).replace(path)
+            part.replace(path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
+            part.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise FarmError(f"cannot write {path}: {error.strerror}") from None
@@ -90,10 +86,3 @@ def _file_stem(name: str | None, index: int) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    """What a plain `open` would take off; reading it means setting it."""
-    current = os.umask(0o077)
-    os.umask(current)
-    return current

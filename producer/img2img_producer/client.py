@@ -1,0 +1,329 @@
+"""The farm as other programs use it: submit pictures, watch, take the results."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from img2img_producer.embedded import Embedded
+from img2img_producer.feed import Feed, patiently
+from img2img_producer.inputs import Picture, Source
+from img2img_producer.parameters import draw_seeds, merge_params
+from img2img_producer.results import TICK, Result, Results, image_pages
+from img2img_producer.upload import remove_pages, upload_inputs, upload_source
+from img2img_shared.connect import connect
+from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_shared.job import Job
+from img2img_shared.ledger import Ledger
+from img2img_shared.params import Params, refusal
+from img2img_shared.queue import celery_app, top_up
+from img2img_shared.records import ImageStatus, JobStatus, WorkerStatus
+from img2img_shared.settings import Settings
+from img2img_shared.store import Store
+
+#: the checkpoint that comes with the worker
+DEFAULT_MODEL = "demo"
+#: seconds, at least, between two statuses of a watch
+INTERVAL = 0.2
+
+
+class Farm:
+    """A farm, by the URLs of its Redis and its store; or, with neither, one of your own in a folder.
+
+    >>> with Farm() as farm:  # doctest: +SKIP
+    ...     job = farm.submit(["portrait.jpg"], prompt="an oil painting", denoising_strength=0.4)
+    ...     for result in farm.results(job):
+    ...         result.save("out")
+
+    What is not given comes from the ``IMG2IMG_…`` variables. With no Redis named there either, one is
+    started under ``IMG2IMG_DATA_DIR`` (or joined, where another program of yours runs it), and so is a
+    worker for each model that a job asks for. A `Farm` may be shared between threads.
+
+    Raises:
+        Refused: a URL that is none, or a Redis without a store.
+        Unavailable: Redis does not answer, or cannot be started.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        store_url: str | Path | None = None,
+        tenant: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        given = {"redis_url": redis_url, "store_url": store_url and str(store_url), "tenant": tenant}
+        self.settings = (settings or Settings()).model_copy(
+            update={name: value for name, value in given.items() if value}
+        )
+        self.tenant = self.settings.tenant
+        self._embedded: Embedded | None = None
+        with ExitStack() as closing:
+            self.redis_url, self.store_url = self._urls(closing)
+            self._store = Store(self.store_url)
+            redis = closing.enter_context(connect(self.redis_url))
+            self._tickets = closing.enter_context(celery_app(self.redis_url, self.settings.prefix))
+            self._ledger = Ledger(
+                redis,
+                prefix=self.settings.prefix,
+                lease=self.settings.lease,
+                keep_jobs=self.settings.keep_jobs,
+            )
+            self._closing = closing.pop_all()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it lives in a folder of this machine and ends with the programs that use it."""
+        return self._embedded is not None
+
+    def submit(
+        self,
+        inputs: Iterable[Picture | Source | tuple[Source, Source] | Mapping[str, Any]] | Picture | Source,
+        *,
+        model: str | None = None,
+        params: Params | Mapping[str, Any] | None = None,
+        mask: Source | None = None,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+        progress: Callable[[int], None] | None = None,
+        **parameters: Any,
+    ) -> str:
+        """Write a job and return its id; workers begin with it at once, whether or not you wait for it.
+
+        >>> farm.submit("cat.png", denoising_strength=0.4)  # doctest: +SKIP
+        >>> farm.submit([("room.png", "wall.png")], inpainting_fill=1, model="sd-1.5")  # doctest: +SKIP
+        >>> farm.submit([{"image": data, "prompt": "rain", "seed": 7}], images_per_input=4)  # doctest: +SKIP
+
+        Args:
+            inputs: pictures, each rendered on its own: paths, encoded bytes, (image, mask) pairs, `Picture`s
+                or dicts of its fields. Read as it goes: a generator over 100,000 files is fine.
+            model: the checkpoint, by the name its workers serve it under; None: see `default_model`.
+            params: parameters as `Params` or a dict; named ones win over them.
+            mask: for all inputs that bring none.
+            priority: -100..100, higher goes first.
+            idempotency_key: a repeat with the same key returns the first job's id and does nothing else.
+            progress: told how many inputs are stored.
+
+        Raises:
+            Refused: a parameter or an input is not allowed; nothing was submitted.
+            StoreError: the store does not take the inputs; nothing was submitted.
+            Unavailable: Redis does not answer.
+        """
+        draft = {
+            "id": secrets.token_hex(8),
+            "tenant": self.tenant,
+            "model": self.default_model() if model is None else model,
+            "params": draw_seeds(merge_params(params, parameters)),
+            "priority": priority,
+            "idempotency_key": idempotency_key,
+        }
+        job = _checked_job({**draft, "n_inputs": 1})  # what is wrong is said before anything is uploaded
+        self._serve(job.model)
+        if isinstance(inputs, Picture | str | Path | bytes | Mapping):
+            inputs = [inputs]
+        job_id = self._write(job.id, draft, inputs, mask, progress)
+        with suppress(Unavailable):  # the job is written: the workers' janitor brings the tickets
+            top_up(self._tickets, self._ledger, job.model)
+        return job_id
+
+    def status(self, job_id: str) -> JobStatus:
+        """Counts, rate (images a second), seconds to go and times of a job.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        return self._ledger.status(job_id, self.tenant)
+
+    def watch(self, job_id: str) -> Iterator[JobStatus]:
+        """The job's status now, and after each change (five times a second at most), until it has ended.
+
+        >>> for status in farm.watch(job):  # doctest: +SKIP
+        ...     print(f"{status.done} of {status.n}, {status.eta} s to go")
+
+        Raises:
+            NotFound: there is no such job.
+            Unavailable: Redis stays away, or the embedded farm's worker does not start.
+        """
+        feed = Feed(self._ledger, job_id, self.tenant)
+        status = self.status(job_id)
+        if status.finished is None:
+            self._serve(status.model)
+        while True:
+            yield status
+            if status.finished is not None:
+                return
+            time.sleep(INTERVAL)
+            while not feed.all(TICK):
+                self._tend(status.model)
+            self._tend(status.model)
+            status = patiently(lambda: self.status(job_id))
+
+    def results(
+        self, job_id: str, *, wait: bool = True, progress: Callable[[JobStatus], None] | None = None
+    ) -> Iterator[Result]:
+        """Each image of a job as it ends, in the order in which they do; failed ones carry their reason.
+
+        Args:
+            wait: go on until the job has ended; else give what has ended by now.
+            progress: told the job's status about once a second.
+
+        Raises:
+            NotFound: there is no such job.
+            Unavailable: Redis stays away, or the embedded farm's worker does not start.
+        """
+        job = self._ledger.job(job_id, self.tenant)
+        results = Results(self._ledger, self._store, job)
+        if not wait:
+            yield from results.now()
+            return
+        if self.status(job_id).finished is None:
+            self._serve(job.model)
+        told = 0.0
+
+        def tick() -> None:
+            nonlocal told
+            self._tend(job.model)
+            if progress is not None and time.monotonic() - told >= INTERVAL:
+                progress(patiently(lambda: self.status(job_id)))
+                told = time.monotonic()
+
+        yield from results.follow(tick)
+        if progress is not None:
+            progress(self.status(job_id))
+
+    def images(self, job_id: str) -> Iterator[ImageStatus]:
+        """The state of every image of a job, by index.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        return image_pages(self._ledger, self._ledger.job(job_id, self.tenant))
+
+    def job(self, job_id: str) -> Job:
+        """The job as it was written: its parameters, with the seeds that were drawn.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        return self._ledger.job(job_id, self.tenant)
+
+    def cancel(self, job_id: str) -> int:
+        """End a job, between two steps of its running images; how many are thereby not rendered."""
+        return self._ledger.cancel(job_id, self.tenant)
+
+    def pause(self, job_id: str) -> bool:
+        """Begin no further image of a job until `resume`; whether that changed anything."""
+        return self._ledger.pause(job_id, self.tenant)
+
+    def resume(self, job_id: str) -> bool:
+        """Go on with a paused job; whether that changed anything."""
+        changed = self._ledger.resume(job_id, self.tenant)
+        self._knock(job_id)
+        return changed
+
+    def retry(self, job_id: str) -> int:
+        """Give the failed images of a job another chance; how many these are."""
+        count = self._ledger.retry(job_id, self.tenant)
+        self._knock(job_id)
+        return count
+
+    def set_priority(self, job_id: str, priority: int) -> bool:
+        """Let a job go before those of lower priority (-100..100); whether that changed anything."""
+        return self._ledger.set_priority(job_id, self.tenant, priority)
+
+    def jobs(self, limit: int = 100) -> list[JobStatus]:
+        """Your jobs, newest first."""
+        return self._ledger.jobs(self.tenant, limit)
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that live, whatever they serve."""
+        return self._ledger.workers()
+
+    def default_model(self) -> str:
+        """The model of a job that names none: the only one that is served, else "demo".
+
+        Raises:
+            Refused: several are served, and "demo" is none of them.
+        """
+        served = sorted({worker.info.model for worker in self.workers()})
+        if len(served) == 1:
+            return served[0]
+        if served and DEFAULT_MODEL not in served:
+            raise Refused("model", None, f"one of those that are served: {', '.join(served)}")
+        return DEFAULT_MODEL
+
+    def serve(self, model: str) -> None:
+        """On an embedded farm, have a worker for `model` and wait until it is ready.
+
+        Raises:
+            Unavailable: it does not start; the message ends with its log's last lines.
+        """
+        self._serve(model)
+        while not self._tend(model):
+            time.sleep(INTERVAL)
+
+    def close(self) -> None:
+        """Let go of the farm. An embedded one's processes stop, unless another program uses them."""
+        self._closing.close()
+
+    def __enter__(self) -> "Farm":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _urls(self, closing: ExitStack) -> tuple[str, str]:
+        """Redis and store: those that are configured, else an embedded farm's."""
+        if self.settings.redis_url is None:
+            self._embedded = closing.enter_context(Embedded(self.settings))
+            return self._embedded.redis_url, self._embedded.store_url
+        if self.settings.store_url is None:
+            wanted = "the store that the workers of this Redis use (IMG2IMG_STORE_URL)"
+            raise Refused("store_url", None, wanted)
+        return self.settings.redis_url, self.settings.store_url
+
+    def _write(
+        self,
+        job_id: str,
+        draft: Mapping[str, Any],
+        inputs: Iterable[object],
+        mask: Source | None,
+        progress: Callable[[int], None] | None,
+    ) -> str:
+        try:
+            key = None if mask is None else upload_source(self._store, mask, "mask")
+            count = upload_inputs(self._store, job_id, inputs, progress)
+            job = _checked_job({**draft, "n_inputs": count, "mask": key})
+        except BaseException:
+            with suppress(FarmError):
+                remove_pages(self._store, job_id)
+            raise
+        written = patiently(lambda: self._ledger.submit(job))  # made twice, it takes effect once
+        if written != job_id:
+            remove_pages(self._store, job_id)  # a repeat: the first job has pages of its own
+        return written
+
+    def _knock(self, job_id: str) -> None:
+        """Tickets for a job that has images to give out again; the workers' janitor comes a second later."""
+        with suppress(Unavailable):
+            top_up(self._tickets, self._ledger, self.status(job_id).model)
+
+    def _serve(self, model: str) -> None:
+        if self._embedded is not None:
+            self._embedded.serve(model)
+
+    def _tend(self, model: str) -> bool:
+        """Look after the embedded processes; whether a worker for `model` is there."""
+        if self._embedded is None:
+            return True
+        return self._embedded.tend(model, lambda: any(each.info.model == model for each in self.workers()))
+
+
+def _checked_job(fields: Mapping[str, Any]) -> Job:
+    try:
+        return Job(**fields)
+    except ValidationError as error:
+        raise refusal(error) from None

@@ -1,0 +1,159 @@
+"""The images of a job as they end: which is done, which failed and why."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from img2img_producer.feed import Feed, patiently
+from img2img_producer.outputs import output_stems, save
+from img2img_shared.errors import StoreError
+from img2img_shared.job import PAGE, ImageState, Job, inputs_key, result_key
+from img2img_shared.ledger import IMAGES, Ledger
+from img2img_shared.records import ImageStatus
+from img2img_shared.store import Store
+from img2img_shared.wire import decode_inputs
+
+#: seconds to wait for news at a time; between two waits the farm's processes are looked after
+TICK = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Originals:
+    """What a job was made from, as far as its results need it."""
+
+    #: file names of the outputs, in order
+    names: list[str]
+    #: SHA-256 of the inputs, which a result never overwrites
+    digests: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One image of a job that ended.
+
+    >>> for result in farm.results(job):  # doctest: +SKIP
+    ...     if result.reason is None:
+    ...         result.save("out")
+    ...     else:
+    ...         print(result.name, "failed:", result.reason)
+    """
+
+    #: of the image within its job
+    index: int
+    #: index of the input it was made from
+    input: int
+    #: file name: the input's stem, with -2, -3, ... for further outputs
+    name: str
+    #: of the picture in the store
+    key: str
+    #: why it failed; None: it is done
+    reason: str | None
+    _store: Store = field(repr=False, compare=False)
+    _digests: frozenset[str] = field(repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """The encoded picture.
+
+        Raises:
+            StoreError: it failed, or cannot be read.
+        """
+        if self.reason is not None:
+            raise StoreError(f"{self.name} failed: {self.reason}", transient=False)
+        return self._store.get(self.key)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the picture into `folder` under its `name`, over an earlier result; the file.
+
+        Raises:
+            StoreError: it failed, or cannot be read.
+            Refused: an input of the job lies there.
+            FarmError: it cannot be written.
+        """
+        path = Path(folder) / self.name
+        save(self.read(), path, self._digests)
+        return path
+
+
+class Results:
+    """Follows a job image by image: a scan, then the event stream, and a scan again where that had a gap."""
+
+    def __init__(self, ledger: Ledger, store: Store, job: Job) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._job = job
+        self._originals = read_originals(store, job)
+        #: what was told of each image: 0 nothing yet, else _DONE or _FAILED
+        self._told = bytearray(job.n)
+
+    def now(self) -> Iterator[Result]:
+        """Those that ended by now and were not told before."""
+        for start in range(0, self._job.n, IMAGES):
+            if self._told.count(_DONE, start, start + IMAGES) < min(IMAGES, self._job.n - start):
+                for image in patiently(partial(self._images, start)):
+                    yield from self._tell(image.index, image.state, image.reason)
+
+    def follow(self, tick: Callable[[], None]) -> Iterator[Result]:
+        """Each as it ends, until the job has ended. `tick` is called after each wait, of a second at most."""
+        feed = Feed(self._ledger, self._job.id, self._job.tenant)
+        yield from self.now()
+        ended = False
+        while not ended:
+            status = patiently(lambda: self._ledger.status(self._job.id, self._job.tenant))
+            ended = status.finished is not None
+            events = [] if ended else feed.next(TICK)
+            for event in events:
+                if event.index is not None:
+                    yield from self._tell(event.index, ImageState(event.state), event.reason)
+            tick()
+            if not events and self._counts() != (status.done, status.failed):
+                yield from self.now()
+
+    def _counts(self) -> tuple[int, int]:
+        return self._told.count(_DONE), self._told.count(_FAILED)
+
+    def _images(self, start: int) -> list[ImageStatus]:
+        return self._ledger.images(self._job.id, self._job.tenant, start, IMAGES)
+
+    def _tell(self, index: int, state: ImageState, reason: str | None) -> Iterator[Result]:
+        code = {ImageState.DONE: _DONE, ImageState.FAILED: _FAILED}.get(state, 0)
+        news = code and self._told[index] != code
+        self._told[index] = code  # 0 again for one that failed and is retried
+        if news:
+            yield Result(
+                index=index,
+                input=self._job.output(index)[0],
+                name=self._originals.names[index],
+                key=result_key(self._job.id, index, self._job.params.output_format),
+                reason=(reason or "no reason was given") if code == _FAILED else None,
+                _store=self._store,
+                _digests=self._originals.digests,
+            )
+
+
+_DONE, _FAILED = 1, 2
+
+
+def read_originals(store: Store, job: Job) -> Originals:
+    """The output names and input digests of a job, from its pages.
+
+    Raises:
+        StoreError, WireError: a page cannot be read.
+    """
+    labels: list[str | None] = []
+    digests: set[str] = set()
+    for page in range(-(-job.n_inputs // PAGE)):
+        for item in decode_inputs(store.get(inputs_key(job.id, page))):
+            labels.append(item.name)
+            digests.update(key.removeprefix("inputs/") for key in (item.image, item.mask) if key)
+    if job.mask:
+        digests.add(job.mask.removeprefix("inputs/"))
+    extension = Path(result_key(job.id, 0, job.params.output_format)).suffix
+    names = [stem + extension for stem in output_stems(labels, job.params.images_per_input)]
+    return Originals(names=names, digests=frozenset(digests))
+
+
+def image_pages(ledger: Ledger, job: Job) -> Iterator[ImageStatus]:
+    """Every image of a job, asked for as it goes."""
+    for start in range(0, job.n, IMAGES):
+        yield from ledger.images(job.id, job.tenant, start, IMAGES)
