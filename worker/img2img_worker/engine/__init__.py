@@ -1,0 +1,1 @@
+"""The in-flight batch: images join it and leave it between two model calls."""

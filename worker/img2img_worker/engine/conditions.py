@@ -1,0 +1,120 @@
+"""What an image's model calls are conditioned on: its prompts, encoded once, and its rows by call."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.engine.image import Image
+from img2img_worker.models.family import Branch, Cond, Family, guide
+from img2img_worker.models.prompts import Conditioning, conditioning
+
+#: encoded prompts that are remembered
+REMEMBERED = 256
+#: A1111's guidance by the picture, where a job names none
+IMAGE_CFG_SCALE = 1.5
+
+
+class Conditions:
+    """Encodes prompts, each with its own edits in one call, so that its bits depend on no other prompt."""
+
+    def __init__(self, family: Family, picture_rows: int | None) -> None:
+        self._family = family
+        self._picture_rows = picture_rows
+        self._encoded: OrderedDict[tuple[tuple[str, ...], int, bool], list[Cond]] = OrderedDict()
+
+    def branches(self, image: Image) -> list[tuple[Branch, ...]]:
+        """The rows of each of `image`'s model calls; consecutive calls with the same rows share one tuple."""
+        params = image.render.params
+        if params.image_cfg_scale is not None and not self._family.edits:
+            raise Refused("image_cfg_scale", params.image_cfg_scale, "nothing but with an edit checkpoint")
+        prompts = _prompts(image)
+        conds = self._placed(image, prompts)
+        rows: dict[object, tuple[Branch, ...]] = {}
+        calls = []
+        for call, sigma in enumerate(image.plan.sigmas):
+            at = prompts.at(call)
+            skips = _skips_negative(params, call, float(sigma)) and not self._family.edits
+            if (at, skips) not in rows:
+                positives, negative = [(conds[text], weight) for text, weight in at[0]], conds[at[1]]
+                rows[at, skips] = (
+                    without_negative(positives, params.cfg_scale)
+                    if skips
+                    else self._guided(positives, negative, params)
+                )
+            calls.append(rows[at, skips])
+        return calls
+
+    def _guided(
+        self, positives: list[tuple[Cond, float]], negative: Cond, params: Params
+    ) -> tuple[Branch, ...]:
+        image_scale = None
+        if self._family.edits:
+            image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
+        return tuple(guide(positives, negative, scale=params.cfg_scale, image_scale=image_scale))
+
+    def _placed(self, image: Image, prompts: Conditioning) -> list[Cond]:
+        """All of the image's texts, positive ones first, each made the image's own."""
+        params = image.render.params
+        encoded = [
+            cond
+            for schedule in (*prompts.positive, prompts.negative)
+            for cond in self._encode(schedule.texts, params.clip_skip, schedule is prompts.negative)
+        ]
+        picture = self._picture(image)
+        return [
+            self._family.place(cond, width=params.width, height=params.height, picture=picture)
+            for cond in encoded
+        ]
+
+    def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool) -> list[Cond]:
+        key = (texts, clip_skip, negative)
+        if key not in self._encoded:
+            self._encoded[key] = self._family.conditions(texts, clip_skip=clip_skip, negative=negative)
+        self._encoded.move_to_end(key)
+        while len(self._encoded) > REMEMBERED:
+            self._encoded.popitem(last=False)
+        return self._encoded[key]
+
+    def _picture(self, image: Image) -> Tensor | None:
+        """What the checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
+        render = image.render
+        masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
+        pictures = self._family.picture(
+            torch.from_numpy(render.pixels)[None],
+            masks,
+            mask_round=render.params.mask_round,
+            rows=self._picture_rows,
+        )
+        if pictures is None:
+            return None
+        if pictures.shape[-2:] != render.latent_size:
+            pictures = torch.nn.functional.interpolate(pictures, size=render.latent_size, mode="bilinear")
+        return pictures[0]
+
+
+def without_negative(positives: Sequence[tuple[Cond, float]], scale: float) -> tuple[Branch, ...]:
+    """Guidance in which the first prompt's answer stands in for the negative one's."""
+    (first, weight), *others = positives
+    rest = 1 - scale * sum(share for _, share in positives)
+    branches = [(first, scale * weight + rest), *((cond, scale * share) for cond, share in others)]
+    return tuple(Branch(cond=cond, weight=share) for cond, share in branches if share != 0)
+
+
+def _skips_negative(params: Params, call: int, sigma: float) -> bool:
+    """A1111's ``s_min_uncond``: below that sigma, every second call runs no negative row."""
+    return call % 2 == 1 and sigma < params.s_min_uncond
+
+
+def _prompts(image: Image) -> Conditioning:
+    render = image.render
+    prompts = conditioning(
+        render.prompt, render.negative_prompt, render.params.steps, render.params.sampler_name
+    )
+    if prompts.loras:
+        names = ", ".join(lora.name for lora in prompts.loras)
+        raise Refused("prompt", f"<lora:{names}>", "prompts without LoRAs, this worker has none")
+    return prompts

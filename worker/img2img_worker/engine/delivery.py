@@ -1,0 +1,95 @@
+"""Finished pictures on their way out: waiting for the device happens here, not in the engine's loop."""
+
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import FarmError
+from img2img_worker.engine.image import Pixels
+
+
+class Delivery:
+    """A thread that sets futures, so that their callbacks cost the engine no time."""
+
+    def __init__(self) -> None:
+        self._errands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="engine-delivery", daemon=True)
+        self._thread.start()
+
+    def pictures(self, futures: Sequence[Future[Pixels]], pixels: Tensor, sound: Tensor) -> None:
+        """`pixels` uint8 [n, H, W, 3] to `futures`, as soon as the device has them.
+
+        Args:
+            sound: bool [n]; a picture without it is an error instead.
+        """
+        host_pixels, host_sound, arrived = _fetch(pixels), _fetch(sound), _mark(pixels.device)
+
+        def deliver() -> None:
+            arrived()
+            for future, picture, is_sound in zip(futures, host_pixels, host_sound.tolist(), strict=True):
+                if is_sound:
+                    _settle(future.set_result, picture.numpy())
+                else:
+                    _settle(future.set_exception, FarmError(NOT_FINITE))
+
+        self._errands.put(deliver)
+
+    def error(self, future: Future[Any], error: BaseException) -> None:
+        """`error` to `future`."""
+        self._errands.put(lambda: _settle(future.set_exception, error))
+
+    def close(self) -> None:
+        """Returns when all that was given has been delivered."""
+        self._errands.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            errand()
+
+
+NOT_FINITE = (
+    "the latent is not finite: the model overflowed, or its weights are damaged; "
+    "a model that overflows in float16 may work in bfloat16 or float32"
+)
+
+
+def _settle(set_it: Callable[[Any], None], value: object) -> None:
+    with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
+        set_it(value)
+
+
+def _fetch(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, complete once a later `_mark` has passed."""
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _mark(device: torch.device) -> Callable[[], None]:
+    """What waits until the device has done all that it was given so far."""
+    if device.type != "cuda":
+        return lambda: None
+    event = torch.Event(device)
+    event.record()
+    return event.synchronize
+
+
+class Pace:
+    """Keeps the engine at most two steps ahead of the device, so that cancelling and joining stay prompt."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._marks: deque[Callable[[], None]] = deque()
+
+    def keep(self) -> None:
+        """After each step: waits until the device has done the step before the last."""
+        self._marks.append(_mark(self._device))
+        if len(self._marks) > 2:
+            self._marks.popleft()()

@@ -1,0 +1,264 @@
+"""The engine: a thread that renders whatever it is given, all of it in one in-flight batch for each size."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from img2img_shared.errors import Unavailable
+from img2img_worker.engine.batch import Batch, Counts
+from img2img_worker.engine.conditions import Conditions
+from img2img_worker.engine.delivery import Delivery, Pace
+from img2img_worker.engine.image import Image, OnStep, Pixels
+from img2img_worker.engine.latents import TOGETHER, Latents
+from img2img_worker.engine.render import Render
+from img2img_worker.engine.rows import Rows
+from img2img_worker.engine.slots import Slots
+from img2img_worker.models.family import Family
+
+__all__ = ["Engine", "Pixels", "Render"]
+
+log = logging.getLogger(__name__)
+
+#: images in flight, where nobody says how many
+SLOTS_GPU, SLOTS_CPU = 32, 4
+#: rows of every model call in deterministic mode: an image's conditional and unconditional one
+FIXED_ROWS = 2
+
+Work = Callable[[Sequence[Image]], None]
+
+
+class Engine:
+    """Renders pictures; each advances by one model call in every step of its group, whatever its parameters.
+
+    Args:
+        family: the checkpoint; the engine's thread is the only one that calls it.
+        slots: images in flight, at most; by default 32 on a GPU and 4 on a CPU.
+        deterministic: every model call has the same number of rows, so that a picture's bytes do not depend
+            on what else is in flight; by default on a CPU only.
+        rows: that number.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        *,
+        slots: int | None = None,
+        deterministic: bool | None = None,
+        rows: int = FIXED_ROWS,
+    ) -> None:
+        on_cpu = family.device.type == "cpu"
+        deterministic = on_cpu if deterministic is None else deterministic
+        self.slots = slots or (SLOTS_CPU if on_cpu else SLOTS_GPU)
+        self._family = family
+        self._deterministic = deterministic
+        self._rows = Rows(most=2 * self.slots, fixed=rows if deterministic else None)
+        self._pictures = 1 if deterministic else None
+        self._slots: Slots[Image] = Slots(self.slots)
+        self._batches: dict[tuple[int, ...], Batch] = {}
+        self._conditions = Conditions(family, self._pictures)
+        self._latents = Latents(family, self._pictures)
+        self._counts = Counts()
+        self._delivery = Delivery()
+        self._pace = Pace(family.device)
+        self._inbox: queue.SimpleQueue[Image | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, render: Render, on_step: OnStep | None = None) -> Future[Pixels]:
+        """The picture to be, uint8 [H, W, 3]; thread-safe.
+
+        ``future.cancel()`` works until the picture is done: it frees the slot before the next step.
+        A future fails with `MemoryError` if the image alone is too large for the device, and with
+        `FarmError` if its latent is not finite.
+
+        Args:
+            on_step: called with (model calls done, in all) after each; quick, it runs in the engine's thread.
+
+        Raises:
+            Refused: parameters that no plan can be made of.
+            Unavailable: the engine is closed.
+        """
+        image = Image(render, self._family, on_step)
+        with self._closing:
+            if self._closed:
+                raise Unavailable("the engine is closed")
+            self._inbox.put(image)
+        return image.future
+
+    @property
+    def counts(self) -> Counts:
+        """What has been done so far."""
+        return replace(self._counts)
+
+    def close(self) -> None:
+        """Stops after the running step; pictures that are not done fail with `Unavailable`."""
+        with self._closing:
+            self._closed = True
+        self._inbox.put(None)
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        reason: BaseException = Unavailable("the engine was closed")
+        try:
+            with torch.inference_mode():
+                while self._take_in():
+                    self._turn()
+        except Exception as error:
+            log.exception("the engine stops")
+            reason = error
+        finally:
+            with self._closing:
+                self._closed = True
+            while not self._inbox.empty():
+                if (image := self._inbox.get()) is not None:
+                    self._slots.wait(image)
+            for image in (*self._slots.in_flight, *self._slots.waiting):
+                self._delivery.error(image.future, reason)
+            self._delivery.close()
+
+    def _take_in(self) -> bool:
+        """New images join the queue; waits for one if there is nothing to do. False: close."""
+        while not self._slots or not self._inbox.empty():
+            image = self._inbox.get()
+            if image is None:
+                return False
+            self._slots.wait(image)
+        return True
+
+    def _turn(self) -> None:
+        """Images join, one group takes a step, finished ones leave."""
+        try:
+            self._join()
+            self._step()
+            return
+        except torch.OutOfMemoryError:
+            # handled below: in here the traceback keeps the step's tensors alive
+            pass
+        self._make_room()
+
+    def _join(self) -> None:
+        joining = [image for image in self._slots.next_up() if not _dropped(image)]
+        try:
+            for image in self._done(self._encode, joining):
+                self._done(self._enter, [image])
+        except torch.OutOfMemoryError:
+            self._slots.put_back(image for image in joining if image.slot is None and not image.failed)
+            raise
+
+    def _step(self) -> None:
+        turn = self._slots.turn()
+        if turn is None:
+            return
+        images = []
+        for image in turn[1]:
+            if _dropped(image):
+                self._leave(image)
+            else:
+                images.append(image)
+        running = [image for image in images if not image.finished]
+        if running:
+            for image in self._done(self._batches[running[0].group].step, running):
+                self._done(_report, [image])
+            self._pace.keep()
+        finished = [image for image in images if image.finished and image.slot is not None]
+        for start in range(0, len(finished), TOGETHER):
+            self._done(self._finish, finished[start : start + TOGETHER])
+
+    def _encode(self, images: Sequence[Image]) -> None:
+        fresh = [image for image in images if image.history is None]
+        self._latents.encode(fresh)
+        for image in fresh:
+            image.branches = self._conditions.branches(image)
+            z0 = self._latents.start(image)
+            image.history = torch.cat([z0[None], image.noises.to(z0.device, non_blocking=True)])
+
+    def _enter(self, images: Sequence[Image]) -> None:
+        for image in images:
+            if image.group not in self._batches:
+                size = image.render.latent_size
+                self._batches[image.group] = Batch(
+                    self._family, size, self._rows, self._counts, apart=self._deterministic
+                )
+            self._batches[image.group].put(image)
+            self._slots.enter(image, image.group)
+
+    def _finish(self, images: Sequence[Image]) -> None:
+        latents = self._batches[images[0].group].results(images)
+        pixels = self._family.decode(latents, rows=self._pictures)
+        finite = latents.isfinite().flatten(1).all(1)
+        self._delivery.pictures([image.future for image in images], pixels, finite)
+        for image in images:
+            self._leave(image)
+
+    def _leave(self, image: Image, *, keep: bool = False) -> None:
+        self._batches[image.group].drop(image, keep=keep)
+        if self._slots.leave(image):
+            del self._batches[image.group]
+
+    def _done(self, work: Work, images: Sequence[Image]) -> list[Image]:
+        """Those that `work` could be done for: together, or else each alone, so that only culprits fail."""
+        if not images:
+            return []
+        try:
+            work(images)
+            return list(images)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if len(images) == 1:
+                self._fail(images[0], error)
+                return []
+        return [image for image in images if self._done(work, [image])]
+
+    def _fail(self, image: Image, error: BaseException) -> None:
+        if image.slot is not None:
+            self._leave(image)
+        image.failed = True
+        self._delivery.error(image.future, error)
+
+    def _make_room(self) -> None:
+        """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
+        if self._slots.limit == 1:
+            image = (*self._slots.in_flight, *self._slots.waiting)[0]
+            if image.slot is None:
+                self._slots.next_up()
+            height, width = image.render.params.height, image.render.params.width
+            self._fail(
+                image, MemoryError(f"{width} × {height} is too large for {self._family.device}, even alone")
+            )
+        else:
+            back = self._slots.halve()
+            for image in back:
+                self._leave(image, keep=True)
+            self._slots.put_back(back)
+            log.warning("out of memory: %d slots for now, %d images put back", self._slots.limit, len(back))
+        if self._family.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _dropped(image: Image) -> bool:
+    """Whether its future was cancelled; those who wait for it are told."""
+    return image.future.cancelled() and not image.future.set_running_or_notify_cancel()
+
+
+def _report(images: Sequence[Image]) -> None:
+    for image in images:
+        if image.on_step is not None:
+            image.on_step(image.call, len(image.calls))

@@ -1,0 +1,97 @@
+"""One render on its way: what its model calls need, and how far it is."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from img2img_worker.engine.render import Render
+from img2img_worker.models.family import Branch, Family, Prediction
+from img2img_worker.sampling.noise import noises
+from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
+
+Pixels = NDArray[np.uint8]
+#: (model calls done, model calls in all)
+OnStep = Callable[[int, int], None]
+
+#: columns of `Image.calls` before the history's coefficients
+TIMESTEP, SKIP, OUT, HISTORY = range(4)
+
+
+class Image:
+    """A render, its plan, its noises, and the state of its sampling.
+
+    Made in the thread that submits, so that compiling and drawing noise cost the engine's thread nothing.
+    """
+
+    def __init__(self, render: Render, family: Family, on_step: OnStep | None = None) -> None:
+        self.render = render
+        self.future: Future[Pixels] = Future()
+        self.on_step = on_step
+        self.plan = compile_plan(PlanKey.of(render.params), family.levels)
+        self.calls = call_table(self.plan, family.prediction)
+        self.noises = _noises(self.plan, render, family)
+        self.digest = _digest(render.pixels)
+        #: model calls done
+        self.call = 0
+        #: its place in its group's tensors; None: not in flight
+        self.slot: int | None = None
+        #: z0, noises and answers so far, float32 [n, C, h, w]; None while they lie in a batch
+        self.history: Tensor | None = None
+        #: it has had its error
+        self.failed = False
+        #: rows of each model call
+        self.branches: Sequence[tuple[Branch, ...]] = ()
+
+    @property
+    def depth(self) -> int:
+        """How long its history gets."""
+        return len(self.plan.result)
+
+    @property
+    def filled(self) -> int:
+        """How long its history is by now."""
+        return 1 + self.plan.n_noises + self.call
+
+    @property
+    def finished(self) -> bool:
+        """Whether no model call is left."""
+        return self.call == len(self.calls)
+
+    @property
+    def group(self) -> tuple[int, ...]:
+        """What images must have in common to share a model call: latent size, context length."""
+        length = self.branches[0][0].cond.context.shape[0] if self.branches else 0
+        return (*self.render.latent_size, length)
+
+
+def call_table(plan: Plan, prediction: Prediction) -> NDArray[np.float32]:
+    """What each model call of a plan needs, [M, 3 + D].
+
+    Columns: the timestep; `SKIP` and `OUT`, with which ``denoised = SKIP·x + OUT·answer`` for the x that the
+    model saw; the coefficients of that x over the history.
+    """
+    scale = plan.scale_in
+    if prediction == "epsilon":
+        skip, out = 1 / scale, -plan.sigmas
+    else:
+        skip, out = scale, -plan.sigmas * scale
+    return np.column_stack([plan.timesteps, skip, out, plan.inputs * scale[:, None]]).astype(np.float32)
+
+
+def _digest(pixels: Pixels) -> bytes:
+    return blake2b(pixels.tobytes(), digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
+
+
+def _noises(plan: Plan, render: Render, family: Family) -> Tensor:
+    """float32 [K, C, h, w] on the CPU."""
+    shape = (family.latent_channels, *render.latent_size)
+    params, seeds = render.params, (render.seed, render.subseed)
+    drawn = torch.empty(plan.n_noises, *shape)
+    for place, noise in zip(drawn, noises(plan, params, *seeds, shape), strict=True):
+        place.copy_(noise)
+    return drawn
