@@ -1,0 +1,1 @@
+"""Who renders: tickets, pictures, the engine, samplers and models."""

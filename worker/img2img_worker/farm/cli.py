@@ -1,0 +1,64 @@
+"""The worker's command line."""
+
+import logging
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from img2img_shared.errors import FarmError
+from img2img_shared.settings import Settings
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def worker(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Checkpoint: a name in the models folder, a folder in the diffusers layout, or a file."
+        ),
+    ] = "demo",
+    redis_url: Annotated[
+        str | None, typer.Option(help="redis://, rediss:// or unix:// URL [IMG2IMG_REDIS_URL].")
+    ] = None,
+    store_url: Annotated[
+        str | None, typer.Option(help="Folder, s3://, gs:// or az:// URL [IMG2IMG_STORE_URL].")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(min=1, max=1024, help="Images in flight at once.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help='"cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.')
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Render images of one checkpoint for the farm at REDIS_URL, until stopped.
+
+    SIGTERM and Ctrl-C put the images in hand back and end within seconds; other workers go on with them.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
+    )
+    given: dict[str, Any] = {"redis_url": redis_url, "store_url": store_url, "slots": slots, "device": device}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    if settings.redis_url is None or settings.store_url is None:
+        typer.echo(
+            "a worker needs a farm: set IMG2IMG_REDIS_URL and IMG2IMG_STORE_URL, or give --redis-url and "
+            "--store-url; for a farm on this machine alone, use: img2img up",
+            err=True,
+        )
+        raise typer.Exit(2)
+    # only now: importing torch takes seconds, which a wrong option must not cost
+    from img2img_worker.farm.worker import run
+
+    try:
+        code = run(model, settings.redis_url, settings.store_url, settings)
+    except FarmError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

@@ -1,0 +1,78 @@
+"""Celery's consumer, for messages that only knock.
+
+A ticket says that there is work, nothing else: whatever a message claims to be (its task, arguments,
+callbacks, time to run) is not read, so that a hostile or broken one can do no more than a good one.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+from celery.worker.consumer import Consumer
+from kombu.message import Message
+
+from img2img_shared.queue import TICKET
+
+log = logging.getLogger(__name__)
+
+#: what kombu raises, out of the event loop, at an envelope that is not one
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, LookupError, UnicodeError)
+NO_ARGUMENTS = msgpack.packb([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+
+
+class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
+    """Reads every message as one knock, and goes on after one that cannot be read at all."""
+
+    #: Celery's event loop
+    loop: Callable[..., None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loop = self._outliving(self.loop)
+
+    def create_task_handler(self, *_: Any, **__: Any) -> Callable[[Message], None]:
+        """A handler that lets Celery run a fresh, empty ticket for any message whatsoever."""
+        run = self.strategies[TICKET]
+
+        def on_message(message: Message) -> None:
+            message.ack_log_error(log, self.connection_errors)
+            ticket_id = str(uuid.uuid4())
+            ticket = Message(
+                body=NO_ARGUMENTS,
+                channel=message.channel,
+                delivery_tag=message.delivery_tag,
+                content_type="application/x-msgpack",
+                content_encoding="binary",
+                headers={"task": TICKET, "id": ticket_id, "root_id": ticket_id, "lang": "py"},
+                properties={"correlation_id": ticket_id},
+                delivery_info={},
+                accept={"application/x-msgpack"},
+            )
+            run(ticket, None, _nothing, _nothing, ())
+
+        return on_message
+
+    def _outliving(self, loop: Callable[..., None]) -> Callable[..., None]:
+        """`loop`, but what cannot be read drops the queue's tickets and reconnects instead of ending Celery.
+
+        Tickets cost nothing: the janitor tops them up within a second.
+        """
+
+        def guarded(*args: Any) -> None:
+            try:
+                loop(*args)
+            except self.connection_errors:
+                raise
+            except UNREADABLE as error:
+                dropped = self.task_consumer.purge()
+                what = f"{type(error).__name__}: {error!s:.80}"
+                log.warning("dropped a message that is none (%r) and %d tickets", what, dropped)
+                raise ConnectionResetError("reconnecting after an unreadable message") from None
+
+        return guarded
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Acknowledging is done already: a ticket in hand is spent."""

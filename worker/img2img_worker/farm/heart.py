@@ -1,0 +1,67 @@
+"""What a worker does each second beside rendering: renew its leases, say that it lives, keep house."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from celery import Celery
+
+from img2img_shared.errors import Unavailable
+from img2img_shared.ledger import Ledger
+from img2img_shared.queue import top_up
+from img2img_shared.records import WorkerInfo
+from img2img_worker.farm.leases import Leases
+
+log = logging.getLogger(__name__)
+
+#: seconds, at most, between two beats: how soon a running image hears that its job was cancelled
+BEAT = 1.0
+
+
+class Heart:
+    """Two threads: leases must be renewed even while the janitor's house-keeping takes long."""
+
+    def __init__(self, *, app: Celery, ledger: Ledger, leases: Leases, worker: WorkerInfo) -> None:
+        self._app = app
+        self._ledger = ledger
+        self._leases = leases
+        self._worker = worker
+        self._stopped = threading.Event()
+        every = min(BEAT, ledger.lease / 4)
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(self._live, every), name="leases", daemon=True),
+            threading.Thread(target=self._repeat, args=(self._keep_house, BEAT), name="janitor", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to beat."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _live(self) -> None:
+        self._leases.renew()
+        self._ledger.beat(self._worker)
+
+    def _keep_house(self) -> None:
+        model = self._worker.model
+        sweep = self._ledger.take_back(model, self._worker.id)
+        if sweep is None:
+            return
+        if sweep.handed_back or sweep.suspects or sweep.failed:
+            log.warning("taken back: %s", sweep)
+        top_up(self._app, self._ledger, model)
+
+    def _repeat(self, work: Callable[[], None], every: float) -> None:
+        while not self._stopped.wait(every):
+            try:
+                work()
+            except Unavailable as error:
+                log.warning("%s", error)
+            except Exception:
+                log.exception("the worker goes on")

@@ -1,0 +1,87 @@
+"""The claims that this process holds: one thread renews them all, and stops what is lost."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from img2img_shared.errors import Unavailable
+from img2img_shared.ledger import Ledger
+from img2img_shared.records import Claim
+
+log = logging.getLogger(__name__)
+
+
+class Held:
+    """One claim in hand. ``lost`` is set when its lease is, or its job was cancelled."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.lost = False
+        self._stop: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def stop_with(self, stop: Callable[[], None]) -> None:
+        """Call `stop` when the claim is lost; at once if it already is."""
+        with self._lock:
+            self._stop = stop
+            lost = self.lost
+        if lost:
+            stop()
+
+    def lose(self) -> None:
+        """The ledger no longer counts on this attempt: end it."""
+        with self._lock:
+            self.lost = True
+            stop = self._stop
+        if stop is not None:
+            stop()
+
+
+class Leases:
+    """All claims of a process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._held: dict[Claim, Held] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, claim: Claim) -> Held:
+        """Renew `claim` from now on."""
+        held = Held(claim)
+        with self._lock:
+            self._held[claim] = held
+        return held
+
+    def let_go(self, held: Held) -> None:
+        """Renew it no longer."""
+        with self._lock:
+            self._held.pop(held.claim, None)
+
+    def renew(self) -> None:
+        """Renew all in one call, and stop what was lost. While Redis is away nothing is lost:
+        the ledger waits a lease after an outage before it takes anything back."""
+        with self._lock:
+            claims = list(self._held)
+        if not claims:
+            return
+        try:
+            lost = self._ledger.renew(claims)
+        except Unavailable as error:
+            log.warning("leases not renewed: %s", error)
+            return
+        for one in lost:
+            claim, held = one.claim, self._held.get(one.claim)
+            if held is not None:
+                why = "cancelled" if one.cancelled else "its lease was lost"
+                log.info("image %d of job %s: %s", claim.index, claim.job_id, why)
+                held.lose()
+
+    def lose_all(self) -> None:
+        """Stop everything in hand: the worker ends."""
+        with self._lock:
+            held = list(self._held.values())
+        for one in held:
+            one.lose()

@@ -1,0 +1,206 @@
+"""One image's way through a worker: claimed, fetched, prepared, rendered, stored, reported."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from celery.utils.time import get_exponential_backoff_interval
+
+from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable
+from img2img_shared.job import PAGE, Input, Job, inputs_key, result_key
+from img2img_shared.ledger import Ledger
+from img2img_shared.records import Claim
+from img2img_shared.store import Store
+from img2img_shared.wire import decode_inputs
+from img2img_worker.engine.engine import Engine, Render
+from img2img_worker.farm.leases import Held, Leases
+from img2img_worker.pictures.infotext import encode_picture, infotext
+from img2img_worker.pictures.prepare import Prepared, finish, prepare
+
+log = logging.getLogger(__name__)
+
+#: tries at a store that fails for a while, some five minutes in all
+STORE_TRIES = 14
+#: seconds, at most, between two tries
+LONGEST_PAUSE = 30
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The worker ends, or the claim was lost: leave the image as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a worker serves: a checkpoint, under the name that jobs call it by."""
+
+    #: as in jobs, and so in the ledger's keys
+    model: str
+    #: as in a picture's infotext
+    title: str
+    model_hash: str | None
+    max_pixels: int
+
+
+class Renderer:
+    """Renders images of one model until it is told to stop. Each ticket's thread calls `serve`."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        store: Store,
+        engine: Engine,
+        leases: Leases,
+        served: Served,
+        worker: str,
+        stopping: threading.Event,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._engine = engine
+        self._leases = leases
+        self._served = served
+        self._worker = worker
+        self._stopping = stopping
+        self._job = lru_cache(maxsize=256)(ledger.job)
+        self._page = lru_cache(maxsize=64)(self._fetch_page)
+
+    def serve(self, seconds: float) -> int:
+        """Claim and render, one after the other, until nothing is left or `seconds` are over.
+
+        Returns:
+            how many images were claimed.
+        """
+        end = time.monotonic() + seconds
+        claimed = 0
+        while not self._stopping.is_set() and time.monotonic() < end:
+            claim = self._claim()
+            if claim is None:
+                break
+            claimed += 1
+            self._carry(claim)
+        return claimed
+
+    def _claim(self) -> Claim | None:
+        """The next image of this model, or None. Where the reply is lost, the nonce asks for it again."""
+        nonce = uuid.uuid4().hex
+        for _ in range(2):
+            try:
+                return self._ledger.claim(self._served.model, self._worker, nonce, idle=not len(self._leases))
+            except Unavailable as error:
+                log.warning("no claim: %s", error)
+                if self._stopping.wait(1):
+                    break
+        return None
+
+    def _carry(self, claim: Claim) -> None:
+        """One image to its end, whatever that is; never raises."""
+        held = self._leases.hold(claim)
+        try:
+            self._render(held)
+        except (Stopped, CancelledError):
+            self._report(held, lambda: self._ledger.release(claim))
+        except FarmError as error:
+            reason = str(error)
+            self._report(held, lambda: self._ledger.fail(claim, reason))
+        except MemoryError:
+            log.exception("image %d of job %s: out of memory, put back", claim.index, claim.job_id)
+            self._report(held, lambda: self._ledger.release(claim))
+            self._stopping.wait(1)
+        except Exception as error:
+            log.exception("image %d of job %s", claim.index, claim.job_id)
+            reason = f"{type(error).__name__}: {error}"
+            self._report(held, lambda: self._ledger.fail(claim, reason))
+        finally:
+            self._leases.let_go(held)
+
+    def _render(self, held: Held) -> None:
+        claim = held.claim
+        job = self._job(claim.job_id, claim.tenant)
+        item = self._input(job, claim.index)
+        seed, subseed = job.seeds(claim.index, item.seed)
+        prompt = job.params.prompt if item.prompt is None else item.prompt
+        negative = job.params.negative_prompt if item.negative_prompt is None else item.negative_prompt
+
+        prepared = self._prepare(held, job, item)
+        render = Render(
+            params=job.params,
+            prompt=prompt,
+            negative_prompt=negative,
+            seed=seed,
+            subseed=subseed,
+            pixels=prepared.pixels,
+            latent_size=prepared.latent_size,
+            mask=prepared.mask,
+            cond_mask=prepared.cond_mask,
+        )
+        future = self._engine.submit(render)
+        held.stop_with(future.cancel)
+        picture = finish(prepared, future.result())
+        text = infotext(
+            job.params,
+            prompt=prompt,
+            negative_prompt=negative,
+            seed=seed,
+            subseed=subseed,
+            model=self._served.title,
+            model_hash=self._served.model_hash,
+        )
+        data = encode_picture(picture, job.params.output_format, text)
+        key = result_key(job.id, claim.index, job.params.output_format)
+        self._patiently(held, lambda: self._store.put(key, data))
+        self._report(held, lambda: self._ledger.finish(claim))
+
+    def _prepare(self, held: Held, job: Job, item: Input) -> Prepared:
+        mask_key = item.mask or job.mask
+        image = self._patiently(held, lambda: self._store.get(item.image))
+        mask = None if mask_key is None else self._patiently(held, lambda: self._store.get(mask_key))
+        return prepare(image, mask, job.params, self._served.max_pixels)
+
+    def _input(self, job: Job, index: int) -> Input:
+        number, _ = job.output(index)
+        page, place = divmod(number, PAGE)
+        inputs = self._page(job.id, page)
+        if place >= len(inputs):
+            raise Refused("inputs", f"page {page} of {len(inputs)}", f"a page that holds input {number}")
+        return inputs[place]
+
+    def _fetch_page(self, job_id: str, page: int) -> tuple[Input, ...]:
+        return decode_inputs(self._store.get(inputs_key(job_id, page)))
+
+    def _patiently(self, held: Held, call: Callable[[], T]) -> T:
+        """`call`, again and again with growing, jittered pauses while the store fails in passing."""
+        for tries in range(STORE_TRIES):
+            if held.lost or self._stopping.is_set():
+                raise Stopped
+            try:
+                return call()
+            except StoreError as error:
+                if not error.transient or tries == STORE_TRIES - 1:
+                    raise
+                log.warning("store: %s; trying again", error)
+                pause = get_exponential_backoff_interval(1, tries, LONGEST_PAUSE, full_jitter=True)
+                self._stopping.wait(pause)
+        raise AssertionError("unreachable")
+
+    def _report(self, held: Held, report: Callable[[], bool]) -> None:
+        """Tell the ledger how the attempt ended, until it has heard; a late report has no effect there."""
+        while True:
+            try:
+                if not report():
+                    log.info(
+                        "image %d of job %s: another attempt has it", held.claim.index, held.claim.job_id
+                    )
+                return
+            except Unavailable as error:
+                log.warning("not reported: %s", error)
+                if held.lost or self._stopping.wait(1):
+                    return  # its lease runs out, and it is rendered again

@@ -1,0 +1,157 @@
+"""A worker process: one checkpoint, loaded once, and Celery's threads that claim images for it."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import uuid
+from types import FrameType
+
+import redis
+from celery import Celery, signals
+
+from img2img_shared.connect import connect
+from img2img_shared.errors import Unavailable
+from img2img_shared.keys import queue_name
+from img2img_shared.ledger import Ledger
+from img2img_shared.queue import TICKET, celery_app
+from img2img_shared.records import WorkerInfo
+from img2img_shared.settings import Settings
+from img2img_shared.store import Store
+from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.heart import Heart
+from img2img_worker.farm.leases import Leases
+from img2img_worker.farm.render import Renderer, Served
+from img2img_worker.models.catalog import model_name
+from img2img_worker.models.loading import load, model_hash
+
+log = logging.getLogger(__name__)
+
+#: seconds a ticket goes on claiming before it returns to Celery, which makes hand-over cheap
+TICKET_SECONDS = 5.0
+#: seconds between two tries to reach Redis at start
+PATIENCE = 2.0
+
+
+def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
+    """Serve `model` until SIGTERM or SIGINT, which puts images in hand back; a second one ends at once.
+
+    Returns:
+        the process' exit status.
+
+    Raises:
+        Refused: the model is no checkpoint, or a URL is none.
+    """
+    stopping = threading.Event()
+    store = Store(store_url)
+    family = load(model, settings)
+    ledger = Ledger(_connected(redis_url), prefix=settings.prefix, lease=settings.lease)
+    leases = Leases(ledger)
+    with Engine(family, slots=settings.slots, deterministic=settings.deterministic) as engine:
+        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        info = WorkerInfo(id=name, model=model, device=str(family.device), slots=engine.slots)
+        served = Served(
+            model=model,
+            title=model_name(model),
+            model_hash=model_hash(model, settings),
+            max_pixels=settings.max_pixels,
+        )
+        renderer = Renderer(
+            ledger=ledger,
+            store=store,
+            engine=engine,
+            leases=leases,
+            served=served,
+            worker=name,
+            stopping=stopping,
+        )
+        app = _app(redis_url, settings.prefix, renderer, threads=_threads(engine.slots))
+        heart = Heart(app=app, ledger=ledger, leases=leases, worker=info)
+        _stop_on_signals(stopping, leases)
+        heart.start()
+        log.info("%s serves %s (%s) on %s, %d slots", name, model, family.name, info.device, info.slots)
+        try:
+            return _celery(app, name, queue_name(model))
+        finally:
+            stopping.set()
+            leases.lose_all()
+            heart.stop()
+            log.info("%s has ended", name)
+
+
+def _threads(slots: int) -> int:
+    """Threads carry one image each: those in the batch, and half as many being prepared or stored."""
+    return slots + max(2, slots // 2)
+
+
+def _connected(redis_url: str) -> redis.Redis:
+    """The farm's Redis, as soon as it answers: machines of a farm start in any order."""
+    while True:
+        try:
+            return connect(redis_url)
+        except Unavailable as error:
+            log.warning("%s; trying again", error)
+            threading.Event().wait(PATIENCE)
+
+
+def _app(redis_url: str, prefix: str, renderer: Renderer, threads: int) -> Celery:
+    """Celery's application: one task, the ticket, in a pool of threads."""
+    app = celery_app(redis_url, prefix)
+    app.conf.update(
+        worker_pool="threads",
+        worker_concurrency=threads,
+        worker_consumer="img2img_worker.farm.consumer:TicketConsumer",
+        worker_redirect_stdouts=False,
+    )
+
+    @app.task(name=TICKET)  # type: ignore[untyped-decorator]  # celery ships no types
+    def ticket() -> None:
+        renderer.serve(TICKET_SECONDS)
+
+    return app
+
+
+def _celery(app: Celery, name: str, queue: str) -> int:
+    """Take tickets until stopped; gives the exit status."""
+    signals.setup_logging.connect(_leave_logging_alone)
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):  # two lines a ticket
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    worker = app.Worker(
+        hostname=f"img2img@{name}",
+        queues=[queue],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """A receiver of this signal keeps Celery from setting up logging of its own."""
+
+
+def _stop_on_signals(stopping: threading.Event, leases: Leases) -> None:
+    """The first SIGTERM or SIGINT is Celery's warm shutdown, with the images in hand put back.
+
+    Celery's own SIGINT is a cold shutdown, which raises NotImplementedError in the threads pool.
+    """
+
+    def take_over(**_: object) -> None:
+        warm = signal.getsignal(signal.SIGTERM)
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if stopping.is_set():
+                os._exit(128 + number)
+            stopping.set()
+            # in a thread: a signal handler must not take locks that the code it interrupts may hold
+            threading.Thread(target=leases.lose_all, name="stop", daemon=True).start()
+            if callable(warm):
+                warm(signal.SIGTERM, frame)
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+
+    signals.worker_ready.connect(take_over, weak=False)
