@@ -39,12 +39,29 @@ class Sampler:
     aliases: tuple[str, ...] = ()
 
 
+ETA_NOISE = frozenset({"eta", "s_noise"})
+
 SAMPLERS: dict[str, Sampler] = {
     "Euler": Sampler(options=CHURN, aliases=("k_euler",)),
-    "Euler a": Sampler(options=frozenset({"eta", "s_noise"}), aliases=("k_euler_a", "k_euler_ancestral")),
+    "Euler a": Sampler(options=ETA_NOISE, aliases=("k_euler_a", "k_euler_ancestral")),
+    "LMS": Sampler(aliases=("k_lms",)),
     "Heun": Sampler(options=CHURN, aliases=("k_heun",)),
     "DDIM": Sampler(options=frozenset({"eta"}), aliases=("ddim",)),
+    "UniPC": Sampler(aliases=("unipc",)),
     "DPM++ 2M": Sampler(scheduler="Karras", aliases=("k_dpmpp_2m",)),
+    "DPM++ SDE": Sampler(scheduler="Karras", options=ETA_NOISE, aliases=("k_dpmpp_sde",)),
+    "DPM++ 2S a": Sampler(scheduler="Karras", options=ETA_NOISE, aliases=("k_dpmpp_2s_a",)),
+    "DPM++ 2M SDE": Sampler(scheduler="Exponential", options=ETA_NOISE, aliases=("k_dpmpp_2m_sde",)),
+    "DPM++ 2M SDE Heun": Sampler(
+        scheduler="Exponential", options=ETA_NOISE, aliases=("k_dpmpp_2m_sde_heun",)
+    ),
+    "DPM++ 3M SDE": Sampler(
+        scheduler="Exponential", drops_penultimate=True, options=ETA_NOISE, aliases=("k_dpmpp_3m_sde",)
+    ),
+    "DPM2": Sampler(scheduler="Karras", drops_penultimate=True, options=CHURN, aliases=("k_dpm_2",)),
+    "DPM2 a": Sampler(scheduler="Karras", drops_penultimate=True, options=ETA_NOISE, aliases=("k_dpm_2_a",)),
+    "LCM": Sampler(aliases=("k_lcm",)),
+    "Restart": Sampler(scheduler="Karras", aliases=("restart",)),
 }
 
 

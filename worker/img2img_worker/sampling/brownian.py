@@ -1,0 +1,103 @@
+"""A Brownian path over a run's sigmas, the same whatever is asked of it, and in whatever order.
+
+Each value follows from its place in a tree of halved intervals. It is the path of ``torchsde.BrownianTree``
+bit for bit, on either noise source, which A1111 gets by replacing a function inside torchsde.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: (seed, shape) -> standard normal float32 noise: the first draw of that seed
+Randn = Callable[[int, tuple[int, ...]], Tensor]
+
+#: times are rounded to so many digits: torchsde's tolerance of 1e-6
+DIGITS = 6
+POOL_SIZE = 24
+#: how many intervals are remembered: two ways down from the top
+REMEMBERED = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Interval:
+    """One node of the tree: the `key`-th interval at its depth."""
+
+    start: Tensor
+    end: Tensor
+    key: int
+    depth: int
+    #: the path's increment over it
+    rise: Tensor
+
+
+class BrownianPath:
+    """Standard Brownian motion between two sigmas, of a latent's shape.
+
+    Source: k-diffusion's ``BrownianTreeNoiseSampler``, seeded by the image's seed as in A1111.
+    """
+
+    def __init__(self, seed: int, span: tuple[float, float], shape: tuple[int, ...], randn: Randn) -> None:
+        low, high = (torch.tensor(sigma, dtype=torch.float32) for sigma in span)
+        self._seed, self._shape, self._randn = seed, shape, randn
+        first = int(np.random.SeedSequence(entropy=seed, pool_size=POOL_SIZE).generate_state(1)[0])
+        rise = randn(first, shape) * sqrt(high - low)
+        self._top = _Interval(start=_rounded(low), end=_rounded(high), key=0, depth=0, rise=rise)
+        self._remembered: OrderedDict[tuple[int, int], tuple[_Interval, _Interval]] = OrderedDict()
+
+    def noise(self, sigma: float, sigma_next: float) -> Tensor:
+        """The path's change from `sigma` down to `sigma_next`, scaled to variance 1."""
+        high, low = (torch.tensor(each, dtype=torch.float32) for each in (sigma, sigma_next))
+        pieces = self._pieces(self._top, self._place(low), self._place(high))
+        return -sum(pieces, torch.zeros(self._shape)) / (high - low).sqrt()
+
+    def _place(self, sigma: Tensor) -> Tensor:
+        # in double precision, as torchsde rounds what it is asked for
+        place = torch.tensor(round(float(sigma), DIGITS), dtype=torch.float32)
+        return place.clamp(self._top.start, self._top.end)
+
+    def _pieces(self, interval: _Interval, low: Tensor, high: Tensor) -> Iterator[Tensor]:
+        """Increments of the intervals that make up [low, high], in order."""
+        if low <= interval.start and high >= interval.end:
+            yield interval.rise
+            return
+        left, right = self._halves(interval)
+        if left.end in (interval.start, interval.end):
+            return  # two neighbours in float32: nothing lies between
+        if low < left.end:
+            yield from self._pieces(left, low, torch.minimum(high, left.end))
+        if high > left.end:
+            yield from self._pieces(right, torch.maximum(low, left.end), high)
+
+    def _halves(self, interval: _Interval) -> tuple[_Interval, _Interval]:
+        """Left and right half; the left's increment is drawn given the whole's (a Brownian bridge)."""
+        name = (interval.depth, interval.key)
+        if name in self._remembered:
+            self._remembered.move_to_end(name)
+            return self._remembered[name]
+        start, end, key, depth = interval.start, interval.end, 2 * interval.key, interval.depth + 1
+        middle = _rounded(0.5 * (end + start))
+        before, after, share = middle - start, end - middle, 1 / (end - start)
+        fresh = self._randn(self._bridge_seed(interval), self._shape)
+        left = before * interval.rise * share + sqrt(before * after * share) * fresh
+        halves = (
+            _Interval(start=start, end=middle, key=key, depth=depth, rise=left),
+            _Interval(start=middle, end=end, key=key + 1, depth=depth, rise=interval.rise - left),
+        )
+        self._remembered[name] = halves
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return halves
+
+    def _bridge_seed(self, interval: _Interval) -> int:
+        place = (interval.key, interval.depth)
+        sequence = np.random.SeedSequence(entropy=self._seed, spawn_key=place, pool_size=POOL_SIZE)
+        return int(sequence.generate_state(1)[0])
+
+
+def _rounded(time: Tensor) -> Tensor:
+    return torch.round(time, decimals=DIGITS)

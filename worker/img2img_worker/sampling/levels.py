@@ -1,0 +1,82 @@
+"""The noise levels a model was trained on, and the two ways between a sigma and a timestep."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NoiseLevels:
+    """A model's discrete noise levels, ascending, and what lies between them.
+
+    Latents are variance-exploding here: x = z + sigma · noise. One object belongs to one loaded model;
+    compiled plans are cached by it, so it compares by identity.
+
+    >>> levels = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.03**2, 0.11**2, 1000)))
+    >>> round(levels.sigma_to_t(levels.sigma_max))
+    999
+    """
+
+    #: [N] share of the signal's variance that is left at each level, descending
+    alphas_cumprod: Array
+    #: [N] the timestep that the model is told at each level, ascending
+    timesteps: Array
+    #: what is linear in the timestep between two levels; "nothing": the nearest level's timestep is told
+    between: Literal["log sigma", "log alpha", "nothing"] = "log sigma"
+    #: Align Your Steps has one table of noise levels for SDXL and another for the rest
+    is_sdxl: bool = False
+
+    @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: npt.ArrayLike, *, is_sdxl: bool = False) -> Self:
+        """Levels of a model with cumulative products of alpha [N], N = 1000 for all of Stable Diffusion."""
+        alphas = np.array(alphas_cumprod, dtype=np.float64)
+        return cls(alphas_cumprod=alphas, timesteps=np.arange(float(len(alphas))), is_sdxl=is_sdxl)
+
+    @cached_property
+    def sigmas(self) -> Array:
+        """[N] noise's standard deviation at each level, ascending."""
+        return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
+
+    @property
+    def sigma_min(self) -> float:
+        return float(self.sigmas[0])
+
+    @property
+    def sigma_max(self) -> float:
+        return float(self.sigmas[-1])
+
+    def sigma_to_t(self, sigma: float) -> float:
+        """Timestep of a sigma above 0: a fraction between two levels, clamped to the first and the last.
+
+        Source: k-diffusion's ``DiscreteSchedule`` without quantisation.
+        """
+        if self.between == "nothing":
+            return float(self.timesteps[np.argmin(np.abs(np.log(sigma) - np.log(self.sigmas)))])
+        return float(np.interp(self._scale(np.asarray(sigma)), self._scale(self.sigmas), self.timesteps))
+
+    def t_to_sigma(self, t: npt.ArrayLike) -> Array:
+        """Sigma at each timestep, the inverse of `sigma_to_t`."""
+        between = np.interp(np.asarray(t, dtype=np.float64), self.timesteps, self._scale(self.sigmas))
+        return np.sqrt(np.expm1(2 * between)) if self.between == "log alpha" else np.exp(between)
+
+    def _scale(self, sigma: Array) -> Array:
+        # -log alpha of the variance-preserving process, whose alpha² is 1 / (sigma² + 1)
+        return 0.5 * np.log1p(sigma**2) if self.between == "log alpha" else np.log(sigma)
+
+    def log_alpha(self) -> "NoiseLevels":
+        """The same levels, log alpha linear between them: the discrete schedule of DPM-Solver and UniPC."""
+        return replace(self, between="log alpha")
+
+    def every(self, nth: int) -> "NoiseLevels":
+        """Every nth level, the last one included: those a latent consistency model was distilled on."""
+        return replace(
+            self,
+            alphas_cumprod=self.alphas_cumprod[nth - 1 :: nth],
+            timesteps=self.timesteps[nth - 1 :: nth],
+            between="nothing",
+        )

@@ -1,0 +1,149 @@
+"""A sampler's steps for one image, as a table of coefficients.
+
+Every sampler here is linear in the first latent, the noises and the model's answers. So it is run once, in
+float64, on vectors of coefficients in place of latents: what it hands to the model, and what it returns,
+are the table's rows. Executing a plan needs no sampler: one product of a row with the history [z0, noises,
+answers] for each model call.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from img2img_shared.errors import Refused
+from img2img_worker.sampling.levels import Array, NoiseLevels
+from img2img_worker.sampling.runs import PlanKey
+from img2img_worker.sampling.samplers import SAMPLERS
+from img2img_worker.sampling.vectors import Vector
+
+__all__ = ["Draw", "Increment", "Plan", "PlanKey", "compile_plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """An independent standard normal noise: so many draws of the image's stream come before it (0: the
+    start's)."""
+
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Increment:
+    """A Brownian path's increment between two sigmas, scaled to variance 1."""
+
+    sigma: float
+    sigma_next: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """M model calls over K noises; D = 1 + K + M history entries [z0, n_0..n_{K-1}, a_0..a_{M-1}].
+
+    The answers a are denoised latents, after guidance and mask blending.
+    """
+
+    #: [M] noise level of each model call
+    sigmas: Array
+    #: [M] timestep that the model is told, a fraction
+    timesteps: npt.NDArray[np.float32]
+    #: [M, D] coefficients of each call's latent, variance-exploding; row i is 0 from answer i on
+    inputs: Array
+    #: [D] coefficients of the last latent
+    result: Array
+    #: [M] what the latent is multiplied by before the model sees it
+    scale_in: Array
+    #: [K] the noises that have an effect, in the order of their first use
+    noises: tuple[Draw | Increment, ...]
+    #: lowest and highest sigma that the Brownian path covers
+    span: tuple[float, float]
+
+    @property
+    def n_noises(self) -> int:
+        return len(self.noises)
+
+
+@lru_cache(maxsize=128)
+def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
+    """The plan of a render; a strength of 0 has no model call and its result is z0.
+
+    Raises:
+        Refused: for steps, strength and schedule that do not go together.
+    """
+    if key.denoising_strength == 0:
+        none = np.zeros(0)
+        return Plan(
+            sigmas=none,
+            timesteps=none.astype(np.float32),
+            inputs=np.zeros((0, 1)),
+            result=np.ones(1),
+            scale_in=none,
+            noises=(),
+            span=(0.0, 0.0),
+        )
+    solver = SAMPLERS[key.sampler_name]
+    levels = solver.view(levels)
+    run = solver.path(key, levels)
+    recorder = _Recorder(brownian=solver.brownian, capacity=4 * len(run.sigmas) + 2)
+    x = recorder.z0 + (run.sigmas[0] + key.extra_noise) * key.initial_noise_multiplier * recorder.draw()
+    try:
+        with np.errstate(divide="raise", invalid="raise", over="raise"):
+            x = solver.function(recorder.model, x, run.sigmas, recorder.noise, **key.options)
+    except (ArithmeticError, ValueError):  # two sigmas are the same, or an eta is too large for DDIM
+        raise Refused(
+            "sampler_name, scheduler, steps, eta",
+            (key.sampler_name, key.scheduler, key.steps, key.eta),
+            "a schedule whose sigmas all differ (fewer steps, a higher denoising_strength), eta up to 1",
+        ) from None
+    if solver.preserves_variance:
+        x = x / np.sqrt(run.sigmas[-1] ** 2 + 1)
+    return recorder.plan(x, run.span, levels)
+
+
+class _Recorder:
+    """The model and the noise of a sampler that is run on coefficients.
+
+    Whatever comes in gets a unit vector of its own, in the order it comes; `plan` sorts them.
+    """
+
+    def __init__(self, *, brownian: bool, capacity: int) -> None:
+        self._brownian = brownian
+        self._units = iter(np.eye(capacity))
+        self.z0: Vector = next(self._units)
+        self._noises: list[tuple[Vector, Draw | Increment]] = []
+        self._calls: list[tuple[Vector, float]] = []
+        self._answers: list[Vector] = []
+
+    def draw(self) -> Vector:
+        return self._new_noise(Draw(position=len(self._noises)))
+
+    def noise(self, sigma: float, sigma_next: float) -> Vector:
+        if self._brownian:
+            return self._new_noise(Increment(sigma=float(sigma), sigma_next=float(sigma_next)))
+        return self.draw()
+
+    def _new_noise(self, request: Draw | Increment) -> Vector:
+        self._noises.append((next(self._units), request))
+        return self._noises[-1][0]
+
+    def model(self, x: Vector, sigma: float) -> Vector:
+        self._calls.append((x, float(sigma)))
+        self._answers.append(next(self._units))
+        return self._answers[-1]
+
+    def plan(self, last: Vector, span: tuple[float, float], levels: NoiseLevels) -> Plan:
+        rows = np.array([x for x, _ in self._calls] + [last])
+        used = [(unit, request) for unit, request in self._noises if (rows @ unit).any()]
+        columns = np.array([self.z0, *(unit for unit, _ in used), *self._answers])
+        rows = rows @ columns.T
+        sigmas = np.array([sigma for _, sigma in self._calls])
+        return Plan(
+            sigmas=sigmas,
+            timesteps=np.array([levels.sigma_to_t(sigma) for sigma in sigmas], dtype=np.float32),
+            inputs=rows[:-1],
+            result=rows[-1],
+            scale_in=1 / np.sqrt(sigmas**2 + 1),
+            noises=tuple(request for _, request in used),
+            span=span,
+        )

@@ -1,0 +1,126 @@
+"""Schedules: which noise levels a run visits, as AUTOMATIC1111 1.10 has them.
+
+To add one: a function `(n, levels) -> sigmas` here, a line in `SCHEDULES`, and its name in
+`img2img_shared.names`. Each gives n descending sigmas and a closing 0, but for two that follow A1111 to the
+letter: KL Optimal ends at sigma_min, and DDIM gives as many as its whole-number stride reaches.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+from img2img_shared.errors import Refused
+from img2img_worker.sampling.levels import Array, NoiseLevels
+
+#: https://research.nvidia.com/labs/toronto-ai/AlignYourSteps/howto.html
+ALIGN_YOUR_STEPS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
+ALIGN_YOUR_STEPS_SDXL = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
+
+
+def sigmas(scheduler: str, steps: int, levels: NoiseLevels) -> Array:
+    """Descending sigmas of a run of `steps` steps, [steps + 1] (see above for the two that differ).
+
+    Raises:
+        Refused: for an unknown schedule.
+    """
+    if scheduler not in SCHEDULES:
+        raise Refused("scheduler", scheduler, ", ".join(SCHEDULES))
+    return SCHEDULES[scheduler](steps, levels)
+
+
+def uniform(n: int, levels: NoiseLevels) -> Array:
+    """Timesteps evenly from the last to the first."""
+    return _closed(levels.t_to_sigma(np.linspace(levels.timesteps[-1], levels.timesteps[0], n)))
+
+
+def karras(n: int, levels: NoiseLevels, rho: float = 7.0) -> Array:
+    """Evenly in sigma^(1 / rho): Karras et al. (2022), equation 5."""
+    return _closed(karras_ramp(n, levels.sigma_min, levels.sigma_max, rho))
+
+
+def karras_ramp(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Array:
+    """n sigmas from sigma_max down to sigma_min, without the closing 0."""
+    ramp = np.linspace(0, 1, n)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return np.asarray((high + ramp * (low - high)) ** rho)
+
+
+def exponential(n: int, levels: NoiseLevels) -> Array:
+    """Evenly in log sigma."""
+    return _closed(np.exp(np.linspace(np.log(levels.sigma_max), np.log(levels.sigma_min), n)))
+
+
+def polyexponential(n: int, levels: NoiseLevels, rho: float = 1.0) -> Array:
+    """A polynomial in log sigma; with A1111's rho of 1 the exponential schedule."""
+    ramp = np.linspace(1, 0, n) ** rho
+    low, high = np.log(levels.sigma_min), np.log(levels.sigma_max)
+    return _closed(np.exp(low + ramp * (high - low)))
+
+
+def sgm_uniform(n: int, levels: NoiseLevels) -> Array:
+    """Timesteps evenly, the first one left out (Stability's generative-models)."""
+    return _closed(levels.t_to_sigma(np.linspace(*_ends(levels), n + 1)[:-1]))
+
+
+def normal(n: int, levels: NoiseLevels) -> Array:
+    """Timesteps evenly between those of sigma_max and sigma_min."""
+    return _closed(levels.t_to_sigma(np.linspace(*_ends(levels), n)))
+
+
+def simple(n: int, levels: NoiseLevels) -> Array:
+    """Levels evenly from the last, rounded down; the first one is not reached."""
+    stride = len(levels.sigmas) / n
+    return _closed(levels.sigmas[[-(1 + int(step * stride)) for step in range(n)]])
+
+
+def ddim(n: int, levels: NoiseLevels) -> Array:
+    """Every so many-th level from the second on: as many as there are, which may be more or fewer than n."""
+    stride = max(len(levels.sigmas) // n, 1)
+    return _closed(levels.sigmas[1::stride][::-1])
+
+
+def beta(n: int, levels: NoiseLevels, alpha: float = 0.6, beta: float = 0.6) -> Array:
+    """Quantiles of a beta distribution over [sigma_min, sigma_max]: Lee et al. (2024), arXiv:2407.12173."""
+    quantiles = stats.beta.ppf(1 - np.linspace(0, 1, n), alpha, beta)
+    return _closed(levels.sigma_min + quantiles * (levels.sigma_max - levels.sigma_min))
+
+
+def align_your_steps(n: int, levels: NoiseLevels) -> Array:
+    """Levels optimised for ten steps by Sabour et al. (2024), log-linear between them for other numbers."""
+    table = np.array(ALIGN_YOUR_STEPS_SDXL if levels.is_sdxl else ALIGN_YOUR_STEPS)
+    if n == len(table):
+        return _closed(table)
+    # evenly from the low end, as published: one step alone is the lowest level
+    where, places = np.linspace(0, 1, n), np.linspace(0, 1, len(table))
+    return _closed(np.exp(np.interp(where, places, np.log(table[::-1])))[::-1])
+
+
+def kl_optimal(n: int, levels: NoiseLevels) -> Array:
+    """Evenly in arctan sigma, from sigma_max to sigma_min in n steps, no closing 0: Sabour et al. (2024)."""
+    part = np.arange(n + 1) / n
+    return np.asarray(np.tan(part * np.arctan(levels.sigma_min) + (1 - part) * np.arctan(levels.sigma_max)))
+
+
+def _ends(levels: NoiseLevels) -> tuple[float, float]:
+    return levels.sigma_to_t(levels.sigma_max), levels.sigma_to_t(levels.sigma_min)
+
+
+def _closed(descending: Array) -> Array:
+    return np.append(descending, 0.0)
+
+
+#: "Automatic" is not here: it stands for the sampler's own (`img2img_shared.names.SAMPLERS`)
+SCHEDULES: dict[str, Callable[[int, NoiseLevels], Array]] = {
+    "Uniform": uniform,
+    "Karras": karras,
+    "Exponential": exponential,
+    "Polyexponential": polyexponential,
+    "SGM Uniform": sgm_uniform,
+    "Simple": simple,
+    "Normal": normal,
+    "DDIM": ddim,
+    "Beta": beta,
+    "Align Your Steps": align_your_steps,
+    "KL Optimal": kl_optimal,
+}

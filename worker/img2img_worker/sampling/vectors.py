@@ -1,0 +1,24 @@
+"""What a sampler is written against: vectors, a model and a source of noise.
+
+A sampler only ever adds and scales latents. So it does not matter to it whether a vector holds a latent or,
+as when a plan is compiled, the coefficients of one.
+"""
+
+from typing import Protocol
+
+from img2img_worker.sampling.levels import Array
+
+#: a latent of the variance-exploding process, x = z + sigma · noise
+Vector = Array
+
+
+class Model(Protocol):
+    """Denoises: the answer after guidance and mask blending."""
+
+    def __call__(self, x: Vector, sigma: float, /) -> Vector: ...
+
+
+class Noise(Protocol):
+    """A fresh standard normal vector for the step between two sigmas."""
+
+    def __call__(self, sigma: float, sigma_next: float, /) -> Vector: ...
