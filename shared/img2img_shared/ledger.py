@@ -112,7 +112,7 @@ class Ledger:
         Raises:
             NotFound: the tenant has no such job.
         """
-        now, answers = self._run("status", tenant, job_id, 1)
+        now, answers = self._run("status", tenant, job_id, 0)
         if not answers:
             raise _not_found(job_id)
         return job_status(tenant, now, answers[0])
@@ -209,8 +209,8 @@ class Ledger:
     def claim(self, model: str, worker: str, nonce: str, *, idle: bool) -> Claim | None:
         """The next image of `model` for `worker`, or None when there is none for it now.
 
-        Highest priority first, then the job that had least. `nonce` is drawn by the caller, new for each image:
-        with the nonce of a claim that is still held, that claim is given again. So a lost reply is asked for.
+        Highest priority first, then the job that had least. The caller draws a new `nonce` for each image: with
+        that of a claim that is still held, the same claim is given again. So a lost reply is asked for.
 
         `idle` says that nothing runs or is being prepared in the worker. Only then it may get a suspect
         (``alone=True``), and nothing beside it until that one is finished, failed or released. While a

@@ -1,7 +1,7 @@
--- Where jobs of a tenant stand: the named one, or (without a name) the newest `limit`.
+-- Where jobs of a tenant stand: the named one, or (with a limit above 0) the newest so many.
 local tenant, named, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local jobs = {named}
-if named == '' then jobs = redis.call('ZREVRANGE', tenant_key(tenant), 0, limit - 1) end
+if limit > 0 then jobs = redis.call('ZREVRANGE', tenant_key(tenant), 0, limit - 1) end
 local answers = {}
 for _, job in ipairs(jobs) do
   if owned(tenant, job) then

@@ -1,0 +1,301 @@
+"""The ledger on a real Redis does what a plain Python one does, whatever is called in whatever order."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from img2img_shared.errors import NotFound, Refused
+from img2img_shared.job import ImageState, Job, JobState
+from img2img_shared.ledger import Ledger
+from img2img_shared.params import Params
+from img2img_shared.records import Claim, Sweep, WorkerInfo
+from tests.integration.plain_ledger import PlainJob, PlainLedger
+
+MODELS = ("a", "b {c}")
+WORKERS = ("w0", "w 1", "w2")
+#: seconds; time is moved by hand below, by rewriting what the clock is compared with
+LEASE = 3600.0
+FARM = "{img2img}"
+
+models = st.sampled_from(MODELS)
+workers = st.sampled_from(WORKERS)
+picks = st.integers(min_value=0, max_value=10_000)
+priorities = st.integers(min_value=-1, max_value=1)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    redis: redis.Redis
+
+    @initialize()
+    def start(self) -> None:
+        #: for what the ledger has no call for: moving time
+        self.raw: Any = self.redis
+        self.raw.flushall()
+        self.ledger = Ledger(self.redis, lease=LEASE)
+        self.plain = PlainLedger()
+        self.claims: dict[str, Claim] = {}
+        self.forgotten: list[PlainJob] = []
+        self.numbers = iter(range(10_000))
+        for model in MODELS:
+            self.ledger.take_back(model, "janitor")
+            self.raw.hset(f"{FARM}:model:tick:{model}", "grace", 0)
+
+    # What users do.
+
+    @rule(
+        tenant=st.sampled_from(("t1", "t2")),
+        model=models,
+        n=st.integers(min_value=1, max_value=4),
+        priority=priorities,
+        once=st.sampled_from((None, None, "x", "y")),
+    )
+    def submit(self, tenant: str, model: str, n: int, priority: int, once: str | None) -> None:
+        # ids in no order, since equal virtual times are told apart by id
+        number = next(self.numbers)
+        job = Job(
+            id=f"{number * 7 % 10}-job-{number:04}",
+            model=model,
+            params=Params(seed=1, subseed=1),
+            n_inputs=n,
+            tenant=tenant,
+            priority=priority,
+            idempotency_key=once,
+        )
+        first = self.ledger.submit(job)
+        assert first == self.plain.submit(PlainJob(job.id, tenant, model, n, priority, once))
+        if first == job.id:
+            assert self.ledger.submit(job) == job.id
+
+    @precondition(lambda self: self.plain.jobs)
+    @rule(
+        pick=picks, verb=st.sampled_from(("cancel", "pause", "pause", "resume", "resume", "retry", "retry"))
+    )
+    def control(self, pick: int, verb: str) -> None:
+        job = self.job(pick)
+        self.changed(job, verb, lambda: getattr(self.plain, verb)(job))
+
+    @precondition(lambda self: self.plain.jobs)
+    @rule(pick=picks, priority=priorities)
+    def set_priority(self, pick: int, priority: int) -> None:
+        job = self.job(pick)
+        self.changed(job, "set_priority", lambda: self.plain.set_priority(job, priority), priority)
+
+    def changed(self, job: PlainJob, verb: str, wanted: Callable[[], int], *arguments: int) -> None:
+        call = getattr(self.ledger, verb)
+        other = "t1" if job.tenant == "t2" else "t2"
+        with pytest.raises(NotFound):
+            call(job.id, other, *arguments)
+        if job.cancelled and verb != "cancel":
+            with pytest.raises(Refused):
+                call(job.id, job.tenant, *arguments)
+        else:
+            assert call(job.id, job.tenant, *arguments) == wanted()
+
+    # What workers do.
+
+    @rule(model=models, worker=workers, idle=st.booleans())
+    def claim(self, model: str, worker: str, idle: bool) -> None:
+        self.claim_as(f"nonce-{next(self.numbers)}", model, worker, idle)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, idle=st.booleans())
+    def claim_again(self, pick: int, idle: bool) -> None:
+        claim = self.picked(pick)
+        self.claim_as(claim.nonce, claim.model, claim.worker, idle)
+
+    def claim_as(self, nonce: str, model: str, worker: str, idle: bool) -> None:
+        claim = self.ledger.claim(model, worker, nonce, idle=idle)
+        plain = self.plain.claim(model, worker, nonce, idle)
+        if claim is None or plain is None:
+            assert claim is None
+            assert plain is None
+            return
+        assert claim == Claim(
+            job_id=plain.job.id,
+            tenant=plain.job.tenant,
+            index=plain.index,
+            attempt=plain.attempt,
+            model=model,
+            worker=worker,
+            nonce=nonce,
+            alone=plain.alone,
+        )
+        self.claims[nonce] = claim
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks)
+    def finish(self, pick: int) -> None:
+        claim = self.picked(pick)
+        assert self.ledger.finish(claim) == self.plain.finish(claim.nonce)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks)
+    def fail(self, pick: int) -> None:
+        claim = self.picked(pick)
+        assert self.ledger.fail(claim, "no picture") == self.plain.fail(claim.nonce, "no picture")
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks, delayed=st.booleans())
+    def release(self, pick: int, delayed: bool) -> None:
+        claim = self.picked(pick)
+        released = self.ledger.release(claim, 1000.0 if delayed else 0.0)
+        assert released == self.plain.release(claim.nonce, delayed=delayed)
+
+    @precondition(lambda self: self.claims)
+    @rule(model=models, count=st.integers(min_value=1, max_value=5))
+    def renew(self, model: str, count: int) -> None:
+        claims = [claim for claim in self.claims.values() if claim.model == model][-count:]
+        lost = [(lost.claim.nonce, lost.cancelled) for lost in self.ledger.renew(claims)]
+        assert lost == self.plain.renew([claim.nonce for claim in claims])
+
+    # What time does.
+
+    @precondition(lambda self: self.plain.claims)
+    @rule(pick=picks)
+    def lease_runs_out(self, pick: int) -> None:
+        nonces = sorted(self.plain.claims)
+        nonce = nonces[pick % len(nonces)]
+        self.raw.zadd(f"{FARM}:model:leases:{self.claims[nonce].model}", {nonce: 1})
+        self.plain.expired.add(nonce)
+
+    @rule(model=models)
+    def janitor(self, model: str) -> None:
+        handed_back, suspects, failed = self.plain.take_back(model)
+        swept = Sweep(handed_back=handed_back, suspects=suspects, failed=failed)
+        assert self.ledger.take_back(model, "janitor") == swept
+        assert self.ledger.take_back(model, "another") is None
+
+    @precondition(lambda self: self.plain.claims)
+    @rule(worker=workers)
+    def worker_dies(self, worker: str) -> None:
+        """It is not heard of any more, and all its leases run out."""
+        self.raw.delete(f"{FARM}:worker:{worker}")
+        self.plain.alive.discard(worker)
+        for claim in self.plain.claims.values():
+            if claim.worker == worker:
+                self.raw.zadd(f"{FARM}:model:leases:{claim.job.model}", {claim.nonce: 1})
+                self.plain.expired.add(claim.nonce)
+        for model in MODELS:
+            self.janitor(model)
+
+    @rule(worker=workers, model=models)
+    def beat(self, worker: str, model: str) -> None:
+        self.ledger.beat(WorkerInfo(id=worker, model=model, device="cpu", slots=4))
+        self.plain.alive.add(worker)
+
+    @rule(model=models, worker=workers, idle=st.booleans())
+    def backoff_ends(self, model: str, worker: str, idle: bool) -> None:
+        delayed = f"{FARM}:model:delayed:{model}"
+        for member in self.raw.zrange(delayed, 0, -1):
+            self.raw.zadd(delayed, {member: 0})
+        nonce = f"nonce-{next(self.numbers)}"
+        self.plain.fall_due(model)
+        self.claim_as(nonce, model, worker, idle)
+
+    @precondition(lambda self: self.plain.reserved)
+    @rule()
+    def reservations_run_out(self) -> None:
+        for model in MODELS:
+            self.raw.delete(f"{FARM}:model:reserved:{model}")
+        self.plain.reserved.clear()
+
+    @precondition(lambda self: any(job.ended for job in self.plain.jobs.values()))
+    @rule()
+    def finished_jobs_are_forgotten(self) -> None:
+        self.forgotten = [job for job in self.plain.jobs.values() if job.ended]
+        for key in self.raw.scan_iter(f"{FARM}:*"):
+            name = key.decode()
+            if self.raw.pttl(key) > 0 and (":job:" in name or ":once:" in name):
+                self.raw.delete(key)
+        self.plain.forget()
+
+    # What holds at any time.
+
+    @invariant()
+    def every_job_and_image_stands_where_it_should(self) -> None:
+        for job in self.plain.jobs.values():
+            status = self.ledger.status(job.id, job.tenant)
+            states = [job.image(index) for index in range(job.n)]
+            counted = (status.pending, status.running, status.done, status.failed, status.cancelled)
+            assert counted == tuple(
+                states.count(state)
+                for state in (
+                    ImageState.PENDING,
+                    ImageState.RUNNING,
+                    ImageState.DONE,
+                    ImageState.FAILED,
+                    ImageState.CANCELLED,
+                )
+            )
+            assert status.state == job.state
+            assert status.priority == job.priority
+            assert (status.finished is not None) == job.ended
+            assert (self.raw.pttl(f"{FARM}:job:{job.id}") > 0) == job.ended
+            images = self.ledger.images(job.id, job.tenant)
+            assert [image.state for image in images] == states
+            assert [image.attempt for image in images] == [job.attempts.get(i, 0) for i in range(job.n)]
+            assert {i.index: i.reason for i in images if i.reason} == job.failed
+            held = {claim.index: claim.worker for claim in self.plain.claims.values() if claim.job is job}
+            assert {i.index: i.worker for i in images if i.worker} == held
+            ((_, event),) = self.raw.xrevrange(f"{FARM}:job:{job.id}:events", count=1)
+            assert JobState(event[b"job"].decode()) == job.state
+            assert [int(event[name]) for name in (b"done", b"failed", b"running")] == [
+                status.done,
+                status.failed,
+                status.running,
+            ]
+
+    @invariant()
+    def nothing_is_kept_of_claims_that_ended(self) -> None:
+        for model in MODELS:
+            held = [claim for claim in self.plain.claims.values() if claim.job.model == model]
+            assert self.raw.zcard(f"{FARM}:model:leases:{model}") == len(held)
+            assert self.raw.hlen(f"{FARM}:model:claims:{model}") == len(held)
+            assert self.raw.hlen(f"{FARM}:model:holding:{model}") == len({claim.worker for claim in held})
+            assert self.raw.hlen(f"{FARM}:model:alone:{model}") == sum(claim.alone for claim in held)
+            assert self.ledger.waiting(model, 1000) == self.plain.waiting(model, 1000)
+
+    @invariant()
+    def what_was_forgotten_left_nothing_behind(self) -> None:
+        for job in self.forgotten:
+            with pytest.raises(NotFound):
+                self.ledger.status(job.id, job.tenant)
+            assert not self.raw.keys(f"{FARM}:job:{job.id}*")
+        self.forgotten = []
+
+    def job(self, pick: int) -> PlainJob:
+        jobs = list(self.plain.jobs.values())
+        return jobs[pick % len(jobs)]
+
+    def picked(self, pick: int) -> Claim:
+        """Any claim there ever was, the current ones more often."""
+        claims = list(self.claims.values())
+        current = [claim for claim in claims if claim.nonce in self.plain.claims]
+        return (claims + 3 * current)[pick % (len(claims) + 3 * len(current))]
+
+
+@pytest.mark.timeout(600)
+def test_the_ledger_does_what_a_plain_one_does_in_any_order_of_calls(redis: redis.Redis) -> None:
+    LedgerMachine.redis = redis
+    run_state_machine_as_test(
+        LedgerMachine,
+        settings=settings(
+            max_examples=200,
+            stateful_step_count=50,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
