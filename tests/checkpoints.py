@@ -5,17 +5,17 @@ norm, 64 dimensions to a head of a text encoder, a VAE that makes one latent cel
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from img2img_worker.models.tokenizer import bpe_tokenizer
+from img2img_worker.models.tokenizer import END, bpe_tokenizer
 
 #: merges of a small vocabulary, so that some words are one token and others several
 MERGES = [
@@ -44,29 +44,41 @@ def cached(factory: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Pa
 
 
 def sd1(folder: Path, *, seed: int = 1) -> Path:
-    """Stable Diffusion 1.x, some 0.6 million weights; returns `folder`."""
-    unet = sd1_unet(seed)
-    return _save(folder, kind="StableDiffusionPipeline", unet=unet, prediction="epsilon", seed=seed)
+    """Stable Diffusion 1.x, some 1.3 million weights; returns `folder`, as all of these do."""
+    return _save(folder, kind="StableDiffusionPipeline", unet=_unet(seed), seed=seed)
 
 
-def sd1_unet(seed: int, *, in_channels: int = 4) -> UNet2DConditionModel:
-    """Two levels, one of them with attention over the prompt, 8 heads each."""
-    torch.manual_seed(seed)
-    unet = UNet2DConditionModel(
-        in_channels=in_channels,
-        out_channels=4,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=8,
-        sample_size=8,
+def sd1_inpainting(folder: Path, *, seed: int = 11) -> Path:
+    """1.x that also sees the mask and the masked picture: 9 channels."""
+    return _save(folder, kind="StableDiffusionInpaintPipeline", unet=_unet(seed, in_channels=9), seed=seed)
+
+
+def edit(folder: Path, *, seed: int = 21) -> Path:
+    """instruct-pix2pix: 1.x that also sees the picture, 8 channels."""
+    unet = _unet(seed, in_channels=8)
+    return _save(folder, kind="StableDiffusionInstructPix2PixPipeline", unet=unet, seed=seed)
+
+
+def sd2(folder: Path, *, seed: int = 31) -> Path:
+    """Stable Diffusion 2.x that predicts the velocity: heads of 64, linear projections, OpenCLIP."""
+    unet = _unet(seed, block_out_channels=(64, 64), attention_head_dim=(1, 1), use_linear_projection=True)
+    texts = (clip(seed + 2, hidden_act="gelu"),)
+    return _save(
+        folder, kind="StableDiffusionPipeline", unet=unet, seed=seed, texts=texts, prediction="v_prediction"
     )
-    return _strengthen(unet, {"conv_out.weight": 4, "to_out.0.weight": 4})
 
 
-def vae(seed: int) -> AutoencoderKL:
+def sdxl(folder: Path, *, seed: int = 41) -> Path:
+    """SDXL: two text encoders, a pooled embedding and sizes."""
+    return _save_xl(folder, "StableDiffusionXLPipeline", seed, in_channels=4)
+
+
+def sdxl_inpainting(folder: Path, *, seed: int = 51) -> Path:
+    """SDXL that also sees the mask and the masked picture: 9 channels."""
+    return _save_xl(folder, "StableDiffusionXLInpaintPipeline", seed, in_channels=9)
+
+
+def vae(seed: int, *, scaling_factor: float = 0.18215) -> AutoencoderKL:
     """Factor 8, 32 channels throughout."""
     torch.manual_seed(seed)
     network = AutoencoderKL(
@@ -76,27 +88,68 @@ def vae(seed: int) -> AutoencoderKL:
         latent_channels=4,
         layers_per_block=1,
         sample_size=64,
+        scaling_factor=scaling_factor,
     )
     return _strengthen(network, {"encoder.conv_out.weight": 24, "decoder.conv_out.weight": 1.3})
 
 
-def clip(seed: int, *, layers: int = 2) -> CLIPTextModel:
-    """A text encoder of CLIP's kind over `MERGES`."""
+def clip(
+    seed: int, *, hidden_act: str = "quick_gelu", projects: bool = False, heads: int = 1
+) -> CLIPTextModel:
+    """A text encoder of three layers over `MERGES`, with or without projection of its pooled state."""
     torch.manual_seed(seed)
     config = CLIPTextConfig(
         vocab_size=TOKENS,
-        hidden_size=WIDTH,
+        hidden_size=WIDTH * heads,
         intermediate_size=2 * WIDTH,
-        num_hidden_layers=layers,
-        num_attention_heads=1,
+        num_hidden_layers=3,
+        num_attention_heads=heads,
         max_position_embeddings=77,
-        hidden_act="quick_gelu",
-        projection_dim=WIDTH,
+        hidden_act=hidden_act,
+        projection_dim=WIDTH * heads,
         bos_token_id=TOKENS - 2,
         eos_token_id=TOKENS - 1,
         pad_token_id=TOKENS - 1,
     )
-    return CLIPTextModel(config)
+    return CLIPTextModelWithProjection(config) if projects else CLIPTextModel(config)
+
+
+def _unet(seed: int, **changes: Any) -> UNet2DConditionModel:
+    """Two levels, the finer one with attention over the prompt."""
+    torch.manual_seed(seed)
+    config: dict[str, Any] = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 8,
+        "sample_size": 8,
+    }
+    return _strengthen(
+        UNet2DConditionModel(**(config | changes)), {"conv_out.weight": 4, "attn2.to_out.0.weight": 4}
+    )
+
+
+def _save_xl(folder: Path, kind: str, seed: int, *, in_channels: int) -> Path:
+    unet = _unet(
+        seed,
+        in_channels=in_channels,
+        block_out_channels=(64, 64),
+        attention_head_dim=(1, 1),
+        use_linear_projection=True,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2),
+        cross_attention_dim=3 * WIDTH,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=2 * WIDTH + 6 * 32,
+    )
+    texts = (clip(seed + 2), clip(seed + 3, hidden_act="gelu", projects=True, heads=2))
+    return _save(folder, kind=kind, unet=unet, seed=seed, texts=texts, scaling=0.13025)
 
 
 def _strengthen(network: Network, gains: dict[str, float]) -> Network:
@@ -109,11 +162,18 @@ def _strengthen(network: Network, gains: dict[str, float]) -> Network:
     return network.eval()
 
 
-def _save(folder: Path, *, kind: str, unet: UNet2DConditionModel, prediction: str, seed: int) -> Path:
+def _save(
+    folder: Path,
+    *,
+    kind: str,
+    unet: UNet2DConditionModel,
+    seed: int,
+    texts: Sequence[CLIPTextModel] = (),
+    prediction: str = "epsilon",
+    scaling: float = 0.18215,
+) -> Path:
     unet.save_pretrained(folder / "unet")
-    vae(seed + 1).save_pretrained(folder / "vae")
-    clip(seed + 2).save_pretrained(folder / "text_encoder")
-    bpe_tokenizer(MERGES).save_pretrained(folder / "tokenizer")
+    vae(seed + 1, scaling_factor=scaling).save_pretrained(folder / "vae")
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -124,17 +184,18 @@ def _save(folder: Path, *, kind: str, unet: UNet2DConditionModel, prediction: st
         steps_offset=1,
     )
     scheduler.save_pretrained(folder / "scheduler")
-    index = {
+    index: dict[str, Any] = {
         "_class_name": kind,
         "_diffusers_version": "0.35.0",
-        "feature_extractor": [None, None],
-        "safety_checker": [None, None],
-        "requires_safety_checker": False,
         "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
+    for number, text in zip(("", "_2"), texts or (clip(seed + 2),), strict=False):
+        text.save_pretrained(folder / f"text_encoder{number}")
+        pad = "!" if text.config.hidden_act == "gelu" else END
+        bpe_tokenizer(MERGES, pad=pad).save_pretrained(folder / f"tokenizer{number}")
+        index[f"text_encoder{number}"] = ["transformers", type(text).__name__]
+        index[f"tokenizer{number}"] = ["transformers", "CLIPTokenizer"]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder

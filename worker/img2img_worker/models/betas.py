@@ -16,11 +16,15 @@ def alphas_cumprod(config: Mapping[str, Any]) -> NDArray[np.float32]:
     """abar of every training step, [n]: float64 until the end, then rounded, as A1111's ldm does it.
 
     Args:
-        config: the keys of diffusers' ``scheduler_config.json``; what it lacks is Stable Diffusion's.
+        config: the keys of diffusers' ``scheduler_config.json``; what it lacks is Stable Diffusion's. A key
+            ``alphas_cumprod`` (original layout) wins over all but ``rescale_betas_zero_snr``.
 
     Raises:
         Refused: a beta schedule that is none of linear, scaled_linear and explicit betas.
     """
+    if "alphas_cumprod" in config:
+        given: NDArray[np.float32] = np.asarray(config["alphas_cumprod"], dtype=np.float32)
+        return _zero_terminal(given) if config.get("rescale_betas_zero_snr") else given
     n = int(config.get("num_train_timesteps", 1000))
     first, last = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
     schedule = config.get("beta_schedule", "scaled_linear")

@@ -24,8 +24,9 @@ class StableDiffusion:
     #: diffusers' UNet2DConditionModel and AutoencoderKL, which say nothing of their types
     unet: Any
     vae: Any
-    tokenizer: Any
-    text_model: Any
+    #: CLIPTokenizers and CLIPTextModels; SDXL has two, the second with projection
+    tokenizers: tuple[Any, ...]
+    text_models: tuple[Any, ...]
 
     @property
     def latent_channels(self) -> int:
@@ -46,10 +47,10 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def conditions(self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False) -> list[Cond]:
-        tokens = self.tokenizer(
+        tokens = self.tokenizers[0](
             list(prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt"
         )
-        context = self.text_model(tokens.input_ids.to(self.device)).last_hidden_state
+        context = self.text_models[0](tokens.input_ids.to(self.device)).last_hidden_state
         return [Cond(context=row) for row in context]
 
     @torch.inference_mode()
@@ -84,9 +85,16 @@ class StableDiffusion:
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         if cond.concat is not None:
             x = torch.cat([x, cond.concat], dim=1)
-        # the timestep stays float32: the UNet takes its sines before it lowers the precision
+        added = None
+        if cond.pooled is not None:
+            added = {"text_embeds": cond.pooled.to(self.dtype), "time_ids": cond.time_ids}
+        # timesteps stay float32: the UNet takes their sines before it lowers the precision
         answer: Tensor = self.unet(
-            x.to(self.dtype), t, encoder_hidden_states=cond.context.to(self.dtype), return_dict=False
+            x.to(self.dtype),
+            t,
+            encoder_hidden_states=cond.context.to(self.dtype),
+            added_cond_kwargs=added,
+            return_dict=False,
         )[0]
         return answer.float()
 

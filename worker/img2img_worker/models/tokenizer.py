@@ -10,6 +10,8 @@ from transformers import CLIPTokenizer
 from img2img_shared.errors import Refused
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+#: tokens of the vocabulary that ships with this package
+VOCABULARY = 49_408
 
 
 def read_tokenizer(folder: Path) -> Any:

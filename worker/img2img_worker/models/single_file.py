@@ -1,0 +1,151 @@
+"""A checkpoint in one file, in the original layout: no configuration beside it and no network are wanted."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from img2img_shared.errors import Refused
+from img2img_worker.models import original, shapes
+from img2img_worker.models.parts import Component, Parts
+from img2img_worker.models.shapes import Weights
+from img2img_worker.models.tokenizer import END, VOCABULARY, clip_tokenizer, read_tokenizer
+from img2img_worker.models.weights import read_weights
+
+#: where each network's names begin
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+XL_CLIP, XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+
+#: a prediction type that no file of its kind tells
+UNKNOWN = "unknown"
+
+#: what is found under these names is another kind of model
+_OTHERS = {
+    "conditioner.embedders.0.model.": "an SDXL refiner",
+    "depth_model.": "a depth-to-image model",
+    "embedder.": "an unCLIP model",
+    "cond_stage_model.roberta.": "AltDiffusion",
+    "model.diffusion_model.joint_blocks.": "Stable Diffusion 3",
+    "model.diffusion_model.double_blocks.": "Flux",
+    "double_blocks.": "Flux",
+    "lora_": "a LoRA",
+}
+
+
+def read_single_file(path: Path, *, allow_pickles: bool = False) -> Parts:
+    """The parts in one file; configurations are read off the weights' shapes.
+
+    CLIP's vocabulary ships with this package; for a text encoder of another vocabulary, a folder
+    ``tokenizer`` beside the file has to hold it.
+
+    Raises:
+        Refused: not a Stable Diffusion checkpoint, or not all of one.
+    """
+    weights = read_weights(path, allow_pickles=allow_pickles)
+    for prefix, kind in _OTHERS.items():
+        if any(key.startswith(prefix) for key in weights):
+            raise Refused("model", str(path), f"a Stable Diffusion 1, 2 or XL checkpoint, not {kind}")
+    try:
+        return _parts(weights, path)
+    except KeyError as missing:
+        allowed = f"a Stable Diffusion checkpoint in the original layout; this has no {missing.args[0]}"
+        raise Refused("model", str(path), allowed) from None
+
+
+def _parts(weights: Weights, path: Path) -> Parts:
+    is_xl = any(key.startswith(XL_OPEN_CLIP) for key in weights)
+    is_2 = any(key.startswith(OPEN_CLIP) for key in weights)
+    encoders: tuple[Component, ...]
+    pooled = None
+    if is_xl:
+        second = _open_clip(_below(weights, XL_OPEN_CLIP), projects=True)
+        encoders = (_clip(_below(weights, XL_CLIP)), second)
+        pooled = int(second.config["projection_dim"])
+    else:
+        encoders = (_open_clip(_below(weights, OPEN_CLIP)) if is_2 else _clip(_below(weights, CLIP)),)
+    return Parts(
+        source=str(path),
+        unet=_unet(_below(weights, UNET), pooled),
+        vae=_vae(_below(weights, VAE), scaling=0.13025 if is_xl else 0.18215),
+        text_encoders=encoders,
+        tokenizers=tuple(_tokenizer(encoder, path) for encoder in encoders),
+        scheduler=_scheduler(weights, is_2=is_2),
+    )
+
+
+def _unet(weights: Weights, pooled: int | None) -> Component:
+    config = shapes.unet_config(weights, pooled=pooled)
+    keys = _keys(lambda: UNet2DConditionModel.from_config(config))
+    layers = config["layers_per_block"]
+    names = {key: original.unet_name(key, keys, layers=layers) for key in keys}
+    return Component(config=config, weights={key: _get(weights, UNET, names[key]) for key in keys})
+
+
+def _vae(weights: Weights, *, scaling: float) -> Component:
+    config = shapes.vae_config(weights, scaling=scaling)
+    keys = _keys(lambda: AutoencoderKL.from_config(config))
+    names = {key: original.vae_name(key, levels=len(config["block_out_channels"])) for key in keys}
+    found = {key: _get(weights, VAE, names[key]) for key in keys}
+    # its attention was written as convolutions of one pixel
+    flat = {
+        key: value[:, :, 0, 0] for key, value in found.items() if ".attentions." in key and value.ndim == 4
+    }
+    return Component(config=config, weights=found | flat)
+
+
+def _clip(weights: Weights) -> Component:
+    text = {key: value for key, value in weights.items() if key.startswith("text_model.")}
+    return Component(config=shapes.clip_config(text), weights=text)
+
+
+def _open_clip(weights: Weights, *, projects: bool = False) -> Component:
+    """2.x reads the last layer but one and needs no more; SDXL's pooled embedding needs them all."""
+    config = shapes.open_clip_config(weights)
+    if not projects:
+        config["num_hidden_layers"] -= 1
+    kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+    keys = _keys(lambda: kind(CLIPTextConfig(**config)))
+    found = {key: _get(weights, "", original.open_clip_name(key)) for key in keys}
+    parts = {key: original.open_clip_tensor(key, value) for key, value in found.items()}
+    return Component(config=config | {"pad": "!"}, weights=parts)
+
+
+def _scheduler(weights: Weights, *, is_2: bool) -> dict[str, Any]:
+    """A1111's rules: the file's own abar where it holds one; markers; 2.x is decided by its answer."""
+    config: dict[str, Any] = {"prediction_type": UNKNOWN if is_2 else "epsilon"}
+    if "alphas_cumprod" in weights:
+        config["alphas_cumprod"] = weights["alphas_cumprod"].float().numpy()
+    if "v_pred" in weights:
+        config["prediction_type"] = "v_prediction"
+    if "ztsnr" in weights:
+        config["rescale_betas_zero_snr"] = True
+    return config
+
+
+def _tokenizer(encoder: Component, path: Path) -> Any:
+    if encoder.config["vocab_size"] == VOCABULARY:
+        return clip_tokenizer(pad=encoder.config.get("pad", END))
+    return read_tokenizer(path.parent / "tokenizer")
+
+
+def _below(weights: Weights, prefix: str) -> dict[str, Tensor]:
+    found = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    if not found:
+        raise KeyError(f"{prefix}*")
+    return found
+
+
+def _get(weights: Weights, prefix: str, name: str) -> Tensor:
+    if name not in weights:
+        raise KeyError(prefix + name)
+    return weights[name]
+
+
+def _keys(network: Callable[[], nn.Module]) -> list[str]:
+    with torch.device("meta"):
+        return list(network().state_dict())
