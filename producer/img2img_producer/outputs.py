@@ -3,10 +3,13 @@
 import hashlib
 import re
 import uuid
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
+from img2img_producer.inputs import Picture, Source
 from img2img_shared.errors import FarmError, Refused
+from img2img_shared.job import result_key
+from img2img_shared.params import Params
 
 #: bytes of a stem; leaves room for "-123456.webp" within a file system's 255
 _LONGEST = 200
@@ -74,6 +77,23 @@ def save(data: bytes, path: Path, originals: Container[str] = ()) -> None:
             raise
     except OSError as error:
         raise FarmError(f"cannot write {path}: {error.strerror}") from None
+
+
+def refuse_overwriting(
+    pictures: Iterable[Picture], mask: Source | None, params: Params, folder: Path
+) -> None:
+    """That no result of these pictures would go where one of them, or a mask, lies; before anything is done.
+
+    Raises:
+        Refused: names the file.
+    """
+    pictures = list(pictures)
+    sources = [mask, *(source for picture in pictures for source in (picture.image, picture.mask))]
+    originals = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
+    extension = Path(result_key("any", 0, params.output_format)).suffix
+    for stem in output_stems([picture.label for picture in pictures], params.images_per_input):
+        if (folder / (stem + extension)).resolve() in originals:
+            raise Refused("out", str(folder), f"another folder: {stem}{extension} there is an input")
 
 
 def _file_stem(name: str | None, index: int) -> str:

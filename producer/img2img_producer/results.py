@@ -1,5 +1,6 @@
 """The images of a job as they end: which is done, which failed and why."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,8 @@ from img2img_shared.wire import decode_inputs
 
 #: seconds to wait for news at a time; between two waits the farm's processes are looked after
 TICK = 1.0
+#: seconds in which news may gather: a call for each of hundreds of images a second costs, a moment does not
+GATHER = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,9 @@ class Results:
                 if event.index is not None:
                     yield from self._tell(event.index, ImageState(event.state), event.reason)
             tick()
-            if not events and self._counts() != (status.done, status.failed):
+            if events:
+                time.sleep(GATHER)
+            elif self._counts() != (status.done, status.failed):
                 yield from self.now()
 
     def _counts(self) -> tuple[int, int]:

@@ -1,0 +1,105 @@
+"""Brings a job's results into a folder, as they finish."""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from img2img_producer.cli.terminal import job_facts, messages, say
+from img2img_producer.client import Farm
+from img2img_producer.progress import Board
+from img2img_producer.results import Result
+from img2img_shared.errors import FarmError, Refused
+from img2img_shared.records import JobStatus
+
+#: downloads at a time
+AT_ONCE = 8
+#: failures that are told in full; --json has all
+TOLD = 20
+
+
+@dataclass(kw_only=True)
+class Collection:
+    """What became of a job's images, as far as they ended."""
+
+    status: JobStatus
+    out: Path
+    #: by index: the file of those that are saved
+    files: dict[int, Path] = field(default_factory=dict)
+    #: by index: name and reason of those that failed
+    failures: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every image of the job is done and saved."""
+        return len(self.files) == self.status.n
+
+    def facts(self) -> dict[str, Any]:
+        """In JSON's types."""
+        images: list[dict[str, Any]] = [
+            {"index": index, "state": "done", "file": str(path), "reason": None}
+            for index, path in self.files.items()
+        ]
+        images += [
+            {"index": index, "state": "failed", "file": None, "name": name, "reason": reason}
+            for index, (name, reason) in self.failures.items()
+        ]
+        images.sort(key=lambda image: int(image["index"]))
+        return {"job": self.status.id, "out": str(self.out), **job_facts(self.status), "images": images}
+
+    def tell(self) -> None:
+        """For people: how many are where, and which failed and why."""
+        for name, reason in list(self.failures.values())[:TOLD]:
+            say(f"failed: {name}: {reason}")
+        if len(self.failures) > TOLD:
+            say(f"... and {len(self.failures) - TOLD} more")
+        status = self.status
+        rest = [f"{len(self.failures)} failed"] if self.failures else []
+        rest += [
+            f"{count} {name}"
+            for name in ("pending", "running", "cancelled")
+            if (count := getattr(status, name))
+        ]
+        say(", ".join([f"{len(self.files)} of {status.n} images in {self.out}", *rest]))
+
+
+def collect(farm: Farm, job_id: str, out: Path, *, wait: bool) -> Collection:
+    """Save the results of a job in `out`: those that are there, or (`wait`) all until the job has ended.
+
+    Raises:
+        NotFound: there is no such job.
+        Refused: `out` is no folder, or an input of the job lies where a result should go.
+        FarmError: a result cannot be read or written.
+    """
+    collection = Collection(status=farm.status(job_id), out=out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused("out", str(out), f"a folder that can be made ({error.strerror})") from None
+    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download")
+    under_way: deque[tuple[Result, Future[Path]]] = deque()
+    with Board(messages()) as board:
+        try:
+            for result in farm.results(job_id, wait=wait, progress=board.update):
+                if result.reason is not None:
+                    collection.failures[result.index] = (result.name, result.reason)
+                    continue
+                collection.failures.pop(result.index, None)  # it was retried meanwhile
+                under_way.append((result, pool.submit(result.save, out)))
+                while under_way and (len(under_way) > 2 * AT_ONCE or under_way[0][1].done()):
+                    _settle(collection, *under_way.popleft())
+            while under_way:
+                _settle(collection, *under_way.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+        collection.status = farm.status(job_id)
+    return collection
+
+
+def _settle(collection: Collection, result: Result, saved: Future[Path]) -> None:
+    try:
+        collection.files[result.index] = saved.result()
+    except FarmError as error:
+        error.add_note(f"job {collection.status.id} has its results still")
+        raise

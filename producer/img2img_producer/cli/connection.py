@@ -1,0 +1,77 @@
+"""Which farm a command is for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from pydantic import ValidationError
+
+from img2img_producer.client import Farm
+from img2img_shared.errors import Refused
+from img2img_shared.params import refusal
+from img2img_shared.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What was said on the command line before the command; the environment says the rest."""
+
+    redis_url: str | None
+    store_url: str | None
+    data_dir: Path | None
+    tenant: str | None
+
+    @property
+    def flags(self) -> str:
+        """The same again, for a command to be shown: "--data-dir /data " or nothing."""
+        given = {
+            "--redis-url": self.redis_url,
+            "--store-url": self.store_url,
+            "--data-dir": self.data_dir,
+            "--tenant": self.tenant,
+        }
+        return "".join(f"{name} {value} " for name, value in given.items() if value)
+
+
+def farm_of(context: typer.Context) -> Farm:
+    """The farm that the command line and the environment name, else the one in the data folder.
+
+    Raises:
+        Refused: an ``IMG2IMG_…`` variable or a URL is not allowed.
+        Unavailable: Redis does not answer.
+    """
+    said: Connection = context.obj
+    given = {
+        "redis_url": said.redis_url,
+        "store_url": said.store_url,
+        "data_dir": said.data_dir,
+        "tenant": said.tenant,
+    }
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # each of its field's type
+    except ValidationError as error:
+        raise refusal(error, "IMG2IMG_") from None
+    return Farm(settings=settings)
+
+
+def come_back(context: typer.Context, command: str) -> str:
+    """A command to be shown, for the same farm."""
+    said: Connection = context.obj
+    return f"img2img {said.flags}{command}"
+
+
+def model_of(text: str | None) -> str | None:
+    """A model as workers know it: a name stays, a folder or file becomes its full path.
+
+    Raises:
+        Refused: a path where there is nothing.
+    """
+    if text is None:
+        return None
+    path = Path(text).expanduser()
+    if path.suffix in (".safetensors", ".ckpt") or "/" in text:
+        if not path.exists():
+            raise Refused("model", text, "a name, or a checkpoint folder or .safetensors file that exists")
+        return str(path.resolve())
+    # a folder of that name counts if it is a checkpoint: people have folders called "demo"
+    return str(path.resolve()) if (path / "model_index.json").is_file() else text

@@ -1,0 +1,125 @@
+"""The commands that look after jobs: status, jobs, workers, cancel, pause, resume, retry, priority."""
+
+from typing import Annotated, Any
+
+import typer
+
+from img2img_producer.cli.connection import farm_of
+from img2img_producer.cli.renders import AsJson, JobId
+from img2img_producer.cli.terminal import (
+    job_facts,
+    print_json,
+    show_facts,
+    show_job,
+    show_jobs,
+    show_workers,
+    worker_facts,
+)
+from img2img_shared.job import ImageState
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    for command in (status, jobs, workers, cancel, pause, resume, retry, priority):
+        app.command()(command)
+
+
+def status(
+    context: typer.Context,
+    job: JobId,
+    images: Annotated[
+        bool, typer.Option("--images", help="Every image that is not done, and why it failed.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Say where a job stands. With --json and --images, every image."""
+    with farm_of(context) as farm:
+        now = farm.status(job)
+        each = list(farm.images(job)) if images else []
+    if json:
+        facts: dict[str, Any] = job_facts(now)
+        if images:
+            facts["images"] = [
+                {
+                    "index": image.index,
+                    "state": str(image.state),
+                    "attempt": image.attempt,
+                    "reason": image.reason,
+                }
+                for image in each
+            ]
+        print_json(facts)
+        return
+    show_job(now)
+    for image in each:
+        if image.state is not ImageState.DONE:
+            reason = f": {image.reason}" if image.reason else ""
+            typer.echo(f"image {image.index} {image.state}{reason}")
+
+
+def jobs(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """List the newest jobs."""
+    with farm_of(context) as farm:
+        found = farm.jobs(limit)
+    if json:
+        print_json([job_facts(each) for each in found])
+    else:
+        show_jobs(found)
+
+
+def workers(context: typer.Context, json: AsJson = False) -> None:
+    """List the workers that live, and what they serve."""
+    with farm_of(context) as farm:
+        found = farm.workers()
+    if json:
+        print_json([worker_facts(each) for each in found])
+    else:
+        show_workers(found)
+
+
+def cancel(context: typer.Context, job: JobId, json: AsJson = False) -> None:
+    """End a job; what is done stays."""
+    with farm_of(context) as farm:
+        count = farm.cancel(job)
+    text = f"cancelled {count} images" if count else "it had ended already"
+    show_facts({"job": job, "cancelled": count}, text, as_json=json)
+
+
+def pause(context: typer.Context, job: JobId, json: AsJson = False) -> None:
+    """Begin no further image of a job until it is resumed; running ones go on."""
+    with farm_of(context) as farm:
+        changed = farm.pause(job)
+    text = "paused" if changed else "nothing to pause: it is paused or has ended"
+    show_facts({"job": job, "changed": changed}, text, as_json=json)
+
+
+def resume(context: typer.Context, job: JobId, json: AsJson = False) -> None:
+    """Go on with a paused job."""
+    with farm_of(context) as farm:
+        changed = farm.resume(job)
+    show_facts({"job": job, "changed": changed}, "resumed" if changed else "it was not paused", as_json=json)
+
+
+def retry(context: typer.Context, job: JobId, json: AsJson = False) -> None:
+    """Give the failed images of a job another chance."""
+    with farm_of(context) as farm:
+        count = farm.retry(job)
+    text = f"{count} images wait again" if count else "no image of it has failed"
+    show_facts({"job": job, "retried": count}, text, as_json=json)
+
+
+def priority(
+    context: typer.Context,
+    job: JobId,
+    value: Annotated[int, typer.Argument(help="-100..100, higher goes first.", show_default=False)],
+    json: AsJson = False,
+) -> None:
+    """Let a job go before, or after, others. For a negative one: img2img priority JOB -- -5"""
+    with farm_of(context) as farm:
+        changed = farm.set_priority(job, value)
+    text = f"priority {value}" if changed else f"it had priority {value}"
+    show_facts({"job": job, "priority": value, "changed": changed}, text, as_json=json)

@@ -1,0 +1,56 @@
+"""The commands that run a farm: worker, up."""
+
+import os
+import sys
+import time
+
+import typer
+
+from img2img_producer.cli.connection import Connection, farm_of, model_of
+from img2img_producer.cli.renders import Model
+from img2img_producer.cli.terminal import say
+from img2img_shared.errors import Refused
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    # its options are the worker's own, --help among them
+    passes_on = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command(context_settings=passes_on)(worker)
+    app.command()(up)
+
+
+def worker(context: typer.Context) -> None:
+    """Render for a farm on this machine until stopped; see img2img worker --help.
+
+    [bold]Example[/bold]
+
+      img2img worker --model v1-5 --redis-url redis://farm:6379 --store-url s3://pictures
+    """
+    said: Connection = context.obj
+    given = {"--redis-url": said.redis_url, "--store-url": said.store_url}
+    flags = [word for name, value in given.items() if value for word in (name, value)]
+    # the worker takes this process' place: its signals and its exit status are what a supervisor sees
+    os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *flags, *context.args])  # noqa: S606
+
+
+def up(context: typer.Context, model: Model = None) -> None:
+    """Run the farm of this machine in the foreground until Ctrl-C: a Redis, a folder store and a worker.
+
+    Other shells with the same data folder find it by themselves, and need not wait for the model to load.
+    """
+    with farm_of(context) as farm:
+        if not farm.is_embedded:
+            raise Refused(
+                "redis_url", farm.redis_url, "none: that farm runs already; add to it: img2img worker"
+            )
+        wanted = model_of(model) or farm.default_model()
+        say(f"loading {wanted} ...")
+        farm.serve(wanted)
+        typer.echo(f"IMG2IMG_REDIS_URL={farm.redis_url}")
+        typer.echo(f"IMG2IMG_STORE_URL={farm.store_url}")
+        sys.stdout.flush()
+        say("the farm is up; Ctrl-C stops it. In another shell: img2img render photos/ --out out/")
+        while True:
+            farm.serve(wanted)  # again, should it have died
+            time.sleep(1)

@@ -1,0 +1,213 @@
+"""The commands that send pictures and bring pictures: render, submit, watch, fetch."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from img2img_producer.cli.collect import Collection, collect
+from img2img_producer.cli.connection import come_back, farm_of, model_of
+from img2img_producer.cli.options import read_params_file, with_parameters
+from img2img_producer.cli.terminal import job_facts, messages, print_json, say, show_facts
+from img2img_producer.client import Farm
+from img2img_producer.inputs import Picture, find_masks, find_pictures
+from img2img_producer.outputs import refuse_overwriting
+from img2img_producer.parameters import merge_params
+from img2img_producer.progress import Board
+from img2img_shared.errors import Refused
+from img2img_shared.job import JobState
+from img2img_shared.params import Params
+
+Inputs = Annotated[
+    list[str] | None, typer.Argument(metavar="INPUTS...", help="Pictures: files, folders or globs.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)]
+Mask = Annotated[Path | None, typer.Option(help="One mask for all inputs; white is repainted.")]
+MaskDir = Annotated[Path | None, typer.Option(help="Folder with a mask of the same stem for each input.")]
+ParamsFile = Annotated[
+    Path | None, typer.Option("--params", help="JSON file of parameters; options win over it.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Checkpoint: NAME, FOLDER or FILE.safetensors; by default the one that is served."),
+]
+Priority = Annotated[int, typer.Option(help="-100..100, higher goes first.")]
+Key = Annotated[
+    str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id.", show_default=False)]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    for command in (with_parameters(render), with_parameters(submit), watch, fetch):
+        app.command()(command)
+
+
+def render(
+    context: typer.Context,
+    *,
+    out: Out,
+    inputs: Inputs = None,
+    mask: Mask = None,
+    mask_dir: MaskDir = None,
+    params: ParamsFile = None,
+    model: Model = None,
+    priority: Priority = 0,
+    resume: Annotated[
+        str | None, typer.Option(metavar="JOB", help="Go on with a job that was stopped; takes no inputs.")
+    ] = None,
+    json: AsJson = False,
+    parameters: dict[str, Any],
+) -> None:
+    """Render pictures: submit them, wait with a live bar, and save the results as they finish.
+
+    Each result keeps its input's name; further outputs of one input get -2, -3 and so on.
+
+    [bold]Examples[/bold]
+
+      img2img render cat.png --out out --prompt "a tiger" --denoising-strength 0.6
+      img2img render photos/ 'more/*.jpg' --out out --params oil.json --steps 30
+      img2img render room.png --mask wall.png --out out --inpainting-fill 1 --mask-blur 8
+      img2img render photos/ --mask-dir masks/ --out out --images-per-input 4 --seed 7
+
+    Exit status: 0 all images are done, 1 some failed (which and why is said), 2 wrong use.
+    """
+    with farm_of(context) as farm:
+        if resume is not None:
+            if inputs or parameters or params or mask or mask_dir or model:
+                raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
+            if farm.status(resume).state is JobState.PAUSED:
+                farm.resume(resume)
+            job = resume
+        else:
+            asked = merge_params(read_params_file(params), parameters)
+            pictures = _pictures(inputs, mask_dir)
+            refuse_overwriting(pictures, mask, asked, out)
+            job = _submit(farm, pictures, model=model, params=asked, mask=mask, priority=priority)
+        try:
+            collection = collect(farm, job, out, wait=True)
+        except KeyboardInterrupt:
+            _say_stopped(context, farm, job, out)
+            raise
+    _report(collection, json)
+
+
+def submit(
+    context: typer.Context,
+    *,
+    inputs: Inputs = None,
+    mask: Mask = None,
+    mask_dir: MaskDir = None,
+    params: ParamsFile = None,
+    model: Model = None,
+    priority: Priority = 0,
+    idempotency_key: Key = None,
+    json: AsJson = False,
+    parameters: dict[str, Any],
+) -> None:
+    """Submit pictures and print the job's id; nothing waits.
+
+    [bold]Example[/bold]
+
+      job=$(img2img submit photos/ --prompt "snow" --denoising-strength 0.4)
+      img2img fetch $job --out out --wait
+    """
+    with farm_of(context) as farm:
+        asked = merge_params(read_params_file(params), parameters)
+        pictures = _pictures(inputs, mask_dir)
+        job = _submit(
+            farm,
+            pictures,
+            model=model,
+            params=asked,
+            mask=mask,
+            priority=priority,
+            idempotency_key=idempotency_key,
+        )
+        show_facts(job_facts(farm.status(job)), job, as_json=json)
+        if farm.is_embedded:
+            say(
+                "rendered while a program uses this farm: "
+                f"{come_back(context, 'up')}, or {come_back(context, f'fetch {job} --wait --out DIR')}"
+            )
+
+
+def watch(context: typer.Context, job: JobId, json: AsJson = False) -> None:
+    """Watch a job until it ends. Ctrl-C stops the watching, not the job.
+
+    With --json, a line for each change.
+    """
+    with farm_of(context) as farm, Board(messages()) as board:
+        for status in farm.watch(job):
+            if json:
+                print_json(job_facts(status))
+            else:
+                board.update(status)
+    if status.done < status.n:
+        say(f"{status.n - status.done} images are not done: {come_back(context, f'status {job} --images')}")
+        raise typer.Exit(1)
+
+
+def fetch(
+    context: typer.Context,
+    job: JobId,
+    out: Out,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Save the results of a job that are there by now, or with --wait all of them."""
+    with farm_of(context) as farm:
+        try:
+            collection = collect(farm, job, out, wait=wait)
+        except KeyboardInterrupt:
+            say(f"the job goes on; to come back: {come_back(context, f'fetch {job} --out {out} --wait')}")
+            raise
+    _report(collection, json)
+
+
+def _pictures(inputs: list[str] | None, mask_dir: Path | None) -> list[Picture]:
+    paths = find_pictures(inputs or [])
+    masks = [None] * len(paths) if mask_dir is None else find_masks(paths, mask_dir)
+    return [Picture(image=path, mask=mask) for path, mask in zip(paths, masks, strict=True)]
+
+
+def _submit(
+    farm: Farm, pictures: list[Picture], *, model: str | None, params: Params, mask: Path | None, **more: Any
+) -> str:
+    if mask is not None and any(picture.mask for picture in pictures):
+        raise Refused("mask", str(mask), "--mask or --mask-dir, not both")
+    wanted = model_of(model) or farm.default_model()
+    with Board(messages()) as board:
+        job = farm.submit(
+            pictures,
+            model=wanted,
+            params=params,
+            mask=mask,
+            progress=lambda count: board.stored(count, len(pictures)),
+            **more,
+        )
+    served = {worker.info.model for worker in farm.workers()}
+    if not farm.is_embedded and wanted not in served:
+        others = f"; served now: {', '.join(sorted(served))}" if served else ""
+        say(f"no worker serves {wanted!r} yet, the job waits for one{others}")
+    return job
+
+
+def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:
+    if not farm.is_embedded:
+        say(f"the job goes on without this program. To come back: {come_back(context, f'watch {job}')}")
+        say(f"for its results: {come_back(context, f'fetch {job} --out {out}')}")
+        return
+    farm.pause(job)  # else the next program on this farm would go on with it, wanted or not
+    again = come_back(context, f"render --resume {job} --out {out}")
+    say(f"stopped; what is done is kept. To go on where it was: {again}")
+
+
+def _report(collection: Collection, as_json: bool) -> None:
+    if as_json:
+        print_json(collection.facts())
+    collection.tell()
+    if not collection.is_complete:
+        raise typer.Exit(1)

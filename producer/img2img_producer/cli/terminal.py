@@ -1,0 +1,120 @@
+"""What the commands say, and where: results on standard output, all else on standard error."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from img2img_producer.progress import duration
+from img2img_shared.records import JobStatus, WorkerStatus
+
+
+def messages() -> Console:
+    """For people: progress, hints, errors."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One message, as it is, on standard error."""
+    messages().print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One value for a program, on a line of standard output."""
+    typer.echo(json.dumps(value, default=str, ensure_ascii=False))
+
+
+def job_facts(status: JobStatus) -> dict[str, Any]:
+    """A job's status in JSON's types: times as ISO 8601, durations in seconds."""
+    times = ("created", "started", "finished")
+    plain = asdict(status)
+    plain["state"] = str(status.state)
+    for name in times:
+        plain[name] = plain[name] and plain[name].isoformat()
+    return plain
+
+
+def worker_facts(worker: WorkerStatus) -> dict[str, Any]:
+    """A worker in JSON's types."""
+    return {**asdict(worker.info), "running": worker.running, "seen": worker.seen.isoformat()}
+
+
+def show_job(status: JobStatus) -> None:
+    """A job in full, on standard output."""
+    facts = {
+        "job": status.id,
+        "model": status.model,
+        "state": str(status.state),
+        "priority": str(status.priority),
+        "images": f"{status.n}: " + _counts(status),
+        "rate": f"{status.rate:.2f} images/s" if status.rate else "",
+        "to go": "" if status.eta is None else duration(status.eta),
+        "submitted": f"{status.created.astimezone():%Y-%m-%d %H:%M:%S}",
+        "took": _took(status),
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value:
+            table.add_row(name, value)
+    Console(highlight=False, markup=False).print(table)
+
+
+def show_jobs(jobs: Iterable[JobStatus]) -> None:
+    """One line for each job."""
+    rows = [
+        (
+            job.id,
+            f"{job.created.astimezone():%m-%d %H:%M}",
+            str(job.state),
+            str(job.priority),
+            job.model,
+            _counts(job),
+            "" if job.eta is None else duration(job.eta),
+        )
+        for job in jobs
+    ]
+    _table(("job", "submitted", "state", "priority", "model", "images", "to go"), rows, "no jobs yet")
+
+
+def show_workers(workers: Iterable[WorkerStatus]) -> None:
+    """One line for each worker."""
+    rows = [
+        (each.info.id, each.info.model, each.info.device, f"{each.running} of {each.info.slots}")
+        for each in workers
+    ]
+    _table(("worker", "model", "device", "in flight"), rows, "no workers (start one: img2img worker --help)")
+
+
+def show_facts(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """What a command did, as JSON or as a line."""
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(text)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], otherwise: str) -> None:
+    if not rows:
+        say(otherwise)
+        return
+    table = Table(*head, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    # a pipe has no width: what stands in a cell must not be cut for the sake of one
+    console = Console(highlight=False, markup=False)
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _counts(status: JobStatus) -> str:
+    counts = {name: getattr(status, name) for name in ("done", "running", "pending", "failed", "cancelled")}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _took(status: JobStatus) -> str:
+    if status.started is None or status.finished is None:
+        return ""
+    return duration((status.finished - status.started).total_seconds())
