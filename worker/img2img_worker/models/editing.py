@@ -1,0 +1,152 @@
+"""Prompt editing and alternation: ``[from:to:when]``, ``[to:when]``, ``[from::when]`` and ``[a|b]``.
+
+A1111's grammar, by hand: its own parser takes minutes for a long prompt and, where stray brackets stand
+beside an edit, reads them differently from one start of the program to the next.
+"""
+
+import re
+from dataclasses import dataclass
+
+#: (until, text): `text` holds for the model calls up to and including number `until`, counted from 0
+Entry = tuple[int, str]
+
+_TOKEN = re.compile(r"(?:[^\\\[\]():|]|\\.)+|[\[\]():|]")
+_WHEN = re.compile(r"\s*([+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
+_CLOSES = {")": "(", "]": "["}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Edit:
+    """``[before:after:when]``, or ``[a|b|...]`` where `when` is None."""
+
+    choices: "tuple[_Nodes, ...]"
+    when: str | None = None
+
+
+#: parsed text: plain pieces, edits, and what brackets hold
+_Nodes = list["str | _Edit | _Nodes"]
+
+
+def schedule(prompt: str, steps: int) -> tuple[Entry, ...]:
+    """A prompt's texts over `steps` steps, as A1111's ``get_learned_conditioning_prompt_schedules`` has them.
+
+    An edit switches after step `when`; with a point in it, `when` is a share of the steps. An alternation
+    changes at every step. Malformed brackets are text; nothing raises.
+
+    >>> schedule("a [red:blue:0.5] ball", 10)
+    ((5, 'a red ball'), (10, 'a blue ball'))
+    """
+    nodes = _parse(prompt)
+    if nodes is None:
+        return ((steps, prompt),)
+    return tuple((step, _text_at(nodes, step, steps)) for step in _switches(nodes, steps))
+
+
+def _switches(nodes: _Nodes, steps: int) -> list[int]:
+    """The last step of each entry, ascending; `steps` is always one."""
+    found = {steps}
+    waiting = list(nodes)
+    while waiting:  # not recursive: brackets may nest thousands deep
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, _Edit):
+            waiting += node.choices
+            found.update(range(1, steps + 1) if node.when is None else [_step(node.when, steps)])
+    return sorted(found - {0})
+
+
+def _step(when: str, steps: int) -> int:
+    """The last step before a switch, 0 to `steps`; a number with a point is a share of the steps."""
+    return int(min(max(float(when) * (steps if "." in when else 1), 0), steps))
+
+
+def _text_at(nodes: _Nodes, step: int, steps: int) -> str:
+    """The text in force at a step, counted from 1."""
+    text: list[str] = []
+    waiting = nodes[::-1]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, str):
+            text.append(node)
+        elif isinstance(node, list):
+            waiting += reversed(node)
+        elif node.when is None:
+            waiting.append(node.choices[(step - 1) % len(node.choices)])
+        else:
+            waiting.append(node.choices[step > _step(node.when, steps)])
+    return "".join(text)
+
+
+class _Open:
+    """A bracket not closed yet, its content parted by ``:`` and ``|``."""
+
+    def __init__(self, bracket: str) -> None:
+        self.bracket = bracket
+        self.separators: list[str] = []
+        self.parts: list[_Nodes] = [[]]
+
+    def separate(self, separator: str) -> None:
+        self.separators.append(separator)
+        self.parts.append([])
+
+    def close(self) -> _Nodes | None:
+        """What the bracket and its content stand for, now that it is closed; None: for nothing but text."""
+        separators = "".join(self.separators)
+        if self.bracket == "(":
+            return [*self.spelled(), ")"] if separators in ("", ":") else None
+        if not separators:
+            return [*self.spelled(), "]"]
+        if not separators.strip("|"):
+            return [_Edit(choices=tuple(self.parts))]
+        match self.parts, separators:
+            case [*before, after, [str(last)]], ":" | "::" if when := _WHEN.fullmatch(last):
+                return [_Edit(choices=(before[0] if before else [], after), when=when[1])]
+        return None
+
+    def spelled(self) -> _Nodes:
+        """Bracket, parts and separators as they were written."""
+        nodes: _Nodes = [self.bracket, self.parts[0]]
+        for separator, part in zip(self.separators, self.parts[1:], strict=True):
+            nodes += [separator, part]
+        return nodes
+
+
+def _parse(prompt: str) -> _Nodes | None:
+    """The prompt with its edits found; None for what A1111's grammar does not admit.
+
+    A bracket is one only where all within is well-formed, so what is out of place turns every bracket open
+    around it into text. A bar is text nowhere: outside of an alternation it spoils the whole prompt, and so
+    does a backslash with nothing to escape.
+    """
+    tokens = _TOKEN.findall(prompt)
+    if sum(map(len, tokens)) != len(prompt):
+        return None
+    text: _Nodes = []
+    opened: list[_Open] = []
+
+    def give_up() -> None:
+        for bracket in opened:
+            text.extend(bracket.spelled())
+        opened.clear()
+
+    for token in tokens:
+        if token in ("(", "["):
+            opened.append(_Open(token))
+        elif not opened:
+            text.append(token)
+        elif token in (":", "|"):
+            opened[-1].separate(token)
+        elif token not in _CLOSES:
+            opened[-1].parts[-1].append(token)
+        else:
+            fits = opened[-1].bracket == _CLOSES[token]
+            group = opened[-1].close() if fits else None
+            if group is None:
+                give_up()
+                text.append(token)
+            else:
+                opened.pop()
+                (opened[-1].parts[-1] if opened else text).append(group)
+    give_up()
+    return None if "|" in text else text
