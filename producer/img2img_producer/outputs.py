@@ -3,7 +3,7 @@
 import hashlib
 import re
 import uuid
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from img2img_producer.inputs import Picture, Source
@@ -80,14 +80,13 @@ def save(data: bytes, path: Path, originals: Container[str] = ()) -> None:
 
 
 def refuse_overwriting(
-    pictures: Iterable[Picture], mask: Source | None, params: Params, folder: Path
+    pictures: Sequence[Picture], mask: Source | None, params: Params, folder: Path
 ) -> None:
-    """That no result of these pictures would go where one of them, or a mask, lies; before anything is done.
+    """That no result would go where one of these pictures, or a mask, lies; before anything is done.
 
     Raises:
         Refused: names the file.
     """
-    pictures = list(pictures)
     sources = [mask, *(source for picture in pictures for source in (picture.image, picture.mask))]
     originals = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
     extension = Path(result_key("any", 0, params.output_format)).suffix

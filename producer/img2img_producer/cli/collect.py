@@ -56,11 +56,9 @@ class Collection:
             say(f"... and {len(self.failures) - TOLD} more")
         status = self.status
         rest = [f"{len(self.failures)} failed"] if self.failures else []
-        rest += [
-            f"{count} {name}"
-            for name in ("pending", "running", "cancelled")
-            if (count := getattr(status, name))
-        ]
+        for name in ("pending", "running", "cancelled"):
+            if count := getattr(status, name):
+                rest.append(f"{count} {name}")
         say(", ".join([f"{len(self.files)} of {status.n} images in {self.out}", *rest]))
 
 

@@ -1,5 +1,6 @@
 """The commands that look after jobs: status, jobs, workers, cancel, pause, resume, retry, priority."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -39,15 +40,7 @@ def status(
     if json:
         facts: dict[str, Any] = job_facts(now)
         if images:
-            facts["images"] = [
-                {
-                    "index": image.index,
-                    "state": str(image.state),
-                    "attempt": image.attempt,
-                    "reason": image.reason,
-                }
-                for image in each
-            ]
+            facts["images"] = [{**asdict(image), "state": str(image.state)} for image in each]
         print_json(facts)
         return
     show_job(now)

@@ -32,7 +32,7 @@ HELP: dict[str, dict[str, str]] = {
         "mask_blur_y": "Gaussian sigma down, in pixels.",
         "mask_round": "Make the mask black and white, or leave it soft.",
         "inpainting_mask_invert": "1: repaint what is not masked.",
-        "inpainting_fill": "What masked pixels start from: 0 fill, 1 original, 2 latent noise, 3 latent nothing.",
+        "inpainting_fill": "Masked pixels start from: 0 fill, 1 original, 2 latent noise, 3 nothing.",
         "inpaint_full_res": "Only masked: work on the masked region at full size.",
         "inpaint_full_res_padding": "Margin of that region, in pixels.",
     },
@@ -69,21 +69,14 @@ def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     """`command`, whose argument `parameters` is what was given of --steps, --width and all the others."""
     mine = inspect.signature(command, eval_str=True).parameters.values()
     options = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, text, panel)
-        )
+        _parameter(name, _option(name, text, panel))
         for panel, fields in HELP.items()
         for name, text in fields.items()
     ]
-    blur = typer.Option(help="Sets both of the above.", rich_help_panel=list(HELP)[1], show_default=False)
-    options.append(
-        inspect.Parameter(
-            "mask_blur",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[float | None, blur],
-        )
+    blur = typer.Option(
+        metavar=" ", help="Sets both of the above.", rich_help_panel=list(HELP)[1], show_default=False
     )
+    options.append(_parameter("mask_blur", Annotated[float | None, blur]))
 
     def run(**values: Any) -> None:
         given = {option.name: values.pop(option.name) for option in options}
@@ -116,10 +109,16 @@ def read_params_file(path: Path | None) -> dict[str, Any]:
     return values
 
 
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
 def _option(name: str, text: str, panel: str) -> Any:
     schema = _schema()["properties"][name]
     schema = {**schema, **schema.get("anyOf", [{}])[0]}  # of one that may be left to the sampler
-    option = typer.Option(help=f"{text} {_range(schema)}".strip(), rich_help_panel=panel, show_default=False)
+    option = typer.Option(
+        metavar=" ", help=f"{text} {_range(schema)}".strip(), rich_help_panel=panel, show_default=False
+    )
     return Annotated[_TYPES[schema["type"]] | None, option]
 
 

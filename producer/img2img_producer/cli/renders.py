@@ -67,12 +67,14 @@ def render(
 
     [bold]Examples[/bold]
 
-      img2img render cat.png --out out --prompt "a tiger" --denoising-strength 0.6
-      img2img render photos/ 'more/*.jpg' --out out --params oil.json --steps 30
-      img2img render room.png --mask wall.png --out out --inpainting-fill 1 --mask-blur 8
-      img2img render photos/ --mask-dir masks/ --out out --images-per-input 4 --seed 7
+      img2img render cat.png --out out --prompt "a tiger"
+      img2img render photos/ --out out --denoising-strength 0.3 --seed 7
+      img2img render 'a/*.jpg' --out out --params oil.json --steps 30
+      img2img render room.png --mask wall.png --out out --mask-blur 8
+      img2img render photos/ --mask-dir masks/ --out out --model v1-5
 
-    Exit status: 0 all images are done, 1 some failed (which and why is said), 2 wrong use.
+    Exit status: 0 all images are done, 1 some are not (the reasons are told),
+    2 wrong use.
     """
     with farm_of(context) as farm:
         if resume is not None:

@@ -1,7 +1,7 @@
 """What the commands say, and where: results on standard output, all else on standard error."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -97,7 +97,7 @@ def show_facts(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
         typer.echo(text)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], otherwise: str) -> None:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: str) -> None:
     if not rows:
         say(otherwise)
         return
