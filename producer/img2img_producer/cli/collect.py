@@ -55,10 +55,10 @@ class Collection:
         if len(self.failures) > TOLD:
             say(f"... and {len(self.failures) - TOLD} more")
         status = self.status
-        rest = [f"{len(self.failures)} failed"] if self.failures else []
-        for name in ("pending", "running", "cancelled"):
-            if count := getattr(status, name):
-                rest.append(f"{count} {name}")
+        others = {name: getattr(status, name) for name in ("pending", "running", "cancelled")}
+        rest = [
+            f"{count} {name}" for name, count in {"failed": len(self.failures), **others}.items() if count
+        ]
         say(", ".join([f"{len(self.files)} of {status.n} images in {self.out}", *rest]))
 
 

@@ -24,21 +24,17 @@ HELP: dict[str, dict[str, str]] = {
         "resize_mode": "0 just resize, 1 crop and resize, 2 resize and fill, 3 latent upscale.",
         "images_per_input": "Outputs of each input, with seeds that count up.",
         "background": 'What transparent inputs are laid on, as "#rrggbb".',
-        "color_correction": "Match the result's colours to the input's.",
         "output_format": "png, jpeg or webp; each holds its parameters as text.",
     },
     "Mask (white is repainted)": {
         "mask_blur_x": "Gaussian sigma across, in pixels.",
         "mask_blur_y": "Gaussian sigma down, in pixels.",
-        "mask_round": "Make the mask black and white, or leave it soft.",
         "inpainting_mask_invert": "1: repaint what is not masked.",
         "inpainting_fill": "Masked pixels start from: 0 fill, 1 original, 2 latent noise, 3 nothing.",
-        "inpaint_full_res": "Only masked: work on the masked region at full size.",
         "inpaint_full_res_padding": "Margin of that region, in pixels.",
     },
     "Sampling": {
         "steps": "Of the whole schedule; the strength says how many are run.",
-        "fix_steps": "Run exactly that many, whatever the strength.",
         "cfg_scale": "Guidance; 1 runs no negative branch, in half the time.",
         "sampler_name": f"One of {', '.join(SAMPLERS)}; may end in a schedule's name.",
         "scheduler": f"One of {', '.join(SCHEDULERS)}.",
@@ -61,6 +57,13 @@ HELP: dict[str, dict[str, str]] = {
         "noise_source": "cpu, or nv for what an NVIDIA GPU's generator gives.",
         "initial_noise_multiplier": "Scales the first noise.",
         "extra_noise": "So much more of it is added.",
+    },
+    # apart, for their two long names leave little room beside them
+    "Switches": {
+        "color_correction": "Match the result's colours to the input's.",
+        "mask_round": "Make the mask black and white, or leave it soft.",
+        "inpaint_full_res": "Only masked: work on the masked region at full size.",
+        "fix_steps": "Run exactly that many, whatever the strength.",
     },
 }
 
