@@ -1,8 +1,8 @@
 """The connection to Redis, and the one way in which its absence is reported."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -55,7 +55,4 @@ def answering(where: str = "the ledger") -> Iterator[None]:
 
 def without_password(url: str) -> str:
     """`url` as it may be shown."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]).geturl()
+    return re.sub(r"(?<=://)[^/?]*@", "…@", re.sub(r"(?<=[?&]password=)[^&]*", "…", url))

@@ -3,9 +3,12 @@
 The guarantee is the ledger's. A ticket that is lost or doubled costs nothing, so nothing here prevents that.
 """
 
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 from celery import Celery
+from redis.connection import parse_url
 
 from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
 from img2img_shared.keys import queue_name, queue_prefix
@@ -78,8 +81,11 @@ def top_up(app: Celery, ledger: Ledger, model: str) -> int:
 
 def _broker_url(redis_url: str) -> str:
     """The same server as Celery spells it, which has its own scheme for a unix socket."""
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
+    if urlsplit(redis_url).scheme != "unix":
         return redis_url
-    database = parse_qs(parts.query).get("db", ["0"])[0]
-    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+    read: Callable[[str], dict[str, Any]] = parse_url  # redis-py does not type it
+    given = read(redis_url)
+    login = ""
+    if given.get("password"):
+        login = f"{quote(given.get('username') or '', safe='')}:{quote(given['password'], safe='')}@"
+    return f"redis+socket://{login}{quote(given['path'])}?virtual_host={given.get('db', 0)}"
