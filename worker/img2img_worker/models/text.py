@@ -1,0 +1,208 @@
+"""From texts to embeddings: chunks of 75 tokens, emphasis, and the layer that ``clip_skip`` names."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ftfy
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.attention import BREAK, parse_attention
+
+#: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
+CHUNK = 75
+#: a comma among so many last tokens of a full chunk takes what follows it to the next one
+BACKTRACK = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A text as the denoiser sees it."""
+
+    #: float32 [77 · chunks, d]
+    context: Tensor
+    #: the first chunk's projection, float32 [p]; None for a text model that has none
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """One row for CLIP: 77 tokens, and how much each is emphasised."""
+
+    tokens: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """A CLIP text model and its tokenizer, used as A1111 uses them.
+
+    SD 1.x: as it is. SD 2.x: ``layer=1``, for its checkpoints end with the layer that is meant, and A1111's
+    ``clip_skip`` does not touch them. SDXL: both encoders with ``layer=2, final_norm=False``.
+    """
+
+    #: transformers' CLIPTokenizer; its padding token fills the chunks
+    tokenizer: Any
+    #: transformers' CLIPTextModel or CLIPTextModelWithProjection
+    model: Any
+    #: the layer that is taken, counted from the end, whatever `clip_skip` says; None: what it says
+    layer: int | None = None
+    #: whether the final layer norm follows
+    final_norm: bool = True
+
+    def encode(self, texts: Sequence[str], clip_skip: int = 1) -> list[Encoded]:
+        """The texts of one schedule; the shorter ones are filled up with empty chunks.
+
+        Weights multiply the embeddings, then the mean is restored: over all of `texts`, chunk by chunk, as
+        in A1111, which encodes a prompt's edits as one batch. CLIP itself sees one chunk at a time, so
+        that a text's bits do not depend on the others.
+
+        Raises:
+            Refused: `clip_skip` beyond the model's layers, or weights beyond what floats hold.
+        """
+        chunked = [self.chunks(text) for text in texts]
+        longest = max(map(len, chunked))
+        padded = [chunks + [self._chunk([], [])] * (longest - len(chunks)) for chunks in chunked]
+        seen: dict[tuple[int, ...], Encoded] = {}
+        for chunk in (chunk for chunks in padded for chunk in chunks):
+            if chunk.tokens not in seen:
+                seen[chunk.tokens] = self._embed(chunk.tokens, clip_skip)
+        columns = [
+            _emphasised(
+                torch.stack([seen[chunk.tokens].context for chunk in column]),
+                torch.tensor([chunk.weights for chunk in column]),
+            )
+            for column in zip(*padded, strict=True)
+        ]
+        context = torch.cat(columns, dim=1)
+        for text, row in zip(texts, context, strict=True):
+            if not row.isfinite().all():
+                raise Refused("prompt", text, "weights that keep its embedding finite")
+        pooled = [seen[chunks[0].tokens].pooled for chunks in padded]
+        return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
+
+    def chunks(self, text: str) -> list[Chunk]:
+        """A text's tokens with their weights, cut at 75, at the last near comma, and at BREAK."""
+        pieces = parse_attention(text)
+        comma = self.tokenizer.convert_tokens_to_ids(",</w>")
+        done: list[Chunk] = []
+        tokens: list[int] = []
+        weights: list[float] = []
+        last_comma = -1
+
+        def close(length: int) -> None:
+            nonlocal last_comma
+            done.append(self._chunk(tokens[:length], weights[:length]))
+            del tokens[:length], weights[:length]
+            last_comma = -1
+
+        for piece, ids in zip(pieces, self._tokenize([piece for piece, _ in pieces]), strict=True):
+            if piece == BREAK:
+                close(len(tokens))
+                continue
+            for token in ids:
+                if token == comma:
+                    last_comma = len(tokens)
+                elif len(tokens) == CHUNK and last_comma >= CHUNK - BACKTRACK:
+                    close(last_comma + 1)
+                if len(tokens) == CHUNK:
+                    close(CHUNK)
+                tokens.append(token)
+                weights.append(piece[1])
+        if tokens or not done:
+            close(len(tokens))
+        return done
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without start and end; ftfy mends it first, as in CLIP's own tokenizer."""
+        mended = [ftfy.fix_text(text) for text in texts]
+        ids: list[list[int]] = self.tokenizer(
+            mended, truncation=False, add_special_tokens=False, verbose=False
+        )["input_ids"]
+        return ids
+
+    def _chunk(self, tokens: list[int], weights: list[float]) -> Chunk:
+        start, end, pad = (
+            self.tokenizer.bos_token_id,
+            self.tokenizer.eos_token_id,
+            self.tokenizer.pad_token_id,
+        )
+        free = CHUNK - len(tokens)
+        row = [start, *tokens, *[end] * (free + 1)]
+        if pad != end:  # OpenCLIP: all behind the first end, were it written in the prompt
+            first = row.index(end) + 1
+            row[first:] = [pad] * (len(row) - first)
+        return Chunk(tokens=tuple(row), weights=(1.0, *weights, *[1.0] * (free + 1)))
+
+    @torch.inference_mode()
+    def _embed(self, tokens: tuple[int, ...], clip_skip: int) -> Encoded:
+        """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
+        answer = self.model(torch.tensor([tokens], device=self.model.device), output_hidden_states=True)
+        layer = self.layer or clip_skip
+        if layer > len(answer.hidden_states):
+            raise Refused("clip_skip", clip_skip, f"1 to {len(answer.hidden_states)} with this checkpoint")
+        context = answer.hidden_states[-layer]
+        if self.final_norm:
+            context = getattr(self.model, "text_model", self.model).final_layer_norm(context)
+        pooled = getattr(answer, "text_embeds", None)
+        return Encoded(context=context[0].float(), pooled=None if pooled is None else pooled[0].float())
+
+
+def encode(
+    encoders: Sequence[TextEncoder], texts: Sequence[str], *, clip_skip: int = 1, negative: bool = False
+) -> list[Encoded]:
+    """A schedule's texts by all of a family's encoders: contexts side by side, pooled by the last.
+
+    Args:
+        negative: SDXL (more than one encoder) sees zeros for a negative prompt that is empty throughout.
+
+    Raises:
+        Refused: as `TextEncoder.encode`.
+    """
+    answers = [encoder.encode(texts, clip_skip) for encoder in encoders]
+    rows = [
+        Encoded(context=torch.cat([part.context for part in parts], dim=-1), pooled=parts[-1].pooled)
+        for parts in zip(*answers, strict=True)
+    ]
+    if negative and len(encoders) > 1 and not any(texts):
+        return [Encoded(context=torch.zeros_like(row.context), pooled=_zeros(row.pooled)) for row in rows]
+    return rows
+
+
+def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], Tensor]) -> list[Tensor]:
+    """One image's contexts [n, d], made equally long, so that they fit in one model call.
+
+    As A1111 does it: prompts joined by ``AND`` are filled up by repeating their last vector; then positive or
+    negative, whichever is shorter, with the embedding of the empty prompt.
+
+    Args:
+        contexts: of every text, the first `positives` of them positive.
+        empty: gives the embedding of the empty prompt, [77, d]; called only if needed.
+    """
+    longest = max((context.shape[0] for context in contexts[:positives]), default=0)
+    repeated = [
+        torch.cat([context, context[-1:].expand(longest - context.shape[0], -1)])
+        for context in contexts[:positives]
+    ]
+    every = [*repeated, *contexts[positives:]]
+    target = max(context.shape[0] for context in every)
+    return [
+        context
+        if context.shape[0] == target
+        else torch.cat([context, empty().repeat((target - context.shape[0]) // (CHUNK + 2), 1)])
+        for context in every
+    ]
+
+
+def _emphasised(context: Tensor, weights: Tensor) -> Tensor:
+    """Embeddings [B, 77, d] times weights [B, 77], at the mean they had (A1111's "Original" emphasis)."""
+    if bool((weights == 1).all()):
+        return context
+    weighted = context * weights.to(context.device)[..., None]
+    return weighted * (context.mean() / weighted.mean())
+
+
+def _zeros(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else torch.zeros_like(tensor)
