@@ -29,7 +29,7 @@ class Board:
             times = (TextColumn("{task.fields[more]}"), TimeElapsedColumn())
             self._live = Progress(*columns, *times, console=console, transient=False)
             self._task = self._live.add_task("storing", total=None, more="")
-        self._last = ("", 0.0)
+        self._last = ("", time.monotonic())
 
     def stored(self, count: int, of: int) -> None:
         """So many of a job's inputs are in the store."""

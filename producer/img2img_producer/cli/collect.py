@@ -56,10 +56,9 @@ class Collection:
             say(f"... and {len(self.failures) - TOLD} more")
         status = self.status
         others = {name: getattr(status, name) for name in ("pending", "running", "cancelled")}
-        rest = [
-            f"{count} {name}" for name, count in {"failed": len(self.failures), **others}.items() if count
-        ]
-        say(", ".join([f"{len(self.files)} of {status.n} images in {self.out}", *rest]))
+        counts = {"failed": len(self.failures), **others}
+        rest = "".join(f", {count} {name}" for name, count in counts.items() if count)
+        say(f"{len(self.files)} of {status.n} images in {self.out}{rest}")
 
 
 def collect(farm: Farm, job_id: str, out: Path, *, wait: bool) -> Collection:

@@ -6,17 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from img2img_producer.cli.collect import Collection, collect
-from img2img_producer.cli.connection import come_back, farm_of, model_of
-from img2img_producer.cli.options import read_params_file, with_parameters
+from img2img_producer.cli.connection import come_back, farm_of
+from img2img_producer.cli.options import with_parameters
+from img2img_producer.cli.request import Request
 from img2img_producer.cli.terminal import job_facts, messages, print_json, say, show_facts
 from img2img_producer.client import Farm
-from img2img_producer.inputs import Picture, find_masks, find_pictures
 from img2img_producer.outputs import refuse_overwriting
-from img2img_producer.parameters import merge_params
 from img2img_producer.progress import Board
 from img2img_shared.errors import Refused
 from img2img_shared.job import JobState
-from img2img_shared.params import Params
 
 Inputs = Annotated[
     list[str] | None, typer.Argument(metavar="INPUTS...", help="Pictures: files, folders or globs.")
@@ -76,19 +74,19 @@ def render(
     Exit status: 0 all images are done, 1 some are not (the reasons are told),
     2 wrong use.
     """
+    if resume is not None:
+        if inputs or parameters or params or mask or mask_dir or model:
+            raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
+        request = None
+    else:
+        request = Request.read(inputs, mask, mask_dir, params, parameters, model)
+        refuse_overwriting(request.pictures, mask, request.params, out)
     with farm_of(context) as farm:
-        if resume is not None:
-            if inputs or parameters or params or mask or mask_dir or model:
-                raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
-            if farm.status(resume).state is JobState.PAUSED:
-                farm.resume(resume)
-            job = resume
-        else:
-            asked = merge_params(read_params_file(params), parameters)
-            pictures = _pictures(inputs, mask_dir)
-            refuse_overwriting(pictures, mask, asked, out)
-            job = _submit(farm, pictures, model=model, params=asked, mask=mask, priority=priority)
+        job = request.submit(farm, priority=priority) if request else str(resume)
         try:
+            if farm.status(job).state is JobState.PAUSED:
+                farm.resume(job)
+            _say_unserved(farm, job)
             collection = collect(farm, job, out, wait=True)
         except KeyboardInterrupt:
             _say_stopped(context, farm, job, out)
@@ -116,18 +114,10 @@ def submit(
       job=$(img2img submit photos/ --prompt "snow" --denoising-strength 0.4)
       img2img fetch $job --out out --wait
     """
+    request = Request.read(inputs, mask, mask_dir, params, parameters, model)
     with farm_of(context) as farm:
-        asked = merge_params(read_params_file(params), parameters)
-        pictures = _pictures(inputs, mask_dir)
-        job = _submit(
-            farm,
-            pictures,
-            model=model,
-            params=asked,
-            mask=mask,
-            priority=priority,
-            idempotency_key=idempotency_key,
-        )
+        job = request.submit(farm, priority=priority, idempotency_key=idempotency_key)
+        _say_unserved(farm, job)
         show_facts(job_facts(farm.status(job)), job, as_json=json)
         if farm.is_embedded:
             say(
@@ -169,32 +159,12 @@ def fetch(
     _report(collection, json)
 
 
-def _pictures(inputs: list[str] | None, mask_dir: Path | None) -> list[Picture]:
-    paths = find_pictures(inputs or [])
-    masks = [None] * len(paths) if mask_dir is None else find_masks(paths, mask_dir)
-    return [Picture(image=path, mask=mask) for path, mask in zip(paths, masks, strict=True)]
-
-
-def _submit(
-    farm: Farm, pictures: list[Picture], *, model: str | None, params: Params, mask: Path | None, **more: Any
-) -> str:
-    if mask is not None and any(picture.mask for picture in pictures):
-        raise Refused("mask", str(mask), "--mask or --mask-dir, not both")
-    wanted = model_of(model) or farm.default_model()
-    with Board(messages()) as board:
-        job = farm.submit(
-            pictures,
-            model=wanted,
-            params=params,
-            mask=mask,
-            progress=lambda count: board.stored(count, len(pictures)),
-            **more,
-        )
+def _say_unserved(farm: Farm, job: str) -> None:
     served = {worker.info.model for worker in farm.workers()}
-    if not farm.is_embedded and wanted not in served:
+    model = farm.status(job).model
+    if not farm.is_embedded and model not in served:
         others = f"; served now: {', '.join(sorted(served))}" if served else ""
-        say(f"no worker serves {wanted!r} yet, the job waits for one{others}")
-    return job
+        say(f"no worker serves {model!r} yet, the job waits for one{others}")
 
 
 def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:

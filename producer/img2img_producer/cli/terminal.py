@@ -1,6 +1,7 @@
 """What the commands say, and where: results on standard output, all else on standard error."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -101,12 +102,14 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: st
     if not rows:
         say(otherwise)
         return
-    table = Table(*head, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(head):
+        table.add_column(name, no_wrap=index == 0, min_width=16 if index == 0 else None)  # ids are copied
     for row in rows:
         table.add_row(*row)
-    # a pipe has no width: what stands in a cell must not be cut for the sake of one
-    console = Console(highlight=False, markup=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+    # a pipe has no width: no cell is cut for the sake of one
+    width = None if sys.stdout.isatty() else 10_000
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def _counts(status: JobStatus) -> str:

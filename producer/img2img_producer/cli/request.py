@@ -1,0 +1,69 @@
+"""What a command line asks to be rendered, checked before any farm is touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from img2img_producer.cli.connection import model_of
+from img2img_producer.cli.options import read_params_file
+from img2img_producer.cli.terminal import messages
+from img2img_producer.client import Farm
+from img2img_producer.inputs import Picture, find_masks, find_pictures
+from img2img_producer.parameters import merge_params
+from img2img_producer.progress import Board
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Pictures and how to render them."""
+
+    pictures: list[Picture]
+    #: for all pictures that bring none
+    mask: Path | None
+    params: Params
+    #: None: the farm's default
+    model: str | None
+
+    @classmethod
+    def read(
+        cls,
+        inputs: Sequence[str] | None,
+        mask: Path | None,
+        mask_dir: Path | None,
+        params_file: Path | None,
+        parameters: dict[str, Any],
+        model: str | None,
+    ) -> Self:
+        """From the words of a command line.
+
+        Raises:
+            Refused: an input, a mask, a parameter or the model is not there or not allowed.
+        """
+        if mask is not None and mask_dir is not None:
+            raise Refused("mask", str(mask), "--mask or --mask-dir, not both")
+        if mask is not None and not mask.is_file():
+            raise Refused("mask", str(mask), "a file that exists")
+        paths = find_pictures(inputs or [])
+        masks = [None] * len(paths) if mask_dir is None else find_masks(paths, mask_dir)
+        return cls(
+            pictures=[Picture(image=path, mask=own) for path, own in zip(paths, masks, strict=True)],
+            mask=mask,
+            params=merge_params(read_params_file(params_file), parameters),
+            model=model_of(model),
+        )
+
+    def submit(self, farm: Farm, *, priority: int, idempotency_key: str | None = None) -> str:
+        """Store the pictures, write the job, and say how far the storing is; the job's id."""
+        with Board(messages()) as board:
+            return farm.submit(
+                self.pictures,
+                model=self.model,
+                params=self.params,
+                mask=self.mask,
+                priority=priority,
+                idempotency_key=idempotency_key,
+                progress=lambda count: board.stored(count, len(self.pictures)),
+            )
