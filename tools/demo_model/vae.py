@@ -1,0 +1,134 @@
+"""Train the picture encoder and decoder: an AutoencoderKL of factor 8 with four latent channels."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tools.demo_model import training
+from tools.demo_model.dataset import shard_paths
+
+CONFIG = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": (16, 32, 48, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "sample_size": 128,
+}
+
+
+def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
+    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in -1..1."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def reconstruction_loss(made: Tensor, real: Tensor) -> Tensor:
+    """L1, a share of L2, and L1 of the gradients across and down, which keeps contours sharp."""
+    difference = made - real
+    across = (difference[..., 1:] - difference[..., :-1]).abs().mean()
+    down = (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
+    return difference.abs().mean() + difference.square().mean() + 0.5 * (across + down)
+
+
+def psnr(made: Tensor, real: Tensor) -> Tensor:
+    """Peak signal to noise ratio of each picture, in decibels; inputs in -1..1."""
+    error = ((made.clamp(-1, 1) - real) / 2).square().flatten(1).mean(1)
+    return -10 * error.log10()
+
+
+def train(data: Path, state_path: Path, minutes: float, batch: int, peak: float) -> None:
+    """Train until `minutes` are over, counted over all runs; go on from `state_path` where it exists."""
+    torch.manual_seed(1)
+    model = AutoencoderKL(**CONFIG)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
+    average = training.Average({"vae": model}, 0.998)
+    step, clock = 0, training.Clock(minutes)
+    if state := training.restore(state_path):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.weights, average.updates = state["average"], state["updates"]
+        step, clock = state["step"], training.Clock(minutes, state["minutes"])
+
+    def forward(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = model.encode(pictures).latent_dist
+            made = model.decode(posterior.sample()).sample
+        kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).float().mean()
+        return made.float(), kl
+
+    rng = np.random.default_rng(step)
+    saved = clock.elapsed
+    shards: list[NDArray[np.uint8]] = []
+    while clock.progress < 1:
+        if step % 200 == 0 or not shards:
+            shards = [np.load(path, mmap_mode="r") for path in shard_paths(data)]
+        shard = shards[int(rng.integers(len(shards)))]
+        pictures = to_tensor(shard[np.sort(rng.choice(len(shard), batch, replace=False))])
+        if rng.random() < 0.5:
+            pictures = pictures.flip(3)
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate(peak, step, clock.progress)
+        made, kl = forward(pictures)
+        loss = reconstruction_loss(made, pictures) + 2e-4 * kl
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update()
+        if step % 100 == 0:
+            quality = psnr(made.detach(), pictures).mean()
+            found = f"loss {loss.item():.4f} kl {kl.item():.2f} psnr {quality:.2f}"
+            print(f"{clock.elapsed:6.1f} min step {step} {found}", flush=True)
+        step += 1
+        if clock.elapsed - saved > 2 or clock.progress >= 1:
+            saved = clock.elapsed
+            training.save(state_path, {
+                "model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.weights,
+                "updates": average.updates, "step": step, "minutes": clock.elapsed,
+            })  # fmt: skip
+
+
+def trained(state_path: Path) -> AutoencoderKL:
+    """The averaged weights of a training, for use."""
+    state = training.restore(state_path)
+    if state is None:
+        raise FileNotFoundError(state_path)
+    model = AutoencoderKL(**CONFIG)
+    model.load_state_dict({key.removeprefix("vae/"): value for key, value in state["average"].items()})
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def latents_of(model: AutoencoderKL, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
+    """Posterior means, unscaled, [N, 4, H / 8, W / 8], of uint8 pictures [N, H, W, 3]."""
+    parts = [
+        model.encode(to_tensor(pictures[k : k + batch])).latent_dist.mean
+        for k in range(0, len(pictures), batch)
+    ]
+    return torch.cat(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the autoencoder of the checkpoint `demo`.")
+    parser.add_argument("data", type=Path, help="folder of shards")
+    parser.add_argument("state", type=Path, help="training state, gone on with where it exists")
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(options.data, options.state, options.minutes, options.batch, options.rate)
+
+
+if __name__ == "__main__":
+    main()
