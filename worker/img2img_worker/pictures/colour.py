@@ -5,8 +5,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_LUMA = np.array([0.299, 0.587, 0.114])
-
 
 def colour_target(image: Image.Image) -> NDArray[np.uint8]:
     """The LAB pixels (8 bit, ``[H, W, 3]``) of an RGB picture, whose histograms are matched later."""
@@ -22,7 +20,7 @@ def correct_colours(image: Image.Image, target: NDArray[np.uint8]) -> Image.Imag
     lab = np.asarray(cv2.cvtColor(own, cv2.COLOR_RGB2LAB), dtype=np.uint8)
     matched = np.stack([_matched(lab[..., i], target[..., i]) for i in range(3)], axis=-1)
     coloured = np.asarray(cv2.cvtColor(matched, cv2.COLOR_LAB2RGB), dtype=np.uint8)
-    return Image.fromarray(_with_luminosity(coloured / 255, own / 255 @ _LUMA))
+    return Image.fromarray(_with_luminosity(coloured / 255, _luminosity(own / 255)))
 
 
 def _matched(values: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -37,11 +35,20 @@ def _matched(values: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np
 
 
 def _with_luminosity(rgb: NDArray[np.float64], luminosity: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """`rgb` (0..1) shifted to `luminosity`; colours that leave the range are drawn in towards grey."""
-    rgb = rgb + (luminosity - rgb @ _LUMA)[..., None]
-    grey = (rgb @ _LUMA)[..., None]
+    """`rgb` (0..1) shifted to `luminosity`; colours that leave the range are drawn in towards grey.
+
+    Truncated to 8 bits, like the release of blendmodes (2022) that A1111 runs with: so the order of the
+    floating-point operations shows, and is that release's.
+    """
+    rgb = rgb + (luminosity - _luminosity(rgb))[..., None]
+    grey = _luminosity(rgb)[..., None]
     low, high = rgb.min(axis=-1, keepdims=True), rgb.max(axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):  # the branches not taken
         rgb = np.where(low < 0, grey + (rgb - grey) * grey / (grey - low), rgb)
         rgb = np.where(high > 1, grey + (rgb - grey) * (1 - grey) / (high - grey), rgb)
-    return np.clip(np.around(rgb * 255), 0, 255).astype(np.uint8)
+    return (np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+
+
+def _luminosity(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    luminosity: NDArray[np.float64] = rgb[..., 0] * 0.299 + rgb[..., 1] * 0.587 + rgb[..., 2] * 0.114
+    return luminosity

@@ -1,0 +1,301 @@
+"""Decoding: what is read, and what is refused in one clear line."""
+
+import io
+import struct
+import threading
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, features
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.pictures.decode import decode_picture, flatten, open_picture
+from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.mask import soft_mask
+from img2img_worker.pictures.prepare import finish, prepare
+
+MAX_PIXELS = 1_000_000
+FORMATS = ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", *(["AVIF"] if features.check("avif") else [])]
+SHARP = Params(mask_blur_x=0, mask_blur_y=0)
+
+
+def colours(width: int = 80, height: int = 64) -> Image.Image:
+    blocks = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return Image.fromarray(np.kron(blocks, np.ones((8, 8, 1), np.uint8)))
+
+
+def saved(image: Image.Image, file_format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def decoded(data: bytes) -> Image.Image:
+    return decode_picture(data, "image", MAX_PIXELS)
+
+
+def refusal(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
+    with pytest.raises(Refused) as caught:
+        decode_picture(data, "image", max_pixels)
+    message = str(caught.value)
+    assert message.startswith("image: ")
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *extra: bytes, pixels: bytes | None = None) -> bytes:
+    """A PNG by hand: `pixels` is what is deflated, black by default."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    raw = (b"\0" + bytes(3 * width)) * height if pixels is None else pixels
+    body = chunk(b"IDAT", zlib.compress(raw))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_every_allowed_format_is_read(file_format: str) -> None:
+    image = decoded(saved(colours(), file_format))
+    assert image.mode == "RGB"
+    difference = np.abs(np.asarray(image).astype(int) - np.asarray(colours()).astype(int))
+    assert difference.mean() < (1 if file_format in ("PNG", "TIFF", "BMP") else 25)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"P6 1 1 255\nabc", b"%!PS", b"RIFF....WAVE"])
+def test_what_is_no_picture_is_refused_with_the_list_of_formats(data: bytes) -> None:
+    assert "PNG, JPEG, WebP, TIFF, BMP, AVIF, GIF" in refusal(data)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_truncated_file_is_refused(file_format: str) -> None:
+    data = saved(colours(), file_format)
+    for cut in range(12, len(data) * 9 // 10, 1 + len(data) // 60):
+        refusal(data[:cut])
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    message = refusal(png(50_000, 50_000, pixels=b"\0"), 64_000_000)
+    assert message == "image: '50000 × 50000 pixels' is not allowed; allowed: at most 64,000,000 pixels"
+
+
+def test_the_limit_is_ours_alone() -> None:
+    pillows = Image.MAX_IMAGE_PIXELS
+    data = saved(Image.new("L", (1000, 1000)), "PNG")
+    assert decode_picture(data, "image", 1_000_000).size == (1000, 1000)
+    assert "1000 × 1000" in refusal(data, 999_999)
+    assert pillows == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillows_own_limit_is_not_in_the_way_of_a_higher_one() -> None:
+    assert open_picture(png(20_000, 20_000, pixels=b""), "image").size == (20_000, 20_000)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))),
+        chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(50_000_000))),
+        chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000))),
+    ],
+    ids=["zTXt", "iTXt", "iCCP"],
+)
+def test_a_metadata_bomb_is_refused(bomb: bytes) -> None:
+    assert "too large" in refusal(png(4, 4, bomb))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        chunk(b"iCCP", b"a\0\0" + zlib.compress(b"no profile")),
+        chunk(b"eXIf", b"no exif at all"),
+        chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff"),
+        chunk(b"tEXt", b"parameters\0whatever"),
+    ],
+    ids=["profile", "exif", "cut exif", "text"],
+)
+def test_broken_metadata_does_not_spoil_sound_pixels(junk: bytes) -> None:
+    assert decoded(png(4, 4, junk)).size == (4, 4)
+
+
+def test_a_tiff_whose_tile_dwarfs_the_picture_is_refused() -> None:
+    entries = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 65_520, 323: 65_520, 324: 8, 325: 8}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4) + bytes(64)
+    assert "65520 × 65520" in refusal(data)
+
+
+@pytest.mark.parametrize("file_format", [name for name in FORMATS if name not in ("BMP", "GIF")])
+def test_exif_orientation_is_applied(file_format: str) -> None:
+    image, turns = colours(), {3: 180, 6: 270, 8: 90}
+    for orientation, degrees in turns.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        upright = decoded(saved(image, file_format, exif=exif))
+        expected = decoded(saved(image, file_format)).rotate(degrees, expand=True)
+        assert upright.size == expected.size
+        assert np.abs(np.asarray(upright).astype(int) - np.asarray(expected)).mean() < 1
+
+
+def test_sixteen_bit_grey_is_divided_by_257() -> None:
+    grey = np.array([[0, 257, 32896, 65535], [128, 129, 65406, 65407]], np.uint16)
+    for file_format in ("PNG", "TIFF"):
+        image = decoded(saved(Image.fromarray(grey), file_format))
+        assert image.mode == "L"
+        assert np.asarray(image).tolist() == [[0, 1, 128, 255], [0, 1, 254, 255]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "file_format", "expected"),
+    [
+        ("1", "PNG", "L"),
+        ("L", "JPEG", "L"),
+        ("LA", "PNG", "LA"),
+        ("RGBA", "PNG", "RGBA"),
+        ("RGBA", "WEBP", "RGBA"),
+        ("P", "PNG", "RGB"),
+        ("P", "GIF", "RGB"),
+        ("CMYK", "JPEG", "RGB"),
+        ("CMYK", "TIFF", "RGB"),
+        ("YCbCr", "TIFF", "RGB"),
+    ],
+)
+def test_every_kind_of_pixel_becomes_eight_bits_of_grey_or_colour(
+    mode: str, file_format: str, expected: str
+) -> None:
+    image = colours().convert(mode)
+    if mode == "RGBA":
+        image.putalpha(200)
+    assert decoded(saved(image, file_format)).mode == expected
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_without_a_defined_range_are_refused(mode: str) -> None:
+    assert "8 or 16 bits" in refusal(saved(Image.new(mode, (8, 8)), "TIFF"))
+
+
+def test_a_palettes_transparency_is_kept() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putpixel((1, 0), 1)
+    for transparency in (0, bytes([0, 255])):
+        read = decoded(saved(image, "PNG", transparency=transparency))
+        assert read.mode == "RGBA"
+        flat = flatten(read, "#0000ff")
+        assert [flat.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 255), (0, 255, 0)]
+
+
+def test_a_gif_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("#ff0000", "#0000ff")]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decoded(data).getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_flattening_blends_on_the_background() -> None:
+    image = Image.new("RGBA", (1, 1), (200, 100, 0, 128))
+    assert flatten(image, "#ffffff").getpixel((0, 0)) == (227, 177, 127)
+    assert flatten(Image.new("LA", (1, 1), (10, 0)), "#102030").getpixel((0, 0)) == (16, 32, 48)
+
+
+def test_a_mask_is_its_alpha_where_that_is_not_opaque() -> None:
+    pixels = np.full((1, 4, 4), 255, np.uint8)
+    pixels[0, :, 3] = [0, 128, 129, 255]
+    image = Image.fromarray(pixels)
+    assert np.asarray(soft_mask(image, SHARP)).tolist() == [[0, 0, 255, 255]]
+    soft = SHARP.model_copy(update={"mask_round": False})
+    assert np.asarray(soft_mask(image, soft)).tolist() == [[0, 128, 129, 255]]
+    inverted = SHARP.model_copy(update={"inpainting_mask_invert": 1})
+    assert np.asarray(soft_mask(image, inverted)).tolist() == [[255, 255, 0, 0]]
+
+
+def test_a_mask_is_its_luminance_where_alpha_says_nothing() -> None:
+    red = np.zeros((1, 1, 4), np.uint8)
+    red[..., 0] = red[..., 3] = 255
+    assert soft_mask(Image.fromarray(red), SHARP).getpixel((0, 0)) == 76
+    assert soft_mask(Image.new("LA", (1, 1), (40, 0)), SHARP).getpixel((0, 0)) == 40
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:
+    with pytest.raises(Refused, match=r"mask: .*64 × 80 pixels.*80 × 64 pixels"):
+        prepare(saved(colours(), "PNG"), saved(Image.new("L", (64, 80)), "PNG"), Params(), MAX_PIXELS)
+
+
+def test_a_masks_size_counts_after_orientation() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image, mask = saved(colours(), "JPEG", exif=exif), saved(Image.new("L", (64, 80), 255), "PNG")
+    assert prepare(image, mask, Params(), MAX_PIXELS).mask is not None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 60), (300, 1), (7, 2), (1, 20_000)])
+@pytest.mark.parametrize("mode", range(4))
+@pytest.mark.parametrize("masked", [True, False])
+def test_tiny_and_extreme_pictures_are_prepared_or_refused(
+    size: tuple[int, int], mode: int, masked: bool
+) -> None:
+    image = saved(Image.new("RGB", size, "#336699"), "PNG")
+    mask = saved(Image.new("L", size, 255), "PNG") if masked else None
+    for full_res in (True, False):
+        params = Params(width=512, height=64, resize_mode=mode, inpaint_full_res=full_res)
+        try:
+            prepared = prepare(image, mask, params, MAX_PIXELS)
+        except Refused as refused:
+            message = str(refused)
+        else:
+            assert prepared.pixels.shape == (64, 512, 3)
+            assert np.ptp(prepared.pixels.reshape(-1, 3), axis=0).max() <= 1
+            finished = finish(prepared, np.zeros((64, 512, 3), np.uint8))
+            assert finished.size == (size if masked and full_res else (512, 64))
+            continue
+        assert message.startswith("image: ")
+        assert f"{size[0]} × {size[1]}" in message
+        assert mode == 3 or max(size) == 20_000
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", *(saved(colours(16, 16), f) for f in FORMATS)]), st.data()
+)
+def test_arbitrary_bytes_are_read_or_refused(noise: bytes, whole: bytes, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(whole)))
+    kept = data.draw(st.sampled_from([0, len(noise), 10_000]))
+    for candidate in (noise, whole[:at] + noise + whole[at + kept :], whole[:12] + noise):
+        try:
+            image = decode_picture(candidate, "image", 100_000)
+        except Refused:
+            continue
+        assert image.mode in ("L", "LA", "RGB", "RGBA")
+        assert image.width * image.height <= 100_000
+
+
+def all_at_once(*calls: Callable[[], bytes]) -> list[bytes]:
+    start = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], bytes]) -> bytes:
+        start.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_pictures_are_read_and_written_from_several_threads() -> None:
+    files = [saved(colours(160, 8 * n), FORMATS[n % len(FORMATS)]) for n in range(1, 9)]
+    alone = [decoded(data).tobytes() for data in files]
+    calls = [lambda data=data: decoded(data).tobytes() for data in files]
+    for _ in range(5):
+        assert all_at_once(*calls) == alone
+
+    shared, formats = colours(160, 160), ["png", "jpeg", "webp"] * 3
+    alone = [encode_picture(shared, name, f"text for {name}") for name in formats]
+    writes = [lambda name=name: encode_picture(shared, name, f"text for {name}") for name in formats]
+    for _ in range(5):
+        assert all_at_once(*writes) == alone

@@ -1,0 +1,160 @@
+"""The infotext: A1111's format, and the files that carry it."""
+
+import io
+import json
+import re
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.pictures.infotext import encode_picture, infotext, read_infotext
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8))
+
+
+def text(params: Params, *, masked: bool = False, **changes: str) -> str:
+    names = {"prompt": "a cat", "negative_prompt": "", "model": "tiny", **changes}
+    return infotext(params, seed=7, subseed=9, masked=masked, **names)
+
+
+def pairs(params: Params, *, masked: bool = False, **changes: str) -> dict[str, str]:
+    """The last line, taken apart as A1111's users do."""
+    line = text(params, masked=masked, **changes).splitlines()[-1]
+    found = re.findall(r'([\w ]+): ("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)', line)
+    return {name: json.loads(value) if value.startswith('"') else value for name, value in found}
+
+
+def test_the_text_is_a1111s() -> None:
+    written = infotext(
+        Params(width=640, sampler_name="DPM++ 2M Karras"),
+        prompt="a cat, sleeping\non a mat",
+        negative_prompt="blurry",
+        seed=123,
+        subseed=4,
+        model="v1-5",
+        model_hash="6ce0161689",
+    )
+    *prompts, line = written.split("\n")
+    assert prompts == ["a cat, sleeping", "on a mat", "Negative prompt: blurry"]
+    assert line.startswith(
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 123, Size: 640x512, "
+        "Model hash: 6ce0161689, Model: v1-5, Denoising strength: 0.75, RNG: CPU, Version: img2img-farm "
+    )
+
+
+def test_without_prompts_there_is_one_line() -> None:
+    assert text(Params(), prompt="").startswith("Steps: 20, Sampler: Euler, Schedule type: Automatic, ")
+
+
+def test_automatic_gives_way_to_the_samplers_own_schedule_only_where_it_has_one() -> None:
+    assert pairs(Params(sampler_name="DPM++ 2M"))["Schedule type"] == "Karras"
+    assert pairs(Params(sampler_name="DPM++ 2M", scheduler="Exponential"))["Schedule type"] == "Exponential"
+    assert pairs(Params(sampler_name="Euler"))["Schedule type"] == "Automatic"
+    assert pairs(Params(sampler_name="Euler", scheduler="Uniform"))["Schedule type"] == "Uniform"
+
+
+def test_a_mask_is_described_only_where_one_was_in_force() -> None:
+    params = Params(inpainting_mask_invert=1, inpaint_full_res_padding=32, inpainting_fill=2)
+    assert {name: value for name, value in pairs(params, masked=True).items() if "ask" in name} == {
+        "Mask mode": "Inpaint not masked",
+        "Mask blur": "4",
+        "Masked area padding": "32",
+        "Masked content": "latent noise",
+    }
+    assert pairs(params, masked=True)["Inpaint area"] == "Only masked"
+    assert "ask" not in "".join(pairs(params))
+    whole = pairs(Params(inpaint_full_res=False, inpainting_fill=1, mask_blur_x=1.5), masked=True)
+    assert not {"Inpaint area", "Masked area padding", "Masked content", "Mask blur"} & whole.keys()
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (Params(subseed_strength=0.25), {"Variation seed": "9", "Variation seed strength": "0.25"}),
+        (Params(seed_resize_from_w=512, seed_resize_from_h=768), {"Seed resize from": "512x768"}),
+        (Params(clip_skip=2, noise_source="nv"), {"Clip skip": "2", "RNG": "NV"}),
+        (
+            Params(initial_noise_multiplier=1.05, extra_noise=0.1),
+            {"Noise multiplier": "1.05", "Extra noise": "0.1"},
+        ),
+        (Params(sampler_name="Euler a", eta=0.5), {"Eta": "0.5"}),
+        (Params(sampler_name="DDIM", eta=0.5), {"Eta DDIM": "0.5"}),
+        (
+            Params(s_churn=2, s_tmin=0.5, s_tmax=9),
+            {"Sigma churn": "2.0", "Sigma tmin": "0.5", "Sigma tmax": "9.0"},
+        ),
+        (Params(s_noise=1.01, s_min_uncond=3), {"Sigma noise": "1.01", "NGMS": "3.0"}),
+        (Params(image_cfg_scale=1.2), {"Image CFG scale": "1.2"}),
+    ],
+)
+def test_what_differs_from_the_default_is_written_and_nothing_else(
+    params: Params, expected: dict[str, str]
+) -> None:
+    plain, found = pairs(Params(sampler_name=params.sampler_name)), pairs(params)
+    assert {name: value for name, value in found.items() if plain.get(name) != value} == expected
+
+
+@pytest.mark.parametrize("name", ["plain", "a, b", "c: d", 'quo"te, d', "line\nbreak", "umlaut ö, x"])
+def test_a_value_that_would_break_the_line_is_quoted(name: str) -> None:
+    assert pairs(Params(), model=name)["Model"] == name
+    assert ('Model: "' in text(Params(), model=name)) == (name != "plain")
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("prompt", ["plain", "naïve", "日本語 🐈", "x" * 20_000])
+def test_a_file_carries_its_text(output_format: str, prompt: str) -> None:
+    written = text(Params(), prompt=prompt, negative_prompt="no")
+    data = encode_picture(PICTURE, output_format, written)
+    assert read_infotext(data) == written
+    image = Image.open(io.BytesIO(data))
+    assert image.format == output_format.upper()
+    if output_format != "jpeg":
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.asarray(PICTURE))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300))
+def test_any_text_survives_in_a_png(written: str) -> None:
+    assert read_infotext(encode_picture(PICTURE, "png", written)) == written
+
+
+def test_a_jpeg_cuts_prompts_that_do_not_fit_and_keeps_the_parameters() -> None:
+    written = text(Params(), prompt="🐈" * 20_000, negative_prompt="🐕" * 20_000)
+    read = read_infotext(encode_picture(PICTURE, "jpeg", written))
+    assert read is not None
+    assert read.startswith("🐈🐈")
+    assert read.splitlines()[-1] == written.splitlines()[-1]
+
+
+def test_a_png_has_the_text_before_the_pixels() -> None:
+    for written, kind in (("plain", b"tEXt"), ("日本", b"iTXt")):
+        data = encode_picture(PICTURE, "png", written)
+        kinds, at = [], 8
+        while at < len(data):
+            length, name = struct.unpack(">I4s", data[at : at + 8])
+            kinds.append(name)
+            at += 12 + length
+        assert kinds.index(kind) < kinds.index(b"IDAT")
+        assert b"parameters\0" in data
+
+
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+def test_exif_holds_the_comment_as_a1111_writes_it(output_format: str) -> None:
+    data = encode_picture(PICTURE, output_format, "Steps: 1")
+    assert b"UNICODE\0" + "Steps: 1".encode("utf-16-be") in data
+
+
+def test_a_picture_without_a_text_has_none() -> None:
+    file = io.BytesIO()
+    PICTURE.save(file, "PNG")
+    assert read_infotext(file.getvalue()) is None
+    file = io.BytesIO()
+    PICTURE.save(file, "JPEG")
+    assert read_infotext(file.getvalue()) is None
+    with pytest.raises(Refused):
+        read_infotext(b"nothing")
