@@ -24,7 +24,7 @@ from img2img_shared.wire import decode_job, encode_job
 REASON = 1000
 #: images whose state one call gives
 IMAGES = 1000
-#: seconds a janitor stays elected without a round
+#: seconds a janitor stays elected without a round, where that is not longer than a quarter lease
 TERM = 3.0
 #: seconds for which one command blocks at most, well below the socket's time-out
 BLOCK = 2.0
@@ -178,7 +178,12 @@ class Ledger:
             NotFound: the tenant has no such job.
             Refused: the job was cancelled.
         """
-        return self._control(job_id, tenant, "retry")
+        failed = self.status(job_id, tenant).failed
+        retried = 0
+        # in shares, and not those that fail again meanwhile
+        while (share := self._control(job_id, tenant, "retry")) and retried + share < failed:
+            retried += share
+        return retried + share
 
     def events(self, job_id: str, tenant: str, after: str = "0", block: float = 0.0) -> list[Event]:
         """Up to 500 events later than the event `after`, oldest first; waits up to `block` seconds for one.
@@ -209,8 +214,8 @@ class Ledger:
     def claim(self, model: str, worker: str, nonce: str, *, idle: bool) -> Claim | None:
         """The next image of `model` for `worker`, or None when there is none for it now.
 
-        Highest priority first, then the job that had least. The caller draws a new `nonce` for each image: with
-        that of a claim that is still held, the same claim is given again. So a lost reply is asked for.
+        Highest priority first, then the job that had least. Callers draw a new `nonce` for each image; with
+        that of a claim that is still held, that claim is given again. So a lost reply is asked for.
 
         `idle` says that nothing runs or is being prepared in the worker. Only then it may get a suspect
         (``alone=True``), and nothing beside it until that one is finished, failed or released. While a
@@ -274,7 +279,9 @@ class Ledger:
         taken back for one lease, so that holders can renew first. An image whose worker does not `beat` is a
         suspect; after the third such death it fails.
         """
-        answer = self._run("take_back", model, worker, self._lease_ms, round(TERM * 1000))
+        answer = self._run(
+            "take_back", model, worker, self._lease_ms, round(min(TERM, self.lease / 4) * 1000)
+        )
         if answer is None:
             return None
         handed_back, suspects, failed = answer

@@ -262,11 +262,11 @@ class PlainLedger:
     def retry(self, job: PlainJob) -> int:
         chances = len(job.failed)
         for index in job.failed:
+            if index in job.deaths:
+                job.deaths[index] = 0
             job.wait_again(index)
         job.failed.clear()
         if chances:
-            for index in job.suspects:
-                job.deaths[index] = 0
             self.place(job)
         return chances
 

@@ -290,6 +290,16 @@ def test_a_failed_image_keeps_its_reason_and_is_retried_alone_of_all(ledger: Led
     assert (status.done, status.failed, status.state) == (3, 0, JobState.DONE)
 
 
+def test_any_number_of_failed_images_is_retried(raw: Any, ledger: Ledger) -> None:
+    n = 5000
+    ledger.submit(a_job(n=n))
+    raw.hset(f"{FARM}:job:job-0000", mapping={"failed": n, "next": n})
+    raw.hset(f"{FARM}:job:job-0000:failed", mapping=dict.fromkeys(range(n), "no"))
+    assert ledger.retry("job-0000", "default") == n
+    status = ledger.status("job-0000", "default")
+    assert (status.failed, status.pending, raw.zcard(f"{FARM}:job:job-0000:back")) == (0, n, n)
+
+
 def test_a_released_image_waits_for_its_backoff(raw: Any, ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job(n=1))
     assert ledger.release(taken(take), 600.0)
@@ -385,6 +395,21 @@ def test_after_an_outage_holders_renew_before_anything_is_taken_back(redis: Redi
     raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", 0)
     assert ledger.take_back(MODEL, "janitor") == Sweep()
     assert ledger.finish(claim)
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_dead_workers_images(
+    raw: Any, ledger: Ledger, take: Take
+) -> None:
+    ledger.submit(a_job())
+    claim = taken(take)
+    seconds, _ = raw.time()
+    raw.zadd(f"{FARM}:model:leases:{MODEL}", {claim.nonce: (seconds + 10 * 3600) * 1000})
+    raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", (seconds + 10 * 3600) * 1000)
+    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert int(raw.hget(f"{FARM}:model:tick:{MODEL}", "grace")) <= (seconds + 3700) * 1000
+    raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", 0)
+    ledger.take_back(MODEL, "janitor")
+    assert raw.zscore(f"{FARM}:model:leases:{MODEL}", claim.nonce) <= (seconds + 3700) * 1000
 
 
 def test_one_worker_at_a_time_is_the_janitor_and_another_follows_it(raw: Any, ledger: Ledger) -> None:

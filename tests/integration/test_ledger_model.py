@@ -190,6 +190,12 @@ class LedgerMachine(RuleBasedStateMachine):
         for model in MODELS:
             self.janitor(model)
 
+    @rule(model=models)
+    def a_new_worker_dies_of_its_first_image(self, model: str) -> None:
+        number = next(self.numbers)
+        self.claim_as(f"nonce-{number}", model, f"new-{number}", idle=True)
+        self.worker_dies(f"new-{number}")
+
     @rule(worker=workers, model=models)
     def beat(self, worker: str, model: str) -> None:
         self.ledger.beat(WorkerInfo(id=worker, model=model, device="cpu", slots=4))
@@ -242,7 +248,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert status.state == job.state
             assert status.priority == job.priority
             assert (status.finished is not None) == job.ended
-            assert (self.raw.pttl(f"{FARM}:job:{job.id}") > 0) == job.ended
+            for key in self.raw.keys(f"{FARM}:job:{job.id}*"):
+                assert (self.raw.pttl(key) > 0) == job.ended, key
             images = self.ledger.images(job.id, job.tenant)
             assert [image.state for image in images] == states
             assert [image.attempt for image in images] == [job.attempts.get(i, 0) for i in range(job.n)]

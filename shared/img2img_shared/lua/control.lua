@@ -7,7 +7,7 @@ local c = counts(job)
 if verb == 'cancel' then
   if c.cancelled or c.done + c.failed >= c.n then return 0 end
   redis.call('HSET', key, 'cancelled', 1)
-  redis.call('DEL', job_key(job, 'back'), job_key(job, 'suspects'))
+  redis.call('UNLINK', job_key(job, 'back'), job_key(job, 'suspects'))
   place(job)
   event(job)
   settle(job)
@@ -29,16 +29,19 @@ elseif verb == 'priority' then
     changed = 1
   end
 elseif verb == 'retry' then
-  local failed = redis.call('HKEYS', job_key(job, 'failed'))
-  changed = #failed
-  if changed > 0 then
-    for _, index in ipairs(failed) do wait_again(job, index) end
-    redis.call('DEL', job_key(job, 'failed'))
+  -- a share of them, so that Redis is never held up for long
+  local indexes = redis.call('HRANDFIELD', job_key(job, 'failed'), 2000)
+  changed = #indexes
+  for _, index in ipairs(indexes) do
     -- what killed workers before still runs alone, but has all its lives again
-    for _, index in ipairs(redis.call('ZRANGE', job_key(job, 'suspects'), 0, -1)) do
+    if redis.call('HEXISTS', job_key(job, 'deaths'), index) == 1 then
       redis.call('HSET', job_key(job, 'deaths'), index, 0)
     end
-    redis.call('HSET', key, 'failed', 0)
+    wait_again(job, index)
+    redis.call('HDEL', job_key(job, 'failed'), index)
+  end
+  if changed > 0 then
+    redis.call('HINCRBY', key, 'failed', -changed)
     redis.call('HDEL', key, 'finished')
     redis.call('PERSIST', key)
     for _, part in ipairs(JOB_PARTS) do redis.call('PERSIST', job_key(job, part)) end

@@ -8,13 +8,19 @@ redis.call('SET', janitor, worker, 'PX', term)
 
 -- Nobody has ticked for a while: Redis was away, and the holders could not renew. They come first.
 local h = redis.call('HMGET', tick, 'at', 'grace')
-local grace = tonumber(h[2] or '0')
+local grace = math.min(tonumber(h[2] or '0'), NOW + lease)
 if not h[1] or NOW - tonumber(h[1]) > lease / 2 then grace = NOW + lease end
 redis.call('HSET', tick, 'at', NOW, 'grace', grace)
 if NOW < grace then return {0, 0, 0} end
 
+-- No lease ends later than one that begins now: a clock that was set back must not keep a dead worker's images.
+local leases = model_key(model, 'leases')
+for _, nonce in ipairs(redis.call('ZRANGEBYSCORE', leases, NOW + lease + 1, '+inf', 'LIMIT', 0, 1000)) do
+  redis.call('ZADD', leases, NOW + lease, nonce)
+end
+
 local handed_back, suspects, failed = 0, 0, 0
-for _, nonce in ipairs(redis.call('ZRANGEBYSCORE', model_key(model, 'leases'), '-inf', NOW, 'LIMIT', 0, 1000)) do
+for _, nonce in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', NOW, 'LIMIT', 0, 1000)) do
   local claim = drop(model, nonce)
   if redis.call('EXISTS', worker_key(claim.worker)) == 1 then
     handed_back = handed_back + 1
