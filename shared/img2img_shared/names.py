@@ -31,6 +31,8 @@ class Sampler:
 
     #: schedule that "Automatic" stands for
     scheduler: str = "Uniform"
+    #: it brings timesteps of its own, evenly spaced: no other schedule has an effect
+    only_uniform: bool = False
     #: one schedule step is dropped before the last (A1111's ``discard_next_to_last_sigma``)
     drops_penultimate: bool = False
     #: names of the optional parameters that change its result
@@ -46,8 +48,8 @@ SAMPLERS: dict[str, Sampler] = {
     "Euler a": Sampler(options=ETA_NOISE, aliases=("k_euler_a", "k_euler_ancestral")),
     "LMS": Sampler(aliases=("k_lms",)),
     "Heun": Sampler(options=CHURN, aliases=("k_heun",)),
-    "DDIM": Sampler(options=frozenset({"eta"}), aliases=("ddim",)),
-    "UniPC": Sampler(aliases=("unipc",)),
+    "DDIM": Sampler(only_uniform=True, options=frozenset({"eta"}), aliases=("ddim",)),
+    "UniPC": Sampler(only_uniform=True, aliases=("unipc",)),
     "DPM++ 2M": Sampler(scheduler="Karras", aliases=("k_dpmpp_2m",)),
     "DPM++ SDE": Sampler(scheduler="Karras", options=ETA_NOISE, aliases=("k_dpmpp_sde",)),
     "DPM++ 2S a": Sampler(scheduler="Karras", options=ETA_NOISE, aliases=("k_dpmpp_2s_a",)),
@@ -71,17 +73,24 @@ def split_sampler(name: str, scheduler: str) -> tuple[str, str]:
     "DPM++ 2M Karras" is split as A1111 splits it; a schedule named on its own wins over a suffix.
 
     Raises:
-        Refused: for an unknown name, with the list of names.
+        Refused: for an unknown name, with the list of names, and for a schedule the sampler has no use for.
     """
-    canonical_scheduler = find_scheduler(scheduler)
-    wanted = name.strip().lower()
-    for known, sampler in SAMPLERS.items():
-        if wanted in (known.lower(), *sampler.aliases):
-            return known, canonical_scheduler
-    for suffix in SCHEDULERS:
-        if wanted.endswith(" " + suffix.lower()):
-            sampler_name, _ = split_sampler(wanted.removesuffix(" " + suffix.lower()), "Automatic")
-            return sampler_name, suffix if canonical_scheduler == "Automatic" else canonical_scheduler
+    sampler, suffix = _split_name(name)
+    wanted = find_scheduler(scheduler)
+    if wanted == "Automatic":
+        wanted = suffix
+    if SAMPLERS[sampler].only_uniform and wanted not in ("Automatic", "Uniform"):
+        raise Refused("scheduler", wanted, f"Automatic, Uniform ({sampler!r} has timesteps of its own)")
+    return sampler, wanted
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """(sampler, schedule that its name ends in, or "Automatic")."""
+    wanted = " ".join(name.lower().split())
+    for suffix in ("", *SCHEDULERS):
+        for known, sampler in SAMPLERS.items():
+            if wanted in (f"{each} {suffix}".lower().strip() for each in (known, *sampler.aliases)):
+                return known, suffix or "Automatic"
     raise Refused("sampler_name", name, ", ".join(SAMPLERS))
 
 

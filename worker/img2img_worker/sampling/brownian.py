@@ -27,8 +27,8 @@ REMEMBERED = 64
 class _Interval:
     """One node of the tree: the `key`-th interval at its depth."""
 
-    start: Tensor
-    end: Tensor
+    start: float
+    end: float
     key: int
     depth: int
     #: the path's increment over it
@@ -42,7 +42,7 @@ class BrownianPath:
     """
 
     def __init__(self, seed: int, span: tuple[float, float], shape: tuple[int, ...], randn: Randn) -> None:
-        low, high = (torch.tensor(sigma, dtype=torch.float32) for sigma in span)
+        low, high = (_single(sigma) for sigma in span)
         self._seed, self._shape, self._randn = seed, shape, randn
         first = int(np.random.SeedSequence(entropy=seed, pool_size=POOL_SIZE).generate_state(1)[0])
         rise = randn(first, shape) * sqrt(high - low)
@@ -50,28 +50,26 @@ class BrownianPath:
         self._remembered: OrderedDict[tuple[int, int], tuple[_Interval, _Interval]] = OrderedDict()
 
     def noise(self, sigma: float, sigma_next: float) -> Tensor:
-        """The path's change from `sigma` down to `sigma_next`, scaled to variance 1."""
-        high, low = (torch.tensor(each, dtype=torch.float32) for each in (sigma, sigma_next))
+        """The path's change from `sigma` down to `sigma_next`, scaled to variance 1: float32."""
+        high, low = _single(sigma), _single(sigma_next)
         pieces = self._pieces(self._top, self._place(low), self._place(high))
-        return -sum(pieces, torch.zeros(self._shape)) / (high - low).sqrt()
+        return -sum(pieces, torch.zeros(self._shape)) / sqrt(high - low)
 
-    def _place(self, sigma: Tensor) -> Tensor:
-        # in double precision, as torchsde rounds what it is asked for
-        place = torch.tensor(round(float(sigma), DIGITS), dtype=torch.float32)
-        return place.clamp(self._top.start, self._top.end)
+    def _place(self, sigma: float) -> float:
+        return min(max(_rounded(sigma), self._top.start), self._top.end)
 
-    def _pieces(self, interval: _Interval, low: Tensor, high: Tensor) -> Iterator[Tensor]:
+    def _pieces(self, interval: _Interval, low: float, high: float) -> Iterator[Tensor]:
         """Increments of the intervals that make up [low, high], in order."""
+        if low >= high:
+            return
         if low <= interval.start and high >= interval.end:
             yield interval.rise
             return
         left, right = self._halves(interval)
-        if left.end in (interval.start, interval.end):
-            return  # two neighbours in float32: nothing lies between
         if low < left.end:
-            yield from self._pieces(left, low, torch.minimum(high, left.end))
+            yield from self._pieces(left, low, min(high, left.end))
         if high > left.end:
-            yield from self._pieces(right, torch.maximum(low, left.end), high)
+            yield from self._pieces(right, max(low, left.end), high)
 
     def _halves(self, interval: _Interval) -> tuple[_Interval, _Interval]:
         """Left and right half; the left's increment is drawn given the whole's (a Brownian bridge)."""
@@ -99,5 +97,10 @@ class BrownianPath:
         return int(sequence.generate_state(1)[0])
 
 
-def _rounded(time: Tensor) -> Tensor:
-    return torch.round(time, decimals=DIGITS)
+def _single(sigma: float) -> float:
+    """Nearest single-precision number: A1111 asks with those, and the path is rough at any scale."""
+    return float(np.float32(sigma))
+
+
+def _rounded(time: float) -> float:
+    return round(time, DIGITS)

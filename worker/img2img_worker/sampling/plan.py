@@ -104,16 +104,17 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
 class _Recorder:
     """The model and the noise of a sampler that is run on coefficients.
 
-    Whatever comes in gets a unit vector of its own, in the order it comes; `plan` sorts them.
+    Whatever comes in gets a place of its own in the vectors, in the order it comes; `plan` sorts the places.
     """
 
     def __init__(self, *, brownian: bool, capacity: int) -> None:
         self._brownian = brownian
-        self._units = iter(np.eye(capacity))
-        self.z0: Vector = next(self._units)
-        self._noises: list[tuple[Vector, Draw | Increment]] = []
+        self._capacity = capacity
+        self._places = 0
+        self.z0 = self._unit()
+        self._noises: list[tuple[int, Draw | Increment]] = []
         self._calls: list[tuple[Vector, float]] = []
-        self._answers: list[Vector] = []
+        self._answers: list[int] = []
 
     def draw(self) -> Vector:
         return self._new_noise(Draw(position=len(self._noises)))
@@ -123,20 +124,25 @@ class _Recorder:
             return self._new_noise(Increment(sigma=float(sigma), sigma_next=float(sigma_next)))
         return self.draw()
 
-    def _new_noise(self, request: Draw | Increment) -> Vector:
-        self._noises.append((next(self._units), request))
-        return self._noises[-1][0]
-
     def model(self, x: Vector, sigma: float) -> Vector:
         self._calls.append((x, float(sigma)))
-        self._answers.append(next(self._units))
-        return self._answers[-1]
+        self._answers.append(self._places)
+        return self._unit()
+
+    def _new_noise(self, request: Draw | Increment) -> Vector:
+        self._noises.append((self._places, request))
+        return self._unit()
+
+    def _unit(self) -> Vector:
+        vector = np.zeros(self._capacity)
+        vector[self._places] = 1
+        self._places += 1
+        return vector
 
     def plan(self, last: Vector, span: tuple[float, float], levels: NoiseLevels) -> Plan:
         rows = np.array([x for x, _ in self._calls] + [last])
-        used = [(unit, request) for unit, request in self._noises if (rows @ unit).any()]
-        columns = np.array([self.z0, *(unit for unit, _ in used), *self._answers])
-        rows = rows @ columns.T
+        used = [(place, request) for place, request in self._noises if rows[:, place].any()]
+        rows = rows[:, [0, *(place for place, _ in used), *self._answers]]
         sigmas = np.array([sigma for _, sigma in self._calls])
         return Plan(
             sigmas=sigmas,

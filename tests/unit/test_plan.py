@@ -1,0 +1,112 @@
+"""Plans: which steps a strength runs, and what the engine may rely on."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.sampling.levels import NoiseLevels
+from img2img_worker.sampling.plan import Draw, Plan, PlanKey, compile_plan
+from img2img_worker.sampling.samplers import SAMPLERS
+from img2img_worker.sampling.schedules import karras, uniform
+
+LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
+
+
+def plan_of(**params: Any) -> Plan:
+    return compile_plan(PlanKey.of(Params(**params)), LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "calls"),
+    [(20, 0.75, 16), (20, 1.0, 20), (20, 0.2, 5), (20, 0.04, 1), (1, 1.0, 1), (7, 0.5, 4), (10, 0.7, 8)],
+)
+def test_a_strength_runs_its_share_of_the_steps_and_one_more(steps: int, strength: float, calls: int) -> None:
+    plan = plan_of(steps=steps, denoising_strength=strength)
+    whole = uniform(steps, LEVELS)
+    assert np.allclose(plan.sigmas, whole[steps - calls : steps], rtol=1e-12)
+    assert plan.inputs[0, :2].tolist() == [1, plan.sigmas[0]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("steps", "strength"), [(20, 0.3), (6, 0.05), (10, 1.0)])
+def test_fix_steps_runs_exactly_the_steps(sampler: str, steps: int, strength: float) -> None:
+    plan = plan_of(steps=steps, denoising_strength=strength, fix_steps=True, sampler_name=sampler)
+    calls_of_a_step = {"Heun": 2, "DPM2": 2, "DPM2 a": 2, "DPM++ 2S a": 2, "DPM++ SDE": 2, "Restart": 2}
+    expected = steps * calls_of_a_step.get(sampler, 1)
+    assert len(plan.sigmas) == expected - (sampler in calls_of_a_step)  # the step to 0 takes one call
+
+
+def test_strength_0_calls_no_model_and_keeps_the_latent() -> None:
+    plan = plan_of(denoising_strength=0.0, sampler_name="DPM++ SDE")
+    assert plan.inputs.shape == (0, 1)
+    assert plan.result.tolist() == [1.0]
+    assert plan.n_noises == 0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 37])
+def test_the_engine_can_execute_any_plan_from_left_to_right(sampler: str, steps: int) -> None:
+    plan = plan_of(sampler_name=sampler, steps=steps, denoising_strength=1.0, noise_source="cpu")
+    calls, noises = len(plan.sigmas), plan.n_noises
+    assert plan.inputs.shape == (calls, 1 + noises + calls)
+    assert plan.result.shape == (1 + noises + calls,)
+    assert not np.triu(plan.inputs[:, 1 + noises :]).any()
+    rows = np.vstack([plan.inputs, plan.result])[:, 1 : 1 + noises]
+    first_use = [int(np.flatnonzero(column)[0]) for column in rows.T]
+    assert first_use == sorted(first_use)
+    assert plan.timesteps.dtype == np.float32
+    assert ((plan.timesteps >= 0) & (plan.timesteps <= 999)).all()
+    assert np.allclose(plan.scale_in, 1 / np.sqrt(plan.sigmas**2 + 1))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_constant_latents_stay_what_they_are(sampler: str) -> None:
+    """Coefficients of latent and answers sum to 1: a model that answers z0 gives back z0."""
+    plan = plan_of(sampler_name=sampler, denoising_strength=0.6)
+    signal = np.ones(len(plan.result))
+    signal[1 : 1 + plan.n_noises] = 0
+    final = 1 / np.sqrt(LEVELS.sigma_min**2 + 1) if SAMPLERS[sampler].preserves_variance else 1.0
+    assert np.allclose(plan.inputs @ signal, 1, atol=1e-9)
+    assert plan.result @ signal == pytest.approx(final)
+
+
+def test_dropping_the_penultimate_sigma_keeps_the_number_of_steps() -> None:
+    plan = plan_of(sampler_name="DPM++ 3M SDE", scheduler="Karras", steps=10, denoising_strength=1.0)
+    assert np.allclose(plan.sigmas, karras(11, LEVELS)[:10])
+
+
+def test_churn_that_is_off_at_a_step_still_takes_its_draw() -> None:
+    options = {"steps": 8, "denoising_strength": 1.0, "s_churn": 4.0}
+    everywhere, low = plan_of(**options), plan_of(**options, s_tmax=1.0)
+    assert [request.position for request in everywhere.noises if isinstance(request, Draw)] == [*range(9)]
+    skipped = int((uniform(8, LEVELS) > 1).sum())
+    positions = [request.position for request in low.noises if isinstance(request, Draw)]
+    assert positions == [0, *range(skipped + 1, 9)]
+    assert plan_of(**options, s_tmax=0.0).n_noises == everywhere.n_noises  # A1111: 0 is no upper end
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sampler_name": "DDIM", "steps": 150, "denoising_strength": 0.1, "fix_steps": True},
+        {"sampler_name": "UniPC", "steps": 150, "denoising_strength": 0.1, "fix_steps": True},
+        {"scheduler": "DDIM", "steps": 150, "denoising_strength": 0.05, "fix_steps": True},
+        {"steps": 20, "denoising_strength": 1e-9, "fix_steps": True},
+        {"sampler_name": "DPM++ 2M", "scheduler": "Simple", "steps": 150, "denoising_strength": 0.01}
+        | {"fix_steps": True},
+        {"sampler_name": "DDIM", "eta": 10.0},
+    ],
+)
+def test_what_has_no_plan_is_refused_by_name(params: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="steps"):
+        plan_of(**params)
+
+
+def test_a_plan_is_compiled_once_for_each_key_and_model() -> None:
+    other = NoiseLevels.from_alphas_cumprod(LEVELS.alphas_cumprod)
+    one, two = PlanKey.of(Params(seed=1)), PlanKey.of(Params(seed=2, prompt="a hat"))
+    assert compile_plan(one, LEVELS) is compile_plan(two, LEVELS)
+    assert compile_plan(one, LEVELS) is not compile_plan(one, other)

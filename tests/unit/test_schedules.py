@@ -1,0 +1,111 @@
+"""Schedules against A1111's formulas in its own single precision, and against published numbers."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from img2img_shared.errors import Refused
+from img2img_worker.sampling.levels import NoiseLevels
+from img2img_worker.sampling.schedules import SCHEDULES, sigmas
+
+ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+LEVELS = NoiseLevels.from_alphas_cumprod(ABAR)
+ALL = torch.tensor(((1 - ABAR) / ABAR) ** 0.5, dtype=torch.float32)
+LOW, HIGH = float(ALL[0]), float(ALL[-1])
+
+
+def at(t: torch.Tensor) -> torch.Tensor:
+    below, above = t.floor().long(), t.ceil().long()
+    return ((1 - t.frac()) * ALL.log()[below] + t.frac() * ALL.log()[above]).exp()
+
+
+def in_single_precision() -> dict[str, Callable[[int], torch.Tensor]]:
+    """n -> sigmas above 0, each as A1111 computes it."""
+    line = torch.linspace
+    return {
+        "Uniform": lambda n: at(line(999, 0, n)),
+        "Normal": lambda n: at(line(999, 0, n)),
+        "SGM Uniform": lambda n: at(line(999, 0, n + 1)[:-1]),
+        "Karras": lambda n: (HIGH ** (1 / 7) + line(0, 1, n) * (LOW ** (1 / 7) - HIGH ** (1 / 7))) ** 7,
+        "Exponential": lambda n: line(math.log(HIGH), math.log(LOW), n).exp(),
+        "Polyexponential": lambda n: (line(1, 0, n) * math.log(HIGH / LOW) + math.log(LOW)).exp(),
+        "Simple": lambda n: torch.stack([ALL[-1 - int(i * 1000 / n)] for i in range(n)]),
+        "DDIM": lambda n: ALL[1 :: 1000 // n].flip(0),
+        "Beta": lambda n: torch.tensor(
+            [LOW + stats.beta.ppf(1 - i / max(n - 1, 1), 0.6, 0.6) * (HIGH - LOW) for i in range(n)]
+        ),
+        "KL Optimal": lambda n: torch.stack(
+            [
+                torch.tan(i / n * torch.arctan(ALL[0]) + (1 - i / n) * torch.arctan(ALL[-1]))
+                for i in range(n + 1)
+            ]
+        ),
+    }
+
+
+@pytest.mark.parametrize("scheduler", sorted(in_single_precision()))
+@pytest.mark.parametrize("steps", [1, 2, 7, 20, 30, 50, 150])
+def test_a_schedule_is_a1111s_up_to_rounding(scheduler: str, steps: int) -> None:
+    got = sigmas(scheduler, steps, LEVELS)
+    wanted = in_single_precision()[scheduler](steps).numpy()
+    if scheduler != "KL Optimal":
+        assert got[-1] == 0
+        got = got[:-1]
+    assert len(got) == len(wanted)
+    assert np.allclose(got, wanted, rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULES)
+@pytest.mark.parametrize("steps", [2, 11, 20, 100])
+def test_a_schedule_descends_and_stays_inside_the_models_levels(scheduler: str, steps: int) -> None:
+    got = sigmas(scheduler, steps, LEVELS)
+    assert (np.diff(got) < 0).all()
+    assert got[0] <= LEVELS.sigma_max * 1.001
+    if scheduler != "DDIM":
+        assert len(got) == steps + 1
+
+
+def test_align_your_steps_has_the_published_tables() -> None:
+    plain = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]
+    xl = [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029]
+    assert sigmas("Align Your Steps", 11, LEVELS).tolist() == [*plain, 0]
+    sdxl = NoiseLevels.from_alphas_cumprod(ABAR, is_sdxl=True)
+    assert sigmas("Align Your Steps", 11, sdxl).tolist() == [*xl, 0]
+
+
+def test_align_your_steps_is_log_linear_between_its_levels() -> None:
+    got = sigmas("Align Your Steps", 21, LEVELS)
+    assert got[0] == pytest.approx(14.615)
+    assert got[1] == pytest.approx(math.sqrt(14.615 * 6.475))
+    assert got[2] == pytest.approx(6.475)
+    assert got[20] == pytest.approx(0.029)
+
+
+def test_ddims_stride_gives_one_more_sigma_where_it_does_not_divide() -> None:
+    assert len(sigmas("DDIM", 30, LEVELS)) == 32
+    assert len(sigmas("DDIM", 20, LEVELS)) == 21
+
+
+def test_an_unknown_schedule_is_refused_with_the_list() -> None:
+    with pytest.raises(Refused, match="Karras"):
+        sigmas("Automatic", 20, LEVELS)
+
+
+@pytest.mark.parametrize("levels", [LEVELS, LEVELS.log_alpha()], ids=["log sigma", "log alpha"])
+def test_timesteps_and_sigmas_are_inverse(levels: NoiseLevels) -> None:
+    for t in [0.0, 0.25, 17.5, 500.125, 999.0]:
+        assert levels.sigma_to_t(float(levels.t_to_sigma(t))) == pytest.approx(t, abs=1e-9)
+    assert levels.sigma_to_t(1e-5) == 0
+    assert levels.sigma_to_t(1e5) == 999
+
+
+def test_a_consistency_model_is_told_one_of_its_fifty_timesteps() -> None:
+    levels = LEVELS.every(20)
+    assert levels.timesteps.tolist() == [*range(19, 1000, 20)]
+    assert levels.sigmas[0] == LEVELS.sigmas[19]
+    assert levels.sigma_to_t(float(LEVELS.sigmas[500])) == 499
+    assert sigmas("Uniform", 4, levels)[0] == pytest.approx(LEVELS.sigma_max)
