@@ -18,6 +18,7 @@ from img2img_worker.models.folder import read_folder
 from img2img_worker.models.parts import Component, Parts
 from img2img_worker.models.single_file import UNKNOWN, read_single_file
 from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.text import TextEncoder
 from img2img_worker.models.weights import assemble
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -98,6 +99,8 @@ def _build(parts: Parts, *, device: torch.device, dtype: torch.dtype, vae_dtype:
     if beside is None:
         allowed = f"a UNet with {', '.join(str(latent_channels + more) for more in _BESIDE)} input channels"
         raise Refused("model", parts.source, f"{allowed}; this has {network.config.in_channels}")
+    # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the last but one
+    layer = 2 if is_xl else 1 if network.config.use_linear_projection else None
     series = "SDXL" if is_xl else "SD 2.x" if network.config.use_linear_projection else "SD 1.x"
     return StableDiffusion(
         name=series + beside,
@@ -109,12 +112,20 @@ def _build(parts: Parts, *, device: torch.device, dtype: torch.dtype, vae_dtype:
         vae=assemble(
             lambda: AutoencoderKL.from_config(dict(vae.config)), vae.weights, dtype=vae_dtype, **where
         ),
-        tokenizers=parts.tokenizers,
-        text_models=tuple(
-            assemble(partial(_text_model, text, projects=index == 1), text.weights, dtype=dtype, **where)
-            for index, text in enumerate(parts.text_encoders)
+        texts=tuple(
+            _text_encoder(parts, index, layer=layer, dtype=dtype, **where) for index in range(1 + is_xl)
         ),
     )
+
+
+def _text_encoder(
+    parts: Parts, index: int, *, layer: int | None, dtype: torch.dtype, **where: Any
+) -> TextEncoder:
+    component = parts.text_encoders[index]
+    model = assemble(
+        partial(_text_model, component, projects=index == 1), component.weights, dtype=dtype, **where
+    )
+    return TextEncoder(tokenizer=parts.tokenizers[index], model=model, layer=layer, final_norm=layer != 2)
 
 
 def _text_model(component: Component, *, projects: bool) -> nn.Module:

@@ -128,9 +128,12 @@ def _scheduler(weights: Weights, *, is_2: bool) -> dict[str, Any]:
 
 
 def _tokenizer(encoder: Component, path: Path) -> Any:
+    pad = encoder.config.get("pad", END)
     if encoder.config["vocab_size"] == VOCABULARY:
-        return clip_tokenizer(pad=encoder.config.get("pad", END))
-    return read_tokenizer(path.parent / "tokenizer")
+        return clip_tokenizer(pad=pad)
+    tokenizer = read_tokenizer(path.parent / "tokenizer")
+    tokenizer.pad_token = pad
+    return tokenizer
 
 
 def _below(weights: Weights, prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_worker.models.family import Cond, Prediction
+from img2img_worker.models.text import TextEncoder, encode
 from img2img_worker.sampling.levels import NoiseLevels
 
 
@@ -24,9 +25,8 @@ class StableDiffusion:
     #: diffusers' UNet2DConditionModel and AutoencoderKL, which say nothing of their types
     unet: Any
     vae: Any
-    #: CLIPTokenizers and CLIPTextModels; SDXL has two, the second with projection
-    tokenizers: tuple[Any, ...]
-    text_models: tuple[Any, ...]
+    #: one, or SDXL's two
+    texts: tuple[TextEncoder, ...]
 
     @property
     def latent_channels(self) -> int:
@@ -47,11 +47,8 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def conditions(self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False) -> list[Cond]:
-        tokens = self.tokenizers[0](
-            list(prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-        )
-        context = self.text_models[0](tokens.input_ids.to(self.device)).last_hidden_state
-        return [Cond(context=row) for row in context]
+        encoded = encode(self.texts, prompts, clip_skip=clip_skip, negative=negative)
+        return [Cond(context=text.context, pooled=text.pooled) for text in encoded]
 
     @torch.inference_mode()
     def picture(

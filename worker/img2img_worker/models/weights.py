@@ -110,7 +110,8 @@ def assemble(
     for what, keys in (("lacks", missing), ("does not know", superfluous), ("has another size of", misfits)):
         if keys:
             raise Refused("model", str(source), f"a whole checkpoint; this one {what} {_some(keys)}")
-    placed = {key: value.to(device=device, dtype=dtype) for key, value in found.items()}
+    # copied: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
+    placed = {key: value.to(device=device, dtype=dtype, copy=True) for key, value in found.items()}
     built.load_state_dict(placed, assign=True)
     _fill_positions(built, device)
     return built.eval().requires_grad_(False)

@@ -1,0 +1,219 @@
+"""Every family of checkpoints renders what diffusers' own pipeline for it renders, from the same noise."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+from PIL import Image
+from torch import Tensor
+
+from img2img_worker.models.family import Branch, Cond, Family, guide
+from img2img_worker.models.loading import open_checkpoint
+from tests import checkpoints
+
+# diffusers' scheduler hands numpy a tensor in a way that numpy 2 warns of
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+PROMPT, NEGATIVE = "the red cat", "a dog"
+STEPS, SCALE = 3, 5.0
+
+Build = Callable[[Path], Path]
+NAMES: dict[Build, str] = {
+    checkpoints.sd1: "SD 1.x",
+    checkpoints.sd1_inpainting: "SD 1.x inpainting",
+    checkpoints.edit: "SD 1.x edit",
+    checkpoints.sd2: "SD 2.x",
+    checkpoints.sdxl: "SDXL",
+    checkpoints.sdxl_inpainting: "SDXL inpainting",
+}
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Build], tuple[Path, Family]]:
+    torch.set_num_threads(1)
+
+    @cache
+    def open_it(build: Build) -> tuple[Path, Family]:
+        folder = checkpoints.cached(tmp_path_factory, build)
+        return folder, open_checkpoint(folder)
+
+    return open_it
+
+
+Opened = Callable[[Build], tuple[Path, Family]]
+
+
+@pytest.mark.parametrize(("build", "name"), NAMES.items(), ids=NAMES.values())
+def test_a_family_is_recognised(build: Build, name: str, opened: Opened) -> None:
+    _, family = opened(build)
+    assert family.name == name
+    assert family.prediction == ("v" if name == "SD 2.x" else "epsilon")
+    assert family.edits == (name == "SD 1.x edit")
+    assert family.levels.is_sdxl == name.startswith("SDXL")
+    assert (family.latent_channels, family.vae_factor) == (4, 8)
+
+
+@pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sd2], ids=["SD 1.x", "SD 2.x"])
+def test_text_guides_as_in_diffusers(build: Build, opened: Opened) -> None:
+    folder, family = opened(build)
+    pipeline = _pipeline(diffusers.StableDiffusionPipeline, folder)
+    wanted = _diffusers(pipeline, width=64, height=64)
+    conds = _conditions(family)
+    assert _difference(_render(family, guide([(conds[0], 1.0)], conds[1], scale=SCALE)), wanted) < 0.05
+
+
+def test_sdxl_knows_both_encoders_and_its_size(opened: Opened) -> None:
+    folder, family = opened(checkpoints.sdxl)
+    pipeline = _pipeline(diffusers.StableDiffusionXLPipeline, folder, add_watermarker=False)
+    wanted = _diffusers(pipeline, width=64, height=64)
+    conds = [family.place(cond, width=64, height=64) for cond in _conditions(family)]
+    assert _difference(_render(family, guide([(conds[0], 1.0)], conds[1], scale=SCALE)), wanted) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("build", "pipeline_class"),
+    [
+        (checkpoints.sd1_inpainting, diffusers.StableDiffusionInpaintPipeline),
+        (checkpoints.sdxl_inpainting, diffusers.StableDiffusionXLInpaintPipeline),
+    ],
+    ids=["SD 1.x", "SDXL"],
+)
+def test_inpainting_sees_the_mask_and_what_is_left(build: Build, pipeline_class: Any, opened: Opened) -> None:
+    folder, family = opened(build)
+    pixels, mask = _picture(), _mask()
+    more = {"add_watermarker": False} if "xl" in build.__name__ else {}
+    # diffusers samples the masked picture's posterior; A1111 and the farm take its mean
+    pipeline = _mean_only(_pipeline(pipeline_class, folder, **more))
+    wanted = _diffusers(
+        pipeline,
+        image=Image.fromarray(pixels),
+        mask_image=Image.fromarray(mask),
+        strength=1.0,
+        width=64,
+        height=64,
+    )
+    seen = family.picture(torch.from_numpy(pixels)[None], torch.from_numpy(mask)[None])
+    assert seen is not None
+    assert seen.shape == (1, 5, 8, 8)
+    conds = [family.place(cond, width=64, height=64, picture=seen[0]) for cond in _conditions(family)]
+    assert _difference(_render(family, guide([(conds[0], 1.0)], conds[1], scale=SCALE)), wanted) < 0.05
+
+
+def test_editing_is_guided_by_the_picture_too(opened: Opened) -> None:
+    folder, family = opened(checkpoints.edit)
+    pixels = _picture()
+    pipeline = _pipeline(diffusers.StableDiffusionInstructPix2PixPipeline, folder)
+    wanted = _diffusers(pipeline, image=Image.fromarray(pixels), image_guidance_scale=1.7)
+    seen = family.picture(torch.from_numpy(pixels)[None], None)
+    assert seen is not None
+    conds = [family.place(cond, width=64, height=64, picture=seen[0]) for cond in _conditions(family)]
+    branches = guide([(conds[0], 1.0)], conds[1], scale=SCALE, image_scale=1.7)
+    assert len(branches) == 3
+    assert _difference(_render(family, branches), wanted) < 0.05
+
+
+def test_a_soft_mask_stays_soft_unless_it_is_rounded(opened: Opened) -> None:
+    _, family = opened(checkpoints.sd1_inpainting)
+    pixels, mask = torch.from_numpy(_picture())[None], torch.full((1, 64, 64), 100, dtype=torch.uint8)
+    soft, hard = family.picture(pixels, mask, mask_round=False), family.picture(pixels, mask)
+    assert soft is not None
+    assert hard is not None
+    assert torch.all(soft[:, 0] == 100 / 255)
+    assert torch.all(hard[:, 0] == 0)
+    torch.testing.assert_close(hard[:, 1:], family.encode(pixels))
+    assert not torch.allclose(soft[:, 1:], hard[:, 1:], atol=1e-3)
+
+
+def test_without_a_mask_everything_is_repainted(opened: Opened) -> None:
+    _, family = opened(checkpoints.sd1_inpainting)
+    seen = family.picture(torch.from_numpy(_picture())[None], None)
+    assert seen is not None
+    assert torch.all(seen[:, 0] == 1)
+    grey = torch.full((1, 64, 64, 3), 127.5)
+    torch.testing.assert_close(seen[:, 1:], family.encode(grey), atol=1e-5, rtol=1e-4)
+
+
+def test_other_checkpoints_look_at_no_picture(opened: Opened) -> None:
+    for build in (checkpoints.sd1, checkpoints.sdxl):
+        _, family = opened(build)
+        assert family.picture(torch.from_numpy(_picture())[None], None) is None
+
+
+def _conditions(family: Family) -> list[Cond]:
+    return [family.conditions([PROMPT])[0], family.conditions([NEGATIVE], negative=True)[0]]
+
+
+def _noise() -> Tensor:
+    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def _picture() -> Any:
+    return np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+def _mask() -> Any:
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[16:40, 8:56] = 255
+    return mask
+
+
+def _pipeline(kind: Any, folder: Path, **more: Any) -> Any:
+    if "XL" not in kind.__name__:
+        more |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = kind.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False, **more)
+    pipeline.scheduler = _scheduler(pipeline.scheduler.config.prediction_type)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _mean_only(pipeline: Any) -> Any:
+    encode = pipeline.vae.encode
+
+    def encode_mean(x: Tensor) -> Any:
+        encoded = encode(x)
+        encoded.latent_dist.sample = lambda *_, **__: encoded.latent_dist.mean
+        return encoded
+
+    pipeline.vae.encode = encode_mean
+    return pipeline
+
+
+def _scheduler(prediction: str) -> Any:
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return EulerDiscreteScheduler(**betas, prediction_type=prediction)
+
+
+def _diffusers(pipeline: Any, **arguments: Any) -> Any:
+    arguments = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "output_type": "np"} | arguments
+    output = pipeline(PROMPT, negative_prompt=NEGATIVE, latents=_noise(), **arguments)
+    return output.images[0]
+
+
+def _render(family: Family, branches: list[Branch]) -> Any:
+    """Euler's steps over diffusers' sigmas, with nothing of the farm but the family."""
+    scheduler = _scheduler("epsilon")
+    scheduler.set_timesteps(STEPS)
+    sigmas = scheduler.sigmas
+    x = _noise() * scheduler.init_noise_sigma
+    cond = Cond.stack([branch.cond for branch in branches])
+    weights = torch.tensor([branch.weight for branch in branches])[:, None, None, None]
+    for sigma, after, t in zip(sigmas, sigmas[1:], scheduler.timesteps, strict=False):
+        scale = 1 / (sigma**2 + 1).sqrt()
+        rows = (x * scale).expand(len(branches), -1, -1, -1)
+        answers = family.predict(rows, t.float().expand(len(branches)), cond)
+        answer = (weights * answers).sum(0, keepdim=True)
+        noise = answer if family.prediction == "epsilon" else answer * scale + x * scale**2 * sigma
+        x = x + (after - sigma) * noise
+    return family.decode(x)[0].numpy()
+
+
+def _difference(pixels: Any, wanted: Any) -> float:
+    """Mean absolute difference in 255ths, beyond the truncation."""
+    assert pixels.std() > 10
+    return float(np.abs(pixels - np.floor(wanted * 255)).mean())

@@ -1,0 +1,164 @@
+"""A single file in the original layout is the same checkpoint as the diffusers folder it was made of."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from img2img_shared.errors import Refused
+from img2img_worker.models import tokenizer
+from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.stable_diffusion import StableDiffusion
+from tests import checkpoints
+from tests.original import write_original
+
+PROMPT = "the red cat, (a dog:1.3)"
+
+Build = Callable[[Path], Path]
+ALL: tuple[Build, ...] = (
+    checkpoints.sd1,
+    checkpoints.sd1_inpainting,
+    checkpoints.edit,
+    checkpoints.sd2,
+    checkpoints.sdxl,
+    checkpoints.sdxl_inpainting,
+)
+
+
+@pytest.fixture(scope="module", params=ALL, ids=lambda build: build.__name__)
+def layouts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    torch.set_num_threads(1)
+    folder = checkpoints.cached(tmp_path_factory, request.param)
+    file = tmp_path_factory.mktemp(request.param.__name__) / "model.safetensors"
+    return folder, write_original(folder, file)
+
+
+def test_both_layouts_hold_the_same_networks(layouts: tuple[Path, Path]) -> None:
+    folder, file = (_opened(path) for path in layouts)
+    assert folder.name == file.name
+    assert (folder.levels.alphas_cumprod == file.levels.alphas_cumprod).all()
+    for ours, theirs in zip(_networks(folder), _networks(file), strict=True):
+        _assert_equal(ours, theirs)
+    assert folder.vae.config.scaling_factor == file.vae.config.scaling_factor
+    [wanted], [found] = (
+        folder.conditions([PROMPT]),
+        file.conditions([PROMPT]),
+    )
+    assert torch.equal(wanted.context, found.context)
+    assert (wanted.pooled is None) == (found.pooled is None)
+    assert wanted.pooled is None or found.pooled is None or torch.equal(wanted.pooled, found.pooled)
+
+
+def test_configurations_follow_from_shapes(layouts: tuple[Path, Path]) -> None:
+    folder, file = (_opened(path) for path in layouts)
+    x, context = torch.ones(1, folder.unet.config.in_channels, 8, 8), folder.unet.config.cross_attention_dim
+    added = {"text_embeds": torch.ones(1, 2 * checkpoints.WIDTH), "time_ids": torch.full((1, 6), 64.0)}
+    answers = [
+        family.unet(x, torch.tensor([500.0]), torch.ones(1, 77, context), added_cond_kwargs=added).sample
+        for family in (folder, file)
+    ]
+    assert torch.equal(*answers)
+    assert torch.equal(folder.vae.decode(x[:, :4]).sample, file.vae.decode(x[:, :4]).sample)
+
+
+def test_diffusers_reads_the_file_as_we_do(layouts: tuple[Path, Path]) -> None:
+    folder, file = layouts
+    kind = diffusers.StableDiffusionXLPipeline if "xl" in folder.name else diffusers.StableDiffusionPipeline
+    pipeline = kind.from_single_file(str(file), config=str(folder), local_files_only=True)
+    ours = _opened(file)
+    _assert_equal(ours.unet, pipeline.unet)
+    _assert_equal(ours.vae, pipeline.vae)
+    _assert_equal(ours.texts[0].model, pipeline.text_encoder)
+    if "xl" in folder.name:
+        _assert_equal(ours.texts[1].model, pipeline.text_encoder_2)
+
+
+@pytest.mark.parametrize(("level", "prediction"), [(-2.0, "v"), (1.0, "epsilon")])
+def test_a_2x_file_is_asked_what_it_predicts(
+    level: float, prediction: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = checkpoints.cached(tmp_path_factory, checkpoints.sd2)
+    file = write_original(folder, tmp_path / "model.safetensors")
+    weights = load_file(file)
+    weights["model.diffusion_model.out.2.weight"] *= 0
+    weights["model.diffusion_model.out.2.bias"].fill_(level)
+    save_file(weights, file)
+    assert _opened(file).prediction == prediction
+
+
+def test_an_sdxl_file_says_itself_what_it_predicts(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = checkpoints.cached(tmp_path_factory, checkpoints.sdxl)
+    file = write_original(folder, tmp_path / "model.safetensors")
+    save_file(load_file(file) | {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}, file)
+    family = _opened(file)
+    assert family.prediction == "v"
+    assert 4000 < family.levels.sigma_max < 5000
+
+
+def test_a_files_own_noise_levels_win(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    file = write_original(folder, tmp_path / "model.safetensors")
+    save_file(load_file(file) | {"alphas_cumprod": torch.linspace(0.99, 0.01, 1000)}, file)
+    assert _opened(file).levels.sigma_max == pytest.approx(99**0.5)
+
+
+def test_a_file_without_its_vae_is_refused(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    file = write_original(folder, tmp_path / "model.safetensors")
+    kept = {key: value for key, value in load_file(file).items() if not key.startswith("first_stage_model.")}
+    save_file(kept, file)
+    with pytest.raises(Refused, match=r"this has no first_stage_model\.\*"):
+        open_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("lora_unet_down_blocks_0.alpha", "a LoRA"),
+        ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3"),
+        ("double_blocks.0.img_attn.qkv.weight", "Flux"),
+        ("conditioner.embedders.0.model.ln_final.weight", "an SDXL refiner"),
+    ],
+)
+def test_other_kinds_of_file_are_refused_by_name(key: str, kind: str, tmp_path: Path) -> None:
+    save_file({key: torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(Refused, match=f"checkpoint, not {kind}"):
+        open_checkpoint(tmp_path / "other.safetensors")
+
+
+def test_clips_vocabulary_ships_with_the_package() -> None:
+    # "a photo of a cat", as everyone's tokenizer for CLIP has it
+    assert tokenizer.clip_tokenizer()("a photo of a cat").input_ids == [
+        49406,
+        320,
+        1125,
+        539,
+        320,
+        2368,
+        49407,
+    ]
+    padded = tokenizer.clip_tokenizer(pad="!")("cat", padding="max_length", max_length=5).input_ids
+    assert padded == [49406, 2368, 49407, 0, 0]
+    assert len(tokenizer.clip_tokenizer()) == tokenizer.VOCABULARY
+
+
+def _opened(path: Path) -> StableDiffusion:
+    family = open_checkpoint(path)
+    assert isinstance(family, StableDiffusion)
+    return family
+
+
+def _networks(family: StableDiffusion) -> list[nn.Module]:
+    return [family.unet, family.vae, *(text.model for text in family.texts)]
+
+
+def _assert_equal(ours: nn.Module, theirs: nn.Module) -> None:
+    wanted, found = theirs.state_dict(), ours.state_dict()
+    assert found.keys() == wanted.keys()
+    assert [key for key in wanted if not torch.equal(wanted[key], found[key])] == []
