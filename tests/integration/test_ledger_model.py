@@ -154,9 +154,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert released == self.plain.release(claim.nonce, delayed=delayed)
 
     @precondition(lambda self: self.claims)
-    @rule(model=models, count=st.integers(min_value=1, max_value=5))
-    def renew(self, model: str, count: int) -> None:
-        claims = [claim for claim in self.claims.values() if claim.model == model][-count:]
+    @rule(worker=workers, pick=picks)
+    def renew(self, worker: str, pick: int) -> None:
+        """What the worker holds, and one that it perhaps held once."""
+        one = self.picked(pick)
+        nonces = {n for n, claim in self.plain.claims.items() if claim.worker == worker} | {one.nonce}
+        claims = [claim for n, claim in self.claims.items() if n in nonces and claim.model == one.model]
         lost = [(lost.claim.nonce, lost.cancelled) for lost in self.ledger.renew(claims)]
         assert lost == self.plain.renew([claim.nonce for claim in claims])
 
@@ -299,7 +302,7 @@ def test_the_ledger_does_what_a_plain_one_does_in_any_order_of_calls(redis: redi
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=200,
+            max_examples=240,  # some 11,000 steps
             stateful_step_count=50,
             database=None,
             deadline=None,
