@@ -201,7 +201,8 @@ def _emphasised(context: Tensor, weights: Tensor) -> Tensor:
     if bool((weights == 1).all()):
         return context
     weighted = context * weights.to(context.device)[..., None]
-    return weighted * (context.mean() / weighted.mean())
+    mean = weighted.mean()
+    return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: an untrained norm has no mean
 
 
 def _zeros(tensor: Tensor | None) -> Tensor | None:

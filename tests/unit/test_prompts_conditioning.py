@@ -1,0 +1,122 @@
+"""Which text acts at which model call: comments, LoRA tags, AND, and the clock that edits run on."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from img2img_shared.names import SAMPLERS
+from img2img_worker.models.prompts import (
+    SECOND_ORDER,
+    Conditioning,
+    Lora,
+    compose,
+    conditioning,
+    strip_comments,
+    take_loras,
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("a cat", [("a cat", 1.0)]),
+        ("a cat  \n", [("a cat", 1.0)]),
+        ("a cat :1.2 AND a dog", [("a cat", 1.2), (" a dog", 1.0)]),
+        ("a AND b : -.5 AND c:2. ", [("a", 1.0), (" b", -0.5), (" c", 2.0)]),
+        ("a:1:2", [("a:1", 2.0)]),
+        ("(a:1.3)", [("(a:1.3)", 1.0)]),
+        ("sANDy AND_ AND", [("sANDy AND_", 1.0), ("", 1.0)]),
+        ("a:" + "9" * 400, [("a:" + "9" * 400, 1.0)]),
+        ("two\nlines :0.5", [("two\nlines", 0.5)]),
+    ],
+)
+def test_and_joins_prompts_with_weights(prompt: str, parts: list[tuple[str, float]]) -> None:
+    assert compose(prompt) == parts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "loras"),
+    [
+        ("a <lora:ink:0.8> cat", "a  cat", (Lora(name="ink", text_weight=0.8, unet_weight=0.8),)),
+        ("<lyco:ink>", "", (Lora(name="ink"),)),
+        ("<lora:ink:0.5:1>", "", (Lora(name="ink", text_weight=0.5, unet_weight=1.0),)),
+        ("<lora:ink:unet=0.2:te=3>", "", (Lora(name="ink", text_weight=3.0, unet_weight=0.2),)),
+        ("<lora:a><lora:b:2>", "", (Lora(name="a"), Lora(name="b", text_weight=2.0, unet_weight=2.0))),
+        ("<lora:a><lora:b:much>", "", ()),
+        ("<lora:a:nan>", "", ()),
+        ("<lora:te=1>", "", ()),
+        ("<hypernet:x:1> cat", " cat", ()),
+        ("<lora:> a < b <lora:x", "<lora:> a < b <lora:x", ()),
+    ],
+)
+def test_lora_tags_are_taken_out_and_read(prompt: str, text: str, loras: tuple[Lora, ...]) -> None:
+    assert take_loras(prompt) == (text, loras)
+
+
+def test_comments_end_with_their_line() -> None:
+    assert strip_comments("a cat # no dog\non a mat") == "a cat \non a mat"
+    assert strip_comments("# all of it\na cat\n#more") == "\na cat\n"
+
+
+def test_an_edit_takes_effect_after_its_step() -> None:
+    prompts = conditioning("[a:b:2]", "", 5, "Euler")
+    texts = [prompts.texts[prompts.at(call)[0][0][0]] for call in range(5)]
+    assert texts == ["a", "a", "a", "b", "b"]  # A1111's calls count from 0, its steps from 1
+
+
+def test_past_the_schedule_the_first_text_is_back_as_in_a1111() -> None:
+    prompts = conditioning("[a:b:2]", "", 5, "Euler")
+    assert prompts.texts[prompts.at(6)[0][0][0]] == "a"
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_a_share_of_the_steps_is_one_of_the_model_calls(sampler: str) -> None:
+    prompts = conditioning("[a:b:0.5]", "", 10, sampler)
+    doubled = 2 if sampler in SECOND_ORDER else 1
+    assert prompts.positive[0].entries == ((5 * doubled, "a"), (10 * doubled, "b"))
+
+
+def test_samplers_of_two_calls_a_step_are_those_of_a1111() -> None:
+    assert {"Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a", "Restart"} == SECOND_ORDER
+
+
+def test_rows_point_into_the_texts_with_their_weights() -> None:
+    prompts = conditioning("[a:b:1]:2 AND c AND a:-1", "[n|m] AND x <lora:y:1>", 4, "Euler")
+    assert prompts.texts == ("a", "b", " c", " a", *(f"{x} AND x <lora:y:1>" for x in "nmnm"))
+    assert prompts.at(0) == (((0, 2.0), (2, 1.0), (3, -1.0)), 4)
+    assert prompts.at(2) == (((1, 2.0), (2, 1.0), (3, -1.0)), 5)
+    assert prompts.loras == ()
+
+
+PROMPTS = st.text(st.sampled_from("ab[]():|<>#.1 \n\\,") | st.characters(), max_size=60)
+
+
+@given(PROMPTS, PROMPTS, st.integers(1, 20), st.sampled_from(sorted(SAMPLERS)))
+def test_every_call_of_any_prompt_has_its_texts(a: str, b: str, steps: int, sampler: str) -> None:
+    prompts = conditioning(f"{a} AND {b}", b, steps, sampler)
+    for call in range(2 * steps + 1):
+        rows, negative = prompts.at(call)
+        assert len(rows) == len(prompts.positive)
+        assert [_owner(prompts, index) for index, _ in rows] == list(range(len(rows)))
+        assert _owner(prompts, negative) == len(rows)
+
+
+@given(st.text(st.characters(exclude_characters="()[]\\:|#<>"), max_size=60))
+def test_plain_text_passes_through(text: str) -> None:
+    if "AND" not in text:
+        prompts = conditioning(text, text, 20, "Euler")
+        assert prompts.texts == (text.rstrip(), text)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["<lora:", "<lora", "#\n", ": 1", " ", "AND ", "[a|b]", "(a:1.2), [b:c:3] "]
+)
+def test_twenty_thousand_characters_are_read(hostile: str) -> None:
+    text = (hostile * 20_000)[:20_000]
+    assert conditioning(text, text, 4, "Euler").texts
+
+
+def _owner(prompts: Conditioning, index: int) -> int:
+    """Which of the schedules, the negative one last, holds the text of that index."""
+    lengths = [len(part.entries) for part in (*prompts.positive, prompts.negative)]
+    return next(i for i in range(len(lengths)) if index < sum(lengths[: i + 1]))

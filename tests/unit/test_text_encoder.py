@@ -1,0 +1,258 @@
+"""Prompts as embeddings, against a straight retelling of A1111's chunking and emphasis on a tiny CLIP."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.attention import parse_attention
+from img2img_worker.models.text import TextEncoder, encode, same_length
+from img2img_worker.models.tokenizer import bpe_tokenizer
+from tests.checkpoints import MERGES, clip
+
+TOKENIZER = bpe_tokenizer(MERGES)
+#: 200 tokens and more, commas at uneven distances, weights, BREAK
+LONG = (
+    "the cat in the dog, " * 9
+    + "(red cat:1.4), [of] the dog "
+    + "cat dog red " * 12
+    + "BREAK in the (dog, of, the), cat "
+    + "red, " * 60
+    + "the dog in the red cat of the dog in the cat "
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return _trained(clip(3))
+
+
+@pytest.fixture(scope="module")
+def encoder(model: Any) -> TextEncoder:
+    return TextEncoder(tokenizer=TOKENIZER, model=model)
+
+
+TEXTS = [
+    "",
+    "the cat",
+    "(the cat:1.5) [in] the red dog",
+    "cat " * 75,
+    "cat " * 76,
+    "cat " * 60 + ", " + "dog " * 40,
+    "cat " * 54 + ", " + "dog " * 40,  # the comma is 21 from the end: too far
+    "cat " * 55 + ", " + "dog " * 40,
+    "cat " * 74 + ", dog, dog",
+    "cat " * 75 + ", dog, dog",
+    "the cat BREAK the dog",
+    "BREAK BREAK the dog BREAK",
+    "(the BREAK dog)",
+    "猫 🦊 и кот",
+    LONG,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_any_text_is_encoded_as_a1111_does(
+    model: Any, encoder: TextEncoder, text: str, clip_skip: int
+) -> None:
+    (answer,) = encoder.encode([text], clip_skip)
+    torch.testing.assert_close(answer.context, _reference(model, [text], clip_skip)[0])
+    assert answer.pooled is None
+
+
+def test_a_long_prompt_has_as_many_chunks_as_it_needs(encoder: TextEncoder) -> None:
+    assert len(TOKENIZER(LONG)["input_ids"]) > 200
+    assert len(encoder.chunks(LONG)) == 4
+    assert encoder.encode([LONG])[0].context.shape == (4 * 77, 64)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["(the cat:1.2) ", "red ", ", ", "BREAK ", "[dog] ", "(of, :0.9)", "🦊"])
+        | st.integers(1, 90).map("cat ".__mul__),
+        max_size=12,
+    ).map("".join)
+)
+def test_any_mixture_is_cut_where_looking_back_cuts_it(encoder: TextEncoder, text: str) -> None:
+    chunks = encoder.chunks(text)
+    expected = _reference_chunks(text)
+    assert len(chunks) == len(expected)
+    for chunk, pairs in zip(chunks, expected, strict=True):
+        free = 75 - len(pairs)
+        tokens = [token for token, _ in pairs] + [TOKENIZER.eos_token_id] * (free + 1)
+        assert chunk.tokens == (TOKENIZER.bos_token_id, *tokens)
+        assert chunk.weights == (1.0, *(weight for _, weight in pairs), *[1.0] * (free + 1))
+
+
+def test_a_near_comma_takes_what_follows_to_the_next_chunk(encoder: TextEncoder) -> None:
+    near, far = (encoder.chunks("cat " * n + ", " + "dog " * 40) for n in (55, 54))
+    cat, comma, dog = TOKENIZER("cat , dog", add_special_tokens=False)["input_ids"]
+    assert near[0].tokens[1:76] == (cat,) * 55 + (comma,) + (TOKENIZER.eos_token_id,) * 19
+    assert near[1].tokens[1:41] == (dog,) * 40
+    assert far[0].tokens[1:76] == (cat,) * 54 + (comma,) + (dog,) * 20
+
+
+def test_the_texts_of_a_schedule_share_the_mean_as_in_a1111(model: Any, encoder: TextEncoder) -> None:
+    texts = ["(the cat:1.6)", "the dog", "(the cat:1.6)", LONG]
+    answers = encoder.encode(texts)
+    for answer, expected in zip(answers, _reference(model, texts, 1), strict=True):
+        torch.testing.assert_close(answer.context, expected)
+    alone = encoder.encode(texts[:1])[0].context
+    assert not torch.allclose(answers[0].context[:77], alone)
+
+
+def test_a_text_without_weights_has_the_same_bits_in_any_company(encoder: TextEncoder) -> None:
+    alone = encoder.encode(["the cat"])[0].context
+    beside = encoder.encode(["the dog", "the cat", "red " * 100])[1].context
+    assert torch.equal(beside[:77], alone)
+
+
+def test_emphasis_keeps_the_mean_and_changes_the_rest(encoder: TextEncoder) -> None:
+    plain, strong = (encoder.encode([text])[0].context for text in ("the cat in red", "the (cat:1.5) in red"))
+    assert not torch.allclose(plain, strong)
+    torch.testing.assert_close(plain.mean(), strong.mean(), rtol=1e-4, atol=1e-6)
+
+
+def test_clip_skip_takes_an_earlier_layer_through_the_final_norm(model: Any, encoder: TextEncoder) -> None:
+    layers = [encoder.encode(["the cat"], clip_skip)[0].context for clip_skip in (1, 2, 3)]
+    assert not torch.allclose(layers[0], layers[1])
+    assert not torch.allclose(layers[1], layers[2])
+    tokens = torch.tensor([encoder.chunks("the cat")[0].tokens])
+    torch.testing.assert_close(layers[0], model(tokens).last_hidden_state[0].detach())
+
+
+def test_clip_skip_beyond_the_layers_is_refused(encoder: TextEncoder) -> None:
+    with pytest.raises(Refused, match="clip_skip: 5 is not allowed; allowed: 1 to 4"):
+        encoder.encode(["the cat"], 5)
+
+
+def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> None:
+    fixed = TextEncoder(tokenizer=TOKENIZER, model=model, layer=2, final_norm=False)
+    tokens = torch.tensor([fixed.chunks("the cat")[0].tokens])
+    expected = model(tokens, output_hidden_states=True).hidden_states[-2][0].detach()
+    for clip_skip in (1, 3):
+        torch.testing.assert_close(fixed.encode(["the cat"], clip_skip)[0].context, expected)
+
+
+def test_openclip_is_padded_with_its_own_token_behind_the_first_end(model: Any) -> None:
+    tokenizer = bpe_tokenizer(MERGES, pad="!")
+    chunks = TextEncoder(tokenizer=tokenizer, model=model).chunks("the cat")
+    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    the, cat = tokenizer("the cat", add_special_tokens=False)["input_ids"]
+    assert pad == 0
+    assert chunks[0].tokens == (start, the, cat, end, *[pad] * 73)
+
+
+def test_weights_beyond_floats_are_refused_by_name(encoder: TextEncoder) -> None:
+    with pytest.raises(Refused, match=r"prompt: .* embedding finite"):
+        encoder.encode(["(" * 2000 + "the cat"])
+
+
+def test_two_encoders_stand_side_by_side_and_the_first_chunk_is_pooled() -> None:
+    first, second = _trained(clip(5)), _trained(clip(6, projects=True))
+    pair = [
+        TextEncoder(tokenizer=TOKENIZER, model=first, layer=2, final_norm=False),
+        TextEncoder(tokenizer=bpe_tokenizer(MERGES, pad="!"), model=second, layer=2, final_norm=False),
+    ]
+    (answer,) = encode(pair, ["(the cat:1.2) " + "dog " * 100])
+    parts = [encoder.encode(["(the cat:1.2) " + "dog " * 100])[0] for encoder in pair]
+    assert torch.equal(answer.context, torch.cat([part.context for part in parts], dim=-1))
+    tokens = torch.tensor([pair[1].chunks("(the cat:1.2) " + "dog " * 100)[0].tokens])
+    assert answer.pooled is not None
+    torch.testing.assert_close(answer.pooled, second(tokens).text_embeds[0].detach())
+
+
+def test_an_empty_negative_prompt_is_zeros_for_two_encoders_only(encoder: TextEncoder) -> None:
+    second = TextEncoder(tokenizer=TOKENIZER, model=_trained(clip(6, projects=True)))
+    (empty,) = encode([encoder, second], [""], negative=True)
+    assert empty.pooled is not None
+    assert not empty.context.any()
+    assert not empty.pooled.any()
+    assert encode([encoder, second], [""])[0].context.any()
+    assert encode([encoder, second], ["", "the cat"], negative=True)[0].context.any()
+    assert encode([encoder], [""], negative=True)[0].context.any()
+
+
+def test_an_image_s_contexts_get_one_length() -> None:
+    def rows(chunks: int, value: float) -> Tensor:
+        context = torch.full((77 * chunks, 2), value)
+        context[-1] = -value
+        return context
+
+    empty = torch.arange(154.0).reshape(77, 2)
+    short, long, negative = same_length([rows(1, 1), rows(2, 2), rows(3, 3)], 2, lambda: empty)
+    assert short.shape == long.shape == negative.shape == (231, 2)
+    assert (short[76:154] == -1).all()  # beside another prompt: the last vector again
+    assert torch.equal(short[154:], empty)  # beside the negative: the empty prompt
+    assert torch.equal(long, torch.cat([rows(2, 2), empty]))
+    assert torch.equal(negative, rows(3, 3))
+    alone = same_length([rows(2, 1), rows(1, 2)], 1, lambda: empty)
+    assert torch.equal(alone[1], torch.cat([rows(1, 2), empty]))
+
+
+def _trained(model: Any) -> Any:
+    """`model` with norms that move the mean off 0, as training does: else there is none to restore."""
+    for name, values in model.named_parameters():
+        if "layer_norm" in name:
+            torch.nn.init.normal_(values, mean=0.5, std=0.5)
+    return model.eval()
+
+
+def _reference(model: Any, texts: Sequence[str], clip_skip: int) -> Tensor:
+    """A1111's encoding retold: all rows of a chunk in one batch, token by token. [B, 77 · chunks, d]"""
+    rows = [_reference_chunks(text) for text in texts]
+    parts = []
+    for number in range(max(map(len, rows))):
+        batch = [row[number] if number < len(row) else [] for row in rows]
+        ids = torch.full((len(texts), 77), TOKENIZER.eos_token_id)
+        ids[:, 0] = TOKENIZER.bos_token_id
+        weights = torch.ones(len(texts), 77, 1)
+        for index, chunk in enumerate(batch):
+            for position, (token, weight) in enumerate(chunk, start=1):
+                ids[index, position] = token
+                weights[index, position] = weight
+        with torch.no_grad():
+            states = model(ids, output_hidden_states=True).hidden_states
+            plain = model.final_layer_norm(states[len(states) - clip_skip])
+        parts.append(plain * weights * (plain.mean() / (plain * weights).mean()))
+    return torch.hstack(parts)
+
+
+def _reference_chunks(text: str) -> list[list[tuple[int, float]]]:
+    """Tokens with weights of each chunk, found by looking back from each full one."""
+    tokens: list[tuple[int, float] | None] = []
+    for piece, weight in parse_attention(text):
+        if (piece, weight) == ("BREAK", -1):
+            tokens.append(None)
+        else:
+            tokens += [(t, weight) for t in TOKENIZER(piece, add_special_tokens=False)["input_ids"]]
+    comma = TOKENIZER.get_vocab()[",</w>"]
+    chunks: list[list[tuple[int, float]]] = []
+    start = 0
+    while start < len(tokens):
+        end = min(start + 75, len(tokens))
+        if None in tokens[start:end]:
+            end = tokens.index(None, start)
+            chunks.append([token for token in tokens[start:end] if token])
+            start = end + 1
+            continue
+        following = tokens[end] if end < len(tokens) else None
+        if following is not None and following[0] != comma:
+            commas = [i for i, token in enumerate(tokens[start:end]) if token and token[0] == comma]
+            if commas and 75 - commas[-1] <= 20:
+                end = start + commas[-1] + 1
+        chunks.append([token for token in tokens[start:end] if token])
+        start = end
+    return chunks or [[]]
