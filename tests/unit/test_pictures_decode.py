@@ -126,11 +126,31 @@ def test_broken_metadata_does_not_spoil_sound_pixels(junk: bytes) -> None:
     assert decoded(png(4, 4, junk)).size == (4, 4)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_jpegs_broken_exif_counts_as_none() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(colours(), "JPEG", exif=exif)
+    assert decoded(data).size == (64, 80)
+    at = data.index(b"Exif\0\0") + 6
+    for broken in (b"\xff" * 8, b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x09"):
+        assert decoded(data[:at] + broken + data[at + 8 :]).size == (80, 64)
+
+
+def tiff(tile_side: int, *, sides: int = 1) -> bytes:
+    """An 8 × 8 TIFF by hand, whose tile tags say `tile_side`, `sides` times."""
+    entries = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile_side, 323: tile_side, 324: 8, 325: 8}
+    counts = {322: sides, 323: sides}
+    tags = [struct.pack("<HHII", tag, 4, counts.get(tag, 1), value) for tag, value in entries.items()]
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(tags) + bytes(4) + bytes(64)
+
+
 def test_a_tiff_whose_tile_dwarfs_the_picture_is_refused() -> None:
-    entries = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 65_520, 323: 65_520, 324: 8, 325: 8}
-    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
-    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4) + bytes(64)
-    assert "65520 × 65520" in refusal(data)
+    assert "65520 × 65520" in refusal(tiff(65_520))
+
+
+def test_a_tiff_whose_tile_has_no_single_size_is_refused() -> None:
+    refusal(tiff(8, sides=2))
 
 
 @pytest.mark.parametrize("file_format", [name for name in FORMATS if name not in ("BMP", "GIF")])

@@ -158,3 +158,14 @@ def test_a_picture_without_a_text_has_none() -> None:
     assert read_infotext(file.getvalue()) is None
     with pytest.raises(Refused):
         read_infotext(b"nothing")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_broken_exif_block_carries_no_text() -> None:
+    data = encode_picture(PICTURE, "jpeg", "Steps: 1")
+    at = data.index(b"Exif\0\0") + 6
+    for broken in (
+        data[:at] + b"\xff" * 8 + data[at + 8 :],
+        data[:at] + b"II*\0\xff\xff\xff\xff" + data[at + 8 :],
+    ):
+        assert read_infotext(broken) is None

@@ -49,8 +49,8 @@ def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
             defined range (32-bit integers, floats).
     """
     picture = open_picture(data, field)
-    _check_size(picture, field, max_pixels)
     try:
+        _check_size(picture, field, max_pixels)
         picture.load()
         orientation = _orientation(picture)
         plain = _plain(picture, field)

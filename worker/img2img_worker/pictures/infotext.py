@@ -93,7 +93,12 @@ def read_infotext(data: bytes) -> str | None:
     text = picture.info.get("parameters")
     if isinstance(text, str):
         return text
-    comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if "exif" not in picture.info:
+        return None
+    try:
+        comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    except Exception:  # a broken block carries no text
+        return None
     if isinstance(comment, bytes) and comment.startswith(_UNICODE):
         return comment.removeprefix(_UNICODE).decode("utf-16-be", errors="replace")
     return None
