@@ -1,10 +1,12 @@
 """A loaded Stable Diffusion checkpoint answers as diffusers' own parts do."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from img2img_worker.models.family import Cond, Family
 from img2img_worker.models.loading import open_checkpoint
@@ -90,3 +92,25 @@ def test_a_checkpoint_loaded_twice_has_equal_weights(family: Family, folder: Pat
 def test_its_noise_levels_are_those_of_stable_diffusion(family: Family) -> None:
     assert family.levels.sigma_min == pytest.approx(0.0291675, abs=1e-7)
     assert family.levels.sigma_max == pytest.approx(14.614642, abs=1e-5)
+
+
+def test_half_precision_keeps_timesteps_and_pictures_apart(folder: Path) -> None:
+    family = open_checkpoint(folder, dtype=torch.bfloat16)
+    cond = Cond.stack(family.conditions(["cat"]) * 2)
+    x = noise(1, 4, 8, 8).expand(2, -1, -1, -1)
+    # bfloat16 has no number between 500 and 502
+    low, high = family.predict(x, torch.tensor([500.0, 500.9]), cond)
+    assert low.dtype == torch.float32
+    assert not torch.equal(low, high)
+    assert torch.equal(family.encode(pictures(1)), open_checkpoint(folder).encode(pictures(1)))
+
+
+def test_old_names_of_a_vaes_attention_are_understood(folder: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(folder, tmp_path / "old"))
+    file = old / "vae" / "diffusion_pytorch_model.safetensors"
+    names = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    weights = load_file(file)
+    for new, name in names.items():
+        weights = {key.replace(new, name): value for key, value in weights.items()}
+    save_file(weights, file)
+    assert torch.equal(open_checkpoint(old).encode(pictures(1)), open_checkpoint(folder).encode(pictures(1)))

@@ -20,11 +20,20 @@ def alphas_cumprod(config: Mapping[str, Any]) -> NDArray[np.float32]:
             ``alphas_cumprod`` (original layout) wins over all but ``rescale_betas_zero_snr``.
 
     Raises:
-        Refused: a beta schedule that is none of linear, scaled_linear and explicit betas.
+        Refused: a beta schedule that is none of linear, scaled_linear and explicit betas; nonsense.
     """
+    try:
+        abar = _abar(config)
+    except (TypeError, ValueError) as error:
+        raise Refused("model: scheduler", dict(config), f"numbers that make sense ({error})") from None
+    if abar.ndim != 1 or not ((abar > 0) & (abar < 1)).all():
+        raise Refused("model: scheduler", dict(config), "betas between 0 and 1")
+    return _zero_terminal(abar) if config.get("rescale_betas_zero_snr") else abar
+
+
+def _abar(config: Mapping[str, Any]) -> NDArray[np.float32]:
     if "alphas_cumprod" in config:
-        given: NDArray[np.float32] = np.asarray(config["alphas_cumprod"], dtype=np.float32)
-        return _zero_terminal(given) if config.get("rescale_betas_zero_snr") else given
+        return np.asarray(config["alphas_cumprod"], dtype=np.float32)
     n = int(config.get("num_train_timesteps", 1000))
     first, last = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
     schedule = config.get("beta_schedule", "scaled_linear")
@@ -37,7 +46,7 @@ def alphas_cumprod(config: Mapping[str, Any]) -> NDArray[np.float32]:
     else:
         raise Refused("model: beta_schedule", schedule, "linear or scaled_linear")
     abar: NDArray[np.float32] = np.cumprod(1 - betas).astype(np.float32)
-    return _zero_terminal(abar) if config.get("rescale_betas_zero_snr") else abar
+    return abar
 
 
 def _zero_terminal(abar: NDArray[np.float32]) -> NDArray[np.float32]:

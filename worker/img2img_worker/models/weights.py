@@ -54,8 +54,7 @@ def read_component(folder: Path, *, allow_pickles: bool = False) -> dict[str, Te
         for variant in ("", ".fp16"):
             index = folder / f"{stem}.safetensors.index{variant}.json"
             if index.is_file():
-                names = sorted(set(read_json(index)["weight_map"].values()))
-                shards = [read_weights(folder / Path(name).name) for name in names]
+                shards = [read_weights(folder / name) for name in _shards(index)]
                 return {key: tensor for shard in shards for key, tensor in shard.items()}
             endings = (".safetensors", ".bin") if allow_pickles else (".safetensors",)
             for ending in endings:
@@ -99,10 +98,14 @@ def assemble(
         source: what the weights are of, for the message.
 
     Raises:
-        Refused: weights are missing, superfluous or of another shape.
+        Refused: there is no such network; weights are missing, superfluous or of another shape.
     """
-    with torch.device("meta"):
-        built = network()
+    try:
+        with torch.device("meta"):
+            built = network()
+    except Exception as error:  # a configuration may be wrong in as many ways as there are lines in a network
+        allowed = f"a checkpoint whose configuration makes sense ({type(error).__name__}: {_line(error)})"
+        raise Refused("model", str(source), allowed) from None
     wanted = built.state_dict()
     found = {_renamed(key, wanted): value for key, value in weights.items() if not key.endswith(_OBSOLETE)}
     missing, superfluous = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
@@ -115,6 +118,14 @@ def assemble(
     built.load_state_dict(placed, assign=True)
     _fill_positions(built, device)
     return built.eval().requires_grad_(False)
+
+
+def _shards(index: Path) -> list[str]:
+    """Names of the files that an index speaks of; nothing outside of its folder."""
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict):
+        raise Refused("model", str(index), "an index with a weight_map")
+    return sorted({Path(str(name)).name for name in names.values()})
 
 
 def _renamed(key: str, wanted: Mapping[str, Tensor]) -> str:
