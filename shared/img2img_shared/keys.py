@@ -14,6 +14,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:pace           list: when the last images ended, newest first
     {prefix}:job:ID:events         stream
     {prefix}:model:schedule:MODEL  sorted set of jobs by (priority, virtual time)
+    {prefix}:model:floor:MODEL     hash: priority to the virtual time of its last claim
     {prefix}:model:suspected:MODEL sorted set of jobs with suspects, by priority
     {prefix}:model:delayed:MODEL   sorted set of images that wait for their next try, by its time
     {prefix}:model:leases:MODEL    sorted set of nonces by end of lease: who removes one, reports its end

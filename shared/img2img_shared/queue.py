@@ -30,15 +30,11 @@ def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
         # msgpack only, both ways: nothing here unpickles
         accept_content=["msgpack"],
         task_serializer="msgpack",
-        result_accept_content=["msgpack"],
-        result_serializer="msgpack",
         event_serializer="msgpack",
         # state lies in the ledger
         task_ignore_result=True,
-        task_store_errors_even_if_ignored=False,
         # a ticket is spent when it is taken: the ledger gives its image to another one if need be
         task_acks_late=False,
-        task_create_missing_queues=True,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -56,7 +52,6 @@ def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
             "health_check_interval": 10,
         },
         task_publish_retry=False,
-        worker_hijack_root_logger=False,
     )
     return app
 

@@ -73,6 +73,7 @@ class PlainLedger:
     def __init__(self) -> None:
         self.jobs: dict[str, PlainJob] = {}
         self.schedule: dict[str, int] = {}
+        self.floor: dict[tuple[str, int], int] = {}
         self.claims: dict[str, PlainClaim] = {}
         self.expired: set[str] = set()
         self.dead: dict[str, tuple[str, int]] = {}
@@ -121,6 +122,7 @@ class PlainLedger:
         else:
             index = first.fresh
             first.fresh += 1
+        self.floor[model, first.priority] = self.schedule[first.id]
         self.schedule[first.id] += 1
         self.place(first)
         return self.take(first, index, worker, nonce, alone=False)
@@ -282,7 +284,9 @@ class PlainLedger:
                     for other, at in self.schedule.items()
                     if (self.jobs[other].model, self.jobs[other].priority) == (job.model, job.priority)
                 ]
-                self.schedule[job.id] = max(job.virtual_time, min(peers, default=0))
+                self.schedule[job.id] = max(
+                    job.virtual_time, min(peers, default=self.floor.get((job.model, job.priority), 0))
+                )
         elif job.id in self.schedule:
             job.virtual_time = self.schedule.pop(job.id)
 

@@ -194,6 +194,17 @@ def test_jobs_of_one_priority_share_fairly_and_a_new_one_waits_for_nobody(ledger
     assert "job-tiny" in order[:2]
 
 
+def test_a_job_that_paused_does_not_wait_for_all_that_it_had_before(ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job("job-huge", 1000))
+    for _ in range(50):
+        taken(take)
+    ledger.pause("job-huge", "default")
+    ledger.submit(a_job("job-next", 1000))
+    taken(take)
+    ledger.resume("job-huge", "default")
+    assert sorted(taken(take).job_id for _ in range(6)) == ["job-huge"] * 3 + ["job-next"] * 3
+
+
 def test_a_changed_priority_holds_at_the_next_claim(ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job("job-1111"))
     ledger.submit(a_job("job-2222"))
@@ -312,6 +323,19 @@ def test_a_released_image_waits_for_its_backoff(raw: Any, ledger: Ledger, take: 
     assert taken(take).attempt == 2
 
 
+def test_an_image_whose_job_was_cancelled_during_its_backoff_is_forgotten_with_it(
+    raw: Any, ledger: Ledger, take: Take
+) -> None:
+    ledger.submit(a_job(n=1))
+    ledger.release(taken(take), 600.0)
+    ledger.cancel("job-0000", "default")
+    delayed = f"{FARM}:model:delayed:{MODEL}"
+    raw.zadd(delayed, dict.fromkeys(raw.zrange(delayed, 0, -1), 0))
+    assert take(idle=True) is None
+    assert not raw.exists(delayed)
+    assert all(raw.pttl(key) > 0 for key in raw.scan_iter(f"{FARM}:job:*"))
+
+
 def test_a_cancelled_job_gives_out_nothing_and_tells_its_workers(ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job(n=4))
     done, running = taken(take), taken(take)
@@ -342,8 +366,8 @@ def test_a_finished_job_is_forgotten_with_all_its_keys(redis: Redis, raw: Any, t
     with pytest.raises(NotFound):
         eventually(lambda: not ledger.status("job-0000", "default"))
     assert ledger.jobs("default") == []
-    janitors = {f"{FARM}:model:tick:{MODEL}", f"{FARM}:model:janitor:{MODEL}"}
-    assert {key.decode() for key in raw.scan_iter()} <= janitors
+    of_the_model = {f"{FARM}:model:{part}:{MODEL}" for part in ("tick", "janitor", "floor")}
+    assert {key.decode() for key in raw.scan_iter()} <= of_the_model
     assert ledger.submit(a_job("job-again", idempotency_key="k")) == "job-again"
 
 

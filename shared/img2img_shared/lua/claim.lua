@@ -62,6 +62,8 @@ local index = redis.call('ZPOPMIN', job_key(job, 'back'))[1]
 if not index then
   index = redis.call('HINCRBY', job_key(job), 'next', 1) - 1
 end
+local priority = hget(job_key(job), 'priority')
+redis.call('HSET', model_key(model, 'floor'), priority, tonumber(top[2]) + priority * CLASS)
 redis.call('ZINCRBY', schedule, 1, job)
 place(job)
 return take(job, index, 0)

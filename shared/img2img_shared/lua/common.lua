@@ -55,7 +55,8 @@ local function event(job, index, state, attempt, reason)
 end
 
 -- Puts a job where its images can be claimed, or takes it from there.
--- It enters its class at the lowest virtual time there, or at its own if that is later.
+-- It enters its class at the lowest virtual time there (or the last, where the class is empty: who paused must not
+-- wait for all that it had before), or at its own if that is later.
 local function place(job)
   local h = redis.call('HMGET', job_key(job), 'model', 'priority', 'paused', 'cancelled', 'next', 'n', 'vt')
   if not h[1] then return end
@@ -66,7 +67,8 @@ local function place(job)
   if open and (tonumber(h[5]) < tonumber(h[6]) or redis.call('EXISTS', job_key(job, 'back')) == 1) then
     if not score then
       local lowest = redis.call('ZRANGEBYSCORE', schedule, base, base + CLASS - 1, 'WITHSCORES', 'LIMIT', 0, 1)
-      local vt = math.max(tonumber(h[7] or '0'), lowest[2] and tonumber(lowest[2]) - base or 0)
+      local floor = lowest[2] and tonumber(lowest[2]) - base or hget(model_key(h[1], 'floor'), h[2]) or '0'
+      local vt = math.max(tonumber(h[7] or '0'), tonumber(floor))
       redis.call('ZADD', schedule, base + vt, job)
     end
   elseif score then
