@@ -89,11 +89,11 @@ class Slots(Generic[T]):
         return group, list(self._groups[group])
 
     def halve(self) -> list[T]:
-        """After an out-of-memory error: half of those in flight must go, the youngest.
+        """After an out-of-memory error: half of those in flight, or about to be, must go: the youngest.
 
         Returns:
             those that must `leave` and be put back, oldest first; empty if one or none is in flight.
         """
         self._calm_since = self._turns
-        self.limit = max(1, min(self.limit, len(self)) // 2)
+        self.limit = max(1, min(self.limit, len(self) + len(self._waiting)) // 2)
         return list(self._group_of)[self.limit :]

@@ -1,0 +1,111 @@
+"""A model small enough to count its calls: what the engine's own tests render with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from img2img_shared.params import Params
+from img2img_worker.engine.render import Render
+from img2img_worker.models.betas import alphas_cumprod
+from img2img_worker.models.family import Cond, Prediction
+from img2img_worker.models.stable_diffusion import in_rows
+from img2img_worker.sampling.levels import NoiseLevels
+
+CHANNELS, FACTOR = 4, 8
+SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+@dataclass(kw_only=True)
+class ToyFamily:
+    """A `Family` of one convolution. Its answer depends on latent, timestep and prompt, row by row.
+
+    A prompt's context has one token for each of its words, at least one.
+    """
+
+    name: str = "toy"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    latent_channels: int = CHANNELS
+    vae_factor: int = FACTOR
+    prediction: Prediction = "epsilon"
+    edits: bool = False
+    levels: NoiseLevels = field(
+        default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
+    )
+    #: called with what each model call is given, before it answers
+    before: Callable[[Tensor, Tensor, Cond], object] = lambda *_: None
+    #: what the calls were given
+    rows: list[int] = field(default_factory=list)
+    timesteps: list[list[float]] = field(default_factory=list)
+    #: batch sizes of the VAE's and the texts of the text encoder's calls
+    encoded: list[int] = field(default_factory=list)
+    decoded: list[int] = field(default_factory=list)
+    texts: list[tuple[str, ...]] = field(default_factory=list)
+
+    def conditions(self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False) -> list[Cond]:
+        self.texts.append(tuple(prompts))
+        return [Cond(context=_context(prompt, clip_skip)) for prompt in prompts]
+
+    def picture(
+        self, pixels: Tensor, masks: Tensor | None, *, mask_round: bool = True, rows: int | None = None
+    ) -> Tensor | None:
+        return None
+
+    def place(self, cond: Cond, *, width: int, height: int, picture: Tensor | None = None) -> Cond:
+        return cond
+
+    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
+        return in_rows(self._encode, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
+
+    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        self.rows.append(len(x))
+        self.timesteps.append(t.tolist())
+        self.before(x, t, cond)
+        weight = torch.linspace(-0.3, 0.4, CHANNELS * CHANNELS * 9).view(CHANNELS, CHANNELS, 3, 3)
+        shift = cond.context.mean((1, 2)) + t / 1000
+        return torch.tanh(F.conv2d(x, weight, padding=1) + shift[:, None, None, None])
+
+    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
+        image = in_rows(self._decode, latents, rows)
+        return ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def _encode(self, image: Tensor) -> Tensor:
+        self.encoded.append(len(image))
+        small = F.avg_pool2d(image, FACTOR)
+        return torch.cat([small, small.mean(1, keepdim=True)], 1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        self.decoded.append(len(latents))
+        return F.interpolate(latents[:, :3], scale_factor=FACTOR)
+
+
+def _context(prompt: str, clip_skip: int) -> Tensor:
+    words = prompt.split() or [""]
+    return torch.tensor([[len(word) / 10 + clip_skip, sum(map(ord, word)) / 1000] for word in words])
+
+
+def render(
+    number: int = 0,
+    *,
+    prompt: str = "cat",
+    negative_prompt: str = "dog",
+    mask: np.ndarray[tuple[int, int], np.dtype[np.float32]] | None = None,
+    width: int = 64,
+    height: int = 64,
+    **params: object,
+) -> Render:
+    """A render of random pixels; `number` is their seed and the render's."""
+    return Render(
+        params=Params.model_validate({"width": width, "height": height, **params}),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=number,
+        subseed=0,
+        pixels=np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8),
+        latent_size=(height // FACTOR, width // FACTOR),
+        mask=mask,
+    )

@@ -1,0 +1,223 @@
+"""Images share model calls, join and leave between steps, and do not notice each other."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.sampling.plan import PlanKey, compile_plan
+from tests.unit.engine_toys import ToyFamily, render
+
+SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")
+
+
+@pytest.fixture
+def family() -> ToyFamily:
+    return ToyFamily()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def mixed(n: int) -> list[Render]:
+    """Renders that have nothing in common but their size."""
+    return [
+        render(
+            i,
+            prompt="a"[: i % 2] or "cat",
+            steps=(20, 30, 50)[i % 3],
+            denoising_strength=(0.2, 0.5, 0.75, 1.0)[i % 4],
+            sampler_name=SAMPLERS[i % len(SAMPLERS)],
+            cfg_scale=(7.0, 1.0, 3.0)[i % 3],
+        )
+        for i in range(n)
+    ]
+
+
+def run(engine: Engine, renders: list[Render]) -> list[Pixels]:
+    return [future.result(60) for future in [engine.submit(each) for each in renders]]
+
+
+def held(family: ToyFamily) -> threading.Event:
+    """Holds the first model call back until the event is set, so that all images are submitted by then."""
+    go = threading.Event()
+    family.before = lambda *_: go.wait(60)
+    return go
+
+
+def model_calls(family: ToyFamily, each: Render) -> int:
+    return len(compile_plan(PlanKey.of(each.params), family.levels).sigmas)
+
+
+def test_images_of_any_parameters_share_each_model_call(family: ToyFamily) -> None:
+    renders = mixed(120)
+    go = held(family)
+    with Engine(family, slots=8, deterministic=False) as engine:
+        futures = [engine.submit(each) for each in renders]
+        go.set()
+        for future in futures:
+            future.result(60)
+        counts = engine.counts
+    evaluations = sum(model_calls(family, each) for each in renders)
+    assert counts.image_steps == evaluations
+    assert counts.calls == len(family.rows)
+    # besides the first call and the last ones, where too few images are left to fill the slots
+    assert counts.calls <= 1.03 * evaluations / 8 + max(model_calls(family, each) for each in renders)
+
+
+def test_a_picture_is_the_same_in_whatever_company(family: ToyFamily) -> None:
+    renders = mixed(12)
+    with Engine(family, slots=1, deterministic=False) as engine:
+        alone = run(engine, renders)
+    with Engine(family, slots=5, deterministic=False) as engine:
+        together = run(engine, renders)
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_with_fixed_rows_it_is_so_to_the_byte(family: ToyFamily, rows: int) -> None:
+    renders = mixed(12)
+    with Engine(family, slots=1, deterministic=True, rows=rows) as engine:
+        alone = run(engine, renders)
+    order = np.random.default_rng(rows).permutation(12)
+    with Engine(family, slots=7, deterministic=True, rows=rows) as engine:
+        together = run(engine, [renders[i] for i in order])
+    assert set(family.rows) == {rows}
+    assert set(family.encoded) == set(family.decoded) == {1}
+    for place, number in enumerate(order):
+        assert np.array_equal(together[place], alone[number])
+
+
+def test_an_image_that_joins_midway_changes_nothing(family: ToyFamily) -> None:
+    first, second = render(1, steps=20), render(2, steps=7, sampler_name="Euler a")
+    with Engine(family, slots=2) as engine:
+        alone = run(engine, [first, second])
+        joined = []
+
+        def join(done: int, total: int) -> None:
+            if done == 5:
+                joined.append(engine.submit(second))
+
+        picture = engine.submit(first, on_step=join).result(60)
+        late = joined[0].result(60)
+    assert np.array_equal(picture, alone[0])
+    assert np.array_equal(late, alone[1])
+
+
+def test_images_without_guidance_need_one_row(family: ToyFamily) -> None:
+    with Engine(family, slots=1, deterministic=False) as engine:
+        run(engine, [render(cfg_scale=1, steps=4, denoising_strength=1)])
+    assert family.rows == [1] * 4
+
+
+def test_two_prompts_joined_by_and_have_a_row_each(family: ToyFamily) -> None:
+    with Engine(family, slots=2, deterministic=False) as engine:
+        run(engine, [render(prompt="cat AND red:0.5", steps=4, denoising_strength=1)])
+        assert engine.counts.rows == 3 * 4
+    assert family.rows == [4] * 4
+
+
+def test_the_negative_row_is_left_out_at_every_second_call_below_s_min_uncond(family: ToyFamily) -> None:
+    each = render(steps=10, denoising_strength=1, s_min_uncond=2)
+    with Engine(family, slots=1, deterministic=False) as engine:
+        run(engine, [each])
+    sigmas = compile_plan(PlanKey.of(each.params), family.levels).sigmas
+    assert family.rows == [1 if call % 2 and sigma < 2 else 2 for call, sigma in enumerate(sigmas)]
+    assert 1 in family.rows
+
+
+def test_timesteps_differ_row_by_row_and_keep_their_fractions(family: ToyFamily) -> None:
+    go = held(family)
+    with Engine(family, slots=3, deterministic=False) as engine:
+        futures = [engine.submit(render(i, steps=7 + i, cfg_scale=1)) for i in range(3)]
+        go.set()
+        for future in futures:
+            future.result(60)
+    shared = next(timesteps for timesteps in family.timesteps if len(timesteps) == 4)
+    assert len(set(shared)) == 3  # the fourth row is padding
+    assert any(t % 1 for t in shared)
+
+
+def test_images_of_other_sizes_and_prompt_lengths_have_calls_of_their_own(family: ToyFamily) -> None:
+    renders = [
+        render(1),
+        render(2, width=96),
+        render(3, prompt="cat in the red", negative_prompt="dog of the cat"),
+        render(4, width=96, steps=5),
+    ]
+    with Engine(family, slots=4) as engine:
+        pictures = run(engine, renders)
+    with Engine(family, slots=1) as engine:
+        alone = run(engine, renders)
+    assert [picture.shape for picture in pictures] == [(64, 64, 3), (64, 96, 3)] * 2
+    assert all(np.array_equal(one, other) for one, other in zip(pictures, alone, strict=True))
+
+
+def test_strength_zero_is_the_input_through_the_vae(family: ToyFamily) -> None:
+    each = render(denoising_strength=0)
+    with Engine(family) as engine:
+        picture = engine.submit(each).result(60)
+    expected = family.decode(family.encode(torch.from_numpy(each.pixels)[None]))[0].numpy()
+    assert family.rows == []
+    assert np.array_equal(picture, expected)
+
+
+def test_what_the_mask_keeps_is_the_encoded_input(family: ToyFamily) -> None:
+    mask = np.zeros((8, 8), np.float32)
+    mask[2:5, 3:7] = 1
+    each = render(mask=mask, denoising_strength=1)
+    with Engine(family) as engine:
+        picture = engine.submit(each).result(60)
+    kept = family.decode(family.encode(torch.from_numpy(each.pixels)[None]))[0].numpy()
+    outside = np.kron(mask, np.ones((8, 8))) == 0
+    assert np.array_equal(picture[outside], kept[outside])
+    assert not np.array_equal(picture[~outside], kept[~outside])
+
+
+def test_pictures_and_prompts_are_encoded_once(family: ToyFamily) -> None:
+    each = render(steps=2)
+    with Engine(family) as engine:
+        first = engine.submit(each).result(60)
+        assert np.array_equal(engine.submit(each).result(60), first)
+    assert family.encoded == [1]
+    assert family.texts == [("cat",), ("dog",)]
+
+
+def test_progress_is_told_call_by_call(family: ToyFamily) -> None:
+    told: list[tuple[int, int]] = []
+    with Engine(family) as engine:
+        engine.submit(render(steps=3, denoising_strength=1), lambda *at: told.append(at)).result(60)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_closing_fails_what_is_not_done_and_takes_nothing_more(family: ToyFamily) -> None:
+    go = held(family)
+    engine = Engine(family, slots=1)
+    futures = [engine.submit(render(i)) for i in range(3)]
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    go.set()
+    closing.join(60)
+    for future in futures:
+        with pytest.raises(Unavailable, match="closed"):
+            future.result(60)
+    with pytest.raises(Unavailable, match="closed"):
+        engine.submit(render())
+
+
+def test_a_parameter_that_the_checkpoint_has_no_use_for_is_refused(family: ToyFamily) -> None:
+    with Engine(family) as engine:
+        with pytest.raises(Refused, match="image_cfg_scale"):
+            engine.submit(render(image_cfg_scale=1.2)).result(60)
+        with pytest.raises(FarmError, match="lora"):
+            engine.submit(render(prompt="cat <lora:style:0.8>")).result(60)

@@ -1,0 +1,124 @@
+"""Who is in flight, and whose turn it is."""
+
+import pytest
+
+from img2img_worker.engine.rows import Rows
+from img2img_worker.engine.slots import RECOVERY, Slots
+
+
+def filled(slots: Slots[str], names: str, group: str = "g") -> None:
+    for name in names:
+        slots.wait(name)
+    for name in slots.next_up():
+        slots.enter(name, group)
+
+
+def test_no_more_are_in_flight_than_there_are_slots() -> None:
+    slots: Slots[str] = Slots(3)
+    filled(slots, "abcde")
+    assert slots.in_flight == ("a", "b", "c")
+    assert slots.waiting == ("d", "e")
+    assert slots.next_up() == []
+
+
+def test_a_freed_slot_goes_to_whoever_waited_longest() -> None:
+    slots: Slots[str] = Slots(2)
+    filled(slots, "abcd")
+    slots.leave("b")
+    assert slots.next_up() == ["c"]
+
+
+def test_every_member_of_a_group_has_a_turn_with_it() -> None:
+    slots: Slots[str] = Slots(4)
+    filled(slots, "ab", "small")
+    filled(slots, "c", "large")
+    assert slots.turn() == ("small", ["a", "b"])
+    assert slots.turn() == ("large", ["c"])
+    assert slots.turn() == ("small", ["a", "b"])
+
+
+def test_no_group_starves_while_others_come_and_go() -> None:
+    slots: Slots[str] = Slots(100)
+    filled(slots, "a", "patient")
+    waited = 0
+    for number in range(60):
+        slots.wait(f"{number}")
+        for name in slots.next_up():
+            slots.enter(name, f"group {number}")
+        groups = len(slots)
+        turn = slots.turn()
+        assert turn is not None
+        waited = 0 if turn[0] == "patient" else waited + 1
+        assert waited < groups
+        if turn[0] != "patient" and number % 3:
+            slots.leave(turn[1][0])
+
+
+def test_a_group_ends_with_its_last_member() -> None:
+    slots: Slots[str] = Slots(4)
+    filled(slots, "ab")
+    assert slots.leave("a") is False
+    assert slots.leave("b") is True
+    assert slots.turn() is None
+    assert not slots
+
+
+def test_the_youngest_half_gives_way_when_memory_is_short() -> None:
+    slots: Slots[str] = Slots(8)
+    filled(slots, "abcdef")
+    back = slots.halve()
+    assert back == ["d", "e", "f"]
+    for name in back:
+        slots.leave(name)
+    slots.put_back(back)
+    slots.wait("g")
+    assert slots.limit == 3
+    assert slots.waiting == ("d", "e", "f", "g")
+
+
+def test_halving_ends_at_one_slot() -> None:
+    slots: Slots[str] = Slots(2)
+    filled(slots, "a")
+    assert slots.halve() == []
+    assert slots.limit == 1
+
+
+def test_slots_grow_again_after_a_calm_while_up_to_what_they_were() -> None:
+    slots: Slots[str] = Slots(5)
+    filled(slots, "abcde")
+    for name in slots.halve():
+        slots.leave(name)
+    assert slots.limit == 2
+    limits = []
+    for _ in range(3 * RECOVERY):
+        slots.turn()
+        limits.append(slots.limit)
+    assert limits[RECOVERY - 2] == 2
+    assert limits[RECOVERY] == 4
+    assert limits[-1] == 5
+
+
+@pytest.mark.parametrize(("n", "padded"), [(1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (33, 64)])
+def test_a_call_has_the_least_power_of_two_that_holds_its_rows(n: int, padded: int) -> None:
+    assert Rows(most=64).padded(n) == padded
+
+
+def test_more_rows_than_a_call_may_have_make_several_calls() -> None:
+    assert [len(call) for call in Rows(most=4).calls(list(range(9)))] == [4, 4, 1]
+
+
+def test_fixed_rows_never_change() -> None:
+    rows = Rows(most=64, fixed=3)
+    assert [len(call) for call in rows.calls(list(range(7)))] == [3, 3, 1]
+    assert {rows.padded(n) for n in (1, 2, 3)} == {3}
+
+
+@pytest.mark.parametrize("wrong", [{"most": 0}, {"most": 4, "fixed": 0}])
+def test_a_call_without_rows_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Rows(**wrong)
+
+
+def test_an_engine_without_slots_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Slots(0)
