@@ -27,10 +27,13 @@ class Heart:
         self._leases = leases
         self._worker = worker
         self._stopped = threading.Event()
-        every = min(BEAT, ledger.lease / 4)
+        # well below half a lease, after which the ledger takes silence for an outage
+        every = min(BEAT, ledger.lease / 8)
         self._threads = [
             threading.Thread(target=self._repeat, args=(self._live, every), name="leases", daemon=True),
-            threading.Thread(target=self._repeat, args=(self._keep_house, BEAT), name="janitor", daemon=True),
+            threading.Thread(
+                target=self._repeat, args=(self._keep_house, every), name="janitor", daemon=True
+            ),
         ]
 
     def start(self) -> None:

@@ -17,10 +17,10 @@ class Held:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.lost = False
-        self._stop: Callable[[], None] | None = None
+        self._stop: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
-    def stop_with(self, stop: Callable[[], None]) -> None:
+    def stop_with(self, stop: Callable[[], object]) -> None:
         """Call `stop` when the claim is lost; at once if it already is."""
         with self._lock:
             self._stop = stop

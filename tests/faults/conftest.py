@@ -1,0 +1,87 @@
+"""The faulty farm, and the table that `make faults` prints at its end."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints import cached, sd1
+from tests.faults.farm import FaultyFarm, Nursery
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One fault's outcome."""
+
+    fault: str
+    lost: int
+    finished_twice: int
+    run_twice: int
+    seconds: float
+
+
+class Account:
+    """Checks what every fault must leave behind, and keeps the table's rows."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+        self._since = time.monotonic()
+
+    def fault(self) -> None:
+        """The fault happens now: recovery is counted from here."""
+        self._since = time.monotonic()
+
+    def settle(self, farm: FaultyFarm, name: str, *jobs: str, failed: int = 0) -> None:
+        """Every image of `jobs` is done once, its picture whole; but `failed` ones, which have a reason."""
+        seconds = 0.0
+        lost = twice = again = 0
+        for job in jobs:
+            status = farm.done(job)
+            seconds = time.monotonic() - self._since
+            lost += status.n - status.done - status.failed
+            lost += status.done - len(farm.pictures(job))
+            twice += sum(count > 1 for count in farm.finishes(job))
+            again += sum(attempt > 1 for attempt in farm.attempts(job))
+        reasons = sum(len(farm.reasons(job)) for job in jobs)
+        self._rows.append(Row(fault=name, lost=lost, finished_twice=twice, run_twice=again, seconds=seconds))
+        assert (lost, twice, reasons) == (0, 0, failed)
+
+
+ROWS = pytest.StashKey[list[Row]]()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Forks workers for all tests."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def farm(tmp_path: Path, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
+    """A farm without workers."""
+    with FaultyFarm(tmp_path, nursery, cached(tmp_path_factory, sd1)) as farm:
+        yield farm
+
+
+@pytest.fixture
+def account(request: pytest.FixtureRequest) -> Account:
+    """Settles what a fault did."""
+    return Account(request.config.stash.setdefault(ROWS, []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table."""
+    rows = config.stash.get(ROWS, [])
+    if not rows:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.write_line(
+        f"{'fault':<60} {'lost':>5} {'finished twice':>15} {'run twice':>10} {'seconds':>8}"
+    )
+    for row in rows:
+        counts = f"{row.lost:>5} {row.finished_twice:>15} {row.run_twice:>10} {row.seconds:>8.1f}"
+        terminalreporter.write_line(f"{row.fault:<60} {counts}")

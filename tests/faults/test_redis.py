@@ -1,0 +1,96 @@
+"""Redis that is killed, away, cut off, slow and full."""
+
+import time
+
+import pytest
+
+from img2img_shared.errors import Unavailable
+from img2img_shared.job import Job
+from img2img_shared.params import Params
+from tests.faults.conftest import Account
+from tests.faults.farm import LEASE, FaultyFarm, eventually
+
+
+def rendering(farm: FaultyFarm, job: str) -> bool:
+    """Whether some of the job is done and some is not."""
+    return farm.status(job).done >= 2
+
+
+def test_redis_killed_and_started_again_costs_no_image(farm: FaultyFarm, account: Account) -> None:
+    job = farm.submit(10)
+    farm.worker()
+    eventually("some are done", lambda: rendering(farm, job))
+    account.fault()
+    farm.server.kill()
+    farm.server.start()
+    account.settle(farm, "Redis killed and started again", job)
+
+
+def test_redis_away_for_longer_than_a_lease_costs_no_image(farm: FaultyFarm, account: Account) -> None:
+    job = farm.submit(10)
+    farm.worker()
+    eventually("some are done", lambda: rendering(farm, job))
+    account.fault()
+    farm.server.kill()
+    time.sleep(2 * LEASE)  # the fault itself: an outage of this length
+    farm.server.start()
+    account.settle(farm, "Redis away for two leases", job)
+
+
+def test_all_connections_cut_again_and_again_costs_no_image(farm: FaultyFarm, account: Account) -> None:
+    job = farm.submit(12)
+    farm.worker()
+    account.fault()
+    for done in range(1, 8):
+        eventually(f"{done} are done", lambda done=done: farm.status(job).done >= done)  # type: ignore[misc]
+        with farm.server.client() as client:
+            for kind in ("normal", "pubsub"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    account.settle(farm, "CLIENT KILL of all, seven times", job)
+
+
+def test_a_slow_redis_slows_the_farm_and_no_more(farm: FaultyFarm, account: Account) -> None:
+    job = farm.submit(8)
+    farm.worker()
+    eventually("some are done", lambda: rendering(farm, job))
+    account.fault()
+    with farm.server.client() as client:
+        for _ in range(5):
+            client.execute_command("CLIENT", "PAUSE", "700", "ALL")
+            client.ping()  # answered when the pause is over
+    account.settle(farm, "Redis answers after 0.7 s", job)
+
+
+def test_a_full_redis_refuses_a_submit_and_serves_again_once_it_is_not(
+    farm: FaultyFarm, account: Account
+) -> None:
+    job = farm.submit(8)
+    farm.worker()
+    eventually("some are done", lambda: rendering(farm, job))
+    account.fault()
+    with farm.server.client() as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(Unavailable, match="takes no writes"):
+            farm.submit(1, idempotency_key="once")
+        client.config_set("maxmemory", 0)
+    second = farm.submit(1, idempotency_key="once")
+    assert farm.submit(1, idempotency_key="once") == second
+    account.settle(farm, "Redis out of memory (noeviction)", job, second)
+    assert len(farm.producer.jobs()) == 2
+
+
+def test_a_submit_while_redis_is_away_says_so_and_may_be_repeated(farm: FaultyFarm, account: Account) -> None:
+    farm.worker()
+    account.fault()
+    farm.server.kill()
+    with pytest.raises(Unavailable):
+        farm.producer._ledger.submit(_job(farm))
+    farm.server.start()
+    job = eventually("the repeat is taken", lambda: farm.submit(3, idempotency_key="once"))
+    assert farm.submit(3, idempotency_key="once") == job
+    account.settle(farm, "submit while Redis is away, then again", job)
+    assert [status.id for status in farm.producer.jobs()] == [job]
+
+
+def _job(farm: FaultyFarm) -> Job:
+    return Job(id="never-seen", model=farm.model, params=Params(seed=1, subseed=1), n_inputs=1)
