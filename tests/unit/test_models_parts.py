@@ -1,7 +1,6 @@
 """Noise levels, guidance, names and hashes of models: what needs no network."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np

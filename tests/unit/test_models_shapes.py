@@ -1,0 +1,132 @@
+"""The published checkpoints' configurations follow from their weights' shapes (on torch's meta device)."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from img2img_worker.models import original, shapes
+
+SD1: dict[str, Any] = {
+    "attention_head_dim": 8,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "cross_attention_dim": 768,
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "out_channels": 4,
+    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+}
+SD2 = SD1 | {
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+SDXL: dict[str, Any] = {
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "attention_head_dim": (5, 10, 20),
+    "block_out_channels": (320, 640, 1280),
+    "cross_attention_dim": 2048,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "out_channels": 4,
+    "projection_class_embeddings_input_dim": 2816,
+    "transformer_layers_per_block": (1, 2, 10),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "use_linear_projection": True,
+}
+VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "scaling_factor": 0.18215,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+CLIP_L: dict[str, Any] = {
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "hidden_act": "quick_gelu",
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 77,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "projection_dim": 768,
+    "vocab_size": 49408,
+}
+OPEN_CLIP_G = CLIP_L | {
+    "hidden_act": "gelu",
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_attention_heads": 20,
+    "num_hidden_layers": 32,
+    "projection_dim": 1280,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "pooled"),
+    [
+        (SD1, None),
+        (SD1 | {"in_channels": 9}, None),
+        (SD2, None),
+        (SDXL, 1280),
+        (SDXL | {"in_channels": 9}, 1280),
+    ],
+    ids=["SD 1.5", "SD 1.5 inpainting", "SD 2.1", "SDXL", "SDXL inpainting"],
+)
+def test_a_unet(config: dict[str, Any], pooled: int | None) -> None:
+    with torch.device("meta"):
+        weights = UNet2DConditionModel(**config).state_dict()
+    published = {original.unet_name(key, weights, layers=2): weights[key] for key in weights}
+    assert len(published) == len(weights)
+    assert published["input_blocks.1.0.in_layers.0.weight"].shape == (320,)
+    found = shapes.unet_config(published, pooled=pooled)
+    assert _tuples(found).items() >= (config | {"transformer_layers_per_block": _depths(config)}).items()
+    with torch.device("meta"):
+        rebuilt = UNet2DConditionModel.from_config(found).state_dict()
+    assert _sizes(rebuilt) == _sizes(weights)
+
+
+def test_a_vae() -> None:
+    with torch.device("meta"):
+        weights = AutoencoderKL(**VAE).state_dict()
+    published = {original.vae_name(key, levels=4): weights[key] for key in weights}
+    # names as they are in every published file
+    assert {"decoder.up.3.upsample.conv.weight", "encoder.mid.attn_1.proj_out.weight"} <= published.keys()
+    assert published["decoder.up.0.block.0.nin_shortcut.weight"].shape == (128, 256, 1, 1)
+    assert _tuples(shapes.vae_config(published, scaling=0.18215)) == VAE
+
+
+def test_clips_text_model() -> None:
+    with torch.device("meta"):
+        weights = CLIPTextModel(CLIPTextConfig(**CLIP_L)).state_dict()
+    published = {f"text_model.{key}": value for key, value in weights.items()}
+    assert shapes.clip_config(published) == CLIP_L
+
+
+def test_open_clips_text_model() -> None:
+    with torch.device("meta"):
+        weights = CLIPTextModelWithProjection(CLIPTextConfig(**OPEN_CLIP_G)).state_dict()
+    published = {original.open_clip_name(key): weights[key] for key in weights}
+    assert "transformer.resblocks.31.attn.in_proj_weight" in published
+    assert shapes.open_clip_config(published) == OPEN_CLIP_G
+
+
+def _tuples(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def _depths(config: dict[str, Any]) -> tuple[int, ...]:
+    depths: tuple[int, ...] = config.get("transformer_layers_per_block", (1, 1, 1, 1))
+    return depths
+
+
+def _sizes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in weights.items()}
