@@ -1,5 +1,6 @@
 """Which farm a command is for."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Connection:
             "--data-dir": self.data_dir,
             "--tenant": self.tenant,
         }
-        return "".join(f"{name} {value} " for name, value in given.items() if value)
+        return "".join(f"{name} {shlex.quote(str(value))} " for name, value in given.items() if value)
 
 
 def farm_of(context: typer.Context) -> Farm:

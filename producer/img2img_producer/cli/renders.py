@@ -1,5 +1,6 @@
 """The commands that send pictures and bring pictures: render, submit, watch, fetch."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,7 +155,8 @@ def fetch(
         try:
             collection = collect(farm, job, out, wait=wait)
         except KeyboardInterrupt:
-            say(f"the job goes on; to come back: {come_back(context, f'fetch {job} --out {out} --wait')}")
+            again = come_back(context, f"fetch {job} --wait --out {shlex.quote(str(out))}")
+            say(f"the job goes on; to come back: {again}")
             raise
     _report(collection, json)
 
@@ -168,12 +170,13 @@ def _say_unserved(farm: Farm, job: str) -> None:
 
 
 def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:
+    folder = shlex.quote(str(out))
     if not farm.is_embedded:
         say(f"the job goes on without this program. To come back: {come_back(context, f'watch {job}')}")
-        say(f"for its results: {come_back(context, f'fetch {job} --out {out}')}")
+        say(f"for its results: {come_back(context, f'fetch {job} --out {folder}')}")
         return
     farm.pause(job)  # else the next program on this farm would go on with it, wanted or not
-    again = come_back(context, f"render --resume {job} --out {out}")
+    again = come_back(context, f"render --resume {job} --out {folder}")
     say(f"stopped; what is done is kept. To go on where it was: {again}")
 
 

@@ -1,0 +1,134 @@
+"""The store on a folder and in memory, and the URLs it takes; a real S3 server is in tests/integration."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from img2img_shared.errors import FarmError, Refused, StoreError
+from img2img_shared.store import Store
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind that needs no server."""
+    urls = {"folder": str(tmp_path / "a b" / "ü"), "file": f"file://{tmp_path}/files", "memory": "memory://"}
+    return Store(urls[request.param])
+
+
+def test_an_input_lies_under_its_hash(store: Store) -> None:
+    key = store.put_input(b"picture")
+    assert key == "inputs/" + hashlib.sha256(b"picture").hexdigest()
+    assert store.get(key) == b"picture"
+
+
+def test_the_same_input_is_stored_once(store: Store) -> None:
+    assert store.put_input(b"picture") == store.put_input(b"picture")
+    assert len(list(store.list("inputs"))) == 1
+
+
+def test_a_put_replaces_what_was_there(store: Store) -> None:
+    store.put("jobs/abcdefgh/0.png", b"first")
+    store.put("jobs/abcdefgh/0.png", b"second")
+    assert store.get("jobs/abcdefgh/0.png") == b"second"
+
+
+def test_a_list_holds_the_keys_of_one_folder_only(store: Store) -> None:
+    for key in ("jobs/abcdefgh/0.png", "jobs/abcdefgh/inputs/000000.msgpack", "jobs/abcdefghi/0.png"):
+        store.put(key, b"x")
+    assert sorted(store.list("jobs/abcdefgh")) == [
+        "jobs/abcdefgh/0.png",
+        "jobs/abcdefgh/inputs/000000.msgpack",
+    ]
+    assert list(store.list("jobs/nobody")) == []
+
+
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(store: Store) -> None:
+    store.put("jobs/abcdefgh/0.png", b"x")
+    assert store.exists("jobs/abcdefgh/0.png")
+    store.delete("jobs/abcdefgh/0.png")
+    store.delete("jobs/abcdefgh/0.png")
+    assert not store.exists("jobs/abcdefgh/0.png")
+
+
+def test_a_missing_object_is_told_by_its_key_and_is_not_worth_a_retry(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"jobs/abcdefgh/7\.png.*no such object") as caught:
+        store.get("jobs/abcdefgh/7.png")
+    assert not caught.value.transient
+
+
+def test_a_store_without_urls_signs_nothing(store: Store) -> None:
+    assert store.sign(store.put_input(b"picture"), 60) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a/",
+        "inputs/.hidden",
+        "a b",
+        "ä",
+        "a\n",
+        "a\\b",
+        "x" * 513,
+    ],
+)
+def test_a_key_that_the_farm_would_not_make_is_refused(store: Store, key: str) -> None:
+    for use in (
+        store.get,
+        store.exists,
+        store.delete,
+        lambda k: store.put(k, b""),
+        lambda k: store.sign(k, 1),
+    ):
+        with pytest.raises(StoreError, match="is no key"):
+            use(key)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "  ",
+        "ftp://host/x",
+        "s3://",
+        "s3:/bucket",
+        "http://host/x",
+        "memory://x",
+        "file://relative",
+        "az://c/p",
+    ],
+)
+def test_a_url_of_another_kind_is_refused_by_name(url: str) -> None:
+    with pytest.raises(Refused, match="store_url"):
+        Store(url)
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        FarmError, match=r"cannot make the folder .*file/store for the store: Not a directory"
+    ):
+        Store(tmp_path / "file" / "store")
+
+
+def test_an_input_that_lost_its_content_in_a_power_cut_is_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    key = store.put_input(b"picture")
+    (tmp_path / key).write_bytes(b"")
+    assert store.put_input(b"picture") == key
+    assert store.get(key) == b"picture"
+
+
+def test_a_folder_in_the_way_of_a_key_is_not_worth_a_retry(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("jobs/abcdefgh", b"a file")
+    with pytest.raises(StoreError, match=r"cannot write jobs/abcdefgh/0\.png") as caught:
+        store.put("jobs/abcdefgh/0.png", b"x")
+    assert not caught.value.transient
+    assert "\n" not in str(caught.value)
