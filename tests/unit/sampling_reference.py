@@ -27,7 +27,7 @@ class Picture:
         self.mask = (rng.random((1, SIZE)) > 0.4).astype(np.float64)
         self.mix = rng.normal(size=(CHANNELS, CHANNELS)) * 0.6
         self.draws = rng.normal(size=(400, CHANNELS, SIZE))
-        self.waves = rng.normal(size=(2, CHANNELS, SIZE)) * 3
+        self.waves = rng.normal(size=(2, CHANNELS, SIZE)) * 0.3
 
     def epsilon(self, x: Latent, t: float) -> Latent:
         """The model: x is variance-preserving, t a timestep."""

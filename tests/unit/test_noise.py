@@ -172,8 +172,8 @@ def test_noises_serve_a_plan_in_order() -> None:
     got = list(noises(plan, params, 7, 9, SHAPE))
     assert len(got) == plan.n_noises == 7
     assert torch.equal(got[0], cpu(7, *SHAPE))
-    span = (LEVELS.sigma_min, LEVELS.sigma_max)
-    path = BrownianPath(7, span, SHAPE, partial(first_draw, noise_source="cpu"))
+    assert plan.span == pytest.approx((LEVELS.sigma_min, LEVELS.sigma_max), rel=1e-6)
+    path = BrownianPath(7, plan.span, SHAPE, partial(first_draw, noise_source="cpu"))
     for request, noise in zip(plan.noises[1:], got[1:], strict=True):
         assert isinstance(request, Increment)
         assert torch.equal(noise, path.noise(request.sigma, request.sigma_next))

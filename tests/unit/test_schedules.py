@@ -12,9 +12,9 @@ from img2img_shared.errors import Refused
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.schedules import SCHEDULES, sigmas
 
-ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).astype(np.float32)
 LEVELS = NoiseLevels.from_alphas_cumprod(ABAR)
-ALL = torch.tensor(((1 - ABAR) / ABAR) ** 0.5, dtype=torch.float32)
+ALL = ((1 - torch.tensor(ABAR)) / torch.tensor(ABAR)) ** 0.5
 LOW, HIGH = float(ALL[0]), float(ALL[-1])
 
 
@@ -38,25 +38,26 @@ def in_single_precision() -> dict[str, Callable[[int], torch.Tensor]]:
         "Beta": lambda n: torch.tensor(
             [LOW + stats.beta.ppf(1 - i / max(n - 1, 1), 0.6, 0.6) * (HIGH - LOW) for i in range(n)]
         ),
-        "KL Optimal": lambda n: torch.stack(
-            [
-                torch.tan(i / n * torch.arctan(ALL[0]) + (1 - i / n) * torch.arctan(ALL[-1]))
-                for i in range(n + 1)
-            ]
-        ),
+        "KL Optimal": kl_optimal,
     }
+
+
+def kl_optimal(n: int) -> torch.Tensor:
+    index = torch.arange(n + 1)
+    low, high = torch.arctan(torch.tensor(LOW)), torch.arctan(torch.tensor(HIGH))
+    return torch.tan(index / n * low + (1.0 - index / n) * high)
 
 
 @pytest.mark.parametrize("scheduler", sorted(in_single_precision()))
 @pytest.mark.parametrize("steps", [1, 2, 7, 20, 30, 50, 150])
-def test_a_schedule_is_a1111s_up_to_rounding(scheduler: str, steps: int) -> None:
+def test_a_schedule_is_a1111s_to_the_last_digit(scheduler: str, steps: int) -> None:
     got = sigmas(scheduler, steps, LEVELS)
     wanted = in_single_precision()[scheduler](steps).numpy()
     if scheduler != "KL Optimal":
         assert got[-1] == 0
         got = got[:-1]
     assert len(got) == len(wanted)
-    assert np.allclose(got, wanted, rtol=2e-5, atol=0)
+    assert np.allclose(got, wanted, rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULES)
@@ -72,9 +73,9 @@ def test_a_schedule_descends_and_stays_inside_the_models_levels(scheduler: str, 
 def test_align_your_steps_has_the_published_tables() -> None:
     plain = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]
     xl = [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029]
-    assert sigmas("Align Your Steps", 11, LEVELS).tolist() == [*plain, 0]
+    assert sigmas("Align Your Steps", 11, LEVELS) == pytest.approx([*plain, 0])
     sdxl = NoiseLevels.from_alphas_cumprod(ABAR, is_sdxl=True)
-    assert sigmas("Align Your Steps", 11, sdxl).tolist() == [*xl, 0]
+    assert sigmas("Align Your Steps", 11, sdxl) == pytest.approx([*xl, 0])
 
 
 def test_align_your_steps_is_log_linear_between_its_levels() -> None:
@@ -98,7 +99,7 @@ def test_an_unknown_schedule_is_refused_with_the_list() -> None:
 @pytest.mark.parametrize("levels", [LEVELS, LEVELS.log_alpha()], ids=["log sigma", "log alpha"])
 def test_timesteps_and_sigmas_are_inverse(levels: NoiseLevels) -> None:
     for t in [0.0, 0.25, 17.5, 500.125, 999.0]:
-        assert levels.sigma_to_t(float(levels.t_to_sigma(t))) == pytest.approx(t, abs=1e-9)
+        assert levels.sigma_to_t(float(levels.t_to_sigma(t))) == pytest.approx(t, abs=1e-4)
     assert levels.sigma_to_t(1e-5) == 0
     assert levels.sigma_to_t(1e5) == 999
 

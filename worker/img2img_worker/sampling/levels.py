@@ -1,4 +1,8 @@
-"""The noise levels a model was trained on, and the two ways between a sigma and a timestep."""
+"""The noise levels a model was trained on, and the two ways between a sigma and a timestep.
+
+Sigmas are computed in single precision, by the operations of torch that A1111 uses: some samplers ask for
+noise by sigma, and a Brownian path is another at any other place, however near.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -6,6 +10,7 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Array = npt.NDArray[np.float64]
 
@@ -40,7 +45,8 @@ class NoiseLevels:
     @cached_property
     def sigmas(self) -> Array:
         """[N] noise's standard deviation at each level, ascending."""
-        return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
+        alphas = torch.tensor(self.alphas_cumprod, dtype=torch.float32)
+        return np.asarray(((1 - alphas) / alphas).sqrt(), dtype=np.float64)
 
     @property
     def sigma_min(self) -> float:
@@ -61,8 +67,13 @@ class NoiseLevels:
 
     def t_to_sigma(self, t: npt.ArrayLike) -> Array:
         """Sigma at each timestep, the inverse of `sigma_to_t`."""
-        between = np.interp(np.asarray(t, dtype=np.float64), self.timesteps, self._scale(self.sigmas))
-        return np.sqrt(np.expm1(2 * between)) if self.between == "log alpha" else np.exp(between)
+        t = np.asarray(t, dtype=np.float64)
+        if self.between == "log alpha":
+            return np.asarray(np.sqrt(np.expm1(2 * np.interp(t, self.timesteps, self._scale(self.sigmas)))))
+        place = torch.as_tensor(np.interp(t, self.timesteps, np.arange(float(len(self.timesteps))))).float()
+        logs = torch.from_numpy(self.sigmas).float().log()
+        below, above, part = logs[place.floor().long()], logs[place.ceil().long()], place.frac()
+        return np.asarray(((1 - part) * below + part * above).exp(), dtype=np.float64)
 
     def _scale(self, sigma: Array) -> Array:
         # -log alpha of the variance-preserving process, whose alpha² is 1 / (sigma² + 1)

@@ -2,13 +2,17 @@
 
 To add one: a function `(n, levels) -> sigmas` here, a line in `SCHEDULES`, and its name in
 `img2img_shared.names`. Each gives n descending sigmas and a closing 0, but for two that follow A1111 to the
-letter: KL Optimal ends at sigma_min, and DDIM gives as many as its whole-number stride reaches.
+letter: KL Optimal ends at sigma_min, and DDIM gives as many as its whole-number stride reaches. They are
+numbers of single precision (`levels` says why).
 """
 
 from collections.abc import Callable
+from math import log
 
 import numpy as np
+import torch
 from scipy import stats
+from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_worker.sampling.levels import Array, NoiseLevels
@@ -31,41 +35,41 @@ def sigmas(scheduler: str, steps: int, levels: NoiseLevels) -> Array:
 
 def uniform(n: int, levels: NoiseLevels) -> Array:
     """Timesteps evenly from the last to the first."""
-    return _closed(levels.t_to_sigma(np.linspace(levels.timesteps[-1], levels.timesteps[0], n)))
+    return _closed(levels.t_to_sigma(torch.linspace(levels.timesteps[-1], levels.timesteps[0], n)))
 
 
-def karras(n: int, levels: NoiseLevels, rho: float = 7.0) -> Array:
+def karras(n: int, levels: NoiseLevels) -> Array:
     """Evenly in sigma^(1 / rho): Karras et al. (2022), equation 5."""
-    return _closed(karras_ramp(n, levels.sigma_min, levels.sigma_max, rho))
+    return _closed(karras_ramp(n, levels.sigma_min, levels.sigma_max))
 
 
 def karras_ramp(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Array:
     """n sigmas from sigma_max down to sigma_min, without the closing 0."""
-    ramp = np.linspace(0, 1, n)
+    ramp = torch.linspace(0, 1, n)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return np.asarray((high + ramp * (low - high)) ** rho)
+    return _double((high + ramp * (low - high)) ** rho)
 
 
 def exponential(n: int, levels: NoiseLevels) -> Array:
     """Evenly in log sigma."""
-    return _closed(np.exp(np.linspace(np.log(levels.sigma_max), np.log(levels.sigma_min), n)))
+    return _closed(_double(torch.linspace(log(levels.sigma_max), log(levels.sigma_min), n).exp()))
 
 
 def polyexponential(n: int, levels: NoiseLevels, rho: float = 1.0) -> Array:
     """A polynomial in log sigma; with A1111's rho of 1 the exponential schedule."""
-    ramp = np.linspace(1, 0, n) ** rho
-    low, high = np.log(levels.sigma_min), np.log(levels.sigma_max)
-    return _closed(np.exp(low + ramp * (high - low)))
+    ramp = torch.linspace(1, 0, n) ** rho
+    low, high = log(levels.sigma_min), log(levels.sigma_max)
+    return _closed(_double((ramp * (high - low) + low).exp()))
 
 
 def sgm_uniform(n: int, levels: NoiseLevels) -> Array:
     """Timesteps evenly, the first one left out (Stability's generative-models)."""
-    return _closed(levels.t_to_sigma(np.linspace(*_ends(levels), n + 1)[:-1]))
+    return _closed(levels.t_to_sigma(torch.linspace(*_ends(levels), n + 1)[:-1]))
 
 
 def normal(n: int, levels: NoiseLevels) -> Array:
     """Timesteps evenly between those of sigma_max and sigma_min."""
-    return _closed(levels.t_to_sigma(np.linspace(*_ends(levels), n)))
+    return _closed(levels.t_to_sigma(torch.linspace(*_ends(levels), n)))
 
 
 def simple(n: int, levels: NoiseLevels) -> Array:
@@ -98,16 +102,22 @@ def align_your_steps(n: int, levels: NoiseLevels) -> Array:
 
 def kl_optimal(n: int, levels: NoiseLevels) -> Array:
     """Evenly in arctan sigma, from sigma_max to sigma_min in n steps, no closing 0: Sabour et al. (2024)."""
-    part = np.arange(n + 1) / n
-    return np.asarray(np.tan(part * np.arctan(levels.sigma_min) + (1 - part) * np.arctan(levels.sigma_max)))
+    low, high = torch.arctan(torch.tensor([levels.sigma_min, levels.sigma_max]))
+    step = torch.arange(n + 1)
+    return _double(torch.tan(step / n * low + (1.0 - step / n) * high))
 
 
 def _ends(levels: NoiseLevels) -> tuple[float, float]:
     return levels.sigma_to_t(levels.sigma_max), levels.sigma_to_t(levels.sigma_min)
 
 
+def _double(sigmas: Tensor) -> Array:
+    return np.asarray(sigmas, dtype=np.float64)
+
+
 def _closed(descending: Array) -> Array:
-    return np.append(descending, 0.0)
+    """The sigmas in single precision, and 0."""
+    return np.append(descending.astype(np.float32).astype(np.float64), 0.0)
 
 
 #: "Automatic" is not here: it stands for the sampler's own (`img2img_shared.names.SAMPLERS`)

@@ -7,6 +7,8 @@ options are k-diffusion's, as AUTOMATIC1111 1.10 calls them, unless a line says 
 from itertools import pairwise
 from math import exp, expm1, log, sqrt
 
+import torch
+
 from img2img_worker.sampling.levels import Array
 from img2img_worker.sampling.ode import midpoint_step, slope
 from img2img_worker.sampling.vectors import Model, Noise, Vector
@@ -80,13 +82,23 @@ def dpmpp_sde(
         if sigma_next == 0:
             x = denoised
             continue
-        middle = sigma * (sigma_next / sigma) ** r
+        start, middle, end = _places_in_log_sigma(sigma, sigma_next, r)
         down, up = ancestral(sigma, middle, eta)
-        inner = toward(denoised, x, down / sigma) + s_noise * up * noise(sigma, middle)
+        inner = toward(denoised, x, down / sigma) + s_noise * up * noise(start, middle)
         blend = denoised + (model(inner, middle) - denoised) / (2 * r)
         down, up = ancestral(sigma, sigma_next, eta)
-        x = toward(blend, x, down / sigma) + s_noise * up * noise(sigma, sigma_next)
+        x = toward(blend, x, down / sigma) + s_noise * up * noise(start, end)
     return x
+
+
+def _places_in_log_sigma(sigma: float, sigma_next: float, r: float) -> tuple[float, float, float]:
+    """Where noise is asked for: the two sigmas and what lies at the part r between them.
+
+    By k-diffusion's operations in single precision, rounding errors and all, for the Brownian path's sake.
+    """
+    t, t_next = -torch.tensor([sigma, sigma_next], dtype=torch.float32).log()
+    start, middle, end = torch.stack([t, t + (t_next - t) * r, t_next]).neg().exp().tolist()
+    return start, middle, end
 
 
 def dpmpp_2m_sde(
