@@ -166,11 +166,12 @@ class FaultyFarm:
         *,
         arm: dict[str, Any] | None = None,
         poison: int | None = None,
+        clock: int = 0,
         slots: int = 2,
         environment: dict[str, str] | None = None,
         redis_url: str | None = None,
     ) -> Worker:
-        """Start a worker. `arm`: see `sabotage.arm`."""
+        """Start a worker. `arm`, `poison`, `clock`: see sabotage.py."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         pid = self._nursery.fork(
             log=str(log),
@@ -189,6 +190,7 @@ class FaultyFarm:
             ],
             arm=arm and {"marker": str(self.folder / "struck"), "after": 1, **arm},
             poison=poison,
+            clock=clock,
         )
         worker = Worker(pid, log)
         self.workers.append(worker)

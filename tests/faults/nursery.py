@@ -39,6 +39,8 @@ def _become(wanted: dict[str, Any]) -> None:
     os.environ.update(wanted["environment"])
     if wanted["arm"]:
         sabotage.arm(**wanted["arm"])
+    if wanted["clock"]:
+        sabotage.shift_clock(wanted["clock"])
     if wanted["poison"]:
         sabotage.poison(wanted["poison"])
     sys.argv = ["img2img-worker", *wanted["arguments"]]
