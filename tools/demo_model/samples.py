@@ -91,6 +91,18 @@ SAMPLES = (
     Sample(
         name="tiny", scene=_scene("hills", "dawn", "summer", "clear", "pixel", 17), size=(97, 71), kind="png"
     ),
+    Sample(
+        name="harbour",
+        scene=_scene("coast", "sunset", "spring", "cloudy", "mosaic", 26),
+        size=(240, 200),
+        kind="jpeg",
+    ),
+    Sample(
+        name="valley",
+        scene=_scene("mountains", "dawn", "winter", "clear", "flat", 31),
+        size=(240, 333),
+        kind="jpeg",
+    ),
 )
 
 
