@@ -185,7 +185,7 @@ def test_sixteen_bit_grey_is_divided_by_257() -> None:
         ("P", "GIF", "RGB"),
         ("CMYK", "JPEG", "RGB"),
         ("CMYK", "TIFF", "RGB"),
-        ("YCbCr", "TIFF", "RGB"),
+        ("YCbCr", "JPEG", "RGB"),
     ],
 )
 def test_every_kind_of_pixel_becomes_eight_bits_of_grey_or_colour(

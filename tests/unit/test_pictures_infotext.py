@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -119,6 +119,7 @@ def test_a_file_carries_its_text(output_format: str, prompt: str) -> None:
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.asarray(PICTURE))
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300))
 def test_any_text_survives_in_a_png(written: str) -> None:
     assert read_infotext(encode_picture(PICTURE, "png", written)) == written
