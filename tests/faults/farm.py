@@ -148,12 +148,14 @@ class Worker:
 class FaultyFarm:
     """Everything of one test, ended with it."""
 
-    def __init__(self, folder: Path, nursery: Nursery, checkpoint: Path) -> None:
+    def __init__(
+        self, folder: Path, nursery: Nursery, checkpoint: Path, store_url: str | None = None
+    ) -> None:
         self.folder = folder
         self.model = str(checkpoint)
         self.server = Server(folder)
         self.server.start()
-        self.store_url = str(folder / "store")
+        self.store_url = store_url or str(folder / "store")
         self.workers: list[Worker] = []
         self._nursery = nursery
         self.settings = Settings(

@@ -1,0 +1,90 @@
+"""An HTTP proxy before a real S3 server, that does to its requests what networks and stores do."""
+
+import http.client
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import urlsplit
+
+#: what a request may meet: S3's own errors by status and code, and what is no answer at all
+ERRORS = {
+    "refuses": (503, "SlowDown"),
+    "is broken": (500, "InternalError"),
+    "is full": (507, "InsufficientStorage"),
+    "has expired credentials": (403, "ExpiredToken"),
+}
+
+
+class FaultyStore(ThreadingHTTPServer):
+    """Passes requests on to `endpoint`, but for those that meet the `fault` in force.
+
+    Faults: a key of `ERRORS`; "is slow"; "breaks off in the middle"; None.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target = urlsplit(endpoint).netloc
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+        self.fault: str | None = None
+        #: requests that met it
+        self.met = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hung up is what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FaultyStore
+
+    def _pass(self) -> None:
+        fault = self.server.fault
+        length = int(self.headers.get("Content-Length", 0))
+        if fault == "breaks off in the middle" and self.command == "PUT":
+            self.server.met += 1
+            self.rfile.read(length // 2)
+            self.close_connection = True
+            return
+        body = self.rfile.read(length)
+        if fault in ERRORS:
+            self.server.met += 1
+            status, code = ERRORS[fault]
+            self._answer(status, {}, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+            return
+        if fault == "is slow":
+            self.server.met += 1
+            time.sleep(1.5)
+        upstream = http.client.HTTPConnection(self.server.target, timeout=30)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        answer = upstream.getresponse()
+        headers = {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}
+        self._answer(answer.status, headers, answer.read())
+        upstream.close()
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass  # noqa: N815  # the base class' names
+
+    def log_message(self, *_: object) -> None:
+        """Not on the tests' output."""
+
+
+_OWN = ("content-length", "transfer-encoding", "connection", "server", "date")

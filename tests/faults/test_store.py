@@ -1,0 +1,90 @@
+"""A store that refuses, is slow, breaks off, is full, or no longer knows us: real S3, on a bad network."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints import cached, sd1
+from tests.faults.conftest import Account
+from tests.faults.farm import FaultyFarm, Nursery, eventually
+from tests.faults.proxy import ERRORS, FaultyStore
+from tests.s3 import S3Server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    """moto's server."""
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bad_network(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
+    """A faulty way to it, that the environment names as the endpoint."""
+    with FaultyStore(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        yield proxy
+
+
+@pytest.fixture
+def s3_farm(
+    tmp_path: Path,
+    nursery: Nursery,
+    tmp_path_factory: pytest.TempPathFactory,
+    s3: S3Server,
+    bad_network: FaultyStore,
+) -> Iterator[FaultyFarm]:
+    """A farm whose store is behind the bad network."""
+    url = f"s3://{s3.make_bucket()}"
+    with FaultyFarm(tmp_path, nursery, cached(tmp_path_factory, sd1), store_url=url) as farm:
+        yield farm
+
+
+@pytest.mark.parametrize("fault", ["refuses", "is broken", "is full", "is slow", "breaks off in the middle"])
+def test_a_fault_that_passes_costs_time_only(
+    s3_farm: FaultyFarm, bad_network: FaultyStore, account: Account, fault: str
+) -> None:
+    job = s3_farm.submit(5)
+    bad_network.fault = fault
+    s3_farm.worker(environment=_aws())
+    account.fault()
+    eventually("it is met", lambda: bad_network.met >= 4)
+    assert not s3_farm.reasons(job)
+    bad_network.fault = None
+    account.settle(s3_farm, f"the store {fault}", job)
+
+
+def test_expired_credentials_fail_the_image_with_that_reason(
+    s3_farm: FaultyFarm, bad_network: FaultyStore, account: Account
+) -> None:
+    job = s3_farm.submit(2)
+    bad_network.fault = "has expired credentials"
+    s3_farm.worker(environment=_aws())
+    account.fault()
+    s3_farm.done(job)
+    bad_network.fault = None
+    account.settle(s3_farm, "the store has expired credentials", job, failed=2)
+    assert all(ERRORS["has expired credentials"][1] in reason for reason in s3_farm.reasons(job).values())
+    s3_farm.producer.retry(job)
+    account.settle(s3_farm, "... retried with new ones", job)
+
+
+def test_a_lost_input_fails_its_image_alone(farm: FaultyFarm, account: Account) -> None:
+    job = farm.submit(4)
+    lost = sorted((farm.folder / "store" / "inputs").iterdir())[0]
+    lost.unlink()
+    account.fault()
+    farm.worker()
+    account.settle(farm, "an input deleted from the store", job, failed=1)
+    (reason,) = farm.reasons(job).values()
+    assert "no such object" in reason
+
+
+def _aws() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
