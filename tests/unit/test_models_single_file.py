@@ -101,6 +101,24 @@ def test_an_sdxl_file_says_itself_what_it_predicts(
     assert 4000 < family.levels.sigma_max < 5000
 
 
+@pytest.mark.parametrize(
+    ("build", "name", "other"),
+    [
+        (checkpoints.sd1, "cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
+        (checkpoints.sd2, "cond_stage_model.model.", "conditioner.embedders.0.model."),
+    ],
+    ids=["the oldest 1.x", "SD Turbo"],
+)
+def test_other_names_of_a_text_encoder_are_understood(
+    build: Build, name: str, other: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = write_original(checkpoints.cached(tmp_path_factory, build), tmp_path / "model.safetensors")
+    (wanted,) = _opened(file).conditions([PROMPT])
+    save_file({key.replace(name, other): value for key, value in load_file(file).items()}, file)
+    (found,) = _opened(file).conditions([PROMPT])
+    assert torch.equal(found.context, wanted.context)
+
+
 def test_a_files_own_noise_levels_win(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
     file = write_original(folder, tmp_path / "model.safetensors")
@@ -123,13 +141,19 @@ def test_a_file_without_its_vae_is_refused(tmp_path: Path, tmp_path_factory: pyt
         ("lora_unet_down_blocks_0.alpha", "a LoRA"),
         ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3"),
         ("double_blocks.0.img_attn.qkv.weight", "Flux"),
-        ("conditioner.embedders.0.model.ln_final.weight", "an SDXL refiner"),
     ],
 )
 def test_other_kinds_of_file_are_refused_by_name(key: str, kind: str, tmp_path: Path) -> None:
     save_file({key: torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(Refused, match=f"checkpoint, not {kind}"):
         open_checkpoint(tmp_path / "other.safetensors")
+
+
+def test_an_sdxl_refiner_is_no_turbo(tmp_path: Path) -> None:
+    names = ("conditioner.embedders.0.model.ln_final.weight", "model.diffusion_model.label_emb.0.0.weight")
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "refiner.safetensors")
+    with pytest.raises(Refused, match="checkpoint, not an SDXL refiner"):
+        open_checkpoint(tmp_path / "refiner.safetensors")
 
 
 def test_clips_vocabulary_ships_with_the_package() -> None:

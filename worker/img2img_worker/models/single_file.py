@@ -21,6 +21,8 @@ UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 XL_CLIP, XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 
+TURBO = "conditioner.embedders.0."
+
 #: a prediction type that no file of its kind tells
 UNKNOWN = "unknown"
 
@@ -46,7 +48,7 @@ def read_single_file(path: Path, *, allow_pickles: bool = False) -> Parts:
     Raises:
         Refused: not a Stable Diffusion checkpoint, or not all of one.
     """
-    weights = read_weights(path, allow_pickles=allow_pickles)
+    weights = _turbo_as_2x(read_weights(path, allow_pickles=allow_pickles))
     for prefix, kind in _OTHERS.items():
         if any(key.startswith(prefix) for key in weights):
             raise Refused("model", str(path), f"a Stable Diffusion 1, 2 or XL checkpoint, not {kind}")
@@ -78,6 +80,16 @@ def _parts(weights: Weights, path: Path) -> Parts:
     )
 
 
+def _turbo_as_2x(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """SD Turbo is a 2.x model whose text encoder is named as XL's; a refiner's UNet also takes sizes."""
+    if f"{TURBO}model.ln_final.weight" not in weights or f"{UNET}label_emb.0.0.weight" in weights:
+        return weights
+    return {
+        f"cond_stage_model.{key.removeprefix(TURBO)}" if key.startswith(TURBO) else key: value
+        for key, value in weights.items()
+    }
+
+
 def _unet(weights: Weights, pooled: int | None) -> Component:
     config = shapes.unet_config(weights, pooled=pooled)
     keys = _keys(lambda: UNet2DConditionModel.from_config(config))
@@ -99,7 +111,12 @@ def _vae(weights: Weights, *, scaling: float) -> Component:
 
 
 def _clip(weights: Weights) -> Component:
-    text = {key: value for key, value in weights.items() if key.startswith("text_model.")}
+    # the oldest files name its parts without the model that holds them
+    text = {
+        f"text_model.{key.removeprefix('text_model.')}": value
+        for key, value in weights.items()
+        if key.removeprefix("text_model.").startswith(("embeddings.", "encoder.", "final_layer_norm."))
+    }
     return Component(config=shapes.clip_config(text), weights=text)
 
 
