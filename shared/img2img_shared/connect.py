@@ -14,6 +14,8 @@ from img2img_shared.errors import Refused, Unavailable
 CONNECT_TIMEOUT = 3.0
 #: seconds until a server that does not answer counts as away
 ANSWER_TIMEOUT = 5.0
+#: what a server that is up says when it cannot write: its disk is full, a replica is missing, a script hangs
+REFUSALS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
 
 
 def connect(url: str) -> redis.Redis:
@@ -50,6 +52,10 @@ def answering(where: str = "the ledger") -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise Unavailable(f"Redis at {where} does not answer: {error}") from error
     except (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError) as error:
+        raise Unavailable(f"Redis at {where} takes no writes: {error}") from error
+    except redis.ResponseError as error:
+        if not str(error).startswith(REFUSALS):
+            raise
         raise Unavailable(f"Redis at {where} takes no writes: {error}") from error
 
 

@@ -155,11 +155,12 @@ def test_the_queue_outlives_a_restart_of_redis(mortal_redis: RedisServer) -> Non
     assert top_up(app, ledger, MODEL) == 3
 
 
-def test_a_full_redis_is_reported_as_such(mortal_redis: RedisServer) -> None:
+@pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
+def test_a_redis_that_takes_no_writes_is_reported_as_such(mortal_redis: RedisServer, setting: str) -> None:
     client = connect(mortal_redis.url)
     ledger = Ledger(client)
     ledger.submit(a_job())
-    client.config_set("maxmemory", 1)
+    client.config_set(setting, 1)
     with pytest.raises(Unavailable, match="takes no writes"):
         ledger.submit(a_job("job-1111"))
 
