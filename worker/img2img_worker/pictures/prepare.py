@@ -87,9 +87,8 @@ def _whole_picture(picture: Image.Image, soft: Image.Image, params: Params) -> P
 
 def _only_masked(picture: Image.Image, soft: Image.Image, box: Box, params: Params) -> Prepared:
     left, top, right, bottom = box
-    inner_size(
-        (params.width, params.height), 1, right - left, bottom - top
-    )  # the way back: refused now, or never
+    # the way back, checked before anything is rendered
+    inner_size((params.width, params.height), 1, right - left, bottom - top)
     work = resize(picture.crop(box), 2, params.width, params.height)
     mask = resize(soft.crop(box), 2, params.width, params.height)
     return _ready(work, params, mask=mask, overlay=cut_out(picture, soft), box=box)
