@@ -97,8 +97,8 @@ class Batches:
 def noised(clean: Tensor, source: Tensor, timesteps: Tensor, abar: Tensor) -> tuple[Tensor, Tensor]:
     """The noisy latent at each timestep and the noise to be told from it.
 
-    With σ = sqrt((1 - abar) / abar), an Euler run from `source` at σ_s whose every answer is `clean` is, at σ,
-    at clean + σ · (noise + (source - clean) / σ_s): so the second term counts as noise.
+    With σ = sqrt((1 - abar) / abar), an Euler run from `source` at σ_s which is always answered with `clean`
+    has come, at σ, to clean + σ · (noise + (source - clean) / σ_s): so the second term counts as noise.
     """
     first = torch.maximum(timesteps, torch.tensor(EARLIEST))
     start = first + (torch.rand(len(timesteps)) * (len(abar) - first)).long()
