@@ -1,8 +1,8 @@
 """What in-flight batching saves, counted from plans alone, and what plans cost: `python -m bench.sampling`.
 
 Model calls for mixed images (strength 0.2 to 1, three step counts, four samplers) at a number of slots, four
-ways; the lower bound is all evaluations over the slots. Then, for each sampler, the time to compile a plan, and
-to gather a batch's coefficients from 32 plans for one call.
+ways; the lower bound is all evaluations over the slots. Then, for each sampler, the time to compile a plan,
+and to gather a batch's coefficients from 32 plans for one call.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def stable_diffusion_levels() -> NoiseLevels:
 
 
 def mixed(images: int, seed: int) -> list[PlanKey]:
-    """Parameters in no order, strengths in twentieths: finer ones would make equal parameters rarer still."""
+    """Parameters in no order, strengths in hundredths: the step of A1111's slider."""
     dice = random.Random(seed)
     return [
         PlanKey(
             sampler_name=dice.choice(MIX),
             scheduler="Automatic",
             steps=dice.choice(STEPS),
-            denoising_strength=dice.randint(4, 20) / 20,
+            denoising_strength=dice.randint(20, 100) / 100,
         )
         for _ in range(images)
     ]

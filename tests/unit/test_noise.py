@@ -96,26 +96,21 @@ def test_later_draws_do_not_depend_on_the_subseed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "rows", "columns", "source"),
+    ("height", "width", "target", "source"),
     [
-        ((64, 128), (4, 12), (0, 8), (slice(None), slice(0, 8))),  # smaller both ways
-        ((128, 96), (0, 16), (2, 6), None),
-        ((64, 64), (4, 12), (0, 8), None),
+        (64, 64, (slice(4, 12), slice(0, 8)), (slice(0, 8), slice(0, 8))),
+        (64, 128, (slice(4, 12), slice(0, 8)), (slice(0, 8), slice(4, 12))),
+        (192, 32, (slice(0, 16), slice(2, 6)), (slice(4, 20), slice(0, 4))),
+        (88, 24, (slice(2, 13), slice(2, 5)), (slice(0, 11), slice(0, 3))),  # odd margins: rounded down
+        (136, 88, (slice(0, 15), slice(0, 7)), (slice(1, 16), slice(2, 9))),  # cut: one short at the end
     ],
 )
 def test_seed_resize_lays_the_other_sizes_noise_in_the_middle(
-    size: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int], source: Any
+    height: int, width: int, target: tuple[slice, slice], source: tuple[slice, slice]
 ) -> None:
-    height, width = size
-    shape = (4, 16, 8)
-    other = cpu(7, 4, height // 8, width // 8)
-    got = start(shape, seed_resize_from_h=height, seed_resize_from_w=width)
-    wanted = cpu(7, *shape)
-    dx, dy = (8 - width // 8) // 2, (16 - height // 8) // 2
-    for y in range(16):
-        for x in range(8):
-            if 0 <= y - dy < height // 8 and 0 <= x - dx < width // 8:
-                wanted[:, y, x] = other[:, y - dy, x - dx]
+    wanted = cpu(7, 4, 16, 8)
+    wanted[:, *target] = cpu(7, 4, height // 8, width // 8)[:, *source]
+    got = start((4, 16, 8), seed_resize_from_h=height, seed_resize_from_w=width)
     assert torch.equal(got, wanted)
 
 
