@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from img2img_shared.connect import connect
+from tests.s3 import S3Server
 from tests.servers import RedisServer
 
 
@@ -40,3 +41,21 @@ def mortal_redis() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """This test run's own S3 server."""
+    server = S3Server()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The s3:// URL of an empty folder on a real S3 server, which the environment names as a user's would."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    return f"s3://{s3_server.make_bucket()}/farm/one"
