@@ -1,7 +1,6 @@
 """`make demo`: paint the sample pictures on a farm of one's own, and show the results on a contact sheet."""
 
 import argparse
-import io
 import shutil
 import sys
 import time
@@ -79,7 +78,7 @@ class Studio:
                 found: dict[int, Image.Image] = {}
                 for result in self._farm.results(job):
                     path = result.save(self._folder(name))
-                    found[result.index] = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+                    found[result.index] = _opened(path).convert("RGB")
                     progress.advance(task)
                 self._done[name] = [found[index] for index in range(count)]
         return total
@@ -135,7 +134,7 @@ def sections(studio: Studio) -> list[Section]:
     fills = [
         [
             Tile(f"{name} ({_shown(name)[1]})", _shown(name)[0]),
-            Tile("mask", Image.open(SAMPLES / "masks" / f"{name}.png")),
+            Tile("mask", _opened(SAMPLES / "masks" / f"{name}.png")),
             *(Tile(f"{mode} {FILLS[mode]}", studio.results(f"fill-{mode}")[k]) for mode in range(4)),
         ]
         for k, name in enumerate(_MASKED)
@@ -175,8 +174,14 @@ def _sample(name: str) -> Path:
 
 def _shown(name: str) -> tuple[Image.Image, str]:
     """A sample as one sees it, and its size in words."""
-    picture = ImageOps.exif_transpose(Image.open(_sample(name)))
+    picture = ImageOps.exif_transpose(_opened(_sample(name)))
     return picture, f"{picture.width} x {picture.height}"
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        picture.load()
+    return picture
 
 
 def _short(prompt: str) -> str:
