@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -45,18 +51,20 @@ def cached(factory: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Pa
 
 def sd1(folder: Path, *, seed: int = 1) -> Path:
     """Stable Diffusion 1.x, some 1.3 million weights; returns `folder`, as all of these do."""
-    return _save(folder, kind="StableDiffusionPipeline", unet=_unet(seed), seed=seed)
+    return _save(folder, kind="StableDiffusionPipeline", denoiser=_unet(seed), seed=seed)
 
 
 def sd1_inpainting(folder: Path, *, seed: int = 11) -> Path:
     """1.x that also sees the mask and the masked picture: 9 channels."""
-    return _save(folder, kind="StableDiffusionInpaintPipeline", unet=_unet(seed, in_channels=9), seed=seed)
+    return _save(
+        folder, kind="StableDiffusionInpaintPipeline", denoiser=_unet(seed, in_channels=9), seed=seed
+    )
 
 
 def edit(folder: Path, *, seed: int = 21) -> Path:
     """instruct-pix2pix: 1.x that also sees the picture, 8 channels."""
     unet = _unet(seed, in_channels=8)
-    return _save(folder, kind="StableDiffusionInstructPix2PixPipeline", unet=unet, seed=seed)
+    return _save(folder, kind="StableDiffusionInstructPix2PixPipeline", denoiser=unet, seed=seed)
 
 
 def sd2(folder: Path, *, seed: int = 31) -> Path:
@@ -64,7 +72,12 @@ def sd2(folder: Path, *, seed: int = 31) -> Path:
     unet = _unet(seed, block_out_channels=(64, 64), attention_head_dim=(1, 1), use_linear_projection=True)
     texts = (clip(seed + 2, hidden_act="gelu"),)
     return _save(
-        folder, kind="StableDiffusionPipeline", unet=unet, seed=seed, texts=texts, prediction="v_prediction"
+        folder,
+        kind="StableDiffusionPipeline",
+        denoiser=unet,
+        seed=seed,
+        texts=texts,
+        scheduler=_scheduler("v_prediction"),
     )
 
 
@@ -78,17 +91,48 @@ def sdxl_inpainting(folder: Path, *, seed: int = 51) -> Path:
     return _save_xl(folder, "StableDiffusionXLInpaintPipeline", seed, in_channels=9)
 
 
-def vae(seed: int, *, scaling_factor: float = 0.18215) -> AutoencoderKL:
+def sd3(folder: Path, *, seed: int = 61) -> Path:
+    """Stable Diffusion 3: a transformer, two projecting text encoders, no T5, a VAE of 16 channels."""
+    torch.manual_seed(seed)
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        joint_attention_dim=4 * WIDTH,
+        caption_projection_dim=64,
+        pooled_projection_dim=3 * WIDTH,
+        pos_embed_max_size=16,
+    )
+    texts = (clip(seed + 2, projects=True), clip(seed + 3, hidden_act="gelu", projects=True, heads=2))
+    return _save(
+        folder,
+        kind="StableDiffusion3Pipeline",
+        seed=seed,
+        denoiser=_strengthen(
+            transformer, {"proj_out.weight": 3, "context_embedder.weight": 10, "add_v_proj.weight": 5}
+        ),
+        texts=texts,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+        latent_channels=16,
+    )
+
+
+def vae(seed: int, **changes: Any) -> AutoencoderKL:
     """Factor 8, 32 channels throughout."""
     torch.manual_seed(seed)
     network = AutoencoderKL(
         block_out_channels=(32, 32, 32, 32),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
         layers_per_block=1,
         sample_size=64,
-        scaling_factor=scaling_factor,
+        **({"latent_channels": 4, "scaling_factor": 0.18215} | changes),
     )
     return _strengthen(network, {"encoder.conv_out.weight": 24, "decoder.conv_out.weight": 1.3})
 
@@ -149,7 +193,7 @@ def _save_xl(folder: Path, kind: str, seed: int, *, in_channels: int) -> Path:
         projection_class_embeddings_input_dim=2 * WIDTH + 6 * 32,
     )
     texts = (clip(seed + 2), clip(seed + 3, hidden_act="gelu", projects=True, heads=2))
-    return _save(folder, kind=kind, unet=unet, seed=seed, texts=texts, scaling=0.13025)
+    return _save(folder, kind=kind, denoiser=unet, seed=seed, texts=texts, scaling_factor=0.13025)
 
 
 def _strengthen(network: Network, gains: dict[str, float]) -> Network:
@@ -162,19 +206,8 @@ def _strengthen(network: Network, gains: dict[str, float]) -> Network:
     return network.eval()
 
 
-def _save(
-    folder: Path,
-    *,
-    kind: str,
-    unet: UNet2DConditionModel,
-    seed: int,
-    texts: Sequence[CLIPTextModel] = (),
-    prediction: str = "epsilon",
-    scaling: float = 0.18215,
-) -> Path:
-    unet.save_pretrained(folder / "unet")
-    vae(seed + 1, scaling_factor=scaling).save_pretrained(folder / "vae")
-    scheduler = DDIMScheduler(
+def _scheduler(prediction: str = "epsilon") -> DDIMScheduler:
+    return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -183,12 +216,28 @@ def _save(
         set_alpha_to_one=False,
         steps_offset=1,
     )
+
+
+def _save(
+    folder: Path,
+    *,
+    kind: str,
+    seed: int,
+    denoiser: UNet2DConditionModel | SD3Transformer2DModel,
+    texts: Sequence[CLIPTextModel] = (),
+    scheduler: Any = None,
+    **latents: Any,
+) -> Path:
+    part = "unet" if isinstance(denoiser, UNet2DConditionModel) else "transformer"
+    scheduler = scheduler or _scheduler()
+    denoiser.save_pretrained(folder / part)
+    vae(seed + 1, **latents).save_pretrained(folder / "vae")
     scheduler.save_pretrained(folder / "scheduler")
     index: dict[str, Any] = {
         "_class_name": kind,
         "_diffusers_version": "0.35.0",
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", type(scheduler).__name__],
+        part: ["diffusers", type(denoiser).__name__],
         "vae": ["diffusers", "AutoencoderKL"],
     }
     for number, text in zip(("", "_2"), texts or (clip(seed + 2),), strict=False):

@@ -35,7 +35,7 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "model_index.json is a list": (lambda f: (f / "model_index.json").write_text("[]"), "a JSON object"),
     "another pipeline": (
         lambda f: edit_json(f / "model_index.json", _class_name="KandinskyPipeline"),
-        "a Stable Diffusion 1, 2 or XL checkpoint, not KandinskyPipeline",
+        "a Stable Diffusion checkpoint, not KandinskyPipeline",
     ),
     "a refiner": (
         lambda f: edit_json(f / "model_index.json", text_encoder=[None, None]),

@@ -43,7 +43,7 @@ def test_both_layouts_hold_the_same_networks(layouts: tuple[Path, Path]) -> None
     assert (folder.levels.alphas_cumprod == file.levels.alphas_cumprod).all()
     for ours, theirs in zip(_networks(folder), _networks(file), strict=True):
         _assert_equal(ours, theirs)
-    assert folder.vae.config.scaling_factor == file.vae.config.scaling_factor
+    assert folder.vae.network.config.scaling_factor == file.vae.network.config.scaling_factor
     [wanted], [found] = (
         folder.conditions([PROMPT]),
         file.conditions([PROMPT]),
@@ -62,7 +62,7 @@ def test_configurations_follow_from_shapes(layouts: tuple[Path, Path]) -> None:
         for family in (folder, file)
     ]
     assert torch.equal(*answers)
-    assert torch.equal(folder.vae.decode(x[:, :4]).sample, file.vae.decode(x[:, :4]).sample)
+    assert torch.equal(folder.vae.network.decode(x[:, :4]).sample, file.vae.network.decode(x[:, :4]).sample)
 
 
 def test_diffusers_reads_the_file_as_we_do(layouts: tuple[Path, Path]) -> None:
@@ -71,7 +71,7 @@ def test_diffusers_reads_the_file_as_we_do(layouts: tuple[Path, Path]) -> None:
     pipeline = kind.from_single_file(str(file), config=str(folder), local_files_only=True)
     ours = _opened(file)
     _assert_equal(ours.unet, pipeline.unet)
-    _assert_equal(ours.vae, pipeline.vae)
+    _assert_equal(ours.vae.network, pipeline.vae)
     _assert_equal(ours.texts[0].model, pipeline.text_encoder)
     if "xl" in folder.name:
         _assert_equal(ours.texts[1].model, pipeline.text_encoder_2)
@@ -179,7 +179,7 @@ def _opened(path: Path) -> StableDiffusion:
 
 
 def _networks(family: StableDiffusion) -> list[nn.Module]:
-    return [family.unet, family.vae, *(text.model for text in family.texts)]
+    return [family.unet, family.vae.network, *(text.model for text in family.texts)]
 
 
 def _assert_equal(ours: nn.Module, theirs: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.parts import Component, Parts
+from img2img_worker.models.parts import SD3, Component, Parts
 from img2img_worker.models.tokenizer import read_tokenizer
 from img2img_worker.models.weights import read_component, read_json
 
@@ -19,18 +19,20 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> Parts:
     """
     index = read_json(folder / INDEX)
     kind = str(index.get("_class_name", ""))
-    if not kind.startswith("StableDiffusion") or kind.startswith("StableDiffusion3"):
-        raise Refused(
-            "model", str(folder), f"a Stable Diffusion 1, 2 or XL checkpoint, not {kind or 'nothing'}"
-        )
+    if not kind.startswith("StableDiffusion"):
+        raise Refused("model", str(folder), f"a Stable Diffusion checkpoint, not {kind or 'nothing'}")
     encoders = [name for name in ("text_encoder", "text_encoder_2") if _has(index, name)]
     if not encoders or encoders[0] != "text_encoder":
         raise Refused(
             "model", str(folder), "a checkpoint with its first text encoder (an SDXL refiner has none)"
         )
+    if kind.startswith("StableDiffusion3"):
+        denoiser = _component(folder / "transformer", SD3, allow_pickles)
+    else:
+        denoiser = _component(folder / "unet", "UNet2DConditionModel", allow_pickles)
     return Parts(
         source=str(folder),
-        unet=_component(folder / "unet", "UNet2DConditionModel", allow_pickles),
+        denoiser=denoiser,
         vae=_component(folder / "vae", "AutoencoderKL", allow_pickles),
         text_encoders=tuple(_component(folder / name, None, allow_pickles) for name in encoders),
         tokenizers=tuple(

@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+#: the class of SD 3's denoiser, in its configuration
+SD3 = "SD3Transformer2DModel"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
@@ -21,9 +24,10 @@ class Parts:
 
     #: where it was read from, for messages
     source: str
-    unet: Component
+    #: a UNet, or a transformer
+    denoiser: Component
     vae: Component
-    #: one, or SDXL's two
+    #: one, or two in SDXL and SD 3
     text_encoders: tuple[Component, ...]
     #: CLIPTokenizers, one for each text encoder
     tokenizers: tuple[Any, ...]

@@ -72,7 +72,7 @@ def _parts(weights: Weights, path: Path) -> Parts:
         encoders = (_open_clip(_below(weights, OPEN_CLIP)) if is_2 else _clip(_below(weights, CLIP)),)
     return Parts(
         source=str(path),
-        unet=_unet(_below(weights, UNET), pooled),
+        denoiser=_unet(_below(weights, UNET), pooled),
         vae=_vae(_below(weights, VAE), scaling=0.13025 if is_xl else 0.18215),
         text_encoders=encoders,
         tokenizers=tuple(_tokenizer(encoder, path) for encoder in encoders),

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x and 2.x, their 9-channel inpainting checkpoints, and instruct-pix2pix."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from img2img_worker.models.family import Cond, Prediction
 from img2img_worker.models.text import TextEncoder, encode
+from img2img_worker.models.vae import Vae
 from img2img_worker.sampling.levels import NoiseLevels
 
 
@@ -22,19 +23,19 @@ class StableDiffusion:
     dtype: torch.dtype
     levels: NoiseLevels
     prediction: Prediction
-    #: diffusers' UNet2DConditionModel and AutoencoderKL, which say nothing of their types
+    #: diffusers' UNet2DConditionModel, which says nothing of its types
     unet: Any
-    vae: Any
+    vae: Vae
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
 
     @property
     def latent_channels(self) -> int:
-        return int(self.vae.config.latent_channels)
+        return self.vae.channels
 
     @property
     def vae_factor(self) -> int:
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return self.vae.factor
 
     @property
     def picture_channels(self) -> int:
@@ -56,15 +57,15 @@ class StableDiffusion:
     ) -> Tensor | None:
         if self.picture_channels == 0:
             return None
-        image = self._to_unit(pixels)
+        image = self.vae.to_unit(pixels)
         if self.edits:  # unscaled, as it was trained (Brooks et al. 2023)
-            return in_rows(self._mean, image, rows)
+            return self.vae.mean(image, rows)
         if masks is None:
             mask = image.new_ones(image.shape[0], 1, *image.shape[-2:])
         else:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
-        masked = in_rows(self._mean, image * (1 - mask), rows) * self._scale
+        masked = self.vae.mean(image * (1 - mask), rows) * self.vae.scale
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def place(self, cond: Cond, *, width: int, height: int, picture: Tensor | None = None) -> Cond:
@@ -75,8 +76,7 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
-        latents = in_rows(self._mean, self._to_unit(pixels), rows)
-        return (latents - self._shift) * self._scale
+        return self.vae.encode(pixels, rows)
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -97,42 +97,4 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
-        pixels = in_rows(self._decode, latents / self._scale + self._shift, rows)
-        pixels = ((pixels + 1) / 2).clamp(0, 1) * 255
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-    @property
-    def _scale(self) -> float:
-        return float(self.vae.config.scaling_factor)
-
-    @property
-    def _shift(self) -> float:
-        return float(self.vae.config.get("shift_factor") or 0.0)
-
-    def _to_unit(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in [-1, 1]."""
-        image = pixels.to(self.device).permute(0, 3, 1, 2).float() / 255
-        return image * 2 - 1
-
-    def _mean(self, image: Tensor) -> Tensor:
-        mean: Tensor = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mean
-        return mean.float()
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        image: Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
-        return image.float()
-
-
-def in_rows(network: Callable[[Tensor], Tensor], batch: Tensor, rows: int | None) -> Tensor:
-    """``network(batch)``, called with exactly `rows` rows each time (None: with all of them at once).
-
-    Which kernels a device picks, and so a result's last bits, hangs on the number of rows.
-    """
-    if rows is None:
-        return network(batch)
-    answers = []
-    for piece in torch.split(batch, rows):
-        short = rows - piece.shape[0]
-        padded = torch.cat([piece, piece[-1:].expand(short, *piece.shape[1:])]) if short else piece
-        answers.append(network(padded)[: piece.shape[0]])
-    return torch.cat(answers)
+        return self.vae.decode(latents, rows)

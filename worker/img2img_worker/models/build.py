@@ -1,0 +1,131 @@
+"""From the parts of a checkpoint to the family that they are of, its networks on their device."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.betas import alphas_cumprod
+from img2img_worker.models.family import Family, Prediction
+from img2img_worker.models.parts import SD3, Component, Parts
+from img2img_worker.models.sd3 import StableDiffusion3, flow_levels
+from img2img_worker.models.single_file import UNKNOWN
+from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.text import TextEncoder
+from img2img_worker.models.vae import Vae
+from img2img_worker.models.weights import assemble
+from img2img_worker.sampling.levels import NoiseLevels
+
+_PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
+#: channels that a UNet takes beside the latent, and what it is for
+_BESIDE = {0: "", 4: " edit", 5: " inpainting"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Where a checkpoint's networks go, and in which precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+    #: Stable Diffusion's VAEs overflow in float16, so theirs is its own
+    vae_dtype: torch.dtype
+
+    def build(self, parts: Parts) -> Family:
+        """The family that these parts are of.
+
+        Raises:
+            Refused: a family that is not known, weights that do not fit their configuration.
+        """
+        if parts.denoiser.config.get("_class_name") == SD3:
+            return self._stable_diffusion_3(parts)
+        return self._stable_diffusion(parts)
+
+    def _stable_diffusion(self, parts: Parts) -> StableDiffusion:
+        unet = self._network(parts, parts.denoiser, UNet2DConditionModel.from_config)
+        latent_channels = int(unet.config.out_channels)
+        beside = _BESIDE.get(unet.config.in_channels - latent_channels)
+        if beside is None:
+            allowed = (
+                f"a UNet with {', '.join(str(latent_channels + more) for more in _BESIDE)} input channels"
+            )
+            raise Refused("model", parts.source, f"{allowed}; this has {unet.config.in_channels}")
+        is_xl = len(parts.text_encoders) == 2
+        is_2 = unet.config.use_linear_projection and not is_xl
+        # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
+        layer = 2 if is_xl else 1 if is_2 else None
+        return StableDiffusion(
+            name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
+            device=self.device,
+            dtype=self.dtype,
+            levels=NoiseLevels.from_alphas_cumprod(alphas_cumprod(parts.scheduler), is_sdxl=is_xl),
+            prediction=_prediction(parts, unet),
+            unet=unet,
+            vae=self._vae(parts),
+            texts=tuple(
+                self._text_encoder(parts, index, layer=layer, projects=index == 1)
+                for index in range(len(parts.text_encoders))
+            ),
+        )
+
+    def _stable_diffusion_3(self, parts: Parts) -> StableDiffusion3:
+        if parts.scheduler.get("use_dynamic_shifting"):
+            raise Refused("model: use_dynamic_shifting", True, "a fixed shift of the noise levels")
+        if len(parts.text_encoders) != 2:
+            raise Refused("model", parts.source, "a checkpoint with two CLIP text encoders")
+        return StableDiffusion3(
+            name="SD 3",
+            device=self.device,
+            dtype=self.dtype,
+            levels=flow_levels(float(parts.scheduler.get("shift", 3.0))),
+            transformer=self._network(parts, parts.denoiser, SD3Transformer2DModel.from_config),
+            vae=self._vae(parts),
+            texts=tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2)),
+        )
+
+    def _vae(self, parts: Parts) -> Vae:
+        network = self._network(parts, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
+        return Vae(network=network, device=self.device)
+
+    def _text_encoder(self, parts: Parts, index: int, *, layer: int | None, projects: bool) -> TextEncoder:
+        def make(config: dict[str, Any]) -> nn.Module:
+            kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+            model: nn.Module = kind(CLIPTextConfig.from_dict(config))
+            return model
+
+        model = self._network(parts, parts.text_encoders[index], make)
+        return TextEncoder(tokenizer=parts.tokenizers[index], model=model, layer=layer, final_norm=layer != 2)
+
+    def _network(
+        self, parts: Parts, component: Component, make: Any, dtype: torch.dtype | None = None
+    ) -> Any:
+        built: nn.Module = assemble(
+            partial(make, dict(component.config)),
+            component.weights,
+            device=self.device,
+            dtype=dtype or self.dtype,
+            source=parts.source,
+        )
+        return built
+
+
+def _prediction(parts: Parts, unet: Any) -> Prediction:
+    kind = parts.scheduler.get("prediction_type", "epsilon")
+    if kind == UNKNOWN:
+        return "v" if _answers_velocity(unet) else "epsilon"
+    if kind not in _PREDICTIONS:
+        raise Refused("model: prediction_type", kind, ", ".join(_PREDICTIONS))
+    return _PREDICTIONS[kind]
+
+
+@torch.inference_mode()
+def _answers_velocity(unet: Any) -> bool:
+    """A1111's test of a 2.x file: at the last timestep, velocity is about -x0, far from the noise in x."""
+    x = torch.full((1, unet.config.in_channels, 8, 8), 0.5, device=unet.device, dtype=unet.dtype)
+    context = torch.full((1, 2, unet.config.cross_attention_dim), 0.5, device=unet.device, dtype=unet.dtype)
+    answer = unet(x, torch.tensor([999.0], device=unet.device), encoder_hidden_states=context).sample
+    return bool((answer - x[:, : answer.shape[1]]).mean() < -1)
