@@ -215,6 +215,18 @@ def test_a_changed_priority_holds_at_the_next_claim(ledger: Ledger, take: Take) 
         ledger.set_priority("job-2222", "default", 101)
 
 
+def test_a_job_brings_nothing_of_what_it_had_into_another_priority(ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job("job-huge", 1000))
+    for _ in range(50):
+        taken(take)
+    ledger.submit(a_job("job-next", 1000, priority=1))
+    taken(take)
+    ledger.pause("job-huge", "default")  # so that its share is written down
+    ledger.set_priority("job-huge", "default", 1)
+    ledger.resume("job-huge", "default")
+    assert sorted(taken(take).job_id for _ in range(6)) == ["job-huge"] * 3 + ["job-next"] * 3
+
+
 def test_a_paused_job_waits_and_a_resumed_one_goes_on(ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job())
     running = taken(take)
@@ -513,6 +525,20 @@ def test_an_image_that_killed_three_workers_fails_and_its_neighbours_do_not(
     again = taken(take, "w5", idle=True)
     assert (again.index, again.alone) == (0, True)
     assert die(ledger, raw, again) == Sweep(suspects=1)
+
+
+def test_what_kills_a_third_worker_after_its_job_was_cancelled_is_cancelled_not_failed(
+    raw: Any, ledger: Ledger, take: Take
+) -> None:
+    ledger.submit(a_job(n=1))
+    for worker in ("w1", "w2"):
+        assert die(ledger, raw, taken(take, worker, idle=True)) == Sweep(suspects=1)
+    last = taken(take, "w3", idle=True)
+    ledger.cancel("job-0000", "default")
+    assert die(ledger, raw, last) == Sweep(suspects=1)
+    status = ledger.status("job-0000", "default")
+    assert (status.cancelled, status.failed, status.running) == (1, 0, 0)
+    assert status.finished is not None
 
 
 def test_a_suspect_that_is_released_stays_one(ledger: Ledger, raw: Any, take: Take) -> None:
