@@ -1,0 +1,226 @@
+"""The command line as a process of its own: what it prints where, and how it exits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from img2img_producer import Farm
+from img2img_shared.connect import connect
+from img2img_shared.job import inputs_key, result_key
+from img2img_shared.ledger import Ledger
+from img2img_shared.store import Store
+from img2img_shared.wire import decode_inputs
+
+PROGRAM = [sys.executable, "-c", "from img2img_producer.cli import main; main()"]
+
+
+@pytest.fixture
+def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    """A shell in which an empty farm is configured."""
+    farm = {"IMG2IMG_REDIS_URL": redis_url, "IMG2IMG_STORE_URL": str(tmp_path / "store"), "COLUMNS": "100"}
+    return {**os.environ, **farm}
+
+
+@pytest.fixture
+def farm(environment: dict[str, str]) -> Iterator[Farm]:
+    """The same farm in Python."""
+    with Farm(environment["IMG2IMG_REDIS_URL"], environment["IMG2IMG_STORE_URL"]) as farm:
+        yield farm
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of three files called as pictures."""
+    folder = tmp_path / "pics"
+    folder.mkdir()
+    for name in ("cat.png", "dog.jpg", "img10.webp"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def run(
+    environment: dict[str, str], *arguments: str | Path, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """The command as it ended, with this exit code and, as always, without a traceback."""
+    command = [*PROGRAM, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def ask(environment: dict[str, str], *arguments: str | Path, code: int = 0) -> Any:
+    """What the command says with --json: one JSON value, alone on standard output."""
+    return json.loads(run(environment, *arguments, "--json", code=code).stdout)
+
+
+def work(farm: Farm, fail: frozenset[int] = frozenset()) -> None:
+    """End every image there is, as a worker would."""
+    client = connect(farm.redis_url)
+    ledger, store = Ledger(client), Store(farm.store_url)
+    while claim := ledger.claim("demo", "worker", uuid.uuid4().hex, idle=True):
+        if claim.index in fail:
+            ledger.fail(claim, "not a picture")
+        else:
+            store.put(result_key(claim.job_id, claim.index, "png"), b"result %d" % claim.index)
+            ledger.finish(claim)
+    client.close()
+
+
+def test_a_submitted_job_is_listed_watched_and_fetched(
+    environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
+) -> None:
+    submitted = run(environment, "submit", pictures, "--steps", "3", "--prompt", "a tiger", "--priority", "5")
+    job = submitted.stdout.strip()
+    assert farm.job(job).params.prompt == "a tiger"
+    assert farm.job(job).params.steps == 3
+    assert "no worker serves 'demo' yet" in submitted.stderr
+    assert job in run(environment, "jobs").stdout
+    assert "3: 3 pending" in run(environment, "status", job).stdout
+    work(farm)
+    assert "3 of 3 done" in run(environment, "watch", job).stderr
+    fetched = run(environment, "fetch", job, "--out", tmp_path / "out")
+    assert fetched.stdout == ""
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cat.png", "dog.png", "img10.png"]
+    assert (tmp_path / "out" / "dog.png").read_bytes() == b"result 1"
+
+
+def test_a_failed_image_is_told_with_its_reason_and_the_others_are_saved(
+    environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
+) -> None:
+    job = farm.submit(sorted(pictures.iterdir()), model="demo")
+    work(farm, fail=frozenset({1}))
+    told = run(environment, "fetch", job, "--out", tmp_path / "out", code=1)
+    assert "failed: dog.png: not a picture" in told.stderr
+    assert "2 of 3 images" in told.stderr
+    facts = ask(environment, "render", "--resume", job, "--out", tmp_path / "out", code=1)
+    assert (facts["done"], facts["failed"], facts["state"]) == (2, 1, "done")
+    states = [(image["index"], image["state"], image["reason"]) for image in facts["images"]]
+    assert states == [(0, "done", None), (1, "failed", "not a picture"), (2, "done", None)]
+    assert Path(facts["images"][0]["file"]).read_bytes() == b"result 0"
+    status = run(environment, "status", job, "--images").stdout
+    assert "image 1 failed: not a picture" in status
+    assert ask(environment, "retry", job) == {"job": job, "retried": 1}
+    work(farm)
+    run(environment, "fetch", job, "--out", tmp_path / "out")
+
+
+def test_everything_has_json_alone_on_standard_output(
+    environment: dict[str, str], farm: Farm, pictures: Path
+) -> None:
+    assert ask(environment, "jobs") == []
+    assert ask(environment, "workers") == []
+    job = ask(environment, "submit", pictures)["id"]
+    assert ask(environment, "status", job, "--images")["images"][2]["state"] == "pending"
+    assert ask(environment, "pause", job) == {"job": job, "changed": True}
+    assert ask(environment, "pause", job) == {"job": job, "changed": False}
+    assert ask(environment, "resume", job) == {"job": job, "changed": True}
+    assert ask(environment, "priority", job, "9") == {"job": job, "priority": 9, "changed": True}
+    assert ask(environment, "cancel", job) == {"job": job, "cancelled": 3}
+    watched = run(environment, "watch", job, "--json", code=1).stdout.splitlines()
+    assert json.loads(watched[-1])["cancelled"] == 3
+    assert [each["state"] for each in ask(environment, "jobs")] == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["render", "--out", "out"], "at least one picture"),
+        (["render", "gone.png", "--out", "out"], "'gone.png'"),
+        (["render", "empty", "--out", "out"], "a folder that holds pictures"),
+        (["render", "pics", "--out", "pics"], "cat.png there is an input"),
+        (["render", "pics"], "--out"),
+        (["submit", "pics", "--sampler-name", "Foo"], "sampler_name: 'Foo' is not allowed; allowed: Euler"),
+        (["submit", "pics", "--denoising-strength", "2"], "denoising_strength: 2.0"),
+        (["submit", "pics", "--steps", "many"], "--steps"),
+        (["submit", "pics", "--stepz", "3"], "--stepz"),
+        (["submit", "pics", "--params", "gone.json"], "gone.json"),
+        (["submit", "pics", "--mask", "gone.png"], "gone.png"),
+        (["submit", "pics", "--mask-dir", "empty"], "one mask called cat."),
+        (["submit", "pics", "--model", "folder/gone"], "folder/gone"),
+        (["render", "pics", "--resume", "abcdefgh", "--out", "out"], "no inputs"),
+        (["render", "--resume", "abcdefgh", "--out", "out"], "no job 'abcdefgh'"),
+        (["status", "abcdefgh"], "no job 'abcdefgh'"),
+        (["fly"], "fly"),
+        (["--redis-url", "ftp://x", "jobs"], "redis_url: 'ftp://x'"),
+        (["--tenant", "a b", "jobs"], "tenant: 'a b'"),
+    ],
+)
+def test_wrong_use_is_one_clear_line_and_exit_code_two(
+    environment: dict[str, str],
+    farm: Farm,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(pictures.parent)
+    Path("empty").mkdir()
+    done = run(environment, *arguments, code=2)
+    assert done.stdout == ""
+    assert said in done.stderr
+    if done.stderr.startswith("img2img:"):
+        assert done.stderr.count("\n") == 1
+    assert farm.jobs() == [], "nothing was submitted"
+
+
+def test_a_farm_that_is_away_is_one_clear_line(environment: dict[str, str]) -> None:
+    done = run({**environment, "IMG2IMG_REDIS_URL": "redis://127.0.0.1:1"}, "jobs", code=1)
+    assert "redis://127.0.0.1:1 does not answer" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_options_win_over_the_file(environment: dict[str, str], farm: Farm, pictures: Path) -> None:
+    file = pictures / "params.json"
+    file.write_text(json.dumps({"steps": 9, "mask_blur": 3, "prompt": "file"}))
+    asked: list[str | Path] = ["submit", pictures, "--params", file, "--prompt", "option", "--no-mask-round"]
+    params = farm.job(ask(environment, *asked)["id"]).params
+    assert (params.steps, params.mask_blur_x, params.prompt, params.mask_round) == (9, 3, "option", False)
+
+
+def test_masks_go_with_their_pictures(environment: dict[str, str], farm: Farm, pictures: Path) -> None:
+    masks = pictures / "masks"
+    masks.mkdir()
+    for stem in ("img10", "cat", "dog"):
+        (masks / f"{stem}.png").write_bytes(stem.encode())
+    job = ask(environment, "submit", pictures, "--mask-dir", masks)["id"]
+    store = Store(farm.store_url)
+    inputs = decode_inputs(store.get(inputs_key(job, 0)))
+    assert [store.get(item.mask or "") for item in inputs] == [b"cat", b"dog", b"img10"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_the_job_on_the_farm_and_says_how_to_come_back(
+    environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
+    out = tmp_path / "my out"
+    command = [*PROGRAM, "render", str(pictures), "--out", str(out)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "no worker serves" in line:
+            break
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    (job,) = farm.jobs()
+    assert job.pending == 3
+    assert f"img2img watch {job.id}" in said
+    assert f"img2img fetch {job.id} --out '{out}'" in said
+    work(farm)
+    run(environment, "fetch", job.id, "--out", out)
+    assert len(list(out.iterdir())) == 3
+
+
+def test_help_shows_what_a_command_takes(environment: dict[str, str]) -> None:
+    for command, shown in (("render", "--denoising-strength"), ("fetch", "--wait"), ("worker", "--slots")):
+        assert shown in run(environment, command, "--help").stdout

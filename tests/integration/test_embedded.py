@@ -1,0 +1,147 @@
+"""The farm in a folder: its processes start by themselves, are shared, and never outlive their users."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from img2img_producer import Farm
+from img2img_producer.embedded import Embedded
+from img2img_shared.connect import connect
+from img2img_shared.errors import Refused, Unavailable
+from img2img_shared.settings import Settings
+
+#: a program that uses the farm in a folder until it is told to stop
+USER = """
+import sys
+from pathlib import Path
+from img2img_producer.embedded import Embedded
+from img2img_shared.settings import Settings
+with Embedded(Settings(data_dir=Path(sys.argv[1]))) as farm:
+    print(farm.redis_url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def started(folder: Path) -> tuple[subprocess.Popen[str], str]:
+    """Another program on the folder, and the URL that it uses."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    return program, program.stdout.readline().strip()
+
+
+def answers(url: str) -> bool:
+    try:
+        connect(url).close()
+    except Unavailable:
+        return False
+    return True
+
+
+def server_pid(url: str) -> int:
+    client = connect(url)
+    pid = client.info("server")["process_id"]
+    client.close()
+    return int(pid)
+
+
+def eventually(check: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 60
+    while not check():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_a_farm_with_nothing_configured_takes_jobs_and_keeps_them(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=None, store_url=None)
+    with Embedded(settings) as embedded, Farm(embedded.redis_url, embedded.store_url) as farm:
+        job = farm.submit([b"x", b"y"], model="m")
+    assert not answers(embedded.redis_url)
+    with Farm(settings=settings) as farm:
+        assert farm.is_embedded
+        assert farm.status(job).pending == 2
+    assert not answers(embedded.redis_url)
+    assert (tmp_path / "store" / "jobs" / job).is_dir()
+
+
+def test_two_programs_share_one_server_and_it_ends_with_the_last(tmp_path: Path) -> None:
+    first, url = started(tmp_path)
+    pid = server_pid(url)
+    with Embedded(Settings(data_dir=tmp_path)) as embedded:
+        assert embedded.redis_url == url
+        first.communicate()
+        assert server_pid(url) == pid
+    assert not answers(url)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_server_ends_with_a_program_however_that_ends(tmp_path: Path, how: signal.Signals) -> None:
+    program, url = started(tmp_path)
+    assert answers(url)
+    program.send_signal(how)
+    program.communicate()
+    assert eventually(lambda: not answers(url))
+
+
+def test_ctrl_c_in_the_terminal_reaches_the_program_not_its_server(tmp_path: Path) -> None:
+    program, url = started(tmp_path)
+    assert os.getpgid(server_pid(url)) != os.getpgid(program.pid)
+    program.communicate()
+
+
+def test_a_server_whose_keeper_was_killed_is_not_left_behind(tmp_path: Path) -> None:
+    with Embedded(Settings(data_dir=tmp_path)) as embedded:
+        pid = server_pid(embedded.redis_url)
+        keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(keeper, signal.SIGKILL)
+        assert eventually(lambda: not answers(embedded.redis_url))
+        with pytest.raises(Unavailable, match="embedded Redis has ended"):
+            embedded.tend("m", lambda: False)
+    with Embedded(Settings(data_dir=tmp_path)) as again:
+        assert server_pid(again.redis_url) != pid
+
+
+def test_a_data_folder_too_deep_for_a_sockets_path_works_and_is_shared(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a long name for a folder"] * 6)
+    program, url = started(deep)
+    with Embedded(Settings(data_dir=deep)) as embedded:
+        assert embedded.redis_url == url
+        assert len(url) < 100
+        program.communicate()
+        assert answers(url)
+
+
+def test_a_run_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o755)
+    with pytest.raises(Unavailable, match="chmod 700"):
+        Embedded(Settings(data_dir=tmp_path))
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "appendonlydir").write_text("in the way")
+    with pytest.raises(Unavailable, match=r"(?s)did not start.*redis\.log:.*appendonlydir"):
+        Embedded(Settings(data_dir=tmp_path))
+
+
+def test_a_store_in_memory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="memory://"):
+        Embedded(Settings(data_dir=tmp_path, store_url="memory://"))
+
+
+def test_a_worker_that_cannot_load_its_model_is_told_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "no model").mkdir()
+    with (
+        Farm(settings=Settings(data_dir=tmp_path / "data")) as farm,
+        pytest.raises(Unavailable, match=r"(?s)no model.* has ended.*worker-.*\.log:.*model: "),
+    ):
+        farm.serve(str(tmp_path / "no model"))
