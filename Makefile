@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test faults soak lint format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -17,6 +17,12 @@ demo: $(READY)  ## paint the sample pictures into demo-output/, on this machine,
 
 test: $(READY)  ## run the tests (real Redis, real S3 server, real processes)
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: $(READY)  ## inject every fault, and print what was lost (nothing)
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+soak: $(READY)  ## random faults for MINUTES=10 under load, then an account of every image
+	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),10)
 
 lint: $(READY)  ## ruff, mypy strict, and the layers
 	$(BIN)/ruff check .

@@ -31,8 +31,6 @@ class Sampler:
 
     #: schedule that "Automatic" stands for
     scheduler: str = "Uniform"
-    #: it brings timesteps of its own, evenly spaced: no other schedule has an effect
-    only_uniform: bool = False
     #: one schedule step is dropped before the last (A1111's ``discard_next_to_last_sigma``)
     drops_penultimate: bool = False
     #: names of the optional parameters that change its result
@@ -43,13 +41,14 @@ class Sampler:
 
 ETA_NOISE = frozenset({"eta", "s_noise"})
 
+#: DDIM and UniPC bring timesteps of their own: as in A1111, they run on them whatever the schedule's name.
 SAMPLERS: dict[str, Sampler] = {
     "Euler": Sampler(options=CHURN, aliases=("k_euler",)),
     "Euler a": Sampler(options=ETA_NOISE, aliases=("k_euler_a", "k_euler_ancestral")),
     "LMS": Sampler(aliases=("k_lms",)),
     "Heun": Sampler(options=CHURN, aliases=("k_heun",)),
-    "DDIM": Sampler(only_uniform=True, options=frozenset({"eta"}), aliases=("ddim",)),
-    "UniPC": Sampler(only_uniform=True, aliases=("unipc",)),
+    "DDIM": Sampler(options=frozenset({"eta"}), aliases=("ddim",)),
+    "UniPC": Sampler(aliases=("unipc",)),
     "DPM++ 2M": Sampler(scheduler="Karras", aliases=("k_dpmpp_2m",)),
     "DPM++ SDE": Sampler(scheduler="Karras", options=ETA_NOISE, aliases=("k_dpmpp_sde",)),
     "DPM++ 2S a": Sampler(scheduler="Karras", options=ETA_NOISE, aliases=("k_dpmpp_2s_a",)),
@@ -73,14 +72,12 @@ def split_sampler(name: str, scheduler: str) -> tuple[str, str]:
     "DPM++ 2M Karras" is split as A1111 splits it; a schedule named on its own wins over a suffix.
 
     Raises:
-        Refused: for an unknown name, with the list of names, and for a schedule the sampler has no use for.
+        Refused: for an unknown name, with the list of names.
     """
     sampler, suffix = _split_name(name)
     wanted = find_scheduler(scheduler)
     if wanted == "Automatic":
         wanted = suffix
-    if SAMPLERS[sampler].only_uniform and wanted not in ("Automatic", "Uniform"):
-        raise Refused("scheduler", wanted, f"Automatic, Uniform ({sampler!r} has timesteps of its own)")
     return sampler, wanted
 
 

@@ -72,11 +72,9 @@ CASES = covering(FACTORS, seed=1)
 
 def params_of(case: Case, seed: int) -> Params:
     *_, width, height = case["size"]
-    own = {"mask", "mask_blur", "only_masked", "size", "noise", "scheduler"}
+    own = {"mask", "mask_blur", "only_masked", "size", "noise"}
     return Params(
         **{name: value for name, value in case.items() if name not in own},
-        # DDIM has timesteps of its own
-        scheduler="Automatic" if case["sampler_name"] == "DDIM" else case["scheduler"],
         mask_blur_x=case["mask_blur"][0],
         mask_blur_y=case["mask_blur"][1],
         inpaint_full_res=case["only_masked"] is not None,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from img2img_shared import names
-from img2img_shared.errors import Refused
+from img2img_shared.params import Params
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Draw, Plan, PlanKey, compile_plan
 from img2img_worker.sampling.runs import scheduled_path
@@ -168,7 +168,11 @@ def test_every_name_and_alias_of_a_sampler_finds_it() -> None:
         assert names.split_sampler(spelling, "Automatic")[0] == sampler
 
 
-@pytest.mark.parametrize(("name", "scheduler"), [("DDIM", "Karras"), ("UniPC Beta", "Automatic")])
-def test_a_schedule_that_would_have_no_effect_is_refused(name: str, scheduler: str) -> None:
-    with pytest.raises(Refused, match="timesteps of its own"):
-        names.split_sampler(name, scheduler)
+@pytest.mark.parametrize("name", ["DDIM", "UniPC"])
+def test_a_sampler_with_timesteps_of_its_own_runs_on_them_whatever_the_schedule(name: str) -> None:
+    own, other = (
+        compile_plan(PlanKey.of(Params(sampler_name=name, scheduler=scheduler, seed=1)), LEVELS)
+        for scheduler in ("Automatic", "Karras")
+    )
+    assert np.array_equal(own.timesteps, other.timesteps)
+    assert np.array_equal(own.inputs, other.inputs)

@@ -30,6 +30,9 @@ STORE_TRIES = 14
 #: seconds, at most, between two tries
 LONGEST_PAUSE = 30
 
+#: seconds before a ticket returns that found nothing while other images are in hand
+PAUSE = 0.2
+
 T = TypeVar("T")
 
 
@@ -84,6 +87,8 @@ class Renderer:
         while not self._stopping.is_set() and time.monotonic() < end:
             claim = self._claim()
             if claim is None:
+                if len(self._leases):  # the ledger may want this worker idle, for a suspect: no hurry
+                    self._stopping.wait(PAUSE)
                 break
             claimed += 1
             self._carry(claim)
@@ -153,6 +158,7 @@ class Renderer:
             subseed=subseed,
             model=self._served.title,
             model_hash=self._served.model_hash,
+            masked=prepared.mask is not None,
         )
         data = encode_picture(picture, job.params.output_format, text)
         key = result_key(job.id, claim.index, job.params.output_format)
