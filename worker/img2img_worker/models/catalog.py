@@ -9,10 +9,12 @@ from img2img_worker.models.folder import INDEX
 
 #: what a single-file checkpoint ends with
 _SAFE, _PICKLES = (".safetensors",), (".ckpt", ".pt")
+#: the checkpoint that comes with the worker: small, and the default where none is named
+DEMO = Path(__file__).with_name("demo")
 
 
 def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
-    """The file or folder that a model's name or path means; a name in `models_dir` wins.
+    """The file or folder that a model's name or path means; a name in `models_dir` wins, then "demo".
 
     Raises:
         Refused: there is no such thing; says which names there are.
@@ -20,7 +22,7 @@ def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
     known = find_models(models_dir, allow_pickles=True) if models_dir is not None else {}
     if str(model) in known:
         return known[str(model)]
-    path = Path(model)
+    path = DEMO if str(model) == DEMO.name and _is_model(DEMO, _SAFE) else Path(model)
     if path.exists():
         return path
     names = f", or one of {', '.join(known)}" if known else ""
