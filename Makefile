@@ -1,6 +1,8 @@
 # `make demo` paints the sample pictures, `make test` runs the tests; both set up what they need first.
 
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p))))
+# the first that runs and is new enough: a name on the PATH may be a version manager's shim that does not
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,9 +42,7 @@ bench: $(READY)  ## measure; each table is a command of its own, see bench/READM
 setup: $(READY)  ## virtual environment and pinned dependencies
 
 $(READY): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none is on the PATH" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=..." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH: make PYTHON=..." >&2; exit 1; }
 	@echo "Setting up $(VENV) (once; PyTorch is the large part) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[worker,dev]'
