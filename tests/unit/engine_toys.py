@@ -12,7 +12,6 @@ from img2img_shared.params import Params
 from img2img_worker.engine.render import Render
 from img2img_worker.models.betas import alphas_cumprod
 from img2img_worker.models.family import Cond, Prediction
-from img2img_worker.models.stable_diffusion import in_rows
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -59,7 +58,7 @@ class ToyFamily:
         return cond
 
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
-        return in_rows(self._encode, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
+        return _in_rows(self._encode, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
 
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
         self.rows.append(len(x))
@@ -70,7 +69,7 @@ class ToyFamily:
         return torch.tanh(F.conv2d(x, weight, padding=1) + shift[:, None, None, None])
 
     def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
-        image = in_rows(self._decode, latents, rows)
+        image = _in_rows(self._decode, latents, rows)
         return ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
 
     def _encode(self, image: Tensor) -> Tensor:
@@ -81,6 +80,10 @@ class ToyFamily:
     def _decode(self, latents: Tensor) -> Tensor:
         self.decoded.append(len(latents))
         return F.interpolate(latents[:, :3], scale_factor=FACTOR)
+
+
+def _in_rows(network: Callable[[Tensor], Tensor], batch: Tensor, rows: int | None) -> Tensor:
+    return torch.cat([network(piece) for piece in torch.split(batch, rows or len(batch))])
 
 
 def _context(prompt: str, clip_skip: int) -> Tensor:

@@ -100,23 +100,38 @@ def test_slots_grow_again_after_a_calm_while_up_to_what_they_were() -> None:
 
 @pytest.mark.parametrize(("n", "padded"), [(1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (33, 64)])
 def test_a_call_has_the_least_power_of_two_that_holds_its_rows(n: int, padded: int) -> None:
-    assert Rows(most=64).padded(n) == padded
+    assert list(Rows(most=64).calls([range(n)])) == [(list(range(n)), padded - n)]
 
 
-def test_more_rows_than_a_call_may_have_make_several_calls() -> None:
-    assert [len(call) for call in Rows(most=4).calls(list(range(9)))] == [4, 4, 1]
+def test_images_share_calls_and_more_rows_than_one_holds_make_several() -> None:
+    assert list(Rows(most=4).calls(["ab", "cd", "ef", "ghi"])) == [
+        (["a", "b", "c", "d"], 0),
+        (["e", "f", "g", "h"], 0),
+        (["i"], 0),
+    ]
 
 
 def test_fixed_rows_never_change() -> None:
-    rows = Rows(most=64, fixed=3)
-    assert [len(call) for call in rows.calls(list(range(7)))] == [3, 3, 1]
-    assert {rows.padded(n) for n in (1, 2, 3)} == {3}
+    assert list(Rows(most=64, fixed=3).calls(["ab", "cd", "e", "fg"])) == [
+        (["a", "b", "c"], 0),
+        (["d", "e", "f"], 0),
+        (["g"], 2),
+    ]
 
 
-@pytest.mark.parametrize("wrong", [{"most": 0}, {"most": 4, "fixed": 0}])
-def test_a_call_without_rows_is_refused(wrong: dict[str, int]) -> None:
+def test_apart_no_two_images_share_a_call() -> None:
+    assert list(Rows(most=2, apart=True).calls(["ab", "c", "def"])) == [
+        (["a", "b"], 0),
+        (["c"], 0),
+        (["d", "e"], 0),
+        (["f"], 0),
+    ]
+
+
+@pytest.mark.parametrize(("most", "fixed"), [(0, None), (4, 0)])
+def test_a_call_without_rows_is_refused(most: int, fixed: int | None) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        Rows(**wrong)
+        Rows(most=most, fixed=fixed)
 
 
 def test_an_engine_without_slots_is_refused() -> None:

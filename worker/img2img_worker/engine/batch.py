@@ -186,14 +186,15 @@ class Batch:
         most = max(len(own) for _, own in branches)
         rows = np.zeros((used, most), np.int64)
         weights = np.zeros((used, most), np.float32)
-        everyone = [(slot, k, branch) for slot, own in branches for k, branch in enumerate(own)]
+        seats = [[(slot, k, branch) for k, branch in enumerate(own)] for slot, own in branches]
         calls: list[tuple[Tensor, Cond]] = []
-        n = 0
-        for call in self._rows.calls(everyone):
+        n = n_padding = 0
+        for call, padding in self._rows.calls(seats):
             for row, (slot, k, branch) in enumerate(call, n):
                 rows[slot, k], weights[slot, k] = row, branch.weight
-            call = call + call[:1] * (self._rows.padded(len(call)) - len(call))
+            call += call[:1] * padding
             n += len(call)
+            n_padding += padding
             slots = self._sent(np.array([slot for slot, _, _ in call]))
             calls.append((slots, Cond.stack([branch.cond for _, _, branch in call])))
         for slot, own in branches:
@@ -204,8 +205,8 @@ class Batch:
             calls=tuple(calls),
             rows=self._sent(rows),
             weights=self._sent(weights),
-            n_rows=len(everyone),
-            n_padding=n - len(everyone),
+            n_rows=n - n_padding,
+            n_padding=n_padding,
         )
 
     def _reserve(self, slots: int, depth: int) -> None:

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 #: images in flight, where nobody says how many
 SLOTS_GPU, SLOTS_CPU = 32, 4
-#: rows of every model call in deterministic mode: an image's conditional and unconditional one
-FIXED_ROWS = 2
+#: rows of every model call in deterministic mode on a GPU, and at most of one on a CPU
+FIXED_ROWS = 16
 
 Work = Callable[[Sequence[Image]], None]
 
@@ -40,9 +40,9 @@ class Engine:
     Args:
         family: the checkpoint; the engine's thread is the only one that calls it.
         slots: images in flight, at most; by default 32 on a GPU and 4 on a CPU.
-        deterministic: every model call has the same number of rows, so that a picture's bytes do not depend
-            on what else is in flight; by default on a CPU only.
-        rows: that number.
+        deterministic: a picture's bytes do not depend on what else is in flight; by default on a CPU only.
+        rows: in deterministic mode, the row count of every model call; by default 16 on a GPU, while on a
+            CPU, where sharing calls gains little, each image has its own.
     """
 
     def __init__(
@@ -51,14 +51,20 @@ class Engine:
         *,
         slots: int | None = None,
         deterministic: bool | None = None,
-        rows: int = FIXED_ROWS,
+        rows: int | None = None,
     ) -> None:
         on_cpu = family.device.type == "cpu"
         deterministic = on_cpu if deterministic is None else deterministic
         self.slots = slots or (SLOTS_CPU if on_cpu else SLOTS_GPU)
         self._family = family
         self._deterministic = deterministic
-        self._rows = Rows(most=2 * self.slots, fixed=rows if deterministic else None)
+        if not deterministic:
+            self._rows = Rows(most=2 * self.slots)
+        elif rows is None and on_cpu:
+            # not by the slots: the same on every worker
+            self._rows = Rows(most=FIXED_ROWS, apart=True)
+        else:
+            self._rows = Rows(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
         self._pictures = 1 if deterministic else None
         self._slots: Slots[Image] = Slots(self.slots)
         self._batches: dict[tuple[int, ...], Batch] = {}
@@ -235,22 +241,23 @@ class Engine:
 
     def _make_room(self) -> None:
         """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
-        if self._slots.limit == 1:
-            image = (*self._slots.in_flight, *self._slots.waiting)[0]
-            if image.slot is None:
-                self._slots.next_up()
-            height, width = image.render.params.height, image.render.params.width
-            self._fail(
-                image, MemoryError(f"{width} × {height} is too large for {self._family.device}, even alone")
-            )
-        else:
+        if self._family.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._slots.limit > 1:
             back = self._slots.halve()
             for image in back:
                 self._leave(image, keep=True)
             self._slots.put_back(back)
             log.warning("out of memory: %d slots for now, %d images put back", self._slots.limit, len(back))
-        if self._family.device.type == "cuda":
-            torch.cuda.empty_cache()
+            return
+        image = (*self._slots.in_flight, *self._slots.waiting)[0]
+        if not image.was_short:  # once more: what others held is free by now
+            image.was_short = True
+            return
+        if image.slot is None:
+            self._slots.next_up()
+        size = f"{image.render.params.width} × {image.render.params.height}"
+        self._fail(image, MemoryError(f"{size} is too large for {self._family.device}, even alone"))
 
 
 def _dropped(image: Image) -> bool:

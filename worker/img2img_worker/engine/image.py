@@ -42,6 +42,8 @@ class Image:
         self.slot: int | None = None
         #: z0, noises and answers so far, float32 [n, C, h, w]; None while they lie in a batch
         self.history: Tensor | None = None
+        #: the device ran out of memory with nothing else in flight
+        self.was_short = False
         #: it has had its error
         self.failed = False
         #: rows of each model call
