@@ -18,7 +18,7 @@ for heavy in ("torch", "diffusers", "transformers", "numpy", "PIL", "cv2"):
 with Farm(redis_url=sys.argv[1], store_url=sys.argv[2]) as farm:
     job = farm.submit([open(sys.argv[3], "rb").read()], model="some-model", steps=3, denoising_strength=0.5)
     status = farm.status(job)
-    print(job, status.total, status.pending)
+    print(job, status.n, status.pending)
 """
 
 
@@ -27,8 +27,9 @@ def test_a_service_submits_a_job_from_an_install_without_extras(tmp_path: Path, 
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     python = environment / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-c", ROOT / "constraints.txt", ROOT], check=True, cwd=tmp_path)
+    pinned = ["-c", ROOT / "constraints.txt", ROOT]
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned]
+    subprocess.run(install, check=True, cwd=tmp_path)
     picture = next((ROOT / "samples").glob("*.png"))
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
