@@ -27,8 +27,8 @@ def test_a_service_submits_a_job_from_an_install_without_extras(tmp_path: Path, 
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     python = environment / "bin" / "python"
-    pinned = ["-c", ROOT / "constraints.txt", ROOT]
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned]
+    pinned = ["-c", str(ROOT / "constraints.txt"), str(ROOT)]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned]
     subprocess.run(install, check=True, cwd=tmp_path)
     picture = next((ROOT / "samples").glob("*.png"))
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
