@@ -1,0 +1,272 @@
+"""What in-flight batching saves, and what it costs beside the model.
+
+    python -m bench.engine [--device cuda] [--size tiny|sd15|sdxl] [--images 200] [--slots 32]
+
+Four tables: model calls for 2,000 mixed images; wall time for some of them, rendered; images of equal
+parameters against diffusers' StableDiffusionImg2ImgPipeline at its best batch; CPU time of a step beside the
+model at 32 images. Weights are seeded, not trained: a network's speed does not depend on what it knows.
+"""
+
+import argparse
+import random
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from bench.networks import SIZES, save
+from img2img_shared.params import Params
+from img2img_worker.engine.engine import Engine, Render
+from img2img_worker.models.family import Cond, Family
+from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.sampling.plan import PlanKey, compile_plan
+
+SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
+BATCHES = (1, 2, 4, 8, 16, 32)
+
+console = Console()
+
+
+def mixed(n: int, side: int) -> list[Render]:
+    """Strength 0.2 to 1, 20, 30 or 50 steps, four samplers: nothing in common but the size."""
+    chance = random.Random(1)
+    return [
+        _render(
+            number,
+            Params(
+                width=side,
+                height=side,
+                steps=chance.choice((20, 30, 50)),
+                denoising_strength=chance.uniform(0.2, 1),
+                sampler_name=chance.choice(SAMPLERS),
+            ),
+        )
+        for number in range(n)
+    ]
+
+
+def alike(n: int, side: int, steps: int, strength: float) -> list[Render]:
+    """Images that a static batch can take together."""
+    params = Params(width=side, height=side, steps=steps, denoising_strength=strength)
+    return [_render(number, params) for number in range(n)]
+
+
+def _render(number: int, params: Params) -> Render:
+    pixels = np.random.default_rng(number).integers(0, 256, (params.height, params.width, 3), dtype=np.uint8)
+    return Render(
+        params=params,
+        prompt="a photo of the cat",
+        negative_prompt="a dog",
+        seed=number,
+        subseed=0,
+        pixels=pixels,
+        latent_size=(params.height // 8, params.width // 8),
+    )
+
+
+def free(family: Family, size: int, rows: int, go: threading.Event | None = None) -> Family:
+    """`family` with networks that cost nothing, once it may `go`. What is left is the engine's own cost."""
+    return cast(Family, _Free(family, size, rows, go))
+
+
+class _Free:
+    def __init__(self, family: Family, size: int, rows: int, go: threading.Event | None) -> None:
+        self._go = go
+        self._answers = torch.zeros(rows, family.latent_channels, size, size, device=family.device)
+        self._family = family
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._family, name)
+
+    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        if self._go is not None:
+            self._go.wait()
+        return self._answers[: len(x)]
+
+    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
+        return torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device)
+
+    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
+        return torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
+
+
+def static_batches(renders: Sequence[Render], slots: int, *, equal: bool) -> list[list[Render]]:
+    """Batches as a static batcher makes them: of equal parameters, or in the order of arrival."""
+    groups: dict[object, list[Render]] = defaultdict(list)
+    for render in renders:
+        key = PlanKey.of(render.params)
+        # strengths that start at the same step are the same to a sampler
+        groups[replace(key, denoising_strength=key.steps_and_start[1]) if equal else None].append(render)
+    return [
+        group[start : start + slots] for group in groups.values() for start in range(0, len(group), slots)
+    ]
+
+
+def calls_table(family: Family, n: int, slots: int) -> None:
+    renders = mixed(n, 64)
+    lengths = {id(each): len(compile_plan(PlanKey.of(each.params), family.levels).sigmas) for each in renders}
+    total = sum(lengths.values())
+    bound = total / slots
+    go = threading.Event()  # no step before all are submitted: a worker's slots are full from the start
+    with Engine(free(family, 8, 4 * slots, go), slots=slots, deterministic=False) as engine:
+        futures = [engine.submit(each) for each in renders]
+        go.set()
+        wait(futures)
+        counts = engine.counts
+
+    def longest(*, equal: bool) -> int:
+        batches = static_batches(renders, slots, equal=equal)
+        return sum(max(lengths[id(each)] for each in batch) for batch in batches)
+
+    table = Table(
+        "how",
+        "model calls",
+        "of the lower bound",
+        title=f"{n} mixed images, {slots} slots: {total} evaluations",
+    )
+    for how, calls in (
+        ("one at a time", total),
+        ("static batches of equal parameters", longest(equal=True)),
+        ("static batches, padded to the longest", longest(equal=False)),
+        ("in flight", counts.calls),
+        ("lower bound: evaluations / slots", bound),
+    ):
+        table.add_row(how, f"{calls:.0f}", f"{calls / bound:.3f}")
+    console.print(table)
+    console.print(f"rows of no use in flight: {counts.padding / (counts.rows + counts.padding):.1%}\n")
+
+
+def wall_table(family: Family, n: int, slots: int, side: int) -> None:
+    renders = mixed(n, side)
+
+    def batches(equal: bool) -> Callable[[Engine], None]:
+        def run(engine: Engine) -> None:
+            for batch in static_batches(renders, slots, equal=equal):
+                wait([engine.submit(each) for each in batch])
+
+        return run
+
+    def at_once(engine: Engine) -> None:
+        wait([engine.submit(each) for each in renders])
+
+    table = Table("how", "wall s", "images/s", "model calls", title=f"{n} mixed images of {side}², rendered")
+    for how, most, run in (
+        ("one at a time", 1, at_once),
+        ("static batches of equal parameters", slots, batches(True)),
+        ("static batches in order, until the longest is done", slots, batches(False)),
+        ("in flight", slots, at_once),
+    ):
+        with Engine(family, slots=most, deterministic=False) as engine:
+            engine.submit(renders[0]).result()
+            before = engine.counts.calls
+            start = time.perf_counter()
+            run(engine)
+            seconds = time.perf_counter() - start
+            table.add_row(how, f"{seconds:.1f}", f"{n / seconds:.2f}", str(engine.counts.calls - before))
+    console.print(table)
+
+
+def pipeline_table(family: Family, folder: Path, side: int, rounds: int) -> None:
+    """Euler, 20 steps: at strength 0.7 the engine makes 15 model calls, at 0.75 the pipeline does."""
+    pipeline = _pipeline(folder, family)
+    table = Table(
+        "batch", "diffusers images/s", "in flight images/s", "ratio", title=f"equal parameters, {side}²"
+    )
+    best = [0.0, 0.0]
+    for batch in BATCHES:
+        renders = alike(batch, side, 20, 0.7)
+        pictures = [Image.fromarray(render.pixels) for render in renders]
+
+        def theirs(pictures: list[Image.Image] = pictures) -> None:
+            pipeline(
+                prompt=["a photo of the cat"] * len(pictures),
+                negative_prompt=["a dog"] * len(pictures),
+                image=pictures,
+                strength=0.75,
+                num_inference_steps=20,
+                guidance_scale=7.0,
+                output_type="np",
+            )
+
+        with Engine(family, slots=batch, deterministic=False) as engine:
+
+            def ours(renders: list[Render] = renders, engine: Engine = engine) -> None:
+                wait([engine.submit(each) for each in renders])
+
+            # in turns, and the best of each: other load on the machine meets both
+            seconds = [[_seconds(theirs), _seconds(ours)] for _ in range(rounds + 1)][1:]
+        rates = [batch / min(column) for column in zip(*seconds, strict=True)]
+        best = [max(pair) for pair in zip(best, rates, strict=True)]
+        table.add_row(str(batch), *(f"{rate:.2f}" for rate in rates), f"{rates[1] / rates[0]:.2f}")
+    table.add_row("best", *(f"{rate:.2f}" for rate in best), f"{best[1] / best[0]:.2f}")
+    console.print(table)
+
+
+def step_table(family: Family, slots: int) -> None:
+    table = Table("latent", "history", "CPU ms a step", title=f"a step beside the model, {slots} images")
+    for size, steps in ((8, 20), (8, 50), (32, 20), (64, 20), (64, 50)):
+        renders = alike(4 * slots, 8 * size, steps, 1.0)
+        with Engine(free(family, size, 4 * slots), slots=slots, deterministic=False) as engine:
+            for _ in range(2):  # once to warm up
+                before = engine.counts.steps
+                futures = [engine.submit(each) for each in renders]
+                submitted = time.process_time()
+                wait(futures)
+                seconds, n = time.process_time() - submitted, engine.counts.steps - before
+        table.add_row(f"{size}²", str(steps), f"{1000 * seconds / n:.2f}")
+    console.print(table)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _pipeline(folder: Path, family: Family) -> Any:
+    kind = diffusers.AutoPipelineForImage2Image.from_pretrained(folder, dtype=family.dtype)
+    kind.scheduler = diffusers.EulerDiscreteScheduler.from_config(kind.scheduler.config)
+    kind.set_progress_bar_config(disable=True)
+    return kind.to(family.device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
+    parser.add_argument("--images", type=int, default=200, help="rendered for wall time")
+    parser.add_argument("--counted", type=int, default=2000, help="counted in model calls")
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3, help="of each measurement against diffusers")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    side = arguments.side or SIZES[arguments.size]
+    with tempfile.TemporaryDirectory() as folder:
+        dtype = torch.float32 if arguments.device == "cpu" else torch.float16
+        checkpoint = save(arguments.size, Path(folder) / arguments.size, dtype)
+        family = open_checkpoint(checkpoint, device=arguments.device, dtype=dtype)
+        calls_table(family, arguments.counted, arguments.slots)
+        step_table(family, arguments.slots)
+        pipeline_table(family, checkpoint, side, arguments.rounds)
+        wall_table(family, arguments.images, arguments.slots, side)
+
+
+if __name__ == "__main__":
+    main()

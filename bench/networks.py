@@ -1,0 +1,102 @@
+"""Checkpoints of published sizes with seeded weights: a network's cost does not depend on what it knows."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from img2img_worker.models.tokenizer import clip_tokenizer
+from tests.checkpoints import sd1
+
+#: name -> side in pixels that the model was made for
+SIZES = {"tiny": 64, "sd15": 512, "sdxl": 1024}
+
+
+def save(size: str, folder: Path, dtype: torch.dtype) -> Path:
+    """A checkpoint of that size in the diffusers layout; returns `folder`."""
+    if size == "tiny":
+        return sd1(folder)
+    torch.manual_seed(1)
+    pipeline = _sd15() if size == "sd15" else _sdxl()
+    pipeline.to(dtype).save_pretrained(folder)
+    return folder
+
+
+def _sd15() -> Any:
+    return StableDiffusionImg2ImgPipeline(
+        unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768),
+        vae=_vae(0.18215),
+        text_encoder=CLIPTextModel(_clip(768, 12, 12)),
+        tokenizer=clip_tokenizer(),
+        scheduler=_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _sdxl() -> Any:
+    return StableDiffusionXLImg2ImgPipeline(
+        unet=UNet2DConditionModel(
+            sample_size=128,
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        ),
+        vae=_vae(0.13025),
+        text_encoder=CLIPTextModel(_clip(768, 12, 12)),
+        text_encoder_2=CLIPTextModelWithProjection(_clip(1280, 32, 20, act="gelu")),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(pad="!"),
+        scheduler=_scheduler(),
+    )
+
+
+def _vae(scaling_factor: float) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        sample_size=512,
+        scaling_factor=scaling_factor,
+    )
+
+
+def _clip(width: int, layers: int, heads: int, act: str = "quick_gelu") -> CLIPTextConfig:
+    return CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        hidden_act=act,
+        projection_dim=width,
+        bos_token_id=49406,
+        eos_token_id=49407,
+    )
+
+
+def _scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
