@@ -10,6 +10,7 @@ from torch import Tensor
 
 from img2img_worker.engine.image import HISTORY, OUT, SKIP, TIMESTEP, Image
 from img2img_worker.engine.rows import Rows
+from img2img_worker.engine.transfer import sent
 from img2img_worker.models.family import Branch, Cond, Family
 
 Seats = Sequence[tuple[int, tuple[Branch, ...]]]
@@ -223,10 +224,7 @@ class Batch:
 
     def _sent(self, array: NDArray[np.generic]) -> Tensor:
         """`array` on the device, without waiting for it."""
-        tensor = torch.from_numpy(array)
-        if self._family.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self._family.device, non_blocking=True)
+        return sent(torch.from_numpy(array), self._family.device)
 
 
 def _slot(image: Image) -> int:

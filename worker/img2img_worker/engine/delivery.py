@@ -32,7 +32,12 @@ class Delivery:
         host_pixels, host_sound, arrived = _fetch(pixels), _fetch(sound), _mark(pixels.device)
 
         def deliver() -> None:
-            arrived()
+            try:
+                arrived()
+            except Exception as error:  # a device that broke says so only now
+                for future in futures:
+                    _settle(future.set_exception, error)
+                return
             for future, picture, is_sound in zip(futures, host_pixels, host_sound.tolist(), strict=True):
                 if is_sound:
                     _settle(future.set_result, picture.numpy())

@@ -20,6 +20,7 @@ from img2img_worker.engine.latents import TOGETHER, Latents
 from img2img_worker.engine.render import Render
 from img2img_worker.engine.rows import Rows
 from img2img_worker.engine.slots import Slots
+from img2img_worker.engine.transfer import sent
 from img2img_worker.models.family import Family
 
 __all__ = ["Engine", "Pixels", "Render"]
@@ -75,7 +76,7 @@ class Engine:
         self._pace = Pace(family.device)
         self._inbox: queue.SimpleQueue[Image | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
-        self._closed = False
+        self._closed = self._broken = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -105,6 +106,11 @@ class Engine:
         """What has been done so far."""
         return replace(self._counts)
 
+    @property
+    def broken(self) -> bool:
+        """Whether it stopped by an error of its own, not by `close`: no picture comes out of it any more."""
+        return self._broken
+
     def close(self) -> None:
         """Stops after the running step; pictures that are not done fail with `Unavailable`."""
         with self._closing:
@@ -128,7 +134,7 @@ class Engine:
                     self._turn()
         except Exception as error:
             log.exception("the engine stops")
-            reason = error
+            self._broken, reason = True, error
         finally:
             with self._closing:
                 self._closed = True
@@ -193,7 +199,7 @@ class Engine:
         for image in fresh:
             image.branches = self._conditions.branches(image)
             z0 = self._latents.start(image)
-            image.history = torch.cat([z0[None], image.noises.to(z0.device, non_blocking=True)])
+            image.history = torch.cat([z0[None], sent(image.noises, z0.device)])
 
     def _enter(self, images: Sequence[Image]) -> None:
         for image in images:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_worker.engine.image import Image
+from img2img_worker.engine.transfer import sent
 from img2img_worker.models.family import Family
 from img2img_worker.sampling.noise import fill_noise
 
@@ -49,19 +50,19 @@ class Latents:
             z0 = F.interpolate(z0[None], size=render.latent_size, mode="bilinear", align_corners=False)[0]
         if render.mask is None or render.params.inpainting_fill < 2:
             return z0
-        mask = torch.from_numpy(render.mask).to(z0.device)
+        mask = sent(torch.from_numpy(render.mask), z0.device)
         kept = z0 * (1 - mask)
         if render.params.inpainting_fill == 3:
             return kept
         channels, height, width = z0.shape
         noise = fill_noise(render.seed, (channels, height, width), render.params.noise_source)
-        return kept + noise.to(z0.device) * mask
+        return kept + sent(noise, z0.device) * mask
 
     def _encode(self, images: Sequence[Image]) -> None:
         for start in range(0, len(images), TOGETHER):
             some = images[start : start + TOGETHER]
             pixels = torch.stack([torch.from_numpy(image.render.pixels) for image in some])
-            latents = self._family.encode(pixels.to(self._family.device), rows=self._rows)
+            latents = self._family.encode(sent(pixels, self._family.device), rows=self._rows)
             for image, latent in zip(some, latents, strict=True):
                 # a copy, so that remembering one does not keep all
                 self._encoded[image.digest] = latent.clone()
