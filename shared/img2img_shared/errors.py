@@ -35,6 +35,18 @@ class Unavailable(FarmError):
     """A server the farm needs (Redis, the store) does not answer."""
 
 
+def one_line(text: str) -> str:
+    """`text` as logs and terminals may show it: what is not printable (line ends, escape sequences, marks
+    that turn the direction of writing) is spelt out.
+
+    >>> one_line("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text
+    )
+
+
 def _shown(value: object, limit: int = 80) -> str:
     """``repr`` of a user's value, cut so that a message stays a line."""
     text = repr(value)

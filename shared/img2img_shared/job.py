@@ -60,7 +60,7 @@ class Job(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
     #: the checkpoint, by the name workers serve it under
-    model: Annotated[str, Field(min_length=1, max_length=1024)]
+    model: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
     params: Params
     n_inputs: Annotated[int, Field(ge=1, le=10_000_000)]
     #: mask for all inputs that bring none

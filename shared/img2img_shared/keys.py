@@ -11,6 +11,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:done           bitmap of finished images
     {prefix}:job:ID:attempts       hash: index to attempts so far, of images that needed more than one
     {prefix}:job:ID:deaths         hash: index to workers that died on it
+    {prefix}:job:ID:troubles       hash: index to how often it was put back because a worker could not do it
     {prefix}:job:ID:pace           list: when the last images ended, newest first
     {prefix}:job:ID:events         stream
     {prefix}:model:schedule:MODEL  sorted set of jobs by (priority, virtual time)

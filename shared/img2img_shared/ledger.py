@@ -14,7 +14,7 @@ import redis
 
 from img2img_shared import keys
 from img2img_shared.connect import answering
-from img2img_shared.errors import NotFound, Refused
+from img2img_shared.errors import NotFound, Refused, one_line
 from img2img_shared.job import Job
 from img2img_shared.records import Claim, Event, ImageStatus, JobStatus, Lost, Sweep, WorkerInfo, WorkerStatus
 from img2img_shared.replies import event, image_status, job_status, worker_status
@@ -263,14 +263,17 @@ class Ledger:
 
         False: the attempt was not the current one, nothing happened.
         """
-        return bool(self._run("fail", claim.model, claim.nonce, reason[:REASON].encode("utf-8", "replace")))
+        return bool(self._run("fail", claim.model, claim.nonce, _kept(reason)))
 
-    def release(self, claim: Claim, delay: float = 0.0) -> bool:
+    def release(self, claim: Claim, delay: float = 0.0, trouble: str = "") -> bool:
         """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
+
+        With `trouble`, what keeps this worker from rendering it, but perhaps not another: the delay doubles
+        each time, and at the fifth the image fails with that reason.
 
         False: the attempt was not the current one, nothing happened.
         """
-        return bool(self._run("release", claim.model, claim.nonce, round(delay * 1000)))
+        return bool(self._run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble)))
 
     def take_back(self, model: str, worker: str) -> Sweep | None:
         """The janitor's round, about once a second: takes back the leases that ran out.
@@ -318,6 +321,11 @@ class Ledger:
     def _run(self, name: str, *arguments: str | bytes | int) -> Any:
         with answering():
             return self._scripts[name](keys=[keys.farm_key(self.prefix)], args=arguments)
+
+
+def _kept(reason: str) -> bytes:
+    """A reason as it is kept: it may quote what users or damaged files say, and is shown on terminals."""
+    return one_line(reason[:REASON])[:REASON].encode()
 
 
 def _not_found(job_id: str) -> NotFound:

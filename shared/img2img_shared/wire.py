@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from img2img_shared.errors import Refused, WireError
 from img2img_shared.job import Input, Job
+from img2img_shared.params import refusal
 
 #: raised when a reader of the version before would misread a message
 VERSION = 1
@@ -29,7 +30,9 @@ def decode_job(data: bytes) -> Job:
     """
     try:
         return Job.model_validate(_unpack("job", data))
-    except (ValidationError, Refused) as error:
+    except ValidationError as error:
+        raise WireError(f"job: {refusal(error)}") from None
+    except Refused as error:
         raise WireError(f"job: {error}") from None
 
 
@@ -47,7 +50,7 @@ def decode_inputs(data: bytes) -> tuple[Input, ...]:
     try:
         return _INPUTS.validate_python(_unpack("inputs", data))
     except ValidationError as error:
-        raise WireError(f"inputs: {error}") from None
+        raise WireError(f"inputs: {refusal(error)}") from None
 
 
 def _pack(kind: str, body: Any) -> bytes:

@@ -9,10 +9,11 @@
 local FARM = KEYS[1]
 local CLASS = 1e12 -- room for virtual times in one class of priority; 201 classes of it fit a double exactly
 local DEATHS = 3 -- so many workers may die on an image before it fails
+local TROUBLES = 5 -- so often it may be put back because a worker could not do it, before it fails
 local PACE = 256 -- so many ends of images are remembered for a job's rate
 local EVENTS = 1000 -- about so many events are kept of a job
 local PARDON = 24 * 3600 * 1000 -- ms after which a worker that was taken for dead is not asked about any more
-local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'pace', 'events'}
+local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'pace', 'events'}
 
 local function job_key(job, part)
   if part then return FARM .. ':job:' .. job .. ':' .. part end
@@ -136,6 +137,7 @@ end
 local function end_with(claim, state, reason)
   local job = claim.job
   redis.call('HINCRBY', job_key(job), state, 1)
+  redis.call('HDEL', job_key(job, 'troubles'), claim.index)
   redis.call('LPUSH', job_key(job, 'pace'), NOW)
   redis.call('LTRIM', job_key(job, 'pace'), 0, PACE - 1)
   event(job, claim.index, state, claim.attempt, reason)

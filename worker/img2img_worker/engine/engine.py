@@ -15,7 +15,7 @@ from img2img_shared.errors import Unavailable
 from img2img_worker.engine.batch import Batch, Counts
 from img2img_worker.engine.conditions import Conditions
 from img2img_worker.engine.delivery import Delivery, Pace
-from img2img_worker.engine.image import Image, OnStep, Pixels
+from img2img_worker.engine.image import Group, Image, OnStep, Pixels
 from img2img_worker.engine.latents import TOGETHER, Latents
 from img2img_worker.engine.render import Render
 from img2img_worker.engine.rows import Rows
@@ -68,7 +68,7 @@ class Engine:
             self._rows = Rows(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
         self._pictures = 1 if deterministic else None
         self._slots: Slots[Image] = Slots(self.slots)
-        self._batches: dict[tuple[int, ...], Batch] = {}
+        self._batches: dict[Group, Batch] = {}
         self._conditions = Conditions(family, self._pictures)
         self._latents = Latents(family, self._pictures)
         self._counts = Counts()
@@ -91,7 +91,7 @@ class Engine:
             on_step: called with (model calls done, in all) after each; quick, it runs in the engine's thread.
 
         Raises:
-            Refused: parameters that no plan can be made of.
+            Refused: parameters that no plan can be made of, LoRAs that are not there or do not fit.
             Unavailable: the engine is closed.
         """
         image = Image(render, self._family, on_step)

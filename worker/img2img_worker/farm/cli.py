@@ -1,13 +1,12 @@
 """The worker's command line."""
 
-import logging
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from img2img_shared.errors import FarmError
 from img2img_shared.settings import Settings
+from img2img_worker.farm.logs import log_to_stderr
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -36,9 +35,7 @@ def worker(
 
     SIGTERM and Ctrl-C put the images in hand back and end within seconds; other workers go on with them.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(log_level)
     given: dict[str, Any] = {"redis_url": redis_url, "store_url": store_url, "slots": slots, "device": device}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     if settings.redis_url is None or settings.store_url is None:

@@ -1,6 +1,8 @@
 """One image's way through a worker: claimed, fetched, prepared, rendered, stored, reported."""
 
 import logging
+import os
+import re
 import threading
 import time
 import uuid
@@ -10,9 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
+import cv2
+import torch
 from celery.utils.time import get_exponential_backoff_interval
 
-from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable
+from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable, WireError
 from img2img_shared.job import PAGE, Input, Job, inputs_key, result_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
@@ -25,13 +29,16 @@ from img2img_worker.pictures.prepare import Prepared, finish, prepare
 
 log = logging.getLogger(__name__)
 
-#: tries at a store that fails for a while, some five minutes in all
-STORE_TRIES = 14
+#: tries at a store, or Redis, that fails for a while, some five minutes in all
+TRIES = 14
 #: seconds, at most, between two tries
 LONGEST_PAUSE = 30
 
 #: seconds before a ticket returns that found nothing while other images are in hand
 PAUSE = 0.2
+
+#: exit status of a worker whose engine works no more
+BROKEN = 70
 
 T = TypeVar("T")
 
@@ -111,26 +118,42 @@ class Renderer:
         held = self._leases.hold(claim)
         try:
             self._render(held)
-        except (Stopped, CancelledError):
-            self._report(held, lambda: self._ledger.release(claim))
-        except FarmError as error:
-            reason = str(error)
-            self._report(held, lambda: self._ledger.fail(claim, reason))
-        except MemoryError:
-            log.exception("image %d of job %s: out of memory, put back", claim.index, claim.job_id)
-            self._report(held, lambda: self._ledger.release(claim))
-            self._stopping.wait(1)
         except Exception as error:
-            log.exception("image %d of job %s", claim.index, claim.job_id)
-            reason = f"{type(error).__name__}: {error}"
-            self._report(held, lambda: self._ledger.fail(claim, reason))
+            self._give_up(held, error)
         finally:
             self._leases.let_go(held)
 
+    def _give_up(self, held: Held, error: Exception) -> None:
+        """`error` ended this attempt: what that means for the image."""
+        claim = held.claim
+        if isinstance(error, torch.AcceleratorError) or self._engine.broken:
+            # nothing works on this device any more, and any of the images in flight may be to blame: what
+            # the ledger does for those of a worker that died (each runs alone, three lives) is right here too
+            log.critical("the engine is broken, this worker ends", exc_info=error)
+            os._exit(BROKEN)
+        if isinstance(error, Stopped | CancelledError | Unavailable):
+            log.debug("image %d of job %s: put back: %r", claim.index, claim.job_id, error)
+            self._report(held, lambda: self._ledger.release(claim))
+        elif isinstance(error, WireError):
+            self._put_back(held, str(error))  # a worker of a newer version may read it
+        elif is_out_of_memory(error):
+            self._put_back(held, f"out of memory: {error}")
+        elif isinstance(error, FarmError):
+            self._report(held, lambda: self._ledger.fail(claim, str(error)))
+        else:
+            log.error("image %d of job %s", claim.index, claim.job_id, exc_info=error)
+            self._report(held, lambda: self._ledger.fail(claim, f"{type(error).__name__}: {error}"))
+
+    def _put_back(self, held: Held, trouble: str) -> None:
+        """Not here, or not now: the image waits for another worker, or a better time; but not forever."""
+        claim = held.claim
+        log.warning("image %d of job %s: put back: %s", claim.index, claim.job_id, trouble)
+        self._report(held, lambda: self._ledger.release(claim, self._ledger.lease / 8, trouble))
+
     def _render(self, held: Held) -> None:
         claim = held.claim
-        job = self._job(claim.job_id, claim.tenant)
-        item = self._input(job, claim.index)
+        job = self._patiently(held, lambda: self._job(claim.job_id, claim.tenant))
+        item = self._input(held, job)
         seed, subseed = job.seeds(claim.index, item.seed)
         prompt = job.params.prompt if item.prompt is None else item.prompt
         negative = job.params.negative_prompt if item.negative_prompt is None else item.negative_prompt
@@ -171,10 +194,10 @@ class Renderer:
         mask = None if mask_key is None else self._patiently(held, lambda: self._store.get(mask_key))
         return prepare(image, mask, job.params, self._served.max_pixels)
 
-    def _input(self, job: Job, index: int) -> Input:
-        number, _ = job.output(index)
+    def _input(self, held: Held, job: Job) -> Input:
+        number, _ = job.output(held.claim.index)
         page, place = divmod(number, PAGE)
-        inputs = self._page(job.id, page)
+        inputs = self._patiently(held, lambda: self._page(job.id, page))
         if place >= len(inputs):
             raise Refused("inputs", f"page {page} of {len(inputs)}", f"a page that holds input {number}")
         return inputs[place]
@@ -183,16 +206,17 @@ class Renderer:
         return decode_inputs(self._store.get(inputs_key(job_id, page)))
 
     def _patiently(self, held: Held, call: Callable[[], T]) -> T:
-        """`call`, again and again with growing, jittered pauses while the store fails in passing."""
-        for tries in range(STORE_TRIES):
+        """`call`, again and again with growing, jittered pauses while the store or Redis fails in passing."""
+        for tries in range(TRIES):
             if held.lost or self._stopping.is_set():
                 raise Stopped
             try:
                 return call()
-            except StoreError as error:
-                if not error.transient or tries == STORE_TRIES - 1:
+            except (StoreError, Unavailable) as error:
+                passing = isinstance(error, Unavailable) or error.transient
+                if not passing or tries == TRIES - 1:
                     raise
-                log.warning("store: %s; trying again", error)
+                log.warning("%s; trying again", error)
                 pause = get_exponential_backoff_interval(1, tries, LONGEST_PAUSE, full_jitter=True)
                 self._stopping.wait(pause)
         raise AssertionError("unreachable")
@@ -210,3 +234,14 @@ class Renderer:
                 log.warning("not reported: %s", error)
                 if held.lost or self._stopping.wait(1):
                     return  # its lease runs out, and it is rendered again
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that the host or the device is short of memory, in any library's words."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # torch's allocator of host memory, and OpenCV's
+    return isinstance(error, RuntimeError | cv2.error) and bool(_SHORTAGE.search(str(error)))
+
+
+_SHORTAGE = re.compile(r"can't allocate memory|Insufficient memory|can't start new thread")
