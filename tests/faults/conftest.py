@@ -33,13 +33,21 @@ class Account:
         """The fault happens now: recovery is counted from here."""
         self._since = time.monotonic()
 
-    def settle(self, farm: FaultyFarm, name: str, *jobs: str, failed: int = 0) -> None:
-        """Every image of `jobs` is done once, its picture whole; but `failed` ones, which have a reason."""
-        seconds = 0.0
+    def since(self) -> float:
+        """Seconds since the fault."""
+        return time.monotonic() - self._since
+
+    def settle(
+        self, farm: FaultyFarm, name: str, *jobs: str, failed: int = 0, seconds: float | None = None
+    ) -> None:
+        """Every image of `jobs` is done once, its picture whole; but `failed` ones, which have a reason.
+
+        `seconds`: what the table is to say, where that is not the time until all jobs have ended.
+        """
         lost = twice = again = 0
-        for job in jobs:
-            status = farm.done(job)
-            seconds = time.monotonic() - self._since
+        ended = [farm.done(job) for job in jobs]
+        seconds = self.since() if seconds is None else seconds
+        for job, status in zip(jobs, ended, strict=True):
             lost += status.n - status.done - status.failed
             lost += status.done - len(farm.pictures(job))
             twice += sum(count > 1 for count in farm.finishes(job))

@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from img2img_producer import Farm
 from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import ImageState
-from img2img_shared.records import JobStatus
+from img2img_shared.records import Event, JobStatus
 from img2img_shared.settings import Settings
 
 #: seconds: short, so that tests are; the farm's guarantee is in leases, not in seconds
@@ -57,6 +59,7 @@ class Nursery:
     """Forks workers, see nursery.py."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "tests.faults.nursery"],
             cwd=ROOT,
@@ -69,9 +72,17 @@ class Nursery:
 
     def fork(self, **wanted: Any) -> int:
         """A new worker's process id."""
-        assert self._process.stdin is not None
-        print(json.dumps(wanted), file=self._process.stdin, flush=True)
-        return int(self._answer())
+        with self._lock:
+            assert self._process.stdin is not None
+            print(json.dumps(wanted), file=self._process.stdin, flush=True)
+            return int(self._answer())
+
+    def exit_status(self, pid: int) -> int:
+        """Of a worker that has ended, or is about to; a negative one is the signal's number."""
+        with self._lock:
+            assert self._process.stdin is not None
+            print(pid, file=self._process.stdin, flush=True)
+            return int(self._answer())
 
     def close(self) -> None:
         """No more workers."""
@@ -116,33 +127,57 @@ class Server:
 class Worker:
     """A worker process."""
 
-    def __init__(self, pid: int, log: Path) -> None:
+    def __init__(self, pid: int, log: Path, nursery: Nursery) -> None:
         self.pid = pid
         self.log = log
+        self._nursery = nursery
+        self._status: int | None = None
 
     def signal(self, name: str) -> None:
-        """Send SIGname."""
-        os.kill(self.pid, signal.Signals[f"SIG{name}"])
+        """Send SIGname; none if it has ended."""
+        if self._status is None:
+            os.kill(self.pid, signal.Signals[f"SIG{name}"])
 
     @property
     def alive(self) -> bool:
-        """Whether the process is still there."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        """Whether the process still runs (or is frozen)."""
+        return self._status is None and self._state() != "Z"
 
     @property
     def stopped(self) -> bool:
         """Whether it is frozen."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return self._state() == "T"
+
+    @property
+    def exit_status(self) -> int:
+        """Of one that ends: waits for it. A negative one is the number of the signal that ended it."""
+        if self._status is None:
+            eventually(f"worker {self.pid} ends", lambda: not self.alive)
+            self._status = self._nursery.exit_status(self.pid)
+        return self._status
 
     @property
     def resident(self) -> int:
         """Bytes of memory that it holds."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return memory_of(self.pid, "VmRSS")
+
+    @property
+    def most_resident(self) -> int:
+        """Bytes of memory that it ever held."""
+        return memory_of(self.pid, "VmHWM")
+
+    def _state(self) -> str:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def memory_of(pid: int, what: str) -> int:
+    """Bytes, by a name of /proc/PID/status; 0 for a process that has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(rf"^{what}:\s+(\d+) kB", status, re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
 
 
 class FaultyFarm:
@@ -166,35 +201,27 @@ class FaultyFarm:
     def worker(
         self,
         *,
-        arm: dict[str, Any] | None = None,
-        poison: int | None = None,
-        clock: int = 0,
         slots: int = 2,
         environment: dict[str, str] | None = None,
-        redis_url: str | None = None,
+        arguments: tuple[str, ...] = (),
+        **sabotage: dict[str, Any],
     ) -> Worker:
-        """Start a worker. `arm`, `poison`, `clock`: see sabotage.py."""
+        """Start a worker. `sabotage`: names of functions in sabotage.py, with their arguments."""
         log = self.folder / f"worker-{len(self.workers)}.log"
+        if "arm" in sabotage:
+            sabotage["arm"] = {"marker": str(self.folder / "struck"), "after": 1, **sabotage["arm"]}
         pid = self._nursery.fork(
             log=str(log),
             environment={
                 "IMG2IMG_LEASE": str(LEASE),
                 "IMG2IMG_STORE_URL": self.store_url,
+                "IMG2IMG_REDIS_URL": self.server.url,
                 **(environment or {}),
             },
-            arguments=[
-                "--model",
-                self.model,
-                "--redis-url",
-                redis_url or self.server.url,
-                "--slots",
-                str(slots),
-            ],
-            arm=arm and {"marker": str(self.folder / "struck"), "after": 1, **arm},
-            poison=poison,
-            clock=clock,
+            arguments=["--model", self.model, "--slots", str(slots), *arguments],
+            sabotage=sabotage,
         )
-        worker = Worker(pid, log)
+        worker = Worker(pid, log, self._nursery)
         self.workers.append(worker)
         return worker
 
@@ -231,14 +258,20 @@ class FaultyFarm:
 
     def finishes(self, job: str) -> list[int]:
         """How often each image was reported done, by the job's events."""
-        client = self.server.client()
-        events = self.producer._ledger.events(job, self.producer.tenant)
         counts = [0] * self.status(job).n
-        for event in events:
+        for event in self.events(job):
             if event.index is not None and event.state == ImageState.DONE:
                 counts[event.index] += 1
-        client.close()
         return counts
+
+    def events(self, job: str) -> list[Event]:
+        """All that the ledger still has of them, which is some 1000."""
+        found: list[Event] = []
+        while more := self.producer._ledger.events(
+            job, self.producer.tenant, after=found[-1].id if found else "0"
+        ):
+            found += more
+        return found
 
     def pictures(self, job: str) -> dict[int, bytes]:
         """What lies in the store, each decoded once to see that it is whole."""
@@ -257,8 +290,9 @@ class FaultyFarm:
     def close(self) -> None:
         """End everything."""
         for worker in self.workers:
-            if worker.alive:
-                worker.signal("KILL")
+            worker.signal("KILL")
+        for worker in self.workers:
+            assert worker.exit_status is not None
         self.producer.close()
         self.server.kill()
 

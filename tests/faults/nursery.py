@@ -1,11 +1,11 @@
 """Starts worker processes quickly: torch is imported once, here, and each worker is a fork of that.
 
-Reads one JSON line for each worker from standard input, and answers with its process id.
+Reads a JSON line for each worker from standard input, and answers with its process id; a line with the id
+of one that has ended is answered with its exit status, as subprocess counts them.
 """
 
 import json
 import os
-import signal
 import sys
 from typing import Any
 
@@ -19,10 +19,13 @@ from tests.faults import sabotage
 def serve() -> None:
     """Fork until standard input ends."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for them
     sys.stdout.write("ready\n")
     for line in sys.stdin:
         wanted = json.loads(line)
+        if isinstance(wanted, int):
+            status = os.waitstatus_to_exitcode(os.waitpid(wanted, 0)[1])
+            sys.stdout.write(f"{status}\n")
+            continue
         child = os.fork()
         if child == 0:
             _become(wanted)
@@ -30,19 +33,14 @@ def serve() -> None:
 
 
 def _become(wanted: dict[str, Any]) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     log = os.open(wanted["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(wanted["environment"])
-    if wanted["arm"]:
-        sabotage.arm(**wanted["arm"])
-    if wanted["clock"]:
-        sabotage.shift_clock(wanted["clock"])
-    if wanted["poison"]:
-        sabotage.poison(wanted["poison"])
+    for name, arguments in wanted["sabotage"].items():
+        getattr(sabotage, name)(**arguments)
     sys.argv = ["img2img-worker", *wanted["arguments"]]
     try:
         main()

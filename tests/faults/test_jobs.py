@@ -68,7 +68,7 @@ def test_two_jobs_share_the_farm_fairly(farm: FaultyFarm) -> None:
 def test_a_clock_fifteen_seconds_off_means_nothing(farm: FaultyFarm, account: Account) -> None:
     account.fault()
     job = farm.submit(8)
-    farm.worker(clock=15)
-    farm.worker(clock=-15)
+    farm.worker(shift_clock={"seconds": 15})
+    farm.worker(shift_clock={"seconds": -15})
     account.settle(farm, "clocks 15 s ahead and behind", job)
     assert farm.attempts(job) == [1] * 8

@@ -1,20 +1,53 @@
 """Workers that are killed, frozen and stopped, at each point of an image's way."""
 
+import signal
+
 import pytest
 
+from img2img_shared.job import ImageState
+from img2img_shared.records import Event
+from img2img_worker.farm.render import BROKEN
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, Worker, eventually, picture
+from tests.faults.farm import LEASE, FaultyFarm, Worker, eventually, picture
 from tests.faults.sabotage import PHASES
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_worker_killed_anywhere_costs_no_image(farm: FaultyFarm, account: Account, phase: str) -> None:
-    job = farm.submit(8)
+def test_what_a_killed_worker_had_runs_again_on_the_one_beside_it(
+    farm: FaultyFarm, account: Account, phase: str
+) -> None:
+    beside = farm.worker()
     victim = farm.worker(arm={"phase": phase, "blow": "KILL", "after": 3})
+    eventually("both serve", lambda: len(farm.producer.workers()) == 2)
+    job = farm.submit(12, steps=8)
     eventually(f"the worker dies {phase}", lambda: farm.struck() and not victim.alive)
+    died = now(farm)
+    account.fault()
+    farm.done(job)
+    again = [
+        event
+        for event in farm.events(job)
+        if event.state == ImageState.RUNNING and event.attempt == 2 and moment_of(event) >= died
+    ]
+    waited = max([0.0, *(moment_of(event) - died for event in again)])
+    # the promise is one lease and 2 s; here the machine may be slow
+    assert waited < 5 * (LEASE + 2)
+    account.settle(farm, f"SIGKILL {phase}", job, seconds=waited)
+    assert victim.exit_status == -signal.SIGKILL
+    assert beside.alive
+    if phase != "between taking a ticket and claiming":
+        assert again
+
+
+def test_what_all_workers_had_when_they_were_killed_runs_on_a_later_one(
+    farm: FaultyFarm, account: Account
+) -> None:
+    job = farm.submit(8)
+    victim = farm.worker(arm={"phase": "in the model", "blow": "KILL", "after": 3})
+    eventually("the worker dies", lambda: farm.struck() and not victim.alive)
     account.fault()
     farm.worker()
-    account.settle(farm, f"SIGKILL {phase}", job)
+    account.settle(farm, "SIGKILL of the only worker", job)
 
 
 @pytest.mark.parametrize("phase", ["in the model", "between the write and the report"])
@@ -43,7 +76,7 @@ def test_a_poison_image_fails_and_its_neighbours_are_rendered(farm: FaultyFarm, 
     job = farm.producer.submit(inputs, model=farm.model, steps=3, width=64, height=64)
     deaths = 0
     while not farm.status(job).finished:
-        worker = farm.worker(poison=72)
+        worker = farm.worker(poison={"size": 72})
         _dies_or_ends(farm, worker, job)
         deaths += not worker.alive
     account.settle(farm, "an image that kills its worker each time", job, failed=1)
@@ -56,13 +89,69 @@ def _dies_or_ends(farm: FaultyFarm, worker: Worker, job: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT"])
-def test_a_worker_told_to_stop_puts_its_images_back(farm: FaultyFarm, account: Account, name: str) -> None:
-    job = farm.submit(6, steps=60)
+def test_a_worker_told_to_stop_puts_its_images_back_and_ends_well(
+    farm: FaultyFarm, account: Account, name: str
+) -> None:
+    job = farm.submit(6, steps=30)
     first = farm.worker()
-    eventually("it renders", lambda: farm.status(job).running == 2 or farm.status(job).done)
+    eventually("it renders", lambda: farm.status(job).running >= 2)
     first.signal(name)
     account.fault()
-    eventually("it ends", lambda: not first.alive)
-    assert farm.status(job).running == 0
+    assert first.exit_status == 0
+    ended = account.since()
+    status = farm.status(job)
+    assert (status.running, status.failed) == (0, 0)
     farm.worker()
-    account.settle(farm, f"SIG{name}", job)
+    account.settle(farm, f"SIG{name}: ended with status 0", job, seconds=ended)
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_a_second_signal_ends_a_worker_at_once(farm: FaultyFarm, account: Account, name: str) -> None:
+    job = farm.submit(3)
+    marker = farm.folder / "stalled"
+    first = farm.worker(stall={"seconds": 600, "marker": str(marker)})
+    eventually("it is in a step that does not end", marker.exists)
+    first.signal(name)
+    # what it had is given back already, while the step goes on
+    eventually("its images are put back", lambda: farm.status(job).running == 0)
+    assert first.alive
+    first.signal(name)
+    account.fault()
+    assert first.exit_status == 128 + signal.Signals[f"SIG{name}"]
+    ended = account.since()
+    farm.worker()
+    account.settle(farm, f"SIG{name} twice: ended at once", job, seconds=ended)
+
+
+def test_an_image_that_breaks_the_device_fails_and_its_neighbours_are_rendered(
+    farm: FaultyFarm, account: Account
+) -> None:
+    account.fault()
+    job = farm.submit(4)
+    poison = farm.submit(1, width=72)
+    breakdowns = 0
+    while not (farm.status(job).finished and farm.status(poison).finished):
+        worker = farm.worker(broken_device={"width": 72})
+        eventually(
+            "it ends, or the jobs do",
+            lambda: not worker.alive or (farm.status(job).finished and farm.status(poison).finished),  # noqa: B023  # called here
+        )
+        if not worker.alive:
+            breakdowns += 1
+            assert worker.exit_status == BROKEN
+    account.settle(farm, "an image that breaks the device each time", job)
+    account.settle(farm, "... itself", poison, failed=1)
+    assert breakdowns == 3
+    assert "3 workers died" in farm.reasons(poison)[0]
+
+
+def now(farm: FaultyFarm) -> float:
+    """Seconds, on the ledger's clock."""
+    with farm.server.client() as client:
+        seconds, micros = client.time()
+    return float(seconds + micros / 1e6)
+
+
+def moment_of(event: Event) -> float:
+    """When it happened, in seconds on the ledger's clock."""
+    return int(event.id.partition("-")[0]) / 1000
