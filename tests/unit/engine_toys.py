@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Render
 from img2img_worker.models.betas import alphas_cumprod
 from img2img_worker.models.family import Cond, Prediction
+from img2img_worker.models.lora import Loras
+from img2img_worker.models.lora_patch import PLAIN, Patch
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -32,6 +34,7 @@ class ToyFamily:
     vae_factor: int = FACTOR
     prediction: Prediction = "epsilon"
     edits: bool = False
+    loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
     levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )
@@ -45,7 +48,9 @@ class ToyFamily:
     decoded: list[int] = field(default_factory=list)
     texts: list[tuple[str, ...]] = field(default_factory=list)
 
-    def conditions(self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False) -> list[Cond]:
+    def conditions(
+        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = PLAIN
+    ) -> list[Cond]:
         self.texts.append(tuple(prompts))
         return [Cond(context=_context(prompt, clip_skip)) for prompt in prompts]
 

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.engine.image import Image
 from img2img_worker.models.family import Branch, Cond, Family, guide
-from img2img_worker.models.prompts import Conditioning, conditioning
+from img2img_worker.models.lora_patch import Patch
 
 #: encoded prompts that are remembered
 REMEMBERED = 256
@@ -24,19 +25,18 @@ class Conditions:
     def __init__(self, family: Family, picture_rows: int | None) -> None:
         self._family = family
         self._picture_rows = picture_rows
-        self._encoded: OrderedDict[tuple[tuple[str, ...], int, bool], list[Cond]] = OrderedDict()
+        self._encoded: OrderedDict[tuple[object, ...], list[Cond]] = OrderedDict()
 
     def branches(self, image: Image) -> list[tuple[Branch, ...]]:
         """The rows of each of `image`'s model calls; consecutive calls with the same rows share one tuple."""
         params = image.render.params
         if params.image_cfg_scale is not None and not self._family.edits:
             raise Refused("image_cfg_scale", params.image_cfg_scale, "nothing but with an edit checkpoint")
-        prompts = _prompts(image)
-        conds = self._placed(image, prompts)
+        conds = self._placed(image)
         rows: dict[object, tuple[Branch, ...]] = {}
         calls = []
         for call, sigma in enumerate(image.plan.sigmas):
-            at = prompts.at(call)
+            at = image.prompts.at(call)
             skips = _skips_negative(params, call, float(sigma)) and not self._family.edits
             if (at, skips) not in rows:
                 positives, negative = [(conds[text], weight) for text, weight in at[0]], conds[at[1]]
@@ -56,13 +56,15 @@ class Conditions:
             image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
         return tuple(guide(positives, negative, scale=params.cfg_scale, image_scale=image_scale))
 
-    def _placed(self, image: Image, prompts: Conditioning) -> list[Cond]:
+    def _placed(self, image: Image) -> list[Cond]:
         """All of the image's texts, positive ones first, each made the image's own."""
-        params = image.render.params
+        params, prompts = image.render.params, image.prompts
         encoded = [
-            cond
+            replace(cond, loras=image.loras.denoiser)
             for schedule in (*prompts.positive, prompts.negative)
-            for cond in self._encode(schedule.texts, params.clip_skip, schedule is prompts.negative)
+            for cond in self._encode(
+                schedule.texts, params.clip_skip, schedule is prompts.negative, image.loras.text
+            )
         ]
         picture = self._picture(image)
         return [
@@ -70,10 +72,12 @@ class Conditions:
             for cond in encoded
         ]
 
-    def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool) -> list[Cond]:
-        key = (texts, clip_skip, negative)
+    def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool, loras: Patch) -> list[Cond]:
+        key = (texts, clip_skip, negative, loras.key)
         if key not in self._encoded:
-            self._encoded[key] = self._family.conditions(texts, clip_skip=clip_skip, negative=negative)
+            self._encoded[key] = self._family.conditions(
+                texts, clip_skip=clip_skip, negative=negative, loras=loras
+            )
         self._encoded.move_to_end(key)
         while len(self._encoded) > REMEMBERED:
             self._encoded.popitem(last=False)
@@ -107,14 +111,3 @@ def without_negative(positives: Sequence[tuple[Cond, float]], scale: float) -> t
 def _skips_negative(params: Params, call: int, sigma: float) -> bool:
     """A1111's ``s_min_uncond``: below that sigma, every second call runs no negative row."""
     return call % 2 == 1 and sigma < params.s_min_uncond
-
-
-def _prompts(image: Image) -> Conditioning:
-    render = image.render
-    prompts = conditioning(
-        render.prompt, render.negative_prompt, render.params.steps, render.params.sampler_name
-    )
-    if prompts.loras:
-        names = ", ".join(lora.name for lora in prompts.loras)
-        raise Refused("prompt", f"<lora:{names}>", "prompts without LoRAs, this worker has none")
-    return prompts

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from img2img_worker.engine.render import Render
 from img2img_worker.models.family import Branch, Family, Prediction
+from img2img_worker.models.lora_patch import PLAIN, Patch
+from img2img_worker.models.prompts import Conditioning, conditioning
 from img2img_worker.sampling.noise import noises
 from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
 
 Pixels = NDArray[np.uint8]
 #: (model calls done, model calls in all)
 OnStep = Callable[[int, int], None]
+#: latent height and width, context length, LoRAs of the denoiser
+Group = tuple[int, int, int, Patch]
 
 #: columns of `Image.calls` before the history's coefficients
 TIMESTEP, SKIP, OUT, HISTORY = range(4)
@@ -25,7 +29,8 @@ TIMESTEP, SKIP, OUT, HISTORY = range(4)
 class Image:
     """A render, its plan, its noises, and the state of its sampling.
 
-    Made in the thread that submits, so that compiling and drawing noise cost the engine's thread nothing.
+    Made in the thread that submits, so that compiling, drawing noise and reading LoRAs cost the engine's
+    thread nothing.
     """
 
     def __init__(self, render: Render, family: Family, on_step: OnStep | None = None) -> None:
@@ -34,6 +39,8 @@ class Image:
         self.on_step = on_step
         self.plan = compile_plan(PlanKey.of(render.params), family.levels)
         self.calls = call_table(self.plan, family.prediction)
+        self.prompts = _prompts(render)
+        self.loras = family.loras.find(self.prompts.loras)
         self.noises = _noises(self.plan, render, family)
         self.digest = _digest(render.pixels)
         #: model calls done
@@ -65,10 +72,12 @@ class Image:
         return self.call == len(self.calls)
 
     @property
-    def group(self) -> tuple[int, ...]:
-        """What images must have in common to share a model call: latent size, context length."""
-        length = self.branches[0][0].cond.context.shape[0] if self.branches else 0
-        return (*self.render.latent_size, length)
+    def group(self) -> Group:
+        """What images must have in common to share a model call."""
+        if not self.branches:
+            return (*self.render.latent_size, 0, PLAIN)
+        cond = self.branches[0][0].cond
+        return (*self.render.latent_size, cond.context.shape[0], cond.loras)
 
 
 def call_table(plan: Plan, prediction: Prediction) -> NDArray[np.float32]:
@@ -83,6 +92,11 @@ def call_table(plan: Plan, prediction: Prediction) -> NDArray[np.float32]:
     else:
         skip, out = scale, -plan.sigmas * scale
     return np.column_stack([plan.timesteps, skip, out, plan.inputs * scale[:, None]]).astype(np.float32)
+
+
+def _prompts(render: Render) -> Conditioning:
+    params = render.params
+    return conditioning(render.prompt, render.negative_prompt, params.steps, params.sampler_name)
 
 
 def _digest(pixels: Pixels) -> bytes:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from img2img_shared.errors import Refused
 from img2img_worker.models.betas import alphas_cumprod
 from img2img_worker.models.family import Family, Prediction
+from img2img_worker.models.lora import Loras
 from img2img_worker.models.parts import SD3, Component, Parts
 from img2img_worker.models.sd3 import StableDiffusion3, flow_levels
 from img2img_worker.models.single_file import UNKNOWN
@@ -34,6 +36,8 @@ class Builder:
     dtype: torch.dtype
     #: Stable Diffusion's VAEs overflow in float16, so theirs is its own
     vae_dtype: torch.dtype
+    #: where LoRAs for it may be
+    lora_folder: Path | None
 
     def build(self, parts: Parts) -> Family:
         """The family that these parts are of.
@@ -58,6 +62,10 @@ class Builder:
         is_2 = unet.config.use_linear_projection and not is_xl
         # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
         layer = 2 if is_xl else 1 if is_2 else None
+        texts = tuple(
+            self._text_encoder(parts, index, layer=layer, projects=index == 1)
+            for index in range(len(parts.text_encoders))
+        )
         return StableDiffusion(
             name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
             device=self.device,
@@ -66,10 +74,8 @@ class Builder:
             prediction=_prediction(parts, unet),
             unet=unet,
             vae=self._vae(parts),
-            texts=tuple(
-                self._text_encoder(parts, index, layer=layer, projects=index == 1)
-                for index in range(len(parts.text_encoders))
-            ),
+            texts=texts,
+            loras=self._loras(unet, texts),
         )
 
     def _stable_diffusion_3(self, parts: Parts) -> StableDiffusion3:
@@ -77,14 +83,17 @@ class Builder:
             raise Refused("model: use_dynamic_shifting", True, "a fixed shift of the noise levels")
         if len(parts.text_encoders) != 2:
             raise Refused("model", parts.source, "a checkpoint with two CLIP text encoders")
+        transformer = self._network(parts, parts.denoiser, SD3Transformer2DModel.from_config)
+        texts = tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2))
         return StableDiffusion3(
             name="SD 3",
             device=self.device,
             dtype=self.dtype,
             levels=flow_levels(float(parts.scheduler.get("shift", 3.0))),
-            transformer=self._network(parts, parts.denoiser, SD3Transformer2DModel.from_config),
+            transformer=transformer,
             vae=self._vae(parts),
-            texts=tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2)),
+            texts=texts,
+            loras=self._loras(transformer, texts),
         )
 
     def _vae(self, parts: Parts) -> Vae:
@@ -99,6 +108,9 @@ class Builder:
 
         model = self._network(parts, parts.text_encoders[index], make)
         return TextEncoder(tokenizer=parts.tokenizers[index], model=model, layer=layer, final_norm=layer != 2)
+
+    def _loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...]) -> Loras:
+        return Loras(self.lora_folder, denoiser, [text.model for text in texts])
 
     def _network(
         self, parts: Parts, component: Component, make: Any, dtype: torch.dtype | None = None

@@ -7,6 +7,8 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Tensor
 
+from img2img_worker.models.lora import Loras
+from img2img_worker.models.lora_patch import PLAIN, Patch
 from img2img_worker.sampling.levels import NoiseLevels
 
 #: what the network's answer is: the noise, or the velocity sqrt(abar)·noise - sqrt(1 - abar)·x0
@@ -28,15 +30,20 @@ class Cond:
     time_ids: Tensor | None = None
     #: channels laid beside the latent, [c, h, w] (inpainting: mask and masked latent; edit: the picture)
     concat: Tensor | None = None
+    #: what LoRAs add to the denoiser, of which rows that are stacked have the same
+    loras: Patch = PLAIN
 
     @classmethod
     def stack(cls, rows: Sequence[Self]) -> Self:
         """One Cond of R rows."""
+        if len({row.loras for row in rows}) > 1:
+            raise ValueError("rows of one call must have the same LoRAs")
         return cls(
             context=torch.stack([row.context for row in rows]),
             pooled=_stack([row.pooled for row in rows]),
             time_ids=_stack([row.time_ids for row in rows]),
             concat=_stack([row.concat for row in rows]),
+            loras=rows[0].loras,
         )
 
 
@@ -88,13 +95,20 @@ class Family(Protocol):
     def edits(self) -> bool:
         """Whether `image_cfg_scale` has a meaning (instruct-pix2pix)."""
 
-    def conditions(self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False) -> list[Cond]:
+    @property
+    def loras(self) -> Loras:
+        """What can be added to its weights; finding one is the only thing that other threads may do."""
+
+    def conditions(
+        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = PLAIN
+    ) -> list[Cond]:
         """Text conditioning of each prompt, which may carry weights, but neither editing nor ``AND``.
 
-        Depends on nothing else, so it can be cached by (prompt, clip_skip, negative).
+        Depends on nothing else, so it can be cached by (prompt, clip_skip, negative, loras).
 
         Args:
             negative: SDXL replaces an empty negative prompt by zeros.
+            loras: what is added to the text encoders.
         """
 
     def picture(

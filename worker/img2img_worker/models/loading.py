@@ -6,7 +6,7 @@ import torch
 
 from img2img_shared.errors import Refused
 from img2img_shared.settings import Settings
-from img2img_worker.models import catalog
+from img2img_worker.models import catalog, lora
 from img2img_worker.models.build import Builder
 from img2img_worker.models.family import Family
 from img2img_worker.models.folder import read_folder
@@ -22,7 +22,13 @@ def load(model: str | Path, settings: Settings) -> Family:
     device = find_device(settings.device)
     dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
     path = catalog.find_model(model, settings.models_dir)
-    return open_checkpoint(path, device=device, dtype=dtype, allow_pickles=settings.allow_pickles)
+    return open_checkpoint(
+        path,
+        device=device,
+        dtype=dtype,
+        allow_pickles=settings.allow_pickles,
+        lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
+    )
 
 
 def model_hash(model: str | Path, settings: Settings) -> str | None:
@@ -37,6 +43,7 @@ def open_checkpoint(
     dtype: torch.dtype = torch.float32,
     vae_dtype: torch.dtype = torch.float32,
     allow_pickles: bool = False,
+    lora_folder: Path | None = None,
 ) -> Family:
     """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
 
@@ -44,6 +51,7 @@ def open_checkpoint(
 
     Args:
         vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own.
+        lora_folder: where the LoRAs are that prompts name, looked at when they do.
 
     Raises:
         Refused: it is not there, not a checkpoint, of an unknown family, incomplete or broken.
@@ -53,7 +61,8 @@ def open_checkpoint(
         raise Refused("model", str(path), "a checkpoint folder or a .safetensors file that exists")
     read = read_folder if path.is_dir() else read_single_file
     parts = read(path, allow_pickles=allow_pickles)
-    return Builder(device=torch.device(device), dtype=dtype, vae_dtype=vae_dtype).build(parts)
+    builder = Builder(device=torch.device(device), dtype=dtype, vae_dtype=vae_dtype, lora_folder=lora_folder)
+    return builder.build(parts)
 
 
 def find_device(name: str) -> torch.device:

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_worker.models.family import Cond, Prediction
+from img2img_worker.models.lora import Loras
+from img2img_worker.models.lora_patch import PLAIN, Patch
 from img2img_worker.models.text import TextEncoder
 from img2img_worker.models.vae import Vae
 from img2img_worker.sampling.levels import NoiseLevels
@@ -35,6 +37,7 @@ class StableDiffusion3:
     transformer: Any
     vae: Vae
     texts: tuple[TextEncoder, ...]
+    loras: Loras
 
     @property
     def prediction(self) -> Prediction:
@@ -59,8 +62,10 @@ class StableDiffusion3:
         *,
         clip_skip: int = 1,
         negative: bool = False,  # noqa: ARG002
+        loras: Patch = PLAIN,
     ) -> list[Cond]:
         """As in `Family`; A1111's `clip_skip` does not reach SD 3, and an empty negative prompt is one."""
+        self.loras.texts.wear(loras)
         width = int(self.transformer.config.joint_attention_dim)
         conds = []
         for parts in zip(*(encoder.encode(prompts, clip_skip) for encoder in self.texts), strict=True):
@@ -96,6 +101,7 @@ class StableDiffusion3:
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        self.loras.denoiser.wear(cond.loras)
         sigma = (t / 1000)[:, None, None, None]
         # from the variance-preserving latent that the plan scales to, to the flow's
         x = x * ((1 - sigma) ** 2 + sigma**2).sqrt()

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_worker.models.family import Cond, Prediction
+from img2img_worker.models.lora import Loras
+from img2img_worker.models.lora_patch import PLAIN, Patch
 from img2img_worker.models.text import TextEncoder, encode
 from img2img_worker.models.vae import Vae
 from img2img_worker.sampling.levels import NoiseLevels
@@ -28,6 +30,7 @@ class StableDiffusion:
     vae: Vae
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
+    loras: Loras
 
     @property
     def latent_channels(self) -> int:
@@ -47,7 +50,10 @@ class StableDiffusion:
         return self.picture_channels == self.latent_channels
 
     @torch.inference_mode()
-    def conditions(self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False) -> list[Cond]:
+    def conditions(
+        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = PLAIN
+    ) -> list[Cond]:
+        self.loras.texts.wear(loras)
         encoded = encode(self.texts, prompts, clip_skip=clip_skip, negative=negative)
         return [Cond(context=text.context, pooled=text.pooled) for text in encoded]
 
@@ -80,6 +86,7 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        self.loras.denoiser.wear(cond.loras)
         if cond.concat is not None:
             x = torch.cat([x, cond.concat], dim=1)
         added = None
