@@ -1,0 +1,24 @@
+"""``make bench``: every benchmark, one after the other, small enough for a laptop's CPU.
+
+Each is a command of its own with larger settings: ``python -m bench.engine --help`` and so on.
+"""
+
+import subprocess
+import sys
+
+BENCHMARKS = (
+    ("bench.sampling",),
+    ("bench.engine", "--images", "40"),
+    ("bench.farm",),
+)
+
+
+def main() -> None:
+    """Run them all; ends with the first that fails."""
+    for benchmark in BENCHMARKS:
+        print("$ python -m", *benchmark, flush=True)
+        subprocess.run([sys.executable, "-m", *benchmark], check=True)
+
+
+if __name__ == "__main__":
+    main()
