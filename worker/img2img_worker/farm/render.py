@@ -57,6 +57,8 @@ class Served:
     title: str
     model_hash: str | None
     max_pixels: int
+    #: pixels to a latent cell, each way
+    vae_factor: int
 
 
 class Renderer:
@@ -137,7 +139,7 @@ class Renderer:
         elif isinstance(error, WireError):
             self._put_back(held, str(error))  # a worker of a newer version may read it
         elif is_out_of_memory(error):
-            self._put_back(held, f"out of memory: {error}")
+            self._put_back(held, f"out of memory: {str(error) or type(error).__name__}")
         elif isinstance(error, FarmError):
             self._report(held, lambda: self._ledger.fail(claim, str(error)))
         else:
@@ -192,7 +194,7 @@ class Renderer:
         mask_key = item.mask or job.mask
         image = self._patiently(held, lambda: self._store.get(item.image))
         mask = None if mask_key is None else self._patiently(held, lambda: self._store.get(mask_key))
-        return prepare(image, mask, job.params, self._served.max_pixels)
+        return prepare(image, mask, job.params, self._served.max_pixels, self._served.vae_factor)
 
     def _input(self, held: Held, job: Job) -> Input:
         number, _ = job.output(held.claim.index)

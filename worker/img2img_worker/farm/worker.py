@@ -56,6 +56,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             title=model_name(model),
             model_hash=model_hash(model, settings),
             max_pixels=settings.max_pixels,
+            vae_factor=family.vae_factor,
         )
         renderer = Renderer(
             ledger=ledger,

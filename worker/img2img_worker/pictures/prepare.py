@@ -15,8 +15,6 @@ from img2img_worker.pictures.fill import fill
 from img2img_worker.pictures.mask import Box, crop_box, doubled, latent_mask, soft_mask
 from img2img_worker.pictures.resize import inner_size, resize
 
-#: pixels to a latent, each way
-_FACTOR = 8
 _ORIGINAL, _LATENT_UPSCALE = 1, 3
 
 
@@ -40,10 +38,13 @@ class Prepared:
     colours: NDArray[np.uint8] | None = None
 
 
-def prepare(image: bytes, mask: bytes | None, params: Params, max_pixels: int) -> Prepared:
+def prepare(image: bytes, mask: bytes | None, params: Params, max_pixels: int, factor: int = 8) -> Prepared:
     """Decode, mask, crop, resize and fill: A1111's `StableDiffusionProcessingImg2Img.init`, up to encoding.
 
     With `inpaint_full_res` an all-black mask means plain img2img; without, nothing is repainted.
+
+    Args:
+        factor: pixels to a latent cell, each way; 8 in every published checkpoint.
 
     Raises:
         Refused: names "image" or "mask"; see `decode_picture`, and: a mask of another size than its image,
@@ -56,10 +57,10 @@ def prepare(image: bytes, mask: bytes | None, params: Params, max_pixels: int) -
         box = crop_box(soft, params.inpaint_full_res_padding, params.width, params.height)
         soft = soft if box else None
     if soft is None:
-        return _ready(_fitted(picture, params), params)
+        return _ready(_fitted(picture, params, factor), params, factor)
     if box is None:
-        return _whole_picture(picture, soft, params)
-    return _only_masked(picture, soft, box, params)
+        return _whole_picture(picture, soft, params, factor)
+    return _only_masked(picture, soft, box, params, factor)
 
 
 def finish(prepared: Prepared, pixels: NDArray[np.uint8]) -> Image.Image:
@@ -76,33 +77,34 @@ def finish(prepared: Prepared, pixels: NDArray[np.uint8]) -> Image.Image:
     return result
 
 
-def _whole_picture(picture: Image.Image, soft: Image.Image, params: Params) -> Prepared:
+def _whole_picture(picture: Image.Image, soft: Image.Image, params: Params, factor: int) -> Prepared:
     size = params.width, params.height
-    work, mask = _fitted(picture, params), _fitted(soft, params)
+    work, mask = (_fitted(image, params, factor) for image in (picture, soft))
     # resize mode 3 keeps the pixels' size up to here; in the others this is a copy
     shown = work.resize(size, Image.Resampling.LANCZOS)
     shown_mask = doubled(mask).resize(size, Image.Resampling.LANCZOS)
-    return _ready(work, params, mask=mask, overlay=cut_out(shown, shown_mask))
+    return _ready(work, params, factor, mask=mask, overlay=cut_out(shown, shown_mask))
 
 
-def _only_masked(picture: Image.Image, soft: Image.Image, box: Box, params: Params) -> Prepared:
+def _only_masked(picture: Image.Image, soft: Image.Image, box: Box, params: Params, factor: int) -> Prepared:
     left, top, right, bottom = box
     # the way back, checked before anything is rendered
     inner_size((params.width, params.height), 1, right - left, bottom - top)
     work = resize(picture.crop(box), 2, params.width, params.height)
     mask = resize(soft.crop(box), 2, params.width, params.height)
-    return _ready(work, params, mask=mask, overlay=cut_out(picture, soft), box=box)
+    return _ready(work, params, factor, mask=mask, overlay=cut_out(picture, soft), box=box)
 
 
 def _ready(
     work: Image.Image,
     params: Params,
+    factor: int,
     *,
     mask: Image.Image | None = None,
     overlay: Image.Image | None = None,
     box: Box | None = None,
 ) -> Prepared:
-    latent_size = params.height // _FACTOR, params.width // _FACTOR
+    latent_size = params.height // factor, params.width // factor
     if mask is not None and params.inpainting_fill != _ORIGINAL:
         work = fill(work, mask)
     return Prepared(
@@ -116,13 +118,13 @@ def _ready(
     )
 
 
-def _fitted(image: Image.Image, params: Params) -> Image.Image:
+def _fitted(image: Image.Image, params: Params, factor: int) -> Image.Image:
     """The whole picture (or its mask) at the size it is encoded in."""
     if params.resize_mode != _LATENT_UPSCALE:
         return resize(image, params.resize_mode, params.width, params.height)
-    width, height = (side // _FACTOR * _FACTOR for side in image.size)
+    width, height = (side // factor * factor for side in image.size)
     if not width or not height:
-        raise Refused("image", _size(image.size), f"at least {_FACTOR} × {_FACTOR} pixels in resize mode 3")
+        raise Refused("image", _size(image.size), f"at least {factor} × {factor} pixels in resize mode 3")
     return image.crop((0, 0, width, height))
 
 
