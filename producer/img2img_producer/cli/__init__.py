@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from img2img_producer.cli import jobs, machines, renders
+from img2img_producer.cli import gateway, jobs, machines, renders
 from img2img_producer.cli.connection import Connection
 from img2img_producer.cli.terminal import say
 from img2img_shared.errors import FarmError, NotFound, Refused
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (renders, jobs, machines):
+for module in (renders, jobs, machines, gateway):
     module.add_commands(app)
 
 

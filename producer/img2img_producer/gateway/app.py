@@ -1,0 +1,97 @@
+"""The application: its parts, its routes, and what holds for all of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from img2img_producer.gateway import sdapi, v1
+from img2img_producer.gateway.access import check_open
+from img2img_producer.gateway.core import Core
+from img2img_producer.gateway.keys import KeyRing
+from img2img_producer.gateway.problems import add_handlers
+from img2img_producer.gateway.quota import Quota
+from img2img_producer.gateway.services import Services
+from img2img_producer.gateway.settings import GatewaySettings
+from img2img_producer.gateway.watch import Watch
+
+_ABOUT = """
+Render pictures from pictures on a farm, with AUTOMATIC1111's parameters.
+
+`/v1` is the farm's own API: jobs of any number of images, followed by events or webhooks. `/sdapi/v1` is
+AUTOMATIC1111's, for programs that were written for it. Errors are problem documents (RFC 9457).
+"""
+
+
+def create_app(settings: GatewaySettings | None = None) -> FastAPI:
+    """The gateway as an ASGI application; it reaches for its farm when it starts.
+
+    Raises (at start):
+        Refused: it would be open to others, or a URL is none.
+        Unavailable: Redis does not answer.
+    """
+    chosen = settings or GatewaySettings()
+    app = FastAPIOffline(
+        title="img2img-farm",
+        description=_ABOUT,
+        version=version("img2img-farm"),
+        lifespan=_lifespan(chosen),
+        redirect_slashes=False,
+        max_body_size=chosen.max_body,
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0},
+    )
+    add_handlers(app)
+    app.include_router(v1.router)
+    app.include_router(sdapi.router)
+    app.add_middleware(_NoTrailingSlash)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(chosen.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After"],
+        )
+    return app
+
+
+def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], object]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        core = await asyncio.to_thread(Core, settings)
+        try:
+            keys = KeyRing(core.redis, settings.prefix)
+            await core.call(check_open, settings, keys)
+            watch = Watch(core)
+            app.state.services = Services(
+                core=core, watch=watch, keys=keys, quota=Quota(core.redis, settings.prefix)
+            )
+            background = [asyncio.create_task(each) for each in (watch.run(), core.tend())]
+            yield
+            for task in background:
+                task.cancel()
+            for task in background:
+                with suppress(asyncio.CancelledError):
+                    await task
+            await watch.close()
+        finally:
+            await asyncio.to_thread(core.close)
+
+    return lifespan
+
+
+class _NoTrailingSlash:
+    """A path with a slash at its end means the one without: A1111's clients write both."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["path"]) > 1:
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        await self._app(scope, receive, send)

@@ -1,0 +1,144 @@
+"""Pictures as bytes: out of base64, and the texts that they carry. No pixel is decoded here."""
+
+import base64
+import binascii
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+from img2img_shared.errors import Refused
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_REFERENCE = re.compile(r"inputs/[0-9a-f]{64}")
+_DATA_URL = re.compile(r"data:[^,]{0,100},")
+#: bytes that one text of a PNG may unpack to
+_TEXT = 1024 * 1024
+#: EXIF: the tag that points to its own directory, and that of the comment in there
+_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` names a picture that was uploaded before. It could not be base64, by its length."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def decode_base64(text: str, field: str, largest: int) -> bytes:
+    """The bytes of a picture written as base64, bare or as a data URL.
+
+    Raises:
+        Refused: names `field`; it is none, or is larger than `largest` bytes.
+    """
+    if text.startswith(("http://", "https://")):
+        raise Refused(field, text, "the picture itself, as base64: URLs are not fetched")
+    if len(text) > largest * 4 // 3 + 200:
+        raise Refused(field, f"{len(text)} characters", f"a picture of at most {largest} bytes")
+    start = _DATA_URL.match(text)
+    bare = text[start.end() :] if start else text
+    try:
+        data = base64.b64decode("".join(bare.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(field, text, "a picture as base64, bare or as a data: URL") from None
+    if not data:
+        raise Refused(field, text, "a picture as base64; this is empty")
+    return data
+
+
+def plain_png(grey: int) -> bytes:
+    """A PNG of 64x64 pixels of one `grey`, 0..255."""
+    rows = (b"\0" + bytes([grey]) * 64) * 64
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return _PNG + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+
+
+def read_texts(data: bytes) -> dict[str, str]:
+    """The texts in a picture's file: a PNG's by their keywords, EXIF's comment as "parameters"."""
+    if data.startswith(_PNG):
+        found = dict(text for kind, chunk in _chunks(data) for text in _png_text(kind, chunk))
+        exif = next((chunk for kind, chunk in _chunks(data) if kind == b"eXIf"), None)
+    else:
+        found = {}
+        exif = _exif(data)
+    comment = _user_comment(exif) if exif else None
+    if comment and "parameters" not in found:
+        found["parameters"] = comment
+    return found
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def _png_text(kind: bytes, chunk: bytes) -> Iterator[tuple[str, str]]:
+    name, _, rest = chunk.partition(b"\0")
+    try:
+        if kind == b"tEXt":
+            yield name.decode("latin-1"), rest.decode("latin-1")
+        elif kind == b"zTXt":
+            yield name.decode("latin-1"), _unpacked(rest[1:]).decode("latin-1")
+        elif kind == b"iTXt":
+            packed, (_, _, text) = rest[:1] == b"\1", rest[2:].split(b"\0", 2)
+            yield name.decode("latin-1"), (_unpacked(text) if packed else text).decode("utf-8", "replace")
+    except (ValueError, zlib.error):
+        return  # a broken chunk carries no text
+
+
+def _unpacked(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, _TEXT)
+
+
+def _exif(data: bytes) -> bytes | None:
+    """The EXIF block of a JPEG or a WebP."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        at = 12
+        while at + 8 <= len(data):
+            length = int.from_bytes(data[at + 4 : at + 8], "little")
+            if data[at : at + 4] == b"EXIF":
+                return data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
+            at += 8 + length + length % 2
+    at = 2
+    while data[:2] == b"\xff\xd8" and data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        block = data[at + 4 : at + 2 + length]
+        if data[at + 1] == 0xE1 and block.startswith(b"Exif\0\0"):
+            return block[6:]
+        at += 2 + length
+    return None
+
+
+def _user_comment(exif: bytes) -> str | None:
+    """EXIF's UserComment (EXIF 2.3, 4.6.5): eight bytes name its encoding."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return None
+    try:
+        first = int(struct.unpack_from(order + "I", exif, 4)[0])
+        _, own = _entry(exif, order, first, _EXIF_IFD)
+        length, start = _entry(exif, order, own, _USER_COMMENT)
+    except (struct.error, LookupError):
+        return None
+    value = exif[start : start + length]
+    if value.startswith(b"UNICODE\0"):
+        text = value[8:]
+        # big-endian as A1111 writes it, unless its zero bytes lie where little-endian has them
+        little = text[1::2].count(0) > text[::2].count(0)
+        return text.decode("utf-16-le" if little else "utf-16-be", "replace")
+    return value.removeprefix(b"ASCII\0\0\0").decode("utf-8", "replace").strip("\0 ") or None
+
+
+def _entry(exif: bytes, order: str, directory: int, wanted: int) -> tuple[int, int]:
+    """(number of values, their offset or, for a pointer, its value) of a tag in a directory."""
+    (count,) = struct.unpack_from(order + "H", exif, directory)
+    for i in range(count):
+        tag, _, length, value = struct.unpack_from(order + "HHII", exif, directory + 2 + 12 * i)
+        if tag == wanted:
+            return length, value
+    raise LookupError(wanted)

@@ -1,0 +1,173 @@
+"""How far the synchronous renders are, and how to stop them."""
+
+import base64
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from img2img_producer.gateway.access import Caller, Visitor
+from img2img_producer.gateway.core import Core
+from img2img_producer.gateway.sdapi.tasks import Standing, Tasks
+from img2img_producer.gateway.services import Parts
+from img2img_shared.errors import StoreError
+from img2img_shared.job import ImageState, result_key
+from img2img_shared.ledger import IMAGES
+
+router = APIRouter(tags=["AUTOMATIC1111: progress"])
+
+#: what A1111 says of a render that has begun and has nothing to show yet
+_BEGUN = 0.01
+
+
+class State(BaseModel):
+    """A1111's ``state``."""
+
+    skipped: bool = False
+    interrupted: bool = False
+    stopping_generation: bool = False
+    job: str = ""
+    job_count: int = 0
+    job_timestamp: str = "0"
+    job_no: int = 0
+    sampling_step: int = 0
+    sampling_steps: int = 0
+
+
+class ProgressResponse(BaseModel):
+    """Of all the caller's synchronous renders together; idle: progress 0 and no job."""
+
+    progress: float = 0
+    eta_relative: float = 0
+    state: State = State()
+    #: the newest finished picture of those under way, as base64
+    current_image: str | None = None
+    textinfo: str | None = None
+
+
+class TaskRequest(BaseModel):
+    """``POST /internal/progress``."""
+
+    id_task: str | None = None
+    id_live_preview: int | None = -1
+    live_preview: bool | None = True
+
+
+class TaskResponse(BaseModel):
+    """Where a task is that its client named (``force_task_id``)."""
+
+    active: bool
+    queued: bool
+    completed: bool
+    progress: float | None = None
+    eta: float | None = None
+    live_preview: str | None = None
+    id_live_preview: int | None = None
+    textinfo: str | None = None
+
+
+@router.get("/sdapi/v1/progress")
+async def progress(
+    caller: Caller, parts: Parts, skip_current_image: Annotated[bool, Query()] = False
+) -> ProgressResponse:
+    """How far the caller's renders are. Progress counts images, not steps."""
+    running = [each for each in await Tasks(parts.core, caller.tenant).under_way() if not each.is_over]
+    if not running:
+        return ProgressResponse()
+    first = running[0]
+    image = None
+    if not skip_current_image:
+        image = await parts.core.call(_newest_picture, parts.core, caller, running)
+    return ProgressResponse(
+        progress=_share(running),
+        eta_relative=_eta(running),
+        state=State(
+            job=f"scripts_{first.task.kind}",
+            job_count=sum(len(each.task.jobs) for each in running),
+            job_timestamp=time.strftime("%Y%m%d%H%M%S", time.localtime(first.task.begun)),
+            job_no=sum(each.jobs_ended for each in running),
+            sampling_steps=first.task.steps,
+        ),
+        current_image=image,
+    )
+
+
+@router.post("/sdapi/v1/interrupt")
+async def interrupt(caller: Caller, parts: Parts) -> dict[str, Any]:
+    """Stop the caller's renders that have begun; their calls answer with the images that are done."""
+    await Tasks(parts.core, caller.tenant).interrupt()
+    return {}
+
+
+@router.post("/sdapi/v1/skip")
+async def skip(caller: Caller, parts: Parts) -> dict[str, Any]:
+    """Stop the iteration that renders now; the next ones (``n_iter``) go on."""
+    await Tasks(parts.core, caller.tenant).skip()
+    return {}
+
+
+@router.get("/internal/ping")
+async def ping() -> dict[str, Any]:
+    """It is there."""
+    return {}
+
+
+@router.get("/internal/pending-tasks")
+async def pending_tasks(caller: Caller, parts: Parts) -> dict[str, Any]:
+    """The caller's tasks that have not begun."""
+    waiting = [each for each in await Tasks(parts.core, caller.tenant).under_way() if not each.is_begun]
+    return {"size": len(waiting), "tasks": [each.task.id for each in waiting]}
+
+
+@router.post("/internal/progress")
+async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> TaskResponse:
+    """Where one task is. One that is not under way any more, or never was, is told as completed."""
+    found = [
+        each for each in await Tasks(parts.core, caller.tenant).under_way() if each.task.id == body.id_task
+    ]
+    if not found or found[0].is_over:
+        return TaskResponse(active=False, queued=False, completed=True, id_live_preview=-1)
+    if not found[0].is_begun:
+        return TaskResponse(
+            active=False, queued=True, completed=False, id_live_preview=-1, textinfo="Waiting..."
+        )
+    image = None
+    if body.live_preview and found[0].ended != body.id_live_preview:
+        image = await parts.core.call(_newest_picture, parts.core, caller, found)
+    return TaskResponse(
+        active=True,
+        queued=False,
+        completed=False,
+        progress=_share(found),
+        eta=_eta(found),
+        live_preview=f"data:image/png;base64,{image}" if image else None,
+        id_live_preview=found[0].ended if image else body.id_live_preview,
+    )
+
+
+def _share(running: list[Standing]) -> float:
+    images = sum(each.n for each in running)
+    return min(1.0, _BEGUN + sum(each.ended for each in running) / images)
+
+
+def _eta(running: list[Standing]) -> float:
+    """Seconds, by the rates of those jobs that have one."""
+    return max((status.eta or 0.0 for each in running for status in each.statuses), default=0.0)
+
+
+def _newest_picture(core: Core, caller: Visitor, running: list[Standing]) -> str | None:
+    """The last image that is done, which shows what is coming better than nothing."""
+    for standing in running:
+        for status in reversed(standing.statuses):
+            if not status.done:
+                continue
+            job = core.ledger.job(status.id, caller.tenant)
+            images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
+            done = [image.index for image in images if image.state is ImageState.DONE]
+            try:
+                key = result_key(job.id, done[-1], job.params.output_format)
+                return base64.b64encode(core.store.get(key)).decode()
+            except (IndexError, StoreError):
+                continue
+    return None

@@ -1,0 +1,48 @@
+"""What the environment may set of a gateway, beside what it may set of any program of the farm."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from img2img_shared.settings import Settings
+
+_MIB = 1024 * 1024
+
+
+class GatewaySettings(Settings):
+    """``IMG2IMG_…`` variables; lists are written as JSON, ``IMG2IMG_CORS_ORIGINS='["https://example.org"]'``."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 7860
+    #: origins whose pages may call it; "*": any
+    cors_origins: tuple[str, ...] = ()
+    #: A1111's ``--api-auth``: "user:password,other:password"; whoever knows one is the settings' tenant
+    api_auth: str | None = None
+
+    #: bytes of one picture
+    max_upload: Annotated[int, Field(ge=1024)] = 64 * _MIB
+    #: bytes of a JSON body, which is held in memory
+    max_body: Annotated[int, Field(ge=1024)] = 128 * _MIB
+    #: pictures in one request
+    max_inputs: Annotated[int, Field(ge=1)] = 100_000
+    #: seconds without a byte after which an upload is given up
+    upload_timeout: Annotated[float, Field(gt=0)] = 60.0
+    #: seconds between the signs of life of a synchronous call: below what proxies take for idle
+    keep_alive: Annotated[float, Field(gt=0)] = 15.0
+
+    #: A1111's styles.csv: name, prompt, negative_prompt
+    styles_file: Path | None = None
+    #: let webhooks go to private addresses, and over plain http
+    webhook_private: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
