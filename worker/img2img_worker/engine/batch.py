@@ -114,6 +114,10 @@ class Batch:
         """The final latents of `images`, float32 [n, C, h, w]."""
         return torch.stack([self._result(image) for image in images])
 
+    def estimate(self, image: Image) -> Tensor:
+        """The final latent of `image` as its last model call has it, [C, h, w]; z0 before the first."""
+        return self._history[_slot(image), image.filled - 1 if image.call else 0]
+
     def _numbers(self, images: Sequence[Image]) -> Tensor:
         """Timestep, skip, out and coefficients by slot, float32 [S, 3 + D]; 0 for who sits it out."""
         depth = max(image.depth for image in images)

@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,7 @@ from img2img_worker.engine.conditions import Conditions
 from img2img_worker.engine.delivery import Delivery, Pace
 from img2img_worker.engine.image import Group, Image, OnStep, Pixels
 from img2img_worker.engine.latents import TOGETHER, Latents
+from img2img_worker.engine.preview import Colours
 from img2img_worker.engine.render import Render
 from img2img_worker.engine.rows import Rows
 from img2img_worker.engine.slots import Slots
@@ -33,6 +34,14 @@ SLOTS_GPU, SLOTS_CPU = 32, 4
 FIXED_ROWS = 16
 
 Work = Callable[[Sequence[Image]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Glance:
+    """A wish to see how far a picture is."""
+
+    picture: Future[Pixels]
+    answer: Future[Pixels]
 
 
 class Engine:
@@ -71,10 +80,11 @@ class Engine:
         self._batches: dict[Group, Batch] = {}
         self._conditions = Conditions(family, self._pictures)
         self._latents = Latents(family, self._pictures)
+        self._colours = Colours(family)
         self._counts = Counts()
         self._delivery = Delivery()
         self._pace = Pace(family.device)
-        self._inbox: queue.SimpleQueue[Image | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Image | _Glance | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = self._broken = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -100,6 +110,24 @@ class Engine:
                 raise Unavailable("the engine is closed")
             self._inbox.put(image)
         return image.future
+
+    def estimate(self, picture: Future[Pixels]) -> Future[Pixels]:
+        """What a picture looks like so far: uint8 [h, w, 3], a pixel for each latent cell; thread-safe.
+
+        Answered before the next step, from the model's last answer, or the init image before the first.
+        Costs no model call and changes no picture. Cancelled where the picture is not in flight: it waits,
+        or it is done.
+
+        Args:
+            picture: as `submit` gave it.
+        """
+        glance = _Glance(picture=picture, answer=Future())
+        with self._closing:
+            if self._closed:
+                glance.answer.cancel()
+            else:
+                self._inbox.put(glance)
+        return glance.answer
 
     @property
     def counts(self) -> Counts:
@@ -139,8 +167,11 @@ class Engine:
             with self._closing:
                 self._closed = True
             while not self._inbox.empty():
-                if (image := self._inbox.get()) is not None:
-                    self._slots.wait(image)
+                left = self._inbox.get()
+                if isinstance(left, Image):
+                    self._slots.wait(left)
+                elif left is not None:
+                    left.answer.cancel()
             for image in (*self._slots.in_flight, *self._slots.waiting):
                 self._delivery.error(image.future, reason)
             self._delivery.close()
@@ -148,11 +179,27 @@ class Engine:
     def _take_in(self) -> bool:
         """New images join the queue; waits for one if there is nothing to do. False: close."""
         while not self._slots or not self._inbox.empty():
-            image = self._inbox.get()
-            if image is None:
+            new = self._inbox.get()
+            if new is None:
                 return False
-            self._slots.wait(image)
+            if isinstance(new, Image):
+                self._slots.wait(new)
+            else:
+                self._show(new)
         return True
+
+    def _show(self, glance: _Glance) -> None:
+        """The picture as it is between two steps."""
+        image = next((image for image in self._slots.in_flight if image.future is glance.picture), None)
+        if image is None:
+            glance.answer.cancel()
+            return
+        try:
+            latent = self._batches[image.group].estimate(image)[None]
+            pixels = self._colours.pictures(latent)
+            self._delivery.pictures([glance.answer], pixels, latent.isfinite().flatten(1).all(1))
+        except Exception as error:  # a wish that costs a picture would be worse than one not granted
+            self._delivery.error(glance.answer, error)
 
     def _turn(self) -> None:
         """Images join, one group takes a step, finished ones leave."""
