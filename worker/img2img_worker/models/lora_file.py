@@ -82,8 +82,11 @@ def _factors(
         raise Refused("lora", path.stem, f"up [out, r] and down [r, in] of one r; {layer} has {shapes}")
     if alpha is not None and alpha.numel() != 1:
         raise Refused("lora", path.stem, f"one number as alpha; that of {layer} has {alpha.numel()}")
-    scale = _peft_scale(layer, rank, settings) if alpha is None else float(alpha) / rank
-    if not (math.isfinite(scale) and up.isfinite().all() and down.isfinite().all()):
+    try:
+        scale = _peft_scale(layer, rank, settings) if alpha is None else float(alpha) / rank
+    except (ValueError, TypeError, AttributeError):
+        raise Refused("lora", path.stem, f"PEFT's settings as {_METADATA}") from None
+    if not (math.isfinite(scale) and up.float().isfinite().all() and down.float().isfinite().all()):
         raise Refused("lora", path.stem, f"finite numbers; {layer} has others")
     return Factors(up=up, down=down, scale=scale)
 
@@ -115,11 +118,15 @@ def _settings(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _peft_scale(layer: str, rank: int, settings: Mapping[str, Mapping[str, Any]]) -> float:
-    """alpha / r as PEFT's settings have it: ``alpha_pattern`` names layers by how their names end."""
+    """alpha / r as PEFT's settings have it: ``alpha_pattern`` names layers by how their names end.
+
+    Raises:
+        ValueError, TypeError, AttributeError: these are no such settings.
+    """
     network, _, name = layer.partition(".")
     own = settings.get(f"{network}.", {})
     alpha = own.get("lora_alpha", rank)
-    for ending, other in dict(own.get("alpha_pattern") or {}).items():
+    for ending, other in (own.get("alpha_pattern") or {}).items():
         if f".{name}".endswith(f".{ending}"):
             alpha = other
     return float(alpha) / (math.sqrt(rank) if own.get("use_rslora") else rank)

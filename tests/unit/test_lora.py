@@ -1,0 +1,414 @@
+"""A LoRA's result is that of a checkpoint whose weights were merged by hand, whatever wrote the file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.family import Cond
+from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.lora_file import read_lora
+from img2img_worker.models.lora_patch import PLAIN
+from img2img_worker.models.prompts import Lora
+from img2img_worker.models.sd3 import StableDiffusion3
+from img2img_worker.models.stable_diffusion import StableDiffusion
+from tests import checkpoints
+from tests.unit.loras import RANK, TEXT, UNET, Target, merge, write_kohya, write_peft
+
+PROMPT = "the red cat"
+Answer = tuple[Tensor, Tensor]
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+
+
+def opened(path: Path, folder: Path | None = None) -> StableDiffusion:
+    family = open_checkpoint(path, lora_folder=folder)
+    assert isinstance(family, StableDiffusion)
+    return family
+
+
+def answer(family: Any, *loras: Lora) -> Answer:
+    """What the text encoder and then the denoiser say: context, and latents."""
+    wanted = family.loras.find(loras)
+    (cond,) = family.conditions([PROMPT], loras=wanted.text)
+    cond = family.place(cond, width=64, height=64)
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(1, family.latent_channels, 8, 8, generator=generator)
+    row = Cond.stack([Cond(**(vars(cond) | {"loras": wanted.denoiser}))])
+    return cond.context, family.predict(x, torch.tensor([500.0]), row)
+
+
+def assert_close(found: Answer, wanted: Answer, plain: Answer) -> None:
+    for ours, theirs, without in zip(found, wanted, plain, strict=True):
+        assert (theirs - without).abs().max() > 1e-2
+        assert (ours - theirs).abs().max() < 1e-5
+
+
+def assert_same(found: Answer, wanted: Answer) -> None:
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(None, 1.0), (1.5, 1.5 / RANK)])
+def test_kohyas_files_give_what_merged_weights_give(
+    sd1: Path, tmp_path: Path, alpha: float | None, scale: float
+) -> None:
+    family = opened(sd1, tmp_path)
+    unet, text = family.unet, family.texts[0].model
+    write_kohya(tmp_path / "unet.safetensors", unet, UNET, seed=10, alpha=alpha)
+    write_kohya(tmp_path / "text.safetensors", text, TEXT, seed=20, alpha=alpha)
+    weights = load_file(tmp_path / "unet.safetensors") | load_file(tmp_path / "text.safetensors")
+    save_file(weights, tmp_path / "ink.safetensors")
+    merged = opened(sd1)
+    merge(merged.unet, UNET, seed=10, scale=0.8 * scale)
+    merge(merged.texts[0].model, TEXT, seed=20, scale=0.5 * scale)
+    found = answer(family, Lora(name="ink", text_weight=0.5, unet_weight=0.8))
+    assert_close(found, answer(merged), answer(opened(sd1)))
+
+
+def test_pefts_files_give_what_merged_weights_give(sd1: Path, tmp_path: Path) -> None:
+    family = opened(sd1, tmp_path)
+    write_peft(tmp_path / "unet.safetensors", family.unet, UNET, seed=10)
+    write_peft(tmp_path / "text.safetensors", family.texts[0].model, TEXT, seed=20)
+    weights = load_file(tmp_path / "unet.safetensors") | load_file(tmp_path / "text.safetensors")
+    save_file(weights, tmp_path / "ink.safetensors")
+    merged = opened(sd1)
+    merge(merged.unet, UNET, seed=10, scale=0.7)
+    merge(merged.texts[0].model, TEXT, seed=20, scale=0.7)
+    found = answer(family, Lora(name="ink", text_weight=0.7, unet_weight=0.7))
+    assert_close(found, answer(merged), answer(opened(sd1)))
+
+
+def test_alphas_in_the_metadata_count(sd1: Path, tmp_path: Path) -> None:
+    settings = {"unet.r": RANK, "unet.lora_alpha": 6, "unet.alpha_pattern": {"resnets.0.conv1": 1.5}}
+    family = opened(sd1, tmp_path)
+    write_peft(
+        tmp_path / "ink.safetensors",
+        family.unet,
+        UNET,
+        seed=10,
+        metadata={"lora_adapter_metadata": json.dumps(settings)},
+    )
+    merged = opened(sd1)
+    for number, target in enumerate(UNET):
+        scale = 0.5 if target.module == "mid_block.resnets.0.conv1" else 2.0
+        merge(merged.unet, [target], seed=10 + number, scale=scale)
+    context, latents = answer(family, Lora(name="ink"))
+    assert torch.equal(context, answer(merged)[0])
+    assert (latents - answer(merged)[1]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        lambda name: name.replace(".attn2.to_k.lora_A", ".attn2.processor.to_k_lora.down").replace(
+            ".attn2.to_k.lora_B", ".attn2.processor.to_k_lora.up"
+        ),
+        lambda name: name.replace(".lora_A.", ".lora.down.").replace(".lora_B.", ".lora.up."),
+        lambda name: name.replace(".lora_A.", ".lora_linear_layer.down.").replace(
+            ".lora_B.", ".lora_linear_layer.up."
+        ),
+        lambda name: name.replace("text_encoder.text_model.", "text_encoder."),
+        lambda name: name.removeprefix("unet."),
+    ],
+    ids=["processors", "lora", "linear layers", "no text_model", "no network"],
+)
+def test_older_and_newer_names_mean_the_same_layers(
+    sd1: Path, tmp_path: Path, renamed: Callable[[str], str]
+) -> None:
+    family = opened(sd1, tmp_path)
+    write_peft(tmp_path / "unet.safetensors", family.unet, UNET, seed=10)
+    write_peft(tmp_path / "text.safetensors", family.texts[0].model, TEXT, seed=20)
+    weights = load_file(tmp_path / "unet.safetensors") | load_file(tmp_path / "text.safetensors")
+    save_file(weights, tmp_path / "new.safetensors")
+    other = {renamed(name): value for name, value in weights.items()}
+    assert other.keys() != weights.keys()
+    save_file(other, tmp_path / "other.safetensors")
+    assert_same(answer(family, Lora(name="other")), answer(family, Lora(name="new")))
+
+
+def test_several_add_up_in_whatever_order_they_are_named(sd1: Path, tmp_path: Path) -> None:
+    family = opened(sd1, tmp_path)
+    write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
+    write_kohya(tmp_path / "sub" / "gold.safetensors", family.unet, UNET[:3], seed=30, alpha=1)
+    merged = opened(sd1)
+    merge(merged.unet, UNET, seed=10, scale=0.6)
+    merge(merged.unet, UNET[:3], seed=30, scale=-0.4 / RANK)
+    ink, gold = Lora(name="ink", unet_weight=0.6), Lora(name="gold", unet_weight=-0.4)
+    found = answer(family, ink, gold)
+    assert (found[1] - answer(merged)[1]).abs().max() < 1e-5
+    assert_same(answer(family, gold, ink), found)
+    assert_same(answer(family, gold, *[Lora(name="ink", unet_weight=0.3)] * 2), found)
+
+
+def test_nothing_stays_behind_when_loras_change(sd1: Path, tmp_path: Path) -> None:
+    family = opened(sd1, tmp_path)
+    write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
+    write_kohya(tmp_path / "gold.safetensors", family.unet, UNET[2:], seed=30)
+    write_kohya(tmp_path / "words.safetensors", family.texts[0].model, TEXT, seed=20)
+    names = ("ink", "gold", "words")
+    alone = {name: answer(opened(sd1, tmp_path), Lora(name=name)) for name in names}
+    plain = answer(opened(sd1))
+    for name in (*names, *reversed(names)):
+        assert_same(answer(family, Lora(name=name)), alone[name])
+        assert_same(answer(family), plain)
+    for name in names:
+        assert_same(answer(family, Lora(name=name)), alone[name])
+
+
+def test_a_weight_of_zero_is_no_lora(sd1: Path, tmp_path: Path) -> None:
+    family = opened(sd1, tmp_path)
+    write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
+    found = family.loras.find([Lora(name="ink", text_weight=0.0, unet_weight=0.0)])
+    assert found.text == found.denoiser == PLAIN
+    # nor is one that does not touch that network
+    assert family.loras.find([Lora(name="ink")]).text == PLAIN
+
+
+def test_memory_that_runs_out_on_the_way_leaves_no_half_merged_weights(
+    sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = opened(sd1, tmp_path)
+    write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
+    wanted = answer(opened(sd1, tmp_path), Lora(name="ink"))
+    calls = 0
+
+    def addmm(*arguments: Any, **options: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise torch.OutOfMemoryError
+        return whole(*arguments, **options)
+
+    whole = torch.addmm
+    monkeypatch.setattr(torch, "addmm", addmm)
+    with pytest.raises(torch.OutOfMemoryError):
+        answer(family, Lora(name="ink"))
+    assert_same(answer(family), answer(opened(sd1)))
+    assert_same(answer(family, Lora(name="ink")), wanted)
+
+
+def test_a_changed_file_is_another_lora(sd1: Path, tmp_path: Path) -> None:
+    family = opened(sd1, tmp_path)
+    path = tmp_path / "ink.safetensors"
+    write_kohya(path, family.unet, UNET, seed=10)
+    before = family.loras.find([Lora(name="ink")]).denoiser
+    assert family.loras.find([Lora(name="ink")]).denoiser == before
+    write_kohya(path, family.unet, UNET[:2], seed=11)
+    merged = opened(sd1)
+    merge(merged.unet, UNET[:2], seed=11, scale=1.0)
+    assert family.loras.find([Lora(name="ink")]).denoiser != before
+    assert (answer(family, Lora(name="ink"))[1] - answer(merged)[1]).abs().max() < 1e-5
+
+
+def test_files_are_read_once_while_there_is_room(
+    sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = opened(sd1, tmp_path)
+    names = ("ink", "gold", "words")
+    for name in names:
+        size = write_kohya(tmp_path / f"{name}.safetensors", family.unet, UNET, seed=1).stat().st_size
+    reads: list[str] = []
+
+    def read(path: Path) -> Any:
+        reads.append(path.stem)
+        return read_lora(path)
+
+    monkeypatch.setattr("img2img_worker.models.lora.read_lora", read)
+    monkeypatch.setattr("img2img_worker.models.lora.REMEMBERED", 2 * size)
+    for name in ("ink", "gold", "ink", "gold", "words", "gold", "ink"):
+        family.loras.find([Lora(name=name)])
+    assert reads == ["ink", "gold", "words", "ink"]
+
+
+def test_sdxls_names_of_the_original_layout_and_both_its_text_encoders_are_known(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = checkpoints.cached(tmp_path_factory, checkpoints.sdxl)
+    family, merged = opened(path, tmp_path), opened(path)
+    unet = tuple(
+        Target(module=module, kohya=f"lora_unet_{kohya}", peft="")
+        for module, kohya in {
+            "conv_in": "input_blocks_0_0",
+            "down_blocks.0.resnets.0.conv1": "input_blocks_1_0_in_layers_2",
+            "down_blocks.0.downsamplers.0.conv": "input_blocks_2_0_op",
+            "down_blocks.1.attentions.0.proj_in": "input_blocks_3_1_proj_in",
+            "mid_block.attentions.0.transformer_blocks.1.attn2.to_v": (
+                "middle_block_1_transformer_blocks_1_attn2_to_v"
+            ),
+            "up_blocks.0.attentions.1.transformer_blocks.0.ff.net.2": (
+                "output_blocks_1_1_transformer_blocks_0_ff_net_2"
+            ),
+            "up_blocks.1.resnets.0.time_emb_proj": "output_blocks_2_0_emb_layers_1",
+            "add_embedding.linear_1": "label_emb_0_0",
+            # diffusers' own names are good as well
+            "up_blocks.0.resnets.0.conv_shortcut": "up_blocks_0_resnets_0_conv_shortcut",
+        }.items()
+    )
+    write_kohya(tmp_path / "unet.safetensors", family.unet, unet, seed=10)
+    weights = load_file(tmp_path / "unet.safetensors")
+    merge(merged.unet, unet, seed=10, scale=0.5)
+    for number, seed in ((1, 20), (2, 30)):
+        text = [
+            Target(
+                module=target.module,
+                kohya=target.kohya.replace("lora_te_", f"lora_te{number}_"),
+                peft=target.peft,
+            )
+            for target in TEXT
+        ]
+        model = family.texts[number - 1].model
+        # transformers has `text_model` in the names of this one's layers still
+        inner = getattr(model, "text_model", model)
+        write_kohya(tmp_path / "text.safetensors", inner, text, seed=seed)
+        weights |= load_file(tmp_path / "text.safetensors")
+        other = merged.texts[number - 1].model
+        merge(getattr(other, "text_model", other), text, seed=seed, scale=0.5)
+    save_file(weights, tmp_path / "ink.safetensors")
+    found = answer(family, Lora(name="ink", text_weight=0.5, unet_weight=0.5))
+    assert_close(found, answer(merged), answer(opened(path)))
+
+
+def test_an_inpainting_checkpoint_takes_the_first_layer_of_a_plain_one(
+    sd1: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    family = opened(checkpoints.cached(tmp_path_factory, checkpoints.sd1_inpainting), tmp_path)
+    plain = opened(sd1)
+    first = [Target(module="conv_in", kohya="lora_unet_conv_in", peft="unet.conv_in")]
+    write_kohya(tmp_path / "ink.safetensors", plain.unet, first, seed=10)
+    before, added = family.unet.conv_in.weight.clone(), plain.unet.conv_in.weight.clone()
+    merge(plain.unet, first, seed=10, scale=1.0)
+    family.loras.denoiser.wear(family.loras.find([Lora(name="ink")]).denoiser)
+    difference = family.unet.conv_in.weight - before
+    torch.testing.assert_close(difference[:, :4], plain.unet.conv_in.weight - added)
+    assert not difference[:, 4:].any()
+
+
+def test_stable_diffusion_3_takes_pefts_files(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = checkpoints.cached(tmp_path_factory, checkpoints.sd3)
+    family, merged = (open_checkpoint(path, lora_folder=tmp_path) for _ in range(2))
+    assert isinstance(family, StableDiffusion3)
+    assert isinstance(merged, StableDiffusion3)
+    targets = [
+        Target(module=name, kohya="", peft=f"transformer.{name}")
+        for name in ("transformer_blocks.0.attn.to_q", "transformer_blocks.1.attn.add_v_proj", "proj_out")
+    ]
+    write_peft(tmp_path / "ink.safetensors", family.transformer, targets, seed=10)
+    merge(merged.transformer, targets, seed=10, scale=0.5)
+    latents, wanted = answer(family, Lora(name="ink", unet_weight=0.5))[1], answer(merged)[1]
+    assert (wanted - answer(family)[1]).abs().max() > 1e-2
+    assert (latents - wanted).abs().max() < 1e-5
+
+
+def test_half_precision_is_good_to_its_own_rounding(sd1: Path, tmp_path: Path) -> None:
+    family, merged = opened(sd1, tmp_path), opened(sd1)
+    write_kohya(tmp_path / "ink.safetensors", family.unet, UNET[1:2], seed=10)
+    half = open_checkpoint(sd1, dtype=torch.bfloat16, lora_folder=tmp_path)
+    assert isinstance(half, StableDiffusion)
+    merge(merged.unet, UNET[1:2], seed=10, scale=0.5)
+    half.loras.denoiser.wear(half.loras.find([Lora(name="ink", unet_weight=0.5)]).denoiser)
+    found, wanted = (each.unet.get_submodule(UNET[1].module).weight for each in (half, merged))
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - wanted).abs().max() < 2**-7 * wanted.abs().max()
+
+
+# refusals
+
+
+def test_a_lora_that_is_not_there_is_refused_with_those_that_are(sd1: Path, tmp_path: Path) -> None:
+    family = opened(sd1, tmp_path / "Lora")
+    with pytest.raises(Refused, match=r"'ink'.*allowed: none"):
+        family.loras.find([Lora(name="ink")])
+    for name in ("gold", "words"):
+        write_kohya(tmp_path / "Lora" / f"{name}.safetensors", family.unet, UNET[:1], seed=1)
+    (tmp_path / "outside.safetensors").write_bytes((tmp_path / "Lora" / "gold.safetensors").read_bytes())
+    for name in ("ink", "Gold", "../outside", str(tmp_path / "outside"), "gold.safetensors", ""):
+        with pytest.raises(Refused, match=r"allowed: gold, words$"):
+            family.loras.find([Lora(name="gold"), Lora(name=name)])
+    for number in range(30):
+        (tmp_path / "Lora" / f"n{number}.safetensors").touch()
+    with pytest.raises(Refused, match=r"and 12 more$"):
+        family.loras.find([Lora(name="ink")])
+
+
+def test_without_a_folder_of_models_the_setting_is_named(sd1: Path) -> None:
+    with pytest.raises(Refused, match=r"'ink'.*IMG2IMG_MODELS_DIR"):
+        opened(sd1).loras.find([Lora(name="ink")])
+
+
+Weights = dict[str, Tensor]
+KEY = UNET[1].kohya
+
+
+def without_up(weights: Weights) -> Weights:
+    return {key: value for key, value in weights.items() if key != f"{KEY}.lora_up.weight"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (without_up, "up and down for every layer"),
+        (lambda _: {}, "not empty"),
+        (lambda weights: weights | {f"{KEY}.hada_w1_a": torch.ones(1)}, "hada_w1_a"),
+        (lambda weights: weights | {f"{KEY}.dora_scale": torch.ones(1)}, "dora_scale"),
+        (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.ones(32, RANK + 1)}, "of one r"),
+        (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.tensor(1.0)}, "of one r"),
+        (lambda weights: weights | {f"{KEY}.lora_down.weight": torch.tensor(1.0)}, "of one r"),
+        (lambda weights: weights | {f"{KEY}.lora_down.weight": torch.ones(0, 64)}, "of one r"),
+        (lambda weights: weights | {f"{KEY}.alpha": torch.ones(2)}, "one number as alpha"),
+        (lambda weights: weights | {f"{KEY}.alpha": torch.tensor(torch.nan)}, "finite"),
+        (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.full((32, RANK), torch.inf)}, "finite"),
+        (
+            lambda weights: weights | {f"{KEY}.lora_up.weight": torch.ones(33, RANK)},
+            "this kind of checkpoint",
+        ),
+        (
+            lambda weights: {
+                key.replace("attn2_to_k", "attn9_to_k"): value for key, value in weights.items()
+            },
+            "attn9_to_k",
+        ),
+    ],
+)
+def test_files_that_are_no_lora_for_this_checkpoint_are_refused(
+    sd1: Path, tmp_path: Path, broken: Callable[[Weights], Weights], reason: str
+) -> None:
+    family = opened(sd1, tmp_path)
+    path = write_kohya(tmp_path / "ink.safetensors", family.unet, UNET[:2], seed=1)
+    save_file(broken(load_file(path)), path)
+    with pytest.raises(Refused, match=reason) as refusal:
+        family.loras.find([Lora(name="ink")])
+    assert "'ink'" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"no tensors", b"\xff" * 200])
+def test_a_broken_file_is_refused(sd1: Path, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "ink.safetensors").write_bytes(data)
+    with pytest.raises(Refused, match=r"'ink'.*readable"):
+        opened(sd1, tmp_path).loras.find([Lora(name="ink")])
+
+
+@pytest.mark.parametrize("metadata", ["[]", "{", '{"unet.lora_alpha": "much"}', '{"unet.alpha_pattern": 3}'])
+def test_broken_metadata_is_refused(sd1: Path, tmp_path: Path, metadata: str) -> None:
+    family = opened(sd1, tmp_path)
+    write_peft(
+        tmp_path / "ink.safetensors",
+        family.unet,
+        UNET,
+        seed=1,
+        metadata={"lora_adapter_metadata": metadata},
+    )
+    with pytest.raises(Refused, match="lora_adapter_metadata"):
+        family.loras.find([Lora(name="ink")])

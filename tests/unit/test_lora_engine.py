@@ -1,0 +1,148 @@
+"""Images with different LoRAs in one engine: each gets its own, and no other image notices."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from img2img_shared.errors import Refused
+from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.models.family import Cond
+from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.prompts import Lora
+from img2img_worker.models.stable_diffusion import StableDiffusion
+from tests import checkpoints
+from tests.unit.engine_toys import render
+from tests.unit.loras import TEXT, UNET, merge, write_kohya
+
+#: none, two sets, both together, other weights, text only, denoiser only
+PROMPTS = (
+    "the cat",
+    "the cat <lora:ink:1>",
+    "the cat <lora:gold:0.7>",
+    "the cat <lora:gold:0.7><lora:ink:0.4>",
+    "the cat <lora:ink:0.5>",
+    "the cat <lora:words:1>",
+    "the cat <lora:ink:0:1>",
+    "the cat <lora:ink:0>",
+    "<lora:gold:0.7> the cat",
+)
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+
+
+@pytest.fixture(scope="module")
+def folder(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "Lora"
+    family = opened(sd1)
+    write_kohya(folder / "ink.safetensors", family.unet, UNET, seed=10)
+    write_kohya(folder / "gold.safetensors", family.unet, UNET[1:4], seed=30)
+    write_kohya(folder / "words.safetensors", family.texts[0].model, TEXT, seed=20)
+    return folder
+
+
+def opened(path: Path, folder: Path | None = None) -> StableDiffusion:
+    family = open_checkpoint(path, lora_folder=folder)
+    assert isinstance(family, StableDiffusion)
+    return family
+
+
+def renders(prompts: tuple[str, ...] = PROMPTS) -> list[Render]:
+    return [
+        render(number, prompt=prompt, steps=2 + number % 2, denoising_strength=(1, 0.6)[number % 2])
+        for number, prompt in enumerate(prompts)
+    ]
+
+
+def run(engine: Engine, some: list[Render]) -> list[Pixels]:
+    return [future.result(60) for future in [engine.submit(each) for each in some]]
+
+
+def test_in_mixed_company_every_picture_is_to_the_byte_what_it_is_alone(sd1: Path, folder: Path) -> None:
+    alone = []
+    for each in renders():
+        with Engine(opened(sd1, folder), slots=1, deterministic=True) as engine:
+            alone += run(engine, [each])
+    with Engine(opened(sd1, folder), slots=4, deterministic=True) as engine:
+        for order in (range(len(alone)), reversed(range(len(alone)))):
+            numbers = list(order)
+            for number, picture in zip(
+                numbers, run(engine, [renders()[number] for number in numbers]), strict=True
+            ):
+                assert np.array_equal(picture, alone[number]), PROMPTS[number]
+
+
+def test_loras_act_and_what_names_none_is_what_a_worker_without_any_renders(sd1: Path, folder: Path) -> None:
+    prompts = (*PROMPTS[:7], "the cat <lora:ink:0>", "the cat")
+    same = [replace(each, seed=1, pixels=renders()[0].pixels) for each in renders(prompts)]
+    same = [replace(each, params=same[0].params) for each in same]
+    with Engine(opened(sd1), deterministic=True) as engine:
+        (plain,) = run(engine, same[:1])
+    with Engine(opened(sd1, folder), slots=9, deterministic=True) as engine:
+        pictures = run(engine, same)
+    assert all(np.array_equal(pictures[number], plain) for number in (0, 7, 8))
+    others = {picture.tobytes() for picture in pictures[:7]}
+    assert len(others) == 6  # what acts on the denoiser alone is equal, whatever it says to a text encoder
+    assert np.array_equal(pictures[1], pictures[6])
+
+
+def test_a_picture_is_that_of_a_checkpoint_merged_by_hand(sd1: Path, folder: Path) -> None:
+    merged = opened(sd1)
+    merge(merged.unet, UNET, seed=10, scale=0.4)
+    merge(merged.unet, UNET[1:4], seed=30, scale=0.7)
+    merge(merged.texts[0].model, TEXT, seed=20, scale=0.5)
+    tags = "<lora:ink:0.4><lora:gold:0.2:0.7><lora:words:0.5>"
+    with Engine(merged) as engine:
+        (wanted,) = run(engine, renders(("the cat",)))
+    with Engine(opened(sd1, folder)) as engine:
+        (found,) = run(engine, renders((f"the {tags}cat",)))
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+def test_a_model_call_has_rows_of_one_set_and_as_many_as_there_are(
+    sd1: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = ("a", "b <lora:ink:1>", "c <lora:ink:1>", "d <lora:ink:0.5>", "e <lora:ink:0.1:1>", "f")
+    calls: list[tuple[str, int]] = []
+    all_are_there = threading.Event()
+
+    def predict(self: StableDiffusion, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> torch.Tensor:
+        all_are_there.wait(60)
+        calls.append((str([(name, weight) for name, _, _, weight in cond.loras.key]), len(x)))
+        return whole(self, x, t, cond)
+
+    whole = StableDiffusion.predict
+    monkeypatch.setattr(StableDiffusion, "predict", predict)
+    some = [render(number, prompt=prompt, steps=3) for number, prompt in enumerate(prompts)]
+    with Engine(opened(sd1, folder), slots=6, deterministic=False) as engine:
+        futures = [engine.submit(each) for each in some]
+        all_are_there.set()
+        for future in futures:
+            future.result(60)
+    assert ("[]", 4) in calls
+    assert ("[('ink', 1.0)]", 8) in calls  # three images, six rows, padded to eight
+    assert ("[('ink', 0.5)]", 2) in calls
+
+
+def test_rows_of_different_sets_cannot_be_stacked(sd1: Path, folder: Path) -> None:
+    family = opened(sd1, folder)
+    (cond,) = family.conditions(["the cat"])
+    other = replace(cond, loras=family.loras.find([Lora(name="ink")]).denoiser)
+    with pytest.raises(ValueError, match="LoRAs"):
+        Cond.stack([cond, other])
+
+
+def test_a_lora_that_is_not_there_fails_its_image_alone(sd1: Path, folder: Path) -> None:
+    with Engine(opened(sd1, folder), slots=2) as engine:
+        good = [engine.submit(each) for each in renders(PROMPTS[:2])]
+        with pytest.raises(Refused, match=r"'oil'.*gold, ink, words"):
+            engine.submit(render(prompt="the cat <lora:oil:1>"))
+        for future in good:
+            future.result(60)
