@@ -20,6 +20,7 @@ from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.job import Job
 from img2img_shared.ledger import Ledger
 from img2img_shared.params import Params, refusal
+from img2img_shared.previews import Previews
 from img2img_shared.queue import celery_app, top_up
 from img2img_shared.records import ImageStatus, JobStatus, WorkerStatus
 from img2img_shared.settings import Settings
@@ -72,6 +73,7 @@ class Farm:
                 lease=self.settings.lease,
                 keep_jobs=self.settings.keep_jobs,
             )
+            self._previews = Previews(redis, prefix=self.settings.prefix)
             self._closing = closing.pop_all()
 
     @property
@@ -201,6 +203,17 @@ class Farm:
             NotFound: there is no such job.
         """
         return image_pages(self._ledger, self._ledger.job(job_id, self.tenant))
+
+    def preview(self, job_id: str, index: int = 0) -> bytes | None:
+        """What an image under way looks like: a small JPEG, an eighth of the picture's size each way.
+
+        None where there is none: before the workers have heard that you look (ask again within ten
+        seconds), where they make none (``IMG2IMG_PREVIEW_SECONDS=0``), or a while after the image's end.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        return self._previews.look(job_id, self.tenant, index)
 
     def job(self, job_id: str) -> Job:
         """The job as it was written: its parameters, with the seeds that were drawn.

@@ -11,9 +11,11 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:done           bitmap of finished images
     {prefix}:job:ID:attempts       hash: index to attempts so far, of images that needed more than one
     {prefix}:job:ID:deaths         hash: index to workers that died on it
-    {prefix}:job:ID:troubles       hash: index to how often it was put back because a worker could not do it
+    {prefix}:job:ID:troubles       hash: index to "times put back in trouble, end of others' turn, worker"
     {prefix}:job:ID:pace           list: when the last images ended, newest first
     {prefix}:job:ID:events         stream
+    {prefix}:job:ID:watched        somebody wants to see its images under way; expires
+    {prefix}:job:ID:preview:INDEX  a JPEG of such an image; expires
     {prefix}:model:schedule:MODEL  sorted set of jobs by (priority, virtual time)
     {prefix}:model:floor:MODEL     hash: priority to the virtual time of its last claim
     {prefix}:model:suspected:MODEL sorted set of jobs with suspects, by priority
@@ -44,9 +46,24 @@ def farm_key(prefix: str) -> str:
     return "{" + prefix + "}"
 
 
+def job_key(prefix: str, job_id: str) -> str:
+    """The hash of a job."""
+    return f"{farm_key(prefix)}:job:{job_id}"
+
+
+def watched_key(prefix: str, job_id: str) -> str:
+    """There while somebody watches a job's images."""
+    return f"{job_key(prefix, job_id)}:watched"
+
+
+def preview_key(prefix: str, job_id: str, index: int) -> str:
+    """What an image of a job looks like so far."""
+    return f"{job_key(prefix, job_id)}:preview:{index}"
+
+
 def events_key(prefix: str, job_id: str) -> str:
     """The stream of a job's events."""
-    return f"{farm_key(prefix)}:job:{job_id}:events"
+    return f"{job_key(prefix, job_id)}:events"
 
 
 def queue_name(model: str) -> str:

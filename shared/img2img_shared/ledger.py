@@ -101,7 +101,7 @@ class Ledger:
             WireError: it was written by a version that this one cannot read.
         """
         with answering():
-            owner, data = self._call("HMGET", f"{keys.farm_key(self.prefix)}:job:{job_id}", "tenant", "data")
+            owner, data = self._call("HMGET", keys.job_key(self.prefix, job_id), "tenant", "data")
         if owner is None or str(owner, "utf-8") != tenant:
             raise _not_found(job_id)
         return decode_job(data)
@@ -269,7 +269,8 @@ class Ledger:
         """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
 
         With `trouble`, what keeps this worker from rendering it, but perhaps not another: the delay doubles
-        each time, and at the fifth the image fails with that reason.
+        each time, for as long again others have the image to themselves, and at the fifth time it fails with
+        that reason.
 
         False: the attempt was not the current one, nothing happened.
         """

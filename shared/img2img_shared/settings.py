@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     slots: Annotated[int, Field(ge=1, le=1024)] | None = None
     #: one row count for every model call, so that pictures are byte-identical; None: on a CPU only
     deterministic: bool | None = None
+    #: seconds between two previews of an image whose job somebody watches; 0: none are made
+    preview_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
     #: most pixels an init image may have
     max_pixels: Annotated[int, Field(ge=64 * 64)] = 64_000_000
     #: allow checkpoints that are pickles (.ckpt, .bin): these can run code

@@ -3,10 +3,12 @@
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
+from img2img_worker.engine.engine import Pixels
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +19,8 @@ class Held:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.lost = False
+        #: what the engine makes of it; None: not begun
+        self.picture: Future[Pixels] | None = None
         self._stop: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
@@ -59,6 +63,11 @@ class Leases:
         """Renew it no longer."""
         with self._lock:
             self._held.pop(held.claim, None)
+
+    def under_way(self) -> list[tuple[Claim, Future[Pixels]]]:
+        """Claims that the engine has, and the pictures to be."""
+        with self._lock:
+            return [(claim, held.picture) for claim, held in self._held.items() if held.picture is not None]
 
     def renew(self) -> None:
         """Renew all in one call, and stop what was lost. While Redis is away nothing is lost:

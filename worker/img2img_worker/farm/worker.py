@@ -15,6 +15,7 @@ from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
 from img2img_shared.keys import queue_name
 from img2img_shared.ledger import Ledger
+from img2img_shared.previews import Previews
 from img2img_shared.queue import TICKET, celery_app
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
@@ -22,6 +23,7 @@ from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.heart import Heart
 from img2img_worker.farm.leases import Leases
+from img2img_worker.farm.previews import Painter
 from img2img_worker.farm.render import Renderer, Served
 from img2img_worker.models.catalog import model_name
 from img2img_worker.models.loading import load, model_hash
@@ -46,7 +48,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
     stopping = threading.Event()
     store = Store(store_url)
     family = load(model, settings)
-    ledger = Ledger(_connected(redis_url), prefix=settings.prefix, lease=settings.lease)
+    client = _connected(redis_url)
+    ledger = Ledger(client, prefix=settings.prefix, lease=settings.lease)
     leases = Leases(ledger)
     with Engine(family, slots=settings.slots, deterministic=settings.deterministic) as engine:
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -69,14 +72,18 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
         )
         app = _app(redis_url, settings.prefix, renderer, threads=_threads(engine.slots))
         heart = Heart(app=app, ledger=ledger, leases=leases, worker=info)
+        previews = Previews(client, prefix=settings.prefix)
+        painter = Painter(previews=previews, engine=engine, leases=leases, seconds=settings.preview_seconds)
         _stop_on_signals(stopping, leases)
         heart.start()
+        painter.start()
         log.info("%s serves %s (%s) on %s, %d slots", name, model, family.name, info.device, info.slots)
         try:
             return _celery(app, name, queue_name(model))
         finally:
             stopping.set()
             leases.lose_all()
+            painter.stop()
             heart.stop()
             log.info("%s has ended", name)
 

@@ -1,0 +1,55 @@
+"""Pictures under way, for whoever watches: kept for seconds, and made only while somebody does."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import redis
+
+from img2img_shared import keys
+from img2img_shared.connect import answering
+from img2img_shared.errors import NotFound
+
+#: seconds for which one look at a job has its workers show its images
+WATCHED = 10
+#: seconds for which a preview is kept
+KEPT = 10
+
+
+class Previews:
+    """The previews of one farm, beside its ledger. Every method raises `Unavailable` when Redis is away."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str = "img2img") -> None:
+        self._prefix = prefix
+        self._call: Callable[..., Any] = client.execute_command
+
+    def look(self, job_id: str, tenant: str, index: int) -> bytes | None:
+        """A small JPEG of an image as it was a moment ago; None where there is none (yet).
+
+        The first look asks for previews, and each keeps them coming for ten seconds more.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        with answering():
+            owner = self._call("HGET", keys.job_key(self._prefix, job_id), "tenant")
+            if owner is None or str(owner, "utf-8") != tenant:
+                raise NotFound(
+                    f"no job {job_id!r}: it never was, was forgotten, or belongs to another tenant"
+                )
+            self._call("SET", keys.watched_key(self._prefix, job_id), 1, "EX", WATCHED)
+            jpeg: bytes | None = self._call("GET", keys.preview_key(self._prefix, job_id, index))
+        return jpeg
+
+    def watched(self, job_ids: Collection[str]) -> set[str]:
+        """Those of the jobs that somebody has looked at lately."""
+        if not job_ids:
+            return set()
+        ids = list(job_ids)
+        with answering():
+            marks = self._call("MGET", *(keys.watched_key(self._prefix, job_id) for job_id in ids))
+        return {job_id for job_id, mark in zip(ids, marks, strict=True) if mark is not None}
+
+    def show(self, job_id: str, index: int, jpeg: bytes) -> None:
+        """What an image looks like now."""
+        with answering():
+            self._call("SET", keys.preview_key(self._prefix, job_id, index), jpeg, "EX", KEPT)
