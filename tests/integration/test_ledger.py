@@ -335,6 +335,55 @@ def test_a_released_image_waits_for_its_backoff(raw: Any, ledger: Ledger, take: 
     assert taken(take).attempt == 2
 
 
+def due(raw: Any) -> None:
+    """All backoffs are over."""
+    for member in raw.zrange(f"{FARM}:model:delayed:{MODEL}", 0, -1):
+        raw.zadd(f"{FARM}:model:delayed:{MODEL}", {member: 0})
+
+
+def test_an_image_put_back_in_trouble_waits_longer_each_time_and_fails_at_the_fifth(
+    raw: Any, ledger: Ledger, take: Take
+) -> None:
+    ledger.submit(a_job(n=1))
+    waits = []
+    for worker in ("a", "b", "a", "b"):
+        now = raw.time()[0]
+        assert ledger.release(taken(take, worker), 100.0, "no\nmemory")
+        ((_, until),) = raw.zrange(f"{FARM}:model:delayed:{MODEL}", 0, -1, withscores=True)
+        waits.append(round((until / 1000 - now) / 100))
+        due(raw)
+    assert waits == [1, 2, 4, 8]
+    assert ledger.release(taken(take, "a"), 100.0, "no\nmemory")
+    (image,) = ledger.images("job-0000", "default")
+    assert (image.state, image.attempt) == (ImageState.FAILED, 5)
+    assert image.reason == "5 tries; the last: no\\nmemory"
+    ledger.retry("job-0000", "default")
+    assert ledger.release(taken(take, "a"), 100.0, "no memory")
+    assert ledger.images("job-0000", "default")[0].state is ImageState.PENDING
+
+
+def test_an_image_put_back_in_trouble_is_for_other_workers_first(
+    raw: Any, ledger: Ledger, take: Take
+) -> None:
+    ledger.submit(a_job(n=2))
+    assert ledger.release(taken(take, "small"), 100.0, "no memory")
+    due(raw)
+    assert taken(take, "small").index == 1
+    assert take("small") is None
+    assert taken(take, "large").index == 0
+
+
+def test_who_had_trouble_gets_the_image_again_where_nobody_else_came(
+    redis: Redis, raw: Any, take: Take, ledger: Ledger
+) -> None:
+    ledger.submit(a_job(n=1))
+    assert ledger.release(taken(take), 0.01, "no memory")
+    claims: list[Claim | None] = []
+    eventually(lambda: bool(claims.append(take()) or claims[-1]))
+    assert claims[-1] is not None
+    assert claims[-1].attempt == 2
+
+
 def test_an_image_whose_job_was_cancelled_during_its_backoff_is_forgotten_with_it(
     raw: Any, ledger: Ledger, take: Take
 ) -> None:

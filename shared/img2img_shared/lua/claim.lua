@@ -1,5 +1,6 @@
 -- The next image of a model for a worker: by priority, then the job that had least of its class.
 local model, worker, nonce, lease, idle = unpack(ARGV)
+local LOOK = 20 -- so many images that were handed back are looked at for one that is not kept for other workers
 local leases, schedule, alone_by = model_key(model, 'leases'), model_key(model, 'schedule'), model_key(model, 'alone')
 
 local function reply(text)
@@ -58,8 +59,18 @@ end
 
 local job = top[1]
 if not job then return false end
-local index = redis.call('ZPOPMIN', job_key(job, 'back'))[1]
+local index
+for _, waiting in ipairs(redis.call('ZRANGE', job_key(job, 'back'), 0, LOOK)) do
+  local tries, others, shunned = trouble_with(job, waiting)
+  if not tries or shunned ~= worker or others <= NOW then
+    redis.call('ZREM', job_key(job, 'back'), waiting)
+    index = waiting
+    break
+  end
+end
 if not index then
+  local h = redis.call('HMGET', job_key(job), 'next', 'n')
+  if tonumber(h[1]) >= tonumber(h[2]) then return false end
   index = redis.call('HINCRBY', job_key(job), 'next', 1) - 1
 end
 local priority = hget(job_key(job), 'priority')

@@ -110,6 +110,12 @@ local function drop(model, nonce)
   return {job = job, index = index, attempt = attempt, worker = worker}
 end
 
+-- How often an image was put back in trouble, until when it is for other workers, and than which; nil: never.
+local function trouble_with(job, index)
+  local tries, others, worker = string.match(hget(job_key(job, 'troubles'), index) or '', '^(%d+) (%d+) (.*)$')
+  return tonumber(tries), tonumber(others), worker
+end
+
 -- Where an image waits that was begun before: on which a worker died, apart.
 local function wait_again(job, index)
   local part = redis.call('HEXISTS', job_key(job, 'deaths'), index) == 1 and 'suspects' or 'back'

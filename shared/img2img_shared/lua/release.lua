@@ -1,15 +1,17 @@
 -- An image is given back unfinished, if this attempt at it is the current one. In trouble, it waits longer each time,
--- and fails when that was so often that it must be the image's own fault.
+-- then as long again for another worker than this one; and fails when that was too often.
 local model, nonce, delay, trouble = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local claim = drop(model, nonce)
 if not claim then return 0 end
 if trouble ~= '' and not hget(job_key(claim.job), 'cancelled') then
-  local tries = redis.call('HINCRBY', job_key(claim.job, 'troubles'), claim.index, 1)
+  local tries = (trouble_with(claim.job, claim.index) or 0) + 1
   if tries >= TROUBLES then
     fail(claim, tries .. ' tries; the last: ' .. trouble)
     return 1
   end
   delay = delay * 2 ^ (tries - 1)
+  local others = string.format('%d %.0f %s', tries, NOW + 2 * delay, claim.worker)
+  redis.call('HSET', job_key(claim.job, 'troubles'), claim.index, others)
 end
 hand_back(model, claim, delay)
 return 1

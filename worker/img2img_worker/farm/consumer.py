@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgpack
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu.message import Message
 
@@ -50,7 +51,12 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
                 delivery_info={},
                 accept={"application/x-msgpack"},
             )
-            run(ticket, None, _nothing, _nothing, ())
+            try:
+                run(ticket, None, _nothing, _nothing, ())
+            except (MemoryError, RuntimeError) as error:  # no thread can be started: those that run go on
+                if ticket_id in state.requests:
+                    state.task_ready(state.requests[ticket_id])
+                log.warning("a ticket was dropped: %s", str(error) or type(error).__name__)
 
         return on_message
 

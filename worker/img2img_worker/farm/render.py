@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import threading
 import time
 import uuid
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-import cv2
 import torch
 from celery.utils.time import get_exponential_backoff_interval
 
@@ -24,6 +22,7 @@ from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.farm.leases import Held, Leases
+from img2img_worker.farm.trouble import Rest, is_out_of_memory
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import Prepared, finish, prepare
 
@@ -82,6 +81,7 @@ class Renderer:
         self._served = served
         self._worker = worker
         self._stopping = stopping
+        self._rest = Rest(stopping, longest=ledger.lease / 4)
         self._job = lru_cache(maxsize=256)(ledger.job)
         self._page = lru_cache(maxsize=64)(self._fetch_page)
 
@@ -94,6 +94,7 @@ class Renderer:
         end = time.monotonic() + seconds
         claimed = 0
         while not self._stopping.is_set() and time.monotonic() < end:
+            self._rest.take()
             claim = self._claim()
             if claim is None:
                 if len(self._leases):  # the ledger may want this worker idle, for a suspect: no hurry
@@ -151,6 +152,7 @@ class Renderer:
         claim = held.claim
         log.warning("image %d of job %s: put back: %s", claim.index, claim.job_id, trouble)
         self._report(held, lambda: self._ledger.release(claim, self._ledger.lease / 8, trouble))
+        self._rest.prolong()
 
     def _render(self, held: Held) -> None:
         claim = held.claim
@@ -173,6 +175,7 @@ class Renderer:
             cond_mask=prepared.cond_mask,
         )
         future = self._engine.submit(render)
+        held.picture = future
         held.stop_with(future.cancel)
         picture = finish(prepared, future.result())
         text = infotext(
@@ -189,6 +192,7 @@ class Renderer:
         key = result_key(job.id, claim.index, job.params.output_format)
         self._patiently(held, lambda: self._store.put(key, data))
         self._report(held, lambda: self._ledger.finish(claim))
+        self._rest.end()
 
     def _prepare(self, held: Held, job: Job, item: Input) -> Prepared:
         mask_key = item.mask or job.mask
@@ -236,14 +240,3 @@ class Renderer:
                 log.warning("not reported: %s", error)
                 if held.lost or self._stopping.wait(1):
                     return  # its lease runs out, and it is rendered again
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that the host or the device is short of memory, in any library's words."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # torch's allocator of host memory, and OpenCV's
-    return isinstance(error, RuntimeError | cv2.error) and bool(_SHORTAGE.search(str(error)))
-
-
-_SHORTAGE = re.compile(r"can't allocate memory|Insufficient memory|can't start new thread")
