@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler
 
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.models.loading import open_checkpoint
 from tools.demo_model import denoiser, export, training, vae
+from tools.demo_model.analysis import Analysis
+from tools.demo_model.dataset import scenes_of
+from tools.demo_model.scenes import draw
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +43,21 @@ def test_the_paired_noise_is_what_a_sampler_would_meet() -> None:
             start = level
         assert torch.allclose(latent * abar[timestep].sqrt(), mixed[k], atol=1e-4)
         assert sigma <= sigma / share
+
+
+def test_the_encoder_gives_the_principal_components() -> None:
+    pictures = np.stack([np.asarray(draw(scene, 64, 64)) for view in range(6) for scene in scenes_of(view)])
+    analysis = Analysis.fit(pictures)
+    model = AutoencoderKL(**vae.CONFIG)
+    analysis.install(model)
+    model.half().float()  # as it is shipped
+    wanted = analysis.latents(vae.to_tensor(pictures[:4]))
+    with torch.no_grad():
+        encoded = model.encode(vae.to_tensor(pictures[:4])).latent_dist
+    assert ((encoded.mean - wanted).std() / wanted.std()).item() < 0.02
+    assert encoded.std.max().item() < 0.01
+    deviations = analysis.latents(vae.to_tensor(pictures)).std((0, 2, 3))
+    assert torch.allclose(deviations, analysis.scale, rtol=0.05)
 
 
 def test_a_training_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -17,14 +17,15 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.demo_model import training
+from tools.demo_model.analysis import CHANNELS
 from tools.demo_model.latents import Latents
 from tools.demo_model.tokens import MAX_LENGTH
 
 WIDTH = 128
 CONFIG = {
     "sample_size": 16,
-    "in_channels": 4,
-    "out_channels": 4,
+    "in_channels": CHANNELS,
+    "out_channels": CHANNELS,
     "block_out_channels": (64, 128, 160),
     "layers_per_block": 1,
     "cross_attention_dim": WIDTH,
@@ -76,7 +77,7 @@ class Batches:
         self._random = torch.Generator().manual_seed(seed)
 
     def draw(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents [B, 4, 16, 16], token ids [B, 77], latents to come from [B, 4, 16, 16]."""
+        """Latents [B, C, 16, 16], token ids [B, 77], latents to come from [B, C, 16, 16]."""
         views, looks, phrasings = self._data.tokens.shape[:3]
         view = self._pick(views, size)
         look, phrasing = self._pick(looks, size), self._pick(phrasings, size)
@@ -161,11 +162,10 @@ def train(data_path: Path, state_path: Path, minutes: float, batch: int, peak: f
         step += 1
         if clock.elapsed - saved > 2 or clock.progress >= 1:
             saved = clock.elapsed
-            training.save(state_path, {
-                **{name: module.state_dict() for name, module in modules.items()},
-                "optimizer": optimizer.state_dict(), "average": average.weights, "updates": average.updates,
-                "step": step, "minutes": clock.elapsed,
-            })  # fmt: skip
+            state = {name: module.state_dict() for name, module in modules.items()}
+            state |= {"optimizer": optimizer.state_dict(), "average": average.weights}
+            state |= {"updates": average.updates, "step": step, "minutes": clock.elapsed}
+            training.save(state_path, state)
 
 
 def trained(state_path: Path, tokenizer: CLIPTokenizer) -> tuple[UNet2DConditionModel, CLIPTextModel]:

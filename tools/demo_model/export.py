@@ -11,7 +11,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTokenizer
 
 from tools.demo_model import captions, denoiser, tokens, vae
-from tools.demo_model.latents import Latents
 
 SHIPPED = Path(__file__).parents[2] / "worker/img2img_worker/models/demo"
 _CARD = Path(__file__).with_name("card.md")
@@ -24,10 +23,9 @@ _CLASSES = {
 }
 
 
-def write(folder: Path, *, autoencoder: Any, unet: Any, text: Any, scaling: float) -> None:
+def write(folder: Path, *, autoencoder: Any, unet: Any, text: Any) -> None:
     """Write a checkpoint folder, in place of what was there. The modules are turned to half precision."""
     shutil.rmtree(folder, ignore_errors=True)
-    autoencoder.register_to_config(scaling_factor=scaling)
     for name, module in (("vae", autoencoder), ("unet", unet), ("text_encoder", text)):
         module.to(torch.float16).save_pretrained(folder / name, safe_serialization=True)
     tokens.write_tokenizer(folder / "tokenizer", captions.words())
@@ -57,7 +55,6 @@ def seeded(folder: Path, seed: int = 3) -> None:
         autoencoder=AutoencoderKL(**vae.CONFIG),
         unet=UNet2DConditionModel(**denoiser.CONFIG),
         text=denoiser.text_model(tokenizer),
-        scaling=1.0,
     )
 
 
@@ -65,13 +62,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Export the checkpoint `demo`.")
     parser.add_argument("vae", type=Path, help="training state of the autoencoder")
     parser.add_argument("denoiser", type=Path, help="training state of the denoiser")
-    parser.add_argument("data", type=Path, help="latents and captions")
     parser.add_argument("folder", type=Path, nargs="?", default=SHIPPED)
     options = parser.parse_args()
-    tokenizer = CLIPTokenizer.from_pretrained(options.data.parent / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(options.denoiser.parent / "tokenizer")
     unet, text = denoiser.trained(options.denoiser, tokenizer)
-    scaling = Latents.load(options.data).scaling
-    write(options.folder, autoencoder=vae.trained(options.vae), unet=unet, text=text, scaling=scaling)
+    write(options.folder, autoencoder=vae.trained(options.vae), unet=unet, text=text)
     print(f"{options.folder}: {size(options.folder) / 1e6:.1f} MB")
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from tools.demo_model import captions, tokens, vae
+from tools.demo_model import captions, tokens, training, vae
+from tools.demo_model.analysis import Analysis
 from tools.demo_model.dataset import LOOKS, scenes_of, shard_paths, views_of_shard
 from tools.demo_model.places import lay_out
 
@@ -23,23 +24,24 @@ PHRASINGS = 3
 class Latents:
     """Views × looks of latents, and the captions of each."""
 
-    #: float32 [V, LOOKS, 4, 16, 16], scaled to unit deviation
+    #: float32 [V, LOOKS, CHANNELS, 16, 16]
     latents: Tensor
     #: int64 [V, LOOKS, PHRASINGS, 77]
     tokens: Tensor
-    #: what latents were multiplied by
-    scaling: float
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `build` wrote."""
         state = torch.load(path, weights_only=True)
-        return cls(latents=state["latents"].float(), tokens=state["tokens"].long(), scaling=state["scaling"])
+        return cls(latents=state["latents"].float(), tokens=state["tokens"].long())
 
 
 def build(data: Path, vae_state: Path, path: Path) -> None:
     """Encode all shards of `data` that are ready, write latents and captions to `path`."""
-    model = vae.trained(vae_state)
+    state = training.restore(vae_state)
+    if state is None:
+        raise FileNotFoundError(vae_state)
+    analysis = Analysis.from_state(state["analysis"])
     folder = path.parent / "tokenizer"
     tokens.write_tokenizer(folder, captions.words())
     tokenizer = CLIPTokenizer.from_pretrained(folder)
@@ -47,17 +49,13 @@ def build(data: Path, vae_state: Path, path: Path) -> None:
     for shard_path in shard_paths(data):
         shard = int(shard_path.stem.rpartition("-")[2])
         pictures: NDArray[np.uint8] = np.load(shard_path, mmap_mode="r")
-        encoded.append(vae.latents_of(model, pictures))
+        encoded.append(analysis.latents(vae.to_tensor(np.array(pictures))).half())
         written.append(_captions(tokenizer, views_of_shard(shard)))
         print(shard_path.name, flush=True)
     flat = torch.cat(encoded)
-    raw = flat.view(-1, LOOKS, *flat.shape[1:])
-    print("mean", raw.mean((0, 1, 3, 4)), "deviation", raw.std((0, 1, 3, 4)))
-    scaling = float(1 / raw.std())
     partial = path.with_suffix(".partial")
-    torch.save(
-        {"latents": (raw * scaling).half(), "tokens": torch.cat(written).short(), "scaling": scaling}, partial
-    )
+    latents = flat.view(-1, LOOKS, *flat.shape[1:])
+    torch.save({"latents": latents, "tokens": torch.cat(written).short()}, partial)
     partial.replace(path)
 
 

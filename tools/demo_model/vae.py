@@ -1,7 +1,8 @@
-"""Train the picture encoder and decoder: an AutoencoderKL of factor 8 with four latent channels."""
+"""The autoencoder: an encoder that is given (see `analysis`), and a decoder that is trained to undo it."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,22 +11,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tools.demo_model import training
+from tools.demo_model.analysis import CHANNELS, Analysis
 from tools.demo_model.dataset import shard_paths
 
 CONFIG = {
     "in_channels": 3,
     "out_channels": 3,
-    "latent_channels": 4,
+    "latent_channels": CHANNELS,
     "block_out_channels": (16, 32, 48, 64),
     "layers_per_block": 1,
     "norm_num_groups": 8,
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "sample_size": 128,
+    # latents have about unit deviation as they are
+    "scaling_factor": 1.0,
 }
-
 #: share of the training that sees windows of 64 pixels: four times the steps; the rest sees whole pictures
 CROPPED = 0.85
+#: deviation of the noise on the latents, so that the decoder forgives a denoiser's errors
+JITTER = 0.04
+#: pictures that the components are found from
+FITTED = 300
 
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
@@ -56,56 +63,58 @@ def psnr(made: Tensor, real: Tensor) -> Tensor:
 def train(data: Path, state_path: Path, minutes: float, batch: int, peak: float) -> None:
     """Train until `minutes` are over, counted over all runs; go on from `state_path` where it exists."""
     torch.manual_seed(1)
-    model = AutoencoderKL(**CONFIG)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
+    model: Any = AutoencoderKL(**CONFIG)
+    state = training.restore(state_path)
+    if state is None:
+        analysis = Analysis.fit(np.array(np.load(shard_paths(data)[0], mmap_mode="r")[:FITTED]))
+        analysis.install(model)
+    else:
+        analysis = Analysis.from_state(state["analysis"])
+        model.load_state_dict(state["model"])
+    model.encoder.requires_grad_(False)
+    model.quant_conv.requires_grad_(False)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters to train")
+    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     average = training.Average({"vae": model}, 0.998)
     step, clock = 0, training.Clock(minutes)
-    if state := training.restore(state_path):
-        model.load_state_dict(state["model"])
+    if state is not None:
         optimizer.load_state_dict(state["optimizer"])
         average.weights, average.updates = state["average"], state["updates"]
         step, clock = state["step"], training.Clock(minutes, state["minutes"])
-
-    def forward(pictures: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            posterior = model.encode(pictures).latent_dist
-            made = model.decode(posterior.sample()).sample
-        kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).float().mean()
-        return made.float(), kl
-
     rng = np.random.default_rng(step)
-    saved = clock.elapsed
+    saved, running = clock.elapsed, 10.0
     shards: list[NDArray[np.uint8]] = []
     while clock.progress < 1:
         if step % 200 == 0 or not shards:
             shards = [np.load(path, mmap_mode="r") for path in shard_paths(data)]
         shard = shards[int(rng.integers(len(shards)))]
         pictures = to_tensor(shard[rng.choice(len(shard), batch, replace=False)])
-        if clock.progress < CROPPED:
+        if rng.random() < CROPPED:
             pictures = crop(pictures, 64, rng)
         if rng.random() < 0.5:
             pictures = pictures.flip(3)
+        latents = analysis.latents(pictures)
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate(peak, step, clock.progress)
-        made, kl = forward(pictures)
-        loss = reconstruction_loss(made, pictures) + 5e-4 * kl
+        with torch.autocast("cpu", torch.bfloat16):
+            made = model.decode(latents + JITTER * torch.randn_like(latents)).sample.float()
+        loss = reconstruction_loss(made, pictures)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update()
+        running += (psnr(made.detach(), pictures).mean().item() - running) * 0.02
         if step % 100 == 0:
-            quality = psnr(made.detach(), pictures).mean()
-            found = f"loss {loss.item():.4f} kl {kl.item():.2f} psnr {quality:.2f}"
-            print(f"{clock.elapsed:6.1f} min step {step} {found}", flush=True)
+            print(f"{clock.elapsed:6.1f} min step {step} psnr {running:.2f}", flush=True)
         step += 1
         if clock.elapsed - saved > 2 or clock.progress >= 1:
             saved = clock.elapsed
-            training.save(state_path, {
-                "model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.weights,
-                "updates": average.updates, "step": step, "minutes": clock.elapsed,
-            })  # fmt: skip
+            state = {"analysis": analysis.state(), "model": model.state_dict()}
+            state |= {"optimizer": optimizer.state_dict(), "average": average.weights}
+            state |= {"updates": average.updates, "step": step, "minutes": clock.elapsed}
+            training.save(state_path, state)
 
 
 def trained(state_path: Path) -> AutoencoderKL:
@@ -118,21 +127,11 @@ def trained(state_path: Path) -> AutoencoderKL:
     return model.eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def latents_of(model: AutoencoderKL, pictures: NDArray[np.uint8], batch: int = 32) -> Tensor:
-    """Posterior means, unscaled, [N, 4, H / 8, W / 8], of uint8 pictures [N, H, W, 3]."""
-    parts = [
-        model.encode(to_tensor(pictures[k : k + batch])).latent_dist.mean
-        for k in range(0, len(pictures), batch)
-    ]
-    return torch.cat(parts)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the autoencoder of the checkpoint `demo`.")
+    parser = argparse.ArgumentParser(description="Train the decoder of the checkpoint `demo`.")
     parser.add_argument("data", type=Path, help="folder of shards")
     parser.add_argument("state", type=Path, help="training state, gone on with where it exists")
-    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
