@@ -12,13 +12,14 @@ RUN python - <<'PY' > requirements.txt
 import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-print(*project["dependencies"], *project["optional-dependencies"]["worker"], sep="\n")
+extras = project["optional-dependencies"]
+print(*project["dependencies"], *extras["worker"], *extras["gateway"], sep="\n")
 PY
 RUN pip install -c constraints.txt -r requirements.txt
 COPY shared shared
 COPY producer producer
 COPY worker worker
-RUN pip install --no-deps -c constraints.txt '.[worker]'
+RUN pip install --no-deps -c constraints.txt '.[worker,gateway]'
 
 FROM python:3.12-slim
 COPY --from=build /opt/img2img /opt/img2img
