@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_shared.settings import Settings
 from img2img_worker.models.family import Cond
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.loading import load, open_checkpoint
 from img2img_worker.models.lora_file import read_lora
 from img2img_worker.models.lora_patch import PLAIN
 from img2img_worker.models.prompts import Lora
@@ -323,6 +324,13 @@ def test_half_precision_is_good_to_its_own_rounding(sd1: Path, tmp_path: Path) -
     assert (found.float() - wanted).abs().max() < 2**-7 * wanted.abs().max()
 
 
+def test_a_worker_finds_loras_below_its_folder_of_models(sd1: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny").symlink_to(sd1)
+    write_kohya(tmp_path / "Lora" / "ink.safetensors", opened(sd1).unet, UNET[:1], seed=1)
+    family = load("tiny", Settings(models_dir=tmp_path, device="cpu"))
+    assert family.loras.find([Lora(name="ink")]).denoiser.key
+
+
 # refusals
 
 
@@ -336,9 +344,12 @@ def test_a_lora_that_is_not_there_is_refused_with_those_that_are(sd1: Path, tmp_
     for name in ("ink", "Gold", "../outside", str(tmp_path / "outside"), "gold.safetensors", ""):
         with pytest.raises(Refused, match=r"allowed: gold, words$"):
             family.loras.find([Lora(name="gold"), Lora(name=name)])
+    (tmp_path / "Lora" / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Refused, match=r"'gone'.*readable"):
+        family.loras.find([Lora(name="gone")])
     for number in range(30):
         (tmp_path / "Lora" / f"n{number}.safetensors").touch()
-    with pytest.raises(Refused, match=r"and 12 more$"):
+    with pytest.raises(Refused, match=r"and 13 more$"):
         family.loras.find([Lora(name="ink")])
 
 

@@ -79,7 +79,10 @@ class Loras:
     def _load(self, name: str) -> _Loaded:
         """The file of that name as it is now, read again if it has changed."""
         path = self._path(name)
-        about = path.stat()
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise Refused("lora", name, f"a readable file ({error.strerror})") from None
         with self._loading:
             loaded = self._loaded.pop(path, None)
             if loaded is None or (loaded.time, loaded.size) != (about.st_mtime_ns, about.st_size):
