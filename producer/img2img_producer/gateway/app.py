@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from img2img_producer.gateway import sdapi, v1
 from img2img_producer.gateway.access import check_open
 from img2img_producer.gateway.core import Core
+from img2img_producer.gateway.courier import Courier
+from img2img_producer.gateway.hooks import Hooks
 from img2img_producer.gateway.keys import KeyRing
 from img2img_producer.gateway.problems import add_handlers
 from img2img_producer.gateway.quota import Quota
@@ -68,10 +70,12 @@ def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], object]:
             keys = KeyRing(core.redis, settings.prefix)
             await core.call(check_open, settings, keys)
             watch = Watch(core)
+            hooks = Hooks(core)
+            courier = Courier(core, hooks)
             app.state.services = Services(
-                core=core, watch=watch, keys=keys, quota=Quota(core.redis, settings.prefix)
+                core=core, watch=watch, keys=keys, quota=Quota(core.redis, settings.prefix), hooks=hooks
             )
-            background = [asyncio.create_task(each) for each in (watch.run(), core.tend())]
+            background = [asyncio.create_task(each) for each in (watch.run(), core.tend(), courier.run())]
             yield
             for task in background:
                 task.cancel()
@@ -79,6 +83,7 @@ def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], object]:
                 with suppress(asyncio.CancelledError):
                     await task
             await watch.close()
+            await asyncio.to_thread(courier.close)
         finally:
             await asyncio.to_thread(core.close)
 

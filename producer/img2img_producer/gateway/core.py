@@ -18,6 +18,7 @@ from img2img_shared.connect import connect
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.keys import farm_key
 from img2img_shared.ledger import Ledger
+from img2img_shared.previews import Previews
 from img2img_shared.queue import celery_app, top_up
 from img2img_shared.records import WorkerStatus
 from img2img_shared.store import Store
@@ -25,7 +26,7 @@ from img2img_shared.store import Store
 log = logging.getLogger(__name__)
 
 #: calls of the ledger or the store at a time
-THREADS = 64
+THREADS = 40
 #: seconds between two looks at an embedded farm's processes
 TEND = 1.0
 
@@ -55,6 +56,7 @@ class Core:
             self.ledger = Ledger(
                 self.redis, prefix=settings.prefix, lease=settings.lease, keep_jobs=settings.keep_jobs
             )
+            self.previews = Previews(self.redis, prefix=settings.prefix)
             self._closing = closing.pop_all()
         self._limiter = CapacityLimiter(THREADS)
 

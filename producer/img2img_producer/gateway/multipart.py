@@ -38,7 +38,7 @@ class Part:
             raise Refused(self.name, self.data, "UTF-8 text") from None
 
 
-async def parts(request: Request, largest: int, timeout: float) -> AsyncIterator[Part]:
+async def read_parts(request: Request, largest: int, timeout: float) -> AsyncIterator[Part]:
     """The parts of a multipart/form-data body, each as soon as it is complete.
 
     Args:

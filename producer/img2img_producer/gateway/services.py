@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from img2img_producer.gateway.core import Core
+from img2img_producer.gateway.hooks import Hooks
 from img2img_producer.gateway.keys import KeyRing
 from img2img_producer.gateway.quota import Quota
 from img2img_producer.gateway.watch import Watch
@@ -19,6 +20,7 @@ class Services:
     watch: Watch
     keys: KeyRing
     quota: Quota
+    hooks: Hooks
 
 
 def services(request: Request) -> Services:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_producer.gateway.access import Visitor
+from img2img_producer.gateway.hooks import Hook
 from img2img_producer.gateway.pictures import decode_base64, is_reference
 from img2img_producer.gateway.services import Services
 from img2img_producer.parameters import draw_seeds
@@ -71,8 +72,9 @@ async def write(
     job: Job,
     uploads: AsyncIterator[Upload],
     mask: bytes | str | None = None,
+    hook: Hook | None = None,
 ) -> Written:
-    """Store `uploads` as they come, then write `job` with as many inputs.
+    """Store `uploads` as they come, then write `job` with as many inputs; `hook` is told what becomes of it.
 
     Raises:
         Refused: an input, or the key's quota.
@@ -86,6 +88,8 @@ async def write(
         job = job.model_copy(update={"n_inputs": count, "mask": mask_key})
         if visitor.key is not None:
             await core.call(parts.quota.reserve, visitor.key, job.id, job.n, job.idempotency_key)
+        if hook is not None:  # before the job, which a quick worker may have ended right after
+            await core.call(parts.hooks.add, job, hook)
         written = await core.call(core.ledger.submit, job)
     except BaseException:
         with suppress(FarmError):
@@ -93,6 +97,7 @@ async def write(
         raise
     if written != job.id:
         await core.call(remove_pages, core.store, job.id)
+        await core.call(parts.hooks.remove, job.id)
     await core.knock(job.model)
     return Written(id=written, repeated=written != job.id)
 

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from img2img_producer.gateway.core import Core
+from img2img_producer.gateway.errors import Problem
 from img2img_producer.gateway.pictures import read_texts
 from img2img_producer.gateway.sdapi.infotext import read_pairs
 from img2img_producer.gateway.sdapi.options import title_of
 from img2img_producer.gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_producer.gateway.sdapi.tasks import Task
-from img2img_shared.errors import FarmError, StoreError
+from img2img_shared.errors import FarmError
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
 
@@ -46,7 +47,8 @@ class Answer:
         """The answer's JSON. Images that were interrupted are missing; with all of them so, it is empty.
 
         Raises:
-            StoreError: an image failed (with its reason), or cannot be read.
+            Problem: 500, an image failed, with its reason.
+            StoreError: one cannot be read.
         """
         jobs = [self._ledger.job(job_id, self._tenant) for job_id in self._task.jobs]
         pictures = [self._store.get(key) for job in jobs for key in self._results(job)]
@@ -73,7 +75,7 @@ class Answer:
         for start in range(0, job.n, IMAGES):
             for image in self._ledger.images(job.id, self._tenant, start, IMAGES):
                 if image.state is ImageState.FAILED:
-                    raise StoreError(f"image {image.index} failed: {image.reason}", transient=False)
+                    raise Problem(500, f"image {image.index} failed: {image.reason}")
                 if image.state is ImageState.DONE:
                     keys.append(result_key(job.id, image.index, job.params.output_format))
         return keys

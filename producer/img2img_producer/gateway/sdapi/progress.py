@@ -2,6 +2,8 @@
 
 import base64
 import time
+import zlib
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -41,7 +43,7 @@ class ProgressResponse(BaseModel):
     progress: float = 0
     eta_relative: float = 0
     state: State = State()
-    #: the newest finished picture of those under way, as base64
+    #: an image under way as it looks now, else the last that is done, as base64
     current_image: str | None = None
     textinfo: str | None = None
 
@@ -76,9 +78,9 @@ async def progress(
     if not running:
         return ProgressResponse()
     first = running[0]
-    image = None
+    picture = None
     if not skip_current_image:
-        image = await parts.core.call(_newest_picture, parts.core, caller, running)
+        picture = await parts.core.call(_picture_now, parts.core, caller, running)
     return ProgressResponse(
         progress=_share(running),
         eta_relative=_eta(running),
@@ -89,7 +91,7 @@ async def progress(
             job_no=sum(each.jobs_ended for each in running),
             sampling_steps=first.task.steps,
         ),
-        current_image=image,
+        current_image=base64.b64encode(picture).decode() if picture else None,
     )
 
 
@@ -132,17 +134,18 @@ async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> Task
         return TaskResponse(
             active=False, queued=True, completed=False, id_live_preview=-1, textinfo="Waiting..."
         )
-    image = None
-    if body.live_preview and found[0].ended != body.id_live_preview:
-        image = await parts.core.call(_newest_picture, parts.core, caller, found)
+    picture = None
+    if body.live_preview:
+        picture = await parts.core.call(_picture_now, parts.core, caller, found)
+    preview_id = zlib.crc32(picture) if picture else -1
     return TaskResponse(
         active=True,
         queued=False,
         completed=False,
         progress=_share(found),
         eta=_eta(found),
-        live_preview=f"data:image/png;base64,{image}" if image else None,
-        id_live_preview=found[0].ended if image else body.id_live_preview,
+        live_preview=_data_url(picture) if picture and preview_id != body.id_live_preview else None,
+        id_live_preview=preview_id,
     )
 
 
@@ -156,18 +159,24 @@ def _eta(running: list[Standing]) -> float:
     return max((status.eta or 0.0 for each in running for status in each.statuses), default=0.0)
 
 
-def _newest_picture(core: Core, caller: Visitor, running: list[Standing]) -> str | None:
-    """The last image that is done, which shows what is coming better than nothing."""
-    for standing in running:
-        for status in reversed(standing.statuses):
-            if not status.done:
-                continue
+def _picture_now(core: Core, caller: Visitor, running: list[Standing]) -> bytes | None:
+    """An image under way as it looks now, else the last one that is done."""
+    finished: bytes | None = None
+    for status in (each for standing in running for each in standing.statuses):
+        images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
+        for image in images:
+            if image.state is ImageState.RUNNING:
+                preview = core.previews.look(status.id, caller.tenant, image.index)
+                if preview is not None:
+                    return preview
+        done = [image.index for image in images if image.state is ImageState.DONE]
+        if done:
             job = core.ledger.job(status.id, caller.tenant)
-            images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
-            done = [image.index for image in images if image.state is ImageState.DONE]
-            try:
-                key = result_key(job.id, done[-1], job.params.output_format)
-                return base64.b64encode(core.store.get(key)).decode()
-            except (IndexError, StoreError):
-                continue
-    return None
+            with suppress(StoreError):
+                finished = core.store.get(result_key(job.id, done[-1], job.params.output_format))
+    return finished
+
+
+def _data_url(picture: bytes) -> str:
+    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "webp" if picture.startswith(b"RIFF") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

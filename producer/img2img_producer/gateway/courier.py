@@ -1,0 +1,143 @@
+"""Carries webhooks: one gateway of the farm watches the hooked jobs, and Celery's threads deliver.
+
+As with tickets, Redis keeps what is to be delivered, and a Celery message only knocks: lost or doubled, it
+costs a repeat at most, which the receiver knows by its ``webhook-id``.
+"""
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import signals
+
+from img2img_producer.gateway.core import Core
+from img2img_producer.gateway.hooks import Hook, Hooks
+from img2img_producer.gateway.watch import ends
+from img2img_shared.connect import answering
+from img2img_shared.errors import FarmError, NotFound
+from img2img_shared.job import ImageState
+from img2img_shared.ledger import Ledger
+from img2img_shared.queue import celery_app
+from img2img_shared.records import Event
+
+log = logging.getLogger(__name__)
+
+#: name of the task, and of its queue
+TASK = "img2img.webhook"
+QUEUE = "img2img.webhooks"
+#: deliveries at a time
+THREADS = 8
+#: seconds between two rounds, and for which a gateway that stopped keeps others from them
+ROUND, TERM = 0.5, 5
+#: seconds after which a hook is dropped whose job was never written
+ORPHAN = 60
+
+
+class Courier:
+    """One gateway's part in it."""
+
+    def __init__(self, core: Core, hooks: Hooks) -> None:
+        self._core = core
+        self._hooks = hooks
+        self._name = secrets.token_hex(8)
+        self._call: Callable[..., Any] = core.redis.execute_command
+        self._app = celery_app(core.redis_url, core.settings.prefix)
+        self._app.conf.worker_hijack_root_logger = False
+        # not shared: it is this gateway's own, should there be two in a process
+        self._app.task(name=TASK, shared=False)(hooks.deliver)
+        self._worker: Any = None
+        self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._thread.start()
+        while True:
+            try:
+                await self._core.call(self.round)
+            except FarmError as error:
+                log.warning("webhooks wait: %s", error)
+            await asyncio.sleep(ROUND)
+
+    def close(self) -> None:
+        """Take no more deliveries."""
+        if self._worker is not None:
+            self._worker.stop()
+        if self._thread.ident is not None:
+            self._thread.join(TERM)
+        self._app.close()
+
+    def round(self) -> None:
+        """If this gateway is elected: make deliveries of what happened, and knock for those that are due."""
+        if not self._is_elected():
+            return
+        for job_id, hook in self._hooks.all().items():
+            self._look(job_id, hook)
+        for delivery_id in self._hooks.due():
+            with answering("the queue"):
+                self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
+
+    def _look(self, job_id: str, hook: Hook) -> None:
+        ledger: Ledger = self._core.ledger
+        try:
+            events = found = ledger.events(job_id, hook.tenant, hook.after)
+            while found:
+                found = ledger.events(job_id, hook.tenant, found[-1].id)
+                events = events + found
+        except NotFound:
+            if time.time() - hook.created > ORPHAN:
+                self._hooks.remove(job_id)
+            return
+        for event in events:
+            self._tell(job_id, hook, event)
+        if events and ends(events[-1]):
+            self._hooks.remove(job_id)
+        elif events:
+            self._hooks.advance(job_id, hook, events[-1].id)
+
+    def _tell(self, job_id: str, hook: Hook, event: Event) -> None:
+        if event.index is not None and "image" in hook.events and event.state in _ENDED:
+            data = {"job": job_id, "index": event.index, "reason": event.reason}
+            self._hooks.send(hook, f"{job_id}-{event.id}", f"image.{event.state}", data)
+        if event.index is None and ends(event):
+            kind = "failed" if event.failed or event.done < event.n else "done"
+            if kind in hook.events:
+                counts = {"n": event.n, "done": event.done, "failed": event.failed}
+                state = str(event.job_state)
+                facts = {"job": job_id, "state": state, **counts}
+                self._hooks.send(hook, f"{job_id}-end", f"job.{kind}", facts)
+
+    def _is_elected(self) -> bool:
+        key = self._core.key("courier")
+        with answering():
+            if self._call("SET", key, self._name, "NX", "EX", TERM):
+                return True
+            if self._call("GET", key) == self._name.encode():
+                self._call("EXPIRE", key, TERM)
+                return True
+        return False
+
+    def _work(self) -> None:
+        """A Celery worker in this thread: without its signals, which are the server's."""
+        signals.setup_logging.connect(_leave_logging_alone)
+        self._worker = self._app.WorkController(
+            hostname=f"img2img-webhooks@{self._name}",
+            pool="threads",
+            concurrency=THREADS,
+            queues=[QUEUE],
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+        self._worker.start()
+
+
+_ENDED = (ImageState.DONE, ImageState.FAILED)
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """A receiver of this signal keeps Celery from setting up logging of its own."""

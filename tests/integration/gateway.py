@@ -1,0 +1,158 @@
+"""A gateway that listens, and hands that do a worker's part by its real protocol, without rendering."""
+
+import asyncio
+import io
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import uvicorn
+from PIL import Image
+
+from img2img_producer.gateway.app import create_app
+from img2img_producer.gateway.settings import GatewaySettings
+from img2img_shared.connect import connect
+from img2img_shared.job import PAGE, inputs_key, result_key
+from img2img_shared.ledger import Ledger
+from img2img_shared.records import Claim, WorkerInfo
+from img2img_shared.store import Store
+from img2img_shared.wire import decode_inputs
+from img2img_worker.pictures.infotext import encode_picture, infotext
+
+#: seconds until a test gives up waiting
+PATIENCE = 30.0
+
+
+def picture(number: int = 0, size: int = 64) -> bytes:
+    """A PNG, different for each number."""
+    data = io.BytesIO()
+    Image.new("RGB", (size, size), (number % 256, number // 256 % 256, 90)).save(data, "PNG")
+    return data.getvalue()
+
+
+def eventually(what: str, check: Callable[[], Any]) -> Any:
+    """What `check` gives as soon as it is true."""
+    end = time.monotonic() + PATIENCE
+    while not (found := check()):
+        assert time.monotonic() < end, f"still not so: {what}"
+        time.sleep(0.02)
+    return found
+
+
+class Gateway:
+    """A gateway on a port of its own, in a thread, on a real Redis and a folder."""
+
+    def __init__(self, redis_url: str, store: str | Path, **settings: Any) -> None:
+        self.settings = GatewaySettings(redis_url=redis_url, store_url=str(store), **settings)
+        self.server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(self.settings),
+                host="127.0.0.1",
+                port=0,
+                log_level="warning",
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        asyncio.run(self.server.serve())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        eventually("it listens", lambda: self.server.started or not self._thread.is_alive())
+        assert self.server.started, "it did not start"
+        self.port = int(self.server.servers[0].sockets[0].getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        self.server.should_exit = True
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+class Hands:
+    """Ends images as a worker does: claim, picture into the store, finish. Its picture has one colour."""
+
+    def __init__(self, redis_url: str, store: str | Path, model: str = "m", tenant: str = "default") -> None:
+        self.client = connect(redis_url)
+        self.ledger = Ledger(self.client)
+        self.store = Store(store)
+        self.model = model
+        self.tenant = tenant
+        self.worker = uuid.uuid4().hex
+        #: seeds as the images got them
+        self.seeds: list[int] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.ledger.beat(WorkerInfo(id=self.worker, model=model, device="none", slots=4))
+
+    def claim(self) -> Claim | None:
+        """The next image there is for it now."""
+        return self.ledger.claim(self.model, self.worker, uuid.uuid4().hex, idle=True)
+
+    def await_claim(self) -> Claim:
+        """The next image."""
+        found: Claim = eventually("there is an image to claim", self.claim)
+        return found
+
+    def end(self, claim: Claim) -> bytes:
+        """Finish an image; the bytes of its result."""
+        job = self.ledger.job(claim.job_id, claim.tenant)
+        at, _ = job.output(claim.index)
+        item = decode_inputs(self.store.get(inputs_key(job.id, at // PAGE)))[at % PAGE]
+        seed, subseed = job.seeds(claim.index, item.seed)
+        text = infotext(
+            job.params,
+            prompt=item.prompt or job.params.prompt,
+            negative_prompt=job.params.negative_prompt,
+            seed=seed,
+            subseed=subseed,
+            model=self.model,
+            model_hash="0123456789",
+            masked=bool(item.mask or job.mask),
+        )
+        size = (job.params.width, job.params.height)
+        data = encode_picture(Image.new("RGB", size, (seed % 256, 0, 0)), job.params.output_format, text)
+        self.store.put(result_key(job.id, claim.index, job.params.output_format), data)
+        assert self.ledger.finish(claim)
+        self.seeds.append(seed)
+        return data
+
+    def work(self, n: int | None = None) -> int:
+        """End `n` images, or all there are; how many."""
+        count = 0
+        while n is None or count < n:
+            claim = self.claim()
+            if claim is None:
+                break
+            self.end(claim)
+            count += 1
+        return count
+
+    def __enter__(self) -> Self:
+        """Work on its own from now on."""
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
+        self.client.close()
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            if not self.work():
+                self.ledger.beat(WorkerInfo(id=self.worker, model=self.model, device="none", slots=4))
+                time.sleep(0.02)

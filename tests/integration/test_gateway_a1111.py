@@ -1,0 +1,502 @@
+"""A1111's API: its calls, its answers, its refusals, and a client of its own from PyPI."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import webuiapi
+from PIL import Image
+
+from img2img_producer.gateway.core import THREADS
+from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.previews import Previews
+from tests.integration.gateway import Gateway, Hands, eventually, picture
+
+SMALL = {"width": 64, "height": 64, "steps": 4}
+
+
+def encoded(number: int = 0) -> str:
+    return base64.b64encode(picture(number)).decode()
+
+
+@pytest.fixture
+def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
+    with Gateway(redis_url, tmp_path / "store", keep_alive=0.3) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def hands(redis_url: str, tmp_path: Path) -> Hands:
+    return Hands(redis_url, tmp_path / "store")
+
+
+@pytest.fixture
+def busy(hands: Hands) -> Iterator[Hands]:
+    with hands:
+        yield hands
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def render(gateway: Gateway, **fields: Any) -> httpx.Response:
+    body = {"init_images": [encoded()], **SMALL, **fields}
+    return gateway.http.post("/sdapi/v1/img2img", json=body)
+
+
+def refused(gateway: Gateway, **fields: Any) -> dict[str, Any]:
+    answer = render(gateway, **fields)
+    assert answer.status_code == 422, answer.text
+    facts: dict[str, Any] = answer.json()
+    assert facts["error"]
+    assert facts["detail"] == facts["errors"]
+    return facts
+
+
+def test_img2img_answers_with_pictures_the_request_and_what_was_done(gateway: Gateway, busy: Hands) -> None:
+    answer = render(gateway, prompt="a cat", seed=7, n_iter=2, batch_size=2).json()
+    assert [image_of(each).size for each in answer["images"]] == [(64, 64)] * 4
+    info = json.loads(answer["info"])
+    assert info["all_seeds"] == [7, 8, 9, 10]
+    assert sorted(busy.seeds) == [7, 8, 9, 10]
+    assert info["all_prompts"] == ["a cat"] * 4
+    assert info["index_of_first_image"] == 0
+    assert [
+        f"Seed: {seed}" in text for seed, text in zip(info["all_seeds"], info["infotexts"], strict=True)
+    ] == [True] * 4
+    assert info["sd_model_name"] == "m"
+    assert info["sd_model_hash"] == "0123456789"
+    assert answer["parameters"]["prompt"] == "a cat"
+    assert answer["parameters"]["cfg_scale"] == 7.0
+    assert answer["parameters"]["init_images"] is None
+    assert "include_init_images" not in answer["parameters"]
+
+
+def test_a_drawn_seed_is_told(gateway: Gateway, busy: Hands) -> None:
+    info = json.loads(render(gateway).json()["info"])
+    assert info["seed"] == busy.seeds[0] >= 0
+
+
+def test_a_subseed_strength_counts_up_the_subseed(gateway: Gateway, busy: Hands) -> None:
+    answer = render(gateway, seed=5, subseed=9, subseed_strength=0.5, n_iter=2).json()
+    info = json.loads(answer["info"])
+    assert (info["all_seeds"], info["all_subseeds"]) == ([5, 5], [9, 10])
+    assert "Variation seed: 10" in info["infotexts"][1]
+
+
+def test_a_batch_of_different_pictures_gives_one_output_for_each(gateway: Gateway, busy: Hands) -> None:
+    answer = render(gateway, init_images=[encoded(1), encoded(2)], batch_size=3, n_iter=2, seed=1).json()
+    assert len(answer["images"]) == 4
+    assert sorted(busy.seeds) == [1, 2, 3, 4]
+
+
+def test_more_pictures_than_the_batch_are_refused(gateway: Gateway, busy: Hands) -> None:
+    assert refused(gateway, init_images=[encoded(1), encoded(2)])["field"] == "init_images"
+
+
+def test_the_request_is_given_back_with_its_pictures_if_asked(gateway: Gateway, busy: Hands) -> None:
+    answer = render(gateway, include_init_images=True).json()
+    assert answer["parameters"]["init_images"] == [encoded()]
+
+
+def test_pictures_are_left_out_if_asked(gateway: Gateway, busy: Hands) -> None:
+    answer = render(gateway, send_images=False).json()
+    assert answer["images"] == []
+    assert json.loads(answer["info"])["infotexts"]
+
+
+def test_the_store_keeps_only_pictures_that_were_to_be_saved(
+    gateway: Gateway, busy: Hands, tmp_path: Path
+) -> None:
+    render(gateway)
+    eventually("nothing is kept", lambda: not list((tmp_path / "store").rglob("jobs/*/0.png")))
+    render(gateway, save_images=True)
+    assert len(list((tmp_path / "store").rglob("jobs/*/0.png"))) == 1
+
+
+def test_a_data_url_is_a_picture_too(gateway: Gateway, busy: Hands) -> None:
+    assert render(gateway, init_images=["data:image/png;base64," + encoded()]).status_code == 200
+
+
+def test_a_mask_and_its_parameters_reach_the_job(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    call = pool.submit(render, gateway, mask=encoded(3), mask_blur=2, inpainting_fill=1)
+    claim = hands.await_claim()
+    job = hands.ledger.job(claim.job_id, "default")
+    assert job.mask is not None
+    assert hands.store.get(job.mask) == picture(3)
+    assert (job.params.mask_blur_x, job.params.mask_blur_y, job.params.inpainting_fill) == (2, 2, 1)
+    hands.end(claim)
+    assert call.result().status_code == 200
+
+
+def test_options_of_a_sampler_that_has_none_change_nothing(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    call = pool.submit(render, gateway, sampler_name="Euler", eta=1.0, s_tmax=0, image_cfg_scale=1.5)
+    claim = hands.await_claim()
+    params = hands.ledger.job(claim.job_id, "default").params
+    assert (params.eta, params.s_tmax, params.image_cfg_scale) == (None, None, None)
+    hands.end(claim)
+    assert call.result().status_code == 200
+
+
+@pytest.mark.parametrize("name", ["automatic", "Automatic", "AUTOMATIC"])
+def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Hands, name: str) -> None:
+    assert render(gateway, scheduler=name).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"restore_faces": True}, "restore_faces"),
+        ({"tiling": True}, "tiling"),
+        ({"script_name": "sd upscale"}, "script_name"),
+        ({"alwayson_scripts": {"ControlNet": {"args": []}}}, "alwayson_scripts"),
+        ({"refiner_checkpoint": "xl-refiner"}, "refiner_checkpoint"),
+        ({"latent_mask": "x"}, "latent_mask"),
+        ({"styles": ["none such"]}, "styles"),
+        ({"override_settings": {"sd_model_checkpoint": "other"}}, "sd_model_checkpoint"),
+        ({"override_settings": {"no_such_option": 1}}, "no_such_option"),
+        ({"override_settings": {"sd_vae": "other.pt"}}, "sd_vae"),
+        ({"override_settings": {"randn_source": "GPU"}}, "randn_source"),
+        ({"sampler_name": "Nonesuch"}, "sampler_name"),
+        ({"scheduler": "Nonesuch"}, "scheduler"),
+        ({"steps": 0}, "steps"),
+        ({"width": 65}, "width"),
+        ({"denoising_strength": 2}, "denoising_strength"),
+        ({"steps": "many"}, "steps"),
+        ({"init_images": []}, "init_images"),
+        ({"init_images": ["http://example.org/a.png"]}, "init_images.0"),
+        ({"init_images": ["not base64!"]}, "init_images.0"),
+        ({"n_iter": 101}, "n_iter"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(
+    gateway: Gateway, busy: Hands, fields: dict[str, Any], named: str
+) -> None:
+    facts = refused(gateway, **fields)
+    assert facts["field"] == named
+    assert named.split(".")[0] in facts["detail"]
+
+
+def test_a_script_that_is_not_here_is_refused_in_a1111s_words(gateway: Gateway, busy: Hands) -> None:
+    assert (
+        "always on script ADetailer not found"
+        in refused(gateway, alwayson_scripts={"ADetailer": {}})["detail"]
+    )
+
+
+def test_nobody_to_serve_is_said_at_once(gateway: Gateway) -> None:
+    assert refused(gateway)["field"] == "model"
+
+
+def test_names_that_a1111_does_not_know_either_are_left_alone(gateway: Gateway, busy: Hands) -> None:
+    assert render(gateway, uniqueDocumentId="x", hr_scale=2, refiner_switch_at=0.8).status_code == 200
+
+
+def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: Hands) -> None:
+    text = "a red fox\nNegative prompt: fog\nSteps: 3, Sampler: DPM++ 2M, Schedule type: Karras, Seed: 99"
+    text += ", Clip skip: 2"
+    body = {"init_images": [encoded()], "infotext": text, "width": 64, "height": 64, "steps": 5}
+    info = json.loads(gateway.http.post("/sdapi/v1/img2img", json=body).json()["info"])
+    assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("a red fox", "fog", 99)
+    assert (info["sampler_name"], info["steps"], info["clip_skip"]) == ("DPM++ 2M", 5, 2)
+
+
+def test_styles_of_the_file_are_applied(redis_url: str, tmp_path: Path, busy: Hands) -> None:
+    styles = tmp_path / "styles.csv"
+    styles.write_text('name,prompt,negative_prompt\noil,"oil painting of {prompt}",photo\nbig,huge,\n')
+    with Gateway(redis_url, tmp_path / "store", styles_file=styles) as gateway:
+        info = json.loads(render(gateway, prompt="a cat", styles=["oil", "big"]).json()["info"])
+        names = [style["name"] for style in gateway.http.get("/sdapi/v1/prompt-styles").json()]
+    assert info["prompt"] == "oil painting of a cat, huge"
+    assert info["negative_prompt"] == "photo"
+    assert info["styles"] == ["oil", "big"]
+    assert names == ["oil", "big"]
+
+
+def test_a_long_call_is_kept_alive_by_whitespace(gateway: Gateway, hands: Hands) -> None:
+    chunks: list[bytes] = []
+    body = {"init_images": [encoded()], **SMALL}
+    with gateway.http.stream("POST", "/sdapi/v1/img2img", json=body) as response:
+        assert response.status_code == 200
+        parts = response.iter_raw()
+        chunks += [next(parts), next(parts)]  # two signs of life before anybody has begun with it
+        assert hands.work() == 1
+        chunks += list(parts)
+    assert chunks[:2] == [b" ", b" "]
+    assert len(json.loads(b"".join(chunks))["images"]) == 1
+
+
+def test_a_failure_is_told_with_its_reason(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    call = pool.submit(render, gateway)
+    hands.ledger.fail(hands.await_claim(), "the picture is broken")
+    answer = call.result()
+    assert "the picture is broken" in answer.json()["detail"]
+    assert "images" not in answer.json()
+
+
+def test_many_calls_wait_at_once_without_a_thread_each(gateway: Gateway, hands: Hands) -> None:
+    n = 90
+    before = threading.active_count()
+    with ThreadPoolExecutor(n) as pool:
+        calls = [pool.submit(render, gateway, seed=i) for i in range(n)]
+        claims = [hands.await_claim() for _ in range(n)]
+        # as many are this test's own, which wait for the answers; the others are those of the store's calls
+        gateways = threading.active_count() - before - n
+        for claim in claims:
+            hands.end(claim)
+        answers = [call.result() for call in calls]
+    assert sorted(json.loads(answer.json()["info"])["seed"] for answer in answers) == list(range(n))
+    assert gateways <= THREADS + 16 < n
+
+
+def test_who_hangs_up_stops_the_render(gateway: Gateway, hands: Hands) -> None:
+    body = {"init_images": [encoded()], **SMALL, "n_iter": 2}
+    with gateway.http.stream("POST", "/sdapi/v1/img2img", json=body) as response:
+        next(response.iter_raw())
+    eventually(
+        "it is cancelled", lambda: {str(job.state) for job in hands.ledger.jobs("default")} == {"cancelled"}
+    )
+    assert hands.claim() is None
+
+
+def start(gateway: Gateway, pool: ThreadPoolExecutor, **fields: Any) -> Future[httpx.Response]:
+    return pool.submit(render, gateway, **fields)
+
+
+def test_idle_means_no_progress_and_no_job(gateway: Gateway) -> None:
+    idle = gateway.http.get("/sdapi/v1/progress").json()
+    assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0, 0, None)
+
+
+def test_progress_counts_and_shows_the_newest_picture(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    call = start(gateway, pool, n_iter=4, seed=40)
+    data = hands.end(hands.await_claim())
+    now = eventually(
+        "a quarter is done",
+        lambda: (found := gateway.http.get("/sdapi/v1/progress").json())["progress"] > 0.25 and found,
+    )
+    assert now["progress"] == pytest.approx(0.26)
+    assert (now["state"]["job_count"], now["state"]["job_no"], now["state"]["sampling_steps"]) == (4, 1, 4)
+    assert base64.b64decode(now["current_image"]) == data
+    quiet = gateway.http.get("/sdapi/v1/progress", params={"skip_current_image": True}).json()
+    assert quiet["current_image"] is None
+    eventually("all are written", lambda: len(hands.ledger.jobs("default")) == 4)
+    assert hands.work() == 3
+    assert len(call.result().json()["images"]) == 4
+    eventually("it is idle", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"] == 0)
+
+
+def test_progress_shows_an_image_under_way(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    def current() -> str | None:
+        found: str | None = gateway.http.get("/sdapi/v1/progress").json()["current_image"]
+        return found
+
+    call = start(gateway, pool, force_task_id="mine")
+    claim = hands.await_claim()
+    previews = Previews(hands.client)
+    eventually("the look is noted", lambda: current() is None and previews.watched([claim.job_id]))
+    previews.show(claim.job_id, 0, b"\xff\xd8 a preview")
+    assert base64.b64decode(current() or "") == b"\xff\xd8 a preview"
+    told = gateway.http.post("/internal/progress", json={"id_task": "mine"}).json()
+    assert told["live_preview"].startswith("data:image/jpeg;base64,")
+    known = {"id_task": "mine", "id_live_preview": told["id_live_preview"]}
+    assert gateway.http.post("/internal/progress", json=known).json()["live_preview"] is None
+    hands.end(claim)
+    assert call.result().status_code == 200
+
+
+def test_interrupt_answers_with_what_is_done(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    call = start(gateway, pool, n_iter=3)
+    hands.end(hands.await_claim())
+    eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
+    answer = gateway.http.post("/sdapi/v1/interrupt")
+    assert answer.json() == {}
+    assert len(call.result().json()["images"]) == 1
+
+
+def test_skip_leaves_out_one_iteration(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    call = start(gateway, pool, n_iter=3, seed=10)
+    eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
+    assert gateway.http.post("/sdapi/v1/skip").json() == {}
+    assert hands.work() == 2
+    answer = call.result().json()
+    assert len(answer["images"]) == 2
+    assert sorted(hands.seeds) == [11, 12]
+
+
+def test_a_named_task_can_be_followed(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    def told() -> dict[str, Any]:
+        facts: dict[str, Any] = gateway.http.post("/internal/progress", json={"id_task": "mine"}).json()
+        return facts
+
+    call = start(gateway, pool, force_task_id="mine", n_iter=2)
+    eventually("it waits", lambda: told()["queued"])
+    assert gateway.http.get("/internal/pending-tasks").json() == {"size": 1, "tasks": ["mine"]}
+    hands.end(hands.await_claim())
+    assert told()["active"]
+    assert told()["live_preview"].startswith("data:image/png;base64,")
+    eventually("both are written", lambda: hands.work() == 1)
+    assert call.result().status_code == 200
+    eventually("it is over", lambda: told()["completed"])
+
+
+def test_options_are_kept_for_the_tenant_and_used(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    options = gateway.http.get("/sdapi/v1/options").json()
+    assert options["sd_model_checkpoint"] == "m"
+    assert gateway.http.post("/sdapi/v1/options", json=options).json() == {}
+    changed = {"CLIP_stop_at_last_layers": 2, "samples_format": "jpg", "img2img_color_correction": True}
+    gateway.http.post("/sdapi/v1/options", json=changed)
+    assert gateway.http.get("/sdapi/v1/options").json().items() >= changed.items()
+    call = start(gateway, pool)
+    claim = hands.await_claim()
+    params = hands.ledger.job(claim.job_id, "default").params
+    assert (params.clip_skip, params.output_format, params.color_correction) == (2, "jpeg", True)
+    hands.end(claim)
+    assert base64.b64decode(call.result().json()["images"][0]).startswith(b"\xff\xd8")
+    assert "Clip skip: 2" in json.loads(call.result().json()["info"])["infotexts"][0]
+
+
+def test_override_settings_hold_for_one_call(gateway: Gateway, busy: Hands) -> None:
+    override = {"CLIP_stop_at_last_layers": 3, "sd_model_checkpoint": "m.safetensors [0123456789]"}
+    first = render(gateway, override_settings=override).json()
+    assert json.loads(first["info"])["clip_skip"] == 3
+    assert json.loads(render(gateway).json()["info"])["clip_skip"] == 1
+    render(gateway, override_settings=override, override_settings_restore_afterwards=False)
+    assert json.loads(render(gateway).json()["info"])["clip_skip"] == 3
+
+
+def test_options_that_do_not_exist_are_refused(gateway: Gateway) -> None:
+    answer = gateway.http.post("/sdapi/v1/options", json={"samples_format": "webp", "nonesuch": 1})
+    assert (answer.status_code, answer.json()["field"]) == (422, "nonesuch")
+    assert gateway.http.get("/sdapi/v1/options").json()["samples_format"] == "png"
+
+
+def test_txt2img_is_pure_noise_at_full_strength(gateway: Gateway, hands: Hands, pool: Any) -> None:
+    call = pool.submit(gateway.http.post, "/sdapi/v1/txt2img", json={"prompt": "a cat", **SMALL})
+    claim = hands.await_claim()
+    job = hands.ledger.job(claim.job_id, "default")
+    assert job.mask is not None
+    mask = Image.open(io.BytesIO(hands.store.get(job.mask)))
+    assert mask.getextrema() == (255, 255)
+    assert (job.params.denoising_strength, job.params.inpainting_fill, job.params.inpaint_full_res) == (
+        1,
+        3,
+        False,
+    )
+    hands.end(claim)
+    assert json.loads(call.result().json()["info"])["prompt"] == "a cat"
+
+
+def test_txt2img_refuses_a_high_resolution_fix(gateway: Gateway, busy: Hands) -> None:
+    answer = gateway.http.post("/sdapi/v1/txt2img", json={"prompt": "a cat", "enable_hr": True})
+    assert (answer.status_code, answer.json()["field"]) == (422, "enable_hr")
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpg", "webp"])
+def test_png_info_reads_a_result_back(gateway: Gateway, busy: Hands, output_format: str) -> None:
+    fields = {"prompt": "a cat, in “rain”", "negative_prompt": "fog", "seed": 3, "sampler_name": "DPM++ 2M"}
+    answer = render(gateway, **fields, override_settings={"samples_format": output_format}).json()
+    told = gateway.http.post("/sdapi/v1/png-info", json={"image": answer["images"][0]}).json()
+    assert told["info"] == json.loads(answer["info"])["infotexts"][0]
+    read = told["parameters"]
+    assert (read["Prompt"], read["Negative prompt"], read["Seed"]) == ("a cat, in “rain”", "fog", "3")
+    assert (read["Size-1"], read["Schedule type"]) == ("64", "Karras")
+
+
+def test_png_info_of_a_plain_picture_is_empty(gateway: Gateway) -> None:
+    told = gateway.http.post("/sdapi/v1/png-info", json={"image": encoded()}).json()
+    assert told == {"info": "", "items": {}, "parameters": {}}
+
+
+LISTS = [
+    "sd-vae",
+    "upscalers",
+    "latent-upscale-modes",
+    "prompt-styles",
+    "embeddings",
+    "loras",
+    "hypernetworks",
+    "face-restorers",
+    "realesrgan-models",
+    "scripts",
+    "script-info",
+    "cmd-flags",
+    "memory",
+    "samplers",
+    "schedulers",
+    "sd-models",
+    "options",
+    "progress",
+]
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_every_list_answers_with_and_without_a_slash(gateway: Gateway, name: str, slash: str) -> None:
+    answer = gateway.http.get(f"/sdapi/v1/{name}{slash}")
+    assert answer.status_code == 200
+    assert isinstance(answer.json(), list | dict)
+
+
+def test_ping_answers(gateway: Gateway) -> None:
+    assert gateway.http.get("/internal/ping").json() == {}
+
+
+def test_what_does_not_exist_is_told_in_a1111s_shape(gateway: Gateway) -> None:
+    answer = gateway.http.post("/sdapi/v1/interrogate", json={})
+    assert answer.status_code == 404
+    assert answer.json().keys() >= {"error", "detail", "errors", "body"}
+
+
+def test_webuiapi_renders_lists_sets_and_stops(gateway: Gateway, busy: Hands) -> None:
+    api = webuiapi.WebUIApi(host="127.0.0.1", port=gateway.port)
+    source = Image.open(io.BytesIO(picture(5)))
+    result = api.img2img(images=[source], prompt="a cat", seed=5, steps=4, width=64, height=64, n_iter=2)
+    assert [image.size for image in result.images] == [(64, 64)] * 2
+    assert result.info["all_seeds"] == [5, 6]
+    assert result.parameters["prompt"] == "a cat"
+    masked = api.img2img(images=[source], mask_image=source.convert("L"), steps=4, width=64, height=64)
+    assert masked.image.size == (64, 64)
+    assert api.txt2img(prompt="a dog", steps=4, width=64, height=64).image.size == (64, 64)
+    assert api.util_get_model_names() == ["m"]
+    assert set(api.util_get_sampler_names()) == set(SAMPLERS)
+    assert len(api.util_get_scheduler_names()) == len(SCHEDULERS)
+    api.util_set_model("m")
+    assert api.util_get_current_model() == "m"
+    api.set_options({"CLIP_stop_at_last_layers": 2})
+    assert api.get_options()["CLIP_stop_at_last_layers"] == 2
+    api.util_wait_for_ready(check_interval=0.05)
+    assert api.get_progress()["progress"] == 0
+    assert "Seed: 5" in api.png_info(result.image).info
+    for listed in (
+        api.get_sd_vae,
+        api.get_upscalers,
+        api.get_latent_upscale_modes,
+        api.get_loras,
+        api.get_hypernetworks,
+        api.get_face_restorers,
+        api.get_realesrgan_models,
+        api.get_prompt_styles,
+        api.get_scripts,
+        api.get_embeddings,
+        api.get_memory,
+        api.get_cmd_flags,
+    ):
+        assert listed() is not None
+    assert api.interrupt() == {}
+    assert api.skip() == {}
+    assert api.refresh_checkpoints() == {}
+
+
+def image_of(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text)))

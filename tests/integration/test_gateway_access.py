@@ -1,0 +1,197 @@
+"""Who may what: keys, their tenants and limits, the operator's password, and a gateway without any."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis as redis_module
+from typer.testing import CliRunner
+
+from img2img_producer.cli import app as cli
+from img2img_producer.gateway.app import create_app
+from img2img_producer.gateway.keys import KeyRing
+from img2img_producer.gateway.settings import GatewaySettings
+from img2img_shared.errors import Refused
+from tests.integration.gateway import Gateway, Hands, picture
+
+
+@pytest.fixture
+def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
+    with Gateway(redis_url, tmp_path / "store") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def ring(redis: redis_module.Redis) -> KeyRing:
+    return KeyRing(redis, "img2img")
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def submit(gateway: Gateway, secret: str, n: int = 1, **headers: str) -> httpx.Response:
+    files = [("image", ("a.png", picture()))] * n
+    data = {"model": "m", "width": "64", "height": "64"}
+    return gateway.http.post("/v1/jobs/upload", data=data, files=files, headers={**bearer(secret), **headers})
+
+
+def test_a_key_opens_by_bearer_header_or_password_and_nothing_else_does(
+    gateway: Gateway, ring: KeyRing
+) -> None:
+    _, secret = ring.create("bot", "default")
+    get = gateway.http.get
+    assert get("/v1/jobs", headers=bearer(secret)).status_code == 200
+    assert get("/v1/jobs", headers={"X-API-Key": secret}).status_code == 200
+    assert get("/sdapi/v1/options", auth=("anyone", secret)).status_code == 200
+    for answer in (
+        get("/v1/jobs"),
+        get("/v1/jobs", headers=bearer(secret + "x")),
+        get("/v1/jobs", headers={"Authorization": "Basic ???"}),
+        get("/sdapi/v1/samplers"),
+        get("/internal/ping"),
+        gateway.http.post("/sdapi/v1/img2img", json={}),
+    ):
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Basic")
+
+
+def test_redis_holds_no_key_in_clear(ring: KeyRing, redis: redis_module.Redis) -> None:
+    _, secret = ring.create("bot", "default")
+    everything = b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
+    assert secret.encode() not in everything
+    assert secret.rpartition("_")[2].encode() not in everything
+
+
+def test_a_revoked_key_opens_no_more(gateway: Gateway, ring: KeyRing) -> None:
+    key, secret = ring.create("bot", "default")
+    ring.create("other", "default")
+    assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 200
+    ring.revoke(key.id)
+    assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 401
+
+
+def test_tenants_do_not_see_each_other(gateway: Gateway, ring: KeyRing, hands: Hands) -> None:
+    _, ours = ring.create("ours", "one")
+    _, theirs = ring.create("theirs", "two")
+    job = submit(gateway, ours).json()["id"]
+    hands.work()
+    assert len(gateway.http.get("/v1/jobs", headers=bearer(ours)).json()["jobs"]) == 1
+    assert gateway.http.get("/v1/jobs", headers=bearer(theirs)).json()["jobs"] == []
+    for path in ("", "/images", "/images/0/picture", "/events", "/results", "/results.zip", "/params"):
+        answer = gateway.http.get(f"/v1/jobs/{job}{path}", headers=bearer(theirs))
+        assert answer.status_code == 404, path
+    for verb in ("cancel", "pause", "resume", "retry"):
+        assert gateway.http.post(f"/v1/jobs/{job}/{verb}", headers=bearer(theirs)).status_code == 404
+    gateway.http.post("/sdapi/v1/options", json={"samples_format": "webp"}, headers=bearer(ours))
+    assert gateway.http.get("/sdapi/v1/options", headers=bearer(theirs)).json()["samples_format"] == "png"
+
+
+@pytest.fixture
+def hands(redis_url: str, tmp_path: Path) -> Hands:
+    return Hands(redis_url, tmp_path / "store")
+
+
+def test_a_keys_requests_a_minute_are_counted(gateway: Gateway, ring: KeyRing) -> None:
+    _, slow = ring.create("slow", "default", rate=3)
+    _, free = ring.create("free", "default")
+    codes = [gateway.http.get("/v1/jobs", headers=bearer(slow)).status_code for _ in range(8)]
+    # a minute may have turned once in between
+    assert codes[:3] == [200] * 3
+    assert codes.count(200) in (3, 6)
+    if codes[-1] == 429:
+        assert int(gateway.http.get("/v1/jobs", headers=bearer(slow)).headers["retry-after"]) <= 60
+    assert gateway.http.get("/v1/jobs", headers=bearer(free)).status_code == 200
+
+
+def test_a_keys_quota_counts_what_is_under_way(gateway: Gateway, ring: KeyRing, hands: Hands) -> None:
+    _, secret = ring.create("small", "default", quota=3)
+    assert submit(gateway, secret, 2).status_code == 201
+    full = submit(gateway, secret, 2)
+    assert (full.status_code, full.json()["field"]) == (429, "inputs")
+    assert submit(gateway, secret, 1).status_code == 201
+    assert submit(gateway, secret, 1).status_code == 429
+    hands.work(1)
+    assert submit(gateway, secret, 1).status_code == 201
+    hands.work()
+    assert submit(gateway, secret, 3).status_code == 201
+
+
+def test_a_repeat_is_no_new_job_for_the_quota(gateway: Gateway, ring: KeyRing) -> None:
+    _, secret = ring.create("small", "default", quota=2)
+    repeat = {"Idempotency-Key": "one"}
+    first = submit(gateway, secret, 2, **repeat)
+    again = submit(gateway, secret, 2, **repeat)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+
+
+def test_a_keys_largest_job_is_a_limit(gateway: Gateway, ring: KeyRing) -> None:
+    _, secret = ring.create("small", "default", largest=2)
+    assert submit(gateway, secret, 2).status_code == 201
+    refused = submit(gateway, secret, 3)
+    assert (refused.status_code, refused.json()["field"]) == (422, "inputs")
+
+
+def test_the_operators_password_opens_as_a1111s_api_auth(redis_url: str, tmp_path: Path) -> None:
+    with Gateway(redis_url, tmp_path / "store", api_auth="ann:one,bob:two:three") as gateway:
+        get = gateway.http.get
+        assert get("/sdapi/v1/options", auth=("ann", "one")).status_code == 200
+        assert get("/sdapi/v1/options", auth=("bob", "two:three")).status_code == 200
+        assert get("/sdapi/v1/options", auth=("ann", "two:three")).status_code == 401
+        assert get("/sdapi/v1/options").status_code == 401
+
+
+def test_without_keys_only_localhost_is_answered(gateway: Gateway) -> None:
+    assert gateway.http.get("/v1/jobs").status_code == 200
+    answer = gateway.http.get("/v1/jobs", headers={"Host": "evil.example.org"})
+    assert answer.status_code == 403
+
+
+def test_a_gateway_that_others_can_reach_does_not_start_without_keys(redis_url: str, tmp_path: Path) -> None:
+    app = create_app(GatewaySettings(redis_url=redis_url, store_url=str(tmp_path), host="0.0.0.0"))  # noqa: S104
+
+    async def start() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    with pytest.raises(Refused, match="host"):
+        asyncio.run(start())
+
+
+def test_pages_of_allowed_origins_may_call(redis_url: str, tmp_path: Path) -> None:
+    asked = {"Origin": "https://paint.example", "Access-Control-Request-Method": "POST"}
+    with Gateway(redis_url, tmp_path / "store", cors_origins=("https://paint.example",)) as gateway:
+        preflight = gateway.http.options("/sdapi/v1/img2img", headers=asked)
+        other = gateway.http.options(
+            "/sdapi/v1/img2img", headers={**asked, "Origin": "https://other.example"}
+        )
+    assert preflight.headers["access-control-allow-origin"] == "https://paint.example"
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_without_the_setting_no_page_may_call(gateway: Gateway) -> None:
+    answer = gateway.http.get("/v1/jobs", headers={"Origin": "https://paint.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_keys_are_made_listed_and_revoked_on_the_command_line(redis_url: str, tmp_path: Path) -> None:
+    def run(*words: str) -> Any:
+        done = CliRunner().invoke(
+            cli, ["--redis-url", redis_url, "--store-url", str(tmp_path), "--tenant", "lab", "key", *words]
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    made = json.loads(run("create", "bot", "--rate", "60", "--quota", "500", "--largest", "100", "--json"))
+    assert (made["tenant"], made["rate"], made["quota"], made["largest"]) == ("lab", 60, 500, 100)
+    assert made["key"].startswith("img2img_")
+    assert run("create", "second").strip().startswith("img2img_")
+    assert "bot (tenant lab, 60 a minute, 500 under way, 100 a job)" in run("list")
+    assert made["key"] not in run("list", "--json")
+    assert "bot" in run("revoke", made["id"])
+    assert "bot" not in run("list")

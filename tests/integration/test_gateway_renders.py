@@ -1,0 +1,114 @@
+"""The gateway before a real worker: what comes out is what the farm renders."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import webuiapi
+from PIL import Image, ImageChops
+
+from img2img_producer import Picture
+from tests.checkpoints import cached, sd1
+from tests.faults.farm import LEASE, FaultyFarm, Nursery, eventually, picture
+from tests.integration.gateway import Gateway
+
+SMALL = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
+    nursery = Nursery()
+    folder = tmp_path_factory.mktemp("farm")
+    with FaultyFarm(folder, nursery, cached(tmp_path_factory, sd1)) as farm:
+        farm.worker()
+        eventually("the worker is there", farm.producer.workers)
+        yield farm
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(farm: FaultyFarm) -> Iterator[Gateway]:
+    with Gateway(farm.server.url, farm.store_url, lease=LEASE) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def api(gateway: Gateway) -> webuiapi.WebUIApi:
+    return webuiapi.WebUIApi(host="127.0.0.1", port=gateway.port)
+
+
+def pixels(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image.convert("RGB")
+
+
+def rendered(farm: FaultyFarm, inputs: list[Picture], **params: object) -> list[Image.Image]:
+    job = farm.producer.submit(inputs, model=farm.model, params=dict(params))
+    farm.done(job)
+    found = farm.pictures(job)
+    assert found, farm.reasons(job)
+    return [pixels(found[index]) for index in sorted(found)]
+
+
+def same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
+
+
+def test_webuiapi_gets_the_pictures_that_the_farm_renders(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:
+    source = picture(1)
+    result = api.img2img(images=[pixels(source)], prompt="a cat", denoising_strength=0.6, n_iter=2, **SMALL)
+    direct = rendered(
+        farm,
+        [Picture(image=source)],
+        prompt="a cat",
+        denoising_strength=0.6,
+        images_per_input=2,
+        sampler_name="Euler a",
+        **SMALL,
+    )
+    assert [same(one, other) for one, other in zip(result.images, direct, strict=True)] == [True, True]
+    assert result.info["all_seeds"] == [3, 4]
+    assert "Sampler: Euler a" in result.info["infotexts"][0]
+    assert result.image.info["parameters"] == result.info["infotexts"][0]
+    assert result.info["sd_model_name"] == Path(farm.model).name
+
+
+def test_inpainting_keeps_what_is_not_masked(api: webuiapi.WebUIApi) -> None:
+    source = pixels(picture(2))
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (32, 0, 64, 64))
+    result = api.img2img(
+        images=[source], mask_image=mask, mask_blur=0, inpaint_full_res=False, denoising_strength=0.9, **SMALL
+    )
+    left = (0, 0, 32, 64)
+    assert same(result.image.convert("RGB").crop(left), source.crop(left))
+    assert not same(result.image.convert("RGB"), source)
+
+
+def test_txt2img_starts_from_noise_and_nothing_else(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:
+    result = api.txt2img(prompt="a cat", **SMALL)
+    assert not same(result.image.convert("RGB"), api.txt2img(prompt="a cat", **{**SMALL, "seed": 4}).image)
+    white = io.BytesIO()
+    Image.new("L", (64, 64), 255).save(white, "PNG")
+    # whatever picture it is laid over, the first latent is the noise alone
+    (other,) = rendered(
+        farm,
+        [Picture(image=picture(7), mask=white.getvalue())],
+        prompt="a cat",
+        denoising_strength=1.0,
+        inpainting_fill=3,
+        inpaint_full_res=False,
+        mask_blur=0,
+        sampler_name="Euler a",
+        **SMALL,
+    )
+    assert same(result.image.convert("RGB"), other)
+
+
+def test_a_refused_picture_is_told_with_the_workers_reason(api: webuiapi.WebUIApi, gateway: Gateway) -> None:
+    body = {"init_images": ["QUJD"], "width": 64, "height": 64, "steps": 2}
+    answer = gateway.http.post("/sdapi/v1/img2img", json=body)
+    assert answer.status_code == 500
+    assert "image" in answer.json()["detail"]

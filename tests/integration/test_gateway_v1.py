@@ -1,0 +1,394 @@
+"""The farm's own API: jobs by JSON, form and reference; states, results, events, and what is refused."""
+
+import base64
+import io
+import json
+import socket
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from img2img_producer import Farm
+from img2img_shared.job import PAGE, inputs_key
+from img2img_shared.previews import Previews
+from img2img_shared.wire import decode_inputs
+from tests.integration.gateway import Gateway, Hands, eventually, picture
+
+SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
+
+
+@pytest.fixture
+def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
+    with Gateway(redis_url, tmp_path / "store") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def hands(redis_url: str, tmp_path: Path) -> Hands:
+    return Hands(redis_url, tmp_path / "store")
+
+
+def submit(
+    gateway: Gateway, n: int = 1, *, headers: dict[str, str] | None = None, **params: Any
+) -> dict[str, Any]:
+    files = [("image", (f"pic-{i}.png", picture(i))) for i in range(n)]
+    fields = {"model": "m", "params": json.dumps({**SMALL, **params})}
+    answer = gateway.http.post("/v1/jobs/upload", data=fields, files=files, headers=headers)
+    assert answer.status_code in (200, 201), answer.text
+    facts: dict[str, Any] = answer.json()
+    return facts
+
+
+def refusal(answer: httpx.Response, status: int = 422) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    facts: dict[str, Any] = answer.json()
+    assert facts["status"] == status
+    assert facts["title"]
+    return facts
+
+
+def test_a_form_of_pictures_becomes_a_job_and_its_results_come_back(gateway: Gateway, hands: Hands) -> None:
+    job = submit(gateway, 3, prompt="a cat")
+    assert (job["n"], job["pending"], job["state"]) == (3, 3, "pending")
+    results = {index: hands.end(hands.await_claim()) for index in range(3)}
+    assert gateway.http.get(f"/v1/jobs/{job['id']}").json()["state"] == "done"
+    listed = gateway.http.get(f"/v1/jobs/{job['id']}/results").json()
+    assert [each["name"] for each in listed["results"]] == ["pic-0.png", "pic-1.png", "pic-2.png"]
+    for each in listed["results"]:
+        answer = gateway.http.get(each["url"])
+        assert answer.content == results[each["index"]]
+        assert answer.headers["content-type"] == "image/png"
+    with zipfile.ZipFile(
+        io.BytesIO(gateway.http.get(f"/v1/jobs/{job['id']}/results.zip").content)
+    ) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            f"pic-{index}.png": data for index, data in results.items()
+        }
+
+
+def test_more_than_a_page_of_pictures_comes_through(gateway: Gateway, hands: Hands) -> None:
+    files = [("image", ("same.png", picture(1)))] * (PAGE + 1)
+    answer = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files)
+    assert answer.json()["n"] == PAGE + 1
+    page = gateway.http.get(f"/v1/jobs/{answer.json()['id']}/images", params={"limit": 1000}).json()
+    assert (len(page["images"]), page["next"]) == (1000, 1000)
+    rest = gateway.http.get(f"/v1/jobs/{answer.json()['id']}/images", params={"start": 1000}).json()
+    assert ([each["index"] for each in rest["images"]], rest["next"]) == ([1000], None)
+
+
+def test_parameters_may_be_fields_of_the_form(gateway: Gateway, hands: Hands) -> None:
+    fields = {
+        "model": "m",
+        "prompt": "a cat",
+        "steps": "7",
+        "denoising_strength": "0.4",
+        "mask_round": "false",
+    }
+    answer = gateway.http.post("/v1/jobs/upload", data=fields, files=[("image", ("a.png", picture()))])
+    params = gateway.http.get(f"{answer.headers['location']}/params").json()
+    assert (params["prompt"], params["steps"], params["denoising_strength"]) == ("a cat", 7, 0.4)
+    assert params["mask_round"] is False
+    assert params["seed"] >= 0
+
+
+def test_masks_of_a_form_go_with_their_pictures(gateway: Gateway, hands: Hands, redis_url: str) -> None:
+    files = [
+        ("mask", ("all.png", picture(9))),
+        ("image", ("a.png", picture(1))),
+        ("mask", ("a-mask.png", picture(8))),
+        ("image", ("b.png", picture(2))),
+    ]
+    job = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()
+    with Farm(redis_url, hands.store.url) as farm:
+        written = farm.job(job["id"])
+    assert written.mask is not None
+    assert hands.store.get(written.mask) == picture(9)
+    first, second = decode_inputs(hands.store.get(inputs_key(job["id"], 0)))
+    assert first.mask is not None
+    assert (hands.store.get(first.mask), second.mask) == (picture(8), None)
+    assert (first.name, second.name) == ("a", "b")
+
+
+def test_json_takes_base64_and_references(gateway: Gateway, hands: Hands) -> None:
+    key = gateway.http.post("/v1/inputs", content=picture(4)).json()["key"]
+    body = {
+        "model": "m",
+        "params": {**SMALL, "prompt": "all"},
+        "inputs": [
+            {"image": key, "name": "uploaded"},
+            {"image": base64.b64encode(picture(5)).decode(), "prompt": "own", "seed": 77},
+        ],
+        "priority": 5,
+    }
+    answer = gateway.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+    assert answer.json()["priority"] == 5
+    assert hands.work() == 2
+    assert hands.seeds == [1, 77]
+    names = gateway.http.get(f"/v1/jobs/{answer.json()['id']}/results").json()["results"]
+    assert [each["name"] for each in names] == ["uploaded.png", "00001.png"]
+
+
+def test_a_repeat_with_the_same_idempotency_key_gives_the_first_job(gateway: Gateway, tmp_path: Path) -> None:
+    headers = {"Idempotency-Key": "order-1"}
+    first = submit(gateway, 2, headers=headers)
+    files = [("image", ("x.png", picture(50)))]
+    again = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files, headers=headers)
+    assert (again.status_code, again.json()["id"], again.json()["n"]) == (200, first["id"], 2)
+    assert [path.name for path in (tmp_path / "store" / "jobs").iterdir()] == [first["id"]]
+
+
+def test_jobs_come_in_pages_newest_first(gateway: Gateway) -> None:
+    ids = [submit(gateway)["id"] for _ in range(3)]
+    page = gateway.http.get("/v1/jobs", params={"limit": 2}).json()
+    rest = gateway.http.get("/v1/jobs", params={"start": page["next"], "limit": 2}).json()
+    assert [job["id"] for job in page["jobs"] + rest["jobs"]] == ids[::-1]
+    assert rest["next"] is None
+
+
+def test_a_job_is_paused_resumed_reprioritised_and_cancelled(gateway: Gateway, hands: Hands) -> None:
+    job = submit(gateway, 2)["id"]
+
+    def change(verb: str) -> int:
+        return int(gateway.http.post(f"/v1/jobs/{job}/{verb}").json()["changed"])
+
+    assert change("pause") == 1
+    assert change("pause") == 0
+    assert hands.claim() is None
+    assert change("resume") == 1
+    assert gateway.http.put(f"/v1/jobs/{job}/priority", json={"priority": 7}).json() == {"changed": 1}
+    assert gateway.http.get(f"/v1/jobs/{job}").json()["priority"] == 7
+    hands.end(hands.await_claim())
+    assert change("cancel") == 1
+    assert gateway.http.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+    assert refusal(gateway.http.post(f"/v1/jobs/{job}/resume"))["field"] == "job"
+
+
+def test_failed_images_say_why_and_get_another_chance(gateway: Gateway, hands: Hands) -> None:
+    job = submit(gateway)["id"]
+    hands.ledger.fail(hands.await_claim(), "too dark")
+    image = gateway.http.get(f"/v1/jobs/{job}/images/0").json()
+    assert (image["state"], image["reason"]) == ("failed", "too dark")
+    assert "too dark" in refusal(gateway.http.get(f"/v1/jobs/{job}/images/0/picture"), 404)["detail"]
+    assert gateway.http.post(f"/v1/jobs/{job}/retry").json() == {"changed": 1}
+    assert hands.work() == 1
+    assert gateway.http.get(f"/v1/jobs/{job}/images/0").json()["state"] == "done"
+
+
+def test_an_image_under_way_is_shown_to_who_looks(gateway: Gateway, hands: Hands) -> None:
+    job = submit(gateway)["id"]
+    hands.await_claim()
+    assert gateway.http.get(f"/v1/jobs/{job}/images/0/preview").status_code == 204
+    Previews(hands.client).show(job, 0, b"a preview")
+    assert gateway.http.get(f"/v1/jobs/{job}/images/0/preview").content == b"a preview"
+
+
+def test_the_farm_is_told(gateway: Gateway, hands: Hands) -> None:
+    assert gateway.http.get("/v1/models").json() == [{"name": "m", "workers": 1, "slots": 4}]
+    assert gateway.http.get("/v1/workers").json()[0]["id"] == hands.worker
+    assert {"Euler", "DPM++ 2M"} <= {each["name"] for each in gateway.http.get("/v1/samplers").json()}
+    assert "Karras" in gateway.http.get("/v1/schedulers").json()
+
+
+def events(gateway: Gateway, job: str, last: str | None = None) -> list[dict[str, str]]:
+    """All of a stream until it ends."""
+    headers = {"Last-Event-ID": last} if last else {}
+    found: list[dict[str, str]] = []
+    with gateway.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        event: dict[str, str] = {}
+        for line in response.iter_lines():
+            name, _, value = line.partition(": ")
+            if name:
+                event[name] = value
+            elif "data" in event:
+                found.append(event)
+                event = {}
+    return found
+
+
+def ended(found: list[dict[str, str]]) -> list[int]:
+    return [
+        each["index"]
+        for event in found
+        for each in json.loads(event["data"])["events"]
+        if each["state"] == "done" and each["index"] is not None
+    ]
+
+
+def test_events_are_told_until_the_job_has_ended(gateway: Gateway, hands: Hands) -> None:
+    job = submit(gateway, 5)["id"]
+    found: list[dict[str, str]] = []
+    watcher = threading.Thread(target=lambda: found.extend(events(gateway, job)))
+    watcher.start()
+    for _ in range(5):
+        hands.end(hands.await_claim())
+    watcher.join(30)
+    assert not watcher.is_alive()
+    assert ended(found) == [0, 1, 2, 3, 4]
+    assert [event["event"] for event in found].count("end") == 1
+    assert found[-1]["event"] == "end"
+    last = json.loads(found[-1]["data"])
+    assert (last["state"], last["done"], last["n"]) == ("done", 5, 5)
+
+
+def test_a_broken_stream_goes_on_after_its_last_event(gateway: Gateway, hands: Hands) -> None:
+    job = submit(gateway, 4)["id"]
+    hands.work(2)
+    with gateway.http.stream("GET", f"/v1/jobs/{job}/events") as response:
+        lines = response.iter_lines()
+        last = next(line for line in lines if line.startswith("id: ")).removeprefix("id: ")
+    hands.work(2)
+    assert ended(events(gateway, job, last)) == [2, 3]
+    assert ended(events(gateway, job)) == [0, 1, 2, 3]
+
+
+def test_the_events_of_a_job_that_ended_are_told_at_once(gateway: Gateway, hands: Hands) -> None:
+    job = submit(gateway, 2)["id"]
+    hands.work()
+    found = events(gateway, job)
+    assert [event["event"] for event in found] == ["end"]
+    assert events(gateway, job, found[-1]["id"]) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"inputs": []}, "inputs"),
+        ({}, "inputs"),
+        ({"inputs": [{"image": "***"}]}, "inputs[0].image"),
+        ({"inputs": [{"image": "inputs/" + "0" * 64}]}, "inputs[0].image"),
+        ({"inputs": [{}]}, "inputs.0.image"),
+        ({"inputs": [{"image": "QQ==", "colour": 1}]}, "inputs.0.colour"),
+        ({"inputs": [{"image": "QQ==", "seed": -1}]}, "inputs.0.seed"),
+        ({"inputs": [{"image": "QQ=="}], "params": {"steps": 0}}, "params.steps"),
+        ({"inputs": [{"image": "QQ=="}], "params": {"nonesuch": 0}}, "params.nonesuch"),
+        ({"inputs": [{"image": "QQ=="}], "params": {"sampler_name": "x"}}, "sampler_name"),
+        ({"inputs": [{"image": "QQ=="}], "priority": 101}, "priority"),
+        ({"inputs": [{"image": "QQ=="}], "mask": "***"}, "mask"),
+        ({"inputs": [{"image": "QQ=="}], "webhook": {"url": "ftp://x"}}, "webhook.url"),
+        ({"inputs": [{"image": "QQ=="}], "webhook": {"url": "http://example.org"}}, "webhook.url"),
+        ({"inputs": [{"image": "QQ=="}], "webhook": {"url": "https://127.0.0.1/"}}, "webhook.url"),
+        ({"inputs": [{"image": "QQ=="}], "webhook": {"url": "https://[::1]/"}}, "webhook.url"),
+        ({"inputs": [{"image": "QQ=="}], "webhook": {"url": "https://u:p@9.9.9.9/"}}, "webhook.url"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_its_field(gateway: Gateway, body: dict[str, Any], field: str) -> None:
+    assert refusal(gateway.http.post("/v1/jobs", json={"model": "m", **body}))["field"] == field
+    assert gateway.http.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"steps": "0"}, "steps"),
+        ({"steps": "many"}, "steps"),
+        ({"nonesuch": "1"}, "nonesuch"),
+        ({"priority": "high"}, "priority"),
+        ({"params": "[1]"}, "params"),
+        ({"webhook": '{"url": "nowhere"}'}, "webhook.url"),
+    ],
+)
+def test_a_wrong_field_of_a_form_is_refused(gateway: Gateway, fields: dict[str, str], field: str) -> None:
+    files = [("image", ("a.png", picture()))]
+    answer = gateway.http.post("/v1/jobs/upload", data={"model": "m", **fields}, files=files)
+    assert refusal(answer)["field"] == field
+
+
+def test_forms_that_are_none_are_refused(gateway: Gateway) -> None:
+    post = gateway.http.post
+    refusal(post("/v1/jobs/upload", json={}), 415)
+    broken = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert refusal(post("/v1/jobs/upload", content=b"--x\r\nnothing", headers=broken))["field"] == "body"
+    assert (
+        refusal(post("/v1/jobs/upload", data={"model": "m"}, files=[("image", ("a.png", b""))]))["field"]
+        == "image"
+    )
+    only_mask = [("mask", ("a.png", picture()))]
+    assert refusal(post("/v1/jobs/upload", data={"model": "m"}, files=only_mask))["field"] == "inputs"
+
+
+def test_what_is_too_large_is_refused_and_leaves_nothing(redis_url: str, tmp_path: Path) -> None:
+    with Gateway(redis_url, tmp_path / "store", max_upload=2000, max_body=5000, max_inputs=2) as gateway:
+        files = [("image", ("a.png", picture())), ("image", ("b.png", bytes(2001)))]
+        answer = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files)
+        assert refusal(answer)["field"] == "image"
+        many = [("image", ("a.png", picture()))] * 3
+        assert (
+            refusal(gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=many))["field"]
+            == "inputs"
+        )
+        refusal(gateway.http.post("/v1/inputs", content=bytes(2001)), 413)
+        body = {"inputs": [{"image": "A" * 6000}]}
+        assert gateway.http.post("/v1/jobs", json=body).status_code == 413
+        assert gateway.http.post("/sdapi/v1/img2img", json=body).status_code == 413
+        # what the form's limits are, not the JSON body's
+        enough = [("image", ("a.png", picture() + bytes(1800)))] * 2
+        form = gateway.http.post("/v1/jobs/upload", data={"model": "m", "prompt": "a" * 3000}, files=enough)
+        assert form.status_code == 201
+    assert len(list((tmp_path / "store" / "jobs").iterdir())) == 1
+
+
+def test_an_upload_that_stops_is_given_up(redis_url: str, tmp_path: Path) -> None:
+    head = "POST /v1/jobs/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    part = '--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\nabc'
+    with Gateway(redis_url, tmp_path / "store", upload_timeout=0.2) as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+            connection.sendall((head + part).encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+        assert gateway.http.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs/nonesuch", "/v1/jobs/nonesuch/images", "/v1/jobs/nonesuch/events", "/v1/none"]
+)
+def test_what_is_not_there_is_not_found(gateway: Gateway, path: str) -> None:
+    refusal(gateway.http.get(path), 404)
+
+
+def test_an_image_beyond_the_job_is_not_found(gateway: Gateway) -> None:
+    job = submit(gateway)["id"]
+    refusal(gateway.http.get(f"/v1/jobs/{job}/images/1"), 404)
+    refusal(gateway.http.get(f"/v1/jobs/{job}/images/1/picture"), 404)
+    assert "pending" in refusal(gateway.http.get(f"/v1/jobs/{job}/images/0/picture"), 404)["detail"]
+
+
+def test_the_reference_is_served_without_anything_from_elsewhere(gateway: Gateway) -> None:
+    page = gateway.http.get("/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text
+    for script in ("/static-offline-docs/swagger-ui-bundle.js", "/static-offline-docs/swagger-ui.css"):
+        assert script in page.text
+        assert gateway.http.get(script).status_code == 200
+    paths = gateway.http.get("/openapi.json").json()["paths"]
+    assert {"/v1/jobs", "/sdapi/v1/img2img", "/v1/jobs/{job}/events"} <= paths.keys()
+
+
+def test_redis_away_is_said_so(mortal_redis: Any, tmp_path: Path) -> None:
+    with Gateway(mortal_redis.url, tmp_path / "store") as gateway:
+        mortal_redis.kill()
+        answer = gateway.http.get("/v1/jobs")
+        refusal(answer, 503)
+        assert answer.headers["retry-after"]
+        mortal_redis.start()
+        eventually("it answers again", lambda: gateway.http.get("/v1/jobs").status_code == 200)
+
+
+def test_pictures_on_s3_are_given_by_addresses_that_anyone_can_fetch(redis_url: str, s3_url: str) -> None:
+    with Gateway(redis_url, s3_url) as gateway:
+        hands = Hands(redis_url, s3_url)
+        job = submit(gateway)["id"]
+        data = hands.end(hands.await_claim())
+        (found,) = gateway.http.get(f"/v1/jobs/{job}/results").json()["results"]
+        assert "X-Amz-Signature" in found["url"]
+        assert httpx.get(found["url"]).content == data

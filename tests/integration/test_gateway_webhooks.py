@@ -1,0 +1,172 @@
+"""Webhooks: what is told, how it is signed, tried again, and given up."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from img2img_producer.gateway import hooks as hooks_module
+from img2img_producer.gateway.targets import find_target
+from img2img_shared.errors import Refused, Unavailable
+from tests.integration.gateway import Gateway, Hands, eventually, picture
+
+
+class Receiver:
+    """A server that takes webhooks, or answers as it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        #: statuses of the next answers; then 204
+        self.answers: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:  # the library's name
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.got.append((dict(self.headers), body))
+                self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
+                self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://localhost:{self.server.server_port}/hook?from=farm"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in self.got]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+
+
+@pytest.fixture
+def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
+    with Gateway(redis_url, tmp_path / "store", webhook_private=True) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def hands(redis_url: str, tmp_path: Path) -> Hands:
+    return Hands(redis_url, tmp_path / "store")
+
+
+def submit(gateway: Gateway, url: str, n: int = 1, **webhook: Any) -> str:
+    data = {"model": "m", "webhook": json.dumps({"url": url, **webhook})}
+    files = [("image", ("a.png", picture()))] * n
+    answer = gateway.http.post("/v1/jobs/upload", data=data, files=files)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def test_the_end_of_a_job_is_told_once_and_signed(gateway: Gateway, hands: Hands, receiver: Receiver) -> None:
+    job = submit(gateway, receiver.url, 2)
+    hands.work()
+    eventually("it is told", lambda: receiver.got)
+    headers, body = receiver.got[0]
+    secret = gateway.http.get("/v1/webhooks/secret").json()["secret"]
+    told = Webhook(secret).verify(body, headers)
+    assert told["type"] == "job.done"
+    assert told["data"] == {"job": job, "state": "done", "n": 2, "done": 2, "failed": 0}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(body.replace(b"job.done", b"job.gone"), headers)
+    second = submit(gateway, receiver.url)
+    hands.work()
+    eventually("the next is told", lambda: len(receiver.got) >= 2)
+    assert [each["data"]["job"] for each in receiver.bodies()] == [job, second]
+
+
+def test_each_image_is_told_if_asked_and_failures_are_told_as_such(
+    gateway: Gateway, hands: Hands, receiver: Receiver
+) -> None:
+    job = submit(gateway, receiver.url, 2, events=["image", "failed"])
+    hands.end(hands.await_claim())
+    hands.ledger.fail(hands.await_claim(), "too dark")
+    eventually("all are told", lambda: len(receiver.got) == 3)
+    told = {each["type"]: each["data"] for each in receiver.bodies()}
+    assert told["image.done"] == {"job": job, "index": 0, "reason": None}
+    assert told["image.failed"] == {"job": job, "index": 1, "reason": "too dark"}
+    assert (told["job.failed"]["done"], told["job.failed"]["failed"]) == (1, 1)
+
+
+def test_what_is_not_taken_is_sent_again_under_the_same_id(
+    gateway: Gateway, hands: Hands, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks_module, "BACKOFF", (0, 0, 0))
+    receiver.answers += [500, 302]
+    submit(gateway, receiver.url)
+    hands.work()
+    eventually("it is taken", lambda: len(receiver.got) == 3)
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+    eventually("nothing is due", lambda: not hands.client.keys("*gateway:deliveries*"))
+    assert gateway.http.get("/v1/webhooks/dead").json() == []
+
+
+def test_what_nobody_takes_is_listed_as_dead_and_may_be_tried_again(
+    gateway: Gateway, hands: Hands, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks_module, "BACKOFF", (0,))
+    receiver.answers += [503, 503]
+    job = submit(gateway, receiver.url)
+    hands.work()
+    (dead,) = eventually("it is dead", lambda: gateway.http.get("/v1/webhooks/dead").json())
+    assert (dead["tries"], dead["error"], dead["url"]) == (2, "localhost answered 503", receiver.url)
+    assert json.loads(dead["body"])["data"]["job"] == job
+    assert gateway.http.post(f"/v1/webhooks/dead/{dead['id']}/retry").json() == {"changed": 1}
+    eventually("it is taken", lambda: len(receiver.got) == 3)
+    assert gateway.http.get("/v1/webhooks/dead").json() == []
+    assert gateway.http.post("/v1/webhooks/dead/none/retry").status_code == 404
+
+
+def test_a_gateway_that_starts_later_tells_what_happened_meanwhile(
+    redis_url: str, tmp_path: Path, hands: Hands, receiver: Receiver
+) -> None:
+    with Gateway(redis_url, tmp_path / "store", webhook_private=True) as gateway:
+        job = submit(gateway, receiver.url)
+    assert hands.work() == 1
+    with Gateway(redis_url, tmp_path / "store", webhook_private=True):
+        eventually("it is told", lambda: receiver.got)
+    assert receiver.bodies()[0]["data"]["job"] == job
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://9.9.9.9/",
+        "https://localhost/",
+        "https://127.1/",
+        "https://10.0.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://192.168.1.1/",
+        "https://100.64.0.1/",
+        "https://[::1]/",
+        "https://[fe80::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://0.0.0.0/",
+        "https://user:pass@9.9.9.9/",
+        "https:///nohost",
+        "file:///etc/passwd",
+        "https://9.9.9.9:notaport/",
+    ],
+)
+def test_addresses_that_are_not_public_are_refused(url: str) -> None:
+    with pytest.raises((Refused, Unavailable)):
+        find_target(url, private=False)
+
+
+def test_a_public_address_is_allowed_and_kept() -> None:
+    target = find_target("https://9.9.9.9/a?b=c", private=False)
+    assert (target.address, target.port, target.path) == ("9.9.9.9", 443, "/a?b=c")

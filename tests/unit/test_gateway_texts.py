@@ -1,0 +1,144 @@
+"""The texts in pictures, and infotexts: written by the worker's encoder, read by the gateway."""
+
+import base64
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from img2img_producer.gateway.pictures import decode_base64, is_reference, plain_png, read_texts
+from img2img_producer.gateway.sdapi.infotext import read_pairs, request_fields
+from img2img_producer.gateway.sdapi.options import CHANGEABLE, checked_option, find_model, title_of
+from img2img_producer.gateway.sdapi.styles import Style, apply_styles
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.pictures.infotext import encode_picture, infotext
+
+IMAGE = Image.new("RGB", (16, 16))
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("prompt", ["a cat", "a “café”\nof two lines, with: colons", "猫と雨", "🦊"])
+def test_what_the_worker_writes_is_read(output_format: str, prompt: str) -> None:
+    text = infotext(
+        Params(seed=1, subseed=1), prompt=prompt, negative_prompt="fog", seed=5, subseed=0, model="m"
+    )
+    assert read_texts(encode_picture(IMAGE, output_format, text)) == {"parameters": text}
+
+
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt"])
+def test_every_kind_of_a_pngs_text_is_read(kind: str) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    if kind == "iTXt":
+        chunks.add_itxt("note", "grün", "de", "Notiz", zip=True)
+    else:
+        chunks.add_text("note", "grün", zip=kind == "zTXt")
+    file = io.BytesIO()
+    IMAGE.save(file, "PNG", pnginfo=chunks)
+    assert read_texts(file.getvalue()) == {"note": "grün"}
+
+
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe1", b"RIFF0000WEBPEXIF"]),
+)
+def test_broken_files_carry_no_text(data: bytes, head: bytes) -> None:
+    assert isinstance(read_texts(head + data), dict)
+
+
+@pytest.mark.parametrize("cut", range(0, 400, 7))
+def test_a_cut_file_carries_no_text_or_its_own(cut: int) -> None:
+    data = encode_picture(IMAGE, "jpeg", "a text that is long enough to be cut")
+    assert isinstance(read_texts(data[:cut]), dict)
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_a_plain_png_is_one(grey: int) -> None:
+    with Image.open(io.BytesIO(plain_png(grey))) as image:
+        image.load()
+    assert (image.size, image.mode, image.getextrema()) == ((64, 64), "L", (grey, grey))
+
+
+def test_base64_may_be_bare_broken_into_lines_or_a_data_url() -> None:
+    text = base64.b64encode(b"picture").decode()
+    for form in (text, text[:4] + "\n" + text[4:], "data:image/png;base64," + text):
+        assert decode_base64(form, "image", 100) == b"picture"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "data:image/png;base64,", "!!!", "QQ", "https://x.org/a.png", "QUFB" * 400]
+)
+def test_what_is_no_picture_is_refused(text: str) -> None:
+    with pytest.raises(Refused) as caught:
+        decode_base64(text, "mask", 100)
+    assert caught.value.field == "mask"
+
+
+def test_a_reference_is_never_base64() -> None:
+    key = "inputs/" + "a" * 64
+    assert is_reference(key)
+    with pytest.raises(Refused):
+        decode_base64(key, "image", 1000)
+
+
+def test_an_infotext_is_read_as_a1111_reads_it() -> None:
+    pairs = read_pairs(
+        "a cat, <lora:x:1>\nin rain\nNegative prompt: fog,\nblur\n"
+        'Steps: 20, Sampler: DPM++ 2M, Size: 512x768, Hashes: "a: 1, b: 2", Version: v1'
+    )
+    assert pairs["Prompt"] == "a cat, <lora:x:1>\nin rain"
+    assert pairs["Negative prompt"] == "fog,\nblur"
+    assert (pairs["Size-1"], pairs["Size-2"], pairs["Hashes"]) == ("512", "768", "a: 1, b: 2")
+
+
+def test_a_text_without_a_line_of_pairs_is_all_prompt() -> None:
+    assert read_pairs("just words, one: two") == {"Prompt": "just words, one: two", "Negative prompt": ""}
+
+
+def test_what_is_no_number_is_left_out_of_a_request() -> None:
+    fields, options = request_fields("x\nSteps: many, CFG scale: 7.5, Seed: 3, Clip skip: 2, Model: sd15")
+    assert fields == {"prompt": "x", "cfg_scale": 7.5, "seed": 3}
+    assert options == {"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "sd15"}
+
+
+def test_styles_go_to_their_place_or_behind() -> None:
+    known = {
+        "oil": Style(name="oil", prompt="oil of {prompt}, thick", negative_prompt=""),
+        "big": Style(name="big", prompt="huge", negative_prompt="tiny"),
+    }
+    assert apply_styles("a cat", "", ["oil", "big"], known) == ("oil of a cat, thick, huge", "tiny")
+    with pytest.raises(Refused, match="oil, big"):
+        apply_styles("a cat", "", ["none"], known)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "sd15",
+        "sd15.safetensors",
+        "sd15.safetensors [0123456789]",
+        "sd15 [0123456789]",
+        "SD15",
+        "/models/sd15",
+    ],
+)
+def test_a_model_is_found_by_any_of_its_titles(wanted: str) -> None:
+    assert find_model(wanted, ["/models/sd15", "/models/xl.safetensors"]) == "/models/sd15"
+
+
+def test_a_model_that_two_names_mean_is_refused() -> None:
+    with pytest.raises(Refused):
+        find_model("sd15", ["/a/sd15", "/b/sd15"])
+    assert title_of("/a/xl.safetensors") == "xl"
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGEABLE if name != "sd_model_checkpoint"])
+def test_an_option_of_another_type_is_refused(name: str) -> None:
+    assert checked_option(name, CHANGEABLE[name]) == CHANGEABLE[name]
+    with pytest.raises(Refused):
+        checked_option(name, [1])
+    if not isinstance(CHANGEABLE[name], bool):
+        with pytest.raises(Refused):
+            checked_option(name, True)
