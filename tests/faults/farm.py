@@ -23,7 +23,7 @@ from img2img_producer import Farm
 from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import ImageState
-from img2img_shared.records import Event, JobStatus
+from img2img_shared.records import Event, ImageStatus, JobStatus
 from img2img_shared.settings import Settings
 
 #: seconds: short, so that tests are; the farm's guarantee is in leases, not in seconds
@@ -201,9 +201,9 @@ class FaultyFarm:
     def worker(
         self,
         *,
+        model: str | None = None,
         slots: int = 2,
         environment: dict[str, str] | None = None,
-        arguments: tuple[str, ...] = (),
         **sabotage: dict[str, Any],
     ) -> Worker:
         """Start a worker. `sabotage`: names of functions in sabotage.py, with their arguments."""
@@ -218,7 +218,7 @@ class FaultyFarm:
                 "IMG2IMG_REDIS_URL": self.server.url,
                 **(environment or {}),
             },
-            arguments=["--model", self.model, "--slots", str(slots), *arguments],
+            arguments=["--model", model or self.model, "--slots", str(slots)],
             sabotage=sabotage,
         )
         worker = Worker(pid, log, self._nursery)
@@ -233,6 +233,21 @@ class FaultyFarm:
     def submit_many(self, n: int, **parameters: Any) -> str:
         """A job of `n` images of one input."""
         return self.submit(1, images_per_input=n, **parameters)
+
+    def command_line(self, *arguments: str, tenant: str = "default") -> subprocess.CompletedProcess[str]:
+        """What ``img2img ARGUMENTS`` does, as a process of its own."""
+        said = {
+            "IMG2IMG_REDIS_URL": self.server.url,
+            "IMG2IMG_STORE_URL": self.store_url,
+            "IMG2IMG_TENANT": tenant,
+        }
+        return subprocess.run(
+            [sys.executable, "-c", "from img2img_producer.cli import main; main()", *arguments],
+            env={**os.environ, **said, "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def status(self, job: str) -> JobStatus:
         """Where it stands."""
@@ -254,7 +269,14 @@ class FaultyFarm:
 
     def attempts(self, job: str) -> list[int]:
         """Of each image."""
-        return [image.attempt for image in self.producer.images(job)]
+        return [image.attempt for image in self.images(job)]
+
+    def images(self, job: str) -> list[ImageStatus]:
+        """Where each of its images stands; asks the ledger only, which any version's job allows."""
+        found: list[ImageStatus] = []
+        while more := self.producer._ledger.images(job, self.producer.tenant, len(found)):
+            found += more
+        return found
 
     def finishes(self, job: str) -> list[int]:
         """How often each image was reported done, by the job's events."""
@@ -285,7 +307,7 @@ class FaultyFarm:
 
     def reasons(self, job: str) -> dict[int, str]:
         """Why images failed."""
-        return {image.index: image.reason for image in self.producer.images(job) if image.reason}
+        return {image.index: image.reason for image in self.images(job) if image.reason}
 
     def close(self) -> None:
         """End everything."""

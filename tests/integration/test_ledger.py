@@ -378,10 +378,14 @@ def test_who_had_trouble_gets_the_image_again_where_nobody_else_came(
 ) -> None:
     ledger.submit(a_job(n=1))
     assert ledger.release(taken(take), 0.01, "no memory")
-    claims: list[Claim | None] = []
-    eventually(lambda: bool(claims.append(take()) or claims[-1]))
-    assert claims[-1] is not None
-    assert claims[-1].attempt == 2
+    claims: list[Claim] = []
+
+    def taken_again() -> bool:
+        claims.extend(filter(None, [take()]))
+        return bool(claims)
+
+    eventually(taken_again)
+    assert claims[0].attempt == 2
 
 
 def test_an_image_whose_job_was_cancelled_during_its_backoff_is_forgotten_with_it(
@@ -734,6 +738,14 @@ def test_live_workers_are_listed_with_what_they_hold(raw: Any, ledger: Ledger, t
     raw.delete(f"{FARM}:worker:w2")
     (worker,) = ledger.workers()
     assert (worker.info, worker.running) == (info, 1)
+
+
+def test_a_worker_that_leaves_is_not_listed_any_more(redis: Redis) -> None:
+    ledger = Ledger(redis)
+    for worker in ("goes", "stays"):
+        ledger.beat(WorkerInfo(id=worker, model=MODEL, device="cpu", slots=1))
+    ledger.leave("goes")
+    assert [each.info.id for each in ledger.workers()] == ["stays"]
 
 
 def test_a_worker_that_does_not_beat_is_not_listed_for_long(redis: Redis) -> None:
