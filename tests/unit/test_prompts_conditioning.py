@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
 from img2img_worker.models.prompts import (
     SECOND_ORDER,
@@ -45,7 +46,7 @@ def test_and_joins_prompts_with_weights(prompt: str, parts: list[tuple[str, floa
         ("<lora:a><lora:b:much>", "", ()),
         ("<lora:a:nan>", "", ()),
         ("<lora:te=1>", "", ()),
-        ("<hypernet:x:1> cat", " cat", ()),
+        ("<other:x:1> cat", " cat", ()),
         ("<lora:> a < b <lora:x", "<lora:> a < b <lora:x", ()),
     ],
 )
@@ -120,3 +121,8 @@ def _owner(prompts: Conditioning, index: int) -> int:
     """Which of the schedules, the negative one last, holds the text of that index."""
     lengths = [len(part.entries) for part in (*prompts.positive, prompts.negative)]
     return next(i for i in range(len(lengths)) if index < sum(lengths[: i + 1]))
+
+
+def test_a_hypernetwork_is_refused_not_ignored() -> None:
+    with pytest.raises(Refused, match=r"<hypernet:style:0\.5>"):
+        conditioning("a boat <hypernet:style:0.5>", "", 20, "Euler")

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 
+from img2img_shared.errors import Refused
 from img2img_worker.models.editing import Entry, schedule
 
 #: samplers whose schedules A1111 counts in two model calls a step (its ``second_order`` option)
@@ -111,7 +112,11 @@ def take_loras(prompt: str) -> tuple[str, tuple[Lora, ...]]:
     Where one of them is malformed, none is in force, as in A1111.
     """
     end = prompt.rfind(">") + 1  # nothing behind it is a tag, and to look there costs a square of its length
-    wanted = [match[2] for match in _TAG.finditer(prompt[:end]) if match[1] in ("lora", "lyco")]
+    tags = list(_TAG.finditer(prompt[:end]))
+    for tag in tags:
+        if tag[1] == "hypernet":
+            raise Refused("prompt", tag[0], "<lora:name:weight>; hypernetworks are not known here")
+    wanted = [tag[2] for tag in tags if tag[1] in ("lora", "lyco")]
     loras = [_read_lora(arguments.split(":")) for arguments in wanted]
     text = _TAG.sub("", prompt[:end]) + prompt[end:]
     return text, tuple(lora for lora in loras if lora) if all(loras) else ()
