@@ -136,6 +136,31 @@ def test_the_negative_row_is_left_out_at_every_second_call_below_s_min_uncond(fa
     assert 1 in family.rows
 
 
+@pytest.mark.parametrize("sampler_name", ["DDIM", "UniPC"])
+def test_samplers_of_timesteps_hold_those_against_s_min_uncond(family: ToyFamily, sampler_name: str) -> None:
+    each = render(steps=10, denoising_strength=1, s_min_uncond=150, sampler_name=sampler_name)
+    with Engine(family, slots=1, deterministic=False) as engine:
+        run(engine, [each])
+    timesteps = compile_plan(PlanKey.of(each.params), family.levels).timesteps
+    assert family.rows == [1 if call % 2 and t < 150 else 2 for call, t in enumerate(timesteps)]
+    assert 1 in family.rows
+
+
+def test_a_long_prompt_and_a_short_one_share_a_call_filled_up_with_the_empty_prompt(
+    family: ToyFamily,
+) -> None:
+    contexts: list[torch.Tensor] = []
+    family.before = lambda _x, _t, cond: contexts.append(cond.context)
+    empty, cat, red, dog = (family.conditions([text])[0].context for text in ("", "cat", "red cat of", "dog"))
+    with Engine(family, slots=1, deterministic=False) as engine:
+        run(engine, [render(prompt="red cat of", steps=1), render(prompt="cat", negative_prompt="dog " * 3)])
+    for context, wanted in (
+        (contexts[0], [red, torch.cat([dog, empty, empty])]),
+        (contexts[1], [torch.cat([cat, empty, empty]), dog.repeat(3, 1)]),
+    ):
+        assert torch.equal(context, torch.stack(wanted))
+
+
 def test_timesteps_differ_row_by_row_and_keep_their_fractions(family: ToyFamily) -> None:
     go = held(family)
     with Engine(family, slots=3, deterministic=False) as engine:

@@ -200,6 +200,8 @@ def test_an_image_s_contexts_get_one_length() -> None:
     assert torch.equal(negative, rows(3, 3))
     alone = same_length([rows(2, 1), rows(1, 2)], 1, lambda: empty)
     assert torch.equal(alone[1], torch.cat([rows(1, 2), empty]))
+    sd3 = same_length([rows(4, 1), rows(2, 2)], 1, lambda: rows(2, 3))  # two blocks of 77 to a chunk
+    assert torch.equal(sd3[1], torch.cat([rows(2, 2), rows(2, 3)]))
 
 
 def _trained(model: Any) -> Any:

@@ -11,7 +11,9 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.engine.image import Image
 from img2img_worker.models.family import Branch, Cond, Family, guide
-from img2img_worker.models.lora_patch import Patch
+from img2img_worker.models.lora_patch import PLAIN, Patch
+from img2img_worker.models.text import same_length
+from img2img_worker.sampling.samplers import SAMPLERS
 
 #: encoded prompts that are remembered
 REMEMBERED = 256
@@ -35,7 +37,9 @@ class Conditions:
         conds = self._placed(image)
         rows: dict[object, tuple[Branch, ...]] = {}
         calls = []
-        for call, sigma in enumerate(image.plan.sigmas):
+        # DDIM and UniPC hand A1111's guidance their timestep where other samplers have a sigma
+        by_timestep = SAMPLERS[params.sampler_name].preserves_variance
+        for call, sigma in enumerate(image.plan.timesteps if by_timestep else image.plan.sigmas):
             at = image.prompts.at(call)
             skips = _skips_negative(params, call, float(sigma)) and not self._family.edits
             if (at, skips) not in rows:
@@ -66,10 +70,17 @@ class Conditions:
                 schedule.texts, params.clip_skip, schedule is prompts.negative, image.loras.text
             )
         ]
+        contexts = same_length(
+            [cond.context for cond in encoded],
+            len(encoded) - len(prompts.negative.texts),
+            lambda: self._encode(("",), params.clip_skip, False, PLAIN)[0].context,
+        )
         picture = self._picture(image)
         return [
-            self._family.place(cond, width=params.width, height=params.height, picture=picture)
-            for cond in encoded
+            self._family.place(
+                replace(cond, context=context), width=params.width, height=params.height, picture=picture
+            )
+            for cond, context in zip(encoded, contexts, strict=True)
         ]
 
     def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool, loras: Patch) -> list[Cond]:

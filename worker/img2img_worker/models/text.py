@@ -179,7 +179,7 @@ def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], 
 
     Args:
         contexts: of every text, the first `positives` of them positive.
-        empty: gives the embedding of the empty prompt, [77, d]; called only if needed.
+        empty: gives the embedding of the empty prompt, [77, d] (SD 3: 154); called only if needed.
     """
     longest = max((context.shape[0] for context in contexts[:positives]), default=0)
     repeated = [
@@ -188,12 +188,11 @@ def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], 
     ]
     every = [*repeated, *contexts[positives:]]
     target = max(context.shape[0] for context in every)
-    return [
-        context
-        if context.shape[0] == target
-        else torch.cat([context, empty().repeat((target - context.shape[0]) // (CHUNK + 2), 1)])
-        for context in every
-    ]
+    return [context if context.shape[0] == target else _filled(context, target, empty()) for context in every]
+
+
+def _filled(context: Tensor, length: int, empty: Tensor) -> Tensor:
+    return torch.cat([context, empty.repeat((length - context.shape[0]) // empty.shape[0], 1)])
 
 
 def _emphasised(context: Tensor, weights: Tensor) -> Tensor:
