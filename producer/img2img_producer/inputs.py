@@ -1,6 +1,7 @@
 """What a user calls an input, turned into pictures to submit: files, folders, globs, bytes, pairs, dicts."""
 
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_source(source: Source, field: str) -> bytes:
     """The encoded bytes of an image or a mask. Whether they are a picture, the worker sees.
 
     Raises:
-        Refused: names `field`; no such file, no right to read it, too large.
+        Refused: names `field`; no such file, no right to read it, too large, a pipe or a device.
     """
     if isinstance(source, bytes):
         if len(source) > LARGEST:
@@ -79,6 +80,8 @@ def read_source(source: Source, field: str) -> bytes:
         return source
     path = Path(source)
     try:
+        if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+            raise Refused(field, str(source), "a file; a pipe or a device could keep us waiting for ever")
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
@@ -127,6 +130,8 @@ def find_masks(pictures: Iterable[Path], folder: Path) -> list[Path]:
 
 def _expanded(name: str) -> Iterator[Path]:
     path = Path(name).expanduser()
+    if not name.strip():  # an unset variable of a script: the working folder is not what it means
+        raise Refused("inputs", name, "a file, folder or glob that exists")
     if path.is_dir():
         yield from _some(_pictures_among(path.iterdir()), name, "a folder that holds pictures")
     elif path.exists():

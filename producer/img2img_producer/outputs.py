@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tempfile
 import uuid
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -77,6 +78,20 @@ def save(data: bytes, path: Path, originals: Container[str] = ()) -> None:
             raise
     except OSError as error:
         raise FarmError(f"cannot write {path}: {error.strerror}") from None
+
+
+def writable_folder(folder: Path) -> None:
+    """Make `folder`, and see that files can be written there, before anything is rendered for it.
+
+    Raises:
+        Refused: it cannot be made, or is read-only.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Refused("out", str(folder), f"a folder that can be written to ({error.strerror})") from None
 
 
 def refuse_overwriting(

@@ -1,5 +1,6 @@
 """What users may write for inputs, and what becomes of it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,21 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -
         read_source(tmp_path / "gone.png", "inputs[0].image")
     with pytest.raises(Refused, match="Is a directory"):
         read_source(tmp_path, "mask")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(Refused, match="a pipe or a device"):
+        read_source(tmp_path / "pipe.png", "image")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_does_not_mean_the_working_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(Refused, match="inputs: "):
+        find_pictures([name])
 
 
 def test_a_file_beyond_all_measure_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:

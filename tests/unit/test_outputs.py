@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img2img_producer.inputs import Picture
-from img2img_producer.outputs import output_stems, refuse_overwriting, save
+from img2img_producer.outputs import output_stems, refuse_overwriting, save, writable_folder
 from img2img_shared.errors import FarmError, Refused
 from img2img_shared.params import Params
 
@@ -72,6 +72,24 @@ def test_a_place_where_nothing_can_be_written_is_one_clear_line(tmp_path: Path) 
     (tmp_path / "out").write_text("a file")
     with pytest.raises(FarmError, match=r"cannot write .*out/a\.png: "):
         save(b"x", tmp_path / "out" / "a.png")
+
+
+def test_a_folder_for_results_is_made_and_left_empty(tmp_path: Path) -> None:
+    writable_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_folder_that_takes_no_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(Refused, match=r"out: .*a folder that can be written to"):
+            writable_folder(folder)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root can write")
+def test_a_folder_that_is_there_but_read_only_is_refused() -> None:
+    with pytest.raises(Refused, match=r"out: '/proc/self' .*a folder that can be written to"):
+        writable_folder(Path("/proc/self"))
 
 
 def test_an_out_folder_that_holds_the_inputs_is_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Brings a job's results into a folder, as they finish."""
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 from img2img_producer.cli.terminal import job_facts, messages, say
 from img2img_producer.client import Farm
+from img2img_producer.inputs import Source
+from img2img_producer.outputs import writable_folder
 from img2img_producer.progress import Board
 from img2img_producer.results import Result
-from img2img_shared.errors import FarmError, Refused
+from img2img_shared.errors import FarmError, one_line
 from img2img_shared.records import JobStatus
 
 #: downloads at a time
@@ -27,8 +30,11 @@ class Collection:
     out: Path
     #: by index: the file of those that are saved
     files: dict[int, Path] = field(default_factory=dict)
-    #: by index: name and reason of those that failed
-    failures: dict[int, tuple[str, str]] = field(default_factory=dict)
+    #: by index: those that failed
+    failures: dict[int, Result] = field(default_factory=dict)
+    #: the files that the inputs came from, where they are known: a result's name does not tell "cat.jpg"
+    #: from "cat.png"
+    sources: Sequence[Source] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -42,16 +48,22 @@ class Collection:
             for index, path in self.files.items()
         ]
         images += [
-            {"index": index, "state": "failed", "file": None, "name": name, "reason": reason}
-            for index, (name, reason) in self.failures.items()
+            {
+                "index": index,
+                "state": "failed",
+                "file": None,
+                "name": self._called(result),
+                "reason": result.reason,
+            }
+            for index, result in self.failures.items()
         ]
         images.sort(key=lambda image: int(image["index"]))
         return {"job": self.status.id, "out": str(self.out), **job_facts(self.status), "images": images}
 
     def tell(self) -> None:
         """For people: how many are where, and which failed and why."""
-        for name, reason in list(self.failures.values())[:TOLD]:
-            say(f"failed: {name}: {reason}")
+        for result in list(self.failures.values())[:TOLD]:
+            say(f"failed: {one_line(self._called(result))}: {result.reason}")
         if len(self.failures) > TOLD:
             say(f"... and {len(self.failures) - TOLD} more")
         status = self.status
@@ -60,27 +72,30 @@ class Collection:
         rest = "".join(f", {count} {name}" for name, count in counts.items() if count)
         say(f"{len(self.files)} of {status.n} images in {self.out}{rest}")
 
+    def _called(self, result: Result) -> str:
+        if result.input >= len(self.sources):
+            return result.name
+        source = self.sources[result.input]
+        return result.name if isinstance(source, bytes) else str(source)
 
-def collect(farm: Farm, job_id: str, out: Path, *, wait: bool) -> Collection:
+
+def collect(farm: Farm, job_id: str, out: Path, *, wait: bool, sources: Sequence[Source] = ()) -> Collection:
     """Save the results of a job in `out`: those that are there, or (`wait`) all until the job has ended.
 
     Raises:
         NotFound: there is no such job.
-        Refused: `out` is no folder, or an input of the job lies where a result should go.
+        Refused: `out` cannot be written to, or an input of the job lies where a result should go.
         FarmError: a result cannot be read or written.
     """
-    collection = Collection(status=farm.status(job_id), out=out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused("out", str(out), f"a folder that can be made ({error.strerror})") from None
+    collection = Collection(status=farm.status(job_id), out=out, sources=sources)
+    writable_folder(out)
     pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download")
     under_way: deque[tuple[Result, Future[Path]]] = deque()
     with Board(messages()) as board:
         try:
             for result in farm.results(job_id, wait=wait, progress=board.update):
                 if result.reason is not None:
-                    collection.failures[result.index] = (result.name, result.reason)
+                    collection.failures[result.index] = result
                     continue
                 collection.failures.pop(result.index, None)  # it was retried meanwhile
                 under_way.append((result, pool.submit(result.save, out)))

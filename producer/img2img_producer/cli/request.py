@@ -9,7 +9,7 @@ from img2img_producer.cli.connection import model_of
 from img2img_producer.cli.options import read_params_file
 from img2img_producer.cli.terminal import messages
 from img2img_producer.client import Farm
-from img2img_producer.inputs import Picture, find_masks, find_pictures
+from img2img_producer.inputs import Picture, Source, find_masks, find_pictures
 from img2img_producer.parameters import merge_params
 from img2img_producer.progress import Board
 from img2img_shared.errors import Refused
@@ -26,6 +26,11 @@ class Request:
     params: Params
     #: None: the farm's default
     model: str | None
+
+    @property
+    def sources(self) -> list[Source]:
+        """What the pictures were read from, in order."""
+        return [picture.image for picture in self.pictures]
 
     @classmethod
     def read(
