@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_producer.embedded import Embedded
-from img2img_producer.feed import Feed, patiently
+from img2img_producer.feed import SUBMIT, Feed, patiently
 from img2img_producer.inputs import Picture, Source
 from img2img_producer.parameters import draw_seeds, merge_params
 from img2img_producer.results import TICK, Result, Results, image_pages
@@ -112,7 +112,7 @@ class Farm:
         Raises:
             Refused: a parameter or an input is not allowed; nothing was submitted.
             StoreError: the store does not take the inputs; nothing was submitted.
-            Unavailable: Redis does not answer.
+            Unavailable: Redis does not answer, or takes no writes, for half a minute.
         """
         draft = {
             "id": secrets.token_hex(8),
@@ -314,7 +314,7 @@ class Farm:
             with suppress(FarmError):
                 remove_pages(self._store, job_id)
             raise
-        written = patiently(lambda: self._ledger.submit(job))  # made twice, it takes effect once
+        written = patiently(lambda: self._ledger.submit(job), SUBMIT)  # made twice, it takes effect once
         if written != job_id:
             remove_pages(self._store, job_id)  # a repeat: the first job has pages of its own
         return written

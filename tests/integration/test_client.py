@@ -314,3 +314,16 @@ def test_a_redis_without_a_store_is_refused_and_one_that_is_away_is_said_so(redi
         Farm(redis_url)
     with pytest.raises(Unavailable, match=r"redis://127\.0\.0\.1:1 does not answer"):
         Farm("redis://127.0.0.1:1", "memory://")
+
+
+def test_a_redis_that_takes_no_writes_is_said_so_before_long(
+    folder_farm: Farm, redis: redis_module.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("img2img_producer.client.SUBMIT", 0.5)
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable, match="takes no writes"):
+            folder_farm.submit(b"x", model="m")
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert folder_farm.jobs() == []
