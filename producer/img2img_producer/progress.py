@@ -28,15 +28,16 @@ class Board:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             times = (TextColumn("{task.fields[more]}"), TimeElapsedColumn())
             self._live = Progress(*columns, *times, console=console, transient=False)
-            self._task = self._live.add_task("storing", total=None, more="")
+            # not to be seen before there is something to say
+            self._task = self._live.add_task("", total=None, more="", visible=False)
         self._last = ("", time.monotonic())
 
     def stored(self, count: int, of: int) -> None:
         """So many of a job's inputs are in the store."""
         if self._live is not None:
-            self._live.update(self._task, description="storing", completed=count, total=of)
+            self._live.update(self._task, description="storing", completed=count, total=of, visible=True)
         elif count == of:
-            self._line(f"stored {count} inputs", now=True)
+            self._line(f"stored {count} input{'s' if count > 1 else ''}", now=True)
         else:
             self._line(f"stored {count} of {of} inputs")
 
@@ -45,7 +46,12 @@ class Board:
         if self._live is not None:
             ended = status.done + status.failed
             self._live.update(
-                self._task, description=_doing(status), completed=ended, total=status.n, more=_more(status)
+                self._task,
+                description=_doing(status),
+                completed=ended,
+                total=status.n,
+                more=_more(status),
+                visible=True,
             )
         else:
             line = f"{_doing(status)}: {status.done} of {status.n} done"
@@ -92,7 +98,9 @@ def _more(status: JobStatus) -> str:
         parts.append(f"{status.failed} failed")
     if status.cancelled:
         parts.append(f"{status.cancelled} cancelled")
-    if status.rate and status.finished is None:
+    if status.state is not JobState.RUNNING:
+        return ", ".join(parts)  # what was fast once is over
+    if status.rate:
         parts.append(f"{status.rate:.2g} images/s" if status.rate < 10 else f"{status.rate:.0f} images/s")
     if status.eta is not None:
         parts.append(f"{duration(status.eta)} to go")

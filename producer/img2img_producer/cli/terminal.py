@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from img2img_producer.progress import duration
+from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus, WorkerStatus
 
 
@@ -26,7 +27,7 @@ def say(text: str) -> None:
 
 def print_json(value: object) -> None:
     """One value for a program, on a line of standard output."""
-    typer.echo(json.dumps(value, default=str, ensure_ascii=False))
+    typer.echo(json.dumps(value, default=str))  # in ASCII: file names need not fit the terminal's encoding
 
 
 def job_facts(status: JobStatus) -> dict[str, Any]:
@@ -46,14 +47,15 @@ def worker_facts(worker: WorkerStatus) -> dict[str, Any]:
 
 def show_job(status: JobStatus) -> None:
     """A job in full, on standard output."""
+    runs = status.state is JobState.RUNNING
     facts = {
         "job": status.id,
         "model": status.model,
         "state": str(status.state),
         "priority": str(status.priority),
         "images": f"{status.n}: " + _counts(status),
-        "rate": f"{status.rate:.2f} images/s" if status.rate else "",
-        "to go": "" if status.eta is None else duration(status.eta),
+        "rate": f"{status.rate:.2f} images/s" if status.rate and runs else "",
+        "to go": _to_go(status),
         "submitted": f"{status.created.astimezone():%Y-%m-%d %H:%M:%S}",
         "took": _took(status),
     }
@@ -74,7 +76,7 @@ def show_jobs(jobs: Iterable[JobStatus]) -> None:
             str(job.priority),
             job.model,
             _counts(job),
-            "" if job.eta is None else duration(job.eta),
+            _to_go(job),
         )
         for job in jobs
     ]
@@ -115,6 +117,11 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: st
 def _counts(status: JobStatus) -> str:
     counts = {name: getattr(status, name) for name in ("done", "running", "pending", "failed", "cancelled")}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _to_go(status: JobStatus) -> str:
+    """Nothing where nothing moves: a paused job's pace says nothing of its end."""
+    return duration(status.eta) if status.eta is not None and status.state is JobState.RUNNING else ""
 
 
 def _took(status: JobStatus) -> str:

@@ -1,0 +1,80 @@
+"""What a terminal, and a log, show of a job."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from img2img_producer.progress import Board, duration
+from img2img_shared.job import JobState
+from img2img_shared.records import JobStatus
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STATUS = JobStatus(
+    id="abcdefgh",
+    tenant="default",
+    model="m",
+    priority=0,
+    state=JobState.RUNNING,
+    n=10,
+    pending=5,
+    running=1,
+    done=3,
+    failed=1,
+    cancelled=0,
+    rate=2.0,
+    eta=3.0,
+    created=NOW,
+    started=NOW,
+    finished=None,
+)
+
+
+def terminal() -> Console:
+    """A console that takes itself for a terminal."""
+    return Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_terminal_sees_nothing_before_there_is_something_to_say() -> None:
+    console = terminal()
+    with Board(console):
+        pass
+    assert "0/?" not in shown(console)
+
+
+def test_a_terminal_sees_state_counts_rate_and_what_is_to_go() -> None:
+    console = terminal()
+    with Board(console) as board:
+        board.update(STATUS)
+    for part in ("rendering", "4/10", "1 failed", "2 images/s", "3 s to go"):
+        assert part in shown(console)
+
+
+@pytest.mark.parametrize("state", [JobState.PAUSED, JobState.DONE, JobState.CANCELLED])
+def test_a_job_that_does_not_move_has_no_pace(state: JobState) -> None:
+    console = terminal()
+    with Board(console) as board:
+        board.update(replace(STATUS, state=state))
+    assert str(state) in shown(console)
+    assert "images/s" not in shown(console)
+    assert "to go" not in shown(console)
+
+
+def test_a_log_has_a_line_of_its_own_for_the_end() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=120)
+    with Board(console) as board:
+        board.stored(1, of=1)
+        board.update(STATUS)  # too soon after the line before
+        board.update(replace(STATUS, state=JobState.DONE, done=9, finished=NOW))
+    assert shown(console) == "stored 1 input\ndone: 9 of 10 done, 1 failed\n"
+
+
+def test_durations_are_read_at_a_glance() -> None:
+    assert [duration(seconds) for seconds in (0.4, 200, 7500)] == ["0 s", "3 min 20 s", "2 h 05 min"]
