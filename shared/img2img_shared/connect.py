@@ -49,7 +49,7 @@ def answering(where: str = "the ledger") -> Iterator[None]:
         yield
     except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         raise Unavailable(f"Redis at {where} does not let us in: {error}") from error
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse, OSError) as error:
         raise Unavailable(f"Redis at {where} does not answer: {error}") from error
     except (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError) as error:
         raise Unavailable(f"Redis at {where} takes no writes: {error}") from error

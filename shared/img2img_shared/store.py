@@ -23,6 +23,9 @@ _KINDS = (
     "a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
 )
 _REMOTE = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_…"
+)
 #: keys are made by the farm (hashes, job ids, indices), never of a user's text
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
@@ -162,6 +165,10 @@ class Store:
 
 def _line(error: Exception) -> str:
     """The first paragraph of the library's message: what follows is its internals, or the server's XML."""
+    if re.search(
+        r"169\.254\.169\.254|metadata\.google", str(error)
+    ):  # asked of a cloud's machine, last of all
+        return f"no credentials in the environment ({_CREDENTIALS})"
     return re.split(r"\n\nDebug source|: <\?xml", str(error))[0].replace("\n", " ").strip()[:400]
 
 

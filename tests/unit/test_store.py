@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from img2img_shared.errors import FarmError, Refused, StoreError
-from img2img_shared.store import Store
+from img2img_shared.store import Store, _line
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
@@ -132,3 +132,9 @@ def test_a_folder_in_the_way_of_a_key_is_not_worth_a_retry(tmp_path: Path) -> No
         store.put("jobs/abcdefgh/0.png", b"x")
     assert not caught.value.transient
     assert "\n" not in str(caught.value)
+
+
+def test_a_cloud_store_without_credentials_says_which_it_looks_for() -> None:
+    """Without any, the library asks the machine's metadata service, and tells of that alone."""
+    asked = OSError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 3s")
+    assert "no credentials in the environment (AWS_ACCESS_KEY_ID" in _line(asked)
