@@ -304,6 +304,11 @@ class Ledger:
         """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
         self._run("beat", info.id, msgpack.packb(asdict(info)), self._lease_ms // 2)
 
+    def leave(self, worker: str) -> None:
+        """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""
+        with answering():
+            self._call("DEL", f"{keys.farm_key(self.prefix)}:worker:{worker}")
+
     def workers(self) -> list[WorkerStatus]:
         """The workers that live."""
         return [worker_status(*answer) for answer in self._run("workers")]

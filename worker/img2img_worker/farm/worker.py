@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import uuid
+from contextlib import suppress
 from types import FrameType
 
 import redis
@@ -85,6 +86,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             leases.lose_all()
             painter.stop()
             heart.stop()
+            with suppress(Unavailable):  # else it is listed, and waited for, for another half a lease
+                ledger.leave(name)
             log.info("%s has ended", name)
 
 
