@@ -162,9 +162,14 @@ def read_params(values: dict[str, Any]) -> Params:
 
 
 def refusal(error: ValidationError, prefix: str = "") -> Refused:
-    """pydantic's findings as one ``Refused``: field, value and what is allowed, for each."""
+    """pydantic's findings as one ``Refused``: field, value and what is allowed, for each.
+
+    After a prefix in capitals, as environment variables have, the field is in capitals too.
+    """
+    names = [prefix + _path(item["loc"]) for item in error.errors()]
     first, *rest = [
-        Refused(prefix + _path(item["loc"]), item.get("input"), _allowed(item)) for item in error.errors()
+        Refused(name.upper() if prefix.isupper() else name, item.get("input"), _allowed(item))
+        for name, item in zip(names, error.errors(), strict=True)
     ]
     return Refused(first.field, first.value, "; ".join([first.allowed, *map(str, rest)]))
 
@@ -179,6 +184,8 @@ def _allowed(item: Any) -> str:
         return "no such parameter; known: mask_blur, " + ", ".join(Params.model_fields)
     if len(item["loc"]) == 1 and name in Params.model_fields:
         return allowed(name)
+    if item["type"] == "string_pattern_mismatch":
+        return f"text of the form {item['ctx']['pattern']}"
     return str(item["msg"]).removeprefix("Input should be ")
 
 

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import SEED_MAX, Params, allowed, read_params
+from img2img_shared.params import SEED_MAX, Params, allowed, read_params, refusal
+from img2img_shared.settings import Settings
 
 
 def refusal_of(**values: Any) -> Refused:
@@ -113,3 +115,11 @@ def test_the_defaults_are_a1111s() -> None:
     defaults = Params()
     assert (defaults.steps, defaults.cfg_scale, defaults.denoising_strength) == (20, 7.0, 0.75)
     assert (defaults.mask_blur_x, defaults.inpainting_fill, defaults.inpaint_full_res) == (4, 0, True)
+
+
+def test_a_setting_is_refused_by_the_name_of_its_variable() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(tenant="a b")
+    refused = refusal(caught.value, "IMG2IMG_")
+    assert refused.field == "IMG2IMG_TENANT"
+    assert refused.allowed.startswith("text of the form ^[A-Z")

@@ -1,14 +1,21 @@
 """The worker's command line."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 
 from img2img_shared.errors import FarmError
+from img2img_shared.params import refusal
 from img2img_shared.settings import Settings
 from img2img_worker.farm.logs import log_to_stderr
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.command()
@@ -29,7 +36,9 @@ def worker(
     device: Annotated[
         str | None, typer.Option(help='"cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.')
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="How much it tells.")
+    ] = "info",
 ) -> None:
     """Render images of one checkpoint for the farm at REDIS_URL, until stopped.
 
@@ -37,11 +46,15 @@ def worker(
     """
     log_to_stderr(log_level)
     given: dict[str, Any] = {"redis_url": redis_url, "store_url": store_url, "slots": slots, "device": device}
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        typer.echo(f"img2img worker: {refusal(error, 'IMG2IMG_')}", err=True)
+        raise typer.Exit(2) from None
     if settings.redis_url is None or settings.store_url is None:
         typer.echo(
-            "a worker needs a farm: set IMG2IMG_REDIS_URL and IMG2IMG_STORE_URL, or give --redis-url and "
-            "--store-url; for a farm on this machine alone, use: img2img up",
+            "img2img worker: a worker needs a farm: set IMG2IMG_REDIS_URL and IMG2IMG_STORE_URL, or give "
+            "--redis-url and --store-url; for a farm on this machine alone, use: img2img up",
             err=True,
         )
         raise typer.Exit(2)
@@ -51,11 +64,11 @@ def worker(
     try:
         code = run(model, settings.redis_url, settings.store_url, settings)
     except FarmError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"img2img worker: {error}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(code)
 
 
 def main() -> None:
     """Entry point."""
-    app()
+    app(prog_name="img2img worker")
