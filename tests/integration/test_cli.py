@@ -151,7 +151,13 @@ def test_everything_has_json_alone_on_standard_output(
         (["status", "abcdefgh"], "no job 'abcdefgh'"),
         (["fly"], "fly"),
         (["--redis-url", "ftp://x", "jobs"], "redis_url: 'ftp://x'"),
-        (["--tenant", "a b", "jobs"], "tenant: 'a b'"),
+        (["--tenant", "a b", "jobs"], "IMG2IMG_TENANT: 'a b'"),
+        (["--tenant", "x", "worker"], "tenant: 'x'"),
+        (["worker", "--log-level", "loud"], "'loud'"),
+        (["render", "", "--out", "out"], "inputs: ''"),
+        (["render", "pics", "--out", "text.safetensors/out"], "a folder that can be written to"),
+        (["submit", "pics", "--model", "./empty"], "no model_index.json in it"),
+        (["submit", "pics", "--model", "text.safetensors"], "does not begin like one"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_two(
@@ -164,6 +170,7 @@ def test_wrong_use_is_one_clear_line_and_exit_code_two(
 ) -> None:
     monkeypatch.chdir(pictures.parent)
     Path("empty").mkdir()
+    Path("text.safetensors").write_text("no tensors at all")
     done = run(environment, *arguments, code=2)
     assert done.stdout == ""
     assert said in done.stderr
@@ -219,6 +226,49 @@ def test_ctrl_c_leaves_the_job_on_the_farm_and_says_how_to_come_back(
     work(farm)
     run(environment, "fetch", job.id, "--out", out)
     assert len(list(out.iterdir())) == 3
+
+
+def test_a_failure_names_the_file_that_it_was_made_from(
+    environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
+) -> None:
+    command = [*PROGRAM, "render", str(pictures), "--out", str(tmp_path / "out"), "--json"]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "no worker serves" in line:
+            break
+    work(farm, fail=frozenset({1}))
+    results, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"failed: {pictures / 'dog.jpg'}: not a picture" in said
+    assert json.loads(results)["images"][1]["name"] == str(pictures / "dog.jpg")
+
+
+def test_a_priority_below_zero_needs_no_trick(
+    environment: dict[str, str], farm: Farm, pictures: Path
+) -> None:
+    job = farm.submit(pictures / "cat.png")
+    assert ask(environment, "priority", job, "-5")["priority"] == -5
+    assert farm.status(job).priority == -5
+    run(environment, "priority", job, "--loud", code=2)
+
+
+def test_a_submit_to_a_farm_that_runs_nowhere_says_that_nothing_renders_it(
+    environment: dict[str, str], pictures: Path, tmp_path: Path
+) -> None:
+    for name in ("IMG2IMG_REDIS_URL", "IMG2IMG_STORE_URL"):
+        del environment[name]
+    data = tmp_path / "data"
+    done = run(environment, "--data-dir", data, "submit", pictures, "--model", "m")
+    assert f"nothing renders it until this farm runs: img2img --data-dir {data} up --model m" in done.stderr
+
+
+def test_a_setting_that_is_wrong_stops_a_worker_with_one_clear_line(environment: dict[str, str]) -> None:
+    done = run({**environment, "IMG2IMG_LEASE": "long"}, "worker", code=2)
+    assert done.stderr.startswith("img2img worker: IMG2IMG_LEASE: 'long' is not allowed")
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_shows_what_a_command_takes(environment: dict[str, str]) -> None:

@@ -62,5 +62,5 @@ def main() -> None:
     try:
         app()
     except FarmError as error:
-        say(f"img2img: {error}")
+        say("\n".join([f"img2img: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(2 if isinstance(error, Refused | NotFound) else 1)

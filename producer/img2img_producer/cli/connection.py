@@ -65,7 +65,7 @@ def model_of(text: str | None) -> str | None:
     """A model as workers know it: a name stays, a folder or file becomes its full path.
 
     Raises:
-        Refused: a path where there is nothing.
+        Refused: a path where there is nothing, or nothing that could be a checkpoint.
     """
     if text is None:
         return None
@@ -73,6 +73,24 @@ def model_of(text: str | None) -> str | None:
     if path.suffix in (".safetensors", ".ckpt") or "/" in text:
         if not path.exists():
             raise Refused("model", text, "a name, or a checkpoint folder or .safetensors file that exists")
+        # a worker that finds out takes half a minute to start, and others of its name would fail too
+        if path.is_dir() and not (path / "model_index.json").is_file():
+            raise Refused(
+                "model", text, "a folder in the diffusers layout: there is no model_index.json in it"
+            )
+        if path.suffix == ".safetensors" and path.is_file() and not _is_safetensors(path):
+            raise Refused("model", text, "a .safetensors file: this one does not begin like one")
         return str(path.resolve())
     # a folder of that name counts if it is a checkpoint: people have folders called "demo"
     return str(path.resolve()) if (path / "model_index.json").is_file() else text
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins as the format has it: the length of its header, then a JSON object."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        return True  # the worker may be allowed to read it
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and length <= path.stat().st_size - 8

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from img2img_producer.cli.connection import farm_of
-from img2img_producer.cli.renders import AsJson, JobId
+from img2img_producer.cli.renders import AsJson, JobId, say_who_renders
 from img2img_producer.cli.terminal import (
     job_facts,
     print_json,
@@ -21,8 +21,10 @@ from img2img_shared.job import ImageState
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (status, jobs, workers, cancel, pause, resume, retry, priority):
+    for command in (status, jobs, workers, cancel, pause, resume, retry):
         app.command()(command)
+    # else -5 were an option that there is not
+    app.command(context_settings={"ignore_unknown_options": True})(priority)
 
 
 def status(
@@ -78,7 +80,7 @@ def cancel(context: typer.Context, job: JobId, json: AsJson = False) -> None:
     """End a job; what is done stays."""
     with farm_of(context) as farm:
         count = farm.cancel(job)
-    text = f"cancelled {count} images" if count else "it had ended already"
+    text = f"cancelled {count} image{'s' if count > 1 else ''}" if count else "it had ended already"
     show_facts({"job": job, "cancelled": count}, text, as_json=json)
 
 
@@ -94,6 +96,8 @@ def resume(context: typer.Context, job: JobId, json: AsJson = False) -> None:
     """Go on with a paused job."""
     with farm_of(context) as farm:
         changed = farm.resume(job)
+        if changed:
+            say_who_renders(context, farm, job)
     show_facts({"job": job, "changed": changed}, "resumed" if changed else "it was not paused", as_json=json)
 
 
@@ -101,7 +105,11 @@ def retry(context: typer.Context, job: JobId, json: AsJson = False) -> None:
     """Give the failed images of a job another chance."""
     with farm_of(context) as farm:
         count = farm.retry(job)
-    text = f"{count} images wait again" if count else "no image of it has failed"
+        if count:
+            say_who_renders(context, farm, job)
+    text = (
+        f"{count} image{'s' if count > 1 else ''} to be tried again" if count else "no image of it has failed"
+    )
     show_facts({"job": job, "retried": count}, text, as_json=json)
 
 
@@ -111,7 +119,7 @@ def priority(
     value: Annotated[int, typer.Argument(help="-100..100, higher goes first.", show_default=False)],
     json: AsJson = False,
 ) -> None:
-    """Let a job go before, or after, others. For a negative one: img2img priority JOB -- -5"""
+    """Let a job go before, or after, others."""
     with farm_of(context) as farm:
         changed = farm.set_priority(job, value)
     text = f"priority {value}" if changed else f"it had priority {value}"

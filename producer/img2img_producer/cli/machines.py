@@ -29,6 +29,12 @@ def worker(context: typer.Context) -> None:
     """
     said: Connection = context.obj
     given = {"--redis-url": said.redis_url, "--store-url": said.store_url}
+    if said.tenant:
+        raise Refused("tenant", said.tenant, "none for a worker: it renders for all tenants")
+    if said.data_dir:
+        raise Refused(
+            "data_dir", str(said.data_dir), "none for a worker: it serves a farm by its URLs; see img2img up"
+        )
     flags = [word for name, value in given.items() if value for word in (name, value)]
     # the worker takes this process' place: its signals and its exit status are what a supervisor sees
     os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *flags, *context.args])  # noqa: S606

@@ -12,9 +12,9 @@ from img2img_producer.cli.options import with_parameters
 from img2img_producer.cli.request import Request
 from img2img_producer.cli.terminal import job_facts, messages, print_json, say, show_facts
 from img2img_producer.client import Farm
-from img2img_producer.outputs import refuse_overwriting
+from img2img_producer.outputs import refuse_overwriting, writable_folder
 from img2img_producer.progress import Board
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.job import JobState
 
 Inputs = Annotated[
@@ -82,15 +82,21 @@ def render(
     else:
         request = Request.read(inputs, mask, mask_dir, params, parameters, model)
         refuse_overwriting(request.pictures, mask, request.params, out)
+    writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
         job = request.submit(farm, priority=priority) if request else str(resume)
         try:
             if farm.status(job).state is JobState.PAUSED:
                 farm.resume(job)
-            _say_unserved(farm, job)
-            collection = collect(farm, job, out, wait=True)
+            if not farm.is_embedded:
+                say_who_renders(context, farm, job)
+            collection = collect(farm, job, out, wait=True, sources=request.sources if request else ())
         except KeyboardInterrupt:
             _say_stopped(context, farm, job, out)
+            raise
+        except (Unavailable, StoreError) as error:
+            again = come_back(context, f"render --resume {job} --out {shlex.quote(str(out))}")
+            error.add_note(f"job {job} is kept; to go on with it: {again}")
             raise
     _report(collection, json)
 
@@ -118,13 +124,8 @@ def submit(
     request = Request.read(inputs, mask, mask_dir, params, parameters, model)
     with farm_of(context) as farm:
         job = request.submit(farm, priority=priority, idempotency_key=idempotency_key)
-        _say_unserved(farm, job)
         show_facts(job_facts(farm.status(job)), job, as_json=json)
-        if farm.is_embedded:
-            say(
-                "rendered while a program uses this farm: "
-                f"{come_back(context, 'up')}, or {come_back(context, f'fetch {job} --wait --out DIR')}"
-            )
+        say_who_renders(context, farm, job)
 
 
 def watch(context: typer.Context, job: JobId, json: AsJson = False) -> None:
@@ -133,6 +134,8 @@ def watch(context: typer.Context, job: JobId, json: AsJson = False) -> None:
     With --json, a line for each change.
     """
     with farm_of(context) as farm, Board(messages()) as board:
+        if not farm.is_embedded:
+            say_who_renders(context, farm, job)
         for status in farm.watch(job):
             if json:
                 print_json(job_facts(status))
@@ -153,6 +156,8 @@ def fetch(
     """Save the results of a job that are there by now, or with --wait all of them."""
     with farm_of(context) as farm:
         try:
+            if wait and not farm.is_embedded:
+                say_who_renders(context, farm, job)
             collection = collect(farm, job, out, wait=wait)
         except KeyboardInterrupt:
             again = come_back(context, f"fetch {job} --wait --out {shlex.quote(str(out))}")
@@ -161,12 +166,18 @@ def fetch(
     _report(collection, json)
 
 
-def _say_unserved(farm: Farm, job: str) -> None:
+def say_who_renders(context: typer.Context, farm: Farm, job: str) -> None:
+    """That a job waits for a worker, where none is there: who only sees nothing happen cannot tell why."""
+    status = farm.status(job)
     served = {worker.info.model for worker in farm.workers()}
-    model = farm.status(job).model
-    if not farm.is_embedded and model not in served:
+    if status.finished is not None or status.model in served:
+        return
+    if farm.is_embedded:
+        up = come_back(context, f"up --model {shlex.quote(status.model)}")
+        say(f"nothing renders it until this farm runs: {up}, or {come_back(context, f'watch {job}')}")
+    else:
         others = f"; served now: {', '.join(sorted(served))}" if served else ""
-        say(f"no worker serves {model!r} yet, the job waits for one{others}")
+        say(f"no worker serves {status.model!r} yet, the job waits for one{others}")
 
 
 def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:
