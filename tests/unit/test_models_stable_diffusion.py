@@ -61,6 +61,15 @@ def test_latents_are_the_scaled_mean_of_the_posterior(family: Family, folder: Pa
     torch.testing.assert_close(family.encode(pixels), posterior.mean * 0.18215, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("grey", [0, 200, 255])
+def test_a_flat_picture_is_encoded_as_exactly_as_any(family: Family, folder: Path, grey: int) -> None:
+    vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False).double()
+    pixels = torch.full((1, 64, 64, 3), grey, dtype=torch.uint8)
+    with torch.no_grad():
+        mean = vae.encode(pixels.permute(0, 3, 1, 2).double() / 127.5 - 1).latent_dist.mean
+    torch.testing.assert_close(family.encode(pixels), (mean * 0.18215).float(), atol=1e-4, rtol=1e-4)
+
+
 def test_decoded_pixels_are_truncated(family: Family, folder: Path) -> None:
     vae = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False)
     latents = noise(2, 4, 8, 8)

@@ -48,7 +48,8 @@ class Vae:
 
     def to_unit(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1]."""
-        image = pixels.to(self.device).permute(0, 3, 1, 2).float() / 255
+        # laid out channel by channel: else a group norm on a CPU goes wrong on flat pictures, by rounding
+        image = pixels.to(self.device).permute(0, 3, 1, 2).contiguous().float() / 255
         return image * 2 - 1
 
     def mean(self, image: Tensor, rows: int | None) -> Tensor:
