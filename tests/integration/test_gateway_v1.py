@@ -143,7 +143,7 @@ def test_a_repeat_with_the_same_idempotency_key_gives_the_first_job(gateway: Gat
     files = [("image", ("x.png", picture(50)))]
     again = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files, headers=headers)
     assert (again.status_code, again.json()["id"], again.json()["n"]) == (200, first["id"], 2)
-    assert [path.name for path in (tmp_path / "store" / "jobs").iterdir()] == [first["id"]]
+    assert [path.parts[-3] for path in (tmp_path / "store" / "jobs").rglob("*.msgpack")] == [first["id"]]
 
 
 def test_jobs_come_in_pages_newest_first(gateway: Gateway) -> None:
@@ -335,7 +335,7 @@ def test_what_is_too_large_is_refused_and_leaves_nothing(redis_url: str, tmp_pat
         enough = [("image", ("a.png", picture() + bytes(1800)))] * 2
         form = gateway.http.post("/v1/jobs/upload", data={"model": "m", "prompt": "a" * 3000}, files=enough)
         assert form.status_code == 201
-    assert len(list((tmp_path / "store" / "jobs").iterdir())) == 1
+    assert len(list((tmp_path / "store" / "jobs").rglob("*.msgpack"))) == 1
 
 
 def test_an_upload_that_stops_is_given_up(redis_url: str, tmp_path: Path) -> None:

@@ -169,4 +169,4 @@ def test_addresses_that_are_not_public_are_refused(url: str) -> None:
 
 def test_a_public_address_is_allowed_and_kept() -> None:
     target = find_target("https://9.9.9.9/a?b=c", private=False)
-    assert (target.address, target.port, target.path) == ("9.9.9.9", 443, "/a?b=c")
+    assert (target.addresses, target.port, target.path) == (("9.9.9.9",), 443, "/a?b=c")

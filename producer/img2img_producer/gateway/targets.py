@@ -21,8 +21,8 @@ class Target:
     host: str
     port: int
     path: str
-    #: as it was looked up: whatever the name means a moment later, this one is called
-    address: str
+    #: as they were looked up: whatever the name means a moment later, one of these is called
+    addresses: tuple[str, ...]
 
 
 def find_target(url: str, *, private: bool) -> Target:
@@ -48,42 +48,50 @@ def find_target(url: str, *, private: bool) -> Target:
     if not private and any(not ipaddress.ip_address(each).is_global for each in addresses):
         raise Refused("webhook.url", url, f"a public host; {parts.hostname} is {', '.join(addresses)}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(scheme=parts.scheme, host=parts.hostname, port=port, path=path, address=addresses[0])
+    return Target(scheme=parts.scheme, host=parts.hostname, port=port, path=path, addresses=tuple(addresses))
 
 
 def post(target: Target, body: bytes, headers: dict[str, str]) -> int:
-    """Send `body`; the status of the answer. Redirects are not followed.
+    """Send `body` to the first address that takes a connection; the status of the answer.
+
+    Redirects are not followed.
 
     Raises:
         Unavailable: nobody answers.
     """
+    default = 443 if target.scheme == "https" else 80
+    host = target.host if target.port == default else f"{target.host}:{target.port}"
+    failure: Exception | None = None
+    for address in target.addresses:
+        try:
+            return _post(target, address, body, {**headers, "Host": host})
+        except urllib3.exceptions.NewConnectionError as error:
+            failure = error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            failure = error
+            break
+    raise Unavailable(f"{target.host} does not answer: {failure}")
+
+
+def _post(target: Target, address: str, body: bytes, headers: dict[str, str]) -> int:
     timeout = urllib3.Timeout(connect=CONNECT, read=ANSWER)
     pool: urllib3.HTTPConnectionPool
     if target.scheme == "https":
         pool = urllib3.HTTPSConnectionPool(
-            target.address,
-            target.port,
-            timeout=timeout,
-            server_hostname=target.host,
-            assert_hostname=target.host,
+            address, target.port, timeout=timeout, server_hostname=target.host, assert_hostname=target.host
         )
     else:
-        pool = urllib3.HTTPConnectionPool(target.address, target.port, timeout=timeout)
-    default = 443 if target.scheme == "https" else 80
-    host = target.host if target.port == default else f"{target.host}:{target.port}"
+        pool = urllib3.HTTPConnectionPool(address, target.port, timeout=timeout)
     with pool:
-        try:
-            answer = pool.request(
-                "POST",
-                target.path,
-                body=body,
-                headers={**headers, "Host": host},
-                retries=False,
-                redirect=False,
-                preload_content=False,  # what it says beside its status is of no interest, however long
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unavailable(f"{target.host} does not answer: {error}") from None
+        answer = pool.request(
+            "POST",
+            target.path,
+            body=body,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            preload_content=False,  # what it says beside its status is of no interest, however long
+        )
         status = answer.status
         answer.close()
     return status

@@ -35,6 +35,9 @@ Key = Annotated[
     Header(min_length=1, max_length=255, description="A repeat with the same key gives the first job."),
 ]
 
+#: bytes: a form is limited by picture and by their number, since it never lies in memory
+UNLIMITED = 2**62
+
 _FORM = {
     "requestBody": {
         "required": True,
@@ -77,6 +80,7 @@ async def submit(
     status_code=201,
     responses={200: {"model": JobAnswer, "description": "A repeat."}},
     openapi_extra=_FORM,
+    max_body_size=UNLIMITED,
 )
 async def upload(
     request: Request,

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from img2img_producer.gateway.access import Caller
 from img2img_producer.gateway.errors import Problem
 from img2img_producer.gateway.services import Parts
+from img2img_producer.gateway.v1.jobs import UNLIMITED
 from img2img_producer.gateway.v1.models import InputAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS, SCHEDULERS
@@ -19,7 +20,7 @@ _BODY = {
 }
 
 
-@router.post("/inputs", status_code=201, tags=["inputs"], openapi_extra=_BODY)
+@router.post("/inputs", status_code=201, tags=["inputs"], openapi_extra=_BODY, max_body_size=UNLIMITED)
 async def put_input(request: Request, parts: Parts, _: Caller) -> InputAnswer:
     """Upload one picture, as the request's body. The same picture is kept once, under its SHA-256."""
     data = bytearray()
