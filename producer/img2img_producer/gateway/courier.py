@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import signals
@@ -48,7 +49,8 @@ class Courier:
         self._app = celery_app(core.redis_url, core.settings.prefix)
         self._app.conf.worker_hijack_root_logger = False
         # not shared: it is this gateway's own, should there be two in a process
-        self._app.task(name=TASK, shared=False)(hooks.deliver)
+        self._app.task(name=TASK, shared=False)(self._knocked)
+        self._deliveries = ThreadPoolExecutor(THREADS, thread_name_prefix="delivery")
         self._worker: Any = None
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
@@ -68,6 +70,7 @@ class Courier:
             self._worker.stop()
         if self._thread.ident is not None:
             self._thread.join(TERM)
+        self._deliveries.shutdown(cancel_futures=True)
         self._app.close()
 
     def round(self) -> None:
@@ -79,6 +82,16 @@ class Courier:
         for delivery_id in self._hooks.due():
             with answering("the queue"):
                 self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
+
+    def _knocked(self, delivery_id: str) -> None:
+        """The task."""
+        self._deliveries.submit(self._deliver, delivery_id)
+
+    def _deliver(self, delivery_id: str) -> None:
+        try:
+            self._hooks.deliver(delivery_id)
+        except FarmError as error:
+            log.warning("webhook %s waits: %s", delivery_id, error)
 
     def _look(self, job_id: str, hook: Hook) -> None:
         ledger: Ledger = self._core.ledger
@@ -121,12 +134,15 @@ class Courier:
         return False
 
     def _work(self) -> None:
-        """A Celery worker in this thread: without its signals, which are the server's."""
+        """A Celery worker in this thread: without its signals, which are the server's.
+
+        Its own pools of threads would look for the task in the process' default app, which is not ours.
+        """
+        self._app.set_current()  # of this thread
         signals.setup_logging.connect(_leave_logging_alone)
         self._worker = self._app.WorkController(
             hostname=f"img2img-webhooks@{self._name}",
-            pool="threads",
-            concurrency=THREADS,
+            pool="solo",
             queues=[QUEUE],
             without_gossip=True,
             without_mingle=True,

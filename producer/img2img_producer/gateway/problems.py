@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from img2img_producer.gateway.errors import Problem
@@ -13,6 +14,43 @@ from img2img_shared.errors import FarmError, NotFound, Refused, StoreError, Unav
 
 #: seconds after which to ask again, where something is away
 RETRY_AFTER = 5
+
+
+class Document(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    #: what is wrong, by name
+    field: str | None = None
+    #: what it may be
+    allowed: str | None = None
+    #: every field that is wrong, where several are
+    errors: list[dict[str, Any]] | None = None
+
+
+_STATUSES = {
+    400: "The request cannot be read.",
+    401: "No API key that is known.",
+    403: "Not from this host.",
+    404: "There is no such thing for the caller.",
+    405: "Not by this method.",
+    408: "The upload stopped.",
+    413: "The body is too large.",
+    415: "Not a body of this type.",
+    422: "A field is wrong: `field` names it, `allowed` says what it may be.",
+    429: "Too many requests, or too many images under way.",
+    500: "It failed.",
+    503: "Redis or the store is away.",
+}
+
+
+def documented(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: what answers are errors, and how they look."""
+    content = {media_type: {"schema": Document.model_json_schema()}}
+    return {status: {"description": text, "content": content} for status, text in _STATUSES.items()}
 
 
 def add_handlers(app: FastAPI) -> None:

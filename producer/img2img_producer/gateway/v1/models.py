@@ -1,7 +1,7 @@
 """What goes over the wire under ``/v1``."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,21 +14,6 @@ _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd8
 
 #: a picture as base64 (bare or a data: URL), or the key of one that was uploaded: "inputs/" and its SHA-256
 PictureText = Annotated[str, Field(min_length=1, examples=[_REFERENCE])]
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    #: what is wrong, by name
-    field: str | None = None
-    #: what it may be
-    allowed: str | None = None
-    #: every field that is wrong, where several are
-    errors: list[dict[str, Any]] | None = None
 
 
 class InputItem(BaseModel):

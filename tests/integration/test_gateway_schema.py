@@ -1,0 +1,41 @@
+"""Requests made from the OpenAPI document: no answer is a server's error, and each is as documented."""
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from img2img_producer.gateway.app import create_app
+from tests.integration.gateway import Gateway
+from tests.servers import RedisServer
+
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """No worker serves it, so that a synchronous render is refused rather than waited for."""
+    server = RedisServer()
+    with Gateway(server.url, tmp_path_factory.mktemp("store"), upload_timeout=2) as gateway:
+        yield gateway
+    server.remove()
+
+
+schema = schemathesis.openapi.from_dict(create_app().openapi())
+
+
+@schema.parametrize()
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def test_every_answer_is_as_documented(case: schemathesis.Case, gateway: Gateway) -> None:
+    case.call_and_validate(base_url=gateway.url, checks=CHECKS, timeout=30)
