@@ -87,9 +87,10 @@ def duration(seconds: float) -> str:
 
 
 def _doing(status: JobStatus) -> str:
-    if status.state is JobState.PENDING:
-        return "waiting for a worker"
-    return "rendering" if status.state is JobState.RUNNING else str(status.state)
+    if status.state not in (JobState.PENDING, JobState.RUNNING):
+        return str(status.state)
+    # one that has begun waits too, where its worker went away
+    return "rendering" if status.running or not status.pending else "waiting for a worker"
 
 
 def _more(status: JobStatus) -> str:

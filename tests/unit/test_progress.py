@@ -57,6 +57,14 @@ def test_a_terminal_sees_state_counts_rate_and_what_is_to_go() -> None:
         assert part in shown(console)
 
 
+def test_a_job_that_began_and_lost_its_worker_waits_for_one() -> None:
+    console = terminal()
+    with Board(console) as board:
+        board.update(replace(STATUS, running=0, pending=6))
+    assert "waiting for a worker" in shown(console)
+    assert "rendering" not in shown(console)
+
+
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.DONE, JobState.CANCELLED])
 def test_a_job_that_does_not_move_has_no_pace(state: JobState) -> None:
     console = terminal()

@@ -88,8 +88,7 @@ def render(
         try:
             if farm.status(job).state is JobState.PAUSED:
                 farm.resume(job)
-            if not farm.is_embedded:
-                say_who_renders(context, farm, job)
+            _say_what_comes_first(context, farm, job)
             collection = collect(farm, job, out, wait=True, sources=request.sources if request else ())
         except KeyboardInterrupt:
             _say_stopped(context, farm, job, out)
@@ -134,8 +133,7 @@ def watch(context: typer.Context, job: JobId, json: AsJson = False) -> None:
     With --json, a line for each change.
     """
     with farm_of(context) as farm, Board(messages()) as board:
-        if not farm.is_embedded:
-            say_who_renders(context, farm, job)
+        _say_what_comes_first(context, farm, job)
         for status in farm.watch(job):
             if json:
                 print_json(job_facts(status))
@@ -156,8 +154,8 @@ def fetch(
     """Save the results of a job that are there by now, or with --wait all of them."""
     with farm_of(context) as farm:
         try:
-            if wait and not farm.is_embedded:
-                say_who_renders(context, farm, job)
+            if wait:
+                _say_what_comes_first(context, farm, job)
             collection = collect(farm, job, out, wait=wait)
         except KeyboardInterrupt:
             again = come_back(context, f"fetch {job} --wait --out {shlex.quote(str(out))}")
@@ -168,16 +166,28 @@ def fetch(
 
 def say_who_renders(context: typer.Context, farm: Farm, job: str) -> None:
     """That a job waits for a worker, where none is there: who only sees nothing happen cannot tell why."""
-    status = farm.status(job)
-    served = {worker.info.model for worker in farm.workers()}
-    if status.finished is not None or status.model in served:
-        return
-    if farm.is_embedded:
-        up = come_back(context, f"up --model {shlex.quote(status.model)}")
+    model, others = _unserved(farm, job)
+    if model and farm.is_embedded:
+        up = come_back(context, f"up --model {shlex.quote(model)}")
         say(f"nothing renders it until this farm runs: {up}, or {come_back(context, f'watch {job}')}")
-    else:
-        others = f"; served now: {', '.join(sorted(served))}" if served else ""
-        say(f"no worker serves {status.model!r} yet, the job waits for one{others}")
+    elif model:
+        told = f"; served now: {', '.join(others)}" if others else ""
+        say(f"no worker serves {model!r} yet, the job waits for one{told}")
+
+
+def _say_what_comes_first(context: typer.Context, farm: Farm, job: str) -> None:
+    """What a command that stays will wait for before the first image."""
+    if not farm.is_embedded:
+        say_who_renders(context, farm, job)
+    elif model := _unserved(farm, job)[0]:
+        say(f"loading {model} ...")
+
+
+def _unserved(farm: Farm, job: str) -> tuple[str | None, list[str]]:
+    """The model that a job waits for, None if that is served or the job has ended; and those served."""
+    status = farm.status(job)
+    served = sorted({worker.info.model for worker in farm.workers()})
+    return (None if status.finished is not None or status.model in served else status.model), served
 
 
 def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:

@@ -86,10 +86,14 @@ def show_jobs(jobs: Iterable[JobStatus]) -> None:
 def show_workers(workers: Iterable[WorkerStatus]) -> None:
     """One line for each worker."""
     rows = [
-        (each.info.id, each.info.model, each.info.device, f"{each.running} of {each.info.slots}")
+        (each.info.id, each.info.model, each.info.device, str(each.info.slots), str(each.running))
         for each in workers
     ]
-    _table(("worker", "model", "device", "in flight"), rows, "no workers (start one: img2img worker --help)")
+    _table(
+        ("worker", "model", "device", "slots", "in hand"),
+        rows,
+        "no workers (start one: img2img worker --help)",
+    )
 
 
 def show_facts(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
