@@ -112,7 +112,7 @@ def refuse_overwriting(
 
 def _file_stem(name: str | None, index: int) -> str:
     """A name that others chose, as a file name: no folders, nothing hidden, not too long."""
-    kept = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name or "").strip().lstrip(".")
+    kept = re.sub(r"[/\\\x00-\x1f\x7f-\x9f]", "_", name or "").strip().lstrip(".")
     kept = kept.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
     return kept or f"{index:05d}"
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -203,6 +204,7 @@ class FaultyFarm:
         *,
         model: str | None = None,
         slots: int = 2,
+        log_level: str = "info",
         environment: dict[str, str] | None = None,
         **sabotage: dict[str, Any],
     ) -> Worker:
@@ -211,6 +213,7 @@ class FaultyFarm:
         if "arm" in sabotage:
             sabotage["arm"] = {"marker": str(self.folder / "struck"), "after": 1, **sabotage["arm"]}
         pid = self._nursery.fork(
+            out=str(log),
             log=str(log),
             environment={
                 "IMG2IMG_LEASE": str(LEASE),
@@ -218,7 +221,10 @@ class FaultyFarm:
                 "IMG2IMG_REDIS_URL": self.server.url,
                 **(environment or {}),
             },
-            arguments=["--model", model or self.model, "--slots", str(slots)],
+            arguments=[
+                *("img2img-worker", "--model", model or self.model),
+                *("--slots", str(slots), "--log-level", log_level),
+            ],
             sabotage=sabotage,
         )
         worker = Worker(pid, log, self._nursery)
@@ -240,14 +246,17 @@ class FaultyFarm:
             "IMG2IMG_REDIS_URL": self.server.url,
             "IMG2IMG_STORE_URL": self.store_url,
             "IMG2IMG_TENANT": tenant,
+            "COLUMNS": "100",
         }
-        return subprocess.run(
-            [sys.executable, "-c", "from img2img_producer.cli import main; main()", *arguments],
-            env={**os.environ, **said, "COLUMNS": "100"},
-            capture_output=True,
-            text=True,
-            check=False,
+        out, error = (self.folder / f"said-{uuid.uuid4().hex}" for _ in range(2))
+        pid = self._nursery.fork(
+            out=str(out), log=str(error), environment=said, arguments=["img2img", *arguments], sabotage={}
         )
+        code = Worker(pid, error, self._nursery).exit_status
+        answer = subprocess.CompletedProcess(arguments, code, out.read_text(), error.read_text())
+        out.unlink()
+        error.unlink()
+        return answer
 
     def status(self, job: str) -> JobStatus:
         """Where it stands."""

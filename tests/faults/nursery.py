@@ -1,7 +1,7 @@
-"""Starts worker processes quickly: torch is imported once, here, and each worker is a fork of that.
+"""Starts processes quickly: torch is imported once, here; each worker, each command line is a fork of that.
 
-Reads a JSON line for each worker from standard input, and answers with its process id; a line with the id
-of one that has ended is answered with its exit status, as subprocess counts them.
+Reads a JSON line for each process from standard input, and answers with its id; a line with the id of one
+that has ended is answered with its exit status, as subprocess counts them.
 """
 
 import json
@@ -11,9 +11,12 @@ from typing import Any
 
 import torch
 
-from img2img_worker.farm.cli import main
+from img2img_producer.cli import main as img2img
+from img2img_worker.farm.cli import main as img2img_worker
 from img2img_worker.farm.worker import run  # noqa: F401  # imported here, so that no worker must
 from tests.faults import sabotage
+
+PROGRAMS = {"img2img": img2img, "img2img-worker": img2img_worker}
 
 
 def serve() -> None:
@@ -33,18 +36,19 @@ def serve() -> None:
 
 
 def _become(wanted: dict[str, Any]) -> None:
-    log = os.open(wanted["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    out, log = (os.open(wanted[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("out", "log"))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    os.dup2(log, 1)
+    os.dup2(out, 1)
     os.dup2(log, 2)
     os.environ.update(wanted["environment"])
     for name, arguments in wanted["sabotage"].items():
         getattr(sabotage, name)(**arguments)
-    sys.argv = ["img2img-worker", *wanted["arguments"]]
+    program, sys.argv = PROGRAMS[wanted["arguments"][0]], wanted["arguments"]
     try:
-        main()
+        program()
     except SystemExit as end:
+        sys.stdout.flush()
         os._exit(int(end.code or 0))
     os._exit(70)
 
