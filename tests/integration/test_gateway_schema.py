@@ -1,6 +1,7 @@
 """Requests made from the OpenAPI document: no answer is a server's error, and each is as documented."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -37,5 +38,5 @@ schema = schemathesis.openapi.from_dict(create_app().openapi())
 
 @schema.parametrize()
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-def test_every_answer_is_as_documented(case: schemathesis.Case, gateway: Gateway) -> None:
+def test_every_answer_is_as_documented(case: "schemathesis.Case[Any]", gateway: Gateway) -> None:
     case.call_and_validate(base_url=gateway.url, checks=CHECKS, timeout=30)

@@ -31,6 +31,20 @@ class Document(BaseModel):
     errors: list[dict[str, Any]] | None = None
 
 
+class A1111Document(BaseModel):
+    """An error as A1111's clients read it, with a problem document's members beside."""
+
+    error: str
+    detail: str
+    body: str
+    #: the same as `detail`
+    errors: str
+    #: what is wrong, by name
+    field: str | None = None
+    #: what it may be
+    allowed: str | None = None
+
+
 _STATUSES = {
     400: "The request cannot be read.",
     401: "No API key that is known.",
@@ -47,9 +61,9 @@ _STATUSES = {
 }
 
 
-def documented(media_type: str) -> dict[int | str, dict[str, Any]]:
+def documented(media_type: str, kind: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """For OpenAPI: what answers are errors, and how they look."""
-    content = {media_type: {"schema": Document.model_json_schema()}}
+    content = {media_type: {"schema": kind.model_json_schema()}}
     return {status: {"description": text, "content": content} for status, text in _STATUSES.items()}
 
 

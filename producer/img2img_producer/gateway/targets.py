@@ -100,6 +100,10 @@ def _post(target: Target, address: str, body: bytes, headers: dict[str, str]) ->
 def _look_up(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise Unavailable(f"{host} cannot be looked up: {error}") from None
+    except UnicodeError:
+        raise Refused("webhook.url", host, "a host's name") from None
+    except OSError as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise Unavailable(f"{host} cannot be looked up now: {error.strerror}") from None
+        raise Refused("webhook.url", host, f"a host that exists ({error.strerror})") from None
     return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends
 
 from img2img_producer.gateway.access import visitor
-from img2img_producer.gateway.problems import documented
+from img2img_producer.gateway.problems import Document, documented
 from img2img_producer.gateway.v1.events import router as events
 from img2img_producer.gateway.v1.jobs import router as jobs
 from img2img_producer.gateway.v1.machines import router as machines
@@ -11,7 +11,7 @@ from img2img_producer.gateway.v1.results import router as results
 from img2img_producer.gateway.v1.webhooks import router as webhooks
 
 router = APIRouter(
-    prefix="/v1", dependencies=[Depends(visitor)], responses=documented("application/problem+json")
+    prefix="/v1", dependencies=[Depends(visitor)], responses=documented("application/problem+json", Document)
 )
 for part in (jobs, results, events, machines, webhooks):
     router.include_router(part)
