@@ -310,7 +310,7 @@ class Farm:
             key = None if mask is None else upload_source(self._store, mask, "mask")
             count = upload_inputs(self._store, job_id, inputs, progress)
             job = _checked_job({**draft, "n_inputs": count, "mask": key})
-        except BaseException:
+        except Exception:  # not on Ctrl-C: this asks the store, which may be what hangs
             with suppress(FarmError):
                 remove_pages(self._store, job_id)
             raise

@@ -77,7 +77,7 @@ def _in_order(store: Store, inputs: Iterable[object]) -> Iterator[Input]:
         while under_way:
             yield under_way.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not wait for a store that hangs
 
 
 def _stored(store: Store, item: object, index: int) -> Input:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -269,6 +270,25 @@ def test_a_setting_that_is_wrong_stops_a_worker_with_one_clear_line(environment:
     done = run({**environment, "IMG2IMG_LEASE": "long"}, "worker", code=2)
     assert done.stderr.startswith("img2img worker: IMG2IMG_LEASE: 'long' is not allowed")
     assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_does_not_wait_for_a_store_that_hangs(environment: dict[str, str], pictures: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        hanging = {
+            "IMG2IMG_STORE_URL": "s3://bucket",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{store.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_REGION": "us-east-1",
+        }
+        command = [*PROGRAM, "submit", str(pictures)]
+        process = subprocess.Popen(command, env={**environment, **hanging}, stderr=subprocess.PIPE, text=True)
+        client, _ = store.accept()  # it uploads, and is not answered
+        with client:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=40)  # the upload itself would give up after a minute
+    assert process.returncode == 130
+    assert "Traceback" not in said
 
 
 def test_help_shows_what_a_command_takes(environment: dict[str, str]) -> None:

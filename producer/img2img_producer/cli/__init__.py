@@ -1,5 +1,6 @@
 """The command line: ``img2img``."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from img2img_producer.cli import gateway, jobs, machines, renders
 from img2img_producer.cli.connection import Connection
 from img2img_producer.cli.terminal import say
 from img2img_shared.errors import FarmError, NotFound, Refused
+
+#: exit status after Ctrl-C
+INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,3 +68,10 @@ def main() -> None:
     except FarmError as error:
         say("\n".join([f"img2img: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(2 if isinstance(error, Refused | NotFound) else 1)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # all is let go of by now, but for threads that a hanging store keeps: nobody waits for these
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from img2img_shared.records import JobStatus
 
 #: downloads at a time
 AT_ONCE = 8
+#: seconds on Ctrl-C for files that are being written; a store that hangs gets no more
+PARTING = 3.0
 #: failures that are told in full; --json has all
 TOLD = 20
 
@@ -104,7 +107,8 @@ def collect(farm: Farm, job_id: str, out: Path, *, wait: bool, sources: Sequence
             while under_way:
                 _settle(collection, *under_way.popleft())
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            wait_for([saved for _, saved in under_way], timeout=PARTING)  # on Ctrl-C there are some
         collection.status = farm.status(job_id)
     return collection
 
