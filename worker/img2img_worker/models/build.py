@@ -36,6 +36,8 @@ class Builder:
     dtype: torch.dtype
     #: Stable Diffusion's VAEs overflow in float16, so theirs is its own
     vae_dtype: torch.dtype
+    #: see `Vae.tile`
+    vae_tile: int | None
     #: where LoRAs for it may be
     lora_folder: Path | None
 
@@ -98,7 +100,7 @@ class Builder:
 
     def _vae(self, parts: Parts) -> Vae:
         network = self._network(parts, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
-        return Vae(network=network, device=self.device)
+        return Vae(network=network, device=self.device, tile=self.vae_tile)
 
     def _text_encoder(self, parts: Parts, index: int, *, layer: int | None, projects: bool) -> TextEncoder:
         def make(config: dict[str, Any]) -> nn.Module:

@@ -26,6 +26,7 @@ def load(model: str | Path, settings: Settings) -> Family:
         path,
         device=device,
         dtype=dtype,
+        vae_tile=settings.vae_tile,
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
     )
@@ -42,6 +43,7 @@ def open_checkpoint(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     vae_dtype: torch.dtype = torch.float32,
+    vae_tile: int | None = None,
     allow_pickles: bool = False,
     lora_folder: Path | None = None,
 ) -> Family:
@@ -51,6 +53,7 @@ def open_checkpoint(
 
     Args:
         vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own.
+        vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
 
     Raises:
@@ -61,7 +64,13 @@ def open_checkpoint(
         raise Refused("model", str(path), "a checkpoint folder or a .safetensors file that exists")
     read = read_folder if path.is_dir() else read_single_file
     parts = read(path, allow_pickles=allow_pickles)
-    builder = Builder(device=torch.device(device), dtype=dtype, vae_dtype=vae_dtype, lora_folder=lora_folder)
+    builder = Builder(
+        device=torch.device(device),
+        dtype=dtype,
+        vae_dtype=vae_dtype,
+        vae_tile=vae_tile,
+        lora_folder=lora_folder,
+    )
     return builder.build(parts)
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from img2img_worker.models.tiles import in_tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +17,8 @@ class Vae:
     #: diffusers' AutoencoderKL, which says nothing of its types
     network: Any
     device: torch.device
+    #: pictures larger than this, either way, go through it in tiles of this size; None: whole
+    tile: int | None = None
 
     @property
     def channels(self) -> int:
@@ -57,10 +61,25 @@ class Vae:
         return in_rows(self._mean, image, rows)
 
     def _mean(self, image: Tensor) -> Tensor:
+        return self._tiled(self._whole_mean, image, before=self.factor, after=1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self._tiled(self._whole_decode, latents, before=1, after=self.factor)
+
+    def _tiled(
+        self, network: Callable[[Tensor], Tensor], batch: Tensor, *, before: int, after: int
+    ) -> Tensor:
+        if self.tile is None:
+            return network(batch)
+        norms = [module for module in self.network.modules() if isinstance(module, nn.GroupNorm)]
+        tile = self.tile // self.factor
+        return in_tiles(network, batch, tile=tile, before=before, after=after, norms=norms)
+
+    def _whole_mean(self, image: Tensor) -> Tensor:
         mean: Tensor = self.network.encode(image.to(self.network.dtype)).latent_dist.mean
         return mean.float()
 
-    def _decode(self, latents: Tensor) -> Tensor:
+    def _whole_decode(self, latents: Tensor) -> Tensor:
         image: Tensor = self.network.decode(latents.to(self.network.dtype), return_dict=False)[0]
         return image.float()
 

@@ -1,0 +1,113 @@
+"""A picture too large for the VAE goes through it in tiles that nobody sees."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.tiles import imposing, in_tiles, noting, starts
+from tests import checkpoints
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("side", "tile"), [(33, 32), (64, 32), (257, 32), (40, 39), (100, 64)])
+def test_tiles_cover_everything_and_overlap_by_a_quarter_at_least(side: int, tile: int) -> None:
+    places = starts(side, tile)
+    assert (places[0], places[-1]) == (0, side - tile)
+    assert all(tile / 4 <= left + tile - right < tile for left, right in pairwise(places))
+
+
+def test_what_fits_is_one_tile() -> None:
+    assert starts(32, 32) == starts(5, 32) == [0]
+    batch = torch.randn(2, 3, 64, 48)
+    answer = in_tiles(lambda whole: whole + len(whole), batch, tile=8, before=8, after=1, norms=())
+    assert torch.equal(answer, batch + 2)
+
+
+@pytest.mark.parametrize("size", [(20, 11), (9, 33), (21, 21)])
+def test_tiles_of_a_network_that_looks_at_single_cells_make_its_own_answer(size: tuple[int, int]) -> None:
+    batch = torch.randn(2, 3, *(8 * side for side in size))
+    down, up = F.avg_pool2d(batch, 8), F.interpolate(batch, scale_factor=8)
+    tiled = in_tiles(lambda x: F.avg_pool2d(x, 8), batch, tile=8, before=8, after=1, norms=())
+    assert torch.allclose(tiled, down, atol=1e-6)
+    tiled = in_tiles(lambda x: F.interpolate(x, scale_factor=8), batch, tile=64, before=1, after=8, norms=())
+    assert torch.allclose(tiled, up, atol=1e-6)
+
+
+def test_a_norm_that_has_its_own_statistics_imposed_is_itself() -> None:
+    norm = nn.GroupNorm(2, 6)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    for x in (torch.randn(3, 6, 5, 7), torch.randn(2, 6, 9)):
+        expected = norm(x)
+        with noting([norm]) as statistics:
+            norm(x)
+        with imposing(statistics):
+            assert torch.allclose(norm(x), expected, atol=1e-5)
+            assert torch.allclose(norm(x[..., :3]), expected[..., :3], atol=1e-5)
+        assert torch.equal(norm(x), expected)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+
+
+def opened(folder: Path, vae_tile: int | None) -> StableDiffusion:
+    family = open_checkpoint(folder, vae_tile=vae_tile)
+    assert isinstance(family, StableDiffusion)
+    return family
+
+
+def test_up_to_a_tile_pictures_are_what_they_were_to_the_byte(folder: Path) -> None:
+    pixels = torch.randint(0, 256, (1, 64, 48, 3), dtype=torch.uint8)
+    whole, tiled = opened(folder, None), opened(folder, 64)
+    latents = whole.encode(pixels)
+    assert torch.equal(tiled.encode(pixels), latents)
+    assert torch.equal(tiled.decode(latents), whole.decode(latents))
+
+
+def test_no_call_sees_more_than_a_tile_and_the_whole_stays_nearer_than_without_its_statistics(
+    folder: Path,
+) -> None:
+    coarse = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    smooth = F.interpolate(coarse, size=(160, 232), mode="bicubic").clamp(0, 1)
+    pixels = (255 * smooth).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    whole, tiled = opened(folder, None), opened(folder, 128)
+    vae = tiled.vae
+    latents, image = whole.encode(pixels), vae.to_unit(pixels)
+    careless = in_tiles(vae._whole_mean, image, tile=16, before=8, after=1, norms=()) * vae.scale
+    off, worse = ((each - latents).abs().mean() for each in (tiled.encode(pixels), careless))
+    assert off < 0.75 * worse
+    pictures = whole.decode(latents).float()
+    careless = in_tiles(vae._whole_decode, latents / vae.scale, tile=16, before=1, after=8, norms=())
+    careless = ((careless + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1) * 255
+    seen: list[tuple[int, ...]] = []
+    for network in (vae.network.encoder, vae.network.decoder):
+        network.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[-2:])))
+    off, worse = ((each - pictures).abs().mean() for each in (tiled.decode(latents), careless))
+    assert off < 0.75 * worse
+    tiled.encode(pixels)
+    assert set(seen) == {(88, 128), (128, 128), (11, 16), (16, 16)}
+
+
+def test_a_picture_does_not_depend_on_what_is_taken_through_with_it(folder: Path) -> None:
+    family = opened(folder, 64)
+    latents = torch.randn(3, 4, 12, 9, generator=torch.Generator().manual_seed(2))
+    together = family.decode(latents, rows=1)
+    assert torch.equal(family.decode(latents[1:2], rows=1), together[1:2])
+    assert (family.decode(latents).int() - together.int()).abs().max() <= 1

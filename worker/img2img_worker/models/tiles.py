@@ -1,0 +1,113 @@
+"""A convolutional network over a picture too large for it, tile by tile."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: mean and variance of each group, [B, G, 1]
+Statistics = tuple[Tensor, Tensor]
+
+
+def in_tiles(
+    network: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    *,
+    tile: int,
+    before: int,
+    after: int,
+    norms: Sequence[nn.GroupNorm],
+) -> Tensor:
+    """``network(batch)``, put together from its answers for overlapping tiles; itself, where one is enough.
+
+    Tiles are all of one size, and overlap by at least a quarter of it. Where they do, each counts for the
+    more the farther its own edge is. A group norm would give each tile colours of its own: they have the
+    statistics of a copy of the whole, as small as a tile.
+
+    Args:
+        batch: [B, C, H, W].
+        tile: cells of a tile, each way.
+        before: rows of `batch` to a cell.
+        after: rows of the answer to a cell.
+        norms: the network's.
+    """
+    height, width = (side // before for side in batch.shape[-2:])
+    if max(height, width) <= tile:
+        return network(batch)
+    small = [before * max(1, side * tile // max(height, width)) for side in (height, width)]
+    with noting(norms) as statistics:
+        network(F.interpolate(batch, size=small, mode="nearest"))
+    corners = list(product(starts(height, tile), starts(width, tile)))
+    with imposing(statistics):
+        answers = [
+            network(batch[..., before * y : before * (y + tile), before * x : before * (x + tile)])
+            for y, x in corners
+        ]
+    total = answers[0].new_zeros(*answers[0].shape[:2], height * after, width * after)
+    weights = torch.zeros_like(total[0, 0])
+    for (y, x), answer in zip(corners, answers, strict=True):
+        rows, columns = (_ramp(side, answer.device) for side in answer.shape[-2:])
+        weight = rows[:, None] * columns
+        here = (..., slice(after * y, after * y + len(rows)), slice(after * x, after * x + len(columns)))
+        total[here] += answer * weight
+        weights[here] += weight
+    return total / weights
+
+
+def starts(side: int, tile: int) -> list[int]:
+    """Where the tiles over `side` cells begin: as evenly as whole cells allow, the last one at the edge."""
+    if side <= tile:
+        return [0]
+    more = ceil((side - tile) / (tile - tile // 4))
+    return [round(number * (side - tile) / more) for number in range(more + 1)]
+
+
+@contextmanager
+def noting(norms: Sequence[nn.GroupNorm]) -> Iterator[dict[nn.Module, Statistics]]:
+    """What the norms see meanwhile."""
+    statistics: dict[nn.Module, Statistics] = {}
+
+    def note(norm: nn.GroupNorm, inputs: tuple[Tensor], _: Tensor) -> None:
+        groups = _groups(norm, inputs[0])
+        statistics[norm] = groups.mean(2, keepdim=True), groups.var(2, keepdim=True, correction=0)
+
+    handles = [norm.register_forward_hook(note) for norm in norms]
+    try:
+        yield statistics
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def imposing(statistics: dict[nn.Module, Statistics]) -> Iterator[None]:
+    """The norms normalise by these meanwhile, whatever they see."""
+
+    def impose(norm: nn.GroupNorm, inputs: tuple[Tensor], _: Tensor) -> Tensor:
+        mean, variance = statistics[norm]
+        (x,) = inputs
+        normal = ((_groups(norm, x) - mean) * (variance + norm.eps).rsqrt()).view(x.shape)
+        channels = (-1, *(1 for _ in x.shape[2:]))
+        return (normal * norm.weight.view(channels) + norm.bias.view(channels)).to(x.dtype)
+
+    handles = [norm.register_forward_hook(impose) for norm in statistics]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _groups(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """[B, C, ...] to float32 [B, G, n]."""
+    return x.float().reshape(x.shape[0], norm.num_groups, -1)
+
+
+def _ramp(side: int, device: torch.device) -> Tensor:
+    """1, 2, ... from both edges to the middle: [side]."""
+    up = torch.arange(1, side + 1, device=device, dtype=torch.float32)
+    return torch.minimum(up, up.flip(0))
