@@ -67,6 +67,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,  # Ctrl-C is for the tests, not for the workers
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
         )
         assert self._answer() == "ready"
@@ -111,12 +112,20 @@ class Server:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
         options += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([program, *options], stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                [program, *options], stdout=log, stderr=subprocess.STDOUT, process_group=0
+            )
         eventually("Redis answers", lambda: self.client().ping())
 
     def client(self) -> redis.Redis:
         """A client of its own."""
         return connect(self.url)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now, or ran last."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """As a power cut would."""
