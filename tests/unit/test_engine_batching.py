@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_worker.engine.conditions import without_negative
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 from tests.unit.engine_toys import ToyFamily, render
@@ -134,6 +135,12 @@ def test_the_negative_row_is_left_out_at_every_second_call_below_s_min_uncond(fa
     sigmas = compile_plan(PlanKey.of(each.params), family.levels).sigmas
     assert family.rows == [1 if call % 2 and sigma < 2 else 2 for call, sigma in enumerate(sigmas)]
     assert 1 in family.rows
+
+
+def test_without_a_negative_row_the_guidance_has_no_scale(family: ToyFamily) -> None:
+    cat, red = family.conditions(["cat", "red"])
+    assert [branch.weight for branch in without_negative([(cat, 0.7)])] == [1]
+    assert [branch.weight for branch in without_negative([(cat, 1.0), (red, 0.25)])] == [0.75, 0.25]
 
 
 @pytest.mark.parametrize("sampler_name", ["DDIM", "UniPC"])

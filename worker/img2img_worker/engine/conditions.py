@@ -45,9 +45,7 @@ class Conditions:
             if (at, skips) not in rows:
                 positives, negative = [(conds[text], weight) for text, weight in at[0]], conds[at[1]]
                 rows[at, skips] = (
-                    without_negative(positives, params.cfg_scale)
-                    if skips
-                    else self._guided(positives, negative, params)
+                    without_negative(positives) if skips else self._guided(positives, negative, params)
                 )
             calls.append(rows[at, skips])
         return calls
@@ -111,11 +109,10 @@ class Conditions:
         return pictures[0]
 
 
-def without_negative(positives: Sequence[tuple[Cond, float]], scale: float) -> tuple[Branch, ...]:
-    """Guidance in which the first prompt's answer stands in for the negative one's."""
-    (first, weight), *others = positives
-    rest = 1 - scale * sum(share for _, share in positives)
-    branches = [(first, scale * weight + rest), *((cond, scale * share) for cond, share in others)]
+def without_negative(positives: Sequence[tuple[Cond, float]]) -> tuple[Branch, ...]:
+    """Guidance at a scale of 1 (A1111's) in which the first prompt's answer stands in for the negative's."""
+    (first, _), *others = positives
+    branches = [(first, 1 - sum(share for _, share in others)), *others]
     return tuple(Branch(cond=cond, weight=share) for cond, share in branches if share != 0)
 
 
