@@ -25,7 +25,7 @@ _FIELDS: dict[str, tuple[str, type]] = {
     "Variation seed strength": ("subseed_strength", float),
     "Seed resize from-1": ("seed_resize_from_w", int),
     "Seed resize from-2": ("seed_resize_from_h", int),
-    "Mask blur": ("mask_blur", int),
+    "Mask blur": ("mask_blur", float),
     "Masked area padding": ("inpaint_full_res_padding", int),
     "Eta": ("eta", float),
     "Eta DDIM": ("eta", float),

@@ -91,9 +91,9 @@ class Img2ImgRequest(RenderRequest):
     resize_mode: int = 0
     image_cfg_scale: float | None = None
     mask: str | None = None
-    mask_blur_x: int = 4
-    mask_blur_y: int = 4
-    mask_blur: int | None = None
+    mask_blur_x: float = 4
+    mask_blur_y: float = 4
+    mask_blur: float | None = None
     mask_round: bool = True
     inpainting_fill: int = 0
     inpaint_full_res: bool = True

@@ -49,7 +49,7 @@ def apply_styles(
     Raises:
         Refused: there is no such style.
     """
-    for name in names:
+    for name in (name for name in names if name not in ("", "None")):  # what menus send for "no style"
         if name not in known:
             raise Refused("styles", name, ", ".join(known) or "nothing: there are no styles here")
         prompt = _merged(known[name].prompt, prompt)

@@ -1,0 +1,179 @@
+"""Bodies as programs for A1111 send them, field by field, and what those programs read of the answers."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.gateway import Gateway, Hands, picture
+
+PICTURE = base64.b64encode(picture()).decode()
+
+#: openOutpaint, a canvas in the browser: null for what its user left alone, "" for no mask
+OPEN_OUTPAINT = {
+    "prompt": "a harbour",
+    "negative_prompt": "",
+    "seed": -1,
+    "cfg_scale": None,
+    "sampler_index": "DDIM",
+    "steps": 3,
+    "denoising_strength": 1,
+    "mask_blur": 0,
+    "batch_size": None,
+    "width": 64,
+    "height": 64,
+    "n_iter": None,
+    "mask": "",
+    "init_images": ["data:image/png;base64," + PICTURE],
+    "inpaint_full_res": False,
+    "inpainting_fill": 1,
+    "outpainting_fill": 2,
+    "enable_hr": False,
+    "restore_faces": False,
+    "hr_scale": 2.0,
+    "hr_upscaler": "None",
+    "hr_second_pass_steps": 0,
+    "hr_resize_x": 0,
+    "hr_resize_y": 0,
+    "hr_square_aspect": False,
+    "styles": [],
+}
+
+#: AI Render, for Blender: names of its own beside A1111's
+BLENDER = {
+    "prompt": "a harbour",
+    "negative_prompt": "blurry",
+    "image_similarity": 0.4,
+    "denoising_strength": 0.6,
+    "cfg_scale": 7.0,
+    "steps": 3,
+    "seed": 1234,
+    "width": 64,
+    "height": 64,
+    "sampler": "LMS",
+    "sampler_index": "LMS",
+    "init_images": ["data:image/png;base64," + PICTURE],
+}
+
+#: A1111's own tests, which editors' plug-ins follow: every field at its neutral value, a switch as a boolean
+PLUG_IN = {
+    "batch_size": 1,
+    "cfg_scale": 7,
+    "denoising_strength": 0.75,
+    "eta": 0,
+    "height": 64,
+    "include_init_images": False,
+    "init_images": [PICTURE],
+    "inpaint_full_res": False,
+    "inpaint_full_res_padding": 0,
+    "inpainting_fill": 0,
+    "inpainting_mask_invert": False,
+    "mask": PICTURE,
+    "mask_blur": 4,
+    "n_iter": 1,
+    "negative_prompt": "",
+    "override_settings": {},
+    "prompt": "example prompt",
+    "resize_mode": 0,
+    "restore_faces": False,
+    "s_churn": 0,
+    "s_noise": 1,
+    "s_tmax": 0,
+    "s_tmin": 0,
+    "sampler_index": "Euler a",
+    "seed": -1,
+    "seed_resize_from_h": -1,
+    "seed_resize_from_w": -1,
+    "steps": 3,
+    "styles": [],
+    "subseed": -1,
+    "subseed_strength": 0,
+    "tiling": False,
+    "width": 64,
+    "alwayson_scripts": {},
+    "script_name": "",
+    "script_args": [],
+    "refiner_checkpoint": None,
+    "comments": {},
+}
+
+#: a bot for Discord: sizes to resize seeds from at 0, a style "None", the model by its name
+DISCORD = {
+    "prompt": "a harbour",
+    "negative_prompt": "",
+    "steps": 3,
+    "width": 64,
+    "height": 64,
+    "cfg_scale": "7.0",
+    "sampler_index": "DPM++ 2M Karras",
+    "seed": 42,
+    "seed_resize_from_h": 0,
+    "seed_resize_from_w": 0,
+    "denoising_strength": "0.5",
+    "n_iter": 2,
+    "styles": ["None"],
+    "init_images": ["data:image/png;base64," + PICTURE],
+    "override_settings": {"sd_model_checkpoint": "m", "CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"},
+}
+
+BODIES: dict[str, dict[str, Any]] = {
+    "openOutpaint": OPEN_OUTPAINT,
+    "Blender": BLENDER,
+    "plug-in": PLUG_IN,
+    "Discord": DISCORD,
+}
+
+
+@pytest.fixture
+def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
+    with (
+        Gateway(redis_url, tmp_path / "store", cors_origins=("*",)) as gateway,
+        Hands(redis_url, tmp_path / "store"),
+    ):
+        yield gateway
+
+
+@pytest.mark.parametrize("client", BODIES)
+def test_a_clients_body_is_rendered(gateway: Gateway, client: str) -> None:
+    body = BODIES[client]
+    answer = gateway.http.post("/sdapi/v1/img2img/", json=body)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert len(told["images"]) == (body.get("n_iter") or 1)
+    for image in told["images"]:
+        assert base64.b64decode(image).startswith(b"\x89PNG")
+    info = json.loads(told["info"])
+    assert len(info["all_seeds"]) == len(told["images"])
+    assert info["sampler_name"] == body["sampler_index"].removesuffix(" Karras")
+    assert told["parameters"]["prompt"] == body["prompt"]
+
+
+def test_what_changes_a_picture_reaches_the_job(gateway: Gateway) -> None:
+    text = json.loads(gateway.http.post("/sdapi/v1/img2img", json=DISCORD).json()["info"])["infotexts"][1]
+    for pair in ("Schedule type: Karras", "Seed: 43", "Denoising strength: 0.5", "CFG scale: 7.0"):
+        assert pair in text
+
+
+def test_the_same_bodies_go_to_txt2img(gateway: Gateway) -> None:
+    for body in (OPEN_OUTPAINT, DISCORD):
+        assert gateway.http.post("/sdapi/v1/txt2img", json=body).status_code == 200
+
+
+def test_a_page_from_elsewhere_may_start_up(gateway: Gateway) -> None:
+    def get(path: str) -> httpx.Response:
+        answer = gateway.http.get(path, headers={"Origin": "http://127.0.0.1:3456"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+        return answer
+
+    assert "use_scale_latent_for_hires_fix" not in get("/sdapi/v1/options").json()
+    assert get("/sdapi/v1/prompt-styles").json() == []
+    assert "DDIM" in [each["name"] for each in get("/sdapi/v1/samplers").json()]
+    assert [each["title"] for each in get("/sdapi/v1/sd-models").json()] == ["m"]
+    assert "Lanczos" in [each["name"] for each in get("/sdapi/v1/upscalers").json()]
+    assert get("/sdapi/v1/progress?skip_current_image=true").json()["state"]["job_count"] == 0
+    changed = gateway.http.post("/sdapi/v1/options", json={"sd_model_checkpoint": "m"})
+    assert changed.json() == {}
