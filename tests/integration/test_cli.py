@@ -247,6 +247,23 @@ def test_a_failure_names_the_file_that_it_was_made_from(
     assert json.loads(results)["images"][1]["name"] == str(pictures / "dog.jpg")
 
 
+def test_a_checkpoint_that_only_the_workers_have_is_taken_by_its_full_path(
+    environment: dict[str, str], farm: Farm, pictures: Path
+) -> None:
+    job = ask(environment, "submit", pictures, "--model", "/nowhere/here/sd15.safetensors")["id"]
+    assert farm.job(job).model == "/nowhere/here/sd15.safetensors"
+
+
+def test_a_checkpoint_behind_a_link_keeps_the_name_that_it_was_given(
+    environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "model_index.json").write_text("{}")
+    (tmp_path / "models").symlink_to("real")
+    job = ask(environment, "submit", pictures, "--model", tmp_path / "models")["id"]
+    assert farm.job(job).model == str(tmp_path / "models")
+
+
 def test_a_priority_below_zero_needs_no_trick(
     environment: dict[str, str], farm: Farm, pictures: Path
 ) -> None:

@@ -41,6 +41,15 @@ def farm_of(context: typer.Context) -> Farm:
         Refused: an ``IMG2IMG_…`` variable or a URL is not allowed.
         Unavailable: Redis does not answer.
     """
+    return Farm(settings=settings_of(context))
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """What the command line says, over what the environment does.
+
+    Raises:
+        Refused: an ``IMG2IMG_…`` variable is not allowed.
+    """
     said: Connection = context.obj
     given = {
         "redis_url": said.redis_url,
@@ -49,10 +58,9 @@ def farm_of(context: typer.Context) -> Farm:
         "tenant": said.tenant,
     }
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # each of its field's type
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # each of its field's type
     except ValidationError as error:
         raise refusal(error, "IMG2IMG_") from None
-    return Farm(settings=settings)
 
 
 def come_back(context: typer.Context, command: str) -> str:
@@ -61,8 +69,11 @@ def come_back(context: typer.Context, command: str) -> str:
     return f"img2img {said.flags}{command}"
 
 
-def model_of(text: str | None) -> str | None:
+def model_of(text: str | None, *, elsewhere: bool = False) -> str | None:
     """A model as workers know it: a name stays, a folder or file becomes its full path.
+
+    Args:
+        elsewhere: workers run on other machines, which may have a checkpoint that this one has not.
 
     Raises:
         Refused: a path where there is nothing, or nothing that could be a checkpoint.
@@ -72,6 +83,8 @@ def model_of(text: str | None) -> str | None:
     path = Path(text).expanduser()
     if path.suffix in (".safetensors", ".ckpt") or "/" in text:
         if not path.exists():
+            if elsewhere and path.is_absolute():
+                return text
             raise Refused("model", text, "a name, or a checkpoint folder or .safetensors file that exists")
         # a worker that finds out takes half a minute to start, and others of its name would fail too
         if path.is_dir() and not (path / "model_index.json").is_file():
@@ -80,9 +93,9 @@ def model_of(text: str | None) -> str | None:
             )
         if path.suffix == ".safetensors" and path.is_file() and not _is_safetensors(path):
             raise Refused("model", text, "a .safetensors file: this one does not begin like one")
-        return str(path.resolve())
+        return str(path.absolute())
     # a folder of that name counts if it is a checkpoint: people have folders called "demo"
-    return str(path.resolve()) if (path / "model_index.json").is_file() else text
+    return str(path.absolute()) if (path / "model_index.json").is_file() else text
 
 
 def _is_safetensors(path: Path) -> bool:

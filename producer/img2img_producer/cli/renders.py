@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from img2img_producer.cli.collect import Collection, collect
-from img2img_producer.cli.connection import come_back, farm_of
+from img2img_producer.cli.connection import come_back, farm_of, settings_of
 from img2img_producer.cli.options import with_parameters
 from img2img_producer.cli.request import Request
 from img2img_producer.cli.terminal import job_facts, messages, print_json, say, show_facts
@@ -80,7 +80,9 @@ def render(
             raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
         request = None
     else:
-        request = Request.read(inputs, mask, mask_dir, params, parameters, model)
+        request = Request.read(
+            inputs, mask, mask_dir, params, parameters, model, elsewhere=_is_elsewhere(context)
+        )
         refuse_overwriting(request.pictures, mask, request.params, out)
     writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
@@ -120,7 +122,9 @@ def submit(
       job=$(img2img submit photos/ --prompt "snow" --denoising-strength 0.4)
       img2img fetch $job --out out --wait
     """
-    request = Request.read(inputs, mask, mask_dir, params, parameters, model)
+    request = Request.read(
+        inputs, mask, mask_dir, params, parameters, model, elsewhere=_is_elsewhere(context)
+    )
     with farm_of(context) as farm:
         job = request.submit(farm, priority=priority, idempotency_key=idempotency_key)
         show_facts(job_facts(farm.status(job)), job, as_json=json)
@@ -188,6 +192,11 @@ def _unserved(farm: Farm, job: str) -> tuple[str | None, list[str]]:
     status = farm.status(job)
     served = sorted({worker.info.model for worker in farm.workers()})
     return (None if status.finished is not None or status.model in served else status.model), served
+
+
+def _is_elsewhere(context: typer.Context) -> bool:
+    """Whether a farm is named, so that the workers may be on other machines."""
+    return settings_of(context).redis_url is not None
 
 
 def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:

@@ -41,6 +41,8 @@ class Request:
         params_file: Path | None,
         parameters: dict[str, Any],
         model: str | None,
+        *,
+        elsewhere: bool,
     ) -> Self:
         """From the words of a command line.
 
@@ -57,7 +59,7 @@ class Request:
             pictures=[Picture(image=path, mask=own) for path, own in zip(paths, masks, strict=True)],
             mask=mask,
             params=merge_params(read_params_file(params_file), parameters),
-            model=model_of(model),
+            model=model_of(model, elsewhere=elsewhere),
         )
 
     def submit(self, farm: Farm, *, priority: int, idempotency_key: str | None = None) -> str:

@@ -1,5 +1,6 @@
 """The worker's command line."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -58,6 +59,9 @@ def worker(
             err=True,
         )
         raise typer.Exit(2)
+    path = Path(model).expanduser()
+    if ("/" in model or path.suffix) and path.exists():
+        model = str(path.absolute())  # as producers call it, from whatever folder they are
     # only now: importing torch takes seconds, which a wrong option must not cost
     from img2img_worker.farm.worker import run
 
