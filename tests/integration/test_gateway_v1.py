@@ -338,9 +338,18 @@ def test_what_is_too_large_is_refused_and_leaves_nothing(redis_url: str, tmp_pat
     assert len(list((tmp_path / "store" / "jobs").rglob("*.msgpack"))) == 1
 
 
-def test_an_upload_that_stops_is_given_up(redis_url: str, tmp_path: Path) -> None:
-    head = "POST /v1/jobs/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-    head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/jobs/upload", "multipart/form-data; boundary=x"),
+        ("/v1/jobs", "application/json"),
+        ("/v1/inputs", "image/png"),
+        ("/sdapi/v1/img2img", "application/json"),
+    ],
+)
+def test_an_upload_that_stops_is_given_up(redis_url: str, tmp_path: Path, path: str, kind: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += f"Content-Type: {kind}\r\n\r\n"
     part = '--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\nabc'
     with Gateway(redis_url, tmp_path / "store", upload_timeout=0.2) as gateway:
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from img2img_producer.gateway import sdapi, v1
 from img2img_producer.gateway.access import check_open
@@ -51,6 +52,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     app.include_router(v1.router)
     app.include_router(sdapi.router)
     app.add_middleware(_NoTrailingSlash)
+    app.add_middleware(_Impatient, seconds=chosen.upload_timeout)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -88,6 +90,31 @@ def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], object]:
             await asyncio.to_thread(core.close)
 
     return lifespan
+
+
+class _Impatient:
+    """Gives up a body of which nothing comes for so many seconds."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_complete = scope["type"] != "http"
+
+        async def receive_soon() -> Message:
+            nonlocal is_complete
+            if is_complete:  # what comes now is that the client hangs up, which takes as long as it takes
+                return await receive()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"no byte came for {self._seconds:g} s") from None
+            is_complete = not message.get("more_body", False)
+            return message
+
+        await self._app(scope, receive_soon, send)
 
 
 class _NoTrailingSlash:

@@ -17,6 +17,8 @@ from img2img_shared.keys import farm_key
 
 #: seconds over which a key's requests are counted
 WINDOW = 60
+#: seconds for which it is believed that there are keys, or none
+FRESH = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class KeyRing:
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._call: Callable[..., Any] = client.execute_command
         self._keys = f"{farm_key(prefix)}:gateway:keys"
+        self._asked, self._exist = -FRESH, False
         self._rates = f"{farm_key(prefix)}:gateway:rate"
 
     def create(
@@ -88,9 +91,13 @@ class KeyRing:
         raise NotFound(f"no key {key_id!r}; `img2img key list` names them")
 
     def exist(self) -> bool:
-        """Whether there is any key."""
-        with answering():
-            return bool(self._call("EXISTS", self._keys))
+        """Whether there is any key; asked anew each second."""
+        now = time.monotonic()
+        if now >= self._asked + FRESH:
+            with answering():
+                self._exist = bool(self._call("EXISTS", self._keys))
+            self._asked = now
+        return self._exist
 
     def admit(self, secret: str) -> ApiKey | None:
         """The key of a secret, with this request counted; None: there is none.

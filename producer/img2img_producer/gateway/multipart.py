@@ -1,6 +1,5 @@
 """A multipart body read as it comes: one part in memory at a time, never the whole."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -38,34 +37,26 @@ class Part:
             raise Refused(self.name, self.data, "UTF-8 text") from None
 
 
-async def read_parts(request: Request, largest: int, timeout: float) -> AsyncIterator[Part]:
+async def read_parts(request: Request, largest: int) -> AsyncIterator[Part]:
     """The parts of a multipart/form-data body, each as soon as it is complete.
 
     Args:
         largest: bytes of a file.
-        timeout: seconds without a byte until the request is given up.
 
     Raises:
         Refused: a part is too large, or it is not such a body.
-        Problem: 408, nothing came for too long.
+        Problem: 400, it ended too early; 415, it is of another type.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise Problem(415, "a multipart/form-data body is wanted")
     reader = _Reader(options[b"boundary"], largest)
-    chunks = request.stream().__aiter__()
-    while True:
-        try:
-            async with asyncio.timeout(timeout):
-                chunk = await anext(chunks, None)
-        except TimeoutError:
-            raise Problem(408, f"no byte came for {timeout:g} s") from None
-        except ClientDisconnect:
-            raise Problem(400, "the body ended before it was complete") from None
-        if chunk is None:
-            break
-        for part in reader.feed(chunk):
-            yield part
+    try:
+        async for chunk in request.stream():
+            for part in reader.feed(chunk):
+                yield part
+    except ClientDisconnect:
+        raise Problem(400, "the body ended before it was complete") from None
     reader.close()
 
 

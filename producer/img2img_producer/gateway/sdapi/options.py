@@ -137,14 +137,14 @@ class Options:
 
     def _read(self) -> dict[str, Any]:
         with answering():
-            data = self._call("GET", self._key)
-        kept: dict[str, Any] = json.loads(data) if data else {}
-        return {name: value for name, value in kept.items() if name in CHANGEABLE}
+            kept: dict[bytes, bytes] = self._call("HGETALL", self._key)
+        found = {str(name, "utf-8"): json.loads(value) for name, value in kept.items()}
+        return {name: value for name, value in found.items() if name in CHANGEABLE}
 
     def _write(self, changes: dict[str, Any]) -> None:
-        kept = {**self._read(), **changes}
+        pairs = [word for name, value in changes.items() for word in (name, json.dumps(value))]
         with answering():
-            self._call("SET", self._key, json.dumps(kept))
+            self._call("HSET", self._key, *pairs)
 
 
 def checked_option(name: str, value: Any) -> Any:

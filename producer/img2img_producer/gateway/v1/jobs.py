@@ -95,8 +95,7 @@ async def upload(
     the pictures as `image`, as many as you like; a `mask` right after an `image` is that picture's, one
     before the first is for all.
     """
-    settings = parts.core.settings
-    form = Form(read_parts(request, settings.max_upload, settings.upload_timeout))
+    form = Form(read_parts(request, parts.core.settings.max_upload))
     head = await form.read_head()
     model = await parts.core.model(head.model, now=False)
     job = new_job(caller, model, head.params, priority=head.priority, idempotency_key=idempotency_key)
