@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     store_url: str | None = None
     #: where the embedded server, the folder store and caches live
     data_dir: Path = Path.home() / ".img2img"
-    #: folder whose sub-folders and .safetensors files are the models that workers serve by name
+    #: folder whose sub-folders and .safetensors files are the models that workers serve by name; LoRAs
+    #: are in its folder "Lora"
     models_dir: Path | None = None
     #: first part of every ledger key, so that farms can share a Redis
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "img2img"
@@ -34,8 +35,11 @@ class Settings(BaseSettings):
     device: str = "auto"
     #: the model's own precision; None: float32 on a CPU, float16 on a GPU
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    #: images in flight; None: 32 on a GPU, 4 on a CPU
-    slots: Annotated[int, Field(ge=1, le=1024)] | None = None
+    #: pictures larger than this many pixels, either way, go through the VAE in overlapping tiles of this size:
+    #: that bounds its memory, and changes colours a little; None: whole, as A1111 does
+    vae_tile: Annotated[int, Field(ge=256, le=2048, multiple_of=64)] | None = None
+    #: images in flight; None: 32 on a GPU, 4 on a CPU; "auto": the most that pay, found by rendering at start
+    slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None
     #: one row count for every model call, so that pictures are byte-identical; None: on a CPU only
     deterministic: bool | None = None
     #: seconds between two previews of an image whose job somebody watches; 0: none are made

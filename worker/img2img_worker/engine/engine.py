@@ -135,6 +135,11 @@ class Engine:
         return replace(self._counts)
 
     @property
+    def limit(self) -> int:
+        """Slots that it fills for now: fewer than `slots` for a while after memory was short."""
+        return self._slots.limit
+
+    @property
     def broken(self) -> bool:
         """Whether it stopped by an error of its own, not by `close`: no picture comes out of it any more."""
         return self._broken
@@ -310,7 +315,9 @@ class Engine:
         if image.slot is None:
             self._slots.next_up()
         size = f"{image.render.params.width} × {image.render.params.height}"
-        self._fail(image, MemoryError(f"{size} is too large for {self._family.device}, even alone"))
+        hint = "IMG2IMG_VAE_TILE bounds what the VAE takes"
+        message = f"{size} is too large for {self._family.device}, even alone ({hint})"
+        self._fail(image, MemoryError(message))
 
 
 def _dropped(image: Image) -> bool:

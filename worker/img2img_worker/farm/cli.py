@@ -19,6 +19,14 @@ app = typer.Typer(
 )
 
 
+def _slots(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if text.isdecimal() and 1 <= int(text) <= 1024:
+        return int(text)
+    raise typer.BadParameter(f"{text!r}: a whole number from 1 to 1024, or auto")
+
+
 @app.command()
 def worker(
     model: Annotated[
@@ -33,7 +41,14 @@ def worker(
     store_url: Annotated[
         str | None, typer.Option(help="Folder, s3://, gs:// or az:// URL [IMG2IMG_STORE_URL].")
     ] = None,
-    slots: Annotated[int | None, typer.Option(min=1, max=1024, help="Images in flight at once.")] = None,
+    slots: Annotated[
+        Any,
+        typer.Option(
+            parser=_slots,
+            metavar="N|auto",
+            help="Images in flight at once, 1 to 1024; auto: the most that pay, found by rendering at start.",
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help='"cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.')
     ] = None,

@@ -22,6 +22,7 @@ from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
+from img2img_worker.engine.measure import find_slots
 from img2img_worker.farm.heart import Heart
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.previews import Painter
@@ -52,7 +53,10 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
     client = _connected(redis_url)
     ledger = Ledger(client, prefix=settings.prefix, lease=settings.lease)
     leases = Leases(ledger)
-    with Engine(family, slots=settings.slots, deterministic=settings.deterministic) as engine:
+    slots = settings.slots
+    if slots == "auto":
+        slots = find_slots(family, deterministic=settings.deterministic)
+    with Engine(family, slots=slots, deterministic=settings.deterministic) as engine:
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         info = WorkerInfo(id=name, model=model, device=str(family.device), slots=engine.slots)
         served = Served(
