@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from img2img_shared import names
 from img2img_shared.params import Params
@@ -66,7 +67,8 @@ def reference(wanted: PlanKey, picture: Picture = PICTURE) -> Latent:
 
     def model(x: Latent, sigma: float) -> Latent:
         if wanted.sampler_name == "LCM":
-            t = 20.0 * int(np.argmin(abs(np.log(LCM_LEVELS.sigmas / sigma)))) + 19
+            logs = torch.tensor(LCM_LEVELS.sigmas, dtype=torch.float32).log()
+            t = 20.0 * int((torch.tensor(sigma, dtype=torch.float32).log() - logs).abs().argmin()) + 19
         else:
             t = float(np.interp(np.log(sigma), np.log(LEVELS.sigmas), np.arange(1000)))
         denoised = x - sigma * picture.epsilon(x / np.sqrt(sigma**2 + 1), t)
@@ -176,3 +178,10 @@ def test_a_sampler_with_timesteps_of_its_own_runs_on_them_whatever_the_schedule(
     )
     assert np.array_equal(own.timesteps, other.timesteps)
     assert np.array_equal(own.inputs, other.inputs)
+
+
+def test_lcm_is_told_the_lower_of_two_levels_equally_near() -> None:
+    between = np.float32(np.sqrt(LCM_LEVELS.sigmas[24] * LCM_LEVELS.sigmas[25]))
+    logs = np.log(LCM_LEVELS.sigmas[24:26].astype(np.float32))
+    assert abs(np.log(between) - logs[0]) == abs(np.log(between) - logs[1])
+    assert LCM_LEVELS.sigma_to_t(float(between)) == 499

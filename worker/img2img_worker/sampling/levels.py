@@ -48,6 +48,10 @@ class NoiseLevels:
         alphas = torch.tensor(self.alphas_cumprod, dtype=torch.float32)
         return np.asarray(((1 - alphas) / alphas).sqrt(), dtype=np.float64)
 
+    @cached_property
+    def _log_sigmas(self) -> torch.Tensor:
+        return torch.from_numpy(self.sigmas).float().log()
+
     @property
     def sigma_min(self) -> float:
         return float(self.sigmas[0])
@@ -62,7 +66,9 @@ class NoiseLevels:
         Source: k-diffusion's ``DiscreteSchedule`` without quantisation.
         """
         if self.between == "nothing":
-            return float(self.timesteps[np.argmin(np.abs(np.log(sigma) - np.log(self.sigmas)))])
+            # in single precision, where two levels may be equally near: then A1111 tells the lower one
+            distances = torch.tensor(sigma, dtype=torch.float32).log() - self._log_sigmas
+            return float(self.timesteps[int(distances.abs().argmin())])
         return float(np.interp(self._scale(np.asarray(sigma)), self._scale(self.sigmas), self.timesteps))
 
     def t_to_sigma(self, t: npt.ArrayLike) -> Array:
@@ -71,7 +77,7 @@ class NoiseLevels:
         if self.between == "log alpha":
             return np.asarray(np.sqrt(np.expm1(2 * np.interp(t, self.timesteps, self._scale(self.sigmas)))))
         place = torch.as_tensor(np.interp(t, self.timesteps, np.arange(float(len(self.timesteps))))).float()
-        logs = torch.from_numpy(self.sigmas).float().log()
+        logs = self._log_sigmas
         below, above, part = logs[place.floor().long()], logs[place.ceil().long()], place.frac()
         return np.asarray(((1 - part) * below + part * above).exp(), dtype=np.float64)
 
