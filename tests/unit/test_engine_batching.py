@@ -10,7 +10,10 @@ import torch
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_worker.engine.conditions import without_negative
 from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.sampling.noise import fill_noise
 from img2img_worker.sampling.plan import PlanKey, compile_plan
+from tests import checkpoints
 from tests.unit.engine_toys import ToyFamily, render
 
 SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")
@@ -214,6 +217,29 @@ def test_what_the_mask_keeps_is_the_encoded_input(family: ToyFamily) -> None:
     outside = np.kron(mask, np.ones((8, 8))) == 0
     assert np.array_equal(picture[outside], kept[outside])
     assert not np.array_equal(picture[~outside], kept[~outside])
+
+
+def test_latent_noise_is_filled_in_from_the_jobs_own_source(family: ToyFamily) -> None:
+    # without a step, the picture is what was filled in
+    mask = np.ones((8, 8), np.float32)
+    for source in ("cpu", "nv"):
+        each = render(5, mask=mask, denoising_strength=0, inpainting_fill=2, noise_source=source)
+        with Engine(family) as engine:
+            picture = engine.submit(each).result(60)
+        filled = family.decode(fill_noise(5, (4, 8, 8), source)[None])[0].numpy()
+        assert np.array_equal(picture, filled)
+
+
+def test_an_edit_checkpoint_is_guided_by_the_picture_too_by_default_as_in_a1111(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.edit))
+    with Engine(family) as engine:
+        default, same, other = run(
+            engine, [render(image_cfg_scale=scale, steps=2) for scale in (None, 1.5, 5.0)]
+        )
+    assert np.array_equal(default, same)
+    assert not np.array_equal(default, other)
 
 
 def test_pictures_and_prompts_are_encoded_once(family: ToyFamily) -> None:

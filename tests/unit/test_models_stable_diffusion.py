@@ -8,9 +8,12 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from img2img_worker.engine.engine import Engine
 from img2img_worker.models.family import Cond, Family
 from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.stable_diffusion import StableDiffusion
 from tests import checkpoints
+from tests.unit.engine_toys import render
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +126,29 @@ def test_old_names_of_a_vaes_attention_are_understood(folder: Path, tmp_path: Pa
         weights = {key.replace(new, name): value for key, value in weights.items()}
     save_file(weights, file)
     assert torch.equal(open_checkpoint(old).encode(pictures(1)), open_checkpoint(folder).encode(pictures(1)))
+
+
+@torch.inference_mode()
+def test_a_gpus_layout_of_the_weights_changes_a_picture_by_rounding_only(
+    family: Family, folder: Path
+) -> None:
+    other = open_checkpoint(folder)
+    assert isinstance(other, StableDiffusion)
+    for network in (other.unet, other.vae.network):
+        network.to(memory_format=torch.channels_last)
+    latents = family.encode(pictures(2))
+    cond = Cond.stack(family.conditions(["a cat"]) * 2)
+    t = torch.tensor([500.0, 20.0])
+    assert torch.allclose(other.encode(pictures(2)), latents, atol=1e-4)
+    assert torch.allclose(other.predict(latents, t, cond), family.predict(latents, t, cond), atol=1e-4)
+    assert (other.decode(latents).int() - family.decode(latents).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_renders_nearly_the_same_picture(folder: Path, dtype: torch.dtype) -> None:
+    each = render(1, prompt="the cat", steps=4)
+    with Engine(open_checkpoint(folder)) as engine:
+        full = engine.submit(each).result(60).astype(int)
+    with Engine(open_checkpoint(folder, dtype=dtype)) as engine:
+        half = engine.submit(each).result(60)
+    assert 0 < abs(half - full).mean() < 6

@@ -124,6 +124,8 @@ class Builder:
             dtype=dtype or self.dtype,
             source=parts.source,
         )
+        if self.device.type == "cuda":  # the layout that a GPU's convolutions want
+            built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub
         return built
 
 
