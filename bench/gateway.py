@@ -26,6 +26,8 @@ from tests.servers import RedisServer
 
 #: bytes of one uploaded picture: a small photograph
 SIZE = 100_000
+#: where the gateway listens
+PORT = 18760
 
 
 def main() -> None:
@@ -37,12 +39,11 @@ def main() -> None:
     given = options.parse_args()
     server = RedisServer()
     with tempfile.TemporaryDirectory() as folder:
-        port = 18760
         command = [sys.executable, "-c", "from img2img_producer.cli import main; main()"]
-        command += ["--redis-url", server.url, "--store-url", folder, "gateway", "--port", str(port)]
+        command += ["--redis-url", server.url, "--store-url", folder, "gateway", "--port", str(PORT)]
         process = subprocess.Popen(command)
         try:
-            bench = Bench(f"http://127.0.0.1:{port}", process.pid, server.url, Path(folder))
+            bench = Bench(f"http://127.0.0.1:{PORT}", process.pid, server.url, Path(folder))
             asyncio.run(bench.run(given.images, given.pollers, given.watchers))
         finally:
             process.terminate()
@@ -71,7 +72,7 @@ class Bench:
             for n in (images // 10, images):
                 jobs[n] = await self._submit(http, n)
             for n, job in jobs.items():
-                await self._poll(http, job, n, pollers)
+                await self._poll(job, n, pollers)
             await http.post(f"/v1/jobs/{jobs[images // 10]}/cancel")
             await self._watch(http, jobs[images], watchers, images)
 
@@ -91,13 +92,27 @@ class Bench:
         answer.raise_for_status()
         return str(answer.json()["id"])
 
-    async def _poll(self, http: httpx.AsyncClient, job: str, n: int, pollers: int) -> None:
+    async def _poll(self, job: str, n: int, pollers: int) -> None:
+        """By sockets: with so many connections, a client library would measure itself."""
+        waits: list[float] = []
+
         async def one() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
             for _ in range(10):
-                (await http.get(f"/v1/jobs/{job}")).raise_for_status()
+                begun = time.perf_counter()
+                writer.write(f"GET /v1/jobs/{job} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                if not head.startswith(b"http/1.1 200"):
+                    raise RuntimeError(head.decode())
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                waits.append(time.perf_counter() - begun)
+            writer.close()
 
         with Measure(self._pid, f"{pollers} clients ask 10 times for a job of {n}", pollers * 10):
             await asyncio.gather(*(one() for _ in range(pollers)))
+        waits.sort()
+        middle, late = (1000 * waits[int(len(waits) * share)] for share in (0.5, 0.99))
+        print(f"    of these, half within {middle:.0f} ms, 99 in 100 within {late:.0f} ms", flush=True)
 
     async def _watch(self, http: httpx.AsyncClient, job: str, watchers: int, n: int) -> None:
         seen = [0] * watchers
