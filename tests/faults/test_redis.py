@@ -71,7 +71,7 @@ def test_a_full_redis_refuses_a_submit_and_serves_again_once_it_is_not(
     with farm.server.client() as client:
         client.config_set("maxmemory", 1)
         with pytest.raises(Unavailable, match="takes no writes"):
-            farm.submit(1, idempotency_key="once")
+            farm.producer._ledger.submit(_job(farm))
         client.config_set("maxmemory", 0)
     second = farm.submit(1, idempotency_key="once")
     assert farm.submit(1, idempotency_key="once") == second
