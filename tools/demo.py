@@ -16,17 +16,16 @@ from img2img_producer import Farm, Picture
 from img2img_shared.errors import FarmError
 from img2img_shared.settings import Settings
 from tools.contact_sheet import Section, Tile, write_sheet
-from tools.demo_model.export import SHIPPED, seeded
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 FILLS = ("fill", "original", "latent noise", "latent nothing")
 RESIZES = ("just resize", "crop and resize", "resize and fill", "latent upscale")
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-GRID_STRENGTHS = (0.3, 0.45, 0.6, 0.75)
+GRID_STRENGTHS = (0.25, 0.4, 0.55, 0.7)
 #: what holds for every job of the demo
 BASE: dict[str, Any] = {
-    "width": 128, "height": 128, "steps": 16, "cfg_scale": 4.0, "seed": 7, "seed_mode": "same",
+    "width": 128, "height": 128, "steps": 16, "cfg_scale": 3.0, "seed": 7, "seed_mode": "same",
     "sampler_name": "DPM++ 2M", "scheduler": "Karras",
 }  # fmt: skip
 PROMPTS = {
@@ -96,7 +95,7 @@ class Studio:
 def submit_all(studio: Studio) -> None:
     """Every job of the sheet."""
     studio.submit("samples", [Picture(image=_sample(n), prompt=p) for n, p in PROMPTS.items()],
-                  denoising_strength=0.6, resize_mode=1)  # fmt: skip
+                  denoising_strength=0.5, resize_mode=1)  # fmt: skip
     for mode in range(4):
         masked = [
             Picture(image=_sample(name), mask=SAMPLES / "masks" / f"{name}.png", prompt=prompt)
@@ -154,7 +153,7 @@ def sections(studio: Studio) -> list[Section]:
     return [
         Section(
             title="Before and after",
-            text="Twelve inputs of many kinds, denoising strength 0.6, each with a prompt of its own.",
+            text="Twelve inputs of many kinds, denoising strength 0.5, each with a prompt of its own.",
             rows=before_after,
         ),
         Section(
@@ -196,13 +195,12 @@ def main() -> int:
     console = Console()
     out: Path = options.out
     farm_folder = out / ".farm"
-    model = options.model or str(_checkpoint(farm_folder, console))
     begun = time.monotonic()
     shutil.rmtree(farm_folder / "store", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with Farm(settings=Settings(redis_url=None, store_url=None, data_dir=farm_folder)) as farm:
-            studio = Studio(farm, model, out)
+            studio = Studio(farm, options.model, out)
             submit_all(studio)
             count = studio.collect(console)
     except FarmError as error:
@@ -215,21 +213,6 @@ def main() -> int:
     console.print(f"{count} pictures in {took:.0f} s, in {out}", highlight=False)
     console.print(f"[bold]Contact sheet:[/bold] {sheet}", highlight=False, soft_wrap=True)
     return 0
-
-
-def _checkpoint(cache: Path, console: Console) -> Path:
-    """The shipped checkpoint, else a seeded one that is built once."""
-    if (SHIPPED / "model_index.json").is_file():
-        return SHIPPED
-    folder = cache / "seeded"
-    console.print(
-        "No trained checkpoint is shipped yet: this demo paints with seeded, untrained weights. "
-        "What it shows is the farm at work; its pictures are only as good as that.",
-        style="yellow",
-    )
-    if not (folder / "model_index.json").is_file():
-        seeded(folder)
-    return folder
 
 
 if __name__ == "__main__":

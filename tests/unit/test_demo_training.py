@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTokenizer
 
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.models.loading import open_checkpoint
-from tools.demo_model import denoiser, export, training, vae
+from tools.demo_model import captions, denoiser, export, tokens, training, vae
 from tools.demo_model.analysis import Analysis
 from tools.demo_model.dataset import scenes_of
 from tools.demo_model.scenes import draw
@@ -87,7 +88,14 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
 
 def test_what_is_exported_loads_and_renders(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    export.seeded(folder)
+    tokens.write_tokenizer(tmp_path, captions.words())
+    torch.manual_seed(3)
+    export.write(
+        folder,
+        autoencoder=AutoencoderKL(**vae.CONFIG),
+        unet=UNet2DConditionModel(**denoiser.CONFIG),
+        text=denoiser.text_model(CLIPTokenizer.from_pretrained(tmp_path)),
+    )
     assert export.size(folder) < 25e6
     params = Params(width=64, height=64, steps=2, prompt="a lake at night")
     grey = np.full((64, 64, 3), 128, np.uint8)

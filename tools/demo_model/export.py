@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler
 from transformers import CLIPTokenizer
 
 from tools.demo_model import captions, denoiser, tokens, vae
@@ -43,19 +43,6 @@ def write(folder: Path, *, autoencoder: Any, unet: Any, text: Any) -> None:
 def size(folder: Path) -> int:
     """Bytes of all files of a checkpoint."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def seeded(folder: Path, seed: int = 3) -> None:
-    """A checkpoint of the same shape with untrained weights: it renders, and what it renders is texture."""
-    torch.manual_seed(seed)
-    tokens.write_tokenizer(folder / "tokenizer", captions.words())
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    write(
-        folder,
-        autoencoder=AutoencoderKL(**vae.CONFIG),
-        unet=UNet2DConditionModel(**denoiser.CONFIG),
-        text=denoiser.text_model(tokenizer),
-    )
 
 
 def main() -> None:

@@ -98,7 +98,9 @@ def main() -> None:
 
 
 def _reconstruction(model: Path, pictures: Pictures) -> None:
-    autoencoder = AutoencoderKL.from_pretrained(model / "vae", torch_dtype=torch.float32)
+    autoencoder = AutoencoderKL.from_pretrained(
+        model / "vae", torch_dtype=torch.float32, low_cpu_mem_usage=False
+    )
     with torch.no_grad():
         real = vae.to_tensor(pictures)
         made = torch.cat(
