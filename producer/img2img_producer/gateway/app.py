@@ -1,6 +1,7 @@
 """The application: its parts, its routes, and what holds for all of them."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -23,6 +24,8 @@ from img2img_producer.gateway.services import Services
 from img2img_producer.gateway.settings import GatewaySettings
 from img2img_producer.gateway.watch import Watch
 
+log = logging.getLogger(__name__)
+
 _ABOUT = """
 Render pictures from pictures on a farm, with AUTOMATIC1111's parameters.
 
@@ -31,8 +34,8 @@ AUTOMATIC1111's, for programs that were written for it. Errors are problem docum
 """
 
 
-def create_app(settings: GatewaySettings | None = None) -> FastAPI:
-    """The gateway as an ASGI application; it reaches for its farm when it starts.
+def create_app(settings: GatewaySettings | None = None, core: Core | None = None) -> FastAPI:
+    """The gateway as an ASGI application; it reaches for its farm when it starts, unless `core` has.
 
     Raises (at start):
         Refused: it would be open to others, or a URL is none.
@@ -43,7 +46,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         title="img2img-farm",
         description=_ABOUT,
         version=version("img2img-farm"),
-        lifespan=_lifespan(chosen),
+        lifespan=_lifespan(chosen, core),
         redirect_slashes=False,
         max_body_size=chosen.max_body,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},
@@ -64,10 +67,10 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], object]:
+def _lifespan(settings: GatewaySettings, given: Core | None) -> Callable[[FastAPI], object]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        core = await asyncio.to_thread(Core, settings)
+        core = given if given is not None else await asyncio.to_thread(Core, settings)
         try:
             keys = KeyRing(core.redis, settings.prefix)
             await core.call(check_open, settings, keys)
@@ -78,6 +81,8 @@ def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], object]:
                 core=core, watch=watch, keys=keys, quota=Quota(core.redis, settings.prefix), hooks=hooks
             )
             background = [asyncio.create_task(each) for each in (watch.run(), core.tend(), courier.run())]
+            for task in background:
+                task.add_done_callback(_say_why)
             yield
             for task in background:
                 task.cancel()
@@ -87,9 +92,16 @@ def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], object]:
             await watch.close()
             await asyncio.to_thread(courier.close)
         finally:
-            await asyncio.to_thread(core.close)
+            if given is None:
+                await asyncio.to_thread(core.close)
 
     return lifespan
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """None of them ends by itself: should one, its error must not be lost."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a part of the gateway has ended", exc_info=error)
 
 
 class _Impatient:

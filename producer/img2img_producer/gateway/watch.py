@@ -79,6 +79,8 @@ class Watch:
         self._core = core
         self._streams: dict[str, Stream] = {}
         self._some = asyncio.Event()
+        #: the gateway ends: who waits shall not any more
+        self.stopping = False
         client = redis.asyncio.Redis.from_url(
             core.redis_url,
             socket_connect_timeout=CONNECT_TIMEOUT,
@@ -93,6 +95,9 @@ class Watch:
         """Poll until cancelled; goes on after an outage of Redis."""
         while True:
             await self._some.wait()
+            if self.stopping:
+                for stream in self._streams.values():
+                    stream.wake()
             try:
                 more = await self._poll()
             except (RedisError, OSError) as error:
@@ -135,6 +140,8 @@ class Watch:
             away = 0.0
             while True:
                 position = stream.total
+                if self.stopping:
+                    raise Unavailable("the gateway is being stopped")
                 try:
                     status = await self._core.call(self._core.ledger.status, job_id, tenant)
                     away = 0.0

@@ -27,7 +27,7 @@ from img2img_producer.gateway.sdapi.tasks import Task, Tasks
 from img2img_producer.gateway.sdapi.translate import read_request
 from img2img_producer.gateway.services import Parts, Services
 from img2img_producer.gateway.submit import Upload, new_job, stored, write
-from img2img_shared.errors import FarmError, NotFound, Refused
+from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
 from img2img_shared.job import Job
 from img2img_shared.params import SEED_MAX, Params
 
@@ -179,7 +179,7 @@ class _Call:
             for job in task.jobs:
                 await self._parts.watch.finished(job, self._caller.tenant)
             return await core.call(answer.body, body)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Unavailable):
             if not body.save_images:
                 await asyncio.shield(self._cancel(task.jobs))
             raise
@@ -191,7 +191,7 @@ class _Call:
 
     async def _cancel(self, jobs: list[str] | tuple[str, ...]) -> None:
         for job in jobs:
-            with suppress(NotFound):
+            with suppress(NotFound, Unavailable):
                 await self._parts.core.call(self._parts.core.ledger.cancel, job, self._caller.tenant)
 
 

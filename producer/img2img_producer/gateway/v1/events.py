@@ -47,7 +47,7 @@ async def events(
             yield _told(past)
         elif status.finished is not None:
             return  # its last event was seen before
-        while not (past and ends(past[-1])):
+        while not (past and ends(past[-1])) and not parts.watch.stopping:
             await asyncio.sleep(PACE)
             await stream.wait(position, LOOK)
             news, position = stream.since(position), stream.total
