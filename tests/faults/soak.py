@@ -32,7 +32,7 @@ from tests.faults.test_queue import HOSTILE
 #: seconds between two faults
 CALM = (1.0, 4.0)
 #: what an image may fail with here: the faults that were injected
-INJECTED = ("workers died", "is not allowed", "out of memory", "os error 20")
+INJECTED = ("workers died", "is not allowed", "out of memory", "out of files", "os error 20")
 #: chance that an image runs a worker out of memory
 FORGETFUL = 0.02
 SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")

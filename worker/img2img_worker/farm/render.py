@@ -22,7 +22,7 @@ from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.farm.leases import Held, Leases
-from img2img_worker.farm.trouble import Rest, is_out_of_memory
+from img2img_worker.farm.trouble import Rest, shortage
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import Prepared, finish, prepare
 
@@ -139,8 +139,8 @@ class Renderer:
             self._report(held, lambda: self._ledger.release(claim))
         elif isinstance(error, WireError):
             self._put_back(held, str(error))  # a worker of a newer version may read it
-        elif is_out_of_memory(error):
-            self._put_back(held, f"out of memory: {str(error) or type(error).__name__}")
+        elif short_of := shortage(error):
+            self._put_back(held, f"{short_of}: {str(error) or type(error).__name__}")
         elif isinstance(error, FarmError):
             self._report(held, lambda: self._ledger.fail(claim, str(error)))
         else:

@@ -1,5 +1,6 @@
 """What keeps a worker from rendering, though no image is to blame: and that it then lets others go first."""
 
+import errno
 import re
 import threading
 import time
@@ -40,12 +41,17 @@ class Rest:
         self._troubles = 0
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that the host or the device is short of memory, in any library's words."""
+def shortage(error: Exception) -> str | None:
+    """What the host or the device is short of, where that is what `error` says in any library's words."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
+        return "out of memory"
+    if isinstance(error, OSError) and error.errno in _SHORT:
+        return "out of files" if error.errno in (errno.EMFILE, errno.ENFILE) else "out of memory"
     # torch's allocator of host memory, OpenCV's, and Python's threads
-    return isinstance(error, RuntimeError | cv2.error) and bool(_SHORTAGE.search(str(error)))
+    if isinstance(error, RuntimeError | cv2.error) and _SHORTAGE.search(str(error)):
+        return "out of memory"
+    return None
 
 
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 _SHORTAGE = re.compile("can't allocate memory|Insufficient memory|can't start new thread")
