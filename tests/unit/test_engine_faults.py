@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import FarmError
+from img2img_worker.engine.batch import Batch, Counts
 from img2img_worker.engine.engine import Engine
+from img2img_worker.engine.image import Image
+from img2img_worker.engine.rows import Rows
 from img2img_worker.models.family import Cond
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -160,6 +163,20 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
     assert counts.image_steps == steps  # nothing was rendered twice
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_what_an_image_takes_along_outlives_its_slot(family: ToyFamily) -> None:
+    batch = Batch(family, (8, 8), Rows(most=16), Counts(), apart=False)
+    first, second = (Image(render(i), family) for i in range(2))
+    for image in (first, second):
+        image.history = torch.randn(image.filled, 4, 8, 8)
+    came_with = first.history
+    assert came_with is not None
+    batch.put(first)
+    batch.drop(first, keep=True)
+    batch.put(second)
+    assert first.history is not None
+    assert torch.equal(first.history, came_with)
 
 
 def test_an_image_too_large_for_the_device_fails_with_a_reason_and_others_go_on(family: ToyFamily) -> None:

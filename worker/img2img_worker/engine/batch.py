@@ -96,7 +96,8 @@ class Batch:
         """Frees its slot; with `keep`, its history goes back to it, on the CPU."""
         slot = _slot(image)
         if keep:
-            image.history = self._history[slot, : image.filled].cpu()
+            # a copy, on a CPU too: whoever gets the slot next overwrites it
+            image.history = self._history[slot, : image.filled].to("cpu", copy=True)
         del self._images[slot]
         image.slot = None
 
