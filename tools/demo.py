@@ -117,7 +117,7 @@ def submit_all(studio: Studio) -> None:
 
 _MASKED = {
     "lake": "a flat illustration of a lake with a boat in summer, by day",
-    "mountains": "a flat illustration of mountains at sunset in spring",
+    "mountains": "a flat illustration of mountains in winter, by day, falling snow",
 }
 
 
