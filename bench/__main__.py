@@ -10,6 +10,7 @@ BENCHMARKS = (
     ("bench.sampling",),
     ("bench.engine", "--images", "40"),
     ("bench.farm",),
+    ("bench.gateway", "--images", "300", "--pollers", "50", "--watchers", "100"),
 )
 
 
