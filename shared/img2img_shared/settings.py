@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     #: the model's own precision; None: float32 on a CPU, float16 on a GPU
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    #: pictures larger than this many pixels, either way, go through the VAE in overlapping tiles of this size:
+    #: pictures larger than this many pixels, either way, go through the VAE in overlapping tiles:
     #: that bounds its memory, and changes colours a little; None: whole, as A1111 does
     vae_tile: Annotated[int, Field(ge=256, le=2048, multiple_of=64)] | None = None
     #: images in flight; None: 32 on a GPU, 4 on a CPU; "auto": the most that pay, found by rendering at start
