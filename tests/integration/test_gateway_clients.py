@@ -120,11 +120,71 @@ DISCORD = {
     "override_settings": {"sd_model_checkpoint": "m", "CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"},
 }
 
+#: Auto-Photoshop-StableDiffusion-Plugin, its inpainting: the seed is a text, and much of its own goes along
+PHOTOSHOP = {
+    "selection_info": {"left": 0, "right": 64, "top": 0, "bottom": 64, "width": 64, "height": 64},
+    "inpaint_full_res": False,
+    "inpaint_full_res_padding": 0,
+    "inpainting_fill": 0,
+    "mask_expansion": 0,
+    "mask": PICTURE,
+    "expanded_mask": PICTURE,
+    "denoising_strength": 0.7,
+    "init_images": [PICTURE],
+    "image_cfg_scale": 1.5,
+    "alwayson_scripts": {},
+    "prompt": "a harbour",
+    "negative_prompt": "",
+    "original_prompt": "a harbour",
+    "original_negative_prompt": "",
+    "steps": 3,
+    "sampler_index": "Euler a",
+    "width": 64,
+    "height": 64,
+    "batch_size": 2,
+    "cfg_scale": 7,
+    "seed": "1234",
+    "mask_blur": 4,
+    "use_sharp_mask": "none",
+    "use_prompt_shortcut": False,
+    "prompt_shortcut_ui_dict": {},
+    "uniqueDocumentId": "3d6b1a2c",
+    "mode": "inpaint",
+    "restore_faces": False,
+    "tiling": False,
+}
+
+#: AIYA, a bot for Discord: its draw command with a high-resolution fix, which img2img knows nothing of
+AIYA = {
+    "prompt": "a harbour",
+    "negative_prompt": "",
+    "steps": 3,
+    "width": 64,
+    "height": 64,
+    "cfg_scale": "7.0",
+    "sampler_index": "Euler a",
+    "seed": 4294967295,
+    "seed_resize_from_h": 0,
+    "seed_resize_from_w": 0,
+    "denoising_strength": "0.75",
+    "n_iter": 2,
+    "batch_size": 1,
+    "styles": ["None"],
+    "init_images": ["data:image/png;base64," + PICTURE],
+    "enable_hr": True,
+    "hr_upscaler": "Latent (nearest)",
+    "hr_scale": 1,
+    "hr_second_pass_steps": 1.5,
+    "override_settings": {"CLIP_stop_at_last_layers": 1},
+}
+
 BODIES: dict[str, dict[str, Any]] = {
     "openOutpaint": OPEN_OUTPAINT,
     "Blender": BLENDER,
     "plug-in": PLUG_IN,
     "Discord": DISCORD,
+    "Photoshop": PHOTOSHOP,
+    "AIYA": AIYA,
 }
 
 
@@ -143,7 +203,7 @@ def test_a_clients_body_is_rendered(gateway: Gateway, client: str) -> None:
     answer = gateway.http.post("/sdapi/v1/img2img/", json=body)
     assert answer.status_code == 200, answer.text
     told = answer.json()
-    assert len(told["images"]) == (body.get("n_iter") or 1)
+    assert len(told["images"]) == (body.get("n_iter") or 1) * (body.get("batch_size") or 1)
     for image in told["images"]:
         assert base64.b64decode(image).startswith(b"\x89PNG")
     info = json.loads(told["info"])
@@ -177,3 +237,75 @@ def test_a_page_from_elsewhere_may_start_up(gateway: Gateway) -> None:
     assert get("/sdapi/v1/progress?skip_current_image=true").json()["state"]["job_count"] == 0
     changed = gateway.http.post("/sdapi/v1/options", json={"sd_model_checkpoint": "m"})
     assert changed.json() == {}
+
+
+def test_the_photoshop_plug_in_starts_renders_and_stops(gateway: Gateway) -> None:
+    def get(path: str) -> Any:
+        answer = gateway.http.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    # at its start; what belongs to extensions it takes for missing by a 404
+    assert "Euler a" in [each["name"] for each in get("/sdapi/v1/samplers")]
+    titles = [each["title"] for each in get("/sdapi/v1/sd-models")]
+    assert get("/sdapi/v1/loras") == []
+    assert get("/sdapi/v1/embeddings")["loaded"] == {}
+    assert get("/sdapi/v1/upscalers")
+    weight = gateway.http.post("/sdapi/v1/options", json={"inpainting_mask_weight": 1.0})
+    assert weight.status_code == 200
+    options = get("/sdapi/v1/options")
+    assert options["sd_model_checkpoint"] in titles
+    assert (options["inpainting_mask_weight"], options["sd_vae"]) == (1, "Automatic")
+    for path in ("/controlnet/settings", "/sdapi/auto-photoshop-sd/vae/list", "/config"):
+        missing = gateway.http.get(path)
+        assert missing.status_code == 404
+        assert missing.json()
+
+    # a text to a picture: the same body without a picture
+    text_only = {name: value for name, value in PHOTOSHOP.items() if name not in ("init_images", "mask")}
+    text_only |= {"mode": "txt2img", "seed": "-1"}
+    images = gateway.http.post("/sdapi/v1/txt2img", json=text_only).json()["images"]
+    images += gateway.http.post("/sdapi/v1/img2img", json=PHOTOSHOP).json()["images"]
+    assert len(images) == 4
+
+    # it asks for each picture's text, and reads its last line at the commas and colons
+    seeds = []
+    for image in images:
+        png_info = {"image": "data:image/png;base64," + image}
+        info = gateway.http.post("/sdapi/v1/png-info", json=png_info).json()["info"]
+        last = dict(pair.split(":", 1) for pair in info.rpartition("\n")[2].split(","))
+        seeds.append(int(last[" Seed"]))
+    assert seeds[2:] == [1234, 1235]
+
+    assert get("/sdapi/v1/progress?skip_current_image=false")["progress"] == 0
+    stopped = gateway.http.post("/sdapi/v1/interrupt", headers={"Content-Type": "application/json"})
+    assert (stopped.status_code, stopped.json()) == (200, {})
+
+
+def test_the_bot_starts_and_draws(gateway: Gateway) -> None:
+    # whether it is there, and wants a password; a page to log in at there need not be
+    assert gateway.http.get("/sdapi/v1/cmd-flags").status_code == 200
+    assert gateway.http.head("/").status_code < 500
+    assert gateway.http.post("/login").status_code == 404
+    lists = {
+        name: gateway.http.get(f"/sdapi/v1/{name}").json()
+        for name in (
+            *("samplers", "prompt-styles", "face-restorers", "embeddings", "hypernetworks"),
+            *("upscalers", "sd-models"),
+        )
+    }
+    assert lists["embeddings"].keys() == {"loaded", "skipped"}
+    (model,) = lists["sd-models"]
+    assert model.keys() >= {"title", "model_name", "hash", "filename"}
+    for name in ("samplers", "prompt-styles", "face-restorers", "hypernetworks", "upscalers"):
+        assert all(each["name"] for each in lists[name])
+    assert gateway.http.get("/config").json()  # Gradio's; without its "components" the bot goes on
+
+    chosen = gateway.http.post("/sdapi/v1/options", json={"sd_model_checkpoint": model["title"]})
+    assert chosen.status_code == 200
+    drawing = {name: value for name, value in AIYA.items() if name not in ("init_images", "enable_hr")}
+    answer = gateway.http.post("/sdapi/v1/txt2img", json={**drawing, "denoising_strength": None})
+    assert len(answer.json()["images"]) == 2
+    for image in gateway.http.post("/sdapi/v1/img2img", json=AIYA).json()["images"]:
+        read = gateway.http.post("/sdapi/v1/png-info", json={"image": "data:image/png;base64," + image})
+        assert read.json()["info"].startswith("a harbour\n")
