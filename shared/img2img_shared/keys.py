@@ -16,6 +16,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:events         stream
     {prefix}:job:ID:watched        somebody wants to see its images under way; expires
     {prefix}:job:ID:preview:INDEX  a JPEG of such an image; expires
+    {prefix}:job:ID:steps:INDEX    "done total": its model calls; expires
     {prefix}:model:schedule:MODEL  sorted set of jobs by (priority, virtual time)
     {prefix}:model:floor:MODEL     hash: priority to the virtual time of its last claim
     {prefix}:model:suspected:MODEL sorted set of jobs with suspects, by priority
@@ -59,6 +60,11 @@ def watched_key(prefix: str, job_id: str) -> str:
 def preview_key(prefix: str, job_id: str, index: int) -> str:
     """What an image of a job looks like so far."""
     return f"{job_key(prefix, job_id)}:preview:{index}"
+
+
+def steps_key(prefix: str, job_id: str, index: int) -> str:
+    """How far an image of a job is."""
+    return f"{job_key(prefix, job_id)}:steps:{index}"
 
 
 def events_key(prefix: str, job_id: str) -> str:

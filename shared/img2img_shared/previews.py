@@ -31,14 +31,23 @@ class Previews:
             NotFound: the tenant has no such job.
         """
         with answering():
-            owner = self._call("HGET", keys.job_key(self._prefix, job_id), "tenant")
-            if owner is None or str(owner, "utf-8") != tenant:
-                raise NotFound(
-                    f"no job {job_id!r}: it never was, was forgotten, or belongs to another tenant"
-                )
-            self._call("SET", keys.watched_key(self._prefix, job_id), 1, "EX", WATCHED)
+            self._watch(job_id, tenant)
             jpeg: bytes | None = self._call("GET", keys.preview_key(self._prefix, job_id, index))
         return jpeg
+
+    def steps(self, job_id: str, tenant: str, indices: Collection[int]) -> list[tuple[int, int]]:
+        """How far those of the images are of which it is known: model calls done, and in all. A look, too.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        if not indices:
+            return []
+        with answering():
+            self._watch(job_id, tenant)
+            found = self._call("MGET", *(keys.steps_key(self._prefix, job_id, index) for index in indices))
+        pairs = (counts.split() for counts in found if counts is not None)
+        return [(int(done), int(total)) for done, total in pairs]
 
     def watched(self, job_ids: Collection[str]) -> set[str]:
         """Those of the jobs that somebody has looked at lately."""
@@ -53,3 +62,14 @@ class Previews:
         """What an image looks like now."""
         with answering():
             self._call("SET", keys.preview_key(self._prefix, job_id, index), jpeg, "EX", KEPT)
+
+    def count(self, job_id: str, index: int, done: int, total: int) -> None:
+        """How many of an image's model calls are done."""
+        with answering():
+            self._call("SET", keys.steps_key(self._prefix, job_id, index), f"{done} {total}", "EX", KEPT)
+
+    def _watch(self, job_id: str, tenant: str) -> None:
+        owner = self._call("HGET", keys.job_key(self._prefix, job_id), "tenant")
+        if owner is None or str(owner, "utf-8") != tenant:
+            raise NotFound(f"no job {job_id!r}: it never was, was forgotten, or belongs to another tenant")
+        self._call("SET", keys.watched_key(self._prefix, job_id), 1, "EX", WATCHED)

@@ -315,6 +315,31 @@ def test_progress_shows_an_image_under_way(gateway: Gateway, hands: Hands, pool:
     assert call.result().status_code == 200
 
 
+def test_progress_moves_with_the_steps_of_an_image_under_way(
+    gateway: Gateway, hands: Hands, pool: Any
+) -> None:
+    def now(**query: bool) -> dict[str, Any]:
+        found: dict[str, Any] = gateway.http.get("/sdapi/v1/progress", params=query).json()
+        return found
+
+    call = start(gateway, pool, force_task_id="mine", batch_size=2, steps=20, denoising_strength=0.45)
+    hands.end(hands.await_claim())
+    claim = hands.await_claim()
+    previews = Previews(hands.client)
+    eventually("the look is noted", lambda: now() and previews.watched([claim.job_id]))
+    assert (now()["progress"], now()["state"]["sampling_step"]) == (pytest.approx(0.51), 0)
+    previews.count(claim.job_id, claim.index, 10, 20)  # a sampler with two model calls to a step
+    for told in (now(), now(skip_current_image=True)):
+        assert told["progress"] == pytest.approx(0.76)
+        assert (told["state"]["sampling_step"], told["state"]["sampling_steps"]) == (5, 10)
+    for wish in (True, False):
+        body = {"id_task": "mine", "live_preview": wish}
+        told = gateway.http.post("/internal/progress", json=body).json()
+        assert told["progress"] == pytest.approx(0.76)
+    hands.end(claim)
+    assert call.result().status_code == 200
+
+
 def test_interrupt_answers_with_what_is_done(gateway: Gateway, hands: Hands, pool: Any) -> None:
     call = start(gateway, pool, n_iter=3)
     hands.end(hands.await_claim())

@@ -1,8 +1,11 @@
 """The gateway before a real worker: what comes out is what the farm renders."""
 
+import base64
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webuiapi
@@ -21,7 +24,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
     nursery = Nursery()
     folder = tmp_path_factory.mktemp("farm")
     with FaultyFarm(folder, nursery, cached(tmp_path_factory, sd1)) as farm:
-        farm.worker()
+        farm.worker(environment={"IMG2IMG_PREVIEW_SECONDS": "0.02"})
         eventually("the worker is there", farm.producer.workers)
         yield farm
     nursery.close()
@@ -105,6 +108,26 @@ def test_txt2img_starts_from_noise_and_nothing_else(farm: FaultyFarm, api: webui
         **SMALL,
     )
     assert same(result.image.convert("RGB"), other)
+
+
+def test_progress_moves_within_one_image(gateway: Gateway) -> None:
+    source = base64.b64encode(picture(3)).decode()
+    body = {"init_images": [source], **SMALL, "steps": 150, "denoising_strength": 1, "sampler_name": "Heun"}
+    # so slow that it ends only by the interruption, once its progress was seen
+    body |= {"n_iter": 1, "width": 256, "height": 256}
+
+    def under_way() -> dict[str, Any] | None:
+        told: dict[str, Any] = gateway.http.get("/sdapi/v1/progress?skip_current_image=true").json()
+        return told if told["state"]["sampling_step"] else None
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(gateway.http.post, "/sdapi/v1/img2img", json=body)
+        told = eventually("a step is seen", under_way)
+        assert gateway.http.post("/sdapi/v1/interrupt").json() == {}
+        assert call.result().status_code == 200
+    assert told["state"]["job_no"] == 0
+    assert 0 < told["state"]["sampling_step"] <= told["state"]["sampling_steps"] == 150
+    assert 0.01 < told["progress"] < 1
 
 
 def test_a_refused_picture_is_told_with_the_workers_reason(api: webuiapi.WebUIApi, gateway: Gateway) -> None:

@@ -56,6 +56,17 @@ def test_a_look_gives_what_was_shown_last(previews: Previews) -> None:
     assert previews.look(JOB, TENANT, 0) is None
 
 
+def test_steps_are_told_of_those_images_of_which_they_are_known(previews: Previews) -> None:
+    assert previews.steps(JOB, TENANT, []) == []
+    assert previews.watched({JOB}) == set()
+    assert previews.steps(JOB, TENANT, [0, 1, 2]) == []
+    assert previews.watched({JOB}) == {JOB}
+    previews.count(JOB, 1, 3, 20)
+    previews.count(JOB, 1, 4, 20)
+    previews.count(JOB, 2, 20, 20)
+    assert previews.steps(JOB, TENANT, [0, 1, 2]) == [(4, 20), (20, 20)]
+
+
 def test_a_job_is_watched_once_it_was_looked_at(previews: Previews) -> None:
     assert previews.watched({JOB, "job-0001"}) == set()
     previews.look(JOB, TENANT, 0)
@@ -68,6 +79,8 @@ def test_nobody_sees_or_asks_for_what_is_not_theirs(previews: Previews) -> None:
     for job, tenant in ((JOB, "other"), ("job-0001", TENANT)):
         with pytest.raises(NotFound, match=job):
             previews.look(job, tenant, 0)
+        with pytest.raises(NotFound, match=job):
+            previews.steps(job, tenant, [0])
     assert previews.watched({JOB, "job-0001"}) == set()
 
 
@@ -75,8 +88,9 @@ def test_nothing_of_it_outlives_the_watching(previews: Previews, raw: Any) -> No
     before = set(raw.keys())
     previews.look(JOB, TENANT, 0)
     previews.show(JOB, 0, b"mine")
+    previews.count(JOB, 0, 1, 2)
     left = set(raw.keys()) - before
-    assert len(left) == 2
+    assert len(left) == 3
     assert all(0 < raw.ttl(key) <= 10 for key in left)
 
 
@@ -95,6 +109,10 @@ def test_a_redis_that_is_away_is_unavailable(mortal_redis: RedisServer) -> None:
     with pytest.raises(Unavailable):
         previews.show(JOB, 0, b"")
     with pytest.raises(Unavailable):
+        previews.steps(JOB, TENANT, [0])
+    with pytest.raises(Unavailable):
+        previews.count(JOB, 0, 1, 2)
+    with pytest.raises(Unavailable):
         previews.watched({JOB})
 
 
@@ -108,9 +126,9 @@ class Watched:
 
     def __init__(self, previews: Previews, leases: Leases, claim: Claim, engine: Engine) -> None:
         self.engine = engine
-        self.picture = engine.submit(render(1, steps=150, denoising_strength=1, sampler_name="DPM2"))
         held = leases.hold(claim)
-        held.picture = self.picture
+        slow = render(1, steps=150, denoising_strength=1, sampler_name="DPM2")
+        self.picture = held.picture = engine.submit(slow, held.count)
         self.painter = Painter(previews=previews, engine=engine, leases=leases, seconds=0.01)
 
 
@@ -148,6 +166,8 @@ def test_what_is_watched_is_shown_as_a_small_jpeg_while_it_is_rendered(
         assert image.size == (8, 8)
         assert np.asarray(image).std() > 0
     assert len(set(seen)) > 1
+    ((done, total),) = previews.steps(JOB, TENANT, [0])
+    assert 0 < done <= total > 150
 
 
 def test_where_nobody_watches_nothing_is_painted(
@@ -156,5 +176,6 @@ def test_where_nobody_watches_nothing_is_painted(
     watched.painter.start()
     watched.picture.result(60)
     assert not raw.keys("*preview*")
+    assert not raw.keys("*steps*")
     # the map to colours was not even fitted: one picture was encoded, the init image
     assert family.encoded == [1]

@@ -21,8 +21,14 @@ class Held:
         self.lost = False
         #: what the engine makes of it; None: not begun
         self.picture: Future[Pixels] | None = None
+        #: model calls done, and in all; None: the first is not
+        self.steps: tuple[int, int] | None = None
         self._stop: Callable[[], object] | None = None
         self._lock = threading.Lock()
+
+    def count(self, done: int, total: int) -> None:
+        """The engine has made one more model call for it."""
+        self.steps = done, total
 
     def stop_with(self, stop: Callable[[], object]) -> None:
         """Call `stop` when the claim is lost; at once if it already is."""
@@ -64,10 +70,10 @@ class Leases:
         with self._lock:
             self._held.pop(held.claim, None)
 
-    def under_way(self) -> list[tuple[Claim, Future[Pixels]]]:
+    def under_way(self) -> list[tuple[Held, Future[Pixels]]]:
         """Claims that the engine has, and the pictures to be."""
         with self._lock:
-            return [(claim, held.picture) for claim, held in self._held.items() if held.picture is not None]
+            return [(held, held.picture) for held in self._held.values() if held.picture is not None]
 
     def renew(self) -> None:
         """Renew all in one call, and stop what was lost. While Redis is away nothing is lost:

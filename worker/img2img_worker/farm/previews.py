@@ -53,12 +53,16 @@ class Painter:
 
     def _show_all(self) -> None:
         under_way = self._leases.under_way()
-        watched = self._previews.watched({claim.job_id for claim, _ in under_way})
-        estimates = [
-            (claim, self._engine.estimate(picture))
-            for claim, picture in under_way
-            if claim.job_id in watched and not picture.done()
+        watched = self._previews.watched({held.claim.job_id for held, _ in under_way})
+        seen = [
+            (held, picture)
+            for held, picture in under_way
+            if held.claim.job_id in watched and not picture.done()
         ]
+        estimates = [(held.claim, self._engine.estimate(picture)) for held, picture in seen]
+        for held, _ in seen:
+            if held.steps is not None:
+                self._previews.count(held.claim.job_id, held.claim.index, *held.steps)
         end = time.monotonic() + PATIENCE
         for claim, estimate in estimates:
             pixels = self._awaited(claim, estimate, end)

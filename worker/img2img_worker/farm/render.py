@@ -174,7 +174,7 @@ class Renderer:
             mask=prepared.mask,
             cond_mask=prepared.cond_mask,
         )
-        future = self._engine.submit(render)
+        future = self._engine.submit(render, held.count)
         held.picture = future
         held.stop_with(future.cancel)
         picture = finish(prepared, future.result())

@@ -73,22 +73,24 @@ class TaskResponse(BaseModel):
 async def progress(
     caller: Caller, parts: Parts, skip_current_image: Annotated[bool, Query()] = False
 ) -> ProgressResponse:
-    """How far the caller's renders are. Progress counts images, not steps."""
+    """How far the caller's renders are: their images that are done, and the steps of those under way."""
     running = [each for each in await Tasks(parts.core, caller.tenant).under_way() if not each.is_over]
     if not running:
         return ProgressResponse()
     first = running[0]
+    calls = await parts.core.call(_calls_now, parts.core, caller, running)
     picture = None
     if not skip_current_image:
         picture = await parts.core.call(_picture_now, parts.core, caller, running)
     return ProgressResponse(
-        progress=_share(running),
+        progress=_share(running, calls),
         eta_relative=_eta(running),
         state=State(
             job=f"scripts_{first.task.kind}",
             job_count=sum(len(each.task.jobs) for each in running),
             job_timestamp=time.strftime("%Y%m%d%H%M%S", time.localtime(first.task.begun)),
             job_no=sum(each.jobs_ended for each in running),
+            sampling_step=first.task.steps * calls[0][0] // calls[0][1] if calls else 0,
             sampling_steps=first.task.steps,
         ),
         current_image=base64.b64encode(picture).decode() if picture else None,
@@ -134,6 +136,7 @@ async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> Task
         return TaskResponse(
             active=False, queued=True, completed=False, id_live_preview=-1, textinfo="Waiting..."
         )
+    calls = await parts.core.call(_calls_now, parts.core, caller, found)
     picture = None
     if body.live_preview:
         picture = await parts.core.call(_picture_now, parts.core, caller, found)
@@ -142,16 +145,27 @@ async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> Task
         active=True,
         queued=False,
         completed=False,
-        progress=_share(found),
+        progress=_share(found, calls),
         eta=_eta(found),
         live_preview=_data_url(picture) if picture and preview_id != body.id_live_preview else None,
         id_live_preview=preview_id,
     )
 
 
-def _share(running: list[Standing]) -> float:
+def _share(running: list[Standing], calls: list[tuple[int, int]]) -> float:
     images = sum(each.n for each in running)
-    return min(1.0, _BEGUN + sum(each.ended for each in running) / images)
+    ended = sum(each.ended for each in running) + sum(done / total for done, total in calls)
+    return min(1.0, _BEGUN + ended / images)
+
+
+def _calls_now(core: Core, caller: Visitor, running: list[Standing]) -> list[tuple[int, int]]:
+    """Model calls done, and in all, of the images under way as workers told it; the oldest task's first."""
+    found: list[tuple[int, int]] = []
+    for status in (each for standing in running for each in standing.statuses if each.finished is None):
+        images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
+        indices = [image.index for image in images if image.state is ImageState.RUNNING]
+        found += core.previews.steps(status.id, caller.tenant, indices)
+    return found
 
 
 def _eta(running: list[Standing]) -> float:

@@ -120,7 +120,7 @@ class _Call:
             id=body.force_task_id or f"task({secrets.token_hex(8)})",
             kind=self._kind,
             jobs=tuple(jobs),
-            steps=params.steps,
+            steps=_sampling_steps(params),
             begun=time.time(),
         )
         await self._tasks.begin(task)
@@ -198,6 +198,13 @@ class _Call:
 async def _uploads(images: list[str]) -> AsyncIterator[Upload]:
     for image in images:
         yield Upload(image=image, own={})
+
+
+def _sampling_steps(params: Params) -> int:
+    """Those that are taken, as A1111 counts them: a strength below 1 leaves out the first."""
+    if params.fix_steps:
+        return params.steps
+    return int(min(params.denoising_strength, 0.999) * params.steps) + 1
 
 
 def _shifted(params: Params, offset: int) -> Params:

@@ -24,6 +24,7 @@ class Task:
     #: "img2img" or "txt2img"
     kind: str
     jobs: tuple[str, ...]
+    #: sampling steps of each image
     steps: int
     #: seconds since 1970
     begun: float
