@@ -47,7 +47,7 @@ def one_line(text: str) -> str:
     )
 
 
-def _shown(value: object, limit: int = 80) -> str:
+def _shown(value: object, limit: int = 200) -> str:
     """``repr`` of a user's value, cut so that a message stays a line."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

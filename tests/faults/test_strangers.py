@@ -13,7 +13,7 @@ from img2img_producer import Farm
 from img2img_shared.errors import NotFound, Refused
 from img2img_shared.job import JobState
 from tests.faults.conftest import Account
-from tests.faults.farm import ROOT, FaultyFarm, picture
+from tests.faults.farm import ROOT, FaultyFarm, eventually, picture
 
 FORGED = "2026-01-01 00:00:00,000 INFO    forged"
 TEXTS = {
@@ -190,7 +190,8 @@ def test_a_job_is_served_by_workers_of_exactly_its_models_name(farm: FaultyFarm,
     account.fault()
     account.settle(farm, "models called like paths", job)
     assert {farm.status(name).state for name in stray} == {JobState.PENDING}
-    assert [each.info.model for each in farm.producer.workers()] == [farm.model]
+    listed = eventually("the worker is listed", farm.producer.workers)
+    assert [each.info.model for each in listed] == [farm.model]
     assert worker.alive
 
 

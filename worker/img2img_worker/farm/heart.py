@@ -61,10 +61,11 @@ class Heart:
         top_up(self._app, self._ledger, model)
 
     def _repeat(self, work: Callable[[], None], every: float) -> None:
-        while not self._stopped.wait(every):
+        while not self._stopped.is_set():  # at once, too: who waits for this worker sees it when it is there
             try:
                 work()
             except Unavailable as error:
                 log.warning("%s", error)
             except Exception:
                 log.exception("the worker goes on")
+            self._stopped.wait(every)
