@@ -125,6 +125,7 @@ def main() -> None:
                 alone, alone_wall = by_the_engine(engine, n)
                 own = sum(used.values()) - alone
                 cells = [used["producer"], used["Redis"], used["worker"], alone, own]
+                Console(stderr=True).print(f"{n} images: {1000 * own / n:.1f} ms each")
                 table.add_row(
                     str(n), *(f"{1000 * cell / n:.1f}" for cell in cells), f"{wall / alone_wall:.2f}"
                 )
