@@ -117,7 +117,10 @@ def static_batches(renders: Sequence[Render], slots: int, *, equal: bool) -> lis
 
 def calls_table(family: Family, n: int, slots: int) -> None:
     renders = mixed(n, 64)
-    lengths = {id(each): len(compile_plan(PlanKey.of(each.params), family.levels).sigmas) for each in renders}
+    lengths = {
+        id(each): len(compile_plan(PlanKey.of(each.params), family.levels(each.latent_size)).sigmas)
+        for each in renders
+    }
     total = sum(lengths.values())
     bound = total / slots
     go = threading.Event()  # no step before all are submitted: a worker's slots are full from the start

@@ -1,7 +1,8 @@
 """Tiny checkpoints with seeded weights, in the layout that diffusers saves: real networks, small sizes.
 
 What the sizes keep of the real thing is what its single-file layout takes for granted: 32 groups in every
-norm, 64 dimensions to a head of a text encoder, a VAE that makes one latent cell of 8 × 8 pixels.
+norm, 64 dimensions to a head of a text encoder and of SD 3's transformer, 128 to one of Flux's, a VAE that
+makes one latent cell of 8 × 8 pixels.
 """
 
 import json
@@ -15,11 +16,19 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from img2img_worker.models.tokenizer import END, bpe_tokenizer
 
@@ -93,6 +102,34 @@ def sdxl_inpainting(folder: Path, *, seed: int = 51) -> Path:
 
 def sd3(folder: Path, *, seed: int = 61) -> Path:
     """Stable Diffusion 3: a transformer, two projecting text encoders, no T5, a VAE of 16 channels."""
+    return _save_3(folder, seed, FlowMatchEulerDiscreteScheduler(shift=3.0))
+
+
+def sd35(folder: Path, *, seed: int = 71) -> Path:
+    """SD 3.5 medium: with T5, norms and second attentions in its blocks, and a dynamic shift."""
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_image_seq_len=8, max_image_seq_len=64
+    )
+    more = {"qk_norm": "rms_norm", "dual_attention_layers": (0,)}
+    return _save_3(folder, seed, scheduler, t5=t5(seed + 4), **more)
+
+
+def flux_dev(folder: Path, *, seed: int = 81) -> Path:
+    """Flux.1 dev: told its guidance, shifted by size."""
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_image_seq_len=8, max_image_seq_len=64
+    )
+    return _save_flux(folder, seed, scheduler, guidance_embeds=True)
+
+
+def flux_schnell(folder: Path, *, seed: int = 91) -> Path:
+    """Flux.1 schnell: not told its guidance, not shifted."""
+    return _save_flux(folder, seed, FlowMatchEulerDiscreteScheduler(), guidance_embeds=False)
+
+
+def _save_3(
+    folder: Path, seed: int, scheduler: Any, *, t5: T5EncoderModel | None = None, **more: Any
+) -> Path:
     torch.manual_seed(seed)
     transformer = SD3Transformer2DModel(
         sample_size=8,
@@ -100,12 +137,13 @@ def sd3(folder: Path, *, seed: int = 61) -> Path:
         in_channels=16,
         out_channels=16,
         num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=4,
+        attention_head_dim=64,
+        num_attention_heads=1,
         joint_attention_dim=4 * WIDTH,
         caption_projection_dim=64,
         pooled_projection_dim=3 * WIDTH,
         pos_embed_max_size=16,
+        **more,
     )
     texts = (clip(seed + 2, projects=True), clip(seed + 3, hidden_act="gelu", projects=True, heads=2))
     return _save(
@@ -113,14 +151,44 @@ def sd3(folder: Path, *, seed: int = 61) -> Path:
         kind="StableDiffusion3Pipeline",
         seed=seed,
         denoiser=_strengthen(
-            transformer, {"proj_out.weight": 3, "context_embedder.weight": 10, "add_v_proj.weight": 5}
+            transformer, {"proj_out.weight": 3.0, "context_embedder.weight": 10, "add_v_proj.weight": 5}
         ),
         texts=texts,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        t5=t5,
+        scheduler=scheduler,
         scaling_factor=1.5305,
         shift_factor=0.0609,
-        latent_channels=16,
+        **_FLOW_VAE,
     )
+
+
+def _save_flux(folder: Path, seed: int, scheduler: Any, *, guidance_embeds: bool) -> Path:
+    torch.manual_seed(seed)
+    transformer = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=128,
+        num_attention_heads=1,
+        joint_attention_dim=4 * WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=guidance_embeds,
+    )
+    gains = {"proj_out.weight": 3.0, "context_embedder.weight": 10, "add_v_proj.weight": 5}
+    return _save(
+        folder,
+        kind="FluxPipeline",
+        seed=seed,
+        denoiser=_strengthen(transformer, gains | {"guidance_embedder.linear_2.weight": 10}),
+        t5=t5(seed + 4),
+        scheduler=scheduler,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        **_FLOW_VAE,
+    )
+
+
+_FLOW_VAE: dict[str, Any] = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
 
 
 def vae(seed: int, **changes: Any) -> AutoencoderKL:
@@ -156,6 +224,30 @@ def clip(
         pad_token_id=TOKENS - 1,
     )
     return CLIPTextModelWithProjection(config) if projects else CLIPTextModel(config)
+
+
+def t5(seed: int) -> T5EncoderModel:
+    """T5's encoder, version 1.1, of two layers over `t5_tokenizer`."""
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=len(t5_tokenizer()),
+        d_model=4 * WIDTH,
+        d_kv=64,
+        d_ff=WIDTH,
+        num_heads=2,
+        num_layers=2,
+        feed_forward_proj="gated-gelu",
+    )
+    return T5EncoderModel(config)
+
+
+def t5_tokenizer() -> Any:
+    """Of some words and all letters."""
+    words = ("▁the", "▁red", "▁cat", "▁dog", "▁a")
+    letters = "abcdefghijklmnopqrstuvwxyz▁,.:()"
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary += [(word, -1.0) for word in words] + [(letter, -9.0) for letter in letters]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0)
 
 
 def _unet(seed: int, **changes: Any) -> UNet2DConditionModel:
@@ -223,8 +315,9 @@ def _save(
     *,
     kind: str,
     seed: int,
-    denoiser: UNet2DConditionModel | SD3Transformer2DModel,
+    denoiser: UNet2DConditionModel | SD3Transformer2DModel | FluxTransformer2DModel,
     texts: Sequence[CLIPTextModel] = (),
+    t5: T5EncoderModel | None = None,
     scheduler: Any = None,
     **latents: Any,
 ) -> Path:
@@ -240,11 +333,18 @@ def _save(
         part: ["diffusers", type(denoiser).__name__],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    for number, text in zip(("", "_2"), texts or (clip(seed + 2),), strict=False):
+    texts = texts or (clip(seed + 2),)
+    for number, text in zip(("", "_2"), texts, strict=False):
         text.save_pretrained(folder / f"text_encoder{number}")
         pad = "!" if text.config.hidden_act == "gelu" else END
         bpe_tokenizer(MERGES, pad=pad).save_pretrained(folder / f"tokenizer{number}")
         index[f"text_encoder{number}"] = ["transformers", type(text).__name__]
         index[f"tokenizer{number}"] = ["transformers", "CLIPTokenizer"]
+    if t5 is not None:
+        number = f"_{len(texts) + 1}"
+        t5.save_pretrained(folder / f"text_encoder{number}")
+        t5_tokenizer().save_pretrained(folder / f"tokenizer{number}")
+        index[f"text_encoder{number}"] = ["transformers", "T5EncoderModel"]
+        index[f"tokenizer{number}"] = ["transformers", "T5TokenizerFast"]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder

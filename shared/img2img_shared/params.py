@@ -86,6 +86,8 @@ class Params(BaseModel):
 
     #: guidance by the picture, for instruct-pix2pix checkpoints only (there 1.5 where None)
     image_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    #: the guidance that Flux.1 dev is told, for checkpoints of it only (there 3.5 where None)
+    distilled_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None = None
     #: 1: the text encoder's last layer, 2: the one before it, ...
     clip_skip: Annotated[int, Field(ge=1, le=12)] = 1
     #: match the result's colours to the prepared input's

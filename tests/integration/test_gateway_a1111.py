@@ -140,10 +140,12 @@ def test_a_mask_and_its_parameters_reach_the_job(gateway: Gateway, hands: Hands,
 
 
 def test_options_of_a_sampler_that_has_none_change_nothing(gateway: Gateway, hands: Hands, pool: Any) -> None:
-    call = pool.submit(render, gateway, sampler_name="Euler", eta=1.0, s_tmax=0, image_cfg_scale=1.5)
+    unused = {"s_tmax": 0, "image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
+    call = pool.submit(render, gateway, sampler_name="Euler", eta=1.0, **unused)
     claim = hands.await_claim()
     params = hands.ledger.job(claim.job_id, "default").params
     assert (params.eta, params.s_tmax, params.image_cfg_scale) == (None, None, None)
+    assert params.distilled_cfg_scale is None
     hands.end(claim)
     assert call.result().status_code == 200
 

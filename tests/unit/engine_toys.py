@@ -34,8 +34,9 @@ class ToyFamily:
     vae_factor: int = FACTOR
     prediction: Prediction = "epsilon"
     edits: bool = False
+    distilled: bool = False
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
-    levels: NoiseLevels = field(
+    noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )
     #: called with what each model call is given, before it answers
@@ -48,6 +49,9 @@ class ToyFamily:
     decoded: list[int] = field(default_factory=list)
     texts: list[tuple[str, ...]] = field(default_factory=list)
 
+    def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
+        return self.noise_levels
+
     def conditions(
         self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = PLAIN
     ) -> list[Cond]:
@@ -59,7 +63,15 @@ class ToyFamily:
     ) -> Tensor | None:
         return None
 
-    def place(self, cond: Cond, *, width: int, height: int, picture: Tensor | None = None) -> Cond:
+    def place(
+        self,
+        cond: Cond,
+        *,
+        width: int,
+        height: int,
+        picture: Tensor | None = None,
+        distilled_cfg_scale: float | None = None,
+    ) -> Cond:
         return cond
 
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:

@@ -59,7 +59,7 @@ def held(family: ToyFamily) -> threading.Event:
 
 
 def model_calls(family: ToyFamily, each: Render) -> int:
-    return len(compile_plan(PlanKey.of(each.params), family.levels).sigmas)
+    return len(compile_plan(PlanKey.of(each.params), family.levels(each.latent_size)).sigmas)
 
 
 def test_images_of_any_parameters_share_each_model_call(family: ToyFamily) -> None:
@@ -135,7 +135,7 @@ def test_the_negative_row_is_left_out_at_every_second_call_below_s_min_uncond(fa
     each = render(steps=10, denoising_strength=1, s_min_uncond=2)
     with Engine(family, slots=1, deterministic=False) as engine:
         run(engine, [each])
-    sigmas = compile_plan(PlanKey.of(each.params), family.levels).sigmas
+    sigmas = compile_plan(PlanKey.of(each.params), family.levels(each.latent_size)).sigmas
     assert family.rows == [1 if call % 2 and sigma < 2 else 2 for call, sigma in enumerate(sigmas)]
     assert 1 in family.rows
 
@@ -151,7 +151,7 @@ def test_samplers_of_timesteps_hold_those_against_s_min_uncond(family: ToyFamily
     each = render(steps=10, denoising_strength=1, s_min_uncond=150, sampler_name=sampler_name)
     with Engine(family, slots=1, deterministic=False) as engine:
         run(engine, [each])
-    timesteps = compile_plan(PlanKey.of(each.params), family.levels).timesteps
+    timesteps = compile_plan(PlanKey.of(each.params), family.levels(each.latent_size)).timesteps
     assert family.rows == [1 if call % 2 and t < 150 else 2 for call, t in enumerate(timesteps)]
     assert 1 in family.rows
 

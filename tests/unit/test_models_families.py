@@ -55,7 +55,7 @@ def test_a_family_is_recognised(build: Build, name: str, opened: Opened) -> None
     assert family.name == name
     assert family.prediction == ("v" if name == "SD 2.x" else "epsilon")
     assert family.edits == (name == "SD 1.x edit")
-    assert family.levels.is_sdxl == name.startswith("SDXL")
+    assert family.levels((8, 8)).is_sdxl == name.startswith("SDXL")
     assert (family.latent_channels, family.vae_factor) == (4, 8)
 
 

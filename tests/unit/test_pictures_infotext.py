@@ -91,6 +91,7 @@ def test_a_mask_is_described_only_where_one_was_in_force() -> None:
         ),
         (Params(s_noise=1.01, s_min_uncond=3), {"Sigma noise": "1.01", "NGMS": "3.0"}),
         (Params(image_cfg_scale=1.2), {"Image CFG scale": "1.2"}),
+        (Params(distilled_cfg_scale=2.5), {"Distilled CFG Scale": "2.5"}),
     ],
 )
 def test_what_differs_from_the_default_is_written_and_nothing_else(

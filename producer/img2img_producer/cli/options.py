@@ -45,6 +45,7 @@ HELP: dict[str, dict[str, str]] = {
         "s_noise": "Scales a sampler's noise.",
         "s_min_uncond": "Below this sigma, every second step runs no negative branch.",
         "image_cfg_scale": "Guidance by the picture, for instruct-pix2pix checkpoints.",
+        "distilled_cfg_scale": "Guidance that Flux.1 dev is told; by default 3.5.",
         "clip_skip": "Layer of the text encoder that counts, from its last.",
     },
     "Noise and seeds": {

@@ -34,6 +34,9 @@ class Conditions:
         params = image.render.params
         if params.image_cfg_scale is not None and not self._family.edits:
             raise Refused("image_cfg_scale", params.image_cfg_scale, "nothing but with an edit checkpoint")
+        if params.distilled_cfg_scale is not None and not self._family.distilled:
+            allowed = "nothing but with a checkpoint of Flux.1 dev"
+            raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, allowed)
         conds = self._placed(image)
         rows: dict[object, tuple[Branch, ...]] = {}
         calls = []
@@ -76,7 +79,11 @@ class Conditions:
         picture = self._picture(image)
         return [
             self._family.place(
-                replace(cond, context=context), width=params.width, height=params.height, picture=picture
+                replace(cond, context=context),
+                width=params.width,
+                height=params.height,
+                picture=picture,
+                distilled_cfg_scale=params.distilled_cfg_scale,
             )
             for cond, context in zip(encoded, contexts, strict=True)
         ]

@@ -37,7 +37,7 @@ class Image:
         self.render = render
         self.future: Future[Pixels] = Future()
         self.on_step = on_step
-        self.plan = compile_plan(PlanKey.of(render.params), family.levels)
+        self.plan = compile_plan(PlanKey.of(render.params), family.levels(render.latent_size))
         self.calls = call_table(self.plan, family.prediction)
         self.prompts = _prompts(render)
         self.loras = family.loras.find(self.prompts.loras)

@@ -6,18 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+)
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.betas import alphas_cumprod
 from img2img_worker.models.family import Family, Prediction
+from img2img_worker.models.flow import PATCH, Shift
+from img2img_worker.models.flux import Flux
 from img2img_worker.models.lora import Loras
-from img2img_worker.models.parts import SD3, Component, Parts
-from img2img_worker.models.sd3 import StableDiffusion3, flow_levels
+from img2img_worker.models.parts import FLUX, SD3, Component, Parts
+from img2img_worker.models.sd3 import StableDiffusion3
 from img2img_worker.models.single_file import UNKNOWN
 from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.t5 import T5
 from img2img_worker.models.text import TextEncoder
 from img2img_worker.models.vae import Vae
 from img2img_worker.models.weights import assemble
@@ -47,8 +61,11 @@ class Builder:
         Raises:
             Refused: a family that is not known, weights that do not fit their configuration.
         """
-        if parts.denoiser.config.get("_class_name") == SD3:
+        kind = parts.denoiser.config.get("_class_name")
+        if kind == SD3:
             return self._stable_diffusion_3(parts)
+        if kind == FLUX:
+            return self._flux(parts)
         return self._stable_diffusion(parts)
 
     def _stable_diffusion(self, parts: Parts) -> StableDiffusion:
@@ -72,7 +89,7 @@ class Builder:
             name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
             device=self.device,
             dtype=self.dtype,
-            levels=NoiseLevels.from_alphas_cumprod(alphas_cumprod(parts.scheduler), is_sdxl=is_xl),
+            noise_levels=NoiseLevels.from_alphas_cumprod(alphas_cumprod(parts.scheduler), is_sdxl=is_xl),
             prediction=_prediction(parts, unet),
             unet=unet,
             vae=self._vae(parts),
@@ -81,22 +98,71 @@ class Builder:
         )
 
     def _stable_diffusion_3(self, parts: Parts) -> StableDiffusion3:
-        if parts.scheduler.get("use_dynamic_shifting"):
-            raise Refused("model: use_dynamic_shifting", True, "a fixed shift of the noise levels")
         if len(parts.text_encoders) != 2:
             raise Refused("model", parts.source, "a checkpoint with two CLIP text encoders")
-        transformer = self._network(parts, parts.denoiser, SD3Transformer2DModel.from_config)
+        transformer = self._transformer(parts, SD3Transformer2DModel, PATCH)
         texts = tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2))
         return StableDiffusion3(
             name="SD 3",
             device=self.device,
             dtype=self.dtype,
-            levels=flow_levels(float(parts.scheduler.get("shift", 3.0))),
+            shift=Shift.of(parts.scheduler),
             transformer=transformer,
             vae=self._vae(parts),
             texts=texts,
+            t5=self._t5(parts),
             loras=self._loras(transformer, texts),
         )
+
+    def _flux(self, parts: Parts) -> Flux:
+        t5 = self._t5(parts)
+        if t5 is None:
+            raise Refused("model", parts.source, "a checkpoint with T5, its second text encoder")
+        transformer = self._transformer(parts, FluxTransformer2DModel, 1)
+        clip = self._text_encoder(parts, 0, layer=None, projects=False)
+        return Flux(
+            name="Flux",
+            device=self.device,
+            dtype=self.dtype,
+            shift=Shift.of(parts.scheduler),
+            transformer=transformer,
+            vae=self._vae(parts),
+            clip=clip,
+            t5=t5,
+            loras=self._loras(transformer, (clip,)),
+        )
+
+    def _transformer(self, parts: Parts, kind: Any, patch: int) -> Any:
+        """Checked for the shape that its family is written for.
+
+        Args:
+            patch: cells that the transformer itself makes one token of, each way.
+        """
+        transformer = self._network(parts, parts.denoiser, kind.from_config)
+        cells = int(parts.vae.config.get("latent_channels", 4)) * (PATCH // patch) ** 2
+        config = transformer.config
+        if (config.patch_size, config.in_channels, transformer.out_channels) != (patch, cells, cells):
+            has = f"{config.patch_size}, {config.in_channels} and {transformer.out_channels}"
+            allowed = f"a transformer with patches of {patch} and {cells} channels in and out; this has {has}"
+            raise Refused("model", parts.source, allowed)
+        return transformer
+
+    def _t5(self, parts: Parts) -> T5 | None:
+        if parts.t5 is None:
+            return None
+
+        def make(config: dict[str, Any]) -> nn.Module:
+            model: nn.Module = T5EncoderModel(T5Config.from_dict(config))
+            return model
+
+        shared = parts.t5.weights.get("shared.weight", parts.t5.weights.get("encoder.embed_tokens.weight"))
+        both = {} if shared is None else {"shared.weight": shared, "encoder.embed_tokens.weight": shared}
+        whole = Component(config=parts.t5.config, weights={**parts.t5.weights, **both})
+        # T5 overflows in float16; it was trained in bfloat16
+        dtype = torch.bfloat16 if self.dtype == torch.float16 else self.dtype
+        model = self._network(parts, whole, make, dtype)
+        model.encoder.embed_tokens.weight = model.shared.weight
+        return T5(tokenizer=parts.t5_tokenizer, model=model)
 
     def _vae(self, parts: Parts) -> Vae:
         network = self._network(parts, parts.vae, AutoencoderKL.from_config, self.vae_dtype)

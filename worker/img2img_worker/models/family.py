@@ -24,12 +24,14 @@ class Cond:
 
     #: text embeddings, [n_tokens, d]
     context: Tensor
-    #: pooled text embedding, [p] (SDXL)
+    #: pooled text embedding, [p] (SDXL, SD 3, Flux)
     pooled: Tensor | None = None
     #: original height and width, crop top and left, target height and width, [6] (SDXL)
     time_ids: Tensor | None = None
     #: channels laid beside the latent, [c, h, w] (inpainting: mask and masked latent; edit: the picture)
     concat: Tensor | None = None
+    #: the guidance that a distilled network is told, [] (Flux)
+    guidance: Tensor | None = None
     #: what LoRAs add to the denoiser, of which rows that are stacked have the same
     loras: Patch = PLAIN
 
@@ -43,6 +45,7 @@ class Cond:
             pooled=_stack([row.pooled for row in rows]),
             time_ids=_stack([row.time_ids for row in rows]),
             concat=_stack([row.concat for row in rows]),
+            guidance=_stack([row.guidance for row in rows]),
             loras=rows[0].loras,
         )
 
@@ -56,7 +59,7 @@ class Branch:
 
 
 class Family(Protocol):
-    """A loaded checkpoint. Its methods are called from one thread; none of them keeps state.
+    """A loaded checkpoint. Its methods are called from one thread, but for `levels`; none keeps state.
 
     Pictures are uint8 RGB [B, H, W, 3]. `rows` in `encode`, `picture` and `decode` fixes the batch that the
     network sees: fewer pictures are padded to it, more are cut into pieces of it. With a constant
@@ -84,10 +87,6 @@ class Family(Protocol):
         """Pixels to a latent cell, each way."""
 
     @property
-    def levels(self) -> NoiseLevels:
-        """The noise levels it was trained on."""
-
-    @property
     def prediction(self) -> Prediction:
         """How `predict`'s answer is to be read."""
 
@@ -96,8 +95,19 @@ class Family(Protocol):
         """Whether `image_cfg_scale` has a meaning (instruct-pix2pix)."""
 
     @property
+    def distilled(self) -> bool:
+        """Whether `distilled_cfg_scale` has a meaning (Flux.1 dev)."""
+
+    @property
     def loras(self) -> Loras:
-        """What can be added to its weights; finding one is the only thing that other threads may do."""
+        """What can be added to its weights; finding one is a thing that other threads may do."""
+
+    def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
+        """The noise levels it was trained on for latents [C, h, w]: the same object for the same size.
+
+        Raises:
+            Refused: it knows no such size.
+        """
 
     def conditions(
         self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = PLAIN
@@ -121,8 +131,20 @@ class Family(Protocol):
             masks: uint8 [B, H, W], 255 = repaint; None: everything is.
         """
 
-    def place(self, cond: Cond, *, width: int, height: int, picture: Tensor | None = None) -> Cond:
-        """`cond` made one image's own: its size, and its row [c, h, w] of `picture`."""
+    def place(
+        self,
+        cond: Cond,
+        *,
+        width: int,
+        height: int,
+        picture: Tensor | None = None,
+        distilled_cfg_scale: float | None = None,
+    ) -> Cond:
+        """`cond` made one image's own: its size, its row [c, h, w] of `picture`, its guidance.
+
+        Args:
+            distilled_cfg_scale: None: the family's own; another only where it is `distilled`.
+        """
 
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
         """uint8 [B, H, W, 3] to float32 latents [B, C, h, w]: the posterior's mean, scaled."""

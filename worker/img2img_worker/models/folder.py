@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.parts import SD3, Component, Parts
-from img2img_worker.models.tokenizer import read_tokenizer
+from img2img_worker.models.parts import FLUX, SD3, Component, Parts
+from img2img_worker.models.tokenizer import read_t5_tokenizer, read_tokenizer
 from img2img_worker.models.weights import read_component, read_json
 
 #: the file that makes a folder a checkpoint
 INDEX = "model_index.json"
+#: pipelines of Flux.1; its others (Fill, Control, Kontext, ...) have transformers that see more
+_FLUX = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
 
 
 def read_folder(folder: Path, *, allow_pickles: bool = False) -> Parts:
@@ -19,15 +21,21 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> Parts:
     """
     index = read_json(folder / INDEX)
     kind = str(index.get("_class_name", ""))
-    if not kind.startswith("StableDiffusion"):
-        raise Refused("model", str(folder), f"a Stable Diffusion checkpoint, not {kind or 'nothing'}")
-    encoders = [name for name in ("text_encoder", "text_encoder_2") if _has(index, name)]
+    if not kind.startswith("StableDiffusion") and kind not in _FLUX:
+        allowed = f"a Stable Diffusion checkpoint, not {kind or 'nothing'} (of Flux: {', '.join(_FLUX)})"
+        raise Refused("model", str(folder), allowed)
+    is_3 = kind.startswith("StableDiffusion3")
+    t5 = "text_encoder_2" if kind in _FLUX else "text_encoder_3" if is_3 else None
+    clips = [name for name in ("text_encoder", "text_encoder_2") if name != t5]
+    encoders = [name for name in clips if _has(index, name)]
+    if t5 is not None and not _has(index, t5):
+        t5 = None
     if not encoders or encoders[0] != "text_encoder":
         raise Refused(
             "model", str(folder), "a checkpoint with its first text encoder (an SDXL refiner has none)"
         )
-    if kind.startswith("StableDiffusion3"):
-        denoiser = _component(folder / "transformer", SD3, allow_pickles)
+    if is_3 or kind in _FLUX:
+        denoiser = _component(folder / "transformer", SD3 if is_3 else FLUX, allow_pickles)
     else:
         denoiser = _component(folder / "unet", "UNet2DConditionModel", allow_pickles)
     return Parts(
@@ -38,6 +46,8 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> Parts:
         tokenizers=tuple(
             read_tokenizer(folder / name.replace("text_encoder", "tokenizer")) for name in encoders
         ),
+        t5=_component(folder / t5, None, allow_pickles) if t5 else None,
+        t5_tokenizer=read_t5_tokenizer(folder / t5.replace("text_encoder", "tokenizer")) if t5 else None,
         scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
     )
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-#: the class of SD 3's denoiser, in its configuration
-SD3 = "SD3Transformer2DModel"
+#: the classes of SD 3's and Flux's denoisers, in their configurations
+SD3, FLUX = "SD3Transformer2DModel", "FluxTransformer2DModel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,13 @@ class Parts:
     #: a UNet, or a transformer
     denoiser: Component
     vae: Component
-    #: one, or two in SDXL and SD 3
+    #: CLIPs: one, or two in SDXL and SD 3
     text_encoders: tuple[Component, ...]
     #: CLIPTokenizers, one for each text encoder
     tokenizers: tuple[Any, ...]
+    #: Flux has one, SD 3 may have one
+    t5: Component | None = None
+    #: transformers' T5Tokenizer
+    t5_tokenizer: Any = None
     #: keys of diffusers' ``scheduler_config.json``
     scheduler: Mapping[str, Any]

@@ -52,8 +52,8 @@ def unet_config(weights: Weights, *, pooled: int | None) -> dict[str, Any]:
     return config
 
 
-def vae_config(weights: Weights, *, scaling: float) -> dict[str, Any]:
-    """Of diffusers' AutoencoderKL, from ldm's; `scaling` is what latents are multiplied by.
+def vae_config(weights: Weights) -> dict[str, Any]:
+    """Of diffusers' AutoencoderKL, from ldm's; but for the scale of its latents.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -66,7 +66,8 @@ def vae_config(weights: Weights, *, scaling: float) -> dict[str, Any]:
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "latent_channels": weights["decoder.conv_in.weight"].shape[1],
         "layers_per_block": count(weights, "encoder.down.0.block.{}."),
-        "scaling_factor": scaling,
+        "use_quant_conv": "quant_conv.weight" in weights,
+        "use_post_quant_conv": "post_quant_conv.weight" in weights,
     }
 
 

@@ -1,19 +1,18 @@
 """A checkpoint in one file, in the original layout: no configuration beside it and no network are wanted."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
+from diffusers import UNet2DConditionModel
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from img2img_shared.errors import Refused
 from img2img_worker.models import original, shapes
+from img2img_worker.models.original_parts import below, network_keys, tokenizer_of, vae_component, weight
 from img2img_worker.models.parts import Component, Parts
 from img2img_worker.models.shapes import Weights
-from img2img_worker.models.tokenizer import END, VOCABULARY, clip_tokenizer, read_tokenizer
+from img2img_worker.models.single_file_flow import is_flow, read_flow
 from img2img_worker.models.weights import read_weights
 
 #: where each network's names begin
@@ -32,9 +31,6 @@ _OTHERS = {
     "depth_model.": "a depth-to-image model",
     "embedder.": "an unCLIP model",
     "cond_stage_model.roberta.": "AltDiffusion",
-    "model.diffusion_model.joint_blocks.": "Stable Diffusion 3",
-    "model.diffusion_model.double_blocks.": "Flux",
-    "double_blocks.": "Flux",
     "lora_": "a LoRA",
 }
 
@@ -43,19 +39,19 @@ def read_single_file(path: Path, *, allow_pickles: bool = False) -> Parts:
     """The parts in one file; configurations are read off the weights' shapes.
 
     CLIP's vocabulary ships with this package; for a text encoder of another vocabulary, a folder
-    ``tokenizer`` beside the file has to hold it.
+    ``tokenizer`` beside the file has to hold it, and T5's the folder ``tokenizer_t5``.
 
     Raises:
-        Refused: not a Stable Diffusion checkpoint, or not all of one.
+        Refused: not a checkpoint of a known kind, or not all of one.
     """
     weights = _turbo_as_2x(read_weights(path, allow_pickles=allow_pickles))
     for prefix, kind in _OTHERS.items():
         if any(key.startswith(prefix) for key in weights):
-            raise Refused("model", str(path), f"a Stable Diffusion 1, 2 or XL checkpoint, not {kind}")
+            raise Refused("model", str(path), f"a Stable Diffusion or Flux checkpoint, not {kind}")
     try:
-        return _parts(weights, path)
+        return read_flow(weights, path) if is_flow(weights) else _parts(weights, path)
     except KeyError as missing:
-        allowed = f"a Stable Diffusion checkpoint in the original layout; this has no {missing.args[0]}"
+        allowed = f"a whole checkpoint in the original layout; this has no {missing.args[0]}"
         raise Refused("model", str(path), allowed) from None
 
 
@@ -65,17 +61,17 @@ def _parts(weights: Weights, path: Path) -> Parts:
     encoders: tuple[Component, ...]
     pooled = None
     if is_xl:
-        second = _open_clip(_below(weights, XL_OPEN_CLIP), projects=True)
-        encoders = (_clip(_below(weights, XL_CLIP)), second)
+        second = _open_clip(below(weights, XL_OPEN_CLIP), projects=True)
+        encoders = (_clip(below(weights, XL_CLIP)), second)
         pooled = int(second.config["projection_dim"])
     else:
-        encoders = (_open_clip(_below(weights, OPEN_CLIP)) if is_2 else _clip(_below(weights, CLIP)),)
+        encoders = (_open_clip(below(weights, OPEN_CLIP)) if is_2 else _clip(below(weights, CLIP)),)
     return Parts(
         source=str(path),
-        denoiser=_unet(_below(weights, UNET), pooled),
-        vae=_vae(_below(weights, VAE), scaling=0.13025 if is_xl else 0.18215),
+        denoiser=_unet(below(weights, UNET), pooled),
+        vae=vae_component(weights, VAE, scaling_factor=0.13025 if is_xl else 0.18215),
         text_encoders=encoders,
-        tokenizers=tuple(_tokenizer(encoder, path) for encoder in encoders),
+        tokenizers=tuple(tokenizer_of(encoder, path) for encoder in encoders),
         scheduler=_scheduler(weights, is_2=is_2),
     )
 
@@ -92,22 +88,10 @@ def _turbo_as_2x(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _unet(weights: Weights, pooled: int | None) -> Component:
     config = shapes.unet_config(weights, pooled=pooled)
-    keys = _keys(lambda: UNet2DConditionModel.from_config(config))
+    keys = network_keys(lambda: UNet2DConditionModel.from_config(config))
     layers = config["layers_per_block"]
     names = {key: original.unet_name(key, keys, layers=layers) for key in keys}
-    return Component(config=config, weights={key: _get(weights, UNET, names[key]) for key in keys})
-
-
-def _vae(weights: Weights, *, scaling: float) -> Component:
-    config = shapes.vae_config(weights, scaling=scaling)
-    keys = _keys(lambda: AutoencoderKL.from_config(config))
-    names = {key: original.vae_name(key, levels=len(config["block_out_channels"])) for key in keys}
-    found = {key: _get(weights, VAE, names[key]) for key in keys}
-    # its attention was written as convolutions of one pixel
-    flat = {
-        key: value[:, :, 0, 0] for key, value in found.items() if ".attentions." in key and value.ndim == 4
-    }
-    return Component(config=config, weights=found | flat)
+    return Component(config=config, weights={key: weight(weights, UNET, names[key]) for key in keys})
 
 
 def _clip(weights: Weights) -> Component:
@@ -126,8 +110,8 @@ def _open_clip(weights: Weights, *, projects: bool = False) -> Component:
     if not projects:
         config["num_hidden_layers"] -= 1
     kind = CLIPTextModelWithProjection if projects else CLIPTextModel
-    keys = _keys(lambda: kind(CLIPTextConfig(**config)))
-    found = {key: _get(weights, "", original.open_clip_name(key)) for key in keys}
+    keys = network_keys(lambda: kind(CLIPTextConfig(**config)))
+    found = {key: weight(weights, "", original.open_clip_name(key)) for key in keys}
     parts = {key: original.open_clip_tensor(key, value) for key, value in found.items()}
     return Component(config=config | {"pad": "!"}, weights=parts)
 
@@ -142,30 +126,3 @@ def _scheduler(weights: Weights, *, is_2: bool) -> dict[str, Any]:
     if "ztsnr" in weights:
         config["rescale_betas_zero_snr"] = True
     return config
-
-
-def _tokenizer(encoder: Component, path: Path) -> Any:
-    pad = encoder.config.get("pad", END)
-    if encoder.config["vocab_size"] == VOCABULARY:
-        return clip_tokenizer(pad=pad)
-    tokenizer = read_tokenizer(path.parent / "tokenizer")
-    tokenizer.pad_token = pad
-    return tokenizer
-
-
-def _below(weights: Weights, prefix: str) -> dict[str, Tensor]:
-    found = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    if not found:
-        raise KeyError(f"{prefix}*")
-    return found
-
-
-def _get(weights: Weights, prefix: str, name: str) -> Tensor:
-    if name not in weights:
-        raise KeyError(prefix + name)
-    return weights[name]
-
-
-def _keys(network: Callable[[], nn.Module]) -> list[str]:
-    with torch.device("meta"):
-        return list(network().state_dict())

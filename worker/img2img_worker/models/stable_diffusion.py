@@ -23,7 +23,7 @@ class StableDiffusion:
     name: str
     device: torch.device
     dtype: torch.dtype
-    levels: NoiseLevels
+    noise_levels: NoiseLevels
     prediction: Prediction
     #: diffusers' UNet2DConditionModel, which says nothing of its types
     unet: Any
@@ -48,6 +48,13 @@ class StableDiffusion:
     @property
     def edits(self) -> bool:
         return self.picture_channels == self.latent_channels
+
+    @property
+    def distilled(self) -> bool:
+        return False
+
+    def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:  # noqa: ARG002 (the same for all sizes)
+        return self.noise_levels
 
     @torch.inference_mode()
     def conditions(
@@ -74,7 +81,15 @@ class StableDiffusion:
         masked = self.vae.mean(image * (1 - mask), rows) * self.vae.scale
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
-    def place(self, cond: Cond, *, width: int, height: int, picture: Tensor | None = None) -> Cond:
+    def place(
+        self,
+        cond: Cond,
+        *,
+        width: int,
+        height: int,
+        picture: Tensor | None = None,
+        distilled_cfg_scale: float | None = None,  # noqa: ARG002 (it is not `distilled`)
+    ) -> Cond:
         if cond.pooled is None:
             return replace(cond, concat=picture)
         sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=self.device)

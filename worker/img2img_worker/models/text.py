@@ -62,6 +62,20 @@ class TextEncoder:
         Raises:
             Refused: `clip_skip` beyond the model's layers, or weights beyond what floats hold.
         """
+        columns, pooled = self.columns(texts, clip_skip)
+        return _joined(texts, [emphasised(*column) for column in columns], pooled)
+
+    def columns(
+        self, texts: Sequence[str], clip_skip: int = 1
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor | None]]:
+        """The texts as `encode` sees them, not emphasised yet, and each one's pooled embedding [p].
+
+        Returns:
+            of each chunk of all texts: embeddings float32 [B, 77, d] and weights [B, 77].
+
+        Raises:
+            Refused: `clip_skip` beyond the model's layers.
+        """
         chunked = [self.chunks(text) for text in texts]
         longest = max(map(len, chunked))
         padded = [chunks + [self._chunk([], [])] * (longest - len(chunks)) for chunks in chunked]
@@ -70,18 +84,21 @@ class TextEncoder:
             if chunk.tokens not in seen:
                 seen[chunk.tokens] = self._embed(chunk.tokens, clip_skip)
         columns = [
-            _emphasised(
+            (
                 torch.stack([seen[chunk.tokens].context for chunk in column]),
                 torch.tensor([chunk.weights for chunk in column]),
             )
             for column in zip(*padded, strict=True)
         ]
-        context = torch.cat(columns, dim=1)
-        for text, row in zip(texts, context, strict=True):
-            if not row.isfinite().all():
-                raise Refused("prompt", text, "weights that keep its embedding finite")
-        pooled = [seen[chunks[0].tokens].pooled for chunks in padded]
-        return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
+        return columns, [seen[chunks[0].tokens].pooled for chunks in padded]
+
+    @torch.inference_mode()
+    def pooled(self, text: str) -> Tensor:
+        """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
+        tokens = self.chunks(text)[0].tokens
+        answer = self.model(torch.tensor([tokens], device=self.model.device))
+        state: Tensor = answer.pooler_output
+        return state[0].float()
 
     def chunks(self, text: str) -> list[Chunk]:
         """A text's tokens with their weights, cut at 75, at the last near comma, and at BREAK."""
@@ -171,6 +188,26 @@ def encode(
     return rows
 
 
+def encode_side_by_side(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[Encoded]:
+    """A schedule's texts as SD 3 sees them: contexts side by side, and so the pooled embeddings.
+
+    Emphasis keeps the mean of both encoders together (A1111's SD 3 holds them as one text model).
+
+    Raises:
+        Refused: as `TextEncoder.encode`.
+    """
+    answers = [encoder.columns(texts) for encoder in encoders]
+    columns = [
+        emphasised(torch.cat([context for context, _ in parts], dim=-1), parts[0][1])
+        for parts in zip(*(columns for columns, _ in answers), strict=True)
+    ]
+    pooled = [
+        torch.cat([part for part in parts if part is not None])
+        for parts in zip(*(pooled for _, pooled in answers), strict=True)
+    ]
+    return _joined(texts, columns, pooled)
+
+
 def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], Tensor]) -> list[Tensor]:
     """One image's contexts [n, d], made equally long, so that they fit in one model call.
 
@@ -195,13 +232,21 @@ def _filled(context: Tensor, length: int, empty: Tensor) -> Tensor:
     return torch.cat([context, empty.repeat((length - context.shape[0]) // empty.shape[0], 1)])
 
 
-def _emphasised(context: Tensor, weights: Tensor) -> Tensor:
-    """Embeddings [B, 77, d] times weights [B, 77], at the mean they had (A1111's "Original" emphasis)."""
+def emphasised(context: Tensor, weights: Tensor) -> Tensor:
+    """Embeddings [B, n, d] times weights [B, n], at the mean they had (A1111's "Original" emphasis)."""
     if bool((weights == 1).all()):
         return context
     weighted = context * weights.to(context.device)[..., None]
     mean = weighted.mean()
     return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: an untrained norm has no mean
+
+
+def _joined(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor | None]) -> list[Encoded]:
+    context = torch.cat(columns, dim=1)
+    for text, row in zip(texts, context, strict=True):
+        if not row.isfinite().all():
+            raise Refused("prompt", text, "weights that keep its embedding finite")
+    return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
 
 
 def _zeros(tensor: Tensor | None) -> Tensor | None:

@@ -1,11 +1,11 @@
-"""CLIP's tokenizer: from a checkpoint's own folder, or from the merges that ship with this package."""
+"""CLIP's tokenizer: from a checkpoint's own folder, or from the merges that ship with this package; T5's."""
 
 import lzma
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from img2img_shared.errors import Refused
 
@@ -26,6 +26,20 @@ def read_tokenizer(folder: Path) -> Any:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises plain Exception
         raise Refused("model", str(folder), f"a CLIP tokenizer ({error})") from None
+
+
+def read_t5_tokenizer(folder: Path) -> Any:
+    """The T5Tokenizer saved in `folder`.
+
+    Raises:
+        Refused: nothing there that is one.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise Refused("model", str(folder), "a folder with T5's tokenizer.json, whose vocabulary is wanted")
+    try:
+        return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises plain Exception
+        raise Refused("model", str(folder), f"a T5 tokenizer ({error})") from None
 
 
 def clip_tokenizer(*, pad: str = END) -> Any:

@@ -38,6 +38,7 @@ def infotext(
         "Sampler": params.sampler_name,
         "Schedule type": _schedule(params),
         "CFG scale": params.cfg_scale,
+        "Distilled CFG Scale": params.distilled_cfg_scale,
         "Image CFG scale": params.image_cfg_scale,
         "Seed": seed,
         "Size": f"{params.width}x{params.height}",

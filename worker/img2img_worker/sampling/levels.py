@@ -5,12 +5,14 @@ noise by sigma, and a Brownian path is another at any other place, however near.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from img2img_shared.errors import Refused
 
 Array = npt.NDArray[np.float64]
 
@@ -85,6 +87,15 @@ class NoiseLevels:
         # -log alpha of the variance-preserving process, whose alpha² is 1 / (sigma² + 1)
         return 0.5 * np.log1p(sigma**2) if self.between == "log alpha" else np.log(sigma)
 
+    @property
+    def scheduled(self) -> "NoiseLevels":
+        """The levels in the terms that schedules are written in, which `exploding` leads back from."""
+        return self
+
+    def exploding(self, sigmas: Array) -> Array:
+        """Sigmas of `scheduled`, as those of a variance-exploding latent."""
+        return sigmas
+
     def log_alpha(self) -> "NoiseLevels":
         """The same levels, log alpha linear between them: the discrete schedule of DPM-Solver and UniPC."""
         return replace(self, between="log alpha")
@@ -97,3 +108,64 @@ class NoiseLevels:
             timesteps=self.timesteps[nth - 1 :: nth],
             between="nothing",
         )
+
+
+#: a flow's last level is noise alone, which is a variance-exploding sigma of infinity; this is as good
+_MOST = 1 - 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FlowLevels(NoiseLevels):
+    """A flow's levels, whose latent is ``(1 - f) z + f noise`` with a share f of noise in 0..1.
+
+    Divided by ``1 - f`` it is the variance-exploding latent of all other models, with the sigma
+    ``s = f / (1 - f)``. The model is told ``t = 1000 f``: both ways are closed forms, so that the timestep
+    is exact for any sigma.
+
+    What that means for samplers. Euler, and whatever else follows straight lines from an x to a denoised
+    latent (DDIM, LCM), visits the same latents in s as in f, where A1111 and diffusers step. Heun, DPM2,
+    LMS and the DPM++ multistep methods weigh several such lines: in s by the model's own log SNR, as in
+    their papers and in diffusers' DPM-Solver for flows; A1111 weighs them in f, which differs by the
+    methods' own error. Noise that samplers add on the way (eta, churn, ancestral and SDE ones) keeps the
+    latent one of the flow; A1111 adds it in f as if that were exploding, and leaves the flow. `extra_noise`
+    is measured against z.
+
+    Schedules see the shares (`scheduled`), as in A1111: its levels are the 1000 shares, log-linear between.
+    """
+
+    @cached_property
+    def sigmas(self) -> Array:
+        return self.t_to_sigma(self.timesteps)
+
+    def sigma_to_t(self, sigma: float) -> float:
+        """1000 times the share of noise."""
+        return float(1000 * sigma / (1 + sigma))
+
+    def t_to_sigma(self, t: npt.ArrayLike) -> Array:
+        return self.exploding(np.asarray(t, dtype=np.float64) / 1000)
+
+    @cached_property
+    def scheduled(self) -> NoiseLevels:
+        return NoiseLevels.from_alphas_cumprod(1 / (1 + (self.timesteps / 1000) ** 2))
+
+    def exploding(self, sigmas: Array) -> Array:
+        """
+        Raises:
+            Refused: shares above 1, which only one schedule has.
+        """
+        if sigmas.max() > 1:
+            raise Refused("scheduler", "Align Your Steps", "another: a flow has no such noise levels")
+        shares = np.minimum(sigmas, _MOST)
+        return np.asarray(shares / (1 - shares))
+
+
+@lru_cache(maxsize=1024)
+def flow_levels(shift: float) -> FlowLevels:
+    """The levels of a flow that were shifted towards noise by `shift`; the same object for the same shift.
+
+    Source: Esser et al. (2024), arXiv:2403.03206, equation 23.
+    """
+    even = np.arange(1, 1001) / 1000
+    shares = shift * even / (1 + (shift - 1) * even)
+    sigmas = np.minimum(shares, _MOST) / (1 - np.minimum(shares, _MOST))
+    return FlowLevels(alphas_cumprod=1 / (1 + sigmas**2), timesteps=1000 * shares)

@@ -109,7 +109,7 @@ def uni_pc_path(key: PlanKey, levels: NoiseLevels) -> Run:
     both are at DDIM's start.
     """
     timesteps = _ddim_timesteps(key, levels)
-    even = levels.t_to_sigma(np.linspace(timesteps[-1], 0, len(timesteps) + 1))
+    even = levels.exploding(levels.scheduled.t_to_sigma(np.linspace(timesteps[-1], 0, len(timesteps) + 1)))
     return Run(sigmas=even, span=(even[-1], even[0]))
 
 

@@ -26,11 +26,11 @@ def sigmas(scheduler: str, steps: int, levels: NoiseLevels) -> Array:
     """Descending sigmas of a run of `steps` steps, [steps + 1] (see above for the two that differ).
 
     Raises:
-        Refused: for an unknown schedule.
+        Refused: for an unknown schedule, or one that these levels do not have.
     """
     if scheduler not in SCHEDULES:
         raise Refused("scheduler", scheduler, ", ".join(SCHEDULES))
-    return SCHEDULES[scheduler](steps, levels)
+    return levels.exploding(SCHEDULES[scheduler](steps, levels.scheduled))
 
 
 def uniform(n: int, levels: NoiseLevels) -> Array:

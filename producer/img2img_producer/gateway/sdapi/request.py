@@ -28,6 +28,8 @@ class RenderRequest(BaseModel):
     n_iter: int = Field(1, ge=1, le=100)
     steps: int = 50
     cfg_scale: float = 7.0
+    #: Forge's
+    distilled_cfg_scale: float | None = None
     width: int = 512
     height: int = 512
     restore_faces: bool | None = None

@@ -11,6 +11,8 @@ from img2img_shared.params import Params, read_params
 _FORMATS = {"png": "png", "jpg": "jpeg", "webp": "webp"}
 #: A1111's default, which clients send to checkpoints of any kind; only edit checkpoints read it
 _IMAGE_CFG_SCALE = 1.5
+#: Forge's default, which its clients send likewise; only Flux.1 dev reads it
+_DISTILLED_CFG_SCALE = 3.5
 
 
 def read_request(
@@ -44,6 +46,8 @@ def read_request(
     values |= {name: max(-1, getattr(request, name)) for name in ("seed", "subseed")}
     if request.seed_resize_from_w > 0 and request.seed_resize_from_h > 0:
         values |= {name: getattr(request, name) for name in ("seed_resize_from_w", "seed_resize_from_h")}
+    distilled = request.distilled_cfg_scale
+    values["distilled_cfg_scale"] = None if distilled == _DISTILLED_CFG_SCALE else distilled
     values |= _sampler_options(request, sampler, options)
     if isinstance(request, Img2ImgRequest):
         values |= _img2img(request, options, masked=masked)
