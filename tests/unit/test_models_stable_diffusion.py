@@ -102,8 +102,8 @@ def test_a_checkpoint_loaded_twice_has_equal_weights(family: Family, folder: Pat
 
 
 def test_its_noise_levels_are_those_of_stable_diffusion(family: Family) -> None:
-    assert family.noise_levels.sigma_min == pytest.approx(0.0291675, abs=1e-7)
-    assert family.noise_levels.sigma_max == pytest.approx(14.614642, abs=1e-5)
+    assert family.levels((8, 8)).sigma_min == pytest.approx(0.0291675, abs=1e-7)
+    assert family.levels((8, 8)).sigma_max == pytest.approx(14.614642, abs=1e-5)
 
 
 def test_half_precision_keeps_timesteps_and_pictures_apart(folder: Path) -> None:

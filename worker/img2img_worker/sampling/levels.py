@@ -146,7 +146,7 @@ class FlowLevels(NoiseLevels):
 
     @cached_property
     def scheduled(self) -> NoiseLevels:
-        return NoiseLevels.from_alphas_cumprod(1 / (1 + (self.timesteps / 1000) ** 2))
+        return _Shares.from_alphas_cumprod(1 / (1 + (self.timesteps / 1000) ** 2))
 
     def exploding(self, sigmas: Array) -> Array:
         """
@@ -157,6 +157,15 @@ class FlowLevels(NoiseLevels):
             raise Refused("scheduler", "Align Your Steps", "another: a flow has no such noise levels")
         shares = np.minimum(sigmas, _MOST)
         return np.asarray(shares / (1 - shares))
+
+
+class _Shares(NoiseLevels):
+    """A flow's shares of noise, as if they were sigmas."""
+
+    @cached_property
+    def sigmas(self) -> Array:
+        # through single precision only now: the smallest share's square is near its last digit beside 1
+        return np.asarray(np.sqrt(1 / self.alphas_cumprod - 1), dtype=np.float32).astype(np.float64)
 
 
 @lru_cache(maxsize=1024)
