@@ -102,3 +102,115 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata=dict(metadata or {}))
     return path
+
+
+def tensors(kind: str, shape: Sequence[int], *, seed: int, strength: float = 0.3) -> dict[str, Tensor]:
+    """What a file of that kind has for a weight of that shape; sizes are multiples of 8, kernels square.
+
+    Kinds: "lora", "lora cp", "loha", "loha tucker", "lokr", "lokr low", "lokr mixed", "lokr tucker", "glora",
+    "ia3 out", "ia3 in", "oft", "coft", "oft diag", "boft", "full", "norm". Those of "cp" and "tucker" are for
+    convolutions, "norm" is for vectors.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=generator) * strength
+
+    out, inner, *kernel = (*shape, 1)[: max(2, len(shape))]
+    columns = inner * int(torch.tensor(kernel).prod())
+    ones = [1] * len(kernel)
+    half = out // 2
+    match kind:
+        case "lora":
+            return {
+                "lora_up.weight": draw(out, RANK, *ones),
+                "lora_down.weight": draw(RANK, inner, *kernel),
+                "alpha": torch.tensor(2.0),
+            }
+        case "lora cp":
+            return {
+                "lora_up.weight": draw(out, RANK, 1, 1),
+                "lora_down.weight": draw(RANK, inner, 1, 1),
+                "lora_mid.weight": draw(RANK, RANK, *kernel),
+                "alpha": torch.tensor(2.0),
+            }
+        case "loha":
+            factors = {f"hada_w{i}_a": draw(out, RANK) for i in (1, 2)}
+            return (
+                factors | {f"hada_w{i}_b": draw(RANK, columns) for i in (1, 2)} | {"alpha": torch.tensor(2.0)}
+            )
+        case "loha tucker":
+            cores = {f"hada_t{i}": draw(RANK, RANK, *kernel) for i in (1, 2)}
+            factors = {f"hada_w{i}_a": draw(RANK, out) for i in (1, 2)}
+            factors |= {f"hada_w{i}_b": draw(RANK, inner) for i in (1, 2)}
+            return cores | factors | {"alpha": torch.tensor(2.0)}
+        case "lokr":
+            return {"lokr_w1": draw(2, 2), "lokr_w2": draw(half, inner // 2, *kernel)}
+        case "lokr low":
+            return {
+                "lokr_w1_a": draw(2, 1),
+                "lokr_w1_b": draw(1, 2),
+                "lokr_w2_a": draw(half, RANK),
+                "lokr_w2_b": draw(RANK, columns // 2),
+                "alpha": torch.tensor(2.0),
+            }
+        case "lokr mixed":
+            return {
+                "lokr_w1_a": draw(2, RANK),
+                "lokr_w1_b": draw(RANK, 2),
+                "lokr_w2": draw(half, inner // 2, *kernel),
+                "alpha": torch.tensor(2.0),
+            }
+        case "lokr tucker":
+            return {
+                "lokr_w1": draw(2, 2),
+                "lokr_t2": draw(RANK, RANK, *kernel),
+                "lokr_w2_a": draw(RANK, half),
+                "lokr_w2_b": draw(RANK, inner // 2),
+                "alpha": torch.tensor(2.0),
+            }
+        case "glora":
+            return {
+                "a1.weight": draw(RANK, inner, *ones),
+                "a2.weight": draw(inner, RANK, *ones),
+                "b1.weight": draw(RANK, inner, *kernel),
+                "b2.weight": draw(out, RANK, *ones),
+                "alpha": torch.tensor(2.0),
+            }
+        case "ia3 out":
+            weight = draw(out) if not kernel else draw(1, out, *ones)
+            return {"weight": weight, "on_input": torch.tensor(0)}
+        case "ia3 in":
+            weight = draw(inner) if not kernel else draw(1, inner, *ones)
+            return {"weight": weight, "on_input": torch.tensor(1)}
+        case "oft":
+            return {"oft_blocks": draw(2, half, half), "rescale": 1 + draw(out, 1, *ones)}
+        case "coft":
+            return {"oft_blocks": draw(2, half, half), "alpha": torch.tensor(1e-3)}
+        case "oft diag":
+            return {"oft_diag": torch.linalg.qr(draw(2, half, half))[0].contiguous()}
+        case "boft":
+            return {"oft_blocks": draw(2, out // 4, 4, 4)}
+        case "full":
+            return {"diff": draw(*shape), "diff_b": draw(out)}
+        case "norm":
+            return {"w_norm": draw(out), "b_norm": draw(out)}
+    raise KeyError(kind)
+
+
+def write_kinds(path: Path, network: nn.Module, kinds: Mapping[str, str], *, seed: int) -> Path:
+    """One file of several kinds: `kinds` by module; `network` tells the shapes."""
+    written = {
+        f"lora_unet_{module.replace('.', '_')}.{part}": tensor
+        for number, (module, kind) in enumerate(kinds.items())
+        for part, tensor in tensors(kind, _weight(network, module).shape, seed=seed + number).items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(written, path)
+    return path
+
+
+def _weight(network: nn.Module, module: str) -> Tensor:
+    layer: Any = network.get_submodule(module)
+    weight: Tensor = layer.weight
+    return weight

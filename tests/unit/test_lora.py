@@ -10,17 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from img2img_shared.errors import Refused
-from img2img_shared.settings import Settings
 from img2img_worker.models.family import Cond
-from img2img_worker.models.loading import load, open_checkpoint
+from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.lora_adapter import Adapter
 from img2img_worker.models.lora_file import read_lora
 from img2img_worker.models.lora_patch import PLAIN
 from img2img_worker.models.prompts import Lora
 from img2img_worker.models.sd3 import StableDiffusion3
 from img2img_worker.models.stable_diffusion import StableDiffusion
 from tests import checkpoints
-from tests.unit.loras import RANK, TEXT, UNET, Target, merge, write_kohya, write_peft
+from tests.unit.loras import RANK, TEXT, UNET, Target, merge, tensors, write_kinds, write_kohya, write_peft
 
 PROMPT = "the red cat"
 Answer = tuple[Tensor, Tensor]
@@ -137,7 +136,7 @@ def test_older_and_newer_names_mean_the_same_layers(
     assert_same(answer(family, Lora(name="other")), answer(family, Lora(name="new")))
 
 
-def test_several_add_up_in_whatever_order_they_are_named(sd1: Path, tmp_path: Path) -> None:
+def test_several_add_up(sd1: Path, tmp_path: Path) -> None:
     family = opened(sd1, tmp_path)
     write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
     write_kohya(tmp_path / "sub" / "gold.safetensors", family.unet, UNET[:3], seed=30, alpha=1)
@@ -145,10 +144,98 @@ def test_several_add_up_in_whatever_order_they_are_named(sd1: Path, tmp_path: Pa
     merge(merged.unet, UNET, seed=10, scale=0.6)
     merge(merged.unet, UNET[:3], seed=30, scale=-0.4 / RANK)
     ink, gold = Lora(name="ink", unet_weight=0.6), Lora(name="gold", unet_weight=-0.4)
-    found = answer(family, ink, gold)
+    for some in ((ink, gold), (gold, ink)):
+        assert (answer(family, *some)[1] - answer(merged)[1]).abs().max() < 1e-5
+
+
+def test_of_one_name_twice_the_last_weights_hold_for_both_as_in_a1111(sd1: Path, tmp_path: Path) -> None:
+    family, merged = opened(sd1, tmp_path), opened(sd1)
+    write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
+    merge(merged.unet, UNET, seed=10, scale=0.6)
+    found = answer(family, Lora(name="ink", unet_weight=0.7), Lora(name="ink", unet_weight=0.3))
     assert (found[1] - answer(merged)[1]).abs().max() < 1e-5
-    assert_same(answer(family, gold, ink), found)
-    assert_same(answer(family, gold, *[Lora(name="ink", unet_weight=0.3)] * 2), found)
+
+
+#: every kind, on layers of `checkpoints.sd1` of all sorts
+MIXED = {
+    "conv_in": "full",
+    "down_blocks.0.attentions.0.norm": "norm",
+    "down_blocks.0.attentions.0.proj_in": "oft",
+    "down_blocks.0.attentions.0.transformer_blocks.0.norm2": "norm",
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": "loha",
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k": "lokr",
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_v": "lokr low",
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0": "lokr mixed",
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": "glora",
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v": "coft",
+    "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2": "oft diag",
+    "down_blocks.0.downsamplers.0.conv": "lora cp",
+    "mid_block.resnets.0.conv1": "loha tucker",
+    "mid_block.resnets.0.conv2": "lokr tucker",
+    "mid_block.resnets.0.time_emb_proj": "boft",
+    "mid_block.resnets.1.conv1": "ia3 in",
+    "mid_block.resnets.1.conv2": "ia3 out",
+    "up_blocks.1.resnets.0.conv1": "lora",
+}
+
+
+def test_every_kind_acts_on_its_layer_and_on_no_other_and_leaves_no_trace(sd1: Path, tmp_path: Path) -> None:
+    family, plain = opened(sd1, tmp_path), opened(sd1)
+    path = write_kinds(tmp_path / "ink.safetensors", family.unet, MIXED, seed=10)
+    read = read_lora(path)
+    wanted = {name: weight.clone() for name, weight in plain.unet.state_dict().items()}
+    for module, kind in MIXED.items():
+        adapter, key = read[f"lora_unet_{module.replace('.', '_')}"], f"{module}.weight"
+        wanted[key] += 0.7 * adapter.difference(wanted[key])
+        if kind in ("full", "norm"):
+            bias = adapter.tensors["diff_b" if kind == "full" else "b_norm"]
+            wanted[f"{module}.bias"] += 0.7 * bias
+    before = answer(family)
+    after = answer(family, Lora(name="ink", unet_weight=0.7))
+    for name, weight in family.unet.state_dict().items():
+        assert torch.allclose(weight, wanted[name], atol=1e-6), name
+    assert (after[1] - before[1]).abs().max() > 1e-2
+    assert_same(answer(family), before)
+    for name, weight in family.unet.state_dict().items():
+        assert torch.equal(weight, plain.unet.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kind", ["glora", "ia3 in", "oft", "dora"])
+def test_what_depends_on_the_weight_sees_what_those_before_it_made_of_it(
+    sd1: Path, tmp_path: Path, kind: str
+) -> None:
+    family, module = opened(sd1, tmp_path), UNET[1].module
+    layer: Any = family.unet.get_submodule(module)
+    key, weight = UNET[1].kohya, layer.weight.clone()
+    first = tensors("lora", weight.shape, seed=1)
+    second = tensors("lora" if kind == "dora" else kind, weight.shape, seed=2)
+    if kind == "dora":
+        second["dora_scale"] = torch.ones(1, weight.shape[1])
+    for name, parts in (("first", first), ("second", second)):
+        save_file({f"{key}.{part}": value for part, value in parts.items()}, tmp_path / f"{name}.safetensors")
+    adapters = {name: read_lora(tmp_path / f"{name}.safetensors")[key] for name in ("first", "second")}
+    found = []
+    for names in (("first", "second"), ("second", "first")):
+        answer(family, *[Lora(name=name, unet_weight=0.5) for name in names])
+        wanted = weight
+        for name in names:
+            wanted = wanted + 0.5 * adapters[name].difference(wanted)
+        torch.testing.assert_close(layer.weight, wanted)
+        found.append(layer.weight.clone())
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_dyn_makes_another_set_of_the_first_ranks(sd1: Path, tmp_path: Path) -> None:
+    family = opened(sd1, tmp_path)
+    write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
+    weights = load_file(tmp_path / "ink.safetensors")
+    cut = {key: value[:, :1] if "lora_up" in key else value[:1] for key, value in weights.items()}
+    save_file({key: value.contiguous() for key, value in cut.items()}, tmp_path / "cut.safetensors")
+    found = answer(family, Lora(name="ink", dyn=1))
+    assert (found[1] - answer(family, Lora(name="cut"))[1]).abs().max() < 1e-6
+    assert (found[1] - answer(family, Lora(name="ink"))[1]).abs().max() > 1e-2
+    sets = [family.loras.find([Lora(name="ink", dyn=dyn)]).denoiser for dyn in (None, 1, 2)]
+    assert len({*sets}) == 3
 
 
 def test_nothing_stays_behind_when_loras_change(sd1: Path, tmp_path: Path) -> None:
@@ -183,52 +270,19 @@ def test_memory_that_runs_out_on_the_way_leaves_no_half_merged_weights(
     wanted = answer(opened(sd1, tmp_path), Lora(name="ink"))
     calls = 0
 
-    def addmm(*arguments: Any, **options: Any) -> Tensor:
+    def difference(self: Adapter, weight: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        if calls == 4:
+        if calls == len(UNET) + 4:  # the first ones are those of a look at the shapes
             raise torch.OutOfMemoryError
-        return whole(*arguments, **options)
+        return whole(self, weight)
 
-    whole = torch.addmm
-    monkeypatch.setattr(torch, "addmm", addmm)
+    whole = Adapter.difference
+    monkeypatch.setattr(Adapter, "difference", difference)
     with pytest.raises(torch.OutOfMemoryError):
         answer(family, Lora(name="ink"))
     assert_same(answer(family), answer(opened(sd1)))
     assert_same(answer(family, Lora(name="ink")), wanted)
-
-
-def test_a_changed_file_is_another_lora(sd1: Path, tmp_path: Path) -> None:
-    family = opened(sd1, tmp_path)
-    path = tmp_path / "ink.safetensors"
-    write_kohya(path, family.unet, UNET, seed=10)
-    before = family.loras.find([Lora(name="ink")]).denoiser
-    assert family.loras.find([Lora(name="ink")]).denoiser == before
-    write_kohya(path, family.unet, UNET[:2], seed=11)
-    merged = opened(sd1)
-    merge(merged.unet, UNET[:2], seed=11, scale=1.0)
-    assert family.loras.find([Lora(name="ink")]).denoiser != before
-    assert (answer(family, Lora(name="ink"))[1] - answer(merged)[1]).abs().max() < 1e-5
-
-
-def test_files_are_read_once_while_there_is_room(
-    sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family = opened(sd1, tmp_path)
-    names = ("ink", "gold", "words")
-    for name in names:
-        size = write_kohya(tmp_path / f"{name}.safetensors", family.unet, UNET, seed=1).stat().st_size
-    reads: list[str] = []
-
-    def read(path: Path) -> Any:
-        reads.append(path.stem)
-        return read_lora(path)
-
-    monkeypatch.setattr("img2img_worker.models.lora.read_lora", read)
-    monkeypatch.setattr("img2img_worker.models.lora.REMEMBERED", 2 * size)
-    for name in ("ink", "gold", "ink", "gold", "words", "gold", "ink"):
-        family.loras.find([Lora(name=name)])
-    assert reads == ["ink", "gold", "words", "ink"]
 
 
 def test_sdxls_names_of_the_original_layout_and_both_its_text_encoders_are_known(
@@ -322,104 +376,3 @@ def test_half_precision_is_good_to_its_own_rounding(sd1: Path, tmp_path: Path) -
     found, wanted = (each.unet.get_submodule(UNET[1].module).weight for each in (half, merged))
     assert found.dtype == torch.bfloat16
     assert (found.float() - wanted).abs().max() < 2**-7 * wanted.abs().max()
-
-
-def test_a_worker_finds_loras_below_its_folder_of_models(sd1: Path, tmp_path: Path) -> None:
-    (tmp_path / "tiny").symlink_to(sd1)
-    write_kohya(tmp_path / "Lora" / "ink.safetensors", opened(sd1).unet, UNET[:1], seed=1)
-    family = load("tiny", Settings(models_dir=tmp_path, device="cpu"))
-    assert family.loras.find([Lora(name="ink")]).denoiser.key
-
-
-# refusals
-
-
-def test_a_lora_that_is_not_there_is_refused_with_those_that_are(sd1: Path, tmp_path: Path) -> None:
-    family = opened(sd1, tmp_path / "Lora")
-    with pytest.raises(Refused, match=r"'ink'.*allowed: none"):
-        family.loras.find([Lora(name="ink")])
-    for name in ("gold", "words"):
-        write_kohya(tmp_path / "Lora" / f"{name}.safetensors", family.unet, UNET[:1], seed=1)
-    (tmp_path / "outside.safetensors").write_bytes((tmp_path / "Lora" / "gold.safetensors").read_bytes())
-    for name in ("ink", "Gold", "../outside", str(tmp_path / "outside"), "gold.safetensors", ""):
-        with pytest.raises(Refused, match=r"allowed: gold, words$"):
-            family.loras.find([Lora(name="gold"), Lora(name=name)])
-    (tmp_path / "Lora" / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Refused, match=r"'gone'.*readable"):
-        family.loras.find([Lora(name="gone")])
-    for number in range(30):
-        (tmp_path / "Lora" / f"n{number}.safetensors").touch()
-    with pytest.raises(Refused, match=r"and 13 more$"):
-        family.loras.find([Lora(name="ink")])
-
-
-def test_without_a_folder_of_models_the_setting_is_named(sd1: Path) -> None:
-    with pytest.raises(Refused, match=r"'ink'.*IMG2IMG_MODELS_DIR"):
-        opened(sd1).loras.find([Lora(name="ink")])
-
-
-Weights = dict[str, Tensor]
-KEY = UNET[1].kohya
-
-
-def without_up(weights: Weights) -> Weights:
-    return {key: value for key, value in weights.items() if key != f"{KEY}.lora_up.weight"}
-
-
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        (without_up, "up and down for every layer"),
-        (lambda _: {}, "not empty"),
-        (lambda weights: weights | {f"{KEY}.hada_w1_a": torch.ones(1)}, "hada_w1_a"),
-        (lambda weights: weights | {f"{KEY}.dora_scale": torch.ones(1)}, "dora_scale"),
-        (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.ones(32, RANK + 1)}, "of one r"),
-        (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.tensor(1.0)}, "of one r"),
-        (lambda weights: weights | {f"{KEY}.lora_down.weight": torch.tensor(1.0)}, "of one r"),
-        (lambda weights: weights | {f"{KEY}.lora_down.weight": torch.ones(0, 64)}, "of one r"),
-        (lambda weights: weights | {f"{KEY}.alpha": torch.ones(2)}, "one number as alpha"),
-        (lambda weights: weights | {f"{KEY}.alpha": torch.tensor(torch.nan)}, "finite"),
-        (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.full((32, RANK), torch.inf)}, "finite"),
-        (
-            lambda weights: weights | {f"{KEY}.lora_up.weight": torch.ones(33, RANK)},
-            "this kind of checkpoint",
-        ),
-        (
-            lambda weights: {
-                key.replace("attn2_to_k", "attn9_to_k"): value for key, value in weights.items()
-            },
-            "attn9_to_k",
-        ),
-    ],
-)
-def test_files_that_are_no_lora_for_this_checkpoint_are_refused(
-    sd1: Path, tmp_path: Path, broken: Callable[[Weights], Weights], reason: str
-) -> None:
-    family = opened(sd1, tmp_path)
-    path = write_kohya(tmp_path / "ink.safetensors", family.unet, UNET[:2], seed=1)
-    save_file(broken(load_file(path)), path)
-    with pytest.raises(Refused, match=reason) as refusal:
-        family.loras.find([Lora(name="ink")])
-    assert "'ink'" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize("data", [b"", b"no tensors", b"\xff" * 200])
-def test_a_broken_file_is_refused(sd1: Path, tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "ink.safetensors").write_bytes(data)
-    with pytest.raises(Refused, match=r"'ink'.*readable"):
-        opened(sd1, tmp_path).loras.find([Lora(name="ink")])
-
-
-@pytest.mark.parametrize("metadata", ["[]", "{", '{"unet.lora_alpha": "much"}', '{"unet.alpha_pattern": 3}'])
-def test_broken_metadata_is_refused(sd1: Path, tmp_path: Path, metadata: str) -> None:
-    family = opened(sd1, tmp_path)
-    write_peft(
-        tmp_path / "ink.safetensors",
-        family.unet,
-        UNET,
-        seed=1,
-        metadata={"lora_adapter_metadata": metadata},
-    )
-    with pytest.raises(Refused, match="lora_adapter_metadata"):
-        family.loras.find([Lora(name="ink")])

@@ -16,9 +16,9 @@ from img2img_worker.models.prompts import Lora
 from img2img_worker.models.stable_diffusion import StableDiffusion
 from tests import checkpoints
 from tests.unit.engine_toys import render
-from tests.unit.loras import TEXT, UNET, merge, write_kohya
+from tests.unit.loras import TEXT, UNET, merge, write_kinds, write_kohya
 
-#: none, two sets, both together, other weights, text only, denoiser only
+#: none, two sets, both together, other weights, text only, denoiser only, other kinds, fewer ranks
 PROMPTS = (
     "the cat",
     "the cat <lora:ink:1>",
@@ -29,7 +29,21 @@ PROMPTS = (
     "the cat <lora:ink:0:1>",
     "the cat <lora:ink:0>",
     "<lora:gold:0.7> the cat",
+    "the cat <lora:odd:0.5>",
+    "the cat <lora:odd:0.5><lora:ink:0.3>",
+    "the cat <lora:ink:0.3><lora:odd:0.5>",
+    "the cat <lora:ink:dyn=1>",
 )
+#: kinds that depend on the weight and on what is worn with them, that change biases, and others
+ODD = {
+    "conv_in": "full",
+    "down_blocks.0.attentions.0.proj_in": "oft",
+    "down_blocks.0.attentions.0.norm": "norm",
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": "glora",
+    "mid_block.resnets.0.conv1": "ia3 in",
+    "up_blocks.1.attentions.1.transformer_blocks.0.attn1.to_out.0": "lokr low",
+    "up_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj": "loha",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +58,7 @@ def folder(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     family = opened(sd1)
     write_kohya(folder / "ink.safetensors", family.unet, UNET, seed=10)
     write_kohya(folder / "gold.safetensors", family.unet, UNET[1:4], seed=30)
+    write_kinds(folder / "odd.safetensors", family.unet, ODD, seed=40)
     write_kohya(folder / "words.safetensors", family.texts[0].model, TEXT, seed=20)
     return folder
 
@@ -77,6 +92,18 @@ def test_in_mixed_company_every_picture_is_to_the_byte_what_it_is_alone(sd1: Pat
                 numbers, run(engine, [renders()[number] for number in numbers]), strict=True
             ):
                 assert np.array_equal(picture, alone[number]), PROMPTS[number]
+
+
+def test_what_is_worn_together_acts_in_its_order(sd1: Path, folder: Path) -> None:
+    """As in A1111, where a LoRA that depends on the weight sees what those before it made of it."""
+    same = [
+        replace(each, seed=1, pixels=renders()[0].pixels, params=renders()[0].params) for each in renders()
+    ]
+    with Engine(opened(sd1, folder), slots=4, deterministic=True) as engine:
+        pictures = dict(zip(PROMPTS, run(engine, same), strict=True))
+    first, second = (pictures[f"the cat {tags}"] for tags in (PROMPTS[10][8:], PROMPTS[11][8:]))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(pictures["the cat <lora:ink:dyn=1>"], pictures["the cat <lora:ink:1>"])
 
 
 def test_loras_act_and_what_names_none_is_what_a_worker_without_any_renders(sd1: Path, folder: Path) -> None:
@@ -115,7 +142,7 @@ def test_a_model_call_has_rows_of_one_set_and_as_many_as_there_are(
 
     def predict(self: StableDiffusion, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> torch.Tensor:
         all_are_there.wait(60)
-        calls.append((str([(name, weight) for name, _, _, weight in cond.loras.key]), len(x)))
+        calls.append((str([(name, weight) for name, _, _, weight, _ in cond.loras.key]), len(x)))
         return whole(self, x, t, cond)
 
     whole = StableDiffusion.predict
@@ -142,7 +169,7 @@ def test_rows_of_different_sets_cannot_be_stacked(sd1: Path, folder: Path) -> No
 def test_a_lora_that_is_not_there_fails_its_image_alone(sd1: Path, folder: Path) -> None:
     with Engine(opened(sd1, folder), slots=2) as engine:
         good = [engine.submit(each) for each in renders(PROMPTS[:2])]
-        with pytest.raises(Refused, match=r"'oil'.*gold, ink, words"):
+        with pytest.raises(Refused, match=r"'oil'.*gold, ink, odd, words"):
             engine.submit(render(prompt="the cat <lora:oil:1>"))
         for future in good:
             future.result(60)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64, 3),
 
 
 def text(params: Params, *, masked: bool = False, **changes: str) -> str:
-    names = {"prompt": "a cat", "negative_prompt": "", "model": "tiny", **changes}
+    names: dict[str, Any] = {"prompt": "a cat", "negative_prompt": "", "model": "tiny", **changes}
     return infotext(params, seed=7, subseed=9, masked=masked, **names)
 
 
@@ -46,6 +47,22 @@ def test_the_text_is_a1111s() -> None:
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 123, Size: 640x512, "
         "Model hash: 6ce0161689, Model: v1-5, Denoising strength: 0.75, RNG: CPU, Version: img2img-farm "
     )
+
+
+def test_hashes_of_loras_stand_where_a1111_has_them() -> None:
+    written = infotext(
+        Params(initial_noise_multiplier=0.9),
+        prompt="a cat <lora:ink:1> <lora:a, b: c:1>",
+        negative_prompt="",
+        seed=1,
+        subseed=2,
+        model="v1-5",
+        masked=True,
+        lora_hashes={"ink": "0123456789ab", "a, b": "ba9876543210"},
+    )
+    line = written.split("\n")[-1]
+    assert 'Masked content: fill, Lora hashes: "ink: 0123456789ab, a b: ba9876543210", Noise multi' in line
+    assert "Lora hashes" not in text(Params())
 
 
 def test_without_prompts_there_is_one_line() -> None:

@@ -42,6 +42,16 @@ def test_and_joins_prompts_with_weights(prompt: str, parts: list[tuple[str, floa
         ("<lyco:ink>", "", (Lora(name="ink"),)),
         ("<lora:ink:0.5:1>", "", (Lora(name="ink", text_weight=0.5, unet_weight=1.0),)),
         ("<lora:ink:unet=0.2:te=3>", "", (Lora(name="ink", text_weight=3.0, unet_weight=0.2),)),
+        (
+            "<lora:ink:0.5:1:4>",
+            "",
+            (Lora(name="ink", text_weight=0.5, unet_weight=1.0, dyn=4),),
+        ),
+        ("<lora:ink:dyn=0:1>", "", (Lora(name="ink", dyn=0),)),
+        ("<lora:ink:2:te=0.5>", "", (Lora(name="ink", text_weight=0.5, unet_weight=0.5),)),
+        ("<lora:a><lora:b:1:1:4.5>", "", ()),
+        ("<lora:a><lora:b:much:te=1>", "", ()),
+        ("<lyco:a><lora:b><lyco:c>", "", (Lora(name="a"), Lora(name="c"), Lora(name="b"))),
         ("<lora:a><lora:b:2>", "", (Lora(name="a"), Lora(name="b", text_weight=2.0, unet_weight=2.0))),
         ("<lora:a><lora:b:much>", "", ()),
         ("<lora:a:nan>", "", ()),
@@ -126,3 +136,8 @@ def _owner(prompts: Conditioning, index: int) -> int:
 def test_a_hypernetwork_is_refused_not_ignored() -> None:
     with pytest.raises(Refused, match=r"<hypernet:style:0\.5>"):
         conditioning("a boat <hypernet:style:0.5>", "", 20, "Euler")
+
+
+def test_what_only_an_extension_knows_is_refused_not_ignored() -> None:
+    with pytest.raises(Refused, match=r"<lora:ink:1:lbw=ALL>.*te=, unet= and dyn=.*lbw="):
+        conditioning("a boat <lora:ink:1:lbw=ALL>", "", 20, "Euler")

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,6 +58,8 @@ class Served:
     max_pixels: int
     #: pixels to a latent cell, each way
     vae_factor: int
+    #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
+    lora_hashes: Callable[[str], Mapping[str, str]]
 
 
 class Renderer:
@@ -162,6 +164,7 @@ class Renderer:
         prompt = job.params.prompt if item.prompt is None else item.prompt
         negative = job.params.negative_prompt if item.negative_prompt is None else item.negative_prompt
 
+        lora_hashes = self._served.lora_hashes(prompt)
         prepared = self._prepare(held, job, item)
         render = Render(
             params=job.params,
@@ -187,6 +190,7 @@ class Renderer:
             model=self._served.title,
             model_hash=self._served.model_hash,
             masked=prepared.mask is not None,
+            lora_hashes=lora_hashes,
         )
         data = encode_picture(picture, job.params.output_format, text)
         key = result_key(job.id, claim.index, job.params.output_format)

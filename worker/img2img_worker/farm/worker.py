@@ -65,6 +65,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             model_hash=model_hash(model, settings),
             max_pixels=settings.max_pixels,
             vae_factor=family.vae_factor,
+            lora_hashes=family.loras.hashes,
         )
         renderer = Renderer(
             ledger=ledger,

@@ -4,17 +4,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.lora_file import Factors, read_lora
-from img2img_worker.models.lora_patch import PLAIN, Layer, Patch, Patched
-from img2img_worker.models.original import unet_name
-from img2img_worker.models.prompts import Lora
+from img2img_worker.models.lora_adapter import Adapter
+from img2img_worker.models.lora_file import metadata, read_lora, short_hash
+from img2img_worker.models.lora_names import Place, denoiser_layers, original_places, text_layers
+from img2img_worker.models.lora_patch import PLAIN, Patch, Patched
+from img2img_worker.models.prompts import Lora, strip_comments, take_loras
 
 #: where A1111 has them below its folder of models
 FOLDER = "Lora"
@@ -38,12 +39,15 @@ class _Loaded:
 
     time: int
     size: int
-    text: Mapping[str, Factors]
-    denoiser: Mapping[str, Factors]
+    text: Mapping[str, Adapter]
+    denoiser: Mapping[str, Adapter]
 
 
 class Loras:
-    """Finds LoRAs by name: ``cat`` is ``cat.safetensors`` in the folder or, as in A1111, anywhere below it.
+    """Finds LoRAs by name, as A1111 does.
+
+    ``cat`` is ``cat.safetensors`` anywhere in the folder, or else the file whose trainer called it so
+    (``ss_output_name`` in its metadata).
 
     Args:
         folder: None: there are none.
@@ -53,28 +57,36 @@ class Loras:
 
     def __init__(self, folder: Path | None, denoiser: nn.Module, texts: Sequence[nn.Module]) -> None:
         self._folder = folder
-        self.denoiser = Patched(_denoiser_layers(denoiser))
-        self.texts = Patched(_text_layers(texts))
-        self._aliases = _original_names(denoiser)
+        self.denoiser = Patched(denoiser_layers(denoiser))
+        self.texts = Patched(text_layers(texts))
+        self._places = original_places(denoiser)
         self._loaded: OrderedDict[Path, _Loaded] = OrderedDict()
         self._loading = threading.Lock()
 
     def find(self, loras: Sequence[Lora]) -> LoraSet:
-        """What these add together; thread-safe. Of the same name several times, the weights add up.
+        """What these add together, in that order; thread-safe.
+
+        Of the same name several times, the last one's weights hold for each, as in A1111.
 
         Raises:
             Refused: one is not there, is broken, or is meant for another kind of checkpoint.
-        MemoryError: the device has no room for one.
+            MemoryError: the device has no room for one.
         """
-        wanted: dict[str, tuple[float, float]] = {}
-        for lora in loras:
-            text, denoiser = wanted.get(lora.name, (0.0, 0.0))
-            wanted[lora.name] = (text + lora.text_weight, denoiser + lora.unet_weight)
-        found = [(name, self._load(name), *wanted[name]) for name in sorted(wanted)]
+        last = {lora.name: lora for lora in loras}
+        found = [(last[lora.name], self._load(lora.name)) for lora in loras]
         return LoraSet(
-            text=_patch([(name, file, file.text, weight) for name, file, weight, _ in found]),
-            denoiser=_patch([(name, file, file.denoiser, weight) for name, file, _, weight in found]),
+            text=_patch([(lora, file, file.text, lora.text_weight) for lora, file in found]),
+            denoiser=_patch([(lora, file, file.denoiser, lora.unet_weight) for lora, file in found]),
         )
+
+    def hashes(self, prompt: str) -> dict[str, str]:
+        """A1111's short hash of each LoRA that a prompt names, by that name; thread-safe.
+
+        Raises:
+            Refused: one is not there.
+        """
+        _, loras = take_loras(strip_comments(prompt))
+        return {lora.name: short_hash(self._path(lora.name)) for lora in loras}
 
     def _load(self, name: str) -> _Loaded:
         """The file of that name as it is now, read again if it has changed."""
@@ -98,15 +110,21 @@ class Loras:
             raise Refused("lora", name, allowed)
         # looked up, not joined: a name from a prompt is no path
         paths = {path.stem: path for path in sorted(self._folder.rglob("*.safetensors"))}
-        if name not in paths:
-            more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-            raise Refused("lora", name, (", ".join([*paths][:_NAMED]) or "none, there are no others") + more)
-        return paths[name]
+        if name in paths:
+            return paths[name]
+        for path in reversed(paths.values()):
+            if _alias(path) == name:
+                return path
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        raise Refused("lora", name, (", ".join([*paths][:_NAMED]) or "none, there are no others") + more)
 
     def _read(self, path: Path, time: int, size: int) -> _Loaded:
-        factors = {self._aliases.get(layer, layer): own for layer, own in read_lora(path).items()}
-        text = {layer: own for layer, own in factors.items() if layer.startswith("lora_te")}
-        denoiser = {layer: own for layer, own in factors.items() if layer not in text}
+        adapters = {
+            name: (adapter, self._places.get(name, (Place(layer=name),)))
+            for name, adapter in read_lora(path).items()
+        }
+        text = {name: own for name, own in adapters.items() if name.startswith("lora_te")}
+        denoiser = {name: own for name, own in adapters.items() if name not in text}
         try:
             return _Loaded(
                 time=time,
@@ -120,40 +138,27 @@ class Loras:
             raise MemoryError(f"no memory for LoRA {path.stem} beside what is in flight") from None
 
 
-def _patch(parts: Sequence[tuple[str, _Loaded, Mapping[str, Factors], float]]) -> Patch:
-    """Of (name, file, its layers, weight) each; what changes nothing is left out."""
+def _alias(path: Path) -> str | None:
+    """What the trainer of a file called it."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return _read_alias(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _read_alias(path: Path, _modified: int, _size: int) -> str | None:
+    return metadata(path).get("ss_output_name")
+
+
+def _patch(parts: Sequence[tuple[Lora, _Loaded, Mapping[str, Adapter], float]]) -> Patch:
+    """Of (LoRA, file, its layers, weight) each; what changes nothing is left out."""
     acting = [part for part in parts if part[2] and part[3] != 0]
     return Patch(
-        key=tuple((name, file.time, file.size, weight) for name, file, _, weight in acting),
-        parts=tuple((layers, weight) for _, _, layers, weight in acting),
+        key=tuple((lora.name, file.time, file.size, weight, lora.dyn) for lora, file, _, weight in acting),
+        parts=tuple(
+            ({name: adapter.cut(lora.dyn) for name, adapter in layers.items()}, weight)
+            for lora, _, layers, weight in acting
+        ),
     )
-
-
-def _denoiser_layers(denoiser: nn.Module) -> dict[str, Layer]:
-    return {_kohya(name): layer for name, layer in _layers(denoiser).items()}
-
-
-def _text_layers(texts: Sequence[nn.Module]) -> dict[str, Layer]:
-    return {
-        f"lora_te{number}_{name.removeprefix('text_model.').replace('.', '_')}": layer
-        for number, text in enumerate(texts, 1)
-        for name, layer in _layers(text).items()
-    }
-
-
-def _original_names(denoiser: Any) -> dict[str, str]:
-    """A UNet's layers under the names of the original layout, which LoRAs of SDXL have, to diffusers'."""
-    layers = getattr(getattr(denoiser, "config", None), "layers_per_block", None)
-    if not isinstance(layers, int):
-        return {}
-    keys = list(denoiser.state_dict())
-    names = {name: unet_name(f"{name}.weight", keys, layers=layers) for name in _layers(denoiser)}
-    return {_kohya(theirs.removesuffix(".weight")): _kohya(ours) for ours, theirs in names.items()}
-
-
-def _layers(network: nn.Module) -> dict[str, Layer]:
-    return {name: layer for name, layer in network.named_modules() if isinstance(layer, Layer)}
-
-
-def _kohya(name: str) -> str:
-    return f"lora_unet_{name.replace('.', '_')}"

@@ -5,38 +5,43 @@ costs what it costs without. The weights as they were are kept meanwhile and put
 render without LoRAs sees no trace of one, not in the last bit.
 """
 
-from collections.abc import KeysView, Mapping
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from img2img_worker.models.lora_file import Factors
-
-Layer = nn.Linear | nn.Conv2d
+from img2img_worker.models.lora_adapter import Adapter
+from img2img_worker.models.lora_names import Layer, Place
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """What some LoRAs add to a network. Equal where their files and weights are."""
+    """What some LoRAs add to a network. Equal where their files, weights and ranks are."""
 
-    #: name, time and size of its file, and weight of each LoRA, in the order in which they are added
-    key: tuple[tuple[str, int, int, float], ...] = ()
-    #: the factors of each by layer, as `Patched.fitted` gives them, and its weight
-    parts: tuple[tuple[Mapping[str, Factors], float], ...] = field(default=(), compare=False, repr=False)
+    #: name, time and size of its file, weight and ``dyn`` of each LoRA, in the order in which they are added
+    key: tuple[tuple[str, int, int, float, int | None], ...] = ()
+    #: the adapters of each by layer, as `Patched.fitted` gives them, and its weight
+    parts: tuple[tuple[Mapping[str, Adapter], float], ...] = field(default=(), compare=False, repr=False)
 
     def layers(self) -> KeysView[str]:
         """Names of the layers that it changes."""
-        return dict.fromkeys(name for factors, _ in self.parts for name in factors).keys()
+        return dict.fromkeys(name for adapters, _ in self.parts for name in adapters).keys()
 
-    def added_to(self, weight: Tensor, layer: str) -> Tensor:
-        """The sum of a layer's `weight` and all that is meant for it."""
-        matrix = weight.flatten(1)
-        for factors, strength in self.parts:
-            if own := factors.get(layer):
-                matrix = torch.addmm(matrix, own.up, own.down, alpha=strength * own.scale)
-        return matrix.view(weight.shape)
+    def put_on(self, layer: str, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """A layer's weight and bias with all that is meant for it, float32.
+
+        One after the other, as in A1111: a LoRA whose difference depends on the weight sees what those before
+        it made of it.
+        """
+        weight, bias = weight.float(), None if bias is None else bias.float()
+        for adapters, strength in self.parts:
+            if adapter := adapters.get(layer):
+                weight = weight + strength * adapter.difference(weight)
+                change = adapter.bias_difference
+                if bias is not None and change is not None:
+                    bias = bias + strength * change
+        return weight, bias
 
 
 #: of no LoRA
@@ -48,7 +53,7 @@ class Patched:
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self._layers = layers
-        self._kept: dict[str, Tensor] = {}
+        self._kept: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._worn: Patch | None = PLAIN
 
     @torch.inference_mode()
@@ -59,35 +64,41 @@ class Patched:
         self._worn = None  # until it is done: memory may run out on the way
         wanted = patch.layers()
         for name in self._kept.keys() - wanted:
-            self._layers[name].weight.copy_(self._kept[name])
+            _set(self._layers[name], *self._kept[name])
             del self._kept[name]
         for name in wanted:
-            weight = self._layers[name].weight
+            layer = self._layers[name]
             if name not in self._kept:
-                self._kept[name] = weight.clone(memory_format=torch.contiguous_format)
-            weight.copy_(patch.added_to(self._kept[name], name))
+                self._kept[name] = (_copy(layer.weight), None if layer.bias is None else _copy(layer.bias))
+            _set(layer, *patch.put_on(name, *self._kept[name]))
         self._worn = patch
 
-    def fitted(self, factors: Mapping[str, Factors]) -> dict[str, Factors]:
-        """Factors by layer as matrices [out, r] and [r, in · kernel], as precise as the layer and beside it.
+    def fitted(self, adapters: Mapping[str, tuple[Adapter, Sequence[Place]]]) -> dict[str, Adapter]:
+        """Adapters by layer, each beside the layer, from those of a file with the places where each goes.
 
         Raises:
             ValueError: there is no such layer, or it has another shape.
         """
-        return {name: self._fitted(name, own) for name, own in factors.items()}
+        fitted: dict[str, Adapter] = {}
+        for name, (adapter, places) in adapters.items():
+            for place in places:
+                if place.layer not in self._layers:
+                    raise ValueError(f"this checkpoint has no {name}")
+                if place.layer in fitted:
+                    raise ValueError(f"{name} is there twice, under two names")
+                layer = self._layers[place.layer]
+                try:
+                    fitted[place.layer] = adapter.fitted(layer.weight, layer.bias, place.rows)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        return fitted
 
-    def _fitted(self, name: str, factors: Factors) -> Factors:
-        if name not in self._layers:
-            raise ValueError(f"this checkpoint has no {name}")
-        weight, up, down = self._layers[name].weight, factors.up, factors.down
-        if weight.ndim == down.ndim == 4 and (weight.shape[1], down.shape[1]) == (9, 4):
-            down = F.pad(down, (0, 0, 0, 0, 0, 5))  # an inpainting checkpoint's first layer, as in A1111
-        up, down = up.flatten(1), down.flatten(1)
-        if (up.shape[0], down.shape[1]) != weight.flatten(1).shape:
-            has = " × ".join(map(str, weight.flatten(1).shape))
-            raise ValueError(
-                f"{name} is {has} in this checkpoint, {up.shape[0]} × {down.shape[1]} in the LoRA"
-            )
-        # copies: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
-        up, down = (part.to(weight.device, weight.dtype, copy=True) for part in (up, down))
-        return Factors(up=up, down=down, scale=factors.scale)
+
+def _copy(weight: Tensor) -> Tensor:
+    return weight.clone(memory_format=torch.contiguous_format)
+
+
+def _set(layer: Layer, weight: Tensor, bias: Tensor | None) -> None:
+    layer.weight.copy_(weight)
+    if layer.bias is not None and bias is not None:
+        layer.bias.copy_(bias)

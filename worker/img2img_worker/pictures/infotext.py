@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 
@@ -13,6 +14,7 @@ from img2img_worker.pictures.decode import open_picture
 
 _MASKED_CONTENT = {0: "fill", 2: "latent noise", 3: "latent nothing"}
 _UNICODE = b"UNICODE\0"
+_WITHOUT_MARKS = str.maketrans("", "", ":,")
 #: bytes of UTF-16 text that fit into a JPEG's EXIF segment (64 KiB) beside its headers
 _EXIF_TEXT = 65_000
 
@@ -27,11 +29,13 @@ def infotext(
     model: str,
     model_hash: str | None = None,
     masked: bool = False,
+    lora_hashes: Mapping[str, str] | None = None,
 ) -> str:
     """What A1111 writes for such a picture: prompt, negative prompt, and a line of ``Name: value`` pairs.
 
     A1111 and the tools around it read it back. `masked`: a mask was in force (`Prepared.mask` is there);
-    without one, mask parameters say nothing and are left out. (A1111: `create_infotext`.)
+    without one, mask parameters say nothing and are left out. `lora_hashes`: of each LoRA that the prompt
+    names, by that name. (A1111: `create_infotext`.)
     """
     pairs: dict[str, object] = {
         "Steps": params.steps,
@@ -54,6 +58,7 @@ def infotext(
     pairs["RNG"] = params.noise_source.upper()
     if masked:
         pairs |= _mask_pairs(params)
+    pairs["Lora hashes"] = _lora_hashes(lora_hashes or {})
     pairs |= _sampling_pairs(params)
     pairs["Version"] = f"img2img-farm {_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
@@ -121,6 +126,12 @@ def _mask_pairs(params: Params) -> dict[str, object]:
         "Masked area padding": params.inpaint_full_res_padding if params.inpaint_full_res else None,
         "Masked content": _MASKED_CONTENT.get(params.inpainting_fill),
     }
+
+
+def _lora_hashes(hashes: Mapping[str, str]) -> str | None:
+    """``name: hash, name: hash``; the marks that part them are taken out of the names."""
+    named = {name.translate(_WITHOUT_MARKS): short for name, short in hashes.items()}
+    return ", ".join(f"{name}: {short}" for name, short in named.items()) or None
 
 
 def _sampling_pairs(params: Params) -> dict[str, object]:
