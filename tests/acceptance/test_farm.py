@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from img2img_producer import Picture
+from img2img_worker.models.lora_file import short_hash
 from img2img_worker.pictures.infotext import read_infotext
 from tests.faults.farm import FaultyFarm, eventually, picture
 
@@ -94,6 +97,29 @@ def test_outside_the_mask_the_stored_picture_is_the_input(farm: FaultyFarm, only
     outside = pixels(mask(64, 64))[..., 0] == 0
     assert np.array_equal(before[outside], after[outside])
     assert not np.array_equal(before[~outside], after[~outside])
+
+
+def test_a_picture_tells_which_loras_it_was_made_with(farm: FaultyFarm) -> None:
+    ink = farm.folder / "models" / "Lora" / "ink.safetensors"
+    ink.parent.mkdir(parents=True)
+    save_file(
+        {"lora_unet_conv_out.diff_b": torch.ones(4), "lora_unet_conv_out.diff": torch.zeros(4, 32, 3, 3)}, ink
+    )
+    job = farm.producer.submit(
+        [Picture(image=picture(1), prompt=prompt) for prompt in ("the cat", "the cat <lora:ink:0.5>")],
+        model=farm.model,
+        width=64,
+        height=64,
+        steps=3,
+        seed=5,
+        seed_mode="same",
+    )
+    farm.worker(environment={"IMG2IMG_MODELS_DIR": str(ink.parent.parent)})
+    farm.done(job)
+    plain, inked = (farm.pictures(job)[index] for index in (0, 1))
+    assert f'Lora hashes: "ink: {short_hash(ink)}"' in (read_infotext(inked) or "")
+    assert "Lora" not in (read_infotext(plain) or "")
+    assert not np.array_equal(pixels(plain), pixels(inked))
 
 
 def test_a_picture_tells_how_it_was_made(farm: FaultyFarm) -> None:
