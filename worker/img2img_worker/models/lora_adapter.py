@@ -53,7 +53,9 @@ class Adapter:
         found = self.kind.difference(tensors, weight)
         if "bias" in tensors:
             found = found.reshape(tensors["bias"].shape) + tensors["bias"]
-        found = _as(weight, found if self.rows is None else self.rows.of(found)) * self.scale
+        found = _as(weight, found if self.rows is None else self.rows.of(found))
+        if self.scale != 1:
+            found = found * self.scale
         if "dora_scale" in tensors:
             magnitude = tensors["dora_scale"]
             found = decomposed(found, weight, magnitude[(...,) + (None,) * (weight.ndim - magnitude.ndim)])

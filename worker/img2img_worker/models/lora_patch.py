@@ -37,7 +37,7 @@ class Patch:
         weight, bias = weight.float(), None if bias is None else bias.float()
         for adapters, strength in self.parts:
             if adapter := adapters.get(layer):
-                weight = weight + strength * adapter.difference(weight)
+                weight = torch.add(weight, adapter.difference(weight), alpha=strength)
                 change = adapter.bias_difference
                 if bias is not None and change is not None:
                     bias = bias + strength * change
