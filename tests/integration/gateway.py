@@ -6,8 +6,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import httpx
 import uvicorn
@@ -25,6 +26,9 @@ from img2img_worker.pictures.infotext import encode_picture, infotext
 
 #: seconds until a test gives up waiting
 PATIENCE = 30.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def picture(number: int = 0, size: int = 64) -> bytes:
@@ -70,7 +74,8 @@ class Gateway:
         assert self.server.started, "it did not start"
         self.port = int(self.server.servers[0].sockets[0].getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        limits = httpx.Limits(max_connections=None)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, limits=limits)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,13 +97,16 @@ class Hands:
         self.worker = uuid.uuid4().hex
         #: seeds as the images got them
         self.seeds: list[int] = []
+        self._claims: list[Claim] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.ledger.beat(WorkerInfo(id=self.worker, model=model, device="none", slots=4))
 
     def claim(self) -> Claim | None:
         """The next image there is for it now."""
-        return self.ledger.claim(self.model, self.worker, uuid.uuid4().hex, idle=True)
+        claim = self.ledger.claim(self.model, self.worker, uuid.uuid4().hex, idle=True)
+        self._claims += [claim] if claim else []
+        return claim
 
     def await_claim(self) -> Claim:
         """The next image."""
@@ -139,6 +147,13 @@ class Hands:
             count += 1
         return count
 
+    def give_up(self) -> None:
+        """Cancel every job, and let go of the images that were claimed."""
+        for job in self.ledger.jobs(self.tenant):
+            self.ledger.cancel(job.id, self.tenant)
+        for claim in self._claims:
+            self.ledger.release(claim)
+
     def __enter__(self) -> Self:
         """Work on its own from now on."""
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -156,3 +171,34 @@ class Hands:
             if not self.work():
                 self.ledger.beat(WorkerInfo(id=self.worker, model=self.model, device="none", slots=4))
                 time.sleep(0.02)
+
+
+class Callers:
+    """Calls in threads of their own. Those that still wait at the end are given up, with all jobs.
+
+    So an assertion that fails between a call and its answer is told at once, and not when the test times out.
+    """
+
+    def __init__(self, hands: Hands, threads: int = 8) -> None:
+        self._hands = hands
+        self._pool = ThreadPoolExecutor(threads)
+        self._calls: list[Future[Any]] = []
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """What `function` will give."""
+        call = self._pool.submit(function, *args, **kwargs)
+        self._calls.append(call)
+        return call
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        eventually("the calls have ended", self._ended)
+        self._pool.shutdown()
+
+    def _ended(self) -> bool:
+        if all(call.done() for call in self._calls):
+            return True
+        self._hands.give_up()
+        return False

@@ -5,7 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,14 @@ from PIL import Image
 from img2img_producer.gateway.core import THREADS
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.previews import Previews
-from tests.integration.gateway import Gateway, Hands, eventually, picture
+from tests.integration.gateway import Callers, Gateway, Hands, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}
+GATEWAY = {"keep_alive": 0.3}
 
 
 def encoded(number: int = 0) -> str:
     return base64.b64encode(picture(number)).decode()
-
-
-@pytest.fixture
-def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
-    with Gateway(redis_url, tmp_path / "store", keep_alive=0.3) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def hands(redis_url: str, tmp_path: Path) -> Hands:
-    return Hands(redis_url, tmp_path / "store")
 
 
 @pytest.fixture
@@ -44,8 +34,8 @@ def busy(hands: Hands) -> Iterator[Hands]:
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
+def pool(hands: Hands) -> Iterator[Callers]:
+    with Callers(hands) as pool:
         yield pool
 
 
@@ -116,19 +106,19 @@ def test_pictures_are_left_out_if_asked(gateway: Gateway, busy: Hands) -> None:
 
 
 def test_the_store_keeps_only_pictures_that_were_to_be_saved(
-    gateway: Gateway, busy: Hands, tmp_path: Path
+    gateway: Gateway, busy: Hands, store: Path
 ) -> None:
     render(gateway)
-    eventually("nothing is kept", lambda: not list((tmp_path / "store").rglob("jobs/*/0.png")))
+    eventually("nothing is kept", lambda: not list(store.rglob("jobs/*/0.png")))
     render(gateway, save_images=True)
-    assert len(list((tmp_path / "store").rglob("jobs/*/0.png"))) == 1
+    assert len(list(store.rglob("jobs/*/0.png"))) == 1
 
 
 def test_a_data_url_is_a_picture_too(gateway: Gateway, busy: Hands) -> None:
     assert render(gateway, init_images=["data:image/png;base64," + encoded()]).status_code == 200
 
 
-def test_a_mask_and_its_parameters_reach_the_job(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_a_mask_and_its_parameters_reach_the_job(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     call = pool.submit(render, gateway, mask=encoded(3), mask_blur=2, inpainting_fill=1)
     claim = hands.await_claim()
     job = hands.ledger.job(claim.job_id, "default")
@@ -139,7 +129,9 @@ def test_a_mask_and_its_parameters_reach_the_job(gateway: Gateway, hands: Hands,
     assert call.result().status_code == 200
 
 
-def test_options_of_a_sampler_that_has_none_change_nothing(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_options_of_a_sampler_that_has_none_change_nothing(
+    gateway: Gateway, hands: Hands, pool: Callers
+) -> None:
     unused = {"s_tmax": 0, "image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
     call = pool.submit(render, gateway, sampler_name="Euler", eta=1.0, **unused)
     claim = hands.await_claim()
@@ -213,10 +205,10 @@ def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: H
     assert (info["sampler_name"], info["steps"], info["clip_skip"]) == ("DPM++ 2M", 5, 2)
 
 
-def test_styles_of_the_file_are_applied(redis_url: str, tmp_path: Path, busy: Hands) -> None:
+def test_styles_of_the_file_are_applied(redis_url: str, tmp_path: Path, store: Path, busy: Hands) -> None:
     styles = tmp_path / "styles.csv"
     styles.write_text('name,prompt,negative_prompt\noil,"oil painting of {prompt}",photo\nbig,huge,\n')
-    with Gateway(redis_url, tmp_path / "store", styles_file=styles) as gateway:
+    with Gateway(redis_url, store, styles_file=styles) as gateway:
         info = json.loads(render(gateway, prompt="a cat", styles=["oil", "big"]).json()["info"])
         names = [style["name"] for style in gateway.http.get("/sdapi/v1/prompt-styles").json()]
     assert info["prompt"] == "oil painting of a cat, huge"
@@ -238,7 +230,7 @@ def test_a_long_call_is_kept_alive_by_whitespace(gateway: Gateway, hands: Hands)
     assert len(json.loads(b"".join(chunks))["images"]) == 1
 
 
-def test_a_failure_is_told_with_its_reason(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_a_failure_is_told_with_its_reason(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     call = pool.submit(render, gateway)
     hands.ledger.fail(hands.await_claim(), "the picture is broken")
     answer = call.result()
@@ -246,19 +238,23 @@ def test_a_failure_is_told_with_its_reason(gateway: Gateway, hands: Hands, pool:
     assert "images" not in answer.json()
 
 
-def test_many_calls_wait_at_once_without_a_thread_each(gateway: Gateway, hands: Hands) -> None:
-    n = 90
-    before = threading.active_count()
-    with ThreadPoolExecutor(n) as pool:
+def test_many_calls_wait_at_once_without_a_thread_each(redis_url: str, store: Path, hands: Hands) -> None:
+    # threads of the store's calls, of reading requests (anyio's own limit), and a few of the gateway itself
+    most = THREADS + 40 + 16
+    n = 120
+    # a gateway of its own, which has no idle threads of earlier calls
+    with Gateway(redis_url, store) as gateway, Callers(hands, n) as pool:
+        before = threading.active_count()
         calls = [pool.submit(render, gateway, seed=i) for i in range(n)]
         claims = [hands.await_claim() for _ in range(n)]
-        # as many are this test's own, which wait for the answers; the others are those of the store's calls
+        # as many are this test's own, which wait for the answers
         gateways = threading.active_count() - before - n
         for claim in claims:
             hands.end(claim)
         answers = [call.result() for call in calls]
+    assert [answer.json() for answer in answers if "info" not in answer.json()] == []
     assert sorted(json.loads(answer.json()["info"])["seed"] for answer in answers) == list(range(n))
-    assert gateways <= THREADS + 16 < n
+    assert gateways <= most < n
 
 
 def test_who_hangs_up_stops_the_render(gateway: Gateway, hands: Hands) -> None:
@@ -271,7 +267,7 @@ def test_who_hangs_up_stops_the_render(gateway: Gateway, hands: Hands) -> None:
     assert hands.claim() is None
 
 
-def start(gateway: Gateway, pool: ThreadPoolExecutor, **fields: Any) -> Future[httpx.Response]:
+def start(gateway: Gateway, pool: Callers, **fields: Any) -> Future[httpx.Response]:
     return pool.submit(render, gateway, **fields)
 
 
@@ -280,7 +276,7 @@ def test_idle_means_no_progress_and_no_job(gateway: Gateway) -> None:
     assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0, 0, None)
 
 
-def test_progress_counts_and_shows_the_newest_picture(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_progress_counts_and_shows_the_newest_picture(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     call = start(gateway, pool, n_iter=4, seed=40)
     data = hands.end(hands.await_claim())
     now = eventually(
@@ -298,7 +294,7 @@ def test_progress_counts_and_shows_the_newest_picture(gateway: Gateway, hands: H
     eventually("it is idle", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"] == 0)
 
 
-def test_progress_shows_an_image_under_way(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_progress_shows_an_image_under_way(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     def current() -> str | None:
         found: str | None = gateway.http.get("/sdapi/v1/progress").json()["current_image"]
         return found
@@ -318,7 +314,7 @@ def test_progress_shows_an_image_under_way(gateway: Gateway, hands: Hands, pool:
 
 
 def test_progress_moves_with_the_steps_of_an_image_under_way(
-    gateway: Gateway, hands: Hands, pool: Any
+    gateway: Gateway, hands: Hands, pool: Callers
 ) -> None:
     def now(**query: bool) -> dict[str, Any]:
         found: dict[str, Any] = gateway.http.get("/sdapi/v1/progress", params=query).json()
@@ -342,7 +338,7 @@ def test_progress_moves_with_the_steps_of_an_image_under_way(
     assert call.result().status_code == 200
 
 
-def test_interrupt_answers_with_what_is_done(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_interrupt_answers_with_what_is_done(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     call = start(gateway, pool, n_iter=3)
     hands.end(hands.await_claim())
     eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
@@ -351,7 +347,7 @@ def test_interrupt_answers_with_what_is_done(gateway: Gateway, hands: Hands, poo
     assert len(call.result().json()["images"]) == 1
 
 
-def test_skip_leaves_out_one_iteration(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_skip_leaves_out_one_iteration(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     call = start(gateway, pool, n_iter=3, seed=10)
     eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
     assert gateway.http.post("/sdapi/v1/skip").json() == {}
@@ -361,7 +357,7 @@ def test_skip_leaves_out_one_iteration(gateway: Gateway, hands: Hands, pool: Any
     assert sorted(hands.seeds) == [11, 12]
 
 
-def test_a_named_task_can_be_followed(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_a_named_task_can_be_followed(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     def told() -> dict[str, Any]:
         facts: dict[str, Any] = gateway.http.post("/internal/progress", json={"id_task": "mine"}).json()
         return facts
@@ -377,7 +373,7 @@ def test_a_named_task_can_be_followed(gateway: Gateway, hands: Hands, pool: Any)
     eventually("it is over", lambda: told()["completed"])
 
 
-def test_options_are_kept_for_the_tenant_and_used(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_options_are_kept_for_the_tenant_and_used(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     options = gateway.http.get("/sdapi/v1/options").json()
     assert options["sd_model_checkpoint"] == "m"
     assert gateway.http.post("/sdapi/v1/options", json=options).json() == {}
@@ -408,7 +404,7 @@ def test_options_that_do_not_exist_are_refused(gateway: Gateway) -> None:
     assert gateway.http.get("/sdapi/v1/options").json()["samples_format"] == "png"
 
 
-def test_txt2img_is_pure_noise_at_full_strength(gateway: Gateway, hands: Hands, pool: Any) -> None:
+def test_txt2img_is_pure_noise_at_full_strength(gateway: Gateway, hands: Hands, pool: Callers) -> None:
     call = pool.submit(gateway.http.post, "/sdapi/v1/txt2img", json={"prompt": "a cat", **SMALL})
     claim = hands.await_claim()
     job = hands.ledger.job(claim.job_id, "default")

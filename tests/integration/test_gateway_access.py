@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from img2img_producer.gateway.keys import KeyRing
 from img2img_producer.gateway.settings import GatewaySettings
 from img2img_shared.errors import Refused
 from tests.integration.gateway import Gateway, Hands, picture
-
-
-@pytest.fixture
-def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
-    with Gateway(redis_url, tmp_path / "store") as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -91,11 +84,6 @@ def test_tenants_do_not_see_each_other(gateway: Gateway, ring: KeyRing, hands: H
     assert gateway.http.get("/sdapi/v1/options", headers=bearer(theirs)).json()["samples_format"] == "png"
 
 
-@pytest.fixture
-def hands(redis_url: str, tmp_path: Path) -> Hands:
-    return Hands(redis_url, tmp_path / "store")
-
-
 def test_a_keys_requests_a_minute_are_counted(gateway: Gateway, ring: KeyRing) -> None:
     _, slow = ring.create("slow", "default", rate=3)
     _, free = ring.create("free", "default")
@@ -137,8 +125,8 @@ def test_a_keys_largest_job_is_a_limit(gateway: Gateway, ring: KeyRing) -> None:
     assert (refused.status_code, refused.json()["field"]) == (422, "inputs")
 
 
-def test_the_operators_password_opens_as_a1111s_api_auth(redis_url: str, tmp_path: Path) -> None:
-    with Gateway(redis_url, tmp_path / "store", api_auth="ann:one,bob:two:three") as gateway:
+def test_the_operators_password_opens_as_a1111s_api_auth(redis_url: str, store: Path) -> None:
+    with Gateway(redis_url, store, api_auth="ann:one,bob:two:three") as gateway:
         get = gateway.http.get
         assert get("/sdapi/v1/options", auth=("ann", "one")).status_code == 200
         assert get("/sdapi/v1/options", auth=("bob", "two:three")).status_code == 200
@@ -163,9 +151,9 @@ def test_a_gateway_that_others_can_reach_does_not_start_without_keys(redis_url: 
         asyncio.run(start())
 
 
-def test_pages_of_allowed_origins_may_call(redis_url: str, tmp_path: Path) -> None:
+def test_pages_of_allowed_origins_may_call(redis_url: str, store: Path) -> None:
     asked = {"Origin": "https://paint.example", "Access-Control-Request-Method": "POST"}
-    with Gateway(redis_url, tmp_path / "store", cors_origins=("https://paint.example",)) as gateway:
+    with Gateway(redis_url, store, cors_origins=("https://paint.example",)) as gateway:
         preflight = gateway.http.options("/sdapi/v1/img2img", headers=asked)
         other = gateway.http.options(
             "/sdapi/v1/img2img", headers={**asked, "Origin": "https://other.example"}

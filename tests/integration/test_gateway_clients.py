@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -188,13 +187,13 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
-    with (
-        Gateway(redis_url, tmp_path / "store", cors_origins=("*",)) as gateway,
-        Hands(redis_url, tmp_path / "store"),
-    ):
-        yield gateway
+GATEWAY = {"cors_origins": ("*",)}
+
+
+@pytest.fixture(autouse=True)
+def busy(hands: Hands) -> Iterator[Hands]:
+    with hands:
+        yield hands
 
 
 @pytest.mark.parametrize("client", BODIES)

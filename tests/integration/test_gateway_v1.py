@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,6 @@ from img2img_shared.wire import decode_inputs
 from tests.integration.gateway import Gateway, Hands, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
-
-
-@pytest.fixture
-def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
-    with Gateway(redis_url, tmp_path / "store") as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def hands(redis_url: str, tmp_path: Path) -> Hands:
-    return Hands(redis_url, tmp_path / "store")
 
 
 def submit(
@@ -137,13 +125,13 @@ def test_json_takes_base64_and_references(gateway: Gateway, hands: Hands) -> Non
     assert [each["name"] for each in names] == ["uploaded.png", "00001.png"]
 
 
-def test_a_repeat_with_the_same_idempotency_key_gives_the_first_job(gateway: Gateway, tmp_path: Path) -> None:
+def test_a_repeat_with_the_same_idempotency_key_gives_the_first_job(gateway: Gateway, store: Path) -> None:
     headers = {"Idempotency-Key": "order-1"}
     first = submit(gateway, 2, headers=headers)
     files = [("image", ("x.png", picture(50)))]
     again = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files, headers=headers)
     assert (again.status_code, again.json()["id"], again.json()["n"]) == (200, first["id"], 2)
-    assert [path.parts[-3] for path in (tmp_path / "store" / "jobs").rglob("*.msgpack")] == [first["id"]]
+    assert [path.parts[-3] for path in (store / "jobs").rglob("*.msgpack")] == [first["id"]]
 
 
 def test_jobs_come_in_pages_newest_first(gateway: Gateway) -> None:
@@ -228,7 +216,7 @@ def ended(found: list[dict[str, str]]) -> list[int]:
 def test_events_are_told_until_the_job_has_ended(gateway: Gateway, hands: Hands) -> None:
     job = submit(gateway, 5)["id"]
     found: list[dict[str, str]] = []
-    watcher = threading.Thread(target=lambda: found.extend(events(gateway, job)))
+    watcher = threading.Thread(target=lambda: found.extend(events(gateway, job)), daemon=True)
     watcher.start()
     for _ in range(5):
         hands.end(hands.await_claim())
@@ -317,8 +305,8 @@ def test_forms_that_are_none_are_refused(gateway: Gateway) -> None:
     assert refusal(post("/v1/jobs/upload", data={"model": "m"}, files=only_mask))["field"] == "inputs"
 
 
-def test_what_is_too_large_is_refused_and_leaves_nothing(redis_url: str, tmp_path: Path) -> None:
-    with Gateway(redis_url, tmp_path / "store", max_upload=2000, max_body=5000, max_inputs=2) as gateway:
+def test_what_is_too_large_is_refused_and_leaves_nothing(redis_url: str, store: Path) -> None:
+    with Gateway(redis_url, store, max_upload=2000, max_body=5000, max_inputs=2) as gateway:
         files = [("image", ("a.png", picture())), ("image", ("b.png", bytes(2001)))]
         answer = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files)
         assert refusal(answer)["field"] == "image"
@@ -335,7 +323,7 @@ def test_what_is_too_large_is_refused_and_leaves_nothing(redis_url: str, tmp_pat
         enough = [("image", ("a.png", picture() + bytes(1800)))] * 2
         form = gateway.http.post("/v1/jobs/upload", data={"model": "m", "prompt": "a" * 3000}, files=enough)
         assert form.status_code == 201
-    assert len(list((tmp_path / "store" / "jobs").rglob("*.msgpack"))) == 1
+    assert len(list((store / "jobs").rglob("*.msgpack"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -347,11 +335,11 @@ def test_what_is_too_large_is_refused_and_leaves_nothing(redis_url: str, tmp_pat
         ("/sdapi/v1/img2img", "application/json"),
     ],
 )
-def test_an_upload_that_stops_is_given_up(redis_url: str, tmp_path: Path, path: str, kind: str) -> None:
+def test_an_upload_that_stops_is_given_up(redis_url: str, store: Path, path: str, kind: str) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
     head += f"Content-Type: {kind}\r\n\r\n"
     part = '--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\nabc'
-    with Gateway(redis_url, tmp_path / "store", upload_timeout=0.2) as gateway:
+    with Gateway(redis_url, store, upload_timeout=0.2) as gateway:
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
             connection.sendall((head + part).encode())
             assert connection.recv(1000).startswith(b"HTTP/1.1 408")

@@ -14,6 +14,9 @@ from img2img_producer.gateway import hooks as hooks_module
 from img2img_producer.gateway.targets import find_target
 from img2img_shared.errors import Refused, Unavailable
 from tests.integration.gateway import Gateway, Hands, eventually, picture
+from tests.servers import RedisServer
+
+GATEWAY: dict[str, Any] = {"webhook_private": True}
 
 
 class Receiver:
@@ -51,17 +54,6 @@ def receiver() -> Iterator[Receiver]:
     yield receiver
     receiver.server.shutdown()
     receiver.server.server_close()
-
-
-@pytest.fixture
-def gateway(redis_url: str, tmp_path: Path) -> Iterator[Gateway]:
-    with Gateway(redis_url, tmp_path / "store", webhook_private=True) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def hands(redis_url: str, tmp_path: Path) -> Hands:
-    return Hands(redis_url, tmp_path / "store")
 
 
 def submit(gateway: Gateway, url: str, n: int = 1, **webhook: Any) -> str:
@@ -132,12 +124,15 @@ def test_what_nobody_takes_is_listed_as_dead_and_may_be_tried_again(
 
 
 def test_a_gateway_that_starts_later_tells_what_happened_meanwhile(
-    redis_url: str, tmp_path: Path, hands: Hands, receiver: Receiver
+    mortal_redis: RedisServer, store: Path, receiver: Receiver
 ) -> None:
-    with Gateway(redis_url, tmp_path / "store", webhook_private=True) as gateway:
+    farm = (mortal_redis.url, store)  # on which no other gateway tells it
+    with Gateway(*farm, **GATEWAY) as gateway:
         job = submit(gateway, receiver.url)
+    hands = Hands(*farm)
     assert hands.work() == 1
-    with Gateway(redis_url, tmp_path / "store", webhook_private=True):
+    hands.client.close()
+    with Gateway(*farm, **GATEWAY):
         eventually("it is told", lambda: receiver.got)
     assert receiver.bodies()[0]["data"]["job"] == job
 

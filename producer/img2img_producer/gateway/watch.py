@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: seconds between two reads of the streams
 TICK = 0.1
+#: connections to Redis, however many begin to watch at once
+CONNECTIONS = 4
 #: events of a job that are kept for those who lag, as the ledger does
 KEPT = 1000
 #: seconds after which a waiter looks for itself, should news have been lost
@@ -73,7 +75,7 @@ class Stream:
 
 
 class Watch:
-    """All jobs that somebody watches, by one connection of its own."""
+    """All jobs that somebody watches, by a few connections of its own."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -81,13 +83,16 @@ class Watch:
         self._some = asyncio.Event()
         #: the gateway ends: who waits shall not any more
         self.stopping = False
-        client = redis.asyncio.Redis.from_url(
+        # who finds all connections in use waits for one: the common pool refuses its 101st user
+        pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
             core.redis_url,
+            max_connections=CONNECTIONS,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=ANSWER_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
+        client = redis.asyncio.Redis.from_pool(pool)
         self._call: Callable[..., Awaitable[Any]] = client.execute_command
         self.close: Callable[[], Awaitable[None]] = client.aclose
 

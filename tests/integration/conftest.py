@@ -1,0 +1,46 @@
+"""One gateway for all tests of a module, each of which finds its farm empty: to stop one takes a second."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.gateway import Gateway, Hands
+
+
+@pytest.fixture(scope="module")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a module's tests."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def store(store_folder: Path) -> Path:
+    """The store, with nothing in it."""
+    for each in store_folder.iterdir():
+        shutil.rmtree(each)
+    return store_folder
+
+
+@pytest.fixture(scope="module")
+def running_gateway(
+    request: pytest.FixtureRequest, redis_server: str, store_folder: Path
+) -> Iterator[Gateway]:
+    """The module's gateway, with the settings that it calls GATEWAY."""
+    with Gateway(redis_server, store_folder, **getattr(request.module, "GATEWAY", {})) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def gateway(running_gateway: Gateway, redis_url: str, store: Path) -> Gateway:
+    """A gateway of an empty farm."""
+    return running_gateway
+
+
+@pytest.fixture
+def hands(redis_url: str, store: Path) -> Iterator[Hands]:
+    """A worker's part on the same farm."""
+    hands = Hands(redis_url, store)
+    yield hands
+    hands.client.close()
