@@ -102,6 +102,7 @@ class Builder:
             raise Refused("model", parts.source, "a checkpoint with two CLIP text encoders")
         transformer = self._transformer(parts, SD3Transformer2DModel, PATCH)
         texts = tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2))
+        t5 = self._t5(parts)
         return StableDiffusion3(
             name="SD 3",
             device=self.device,
@@ -110,8 +111,8 @@ class Builder:
             transformer=transformer,
             vae=self._vae(parts),
             texts=texts,
-            t5=self._t5(parts),
-            loras=self._loras(transformer, texts),
+            t5=t5,
+            loras=self._loras(transformer, texts, t5),
         )
 
     def _flux(self, parts: Parts) -> Flux:
@@ -129,7 +130,7 @@ class Builder:
             vae=self._vae(parts),
             clip=clip,
             t5=t5,
-            loras=self._loras(transformer, (clip,)),
+            loras=self._loras(transformer, (clip,), t5),
         )
 
     def _transformer(self, parts: Parts, kind: Any, patch: int) -> Any:
@@ -177,8 +178,9 @@ class Builder:
         model = self._network(parts, parts.text_encoders[index], make)
         return TextEncoder(tokenizer=parts.tokenizers[index], model=model, layer=layer, final_norm=layer != 2)
 
-    def _loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...]) -> Loras:
-        return Loras(self.lora_folder, denoiser, [text.model for text in texts])
+    def _loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...], t5: T5 | None = None) -> Loras:
+        models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
+        return Loras(self.lora_folder, denoiser, models)
 
     def _network(
         self, parts: Parts, component: Component, make: Any, dtype: torch.dtype | None = None

@@ -109,7 +109,7 @@ def assemble(
     wanted = built.state_dict()
     found = {_renamed(key, wanted): value for key, value in weights.items() if not key.endswith(_OBSOLETE)}
     missing, superfluous = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    misfits = [key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape]
+    misfits = sorted(key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape)
     for what, keys in (("lacks", missing), ("does not know", superfluous), ("has another size of", misfits)):
         if keys:
             raise Refused("model", str(source), f"a whole checkpoint; this one {what} {_some(keys)}")
