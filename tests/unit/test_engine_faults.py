@@ -166,7 +166,7 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
 
 
 def test_what_an_image_takes_along_outlives_its_slot(family: ToyFamily) -> None:
-    batch = Batch(family, (8, 8), Rows(most=16), Counts(), apart=False)
+    batch = Batch(family, (8, 8), Rows(most=16), Counts())
     first, second = (Image(render(i), family) for i in range(2))
     for image in (first, second):
         image.history = torch.randn(image.filled, 4, 8, 8)

@@ -110,3 +110,16 @@ def test_a_plan_is_compiled_once_for_each_key_and_model() -> None:
     one, two = PlanKey.of(Params(seed=1)), PlanKey.of(Params(seed=2, prompt="a hat"))
     assert compile_plan(one, LEVELS) is compile_plan(two, LEVELS)
     assert compile_plan(one, LEVELS) is not compile_plan(one, other)
+
+
+@pytest.mark.parametrize("sampler_name", SAMPLERS)
+@pytest.mark.parametrize("strength", [0.4, 1.0])
+def test_each_row_is_few_terms_beside_the_row_before(sampler_name: str, strength: float) -> None:
+    plan = plan_of(sampler_name=sampler_name, steps=30, denoising_strength=strength)
+    before = np.zeros(plan.inputs.shape[1])
+    for row, terms in zip(plan.inputs, plan.terms, strict=True):
+        remade = terms.before * before
+        np.add.at(remade, terms.places, terms.weights)
+        np.testing.assert_allclose(remade, row, rtol=0, atol=1e-9 * np.abs(row).max())
+        assert sampler_name == "LMS" or len(terms.places) <= 4
+        before = row

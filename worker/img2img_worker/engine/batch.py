@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from img2img_worker.engine.image import HISTORY, OUT, SKIP, TIMESTEP, Image
+from img2img_worker.engine.image import Z0, Image, X
 from img2img_worker.engine.rows import Rows
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.family import Branch, Cond, Family
@@ -39,9 +40,10 @@ class _Layout:
     branches: Seats
     #: each call's slot by row, [R], padding included, and what the rows are conditioned on
     calls: tuple[tuple[Tensor, Cond], ...]
-    #: row of each slot's k-th branch, [S, P], and that branch's weight, 0 where it has no such branch
+    #: each slot's guided answer: rows and their weights [n], and where each slot's begin [S]
     rows: Tensor
     weights: Tensor
+    starts: Tensor
     n_rows: int
     n_padding: int
 
@@ -52,24 +54,37 @@ class _Layout:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What the device is told of one step, by slot; S slots up to the last one in use."""
+
+    #: float32 [S]
+    timesteps: Tensor
+    skip: Tensor
+    out: Tensor
+    #: entries of the history and how much of each is in x, [n], and where each slot's begin, [S]
+    entries: Tensor
+    weights: Tensor
+    starts: Tensor
+    #: the slots that take part, and the entries where their x and answer go, [images]
+    slots: Tensor
+    x_entries: Tensor
+    answer_entries: Tensor
+
+
 class Batch:
     """Images that share model calls, a slot each.
 
-    A slot's history is z0, its noises, and the model's answers so far. The input of a call is a linear
-    combination of them, whatever the sampler (see `sampling.plan`), so that one product over the history
-    serves all slots.
-
-    With `apart`, that product is taken for each slot by itself, with its own length: so its bits do not
+    A slot's history is the x of its last call, z0, its noises, and the model's answers so far. The input
+    of a call is a sum of a few of them, whatever the sampler (see `sampling.terms`), so one weighted
+    gathering serves all slots. It adds each slot's terms by themselves and in order: their bits do not
     depend on the neighbours.
     """
 
-    def __init__(
-        self, family: Family, latent_size: tuple[int, int], rows: Rows, counts: Counts, *, apart: bool
-    ) -> None:
+    def __init__(self, family: Family, latent_size: tuple[int, int], rows: Rows, counts: Counts) -> None:
         self._family = family
         self._rows = rows
         self._counts = counts
-        self._apart = apart
         self._images: dict[int, Image] = {}
         self._layout: _Layout | None = None
         shape = (family.latent_channels, *latent_size)
@@ -83,10 +98,7 @@ class Batch:
             raise ValueError("an image without its first latent")
         slot = next(slot for slot in range(len(self._images) + 1) if slot not in self._images)
         self._reserve(slot + 1, image.depth)
-        history = self._history[slot]
-        # not only what is read: zero times a stale infinity would poison the product
-        history.zero_()
-        history[: image.filled].copy_(image.history)
+        self._history[slot, : image.filled].copy_(image.history)
         mask = image.render.mask
         self._mask[slot] = 1.0 if mask is None else self._sent(mask)
         self._images[slot] = image
@@ -103,11 +115,12 @@ class Batch:
 
     def step(self, images: Sequence[Image]) -> None:
         """One model call for each of `images`, all of them in one batch."""
-        numbers = self._numbers(images)
-        x = self._inputs(images, numbers[:, HISTORY:])
-        answers = self._answers(images, x, numbers[:, TIMESTEP])
-        denoised = self._blended(_each(numbers[:, SKIP]) * x + _each(numbers[:, OUT]) * answers, images)
-        self._store(images, denoised)
+        images = sorted(images, key=_slot)
+        step = self._told(images)
+        x = _summed(self._history.flatten(0, 1), step.entries, step.weights, step.starts)
+        guided = self._answers(images, x, step.timesteps)
+        denoised = (_each(step.skip) * x).add_(guided.mul_(_each(step.out)))
+        self._store(step, x, self._blended(denoised, images))
         for image in images:
             image.call += 1
 
@@ -117,65 +130,73 @@ class Batch:
 
     def estimate(self, image: Image) -> Tensor:
         """The final latent of `image` as its last model call has it, [C, h, w]; z0 before the first."""
-        return self._history[_slot(image), image.filled - 1 if image.call else 0]
+        return self._history[_slot(image), image.filled - 1 if image.call else Z0]
 
-    def _numbers(self, images: Sequence[Image]) -> Tensor:
-        """Timestep, skip, out and coefficients by slot, float32 [S, 3 + D]; 0 for who sits it out."""
-        depth = max(image.depth for image in images)
-        used = 1 + max(_slot(image) for image in images)
-        numbers = np.zeros((used, HISTORY + depth), np.float32)
-        for image in images:
-            numbers[image.slot, : HISTORY + image.depth] = image.calls[image.call]
-        return self._sent(numbers)
-
-    def _inputs(self, images: Sequence[Image], coefficients: Tensor) -> Tensor:
-        """What the model sees of each slot, [S, C, h, w]."""
-        used, depth = coefficients.shape
-        history = self._history[:used, :depth].flatten(2)
-        if not self._apart:
-            x = torch.bmm(coefficients[:, None], history)
-        else:
-            x = history.new_zeros(used, 1, history.shape[2])
-            for image in images:
-                slot = _slot(image)
-                torch.mm(coefficients[slot, None, : image.depth], history[slot, : image.depth], out=x[slot])
-        return x.view(used, *self._history.shape[2:])
+    def _told(self, images: Sequence[Image]) -> _Step:
+        used = 1 + _slot(images[-1])
+        depth = self._history.shape[1]
+        slots = np.array([_slot(image) for image in images])
+        calls = [image.calls[image.call] for image in images]
+        lengths = np.zeros(used, np.int64)
+        lengths[slots] = [len(call.places) for call in calls]
+        entries = [call.places + slot * depth for call, slot in zip(calls, slots, strict=True)]
+        answers = slots * depth + [image.filled for image in images]
+        whole = [*entries, np.cumsum(lengths) - lengths, slots, slots * depth + X, answers]
+        numbers = np.zeros((3, used), np.float32)
+        numbers[:, slots] = np.array([(call.timestep, call.skip, call.out) for call in calls]).T
+        weights = [call.weights for call in calls]
+        # two arrays for all of it: each costs a copy to the device
+        integers = self._sent(np.concatenate(whole))
+        floats = self._sent(np.concatenate([*numbers, *weights]))
+        n = int(lengths.sum())
+        timesteps, skip, out, shares = torch.split(floats, [used, used, used, n])
+        places = torch.split(integers, [n, used, len(images), len(images), len(images)])
+        return _Step(
+            timesteps=timesteps,
+            skip=skip,
+            out=out,
+            entries=places[0],
+            weights=shares,
+            starts=places[1],
+            slots=places[2],
+            x_entries=places[3],
+            answer_entries=places[4],
+        )
 
     def _answers(self, images: Sequence[Image], x: Tensor, timesteps: Tensor) -> Tensor:
         """The model's guided answer for each slot, [S, C, h, w]."""
         layout = self._laid_out(images, x.shape[0])
         # indexed call by call: each call's input is a tensor of its own, laid out in memory like any other's
-        answers = torch.cat(
-            [self._family.predict(x[slots], timesteps[slots], cond) for slots, cond in layout.calls]
-        )
+        answers = [
+            self._family.predict(x.index_select(0, slots), timesteps[slots], cond)
+            for slots, cond in layout.calls
+        ]
         self._counts.steps += 1
         self._counts.calls += len(layout.calls)
         self._counts.rows += layout.n_rows
         self._counts.padding += layout.n_padding
         self._counts.image_steps += len(images)
-        # one by one, not as a product: each term is rounded the same whatever the others are
-        guided = _each(layout.weights[:, 0]) * answers[layout.rows[:, 0]]
-        for branch in range(1, layout.rows.shape[1]):
-            guided += _each(layout.weights[:, branch]) * answers[layout.rows[:, branch]]
-        return guided
+        return _summed(
+            torch.cat(answers) if len(answers) > 1 else answers[0], layout.rows, layout.weights, layout.starts
+        )
 
     def _blended(self, denoised: Tensor, images: Sequence[Image]) -> Tensor:
         """What the mask keeps comes from z0; chosen there, not multiplied, because 0·nan is nan."""
         if all(image.render.mask is None for image in images):
             return denoised
         used = denoised.shape[0]
-        mask, z0 = self._mask[:used], self._history[:used, 0]
+        mask, z0 = self._mask[:used], self._history[:used, Z0]
         return torch.where(mask == 0, z0, denoised * mask + z0 * (1 - mask))
 
-    def _store(self, images: Sequence[Image], denoised: Tensor) -> None:
-        """Appends each image's answer to its history."""
-        places = np.array([(_slot(image), image.filled) for image in images])
-        slots, positions = self._sent(places).unbind(1)
-        self._history[slots, positions] = denoised[slots]
+    def _store(self, step: _Step, x: Tensor, denoised: Tensor) -> None:
+        """Keeps x and the answer of each slot that took part; not before, so that a step can be repeated."""
+        history = self._history.flatten(0, 1)
+        for entries, latents in ((step.x_entries, x), (step.answer_entries, denoised)):
+            history.index_copy_(0, entries, latents if len(entries) == len(x) else latents[step.slots])
 
     def _result(self, image: Image) -> Tensor:
         slot = _slot(image)
-        history = self._history[slot, : image.depth]
+        history = self._history[slot, Z0 : image.depth]
         coefficients = self._sent(image.plan.result.astype(np.float32))
         latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
         mask, z0 = self._mask[slot], history[0]
@@ -189,28 +210,26 @@ class Batch:
         return self._layout
 
     def _lay_out(self, branches: Seats, used: int) -> _Layout:
-        most = max(len(own) for _, own in branches)
-        rows = np.zeros((used, most), np.int64)
-        weights = np.zeros((used, most), np.float32)
+        row_of: dict[tuple[int, int], int] = {}
         seats = [[(slot, k, branch) for k, branch in enumerate(own)] for slot, own in branches]
         calls: list[tuple[Tensor, Cond]] = []
         n = n_padding = 0
         for call, padding in self._rows.calls(seats):
-            for row, (slot, k, branch) in enumerate(call, n):
-                rows[slot, k], weights[slot, k] = row, branch.weight
+            row_of |= {(slot, k): row for row, (slot, k, _) in enumerate(call, n)}
             call += call[:1] * padding
             n += len(call)
             n_padding += padding
             slots = self._sent(np.array([slot for slot, _, _ in call]))
             calls.append((slots, Cond.stack([branch.cond for _, _, branch in call])))
-        for slot, own in branches:
-            # terms of no weight repeat a row of the image's own, so that no nan of others gets in
-            rows[slot, len(own) :] = rows[slot, 0]
+        flat = [each for seat in seats for each in seat]
+        lengths = np.zeros(used, np.int64)
+        lengths[[slot for slot, _ in branches]] = [len(own) for _, own in branches]
         return _Layout(
             branches=branches,
             calls=tuple(calls),
-            rows=self._sent(rows),
-            weights=self._sent(weights),
+            rows=self._sent(np.array([row_of[slot, k] for slot, k, _ in flat])),
+            weights=self._sent(np.array([branch.weight for _, _, branch in flat], np.float32)),
+            starts=self._sent(np.cumsum(lengths) - lengths),
             n_rows=n - n_padding,
             n_padding=n_padding,
         )
@@ -221,7 +240,7 @@ class Batch:
         if slots <= had_slots and depth <= had_depth:
             return
         slots = had_slots if slots <= had_slots else max(slots, 2 * had_slots)
-        history = self._history.new_zeros(slots, max(depth, had_depth), *self._history.shape[2:])
+        history = self._history.new_empty(slots, max(depth, had_depth), *self._history.shape[2:])
         history[:had_slots, :had_depth] = self._history
         mask = self._mask.new_ones(slots, *self._mask.shape[1:])
         mask[:had_slots] = self._mask
@@ -241,3 +260,9 @@ def _slot(image: Image) -> int:
 def _each(per_slot: Tensor) -> Tensor:
     """[S] to [S, 1, 1, 1]."""
     return per_slot[:, None, None, None]
+
+
+def _summed(latents: Tensor, entries: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+    """Weighted sums of `latents` [N, C, h, w] at `entries` [n], one from each of `starts` [S] to the next."""
+    sums = F.embedding_bag(entries, latents.flatten(1), starts, mode="sum", per_sample_weights=weights)
+    return sums.view(-1, *latents.shape[1:])

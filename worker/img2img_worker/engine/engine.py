@@ -67,7 +67,6 @@ class Engine:
         deterministic = on_cpu if deterministic is None else deterministic
         self.slots = slots or (SLOTS_CPU if on_cpu else SLOTS_GPU)
         self._family = family
-        self._deterministic = deterministic
         if not deterministic:
             self._rows = Rows(most=2 * self.slots)
         elif rows is None and on_cpu:
@@ -251,15 +250,13 @@ class Engine:
         for image in fresh:
             image.branches = self._conditions.branches(image)
             z0 = self._latents.start(image)
-            image.history = torch.cat([z0[None], sent(image.noises, z0.device)])
+            image.history = torch.cat([torch.zeros_like(z0)[None], z0[None], sent(image.noises, z0.device)])
 
     def _enter(self, images: Sequence[Image]) -> None:
         for image in images:
             if image.group not in self._batches:
                 size = image.render.latent_size
-                self._batches[image.group] = Batch(
-                    self._family, size, self._rows, self._counts, apart=self._deterministic
-                )
+                self._batches[image.group] = Batch(self._family, size, self._rows, self._counts)
             self._batches[image.group].put(image)
             self._slots.enter(image, image.group)
 

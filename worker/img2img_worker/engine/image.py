@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -22,8 +23,21 @@ OnStep = Callable[[int, int], None]
 #: latent height and width, context length, LoRAs of the denoiser
 Group = tuple[int, int, int, Patch]
 
-#: columns of `Image.calls` before the history's coefficients
-TIMESTEP, SKIP, OUT, HISTORY = range(4)
+#: where an image's history has the latent of its last model call and z0, and where its noises begin
+X, Z0, NOISES = range(3)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """What one model call of an image needs."""
+
+    #: the timestep, and the two numbers with which ``denoised = skip·x + out·answer``
+    timestep: float
+    skip: float
+    out: float
+    #: [n] entries of the history, and [n] how much of each is in x, as the model sees it
+    places: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 class Image:
@@ -38,7 +52,7 @@ class Image:
         self.future: Future[Pixels] = Future()
         self.on_step = on_step
         self.plan = compile_plan(PlanKey.of(render.params), family.levels(render.latent_size))
-        self.calls = call_table(self.plan, family.prediction)
+        self.calls = calls(self.plan, family.prediction)
         self.prompts = _prompts(render)
         self.loras = family.loras.find(self.prompts.loras)
         self.noises = _noises(self.plan, render, family)
@@ -47,7 +61,7 @@ class Image:
         self.call = 0
         #: its place in its group's tensors; None: not in flight
         self.slot: int | None = None
-        #: z0, noises and answers so far, float32 [n, C, h, w]; None while they lie in a batch
+        #: the last call's x, z0, noises, answers so far, float32 [n, C, h, w]; None while they lie in a batch
         self.history: Tensor | None = None
         #: the device ran out of memory with nothing else in flight
         self.was_short = False
@@ -59,12 +73,12 @@ class Image:
     @property
     def depth(self) -> int:
         """How long its history gets."""
-        return len(self.plan.result)
+        return Z0 + len(self.plan.result)
 
     @property
     def filled(self) -> int:
         """How long its history is by now."""
-        return 1 + self.plan.n_noises + self.call
+        return NOISES + self.plan.n_noises + self.call
 
     @property
     def finished(self) -> bool:
@@ -80,18 +94,26 @@ class Image:
         return (*self.render.latent_size, cond.context.shape[0], cond.loras)
 
 
-def call_table(plan: Plan, prediction: Prediction) -> NDArray[np.float32]:
-    """What each model call of a plan needs, [M, 3 + D].
-
-    Columns: the timestep; `SKIP` and `OUT`, with which ``denoised = SKIP·x + OUT·answer`` for the x that the
-    model saw; the coefficients of that x over the history.
-    """
+def calls(plan: Plan, prediction: Prediction) -> list[Call]:
+    """The model calls of a plan."""
     scale = plan.scale_in
     if prediction == "epsilon":
         skip, out = 1 / scale, -plan.sigmas
     else:
         skip, out = scale, -plan.sigmas * scale
-    return np.column_stack([plan.timesteps, skip, out, plan.inputs * scale[:, None]]).astype(np.float32)
+    return [
+        Call(
+            timestep=float(plan.timesteps[k]),
+            skip=float(skip[k]),
+            out=float(out[k]),
+            # what is kept of the call before is what the model saw, scaled for that call
+            places=np.append(Z0 + terms.places, X) if terms.before else Z0 + terms.places,
+            weights=np.append(
+                terms.weights * scale[k], [terms.before * scale[k] / scale[k - 1]] if terms.before else []
+            ).astype(np.float32),
+        )
+        for k, terms in enumerate(plan.terms)
+    ]
 
 
 def _prompts(render: Render) -> Conditioning:

@@ -2,12 +2,12 @@
 
 Every sampler here is linear in the first latent, the noises and the model's answers. So it is run once, in
 float64, on vectors of coefficients in place of latents: what it hands to the model, and what it returns,
-are the table's rows. Executing a plan needs no sampler: one product of a row with the history [z0, noises,
-answers] for each model call.
+are the table's rows. Executing a plan needs no sampler: each model call's latent is a sum over the history
+[z0, noises, answers], of which `terms` makes a short one.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from img2img_shared.errors import Refused
 from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.runs import PlanKey
 from img2img_worker.sampling.samplers import SAMPLERS
+from img2img_worker.sampling.terms import Terms, terms
 from img2img_worker.sampling.vectors import Vector
 
 __all__ = ["Draw", "Increment", "Plan", "PlanKey", "compile_plan"]
@@ -62,6 +63,11 @@ class Plan:
     @property
     def n_noises(self) -> int:
         return len(self.noises)
+
+    @cached_property
+    def terms(self) -> tuple[Terms, ...]:
+        """[M] `inputs` again, each row by way of the one before."""
+        return terms(self.inputs)
 
 
 @lru_cache(maxsize=128)
