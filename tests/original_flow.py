@@ -63,7 +63,7 @@ def write_original_flow(folder: Path, path: Path, *, vae: str = "first_stage_mod
     """
     transformer = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
     is_flux = any(key.startswith("single_transformer_blocks.") for key in transformer)
-    named = flux_original(transformer) if is_flux else _sd3_original(transformer)
+    named = flux_original(transformer) if is_flux else sd3_original(transformer)
     weights = {f"model.diffusion_model.{key}": value for key, value in named.items()}
     for key, value in load_file(folder / "vae" / "diffusion_pytorch_model.safetensors").items():
         square = ".attentions." in key and value.ndim == 2
@@ -96,7 +96,8 @@ def flux_original(weights: Weights) -> Weights:
     return {name: torch.cat([own[part] for part in sorted(own)]) for name, own in parts.items()}
 
 
-def _sd3_original(weights: Weights) -> Weights:
+def sd3_original(weights: Weights) -> Weights:
+    """SD 3's transformer under Stability's names."""
     last = max(int(key.split(".")[1]) for key in weights if key.startswith("transformer_blocks."))
     parts: dict[str, dict[int, Tensor]] = defaultdict(dict)
     for key, value in weights.items():

@@ -92,6 +92,24 @@ def test_each_row_of_a_call_has_a_guidance_of_its_own(family: Flux) -> None:
     assert (together[0] - together[2]).abs().max() > 1e-3
 
 
+def test_timesteps_and_guidance_are_not_rounded_in_half_precision(family: Flux, folder: Path) -> None:
+    half = open_checkpoint(folder, dtype=torch.bfloat16)
+    x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1))
+    # bfloat16 has 736 and 752, 3.5 and 3.515625
+    t = torch.tensor([743.9])
+    wanted, found = (
+        each.predict(
+            x,
+            t,
+            Cond.stack(
+                [each.place(each.conditions([PLAIN])[0], width=64, height=64, distilled_cfg_scale=3.508)]
+            ),
+        )
+        for each in (family, half)
+    )
+    assert (found - wanted).abs().mean() < 0.02 * wanted.std()
+
+
 def test_tokens_and_places_are_diffusers() -> None:
     x = torch.arange(2 * 16 * 6 * 4, dtype=torch.float32).view(2, 16, 6, 4)
     pipeline: Any = diffusers.FluxImg2ImgPipeline

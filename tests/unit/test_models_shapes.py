@@ -4,11 +4,23 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+)
 
-from img2img_worker.models import original, shapes
+from img2img_worker.models import original, shapes, shapes_flow
+from tests.original_flow import flux_original, sd3_original
 
 SD1: dict[str, Any] = {
     "attention_head_dim": 8,
@@ -46,6 +58,52 @@ VAE: dict[str, Any] = {
     "latent_channels": 4,
     "layers_per_block": 2,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+SD3: dict[str, Any] = {
+    "attention_head_dim": 64,
+    "caption_projection_dim": 1536,
+    "dual_attention_layers": (),
+    "in_channels": 16,
+    "joint_attention_dim": 4096,
+    "num_attention_heads": 24,
+    "num_layers": 24,
+    "out_channels": 16,
+    "patch_size": 2,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 192,
+    "qk_norm": None,
+    "sample_size": 128,
+}
+SD35_LARGE = SD3 | {
+    "caption_projection_dim": 2432,
+    "num_attention_heads": 38,
+    "num_layers": 38,
+    "qk_norm": "rms_norm",
+}
+SD35_MEDIUM = SD3 | {
+    "dual_attention_layers": tuple(range(13)),
+    "pos_embed_max_size": 384,
+    "qk_norm": "rms_norm",
+}
+FLUX: dict[str, Any] = {
+    "attention_head_dim": 128,
+    "in_channels": 64,
+    "joint_attention_dim": 4096,
+    "num_attention_heads": 24,
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "out_channels": 64,
+    "pooled_projection_dim": 768,
+}
+T5_XXL: dict[str, Any] = {
+    "d_ff": 10240,
+    "d_kv": 64,
+    "d_model": 4096,
+    "feed_forward_proj": "gated-gelu",
+    "num_heads": 64,
+    "num_layers": 24,
+    "relative_attention_num_buckets": 32,
+    "vocab_size": 32128,
 }
 CLIP_L: dict[str, Any] = {
     "bos_token_id": 49406,
@@ -117,6 +175,33 @@ def test_open_clips_text_model() -> None:
     published = {original.open_clip_name(key): weights[key] for key in weights}
     assert "transformer.resblocks.31.attn.in_proj_weight" in published
     assert shapes.open_clip_config(published) == OPEN_CLIP_G
+
+
+@pytest.mark.parametrize(
+    "config", [SD3, SD35_LARGE, SD35_MEDIUM], ids=["3 medium", "3.5 large", "3.5 medium"]
+)
+def test_sd3s_transformer(config: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        weights = SD3Transformer2DModel(**config).state_dict()
+    published = sd3_original(weights)
+    assert {"joint_blocks.0.x_block.attn.qkv.weight", "pos_embed", "x_embedder.proj.bias"} <= published.keys()
+    assert shapes_flow.sd3_config(published) == config
+
+
+@pytest.mark.parametrize("guidance", [True, False], ids=["dev", "schnell"])
+def test_fluxs_transformer(guidance: bool) -> None:
+    config = FLUX | {"guidance_embeds": guidance}
+    with torch.device("meta"):
+        weights = FluxTransformer2DModel(**config).state_dict()
+    published = flux_original(weights)
+    assert published["single_blocks.37.linear1.weight"].shape == (3 * 3072 + 12288, 3072)
+    assert shapes_flow.flux_config(published) == config
+
+
+def test_t5s_encoder() -> None:
+    with torch.device("meta"):
+        weights = T5EncoderModel(T5Config(**T5_XXL)).state_dict()
+    assert shapes_flow.t5_config(weights) == T5_XXL
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:

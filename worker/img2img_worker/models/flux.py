@@ -1,10 +1,11 @@
 """Flux.1: a transformer over patches of 2 × 2 latent cells, T5's embeddings and CLIP's pooled one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2img_worker.models.family import Cond
 from img2img_worker.models.flow import PATCH, FlowFamily
@@ -69,18 +70,19 @@ class Flux(FlowFamily):
         return replace(cond, guidance=torch.tensor(scale, dtype=torch.float32, device=self.device))
 
     def velocity(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """As in `FlowFamily`; in half precision diffusers' Flux rounds the timestep, as its authors' does."""
         height, width = (side // PATCH for side in x.shape[-2:])
-        answer: Tensor = self.transformer(
-            hidden_states=packed(x),
-            timestep=t / 1000,
-            guidance=cond.guidance,
-            pooled_projections=None if cond.pooled is None else cond.pooled.to(self.dtype),
-            encoder_hidden_states=cond.context,
-            txt_ids=torch.zeros(cond.context.shape[-2], 3, device=x.device),
-            img_ids=places(height, width, x.device),
-            return_dict=False,
-        )[0]
+        numbers = (t,) if cond.guidance is None else (t, 1000 * cond.guidance)
+        with _unrounded(self.transformer.time_text_embed, numbers):
+            answer: Tensor = self.transformer(
+                hidden_states=packed(x),
+                timestep=t / 1000,
+                guidance=cond.guidance,
+                pooled_projections=None if cond.pooled is None else cond.pooled.to(self.dtype),
+                encoder_hidden_states=cond.context,
+                txt_ids=torch.zeros(cond.context.shape[-2], 3, device=x.device),
+                img_ids=places(height, width, x.device),
+                return_dict=False,
+            )[0]
         return unpacked(answer, height, width)
 
 
@@ -103,3 +105,20 @@ def places(height: int, width: int, device: torch.device) -> Tensor:
     ids[..., 1] = torch.arange(height, device=device)[:, None]
     ids[..., 2] = torch.arange(width, device=device)
     return ids.view(-1, 3)
+
+
+@contextmanager
+def _unrounded(embedding: nn.Module, numbers: tuple[Tensor, ...]) -> Iterator[None]:
+    """Meanwhile, `embedding` is given these numbers, which diffusers rounds to the network's precision.
+
+    In bfloat16, a timestep would be off by up to two.
+    """
+
+    def give(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (*numbers, *arguments[len(numbers) :])
+
+    handle = embedding.register_forward_pre_hook(give)
+    try:
+        yield
+    finally:
+        handle.remove()
