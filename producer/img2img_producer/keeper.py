@@ -57,6 +57,7 @@ def main(path: str, lock_path: str, log_path: str, fd: str, *command: str) -> in
         )
         last = _watch(child, listener, first)
     status = _stop(child)
+    _clear_away(Path(path), Path(lock_path).with_name("start"))
     for connection in last:
         connection.close()
     return status
@@ -110,6 +111,17 @@ def _stop(child: subprocess.Popen[bytes]) -> int:
     except subprocess.TimeoutExpired:
         child.kill()
         return child.wait()
+
+
+def _clear_away(path: Path, start: Path) -> None:
+    """Remove our socket, which is ours while we hold the lock, and its folder if that was the last one there.
+
+    The folder only while no program starts a command: to those, kept.py makes it anew.
+    """
+    with contextlib.suppress(OSError), start.open("w") as starting:
+        path.unlink()
+        fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.parent.rmdir()
 
 
 def _greet(user: socket.socket) -> None:

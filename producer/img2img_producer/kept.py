@@ -45,6 +45,7 @@ class Keepers:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._logs, self._locks = folder / "logs", folder / "locks"
         self.run = _run_folder(folder)
         try:
@@ -68,6 +69,7 @@ class Keepers:
         with _one_at_a_time(self._locks / "start"):
             with contextlib.suppress(OSError):
                 return Kept(self._connection(name))
+            _run_folder(self._folder)  # the last keeper that ended has removed it
             mine, keepers = socket.socketpair()
             with keepers, contextlib.ExitStack() as held:
                 handed = [keepers.fileno()]

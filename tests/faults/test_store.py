@@ -18,7 +18,7 @@ def s3() -> Iterator[S3Server]:
     """moto's server."""
     server = S3Server()
     yield server
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture

@@ -4,17 +4,27 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from img2img_producer import Farm
 from img2img_producer.embedded import Embedded
+from img2img_producer.kept import Keepers
 from img2img_shared.connect import connect
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.settings import Settings
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: pytest's own, of a process among several, is too deep for a socket's path."""
+    with tempfile.TemporaryDirectory(prefix="farm-") as folder:
+        yield Path(folder)
+
 
 #: a program that uses the farm in a folder until it is told to stop
 USER = """
@@ -70,6 +80,7 @@ def test_a_farm_with_nothing_configured_takes_jobs_and_keeps_them(tmp_path: Path
         assert farm.is_embedded
         assert farm.status(job).pending == 2
     assert not answers(embedded.redis_url)
+    assert not (tmp_path / "run").exists()
     assert (tmp_path / "store" / "jobs" / job).is_dir()
 
 
@@ -118,6 +129,16 @@ def test_a_data_folder_too_deep_for_a_sockets_path_works_and_is_shared(tmp_path:
         assert len(url) < 100
         program.communicate()
         assert answers(url)
+    assert not Path(url.removeprefix("unix://")).parent.exists(), "it is left behind outside the data folder"
+
+
+def test_what_starts_while_the_last_one_ends_finds_its_folder_again(tmp_path: Path) -> None:
+    keepers = Keepers(tmp_path)
+    keepers.keep("one", ["sleep", "600"], {}).release()
+    assert not keepers.run.exists()
+    again = keepers.keep("one", ["sleep", "600"], {})
+    assert again.runs()
+    again.release()
 
 
 def test_a_run_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
