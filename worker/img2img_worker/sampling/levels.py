@@ -128,7 +128,7 @@ class FlowLevels(NoiseLevels):
     their papers and in diffusers' DPM-Solver for flows; A1111 weighs them in f, which differs by the
     methods' own error. Noise that samplers add on the way (eta, churn, ancestral and SDE ones) keeps the
     latent one of the flow; A1111 adds it in f as if that were exploding, and leaves the flow. `extra_noise`
-    is measured against z.
+    is measured against z; `s_tmin`, `s_tmax` and `s_min_uncond` are compared with s.
 
     Schedules see the shares (`scheduled`), as in A1111: its levels are the 1000 shares, log-linear between.
     """
