@@ -4,6 +4,8 @@
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PIP_ARGS ?=
+# the tests of a file share servers, so a file stays in one process; in the order of folders, the slow ones come first
+PARALLEL ?= -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,8 +19,8 @@ help:  ## show this list
 demo: $(READY)  ## paint the sample pictures into demo-output/, on this machine, offline
 	@$(BIN)/python -m tools.demo
 
-test: $(READY)  ## run the tests (real Redis, real S3 server, real processes)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## run the tests (real Redis, real S3 server, real processes), on all cores
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 faults: $(READY)  ## inject every fault, and print what was lost (nothing)
 	@$(BIN)/python -m pytest tests/faults $(ARGS)

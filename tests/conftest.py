@@ -1,5 +1,6 @@
 """Servers that the tests share: real ones, started once and emptied for each test."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,10 @@ import redis
 from img2img_shared.connect import connect
 from tests.s3 import S3Server
 from tests.servers import RedisServer
+
+# Before torch is loaded, here and in every process that a test starts: the networks are too small to gain from
+# threads, and threads that wait for each other on a busy machine cost a hundredfold.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

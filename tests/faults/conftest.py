@@ -1,8 +1,8 @@
 """The faulty farm, and the table that `make faults` prints at its end."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,10 @@ class Row:
 
 
 class Account:
-    """Checks what every fault must leave behind, and keeps the table's rows."""
+    """Checks what every fault must leave behind, and hands over the table's rows."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        self._rows = rows
+    def __init__(self, record: Callable[[Row], None]) -> None:
+        self._record = record
         self._since = time.monotonic()
 
     def fault(self) -> None:
@@ -53,11 +53,12 @@ class Account:
             twice += sum(count > 1 for count in farm.finishes(job))
             again += sum(attempt > 1 for attempt in farm.attempts(job))
         reasons = sum(len(farm.reasons(job)) for job in jobs)
-        self._rows.append(Row(fault=name, lost=lost, finished_twice=twice, run_twice=again, seconds=seconds))
+        self._record(Row(fault=name, lost=lost, finished_twice=twice, run_twice=again, seconds=seconds))
         assert (lost, twice, reasons) == (0, 0, failed)
 
 
-ROWS = pytest.StashKey[list[Row]]()
+#: name under which a test's report carries rows, from whichever process it ran in
+ROW = "fault"
 
 
 @pytest.fixture(scope="session")
@@ -76,14 +77,21 @@ def farm(tmp_path: Path, nursery: Nursery, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def account(request: pytest.FixtureRequest) -> Account:
+def account(record_property: Callable[[str, object], None]) -> Account:
     """Settles what a fault did."""
-    return Account(request.config.stash.setdefault(ROWS, []))
+    return Account(lambda row: record_property(ROW, asdict(row)))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table."""
-    rows = config.stash.get(ROWS, [])
+    rows = [
+        Row(**facts)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, facts in report.user_properties
+        if name == ROW
+    ]
     if not rows:
         return
     terminalreporter.section("faults")
