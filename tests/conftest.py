@@ -11,8 +11,9 @@ from tests.s3 import S3Server
 from tests.servers import RedisServer
 
 # Before torch is loaded, here and in every process that a test starts: the networks are too small to gain from
-# threads, and threads that wait for each other on a busy machine cost a hundredfold.
-os.environ["OMP_NUM_THREADS"] = "1"
+# threads. Those of the few tests that want two must not spin while they wait for each other, which takes a
+# minute instead of a second beside another busy process.
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 
 @pytest.fixture(scope="session")
