@@ -10,9 +10,9 @@ from img2img_shared.connect import connect
 from tests.s3 import S3Server
 from tests.servers import RedisServer
 
-# Before torch is loaded, here and in every process that a test starts: the networks are too small to gain from
-# threads. Those of the few tests that want two must not spin while they wait for each other, which takes a
-# minute instead of a second beside another busy process.
+# Before torch is loaded, here and in every process that a test starts: the networks are too small to gain
+# from threads. Those of the few tests that want two must not spin while they wait for each other, which
+# takes a minute instead of a second beside another busy process.
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 
