@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+#: sizes of pictures in pixels, as `Settings.compile` has them
+SIZES = r"^\d{2,4}x\d{2,4}(,\d{2,4}x\d{2,4})*$"
+
 
 class Settings(BaseSettings):
     """``IMG2IMG_…`` variables; with none set, everything is embedded under `data_dir`."""
@@ -40,6 +43,8 @@ class Settings(BaseSettings):
     vae_tile: Annotated[int, Field(ge=256, le=2048, multiple_of=64)] | None = None
     #: images in flight; None: 32 on a GPU, 4 on a CPU; "auto": the most that pay, found by rendering at start
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None
+    #: sizes of pictures, "512x512,768x512", for which the model is compiled at start; others run uncompiled
+    compile: Annotated[str, Field(pattern=SIZES)] | None = None
     #: one row count for every model call, so that pictures are byte-identical; None: on a CPU only
     deterministic: bool | None = None
     #: seconds between two previews of an image whose job somebody watches; 0: none are made
@@ -48,3 +53,9 @@ class Settings(BaseSettings):
     max_pixels: Annotated[int, Field(ge=64 * 64)] = 64_000_000
     #: allow checkpoints that are pickles (.ckpt, .bin): these can run code
     allow_pickles: bool = False
+
+    @property
+    def compiled_sizes(self) -> list[tuple[int, int]]:
+        """`compile` as (width, height) of each size."""
+        sizes = [size.split("x") for size in (self.compile or "").split(",") if size]
+        return [(int(width), int(height)) for width, height in sizes]

@@ -63,3 +63,12 @@ def test_slots_may_be_a_number_or_auto() -> None:
         result = CliRunner().invoke(app, ["--slots", wrong])
         assert result.exit_code == 2
         assert "1 to 1024, or auto" in " ".join(result.output.split())
+
+
+def test_compiled_sizes_are_given_as_width_and_height() -> None:
+    assert Settings(compile="512x768,64x64").compiled_sizes == [(512, 768), (64, 64)]
+    assert Settings().compiled_sizes == []
+    for wrong in ("512", "512x", "512×512", "512x512;64x64", "5x5"):
+        result = CliRunner().invoke(app, ["--compile", wrong])
+        assert result.exit_code == 2
+        assert "512x512,768x512" in " ".join(result.output.split())

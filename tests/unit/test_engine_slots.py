@@ -137,3 +137,9 @@ def test_a_call_without_rows_is_refused(most: int, fixed: int | None) -> None:
 def test_an_engine_without_slots_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Slots(0)
+
+
+def test_the_row_counts_are_those_that_calls_can_have() -> None:
+    assert Rows(most=6).counts == (1, 2, 4, 8)
+    assert Rows(most=16, fixed=5).counts == (5,)
+    assert Rows(most=16, apart=True).counts == (1, 2)

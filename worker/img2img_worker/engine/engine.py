@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -22,6 +22,7 @@ from img2img_worker.engine.render import Render
 from img2img_worker.engine.rows import Rows
 from img2img_worker.engine.slots import Slots
 from img2img_worker.engine.transfer import sent
+from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.family import Family
 
 __all__ = ["Engine", "Pixels", "Render"]
@@ -37,11 +38,11 @@ Work = Callable[[Sequence[Image]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Glance:
-    """A wish to see how far a picture is."""
+class _Errand:
+    """What else the engine's thread is to do between two steps; it settles the answer itself."""
 
-    picture: Future[Pixels]
-    answer: Future[Pixels]
+    work: Callable[[], None]
+    answer: Future[Any]
 
 
 class Engine:
@@ -83,7 +84,7 @@ class Engine:
         self._counts = Counts()
         self._delivery = Delivery()
         self._pace = Pace(family.device)
-        self._inbox: queue.SimpleQueue[Image | _Glance | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Image | _Errand | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = self._broken = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -120,13 +121,25 @@ class Engine:
         Args:
             picture: as `submit` gave it.
         """
-        glance = _Glance(picture=picture, answer=Future())
-        with self._closing:
-            if self._closed:
-                glance.answer.cancel()
-            else:
-                self._inbox.put(glance)
-        return glance.answer
+        answer: Future[Pixels] = Future()
+        return self._ask(_Errand(work=lambda: self._show(picture, answer), answer=answer))
+
+    def warm_up(self, sizes: Sequence[tuple[int, int]]) -> Future[None]:
+        """Compiles the network for pictures of these sizes, (width, height), which takes minutes.
+
+        For a checkpoint that was opened with a compiler. Outside of this, torch should compile nothing:
+        ``torch.compiler.set_stance("eager_on_recompile")``. The future is cancelled if the engine is closed.
+        """
+        answer: Future[None] = Future()
+
+        def work() -> None:
+            try:
+                warm_up(self._family, self._rows.counts, sizes)
+                answer.set_result(None)
+            except Exception as error:
+                answer.set_exception(error)
+
+        return self._ask(_Errand(work=work, answer=answer))
 
     @property
     def counts(self) -> Counts:
@@ -189,21 +202,29 @@ class Engine:
             if isinstance(new, Image):
                 self._slots.wait(new)
             else:
-                self._show(new)
+                new.work()
         return True
 
-    def _show(self, glance: _Glance) -> None:
+    def _ask(self, errand: _Errand) -> Future[Any]:
+        with self._closing:
+            if self._closed:
+                errand.answer.cancel()
+            else:
+                self._inbox.put(errand)
+        return errand.answer
+
+    def _show(self, picture: Future[Pixels], answer: Future[Pixels]) -> None:
         """The picture as it is between two steps."""
-        image = next((image for image in self._slots.in_flight if image.future is glance.picture), None)
+        image = next((image for image in self._slots.in_flight if image.future is picture), None)
         if image is None:
-            glance.answer.cancel()
+            answer.cancel()
             return
         try:
             latent = self._batches[image.group].estimate(image)[None]
             pixels = self._colours.pictures(latent)
-            self._delivery.pictures([glance.answer], pixels, latent.isfinite().flatten(1).all(1))
+            self._delivery.pictures([answer], pixels, latent.isfinite().flatten(1).all(1))
         except Exception as error:  # a wish that costs a picture would be worse than one not granted
-            self._delivery.error(glance.answer, error)
+            self._delivery.error(answer, error)
 
     def _turn(self) -> None:
         """Images join, one group takes a step, finished ones leave."""

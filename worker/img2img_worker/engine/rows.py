@@ -24,6 +24,13 @@ class Rows:
         self._apart = apart
         self._most = fixed or _power_of_two(most)
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The row counts that calls have; with `apart`, those of plain guidance."""
+        if self._fixed is not None:
+            return (self._fixed,)
+        return (1, 2) if self._apart else tuple(1 << k for k in range(self._most.bit_length()))
+
     def calls(self, images: Sequence[Sequence[T]]) -> Iterator[tuple[list[T], int]]:
         """The rows of each call, and how many are to be added to them.
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import FrameType
 
 import redis
+import torch
 from celery import Celery, signals
 
 from img2img_shared.connect import connect
@@ -53,10 +54,15 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
     client = _connected(redis_url)
     ledger = Ledger(client, prefix=settings.prefix, lease=settings.lease)
     leases = Leases(ledger)
+    # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
+    torch.compiler.set_stance("eager_on_recompile")
     slots = settings.slots
     if slots == "auto":
         slots = find_slots(family, deterministic=settings.deterministic)
     with Engine(family, slots=slots, deterministic=settings.deterministic) as engine:
+        if settings.compile:
+            log.info("compiling for pictures of %s: this takes minutes", settings.compile)
+            engine.warm_up(settings.compiled_sizes).result()
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         info = WorkerInfo(id=name, model=model, device=str(family.device), slots=engine.slots)
         served = Served(

@@ -54,6 +54,8 @@ class Builder:
     vae_tile: int | None
     #: where LoRAs for it may be
     lora_folder: Path | None
+    #: torch.compile's backend for the denoiser; None: it runs as it is
+    compiler: str | None
 
     def build(self, parts: Parts) -> Family:
         """The family that these parts are of.
@@ -69,7 +71,7 @@ class Builder:
         return self._stable_diffusion(parts)
 
     def _stable_diffusion(self, parts: Parts) -> StableDiffusion:
-        unet = self._network(parts, parts.denoiser, UNet2DConditionModel.from_config)
+        unet = self._denoiser(parts, UNet2DConditionModel)
         latent_channels = int(unet.config.out_channels)
         beside = _BESIDE.get(unet.config.in_channels - latent_channels)
         if beside is None:
@@ -139,7 +141,7 @@ class Builder:
         Args:
             patch: cells that the transformer itself makes one token of, each way.
         """
-        transformer = self._network(parts, parts.denoiser, kind.from_config)
+        transformer = self._denoiser(parts, kind)
         cells = int(parts.vae.config.get("latent_channels", 4)) * (PATCH // patch) ** 2
         config = transformer.config
         if (config.patch_size, config.in_channels, transformer.out_channels) != (patch, cells, cells):
@@ -181,6 +183,19 @@ class Builder:
     def _loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...], t5: T5 | None = None) -> Loras:
         models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
         return Loras(self.lora_folder, denoiser, models)
+
+    def _denoiser(self, parts: Parts, kind: Any) -> Any:
+        network = self._network(parts, parts.denoiser, kind.from_config)
+        if self.compiler is None:
+            return network
+        if kind is FluxTransformer2DModel:
+            # only what repeats: around it are hooks that are another at each call (see `Flux.velocity`)
+            network.compile_repeated_blocks(backend=self.compiler, dynamic=False)
+            return network
+        # with CUDA graphs: few rows are done sooner than Python can launch their kernels
+        mode = "reduce-overhead" if self.device.type == "cuda" and self.compiler == "inductor" else None
+        network.compile(backend=self.compiler, mode=mode, dynamic=False)
+        return network
 
     def _network(
         self, parts: Parts, component: Component, make: Any, dtype: torch.dtype | None = None

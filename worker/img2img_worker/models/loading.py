@@ -29,6 +29,7 @@ def load(model: str | Path, settings: Settings) -> Family:
         vae_tile=settings.vae_tile,
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
+        compiler="inductor" if settings.compile else None,
     )
 
 
@@ -46,6 +47,7 @@ def open_checkpoint(
     vae_tile: int | None = None,
     allow_pickles: bool = False,
     lora_folder: Path | None = None,
+    compiler: str | None = None,
 ) -> Family:
     """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
 
@@ -55,6 +57,8 @@ def open_checkpoint(
         vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own.
         vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
+        compiler: backend of ``torch.compile`` for the denoiser, which then compiles at its first call in
+            each shape; see `Engine.warm_up`. None: it is not compiled.
 
     Raises:
         Refused: it is not there, not a checkpoint, of an unknown family, incomplete or broken.
@@ -70,6 +74,7 @@ def open_checkpoint(
         vae_dtype=vae_dtype,
         vae_tile=vae_tile,
         lora_folder=lora_folder,
+        compiler=compiler,
     )
     return builder.build(parts)
 

@@ -115,7 +115,8 @@ class StableDiffusion:
             added_cond_kwargs=added,
             return_dict=False,
         )[0]
-        return answer.float()
+        # a copy in any case: a CUDA graph's answer lies where its next one will
+        return answer.to(torch.float32, copy=True)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:

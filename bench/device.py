@@ -1,0 +1,168 @@
+"""How well the engine uses its device, by the number of slots; and what compiling the network brings.
+
+    python -m bench.device [--device cuda] [--size tiny|sd15|sdxl] [--slots 1,2,4,...,64] [--compile]
+
+For each number of slots: images a second, the share of the time in which the device ran the model, and the
+floating-point operations of its useful rows as a share of what large matrix products reach there. With
+--compile: a model call's time for each row count, as it is and compiled.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.engine import alike, console
+from bench.networks import SIZES, save
+from img2img_worker.engine.engine import Engine
+from img2img_worker.engine.warm import warm_up
+from img2img_worker.models.family import Cond, Family
+from img2img_worker.models.loading import open_checkpoint
+
+STEPS, STRENGTH = 20, 0.7
+
+
+class _Clock:
+    """Times on the device's own clock, where it has one: nothing waits for it meanwhile."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._spans: list[tuple[Any, Any]] = []
+
+    def time(self, work: Callable[[], Tensor]) -> Tensor:
+        start = self._now()
+        answer = work()
+        self._spans.append((start, self._now()))
+        return answer
+
+    def seconds(self) -> float:
+        """All spans so far, which are forgotten."""
+        if self._cuda:
+            torch.cuda.synchronize()
+        spans, self._spans = self._spans, []
+        return float(sum(a.elapsed_time(b) / 1000 if self._cuda else b - a for a, b in spans))
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
+        event.record()
+        return event
+
+
+class _Timed:
+    """A family whose model calls are timed."""
+
+    def __init__(self, family: Family, clock: _Clock) -> None:
+        self._family, self._clock = family, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._family, name)
+
+    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return self._clock.time(lambda: self._family.predict(x, t, cond))
+
+
+def peak(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """Operations a second of a product of two matrices of side × side, the best of ten."""
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    clock, best = _Clock(device), float("inf")
+    for _ in range(10):
+        clock.time(lambda: a @ b)
+        best = min(best, clock.seconds())
+    return 2 * side**3 / best
+
+
+@torch.inference_mode()
+def row_operations(family: Family, side: int) -> float:
+    """Floating-point operations of one row of a model call."""
+    with FlopCounterMode(display=False) as counter:
+        family.predict(*_call(family, side, 1))
+    return float(counter.get_total_flops())
+
+
+def slots_table(family: Family, side: int, counts: list[int], most: float) -> None:
+    clock = _Clock(family.device)
+    timed = cast(Family, _Timed(family, clock))
+    operations = row_operations(family, side)
+    table = Table(
+        "slots", "images/s", "device runs the model", "TFLOP/s", "of the peak",
+        title=f"{side}², {STEPS} steps at {STRENGTH}; matrix products reach {most / 1e12:.3g} TFLOP/s",
+    )  # fmt: skip
+    for slots in counts:
+        with Engine(timed, slots=slots, deterministic=False) as engine:
+            wait([engine.submit(each) for each in alike(slots, side, STEPS, STRENGTH)])
+            clock.seconds()
+            rows, start = engine.counts.rows, time.perf_counter()
+            wait([engine.submit(each) for each in alike(2 * slots, side, STEPS, STRENGTH)])
+            seconds = time.perf_counter() - start
+            done = operations * (engine.counts.rows - rows)
+        table.add_row(
+            str(slots),
+            f"{2 * slots / seconds:.2f}",
+            f"{clock.seconds() / seconds:.0%}",
+            f"{done / seconds / 1e12:.3g}",
+            f"{done / seconds / most:.0%}",
+        )
+    console.print(table)
+
+
+@torch.inference_mode()
+def compile_table(family: Family, compiled: Family, side: int, counts: list[int]) -> None:
+    warm_up(compiled, counts, [(side, side)])
+    table = Table("rows", "ms as it is", "ms compiled", "ratio", title=f"a model call, {side}²")
+    for rows in counts:
+        best = [float("inf")] * 2
+        for _ in range(5):  # in turns: other load meets both
+            for which, each in enumerate((family, compiled)):
+                call, clock = _call(each, side, rows), _Clock(each.device)
+                clock.time(lambda each=each, call=call: each.predict(*call))  # type: ignore[misc]  # bound now
+                best[which] = min(best[which], clock.seconds())
+        eager, fast = (1000 * seconds for seconds in best)
+        table.add_row(str(rows), f"{eager:.2f}", f"{fast:.2f}", f"{eager / fast:.2f}")
+    console.print(table)
+
+
+def _call(family: Family, side: int, rows: int) -> tuple[Tensor, Tensor, Cond]:
+    cells = side // family.vae_factor
+    cond = family.place(family.conditions([""])[0], width=side, height=side)
+    x = torch.zeros(rows, family.latent_channels, cells, cells, device=family.device)
+    return x, torch.full((rows,), 500.5, device=family.device), Cond.stack([cond] * rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
+    parser.add_argument("--slots", default="1,2,4,8,16,32,64")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile too; takes minutes")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.compiler.set_stance("eager_on_recompile")
+    counts = [int(each) for each in arguments.slots.split(",")]
+    side = arguments.side or SIZES[arguments.size]
+    with tempfile.TemporaryDirectory() as folder:
+        dtype = torch.float32 if arguments.device == "cpu" else torch.float16
+        path = save(arguments.size, Path(folder) / arguments.size, dtype)
+        family = open_checkpoint(path, device=arguments.device, dtype=dtype)
+        most = peak(family.device, dtype, 1024 if arguments.device == "cpu" else 8192)
+        slots_table(family, side, counts, most)
+        if arguments.compile:
+            compiled = open_checkpoint(path, device=arguments.device, dtype=dtype, compiler="inductor")
+            compile_table(family, compiled, side, counts)
+
+
+if __name__ == "__main__":
+    main()

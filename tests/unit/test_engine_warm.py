@@ -1,0 +1,85 @@
+"""What was compiled at start is run compiled, and nothing is compiled afterwards."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo import register_backend
+
+from img2img_shared.errors import Refused
+from img2img_worker.engine.engine import Engine
+from img2img_worker.models.family import Family
+from img2img_worker.models.loading import open_checkpoint
+from tests import checkpoints
+from tests.unit.engine_toys import render
+
+#: shapes of what the compiled graphs were run with, since they were last forgotten
+runs: list[torch.Size] = []
+compiled: list[torch.fx.GraphModule] = []
+
+
+def noting(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> Any:  # torch's protocol
+    """A backend that runs a graph as it is, and notes that it did."""
+    compiled.append(graph)
+
+    def run(*inputs: torch.Tensor) -> object:
+        runs.append(next(each.shape for each in inputs if each.ndim == 4))
+        return graph.forward(*inputs)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    torch.compiler.reset()
+    register_backend(noting, name="noting") if "noting" not in torch.compiler.list_backends(()) else None
+    runs.clear()
+    compiled.clear()
+    with torch.compiler.set_stance("eager_on_recompile"):
+        yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1), compiler="noting")
+
+
+def test_warmed_up_sizes_run_compiled_and_others_as_they_are(
+    family: Family, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    plain = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
+    renders = [render(steps=2), render(1, steps=2, width=96), render(2, steps=2, prompt="cat " * 90)]
+    with Engine(plain) as engine:
+        expected = [engine.submit(each).result(60) for each in renders]
+    with Engine(family, rows=2) as engine:
+        engine.warm_up([(64, 64)]).result(120)
+        n = len(compiled)
+        assert n == 2  # a short prompt and a long one
+        runs.clear()
+        pictures = [engine.submit(each).result(60) for each in renders]
+    assert len(compiled) == n
+    assert {shape[-2:] for shape in runs} == {(8, 8)}
+    assert len(runs) == 4  # two steps of the first and of the third picture
+    for picture, other in zip(pictures, expected, strict=True):
+        assert np.abs(picture.astype(int) - other).max() <= 1
+
+
+def test_before_a_warm_up_nothing_is_compiled(family: Family) -> None:
+    with Engine(family) as engine:
+        engine.submit(render(steps=2)).result(60)
+    assert not compiled
+
+
+def test_a_size_that_cannot_be_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    flow = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd3))
+    with Engine(flow) as engine, pytest.raises(Refused, match="multiples of 16"):
+        engine.warm_up([(72, 64)]).result(60)
+
+
+def test_closing_an_engine_cancels_a_warm_up_that_has_not_begun(family: Family) -> None:
+    engine = Engine(family)
+    engine.close()
+    assert engine.warm_up([(64, 64)]).cancelled()

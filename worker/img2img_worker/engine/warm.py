@@ -1,0 +1,59 @@
+"""Compiles what the engine will run: the network is called in every shape that is wanted."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from img2img_worker.models.family import Cond, Family
+
+log = logging.getLogger(__name__)
+
+#: one piece of 75 tokens, and two: what most prompts need; longer ones run uncompiled
+PROMPTS = ("", "a " * 100)
+#: a CUDA graph is compiled for by the first call, recorded by the second and replayed by the third
+CALLS = 3
+
+
+def warm_up(family: Family, row_counts: Sequence[int], sizes: Iterable[tuple[int, int]]) -> None:
+    """Calls the network with each number of rows, for pictures of each size and prompts of two lengths.
+
+    Must run in the thread that renders: CUDA graphs belong to the thread that recorded them.
+
+    Args:
+        sizes: width and height in pixels.
+
+    Raises:
+        Refused: a size that the family cannot render.
+    """
+    for width, height in sizes:
+        shapes = _conds(family, width, height)
+        for n in row_counts:
+            log.info("compiling for %d × %d, %d rows", width, height, n)
+            for cond in shapes:
+                _call(
+                    family,
+                    Cond.stack([cond] * n),
+                    n,
+                    (height // family.vae_factor, width // family.vae_factor),
+                )
+
+
+def _call(family: Family, cond: Cond, n: int, cells: tuple[int, int]) -> None:
+    family.levels(cells)  # refuses what does not fit
+    x = torch.zeros(n, family.latent_channels, *cells, device=family.device)
+    t = torch.full((n,), 500.5, device=family.device)
+    # a graph for each shape of each part of the network; the limit is there to notice a runaway
+    with torch.compiler.set_stance("default"), torch._dynamo.config.patch(recompile_limit=1000):
+        for _ in range(CALLS):
+            family.predict(x, t, cond)
+
+
+def _conds(family: Family, width: int, height: int) -> list[Cond]:
+    """One of each length, made a picture's own."""
+    pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    pictures = family.picture(pixels, None)
+    picture = None if pictures is None else pictures[0]
+    texts = [family.conditions([prompt])[0] for prompt in PROMPTS]
+    conds = {cond.context.shape: cond for cond in texts}
+    return [family.place(cond, width=width, height=height, picture=picture) for cond in conds.values()]
