@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_worker.engine import conditions
 from img2img_worker.engine.conditions import without_negative
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.models.loading import open_checkpoint
@@ -279,3 +280,17 @@ def test_a_parameter_that_the_checkpoint_has_no_use_for_is_refused(family: ToyFa
             engine.submit(render(image_cfg_scale=1.2)).result(60)
         with pytest.raises(FarmError, match="lora"):
             engine.submit(render(prompt="cat <lora:style:0.8>")).result(60)
+
+
+def test_prompts_are_forgotten_oldest_first_where_they_take_too_much_memory(
+    family: ToyFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "REMEMBERED", family.conditions(["a"])[0].context.nbytes * 2)
+    family.texts.clear()
+    with Engine(family, slots=1) as engine:
+        for prompt in ("cat", "dog", "cat", "red", "dog"):
+            engine.submit(render(prompt=prompt, negative_prompt=prompt, steps=1)).result(60)
+    # positive and negative prompts are encoded apart: each render's two fill what is remembered
+    assert family.texts == [
+        (text,) for text in ("cat", "cat", "dog", "dog", "cat", "cat", "red", "red", "dog", "dog")
+    ]

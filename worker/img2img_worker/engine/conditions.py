@@ -15,8 +15,8 @@ from img2img_worker.models.lora_patch import PLAIN, Patch
 from img2img_worker.models.text import same_length
 from img2img_worker.sampling.samplers import SAMPLERS
 
-#: encoded prompts that are remembered
-REMEMBERED = 256
+#: encoded prompts that are remembered: as many as fit into so many bytes
+REMEMBERED = 256 * 2**20
 #: A1111's guidance by the picture, where a job names none
 IMAGE_CFG_SCALE = 1.5
 
@@ -28,6 +28,7 @@ class Conditions:
         self._family = family
         self._picture_rows = picture_rows
         self._encoded: OrderedDict[tuple[object, ...], list[Cond]] = OrderedDict()
+        self._bytes = 0
 
     def branches(self, image: Image) -> list[tuple[Branch, ...]]:
         """The rows of each of `image`'s model calls; consecutive calls with the same rows share one tuple."""
@@ -94,9 +95,10 @@ class Conditions:
             self._encoded[key] = self._family.conditions(
                 texts, clip_skip=clip_skip, negative=negative, loras=loras
             )
+            self._bytes += _bytes(self._encoded[key])
         self._encoded.move_to_end(key)
-        while len(self._encoded) > REMEMBERED:
-            self._encoded.popitem(last=False)
+        while self._bytes > REMEMBERED and len(self._encoded) > 1:
+            self._bytes -= _bytes(self._encoded.popitem(last=False)[1])
         return self._encoded[key]
 
     def _picture(self, image: Image) -> Tensor | None:
@@ -121,6 +123,10 @@ def without_negative(positives: Sequence[tuple[Cond, float]]) -> tuple[Branch, .
     (first, _), *others = positives
     branches = [(first, 1 - sum(share for _, share in others)), *others]
     return tuple(Branch(cond=cond, weight=share) for cond, share in branches if share != 0)
+
+
+def _bytes(conds: Sequence[Cond]) -> int:
+    return sum(cond.context.nbytes for cond in conds)
 
 
 def _skips_negative(params: Params, call: int, sigma: float) -> bool:

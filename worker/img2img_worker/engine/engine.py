@@ -12,16 +12,11 @@ from typing import Any, Self
 import torch
 
 from img2img_shared.errors import Unavailable
-from img2img_worker.engine.batch import Batch, Counts
-from img2img_worker.engine.conditions import Conditions
-from img2img_worker.engine.delivery import Delivery, Pace
-from img2img_worker.engine.image import Group, Image, OnStep, Pixels
-from img2img_worker.engine.latents import TOGETHER, Latents
-from img2img_worker.engine.preview import Colours
+from img2img_worker.engine.batch import Counts
+from img2img_worker.engine.image import Image, OnStep, Pixels
+from img2img_worker.engine.loop import Loop
 from img2img_worker.engine.render import Render
 from img2img_worker.engine.rows import Rows
-from img2img_worker.engine.slots import Slots
-from img2img_worker.engine.transfer import sent
 from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.family import Family
 
@@ -33,8 +28,6 @@ log = logging.getLogger(__name__)
 SLOTS_GPU, SLOTS_CPU = 32, 4
 #: rows of every model call in deterministic mode on a GPU, and at most of one on a CPU
 FIXED_ROWS = 16
-
-Work = Callable[[Sequence[Image]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +68,7 @@ class Engine:
             self._rows = Rows(most=FIXED_ROWS, apart=True)
         else:
             self._rows = Rows(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
-        self._pictures = 1 if deterministic else None
-        self._slots: Slots[Image] = Slots(self.slots)
-        self._batches: dict[Group, Batch] = {}
-        self._conditions = Conditions(family, self._pictures)
-        self._latents = Latents(family, self._pictures)
-        self._colours = Colours(family)
-        self._counts = Counts()
-        self._delivery = Delivery()
-        self._pace = Pace(family.device)
+        self._loop = Loop(family, self.slots, self._rows, pictures=1 if deterministic else None)
         self._inbox: queue.SimpleQueue[Image | _Errand | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = self._broken = False
@@ -122,7 +107,7 @@ class Engine:
             picture: as `submit` gave it.
         """
         answer: Future[Pixels] = Future()
-        return self._ask(_Errand(work=lambda: self._show(picture, answer), answer=answer))
+        return self._ask(_Errand(work=lambda: self._loop.show(picture, answer), answer=answer))
 
     def warm_up(self, sizes: Sequence[tuple[int, int]]) -> Future[None]:
         """Compiles the network for pictures of these sizes, (width, height), which takes minutes.
@@ -144,12 +129,12 @@ class Engine:
     @property
     def counts(self) -> Counts:
         """What has been done so far."""
-        return replace(self._counts)
+        return replace(self._loop.counts)
 
     @property
     def limit(self) -> int:
         """Slots that it fills for now: fewer than `slots` for a while after memory was short."""
-        return self._slots.limit
+        return self._loop.limit
 
     @property
     def broken(self) -> bool:
@@ -176,7 +161,7 @@ class Engine:
         try:
             with torch.inference_mode():
                 while self._take_in():
-                    self._turn()
+                    self._loop.turn()
         except Exception as error:
             log.exception("the engine stops")
             self._broken, reason = True, error
@@ -186,21 +171,19 @@ class Engine:
             while not self._inbox.empty():
                 left = self._inbox.get()
                 if isinstance(left, Image):
-                    self._slots.wait(left)
+                    self._loop.take(left)
                 elif left is not None:
                     left.answer.cancel()
-            for image in (*self._slots.in_flight, *self._slots.waiting):
-                self._delivery.error(image.future, reason)
-            self._delivery.close()
+            self._loop.abandon(reason)
 
     def _take_in(self) -> bool:
         """New images join the queue; waits for one if there is nothing to do. False: close."""
-        while not self._slots or not self._inbox.empty():
+        while not self._loop or not self._inbox.empty():
             new = self._inbox.get()
             if new is None:
                 return False
             if isinstance(new, Image):
-                self._slots.wait(new)
+                self._loop.take(new)
             else:
                 new.work()
         return True
@@ -212,138 +195,3 @@ class Engine:
             else:
                 self._inbox.put(errand)
         return errand.answer
-
-    def _show(self, picture: Future[Pixels], answer: Future[Pixels]) -> None:
-        """The picture as it is between two steps."""
-        image = next((image for image in self._slots.in_flight if image.future is picture), None)
-        if image is None:
-            answer.cancel()
-            return
-        try:
-            latent = self._batches[image.group].estimate(image)[None]
-            pixels = self._colours.pictures(latent)
-            self._delivery.pictures([answer], pixels, latent.isfinite().flatten(1).all(1))
-        except Exception as error:  # a wish that costs a picture would be worse than one not granted
-            self._delivery.error(answer, error)
-
-    def _turn(self) -> None:
-        """Images join, one group takes a step, finished ones leave."""
-        try:
-            self._join()
-            self._step()
-            return
-        except torch.OutOfMemoryError:
-            # handled below: in here the traceback keeps the step's tensors alive
-            pass
-        self._make_room()
-
-    def _join(self) -> None:
-        joining = [image for image in self._slots.next_up() if not _dropped(image)]
-        try:
-            for image in self._done(self._encode, joining):
-                self._done(self._enter, [image])
-        except torch.OutOfMemoryError:
-            self._slots.put_back(image for image in joining if image.slot is None and not image.failed)
-            raise
-
-    def _step(self) -> None:
-        turn = self._slots.turn()
-        if turn is None:
-            return
-        images = []
-        for image in turn[1]:
-            if _dropped(image):
-                self._leave(image)
-            else:
-                images.append(image)
-        running = [image for image in images if not image.finished]
-        if running:
-            for image in self._done(self._batches[running[0].group].step, running):
-                self._done(_report, [image])
-            self._pace.keep()
-        finished = [image for image in images if image.finished and image.slot is not None]
-        for start in range(0, len(finished), TOGETHER):
-            self._done(self._finish, finished[start : start + TOGETHER])
-
-    def _encode(self, images: Sequence[Image]) -> None:
-        fresh = [image for image in images if image.history is None]
-        self._latents.encode(fresh)
-        for image in fresh:
-            image.branches = self._conditions.branches(image)
-            z0 = self._latents.start(image)
-            image.history = torch.cat([torch.zeros_like(z0)[None], z0[None], sent(image.noises, z0.device)])
-
-    def _enter(self, images: Sequence[Image]) -> None:
-        for image in images:
-            if image.group not in self._batches:
-                size = image.render.latent_size
-                self._batches[image.group] = Batch(self._family, size, self._rows, self._counts)
-            self._batches[image.group].put(image)
-            self._slots.enter(image, image.group)
-
-    def _finish(self, images: Sequence[Image]) -> None:
-        latents = self._batches[images[0].group].results(images)
-        pixels = self._family.decode(latents, rows=self._pictures)
-        finite = latents.isfinite().flatten(1).all(1)
-        self._delivery.pictures([image.future for image in images], pixels, finite)
-        for image in images:
-            self._leave(image)
-
-    def _leave(self, image: Image, *, keep: bool = False) -> None:
-        self._batches[image.group].drop(image, keep=keep)
-        if self._slots.leave(image):
-            del self._batches[image.group]
-
-    def _done(self, work: Work, images: Sequence[Image]) -> list[Image]:
-        """Those that `work` could be done for: together, or else each alone, so that only culprits fail."""
-        if not images:
-            return []
-        try:
-            work(images)
-            return list(images)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            if len(images) == 1:
-                self._fail(images[0], error)
-                return []
-        return [image for image in images if self._done(work, [image])]
-
-    def _fail(self, image: Image, error: BaseException) -> None:
-        if image.slot is not None:
-            self._leave(image)
-        image.failed = True
-        self._delivery.error(image.future, error)
-
-    def _make_room(self) -> None:
-        """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
-        if self._family.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if self._slots.limit > 1:
-            back = self._slots.halve()
-            for image in back:
-                self._leave(image, keep=True)
-            self._slots.put_back(back)
-            log.warning("out of memory: %d slots for now, %d images put back", self._slots.limit, len(back))
-            return
-        image = (*self._slots.in_flight, *self._slots.waiting)[0]
-        if not image.was_short:  # once more: what others held is free by now
-            image.was_short = True
-            return
-        if image.slot is None:
-            self._slots.next_up()
-        size = f"{image.render.params.width} × {image.render.params.height}"
-        hint = "IMG2IMG_VAE_TILE bounds what the VAE takes"
-        message = f"{size} is too large for {self._family.device}, even alone ({hint})"
-        self._fail(image, MemoryError(message))
-
-
-def _dropped(image: Image) -> bool:
-    """Whether its future was cancelled; those who wait for it are told."""
-    return image.future.cancelled() and not image.future.set_running_or_notify_cancel()
-
-
-def _report(images: Sequence[Image]) -> None:
-    for image in images:
-        if image.on_step is not None:
-            image.on_step(image.call, len(image.calls))
