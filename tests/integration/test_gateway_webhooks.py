@@ -1,5 +1,6 @@
 """Webhooks: what is told, how it is signed, tried again, and given up."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -8,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from img2img_producer.gateway import hooks as hooks_module
+from img2img_producer.gateway.app import create_app
+from img2img_producer.gateway.settings import GatewaySettings
 from img2img_producer.gateway.targets import find_target
 from img2img_shared.errors import Refused, Unavailable
 from tests.integration.gateway import Gateway, Hands, eventually, picture
@@ -135,6 +139,43 @@ def test_a_gateway_that_starts_later_tells_what_happened_meanwhile(
     with Gateway(*farm, **GATEWAY):
         eventually("it is told", lambda: receiver.got)
     assert receiver.bodies()[0]["data"]["job"] == job
+
+
+def couriers() -> int:
+    return sum(thread.name == "webhooks" for thread in threading.enumerate())
+
+
+def test_a_gateway_that_stops_is_quiet_and_leaves_another_of_its_process_to_tell(
+    gateway: Gateway,
+    hands: Hands,
+    redis: Redis,
+    store: Path,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = couriers()
+    with Gateway(gateway.settings.redis_url or "", store, **GATEWAY):
+        eventually("both wait for knocks", lambda: redis.info("clients")["blocked_clients"] == 2)
+    assert couriers() == before
+    submit(gateway, receiver.url)
+    hands.work()
+    eventually("it is told", lambda: receiver.got)
+    assert caplog.messages == []
+
+
+def test_a_gateway_that_stops_as_soon_as_it_has_started_leaves_no_courier(
+    mortal_redis: RedisServer, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = couriers()
+    app = create_app(GatewaySettings(redis_url=mortal_redis.url, store_url=str(store)))
+
+    async def start_and_stop() -> None:
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0)
+
+    asyncio.run(start_and_stop())
+    assert couriers() == before
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
-from celery import signals
+from celery import Celery, bootsteps
+from celery.exceptions import WorkerShutdown
+from kombu.asynchronous import Hub
 
 from img2img_producer.gateway.core import Core
 from img2img_producer.gateway.hooks import Hook, Hooks
@@ -32,8 +35,10 @@ TASK = "img2img.webhook"
 QUEUE = "img2img.webhooks"
 #: deliveries at a time
 THREADS = 8
-#: seconds between two rounds, and for which a gateway that stopped keeps others from them
+#: seconds between two rounds, and for which a gateway that died keeps others from them
 ROUND, TERM = 0.5, 5
+#: seconds for which the worker waits for a knock before it sees that it shall stop
+WAIT = 0.1
 #: seconds after which a hook is dropped whose job was never written
 ORPHAN = 60
 
@@ -47,11 +52,12 @@ class Courier:
         self._name = secrets.token_hex(8)
         self._call: Callable[..., Any] = core.redis.execute_command
         self._app = celery_app(core.redis_url, core.settings.prefix)
-        self._app.conf.worker_hijack_root_logger = False
         # not shared: it is this gateway's own, should there be two in a process
         self._app.task(name=TASK, shared=False)(self._knocked)
         self._deliveries = ThreadPoolExecutor(THREADS, thread_name_prefix="delivery")
-        self._worker: Any = None
+        self._worker = _worker(self._app, self._name)
+        #: held for a round; none begins any more once it is closed
+        self._turn, self._is_closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
     async def run(self) -> None:
@@ -66,8 +72,12 @@ class Courier:
 
     def close(self) -> None:
         """Take no more deliveries."""
-        if self._worker is not None:
-            self._worker.stop()
+        # by its own thread: what it reads from must not be closed under it
+        self._worker.hub.call_soon(_stop)
+        with self._turn:  # a cancelled round goes on in its thread, and would connect anew
+            self._is_closed = True
+            with suppress(FarmError):  # another gateway is elected in TERM seconds, then
+                self._resign()
         if self._thread.ident is not None:
             self._thread.join(TERM)
         self._deliveries.shutdown(cancel_futures=True)
@@ -75,13 +85,14 @@ class Courier:
 
     def round(self) -> None:
         """If this gateway is elected: make deliveries of what happened, and knock for those that are due."""
-        if not self._is_elected():
-            return
-        for job_id, hook in self._hooks.all().items():
-            self._look(job_id, hook)
-        for delivery_id in self._hooks.due():
-            with answering("the queue"):
-                self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
+        with self._turn:
+            if self._is_closed or not self._is_elected():
+                return
+            for job_id, hook in self._hooks.all().items():
+                self._look(job_id, hook)
+            for delivery_id in self._hooks.due():
+                with answering("the queue"):
+                    self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
 
     def _knocked(self, delivery_id: str) -> None:
         """The task."""
@@ -133,27 +144,49 @@ class Courier:
                 return True
         return False
 
-    def _work(self) -> None:
-        """A Celery worker in this thread: without its signals, which are the server's.
+    def _resign(self) -> None:
+        key = self._core.key("courier")
+        with answering():
+            if self._call("GET", key) == self._name.encode():
+                self._call("DEL", key)
 
-        Its own pools of threads would look for the task in the process' default app, which is not ours.
-        """
+    def _work(self) -> None:
         self._app.set_current()  # of this thread
-        signals.setup_logging.connect(_leave_logging_alone)
-        self._worker = self._app.WorkController(
-            hostname=f"img2img-webhooks@{self._name}",
-            pool="solo",
-            queues=[QUEUE],
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            quiet=True,
-        )
         self._worker.start()
 
 
+class _OwnLoop(bootsteps.Step):  # type: ignore[misc]  # celery ships no types
+    """An event loop of a worker's own: Celery's is one for all of a process, and ends with the first."""
+
+    requires = ("celery.worker.components:Hub",)
+
+    def create(self, parent: Any) -> None:
+        """Put it in place before anyone has used the other."""
+        parent.hub = Hub(parent.timer)
+
+
+def _worker(app: Celery, name: str) -> Any:
+    """A Celery worker for one thread: without its signals, which are the server's.
+
+    Its own pools of threads would look for the task in the process' default app, which is not ours.
+    """
+    app.conf.broker_transport_options["polling_interval"] = WAIT
+    app.conf.worker_enable_remote_control = False
+    app.steps["worker"].add(_OwnLoop)
+    return app.WorkController(
+        hostname=f"img2img-webhooks@{name}",
+        pool="solo",
+        queues=[QUEUE],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+
+
+def _stop() -> None:
+    """As Celery's own workers stop when told by a signal."""
+    raise WorkerShutdown(0)
+
+
 _ENDED = (ImageState.DONE, ImageState.FAILED)
-
-
-def _leave_logging_alone(**_: object) -> None:
-    """A receiver of this signal keeps Celery from setting up logging of its own."""
