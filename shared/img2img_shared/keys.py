@@ -31,6 +31,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:tenant:TENANT         sorted set of jobs by creation
     {prefix}:once:TENANT:KEY       the job that an idempotency key made
     {prefix}:worker:WORKER         what a live worker says of itself; expires
+    {prefix}:worker:WORKER:loras   names of the LoRAs that it has; expires
     {prefix}:workers               sorted set of workers by when they were last heard
     {prefix}:dead:NONCE            image whose attempt ended because its worker was taken for dead; expires
 
@@ -70,6 +71,11 @@ def steps_key(prefix: str, job_id: str, index: int) -> str:
 def events_key(prefix: str, job_id: str) -> str:
     """The stream of a job's events."""
     return f"{job_key(prefix, job_id)}:events"
+
+
+def loras_key(prefix: str, worker: str) -> str:
+    """The names of the LoRAs that a worker has."""
+    return f"{farm_key(prefix)}:worker:{worker}:loras"
 
 
 def queue_name(model: str) -> str:

@@ -23,8 +23,13 @@ SMALL = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
     nursery = Nursery()
     folder = tmp_path_factory.mktemp("farm")
+    for name in ("ink", "gold"):
+        file = folder / "models" / "Lora" / f"{name}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    environment = {"IMG2IMG_PREVIEW_SECONDS": "0.02", "IMG2IMG_MODELS_DIR": str(folder / "models")}
     with FaultyFarm(folder, nursery, cached(tmp_path_factory, sd1)) as farm:
-        farm.worker(environment={"IMG2IMG_PREVIEW_SECONDS": "0.02"})
+        farm.worker(environment=environment)
         eventually("the worker is there", farm.producer.workers)
         yield farm
     nursery.close()
@@ -88,6 +93,11 @@ def test_inpainting_keeps_what_is_not_masked(api: webuiapi.WebUIApi) -> None:
     left = (0, 0, 32, 64)
     assert same(result.image.convert("RGB").crop(left), source.crop(left))
     assert not same(result.image.convert("RGB"), source)
+
+
+def test_the_loras_that_prompts_may_name_are_listed(api: webuiapi.WebUIApi) -> None:
+    listed = eventually("the worker has said which it has", api.get_loras)
+    assert listed == [{"name": name, "alias": name, "path": name, "metadata": {}} for name in ("gold", "ink")]
 
 
 def test_txt2img_starts_from_noise_and_nothing_else(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:

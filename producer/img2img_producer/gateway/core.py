@@ -18,6 +18,7 @@ from img2img_shared.connect import connect
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.keys import farm_key
 from img2img_shared.ledger import Ledger
+from img2img_shared.lora_names import LoraNames
 from img2img_shared.previews import Previews
 from img2img_shared.queue import celery_app, top_up
 from img2img_shared.records import WorkerStatus
@@ -57,6 +58,7 @@ class Core:
                 self.redis, prefix=settings.prefix, lease=settings.lease, keep_jobs=settings.keep_jobs
             )
             self.previews = Previews(self.redis, prefix=settings.prefix)
+            self._lora_names = LoraNames(self.redis, prefix=settings.prefix)
             self._closing = closing.pop_all()
         self._limiter = CapacityLimiter(THREADS)
 
@@ -78,6 +80,11 @@ class Core:
     async def workers(self) -> list[WorkerStatus]:
         """The workers that live."""
         return await self.call(self.ledger.workers)
+
+    async def loras(self) -> list[str]:
+        """The names of the LoRAs that any of them has."""
+        ids = [worker.info.id for worker in await self.workers()]
+        return await self.call(self._lora_names.of, ids)
 
     async def model(self, wanted: str | None, *, now: bool) -> str:
         """The model that a job means; None: the one that is served, else "demo".

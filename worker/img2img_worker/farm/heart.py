@@ -1,4 +1,4 @@
-"""What a worker does each second beside rendering: renew its leases, say that it lives, keep house."""
+"""What a worker does beside rendering: renew its leases, say that it lives and what it has, keep house."""
 
 import logging
 import threading
@@ -8,9 +8,11 @@ from celery import Celery
 
 from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
+from img2img_shared.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerInfo
 from img2img_worker.farm.leases import Leases
+from img2img_worker.models.lora import Loras
 
 log = logging.getLogger(__name__)
 
@@ -19,21 +21,35 @@ BEAT = 1.0
 
 
 class Heart:
-    """Two threads: leases must be renewed even while the janitor's house-keeping takes long."""
+    """Threads of their own: leases must be renewed even while house-keeping, or a slow folder, takes long."""
 
-    def __init__(self, *, app: Celery, ledger: Ledger, leases: Leases, worker: WorkerInfo) -> None:
+    def __init__(
+        self,
+        *,
+        app: Celery,
+        ledger: Ledger,
+        leases: Leases,
+        worker: WorkerInfo,
+        loras: Loras,
+        lora_names: LoraNames,
+    ) -> None:
         self._app = app
         self._ledger = ledger
         self._leases = leases
         self._worker = worker
+        self._loras = loras
+        self._lora_names = lora_names
         self._stopped = threading.Event()
         # well below half a lease, after which the ledger takes silence for an outage
         every = min(BEAT, ledger.lease / 8)
+        tasks = (
+            ("leases", self._live, every),
+            ("janitor", self._keep_house, every),
+            ("loras", self._say, EVERY),
+        )
         self._threads = [
-            threading.Thread(target=self._repeat, args=(self._live, every), name="leases", daemon=True),
-            threading.Thread(
-                target=self._repeat, args=(self._keep_house, every), name="janitor", daemon=True
-            ),
+            threading.Thread(target=self._repeat, args=(work, seconds), name=name, daemon=True)
+            for name, work, seconds in tasks
         ]
 
     def start(self) -> None:
@@ -59,6 +75,9 @@ class Heart:
         if sweep.handed_back or sweep.suspects or sweep.failed:
             log.warning("taken back: %s", sweep)
         top_up(self._app, self._ledger, model)
+
+    def _say(self) -> None:
+        self._lora_names.say(self._worker.id, self._loras.names)
 
     def _repeat(self, work: Callable[[], None], every: float) -> None:
         while not self._stopped.is_set():  # at once, too: who waits for this worker sees it when it is there

@@ -17,6 +17,7 @@ from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
 from img2img_shared.keys import queue_name
 from img2img_shared.ledger import Ledger
+from img2img_shared.lora_names import LoraNames
 from img2img_shared.previews import Previews
 from img2img_shared.queue import TICKET, celery_app
 from img2img_shared.records import WorkerInfo
@@ -83,7 +84,14 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             stopping=stopping,
         )
         app = _app(redis_url, settings.prefix, renderer, threads=_threads(engine.slots))
-        heart = Heart(app=app, ledger=ledger, leases=leases, worker=info)
+        heart = Heart(
+            app=app,
+            ledger=ledger,
+            leases=leases,
+            worker=info,
+            loras=family.loras,
+            lora_names=LoraNames(client, prefix=settings.prefix),
+        )
         previews = Previews(client, prefix=settings.prefix)
         painter = Painter(previews=previews, engine=engine, leases=leases, seconds=settings.preview_seconds)
         _stop_on_signals(stopping, leases)

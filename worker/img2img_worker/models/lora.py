@@ -63,6 +63,11 @@ class Loras:
         self._loaded: OrderedDict[Path, _Loaded] = OrderedDict()
         self._loading = threading.Lock()
 
+    @property
+    def names(self) -> list[str]:
+        """Those of the files that are there now."""
+        return list(self._paths())
+
     def find(self, loras: Sequence[Lora]) -> LoraSet:
         """What these add together, in that order; thread-safe.
 
@@ -109,7 +114,7 @@ class Loras:
             allowed = f"none: IMG2IMG_MODELS_DIR is not set, whose folder {FOLDER} would hold LoRAs"
             raise Refused("lora", name, allowed)
         # looked up, not joined: a name from a prompt is no path
-        paths = {path.stem: path for path in sorted(self._folder.rglob("*.safetensors"))}
+        paths = self._paths()
         if name in paths:
             return paths[name]
         for path in reversed(paths.values()):
@@ -117,6 +122,10 @@ class Loras:
                 return path
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         raise Refused("lora", name, (", ".join([*paths][:_NAMED]) or "none, there are no others") + more)
+
+    def _paths(self) -> dict[str, Path]:
+        files = self._folder.rglob("*.safetensors") if self._folder is not None else ()
+        return {path.stem: path for path in sorted(files)}
 
     def _read(self, path: Path, time: int, size: int) -> _Loaded:
         adapters = {

@@ -81,6 +81,12 @@ async def sd_models(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     ]
 
 
+@router.get("/loras")
+async def loras(parts: Parts, _: Caller) -> list[dict[str, Any]]:
+    """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
+    return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in await parts.core.loras()]
+
+
 @router.get("/prompt-styles")
 async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
     """Those of the gateway's styles file."""
@@ -110,7 +116,6 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
 @router.get("/realesrgan-models")
-@router.get("/loras")
 @router.get("/script-info")
 @router.get("/extensions")
 async def nothing() -> list[dict[str, Any]]:
