@@ -15,6 +15,8 @@ from img2img_shared.names import SAMPLERS, split_sampler
 
 #: largest seed: what torch's generator takes, and what msgpack carries
 SEED_MAX = 2**63 - 1
+#: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another
+RESIZE_MIN = 16
 
 Pixels = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 Seed = Annotated[int, Field(ge=-1, le=SEED_MAX)]
@@ -63,7 +65,7 @@ class Params(BaseModel):
     seed: Seed = -1
     subseed: Seed = -1
     subseed_strength: Annotated[float, Field(ge=0, le=1)] = 0.0
-    #: 0: off; both or neither
+    #: 0: off; both or neither, `RESIZE_MIN` at least
     seed_resize_from_w: Annotated[int, Field(ge=0, le=2048)] = 0
     seed_resize_from_h: Annotated[int, Field(ge=0, le=2048)] = 0
     #: output k uses seed + k, or all the same
@@ -142,12 +144,10 @@ class Params(BaseModel):
                 takers = [sampler for sampler, has in SAMPLERS.items() if name in has.options]
                 allowed = f"nothing, {self.sampler_name!r} has no {name} (these have: {', '.join(takers)})"
                 raise Refused(name, getattr(self, name), allowed)
-        if bool(self.seed_resize_from_w) != bool(self.seed_resize_from_h):
-            raise Refused(
-                "seed_resize_from_w, seed_resize_from_h",
-                (self.seed_resize_from_w, self.seed_resize_from_h),
-                "both above 0, or both 0",
-            )
+        sizes = self.seed_resize_from_w, self.seed_resize_from_h
+        if any(sizes) and min(sizes) < RESIZE_MIN:
+            allowed = f"both {RESIZE_MIN} or more, or both 0"
+            raise Refused("seed_resize_from_w, seed_resize_from_h", sizes, allowed)
         return self
 
 

@@ -106,6 +106,14 @@ def test_one_side_alone_of_the_seed_resize_is_refused() -> None:
     assert "seed_resize_from_h" in refusal_of(seed_resize_from_w=512).field
 
 
+@pytest.mark.parametrize("size", [(7, 512), (512, 15)])
+def test_a_seed_resize_that_leaves_no_noise_to_turn_is_refused(size: tuple[int, int]) -> None:
+    refused = refusal_of(seed_resize_from_w=size[0], seed_resize_from_h=size[1])
+    assert refused.value == size
+    assert "16" in refused.allowed
+    assert read_params({"seed_resize_from_w": 16, "seed_resize_from_h": 16}).seed_resize_from_h == 16
+
+
 def test_a_background_is_a_colour() -> None:
     assert read_params({"background": "#FF8000"}).background == "#ff8000"
     assert refusal_of(background="orange").field == "background"
