@@ -141,6 +141,17 @@ def test_the_negative_row_is_left_out_at_every_second_call_below_s_min_uncond(fa
     assert 1 in family.rows
 
 
+@pytest.mark.parametrize(("image_cfg_scale", "leaves_out"), [(None, False), (2.0, False), (1.0, True)])
+def test_guided_by_the_picture_too_no_row_is_left_out(
+    family: ToyFamily, image_cfg_scale: float | None, leaves_out: bool
+) -> None:
+    family.edits = True
+    each = render(steps=10, denoising_strength=1, s_min_uncond=2, image_cfg_scale=image_cfg_scale)
+    with Engine(family, slots=1, deterministic=False) as engine:
+        run(engine, [each])
+    assert (1 in family.rows) == leaves_out
+
+
 def test_without_a_negative_row_the_guidance_has_no_scale(family: ToyFamily) -> None:
     cat, red = family.conditions(["cat", "red"])
     assert [branch.weight for branch in without_negative([(cat, 0.7)])] == [1]

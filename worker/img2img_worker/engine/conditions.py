@@ -41,11 +41,13 @@ class Conditions:
         conds = self._placed(image)
         rows: dict[object, tuple[Branch, ...]] = {}
         calls = []
+        # guided by the picture with a scale of 1 is not guided by it
+        edits = self._family.edits and params.image_cfg_scale != 1
         # DDIM and UniPC hand A1111's guidance their timestep where other samplers have a sigma
         by_timestep = SAMPLERS[params.sampler_name].preserves_variance
         for call, sigma in enumerate(image.plan.timesteps if by_timestep else image.plan.sigmas):
             at = image.prompts.at(call)
-            skips = _skips_negative(params, call, float(sigma)) and not self._family.edits
+            skips = _skips_negative(params, call, float(sigma)) and not edits
             if (at, skips) not in rows:
                 positives, negative = [(conds[text], weight) for text, weight in at[0]], conds[at[1]]
                 rows[at, skips] = (
