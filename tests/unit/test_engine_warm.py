@@ -79,6 +79,15 @@ def test_a_size_that_cannot_be_is_refused(tmp_path_factory: pytest.TempPathFacto
         engine.warm_up([(72, 64)]).result(60)
 
 
+@pytest.mark.parametrize("size", [(500, 512), (512, 4096), (16, 64)])
+def test_a_size_that_no_job_has_is_refused_before_anything_is_compiled(
+    size: tuple[int, int], family: Family
+) -> None:
+    with Engine(family) as engine, pytest.raises(Refused, match="a multiple of 8 from 64 to 2048"):
+        engine.warm_up([(64, 64), size]).result(60)
+    assert not compiled
+
+
 def test_closing_an_engine_cancels_a_warm_up_that_has_not_begun(family: Family) -> None:
     engine = Engine(family)
     engine.close()

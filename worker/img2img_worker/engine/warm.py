@@ -1,10 +1,11 @@
 """Compiles what the engine will run: the network is called in every shape that is wanted."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 
+from img2img_shared.params import read_params
 from img2img_worker.models.family import Cond, Family
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ PROMPTS = ("", "a " * 100)
 CALLS = 3
 
 
-def warm_up(family: Family, row_counts: Sequence[int], sizes: Iterable[tuple[int, int]]) -> None:
+def warm_up(family: Family, row_counts: Sequence[int], sizes: Sequence[tuple[int, int]]) -> None:
     """Calls the network with each number of rows, for pictures of each size and prompts of two lengths.
 
     Must run in the thread that renders: CUDA graphs belong to the thread that recorded them.
@@ -24,29 +25,31 @@ def warm_up(family: Family, row_counts: Sequence[int], sizes: Iterable[tuple[int
         sizes: width and height in pixels.
 
     Raises:
-        Refused: a size that the family cannot render.
+        Refused: a size that no job can have, or that the family cannot render.
     """
+    for width, height in sizes:
+        read_params({"width": width, "height": height})
+        family.levels(_cells(family, width, height))
     for width, height in sizes:
         shapes = _conds(family, width, height)
         for n in row_counts:
             log.info("compiling for %d × %d, %d rows", width, height, n)
             for cond in shapes:
-                _call(
-                    family,
-                    Cond.stack([cond] * n),
-                    n,
-                    (height // family.vae_factor, width // family.vae_factor),
-                )
+                _call(family, Cond.stack([cond] * n), n, _cells(family, width, height))
 
 
 def _call(family: Family, cond: Cond, n: int, cells: tuple[int, int]) -> None:
-    family.levels(cells)  # refuses what does not fit
     x = torch.zeros(n, family.latent_channels, *cells, device=family.device)
     t = torch.full((n,), 500.5, device=family.device)
     # a graph for each shape of each part of the network; the limit is there to notice a runaway
     with torch.compiler.set_stance("default"), torch._dynamo.config.patch(recompile_limit=1000):
         for _ in range(CALLS):
             family.predict(x, t, cond)
+
+
+def _cells(family: Family, width: int, height: int) -> tuple[int, int]:
+    """(h, w) of the latent."""
+    return height // family.vae_factor, width // family.vae_factor
 
 
 def _conds(family: Family, width: int, height: int) -> list[Cond]:
