@@ -1,4 +1,4 @@
-"""One gateway for all tests of a module, each of which finds its farm empty: to stop one takes a second."""
+"""One gateway for all tests of a module, each of which finds its farm empty: one takes most of a second."""
 
 import shutil
 from collections.abc import Iterator
