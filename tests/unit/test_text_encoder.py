@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_worker.engine.conditions import same_length
 from img2img_worker.models.attention import parse_attention
-from img2img_worker.models.text import TextEncoder, encode, same_length
+from img2img_worker.models.text import TextEncoder, encode
 from img2img_worker.models.tokenizer import bpe_tokenizer
 from tests.checkpoints import MERGES, clip
 
@@ -158,6 +159,16 @@ def test_openclip_is_padded_with_its_own_token_behind_the_first_end(model: Any) 
 def test_weights_beyond_floats_are_refused_by_name(encoder: TextEncoder) -> None:
     with pytest.raises(Refused, match=r"prompt: .* embedding finite"):
         encoder.encode(["(" * 2000 + "the cat"])
+
+
+def test_hundreds_of_long_texts_are_refused_before_they_cost_minutes_and_gigabytes(
+    encoder: TextEncoder,
+) -> None:
+    longest = "猫" * 20_000
+    assert len(encoder.encode([longest, longest + "cat"])) == 2
+    with pytest.raises(Refused, match=r"prompt: .* up to 450 tokens in each of these 300"):
+        encoder.encode([longest] * 300)
+    assert len(encoder.encode(["the cat " * 200] * 300)) == 300
 
 
 def test_two_encoders_stand_side_by_side_and_the_first_chunk_is_pooled() -> None:

@@ -1,7 +1,7 @@
 """What an image's model calls are conditioned on: its prompts, encoded once, and its rows by call."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +12,6 @@ from img2img_shared.params import Params
 from img2img_worker.engine.image import Image
 from img2img_worker.models.family import Branch, Cond, Family, guide
 from img2img_worker.models.lora_patch import PLAIN, Patch
-from img2img_worker.models.text import same_length
 from img2img_worker.sampling.samplers import SAMPLERS
 
 #: encoded prompts that are remembered: as many as fit into so many bytes
@@ -125,6 +124,30 @@ def without_negative(positives: Sequence[tuple[Cond, float]]) -> tuple[Branch, .
     (first, _), *others = positives
     branches = [(first, 1 - sum(share for _, share in others)), *others]
     return tuple(Branch(cond=cond, weight=share) for cond, share in branches if share != 0)
+
+
+def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], Tensor]) -> list[Tensor]:
+    """One image's contexts [n, d], made equally long, so that they fit in one model call.
+
+    As A1111 does it: prompts joined by ``AND`` are filled up by repeating their last vector; then positive or
+    negative, whichever is shorter, with the embedding of the empty prompt.
+
+    Args:
+        contexts: of every text, the first `positives` of them positive.
+        empty: gives the embedding of the empty prompt, [77, d] (SD 3: 154); called only if needed.
+    """
+    longest = max((context.shape[0] for context in contexts[:positives]), default=0)
+    repeated = [
+        torch.cat([context, context[-1:].expand(longest - context.shape[0], -1)])
+        for context in contexts[:positives]
+    ]
+    every = [*repeated, *contexts[positives:]]
+    target = max(context.shape[0] for context in every)
+    return [context if context.shape[0] == target else _filled(context, target, empty()) for context in every]
+
+
+def _filled(context: Tensor, length: int, empty: Tensor) -> Tensor:
+    return torch.cat([context, empty.repeat((length - context.shape[0]) // empty.shape[0], 1)])
 
 
 def _bytes(conds: Sequence[Cond]) -> int:

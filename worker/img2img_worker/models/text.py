@@ -1,6 +1,6 @@
 """From texts to embeddings: chunks of 75 tokens, emphasis, and the layer that ``clip_skip`` names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from img2img_worker.models.attention import BREAK, parse_attention
 CHUNK = 75
 #: a comma among so many last tokens of a full chunk takes what follows it to the next one
 BACKTRACK = 20
+#: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
+#: texts that a job can name fit
+MOST_CHUNKS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,8 @@ class TextEncoder:
         that a text's bits do not depend on the others.
 
         Raises:
-            Refused: `clip_skip` beyond the model's layers, or weights beyond what floats hold.
+            Refused: `clip_skip` beyond the model's layers, too many long texts, or weights beyond what floats
+                hold.
         """
         columns, pooled = self.columns(texts, clip_skip)
         return _joined(texts, [emphasised(*column) for column in columns], pooled)
@@ -74,9 +78,15 @@ class TextEncoder:
             of each chunk of all texts: embeddings float32 [B, 77, d] and weights [B, 77].
 
         Raises:
-            Refused: `clip_skip` beyond the model's layers.
+            Refused: `clip_skip` beyond the model's layers, too many long texts.
         """
-        chunked = [self.chunks(text) for text in texts]
+        chunked: list[list[Chunk]] = []
+        for text in texts:
+            chunked.append(self.chunks(text))
+            if len(texts) * len(chunked[-1]) > MOST_CHUNKS:
+                fits = CHUNK * (MOST_CHUNKS // len(texts))
+                allowed = f"edits with fewer texts, or up to {fits} tokens in each of these {len(texts)}"
+                raise Refused("prompt", text, allowed)
         longest = max(map(len, chunked))
         padded = [chunks + [self._chunk([], [])] * (longest - len(chunks)) for chunks in chunked]
         seen: dict[tuple[int, ...], Encoded] = {}
@@ -206,30 +216,6 @@ def encode_side_by_side(encoders: Sequence[TextEncoder], texts: Sequence[str]) -
         for parts in zip(*(pooled for _, pooled in answers), strict=True)
     ]
     return _joined(texts, columns, pooled)
-
-
-def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], Tensor]) -> list[Tensor]:
-    """One image's contexts [n, d], made equally long, so that they fit in one model call.
-
-    As A1111 does it: prompts joined by ``AND`` are filled up by repeating their last vector; then positive or
-    negative, whichever is shorter, with the embedding of the empty prompt.
-
-    Args:
-        contexts: of every text, the first `positives` of them positive.
-        empty: gives the embedding of the empty prompt, [77, d] (SD 3: 154); called only if needed.
-    """
-    longest = max((context.shape[0] for context in contexts[:positives]), default=0)
-    repeated = [
-        torch.cat([context, context[-1:].expand(longest - context.shape[0], -1)])
-        for context in contexts[:positives]
-    ]
-    every = [*repeated, *contexts[positives:]]
-    target = max(context.shape[0] for context in every)
-    return [context if context.shape[0] == target else _filled(context, target, empty()) for context in every]
-
-
-def _filled(context: Tensor, length: int, empty: Tensor) -> Tensor:
-    return torch.cat([context, empty.repeat((length - context.shape[0]) // empty.shape[0], 1)])
 
 
 def emphasised(context: Tensor, weights: Tensor) -> Tensor:
