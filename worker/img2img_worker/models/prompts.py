@@ -2,7 +2,8 @@
 
 Order of reading, as in A1111 1.10: comments go; ``<lora:...>`` is taken out and ``AND`` splits into
 weighted prompts (positive prompt only); each prompt becomes a schedule of texts over the steps; each text's
-emphasis is read when it is encoded. Nothing here raises: what A1111 cannot parse is plain text.
+emphasis is read when it is encoded. Nothing malformed raises: what A1111 cannot parse is plain text. Tags that
+ask for what is not known here are refused.
 """
 
 import math
@@ -89,6 +90,9 @@ def conditioning(prompt: str, negative_prompt: str, steps: int, sampler_name: st
 
     `steps` is the job's parameter, not the number that the strength leaves over: as in A1111, a prompt is
     edited on the clock of the full schedule.
+
+    Raises:
+        Refused: as `take_loras`.
     """
     total = steps * 2 if sampler_name in SECOND_ORDER else steps
     text, loras = take_loras(strip_comments(prompt))
