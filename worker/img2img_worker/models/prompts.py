@@ -2,8 +2,8 @@
 
 Order of reading, as in A1111 1.10: comments go; ``<lora:...>`` is taken out and ``AND`` splits into
 weighted prompts (positive prompt only); each prompt becomes a schedule of texts over the steps; each text's
-emphasis is read when it is encoded. Nothing malformed raises: what A1111 cannot parse is plain text. Tags that
-ask for what is not known here are refused.
+emphasis is read when it is encoded. Nothing malformed raises: what A1111 cannot parse is plain text. Tags
+that ask for what is not known here are refused.
 """
 
 import math
