@@ -1,5 +1,6 @@
 """The worker's command line."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -99,6 +100,8 @@ def worker(
     path = Path(model).expanduser()
     if ("/" in model or path.suffix) and path.exists():
         model = str(path.absolute())  # as producers call it, from whatever folder they are
+    # OpenMP's threads spin while they wait, which on a machine with other work to do halves everybody's speed
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # only now: importing torch takes seconds, which a wrong option must not cost
     from img2img_worker.farm.worker import run
 
