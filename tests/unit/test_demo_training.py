@@ -27,7 +27,7 @@ def test_the_paired_noise_is_what_a_sampler_would_meet() -> None:
     torch.manual_seed(0)
     abar = DDIMScheduler(**denoiser.SCHEDULE).alphas_cumprod
     clean, source = torch.randn(4, 4, 2, 2), torch.randn(4, 4, 2, 2)
-    timesteps = torch.tensor([10, 300, 500, 950])
+    timesteps = torch.tensor([300, 400, 500, 950])
     torch.manual_seed(1)
     mixed, told = denoiser.noised(clean, source, timesteps, abar)
     torch.manual_seed(1)
@@ -44,6 +44,16 @@ def test_the_paired_noise_is_what_a_sampler_would_meet() -> None:
             start = level
         assert torch.allclose(latent * abar[timestep].sqrt(), mixed[k], atol=1e-4)
         assert sigma <= sigma / share
+
+
+def test_where_little_noise_is_left_the_other_look_has_no_part_in_it() -> None:
+    abar = DDIMScheduler(**denoiser.SCHEDULE).alphas_cumprod
+    clean, source = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2)
+    timesteps = torch.tensor([10, 299])
+    mixed, noise = denoiser.noised(clean, source, timesteps, abar)
+    level = abar[timesteps][:, None, None, None]
+    assert torch.allclose(mixed, level.sqrt() * clean + (1 - level).sqrt() * noise, atol=1e-6)
+    assert noise.std() < 2
 
 
 def test_the_encoder_gives_the_principal_components() -> None:

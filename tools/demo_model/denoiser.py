@@ -47,8 +47,10 @@ SCHEDULE = {
 }
 #: how often a caption is empty, for guidance
 DROPPED = 0.1
-#: how often the noise carries another look of the same view, and from which timestep on that look may stem
-PAIRED, EARLIEST = 0.5, 400
+#: how often the noise carries another look of the same view, and from which timestep on
+PAIRED, FROM = 0.5, 300
+#: the timesteps that look may stem from
+EARLIEST, LATEST = 400, 850
 
 
 def text_model(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -99,20 +101,26 @@ def noised(clean: Tensor, source: Tensor, timesteps: Tensor, abar: Tensor) -> tu
     """The noisy latent at each timestep and the noise to be told from it.
 
     With σ = sqrt((1 - abar) / abar), an Euler run from `source` at σ_s which is always answered with `clean`
-    has come, at σ, to clean + σ · (noise + (source - clean) / σ_s): so the second term counts as noise.
+    has come, at σ, to clean + σ · (noise + (source - clean) / σ_s): so the second term counts as noise. Where
+    little noise is left there is no such term: weak strengths are to keep what there is.
     """
-    first = torch.maximum(timesteps, torch.tensor(EARLIEST))
-    start = first + (torch.rand(len(timesteps)) * (len(abar) - first)).long()
+    source = torch.where((timesteps < FROM)[:, None, None, None], clean, source)
+    first = timesteps.clamp(min=EARLIEST)
+    start = first + (torch.rand(len(timesteps)) * (timesteps.clamp(min=LATEST) - first)).long()
     sigma_start = ((1 - abar) / abar).sqrt()[start][:, None, None, None]
     noise = torch.randn_like(clean) + (source - clean) / sigma_start
     level = abar[timesteps][:, None, None, None]
     return level.sqrt() * clean + (1 - level).sqrt() * noise, noise
 
 
-def loss_weight(abar: Tensor, gamma: float = 5.0) -> Tensor:
-    """Min-SNR weights for noise prediction (Hang et al., 2023)."""
-    ratio = abar / (1 - abar)
-    return ratio.clamp(max=gamma) / ratio
+def loss_weight(abar: Tensor, gamma: float = 20.0) -> Tensor:
+    """Weights of the noise's errors: 1 + σ² as for velocities, and min-SNR (Hang et al., 2023) at low noise.
+
+    What a caption tells, hour and season, is decided at high noise, where the noise's own error is tiny;
+    above σ = 3 the weight grows no further.
+    """
+    variance = (1 - abar) / abar
+    return (1 + variance.clamp(max=9.0)) * (gamma * variance).clamp(max=1.0)
 
 
 def train(data_path: Path, state_path: Path, minutes: float, batch: int, peak: float) -> None:

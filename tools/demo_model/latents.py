@@ -22,7 +22,7 @@ PHRASINGS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Latents:
-    """Views × looks of latents, and the captions of each."""
+    """Views × looks of latents, each view and its mirror image, and the captions of each."""
 
     #: float32 [V, LOOKS, CHANNELS, 16, 16]
     latents: Tensor
@@ -49,8 +49,10 @@ def build(data: Path, vae_state: Path, path: Path) -> None:
     for shard_path in shard_paths(data):
         shard = int(shard_path.stem.rpartition("-")[2])
         pictures: NDArray[np.uint8] = np.load(shard_path, mmap_mode="r")
-        encoded.append(analysis.latents(vae.to_tensor(np.array(pictures))).half())
-        written.append(_captions(tokenizer, views_of_shard(shard)))
+        tensor, lines = vae.to_tensor(np.array(pictures)), _captions(tokenizer, views_of_shard(shard))
+        for seen in (tensor, tensor.flip(3)):  # no caption tells left from right
+            encoded.append(analysis.latents(seen).half())
+            written.append(lines)
         print(shard_path.name, flush=True)
     flat = torch.cat(encoded)
     partial = path.with_suffix(".partial")

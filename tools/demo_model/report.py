@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("judge", type=Path, help="weights of the classifier")
     parser.add_argument("--model", type=Path, default=SHIPPED)
     parser.add_argument("--pictures", type=int, default=60)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=4.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     judge = classifier.load(options.judge)
