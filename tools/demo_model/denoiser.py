@@ -130,8 +130,11 @@ def train(data_path: Path, state_path: Path, minutes: float, batch: int, peak: f
     tokenizer = CLIPTokenizer.from_pretrained(data_path.parent / "tokenizer")
     empty = tokenizer("", padding="max_length", max_length=MAX_LENGTH, return_tensors="pt").input_ids[0]
     modules: dict[str, Any] = {"unet": UNet2DConditionModel(**CONFIG), "text": text_model(tokenizer)}
-    modules["unet"].set_attn_processor(AttnProcessor())  # faster than the fused kernels at this size
+    device = training.device()
+    if device.type == "cpu":
+        modules["unet"].set_attn_processor(AttnProcessor())  # faster than the fused kernels at this size
     for name, module in modules.items():
+        module.to(device)
         print(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M parameters")
     parameters = [p for module in modules.values() for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=1e-3, foreach=True)
@@ -141,7 +144,7 @@ def train(data_path: Path, state_path: Path, minutes: float, batch: int, peak: f
         for name, module in modules.items():
             module.load_state_dict(state[name])
         optimizer.load_state_dict(state["optimizer"])
-        average.weights, average.updates = state["average"], state["updates"]
+        average.go_on(state["average"], state["updates"])
         step, clock = state["step"], training.Clock(minutes, state["minutes"])
         torch.manual_seed(2 + step)
     abar = DDIMScheduler(**SCHEDULE).alphas_cumprod
@@ -151,14 +154,16 @@ def train(data_path: Path, state_path: Path, minutes: float, batch: int, peak: f
     while clock.progress < 1:
         clean, ids, source = batches.draw(batch)
         timesteps = torch.randint(len(abar), (batch,))
-        latents, noise = noised(clean, source, timesteps, abar)
+        drawn = noised(clean, source, timesteps, abar)
+        weight = weights[timesteps].to(device)
+        latents, noise, ids, timesteps = (each.to(device) for each in (*drawn, ids, timesteps))
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate(peak, step, clock.progress)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             states = modules["text"](ids).last_hidden_state
             answer = modules["unet"](latents, timesteps, states).sample
         errors = F.mse_loss(answer.float(), noise, reduction="none").mean((1, 2, 3))
-        loss = (errors * weights[timesteps]).mean()
+        loss = (errors * weight).mean()
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

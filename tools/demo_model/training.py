@@ -39,6 +39,11 @@ def learning_rate(peak: float, step: int, progress: float, warmup: int = 100, fl
     return peak * min(1.0, (step + 1) / warmup) * fall
 
 
+def device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class Average:
     """Exponential moving average of weights; young averages forget faster."""
 
@@ -56,9 +61,10 @@ class Average:
         names, values = zip(*self._named(), strict=True)
         torch._foreach_lerp_([self.weights[n] for n in names], [v.detach() for v in values], 1 - decay)
 
-    def of(self, name: str) -> dict[str, torch.Tensor]:
-        """The averaged state of one module."""
-        return {k.removeprefix(name + "/"): v for k, v in self.weights.items() if k.startswith(name + "/")}
+    def go_on(self, weights: dict[str, torch.Tensor], updates: int) -> None:
+        """Take up an earlier run's averages."""
+        self.weights = {key: value.to(self.weights[key].device) for key, value in weights.items()}
+        self.updates = updates
 
     def _named(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, module in self._modules.items():
@@ -75,4 +81,4 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 def restore(path: Path) -> dict[str, Any] | None:
     """The state of an earlier run, or None."""
-    return torch.load(path, weights_only=True) if path.exists() else None
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None

@@ -71,6 +71,8 @@ def train(data: Path, state_path: Path, minutes: float, batch: int, peak: float)
     else:
         analysis = Analysis.from_state(state["analysis"])
         model.load_state_dict(state["model"])
+    device = training.device()
+    model.to(device)
     model.encoder.requires_grad_(False)
     model.quant_conv.requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -80,7 +82,7 @@ def train(data: Path, state_path: Path, minutes: float, batch: int, peak: float)
     step, clock = 0, training.Clock(minutes)
     if state is not None:
         optimizer.load_state_dict(state["optimizer"])
-        average.weights, average.updates = state["average"], state["updates"]
+        average.go_on(state["average"], state["updates"])
         step, clock = state["step"], training.Clock(minutes, state["minutes"])
     rng = np.random.default_rng(step)
     saved, running = clock.elapsed, 10.0
@@ -94,10 +96,10 @@ def train(data: Path, state_path: Path, minutes: float, batch: int, peak: float)
             pictures = crop(pictures, 64, rng)
         if rng.random() < 0.5:
             pictures = pictures.flip(3)
-        latents = analysis.latents(pictures)
+        latents, pictures = (each.to(device) for each in (analysis.latents(pictures), pictures))
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate(peak, step, clock.progress)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             made = model.decode(latents + JITTER * torch.randn_like(latents)).sample.float()
         loss = reconstruction_loss(made, pictures)
         optimizer.zero_grad(set_to_none=True)
