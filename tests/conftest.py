@@ -1,6 +1,7 @@
 """Servers that the tests share: real ones, started once and emptied for each test."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,11 @@ from tests.servers import RedisServer
 # from threads. Those of the few tests that want two must not spin while they wait for each other, which
 # takes a minute instead of a second beside another busy process.
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
+# A shell without job control starts what is in the background with SIGINT ignored, and so would be all
+# programs whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
