@@ -63,7 +63,7 @@ def worker(
             parser=_sizes,
             metavar="WxH,...",
             help="Compile the model at start for pictures of these sizes, such as 512x512,768x512: it takes "
-            "minutes, then they render faster; other sizes run as they do without.",
+            "minutes, and is meant for GPUs; other sizes run as they do without.",
         ),
     ] = None,
     device: Annotated[
@@ -100,7 +100,7 @@ def worker(
     path = Path(model).expanduser()
     if ("/" in model or path.suffix) and path.exists():
         model = str(path.absolute())  # as producers call it, from whatever folder they are
-    # OpenMP's threads spin while they wait, which on a machine with other work to do halves everybody's speed
+    # OpenMP's threads would spin while they wait, and take cores from whatever else runs on the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # only now: importing torch takes seconds, which a wrong option must not cost
     from img2img_worker.farm.worker import run
