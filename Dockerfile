@@ -18,6 +18,7 @@ PY
 RUN pip install -c constraints.txt -r requirements.txt
 COPY shared shared
 COPY producer producer
+COPY gateway gateway
 COPY worker worker
 RUN pip install --no-deps -c constraints.txt '.[worker,gateway]'
 

@@ -25,8 +25,8 @@ from bench.engine import alike, console
 from bench.networks import SIZES, save
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.warm import warm_up
-from img2img_worker.models.family import Cond, Family
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Cond, Family
 
 STEPS, STRENGTH = 20, 0.7
 

@@ -30,8 +30,8 @@ from torch import Tensor
 from bench.networks import SIZES, save
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine, Render
-from img2img_worker.models.family import Cond, Family
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Cond, Family
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")

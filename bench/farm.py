@@ -26,7 +26,7 @@ from img2img_producer import Farm
 from img2img_shared.params import Params
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine, Render
-from img2img_worker.models.loading import load
+from img2img_worker.models.checkpoints.loading import load
 from img2img_worker.pictures.prepare import prepare
 
 PARAMS = Params(width=64, height=64, steps=4, denoising_strength=0.5, seed=1, subseed=1, cfg_scale=1.0)

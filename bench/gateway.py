@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from img2img_producer.gateway.pictures import plain_png
+from img2img_gateway.pictures import plain_png
 from img2img_shared.connect import connect
 from img2img_shared.job import result_key
 from img2img_shared.ledger import Ledger

@@ -13,7 +13,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from img2img_worker.models.tokenizer import clip_tokenizer
+from img2img_worker.models.prompts.tokenizer import clip_tokenizer
 from tests.checkpoints import sd1
 
 #: name -> side in pixels that the model was made for

@@ -30,7 +30,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from img2img_worker.models.tokenizer import END, bpe_tokenizer
+from img2img_worker.models.prompts.tokenizer import END, bpe_tokenizer
 
 #: merges of a small vocabulary, so that some words are one token and others several
 MERGES = [

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from img2img_worker.models import original
+from img2img_worker.models.checkpoints import key_mapping as original
 
 Weights = dict[str, Tensor]
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from img2img_worker.models import original
-from img2img_worker.models.original_flux import flux_name
+from img2img_worker.models.checkpoints import key_mapping as original
+from img2img_worker.models.checkpoints.key_mapping_flux import flux_name
 
 Weights = dict[str, Tensor]
 

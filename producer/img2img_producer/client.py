@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from img2img_producer.embedded import Embedded
+from img2img_producer.embedded.farm import EmbeddedFarm
 from img2img_producer.feed import SUBMIT, Feed, patiently
 from img2img_producer.inputs import Picture, Source
 from img2img_producer.parameters import draw_seeds, merge_params
@@ -61,7 +61,7 @@ class Farm:
             update={name: value for name, value in given.items() if value}
         )
         self.tenant = self.settings.tenant
-        self._embedded: Embedded | None = None
+        self._embedded: EmbeddedFarm | None = None
         with ExitStack() as closing:
             self.redis_url, self.store_url = self._urls(closing)
             self._store = Store(self.store_url)
@@ -159,8 +159,8 @@ class Farm:
                 return
             time.sleep(INTERVAL)
             while not feed.all(TICK):
-                self._tend(status.model)
-            self._tend(status.model)
+                self._supervise(status.model)
+            self._supervise(status.model)
             status = patiently(lambda: self.status(job_id))
 
     def results(
@@ -187,7 +187,7 @@ class Farm:
 
         def tick() -> None:
             nonlocal told
-            self._tend(job.model)
+            self._supervise(job.model)
             if progress is not None and time.monotonic() - told >= INTERVAL:
                 progress(patiently(lambda: self.status(job_id)))
                 told = time.monotonic()
@@ -234,13 +234,13 @@ class Farm:
     def resume(self, job_id: str) -> bool:
         """Go on with a paused job; whether that changed anything."""
         changed = self._ledger.resume(job_id, self.tenant)
-        self._knock(job_id)
+        self._notify_workers(job_id)
         return changed
 
     def retry(self, job_id: str) -> int:
         """Give the failed images of a job another chance; how many these are."""
         count = self._ledger.retry(job_id, self.tenant)
-        self._knock(job_id)
+        self._notify_workers(job_id)
         return count
 
     def set_priority(self, job_id: str, priority: int) -> bool:
@@ -275,7 +275,7 @@ class Farm:
             Unavailable: it does not start; the message ends with its log's last lines.
         """
         self._serve(model)
-        while not self._tend(model):
+        while not self._supervise(model):
             time.sleep(INTERVAL)
 
     def close(self) -> None:
@@ -291,7 +291,7 @@ class Farm:
     def _urls(self, closing: ExitStack) -> tuple[str, str]:
         """Redis and store: those that are configured, else an embedded farm's."""
         if self.settings.redis_url is None:
-            self._embedded = closing.enter_context(Embedded(self.settings))
+            self._embedded = closing.enter_context(EmbeddedFarm(self.settings))
             return self._embedded.redis_url, self._embedded.store_url
         if self.settings.store_url is None:
             wanted = "the store that the workers of this Redis use (IMG2IMG_STORE_URL)"
@@ -319,7 +319,7 @@ class Farm:
             remove_pages(self._store, job_id)  # a repeat: the first job has pages of its own
         return written
 
-    def _knock(self, job_id: str) -> None:
+    def _notify_workers(self, job_id: str) -> None:
         """Tickets for a job that has images to give out again; the workers' janitor comes a second later."""
         with suppress(Unavailable):
             top_up(self._tickets, self._ledger, self.status(job_id).model)
@@ -328,11 +328,13 @@ class Farm:
         if self._embedded is not None:
             self._embedded.serve(model)
 
-    def _tend(self, model: str) -> bool:
+    def _supervise(self, model: str) -> bool:
         """Look after the embedded processes; whether a worker for `model` is there."""
         if self._embedded is None:
             return True
-        return self._embedded.tend(model, lambda: any(each.info.model == model for each in self.workers()))
+        return self._embedded.supervise(
+            model, lambda: any(each.info.model == model for each in self.workers())
+        )
 
 
 def _checked_job(fields: Mapping[str, Any]) -> Job:

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from img2img_producer import Picture
-from img2img_worker.models.lora_file import short_hash
+from img2img_worker.models.adapters.lora_file import short_hash
 from img2img_worker.pictures.infotext import read_infotext
 from tests.faults.farm import FaultyFarm, eventually, picture
 

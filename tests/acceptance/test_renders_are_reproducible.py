@@ -9,8 +9,8 @@ import torch
 
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine, Pixels, Render
-from img2img_worker.models.family import Family
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Family
 from tests.checkpoints import cached, sd1
 
 SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine, Pixels, Render
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.pictures.prepare import Prepared, finish, prepare
 from tests.acceptance.reference import Reference
 from tests.checkpoints import cached, sd1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoints import cached, sd1
-from tests.faults.farm import FaultyFarm, Nursery
+from tests.faults.farm import FaultyFarm, ForkServer
 
 
 @dataclass(kw_only=True)
@@ -23,7 +23,7 @@ class Row:
 
 
 class Account:
-    """Checks what every fault must leave behind, and hands over the table's rows."""
+    """Checks what every fault must leave behind, and fake_worker over the table's rows."""
 
     def __init__(self, record: Callable[[Row], None]) -> None:
         self._record = record
@@ -62,17 +62,19 @@ ROW = "fault"
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def fork_server() -> Iterator[ForkServer]:
     """Forks workers for all tests."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture
-def farm(tmp_path: Path, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
+def farm(
+    tmp_path: Path, fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FaultyFarm]:
     """A farm without workers."""
-    with FaultyFarm(tmp_path, nursery, cached(tmp_path_factory, sd1)) as farm:
+    with FaultyFarm(tmp_path, fork_server, cached(tmp_path_factory, sd1)) as farm:
         yield farm
 
 

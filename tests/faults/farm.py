@@ -56,13 +56,13 @@ def picture(number: int, size: int = 64) -> bytes:
     return data.getvalue()
 
 
-class Nursery:
-    """Forks workers, see nursery.py."""
+class ForkServer:
+    """Forks workers, see fork_server.py."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.faults.nursery"],
+            [sys.executable, "-W", "ignore", "-m", "tests.faults.fork_server"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -137,10 +137,10 @@ class Server:
 class Worker:
     """A worker process."""
 
-    def __init__(self, pid: int, log: Path, nursery: Nursery) -> None:
+    def __init__(self, pid: int, log: Path, fork_server: ForkServer) -> None:
         self.pid = pid
         self.log = log
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._status: int | None = None
 
     def signal(self, name: str) -> None:
@@ -163,7 +163,7 @@ class Worker:
         """Of one that ends: waits for it. A negative one is the number of the signal that ended it."""
         if self._status is None:
             eventually(f"worker {self.pid} ends", lambda: not self.alive)
-            self._status = self._nursery.exit_status(self.pid)
+            self._status = self._fork_server.exit_status(self.pid)
         return self._status
 
     @property
@@ -194,7 +194,7 @@ class FaultyFarm:
     """Everything of one test, ended with it."""
 
     def __init__(
-        self, folder: Path, nursery: Nursery, checkpoint: Path, store_url: str | None = None
+        self, folder: Path, fork_server: ForkServer, checkpoint: Path, store_url: str | None = None
     ) -> None:
         self.folder = folder
         self.model = str(checkpoint)
@@ -202,7 +202,7 @@ class FaultyFarm:
         self.server.start()
         self.store_url = store_url or str(folder / "store")
         self.workers: list[Worker] = []
-        self._nursery = nursery
+        self._fork_server = fork_server
         self.settings = Settings(
             redis_url=self.server.url, store_url=self.store_url, data_dir=folder / "data", lease=LEASE
         )
@@ -215,13 +215,13 @@ class FaultyFarm:
         slots: int = 2,
         log_level: str = "info",
         environment: dict[str, str] | None = None,
-        **sabotage: dict[str, Any],
+        **faults: dict[str, Any],
     ) -> Worker:
-        """Start a worker. `sabotage`: names of functions in sabotage.py, with their arguments."""
+        """Start a worker. `faults`: names of functions in fault_injection.py, with their arguments."""
         log = self.folder / f"worker-{len(self.workers)}.log"
-        if "arm" in sabotage:
-            sabotage["arm"] = {"marker": str(self.folder / "struck"), "after": 1, **sabotage["arm"]}
-        pid = self._nursery.fork(
+        if "arm" in faults:
+            faults["arm"] = {"marker": str(self.folder / "struck"), "after": 1, **faults["arm"]}
+        pid = self._fork_server.fork(
             out=str(log),
             log=str(log),
             environment={
@@ -234,9 +234,9 @@ class FaultyFarm:
                 *("img2img-worker", "--model", model or self.model),
                 *("--slots", str(slots), "--log-level", log_level),
             ],
-            sabotage=sabotage,
+            faults=faults,
         )
-        worker = Worker(pid, log, self._nursery)
+        worker = Worker(pid, log, self._fork_server)
         self.workers.append(worker)
         return worker
 
@@ -258,10 +258,10 @@ class FaultyFarm:
             "COLUMNS": "100",
         }
         out, error = (self.folder / f"said-{uuid.uuid4().hex}" for _ in range(2))
-        pid = self._nursery.fork(
-            out=str(out), log=str(error), environment=said, arguments=["img2img", *arguments], sabotage={}
+        pid = self._fork_server.fork(
+            out=str(out), log=str(error), environment=said, arguments=["img2img", *arguments], faults={}
         )
-        code = Worker(pid, error, self._nursery).exit_status
+        code = Worker(pid, error, self._fork_server).exit_status
         answer = subprocess.CompletedProcess(arguments, code, out.read_text(), error.read_text())
         out.unlink()
         error.unlink()

@@ -25,8 +25,8 @@ from img2img_shared.errors import FarmError, StoreError, Unavailable
 from img2img_shared.job import JobState
 from img2img_shared.keys import queue_key
 from tests.checkpoints import sd1
-from tests.faults.farm import LEASE, FaultyFarm, Nursery, Worker, eventually, memory_of, picture
-from tests.faults.hostile import corpus
+from tests.faults.farm import LEASE, FaultyFarm, ForkServer, Worker, eventually, memory_of, picture
+from tests.faults.malicious_input import corpus
 from tests.faults.test_queue import HOSTILE
 
 #: seconds between two faults
@@ -332,14 +332,14 @@ def main() -> None:
     wanted = parser.parse_args()
     console = Console()
     logging.disable(logging.WARNING)  # the producers' own, of each fault
-    nursery = Nursery()
+    fork_server = ForkServer()
     try:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = sd1(Path(folder) / "checkpoint")
-            with FaultyFarm(Path(folder), nursery, checkpoint) as farm:
+            with FaultyFarm(Path(folder), fork_server, checkpoint) as farm:
                 table, well = soak(farm, wanted, console)
     finally:
-        nursery.close()
+        fork_server.close()
     console.print(table)
     if not well:
         raise SystemExit(1)

@@ -2,7 +2,7 @@
 
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm
-from tests.faults.hostile import corpus, png
+from tests.faults.malicious_input import corpus, png
 
 MAX_PIXELS = 4_000_000
 #: bytes that a worker may need beyond what it needs for small pictures: a few pictures of the most pixels

@@ -8,7 +8,7 @@ import pytest
 
 from tests.checkpoints import cached, sd1
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, Nursery, eventually
+from tests.faults.farm import FaultyFarm, ForkServer, eventually
 from tests.faults.proxy import ERRORS, FaultyStore
 from tests.s3 import S3Server
 
@@ -35,14 +35,14 @@ def bad_network(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
 @pytest.fixture
 def s3_farm(
     tmp_path: Path,
-    nursery: Nursery,
+    fork_server: ForkServer,
     tmp_path_factory: pytest.TempPathFactory,
     s3: S3Server,
     bad_network: FaultyStore,
 ) -> Iterator[FaultyFarm]:
     """A farm whose store is behind the bad network."""
     url = f"s3://{s3.make_bucket()}"
-    with FaultyFarm(tmp_path, nursery, cached(tmp_path_factory, sd1), store_url=url) as farm:
+    with FaultyFarm(tmp_path, fork_server, cached(tmp_path_factory, sd1), store_url=url) as farm:
         yield farm
 
 

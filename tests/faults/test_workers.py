@@ -9,7 +9,7 @@ from img2img_shared.records import Event
 from img2img_worker.farm.render import BROKEN
 from tests.faults.conftest import Account
 from tests.faults.farm import LEASE, FaultyFarm, Worker, eventually, picture
-from tests.faults.sabotage import PHASES
+from tests.faults.fault_injection import PHASES
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gateway import Gateway, Hands
+from tests.integration.gateway import FakeWorker, Gateway
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def gateway(running_gateway: Gateway, redis_url: str, store: Path) -> Gateway:
 
 
 @pytest.fixture
-def hands(redis_url: str, store: Path) -> Iterator[Hands]:
+def fake_worker(redis_url: str, store: Path) -> Iterator[FakeWorker]:
     """A worker's part on the same farm."""
-    hands = Hands(redis_url, store)
-    yield hands
-    hands.client.close()
+    fake_worker = FakeWorker(redis_url, store)
+    yield fake_worker
+    fake_worker.client.close()

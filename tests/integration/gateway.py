@@ -1,4 +1,4 @@
-"""A gateway that listens, and hands that do a worker's part by its real protocol, without rendering."""
+"""A gateway that listens, and fake_worker that do a worker's part by its real protocol, without rendering."""
 
 import asyncio
 import io
@@ -14,8 +14,8 @@ import httpx
 import uvicorn
 from PIL import Image
 
-from img2img_producer.gateway.app import create_app
-from img2img_producer.gateway.settings import GatewaySettings
+from img2img_gateway.app import create_app
+from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_shared.connect import connect
 from img2img_shared.job import PAGE, inputs_key, result_key
 from img2img_shared.ledger import Ledger
@@ -85,7 +85,7 @@ class Gateway:
         assert not self._thread.is_alive()
 
 
-class Hands:
+class FakeWorker:
     """Ends images as a worker does: claim, picture into the store, finish. Its picture has one colour."""
 
     def __init__(self, redis_url: str, store: str | Path, model: str = "m", tenant: str = "default") -> None:
@@ -179,8 +179,8 @@ class Callers:
     So an assertion that fails between a call and its answer is told at once, and not when the test times out.
     """
 
-    def __init__(self, hands: Hands, threads: int = 8) -> None:
-        self._hands = hands
+    def __init__(self, fake_worker: FakeWorker, threads: int = 8) -> None:
+        self._fake_worker = fake_worker
         self._pool = ThreadPoolExecutor(threads)
         self._calls: list[Future[Any]] = []
 
@@ -200,5 +200,5 @@ class Callers:
     def _ended(self) -> bool:
         if all(call.done() for call in self._calls):
             return True
-        self._hands.give_up()
+        self._fake_worker.give_up()
         return False

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from img2img_producer import Farm
-from img2img_producer.embedded import Embedded
-from img2img_producer.kept import Keepers
+from img2img_producer.embedded.farm import EmbeddedFarm
+from img2img_producer.embedded.supervised import Supervisor
 from img2img_shared.connect import connect
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.settings import Settings
@@ -30,9 +30,9 @@ def tmp_path() -> Iterator[Path]:
 USER = """
 import sys
 from pathlib import Path
-from img2img_producer.embedded import Embedded
+from img2img_producer.embedded.farm import EmbeddedFarm
 from img2img_shared.settings import Settings
-with Embedded(Settings(data_dir=Path(sys.argv[1]))) as farm:
+with EmbeddedFarm(Settings(data_dir=Path(sys.argv[1]))) as farm:
     print(farm.redis_url, flush=True)
     sys.stdin.read()
 """
@@ -73,7 +73,7 @@ def eventually(check: Callable[[], bool]) -> bool:
 
 def test_a_farm_with_nothing_configured_takes_jobs_and_keeps_them(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, redis_url=None, store_url=None)
-    with Embedded(settings) as embedded, Farm(embedded.redis_url, embedded.store_url) as farm:
+    with EmbeddedFarm(settings) as embedded, Farm(embedded.redis_url, embedded.store_url) as farm:
         job = farm.submit([b"x", b"y"], model="m")
     assert not answers(embedded.redis_url)
     with Farm(settings=settings) as farm:
@@ -87,7 +87,7 @@ def test_a_farm_with_nothing_configured_takes_jobs_and_keeps_them(tmp_path: Path
 def test_two_programs_share_one_server_and_it_ends_with_the_last(tmp_path: Path) -> None:
     first, url = started(tmp_path)
     pid = server_pid(url)
-    with Embedded(Settings(data_dir=tmp_path)) as embedded:
+    with EmbeddedFarm(Settings(data_dir=tmp_path)) as embedded:
         assert embedded.redis_url == url
         first.communicate()
         assert server_pid(url) == pid
@@ -110,21 +110,21 @@ def test_ctrl_c_in_the_terminal_reaches_the_program_not_its_server(tmp_path: Pat
 
 
 def test_a_server_whose_keeper_was_killed_is_not_left_behind(tmp_path: Path) -> None:
-    with Embedded(Settings(data_dir=tmp_path)) as embedded:
+    with EmbeddedFarm(Settings(data_dir=tmp_path)) as embedded:
         pid = server_pid(embedded.redis_url)
-        keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(keeper, signal.SIGKILL)
+        supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(supervisor, signal.SIGKILL)
         assert eventually(lambda: not answers(embedded.redis_url))
         with pytest.raises(Unavailable, match="embedded Redis has ended"):
-            embedded.tend("m", lambda: False)
-    with Embedded(Settings(data_dir=tmp_path)) as again:
+            embedded.supervise("m", lambda: False)
+    with EmbeddedFarm(Settings(data_dir=tmp_path)) as again:
         assert server_pid(again.redis_url) != pid
 
 
 def test_a_data_folder_too_deep_for_a_sockets_path_works_and_is_shared(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a long name for a folder"] * 6)
     program, url = started(deep)
-    with Embedded(Settings(data_dir=deep)) as embedded:
+    with EmbeddedFarm(Settings(data_dir=deep)) as embedded:
         assert embedded.redis_url == url
         assert len(url) < 100
         program.communicate()
@@ -133,10 +133,10 @@ def test_a_data_folder_too_deep_for_a_sockets_path_works_and_is_shared(tmp_path:
 
 
 def test_what_starts_while_the_last_one_ends_finds_its_folder_again(tmp_path: Path) -> None:
-    keepers = Keepers(tmp_path)
-    keepers.keep("one", ["sleep", "600"], {}).release()
-    assert not keepers.run.exists()
-    again = keepers.keep("one", ["sleep", "600"], {})
+    supervisor = Supervisor(tmp_path)
+    supervisor.keep("one", ["sleep", "600"], {}).release()
+    assert not supervisor.run.exists()
+    again = supervisor.keep("one", ["sleep", "600"], {})
     assert again.runs()
     again.release()
 
@@ -144,19 +144,19 @@ def test_what_starts_while_the_last_one_ends_finds_its_folder_again(tmp_path: Pa
 def test_a_run_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir(mode=0o755)
     with pytest.raises(Unavailable, match="chmod 700"):
-        Embedded(Settings(data_dir=tmp_path))
+        EmbeddedFarm(Settings(data_dir=tmp_path))
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis" / "appendonlydir").write_text("in the way")
     with pytest.raises(Unavailable, match=r"(?s)did not start.*redis\.log:.*appendonlydir"):
-        Embedded(Settings(data_dir=tmp_path))
+        EmbeddedFarm(Settings(data_dir=tmp_path))
 
 
 def test_a_store_in_memory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="memory://"):
-        Embedded(Settings(data_dir=tmp_path, store_url="memory://"))
+        EmbeddedFarm(Settings(data_dir=tmp_path, store_url="memory://"))
 
 
 def test_a_worker_that_cannot_load_its_model_is_told_with_its_last_words(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from img2img_producer.gateway.core import THREADS
+from img2img_gateway.service import THREADS
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.previews import Previews
-from tests.integration.gateway import Callers, Gateway, Hands, eventually, picture
+from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}
 GATEWAY = {"keep_alive": 0.3}
@@ -28,14 +28,14 @@ def encoded(number: int = 0) -> str:
 
 
 @pytest.fixture
-def busy(hands: Hands) -> Iterator[Hands]:
-    with hands:
-        yield hands
+def busy(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
+    with fake_worker:
+        yield fake_worker
 
 
 @pytest.fixture
-def pool(hands: Hands) -> Iterator[Callers]:
-    with Callers(hands) as pool:
+def pool(fake_worker: FakeWorker) -> Iterator[Callers]:
+    with Callers(fake_worker) as pool:
         yield pool
 
 
@@ -53,7 +53,9 @@ def refused(gateway: Gateway, **fields: Any) -> dict[str, Any]:
     return facts
 
 
-def test_img2img_answers_with_pictures_the_request_and_what_was_done(gateway: Gateway, busy: Hands) -> None:
+def test_img2img_answers_with_pictures_the_request_and_what_was_done(
+    gateway: Gateway, busy: FakeWorker
+) -> None:
     answer = render(gateway, prompt="a cat", seed=7, n_iter=2, batch_size=2).json()
     assert [image_of(each).size for each in answer["images"]] == [(64, 64)] * 4
     info = json.loads(answer["info"])
@@ -72,41 +74,41 @@ def test_img2img_answers_with_pictures_the_request_and_what_was_done(gateway: Ga
     assert "include_init_images" not in answer["parameters"]
 
 
-def test_a_drawn_seed_is_told(gateway: Gateway, busy: Hands) -> None:
+def test_a_drawn_seed_is_told(gateway: Gateway, busy: FakeWorker) -> None:
     info = json.loads(render(gateway).json()["info"])
     assert info["seed"] == busy.seeds[0] >= 0
 
 
-def test_a_subseed_strength_counts_up_the_subseed(gateway: Gateway, busy: Hands) -> None:
+def test_a_subseed_strength_counts_up_the_subseed(gateway: Gateway, busy: FakeWorker) -> None:
     answer = render(gateway, seed=5, subseed=9, subseed_strength=0.5, n_iter=2).json()
     info = json.loads(answer["info"])
     assert (info["all_seeds"], info["all_subseeds"]) == ([5, 5], [9, 10])
     assert "Variation seed: 10" in info["infotexts"][1]
 
 
-def test_a_batch_of_different_pictures_gives_one_output_for_each(gateway: Gateway, busy: Hands) -> None:
+def test_a_batch_of_different_pictures_gives_one_output_for_each(gateway: Gateway, busy: FakeWorker) -> None:
     answer = render(gateway, init_images=[encoded(1), encoded(2)], batch_size=3, n_iter=2, seed=1).json()
     assert len(answer["images"]) == 4
     assert sorted(busy.seeds) == [1, 2, 3, 4]
 
 
-def test_more_pictures_than_the_batch_are_refused(gateway: Gateway, busy: Hands) -> None:
+def test_more_pictures_than_the_batch_are_refused(gateway: Gateway, busy: FakeWorker) -> None:
     assert refused(gateway, init_images=[encoded(1), encoded(2)])["field"] == "init_images"
 
 
-def test_the_request_is_given_back_with_its_pictures_if_asked(gateway: Gateway, busy: Hands) -> None:
+def test_the_request_is_given_back_with_its_pictures_if_asked(gateway: Gateway, busy: FakeWorker) -> None:
     answer = render(gateway, include_init_images=True).json()
     assert answer["parameters"]["init_images"] == [encoded()]
 
 
-def test_pictures_are_left_out_if_asked(gateway: Gateway, busy: Hands) -> None:
+def test_pictures_are_left_out_if_asked(gateway: Gateway, busy: FakeWorker) -> None:
     answer = render(gateway, send_images=False).json()
     assert answer["images"] == []
     assert json.loads(answer["info"])["infotexts"]
 
 
 def test_the_store_keeps_only_pictures_that_were_to_be_saved(
-    gateway: Gateway, busy: Hands, store: Path
+    gateway: Gateway, busy: FakeWorker, store: Path
 ) -> None:
     render(gateway)
     eventually("nothing is kept", lambda: not list(store.rglob("jobs/*/0.png")))
@@ -114,36 +116,38 @@ def test_the_store_keeps_only_pictures_that_were_to_be_saved(
     assert len(list(store.rglob("jobs/*/0.png"))) == 1
 
 
-def test_a_data_url_is_a_picture_too(gateway: Gateway, busy: Hands) -> None:
+def test_a_data_url_is_a_picture_too(gateway: Gateway, busy: FakeWorker) -> None:
     assert render(gateway, init_images=["data:image/png;base64," + encoded()]).status_code == 200
 
 
-def test_a_mask_and_its_parameters_reach_the_job(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_a_mask_and_its_parameters_reach_the_job(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
     call = pool.submit(render, gateway, mask=encoded(3), mask_blur=2, inpainting_fill=1)
-    claim = hands.await_claim()
-    job = hands.ledger.job(claim.job_id, "default")
+    claim = fake_worker.await_claim()
+    job = fake_worker.ledger.job(claim.job_id, "default")
     assert job.mask is not None
-    assert hands.store.get(job.mask) == picture(3)
+    assert fake_worker.store.get(job.mask) == picture(3)
     assert (job.params.mask_blur_x, job.params.mask_blur_y, job.params.inpainting_fill) == (2, 2, 1)
-    hands.end(claim)
+    fake_worker.end(claim)
     assert call.result().status_code == 200
 
 
 def test_options_of_a_sampler_that_has_none_change_nothing(
-    gateway: Gateway, hands: Hands, pool: Callers
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:
     unused = {"s_tmax": 0, "image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
     call = pool.submit(render, gateway, sampler_name="Euler", eta=1.0, **unused)
-    claim = hands.await_claim()
-    params = hands.ledger.job(claim.job_id, "default").params
+    claim = fake_worker.await_claim()
+    params = fake_worker.ledger.job(claim.job_id, "default").params
     assert (params.eta, params.s_tmax, params.image_cfg_scale) == (None, None, None)
     assert params.distilled_cfg_scale is None
-    hands.end(claim)
+    fake_worker.end(claim)
     assert call.result().status_code == 200
 
 
 @pytest.mark.parametrize("name", ["automatic", "Automatic", "AUTOMATIC"])
-def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Hands, name: str) -> None:
+def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: FakeWorker, name: str) -> None:
     assert render(gateway, scheduler=name).status_code == 200
 
 
@@ -174,14 +178,14 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Ha
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(
-    gateway: Gateway, busy: Hands, fields: dict[str, Any], named: str
+    gateway: Gateway, busy: FakeWorker, fields: dict[str, Any], named: str
 ) -> None:
     facts = refused(gateway, **fields)
     assert facts["field"] == named
     assert named.split(".")[0] in facts["detail"]
 
 
-def test_a_script_that_is_not_here_is_refused_in_a1111s_words(gateway: Gateway, busy: Hands) -> None:
+def test_a_script_that_is_not_here_is_refused_in_a1111s_words(gateway: Gateway, busy: FakeWorker) -> None:
     assert (
         "always on script ADetailer not found"
         in refused(gateway, alwayson_scripts={"ADetailer": {}})["detail"]
@@ -192,11 +196,11 @@ def test_nobody_to_serve_is_said_at_once(gateway: Gateway) -> None:
     assert refused(gateway)["field"] == "model"
 
 
-def test_names_that_a1111_does_not_know_either_are_left_alone(gateway: Gateway, busy: Hands) -> None:
+def test_names_that_a1111_does_not_know_either_are_left_alone(gateway: Gateway, busy: FakeWorker) -> None:
     assert render(gateway, uniqueDocumentId="x", hr_scale=2, refiner_switch_at=0.8).status_code == 200
 
 
-def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: Hands) -> None:
+def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: FakeWorker) -> None:
     text = "a red fox\nNegative prompt: fog\nSteps: 3, Sampler: DPM++ 2M, Schedule type: Karras, Seed: 99"
     text += ", Clip skip: 2"
     body = {"init_images": [encoded()], "infotext": text, "width": 64, "height": 64, "steps": 5}
@@ -205,7 +209,9 @@ def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: H
     assert (info["sampler_name"], info["steps"], info["clip_skip"]) == ("DPM++ 2M", 5, 2)
 
 
-def test_styles_of_the_file_are_applied(redis_url: str, tmp_path: Path, store: Path, busy: Hands) -> None:
+def test_styles_of_the_file_are_applied(
+    redis_url: str, tmp_path: Path, store: Path, busy: FakeWorker
+) -> None:
     styles = tmp_path / "styles.csv"
     styles.write_text('name,prompt,negative_prompt\noil,"oil painting of {prompt}",photo\nbig,huge,\n')
     with Gateway(redis_url, store, styles_file=styles) as gateway:
@@ -217,54 +223,57 @@ def test_styles_of_the_file_are_applied(redis_url: str, tmp_path: Path, store: P
     assert names == ["oil", "big"]
 
 
-def test_a_long_call_is_kept_alive_by_whitespace(gateway: Gateway, hands: Hands) -> None:
+def test_a_long_call_is_kept_alive_by_whitespace(gateway: Gateway, fake_worker: FakeWorker) -> None:
     chunks: list[bytes] = []
     body = {"init_images": [encoded()], **SMALL}
     with gateway.http.stream("POST", "/sdapi/v1/img2img", json=body) as response:
         assert response.status_code == 200
         parts = response.iter_raw()
         chunks += [next(parts), next(parts)]  # two signs of life before anybody has begun with it
-        assert hands.work() == 1
+        assert fake_worker.work() == 1
         chunks += list(parts)
     assert chunks[:2] == [b" ", b" "]
     assert len(json.loads(b"".join(chunks))["images"]) == 1
 
 
-def test_a_failure_is_told_with_its_reason(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_a_failure_is_told_with_its_reason(gateway: Gateway, fake_worker: FakeWorker, pool: Callers) -> None:
     call = pool.submit(render, gateway)
-    hands.ledger.fail(hands.await_claim(), "the picture is broken")
+    fake_worker.ledger.fail(fake_worker.await_claim(), "the picture is broken")
     answer = call.result()
     assert "the picture is broken" in answer.json()["detail"]
     assert "images" not in answer.json()
 
 
-def test_many_calls_wait_at_once_without_a_thread_each(redis_url: str, store: Path, hands: Hands) -> None:
+def test_many_calls_wait_at_once_without_a_thread_each(
+    redis_url: str, store: Path, fake_worker: FakeWorker
+) -> None:
     # threads of the store's calls, of reading requests (anyio's own limit), and a few of the gateway itself
     most = THREADS + 40 + 16
     n = 120
     # a gateway of its own, which has no idle threads of earlier calls
-    with Gateway(redis_url, store) as gateway, Callers(hands, n) as pool:
+    with Gateway(redis_url, store) as gateway, Callers(fake_worker, n) as pool:
         before = threading.active_count()
         calls = [pool.submit(render, gateway, seed=i) for i in range(n)]
-        claims = [hands.await_claim() for _ in range(n)]
+        claims = [fake_worker.await_claim() for _ in range(n)]
         # as many are this test's own, which wait for the answers
         gateways = threading.active_count() - before - n
         for claim in claims:
-            hands.end(claim)
+            fake_worker.end(claim)
         answers = [call.result() for call in calls]
     assert [answer.json() for answer in answers if "info" not in answer.json()] == []
     assert sorted(json.loads(answer.json()["info"])["seed"] for answer in answers) == list(range(n))
     assert gateways <= most < n
 
 
-def test_who_hangs_up_stops_the_render(gateway: Gateway, hands: Hands) -> None:
+def test_who_hangs_up_stops_the_render(gateway: Gateway, fake_worker: FakeWorker) -> None:
     body = {"init_images": [encoded()], **SMALL, "n_iter": 2}
     with gateway.http.stream("POST", "/sdapi/v1/img2img", json=body) as response:
         next(response.iter_raw())
     eventually(
-        "it is cancelled", lambda: {str(job.state) for job in hands.ledger.jobs("default")} == {"cancelled"}
+        "it is cancelled",
+        lambda: {str(job.state) for job in fake_worker.ledger.jobs("default")} == {"cancelled"},
     )
-    assert hands.claim() is None
+    assert fake_worker.claim() is None
 
 
 def start(gateway: Gateway, pool: Callers, **fields: Any) -> Future[httpx.Response]:
@@ -276,9 +285,11 @@ def test_idle_means_no_progress_and_no_job(gateway: Gateway) -> None:
     assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0, 0, None)
 
 
-def test_progress_counts_and_shows_the_newest_picture(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_progress_counts_and_shows_the_newest_picture(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
     call = start(gateway, pool, n_iter=4, seed=40)
-    data = hands.end(hands.await_claim())
+    data = fake_worker.end(fake_worker.await_claim())
     now = eventually(
         "a quarter is done",
         lambda: (found := gateway.http.get("/sdapi/v1/progress").json())["progress"] > 0.25 and found,
@@ -288,20 +299,20 @@ def test_progress_counts_and_shows_the_newest_picture(gateway: Gateway, hands: H
     assert base64.b64decode(now["current_image"]) == data
     quiet = gateway.http.get("/sdapi/v1/progress", params={"skip_current_image": True}).json()
     assert quiet["current_image"] is None
-    eventually("all are written", lambda: len(hands.ledger.jobs("default")) == 4)
-    assert hands.work() == 3
+    eventually("all are written", lambda: len(fake_worker.ledger.jobs("default")) == 4)
+    assert fake_worker.work() == 3
     assert len(call.result().json()["images"]) == 4
     eventually("it is idle", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"] == 0)
 
 
-def test_progress_shows_an_image_under_way(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_progress_shows_an_image_under_way(gateway: Gateway, fake_worker: FakeWorker, pool: Callers) -> None:
     def current() -> str | None:
         found: str | None = gateway.http.get("/sdapi/v1/progress").json()["current_image"]
         return found
 
     call = start(gateway, pool, force_task_id="mine")
-    claim = hands.await_claim()
-    previews = Previews(hands.client)
+    claim = fake_worker.await_claim()
+    previews = Previews(fake_worker.client)
     eventually("the look is noted", lambda: current() is None and previews.watched([claim.job_id]))
     previews.show(claim.job_id, 0, b"\xff\xd8 a preview")
     assert base64.b64decode(current() or "") == b"\xff\xd8 a preview"
@@ -309,21 +320,21 @@ def test_progress_shows_an_image_under_way(gateway: Gateway, hands: Hands, pool:
     assert told["live_preview"].startswith("data:image/jpeg;base64,")
     known = {"id_task": "mine", "id_live_preview": told["id_live_preview"]}
     assert gateway.http.post("/internal/progress", json=known).json()["live_preview"] is None
-    hands.end(claim)
+    fake_worker.end(claim)
     assert call.result().status_code == 200
 
 
 def test_progress_moves_with_the_steps_of_an_image_under_way(
-    gateway: Gateway, hands: Hands, pool: Callers
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:
     def now(**query: bool) -> dict[str, Any]:
         found: dict[str, Any] = gateway.http.get("/sdapi/v1/progress", params=query).json()
         return found
 
     call = start(gateway, pool, force_task_id="mine", batch_size=2, steps=20, denoising_strength=0.45)
-    hands.end(hands.await_claim())
-    claim = hands.await_claim()
-    previews = Previews(hands.client)
+    fake_worker.end(fake_worker.await_claim())
+    claim = fake_worker.await_claim()
+    previews = Previews(fake_worker.client)
     eventually("the look is noted", lambda: now() and previews.watched([claim.job_id]))
     assert (now()["progress"], now()["state"]["sampling_step"]) == (pytest.approx(0.51), 0)
     previews.count(claim.job_id, claim.index, 10, 20)  # a sampler with two model calls to a step
@@ -334,30 +345,32 @@ def test_progress_moves_with_the_steps_of_an_image_under_way(
         body = {"id_task": "mine", "live_preview": wish}
         told = gateway.http.post("/internal/progress", json=body).json()
         assert told["progress"] == pytest.approx(0.76)
-    hands.end(claim)
+    fake_worker.end(claim)
     assert call.result().status_code == 200
 
 
-def test_interrupt_answers_with_what_is_done(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_interrupt_answers_with_what_is_done(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
     call = start(gateway, pool, n_iter=3)
-    hands.end(hands.await_claim())
+    fake_worker.end(fake_worker.await_claim())
     eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
     answer = gateway.http.post("/sdapi/v1/interrupt")
     assert answer.json() == {}
     assert len(call.result().json()["images"]) == 1
 
 
-def test_skip_leaves_out_one_iteration(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_skip_leaves_out_one_iteration(gateway: Gateway, fake_worker: FakeWorker, pool: Callers) -> None:
     call = start(gateway, pool, n_iter=3, seed=10)
     eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
     assert gateway.http.post("/sdapi/v1/skip").json() == {}
-    assert hands.work() == 2
+    assert fake_worker.work() == 2
     answer = call.result().json()
     assert len(answer["images"]) == 2
-    assert sorted(hands.seeds) == [11, 12]
+    assert sorted(fake_worker.seeds) == [11, 12]
 
 
-def test_a_named_task_can_be_followed(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_a_named_task_can_be_followed(gateway: Gateway, fake_worker: FakeWorker, pool: Callers) -> None:
     def told() -> dict[str, Any]:
         facts: dict[str, Any] = gateway.http.post("/internal/progress", json={"id_task": "mine"}).json()
         return facts
@@ -365,15 +378,17 @@ def test_a_named_task_can_be_followed(gateway: Gateway, hands: Hands, pool: Call
     call = start(gateway, pool, force_task_id="mine", n_iter=2)
     eventually("it waits", lambda: told()["queued"])
     assert gateway.http.get("/internal/pending-tasks").json() == {"size": 1, "tasks": ["mine"]}
-    hands.end(hands.await_claim())
+    fake_worker.end(fake_worker.await_claim())
     assert told()["active"]
     assert told()["live_preview"].startswith("data:image/png;base64,")
-    eventually("both are written", lambda: hands.work() == 1)
+    eventually("both are written", lambda: fake_worker.work() == 1)
     assert call.result().status_code == 200
     eventually("it is over", lambda: told()["completed"])
 
 
-def test_options_are_kept_for_the_tenant_and_used(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_options_are_kept_for_the_tenant_and_used(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
     options = gateway.http.get("/sdapi/v1/options").json()
     assert options["sd_model_checkpoint"] == "m"
     assert gateway.http.post("/sdapi/v1/options", json=options).json() == {}
@@ -381,15 +396,15 @@ def test_options_are_kept_for_the_tenant_and_used(gateway: Gateway, hands: Hands
     gateway.http.post("/sdapi/v1/options", json=changed)
     assert gateway.http.get("/sdapi/v1/options").json().items() >= changed.items()
     call = start(gateway, pool)
-    claim = hands.await_claim()
-    params = hands.ledger.job(claim.job_id, "default").params
+    claim = fake_worker.await_claim()
+    params = fake_worker.ledger.job(claim.job_id, "default").params
     assert (params.clip_skip, params.output_format, params.color_correction) == (2, "jpeg", True)
-    hands.end(claim)
+    fake_worker.end(claim)
     assert base64.b64decode(call.result().json()["images"][0]).startswith(b"\xff\xd8")
     assert "Clip skip: 2" in json.loads(call.result().json()["info"])["infotexts"][0]
 
 
-def test_override_settings_hold_for_one_call(gateway: Gateway, busy: Hands) -> None:
+def test_override_settings_hold_for_one_call(gateway: Gateway, busy: FakeWorker) -> None:
     override = {"CLIP_stop_at_last_layers": 3, "sd_model_checkpoint": "m.safetensors [0123456789]"}
     first = render(gateway, override_settings=override).json()
     assert json.loads(first["info"])["clip_skip"] == 3
@@ -404,29 +419,31 @@ def test_options_that_do_not_exist_are_refused(gateway: Gateway) -> None:
     assert gateway.http.get("/sdapi/v1/options").json()["samples_format"] == "png"
 
 
-def test_txt2img_is_pure_noise_at_full_strength(gateway: Gateway, hands: Hands, pool: Callers) -> None:
+def test_txt2img_is_pure_noise_at_full_strength(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
     call = pool.submit(gateway.http.post, "/sdapi/v1/txt2img", json={"prompt": "a cat", **SMALL})
-    claim = hands.await_claim()
-    job = hands.ledger.job(claim.job_id, "default")
+    claim = fake_worker.await_claim()
+    job = fake_worker.ledger.job(claim.job_id, "default")
     assert job.mask is not None
-    mask = Image.open(io.BytesIO(hands.store.get(job.mask)))
+    mask = Image.open(io.BytesIO(fake_worker.store.get(job.mask)))
     assert mask.getextrema() == (255, 255)
     assert (job.params.denoising_strength, job.params.inpainting_fill, job.params.inpaint_full_res) == (
         1,
         3,
         False,
     )
-    hands.end(claim)
+    fake_worker.end(claim)
     assert json.loads(call.result().json()["info"])["prompt"] == "a cat"
 
 
-def test_txt2img_refuses_a_high_resolution_fix(gateway: Gateway, busy: Hands) -> None:
+def test_txt2img_refuses_a_high_resolution_fix(gateway: Gateway, busy: FakeWorker) -> None:
     answer = gateway.http.post("/sdapi/v1/txt2img", json={"prompt": "a cat", "enable_hr": True})
     assert (answer.status_code, answer.json()["field"]) == (422, "enable_hr")
 
 
 @pytest.mark.parametrize("output_format", ["png", "jpg", "webp"])
-def test_png_info_reads_a_result_back(gateway: Gateway, busy: Hands, output_format: str) -> None:
+def test_png_info_reads_a_result_back(gateway: Gateway, busy: FakeWorker, output_format: str) -> None:
     fields = {"prompt": "a cat, in “rain”", "negative_prompt": "fog", "seed": 3, "sampler_name": "DPM++ 2M"}
     answer = render(gateway, **fields, override_settings={"samples_format": output_format}).json()
     told = gateway.http.post("/sdapi/v1/png-info", json={"image": answer["images"][0]}).json()
@@ -481,7 +498,7 @@ def test_what_does_not_exist_is_told_in_a1111s_shape(gateway: Gateway) -> None:
     assert answer.json().keys() >= {"error", "detail", "errors", "body"}
 
 
-def test_webuiapi_renders_lists_sets_and_stops(gateway: Gateway, busy: Hands) -> None:
+def test_webuiapi_renders_lists_sets_and_stops(gateway: Gateway, busy: FakeWorker) -> None:
     api = webuiapi.WebUIApi(host="127.0.0.1", port=gateway.port)
     source = Image.open(io.BytesIO(picture(5)))
     result = api.img2img(images=[source], prompt="a cat", seed=5, steps=4, width=64, height=64, n_iter=2)

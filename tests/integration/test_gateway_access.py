@@ -10,17 +10,17 @@ import pytest
 import redis as redis_module
 from typer.testing import CliRunner
 
+from img2img_gateway.app import create_app
+from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.keys import ApiKeys
 from img2img_producer.cli import app as cli
-from img2img_producer.gateway.app import create_app
-from img2img_producer.gateway.keys import KeyRing
-from img2img_producer.gateway.settings import GatewaySettings
 from img2img_shared.errors import Refused
-from tests.integration.gateway import Gateway, Hands, eventually, picture
+from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 
 
 @pytest.fixture
-def ring(redis: redis_module.Redis) -> KeyRing:
-    return KeyRing(redis, "img2img")
+def ring(redis: redis_module.Redis) -> ApiKeys:
+    return ApiKeys(redis, "img2img")
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -34,7 +34,7 @@ def submit(gateway: Gateway, secret: str, n: int = 1, **headers: str) -> httpx.R
 
 
 def test_a_key_opens_by_bearer_header_or_password_and_nothing_else_does(
-    gateway: Gateway, ring: KeyRing
+    gateway: Gateway, ring: ApiKeys
 ) -> None:
     _, secret = ring.create("bot", "default")
     get = gateway.http.get
@@ -53,14 +53,14 @@ def test_a_key_opens_by_bearer_header_or_password_and_nothing_else_does(
         assert answer.headers["www-authenticate"].startswith("Basic")
 
 
-def test_redis_holds_no_key_in_clear(ring: KeyRing, redis: redis_module.Redis) -> None:
+def test_redis_holds_no_key_in_clear(ring: ApiKeys, redis: redis_module.Redis) -> None:
     _, secret = ring.create("bot", "default")
     everything = b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
     assert secret.encode() not in everything
     assert secret.rpartition("_")[2].encode() not in everything
 
 
-def test_a_revoked_key_opens_no_more(gateway: Gateway, ring: KeyRing) -> None:
+def test_a_revoked_key_opens_no_more(gateway: Gateway, ring: ApiKeys) -> None:
     key, secret = ring.create("bot", "default")
     ring.create("other", "default")
     assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 200
@@ -68,11 +68,11 @@ def test_a_revoked_key_opens_no_more(gateway: Gateway, ring: KeyRing) -> None:
     assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 401
 
 
-def test_tenants_do_not_see_each_other(gateway: Gateway, ring: KeyRing, hands: Hands) -> None:
+def test_tenants_do_not_see_each_other(gateway: Gateway, ring: ApiKeys, fake_worker: FakeWorker) -> None:
     _, ours = ring.create("ours", "one")
     _, theirs = ring.create("theirs", "two")
     job = submit(gateway, ours).json()["id"]
-    hands.work()
+    fake_worker.work()
     assert len(gateway.http.get("/v1/jobs", headers=bearer(ours)).json()["jobs"]) == 1
     assert gateway.http.get("/v1/jobs", headers=bearer(theirs)).json()["jobs"] == []
     for path in ("", "/images", "/images/0/picture", "/events", "/results", "/results.zip", "/params"):
@@ -84,7 +84,7 @@ def test_tenants_do_not_see_each_other(gateway: Gateway, ring: KeyRing, hands: H
     assert gateway.http.get("/sdapi/v1/options", headers=bearer(theirs)).json()["samples_format"] == "png"
 
 
-def test_a_keys_requests_a_minute_are_counted(gateway: Gateway, ring: KeyRing) -> None:
+def test_a_keys_requests_a_minute_are_counted(gateway: Gateway, ring: ApiKeys) -> None:
     _, slow = ring.create("slow", "default", rate=3)
     _, free = ring.create("free", "default")
     codes = [gateway.http.get("/v1/jobs", headers=bearer(slow)).status_code for _ in range(8)]
@@ -96,20 +96,22 @@ def test_a_keys_requests_a_minute_are_counted(gateway: Gateway, ring: KeyRing) -
     assert gateway.http.get("/v1/jobs", headers=bearer(free)).status_code == 200
 
 
-def test_a_keys_quota_counts_what_is_under_way(gateway: Gateway, ring: KeyRing, hands: Hands) -> None:
+def test_a_keys_quota_counts_what_is_under_way(
+    gateway: Gateway, ring: ApiKeys, fake_worker: FakeWorker
+) -> None:
     _, secret = ring.create("small", "default", quota=3)
     assert submit(gateway, secret, 2).status_code == 201
     full = submit(gateway, secret, 2)
     assert (full.status_code, full.json()["field"]) == (429, "inputs")
     assert submit(gateway, secret, 1).status_code == 201
     assert submit(gateway, secret, 1).status_code == 429
-    hands.work(1)
+    fake_worker.work(1)
     assert submit(gateway, secret, 1).status_code == 201
-    hands.work()
+    fake_worker.work()
     assert submit(gateway, secret, 3).status_code == 201
 
 
-def test_a_repeat_is_no_new_job_for_the_quota(gateway: Gateway, ring: KeyRing) -> None:
+def test_a_repeat_is_no_new_job_for_the_quota(gateway: Gateway, ring: ApiKeys) -> None:
     _, secret = ring.create("small", "default", quota=2)
     repeat = {"Idempotency-Key": "one"}
     first = submit(gateway, secret, 2, **repeat)
@@ -118,7 +120,7 @@ def test_a_repeat_is_no_new_job_for_the_quota(gateway: Gateway, ring: KeyRing) -
     assert first.json()["id"] == again.json()["id"]
 
 
-def test_a_keys_largest_job_is_a_limit(gateway: Gateway, ring: KeyRing) -> None:
+def test_a_keys_largest_job_is_a_limit(gateway: Gateway, ring: ApiKeys) -> None:
     _, secret = ring.create("small", "default", largest=2)
     assert submit(gateway, secret, 2).status_code == 201
     refused = submit(gateway, secret, 3)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.gateway import Gateway, Hands, picture
+from tests.integration.gateway import FakeWorker, Gateway, picture
 
 PICTURE = base64.b64encode(picture()).decode()
 
@@ -191,9 +191,9 @@ GATEWAY = {"cors_origins": ("*",)}
 
 
 @pytest.fixture(autouse=True)
-def busy(hands: Hands) -> Iterator[Hands]:
-    with hands:
-        yield hands
+def busy(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
+    with fake_worker:
+        yield fake_worker
 
 
 @pytest.mark.parametrize("client", BODIES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.gateway import Hands, eventually, picture
+from tests.integration.gateway import FakeWorker, eventually, picture
 
 
 def free_port() -> int:
@@ -58,14 +58,14 @@ def port(kept: ExitStack, redis_url: str, tmp_path: Path) -> Iterator[int]:
 def test_it_ends_when_told_even_with_a_stream_open(
     kept: ExitStack, port: int, redis_url: str, tmp_path: Path
 ) -> None:
-    hands = Hands(redis_url, tmp_path / "store")
+    fake_worker = FakeWorker(redis_url, tmp_path / "store")
     files = [("image", ("a.png", picture()))]
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
         job = http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()["id"]
     stream = kept.enter_context(socket.create_connection(("127.0.0.1", port)))
     stream.sendall(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert stream.recv(100).startswith(b"HTTP/1.1 200")
-    hands.client.close()
+    fake_worker.client.close()
 
 
 @pytest.mark.parametrize(

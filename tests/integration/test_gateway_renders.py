@@ -13,7 +13,7 @@ from PIL import Image, ImageChops
 
 from img2img_producer import Picture
 from tests.checkpoints import cached, sd1
-from tests.faults.farm import LEASE, FaultyFarm, Nursery, eventually, picture
+from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
 from tests.integration.gateway import Gateway
 
 SMALL = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
@@ -21,18 +21,18 @@ SMALL = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
-    nursery = Nursery()
+    fork_server = ForkServer()
     folder = tmp_path_factory.mktemp("farm")
     for name in ("ink", "gold"):
         file = folder / "models" / "Lora" / f"{name}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     environment = {"IMG2IMG_PREVIEW_SECONDS": "0.02", "IMG2IMG_MODELS_DIR": str(folder / "models")}
-    with FaultyFarm(folder, nursery, cached(tmp_path_factory, sd1)) as farm:
+    with FaultyFarm(folder, fork_server, cached(tmp_path_factory, sd1)) as farm:
         farm.worker(environment=environment)
         eventually("the worker is there", farm.producer.workers)
         yield farm
-    nursery.close()
+    fork_server.close()
 
 
 @pytest.fixture(scope="module")

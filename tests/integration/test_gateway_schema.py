@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from img2img_producer.gateway.app import create_app
+from img2img_gateway.app import create_app
 from tests.integration.gateway import Gateway
 from tests.servers import RedisServer
 

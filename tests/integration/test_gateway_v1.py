@@ -16,7 +16,7 @@ from img2img_producer import Farm
 from img2img_shared.job import PAGE, inputs_key
 from img2img_shared.previews import Previews
 from img2img_shared.wire import decode_inputs
-from tests.integration.gateway import Gateway, Hands, eventually, picture
+from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
 
@@ -41,10 +41,12 @@ def refusal(answer: httpx.Response, status: int = 422) -> dict[str, Any]:
     return facts
 
 
-def test_a_form_of_pictures_becomes_a_job_and_its_results_come_back(gateway: Gateway, hands: Hands) -> None:
+def test_a_form_of_pictures_becomes_a_job_and_its_results_come_back(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     job = submit(gateway, 3, prompt="a cat")
     assert (job["n"], job["pending"], job["state"]) == (3, 3, "pending")
-    results = {index: hands.end(hands.await_claim()) for index in range(3)}
+    results = {index: fake_worker.end(fake_worker.await_claim()) for index in range(3)}
     assert gateway.http.get(f"/v1/jobs/{job['id']}").json()["state"] == "done"
     listed = gateway.http.get(f"/v1/jobs/{job['id']}/results").json()
     assert [each["name"] for each in listed["results"]] == ["pic-0.png", "pic-1.png", "pic-2.png"]
@@ -61,7 +63,7 @@ def test_a_form_of_pictures_becomes_a_job_and_its_results_come_back(gateway: Gat
         }
 
 
-def test_more_than_a_page_of_pictures_comes_through(gateway: Gateway, hands: Hands) -> None:
+def test_more_than_a_page_of_pictures_comes_through(gateway: Gateway, fake_worker: FakeWorker) -> None:
     files = [("image", ("same.png", picture(1)))] * (PAGE + 1)
     answer = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files)
     assert answer.json()["n"] == PAGE + 1
@@ -71,7 +73,7 @@ def test_more_than_a_page_of_pictures_comes_through(gateway: Gateway, hands: Han
     assert ([each["index"] for each in rest["images"]], rest["next"]) == ([1000], None)
 
 
-def test_parameters_may_be_fields_of_the_form(gateway: Gateway, hands: Hands) -> None:
+def test_parameters_may_be_fields_of_the_form(gateway: Gateway, fake_worker: FakeWorker) -> None:
     fields = {
         "model": "m",
         "prompt": "a cat",
@@ -86,7 +88,9 @@ def test_parameters_may_be_fields_of_the_form(gateway: Gateway, hands: Hands) ->
     assert params["seed"] >= 0
 
 
-def test_masks_of_a_form_go_with_their_pictures(gateway: Gateway, hands: Hands, redis_url: str) -> None:
+def test_masks_of_a_form_go_with_their_pictures(
+    gateway: Gateway, fake_worker: FakeWorker, redis_url: str
+) -> None:
     files = [
         ("mask", ("all.png", picture(9))),
         ("image", ("a.png", picture(1))),
@@ -94,17 +98,17 @@ def test_masks_of_a_form_go_with_their_pictures(gateway: Gateway, hands: Hands, 
         ("image", ("b.png", picture(2))),
     ]
     job = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()
-    with Farm(redis_url, hands.store.url) as farm:
+    with Farm(redis_url, fake_worker.store.url) as farm:
         written = farm.job(job["id"])
     assert written.mask is not None
-    assert hands.store.get(written.mask) == picture(9)
-    first, second = decode_inputs(hands.store.get(inputs_key(job["id"], 0)))
+    assert fake_worker.store.get(written.mask) == picture(9)
+    first, second = decode_inputs(fake_worker.store.get(inputs_key(job["id"], 0)))
     assert first.mask is not None
-    assert (hands.store.get(first.mask), second.mask) == (picture(8), None)
+    assert (fake_worker.store.get(first.mask), second.mask) == (picture(8), None)
     assert (first.name, second.name) == ("a", "b")
 
 
-def test_json_takes_base64_and_references(gateway: Gateway, hands: Hands) -> None:
+def test_json_takes_base64_and_references(gateway: Gateway, fake_worker: FakeWorker) -> None:
     key = gateway.http.post("/v1/inputs", content=picture(4)).json()["key"]
     body = {
         "model": "m",
@@ -119,8 +123,8 @@ def test_json_takes_base64_and_references(gateway: Gateway, hands: Hands) -> Non
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
     assert answer.json()["priority"] == 5
-    assert hands.work() == 2
-    assert hands.seeds == [1, 77]
+    assert fake_worker.work() == 2
+    assert fake_worker.seeds == [1, 77]
     names = gateway.http.get(f"/v1/jobs/{answer.json()['id']}/results").json()["results"]
     assert [each["name"] for each in names] == ["uploaded.png", "00001.png"]
 
@@ -142,7 +146,9 @@ def test_jobs_come_in_pages_newest_first(gateway: Gateway) -> None:
     assert rest["next"] is None
 
 
-def test_a_job_is_paused_resumed_reprioritised_and_cancelled(gateway: Gateway, hands: Hands) -> None:
+def test_a_job_is_paused_resumed_reprioritised_and_cancelled(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     job = submit(gateway, 2)["id"]
 
     def change(verb: str) -> int:
@@ -150,38 +156,38 @@ def test_a_job_is_paused_resumed_reprioritised_and_cancelled(gateway: Gateway, h
 
     assert change("pause") == 1
     assert change("pause") == 0
-    assert hands.claim() is None
+    assert fake_worker.claim() is None
     assert change("resume") == 1
     assert gateway.http.put(f"/v1/jobs/{job}/priority", json={"priority": 7}).json() == {"changed": 1}
     assert gateway.http.get(f"/v1/jobs/{job}").json()["priority"] == 7
-    hands.end(hands.await_claim())
+    fake_worker.end(fake_worker.await_claim())
     assert change("cancel") == 1
     assert gateway.http.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
     assert refusal(gateway.http.post(f"/v1/jobs/{job}/resume"))["field"] == "job"
 
 
-def test_failed_images_say_why_and_get_another_chance(gateway: Gateway, hands: Hands) -> None:
+def test_failed_images_say_why_and_get_another_chance(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job = submit(gateway)["id"]
-    hands.ledger.fail(hands.await_claim(), "too dark")
+    fake_worker.ledger.fail(fake_worker.await_claim(), "too dark")
     image = gateway.http.get(f"/v1/jobs/{job}/images/0").json()
     assert (image["state"], image["reason"]) == ("failed", "too dark")
     assert "too dark" in refusal(gateway.http.get(f"/v1/jobs/{job}/images/0/picture"), 404)["detail"]
     assert gateway.http.post(f"/v1/jobs/{job}/retry").json() == {"changed": 1}
-    assert hands.work() == 1
+    assert fake_worker.work() == 1
     assert gateway.http.get(f"/v1/jobs/{job}/images/0").json()["state"] == "done"
 
 
-def test_an_image_under_way_is_shown_to_who_looks(gateway: Gateway, hands: Hands) -> None:
+def test_an_image_under_way_is_shown_to_who_looks(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job = submit(gateway)["id"]
-    hands.await_claim()
+    fake_worker.await_claim()
     assert gateway.http.get(f"/v1/jobs/{job}/images/0/preview").status_code == 204
-    Previews(hands.client).show(job, 0, b"a preview")
+    Previews(fake_worker.client).show(job, 0, b"a preview")
     assert gateway.http.get(f"/v1/jobs/{job}/images/0/preview").content == b"a preview"
 
 
-def test_the_farm_is_told(gateway: Gateway, hands: Hands) -> None:
+def test_the_farm_is_told(gateway: Gateway, fake_worker: FakeWorker) -> None:
     assert gateway.http.get("/v1/models").json() == [{"name": "m", "workers": 1, "slots": 4}]
-    assert gateway.http.get("/v1/workers").json()[0]["id"] == hands.worker
+    assert gateway.http.get("/v1/workers").json()[0]["id"] == fake_worker.worker
     assert {"Euler", "DPM++ 2M"} <= {each["name"] for each in gateway.http.get("/v1/samplers").json()}
     assert "Karras" in gateway.http.get("/v1/schedulers").json()
 
@@ -213,13 +219,13 @@ def ended(found: list[dict[str, str]]) -> list[int]:
     ]
 
 
-def test_events_are_told_until_the_job_has_ended(gateway: Gateway, hands: Hands) -> None:
+def test_events_are_told_until_the_job_has_ended(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job = submit(gateway, 5)["id"]
     found: list[dict[str, str]] = []
     watcher = threading.Thread(target=lambda: found.extend(events(gateway, job)), daemon=True)
     watcher.start()
     for _ in range(5):
-        hands.end(hands.await_claim())
+        fake_worker.end(fake_worker.await_claim())
     watcher.join(30)
     assert not watcher.is_alive()
     assert ended(found) == [0, 1, 2, 3, 4]
@@ -229,20 +235,20 @@ def test_events_are_told_until_the_job_has_ended(gateway: Gateway, hands: Hands)
     assert (last["state"], last["done"], last["n"]) == ("done", 5, 5)
 
 
-def test_a_broken_stream_goes_on_after_its_last_event(gateway: Gateway, hands: Hands) -> None:
+def test_a_broken_stream_goes_on_after_its_last_event(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job = submit(gateway, 4)["id"]
-    hands.work(2)
+    fake_worker.work(2)
     with gateway.http.stream("GET", f"/v1/jobs/{job}/events") as response:
         lines = response.iter_lines()
         last = next(line for line in lines if line.startswith("id: ")).removeprefix("id: ")
-    hands.work(2)
+    fake_worker.work(2)
     assert ended(events(gateway, job, last)) == [2, 3]
     assert ended(events(gateway, job)) == [0, 1, 2, 3]
 
 
-def test_the_events_of_a_job_that_ended_are_told_at_once(gateway: Gateway, hands: Hands) -> None:
+def test_the_events_of_a_job_that_ended_are_told_at_once(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job = submit(gateway, 2)["id"]
-    hands.work()
+    fake_worker.work()
     found = events(gateway, job)
     assert [event["event"] for event in found] == ["end"]
     assert events(gateway, job, found[-1]["id"]) == []
@@ -383,9 +389,9 @@ def test_redis_away_is_said_so(mortal_redis: Any, tmp_path: Path) -> None:
 
 def test_pictures_on_s3_are_given_by_addresses_that_anyone_can_fetch(redis_url: str, s3_url: str) -> None:
     with Gateway(redis_url, s3_url) as gateway:
-        hands = Hands(redis_url, s3_url)
+        fake_worker = FakeWorker(redis_url, s3_url)
         job = submit(gateway)["id"]
-        data = hands.end(hands.await_claim())
+        data = fake_worker.end(fake_worker.await_claim())
         (found,) = gateway.http.get(f"/v1/jobs/{job}/results").json()["results"]
         assert "X-Amz-Signature" in found["url"]
         assert httpx.get(found["url"]).content == data

@@ -12,12 +12,12 @@ import pytest
 from redis import Redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from img2img_producer.gateway import hooks as hooks_module
-from img2img_producer.gateway.app import create_app
-from img2img_producer.gateway.settings import GatewaySettings
-from img2img_producer.gateway.targets import find_target
+from img2img_gateway import webhook_store
+from img2img_gateway.app import create_app
+from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.webhook_targets import find_target
 from img2img_shared.errors import Refused, Unavailable
-from tests.integration.gateway import Gateway, Hands, eventually, picture
+from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 from tests.servers import RedisServer
 
 GATEWAY: dict[str, Any] = {"webhook_private": True}
@@ -68,9 +68,11 @@ def submit(gateway: Gateway, url: str, n: int = 1, **webhook: Any) -> str:
     return str(answer.json()["id"])
 
 
-def test_the_end_of_a_job_is_told_once_and_signed(gateway: Gateway, hands: Hands, receiver: Receiver) -> None:
+def test_the_end_of_a_job_is_told_once_and_signed(
+    gateway: Gateway, fake_worker: FakeWorker, receiver: Receiver
+) -> None:
     job = submit(gateway, receiver.url, 2)
-    hands.work()
+    fake_worker.work()
     eventually("it is told", lambda: receiver.got)
     headers, body = receiver.got[0]
     secret = gateway.http.get("/v1/webhooks/secret").json()["secret"]
@@ -80,17 +82,17 @@ def test_the_end_of_a_job_is_told_once_and_signed(gateway: Gateway, hands: Hands
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(body.replace(b"job.done", b"job.gone"), headers)
     second = submit(gateway, receiver.url)
-    hands.work()
+    fake_worker.work()
     eventually("the next is told", lambda: len(receiver.got) >= 2)
     assert [each["data"]["job"] for each in receiver.bodies()] == [job, second]
 
 
 def test_each_image_is_told_if_asked_and_failures_are_told_as_such(
-    gateway: Gateway, hands: Hands, receiver: Receiver
+    gateway: Gateway, fake_worker: FakeWorker, receiver: Receiver
 ) -> None:
     job = submit(gateway, receiver.url, 2, events=["image", "failed"])
-    hands.end(hands.await_claim())
-    hands.ledger.fail(hands.await_claim(), "too dark")
+    fake_worker.end(fake_worker.await_claim())
+    fake_worker.ledger.fail(fake_worker.await_claim(), "too dark")
     eventually("all are told", lambda: len(receiver.got) == 3)
     told = {each["type"]: each["data"] for each in receiver.bodies()}
     assert told["image.done"] == {"job": job, "index": 0, "reason": None}
@@ -99,25 +101,25 @@ def test_each_image_is_told_if_asked_and_failures_are_told_as_such(
 
 
 def test_what_is_not_taken_is_sent_again_under_the_same_id(
-    gateway: Gateway, hands: Hands, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, fake_worker: FakeWorker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hooks_module, "BACKOFF", (0, 0, 0))
+    monkeypatch.setattr(webhook_store, "BACKOFF", (0, 0, 0))
     receiver.answers += [500, 302]
     submit(gateway, receiver.url)
-    hands.work()
+    fake_worker.work()
     eventually("it is taken", lambda: len(receiver.got) == 3)
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
-    eventually("nothing is due", lambda: not hands.client.keys("*gateway:deliveries*"))
+    eventually("nothing is due", lambda: not fake_worker.client.keys("*gateway:deliveries*"))
     assert gateway.http.get("/v1/webhooks/dead").json() == []
 
 
 def test_what_nobody_takes_is_listed_as_dead_and_may_be_tried_again(
-    gateway: Gateway, hands: Hands, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, fake_worker: FakeWorker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hooks_module, "BACKOFF", (0,))
+    monkeypatch.setattr(webhook_store, "BACKOFF", (0,))
     receiver.answers += [503, 503]
     job = submit(gateway, receiver.url)
-    hands.work()
+    fake_worker.work()
     (dead,) = eventually("it is dead", lambda: gateway.http.get("/v1/webhooks/dead").json())
     assert (dead["tries"], dead["error"], dead["url"]) == (2, "localhost answered 503", receiver.url)
     assert json.loads(dead["body"])["data"]["job"] == job
@@ -133,9 +135,9 @@ def test_a_gateway_that_starts_later_tells_what_happened_meanwhile(
     farm = (mortal_redis.url, store)  # on which no other gateway tells it
     with Gateway(*farm, **GATEWAY) as gateway:
         job = submit(gateway, receiver.url)
-    hands = Hands(*farm)
-    assert hands.work() == 1
-    hands.client.close()
+    fake_worker = FakeWorker(*farm)
+    assert fake_worker.work() == 1
+    fake_worker.client.close()
     with Gateway(*farm, **GATEWAY):
         eventually("it is told", lambda: receiver.got)
     assert receiver.bodies()[0]["data"]["job"] == job
@@ -147,7 +149,7 @@ def couriers() -> int:
 
 def test_a_gateway_that_stops_is_quiet_and_leaves_another_of_its_process_to_tell(
     gateway: Gateway,
-    hands: Hands,
+    fake_worker: FakeWorker,
     redis: Redis,
     store: Path,
     receiver: Receiver,
@@ -158,7 +160,7 @@ def test_a_gateway_that_stops_is_quiet_and_leaves_another_of_its_process_to_tell
         eventually("both wait for knocks", lambda: redis.info("clients")["blocked_clients"] == 2)
     assert couriers() == before
     submit(gateway, receiver.url)
-    hands.work()
+    fake_worker.work()
     eventually("it is told", lambda: receiver.got)
     assert caplog.messages == []
 

@@ -17,7 +17,7 @@ from img2img_shared.previews import Previews
 from img2img_shared.records import Claim
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.leases import Leases
-from img2img_worker.farm.previews import Painter
+from img2img_worker.farm.preview_publisher import PreviewPublisher
 from tests.servers import RedisServer
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -129,7 +129,7 @@ class Watched:
         held = leases.hold(claim)
         slow = render(1, steps=150, denoising_strength=1, sampler_name="DPM2")
         self.picture = held.picture = engine.submit(slow, held.count)
-        self.painter = Painter(previews=previews, engine=engine, leases=leases, seconds=0.01)
+        self.painter = PreviewPublisher(previews=previews, engine=engine, leases=leases, seconds=0.01)
 
 
 @pytest.fixture

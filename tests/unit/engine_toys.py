@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Render
-from img2img_worker.models.betas import alphas_cumprod
-from img2img_worker.models.family import Cond, Prediction
-from img2img_worker.models.lora import Loras
-from img2img_worker.models.lora_patch import PLAIN, Patch
+from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
+from img2img_worker.models.families.family import Cond, Prediction
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -53,7 +53,7 @@ class ToyFamily:
         return self.noise_levels
 
     def conditions(
-        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = PLAIN
+        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
     ) -> list[Cond]:
         self.texts.append(tuple(prompts))
         return [Cond(context=_context(prompt, clip_skip)) for prompt in prompts]

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from img2img_worker.engine.engine import Engine
-from img2img_worker.models.catalog import DEMO
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.catalog import DEMO
+from img2img_worker.models.checkpoints.loading import open_checkpoint
 from tools.demo_model.dataset import FIRST_UNSEEN, SIZE
 from tools.demo_model.export import size
 from tools.demo_model.labels import Scene, random_view

@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
 from tools.demo_model import captions, denoiser, export, tokens, training, vae
 from tools.demo_model.analysis import Analysis
 from tools.demo_model.dataset import scenes_of

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
-from img2img_worker.engine import conditions
-from img2img_worker.engine.conditions import without_negative
+from img2img_worker.engine import condition_builder as conditions
+from img2img_worker.engine.condition_builder import without_negative
 from img2img_worker.engine.engine import Engine, Pixels, Render
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.sampling.noise import fill_noise
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 from tests import checkpoints

@@ -11,9 +11,9 @@ from torch import Tensor
 from img2img_shared.errors import FarmError
 from img2img_worker.engine.batch import Batch, Counts
 from img2img_worker.engine.engine import Engine
-from img2img_worker.engine.image import Image
-from img2img_worker.engine.rows import Rows
-from img2img_worker.models.family import Cond
+from img2img_worker.engine.packer import BatchPacker
+from img2img_worker.engine.state import RenderState
+from img2img_worker.models.families.family import Cond
 from tests.unit.engine_toys import ToyFamily, render
 
 
@@ -166,8 +166,8 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
 
 
 def test_what_an_image_takes_along_outlives_its_slot(family: ToyFamily) -> None:
-    batch = Batch(family, (8, 8), Rows(most=16), Counts())
-    first, second = (Image(render(i), family) for i in range(2))
+    batch = Batch(family, (8, 8), BatchPacker(most=16), Counts())
+    first, second = (RenderState(render(i), family) for i in range(2))
     for image in (first, second):
         image.history = torch.randn(image.filled, 4, 8, 8)
     came_with = first.history

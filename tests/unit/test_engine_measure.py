@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from img2img_shared.settings import Settings
 from img2img_worker.engine.measure import find_slots
 from img2img_worker.farm.cli import app
-from img2img_worker.models.family import Cond
+from img2img_worker.models.families.family import Cond
 from tests.unit.engine_toys import ToyFamily
 
 

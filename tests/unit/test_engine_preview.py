@@ -12,8 +12,8 @@ from torch import Tensor
 from img2img_shared.errors import FarmError
 from img2img_worker.engine.engine import Engine, Pixels
 from img2img_worker.engine.preview import Colours
-from img2img_worker.models.family import Cond
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Cond
 from tests import checkpoints
 from tests.unit.engine_toys import ToyFamily, render
 

@@ -10,8 +10,8 @@ from torch._dynamo import register_backend
 
 from img2img_shared.errors import Refused
 from img2img_worker.engine.engine import Engine
-from img2img_worker.models.family import Family
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Family
 from tests import checkpoints
 from tests.unit.engine_toys import render
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
-from img2img_worker.models.family import Family
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 from tests import checkpoints

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.flow import Shift
+from img2img_worker.models.families.flow import Shift
 from img2img_worker.sampling.levels import flow_levels
 from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
 from img2img_worker.sampling.schedules import sigmas
@@ -45,7 +45,7 @@ def test_views_of_a_flow_tell_exact_timesteps_too() -> None:
 
 @pytest.mark.parametrize("scheduler", ["Uniform", "Simple", "Karras", "Exponential", "SGM Uniform", "Beta"])
 def test_schedules_are_a1111s_over_the_shares_of_noise(scheduler: str) -> None:
-    """A1111's SD 3 hands its 1000 shares to k-diffusion as if they were sigmas."""
+    """A1111's SD 3 fake_worker its 1000 shares to k-diffusion as if they were sigmas."""
     shares = 3 * np.arange(1, 1001) / (1000 + 2 * np.arange(1, 1001))
     n = 10
     ramp = np.linspace(0, 1, n)

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from img2img_worker.models.family import Cond
-from img2img_worker.models.loading import open_checkpoint
-from img2img_worker.models.lora_adapter import Adapter
-from img2img_worker.models.lora_file import read_lora
-from img2img_worker.models.lora_patch import PLAIN
-from img2img_worker.models.prompts import Lora
-from img2img_worker.models.sd3 import StableDiffusion3
-from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.adapters.lora_file import read_lora
+from img2img_worker.models.adapters.low_rank import Adapter
+from img2img_worker.models.adapters.patch import NO_PATCH
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.sd3 import StableDiffusion3
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.prompts.conditioning import Lora
 from tests import checkpoints
 from tests.unit.loras import RANK, TEXT, UNET, Target, merge, tensors, write_kinds, write_kohya, write_peft
 
@@ -257,9 +257,9 @@ def test_a_weight_of_zero_is_no_lora(sd1: Path, tmp_path: Path) -> None:
     family = opened(sd1, tmp_path)
     write_kohya(tmp_path / "ink.safetensors", family.unet, UNET, seed=10)
     found = family.loras.find([Lora(name="ink", text_weight=0.0, unet_weight=0.0)])
-    assert found.text == found.denoiser == PLAIN
+    assert found.text == found.denoiser == NO_PATCH
     # nor is one that does not touch that network
-    assert family.loras.find([Lora(name="ink")]).text == PLAIN
+    assert family.loras.find([Lora(name="ink")]).text == NO_PATCH
 
 
 def test_memory_that_runs_out_on_the_way_leaves_no_half_merged_weights(
@@ -342,7 +342,7 @@ def test_an_inpainting_checkpoint_takes_the_first_layer_of_a_plain_one(
     write_kohya(tmp_path / "ink.safetensors", plain.unet, first, seed=10)
     before, added = family.unet.conv_in.weight.clone(), plain.unet.conv_in.weight.clone()
     merge(plain.unet, first, seed=10, scale=1.0)
-    family.loras.denoiser.wear(family.loras.find([Lora(name="ink")]).denoiser)
+    family.loras.denoiser.apply(family.loras.find([Lora(name="ink")]).denoiser)
     difference = family.unet.conv_in.weight - before
     torch.testing.assert_close(difference[:, :4], plain.unet.conv_in.weight - added)
     assert not difference[:, 4:].any()
@@ -372,7 +372,7 @@ def test_half_precision_is_good_to_its_own_rounding(sd1: Path, tmp_path: Path) -
     half = open_checkpoint(sd1, dtype=torch.bfloat16, lora_folder=tmp_path)
     assert isinstance(half, StableDiffusion)
     merge(merged.unet, UNET[1:2], seed=10, scale=0.5)
-    half.loras.denoiser.wear(half.loras.find([Lora(name="ink", unet_weight=0.5)]).denoiser)
+    half.loras.denoiser.apply(half.loras.find([Lora(name="ink", unet_weight=0.5)]).denoiser)
     found, wanted = (each.unet.get_submodule(UNET[1].module).weight for each in (half, merged))
     assert found.dtype == torch.bfloat16
     assert (found.float() - wanted).abs().max() < 2**-7 * wanted.abs().max()

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_shared.settings import Settings
-from img2img_worker.models.loading import load, open_checkpoint
-from img2img_worker.models.lora_file import read_lora
-from img2img_worker.models.prompts import Lora
-from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.adapters.lora_file import read_lora
+from img2img_worker.models.checkpoints.loading import load, open_checkpoint
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.prompts.conditioning import Lora
 from tests import checkpoints
 from tests.unit.loras import RANK, UNET, merge, write_kohya, write_peft
 
@@ -50,8 +50,8 @@ def test_a_changed_file_is_another_lora(sd1: Path, tmp_path: Path) -> None:
     merge(merged.unet, UNET[:2], seed=11, scale=1.0)
     after = family.loras.find([Lora(name="ink")]).denoiser
     assert after != before
-    family.loras.denoiser.wear(before)
-    family.loras.denoiser.wear(after)
+    family.loras.denoiser.apply(before)
+    family.loras.denoiser.apply(after)
     for name, weight in merged.unet.state_dict().items():
         torch.testing.assert_close(family.unet.state_dict()[name], weight, atol=1e-5, rtol=0)
 
@@ -69,8 +69,8 @@ def test_files_are_read_once_while_there_is_room(
         reads.append(path.stem)
         return read_lora(path)
 
-    monkeypatch.setattr("img2img_worker.models.lora.read_lora", read)
-    monkeypatch.setattr("img2img_worker.models.lora.REMEMBERED", 2 * size)
+    monkeypatch.setattr("img2img_worker.models.adapters.lora.read_lora", read)
+    monkeypatch.setattr("img2img_worker.models.adapters.lora.REMEMBERED", 2 * size)
     for name in ("ink", "gold", "ink", "gold", "words", "gold", "ink"):
         family.loras.find([Lora(name=name)])
     assert reads == ["ink", "gold", "words", "ink"]

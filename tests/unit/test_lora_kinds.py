@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.lora_adapter import Adapter
-from img2img_worker.models.lora_file import read_lora
+from img2img_worker.models.adapters.lora_file import read_lora
+from img2img_worker.models.adapters.low_rank import Adapter
 from tests.unit.loras import RANK, tensors
 
 Array = NDArray[np.float64]

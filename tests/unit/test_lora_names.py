@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.lora import Loras
-from img2img_worker.models.prompts import Lora
+from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.prompts.conditioning import Lora
 from tests.unit.loras import RANK
 
 #: all transformers' width here
@@ -144,7 +144,7 @@ def put_on(network: nn.Module, folder: Path, tensors: dict[str, Tensor]) -> dict
     save_file(tensors, folder / "ink.safetensors")
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     loras = Loras(folder, network.requires_grad_(False), [])
-    loras.denoiser.wear(loras.find([Lora(name="ink")]).denoiser)
+    loras.denoiser.apply(loras.find([Lora(name="ink")]).denoiser)
     return {name: weight - before[name] for name, weight in network.state_dict().items()}
 
 

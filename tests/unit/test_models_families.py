@@ -13,11 +13,11 @@ from diffusers import EulerDiscreteScheduler
 from PIL import Image
 from torch import Tensor
 
-from img2img_worker.models.family import Branch, Cond, Family, guide
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Cond, Family, GuidanceRow, guide
 from tests import checkpoints
 
-# diffusers' scheduler hands numpy a tensor in a way that numpy 2 warns of
+# diffusers' scheduler fake_worker numpy a tensor in a way that numpy 2 warns of
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 PROMPT, NEGATIVE = "the red cat", "a dog"
@@ -195,7 +195,7 @@ def _diffusers(pipeline: Any, **arguments: Any) -> Any:
     return output.images[0]
 
 
-def _render(family: Family, branches: list[Branch]) -> Any:
+def _render(family: Family, branches: list[GuidanceRow]) -> Any:
     """Euler's steps over diffusers' sigmas, with nothing of the farm but the family."""
     scheduler = _scheduler("epsilon")
     scheduler.set_timesteps(STEPS)

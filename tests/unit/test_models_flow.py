@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from img2img_shared.errors import Refused
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
-from img2img_worker.models.family import Family
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 from img2img_worker.sampling.samplers import SAMPLERS
 from img2img_worker.sampling.schedules import SCHEDULES

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.family import Cond
-from img2img_worker.models.flux import Flux, packed, places, unpacked
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.flux import Flux, packed, places, unpacked
 from tests import checkpoints
 
-PLAIN = "the red cat"
+NO_PATCH = "the red cat"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: Flux, folder: Path) -> 
         folder, local_files_only=True, low_cpu_mem_usage=False
     )
     # the last one is more than T5 may have
-    for prompt, clip in ((PLAIN, PLAIN), ("", ""), ("a red dog, " * 200, None)):
+    for prompt, clip in ((NO_PATCH, NO_PATCH), ("", ""), ("a red dog, " * 200, None)):
         with torch.no_grad():
             wanted, pooled, _ = pipeline.encode_prompt(prompt, None)
         [found] = family.conditions([prompt])
@@ -56,11 +56,11 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: Flux, folder: Path) -> 
 
 def test_schnell_has_half_the_tokens(tmp_path_factory: pytest.TempPathFactory) -> None:
     schnell = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.flux_schnell))
-    assert _context(schnell, PLAIN).shape[0] == 256
+    assert _context(schnell, NO_PATCH).shape[0] == 256
 
 
 def test_emphasis_multiplies_t5s_embeddings_and_restores_their_mean(family: Flux) -> None:
-    plain, weighted = _context(family, PLAIN), _context(family, "the (red:1.5) cat")
+    plain, weighted = _context(family, NO_PATCH), _context(family, "the (red:1.5) cat")
     scales = torch.ones(512, 1)
     scales[1] = 1.5
     wanted = plain * scales
@@ -70,7 +70,7 @@ def test_emphasis_multiplies_t5s_embeddings_and_restores_their_mean(family: Flux
 
 
 def test_emphasis_does_not_reach_the_pooled_embedding(family: Flux) -> None:
-    [plain], [weighted] = family.conditions([PLAIN]), family.conditions(["the (red:1.5) cat"])
+    [plain], [weighted] = family.conditions([NO_PATCH]), family.conditions(["the (red:1.5) cat"])
     assert plain.pooled is not None
     assert weighted.pooled is not None
     assert torch.equal(plain.pooled, weighted.pooled)
@@ -82,7 +82,7 @@ def test_weights_beyond_all_numbers_are_refused(family: Flux) -> None:
 
 
 def test_each_row_of_a_call_has_a_guidance_of_its_own(family: Flux) -> None:
-    [cond] = family.conditions([PLAIN])
+    [cond] = family.conditions([NO_PATCH])
     x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1)).expand(3, -1, -1, -1)
     rows = [family.place(cond, width=64, height=64, distilled_cfg_scale=scale) for scale in (1.0, None, 9.0)]
     together = family.predict(x, torch.full((3,), 600.0), Cond.stack(rows))
@@ -102,7 +102,7 @@ def test_timesteps_and_guidance_are_not_rounded_in_half_precision(family: Flux, 
             x,
             t,
             Cond.stack(
-                [each.place(each.conditions([PLAIN])[0], width=64, height=64, distilled_cfg_scale=3.508)]
+                [each.place(each.conditions([NO_PATCH])[0], width=64, height=64, distilled_cfg_scale=3.508)]
             ),
         )
         for each in (family, half)

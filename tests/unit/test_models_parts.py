@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from img2img_worker.models import catalog
-from img2img_worker.models.betas import alphas_cumprod
-from img2img_worker.models.family import Cond, guide
-from img2img_worker.models.weights import read_component
+from img2img_worker.models.checkpoints import catalog
+from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
+from img2img_worker.models.checkpoints.weights import read_component
+from img2img_worker.models.families.family import Cond, guide
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 

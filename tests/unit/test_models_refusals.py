@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from img2img_shared.errors import Refused
 from img2img_shared.settings import Settings
-from img2img_worker.models.loading import find_device, load, open_checkpoint
+from img2img_worker.models.checkpoints.loading import find_device, load, open_checkpoint
 from tests import checkpoints
 from tests.original import write_original
 

@@ -19,7 +19,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from img2img_worker.models import original, shapes, shapes_flow
+from img2img_worker.models.checkpoints import infer_config, infer_config_flow, key_mapping
 from tests.original_flow import flux_original, sd3_original
 
 SD1: dict[str, Any] = {
@@ -141,10 +141,10 @@ OPEN_CLIP_G = CLIP_L | {
 def test_a_unet(config: dict[str, Any], pooled: int | None) -> None:
     with torch.device("meta"):
         weights = UNet2DConditionModel(**config).state_dict()
-    published = {original.unet_name(key, weights, layers=2): weights[key] for key in weights}
+    published = {key_mapping.unet_name(key, weights, layers=2): weights[key] for key in weights}
     assert len(published) == len(weights)
     assert published["input_blocks.1.0.in_layers.0.weight"].shape == (320,)
-    found = shapes.unet_config(published, pooled=pooled)
+    found = infer_config.unet_config(published, pooled=pooled)
     assert _tuples(found).items() >= (config | {"transformer_layers_per_block": _depths(config)}).items()
     with torch.device("meta"):
         rebuilt = UNet2DConditionModel.from_config(found).state_dict()
@@ -154,11 +154,11 @@ def test_a_unet(config: dict[str, Any], pooled: int | None) -> None:
 def test_a_vae() -> None:
     with torch.device("meta"):
         weights = AutoencoderKL(**VAE).state_dict()
-    published = {original.vae_name(key, levels=4): weights[key] for key in weights}
+    published = {key_mapping.vae_name(key, levels=4): weights[key] for key in weights}
     # names as they are in every published file
     assert {"decoder.up.3.upsample.conv.weight", "encoder.mid.attn_1.proj_out.weight"} <= published.keys()
     assert published["decoder.up.0.block.0.nin_shortcut.weight"].shape == (128, 256, 1, 1)
-    found = _tuples(shapes.vae_config(published))
+    found = _tuples(infer_config.vae_config(published))
     assert found == VAE | {"use_quant_conv": True, "use_post_quant_conv": True}
 
 
@@ -166,15 +166,15 @@ def test_clips_text_model() -> None:
     with torch.device("meta"):
         weights = CLIPTextModel(CLIPTextConfig(**CLIP_L)).state_dict()
     published = {f"text_model.{key}": value for key, value in weights.items()}
-    assert shapes.clip_config(published) == CLIP_L
+    assert infer_config.clip_config(published) == CLIP_L
 
 
 def test_open_clips_text_model() -> None:
     with torch.device("meta"):
         weights = CLIPTextModelWithProjection(CLIPTextConfig(**OPEN_CLIP_G)).state_dict()
-    published = {original.open_clip_name(key): weights[key] for key in weights}
+    published = {key_mapping.open_clip_name(key): weights[key] for key in weights}
     assert "transformer.resblocks.31.attn.in_proj_weight" in published
-    assert shapes.open_clip_config(published) == OPEN_CLIP_G
+    assert infer_config.open_clip_config(published) == OPEN_CLIP_G
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_sd3s_transformer(config: dict[str, Any]) -> None:
         weights = SD3Transformer2DModel(**config).state_dict()
     published = sd3_original(weights)
     assert {"joint_blocks.0.x_block.attn.qkv.weight", "pos_embed", "x_embedder.proj.bias"} <= published.keys()
-    assert shapes_flow.sd3_config(published) == config
+    assert infer_config_flow.sd3_config(published) == config
 
 
 @pytest.mark.parametrize("guidance", [True, False], ids=["dev", "schnell"])
@@ -195,13 +195,13 @@ def test_fluxs_transformer(guidance: bool) -> None:
         weights = FluxTransformer2DModel(**config).state_dict()
     published = flux_original(weights)
     assert published["single_blocks.37.linear1.weight"].shape == (3 * 3072 + 12288, 3072)
-    assert shapes_flow.flux_config(published) == config
+    assert infer_config_flow.flux_config(published) == config
 
 
 def test_t5s_encoder() -> None:
     with torch.device("meta"):
         weights = T5EncoderModel(T5Config(**T5_XXL)).state_dict()
-    assert shapes_flow.t5_config(weights) == T5_XXL
+    assert infer_config_flow.t5_config(weights) == T5_XXL
 
 
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:

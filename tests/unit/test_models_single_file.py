@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from img2img_shared.errors import Refused
-from img2img_worker.models import tokenizer
-from img2img_worker.models.loading import open_checkpoint
-from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.prompts import tokenizer
 from tests import checkpoints
 from tests.original import write_original
 

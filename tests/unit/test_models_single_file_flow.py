@@ -12,8 +12,8 @@ from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpo
 from safetensors.torch import load_file, save_file
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.loading import open_checkpoint
-from img2img_worker.models.original_flux import flux_name, flux_tensor
+from img2img_worker.models.checkpoints.key_mapping_flux import flux_name, flux_tensor
+from img2img_worker.models.checkpoints.loading import open_checkpoint
 from tests import checkpoints
 from tests.original_flow import write_original_flow
 

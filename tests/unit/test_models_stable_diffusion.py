@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from img2img_worker.engine.engine import Engine
-from img2img_worker.models.family import Cond, Family
-from img2img_worker.models.loading import open_checkpoint
-from img2img_worker.models.stable_diffusion import StableDiffusion
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Cond, Family
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
 from tests.unit.engine_toys import render
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from img2img_worker.models.loading import open_checkpoint
-from img2img_worker.models.stable_diffusion import StableDiffusion
-from img2img_worker.models.tiles import imposing, in_tiles, noting, starts
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.families.vae_tiling import imposing, in_tiles, noting, starts
 from tests import checkpoints
 
 

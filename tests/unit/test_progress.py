@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from img2img_producer.progress import Board, duration
+from img2img_producer.progress_display import ProgressDisplay, duration
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus
 
@@ -44,14 +44,14 @@ def shown(console: Console) -> str:
 
 def test_a_terminal_sees_nothing_before_there_is_something_to_say() -> None:
     console = terminal()
-    with Board(console):
+    with ProgressDisplay(console):
         pass
     assert "0/?" not in shown(console)
 
 
 def test_a_terminal_sees_state_counts_rate_and_what_is_to_go() -> None:
     console = terminal()
-    with Board(console) as board:
+    with ProgressDisplay(console) as board:
         board.update(STATUS)
     for part in ("rendering", "4/10", "1 failed", "2 images/s", "3 s to go"):
         assert part in shown(console)
@@ -59,7 +59,7 @@ def test_a_terminal_sees_state_counts_rate_and_what_is_to_go() -> None:
 
 def test_a_job_that_began_and_lost_its_worker_waits_for_one() -> None:
     console = terminal()
-    with Board(console) as board:
+    with ProgressDisplay(console) as board:
         board.update(replace(STATUS, running=0, pending=6))
     assert "waiting for a worker" in shown(console)
     assert "rendering" not in shown(console)
@@ -68,7 +68,7 @@ def test_a_job_that_began_and_lost_its_worker_waits_for_one() -> None:
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.DONE, JobState.CANCELLED])
 def test_a_job_that_does_not_move_has_no_pace(state: JobState) -> None:
     console = terminal()
-    with Board(console) as board:
+    with ProgressDisplay(console) as board:
         board.update(replace(STATUS, state=state))
     assert str(state) in shown(console)
     assert "images/s" not in shown(console)
@@ -77,7 +77,7 @@ def test_a_job_that_does_not_move_has_no_pace(state: JobState) -> None:
 
 def test_a_log_has_a_line_of_its_own_for_the_end() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=120)
-    with Board(console) as board:
+    with ProgressDisplay(console) as board:
         board.stored(1, of=1)
         board.update(STATUS)  # too soon after the line before
         board.update(replace(STATUS, state=JobState.DONE, done=9, finished=NOW))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from img2img_worker.models.attention import BREAK, parse_attention
+from img2img_worker.models.prompts.attention import BREAK, parse_attention
 
 SYNTAX = st.text(st.sampled_from("ab ()[]:\\.1-,\n") | st.characters(), max_size=60)
 

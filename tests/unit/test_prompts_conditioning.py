@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
-from img2img_worker.models.prompts import (
+from img2img_worker.models.prompts.conditioning import (
     SECOND_ORDER,
     Conditioning,
     Lora,

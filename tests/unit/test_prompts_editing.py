@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img2img_worker.models.editing import schedule
+from img2img_worker.models.prompts.editing import schedule
 
 #: A1111's grammar of a prompt (modules/prompt_parser.py, 1.10)
 GRAMMAR = r"""

@@ -11,7 +11,7 @@ from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
 from tests.unit.sampling_reference import Latent
 
-# diffusers hands tensors to numpy in a way that numpy 2 warns about
+# diffusers fake_worker tensors to numpy in a way that numpy 2 warns about
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TRAINED = {

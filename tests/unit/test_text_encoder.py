@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.engine.conditions import same_length
-from img2img_worker.models.attention import parse_attention
-from img2img_worker.models.text import TextEncoder, encode
-from img2img_worker.models.tokenizer import bpe_tokenizer
+from img2img_worker.engine.condition_builder import same_length
+from img2img_worker.models.prompts.attention import parse_attention
+from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
+from img2img_worker.models.prompts.tokenizer import bpe_tokenizer
 from tests.checkpoints import MERGES, clip
 
 TOKENIZER = bpe_tokenizer(MERGES)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
-from img2img_worker.models.loading import open_checkpoint
+from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.pictures.prepare import finish, prepare
 from tools.demo_model import classifier, vae
 from tools.demo_model.captions import full_caption

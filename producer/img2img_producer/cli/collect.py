@@ -12,7 +12,7 @@ from img2img_producer.cli.terminal import job_facts, messages, say
 from img2img_producer.client import Farm
 from img2img_producer.inputs import Source
 from img2img_producer.outputs import writable_folder
-from img2img_producer.progress import Board
+from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.results import Result
 from img2img_shared.errors import FarmError, one_line
 from img2img_shared.records import JobStatus
@@ -94,7 +94,7 @@ def collect(farm: Farm, job_id: str, out: Path, *, wait: bool, sources: Sequence
     writable_folder(out)
     pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download")
     under_way: deque[tuple[Result, Future[Path]]] = deque()
-    with Board(messages()) as board:
+    with ProgressDisplay(messages()) as board:
         try:
             for result in farm.results(job_id, wait=wait, progress=board.update):
                 if result.reason is not None:

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.keys import ApiKey, ApiKeys
 from img2img_producer.cli.connection import Connection, farm_of
 from img2img_producer.cli.renders import AsJson
 from img2img_producer.cli.terminal import print_json, say
-from img2img_producer.gateway.keys import ApiKey, KeyRing
-from img2img_producer.gateway.settings import GatewaySettings
 from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
 from img2img_shared.params import refusal
@@ -43,7 +43,7 @@ def gateway(
     Without API keys it answers this machine only.
     """
     try:
-        from img2img_producer.gateway.serve import serve
+        from img2img_gateway.serve import serve
     except ModuleNotFoundError as error:
         raise Unavailable(f"{error.name} is missing: pip install 'img2img-farm[gateway]'") from None
     said: Connection = context.obj
@@ -107,9 +107,9 @@ def revoke(
 
 
 @contextmanager
-def _ring(context: typer.Context) -> Iterator[tuple[KeyRing, str]]:
+def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
     with farm_of(context) as farm, connect(farm.redis_url) as client:
-        yield KeyRing(client, farm.settings.prefix), farm.tenant
+        yield ApiKeys(client, farm.settings.prefix), farm.tenant
 
 
 def _line(key: ApiKey) -> str:

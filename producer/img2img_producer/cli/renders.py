@@ -13,7 +13,7 @@ from img2img_producer.cli.request import Request
 from img2img_producer.cli.terminal import job_facts, messages, print_json, say, show_facts
 from img2img_producer.client import Farm
 from img2img_producer.outputs import refuse_overwriting, writable_folder
-from img2img_producer.progress import Board
+from img2img_producer.progress_display import ProgressDisplay
 from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.job import JobState
 
@@ -136,7 +136,7 @@ def watch(context: typer.Context, job: JobId, json: AsJson = False) -> None:
 
     With --json, a line for each change.
     """
-    with farm_of(context) as farm, Board(messages()) as board:
+    with farm_of(context) as farm, ProgressDisplay(messages()) as board:
         _say_what_comes_first(context, farm, job)
         for status in farm.watch(job):
             if json:

@@ -11,7 +11,7 @@ from img2img_producer.cli.terminal import messages
 from img2img_producer.client import Farm
 from img2img_producer.inputs import Picture, Source, find_masks, find_pictures
 from img2img_producer.parameters import merge_params
-from img2img_producer.progress import Board
+from img2img_producer.progress_display import ProgressDisplay
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 
@@ -64,7 +64,7 @@ class Request:
 
     def submit(self, farm: Farm, *, priority: int, idempotency_key: str | None = None) -> str:
         """Store the pictures, write the job, and say how far the storing is; the job's id."""
-        with Board(messages()) as board:
+        with ProgressDisplay(messages()) as board:
             return farm.submit(
                 self.pictures,
                 model=self.model,

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from img2img_producer.progress import duration
+from img2img_producer.progress_display import duration
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus, WorkerStatus
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2img_worker.engine.image import Z0, Image, X
-from img2img_worker.engine.rows import Rows
+from img2img_worker.engine.packer import BatchPacker
+from img2img_worker.engine.state import Z0, RenderState, X
 from img2img_worker.engine.transfer import sent
-from img2img_worker.models.family import Branch, Cond, Family
+from img2img_worker.models.families.family import Cond, Family, GuidanceRow
 
-Seats = Sequence[tuple[int, tuple[Branch, ...]]]
+Seats = Sequence[tuple[int, tuple[GuidanceRow, ...]]]
 
 
 @dataclass(kw_only=True)
@@ -81,18 +81,20 @@ class Batch:
     depend on the neighbours.
     """
 
-    def __init__(self, family: Family, latent_size: tuple[int, int], rows: Rows, counts: Counts) -> None:
+    def __init__(
+        self, family: Family, latent_size: tuple[int, int], rows: BatchPacker, counts: Counts
+    ) -> None:
         self._family = family
         self._rows = rows
         self._counts = counts
-        self._images: dict[int, Image] = {}
+        self._images: dict[int, RenderState] = {}
         self._layout: _Layout | None = None
         shape = (family.latent_channels, *latent_size)
         #: float32 [S, D, C, h, w] and [S, 1, h, w]
         self._history = torch.zeros(0, 0, *shape, device=family.device)
         self._mask = torch.zeros(0, 1, *latent_size, device=family.device)
 
-    def put(self, image: Image) -> None:
+    def put(self, image: RenderState) -> None:
         """Gives `image` a slot, and its history into it."""
         if image.history is None:
             raise ValueError("an image without its first latent")
@@ -104,7 +106,7 @@ class Batch:
         self._images[slot] = image
         image.slot, image.history = slot, None
 
-    def drop(self, image: Image, *, keep: bool = False) -> None:
+    def drop(self, image: RenderState, *, keep: bool = False) -> None:
         """Frees its slot; with `keep`, its history goes back to it, on the CPU."""
         slot = _slot(image)
         if keep:
@@ -113,7 +115,7 @@ class Batch:
         del self._images[slot]
         image.slot = None
 
-    def step(self, images: Sequence[Image]) -> None:
+    def step(self, images: Sequence[RenderState]) -> None:
         """One model call for each of `images`, all of them in one batch."""
         images = sorted(images, key=_slot)
         step = self._told(images)
@@ -124,15 +126,15 @@ class Batch:
         for image in images:
             image.call += 1
 
-    def results(self, images: Sequence[Image]) -> Tensor:
+    def results(self, images: Sequence[RenderState]) -> Tensor:
         """The final latents of `images`, float32 [n, C, h, w]."""
         return torch.stack([self._result(image) for image in images])
 
-    def estimate(self, image: Image) -> Tensor:
+    def estimate(self, image: RenderState) -> Tensor:
         """The final latent of `image` as its last model call has it, [C, h, w]; z0 before the first."""
         return self._history[_slot(image), image.filled - 1 if image.call else Z0]
 
-    def _told(self, images: Sequence[Image]) -> _Step:
+    def _told(self, images: Sequence[RenderState]) -> _Step:
         used = 1 + _slot(images[-1])
         depth = self._history.shape[1]
         slots = np.array([_slot(image) for image in images])
@@ -163,7 +165,7 @@ class Batch:
             answer_entries=places[4],
         )
 
-    def _answers(self, images: Sequence[Image], x: Tensor, timesteps: Tensor) -> Tensor:
+    def _answers(self, images: Sequence[RenderState], x: Tensor, timesteps: Tensor) -> Tensor:
         """The model's guided answer for each slot, [S, C, h, w]."""
         layout = self._laid_out(images, x.shape[0])
         # indexed call by call: each call's input is a tensor of its own, laid out in memory like any other's
@@ -180,7 +182,7 @@ class Batch:
             torch.cat(answers) if len(answers) > 1 else answers[0], layout.rows, layout.weights, layout.starts
         )
 
-    def _blended(self, denoised: Tensor, images: Sequence[Image]) -> Tensor:
+    def _blended(self, denoised: Tensor, images: Sequence[RenderState]) -> Tensor:
         """What the mask keeps comes from z0; chosen there, not multiplied, because 0·nan is nan."""
         if all(image.render.mask is None for image in images):
             return denoised
@@ -194,7 +196,7 @@ class Batch:
         for entries, latents in ((step.x_entries, x), (step.answer_entries, denoised)):
             history.index_copy_(0, entries, latents if len(entries) == len(x) else latents[step.slots])
 
-    def _result(self, image: Image) -> Tensor:
+    def _result(self, image: RenderState) -> Tensor:
         slot = _slot(image)
         history = self._history[slot, Z0 : image.depth]
         coefficients = self._sent(image.plan.result.astype(np.float32))
@@ -202,7 +204,7 @@ class Batch:
         mask, z0 = self._mask[slot], history[0]
         return torch.where(mask == 0, z0, latent * mask + z0 * (1 - mask))
 
-    def _laid_out(self, images: Sequence[Image], used: int) -> _Layout:
+    def _laid_out(self, images: Sequence[RenderState], used: int) -> _Layout:
         """The rows of this step's calls; the last step's, if nothing has changed."""
         branches = [(_slot(image), image.branches[image.call]) for image in images]
         if self._layout is None or not self._layout.fits(branches):
@@ -251,7 +253,7 @@ class Batch:
         return sent(torch.from_numpy(array), self._family.device)
 
 
-def _slot(image: Image) -> int:
+def _slot(image: RenderState) -> int:
     if image.slot is None:
         raise ValueError("an image that is not in flight")
     return image.slot

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import FarmError
-from img2img_worker.engine.image import Pixels
+from img2img_worker.engine.state import Pixels
 
 
 class Delivery:

@@ -13,12 +13,12 @@ import torch
 
 from img2img_shared.errors import Unavailable
 from img2img_worker.engine.batch import Counts
-from img2img_worker.engine.image import Image, OnStep, Pixels
-from img2img_worker.engine.loop import Loop
+from img2img_worker.engine.loop import EngineLoop
+from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.render import Render
-from img2img_worker.engine.rows import Rows
+from img2img_worker.engine.state import OnStep, Pixels, RenderState
 from img2img_worker.engine.warm import warm_up
-from img2img_worker.models.family import Family
+from img2img_worker.models.families.family import Family
 
 __all__ = ["Engine", "Pixels", "Render"]
 
@@ -62,14 +62,14 @@ class Engine:
         self.slots = slots or (SLOTS_CPU if on_cpu else SLOTS_GPU)
         self._family = family
         if not deterministic:
-            self._rows = Rows(most=2 * self.slots)
+            self._rows = BatchPacker(most=2 * self.slots)
         elif rows is None and on_cpu:
             # not by the slots: the same on every worker
-            self._rows = Rows(most=FIXED_ROWS, apart=True)
+            self._rows = BatchPacker(most=FIXED_ROWS, apart=True)
         else:
-            self._rows = Rows(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
-        self._loop = Loop(family, self.slots, self._rows, pictures=1 if deterministic else None)
-        self._inbox: queue.SimpleQueue[Image | _Errand | None] = queue.SimpleQueue()
+            self._rows = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
+        self._loop = EngineLoop(family, self.slots, self._rows, pictures=1 if deterministic else None)
+        self._inbox: queue.SimpleQueue[RenderState | _Errand | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = self._broken = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -89,7 +89,7 @@ class Engine:
             Refused: parameters that no plan can be made of, LoRAs that are not there or do not fit.
             Unavailable: the engine is closed.
         """
-        image = Image(render, self._family, on_step)
+        image = RenderState(render, self._family, on_step)
         with self._closing:
             if self._closed:
                 raise Unavailable("the engine is closed")
@@ -133,7 +133,7 @@ class Engine:
 
     @property
     def limit(self) -> int:
-        """Slots that it fills for now: fewer than `slots` for a while after memory was short."""
+        """Scheduler that it fills for now: fewer than `slots` for a while after memory was short."""
         return self._loop.limit
 
     @property
@@ -170,7 +170,7 @@ class Engine:
                 self._closed = True
             while not self._inbox.empty():
                 left = self._inbox.get()
-                if isinstance(left, Image):
+                if isinstance(left, RenderState):
                     self._loop.take(left)
                 elif left is not None:
                     left.answer.cancel()
@@ -182,7 +182,7 @@ class Engine:
             new = self._inbox.get()
             if new is None:
                 return False
-            if isinstance(new, Image):
+            if isinstance(new, RenderState):
                 self._loop.take(new)
             else:
                 new.work()

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2img_worker.engine.image import Image
+from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.transfer import sent
-from img2img_worker.models.family import Family
+from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.noise import fill_noise
 
 #: encoded pictures that are remembered
@@ -26,9 +26,9 @@ class Latents:
         self._rows = rows
         self._encoded: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def encode(self, images: Sequence[Image]) -> None:
+    def encode(self, images: Sequence[RenderState]) -> None:
         """Makes sure that the pictures of all `images` are encoded."""
-        missing: dict[tuple[int, ...], dict[bytes, Image]] = {}
+        missing: dict[tuple[int, ...], dict[bytes, RenderState]] = {}
         for image in images:
             if image.digest in self._encoded:
                 self._encoded.move_to_end(image.digest)
@@ -39,7 +39,7 @@ class Latents:
         while len(self._encoded) > max(REMEMBERED, len(images)):
             self._encoded.popitem(last=False)
 
-    def start(self, image: Image) -> Tensor:
+    def start(self, image: RenderState) -> Tensor:
         """z0 of an encoded image as its sampling wants it, [C, h, w]: resized, its masked part filled.
 
         ``resize_mode`` 3 is A1111's "Latent": bilinear, without antialiasing.
@@ -58,7 +58,7 @@ class Latents:
         noise = fill_noise(render.seed, (channels, height, width), render.params.noise_source)
         return kept + sent(noise, z0.device) * mask
 
-    def _encode(self, images: Sequence[Image]) -> None:
+    def _encode(self, images: Sequence[RenderState]) -> None:
         for start in range(0, len(images), TOGETHER):
             some = images[start : start + TOGETHER]
             pixels = torch.stack([torch.from_numpy(image.render.pixels) for image in some])

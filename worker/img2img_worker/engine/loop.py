@@ -7,22 +7,22 @@ from concurrent.futures import Future
 import torch
 
 from img2img_worker.engine.batch import Batch, Counts
-from img2img_worker.engine.conditions import Conditions
+from img2img_worker.engine.condition_builder import ConditionBuilder
 from img2img_worker.engine.delivery import Delivery, Pace
-from img2img_worker.engine.image import Group, Image, Pixels
 from img2img_worker.engine.latents import TOGETHER, Latents
+from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preview import Colours
-from img2img_worker.engine.rows import Rows
-from img2img_worker.engine.slots import Slots
+from img2img_worker.engine.scheduler import Scheduler
+from img2img_worker.engine.state import Group, Pixels, RenderState
 from img2img_worker.engine.transfer import sent
-from img2img_worker.models.family import Family
+from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[Sequence[Image]], None]
+Work = Callable[[Sequence[RenderState]], None]
 
 
-class Loop:
+class EngineLoop:
     """Images in flight, and what is done with them turn by turn.
 
     Args:
@@ -30,13 +30,13 @@ class Loop:
         pictures: how many the VAE sees at a time, always; None: as many as there are.
     """
 
-    def __init__(self, family: Family, slots: int, rows: Rows, pictures: int | None) -> None:
+    def __init__(self, family: Family, slots: int, rows: BatchPacker, pictures: int | None) -> None:
         self._family = family
         self._rows = rows
         self._pictures = pictures
-        self._slots: Slots[Image] = Slots(slots)
+        self._slots: Scheduler[RenderState] = Scheduler(slots)
         self._batches: dict[Group, Batch] = {}
-        self._conditions = Conditions(family, pictures)
+        self._conditions = ConditionBuilder(family, pictures)
         self._latents = Latents(family, pictures)
         self._colours = Colours(family)
         self._delivery = Delivery()
@@ -49,10 +49,10 @@ class Loop:
 
     @property
     def limit(self) -> int:
-        """Slots that are filled for now: fewer for a while after memory was short."""
+        """Scheduler that are filled for now: fewer for a while after memory was short."""
         return self._slots.limit
 
-    def take(self, image: Image) -> None:
+    def take(self, image: RenderState) -> None:
         """It waits for a slot from now on."""
         self._slots.wait(image)
 
@@ -114,7 +114,7 @@ class Loop:
         for start in range(0, len(finished), TOGETHER):
             self._done(self._finish, finished[start : start + TOGETHER])
 
-    def _encode(self, images: Sequence[Image]) -> None:
+    def _encode(self, images: Sequence[RenderState]) -> None:
         fresh = [image for image in images if image.history is None]
         self._latents.encode(fresh)
         for image in fresh:
@@ -122,7 +122,7 @@ class Loop:
             z0 = self._latents.start(image)
             image.history = torch.cat([torch.zeros_like(z0)[None], z0[None], sent(image.noises, z0.device)])
 
-    def _enter(self, images: Sequence[Image]) -> None:
+    def _enter(self, images: Sequence[RenderState]) -> None:
         for image in images:
             if image.group not in self._batches:
                 size = image.render.latent_size
@@ -130,7 +130,7 @@ class Loop:
             self._batches[image.group].put(image)
             self._slots.enter(image, image.group)
 
-    def _finish(self, images: Sequence[Image]) -> None:
+    def _finish(self, images: Sequence[RenderState]) -> None:
         latents = self._batches[images[0].group].results(images)
         pixels = self._family.decode(latents, rows=self._pictures)
         finite = latents.isfinite().flatten(1).all(1)
@@ -138,12 +138,12 @@ class Loop:
         for image in images:
             self._leave(image)
 
-    def _leave(self, image: Image, *, keep: bool = False) -> None:
+    def _leave(self, image: RenderState, *, keep: bool = False) -> None:
         self._batches[image.group].drop(image, keep=keep)
         if self._slots.leave(image):
             del self._batches[image.group]
 
-    def _done(self, work: Work, images: Sequence[Image]) -> list[Image]:
+    def _done(self, work: Work, images: Sequence[RenderState]) -> list[RenderState]:
         """Those that `work` could be done for: together, or else each alone, so that only culprits fail."""
         if not images:
             return []
@@ -158,7 +158,7 @@ class Loop:
                 return []
         return [image for image in images if self._done(work, [image])]
 
-    def _fail(self, image: Image, error: BaseException) -> None:
+    def _fail(self, image: RenderState, error: BaseException) -> None:
         if image.slot is not None:
             self._leave(image)
         image.failed = True
@@ -187,12 +187,12 @@ class Loop:
         self._fail(image, MemoryError(message))
 
 
-def _dropped(image: Image) -> bool:
+def _dropped(image: RenderState) -> bool:
     """Whether its future was cancelled; those who wait for it are told."""
     return image.future.cancelled() and not image.future.set_running_or_notify_cancel()
 
 
-def _report(images: Sequence[Image]) -> None:
+def _report(images: Sequence[RenderState]) -> None:
     for image in images:
         if image.on_step is not None:
             image.on_step(image.call, len(image.calls))

@@ -12,9 +12,9 @@ import torch
 from img2img_shared.errors import FarmError
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
-from img2img_worker.engine.image import Pixels
 from img2img_worker.engine.render import Render
-from img2img_worker.models.family import Family
+from img2img_worker.engine.state import Pixels
+from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)
 

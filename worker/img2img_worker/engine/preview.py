@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2img_worker.models.family import Family
+from img2img_worker.models.families.family import Family
 
 #: latent cells of the picture that the map is fitted to, each way
 CELLS = 32

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from img2img_shared.params import read_params
-from img2img_worker.models.family import Cond, Family
+from img2img_worker.models.families.family import Cond, Family
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from img2img_worker.engine.engine import Pixels
 log = logging.getLogger(__name__)
 
 
-class Held:
+class LeasedClaim:
     """One claim in hand. ``lost`` is set when its lease is, or its job was cancelled."""
 
     def __init__(self, claim: Claim) -> None:
@@ -52,25 +52,25 @@ class Leases:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: dict[Claim, Held] = {}
+        self._held: dict[Claim, LeasedClaim] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, claim: Claim) -> Held:
+    def hold(self, claim: Claim) -> LeasedClaim:
         """Renew `claim` from now on."""
-        held = Held(claim)
+        held = LeasedClaim(claim)
         with self._lock:
             self._held[claim] = held
         return held
 
-    def let_go(self, held: Held) -> None:
+    def let_go(self, held: LeasedClaim) -> None:
         """Renew it no longer."""
         with self._lock:
             self._held.pop(held.claim, None)
 
-    def under_way(self) -> list[tuple[Held, Future[Pixels]]]:
+    def under_way(self) -> list[tuple[LeasedClaim, Future[Pixels]]]:
         """Claims that the engine has, and the pictures to be."""
         with self._lock:
             return [(held, held.picture) for held in self._held.values() if held.picture is not None]

@@ -21,8 +21,8 @@ from img2img_shared.records import Claim
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from img2img_worker.engine.engine import Engine, Render
-from img2img_worker.farm.leases import Held, Leases
-from img2img_worker.farm.trouble import Rest, shortage
+from img2img_worker.farm.backoff import Backoff, shortage
+from img2img_worker.farm.leases import LeasedClaim, Leases
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import Prepared, finish, prepare
 
@@ -83,7 +83,7 @@ class Renderer:
         self._served = served
         self._worker = worker
         self._stopping = stopping
-        self._rest = Rest(stopping, longest=ledger.lease / 4)
+        self._rest = Backoff(stopping, longest=ledger.lease / 4)
         self._job = lru_cache(maxsize=256)(ledger.job)
         self._page = lru_cache(maxsize=64)(self._fetch_page)
 
@@ -128,7 +128,7 @@ class Renderer:
         finally:
             self._leases.let_go(held)
 
-    def _give_up(self, held: Held, error: Exception) -> None:
+    def _give_up(self, held: LeasedClaim, error: Exception) -> None:
         """`error` ended this attempt: what that means for the image."""
         claim = held.claim
         if isinstance(error, torch.AcceleratorError) or self._engine.broken:
@@ -149,14 +149,14 @@ class Renderer:
             log.error("image %d of job %s", claim.index, claim.job_id, exc_info=error)
             self._report(held, lambda: self._ledger.fail(claim, f"{type(error).__name__}: {error}"))
 
-    def _put_back(self, held: Held, trouble: str) -> None:
+    def _put_back(self, held: LeasedClaim, trouble: str) -> None:
         """Not here, or not now: the image waits for another worker, or a better time; but not forever."""
         claim = held.claim
         log.warning("image %d of job %s: put back: %s", claim.index, claim.job_id, trouble)
         self._report(held, lambda: self._ledger.release(claim, self._ledger.lease / 8, trouble))
         self._rest.prolong()
 
-    def _render(self, held: Held) -> None:
+    def _render(self, held: LeasedClaim) -> None:
         claim = held.claim
         job = self._patiently(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
@@ -198,13 +198,13 @@ class Renderer:
         self._report(held, lambda: self._ledger.finish(claim))
         self._rest.end()
 
-    def _prepare(self, held: Held, job: Job, item: Input) -> Prepared:
+    def _prepare(self, held: LeasedClaim, job: Job, item: Input) -> Prepared:
         mask_key = item.mask or job.mask
         image = self._patiently(held, lambda: self._store.get(item.image))
         mask = None if mask_key is None else self._patiently(held, lambda: self._store.get(mask_key))
         return prepare(image, mask, job.params, self._served.max_pixels, self._served.vae_factor)
 
-    def _input(self, held: Held, job: Job) -> Input:
+    def _input(self, held: LeasedClaim, job: Job) -> Input:
         number, _ = job.output(held.claim.index)
         page, place = divmod(number, PAGE)
         inputs = self._patiently(held, lambda: self._page(job.id, page))
@@ -215,7 +215,7 @@ class Renderer:
     def _fetch_page(self, job_id: str, page: int) -> tuple[Input, ...]:
         return decode_inputs(self._store.get(inputs_key(job_id, page)))
 
-    def _patiently(self, held: Held, call: Callable[[], T]) -> T:
+    def _patiently(self, held: LeasedClaim, call: Callable[[], T]) -> T:
         """`call`, again and again with growing, jittered pauses while the store or Redis fails in passing."""
         for tries in range(TRIES):
             if held.lost or self._stopping.is_set():
@@ -231,7 +231,7 @@ class Renderer:
                 self._stopping.wait(pause)
         raise AssertionError("unreachable")
 
-    def _report(self, held: Held, report: Callable[[], bool]) -> None:
+    def _report(self, held: LeasedClaim, report: Callable[[], bool]) -> None:
         """Tell the ledger how the attempt ended, until it has heard; a late report has no effect there."""
         while True:
             try:

@@ -25,12 +25,12 @@ from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.measure import find_slots
-from img2img_worker.farm.heart import Heart
 from img2img_worker.farm.leases import Leases
-from img2img_worker.farm.previews import Painter
+from img2img_worker.farm.maintenance import WorkerMaintenance
+from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.render import Renderer, Served
-from img2img_worker.models.catalog import model_name
-from img2img_worker.models.loading import load, model_hash
+from img2img_worker.models.checkpoints.catalog import model_name
+from img2img_worker.models.checkpoints.loading import load, model_hash
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             stopping=stopping,
         )
         app = _app(redis_url, settings.prefix, renderer, threads=_threads(engine.slots))
-        heart = Heart(
+        maintenance = WorkerMaintenance(
             app=app,
             ledger=ledger,
             leases=leases,
@@ -93,18 +93,20 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             lora_names=LoraNames(client, prefix=settings.prefix),
         )
         previews = Previews(client, prefix=settings.prefix)
-        painter = Painter(previews=previews, engine=engine, leases=leases, seconds=settings.preview_seconds)
+        publisher = PreviewPublisher(
+            previews=previews, engine=engine, leases=leases, seconds=settings.preview_seconds
+        )
         _stop_on_signals(stopping, leases)
-        heart.start()
-        painter.start()
+        maintenance.start()
+        publisher.start()
         log.info("%s serves %s (%s) on %s, %d slots", name, model, family.name, info.device, info.slots)
         try:
             return _celery(app, name, queue_name(model))
         finally:
             stopping.set()
             leases.lose_all()
-            painter.stop()
-            heart.stop()
+            publisher.stop()
+            maintenance.stop()
             with suppress(Unavailable):  # else it is listed, and waited for, for another half a lease
                 ledger.leave(name)
             log.info("%s has ended", name)

@@ -1,0 +1,94 @@
+"""Who calls: by API key, by A1111's user and password, or, on this machine alone, anybody."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from secrets import compare_digest
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from img2img_gateway.dependencies import Services, services
+from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.keys import ApiKey, ApiKeys
+from img2img_shared.errors import Refused
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Whose request it is."""
+
+    tenant: str
+    #: None: they came with the operator's password, or from this machine
+    key: ApiKey | None = None
+
+
+async def principal(request: Request, parts: Annotated[Services, Depends(services)]) -> Principal:
+    """Who sent `request`.
+
+    A key comes as ``Authorization: Bearer KEY``, ``X-API-Key: KEY``, or as the password of HTTP Basic, which
+    is all that A1111's clients can send.
+
+    Raises:
+        Problem: 401 without a key or password that is known, 403 from a page of another host, 429.
+    """
+    settings = parts.core.settings
+    user, secret = _credentials(request)
+    if secret is not None:
+        if _is_operator(settings, user, secret):
+            return Principal(tenant=settings.tenant)
+        key = await parts.core.call(parts.keys.admit, secret)
+        if key is not None:
+            return Principal(tenant=key.tenant, key=key)
+    elif settings.api_auth is None and settings.is_local and not await parts.core.call(parts.keys.exist):
+        # without this, any page that the user's browser shows could reach it under a name of its own
+        if request.url.hostname not in _LOCAL:
+            raise Problem(403, f"without API keys only localhost is answered, not {request.url.hostname}")
+        return Principal(tenant=settings.tenant)
+    raise Problem(
+        401,
+        "an API key is wanted (Authorization: Bearer KEY), or the password of --api-auth",
+        headers={"WWW-Authenticate": 'Basic realm="img2img"'},
+    )
+
+
+def check_open(settings: GatewaySettings, keys: ApiKeys) -> None:
+    """That a gateway which others can reach asks for a key or a password.
+
+    Raises:
+        Refused: it would not.
+    """
+    if not settings.is_local and settings.api_auth is None and not keys.exist():
+        wanted = "127.0.0.1, as long as there is no API key (img2img key create) and no --api-auth"
+        raise Refused("host", settings.host, wanted)
+
+
+def _credentials(request: Request) -> tuple[str | None, str | None]:
+    """(user, secret), as far as the request has them."""
+    if given := request.headers.get("x-api-key"):
+        return None, given
+    kind, _, rest = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return None, rest.strip()
+    if kind.lower() == "basic":
+        try:
+            user, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None, ""
+        return user, password
+    return None, None
+
+
+def _is_operator(settings: GatewaySettings, user: str | None, secret: str) -> bool:
+    if settings.api_auth is None or user is None:
+        return False
+    given = f"{user}:{secret}".encode()
+    # a sum has no early end: the time it takes tells nothing
+    pairs = [pair.strip().encode() for pair in settings.api_auth.split(",")]
+    return sum(compare_digest(given, pair) for pair in pairs) > 0
+
+
+Caller = Annotated[Principal, Depends(principal)]

@@ -1,0 +1,143 @@
+"""The application: its parts, its routes, and what holds for all of them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from img2img_gateway import sdapi, v1
+from img2img_gateway.access import check_open
+from img2img_gateway.dependencies import Services
+from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.keys import ApiKeys
+from img2img_gateway.problems import add_handlers
+from img2img_gateway.quota import Quota
+from img2img_gateway.service import FarmService
+from img2img_gateway.watch import Watch
+from img2img_gateway.webhook_dispatcher import WebhookDispatcher
+from img2img_gateway.webhook_store import WebhookStore
+
+log = logging.getLogger(__name__)
+
+_ABOUT = """
+Render pictures from pictures on a farm, with AUTOMATIC1111's parameters.
+
+`/v1` is the farm's own API: jobs of any number of images, followed by events or webhooks. `/sdapi/v1` is
+AUTOMATIC1111's, for programs that were written for it. Errors are problem documents (RFC 9457).
+"""
+
+
+def create_app(settings: GatewaySettings | None = None, core: FarmService | None = None) -> FastAPI:
+    """The gateway as an ASGI application; it reaches for its farm when it starts, unless `core` has.
+
+    Raises (at start):
+        Refused: it would be open to others, or a URL is none.
+        Unavailable: Redis does not answer.
+    """
+    chosen = settings or GatewaySettings()
+    app = FastAPIOffline(
+        title="img2img-farm",
+        description=_ABOUT,
+        version=version("img2img-farm"),
+        lifespan=_lifespan(chosen, core),
+        redirect_slashes=False,
+        max_body_size=chosen.max_body,
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0},
+    )
+    add_handlers(app)
+    app.include_router(v1.router)
+    app.include_router(sdapi.router)
+    app.add_middleware(_NoTrailingSlash)
+    app.add_middleware(_Impatient, seconds=chosen.upload_timeout)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(chosen.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After"],
+        )
+    return app
+
+
+def _lifespan(settings: GatewaySettings, given: FarmService | None) -> Callable[[FastAPI], object]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        core = given if given is not None else await asyncio.to_thread(FarmService, settings)
+        try:
+            keys = ApiKeys(core.redis, settings.prefix)
+            await core.call(check_open, settings, keys)
+            watch = Watch(core)
+            hooks = WebhookStore(core)
+            dispatcher = WebhookDispatcher(core, hooks)
+            app.state.services = Services(
+                core=core, watch=watch, keys=keys, quota=Quota(core.redis, settings.prefix), hooks=hooks
+            )
+            background = [
+                asyncio.create_task(each) for each in (watch.run(), core.supervise(), dispatcher.run())
+            ]
+            for task in background:
+                task.add_done_callback(_say_why)
+            yield
+            for task in background:
+                task.cancel()
+            for task in background:
+                with suppress(asyncio.CancelledError):
+                    await task
+            await watch.close()
+            await asyncio.to_thread(dispatcher.close)
+        finally:
+            if given is None:
+                await asyncio.to_thread(core.close)
+
+    return lifespan
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """None of them ends by itself: should one, its error must not be lost."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a part of the gateway has ended", exc_info=error)
+
+
+class _Impatient:
+    """Gives up a body of which nothing comes for so many seconds."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_complete = scope["type"] != "http"
+
+        async def receive_soon() -> Message:
+            nonlocal is_complete
+            if is_complete:  # what comes now is that the client hangs up, which takes as long as it takes
+                return await receive()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"no byte came for {self._seconds:g} s") from None
+            is_complete = not message.get("more_body", False)
+            return message
+
+        await self._app(scope, receive_soon, send)
+
+
+class _NoTrailingSlash:
+    """A path with a slash at its end means the one without: A1111's clients write both."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["path"]) > 1:
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        await self._app(scope, receive, send)

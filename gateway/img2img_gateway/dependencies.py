@@ -1,0 +1,32 @@
+"""The gateway's parts, made at its start and reached from each request."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from img2img_gateway.keys import ApiKeys
+from img2img_gateway.quota import Quota
+from img2img_gateway.service import FarmService
+from img2img_gateway.watch import Watch
+from img2img_gateway.webhook_store import WebhookStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """One of each."""
+
+    core: FarmService
+    watch: Watch
+    keys: ApiKeys
+    quota: Quota
+    hooks: WebhookStore
+
+
+def services(request: Request) -> Services:
+    """Those of the app that answers `request`."""
+    found: Services = request.app.state.services
+    return found
+
+
+CheckpointParts = Annotated[Services, Depends(services)]

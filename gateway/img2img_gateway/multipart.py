@@ -1,0 +1,139 @@
+"""A multipart body read as it comes: one part in memory at a time, never the whole."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from fastapi import Request
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from img2img_gateway.errors import Problem
+from img2img_shared.errors import Refused
+
+#: bytes of a part that is no file
+_FIELD = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part, whole."""
+
+    name: str
+    #: None: a field of the form, no file
+    filename: str | None
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """Of a field.
+
+        Raises:
+            Refused: it is not UTF-8.
+        """
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError:
+            raise Refused(self.name, self.data, "UTF-8 text") from None
+
+
+async def read_parts(request: Request, largest: int) -> AsyncIterator[Part]:
+    """The parts of a multipart/form-data body, each as soon as it is complete.
+
+    Args:
+        largest: bytes of a file.
+
+    Raises:
+        Refused: a part is too large, or it is not such a body.
+        Problem: 400, it ended too early; 415, it is of another type.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data" or b"boundary" not in options:
+        raise Problem(415, "a multipart/form-data body is wanted")
+    reader = _Reader(options[b"boundary"], largest)
+    try:
+        async for chunk in request.stream():
+            for part in reader.feed(chunk):
+                yield part
+    except ClientDisconnect:
+        raise Problem(400, "the body ended before it was complete") from None
+    reader.close()
+
+
+@dataclass(kw_only=True)
+class _Open:
+    """A part that is being read."""
+
+    header: bytearray = field(default_factory=bytearray)
+    headers: dict[str, bytes] = field(default_factory=dict)
+    value: bytearray = field(default_factory=bytearray)
+    data: bytearray = field(default_factory=bytearray)
+    name: str = ""
+    filename: str | None = None
+
+
+class _Reader:
+    """python-multipart's callbacks, gathered into parts."""
+
+    def __init__(self, boundary: bytes, largest: int) -> None:
+        self._largest = largest
+        self._open = _Open()
+        self._done: list[Part] = []
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": lambda data, start, end: self._open.header.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._open.value.extend(data[start:end]),
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._take,
+                "on_part_end": self._end,
+                "on_end": self._finish,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> list[Part]:
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise Refused("body", "multipart/form-data", f"a body that can be read ({error})") from None
+        found, self._done = self._done, []
+        return found
+
+    def close(self) -> None:
+        if not self._ended:
+            raise Refused("body", "multipart/form-data", "a body that is complete")
+
+    def _begin(self) -> None:
+        self._open = _Open()
+
+    def _end_header(self) -> None:
+        part = self._open
+        part.headers[part.header.decode("latin-1").lower()] = bytes(part.value)
+        part.header, part.value = bytearray(), bytearray()
+
+    def _end_headers(self) -> None:
+        part = self._open
+        _, options = parse_options_header(part.headers.get("content-disposition"))
+        if b"name" not in options:
+            raise Refused("body", "a part", "a name for each part")
+        part.name = options[b"name"].decode("utf-8", "replace")
+        if b"filename" in options:
+            part.filename = options[b"filename"].decode("utf-8", "replace")
+
+    def _take(self, data: bytes, start: int, end: int) -> None:
+        part = self._open
+        largest = _FIELD if part.filename is None else self._largest
+        if len(part.data) + end - start > largest:
+            raise Refused(part.name, f"more than {largest} bytes", f"at most {largest} bytes")
+        part.data += data[start:end]
+
+    def _end(self) -> None:
+        part = self._open
+        self._done.append(Part(name=part.name, filename=part.filename, data=bytes(part.data)))
+        self._open = _Open()
+
+    def _finish(self) -> None:
+        self._ended = True

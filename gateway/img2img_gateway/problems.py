@@ -1,0 +1,138 @@
+"""Errors as RFC 9457 problem documents; under ``/sdapi`` with the members that A1111's clients read, too."""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from img2img_gateway.errors import Problem
+from img2img_shared.errors import FarmError, NotFound, Refused, StoreError, Unavailable
+
+#: seconds after which to ask again, where something is away
+RETRY_AFTER = 5
+
+
+class Document(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    #: what is wrong, by name
+    field: str | None = None
+    #: what it may be
+    allowed: str | None = None
+    #: every field that is wrong, where several are
+    errors: list[dict[str, Any]] | None = None
+
+
+class A1111Document(BaseModel):
+    """An error as A1111's clients read it, with a problem document's members beside."""
+
+    error: str
+    detail: str
+    body: str
+    #: the same as `detail`
+    errors: str
+    #: what is wrong, by name
+    field: str | None = None
+    #: what it may be
+    allowed: str | None = None
+
+
+_STATUSES = {
+    400: "The request cannot be read.",
+    401: "No API key that is known.",
+    403: "Not from this host.",
+    404: "There is no such thing for the caller.",
+    405: "Not by this method.",
+    408: "The upload stopped.",
+    413: "The body is too large.",
+    415: "Not a body of this type.",
+    422: "A field is wrong: `field` names it, `allowed` says what it may be.",
+    429: "Too many requests, or too many images under way.",
+    500: "It failed.",
+    503: "Redis or the store is away.",
+}
+
+
+def documented(media_type: str, kind: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: what answers are errors, and how they look."""
+    content = {media_type: {"schema": kind.model_json_schema()}}
+    return {status: {"description": text, "content": content} for status, text in _STATUSES.items()}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+    for kind in (Problem, FarmError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _answer)
+
+
+def problem_response(path: str, error: Exception) -> Response:
+    """The response that tells `error` to whoever called `path`."""
+    status, facts, headers = describe(error)
+    is_a1111 = path.startswith(("/sdapi", "/internal"))
+    if is_a1111:
+        facts = {**facts, "error": type(error).__name__, "body": "", "errors": facts["detail"]}
+    return Response(
+        json.dumps(facts),
+        status_code=status,
+        headers=headers,
+        media_type="application/json" if is_a1111 else "application/problem+json",
+    )
+
+
+def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """(status, members of the document, headers) for an error."""
+    headers: dict[str, str] = {}
+    members: dict[str, Any] = {}
+    match error:
+        case Problem():
+            status, headers = error.status, error.headers
+            members = {"field": error.field} if error.field else {}
+        case Refused():
+            status, members = 422, {"field": error.field, "allowed": error.allowed}
+        case NotFound():
+            status = 404
+        case Unavailable() | StoreError(transient=True):
+            status, headers = 503, {"Retry-After": str(RETRY_AFTER)}
+        case RequestValidationError():
+            status, members = 422, _findings(error)
+        case HTTPException():
+            status, headers = error.status_code, dict(error.headers or {})
+        case _:
+            status = 500
+    detail = members.pop("detail", None) or _detail(error, status)
+    title = HTTPStatus(status).phrase
+    return (
+        status,
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, **members},
+        headers,
+    )
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return problem_response(request.url.path, error)
+
+
+def _detail(error: Exception, status: int) -> str:
+    if isinstance(error, HTTPException):
+        return str(error.detail)
+    if isinstance(error, FarmError | Problem):
+        return str(error)
+    return f"the gateway failed, and its log says why ({status})"
+
+
+def _findings(error: RequestValidationError) -> dict[str, Any]:
+    """Every field that is wrong; the first one's name as the document's."""
+    found = [
+        {"field": ".".join(str(part) for part in each["loc"][1:]) or "body", "allowed": str(each["msg"])}
+        for each in error.errors()
+    ]
+    detail = "; ".join(f"{each['field']}: {each['allowed']}" for each in found)
+    return {"detail": detail, "field": found[0]["field"], "allowed": found[0]["allowed"], "errors": found}

@@ -1,0 +1,14 @@
+"""AUTOMATIC1111's API, so that programs written for it work unchanged."""
+
+from fastapi import APIRouter, Depends
+
+from img2img_gateway.access import principal
+from img2img_gateway.problems import A1111Document, documented
+from img2img_gateway.sdapi.lists import router as lists
+from img2img_gateway.sdapi.option_routes import router as settings
+from img2img_gateway.sdapi.progress_routes import router as progress
+from img2img_gateway.sdapi.renders import router as renders
+
+router = APIRouter(dependencies=[Depends(principal)], responses=documented("application/json", A1111Document))
+for part in (renders, progress, settings, lists):
+    router.include_router(part)

@@ -1,0 +1,173 @@
+"""What A1111's clients fill their menus from. Of what a farm does not have, the list is empty."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.pictures import decode_base64, read_texts
+from img2img_gateway.sdapi.options import title_of
+from img2img_gateway.sdapi.read_infotext import read_pairs
+from img2img_gateway.sdapi.styles import read_styles
+from img2img_shared.names import SAMPLERS, SCHEDULERS
+
+router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"])
+
+#: A1111's names of schedules in requests, where they are not the label in lower case
+_SCHEDULER_NAMES = {
+    "SGM Uniform": "sgm_uniform",
+    "Align Your Steps": "align_your_steps",
+    "KL Optimal": "kl_optimal",
+}
+
+
+class PngInfoRequest(BaseModel):
+    """``POST /sdapi/v1/png-info``."""
+
+    image: str
+
+
+class PngInfoResponse(BaseModel):
+    """What a picture's file says of how it was made."""
+
+    info: str
+    #: the file's texts
+    items: dict[str, str]
+    #: the infotext's names and values
+    parameters: dict[str, str]
+
+
+@router.get("/samplers")
+async def samplers() -> list[dict[str, Any]]:
+    """By A1111's names."""
+    return [
+        {"name": name, "aliases": list(sampler.aliases), "options": _options(sampler.scheduler)}
+        for name, sampler in SAMPLERS.items()
+    ]
+
+
+@router.get("/schedulers")
+async def schedulers() -> list[dict[str, Any]]:
+    """By A1111's names."""
+    return [
+        {
+            "name": _SCHEDULER_NAMES.get(label, label.lower()),
+            "label": label,
+            "aliases": None,
+            "default_rho": {"Karras": 7.0, "Polyexponential": 1.0}.get(label, -1),
+            "need_inner_model": label in ("SGM Uniform", "Simple", "Normal", "DDIM", "Beta"),
+        }
+        for label in SCHEDULERS
+    ]
+
+
+@router.get("/sd-models")
+async def sd_models(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
+    """The checkpoints that are served now."""
+    return [
+        {
+            "title": title_of(model),
+            "model_name": title_of(model),
+            "hash": None,
+            "sha256": None,
+            "filename": model,
+            "config": None,
+        }
+        for model in await parts.core.models()
+    ]
+
+
+@router.get("/loras")
+async def loras(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
+    """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
+    return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in await parts.core.loras()]
+
+
+@router.get("/prompt-styles")
+async def prompt_styles(parts: CheckpointParts) -> list[dict[str, str]]:
+    """Those of the gateway's styles file."""
+    styles = await parts.core.call(read_styles, parts.core.settings.styles_file)
+    return [
+        {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt}
+        for style in styles.values()
+    ]
+
+
+@router.get("/upscalers")
+async def upscalers() -> list[dict[str, Any]]:
+    """What resizing can be done with: init pictures are resized by Lanczos' method."""
+    return [
+        {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4}
+        for name in ("None", "Lanczos")
+    ]
+
+
+@router.get("/latent-upscale-modes")
+async def latent_upscale_modes() -> list[dict[str, str]]:
+    """That of resize mode 3."""
+    return [{"name": "Latent"}]
+
+
+@router.get("/sd-vae")
+@router.get("/hypernetworks")
+@router.get("/face-restorers")
+@router.get("/realesrgan-models")
+@router.get("/script-info")
+@router.get("/extensions")
+async def nothing() -> list[dict[str, Any]]:
+    """None of these."""
+    return []
+
+
+@router.get("/embeddings")
+async def embeddings() -> dict[str, Any]:
+    """No textual inversions."""
+    return {"loaded": {}, "skipped": {}}
+
+
+@router.get("/scripts")
+async def scripts() -> dict[str, list[str]]:
+    """No scripts: a request that names one is refused."""
+    return {"txt2img": [], "img2img": []}
+
+
+@router.get("/cmd-flags")
+async def cmd_flags(parts: CheckpointParts) -> dict[str, Any]:
+    """Those of A1111's command line that have a counterpart; no password is told."""
+    settings = parts.core.settings
+    return {
+        "api": True,
+        "nowebui": True,
+        "listen": not settings.is_local,
+        "port": settings.port,
+        "server_name": settings.host,
+        "cors_allow_origins": ",".join(settings.cors_origins) or None,
+        "api_auth": None,
+        "styles_file": [str(settings.styles_file)] if settings.styles_file else [],
+    }
+
+
+@router.get("/memory")
+async def memory() -> dict[str, Any]:
+    """The gateway's own memory; that of the workers' graphics cards it does not know."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, free = (int(facts[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    return {"ram": {"free": free, "used": used, "total": total}, "cuda": {"error": "unavailable"}}
+
+
+@router.post("/png-info")
+async def png_info(body: PngInfoRequest, parts: CheckpointParts, _: Caller) -> PngInfoResponse:
+    """Read a picture's infotext, from PNG, JPEG or WebP."""
+    data = await parts.core.call(decode_base64, body.image.strip(), "image", parts.core.settings.max_upload)
+    texts = await parts.core.call(read_texts, data)
+    info = texts.get("parameters", "")
+    return PngInfoResponse(info=info, items=texts, parameters=read_pairs(info) if info else {})
+
+
+def _options(scheduler: str) -> dict[str, str]:
+    return {} if scheduler == "Uniform" else {"scheduler": scheduler.lower()}

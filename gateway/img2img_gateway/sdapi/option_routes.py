@@ -1,0 +1,38 @@
+"""``options``: what a tenant has chosen, and may choose."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.sdapi.options import Options, title_of
+
+router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: settings"])
+
+
+@router.get("/options")
+async def get_options(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+    """The caller's settings."""
+    options = await Options(parts.core, caller.tenant).all()
+    model = options["sd_model_checkpoint"]
+    return {**options, "sd_model_checkpoint": title_of(model) if model else ""}
+
+
+@router.post("/options")
+async def set_options(body: dict[str, Any], caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+    """Change settings for the caller's tenant; what GET shows may always be sent back."""
+    await Options(parts.core, caller.tenant).change(body)
+    return {}
+
+
+@router.post("/refresh-checkpoints")
+async def refresh_checkpoints() -> dict[str, Any]:
+    """Nothing to do: the list of models is always fresh."""
+    return {}
+
+
+@router.post("/refresh-vae")
+async def refresh_vae() -> dict[str, Any]:
+    """Nothing to do: a checkpoint brings its own."""
+    return {}

@@ -1,0 +1,196 @@
+"""How far the synchronous renders are, and how to stop them."""
+
+import base64
+import time
+import zlib
+from contextlib import suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from img2img_gateway.access import Caller, Principal
+from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.sdapi.tasks import Tasks, TaskStatus
+from img2img_gateway.service import FarmService
+from img2img_shared.errors import StoreError
+from img2img_shared.job import ImageState, result_key
+from img2img_shared.ledger import IMAGES
+
+router = APIRouter(tags=["AUTOMATIC1111: progress"])
+
+#: what A1111 says of a render that has begun and has nothing to show yet
+_BEGUN = 0.01
+
+
+class State(BaseModel):
+    """A1111's ``state``."""
+
+    skipped: bool = False
+    interrupted: bool = False
+    stopping_generation: bool = False
+    job: str = ""
+    job_count: int = 0
+    job_timestamp: str = "0"
+    job_no: int = 0
+    sampling_step: int = 0
+    sampling_steps: int = 0
+
+
+class ProgressResponse(BaseModel):
+    """Of all the caller's synchronous renders together; idle: progress 0 and no job."""
+
+    progress: float = 0
+    eta_relative: float = 0
+    state: State = State()
+    #: an image under way as it looks now, else the last that is done, as base64
+    current_image: str | None = None
+    textinfo: str | None = None
+
+
+class TaskRequest(BaseModel):
+    """``POST /internal/progress``."""
+
+    id_task: str | None = None
+    id_live_preview: int | None = -1
+    live_preview: bool | None = True
+
+
+class TaskResponse(BaseModel):
+    """Where a task is that its client named (``force_task_id``)."""
+
+    active: bool
+    queued: bool
+    completed: bool
+    progress: float | None = None
+    eta: float | None = None
+    live_preview: str | None = None
+    id_live_preview: int | None = None
+    textinfo: str | None = None
+
+
+@router.get("/sdapi/v1/progress")
+async def progress(
+    caller: Caller, parts: CheckpointParts, skip_current_image: Annotated[bool, Query()] = False
+) -> ProgressResponse:
+    """How far the caller's renders are: their images that are done, and the steps of those under way."""
+    running = [each for each in await Tasks(parts.core, caller.tenant).under_way() if not each.is_over]
+    if not running:
+        return ProgressResponse()
+    first = running[0]
+    calls = await parts.core.call(_calls_now, parts.core, caller, running)
+    picture = None
+    if not skip_current_image:
+        picture = await parts.core.call(_picture_now, parts.core, caller, running)
+    return ProgressResponse(
+        progress=_share(running, calls),
+        eta_relative=_eta(running),
+        state=State(
+            job=f"scripts_{first.task.kind}",
+            job_count=sum(len(each.task.jobs) for each in running),
+            job_timestamp=time.strftime("%Y%m%d%H%M%S", time.localtime(first.task.begun)),
+            job_no=sum(each.jobs_ended for each in running),
+            sampling_step=first.task.steps * calls[0][0] // calls[0][1] if calls else 0,
+            sampling_steps=first.task.steps,
+        ),
+        current_image=base64.b64encode(picture).decode() if picture else None,
+    )
+
+
+@router.post("/sdapi/v1/interrupt")
+async def interrupt(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+    """Stop the caller's renders that have begun; their calls answer with the images that are done."""
+    await Tasks(parts.core, caller.tenant).interrupt()
+    return {}
+
+
+@router.post("/sdapi/v1/skip")
+async def skip(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+    """Stop the iteration that renders now; the next ones (``n_iter``) go on."""
+    await Tasks(parts.core, caller.tenant).skip()
+    return {}
+
+
+@router.get("/internal/ping")
+async def ping() -> dict[str, Any]:
+    """It is there."""
+    return {}
+
+
+@router.get("/internal/pending-tasks")
+async def pending_tasks(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+    """The caller's tasks that have not begun."""
+    waiting = [each for each in await Tasks(parts.core, caller.tenant).under_way() if not each.is_begun]
+    return {"size": len(waiting), "tasks": [each.task.id for each in waiting]}
+
+
+@router.post("/internal/progress")
+async def task_progress(body: TaskRequest, caller: Caller, parts: CheckpointParts) -> TaskResponse:
+    """Where one task is. One that is not under way any more, or never was, is told as completed."""
+    found = [
+        each for each in await Tasks(parts.core, caller.tenant).under_way() if each.task.id == body.id_task
+    ]
+    if not found or found[0].is_over:
+        return TaskResponse(active=False, queued=False, completed=True, id_live_preview=-1)
+    if not found[0].is_begun:
+        return TaskResponse(
+            active=False, queued=True, completed=False, id_live_preview=-1, textinfo="Waiting..."
+        )
+    calls = await parts.core.call(_calls_now, parts.core, caller, found)
+    picture = None
+    if body.live_preview:
+        picture = await parts.core.call(_picture_now, parts.core, caller, found)
+    preview_id = zlib.crc32(picture) if picture else -1
+    return TaskResponse(
+        active=True,
+        queued=False,
+        completed=False,
+        progress=_share(found, calls),
+        eta=_eta(found),
+        live_preview=_data_url(picture) if picture and preview_id != body.id_live_preview else None,
+        id_live_preview=preview_id,
+    )
+
+
+def _share(running: list[TaskStatus], calls: list[tuple[int, int]]) -> float:
+    images = sum(each.n for each in running)
+    ended = sum(each.ended for each in running) + sum(done / total for done, total in calls)
+    return min(1.0, _BEGUN + ended / images)
+
+
+def _calls_now(core: FarmService, caller: Principal, running: list[TaskStatus]) -> list[tuple[int, int]]:
+    """Model calls done, and in all, of the images under way as workers told it; the oldest task's first."""
+    found: list[tuple[int, int]] = []
+    for status in (each for standing in running for each in standing.statuses if each.finished is None):
+        images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
+        indices = [image.index for image in images if image.state is ImageState.RUNNING]
+        found += core.previews.steps(status.id, caller.tenant, indices)
+    return found
+
+
+def _eta(running: list[TaskStatus]) -> float:
+    """Seconds, by the rates of those jobs that have one."""
+    return max((status.eta or 0.0 for each in running for status in each.statuses), default=0.0)
+
+
+def _picture_now(core: FarmService, caller: Principal, running: list[TaskStatus]) -> bytes | None:
+    """An image under way as it looks now, else the last one that is done."""
+    finished: bytes | None = None
+    for status in (each for standing in running for each in standing.statuses):
+        images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
+        for image in images:
+            if image.state is ImageState.RUNNING:
+                preview = core.previews.look(status.id, caller.tenant, image.index)
+                if preview is not None:
+                    return preview
+        done = [image.index for image in images if image.state is ImageState.DONE]
+        if done:
+            job = core.ledger.job(status.id, caller.tenant)
+            with suppress(StoreError):
+                finished = core.store.get(result_key(job.id, done[-1], job.params.output_format))
+    return finished
+
+
+def _data_url(picture: bytes) -> str:
+    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "webp" if picture.startswith(b"RIFF") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

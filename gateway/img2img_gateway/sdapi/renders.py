@@ -1,0 +1,213 @@
+"""``img2img`` and ``txt2img``: A1111's synchronous calls, answered when the pictures are there."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from img2img_gateway.access import Caller, Principal
+from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.pictures import plain_png
+from img2img_gateway.problems import problem_response
+from img2img_gateway.sdapi.answer import Answer
+from img2img_gateway.sdapi.options import Options
+from img2img_gateway.sdapi.read_infotext import request_fields
+from img2img_gateway.sdapi.request import (
+    Img2ImgRequest,
+    RenderRequest,
+    RenderResponse,
+    Txt2ImgRequest,
+)
+from img2img_gateway.sdapi.styles import apply_styles, read_styles
+from img2img_gateway.sdapi.tasks import Task, Tasks
+from img2img_gateway.sdapi.translate import read_request
+from img2img_gateway.submit import Upload, new_job, stored, write
+from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
+from img2img_shared.job import Job
+from img2img_shared.params import SEED_MAX, Params
+
+router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"])
+
+
+@router.post("/img2img", response_model=RenderResponse)
+async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts: CheckpointParts) -> Response:
+    """Render from pictures, and answer when they are there.
+
+    Whitespace goes out ahead of a long call's JSON every 15 seconds, so that no proxy takes it for idle.
+    Should it fail after that, its body is an error's (``error``, ``detail``, no ``images``) although its
+    status is 200.
+    A caller that hangs up stops the render unless it asked for ``save_images``.
+    """
+    if not body.init_images:
+        raise Refused("init_images", body.init_images, "at least one picture as base64")
+    return await _Call(parts, caller, "img2img", body).answer(request)
+
+
+@router.post("/txt2img", response_model=RenderResponse)
+async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, parts: CheckpointParts) -> Response:
+    """Render from pure noise, and answer when the pictures are there; see img2img."""
+    return await _Call(parts, caller, "txt2img", body).answer(request)
+
+
+class _Call:
+    """One synchronous render."""
+
+    def __init__(self, parts: Services, caller: Principal, kind: str, body: RenderRequest) -> None:
+        self._parts = parts
+        self._caller = caller
+        self._kind = kind
+        self._body = body
+        self._tasks = Tasks(parts.core, caller.tenant)
+        self._options = Options(parts.core, caller.tenant)
+
+    async def answer(self, request: Request) -> Response:
+        """The response: with its status if it is there soon, else begun with whitespace."""
+        task = await self._begin()
+        rendering = asyncio.create_task(self._render(task))
+        try:
+            soon = await self._soon(request, rendering)
+        except BaseException:
+            rendering.cancel()
+            raise
+        if soon is None:
+            return StreamingResponse(self._stream(rendering), media_type="application/json")
+        return soon
+
+    async def _soon(self, request: Request, rendering: asyncio.Task[bytes]) -> Response | None:
+        """The response within one keep-alive, or None."""
+        end = time.monotonic() + self._parts.core.settings.keep_alive
+        while time.monotonic() < end:
+            done, _ = await asyncio.wait([rendering], timeout=min(1.0, max(0.0, end - time.monotonic())))
+            if done:
+                return Response(rendering.result(), media_type="application/json")
+            if await request.is_disconnected():
+                rendering.cancel()
+                return Response(status_code=499)
+        return None
+
+    async def _stream(self, rendering: asyncio.Task[bytes]) -> AsyncIterator[bytes]:
+        try:
+            while not rendering.done():
+                yield b" "
+                await asyncio.wait([rendering], timeout=self._parts.core.settings.keep_alive)
+            try:
+                yield rendering.result()
+            except Exception as error:
+                yield bytes(problem_response("/sdapi", error).body)
+        finally:
+            rendering.cancel()
+
+    async def _begin(self) -> Task:
+        """Check and submit it: whatever is wrong with the request is told from here."""
+        body, core = self._body, self._parts.core
+        overrides = self._apply_infotext()
+        chosen = await self._options.checked({**overrides, **body.override_settings})
+        if not body.override_settings_restore_afterwards:
+            await self._options.change(body.override_settings)
+        options = {**await self._options.all(), **chosen}
+        styles = await core.call(read_styles, core.settings.styles_file)
+        prompts = apply_styles(body.prompt, body.negative_prompt, body.styles, styles)
+        masked = bool(getattr(body, "mask", None))
+        params = read_request(body, prompts, options, masked=masked)
+        model = await core.model(options["sd_model_checkpoint"], now=True)
+        jobs = await self._submit(new_job(self._caller, model, params))
+        task = Task(
+            id=body.force_task_id or f"task({secrets.token_hex(8)})",
+            kind=self._kind,
+            jobs=tuple(jobs),
+            steps=_sampling_steps(params),
+            begun=time.time(),
+        )
+        await self._tasks.begin(task)
+        return task
+
+    def _apply_infotext(self) -> dict[str, Any]:
+        """Fill what the request leaves out from its infotext; the options that this overrides."""
+        body = self._body
+        if not body.infotext:
+            return {}
+        fields, overrides = request_fields(body.infotext)
+        for name, value in fields.items():
+            if name in type(body).model_fields and name not in body.model_fields_set:
+                setattr(body, name, value)
+        return overrides
+
+    async def _submit(self, first: Job) -> list[str]:
+        """A job for each iteration, its seeds following the one before."""
+        body = self._body
+        images, mask = await self._pictures()
+        per_job = body.batch_size
+        params = first.params
+        if len(images) > 1:  # a batch of different pictures: one output each
+            per_job = len(images)
+            params = params.model_copy(update={"images_per_input": 1})
+        jobs: list[str] = []
+        try:
+            for iteration in range(body.n_iter):
+                shifted = _shifted(params, iteration * per_job)
+                job = first if iteration == 0 else new_job(self._caller, first.model, shifted)
+                job = job.model_copy(update={"params": shifted})
+                written = await write(self._parts, self._caller, job, _uploads(images), mask)
+                jobs.append(written.id)
+        except BaseException:
+            await self._cancel(jobs)
+            raise
+        return jobs
+
+    async def _pictures(self) -> tuple[list[str], str | None]:
+        """Store keys of the init pictures and of the mask."""
+        body = self._body
+        if not isinstance(body, Img2ImgRequest):
+            grey = await stored(self._parts, plain_png(128), "init_images")
+            return [str(grey)], await stored(self._parts, plain_png(255), "mask")
+        images = body.init_images or []
+        if len(images) > 1 and len(images) > body.batch_size:
+            raise Refused("init_images", f"{len(images)} pictures", f"at most batch_size ({body.batch_size})")
+        keys = [str(await stored(self._parts, each, f"init_images.{i}")) for i, each in enumerate(images)]
+        return keys, await stored(self._parts, body.mask or None, "mask")
+
+    async def _render(self, task: Task) -> bytes:
+        """Wait, and make the body of the answer."""
+        core, body = self._parts.core, self._body
+        answer = Answer(core, self._caller.tenant, task)
+        try:
+            for job in task.jobs:
+                await self._parts.watch.finished(job, self._caller.tenant)
+            return await core.call(answer.body, body)
+        except (asyncio.CancelledError, Unavailable):
+            if not body.save_images:
+                await asyncio.shield(self._cancel(task.jobs))
+            raise
+        finally:
+            with suppress(FarmError):
+                await asyncio.shield(self._tasks.end(task))
+                if not body.save_images:  # A1111 keeps nothing on its disk then
+                    await asyncio.shield(core.call(answer.remove))
+
+    async def _cancel(self, jobs: list[str] | tuple[str, ...]) -> None:
+        for job in jobs:
+            with suppress(NotFound, Unavailable):
+                await self._parts.core.call(self._parts.core.ledger.cancel, job, self._caller.tenant)
+
+
+async def _uploads(images: list[str]) -> AsyncIterator[Upload]:
+    for image in images:
+        yield Upload(image=image, own={})
+
+
+def _sampling_steps(params: Params) -> int:
+    """Those that are taken, as A1111 counts them: a strength below 1 leaves out the first."""
+    if params.fix_steps:
+        return params.steps
+    return int(min(params.denoising_strength, 0.999) * params.steps) + 1
+
+
+def _shifted(params: Params, offset: int) -> Params:
+    """`params` for images that come `offset` later in one count of seeds."""
+    name = "subseed" if params.subseed_strength > 0 else "seed"
+    return params.model_copy(update={name: (getattr(params, name) + offset) % (SEED_MAX + 1)})

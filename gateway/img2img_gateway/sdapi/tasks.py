@@ -1,0 +1,122 @@
+"""The synchronous renders that are under way, in Redis: any gateway of the farm can tell and stop them."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from img2img_gateway.service import FarmService
+from img2img_shared.connect import answering
+from img2img_shared.errors import NotFound
+from img2img_shared.job import JobState
+from img2img_shared.records import JobStatus
+
+#: seconds after which a task is forgotten whose gateway died
+FORGOTTEN = 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One synchronous render: a job for each of its iterations, as A1111 counts jobs."""
+
+    id: str
+    #: "img2img" or "txt2img"
+    kind: str
+    jobs: tuple[str, ...]
+    #: sampling steps of each image
+    steps: int
+    #: seconds since 1970
+    begun: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskStatus:
+    """Where a task is."""
+
+    task: Task
+    statuses: Sequence[JobStatus]
+
+    @property
+    def n(self) -> int:
+        return sum(status.n for status in self.statuses)
+
+    @property
+    def ended(self) -> int:
+        """Images."""
+        return sum(status.done + status.failed + status.cancelled for status in self.statuses)
+
+    @property
+    def is_over(self) -> bool:
+        return all(status.finished is not None for status in self.statuses)
+
+    @property
+    def is_begun(self) -> bool:
+        return any(status.started is not None for status in self.statuses)
+
+    @property
+    def jobs_ended(self) -> int:
+        return sum(status.finished is not None for status in self.statuses)
+
+
+class Tasks:
+    """Those of one tenant."""
+
+    def __init__(self, core: FarmService, tenant: str) -> None:
+        self._core = core
+        self._tenant = tenant
+        self._call: Callable[..., Any] = core.redis.execute_command
+        self._key = core.key("tasks", tenant)
+
+    async def begin(self, task: Task) -> None:
+        """A task's jobs are written."""
+        await self._core.call(self._write, task)
+
+    async def end(self, task: Task) -> None:
+        """Somebody has its answer, or nobody waits for it any more."""
+        await self._core.call(self._remove, task.id)
+
+    async def under_way(self) -> list[TaskStatus]:
+        """Those that have not ended, oldest first."""
+        return await self._core.call(self._read)
+
+    async def interrupt(self) -> None:
+        """Stop what renders now; with nothing begun, what would be next (A1111: the current job)."""
+        standings = [each for each in await self.under_way() if not each.is_over]
+        for standing in [each for each in standings if each.is_begun] or standings[:1]:
+            for job in standing.task.jobs:
+                await self._core.call(self._core.ledger.cancel, job, self._tenant)
+
+    async def skip(self) -> None:
+        """Stop the oldest task's iteration that renders now; the others go on."""
+        for standing in await self.under_way():
+            for status in standing.statuses:
+                if status.finished is None and status.state is not JobState.CANCELLED:
+                    await self._core.call(self._core.ledger.cancel, status.id, self._tenant)
+                    return
+
+    def _write(self, task: Task) -> None:
+        with answering():
+            self._call("HSET", self._key, task.id, json.dumps(asdict(task)))
+            self._call("EXPIRE", self._key, FORGOTTEN)
+
+    def _remove(self, task_id: str) -> None:
+        with answering():
+            self._call("HDEL", self._key, task_id)
+
+    def _read(self) -> list[TaskStatus]:
+        with answering():
+            kept: dict[bytes, bytes] = self._call("HGETALL", self._key)
+        tasks = [Task(**{**facts, "jobs": tuple(facts["jobs"])}) for facts in map(json.loads, kept.values())]
+        found = []
+        for task in sorted(tasks, key=lambda task: task.begun):
+            try:
+                statuses = [self._core.ledger.status(job, self._tenant) for job in task.jobs]
+            except NotFound:
+                self._remove(task.id)
+                continue
+            if time.time() - task.begun > FORGOTTEN:
+                self._remove(task.id)
+            else:
+                found.append(TaskStatus(task=task, statuses=statuses))
+        return found

@@ -1,0 +1,19 @@
+"""The farm's own API."""
+
+from fastapi import APIRouter, Depends
+
+from img2img_gateway.access import principal
+from img2img_gateway.problems import Document, documented
+from img2img_gateway.v1.events import router as events
+from img2img_gateway.v1.jobs import router as jobs
+from img2img_gateway.v1.machines import router as machines
+from img2img_gateway.v1.results import router as results
+from img2img_gateway.v1.webhooks import router as webhooks
+
+router = APIRouter(
+    prefix="/v1",
+    dependencies=[Depends(principal)],
+    responses=documented("application/problem+json", Document),
+)
+for part in (jobs, results, events, machines, webhooks):
+    router.include_router(part)

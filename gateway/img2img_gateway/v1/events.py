@@ -1,0 +1,76 @@
+"""A job's events as they happen (server-sent events)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.v1.jobs import JobId
+from img2img_gateway.v1.models import StatusEvent
+from img2img_gateway.watch import LOOK, ends
+from img2img_shared.records import Event, JobStatus
+
+router = APIRouter(prefix="/jobs", tags=["events"])
+
+#: seconds, at least, between two events: what happens meanwhile goes into one
+PACE = 0.2
+
+LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")]
+
+
+async def seen_job(job: JobId, caller: Caller, parts: CheckpointParts) -> JobStatus:
+    """The job, while an error can still be told by the status of the response."""
+    return await parts.core.call(parts.core.ledger.status, job, caller.tenant)
+
+
+@router.get("/{job}/events", response_class=EventSourceResponse)
+async def events(
+    job: JobId,
+    parts: CheckpointParts,
+    status: Annotated[JobStatus, Depends(seen_job)],
+    last_event_id: LastEventId = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """What happens to it, five times a second at most, until it has ended.
+
+    Each event is of type "news" (the last one "end") and has the job's counters and what happened since the
+    event before. `Last-Event-ID` goes on where a broken stream ended; the farm remembers about the last 1000
+    events of a job, and what is older shows in the counters only.
+    """
+    async with parts.watch.stream(job) as stream:
+        position = stream.total
+        past = await _past(parts, job, status.tenant, last_event_id or "0")
+        if past:
+            yield _told(past)
+        elif status.finished is not None:
+            return  # its last event was seen before
+        while not (past and ends(past[-1])) and not parts.watch.stopping:
+            await asyncio.sleep(PACE)
+            await stream.wait(position, LOOK)
+            news, position = stream.since(position), stream.total
+            news = [each for each in news if not past or _order(each.id) > _order(past[-1].id)]
+            if news:
+                yield _told(news)
+                past = news
+
+
+async def _past(parts: Services, job: str, tenant: str, after: str) -> list[Event]:
+    """What happened after an event, oldest first."""
+    found: list[Event] = []
+    while more := await parts.core.call(parts.core.ledger.events, job, tenant, after):
+        found += more
+        after = more[-1].id
+    return found
+
+
+def _told(news: list[Event]) -> ServerSentEvent:
+    kind = "end" if ends(news[-1]) else "news"
+    return ServerSentEvent(raw_data=StatusEvent.of(news).model_dump_json(), event=kind, id=news[-1].id)
+
+
+def _order(event_id: str) -> tuple[int, int]:
+    time, _, number = event_id.partition("-")
+    return int(time), int(number)

@@ -1,0 +1,123 @@
+"""A submitted form: fields first, then pictures, read as they come."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from img2img_gateway.multipart import Part
+from img2img_gateway.submit import Upload
+from img2img_gateway.v1.models import WebhookRequest
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params, read_params, refusal
+
+_PICTURES = ("image", "mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a form says before its first picture."""
+
+    model: str | None
+    params: Params
+    priority: int
+    webhook: WebhookRequest | None
+    #: for all inputs that bring none
+    mask: bytes | str | None
+
+
+class Form:
+    """Reads a multipart body in its order."""
+
+    def __init__(self, parts: AsyncIterator[Part]) -> None:
+        self._parts = parts
+        self._first: Part | None = None
+
+    async def read_head(self) -> Head:
+        """Everything up to the first picture.
+
+        Raises:
+            Refused: names the field.
+        """
+        fields: dict[str, str] = {}
+        mask: bytes | str | None = None
+        async for part in self._parts:
+            if part.name == "mask":
+                mask = _picture(part)
+            elif part.name == "image":
+                self._first = part
+                break
+            else:
+                fields[part.name] = part.text
+        model = fields.pop("model", None)
+        priority = _number("priority", fields.pop("priority", "0"))
+        webhook = _webhook(fields.pop("webhook", None))
+        base = _json("params", fields.pop("params", "{}"))
+        return Head(
+            model=model or None,
+            params=read_params({**base, **fields}),
+            priority=priority,
+            webhook=webhook,
+            mask=mask,
+        )
+
+    async def uploads(self) -> AsyncIterator[Upload]:
+        """The pictures, each with the mask that follows it.
+
+        Raises:
+            Refused: a field comes after them.
+        """
+        image = self._first
+        mask: bytes | str | None = None
+        async for part in self._parts:
+            if part.name not in _PICTURES:
+                raise Refused(part.name, "after a picture", "fields before the first picture")
+            if part.name == "mask":
+                mask = _picture(part)
+            else:
+                if image is not None:
+                    yield _upload(image, mask)
+                image, mask = part, None
+        if image is not None:
+            yield _upload(image, mask)
+
+
+def _upload(image: Part, mask: bytes | str | None) -> Upload:
+    name = PurePosixPath((image.filename or "").replace("\\", "/")).stem
+    return Upload(image=_picture(image), mask=mask, own={"name": name[:255] or None})
+
+
+def _picture(part: Part) -> bytes | str:
+    """A file's bytes; of a field, base64 or a reference."""
+    if part.filename is not None and not part.data:
+        raise Refused(part.name, part.filename, "a picture; this file is empty")
+    return part.text if part.filename is None else part.data
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise Refused(name, text, "a whole number") from None
+
+
+def _json(name: str, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Refused(name, text, "a JSON object")
+    return found
+
+
+def _webhook(text: str | None) -> WebhookRequest | None:
+    if text is None:
+        return None
+    try:
+        return WebhookRequest.model_validate(_json("webhook", text))
+    except ValidationError as error:
+        raise refusal(error, "webhook.") from None

@@ -1,0 +1,216 @@
+"""Jobs: submitted, listed, told of, stopped and started."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from img2img_gateway.access import Caller, Principal
+from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.multipart import read_parts
+from img2img_gateway.submit import Upload, new_job, write
+from img2img_gateway.v1.form import Form
+from img2img_gateway.v1.models import (
+    Changed,
+    ImageAnswer,
+    ImageList,
+    JobAnswer,
+    JobList,
+    JobRequest,
+    PriorityRequest,
+    WebhookRequest,
+)
+from img2img_shared.errors import NotFound
+from img2img_shared.job import Job
+from img2img_shared.ledger import IMAGES
+from img2img_shared.params import Params
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="As submitting gave it.")]
+Start = Annotated[int, Query(ge=0, le=100_000_000)]
+Index = Annotated[int, Path(ge=0, le=100_000_000)]
+Key = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="A repeat with the same key gives the first job."),
+]
+
+#: bytes: a form is limited by picture and by their number, since it never lies in memory
+UNLIMITED = 2**62
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {
+                        "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "mask": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "params": {"type": "string", "description": "Parameters as one JSON object."},
+                        "model": {"type": "string"},
+                        "priority": {"type": "integer", "minimum": -100, "maximum": 100},
+                        "webhook": {"type": "string", "description": "A webhook as JSON."},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", status_code=201, responses={200: {"model": JobAnswer, "description": "A repeat."}})
+async def submit(
+    body: JobRequest,
+    response: Response,
+    caller: Caller,
+    parts: CheckpointParts,
+    idempotency_key: Key = None,
+) -> JobAnswer:
+    """Submit pictures as base64, or by the keys of ones that were uploaded."""
+    model = await parts.core.model(body.model, now=False)
+    job = new_job(caller, model, body.params, priority=body.priority, idempotency_key=idempotency_key)
+    return await _written(parts, caller, response, job, _uploads(body), body.mask, body.webhook)
+
+
+@router.post(
+    "/upload",
+    status_code=201,
+    responses={200: {"model": JobAnswer, "description": "A repeat."}},
+    openapi_extra=_FORM,
+    max_body_size=UNLIMITED,
+)
+async def upload(
+    request: Request,
+    response: Response,
+    caller: Caller,
+    parts: CheckpointParts,
+    idempotency_key: Key = None,
+) -> JobAnswer:
+    """Submit pictures as a multipart form, which is stored as it comes.
+
+    Fields first: `model`, `priority`, `webhook` (JSON), `params` (JSON), and any parameter by its name. Then
+    the pictures as `image`, as many as you like; a `mask` right after an `image` is that picture's, one
+    before the first is for all.
+    """
+    form = Form(read_parts(request, parts.core.settings.max_upload))
+    head = await form.read_head()
+    model = await parts.core.model(head.model, now=False)
+    job = new_job(caller, model, head.params, priority=head.priority, idempotency_key=idempotency_key)
+    return await _written(parts, caller, response, job, form.uploads(), head.mask, head.webhook)
+
+
+@router.get("")
+async def jobs(
+    caller: Caller,
+    parts: CheckpointParts,
+    start: Annotated[int, Query(ge=0, le=9000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> JobList:
+    """Your jobs, newest first."""
+    found = await parts.core.call(parts.core.ledger.jobs, caller.tenant, start + limit + 1)
+    page = [JobAnswer.of(status) for status in found[start : start + limit]]
+    return JobList(jobs=page, next=start + limit if len(found) > start + limit else None)
+
+
+@router.get("/{job}")
+async def job(job: JobId, caller: Caller, parts: CheckpointParts) -> JobAnswer:
+    """Where a job stands."""
+    return JobAnswer.of(await parts.core.call(parts.core.ledger.status, job, caller.tenant))
+
+
+@router.get("/{job}/params")
+async def params(job: JobId, caller: Caller, parts: CheckpointParts) -> Params:
+    """The parameters it was submitted with, with the seeds that were drawn."""
+    return (await parts.core.call(parts.core.ledger.job, job, caller.tenant)).params
+
+
+@router.get("/{job}/images")
+async def images(
+    job: JobId,
+    caller: Caller,
+    parts: CheckpointParts,
+    start: Start = 0,
+    limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
+) -> ImageList:
+    """Where its images stand, by index."""
+    found = await parts.core.call(parts.core.ledger.images, job, caller.tenant, start, limit)
+    status = await parts.core.call(parts.core.ledger.status, job, caller.tenant)
+    end = start + len(found)
+    return ImageList(
+        images=[ImageAnswer.of(image) for image in found], next=end if found and end < status.n else None
+    )
+
+
+@router.get("/{job}/images/{index}")
+async def image(job: JobId, index: Index, caller: Caller, parts: CheckpointParts) -> ImageAnswer:
+    """Where one image stands, with `index` counting from 0."""
+    found = await parts.core.call(parts.core.ledger.images, job, caller.tenant, index, 1)
+    if not found:
+        raise NotFound(f"job {job} has no image {index}")
+    return ImageAnswer.of(found[0])
+
+
+@router.post("/{job}/cancel")
+async def cancel(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+    """End it: running images stop between two steps. Tells how many are thereby not rendered."""
+    return Changed(changed=await parts.core.call(parts.core.ledger.cancel, job, caller.tenant))
+
+
+@router.post("/{job}/pause")
+async def pause(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+    """Begin no further image of it; running ones go on."""
+    return Changed(changed=await parts.core.call(parts.core.ledger.pause, job, caller.tenant))
+
+
+@router.post("/{job}/resume")
+async def resume(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+    """Go on with it."""
+    changed = await parts.core.call(parts.core.ledger.resume, job, caller.tenant)
+    await _notify_workers(parts, caller, job)
+    return Changed(changed=changed)
+
+
+@router.post("/{job}/retry")
+async def retry(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+    """Give its failed images another chance; tells how many these are."""
+    changed = await parts.core.call(parts.core.ledger.retry, job, caller.tenant)
+    await _notify_workers(parts, caller, job)
+    return Changed(changed=changed)
+
+
+@router.put("/{job}/priority")
+async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: CheckpointParts) -> Changed:
+    """Let it go before those of lower priority, from the next image on."""
+    call = parts.core.ledger.set_priority
+    return Changed(changed=await parts.core.call(call, job, caller.tenant, body.priority))
+
+
+async def _written(
+    parts: Services,
+    caller: Principal,
+    response: Response,
+    job: Job,
+    uploads: AsyncIterator[Upload],
+    mask: bytes | str | None,
+    webhook: WebhookRequest | None,
+) -> JobAnswer:
+    hook = None if webhook is None else await parts.hooks.checked(webhook.url, webhook.events)
+    written = await write(parts, caller, job, uploads, mask, hook)
+    response.headers["Location"] = f"/v1/jobs/{written.id}"
+    if written.repeated:
+        response.status_code = 200
+    return JobAnswer.of(await parts.core.call(parts.core.ledger.status, written.id, caller.tenant))
+
+
+async def _uploads(body: JobRequest) -> AsyncIterator[Upload]:
+    for item in body.inputs:
+        own = item.model_dump(exclude={"image", "mask"})
+        yield Upload(image=item.image, mask=item.mask, own=own)
+
+
+async def _notify_workers(parts: Services, caller: Principal, job: str) -> None:
+    status = await parts.core.call(parts.core.ledger.status, job, caller.tenant)
+    await parts.core.notify_workers(status.model)

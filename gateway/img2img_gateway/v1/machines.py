@@ -1,0 +1,83 @@
+"""What the farm has: pictures to refer to, workers, models, samplers, schedules."""
+
+from fastapi import APIRouter, Request
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.errors import Problem
+from img2img_gateway.v1.jobs import UNLIMITED
+from img2img_gateway.v1.models import InputAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
+from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS, SCHEDULERS
+
+router = APIRouter()
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post("/inputs", status_code=201, tags=["inputs"], openapi_extra=_BODY, max_body_size=UNLIMITED)
+async def put_input(request: Request, parts: CheckpointParts, _: Caller) -> InputAnswer:
+    """Upload one picture, as the request's body. The same picture is kept once, under its SHA-256."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > parts.core.settings.max_upload:
+            raise Problem(413, f"a picture may have {parts.core.settings.max_upload} bytes", field="body")
+    if not data:
+        raise Refused("body", "", "a picture's bytes")
+    return InputAnswer(key=await parts.core.call(parts.core.store.put_input, bytes(data)), bytes=len(data))
+
+
+@router.get("/workers", tags=["farm"])
+async def workers(parts: CheckpointParts, _: Caller) -> list[WorkerAnswer]:
+    """The workers that live."""
+    return [
+        WorkerAnswer(
+            id=worker.info.id,
+            model=worker.info.model,
+            device=worker.info.device,
+            slots=worker.info.slots,
+            running=worker.running,
+            seen=worker.seen,
+        )
+        for worker in await parts.core.workers()
+    ]
+
+
+@router.get("/models", tags=["farm"])
+async def models(parts: CheckpointParts, _: Caller) -> list[ModelAnswer]:
+    """The checkpoints that are served, or can be at once."""
+    workers = await parts.core.workers()
+    return [
+        ModelAnswer(
+            name=model,
+            workers=sum(worker.info.model == model for worker in workers),
+            slots=sum(worker.info.slots for worker in workers if worker.info.model == model),
+        )
+        for model in await parts.core.models()
+    ]
+
+
+@router.get("/samplers", tags=["farm"])
+async def samplers() -> list[SamplerAnswer]:
+    """What `sampler_name` may be."""
+    return [
+        SamplerAnswer(
+            name=name,
+            aliases=list(sampler.aliases),
+            scheduler=sampler.scheduler,
+            options=sorted(sampler.options),
+        )
+        for name, sampler in SAMPLERS.items()
+    ]
+
+
+@router.get("/schedulers", tags=["farm"])
+async def schedulers() -> list[str]:
+    """What `scheduler` may be."""
+    return list(SCHEDULERS)

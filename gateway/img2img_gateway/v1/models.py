@@ -1,0 +1,227 @@
+"""What goes over the wire under ``/v1``."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from img2img_shared.job import ImageState, JobState
+from img2img_shared.params import SEED_MAX, Params
+from img2img_shared.records import Event, ImageStatus, JobStatus
+
+_REFERENCE = "inputs/" + "0123456789abcdef" * 4
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+
+#: a picture as base64 (bare or a data: URL), or the key of one that was uploaded: "inputs/" and its SHA-256
+PictureText = Annotated[str, Field(min_length=1, examples=[_REFERENCE])]
+
+
+class InputItem(BaseModel):
+    """One init picture with what is its own; what is left out is the job's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: PictureText
+    mask: PictureText | None = None
+    prompt: Annotated[str, Field(max_length=20_000)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=20_000)] | None = None
+    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    #: how its outputs are called
+    name: Annotated[str, Field(max_length=255)] | None = None
+
+
+class WebhookRequest(BaseModel):
+    """Where to tell what becomes of a job, signed as Standard Webhooks has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, Field(max_length=2000, pattern=r"^https?://")]
+    #: what is told: that the job has ended ("done", or "failed" where some image did), or each image
+    events: Annotated[list[Literal["done", "failed", "image"]], Field(min_length=1)] = ["done", "failed"]
+
+
+class JobRequest(BaseModel):
+    """``POST /v1/jobs``."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "params": {"prompt": "an oil painting", "denoising_strength": 0.4, "steps": 20},
+                    "inputs": [{"image": _PIXEL, "name": "harbour"}],
+                }
+            ]
+        },
+    )
+
+    inputs: Annotated[list[InputItem], Field(min_length=1)]
+    #: the checkpoint; left out: the one that is served
+    model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    params: Params = Params()
+    #: for all inputs that bring none
+    mask: PictureText | None = None
+    #: higher goes first
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    webhook: WebhookRequest | None = None
+
+
+class JobAnswer(BaseModel):
+    """Where a job stands. The five counts add up to `n`."""
+
+    id: str
+    model: str
+    priority: int
+    state: JobState
+    n: int
+    pending: int
+    running: int
+    done: int
+    failed: int
+    cancelled: int
+    #: images that ended per second, of late
+    rate: float
+    #: seconds to go; null: unknown, or nothing is left
+    eta: float | None
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+
+    @classmethod
+    def of(cls, status: JobStatus) -> Self:
+        return cls.model_validate(status, from_attributes=True)
+
+
+class JobList(BaseModel):
+    """A page of the caller's jobs, newest first."""
+
+    jobs: list[JobAnswer]
+    #: `start` of the next page; null: this is the last
+    next: int | None
+
+
+class ImageAnswer(BaseModel):
+    """Where an image stands."""
+
+    index: int
+    state: ImageState
+    #: tries so far, the running one included
+    attempt: int
+    #: why it failed
+    reason: str | None
+
+    @classmethod
+    def of(cls, status: ImageStatus) -> Self:
+        return cls.model_validate(status, from_attributes=True)
+
+
+class ImageList(BaseModel):
+    """A page of a job's images, by index."""
+
+    images: list[ImageAnswer]
+    #: `start` of the next page; null: this is the last
+    next: int | None
+
+
+class ResultItem(BaseModel):
+    """A picture that is done."""
+
+    index: int
+    #: file name: the input's, with -2, -3, ... for further outputs
+    name: str
+    #: presigned where the store can do that, else this gateway's own
+    url: str
+
+
+class ResultList(BaseModel):
+    """A page of a job's pictures, by index; those that are not done are left out."""
+
+    results: list[ResultItem]
+    #: `start` of the next page; null: this is the last
+    next: int | None
+
+
+class Changed(BaseModel):
+    """What a call changed: images, or (pause, resume, priority) 1 or 0."""
+
+    changed: int
+
+
+class PriorityRequest(BaseModel):
+    """``PUT /v1/jobs/{job}/priority``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: Annotated[int, Field(ge=-100, le=100)]
+
+
+class InputAnswer(BaseModel):
+    """A picture that was uploaded: `key` may stand for it in any later job."""
+
+    key: str
+    bytes: int
+
+
+class EventType(BaseModel):
+    """One image's news, or (without `index`) the job's."""
+
+    state: str
+    index: int | None
+    attempt: int | None
+    reason: str | None
+
+
+class StatusEvent(BaseModel):
+    """One server-sent event: the job's counters now, and what happened since the one before."""
+
+    state: JobState
+    n: int
+    done: int
+    failed: int
+    running: int
+    events: list[EventType]
+
+    @classmethod
+    def of(cls, events: list[Event]) -> Self:
+        latest = events[-1]
+        return cls(
+            state=latest.job_state,
+            n=latest.n,
+            done=latest.done,
+            failed=latest.failed,
+            running=latest.running,
+            events=[EventType.model_validate(each, from_attributes=True) for each in events],
+        )
+
+
+class WorkerAnswer(BaseModel):
+    """A worker that lives."""
+
+    id: str
+    model: str
+    device: str
+    #: most images in flight
+    slots: int
+    #: images it holds now
+    running: int
+    seen: datetime
+
+
+class ModelAnswer(BaseModel):
+    """A checkpoint that jobs can name."""
+
+    name: str
+    workers: int
+    #: images in flight at once, over its workers
+    slots: int
+
+
+class SamplerAnswer(BaseModel):
+    """A sampler, by A1111's name."""
+
+    name: str
+    aliases: list[str]
+    #: the schedule that "Automatic" stands for
+    scheduler: str
+    #: the optional parameters that change its result
+    options: list[str]

@@ -1,0 +1,120 @@
+"""Pictures that are done: one, their addresses, or all in one archive."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+from zipstream import ZIP_STORED, ZipStream
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.service import FarmService
+from img2img_gateway.v1.jobs import Index, JobId, Start
+from img2img_gateway.v1.models import ResultItem, ResultList
+from img2img_producer.results import Originals, image_pages, read_originals
+from img2img_shared.errors import NotFound, StoreError
+from img2img_shared.job import ImageState, Job, result_key
+from img2img_shared.ledger import IMAGES
+
+router = APIRouter(prefix="/jobs", tags=["results"])
+
+_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+_PICTURE = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get(
+    "/{job}/images/{index}/picture",
+    response_class=Response,
+    responses={200: {"content": dict.fromkeys(_TYPES.values(), _PICTURE)}},
+)
+async def picture(job: JobId, index: Index, caller: Caller, parts: CheckpointParts) -> Response:
+    """The encoded picture of an image that is done."""
+    core = parts.core
+    found = await core.call(core.ledger.job, job, caller.tenant)
+    states = await core.call(core.ledger.images, job, caller.tenant, index, 1)
+    if not states:
+        raise NotFound(f"job {job} has no image {index}")
+    if states[0].state is not ImageState.DONE:
+        reason = f": {states[0].reason}" if states[0].reason else ""
+        raise NotFound(f"image {index} of job {job} is {states[0].state}{reason}; it has no picture")
+    kind = found.params.output_format
+    try:
+        data = await core.call(core.store.get, result_key(job, index, kind))
+    except StoreError as error:
+        if error.transient:
+            raise
+        raise NotFound(f"the picture of image {index} is not kept any more") from None
+    return Response(data, media_type=_TYPES[kind])
+
+
+@router.get(
+    "/{job}/images/{index}/preview",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": _PICTURE}}, 204: {"description": "None yet: ask again."}},
+)
+async def preview(job: JobId, index: Index, caller: Caller, parts: CheckpointParts) -> Response:
+    """A small JPEG of an image under way, as it was a moment ago. The first look asks for it."""
+    data = await parts.core.call(parts.core.previews.look, job, caller.tenant, index)
+    return Response(status_code=204) if data is None else Response(data, media_type="image/jpeg")
+
+
+@router.get("/{job}/results")
+async def results(
+    job: JobId,
+    caller: Caller,
+    parts: CheckpointParts,
+    start: Start = 0,
+    limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
+    seconds: Annotated[int, Query(ge=1, le=7 * 24 * 3600, description="How long addresses work.")] = 3600,
+) -> ResultList:
+    """Where the pictures of a page of images can be fetched, by whoever has the address."""
+    core = parts.core
+    found = await core.call(core.ledger.job, job, caller.tenant)
+    states = await core.call(core.ledger.images, job, caller.tenant, start, limit)
+    originals = await core.call(read_originals, core.store, found)
+    done = [state.index for state in states if state.state is ImageState.DONE]
+    items = await core.call(_addresses, core, found, originals, done, seconds)
+    end = start + len(states)
+    return ResultList(results=items, next=end if states and end < found.n else None)
+
+
+@router.get(
+    "/{job}/results.zip",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": _PICTURE}}},
+)
+async def archive(job: JobId, caller: Caller, parts: CheckpointParts) -> StreamingResponse:
+    """All pictures that are done by now as one archive, which is made as it is sent."""
+    core = parts.core
+    found = await core.call(core.ledger.job, job, caller.tenant)
+    originals = await core.call(read_originals, core.store, found)
+    return StreamingResponse(
+        _zipped(core, found, originals),
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="{job}.zip"'},
+    )
+
+
+def _zipped(core: FarmService, job: Job, originals: Originals) -> Iterator[bytes]:
+    archive = ZipStream(compress_type=ZIP_STORED)  # pictures are compressed already
+    for image in image_pages(core.ledger, job):
+        if image.state is ImageState.DONE:
+            data = core.store.get(result_key(job.id, image.index, job.params.output_format))
+            archive.add(data, originals.names[image.index])
+            yield from archive.all_files()
+    yield from archive.finalize()
+
+
+def _addresses(
+    core: FarmService, job: Job, originals: Originals, indexes: list[int], seconds: int
+) -> list[ResultItem]:
+    return [
+        ResultItem(
+            index=index,
+            name=originals.names[index],
+            url=core.store.sign(result_key(job.id, index, job.params.output_format), seconds)
+            or f"/v1/jobs/{job.id}/images/{index}/picture",
+        )
+        for index in indexes
+    ]

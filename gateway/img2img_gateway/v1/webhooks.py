@@ -1,0 +1,63 @@
+"""Webhooks: what they are signed with, and those that could not be delivered."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.v1.models import Changed
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+
+
+class Secret(BaseModel):
+    """What the caller's webhooks are signed with, as Standard Webhooks' libraries take it."""
+
+    secret: str
+
+
+class DeadDelivery(BaseModel):
+    """A message that was given up."""
+
+    id: str
+    url: str
+    #: the message
+    body: str
+    tries: int
+    #: why the last one failed
+    error: str | None
+    created: datetime
+
+
+@router.get("/secret")
+async def secret(caller: Caller, parts: CheckpointParts) -> Secret:
+    """The key to check `webhook-signature` with."""
+    return Secret(secret=await parts.core.call(parts.hooks.secret, caller.tenant))
+
+
+@router.get("/dead")
+async def dead(caller: Caller, parts: CheckpointParts) -> list[DeadDelivery]:
+    """Messages that nobody took in about a day, newest first."""
+    return [
+        DeadDelivery(
+            id=each.id,
+            url=each.url,
+            body=each.body,
+            tries=each.tries,
+            error=each.error,
+            created=datetime.fromtimestamp(each.created, UTC),
+        )
+        for each in await parts.core.call(parts.hooks.dead, caller.tenant)
+    ]
+
+
+@router.post("/dead/{delivery}/retry")
+async def retry(
+    delivery: Annotated[str, Path(max_length=200)], caller: Caller, parts: CheckpointParts
+) -> Changed:
+    """Try one again."""
+    await parts.core.call(parts.hooks.revive, caller.tenant, delivery)
+    return Changed(changed=1)

@@ -1,0 +1,203 @@
+"""One poller for all who watch: jobs' event streams are read once a tick, however many wait for them."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from img2img_gateway.service import FarmService
+from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT
+from img2img_shared.errors import Unavailable
+from img2img_shared.job import JobState
+from img2img_shared.keys import events_key
+from img2img_shared.records import Event, JobStatus
+from img2img_shared.replies import event
+
+log = logging.getLogger(__name__)
+
+#: seconds between two reads of the streams
+TICK = 0.1
+#: connections to Redis, however many begin to watch at once
+CONNECTIONS = 4
+#: events of a job that are kept for those who lag, as the ledger does
+KEPT = 1000
+#: seconds after which a waiter looks for itself, should news have been lost
+LOOK = 5.0
+#: seconds for which Redis may be away before a waiter gives up
+OUTAGE = 120.0
+
+
+class Stream:
+    """A job's events since somebody began to watch it."""
+
+    def __init__(self, last: str) -> None:
+        #: id of the newest event
+        self.last = last
+        self.watchers = 0
+        #: how many came in all
+        self.total = 0
+        self._recent: deque[Event] = deque(maxlen=KEPT)
+        self._news = asyncio.Event()
+
+    def add(self, events: list[Event]) -> None:
+        """Newer events; wakes who waits."""
+        self.last = events[-1].id
+        self.total += len(events)
+        self._recent.extend(events)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let everyone look for themselves."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def since(self, position: int) -> list[Event]:
+        """Those after the first `position`, as far as they are kept."""
+        count = min(self.total - position, len(self._recent))
+        return [self._recent[i] for i in range(len(self._recent) - count, len(self._recent))]
+
+    async def wait(self, position: int, timeout: float) -> None:
+        """Until more than `position` came, `wake` is called, or `timeout` seconds are over."""
+        if self.total > position:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+
+class Watch:
+    """All jobs that somebody watches, by a few connections of its own."""
+
+    def __init__(self, core: FarmService) -> None:
+        self._core = core
+        self._streams: dict[str, Stream] = {}
+        self._some = asyncio.Event()
+        #: the gateway ends: who waits shall not any more
+        self.stopping = False
+        # who finds all connections in use waits for one: the common pool refuses its 101st user
+        pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
+            core.redis_url,
+            max_connections=CONNECTIONS,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=ANSWER_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        client = redis.asyncio.Redis.from_pool(pool)
+        self._call: Callable[..., Awaitable[Any]] = client.execute_command
+        self.close: Callable[[], Awaitable[None]] = client.aclose
+
+    async def run(self) -> None:
+        """Poll until cancelled; goes on after an outage of Redis."""
+        while True:
+            await self._some.wait()
+            if self.stopping:
+                for stream in self._streams.values():
+                    stream.wake()
+            try:
+                more = await self._poll()
+            except (RedisError, OSError) as error:
+                log.warning("Redis does not answer the watchers: %s", error)
+                more = False
+                await asyncio.sleep(1.0)
+            if not more:
+                await asyncio.sleep(TICK)
+
+    @asynccontextmanager
+    async def stream(self, job_id: str) -> AsyncIterator[Stream]:
+        """A job's events from now on. That the caller may see the job, it has checked.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        stream = self._streams.get(job_id)
+        if stream is None:
+            last = await self._newest(job_id)
+            stream = self._streams.setdefault(job_id, Stream(last))
+        stream.watchers += 1
+        self._some.set()
+        try:
+            yield stream
+        finally:
+            stream.watchers -= 1
+            if not stream.watchers:
+                self._streams.pop(job_id, None)
+            if not self._streams:
+                self._some.clear()
+
+    async def finished(self, job_id: str, tenant: str) -> JobStatus:
+        """A job's status once it has ended; holds no thread meanwhile.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Unavailable: Redis stays away, or an embedded farm's worker does not start.
+        """
+        async with self.stream(job_id) as stream:
+            away = 0.0
+            while True:
+                position = stream.total
+                if self.stopping:
+                    raise Unavailable("the gateway is being stopped")
+                try:
+                    status = await self._core.call(self._core.ledger.status, job_id, tenant)
+                    away = 0.0
+                except Unavailable:
+                    if away >= OUTAGE:
+                        raise
+                    away += 1.0
+                    await asyncio.sleep(1.0)
+                    continue
+                if status.finished is not None:
+                    return status
+                self._core.check(status.model)
+                await _until_it_may_have_ended(stream, position)
+
+    async def _newest(self, job_id: str) -> str:
+        try:
+            found: list[Any] = await self._call(
+                "XREVRANGE", events_key(self._core.settings.prefix, job_id), "+", "-", "COUNT", 1
+            )
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Redis does not answer: {error}") from error
+        return str(found[0][0], "utf-8") if found else "0"
+
+    async def _poll(self) -> bool:
+        """Hand out what is new; whether there is more at once."""
+        streams = {events_key(self._core.settings.prefix, job): each for job, each in self._streams.items()}
+        if not streams:
+            return False
+        answer: Any = await self._call(
+            "XREAD", "COUNT", 500, "STREAMS", *streams, *(each.last for each in streams.values())
+        )
+        more = False
+        for name, entries in answer or ():
+            streams[str(name, "utf-8")].add([event(*entry) for entry in entries])
+            more = more or len(entries) == 500
+        return more
+
+
+def ends(latest: Event) -> bool:
+    """Whether, by this event, nothing more comes of its job."""
+    if latest.job_state is JobState.CANCELLED:
+        return latest.running == 0
+    return latest.job_state is JobState.DONE
+
+
+async def _until_it_may_have_ended(stream: Stream, position: int) -> None:
+    """Until an event says that the job ended, or `LOOK` seconds without one."""
+    while True:
+        before = stream.total
+        await stream.wait(position, LOOK)
+        events = stream.since(position)
+        position = stream.total
+        if not events or ends(events[-1]) or stream.total == before:
+            return

@@ -1,0 +1,192 @@
+"""Carries webhooks: one gateway of the farm watches the hooked jobs, and Celery's threads deliver.
+
+As with tickets, Redis keeps what is to be delivered, and a Celery message only knocks: lost or doubled, it
+costs a repeat at most, which the receiver knows by its ``webhook-id``.
+"""
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.exceptions import WorkerShutdown
+from kombu.asynchronous import Hub
+
+from img2img_gateway.service import FarmService
+from img2img_gateway.watch import ends
+from img2img_gateway.webhook_store import Hook, WebhookStore
+from img2img_shared.connect import answering
+from img2img_shared.errors import FarmError, NotFound
+from img2img_shared.job import ImageState
+from img2img_shared.ledger import Ledger
+from img2img_shared.queue import celery_app
+from img2img_shared.records import Event
+
+log = logging.getLogger(__name__)
+
+#: name of the task, and of its queue
+TASK = "img2img.webhook"
+QUEUE = "img2img.webhooks"
+#: deliveries at a time
+THREADS = 8
+#: seconds between two rounds, and for which a gateway that died keeps others from them
+ROUND, TERM = 0.5, 5
+#: seconds for which the worker waits for a knock before it sees that it shall stop
+WAIT = 0.1
+#: seconds after which a hook is dropped whose job was never written
+ORPHAN = 60
+
+
+class WebhookDispatcher:
+    """One gateway's part in it."""
+
+    def __init__(self, core: FarmService, hooks: WebhookStore) -> None:
+        self._core = core
+        self._hooks = hooks
+        self._name = secrets.token_hex(8)
+        self._call: Callable[..., Any] = core.redis.execute_command
+        self._app = celery_app(core.redis_url, core.settings.prefix)
+        # not shared: it is this gateway's own, should there be two in a process
+        self._app.task(name=TASK, shared=False)(self._knocked)
+        self._deliveries = ThreadPoolExecutor(THREADS, thread_name_prefix="delivery")
+        self._worker = _worker(self._app, self._name)
+        #: held for a round; none begins any more once it is closed
+        self._turn, self._is_closed = threading.Lock(), False
+        self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._thread.start()
+        while True:
+            try:
+                await self._core.call(self.round)
+            except FarmError as error:
+                log.warning("webhooks wait: %s", error)
+            await asyncio.sleep(ROUND)
+
+    def close(self) -> None:
+        """Take no more deliveries."""
+        # by its own thread: what it reads from must not be closed under it
+        self._worker.hub.call_soon(_stop)
+        with self._turn:  # a cancelled round goes on in its thread, and would connect anew
+            self._is_closed = True
+            with suppress(FarmError):  # another gateway is elected in TERM seconds, then
+                self._resign()
+        if self._thread.ident is not None:
+            self._thread.join(TERM)
+        self._deliveries.shutdown(cancel_futures=True)
+        self._app.close()
+
+    def round(self) -> None:
+        """If this gateway is elected: make deliveries of what happened, and knock for those that are due."""
+        with self._turn:
+            if self._is_closed or not self._is_elected():
+                return
+            for job_id, hook in self._hooks.all().items():
+                self._look(job_id, hook)
+            for delivery_id in self._hooks.due():
+                with answering("the queue"):
+                    self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
+
+    def _knocked(self, delivery_id: str) -> None:
+        """The task."""
+        self._deliveries.submit(self._deliver, delivery_id)
+
+    def _deliver(self, delivery_id: str) -> None:
+        try:
+            self._hooks.deliver(delivery_id)
+        except FarmError as error:
+            log.warning("webhook %s waits: %s", delivery_id, error)
+
+    def _look(self, job_id: str, hook: Hook) -> None:
+        ledger: Ledger = self._core.ledger
+        try:
+            events = found = ledger.events(job_id, hook.tenant, hook.after)
+            while found:
+                found = ledger.events(job_id, hook.tenant, found[-1].id)
+                events = events + found
+        except NotFound:
+            if time.time() - hook.created > ORPHAN:
+                self._hooks.remove(job_id)
+            return
+        for event in events:
+            self._tell(job_id, hook, event)
+        if events and ends(events[-1]):
+            self._hooks.remove(job_id)
+        elif events:
+            self._hooks.advance(job_id, hook, events[-1].id)
+
+    def _tell(self, job_id: str, hook: Hook, event: Event) -> None:
+        if event.index is not None and "image" in hook.events and event.state in _ENDED:
+            data = {"job": job_id, "index": event.index, "reason": event.reason}
+            self._hooks.send(hook, f"{job_id}-{event.id}", f"image.{event.state}", data)
+        if event.index is None and ends(event):
+            kind = "failed" if event.failed or event.done < event.n else "done"
+            if kind in hook.events:
+                counts = {"n": event.n, "done": event.done, "failed": event.failed}
+                state = str(event.job_state)
+                facts = {"job": job_id, "state": state, **counts}
+                self._hooks.send(hook, f"{job_id}-end", f"job.{kind}", facts)
+
+    def _is_elected(self) -> bool:
+        key = self._core.key("dispatcher")
+        with answering():
+            if self._call("SET", key, self._name, "NX", "EX", TERM):
+                return True
+            if self._call("GET", key) == self._name.encode():
+                self._call("EXPIRE", key, TERM)
+                return True
+        return False
+
+    def _resign(self) -> None:
+        key = self._core.key("dispatcher")
+        with answering():
+            if self._call("GET", key) == self._name.encode():
+                self._call("DEL", key)
+
+    def _work(self) -> None:
+        self._app.set_current()  # of this thread
+        self._worker.start()
+
+
+class _OwnLoop(bootsteps.Step):  # type: ignore[misc]  # celery ships no types
+    """An event loop of a worker's own: Celery's is one for all of a process, and ends with the first."""
+
+    requires = ("celery.worker.components:Hub",)
+
+    def create(self, parent: Any) -> None:
+        """Put it in place before anyone has used the other."""
+        parent.hub = Hub(parent.timer)
+
+
+def _worker(app: Celery, name: str) -> Any:
+    """A Celery worker for one thread: without its signals, which are the server's.
+
+    Its own pools of threads would look for the task in the process' default app, which is not ours.
+    """
+    app.conf.broker_transport_options["polling_interval"] = WAIT
+    app.conf.worker_enable_remote_control = False
+    app.steps["worker"].add(_OwnLoop)
+    return app.WorkController(
+        hostname=f"img2img-webhooks@{name}",
+        pool="solo",
+        queues=[QUEUE],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+
+
+def _stop() -> None:
+    """As Celery's own workers stop when told by a signal."""
+    raise WorkerShutdown(0)
+
+
+_ENDED = (ImageState.DONE, ImageState.FAILED)

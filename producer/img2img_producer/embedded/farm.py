@@ -1,0 +1,120 @@
+"""The farm in a folder: with nothing configured, a Redis and a worker of one's own.
+
+Programs on the same data folder share both; they end with the last of these programs.
+"""
+
+import hashlib
+import importlib.util
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from img2img_producer.embedded.server import answers, server_command
+from img2img_producer.embedded.supervised import Supervised, Supervisor
+from img2img_shared.errors import Refused, Unavailable
+from img2img_shared.settings import Settings
+
+
+class EmbeddedFarm:
+    """A Redis, a folder store, and a worker for each model asked for, all under ``settings.data_dir``.
+
+    >>> with EmbeddedFarm(Settings(data_dir=Path("/tmp/farm"))) as farm:  # doctest: +SKIP
+    ...     farm.redis_url
+    'unix:///tmp/farm/run/redis.sock'
+
+    Safe to share between threads.
+
+    Raises:
+        Unavailable: the server cannot be started; the message ends with what its log says.
+        Refused: a store that a worker's process could not reach.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if (settings.store_url or "").startswith("memory:"):
+            raise Refused("store_url", settings.store_url, "a store that the worker's process can reach")
+        folder = settings.data_dir.expanduser().absolute()
+        self._keepers = Supervisor(folder)
+        self._socket = self._keepers.run / "redis.sock"
+        self.redis_url = f"unix://{self._socket}"
+        self.store_url = settings.store_url or str(folder / "store")
+        #: what this program was given in code, for the processes that it starts
+        given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        self._environment = {f"IMG2IMG_{name.upper()}": str(value) for name, value in given.items()}
+        self._lock = threading.Lock()
+        self._workers: dict[str, Supervised] = {}
+        #: models whose worker was seen alive: from then on its death is an accident
+        self._loaded: set[str] = set()
+        (folder / "redis").mkdir(exist_ok=True)
+        self._redis = self._keepers.keep("redis", server_command(folder / "redis", self._socket), {})
+        self._await_server()
+
+    def serve(self, model: str) -> None:
+        """Have a worker for `model`: the one that is there, or a new one, which takes its time to load.
+
+        Raises:
+            Unavailable: the worker's packages are not installed, or the server has ended.
+        """
+        with self._lock:
+            if model not in self._workers:
+                self._start_worker(model)
+
+    def supervise(self, model: str, is_served: Callable[[], bool]) -> bool:
+        """Look after the server and the model's worker; whether that worker is ready.
+
+        A worker that dies while it loads cannot serve, and its log says why. One that dies later has met a
+        picture or a moment too much: another takes its place, and the ledger knows what it died on.
+
+        Args:
+            is_served: asks the ledger whether a worker for `model` lives.
+
+        Raises:
+            Unavailable: the server ended, or the worker while it loaded; with the last lines of the log.
+        """
+        with self._lock:
+            if not self._redis.runs():
+                raise Unavailable(f"the embedded Redis has ended{self._keepers.last_words('redis')}")
+            worker = self._workers.get(model)
+            if worker is not None and not worker.runs():
+                if model not in self._loaded:
+                    last_words = self._keepers.last_words(_worker_name(model))
+                    raise Unavailable(f"the worker for {model!r} has ended{last_words}")
+                self._loaded.discard(model)
+                worker.release()
+                self._start_worker(model)
+            elif worker is not None and model not in self._loaded and is_served():
+                self._loaded.add(model)
+            return model in self._loaded
+
+    def close(self) -> None:
+        """Let go of all; what no other program uses is stopped, and has ended when this returns."""
+        with self._lock:
+            while self._workers:
+                self._workers.popitem()[1].release()
+            self._redis.release()
+
+    def __enter__(self) -> "EmbeddedFarm":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _await_server(self) -> None:
+        while not answers(self._socket):
+            if not self._redis.runs():
+                self._redis.release()
+                raise Unavailable(f"the embedded Redis did not start{self._keepers.last_words('redis')}")
+            time.sleep(0.02)
+
+    def _start_worker(self, model: str) -> None:
+        if importlib.util.find_spec("torch") is None or importlib.util.find_spec("diffusers") is None:
+            raise Unavailable("no worker can run here: pip install 'img2img-farm[worker]'")
+        command = [sys.executable, "-m", "img2img_worker", "--model", model]
+        command += ["--redis-url", self.redis_url, "--store-url", self.store_url]
+        # the server outlives the worker, which puts its images back when it is told to stop
+        kept = self._keepers.keep(_worker_name(model), command, self._environment, beside="redis")
+        self._workers[model] = kept
+
+
+def _worker_name(model: str) -> str:
+    return "worker-" + hashlib.sha256(model.encode()).hexdigest()[:12]

@@ -1,0 +1,163 @@
+"""Faults that a worker process does to itself at a chosen point: real signals, at a real moment."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from img2img_shared import wire
+from img2img_shared.ledger import Ledger
+from img2img_shared.store import Store
+from img2img_worker.farm import render
+from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+
+#: where the blow falls: (the owner of a function, its name)
+PHASES: dict[str, tuple[Any, str]] = {
+    "between taking a ticket and claiming": (render.Renderer, "_claim"),
+    "while preparing": (render, "prepare"),
+    "in the model": (StableDiffusion, "predict"),
+    "while writing the picture": (Store, "put"),
+    "between the write and the report": (Ledger, "finish"),
+}
+
+
+def arm(phase: str, blow: str, after: int, marker: str) -> None:
+    """The `after`-th time this farm's workers get to `phase`, the one that does is struck.
+
+    Args:
+        blow: "KILL" or "STOP", as a signal of that name.
+        marker: a file that all workers of the farm share; who creates it is struck, so it happens once.
+    """
+    owner, name = PHASES[phase]
+    original = getattr(owner, name)
+    count = 0
+    lock = threading.Lock()
+
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        with lock:
+            count += 1
+            now = count >= after and _first(marker)
+        if now and phase == "while writing the picture":
+            # the write runs in a thread of the store's own: let it begin
+            threading.Timer(0.0005, _strike, [blow]).start()
+        elif now:
+            _strike(blow)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, struck)
+
+
+def poison(size: int) -> None:
+    """Each time this worker renders a picture of `size` × `size` pixels, it dies."""
+    _before_prepare(lambda image: _strike("KILL") if _width(image) == size else None)
+
+
+def starve(size: int) -> None:
+    """This worker has no memory for pictures of `size` × `size` pixels."""
+
+    def check(image: bytes) -> None:
+        if _width(image) == size:
+            raise MemoryError
+
+    _before_prepare(check)
+
+
+def small_device(rows: int) -> None:
+    """The device of this worker has memory for so many rows of a model call."""
+
+    def check(x: Tensor) -> None:
+        if len(x) > rows:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {len(x)} rows.")
+
+    _before_predict(check)
+
+
+def broken_device(width: int) -> None:
+    """Pictures of that width break the device of this worker, as an illegal address in a kernel does."""
+    broken = threading.Event()
+
+    def check(x: Tensor) -> None:
+        if 8 * x.shape[-1] == width:
+            broken.set()
+        if broken.is_set():
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    _before_predict(check)
+
+
+def forgetful(chance: float, seed: int) -> None:
+    """This worker runs out of memory now and then, on the host or on the device."""
+    draw = random.Random(seed)
+
+    def check(_: object) -> None:
+        if draw.random() < chance:
+            raise draw.choice((MemoryError, torch.OutOfMemoryError))("drawn by chance")
+
+    _before_prepare(check)
+    _before_predict(check)
+
+
+def stall(seconds: float, marker: str) -> None:
+    """Each model call of this worker takes so long; it leaves a file when the first one begins."""
+
+    def check(_: Tensor) -> None:
+        _first(marker)
+        time.sleep(seconds)
+
+    _before_predict(check)
+
+
+def shift_clock(seconds: int) -> None:
+    """This worker's clock is so many seconds ahead."""
+    true = time.time
+    time.time = lambda: true() + seconds
+
+
+def newer(version: int) -> None:
+    """This worker is of a later wire version."""
+    wire.VERSION = version
+
+
+def _before_prepare(check: Callable[[bytes], None]) -> None:
+    original: Callable[..., Any] = getattr(render, "prepare")  # noqa: B009  # render does not export it
+
+    def checked(image: bytes, *args: Any, **kwargs: Any) -> Any:
+        check(image)
+        return original(image, *args, **kwargs)
+
+    setattr(render, "prepare", checked)  # noqa: B010  # as a user of the name would see it
+
+
+def _before_predict(check: Callable[[Tensor], None]) -> None:
+    original = StableDiffusion.predict
+
+    def checked(family: StableDiffusion, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        check(x)
+        return original(family, x, t, cond)
+
+    setattr(StableDiffusion, "predict", checked)  # noqa: B010  # mypy lets no method be replaced
+
+
+def _width(png: bytes) -> int:
+    return int.from_bytes(png[16:20], "big")
+
+
+def _first(marker: str) -> bool:
+    try:
+        Path(marker).open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _strike(blow: str) -> None:
+    os.kill(os.getpid(), signal.Signals[f"SIG{blow}"])

@@ -1,0 +1,159 @@
+"""What an image's model calls are conditioned on: its prompts, encoded once, and its rows by call."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.engine.state import RenderState
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.families.family import Cond, Family, GuidanceRow, guide
+from img2img_worker.sampling.samplers import SAMPLERS
+
+#: encoded prompts that are remembered: as many as fit into so many bytes
+REMEMBERED = 256 * 2**20
+#: A1111's guidance by the picture, where a job names none
+IMAGE_CFG_SCALE = 1.5
+
+
+class ConditionBuilder:
+    """Encodes prompts, each with its own edits in one call, so that its bits depend on no other prompt."""
+
+    def __init__(self, family: Family, picture_rows: int | None) -> None:
+        self._family = family
+        self._picture_rows = picture_rows
+        self._encoded: OrderedDict[tuple[object, ...], list[Cond]] = OrderedDict()
+        self._bytes = 0
+
+    def branches(self, image: RenderState) -> list[tuple[GuidanceRow, ...]]:
+        """The rows of each of `image`'s model calls; consecutive calls with the same rows share one tuple."""
+        params = image.render.params
+        if params.image_cfg_scale is not None and not self._family.edits:
+            raise Refused("image_cfg_scale", params.image_cfg_scale, "nothing but with an edit checkpoint")
+        if params.distilled_cfg_scale is not None and not self._family.distilled:
+            allowed = "nothing but with a checkpoint of Flux.1 dev"
+            raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, allowed)
+        conds = self._placed(image)
+        rows: dict[object, tuple[GuidanceRow, ...]] = {}
+        calls = []
+        # guided by the picture with a scale of 1 is not guided by it
+        edits = self._family.edits and params.image_cfg_scale != 1
+        # DDIM and UniPC hand A1111's guidance their timestep where other samplers have a sigma
+        by_timestep = SAMPLERS[params.sampler_name].preserves_variance
+        for call, sigma in enumerate(image.plan.timesteps if by_timestep else image.plan.sigmas):
+            at = image.prompts.at(call)
+            skips = _skips_negative(params, call, float(sigma)) and not edits
+            if (at, skips) not in rows:
+                positives, negative = [(conds[text], weight) for text, weight in at[0]], conds[at[1]]
+                rows[at, skips] = (
+                    without_negative(positives) if skips else self._guided(positives, negative, params)
+                )
+            calls.append(rows[at, skips])
+        return calls
+
+    def _guided(
+        self, positives: list[tuple[Cond, float]], negative: Cond, params: Params
+    ) -> tuple[GuidanceRow, ...]:
+        image_scale = None
+        if self._family.edits:
+            image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
+        return tuple(guide(positives, negative, scale=params.cfg_scale, image_scale=image_scale))
+
+    def _placed(self, image: RenderState) -> list[Cond]:
+        """All of the image's texts, positive ones first, each made the image's own."""
+        params, prompts = image.render.params, image.prompts
+        encoded = [
+            replace(cond, loras=image.loras.denoiser)
+            for schedule in (*prompts.positive, prompts.negative)
+            for cond in self._encode(
+                schedule.texts, params.clip_skip, schedule is prompts.negative, image.loras.text
+            )
+        ]
+        contexts = same_length(
+            [cond.context for cond in encoded],
+            len(encoded) - len(prompts.negative.texts),
+            lambda: self._encode(("",), params.clip_skip, False, NO_PATCH)[0].context,
+        )
+        picture = self._picture(image)
+        return [
+            self._family.place(
+                replace(cond, context=context),
+                width=params.width,
+                height=params.height,
+                picture=picture,
+                distilled_cfg_scale=params.distilled_cfg_scale,
+            )
+            for cond, context in zip(encoded, contexts, strict=True)
+        ]
+
+    def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool, loras: Patch) -> list[Cond]:
+        key = (texts, clip_skip, negative, loras.key)
+        if key not in self._encoded:
+            self._encoded[key] = self._family.conditions(
+                texts, clip_skip=clip_skip, negative=negative, loras=loras
+            )
+            self._bytes += _bytes(self._encoded[key])
+        self._encoded.move_to_end(key)
+        while self._bytes > REMEMBERED and len(self._encoded) > 1:
+            self._bytes -= _bytes(self._encoded.popitem(last=False)[1])
+        return self._encoded[key]
+
+    def _picture(self, image: RenderState) -> Tensor | None:
+        """What the checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
+        render = image.render
+        masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
+        pictures = self._family.picture(
+            torch.from_numpy(render.pixels)[None],
+            masks,
+            mask_round=render.params.mask_round,
+            rows=self._picture_rows,
+        )
+        if pictures is None:
+            return None
+        if pictures.shape[-2:] != render.latent_size:
+            pictures = torch.nn.functional.interpolate(pictures, size=render.latent_size, mode="bilinear")
+        return pictures[0]
+
+
+def without_negative(positives: Sequence[tuple[Cond, float]]) -> tuple[GuidanceRow, ...]:
+    """Guidance at a scale of 1 (A1111's) in which the first prompt's answer stands in for the negative's."""
+    (first, _), *others = positives
+    branches = [(first, 1 - sum(share for _, share in others)), *others]
+    return tuple(GuidanceRow(cond=cond, weight=share) for cond, share in branches if share != 0)
+
+
+def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], Tensor]) -> list[Tensor]:
+    """One image's contexts [n, d], made equally long, so that they fit in one model call.
+
+    As A1111 does it: prompts joined by ``AND`` are filled up by repeating their last vector; then positive or
+    negative, whichever is shorter, with the embedding of the empty prompt.
+
+    Args:
+        contexts: of every text, the first `positives` of them positive.
+        empty: gives the embedding of the empty prompt, [77, d] (SD 3: 154); called only if needed.
+    """
+    longest = max((context.shape[0] for context in contexts[:positives]), default=0)
+    repeated = [
+        torch.cat([context, context[-1:].expand(longest - context.shape[0], -1)])
+        for context in contexts[:positives]
+    ]
+    every = [*repeated, *contexts[positives:]]
+    target = max(context.shape[0] for context in every)
+    return [context if context.shape[0] == target else _filled(context, target, empty()) for context in every]
+
+
+def _filled(context: Tensor, length: int, empty: Tensor) -> Tensor:
+    return torch.cat([context, empty.repeat((length - context.shape[0]) // empty.shape[0], 1)])
+
+
+def _bytes(conds: Sequence[Cond]) -> int:
+    return sum(cond.context.nbytes for cond in conds)
+
+
+def _skips_negative(params: Params, call: int, sigma: float) -> bool:
+    """A1111's ``s_min_uncond``: below that sigma, every second call runs no negative row."""
+    return call % 2 == 1 and sigma < params.s_min_uncond

@@ -1,0 +1,99 @@
+"""Which images are in flight, in which groups, and whose turn it is. Knows nothing of tensors."""
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+
+#: turns without an out-of-memory error after which the limit doubles again
+RECOVERY = 200
+
+
+class Scheduler(Generic[T]):
+    """Images wait in the order they came, enter a group when a slot is free, and leave when they are done.
+
+    A group holds what can share one model call. Groups take turns: the one that waited longest is next,
+    so none starves.
+    """
+
+    def __init__(self, most: int) -> None:
+        if most < 1:
+            raise ValueError(f"{most} slots; at least 1 is wanted")
+        self._most = most
+        self.limit = most
+        self._waiting: deque[T] = deque()
+        self._groups: dict[Hashable, dict[T, None]] = {}  # a dict is a set that keeps order
+        self._group_of: dict[T, Hashable] = {}
+        self._served: dict[Hashable, int] = {}
+        self._turns = 0
+        self._calm_since = 0
+
+    def __len__(self) -> int:
+        """How many are in flight."""
+        return len(self._group_of)
+
+    def __bool__(self) -> bool:
+        """Whether anything waits or is in flight."""
+        return bool(self._group_of or self._waiting)
+
+    @property
+    def waiting(self) -> tuple[T, ...]:
+        """Those that have no slot yet, oldest first."""
+        return tuple(self._waiting)
+
+    @property
+    def in_flight(self) -> tuple[T, ...]:
+        """Those that have one, by when they got it."""
+        return tuple(self._group_of)
+
+    def wait(self, item: T) -> None:
+        """A new one, behind all others."""
+        self._waiting.append(item)
+
+    def next_up(self) -> list[T]:
+        """Takes the oldest that wait, as many as there are free slots. Each must `enter`, or be dropped."""
+        free = min(self.limit - len(self), len(self._waiting))
+        return [self._waiting.popleft() for _ in range(free)]
+
+    def put_back(self, items: Iterable[T]) -> None:
+        """To the front of those that wait, in the order given."""
+        self._waiting.extendleft(reversed(list(items)))
+
+    def enter(self, item: T, group: Hashable) -> None:
+        """It is in flight from now on, sharing model calls with its group."""
+        self._group_of[item] = group
+        self._groups.setdefault(group, {})[item] = None
+        self._served.setdefault(group, self._turns)
+
+    def leave(self, item: T) -> bool:
+        """Its slot is free. Whether its group ended with it."""
+        group = self._group_of.pop(item)
+        members = self._groups[group]
+        del members[item]
+        if members:
+            return False
+        del self._groups[group], self._served[group]
+        return True
+
+    def turn(self) -> tuple[Hashable, list[T]] | None:
+        """The group that waited longest, and its members; None if nothing is in flight."""
+        if not self._groups:
+            return None
+        self._turns += 1
+        if self.limit < self._most and self._turns - self._calm_since >= RECOVERY:
+            self._calm_since = self._turns
+            self.limit = min(2 * self.limit, self._most)
+        group = min(self._served, key=self._served.__getitem__)
+        self._served[group] = self._turns
+        return group, list(self._groups[group])
+
+    def halve(self) -> list[T]:
+        """After an out-of-memory error: half of those in flight, or about to be, must go: the youngest.
+
+        Returns:
+            those that must `leave` and be put back, oldest first; empty if one or none is in flight.
+        """
+        self._calm_since = self._turns
+        self.limit = max(1, min(self.limit, len(self) + len(self._waiting)) // 2)
+        return list(self._group_of)[self.limit :]

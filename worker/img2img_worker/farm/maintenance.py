@@ -1,0 +1,90 @@
+"""What a worker does beside rendering: renew its leases, say that it lives and what it has, keep house."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from celery import Celery
+
+from img2img_shared.errors import Unavailable
+from img2img_shared.ledger import Ledger
+from img2img_shared.lora_names import EVERY, LoraNames
+from img2img_shared.queue import top_up
+from img2img_shared.records import WorkerInfo
+from img2img_worker.farm.leases import Leases
+from img2img_worker.models.adapters.lora import Loras
+
+log = logging.getLogger(__name__)
+
+#: seconds, at most, between two beats: how soon a running image hears that its job was cancelled
+BEAT = 1.0
+
+
+class WorkerMaintenance:
+    """Threads of their own: leases must be renewed even while house-keeping, or a slow folder, takes long."""
+
+    def __init__(
+        self,
+        *,
+        app: Celery,
+        ledger: Ledger,
+        leases: Leases,
+        worker: WorkerInfo,
+        loras: Loras,
+        lora_names: LoraNames,
+    ) -> None:
+        self._app = app
+        self._ledger = ledger
+        self._leases = leases
+        self._worker = worker
+        self._loras = loras
+        self._lora_names = lora_names
+        self._stopped = threading.Event()
+        # well below half a lease, after which the ledger takes silence for an outage
+        every = min(BEAT, ledger.lease / 8)
+        tasks = (
+            ("leases", self._live, every),
+            ("janitor", self._keep_house, every),
+            ("loras", self._say, EVERY),
+        )
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(work, seconds), name=name, daemon=True)
+            for name, work, seconds in tasks
+        ]
+
+    def start(self) -> None:
+        """Begin to beat."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _live(self) -> None:
+        self._leases.renew()
+        self._ledger.beat(self._worker)
+
+    def _keep_house(self) -> None:
+        model = self._worker.model
+        sweep = self._ledger.take_back(model, self._worker.id)
+        if sweep is None:
+            return
+        if sweep.handed_back or sweep.suspects or sweep.failed:
+            log.warning("taken back: %s", sweep)
+        top_up(self._app, self._ledger, model)
+
+    def _say(self) -> None:
+        self._lora_names.say(self._worker.id, self._loras.names)
+
+    def _repeat(self, work: Callable[[], None], every: float) -> None:
+        while not self._stopped.is_set():  # at once, too: who waits for this worker sees it when it is there
+            try:
+                work()
+            except Unavailable as error:
+                log.warning("%s", error)
+            except Exception:
+                log.exception("the worker goes on")
+            self._stopped.wait(every)

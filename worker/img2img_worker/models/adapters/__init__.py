@@ -1,0 +1,1 @@
+"""LoRA and its relatives: reading files, and applying them to a network."""

@@ -1,0 +1,173 @@
+"""The LoRAs in a folder, for one checkpoint."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.adapters.lora_file import metadata, read_lora, short_hash
+from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
+from img2img_worker.models.adapters.low_rank import Adapter
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch, Patched
+from img2img_worker.models.prompts.conditioning import Lora, strip_comments, take_loras
+
+#: where A1111 has them below its folder of models
+FOLDER = "Lora"
+#: bytes of LoRAs that stay on the device between renders; the last one stays whatever its size
+REMEMBERED = 1 << 30
+#: how many names a refusal lists
+_NAMED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSet:
+    """What the LoRAs of one prompt add to a checkpoint."""
+
+    text: Patch = NO_PATCH
+    denoiser: Patch = NO_PATCH
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """One file, on the device."""
+
+    time: int
+    size: int
+    text: Mapping[str, Adapter]
+    denoiser: Mapping[str, Adapter]
+
+
+class Loras:
+    """Finds LoRAs by name, as A1111 does.
+
+    ``cat`` is ``cat.safetensors`` anywhere in the folder, or else the file whose trainer called it so
+    (``ss_output_name`` in its metadata).
+
+    Args:
+        folder: None: there are none.
+        denoiser: a UNet or a transformer.
+        texts: the CLIP text models, one or two.
+    """
+
+    def __init__(self, folder: Path | None, denoiser: nn.Module, texts: Sequence[nn.Module]) -> None:
+        self._folder = folder
+        self.denoiser = Patched(denoiser_layers(denoiser))
+        self.texts = Patched(text_layers(texts))
+        self._places = original_places(denoiser)
+        self._loaded: OrderedDict[Path, _Loaded] = OrderedDict()
+        self._loading = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the files that are there now."""
+        return list(self._paths())
+
+    def find(self, loras: Sequence[Lora]) -> LoraSet:
+        """What these add together, in that order; thread-safe.
+
+        Of the same name several times, the last one's weights hold for each, as in A1111.
+
+        Raises:
+            Refused: one is not there, is broken, or is meant for another kind of checkpoint.
+            MemoryError: the device has no room for one.
+        """
+        last = {lora.name: lora for lora in loras}
+        found = [(last[lora.name], self._load(lora.name)) for lora in loras]
+        return LoraSet(
+            text=_patch([(lora, file, file.text, lora.text_weight) for lora, file in found]),
+            denoiser=_patch([(lora, file, file.denoiser, lora.unet_weight) for lora, file in found]),
+        )
+
+    def hashes(self, prompt: str) -> dict[str, str]:
+        """A1111's short hash of each LoRA that a prompt names, by that name; thread-safe.
+
+        Raises:
+            Refused: one is not there.
+        """
+        _, loras = take_loras(strip_comments(prompt))
+        return {lora.name: short_hash(self._path(lora.name)) for lora in loras}
+
+    def _load(self, name: str) -> _Loaded:
+        """The file of that name as it is now, read again if it has changed."""
+        path = self._path(name)
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise Refused("lora", name, f"a readable file ({error.strerror})") from None
+        with self._loading:
+            loaded = self._loaded.pop(path, None)
+            if loaded is None or (loaded.time, loaded.size) != (about.st_mtime_ns, about.st_size):
+                loaded = self._read(path, about.st_mtime_ns, about.st_size)
+            self._loaded[path] = loaded
+            while len(self._loaded) > 1 and sum(file.size for file in self._loaded.values()) > REMEMBERED:
+                self._loaded.popitem(last=False)
+        return loaded
+
+    def _path(self, name: str) -> Path:
+        if self._folder is None:
+            allowed = f"none: IMG2IMG_MODELS_DIR is not set, whose folder {FOLDER} would hold LoRAs"
+            raise Refused("lora", name, allowed)
+        # looked up, not joined: a name from a prompt is no path
+        paths = self._paths()
+        if name in paths:
+            return paths[name]
+        for path in reversed(paths.values()):
+            if _alias(path) == name:
+                return path
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        raise Refused("lora", name, (", ".join([*paths][:_NAMED]) or "none, there are no others") + more)
+
+    def _paths(self) -> dict[str, Path]:
+        files = self._folder.rglob("*.safetensors") if self._folder is not None else ()
+        return {path.stem: path for path in sorted(files)}
+
+    def _read(self, path: Path, time: int, size: int) -> _Loaded:
+        adapters = {
+            name: (adapter, self._places.get(name, (Place(layer=name),)))
+            for name, adapter in read_lora(path).items()
+        }
+        text = {name: own for name, own in adapters.items() if name.startswith("lora_te")}
+        denoiser = {name: own for name, own in adapters.items() if name not in text}
+        try:
+            return _Loaded(
+                time=time,
+                size=size,
+                text=self.texts.fitted(text),
+                denoiser=self.denoiser.fitted(denoiser),
+            )
+        except ValueError as error:
+            raise Refused("lora", path.stem, f"one for this kind of checkpoint: {error}") from None
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"no memory for LoRA {path.stem} beside what is in flight") from None
+
+
+def _alias(path: Path) -> str | None:
+    """What the trainer of a file called it."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return _read_alias(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _read_alias(path: Path, _modified: int, _size: int) -> str | None:
+    return metadata(path).get("ss_output_name")
+
+
+def _patch(parts: Sequence[tuple[Lora, _Loaded, Mapping[str, Adapter], float]]) -> Patch:
+    """Of (LoRA, file, its layers, weight) each; what changes nothing is left out."""
+    acting = [part for part in parts if part[2] and part[3] != 0]
+    return Patch(
+        key=tuple((lora.name, file.time, file.size, weight, lora.dyn) for lora, file, _, weight in acting),
+        parts=tuple(
+            ({name: adapter.cut(lora.dyn) for name, adapter in layers.items()}, weight)
+            for lora, _, layers, weight in acting
+        ),
+    )

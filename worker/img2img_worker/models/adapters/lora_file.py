@@ -1,0 +1,191 @@
+"""A LoRA on a disk: what it holds for each layer, whichever program wrote it."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.adapters.lora_keys import kohya_name
+from img2img_worker.models.adapters.lora_kinds import IA3, KINDS, Kind
+from img2img_worker.models.adapters.low_rank import Adapter
+from img2img_worker.models.checkpoints.weights import read_weights
+
+#: what any kind can have beside its own
+_COMMON = frozenset({"alpha", "scale", "dora_scale", "bias"})
+#: how kohya's and LyCORIS' names end
+_PARTS = sorted(_COMMON.union(*(kind.needs | kind.may for kind in KINDS)))
+_KEY = re.compile(rf"(.+?)\.({'|'.join(map(re.escape, _PARTS))})")
+#: how PEFT's names end, and two that diffusers wrote before it used PEFT
+_PEFT = re.compile(r"(.+?)(?:\.lora_|_lora\.|\.lora\.|\.lora_linear_layer\.)(down|up|A|B)\.weight")
+_PEFT_PARTS = {"A": "lora_down.weight", "B": "lora_up.weight"}
+_MAGNITUDE = re.compile(r"(.+?)\.lora_magnitude_vector(?:\.weight)?")
+#: where diffusers writes the settings of PEFT's adapters into a file
+_METADATA = "lora_adapter_metadata"
+#: digits of a hash in an infotext
+_SHORT = 12
+
+
+def read_lora(path: Path) -> dict[str, Adapter]:
+    """What is in a file by layer, named as kohya does: ``lora_unet_…``, ``lora_te1_…``, ``lora_te2_…``.
+
+    Raises:
+        Refused: not a .safetensors file or a broken one; what it holds is not, or not only, of a known kind.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    try:
+        tensors = read_weights(path)
+    except Refused as error:
+        raise Refused("lora", path.stem, error.allowed) from None
+    for key, tensor in tensors.items():
+        layer, part = _read_key(path, key)
+        if part == "lora_magnitude_vector":
+            part, tensor = "dora_scale", tensor.reshape(-1, 1)
+        parts.setdefault(layer, {})[part] = tensor
+    if not parts:
+        raise Refused("lora", path.stem, "a file that is not empty")
+    settings = _settings(path)
+    return {kohya_name(layer): _adapter(path, layer, own, settings) for layer, own in parts.items()}
+
+
+def short_hash(path: Path) -> str:
+    """A1111's hash of a LoRA: 12 digits of its metadata's, or else of the SHA-256 of what follows its header.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    try:
+        about = path.stat()
+        return (metadata(path).get("sshs_model_hash") or _data_hash(path, about.st_mtime_ns, about.st_size))[
+            :_SHORT
+        ]
+    except OSError as error:
+        raise Refused("lora", path.stem, f"a readable file ({error.strerror})") from None
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What trainers write about a file into it; nothing where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
+@lru_cache(maxsize=1024)
+def _data_hash(path: Path, _modified: int, _size: int) -> str:
+    with path.open("rb") as file:
+        file.seek(int.from_bytes(file.read(8), "little") + 8)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_key(path: Path, key: str) -> tuple[str, str]:
+    """The layer that a tensor is for, as the file names it, and which of that layer's it is."""
+    if found := _MAGNITUDE.fullmatch(key):
+        return found[1], "lora_magnitude_vector"
+    if found := _PEFT.fullmatch(key):
+        return found[1], _PEFT_PARTS.get(found[2], f"lora_{found[2]}.weight")
+    if found := _KEY.fullmatch(key):
+        return found[1], found[2]
+    kinds = ", ".join(dict.fromkeys(kind.name for kind in KINDS))
+    raise Refused("lora", path.stem, f"tensors of {kinds}, which {key} is not")
+
+
+def _adapter(
+    path: Path, layer: str, tensors: dict[str, Tensor], settings: Mapping[str, Mapping[str, Any]]
+) -> Adapter:
+    kind = _kind(path, layer, tensors)
+    for name in {"alpha", "scale", "on_input"} & tensors.keys():
+        if tensors[name].numel() != 1:
+            raise Refused("lora", path.stem, f"one number as {name}; {layer} has {tensors[name].numel()}")
+    if not all(tensor.float().isfinite().all() for tensor in tensors.values()):
+        raise Refused("lora", path.stem, f"finite numbers; {layer} has others")
+    if any(
+        tensor.ndim == 0 for name, tensor in tensors.items() if name not in ("alpha", "scale", "on_input")
+    ):
+        raise Refused("lora", path.stem, f"vectors, matrices and kernels; {layer} has single numbers")
+    return Adapter(
+        kind=kind, tensors=_prepared(kind, tensors), scale=_scale(path, layer, kind, tensors, settings)
+    )
+
+
+def _kind(path: Path, layer: str, tensors: Mapping[str, Tensor]) -> Kind:
+    for kind in KINDS:
+        if kind.needs <= tensors.keys() <= kind.needs | kind.may | _COMMON:
+            return kind
+    near = [kind for kind in KINDS if (kind.needs | kind.may) & tensors.keys()]
+    wanted = " or ".join(" and ".join(sorted(kind.needs)) for kind in near) or "a kind of LoRA"
+    found = ", ".join(f"{layer}.{part}" for part in sorted(tensors))
+    raise Refused("lora", path.stem, f"{wanted} for every layer; there is {found}")
+
+
+def _prepared(kind: Kind, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what was for reading only; IA3's factors as the column or row that `on_input` says they are."""
+    left = {name: tensor for name, tensor in tensors.items() if name not in ("scale", "on_input")}
+    if kind is IA3:
+        left["weight"] = left["weight"].reshape((1, -1) if tensors["on_input"].item() else (-1, 1))
+    if "oft_blocks" not in kind.needs:
+        left.pop("alpha", None)
+    return left
+
+
+def _scale(
+    path: Path,
+    layer: str,
+    kind: Kind,
+    tensors: Mapping[str, Tensor],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> float:
+    if kind.rank is None:
+        return float(tensors["scale"]) if "scale" in tensors else 1.0
+    rank = tensors[kind.rank].shape[0]
+    if rank == 0:
+        raise Refused("lora", path.stem, f"a rank of 1 or more; {layer} has {kind.rank} of 0")
+    if "scale" in tensors:
+        return float(tensors["scale"])
+    if "alpha" in tensors:
+        return float(tensors["alpha"]) / rank
+    try:
+        scale = _peft_scale(layer, rank, settings)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise Refused("lora", path.stem, f"PEFT's settings as {_METADATA}") from None
+    if not math.isfinite(scale):
+        raise Refused("lora", path.stem, f"finite numbers in {_METADATA}")
+    return scale
+
+
+def _settings(path: Path) -> dict[str, dict[str, Any]]:
+    """PEFT's settings by network ("unet.", "text_encoder."); empty for files that have none."""
+    try:
+        read = json.loads(metadata(path).get(_METADATA, "{}"))
+    except ValueError:
+        read = None
+    if not isinstance(read, dict):
+        raise Refused("lora", path.stem, f"a JSON object as {_METADATA}")
+    settings: dict[str, dict[str, Any]] = {}
+    for key, value in read.items():
+        network, _, name = key.partition(".")
+        settings.setdefault(f"{network}.", {})[name] = value
+    return settings
+
+
+def _peft_scale(layer: str, rank: int, settings: Mapping[str, Mapping[str, Any]]) -> float:
+    """alpha / r as PEFT's settings have it: ``alpha_pattern`` names layers by how their names end.
+
+    Raises:
+        ValueError, TypeError, AttributeError, OverflowError: these are no such settings.
+    """
+    network, _, name = layer.partition(".")
+    own = settings.get(f"{network}.", {})
+    alpha = own.get("lora_alpha", rank)
+    for ending, other in (own.get("alpha_pattern") or {}).items():
+        if f".{name}".endswith(f".{ending}"):
+            alpha = other
+    return float(alpha) / (math.sqrt(rank) if own.get("use_rslora") else rank)

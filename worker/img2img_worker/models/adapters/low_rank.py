@@ -1,0 +1,120 @@
+"""What a LoRA does to one layer: its tensors, and the arithmetic around their kind."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from img2img_worker.models.adapters.lora_kinds import LORA, Kind, Tensors, decomposed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows that are one layer's in a matrix that a file takes for one, and a checkpoint for several."""
+
+    #: how many that matrix has
+    total: int
+    #: from and to, of each stretch, in the layer's order
+    stretches: tuple[tuple[int, int], ...]
+
+    def of(self, matrix: Tensor) -> Tensor:
+        """[total, ...] to [rows, ...].
+
+        Raises:
+            ValueError: it has not `total` rows.
+        """
+        if len(matrix) != self.total:
+            raise ValueError(f"{len(matrix)} rows where {self.total} are shared out")
+        return torch.cat([matrix[start:stop] for start, stop in self.stretches])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapter:
+    """What a LoRA holds for one layer, on the device of that layer, as precise as in its file."""
+
+    kind: Kind
+    tensors: Tensors
+    #: a file's own, or alpha / rank; 1 where it has neither, or its kind knows no rank
+    scale: float = 1.0
+    #: None: all of them
+    rows: Rows | None = None
+
+    def difference(self, weight: Tensor) -> Tensor:
+        """What it adds, at full strength, to a weight as it is by then, float32 and of that shape.
+
+        In A1111's order: the kind's difference, the file's own `bias` (of the weight's shape) added, times
+        scale, then DoRA.
+
+        Raises:
+            ValueError, RuntimeError: it is not for a weight of this shape.
+        """
+        tensors = {name: tensor.float() for name, tensor in self.tensors.items()}
+        found = self.kind.difference(tensors, weight)
+        if "bias" in tensors:
+            found = found.reshape(tensors["bias"].shape) + tensors["bias"]
+        found = _as(weight, found if self.rows is None else self.rows.of(found))
+        if self.scale != 1:
+            found = found * self.scale
+        if "dora_scale" in tensors:
+            magnitude = tensors["dora_scale"]
+            found = decomposed(found, weight, magnitude[(...,) + (None,) * (weight.ndim - magnitude.ndim)])
+        return found
+
+    @property
+    def bias_difference(self) -> Tensor | None:
+        """What it adds, at full strength, to the layer's bias, float32; no scale applies to it."""
+        found = self.tensors.get(self.kind.bias or "")
+        if found is None:
+            return None
+        return (found if self.rows is None else self.rows.of(found)).float()
+
+    def cut(self, rank: int | None) -> "Adapter":
+        """With its first `rank` ranks only, at the scale of all: A1111's ``dyn``, which knows LoRA alone."""
+        if rank is None or self.kind is not LORA or "lora_mid.weight" in self.tensors:
+            return self
+        up, down = self.tensors["lora_up.weight"], self.tensors["lora_down.weight"]
+        cut = {"lora_up.weight": up[:, :rank], "lora_down.weight": down[:rank]}
+        return replace(self, tensors={**self.tensors, **cut})
+
+    def fitted(self, weight: Tensor, bias: Tensor | None, rows: Rows | None) -> "Adapter":
+        """Beside a layer's weight, for its part of the rows.
+
+        Raises:
+            ValueError: it is not for such a layer.
+        """
+        if rows is not None and "dora_scale" in self.tensors:
+            raise ValueError("DoRA of several layers as one is not read: its norms are those of all")
+        # copies: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
+        tensors = {name: tensor.to(weight.device, copy=True) for name, tensor in self.tensors.items()}
+        adapter = replace(self, tensors=tensors, rows=rows)
+        adapter.check(weight, bias)
+        return adapter
+
+    def check(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Goes through the arithmetic with shapes alone.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        shapes = {name: tensor.to("meta") for name, tensor in self.tensors.items()}
+        adapter = replace(self, tensors=shapes)
+        try:
+            adapter.difference(torch.empty(weight.shape, device="meta"))
+            change = adapter.bias_difference
+        except (RuntimeError, IndexError, ValueError):
+            own = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in self.tensors.items())
+            raise ValueError(f"a weight of {list(weight.shape)} has no use for {own}") from None
+        if change is not None and (bias is None or bias.shape != change.shape):
+            has = "none" if bias is None else f"one of {list(bias.shape)}"
+            raise ValueError(f"a bias of {list(change.shape)} is to change, there is {has}")
+
+
+def _as(weight: Tensor, found: Tensor) -> Tensor:
+    """`found` in the shape of `weight`; for an inpainting checkpoint's first layer filled up, as in A1111."""
+    matrix = found.reshape(len(found), -1)
+    if weight.ndim == 4 and weight.shape[1] == 9 and matrix.shape[1] == 4 * weight[0, 0].numel():
+        return F.pad(matrix.reshape(len(weight), 4, *weight.shape[2:]), (0, 0, 0, 0, 0, 5))
+    if matrix.shape != weight.reshape(len(weight), -1).shape:
+        raise ValueError(f"a difference of {list(found.shape)}")
+    return matrix.reshape(weight.shape)

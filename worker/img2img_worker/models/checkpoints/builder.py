@@ -1,0 +1,232 @@
+"""From the parts of a checkpoint to the family that they are of, its networks on their device."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from torch import nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+)
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
+from img2img_worker.models.checkpoints.parts import FLUX, SD3, CheckpointParts, Component
+from img2img_worker.models.checkpoints.single_file import UNKNOWN
+from img2img_worker.models.checkpoints.weights import assemble
+from img2img_worker.models.families.family import Family, Prediction
+from img2img_worker.models.families.flow import PATCH, Shift
+from img2img_worker.models.families.flux import Flux
+from img2img_worker.models.families.sd3 import StableDiffusion3
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.families.vae import Vae
+from img2img_worker.models.prompts.t5 import T5
+from img2img_worker.models.prompts.text_encoder import TextEncoder
+from img2img_worker.sampling.levels import NoiseLevels
+
+_PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
+#: channels that a UNet takes beside the latent, and what it is for
+_BESIDE = {0: "", 4: " edit", 5: " inpainting"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Where a checkpoint's networks go, and in which precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+    #: Stable Diffusion's VAEs overflow in float16, so theirs is its own
+    vae_dtype: torch.dtype
+    #: see `Vae.tile`
+    vae_tile: int | None
+    #: where LoRAs for it may be
+    lora_folder: Path | None
+    #: torch.compile's backend for the denoiser; None: it runs as it is
+    compiler: str | None
+
+    def build(self, parts: CheckpointParts) -> Family:
+        """The family that these parts are of.
+
+        Raises:
+            Refused: a family that is not known, weights that do not fit their configuration.
+        """
+        kind = parts.denoiser.config.get("_class_name")
+        if kind == SD3:
+            return self._stable_diffusion_3(parts)
+        if kind == FLUX:
+            return self._flux(parts)
+        return self._stable_diffusion(parts)
+
+    def _stable_diffusion(self, parts: CheckpointParts) -> StableDiffusion:
+        unet = self._denoiser(parts, UNet2DConditionModel)
+        latent_channels = int(unet.config.out_channels)
+        beside = _BESIDE.get(unet.config.in_channels - latent_channels)
+        if beside is None:
+            allowed = (
+                f"a UNet with {', '.join(str(latent_channels + more) for more in _BESIDE)} input channels"
+            )
+            raise Refused("model", parts.source, f"{allowed}; this has {unet.config.in_channels}")
+        is_xl = len(parts.text_encoders) == 2
+        is_2 = unet.config.use_linear_projection and not is_xl
+        # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
+        layer = 2 if is_xl else 1 if is_2 else None
+        texts = tuple(
+            self._text_encoder(parts, index, layer=layer, projects=index == 1)
+            for index in range(len(parts.text_encoders))
+        )
+        return StableDiffusion(
+            name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
+            device=self.device,
+            dtype=self.dtype,
+            noise_levels=NoiseLevels.from_alphas_cumprod(alphas_cumprod(parts.scheduler), is_sdxl=is_xl),
+            prediction=_prediction(parts, unet),
+            unet=unet,
+            vae=self._vae(parts),
+            texts=texts,
+            loras=self._loras(unet, texts),
+        )
+
+    def _stable_diffusion_3(self, parts: CheckpointParts) -> StableDiffusion3:
+        if len(parts.text_encoders) != 2:
+            raise Refused("model", parts.source, "a checkpoint with two CLIP text encoders")
+        transformer = self._transformer(parts, SD3Transformer2DModel, PATCH)
+        texts = tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2))
+        t5 = self._t5(parts)
+        return StableDiffusion3(
+            name="SD 3",
+            device=self.device,
+            dtype=self.dtype,
+            shift=Shift.of(parts.scheduler),
+            transformer=transformer,
+            vae=self._vae(parts),
+            texts=texts,
+            t5=t5,
+            loras=self._loras(transformer, texts, t5),
+        )
+
+    def _flux(self, parts: CheckpointParts) -> Flux:
+        t5 = self._t5(parts)
+        if t5 is None:
+            raise Refused("model", parts.source, "a checkpoint with T5, its second text encoder")
+        transformer = self._transformer(parts, FluxTransformer2DModel, 1)
+        clip = self._text_encoder(parts, 0, layer=None, projects=False)
+        return Flux(
+            name="Flux",
+            device=self.device,
+            dtype=self.dtype,
+            shift=Shift.of(parts.scheduler),
+            transformer=transformer,
+            vae=self._vae(parts),
+            clip=clip,
+            t5=t5,
+            loras=self._loras(transformer, (clip,), t5),
+        )
+
+    def _transformer(self, parts: CheckpointParts, kind: Any, patch: int) -> Any:
+        """Checked for the shape that its family is written for.
+
+        Args:
+            patch: cells that the transformer itself makes one token of, each way.
+        """
+        transformer = self._denoiser(parts, kind)
+        cells = int(parts.vae.config.get("latent_channels", 4)) * (PATCH // patch) ** 2
+        config = transformer.config
+        if (config.patch_size, config.in_channels, transformer.out_channels) != (patch, cells, cells):
+            has = f"{config.patch_size}, {config.in_channels} and {transformer.out_channels}"
+            allowed = f"a transformer with patches of {patch} and {cells} channels in and out; this has {has}"
+            raise Refused("model", parts.source, allowed)
+        return transformer
+
+    def _t5(self, parts: CheckpointParts) -> T5 | None:
+        if parts.t5 is None:
+            return None
+
+        def make(config: dict[str, Any]) -> nn.Module:
+            model: nn.Module = T5EncoderModel(T5Config.from_dict(config))
+            return model
+
+        shared = parts.t5.weights.get("shared.weight", parts.t5.weights.get("encoder.embed_tokens.weight"))
+        both = {} if shared is None else {"shared.weight": shared, "encoder.embed_tokens.weight": shared}
+        whole = Component(config=parts.t5.config, weights={**parts.t5.weights, **both})
+        # T5 overflows in float16; it was trained in bfloat16
+        dtype = torch.bfloat16 if self.dtype == torch.float16 else self.dtype
+        model = self._network(parts, whole, make, dtype)
+        model.encoder.embed_tokens.weight = model.shared.weight
+        return T5(tokenizer=parts.t5_tokenizer, model=model)
+
+    def _vae(self, parts: CheckpointParts) -> Vae:
+        network = self._network(parts, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
+        return Vae(network=network, device=self.device, tile=self.vae_tile)
+
+    def _text_encoder(
+        self, parts: CheckpointParts, index: int, *, layer: int | None, projects: bool
+    ) -> TextEncoder:
+        def make(config: dict[str, Any]) -> nn.Module:
+            kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+            model: nn.Module = kind(CLIPTextConfig.from_dict(config))
+            return model
+
+        model = self._network(parts, parts.text_encoders[index], make)
+        return TextEncoder(tokenizer=parts.tokenizers[index], model=model, layer=layer, final_norm=layer != 2)
+
+    def _loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...], t5: T5 | None = None) -> Loras:
+        models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
+        return Loras(self.lora_folder, denoiser, models)
+
+    def _denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
+        network = self._network(parts, parts.denoiser, kind.from_config)
+        if self.compiler is None:
+            return network
+        if kind is FluxTransformer2DModel:
+            # only what repeats: around it are hooks that are another at each call (see `Flux.velocity`)
+            network.compile_repeated_blocks(backend=self.compiler, dynamic=False)
+            return network
+        # with CUDA graphs: few rows are done sooner than Python can launch their kernels
+        mode = "reduce-overhead" if self.device.type == "cuda" and self.compiler == "inductor" else None
+        network.compile(backend=self.compiler, mode=mode, dynamic=False)
+        return network
+
+    def _network(
+        self, parts: CheckpointParts, component: Component, make: Any, dtype: torch.dtype | None = None
+    ) -> Any:
+        built: nn.Module = assemble(
+            partial(make, dict(component.config)),
+            component.weights,
+            device=self.device,
+            dtype=dtype or self.dtype,
+            source=parts.source,
+        )
+        if self.device.type == "cuda":  # the layout that a GPU's convolutions want
+            built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub
+        return built
+
+
+def _prediction(parts: CheckpointParts, unet: Any) -> Prediction:
+    kind = parts.scheduler.get("prediction_type", "epsilon")
+    if kind == UNKNOWN:
+        return "v" if _answers_velocity(unet) else "epsilon"
+    if kind not in _PREDICTIONS:
+        raise Refused("model: prediction_type", kind, ", ".join(_PREDICTIONS))
+    return _PREDICTIONS[kind]
+
+
+@torch.inference_mode()
+def _answers_velocity(unet: Any) -> bool:
+    """A1111's test of a 2.x file: at the last timestep, velocity is about -x0, far from the noise in x."""
+    x = torch.full((1, unet.config.in_channels, 8, 8), 0.5, device=unet.device, dtype=unet.dtype)
+    context = torch.full((1, 2, unet.config.cross_attention_dim), 0.5, device=unet.device, dtype=unet.dtype)
+    answer = unet(x, torch.tensor([999.0], device=unet.device), encoder_hidden_states=context).sample
+    return bool((answer - x[:, : answer.shape[1]]).mean() < -1)

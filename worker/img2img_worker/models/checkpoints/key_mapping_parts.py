@@ -1,0 +1,78 @@
+"""What all kinds of checkpoints in one file share: a VAE in ldm's names, and CLIP's vocabulary."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from img2img_worker.models.checkpoints import infer_config, key_mapping
+from img2img_worker.models.checkpoints.infer_config import Weights
+from img2img_worker.models.checkpoints.parts import Component
+from img2img_worker.models.prompts.tokenizer import END, VOCABULARY, clip_tokenizer, read_tokenizer
+
+
+def vae_component(weights: Weights, prefix: str, **scales: float) -> Component:
+    """diffusers' AutoencoderKL from the weights that a file has under `prefix`.
+
+    Args:
+        scales: ``scaling_factor`` and, of flows, ``shift_factor``: no file tells them.
+
+    Raises:
+        KeyError: a weight is missing.
+    """
+    weights = below(weights, prefix)
+    config = infer_config.vae_config(weights) | scales
+    keys = network_keys(lambda: AutoencoderKL.from_config(config))
+    names = {key: key_mapping.vae_name(key, levels=len(config["block_out_channels"])) for key in keys}
+    found = {key: weight(weights, prefix, names[key]) for key in keys}
+    # its attention was written as convolutions of one pixel
+    flat = {
+        key: value[:, :, 0, 0] for key, value in found.items() if ".attentions." in key and value.ndim == 4
+    }
+    return Component(config=config, weights=found | flat)
+
+
+def tokenizer_of(encoder: Component, path: Path) -> Any:
+    """CLIP's own tokenizer; for a text encoder of another vocabulary, that in ``tokenizer`` beside the file.
+
+    Raises:
+        Refused: there is none.
+    """
+    pad = encoder.config.get("pad", END)
+    if encoder.config["vocab_size"] == VOCABULARY:
+        return clip_tokenizer(pad=pad)
+    tokenizer = read_tokenizer(path.parent / "tokenizer")
+    tokenizer.pad_token = pad
+    return tokenizer
+
+
+def below(weights: Weights, prefix: str) -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, without it.
+
+    Raises:
+        KeyError: there are none.
+    """
+    found = key_mapping.unprefixed(weights, prefix)
+    if not found:
+        raise KeyError(f"{prefix}*")
+    return found
+
+
+def weight(weights: Weights, prefix: str, name: str) -> Tensor:
+    """The weight of that name.
+
+    Raises:
+        KeyError: there is none; says its whole name.
+    """
+    if name not in weights:
+        raise KeyError(prefix + name)
+    return weights[name]
+
+
+def network_keys(network: Callable[[], nn.Module]) -> list[str]:
+    """What a network calls its weights."""
+    with torch.device("meta"):
+        return list(network().state_dict())

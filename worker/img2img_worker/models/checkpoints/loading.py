@@ -1,0 +1,97 @@
+"""From a name on a disk to a model that renders."""
+
+from pathlib import Path
+
+import torch
+
+from img2img_shared.errors import Refused
+from img2img_shared.settings import Settings
+from img2img_worker.models.adapters import lora
+from img2img_worker.models.checkpoints import catalog
+from img2img_worker.models.checkpoints.builder import Builder
+from img2img_worker.models.checkpoints.folder import read_folder
+from img2img_worker.models.checkpoints.single_file import read_single_file
+from img2img_worker.models.families.family import Family
+
+
+def load(model: str | Path, settings: Settings) -> Family:
+    """The checkpoint that a worker with these settings serves as `model` (a name or a path).
+
+    Raises:
+        Refused: as `open_checkpoint`; an unknown name; a device that torch does not have.
+    """
+    device = find_device(settings.device)
+    dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
+    path = catalog.find_model(model, settings.models_dir)
+    return open_checkpoint(
+        path,
+        device=device,
+        dtype=dtype,
+        vae_tile=settings.vae_tile,
+        allow_pickles=settings.allow_pickles,
+        lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
+        compiler="inductor" if settings.compile else None,
+    )
+
+
+def model_hash(model: str | Path, settings: Settings) -> str | None:
+    """A1111's "Model hash" of what `load` would load; None for a folder."""
+    return catalog.model_hash(catalog.find_model(model, settings.models_dir))
+
+
+def open_checkpoint(
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    vae_dtype: torch.dtype = torch.float32,
+    vae_tile: int | None = None,
+    allow_pickles: bool = False,
+    lora_folder: Path | None = None,
+    compiler: str | None = None,
+) -> Family:
+    """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
+
+    Nothing is asked of any hub, and nothing beside the file or folder is wanted.
+
+    Args:
+        vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own.
+        vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
+        lora_folder: where the LoRAs are that prompts name, looked at when they do.
+        compiler: backend of ``torch.compile`` for the denoiser, which then compiles at its first call in
+            each shape; see `Engine.warm_up`. None: it is not compiled.
+
+    Raises:
+        Refused: it is not there, not a checkpoint, of an unknown family, incomplete or broken.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise Refused("model", str(path), "a checkpoint folder or a .safetensors file that exists")
+    read = read_folder if path.is_dir() else read_single_file
+    parts = read(path, allow_pickles=allow_pickles)
+    builder = Builder(
+        device=torch.device(device),
+        dtype=dtype,
+        vae_dtype=vae_dtype,
+        vae_tile=vae_tile,
+        lora_folder=lora_folder,
+        compiler=compiler,
+    )
+    return builder.build(parts)
+
+
+def find_device(name: str) -> torch.device:
+    """torch's device of that name; "auto" is the first GPU, else the CPU.
+
+    Raises:
+        Refused: torch has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        has = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
+        raise Refused("device", name, f"auto, {has}") from None
+    return device

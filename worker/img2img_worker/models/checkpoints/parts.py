@@ -1,0 +1,39 @@
+"""What a checkpoint consists of, before it becomes a network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+#: the classes of SD 3's and Flux's denoisers, in their configurations
+SD3, FLUX = "SD3Transformer2DModel", "FluxTransformer2DModel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One network of a checkpoint, in diffusers' and transformers' terms."""
+
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointParts:
+    """A whole checkpoint, whichever layout it was read from."""
+
+    #: where it was read from, for messages
+    source: str
+    #: a UNet, or a transformer
+    denoiser: Component
+    vae: Component
+    #: CLIPs: one, or two in SDXL and SD 3
+    text_encoders: tuple[Component, ...]
+    #: CLIPTokenizers, one for each text encoder
+    tokenizers: tuple[Any, ...]
+    #: Flux has one, SD 3 may have one
+    t5: Component | None = None
+    #: transformers' T5Tokenizer
+    t5_tokenizer: Any = None
+    #: keys of diffusers' ``scheduler_config.json``
+    scheduler: Mapping[str, Any]

@@ -1,0 +1,134 @@
+"""A checkpoint in one file, in the original layout: no configuration beside it and no network are wanted."""
+
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.checkpoints import infer_config, key_mapping
+from img2img_worker.models.checkpoints.infer_config import Weights
+from img2img_worker.models.checkpoints.key_mapping_parts import (
+    below,
+    network_keys,
+    tokenizer_of,
+    vae_component,
+    weight,
+)
+from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
+from img2img_worker.models.checkpoints.single_file_flow import is_flow, read_flow
+from img2img_worker.models.checkpoints.weights import read_weights
+
+#: where each network's names begin
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
+XL_CLIP, XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+
+TURBO = "conditioner.embedders.0."
+
+#: a prediction type that no file of its kind tells
+UNKNOWN = "unknown"
+
+#: what is found under these names is another kind of model
+_OTHERS = {
+    "conditioner.embedders.0.model.": "an SDXL refiner",
+    "depth_model.": "a depth-to-image model",
+    "embedder.": "an unCLIP model",
+    "cond_stage_model.roberta.": "AltDiffusion",
+    "lora_": "a LoRA",
+}
+
+
+def read_single_file(path: Path, *, allow_pickles: bool = False) -> CheckpointParts:
+    """The parts in one file; configurations are read off the weights' infer_config.
+
+    CLIP's vocabulary ships with this package; for a text encoder of another vocabulary, a folder
+    ``tokenizer`` beside the file has to hold it, and T5's the folder ``tokenizer_t5``.
+
+    Raises:
+        Refused: not a checkpoint of a known kind, or not all of one.
+    """
+    weights = _turbo_as_2x(read_weights(path, allow_pickles=allow_pickles))
+    for prefix, kind in _OTHERS.items():
+        if any(key.startswith(prefix) for key in weights):
+            raise Refused("model", str(path), f"a Stable Diffusion or Flux checkpoint, not {kind}")
+    try:
+        return read_flow(weights, path) if is_flow(weights) else _parts(weights, path)
+    except KeyError as missing:
+        allowed = f"a whole checkpoint in the original layout; this has no {missing.args[0]}"
+        raise Refused("model", str(path), allowed) from None
+
+
+def _parts(weights: Weights, path: Path) -> CheckpointParts:
+    is_xl = any(key.startswith(XL_OPEN_CLIP) for key in weights)
+    is_2 = any(key.startswith(OPEN_CLIP) for key in weights)
+    encoders: tuple[Component, ...]
+    pooled = None
+    if is_xl:
+        second = _open_clip(below(weights, XL_OPEN_CLIP), projects=True)
+        encoders = (_clip(below(weights, XL_CLIP)), second)
+        pooled = int(second.config["projection_dim"])
+    else:
+        encoders = (_open_clip(below(weights, OPEN_CLIP)) if is_2 else _clip(below(weights, CLIP)),)
+    return CheckpointParts(
+        source=str(path),
+        denoiser=_unet(below(weights, UNET), pooled),
+        vae=vae_component(weights, VAE, scaling_factor=0.13025 if is_xl else 0.18215),
+        text_encoders=encoders,
+        tokenizers=tuple(tokenizer_of(encoder, path) for encoder in encoders),
+        scheduler=_scheduler(weights, is_2=is_2),
+    )
+
+
+def _turbo_as_2x(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """SD Turbo is a 2.x model whose text encoder is named as XL's; a refiner's UNet also takes sizes."""
+    if f"{TURBO}model.ln_final.weight" not in weights or f"{UNET}label_emb.0.0.weight" in weights:
+        return weights
+    return {
+        f"cond_stage_model.{key.removeprefix(TURBO)}" if key.startswith(TURBO) else key: value
+        for key, value in weights.items()
+    }
+
+
+def _unet(weights: Weights, pooled: int | None) -> Component:
+    config = infer_config.unet_config(weights, pooled=pooled)
+    keys = network_keys(lambda: UNet2DConditionModel.from_config(config))
+    layers = config["layers_per_block"]
+    names = {key: key_mapping.unet_name(key, keys, layers=layers) for key in keys}
+    return Component(config=config, weights={key: weight(weights, UNET, names[key]) for key in keys})
+
+
+def _clip(weights: Weights) -> Component:
+    # the oldest files name its parts without the model that holds them
+    text = {
+        f"text_model.{key.removeprefix('text_model.')}": value
+        for key, value in weights.items()
+        if key.removeprefix("text_model.").startswith(("embeddings.", "encoder.", "final_layer_norm."))
+    }
+    return Component(config=infer_config.clip_config(text), weights=text)
+
+
+def _open_clip(weights: Weights, *, projects: bool = False) -> Component:
+    """2.x reads the last layer but one and needs no more; SDXL's pooled embedding needs them all."""
+    config = infer_config.open_clip_config(weights)
+    if not projects:
+        config["num_hidden_layers"] -= 1
+    kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+    keys = network_keys(lambda: kind(CLIPTextConfig(**config)))
+    found = {key: weight(weights, "", key_mapping.open_clip_name(key)) for key in keys}
+    parts = {key: key_mapping.open_clip_tensor(key, value) for key, value in found.items()}
+    return Component(config=config | {"pad": "!"}, weights=parts)
+
+
+def _scheduler(weights: Weights, *, is_2: bool) -> dict[str, Any]:
+    """A1111's rules: the file's own abar where it holds one; markers; 2.x is decided by its answer."""
+    config: dict[str, Any] = {"prediction_type": UNKNOWN if is_2 else "epsilon"}
+    if "alphas_cumprod" in weights:
+        config["alphas_cumprod"] = weights["alphas_cumprod"].float().numpy()
+    if "v_pred" in weights:
+        config["prediction_type"] = "v_prediction"
+    if "ztsnr" in weights:
+        config["rescale_betas_zero_snr"] = True
+    return config

@@ -1,0 +1,1 @@
+"""Model families: how each encodes, predicts and decodes."""

@@ -1,0 +1,194 @@
+"""What the engine knows of a checkpoint: one interface for every family of models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.sampling.levels import NoiseLevels
+
+#: what the network's answer is: the noise, or the velocity sqrt(abar)·noise - sqrt(1 - abar)·x0
+Prediction = Literal["epsilon", "v"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cond:
+    """What one row of a model call is conditioned on; stacked, every tensor gains a leading [R].
+
+    Rows that are stacked have the same number of tokens and the same optional parts.
+    """
+
+    #: text embeddings, [n_tokens, d]
+    context: Tensor
+    #: pooled text embedding, [p] (SDXL, SD 3, Flux)
+    pooled: Tensor | None = None
+    #: original height and width, crop top and left, target height and width, [6] (SDXL)
+    time_ids: Tensor | None = None
+    #: channels laid beside the latent, [c, h, w] (inpainting: mask and masked latent; edit: the picture)
+    concat: Tensor | None = None
+    #: the guidance that a distilled network is told, [] (Flux)
+    guidance: Tensor | None = None
+    #: what LoRAs add to the denoiser, of which rows that are stacked have the same
+    loras: Patch = NO_PATCH
+
+    @classmethod
+    def stack(cls, rows: Sequence[Self]) -> Self:
+        """One Cond of R rows."""
+        if len({row.loras for row in rows}) > 1:
+            raise ValueError("rows of one call must have the same LoRAs")
+        return cls(
+            context=torch.stack([row.context for row in rows]),
+            pooled=_stack([row.pooled for row in rows]),
+            time_ids=_stack([row.time_ids for row in rows]),
+            concat=_stack([row.concat for row in rows]),
+            guidance=_stack([row.guidance for row in rows]),
+            loras=rows[0].loras,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceRow:
+    """One row of an image's model call, and its share of the guided answer."""
+
+    cond: Cond
+    weight: float
+
+
+class Family(Protocol):
+    """A loaded checkpoint. Its methods are called from one thread, but for `levels`; none keeps state.
+
+    Pictures are uint8 RGB [B, H, W, 3]. `rows` in `encode`, `picture` and `decode` fixes the batch that the
+    network sees: fewer pictures are padded to it, more are cut into pieces of it. With a constant
+    `rows`, a picture's bits do not depend on what else is in the batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is, for people: "SD 1.x", "SDXL inpainting", ..."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors it takes and returns live."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's own precision; latents are float32 all the same."""
+
+    @property
+    def latent_channels(self) -> int:
+        """C of a latent [C, h, w]."""
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels to a latent cell, each way."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """How `predict`'s answer is to be read."""
+
+    @property
+    def edits(self) -> bool:
+        """Whether `image_cfg_scale` has a meaning (instruct-pix2pix)."""
+
+    @property
+    def distilled(self) -> bool:
+        """Whether `distilled_cfg_scale` has a meaning (Flux.1 dev)."""
+
+    @property
+    def loras(self) -> Loras:
+        """What can be added to its weights; finding one is a thing that other threads may do."""
+
+    def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
+        """The noise levels it was trained on for latents [C, h, w]: the same object for the same size.
+
+        Raises:
+            Refused: it knows no such size.
+        """
+
+    def conditions(
+        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
+    ) -> list[Cond]:
+        """Text conditioning of each prompt, which may carry weights, but neither editing nor ``AND``.
+
+        Depends on nothing else, so it can be cached by (prompt, clip_skip, negative, loras).
+
+        Args:
+            negative: SDXL replaces an empty negative prompt by zeros.
+            loras: what is added to the text encoders.
+        """
+
+    def picture(
+        self, pixels: Tensor, masks: Tensor | None, *, mask_round: bool = True, rows: int | None = None
+    ) -> Tensor | None:
+        """What the checkpoint wants to see of the init image: [B, c, h, w], or None.
+
+        Args:
+            pixels: uint8 [B, H, W, 3].
+            masks: uint8 [B, H, W], 255 = repaint; None: everything is.
+        """
+
+    def place(
+        self,
+        cond: Cond,
+        *,
+        width: int,
+        height: int,
+        picture: Tensor | None = None,
+        distilled_cfg_scale: float | None = None,
+    ) -> Cond:
+        """`cond` made one image's own: its size, its row [c, h, w] of `picture`, its guidance.
+
+        Args:
+            distilled_cfg_scale: None: the family's own; another only where it is `distilled`.
+        """
+
+    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
+        """uint8 [B, H, W, 3] to float32 latents [B, C, h, w]: the posterior's mean, scaled."""
+
+    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """The network's raw answer, float32 [R, C, h, w]; nothing in it waits for the device.
+
+        Args:
+            x: latents already multiplied by the plan's ``scale_in``, float32 [R, C, h, w].
+            t: timesteps, float32 [R], fractions allowed.
+            cond: of R rows.
+        """
+
+    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
+        """float32 [B, C, h, w] to uint8 [B, H, W, 3] on the device: clamped, times 255, truncated."""
+
+
+def guide(
+    positives: Sequence[tuple[Cond, float]], negative: Cond, *, scale: float, image_scale: float | None = None
+) -> list[GuidanceRow]:
+    """The rows that one image needs; the guided answer is the sum of weight times answer.
+
+    Classifier-free guidance ``u + scale·Σ w_i (c_i - u)`` (Ho and Salimans 2022, composed as in Liu et al.
+    2022), and with `image_scale` InstructPix2Pix's (Brooks et al. 2023), whose third row sees neither
+    prompt nor picture: ``z + scale·(c - p) + image_scale·(p - z)``. Rows of no weight are left out,
+    so a scale of 1 runs no negative row.
+
+    Args:
+        positives: (cond, weight) of each part of an ``AND`` prompt.
+        image_scale: only for a family that `edits`; 1 is the plain rule.
+    """
+    branches = [GuidanceRow(cond=cond, weight=scale * weight) for cond, weight in positives]
+    rest = 1.0 if image_scale is None else image_scale
+    branches.append(GuidanceRow(cond=negative, weight=rest - sum(branch.weight for branch in branches)))
+    if image_scale is not None and negative.concat is not None:
+        blind = replace(negative, concat=torch.zeros_like(negative.concat))
+        branches.append(GuidanceRow(cond=blind, weight=1.0 - image_scale))
+    return [branch for branch in branches if branch.weight != 0] or branches[:1]
+
+
+def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
+    tensors = [part for part in parts if part is not None]
+    if not tensors:
+        return None
+    if len(tensors) < len(parts):
+        raise ValueError("rows of one call must have the same parts")
+    return torch.stack(tensors)

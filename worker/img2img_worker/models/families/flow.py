@@ -1,0 +1,165 @@
+"""What flow-matching transformers have in common, told to the engine as a model that predicts a velocity.
+
+Their x is ``(1 - f) x0 + f noise`` for a share f of noise, and their answer ``noise - x0`` (Esser et al.
+2024, arXiv:2403.03206). How that x and the engine's relate, and what it means for samplers, is written at
+`sampling.levels.FlowLevels`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.families.family import Cond, Prediction
+from img2img_worker.models.families.vae import Vae
+from img2img_worker.sampling.levels import FlowLevels, flow_levels
+
+#: latent cells to a patch, each way
+PATCH = 2
+#: training steps of every published flow
+_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """How far noise levels are shifted towards noise: for larger pictures further, where it is dynamic."""
+
+    #: of pictures of `few` patches, and of `many`; between and beyond, the `exponential` one's log is linear
+    low: float
+    high: float
+    few: int = 256
+    many: int = 4096
+    #: `low` and `high` are logs
+    exponential: bool = False
+
+    @classmethod
+    def of(cls, scheduler: Mapping[str, Any]) -> Self:
+        """From diffusers' configuration of FlowMatchEulerDiscreteScheduler.
+
+        Raises:
+            Refused: a configuration that it cannot have.
+        """
+        try:
+            if int(scheduler.get("num_train_timesteps", _STEPS)) != _STEPS:
+                raise ValueError(f"num_train_timesteps is not {_STEPS}")
+            if not scheduler.get("use_dynamic_shifting", False):
+                shift = float(scheduler.get("shift", 1.0))
+                found = cls(low=shift, high=shift)
+            else:
+                found = cls(
+                    low=float(scheduler.get("base_shift", 0.5)),
+                    high=float(scheduler.get("max_shift", 1.15)),
+                    few=int(scheduler.get("base_image_seq_len", 256)),
+                    many=int(scheduler.get("max_image_seq_len", 4096)),
+                    exponential=scheduler.get("time_shift_type", "exponential") == "exponential",
+                )
+            if not (found.at(found.few) > 0 and found.at(found.many) > 0):
+                raise ValueError("a shift is not above 0")
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise Refused("model: scheduler", dict(scheduler), f"one that makes sense ({error})") from None
+        return found
+
+    def at(self, patches: int) -> float:
+        """The shift of a picture of so many patches."""
+        value = self.low + (self.high - self.low) * (patches - self.few) / (self.many - self.few)
+        return exp(value) if self.exponential else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowFamily(ABC):
+    """All of `Family` but its texts and its network's own arguments."""
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    shift: Shift
+    #: diffusers' transformer, which says nothing of its types
+    transformer: Any
+    vae: Vae
+    loras: Loras
+
+    @property
+    def prediction(self) -> Prediction:
+        return "v"
+
+    @property
+    def latent_channels(self) -> int:
+        return self.vae.channels
+
+    @property
+    def vae_factor(self) -> int:
+        return self.vae.factor
+
+    @property
+    def edits(self) -> bool:
+        return False
+
+    @property
+    def distilled(self) -> bool:
+        return False
+
+    @property
+    def most_patches(self) -> int | None:
+        """Patches that it can tell apart, each way; None: any number."""
+        return None
+
+    def levels(self, latent_size: tuple[int, int]) -> FlowLevels:
+        """As in `Family`; a side that ends with half a patch is refused, as diffusers' SD 3 refuses it."""
+        height, width = latent_size
+        cells = self.most_patches and self.most_patches * PATCH
+        if height % PATCH or width % PATCH or (cells and max(latent_size) > cells):
+            limit = f" up to {cells * self.vae_factor}" if cells else ""
+            allowed = f"multiples of {PATCH * self.vae_factor}{limit} with a checkpoint of {self.name}"
+            raise Refused("width, height", (width * self.vae_factor, height * self.vae_factor), allowed)
+        return flow_levels(self.shift.at(height // PATCH * (width // PATCH)))
+
+    def picture(
+        self,
+        pixels: Tensor,  # noqa: ARG002 (it looks at none: so are the interface's names)
+        masks: Tensor | None,  # noqa: ARG002
+        *,
+        mask_round: bool = True,  # noqa: ARG002
+        rows: int | None = None,  # noqa: ARG002
+    ) -> Tensor | None:
+        return None
+
+    def place(
+        self,
+        cond: Cond,
+        *,
+        width: int,  # noqa: ARG002
+        height: int,  # noqa: ARG002
+        picture: Tensor | None = None,  # noqa: ARG002
+        distilled_cfg_scale: float | None = None,  # noqa: ARG002
+    ) -> Cond:
+        return cond
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
+        return self.vae.encode(pixels, rows)
+
+    @torch.inference_mode()
+    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """As in `Family`: from the variance-preserving latent that a plan scales to, to its velocity.
+
+        With r² = (1 - f)² + f², that latent is x / r and its velocity ``((1 - f) noise - f x0) / r``.
+        """
+        self.loras.denoiser.apply(cond.loras)
+        share = (t / _STEPS)[:, None, None, None]
+        radius = ((1 - share) ** 2 + share**2).sqrt()
+        velocity = self.velocity((x * radius).to(self.dtype), t, cond).float()
+        return (1 - 2 * share) * x + radius * velocity
+
+    @abstractmethod
+    def velocity(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
+        return self.vae.decode(latents, rows)

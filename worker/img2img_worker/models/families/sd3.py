@@ -1,0 +1,63 @@
+"""Stable Diffusion 3 and 3.5: a transformer that sees two CLIPs' embeddings and, behind them, T5's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.flow import FlowFamily
+from img2img_worker.models.prompts.t5 import T5
+from img2img_worker.models.prompts.text_encoder import TextEncoder, encode_side_by_side
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableDiffusion3(FlowFamily):
+    """Two CLIP text models, and T5 or, A1111's default, zeros in its place. Implements `Family`."""
+
+    texts: tuple[TextEncoder, ...]
+    t5: T5 | None = None
+
+    @property
+    def most_patches(self) -> int | None:
+        return int(self.transformer.config.pos_embed_max_size)
+
+    @torch.inference_mode()
+    def conditions(
+        self,
+        prompts: Sequence[str],
+        *,
+        clip_skip: int = 1,  # noqa: ARG002
+        negative: bool = False,  # noqa: ARG002
+        loras: Patch = NO_PATCH,
+    ) -> list[Cond]:
+        """As in `Family`; A1111's `clip_skip` does not reach SD 3, and an empty negative prompt is one.
+
+        As in A1111, T5 gets as many tokens as CLIP, and its embeddings are not emphasised.
+        """
+        self.loras.texts.apply(loras)
+        width = int(self.transformer.config.joint_attention_dim)
+        conds = []
+        for prompt, clip in zip(prompts, encode_side_by_side(self.texts, prompts), strict=True):
+            length = clip.context.shape[0]
+            context = F.pad(clip.context, (0, width - clip.context.shape[-1]))
+            rest = torch.zeros_like(context)
+            if self.t5 is not None:
+                rest = self.t5.encode(prompt, length, emphasis=False)
+            # kept as the transformer takes it: T5's embeddings are large
+            context = torch.cat([context, rest]).to(self.dtype)
+            conds.append(Cond(context=context, pooled=clip.pooled))
+        return conds
+
+    def velocity(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        answer: Tensor = self.transformer(
+            x,
+            timestep=t,
+            encoder_hidden_states=cond.context,
+            pooled_projections=None if cond.pooled is None else cond.pooled.to(self.dtype),
+            return_dict=False,
+        )[0]
+        return answer

@@ -1,0 +1,99 @@
+"""Between pictures and latents."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from img2img_worker.models.families.vae_tiling import in_tiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vae:
+    """A checkpoint's AutoencoderKL, in a precision of its own; what goes in and out is float32."""
+
+    #: diffusers' AutoencoderKL, which says nothing of its types
+    network: Any
+    device: torch.device
+    #: pictures larger than this, either way, go through it in tiles of this size; None: whole
+    tile: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """C of a latent [C, h, w]."""
+        return int(self.network.config.latent_channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a latent cell, each way."""
+        return int(2 ** (len(self.network.config.block_out_channels) - 1))
+
+    @property
+    def scale(self) -> float:
+        """What a mean is multiplied by to have a variance of about 1."""
+        return float(self.network.config.scaling_factor)
+
+    @property
+    def shift(self) -> float:
+        """What is taken from a mean before."""
+        return float(self.network.config.get("shift_factor") or 0.0)
+
+    def encode(self, pixels: Tensor, rows: int | None) -> Tensor:
+        """uint8 [B, H, W, 3] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
+        return (self.mean(self.to_unit(pixels), rows) - self.shift) * self.scale
+
+    def decode(self, latents: Tensor, rows: int | None) -> Tensor:
+        """Latents [B, C, h, w] to uint8 [B, H, W, 3]: clamped, times 255, truncated."""
+        pixels = in_rows(self._decode, latents / self.scale + self.shift, rows)
+        pixels = ((pixels + 1) / 2).clamp(0, 1) * 255
+        return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    def to_unit(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1]."""
+        # laid out channel by channel: else a group norm on a CPU goes wrong on flat pictures, by rounding
+        image = pixels.to(self.device).permute(0, 3, 1, 2).contiguous().float() / 255
+        return image * 2 - 1
+
+    def mean(self, image: Tensor, rows: int | None) -> Tensor:
+        """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]."""
+        return in_rows(self._mean, image, rows)
+
+    def _mean(self, image: Tensor) -> Tensor:
+        return self._tiled(self._whole_mean, image, before=self.factor, after=1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self._tiled(self._whole_decode, latents, before=1, after=self.factor)
+
+    def _tiled(
+        self, network: Callable[[Tensor], Tensor], batch: Tensor, *, before: int, after: int
+    ) -> Tensor:
+        if self.tile is None:
+            return network(batch)
+        norms = [module for module in self.network.modules() if isinstance(module, nn.GroupNorm)]
+        tile = self.tile // self.factor
+        return in_tiles(network, batch, tile=tile, before=before, after=after, norms=norms)
+
+    def _whole_mean(self, image: Tensor) -> Tensor:
+        mean: Tensor = self.network.encode(image.to(self.network.dtype)).latent_dist.mean
+        return mean.float()
+
+    def _whole_decode(self, latents: Tensor) -> Tensor:
+        image: Tensor = self.network.decode(latents.to(self.network.dtype), return_dict=False)[0]
+        return image.float()
+
+
+def in_rows(network: Callable[[Tensor], Tensor], batch: Tensor, rows: int | None) -> Tensor:
+    """``network(batch)``, called with exactly `rows` rows each time (None: with all of them at once).
+
+    Which kernels a device picks, and so a result's last bits, hangs on the number of rows.
+    """
+    if rows is None:
+        return network(batch)
+    answers = []
+    for piece in torch.split(batch, rows):
+        short = rows - piece.shape[0]
+        padded = torch.cat([piece, piece[-1:].expand(short, *piece.shape[1:])]) if short else piece
+        answers.append(network(padded)[: piece.shape[0]])
+    return torch.cat(answers)

@@ -1,0 +1,1 @@
+"""Reading A1111's prompts, and encoding their texts."""

@@ -1,0 +1,55 @@
+"""T5's encoder, as SD 3 and Flux use it: a fixed number of tokens, no mask, emphasis where it is wanted."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.prompts.attention import BREAK, parse_attention
+from img2img_worker.models.prompts.text_encoder import emphasised
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5:
+    """A T5 encoder and its tokenizer."""
+
+    #: transformers' T5Tokenizer
+    tokenizer: Any
+    #: transformers' T5EncoderModel
+    model: Any
+
+    @torch.inference_mode()
+    def encode(self, text: str, length: int, *, emphasis: bool) -> Tensor:
+        """float32 [length, d]; of a longer text, the end is cut.
+
+        The text is read as A1111's SD 3 reads it: brackets and weights taken out, what they enclose
+        tokenized by itself, BREAK left out. Without brackets that is what diffusers reads.
+
+        Args:
+            emphasis: weights multiply the embeddings, whose mean is then restored.
+
+        Raises:
+            Refused: weights beyond what floats hold.
+        """
+        tokens, weights = self._tokens(text, length)
+        answer = self.model(torch.tensor([tokens], device=self.model.device))
+        context: Tensor = answer.last_hidden_state.float()
+        if emphasis:
+            context = emphasised(context, torch.tensor([weights]))
+        if not context.isfinite().all():
+            raise Refused("prompt", text, "weights that keep its embedding finite")
+        return context[0]
+
+    def _tokens(self, text: str, length: int) -> tuple[list[int], list[float]]:
+        pieces = [piece for piece in parse_attention(text) if piece != BREAK]
+        tokens: list[int] = []
+        weights: list[float] = []
+        for piece, weight in pieces:
+            ids = self.tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+            tokens += ids
+            weights += [weight] * len(ids)
+        free = max(length - 1 - len(tokens), 0)
+        tokens = [*tokens[: length - 1], self.tokenizer.eos_token_id, *[self.tokenizer.pad_token_id] * free]
+        return tokens, [*weights[: length - 1], *[1.0] * (free + 1)]

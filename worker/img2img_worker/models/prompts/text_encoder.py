@@ -1,0 +1,239 @@
+"""From texts to embeddings: chunks of 75 tokens, emphasis, and the layer that ``clip_skip`` names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ftfy
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.prompts.attention import BREAK, parse_attention
+
+#: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
+CHUNK = 75
+#: a comma among so many last tokens of a full chunk takes what follows it to the next one
+BACKTRACK = 20
+#: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
+#: texts that a job can name fit
+MOST_CHUNKS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A text as the denoiser sees it."""
+
+    #: float32 [77 · chunks, d]
+    context: Tensor
+    #: the first chunk's projection, float32 [p]; None for a text model that has none
+    pooled: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """One row for CLIP: 77 tokens, and how much each is emphasised."""
+
+    tokens: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """A CLIP text model and its tokenizer, used as A1111 uses them.
+
+    SD 1.x: as it is. SD 2.x: ``layer=1``, for its checkpoints end with the layer that is meant, and A1111's
+    ``clip_skip`` does not touch them. SDXL: both encoders with ``layer=2, final_norm=False``.
+    """
+
+    #: transformers' CLIPTokenizer; its padding token fills the chunks
+    tokenizer: Any
+    #: transformers' CLIPTextModel or CLIPTextModelWithProjection
+    model: Any
+    #: the layer that is taken, counted from the end, whatever `clip_skip` says; None: what it says
+    layer: int | None = None
+    #: whether the final layer norm follows
+    final_norm: bool = True
+
+    def encode(self, texts: Sequence[str], clip_skip: int = 1) -> list[Encoded]:
+        """The texts of one schedule; the shorter ones are filled up with empty chunks.
+
+        Weights multiply the embeddings, then the mean is restored: over all of `texts`, chunk by chunk, as
+        in A1111, which encodes a prompt's edits as one batch. CLIP itself sees one chunk at a time, so
+        that a text's bits do not depend on the others.
+
+        Raises:
+            Refused: `clip_skip` beyond the model's layers, too many long texts, or weights beyond what floats
+                hold.
+        """
+        columns, pooled = self.columns(texts, clip_skip)
+        return _joined(texts, [emphasised(*column) for column in columns], pooled)
+
+    def columns(
+        self, texts: Sequence[str], clip_skip: int = 1
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor | None]]:
+        """The texts as `encode` sees them, not emphasised yet, and each one's pooled embedding [p].
+
+        Returns:
+            of each chunk of all texts: embeddings float32 [B, 77, d] and weights [B, 77].
+
+        Raises:
+            Refused: `clip_skip` beyond the model's layers, too many long texts.
+        """
+        chunked: list[list[Chunk]] = []
+        for text in texts:
+            chunked.append(self.chunks(text))
+            if len(texts) * len(chunked[-1]) > MOST_CHUNKS:
+                fits = CHUNK * (MOST_CHUNKS // len(texts))
+                allowed = f"edits with fewer texts, or up to {fits} tokens in each of these {len(texts)}"
+                raise Refused("prompt", text, allowed)
+        longest = max(map(len, chunked))
+        padded = [chunks + [self._chunk([], [])] * (longest - len(chunks)) for chunks in chunked]
+        seen: dict[tuple[int, ...], Encoded] = {}
+        for chunk in (chunk for chunks in padded for chunk in chunks):
+            if chunk.tokens not in seen:
+                seen[chunk.tokens] = self._embed(chunk.tokens, clip_skip)
+        columns = [
+            (
+                torch.stack([seen[chunk.tokens].context for chunk in column]),
+                torch.tensor([chunk.weights for chunk in column]),
+            )
+            for column in zip(*padded, strict=True)
+        ]
+        return columns, [seen[chunks[0].tokens].pooled for chunks in padded]
+
+    @torch.inference_mode()
+    def pooled(self, text: str) -> Tensor:
+        """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
+        tokens = self.chunks(text)[0].tokens
+        answer = self.model(torch.tensor([tokens], device=self.model.device))
+        state: Tensor = answer.pooler_output
+        return state[0].float()
+
+    def chunks(self, text: str) -> list[Chunk]:
+        """A text's tokens with their weights, cut at 75, at the last near comma, and at BREAK."""
+        pieces = parse_attention(text)
+        comma = self.tokenizer.convert_tokens_to_ids(",</w>")
+        done: list[Chunk] = []
+        tokens: list[int] = []
+        weights: list[float] = []
+        last_comma = -1
+
+        def close(length: int) -> None:
+            nonlocal last_comma
+            done.append(self._chunk(tokens[:length], weights[:length]))
+            del tokens[:length], weights[:length]
+            last_comma = -1
+
+        for piece, ids in zip(pieces, self._tokenize([piece for piece, _ in pieces]), strict=True):
+            if piece == BREAK:
+                close(len(tokens))
+                continue
+            for token in ids:
+                if token == comma:
+                    last_comma = len(tokens)
+                elif len(tokens) == CHUNK and last_comma >= CHUNK - BACKTRACK:
+                    close(last_comma + 1)
+                if len(tokens) == CHUNK:
+                    close(CHUNK)
+                tokens.append(token)
+                weights.append(piece[1])
+        if tokens or not done:
+            close(len(tokens))
+        return done
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without start and end; ftfy mends it first, as in CLIP's own tokenizer."""
+        mended = [ftfy.fix_text(text) for text in texts]
+        ids: list[list[int]] = self.tokenizer(
+            mended, truncation=False, add_special_tokens=False, verbose=False
+        )["input_ids"]
+        return ids
+
+    def _chunk(self, tokens: list[int], weights: list[float]) -> Chunk:
+        start, end, pad = (
+            self.tokenizer.bos_token_id,
+            self.tokenizer.eos_token_id,
+            self.tokenizer.pad_token_id,
+        )
+        free = CHUNK - len(tokens)
+        row = [start, *tokens, *[end] * (free + 1)]
+        if pad != end:  # OpenCLIP: all behind the first end, were it written in the prompt
+            first = row.index(end) + 1
+            row[first:] = [pad] * (len(row) - first)
+        return Chunk(tokens=tuple(row), weights=(1.0, *weights, *[1.0] * (free + 1)))
+
+    @torch.inference_mode()
+    def _embed(self, tokens: tuple[int, ...], clip_skip: int) -> Encoded:
+        """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
+        answer = self.model(torch.tensor([tokens], device=self.model.device), output_hidden_states=True)
+        layer = self.layer or clip_skip
+        if layer > len(answer.hidden_states):
+            raise Refused("clip_skip", clip_skip, f"1 to {len(answer.hidden_states)} with this checkpoint")
+        context = answer.hidden_states[-layer]
+        if self.final_norm:
+            context = getattr(self.model, "text_model", self.model).final_layer_norm(context)
+        pooled = getattr(answer, "text_embeds", None)
+        return Encoded(context=context[0].float(), pooled=None if pooled is None else pooled[0].float())
+
+
+def encode(
+    encoders: Sequence[TextEncoder], texts: Sequence[str], *, clip_skip: int = 1, negative: bool = False
+) -> list[Encoded]:
+    """A schedule's texts by all of a family's encoders: contexts side by side, pooled by the last.
+
+    Args:
+        negative: SDXL (more than one encoder) sees zeros for a negative prompt that is empty throughout.
+
+    Raises:
+        Refused: as `TextEncoder.encode`.
+    """
+    answers = [encoder.encode(texts, clip_skip) for encoder in encoders]
+    rows = [
+        Encoded(context=torch.cat([part.context for part in parts], dim=-1), pooled=parts[-1].pooled)
+        for parts in zip(*answers, strict=True)
+    ]
+    if negative and len(encoders) > 1 and not any(texts):
+        return [Encoded(context=torch.zeros_like(row.context), pooled=_zeros(row.pooled)) for row in rows]
+    return rows
+
+
+def encode_side_by_side(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[Encoded]:
+    """A schedule's texts as SD 3 sees them: contexts side by side, and so the pooled embeddings.
+
+    Emphasis keeps the mean of both encoders together (A1111's SD 3 holds them as one text model).
+
+    Raises:
+        Refused: as `TextEncoder.encode`.
+    """
+    answers = [encoder.columns(texts) for encoder in encoders]
+    columns = [
+        emphasised(torch.cat([context for context, _ in parts], dim=-1), parts[0][1])
+        for parts in zip(*(columns for columns, _ in answers), strict=True)
+    ]
+    pooled = [
+        torch.cat([part for part in parts if part is not None])
+        for parts in zip(*(pooled for _, pooled in answers), strict=True)
+    ]
+    return _joined(texts, columns, pooled)
+
+
+def emphasised(context: Tensor, weights: Tensor) -> Tensor:
+    """Embeddings [B, n, d] times weights [B, n], at the mean they had (A1111's "Original" emphasis)."""
+    if bool((weights == 1).all()):
+        return context
+    weighted = context * weights.to(context.device)[..., None]
+    mean = weighted.mean()
+    return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: an untrained norm has no mean
+
+
+def _joined(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor | None]) -> list[Encoded]:
+    context = torch.cat(columns, dim=1)
+    for text, row in zip(texts, context, strict=True):
+        if not row.isfinite().all():
+            raise Refused("prompt", text, "weights that keep its embedding finite")
+    return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
+
+
+def _zeros(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else torch.zeros_like(tensor)
