@@ -164,7 +164,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
         ({"override_settings": {"sd_model_checkpoint": "other"}}, "sd_model_checkpoint"),
         ({"override_settings": {"no_such_option": 1}}, "no_such_option"),
         ({"override_settings": {"sd_vae": "other.pt"}}, "sd_vae"),
-        ({"override_settings": {"randn_source": "GPU"}}, "randn_source"),
+        ({"override_settings": {"randn_source": "TPU"}}, "randn_source"),
         ({"sampler_name": "Nonesuch"}, "sampler_name"),
         ({"scheduler": "Nonesuch"}, "scheduler"),
         ({"steps": 0}, "steps"),
@@ -411,6 +411,20 @@ def test_override_settings_hold_for_one_call(gateway: Gateway, busy: FakeWorker)
     assert json.loads(render(gateway).json()["info"])["clip_skip"] == 1
     render(gateway, override_settings=override, override_settings_restore_afterwards=False)
     assert json.loads(render(gateway).json()["info"])["clip_skip"] == 3
+
+
+def test_an_option_that_means_nothing_here_is_told_as_it_was_sent(gateway: Gateway, busy: FakeWorker) -> None:
+    sent = {"outdir_samples": "here", "samples_save": True, "show_progress_every_n_steps": 3.0}
+    assert gateway.http.post("/sdapi/v1/options", json=sent).json() == {}
+    assert gateway.http.get("/sdapi/v1/options").json().items() >= sent.items()
+    assert render(gateway, override_settings={"ddim_discretize": "uniform", **sent}).status_code == 200
+
+
+def test_what_options_answers_may_be_sent_back_whole(gateway: Gateway, busy: FakeWorker) -> None:
+    options = gateway.http.get("/sdapi/v1/options").json()
+    assert gateway.http.post("/sdapi/v1/options", json=options).json() == {}
+    assert gateway.http.get("/sdapi/v1/options").json() == options
+    assert render(gateway, override_settings=options).status_code == 200
 
 
 def test_options_that_do_not_exist_are_refused(gateway: Gateway) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from img2img_gateway.pictures import decode_base64, is_reference, plain_png, read_texts
-from img2img_gateway.sdapi.options import CHANGEABLE, checked_option, find_model, title_of
+from img2img_gateway.sdapi.options import find_model, title_of
 from img2img_gateway.sdapi.read_infotext import read_pairs, request_fields
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
@@ -132,13 +132,3 @@ def test_a_model_that_two_names_mean_is_refused() -> None:
     with pytest.raises(Refused):
         find_model("sd15", ["/a/sd15", "/b/sd15"])
     assert title_of("/a/xl.safetensors") == "xl"
-
-
-@pytest.mark.parametrize("name", [name for name in CHANGEABLE if name != "sd_model_checkpoint"])
-def test_an_option_of_another_type_is_refused(name: str) -> None:
-    assert checked_option(name, CHANGEABLE[name]) == CHANGEABLE[name]
-    with pytest.raises(Refused):
-        checked_option(name, [1])
-    if not isinstance(CHANGEABLE[name], bool):
-        with pytest.raises(Refused):
-            checked_option(name, True)

@@ -109,12 +109,12 @@ class _Call:
         chosen = await self._options.checked({**overrides, **body.override_settings})
         if not body.override_settings_restore_afterwards:
             await self._options.change(body.override_settings)
-        options = {**await self._options.all(), **chosen}
+        options = {**await self._options.chosen(), **chosen}
         styles = await core.call(read_styles, core.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles, styles)
         masked = bool(getattr(body, "mask", None))
         params = read_request(body, prompts, options, masked=masked)
-        model = await core.model(options["sd_model_checkpoint"], now=True)
+        model = await core.model(options.get("sd_model_checkpoint"), now=True)
         jobs = await self._submit(new_job(self._caller, model, params))
         task = Task(
             id=body.force_task_id or f"task({secrets.token_hex(8)})",

@@ -1,0 +1,123 @@
+"""A1111's options by name (v1.10.1): their defaults, and what each means for a render here.
+
+An option that changes pictures is a parameter here, or must keep its default. All others (a web page's,
+folders', memory's) mean nothing to a farm: they are taken, and told as they were sent.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from img2img_shared.errors import Refused
+from img2img_shared.names import ETA_NOISE, SAMPLERS
+from img2img_shared.params import Params, read_params
+
+#: characters of an option's value, written as JSON
+LONGEST = 2_000
+
+#: options and the parameters that they set under another name; all others have the parameter's own
+_RENAMED = {
+    "CLIP_stop_at_last_layers": "clip_skip",
+    "randn_source": "noise_source",
+    "samples_format": "output_format",
+    "img2img_extra_noise": "extra_noise",
+    "img2img_color_correction": "color_correction",
+    "img2img_fix_steps": "fix_steps",
+    "img2img_background_color": "background",
+    "eta_ancestral": "eta",
+    "eta_ddim": "eta",
+}
+#: texts that the two sides write differently, by parameter; a GPU of NVIDIA's draws what "nv" computes
+_WORDS = {
+    "noise_source": {"cpu": "cpu", "nv": "nv", "gpu": "nv"},
+    "output_format": {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"},
+}
+#: values that come to the same as the default
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "sd_vae": ("None",),
+    "sd_unet": ("None",),
+    "upscaler_for_img2img": ("None",),
+}
+#: parameters that some samplers have, and others do not
+OF_SAMPLERS = frozenset().union(*(sampler.options for sampler in SAMPLERS.values()))
+
+
+@cache
+def defaults() -> Mapping[str, Any]:
+    """Every option and its default."""
+    return {name: value for group in _table().values() for name, value in group.items()}
+
+
+def changes_pictures(name: str) -> bool:
+    """Whether an option has a part in what a picture, or its text, becomes in A1111."""
+    return name in _table()["picture"]
+
+
+def parameter(name: str) -> str | None:
+    """The parameter that an option sets; None: it sets none."""
+    renamed = _RENAMED.get(name, name)
+    return renamed if changes_pictures(name) and renamed in Params.model_fields else None
+
+
+def parameters_of(options: Mapping[str, Any], sampler: str) -> dict[str, Any]:
+    """The parameters that options set for a sampler; what only others have means nothing to it."""
+    own = SAMPLERS[sampler].options
+    foreign = OF_SAMPLERS - own
+    other_eta = "eta_ddim" if own >= ETA_NOISE else "eta_ancestral"
+    found = {parameter(name): _value(name, value) for name, value in options.items() if name != other_eta}
+    return {field: value for field, value in found.items() if field is not None and field not in foreign}
+
+
+def check_option(name: str, value: Any) -> None:
+    """That an option may have that value.
+
+    Raises:
+        Refused: there is no such option, it is too long or not a number, or it would change pictures in a
+            way that is not to be had here.
+    """
+    if name not in defaults():
+        raise Refused(name, value, "an option of GET /sdapi/v1/options")
+    _check_size(name, value)
+    if not changes_pictures(name) or name == "sd_model_checkpoint":
+        return
+    field = parameter(name)
+    if field is not None:
+        _check_range(name, field, value)
+    elif value != defaults()[name] and value not in _NEUTRAL.get(name, ()):
+        raise Refused(name, value, f"{defaults()[name]!r}: nothing else is to be had here")
+
+
+def _value(name: str, value: Any) -> Any:
+    """An option's value as its parameter has it."""
+    field = parameter(name) or ""
+    if field == "s_tmax" and value == 0:
+        return None  # no upper end
+    return _WORDS[field].get(str(value).lower(), value) if field in _WORDS else value
+
+
+def _check_range(name: str, field: str, value: Any) -> None:
+    if field in _WORDS and _value(name, value) not in _WORDS[field].values():
+        raise Refused(name, value, " or ".join(_WORDS[field]))
+    takers = [sampler for sampler, has in SAMPLERS.items() if field in has.options] or ["Euler"]
+    try:
+        read_params({field: _value(name, value), "sampler_name": takers[0]})
+    except Refused as refusal:
+        raise Refused(name, value, refusal.allowed) from None
+
+
+def _check_size(name: str, value: Any) -> None:
+    try:
+        length = len(json.dumps(value, allow_nan=False))
+    except (ValueError, RecursionError):
+        raise Refused(name, value, "a finite number, a text, or a list of such") from None
+    if length > LONGEST:
+        raise Refused(name, f"{length} characters", f"at most {LONGEST} characters")
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    text = files("img2img_gateway.sdapi").joinpath("a1111_options.json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, Any]] = json.loads(text)
+    return table

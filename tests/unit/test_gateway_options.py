@@ -1,0 +1,81 @@
+"""A1111's options: all are known; each is a parameter, keeps its default, or means nothing to a farm."""
+
+from typing import Any
+
+import pytest
+
+from img2img_gateway.sdapi.option_table import (
+    changes_pictures,
+    check_option,
+    defaults,
+    parameter,
+    parameters_of,
+)
+from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS
+from img2img_shared.params import Params, read_params
+
+
+def test_every_option_of_a1111_is_known() -> None:
+    assert len(defaults()) == 311
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_option_at_its_default_changes_nothing(sampler: str) -> None:
+    for name, default in defaults().items():
+        check_option(name, default)
+    found = parameters_of(defaults(), sampler)
+    neutral = Params(sampler_name=sampler)
+    # the eta that A1111's settings hold is the one that its samplers have by themselves
+    told = found.pop("eta", None)
+    assert told in (None, 0.0 if sampler == "DDIM" else 1.0)
+    given = {name: value for name, value in found.items() if value is not None}
+    assert read_params({**given, "sampler_name": sampler}) == neutral
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "set_to"),
+    [
+        ("CLIP_stop_at_last_layers", 2.0, "clip_skip", 2),
+        ("randn_source", "GPU", "noise_source", "nv"),
+        ("randn_source", "NV", "noise_source", "nv"),
+        ("samples_format", "jpg", "output_format", "jpeg"),
+        ("img2img_background_color", "#204060", "background", "#204060"),
+        ("initial_noise_multiplier", 0.5, "initial_noise_multiplier", 0.5),
+        ("s_tmax", 0, "s_tmax", None),
+        ("s_churn", 4, "s_churn", 4),
+    ],
+)
+def test_an_option_sets_its_parameter(name: str, value: Any, field: str, set_to: Any) -> None:
+    check_option(name, value)
+    assert getattr(read_params(parameters_of({name: value}, "Euler")), field) == set_to
+
+
+def test_a_samplers_own_option_means_nothing_to_another() -> None:
+    options = {"eta_ddim": 0.3, "eta_ancestral": 0.7, "s_churn": 4}
+    assert parameters_of(options, "Euler a") == {"eta": 0.7}
+    assert parameters_of(options, "DDIM") == {"eta": 0.3}
+    assert parameters_of(options, "LMS") == {}
+
+
+@pytest.mark.parametrize("name", [name for name in defaults() if parameter(name)])
+def test_an_option_that_is_a_parameter_is_refused_out_of_its_range(name: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        check_option(name, {"x": 1})
+    assert refusal.value.field == name
+
+
+def test_an_option_that_changes_pictures_and_is_no_parameter_keeps_its_default() -> None:
+    left = [name for name in defaults() if changes_pictures(name) and not parameter(name)]
+    for name in set(left) - {"sd_model_checkpoint"}:
+        with pytest.raises(Refused) as refusal:
+            check_option(name, "another")
+        assert refusal.value.field == name
+
+
+@pytest.mark.parametrize("value", [float("nan"), [1, float("inf")], "x" * 10_000, ["x"] * 10_000])
+@pytest.mark.parametrize("name", ["font", "rho", "sd_model_checkpoint"])
+def test_what_is_endless_or_no_number_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(Refused) as refusal:
+        check_option(name, value)
+    assert refusal.value.field == name
