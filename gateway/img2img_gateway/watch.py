@@ -10,10 +10,9 @@ from typing import Any
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from img2img_gateway.service import FarmService
-from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT
+from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import JobState
 from img2img_shared.keys import events_key
@@ -105,8 +104,8 @@ class Watch:
                     stream.wake()
             try:
                 more = await self._poll()
-            except (RedisError, OSError) as error:
-                log.warning("Redis does not answer the watchers: %s", error)
+            except Unavailable as error:
+                log.warning("%s", error)
                 more = False
                 await asyncio.sleep(1.0)
             if not more:
@@ -162,12 +161,10 @@ class Watch:
                 await _until_it_may_have_ended(stream, position)
 
     async def _newest(self, job_id: str) -> str:
-        try:
+        with answering():
             found: list[Any] = await self._call(
                 "XREVRANGE", events_key(self._core.settings.prefix, job_id), "+", "-", "COUNT", 1
             )
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"Redis does not answer: {error}") from error
         return str(found[0][0], "utf-8") if found else "0"
 
     async def _poll(self) -> bool:
@@ -175,9 +172,10 @@ class Watch:
         streams = {events_key(self._core.settings.prefix, job): each for job, each in self._streams.items()}
         if not streams:
             return False
-        answer: Any = await self._call(
-            "XREAD", "COUNT", 500, "STREAMS", *streams, *(each.last for each in streams.values())
-        )
+        with answering():
+            answer: Any = await self._call(
+                "XREAD", "COUNT", 500, "STREAMS", *streams, *(each.last for each in streams.values())
+            )
         more = False
         for name, entries in answer or ():
             streams[str(name, "utf-8")].add([event(*entry) for entry in entries])

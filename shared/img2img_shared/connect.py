@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
+from kombu.exceptions import KombuError, SerializationError
 from redis.backoff import NoBackoff
+from redis.exceptions import AskError, AuthorizationError, ClusterError, RedisError, TryAgainError
 from redis.retry import Retry
 
 from img2img_shared.errors import Refused, Unavailable
@@ -14,8 +16,14 @@ from img2img_shared.errors import Refused, Unavailable
 CONNECT_TIMEOUT = 3.0
 #: seconds until a server that does not answer counts as away
 ANSWER_TIMEOUT = 5.0
-#: what a server that is up says when it cannot write: its disk is full, a replica is missing, a script hangs
-REFUSALS = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+#: whose error is that we are not let in
+_CLOSED = (redis.AuthenticationError, AuthorizationError, redis.exceptions.NoPermissionError)
+#: whose error is that a server which answers takes no writes, and the codes of those without a class
+_READ_ONLY = (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
+_READ_ONLY_CODES = ("MISCONF", "NOREPLICAS")  # its disk is full, or a replica that it must have is missing
+#: answers of a server that can do nothing for us now, and the codes of those without a class
+_ELSEWHERE = (ClusterError, TryAgainError, AskError)
+_ELSEWHERE_CODES = ("BUSY", "UNKILLABLE")  # a script hangs
 
 
 def connect(url: str) -> redis.Redis:
@@ -44,19 +52,34 @@ def connect(url: str) -> redis.Redis:
 
 @contextmanager
 def answering(where: str = "the ledger") -> Iterator[None]:
-    """Turns what redis-py raises when a server is away, loading, full or closed to us into `Unavailable`."""
+    """Turns whatever redis-py and kombu raise when a server does not do its part into `Unavailable`.
+
+    That is all of either family, so that an error which a newer version adds is among them; but not what
+    says that our own command or message is wrong (redis-py's other ``ResponseError``s and ``DataError``,
+    kombu's ``SerializationError``), which comes through as it is.
+    """
     try:
         yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise Unavailable(f"Redis at {where} does not let us in: {error}") from error
-    except (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse, OSError) as error:
-        raise Unavailable(f"Redis at {where} does not answer: {error}") from error
-    except (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError) as error:
-        raise Unavailable(f"Redis at {where} takes no writes: {error}") from error
-    except redis.ResponseError as error:
-        if not str(error).startswith(REFUSALS):
+    except (RedisError, KombuError, OSError) as error:
+        # kombu says of a batch only that its delivery is uncertain: the reason is what it was raised from
+        reason = error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
+        if (trouble := _trouble(reason)) is None:
             raise
-        raise Unavailable(f"Redis at {where} takes no writes: {error}") from error
+        raise Unavailable(f"Redis at {where} {trouble}: {reason}") from error
+
+
+def _trouble(error: BaseException) -> str | None:
+    """What an error says of the server; None: it is about the command."""
+    code = str(error).partition(" ")[0]  # redis-py strips it where it has a class for it
+    if isinstance(error, _CLOSED):
+        return "does not let us in"
+    if isinstance(error, _READ_ONLY) or code in _READ_ONLY_CODES:
+        return "takes no writes"
+    if isinstance(error, _ELSEWHERE) or code in _ELSEWHERE_CODES:
+        return "cannot answer now"
+    if isinstance(error, redis.ResponseError | redis.DataError | SerializationError):
+        return None
+    return "does not answer"
 
 
 def without_password(url: str) -> str:
