@@ -15,14 +15,14 @@ from torch import Tensor
 from img2img_shared import wire
 from img2img_shared.ledger import Ledger
 from img2img_shared.store import Store
-from img2img_worker.farm import render
+from img2img_worker.farm import claim_loop, recipe
 from img2img_worker.models.families.family import Cond
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 
 #: where the blow falls: (the owner of a function, its name)
 PHASES: dict[str, tuple[Any, str]] = {
-    "between taking a ticket and claiming": (render.Renderer, "_claim"),
-    "while preparing": (render, "prepare"),
+    "between taking a ticket and claiming": (claim_loop.ClaimLoop, "_claim"),
+    "while preparing": (recipe, "prepare"),
     "in the model": (StableDiffusion, "predict"),
     "while writing the picture": (Store, "put"),
     "between the write and the report": (Ledger, "finish"),
@@ -128,13 +128,13 @@ def newer(version: int) -> None:
 
 
 def _before_prepare(check: Callable[[bytes], None]) -> None:
-    original: Callable[..., Any] = getattr(render, "prepare")  # noqa: B009  # render does not export it
+    original: Callable[..., Any] = getattr(recipe, "prepare")  # noqa: B009  # render does not export it
 
     def checked(image: bytes, *args: Any, **kwargs: Any) -> Any:
         check(image)
         return original(image, *args, **kwargs)
 
-    setattr(render, "prepare", checked)  # noqa: B010  # as a user of the name would see it
+    setattr(recipe, "prepare", checked)  # noqa: B010  # as a user of the name would see it
 
 
 def _before_predict(check: Callable[[Tensor], None]) -> None:

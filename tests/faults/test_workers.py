@@ -6,7 +6,7 @@ import pytest
 
 from img2img_shared.job import ImageState
 from img2img_shared.records import Event
-from img2img_worker.farm.render import BROKEN
+from img2img_worker.farm.claim_loop import BROKEN
 from tests.faults.conftest import Account
 from tests.faults.farm import LEASE, FaultyFarm, Worker, eventually, picture
 from tests.faults.fault_injection import PHASES

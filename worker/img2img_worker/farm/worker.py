@@ -25,10 +25,11 @@ from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.measure import find_slots
+from img2img_worker.farm.claim_loop import ClaimLoop
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.preview_publisher import PreviewPublisher
-from img2img_worker.farm.render import Renderer, Served
+from img2img_worker.farm.recipe import Served
 from img2img_worker.models.checkpoints.catalog import model_name
 from img2img_worker.models.checkpoints.loading import load, model_hash
 
@@ -74,7 +75,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
         )
-        renderer = Renderer(
+        claim_loop = ClaimLoop(
             ledger=ledger,
             store=store,
             engine=engine,
@@ -83,7 +84,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             worker=name,
             stopping=stopping,
         )
-        app = _app(redis_url, settings.prefix, renderer, threads=_threads(engine.slots))
+        app = _app(redis_url, settings.prefix, claim_loop, threads=_threads(engine.slots))
         maintenance = WorkerMaintenance(
             app=app,
             ledger=ledger,
@@ -127,7 +128,7 @@ def _connected(redis_url: str) -> redis.Redis:
             threading.Event().wait(PATIENCE)
 
 
-def _app(redis_url: str, prefix: str, renderer: Renderer, threads: int) -> Celery:
+def _app(redis_url: str, prefix: str, claim_loop: ClaimLoop, threads: int) -> Celery:
     """Celery's application: one task, the ticket, in a pool of threads."""
     app = celery_app(redis_url, prefix)
     app.conf.update(
@@ -139,7 +140,7 @@ def _app(redis_url: str, prefix: str, renderer: Renderer, threads: int) -> Celer
 
     @app.task(name=TICKET)  # type: ignore[untyped-decorator]  # celery ships no types
     def ticket() -> None:
-        renderer.serve(TICKET_SECONDS)
+        claim_loop.serve(TICKET_SECONDS)
 
     return app
 

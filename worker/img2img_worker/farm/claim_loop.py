@@ -1,13 +1,12 @@
-"""One image's way through a worker: claimed, fetched, prepared, rendered, stored, reported."""
+"""Claims of images: one after the other taken, made by its recipe, stored and reported."""
 
 import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -20,11 +19,10 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
-from img2img_worker.engine.engine import Engine, Render
+from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.farm.backoff import Backoff, shortage
 from img2img_worker.farm.leases import LeasedClaim, Leases
-from img2img_worker.pictures.infotext import encode_picture, infotext
-from img2img_worker.pictures.prepare import Prepared, finish, prepare
+from img2img_worker.farm.recipe import Recipe, Served, ingredients, recipe
 
 log = logging.getLogger(__name__)
 
@@ -46,24 +44,8 @@ class Stopped(Exception):
     """The worker ends, or the claim was lost: leave the image as it is."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """What a worker serves: a checkpoint, under the name that jobs call it by."""
-
-    #: as in jobs, and so in the ledger's keys
-    model: str
-    #: as in a picture's infotext
-    title: str
-    model_hash: str | None
-    max_pixels: int
-    #: pixels to a latent cell, each way
-    vae_factor: int
-    #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
-    lora_hashes: Callable[[str], Mapping[str, str]]
-
-
-class Renderer:
-    """Renders images of one model until it is told to stop. Each ticket's thread calls `serve`."""
+class ClaimLoop:
+    """Claims and makes images of one model until it is told to stop. Each ticket's thread calls `serve`."""
 
     def __init__(
         self,
@@ -122,7 +104,7 @@ class Renderer:
         """One image to its end, whatever that is; never raises."""
         held = self._leases.hold(claim)
         try:
-            self._render(held)
+            self._make(held)
         except Exception as error:
             self._give_up(held, error)
         finally:
@@ -156,53 +138,40 @@ class Renderer:
         self._report(held, lambda: self._ledger.release(claim, self._ledger.lease / 8, trouble))
         self._rest.prolong()
 
-    def _render(self, held: LeasedClaim) -> None:
+    def _make(self, held: LeasedClaim) -> None:
         claim = held.claim
         job = self._patiently(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
-        seed, subseed = job.seeds(claim.index, item.seed)
-        prompt = job.params.prompt if item.prompt is None else item.prompt
-        negative = job.params.negative_prompt if item.negative_prompt is None else item.negative_prompt
-
-        lora_hashes = self._served.lora_hashes(prompt)
-        prepared = self._prepare(held, job, item)
-        render = Render(
-            params=job.params,
-            prompt=prompt,
-            negative_prompt=negative,
-            seed=seed,
-            subseed=subseed,
-            pixels=prepared.pixels,
-            latent_size=prepared.latent_size,
-            mask=prepared.mask,
-            cond_mask=prepared.cond_mask,
-        )
-        future = self._engine.submit(render, held.count)
-        held.picture = future
-        held.stop_with(future.cancel)
-        picture = finish(prepared, future.result())
-        text = infotext(
-            job.params,
-            prompt=prompt,
-            negative_prompt=negative,
-            seed=seed,
-            subseed=subseed,
-            model=self._served.title,
-            model_hash=self._served.model_hash,
-            masked=prepared.mask is not None,
-            lora_hashes=lora_hashes,
-        )
-        data = encode_picture(picture, job.params.output_format, text)
+        blobs = {key: self._fetch(held, key) for key in ingredients(job, item)}
+        data = self._follow(recipe(job, item, claim.index, blobs, self._served), held)
         key = result_key(job.id, claim.index, job.params.output_format)
         self._patiently(held, lambda: self._store.put(key, data))
         self._report(held, lambda: self._ledger.finish(claim))
         self._rest.end()
 
-    def _prepare(self, held: LeasedClaim, job: Job, item: Input) -> Prepared:
-        mask_key = item.mask or job.mask
-        image = self._patiently(held, lambda: self._store.get(item.image))
-        mask = None if mask_key is None else self._patiently(held, lambda: self._store.get(mask_key))
-        return prepare(image, mask, job.params, self._served.max_pixels, self._served.vae_factor)
+    def _follow(self, steps: Recipe, held: LeasedClaim) -> bytes:
+        """A recipe's renders, through the engine, to the file that comes out of them."""
+        try:
+            renders = next(steps)
+            while True:
+                renders = steps.send(self._rendered(renders, held))
+        except StopIteration as end:
+            data: bytes = end.value
+            return data
+
+    def _rendered(self, renders: Sequence[Render], held: LeasedClaim) -> list[Pixels]:
+        """What the engine makes of all; once one fails, or the claim is lost, the others are dropped."""
+        futures = [self._engine.submit(render, held.count) for render in renders]
+        held.picture = futures[-1]
+        held.stop_with(lambda: [future.cancel() for future in futures])
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _fetch(self, held: LeasedClaim, key: str) -> bytes:
+        return self._patiently(held, lambda: self._store.get(key))
 
     def _input(self, held: LeasedClaim, job: Job) -> Input:
         number, _ = job.output(held.claim.index)

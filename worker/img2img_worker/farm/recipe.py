@@ -1,0 +1,77 @@
+"""How one image of a job is made: what the engine is to render for it, and what becomes of the answers."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+from img2img_shared.job import Input, Job
+from img2img_worker.engine.engine import Pixels, Render
+from img2img_worker.pictures.infotext import encode_picture, infotext
+from img2img_worker.pictures.prepare import finish, prepare
+
+#: Yields renders that may run side by side, is sent their pictures in the same order, and returns the
+#: finished picture's file. What it yields later may depend on what came before.
+Recipe = Generator[Sequence[Render], Sequence[Pixels], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a worker serves: a checkpoint, under the name that jobs call it by."""
+
+    #: as in jobs, and so in the ledger's keys
+    model: str
+    #: as in a picture's infotext
+    title: str
+    model_hash: str | None
+    max_pixels: int
+    #: pixels to a latent cell, each way
+    vae_factor: int
+    #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
+    lora_hashes: Callable[[str], Mapping[str, str]]
+
+
+def ingredients(job: Job, item: Input) -> tuple[str, ...]:
+    """Store keys of the pictures that `recipe` wants."""
+    mask = item.mask or job.mask
+    return (item.image,) if mask is None else (item.image, mask)
+
+
+def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served: Served) -> Recipe:
+    """Makes image `index` of `job`, whose input is `item`. It knows of no ledger, no store and no engine.
+
+    Args:
+        blobs: what lies in the store under each of the `ingredients`.
+
+    Raises:
+        Refused: names the field: a picture that cannot be read, parameters that do not go with it.
+    """
+    params = job.params
+    seed, subseed = job.seeds(index, item.seed)
+    prompt = params.prompt if item.prompt is None else item.prompt
+    negative_prompt = params.negative_prompt if item.negative_prompt is None else item.negative_prompt
+    lora_hashes = served.lora_hashes(prompt)
+    image, *masks = (blobs[key] for key in ingredients(job, item))
+    prepared = prepare(image, masks[0] if masks else None, params, served.max_pixels, served.vae_factor)
+    render = Render(
+        params=params,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        subseed=subseed,
+        pixels=prepared.pixels,
+        latent_size=prepared.latent_size,
+        mask=prepared.mask,
+        cond_mask=prepared.cond_mask,
+    )
+    (pixels,) = yield [render]
+    text = infotext(
+        params,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        subseed=subseed,
+        model=served.title,
+        model_hash=served.model_hash,
+        masked=prepared.mask is not None,
+        lora_hashes=lora_hashes,
+    )
+    return encode_picture(finish(prepared, pixels), params.output_format, text)
