@@ -10,7 +10,7 @@ from img2img_worker.models.checkpoints.folder import INDEX
 #: what a single-file checkpoint ends with
 _SAFE, _PICKLES = (".safetensors",), (".ckpt", ".pt")
 #: the checkpoint that comes with the worker: small, and the default where none is named
-DEMO = Path(__file__).with_name("demo")
+DEMO = Path(__file__).parent.with_name("demo")
 
 
 def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
