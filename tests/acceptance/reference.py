@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from img2img_shared.params import Params
+from tests.original_unet import original_unet
 
 #: (latent, sigma) -> denoised latent
 Denoiser = Callable[[Tensor, float], Tensor]
@@ -103,8 +104,8 @@ class Reference:
         positive, negative = self.embedded(params.prompt), self.embedded(params.negative_prompt)
 
         def noise_in(scaled_latent: Tensor, t: Tensor) -> Tensor:
-            with_prompt = self.unet(scaled_latent, t, positive).sample
-            without_prompt = self.unet(scaled_latent, t, negative).sample
+            with_prompt = original_unet(self.unet, scaled_latent, t[None], [positive[0]])
+            without_prompt = original_unet(self.unet, scaled_latent, t[None], [negative[0]])
             guided: Tensor = without_prompt + params.cfg_scale * (with_prompt - without_prompt)
             return guided
 

@@ -62,7 +62,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     ("size", "params"),
     [
         ((96, 64), {"steps": 7, "denoising_strength": 0.4, "scheduler": "Karras", "cfg_scale": 3}),
-        ((64, 104), {"steps": 5, "denoising_strength": 1.0, "scheduler": "SGM Uniform", "cfg_scale": 7}),
+        ((64, 112), {"steps": 5, "denoising_strength": 1.0, "scheduler": "SGM Uniform", "cfg_scale": 7}),
     ],
     ids=["part", "all"],
 )
