@@ -4,8 +4,10 @@ import hashlib
 import re
 import tempfile
 import uuid
-from collections.abc import Container, Sequence
+from bisect import bisect_right
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 from img2img_producer.inputs import Picture, Source
 from img2img_shared.errors import FarmError, Refused
@@ -14,42 +16,74 @@ from img2img_shared.params import Params
 
 #: bytes of a stem; leaves room for "-123456.webp" within a file system's 255
 _LONGEST = 200
+#: a stem such as "cat-2", as further outputs are called
+_NUMBERED = re.compile(r"(.*)-([1-9][0-9]*)", re.DOTALL)
 
 
-def output_stems(names: Sequence[str | None], per_input: int) -> list[str]:
-    """The file stem of each output of a job: its input's, with -2, -3, ... for the outputs that follow.
+class OutputNames(Sequence[str]):
+    """The file name of each output of a job, by its index: its input's stem, with -2, -3, ... for more.
 
     No two are alike, not even where case does not count, so that inputs of one name from different folders,
     or one called like another's second output, keep apart. A function of its arguments: whoever fetches a
-    job, today or tomorrow, gets the same names.
+    job, today or tomorrow, gets the same names. What it holds grows with the inputs, not with the outputs.
 
     Args:
         names: of the inputs, in order; None where there is none, or one that is no file name.
         per_input: outputs of each input.
+        extension: of the files, with its dot.
 
-    >>> output_stems(["cat", "dog", "cat"], 2)
-    ['cat', 'cat-2', 'dog', 'dog-2', 'cat-3', 'cat-4']
+    >>> list(OutputNames(["cat", "dog", "cat"], 2, ".png"))
+    ['cat.png', 'cat-2.png', 'dog.png', 'dog-2.png', 'cat-3.png', 'cat-4.png']
     """
-    stems = [_file_stem(name, index) for index, name in enumerate(names)]
-    taken: set[str] = set()
-    outputs: list[str | None] = []
-    for stem in stems:  # names as they are go first, so that "cat-2" is not taken from its owner
-        outputs.append(None if stem.casefold() in taken else stem)
-        outputs += [None] * (per_input - 1)
-        taken.add(stem.casefold())
-    numbers: dict[str, int] = {}
-    result = []
-    for index, output in enumerate(outputs):
-        stem = stems[index // per_input]
-        if output is None:
-            number = numbers.get(stem, 1) + 1
-            while f"{stem}-{number}".casefold() in taken:
-                number += 1
-            numbers[stem] = number
-            output = f"{stem}-{number}"
-            taken.add(output.casefold())
-        result.append(output)
-    return result
+
+    def __init__(self, names: Sequence[str | None], per_input: int, extension: str = "") -> None:
+        self._stems = [_file_stem(name, index) for index, name in enumerate(names)]
+        self._per_input = per_input
+        self._extension = extension
+        #: for each input: how many numbers its name has given out before it; None: it is the name's first
+        self._before: list[int | None] = []
+        given: dict[str, int] = {}
+        for stem in self._stems:
+            name = stem.casefold()
+            self._before.append(given.get(name))
+            given[name] = given.get(name, -1) + per_input
+        #: numbers that a name may not give out, ascending: another input is called so already
+        self._taken = {name: numbers for name, numbers in _numbered(given) if name in given}
+
+    def __len__(self) -> int:
+        return len(self._stems) * self._per_input
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        at, repeat = divmod(index, self._per_input)
+        stem, before = self._stems[at], self._before[at]
+        if before is None and repeat == 0:
+            return stem + self._extension
+        place = repeat - 1 if before is None else before + repeat
+        return f"{stem}-{self._number(stem.casefold(), place)}{self._extension}"
+
+    def _number(self, name: str, place: int) -> int:
+        """The number at `place`, counting from 0, among those from 2 on that are not taken."""
+        taken = self._taken.get(name, [])
+        skipped = bisect_right(range(len(taken)), place + 2, key=lambda i: taken[i] - i)
+        return place + 2 + skipped
+
+
+def _numbered(names: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
+    """Of names such as "cat-12": what stands before the number, and every number from 2 on that it has."""
+    found: dict[str, list[int]] = {}
+    for name in names:
+        if match := _NUMBERED.fullmatch(name):
+            found.setdefault(match[1], []).append(int(match[2]))
+    for name, numbers in found.items():
+        yield name, sorted(number for number in numbers if number > 1)
 
 
 def save(data: bytes, path: Path, originals: Container[str] = ()) -> None:
@@ -105,9 +139,9 @@ def refuse_overwriting(
     sources = [mask, *(source for picture in pictures for source in (picture.image, picture.mask))]
     originals = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
     extension = Path(result_key("any", 0, params.output_format)).suffix
-    for stem in output_stems([picture.label for picture in pictures], params.images_per_input):
-        if (folder / (stem + extension)).resolve() in originals:
-            raise Refused("out", str(folder), f"another folder: {stem}{extension} there is an input")
+    for name in OutputNames([picture.label for picture in pictures], params.images_per_input, extension):
+        if (folder / name).resolve() in originals:
+            raise Refused("out", str(folder), f"another folder: {name} there is an input")
 
 
 def _file_stem(name: str | None, index: int) -> str:

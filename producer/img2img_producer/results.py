@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from img2img_producer.feed import Feed, patiently
-from img2img_producer.outputs import output_stems, save
+from img2img_producer.outputs import OutputNames, save
 from img2img_shared.errors import StoreError
 from img2img_shared.job import PAGE, ImageState, Job, inputs_key, result_key
 from img2img_shared.ledger import IMAGES, Ledger
@@ -26,7 +26,7 @@ class Originals:
     """What a job was made from, as far as its results need it."""
 
     #: file names of the outputs, in order
-    names: list[str]
+    names: OutputNames
     #: SHA-256 of the inputs, which a result never overwrites
     digests: frozenset[str]
 
@@ -154,11 +154,12 @@ def read_originals(store: Store, job: Job) -> Originals:
     if job.mask:
         digests.add(job.mask.removeprefix("inputs/"))
     extension = Path(result_key(job.id, 0, job.params.output_format)).suffix
-    names = [stem + extension for stem in output_stems(labels, job.params.images_per_input)]
+    names = OutputNames(labels, job.params.images_per_input, extension)
     return Originals(names=names, digests=frozenset(digests))
 
 
-def image_pages(ledger: Ledger, job: Job) -> Iterator[ImageStatus]:
-    """Every image of a job, asked for as it goes."""
-    for start in range(0, job.n, IMAGES):
-        yield from ledger.images(job.id, job.tenant, start, IMAGES)
+def image_pages(ledger: Ledger, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
+    """Images of a job by their indexes (None: all), asked for as it goes."""
+    indexes = range(job.n) if wanted is None else wanted
+    for start in range(indexes.start, indexes.stop, IMAGES):
+        yield from ledger.images(job.id, job.tenant, start, min(IMAGES, indexes.stop - start))

@@ -63,6 +63,38 @@ def test_a_form_of_pictures_becomes_a_job_and_its_results_come_back(
         }
 
 
+def test_an_archive_goes_on_past_what_is_missing_and_names_it(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    job = submit(gateway, 4)["id"]
+    for index in range(4):
+        claim = fake_worker.await_claim()
+        if index == 2:
+            fake_worker.ledger.fail(claim, "too dark")
+        else:
+            fake_worker.end(claim)
+    fake_worker.store.delete(f"jobs/{job}/1.png")
+    with zipfile.ZipFile(io.BytesIO(gateway.http.get(f"/v1/jobs/{job}/results.zip").content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["pic-0.png", "pic-3.png", "missing.txt"]
+        assert archive.read("missing.txt").decode().splitlines() == [
+            "1 pic-1.png: the store does not have it any more",
+            "2 pic-2.png: too dark",
+        ]
+    part = gateway.http.get(f"/v1/jobs/{job}/results.zip", params={"start": 2, "limit": 2})
+    with zipfile.ZipFile(io.BytesIO(part.content)) as archive:
+        assert archive.namelist() == ["pic-3.png", "missing.txt"]
+
+
+def test_a_page_of_a_million_outputs_is_named_by_itself(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    job = submit(gateway, 1, images_per_input=1_000_000)["id"]
+    fake_worker.end(fake_worker.await_claim())
+    listed = gateway.http.get(f"/v1/jobs/{job}/results", params={"limit": 1}).json()
+    assert ([each["name"] for each in listed["results"]], listed["next"]) == (["pic-0.png"], 1)
+    assert refusal(gateway.http.get(f"/v1/jobs/{job}/results.zip"))["field"] == "limit"
+    gateway.http.post(f"/v1/jobs/{job}/cancel")
+
+
 def test_more_than_a_page_of_pictures_comes_through(gateway: Gateway, fake_worker: FakeWorker) -> None:
     files = [("image", ("same.png", picture(1)))] * (PAGE + 1)
     answer = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files)

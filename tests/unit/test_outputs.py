@@ -1,6 +1,7 @@
 """Names of results: each its input's, no two alike, none over an input."""
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img2img_producer.inputs import Picture
-from img2img_producer.outputs import output_stems, refuse_overwriting, save, writable_folder
+from img2img_producer.outputs import OutputNames, refuse_overwriting, save, writable_folder
 from img2img_shared.errors import FarmError, Refused
 from img2img_shared.params import Params
 
@@ -16,26 +17,26 @@ NAMES = ["a", "A", "a-2", "a-2-2", "b", "00001"]
 
 
 def test_outputs_keep_their_inputs_stem_and_count_from_two() -> None:
-    assert output_stems(["cat", "dog"], 3) == ["cat", "cat-2", "cat-3", "dog", "dog-2", "dog-3"]
+    assert list(OutputNames(["cat", "dog"], 3)) == ["cat", "cat-2", "cat-3", "dog", "dog-2", "dog-3"]
 
 
 def test_inputs_of_one_name_from_two_folders_keep_apart() -> None:
-    assert output_stems(["cat", "cat", "CAT"], 1) == ["cat", "cat-2", "CAT-3"]
+    assert list(OutputNames(["cat", "cat", "CAT"], 1)) == ["cat", "cat-2", "CAT-3"]
 
 
 def test_an_input_called_like_anothers_second_output_keeps_its_name() -> None:
-    assert output_stems(["cat", "cat-2"], 2) == ["cat", "cat-3", "cat-2", "cat-2-2"]
+    assert list(OutputNames(["cat", "cat-2"], 2)) == ["cat", "cat-3", "cat-2", "cat-2-2"]
 
 
 def test_bytes_without_a_name_go_by_their_number() -> None:
-    assert output_stems([None, "", "x"], 1) == ["00000", "00001", "x"]
+    assert list(OutputNames([None, "", "x"], 1)) == ["00000", "00001", "x"]
 
 
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "a/b", "a\\b", ".bashrc", "..", "a\x00b", "a\nb", "é" * 300]
 )
 def test_a_name_that_others_chose_stays_in_its_folder(name: str) -> None:
-    (stem,) = output_stems([name], 1)
+    (stem,) = OutputNames([name], 1)
     assert Path("/out", stem).parent == Path("/out")
     assert not stem.startswith(".")
     assert len(stem.encode()) <= 200
@@ -46,12 +47,22 @@ def test_a_name_that_others_chose_stays_in_its_folder(name: str) -> None:
 def test_no_two_outputs_share_a_file_and_the_first_of_a_name_keeps_it(
     names: list[str | None], per_input: int
 ) -> None:
-    stems = output_stems(names, per_input)
+    stems = list(OutputNames(names, per_input))
     assert len({stem.casefold() for stem in stems}) == len(stems) == len(names) * per_input
     for index, name in enumerate(names):
         before = {(other or "").casefold() for other in names[:index]} | {"00001"}
         if name is not None and name.casefold() not in before:
             assert stems[index * per_input] == name
+
+
+def test_names_of_many_outputs_are_made_when_they_are_asked_for() -> None:
+    tracemalloc.start()
+    names = OutputNames(["cat", "cat-3", "cat"], 1_000_000, ".png")
+    assert (names[1], names[2], names[999_999]) == ("cat-2.png", "cat-4.png", "cat-1000001.png")
+    assert (names[1_000_000], names[2_000_000]) == ("cat-3.png", "cat-1000002.png")
+    assert names[2_999_999] == names[-1:][0] == "cat-2000001.png"
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
 
 
 def test_a_result_replaces_an_earlier_one_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from img2img_gateway.service import FarmService
 from img2img_gateway.v1.jobs import Index, JobId, Start
 from img2img_gateway.v1.models import ResultItem, ResultList
 from img2img_producer.results import Originals, image_pages, read_originals
-from img2img_shared.errors import NotFound, StoreError
+from img2img_shared.errors import NotFound, Refused, StoreError
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
 
 router = APIRouter(prefix="/jobs", tags=["results"])
 
 _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+#: images of one archive: its directory, which comes last, is kept in memory
+ARCHIVE = 100_000
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -84,25 +86,49 @@ async def results(
     response_class=StreamingResponse,
     responses={200: {"content": {"application/zip": _PICTURE}}},
 )
-async def archive(job: JobId, caller: Caller, parts: CheckpointParts) -> StreamingResponse:
-    """All pictures that are done by now as one archive, which is made as it is sent."""
+async def archive(
+    job: JobId,
+    caller: Caller,
+    parts: CheckpointParts,
+    start: Start = 0,
+    limit: Annotated[int, Query(ge=1, le=ARCHIVE, description="Images, from `start` on.")] = ARCHIVE,
+) -> StreamingResponse:
+    """All pictures that are done by now as one archive, which is made as it is sent.
+
+    What is not in it although it ended (a failed image, a picture that the store does not have any more) is
+    told in its last file, `missing.txt`, a line for each: index, name and reason.
+    """
     core = parts.core
     found = await core.call(core.ledger.job, job, caller.tenant)
+    if start + limit < found.n and limit == ARCHIVE:
+        raise Refused("limit", f"{found.n} images", f"{ARCHIVE} in an archive: ask with start and limit")
     originals = await core.call(read_originals, core.store, found)
     return StreamingResponse(
-        _zipped(core, found, originals),
+        _zipped(core, found, originals, range(start, min(start + limit, found.n))),
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{job}.zip"'},
     )
 
 
-def _zipped(core: FarmService, job: Job, originals: Originals) -> Iterator[bytes]:
+def _zipped(core: FarmService, job: Job, originals: Originals, wanted: range) -> Iterator[bytes]:
     archive = ZipStream(compress_type=ZIP_STORED)  # pictures are compressed already
-    for image in image_pages(core.ledger, job):
+    missing: list[str] = []
+    for image in image_pages(core.ledger, job, wanted):
+        reason = image.reason if image.state is ImageState.FAILED else None
         if image.state is ImageState.DONE:
-            data = core.store.get(result_key(job.id, image.index, job.params.output_format))
-            archive.add(data, originals.names[image.index])
-            yield from archive.all_files()
+            try:
+                data = core.store.get(result_key(job.id, image.index, job.params.output_format))
+            except StoreError as error:
+                reason = (
+                    "the store does not answer" if error.transient else "the store does not have it any more"
+                )
+            else:
+                archive.add(data, originals.names[image.index])
+                yield from archive.all_files()
+        if reason is not None:
+            missing.append(f"{image.index} {originals.names[image.index]}: {reason}\n")
+    if missing:
+        archive.add("".join(missing), "missing.txt")
     yield from archive.finalize()
 
 
