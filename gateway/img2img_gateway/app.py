@@ -14,12 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from img2img_gateway import sdapi, v1
 from img2img_gateway.access import check_open
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import Services
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
-from img2img_gateway.service import FarmService
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_store import WebhookStore
@@ -34,7 +34,7 @@ AUTOMATIC1111's, for programs that were written for it. Errors are problem docum
 """
 
 
-def create_app(settings: GatewaySettings | None = None, core: FarmService | None = None) -> FastAPI:
+def create_app(settings: GatewaySettings | None = None, core: AsyncFarm | None = None) -> FastAPI:
     """The gateway as an ASGI application; it reaches for its farm when it starts, unless `core` has.
 
     Raises (at start):
@@ -67,10 +67,10 @@ def create_app(settings: GatewaySettings | None = None, core: FarmService | None
     return app
 
 
-def _lifespan(settings: GatewaySettings, given: FarmService | None) -> Callable[[FastAPI], object]:
+def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[FastAPI], object]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        core = given if given is not None else await asyncio.to_thread(FarmService, settings)
+        core = given if given is not None else await asyncio.to_thread(AsyncFarm, settings)
         try:
             keys = ApiKeys(core.redis, settings.prefix)
             await core.call(check_open, settings, keys)

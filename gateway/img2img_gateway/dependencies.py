@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.quota import Quota
-from img2img_gateway.service import FarmService
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_store import WebhookStore
 
@@ -16,7 +16,7 @@ from img2img_gateway.webhook_store import WebhookStore
 class Services:
     """One of each."""
 
-    core: FarmService
+    core: AsyncFarm
     watch: Watch
     keys: ApiKeys
     quota: Quota

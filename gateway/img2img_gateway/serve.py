@@ -7,9 +7,9 @@ from fastapi import FastAPI
 
 from img2img_gateway.access import check_open
 from img2img_gateway.app import create_app
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
-from img2img_gateway.service import FarmService
 
 #: seconds that open streams have to end; they never do by themselves
 GRACE = 3
@@ -21,7 +21,7 @@ def serve(settings: GatewaySettings) -> None:
     Raises:
         Refused, Unavailable: it cannot start; see `create_app`.
     """
-    with FarmService(settings) as core:
+    with AsyncFarm(settings) as core:
         check_open(settings, ApiKeys(core.redis, settings.prefix))
         app = create_app(settings, core)
         config = uvicorn.Config(

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from img2img_gateway.service import FarmService
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import JobState
@@ -76,7 +76,7 @@ class Stream:
 class Watch:
     """All jobs that somebody watches, by a few connections of its own."""
 
-    def __init__(self, core: FarmService) -> None:
+    def __init__(self, core: AsyncFarm) -> None:
         self._core = core
         self._streams: dict[str, Stream] = {}
         self._some = asyncio.Event()

@@ -18,7 +18,7 @@ from celery import Celery, bootsteps
 from celery.exceptions import WorkerShutdown
 from kombu.asynchronous import Hub
 
-from img2img_gateway.service import FarmService
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.watch import ends
 from img2img_gateway.webhook_store import Hook, WebhookStore
 from img2img_shared.connect import answering
@@ -46,7 +46,7 @@ ORPHAN = 60
 class WebhookDispatcher:
     """One gateway's part in it."""
 
-    def __init__(self, core: FarmService, hooks: WebhookStore) -> None:
+    def __init__(self, core: AsyncFarm, hooks: WebhookStore) -> None:
         self._core = core
         self._hooks = hooks
         self._name = secrets.token_hex(8)

@@ -18,7 +18,7 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook
 
-from img2img_gateway.service import FarmService
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.webhook_targets import find_target, post
 from img2img_shared.connect import answering
 from img2img_shared.errors import FarmError, NotFound
@@ -63,7 +63,7 @@ class Delivery:
 class WebhookStore:
     """The farm's webhooks. Methods block; each raises `Unavailable` when Redis does not answer."""
 
-    def __init__(self, core: FarmService) -> None:
+    def __init__(self, core: AsyncFarm) -> None:
         self._core = core
         self._private = core.settings.webhook_private
         self._call: Callable[..., Any] = core.redis.execute_command

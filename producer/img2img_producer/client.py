@@ -1,33 +1,27 @@
 """The farm as other programs use it: submit pictures, watch, take the results."""
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from img2img_producer.embedded.farm import EmbeddedFarm
-from img2img_producer.feed import SUBMIT, Feed, patiently
-from img2img_producer.inputs import Picture, Source
-from img2img_producer.parameters import draw_seeds, merge_params
-from img2img_producer.results import TICK, Result, Results, image_pages
-from img2img_producer.upload import remove_pages, upload_inputs, upload_source
-from img2img_shared.connect import connect
-from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_producer.feed import Feed
+from img2img_producer.inputs import Picture, Source, as_picture, read_source
+from img2img_producer.parameters import merge_params
+from img2img_producer.results import TICK, Result, Results
+from img2img_shared.errors import Unavailable
+from img2img_shared.farm.patience import patiently
+from img2img_shared.farm.service import FarmService
+from img2img_shared.farm.submission import Upload
 from img2img_shared.job import Job
-from img2img_shared.ledger import Ledger
-from img2img_shared.params import Params, refusal
-from img2img_shared.previews import Previews
-from img2img_shared.queue import celery_app, top_up
+from img2img_shared.params import Params
 from img2img_shared.records import ImageStatus, JobStatus, WorkerStatus
 from img2img_shared.settings import Settings
-from img2img_shared.store import Store
 
-#: the checkpoint that comes with the worker
-DEFAULT_MODEL = "demo"
+#: seconds after which somebody who submits would rather know that Redis is away
+SUBMIT = 25.0
 #: seconds, at least, between two statuses of a watch
 INTERVAL = 0.2
 
@@ -61,25 +55,13 @@ class Farm:
             update={name: value for name, value in given.items() if value}
         )
         self.tenant = self.settings.tenant
-        self._embedded: EmbeddedFarm | None = None
-        with ExitStack() as closing:
-            self.redis_url, self.store_url = self._urls(closing)
-            self._store = Store(self.store_url)
-            redis = closing.enter_context(connect(self.redis_url))
-            self._tickets = closing.enter_context(celery_app(self.redis_url, self.settings.prefix))
-            self._ledger = Ledger(
-                redis,
-                prefix=self.settings.prefix,
-                lease=self.settings.lease,
-                keep_jobs=self.settings.keep_jobs,
-            )
-            self._previews = Previews(redis, prefix=self.settings.prefix)
-            self._closing = closing.pop_all()
+        self._service = FarmService(self.settings)
+        self.redis_url, self.store_url = self._service.redis_url, self._service.store_url
 
     @property
     def is_embedded(self) -> bool:
         """Whether it lives in a folder of this machine and ends with the programs that use it."""
-        return self._embedded is not None
+        return self._service.is_embedded
 
     def submit(
         self,
@@ -114,22 +96,26 @@ class Farm:
             StoreError: the store does not take the inputs; nothing was submitted.
             Unavailable: Redis does not answer, or takes no writes, for half a minute.
         """
-        draft = {
-            "id": secrets.token_hex(8),
-            "tenant": self.tenant,
-            "model": self.default_model() if model is None else model,
-            "params": draw_seeds(merge_params(params, parameters)),
-            "priority": priority,
-            "idempotency_key": idempotency_key,
-        }
-        job = _checked_job({**draft, "n_inputs": 1})  # what is wrong is said before anything is uploaded
-        self._serve(job.model)
+        merged = merge_params(params, parameters)
+        submission = self._service.begin(  # what is wrong is said before anything is uploaded
+            tenant=self.tenant,
+            model=self.default_model() if model is None else model,
+            params=merged,
+            priority=priority,
+            idempotency_key=idempotency_key,
+            stored=progress,
+        )
         if isinstance(inputs, Picture | str | Path | bytes | Mapping):
             inputs = [inputs]
-        job_id = self._write(job.id, draft, inputs, mask, progress)
-        with suppress(Unavailable):  # the job is written: the workers' janitor brings the tickets
-            top_up(self._tickets, self._ledger, job.model)
-        return job_id
+        try:
+            if mask is not None:
+                submission.set_mask(partial(read_source, mask, "mask"))
+            for index, item in enumerate(inputs):
+                submission.add(_upload(item, index))
+            return submission.commit(outage=SUBMIT).id
+        except Exception:  # not on Ctrl-C: this asks the store, which may be what hangs
+            submission.abandon()
+            raise
 
     def status(self, job_id: str) -> JobStatus:
         """Counts, rate (images a second), seconds to go and times of a job.
@@ -137,7 +123,7 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return self._ledger.status(job_id, self.tenant)
+        return self._service.ledger.status(job_id, self.tenant)
 
     def watch(self, job_id: str) -> Iterator[JobStatus]:
         """The job's status now, and after each change (five times a second at most), until it has ended.
@@ -149,18 +135,18 @@ class Farm:
             NotFound: there is no such job.
             Unavailable: Redis stays away, or the embedded farm's worker does not start.
         """
-        feed = Feed(self._ledger, job_id, self.tenant)
+        feed = Feed(self._service.ledger, job_id, self.tenant)
         status = self.status(job_id)
         if status.finished is None:
-            self._serve(status.model)
+            self._service.serve(status.model)
         while True:
             yield status
             if status.finished is not None:
                 return
             time.sleep(INTERVAL)
             while not feed.all(TICK):
-                self._supervise(status.model)
-            self._supervise(status.model)
+                self._service.supervise(status.model)
+            self._service.supervise(status.model)
             status = patiently(lambda: self.status(job_id))
 
     def results(
@@ -176,18 +162,18 @@ class Farm:
             NotFound: there is no such job.
             Unavailable: Redis stays away, or the embedded farm's worker does not start.
         """
-        job = self._ledger.job(job_id, self.tenant)
-        results = Results(self._ledger, self._store, job)
+        job = self._service.ledger.job(job_id, self.tenant)
+        results = Results(self._service.ledger, self._service.store, job)
         if not wait:
             yield from results.now()
             return
         if self.status(job_id).finished is None:
-            self._serve(job.model)
+            self._service.serve(job.model)
         told = 0.0
 
         def tick() -> None:
             nonlocal told
-            self._supervise(job.model)
+            self._service.supervise(job.model)
             if progress is not None and time.monotonic() - told >= INTERVAL:
                 progress(patiently(lambda: self.status(job_id)))
                 told = time.monotonic()
@@ -202,7 +188,7 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return image_pages(self._ledger, self._ledger.job(job_id, self.tenant))
+        return self._service.images(self.job(job_id))
 
     def preview(self, job_id: str, index: int = 0) -> bytes | None:
         """What an image under way looks like: a small JPEG, an eighth of the picture's size each way.
@@ -213,7 +199,7 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return self._previews.look(job_id, self.tenant, index)
+        return self._service.previews.look(job_id, self.tenant, index)
 
     def job(self, job_id: str) -> Job:
         """The job as it was written: its parameters, with the seeds that were drawn.
@@ -221,39 +207,39 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return self._ledger.job(job_id, self.tenant)
+        return self._service.ledger.job(job_id, self.tenant)
 
     def cancel(self, job_id: str) -> int:
         """End a job, between two steps of its running images; how many are thereby not rendered."""
-        return self._ledger.cancel(job_id, self.tenant)
+        return self._service.ledger.cancel(job_id, self.tenant)
 
     def pause(self, job_id: str) -> bool:
         """Begin no further image of a job until `resume`; whether that changed anything."""
-        return self._ledger.pause(job_id, self.tenant)
+        return self._service.ledger.pause(job_id, self.tenant)
 
     def resume(self, job_id: str) -> bool:
         """Go on with a paused job; whether that changed anything."""
-        changed = self._ledger.resume(job_id, self.tenant)
+        changed = self._service.ledger.resume(job_id, self.tenant)
         self._notify_workers(job_id)
         return changed
 
     def retry(self, job_id: str) -> int:
         """Give the failed images of a job another chance; how many these are."""
-        count = self._ledger.retry(job_id, self.tenant)
+        count = self._service.ledger.retry(job_id, self.tenant)
         self._notify_workers(job_id)
         return count
 
     def set_priority(self, job_id: str, priority: int) -> bool:
         """Let a job go before those of lower priority (-100..100); whether that changed anything."""
-        return self._ledger.set_priority(job_id, self.tenant, priority)
+        return self._service.ledger.set_priority(job_id, self.tenant, priority)
 
     def jobs(self, limit: int = 100) -> list[JobStatus]:
         """Your jobs, newest first."""
-        return self._ledger.jobs(self.tenant, limit)
+        return self._service.ledger.jobs(self.tenant, limit)
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that live, whatever they serve."""
-        return self._ledger.workers()
+        return self._service.workers()
 
     def default_model(self) -> str:
         """The model of a job that names none: the only one that is served, else "demo".
@@ -261,12 +247,7 @@ class Farm:
         Raises:
             Refused: several are served, and "demo" is none of them.
         """
-        served = sorted({worker.info.model for worker in self.workers()})
-        if len(served) == 1:
-            return served[0]
-        if served and DEFAULT_MODEL not in served:
-            raise Refused("model", None, f"one of those that are served: {', '.join(served)}")
-        return DEFAULT_MODEL
+        return self._service.default_model()
 
     def serve(self, model: str) -> None:
         """On an embedded farm, have a worker for `model` and wait until it is ready.
@@ -274,13 +255,13 @@ class Farm:
         Raises:
             Unavailable: it does not start; the message ends with its log's last lines.
         """
-        self._serve(model)
-        while not self._supervise(model):
+        self._service.serve(model)
+        while not self._service.supervise(model):
             time.sleep(INTERVAL)
 
     def close(self) -> None:
         """Let go of the farm. An embedded one's processes stop, unless another program uses them."""
-        self._closing.close()
+        self._service.close()
 
     def __enter__(self) -> "Farm":
         return self
@@ -288,57 +269,22 @@ class Farm:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _urls(self, closing: ExitStack) -> tuple[str, str]:
-        """Redis and store: those that are configured, else an embedded farm's."""
-        if self.settings.redis_url is None:
-            self._embedded = closing.enter_context(EmbeddedFarm(self.settings))
-            return self._embedded.redis_url, self._embedded.store_url
-        if self.settings.store_url is None:
-            wanted = "the store that the workers of this Redis use (IMG2IMG_STORE_URL)"
-            raise Refused("store_url", None, wanted)
-        return self.settings.redis_url, self.settings.store_url
-
-    def _write(
-        self,
-        job_id: str,
-        draft: Mapping[str, Any],
-        inputs: Iterable[object],
-        mask: Source | None,
-        progress: Callable[[int], None] | None,
-    ) -> str:
-        try:
-            key = None if mask is None else upload_source(self._store, mask, "mask")
-            count = upload_inputs(self._store, job_id, inputs, progress)
-            job = _checked_job({**draft, "n_inputs": count, "mask": key})
-        except Exception:  # not on Ctrl-C: this asks the store, which may be what hangs
-            with suppress(FarmError):
-                remove_pages(self._store, job_id)
-            raise
-        written = patiently(lambda: self._ledger.submit(job), SUBMIT)  # made twice, it takes effect once
-        if written != job_id:
-            remove_pages(self._store, job_id)  # a repeat: the first job has pages of its own
-        return written
-
     def _notify_workers(self, job_id: str) -> None:
         """Tickets for a job that has images to give out again; the workers' janitor comes a second later."""
         with suppress(Unavailable):
-            top_up(self._tickets, self._ledger, self.status(job_id).model)
-
-    def _serve(self, model: str) -> None:
-        if self._embedded is not None:
-            self._embedded.serve(model)
-
-    def _supervise(self, model: str) -> bool:
-        """Look after the embedded processes; whether a worker for `model` is there."""
-        if self._embedded is None:
-            return True
-        return self._embedded.supervise(
-            model, lambda: any(each.info.model == model for each in self.workers())
-        )
+            self._service.notify_workers(self.status(job_id).model)
 
 
-def _checked_job(fields: Mapping[str, Any]) -> Job:
-    try:
-        return Job(**fields)
-    except ValidationError as error:
-        raise refusal(error) from None
+def _upload(item: object, index: int) -> Upload:
+    picture = as_picture(item, index)
+    mask = None if picture.mask is None else partial(read_source, picture.mask, f"inputs[{index}].mask")
+    return Upload(
+        image=partial(read_source, picture.image, f"inputs[{index}].image"),
+        mask=mask,
+        own={
+            "prompt": picture.prompt,
+            "negative_prompt": picture.negative_prompt,
+            "seed": picture.seed,
+            "name": picture.label,
+        },
+    )

@@ -6,29 +6,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from img2img_producer.feed import Feed, patiently
-from img2img_producer.outputs import OutputNames, save
+from img2img_producer.feed import Feed
+from img2img_producer.outputs import save
 from img2img_shared.errors import StoreError
-from img2img_shared.job import PAGE, ImageState, Job, inputs_key, result_key
+from img2img_shared.farm.originals import read_originals
+from img2img_shared.farm.patience import patiently
+from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES, Ledger
 from img2img_shared.records import ImageStatus
 from img2img_shared.store import Store
-from img2img_shared.wire import decode_inputs
 
 #: seconds to wait for news at a time; between two waits the farm's processes are looked after
 TICK = 1.0
 #: seconds in which news may gather: a call for each of hundreds of images a second costs, a moment does not
 GATHER = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Originals:
-    """What a job was made from, as far as its results need it."""
-
-    #: file names of the outputs, in order
-    names: OutputNames
-    #: SHA-256 of the inputs, which a result never overwrites
-    digests: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,29 +128,3 @@ class Results:
 
 
 _DONE, _FAILED = 1, 2
-
-
-def read_originals(store: Store, job: Job) -> Originals:
-    """The output names and input digests of a job, from its pages.
-
-    Raises:
-        StoreError, WireError: a page cannot be read.
-    """
-    labels: list[str | None] = []
-    digests: set[str] = set()
-    for page in range(-(-job.n_inputs // PAGE)):
-        for item in decode_inputs(store.get(inputs_key(job.id, page))):
-            labels.append(item.name)
-            digests.update(key.removeprefix("inputs/") for key in (item.image, item.mask) if key)
-    if job.mask:
-        digests.add(job.mask.removeprefix("inputs/"))
-    extension = Path(result_key(job.id, 0, job.params.output_format)).suffix
-    names = OutputNames(labels, job.params.images_per_input, extension)
-    return Originals(names=names, digests=frozenset(digests))
-
-
-def image_pages(ledger: Ledger, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
-    """Images of a job by their indexes (None: all), asked for as it goes."""
-    indexes = range(job.n) if wanted is None else wanted
-    for start in range(indexes.start, indexes.stop, IMAGES):
-        yield from ledger.images(job.id, job.tenant, start, min(IMAGES, indexes.stop - start))

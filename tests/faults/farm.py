@@ -292,7 +292,7 @@ class FaultyFarm:
     def images(self, job: str) -> list[ImageStatus]:
         """Where each of its images stands; asks the ledger only, which any version's job allows."""
         found: list[ImageStatus] = []
-        while more := self.producer._ledger.images(job, self.producer.tenant, len(found)):
+        while more := self.producer._service.ledger.images(job, self.producer.tenant, len(found)):
             found += more
         return found
 
@@ -307,7 +307,7 @@ class FaultyFarm:
     def events(self, job: str) -> list[Event]:
         """All that the ledger still has of them, which is some 1000."""
         found: list[Event] = []
-        while more := self.producer._ledger.events(
+        while more := self.producer._service.ledger.events(
             job, self.producer.tenant, after=found[-1].id if found else "0"
         ):
             found += more

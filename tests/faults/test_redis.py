@@ -71,7 +71,7 @@ def test_a_full_redis_refuses_a_submit_and_serves_again_once_it_is_not(
     with farm.server.client() as client:
         client.config_set("maxmemory", 1)
         with pytest.raises(Unavailable, match="takes no writes"):
-            farm.producer._ledger.submit(_job(farm))
+            farm.producer._service.ledger.submit(_job(farm))
         client.config_set("maxmemory", 0)
     second = farm.submit(1, idempotency_key="once")
     assert farm.submit(1, idempotency_key="once") == second
@@ -84,7 +84,7 @@ def test_a_submit_while_redis_is_away_says_so_and_may_be_repeated(farm: FaultyFa
     account.fault()
     farm.server.kill()
     with pytest.raises(Unavailable):
-        farm.producer._ledger.submit(_job(farm))
+        farm.producer._service.ledger.submit(_job(farm))
     farm.server.start()
     job = eventually("the repeat is taken", lambda: farm.submit(3, idempotency_key="once"))
     assert farm.submit(3, idempotency_key="once") == job

@@ -63,7 +63,7 @@ def test_another_tenant_finds_no_job_at_any_level(farm: FaultyFarm, account: Acc
         asks: list[Callable[[str], Any]] = [other.status, other.job, other.cancel, other.pause]
         asks += [other.resume, other.retry, lambda job: other.set_priority(job, 5)]
         asks += [lambda job: list(other.images(job)), lambda job: list(other.results(job, wait=False))]
-        asks += [lambda job: next(other.watch(job)), lambda job: other._ledger.events(job, "other")]
+        asks += [lambda job: next(other.watch(job)), lambda job: other._service.ledger.events(job, "other")]
         for ask in asks:
             with pytest.raises(NotFound, match=job):
                 ask(job)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from img2img_producer import Farm
-from img2img_producer.embedded.farm import EmbeddedFarm
-from img2img_producer.embedded.supervised import Supervisor
 from img2img_shared.connect import connect
+from img2img_shared.embedded.farm import EmbeddedFarm
+from img2img_shared.embedded.supervised import Supervisor
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.settings import Settings
 
@@ -30,7 +30,7 @@ def tmp_path() -> Iterator[Path]:
 USER = """
 import sys
 from pathlib import Path
-from img2img_producer.embedded.farm import EmbeddedFarm
+from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.settings import Settings
 with EmbeddedFarm(Settings(data_dir=Path(sys.argv[1]))) as farm:
     print(farm.redis_url, flush=True)

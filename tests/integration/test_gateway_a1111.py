@@ -14,7 +14,7 @@ import pytest
 import webuiapi
 from PIL import Image
 
-from img2img_gateway.service import THREADS
+from img2img_gateway.async_farm import THREADS
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.previews import Previews
 from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture

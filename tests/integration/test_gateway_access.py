@@ -11,9 +11,9 @@ import redis as redis_module
 from typer.testing import CliRunner
 
 from img2img_gateway.app import create_app
+from img2img_gateway.commands import app as cli
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
-from img2img_producer.cli import app as cli
 from img2img_shared.errors import Refused
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from img2img_producer.feed import patiently
 from img2img_shared.errors import Unavailable
+from img2img_shared.farm.patience import patiently
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is waited for comes at once."""
-    monkeypatch.setattr("img2img_producer.feed.time.sleep", lambda _: None)
+    monkeypatch.setattr("img2img_shared.farm.patience.time.sleep", lambda _: None)
 
 
 def away(times: int) -> Iterator[int]:

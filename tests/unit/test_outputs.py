@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img2img_producer.inputs import Picture
-from img2img_producer.outputs import OutputNames, refuse_overwriting, save, writable_folder
+from img2img_producer.outputs import refuse_overwriting, save, writable_folder
 from img2img_shared.errors import FarmError, Refused
+from img2img_shared.farm.originals import OutputNames
 from img2img_shared.params import Params
 
 NAMES = ["a", "A", "a-2", "a-2-2", "b", "00001"]

@@ -6,13 +6,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.errors import Problem
 from img2img_gateway.pictures import read_texts
 from img2img_gateway.sdapi.options import title_of
 from img2img_gateway.sdapi.read_infotext import read_pairs
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.tasks import Task
-from img2img_gateway.service import FarmService
 from img2img_shared.errors import FarmError
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
@@ -37,7 +37,7 @@ _PLAIN = (
 class Answer:
     """Of one task that has ended. Its methods block."""
 
-    def __init__(self, core: FarmService, tenant: str, task: Task) -> None:
+    def __init__(self, core: AsyncFarm, tenant: str, task: Task) -> None:
         self._ledger = core.ledger
         self._store = core.store
         self._tenant = tenant

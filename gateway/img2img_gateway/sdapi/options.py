@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.option_table import changes_pictures, check_option, defaults
-from img2img_gateway.service import FarmService
 from img2img_shared.connect import answering
 from img2img_shared.errors import Refused
 
@@ -13,7 +13,7 @@ from img2img_shared.errors import Refused
 class Options:
     """Each tenant's settings, in Redis."""
 
-    def __init__(self, core: FarmService, tenant: str) -> None:
+    def __init__(self, core: AsyncFarm, tenant: str) -> None:
         self._core = core
         self._call: Callable[..., Any] = core.redis.execute_command
         self._key = core.key("options", tenant)

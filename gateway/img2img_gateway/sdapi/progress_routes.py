@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from img2img_gateway.access import Caller, Principal
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import CheckpointParts
 from img2img_gateway.sdapi.tasks import Tasks, TaskStatus
-from img2img_gateway.service import FarmService
 from img2img_shared.errors import StoreError
 from img2img_shared.job import ImageState, result_key
 from img2img_shared.ledger import IMAGES
@@ -158,7 +158,7 @@ def _share(running: list[TaskStatus], calls: list[tuple[int, int]]) -> float:
     return min(1.0, _BEGUN + ended / images)
 
 
-def _calls_now(core: FarmService, caller: Principal, running: list[TaskStatus]) -> list[tuple[int, int]]:
+def _calls_now(core: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> list[tuple[int, int]]:
     """Model calls done, and in all, of the images under way as workers told it; the oldest task's first."""
     found: list[tuple[int, int]] = []
     for status in (each for standing in running for each in standing.statuses if each.finished is None):
@@ -173,7 +173,7 @@ def _eta(running: list[TaskStatus]) -> float:
     return max((status.eta or 0.0 for each in running for status in each.statuses), default=0.0)
 
 
-def _picture_now(core: FarmService, caller: Principal, running: list[TaskStatus]) -> bytes | None:
+def _picture_now(core: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> bytes | None:
     """An image under way as it looks now, else the last one that is done."""
     finished: bytes | None = None
     for status in (each for standing in running for each in standing.statuses):

@@ -26,9 +26,9 @@ from img2img_gateway.sdapi.request import (
 from img2img_gateway.sdapi.styles import apply_styles, read_styles
 from img2img_gateway.sdapi.tasks import Task, Tasks
 from img2img_gateway.sdapi.translate import read_request
-from img2img_gateway.submit import Upload, new_job, stored, write
+from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
-from img2img_shared.job import Job
+from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.params import SEED_MAX, Params
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"])
@@ -115,7 +115,7 @@ class _Call:
         masked = bool(getattr(body, "mask", None))
         params = read_request(body, prompts, options, masked=masked)
         model = await core.model(options.get("sd_model_checkpoint"), now=True)
-        jobs = await self._submit(new_job(self._caller, model, params))
+        jobs = await self._submit(model, params)
         task = Task(
             id=body.force_task_id or f"task({secrets.token_hex(8)})",
             kind=self._kind,
@@ -137,12 +137,12 @@ class _Call:
                 setattr(body, name, value)
         return overrides
 
-    async def _submit(self, first: Job) -> list[str]:
+    async def _submit(self, model: str, params: Params) -> list[str]:
         """A job for each iteration, its seeds following the one before."""
         body = self._body
         images, mask = await self._pictures()
         per_job = body.batch_size
-        params = first.params
+        params = draw_seeds(params)
         if len(images) > 1:  # a batch of different pictures: one output each
             per_job = len(images)
             params = params.model_copy(update={"images_per_input": 1})
@@ -150,9 +150,8 @@ class _Call:
         try:
             for iteration in range(body.n_iter):
                 shifted = _shifted(params, iteration * per_job)
-                job = first if iteration == 0 else new_job(self._caller, first.model, shifted)
-                job = job.model_copy(update={"params": shifted})
-                written = await write(self._parts, self._caller, job, _uploads(images), mask)
+                submission = await self._parts.core.begin(self._caller.tenant, model, shifted)
+                written = await write(self._parts, self._caller, submission, _inputs(images), mask)
                 jobs.append(written.id)
         except BaseException:
             await self._cancel(jobs)
@@ -164,12 +163,12 @@ class _Call:
         body = self._body
         if not isinstance(body, Img2ImgRequest):
             grey = await stored(self._parts, plain_png(128), "init_images")
-            return [str(grey)], await stored(self._parts, plain_png(255), "mask")
+            return [grey], await stored(self._parts, plain_png(255), "mask")
         images = body.init_images or []
         if len(images) > 1 and len(images) > body.batch_size:
             raise Refused("init_images", f"{len(images)} pictures", f"at most batch_size ({body.batch_size})")
-        keys = [str(await stored(self._parts, each, f"init_images.{i}")) for i, each in enumerate(images)]
-        return keys, await stored(self._parts, body.mask or None, "mask")
+        keys = [await stored(self._parts, each, f"init_images.{i}") for i, each in enumerate(images)]
+        return keys, await stored(self._parts, body.mask, "mask") if body.mask else None
 
     async def _render(self, task: Task) -> bytes:
         """Wait, and make the body of the answer."""
@@ -195,9 +194,9 @@ class _Call:
                 await self._parts.core.call(self._parts.core.ledger.cancel, job, self._caller.tenant)
 
 
-async def _uploads(images: list[str]) -> AsyncIterator[Upload]:
+async def _inputs(images: list[str]) -> AsyncIterator[SentInput]:
     for image in images:
-        yield Upload(image=image, own={})
+        yield SentInput(image=image, own={})
 
 
 def _sampling_steps(params: Params) -> int:

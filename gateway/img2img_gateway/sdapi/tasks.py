@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from img2img_gateway.service import FarmService
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_shared.connect import answering
 from img2img_shared.errors import NotFound
 from img2img_shared.job import JobState
@@ -62,7 +62,7 @@ class TaskStatus:
 class Tasks:
     """Those of one tenant."""
 
-    def __init__(self, core: FarmService, tenant: str) -> None:
+    def __init__(self, core: AsyncFarm, tenant: str) -> None:
         self._core = core
         self._tenant = tenant
         self._call: Callable[..., Any] = core.redis.execute_command

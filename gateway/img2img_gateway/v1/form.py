@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_gateway.multipart import Part
-from img2img_gateway.submit import Upload
+from img2img_gateway.submit import SentInput
 from img2img_gateway.v1.models import WebhookRequest
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params, read_params, refusal
@@ -64,7 +64,7 @@ class Form:
             mask=mask,
         )
 
-    async def uploads(self) -> AsyncIterator[Upload]:
+    async def inputs(self) -> AsyncIterator[SentInput]:
         """The pictures, each with the mask that follows it.
 
         Raises:
@@ -79,15 +79,15 @@ class Form:
                 mask = _picture(part)
             else:
                 if image is not None:
-                    yield _upload(image, mask)
+                    yield _input(image, mask)
                 image, mask = part, None
         if image is not None:
-            yield _upload(image, mask)
+            yield _input(image, mask)
 
 
-def _upload(image: Part, mask: bytes | str | None) -> Upload:
+def _input(image: Part, mask: bytes | str | None) -> SentInput:
     name = PurePosixPath((image.filename or "").replace("\\", "/")).stem
-    return Upload(image=_picture(image), mask=mask, own={"name": name[:255] or None})
+    return SentInput(image=_picture(image), mask=mask, own={"name": name[:255] or None})
 
 
 def _picture(part: Part) -> bytes | str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import CheckpointParts, Services
 from img2img_gateway.multipart import read_parts
-from img2img_gateway.submit import Upload, new_job, write
+from img2img_gateway.submit import SentInput, write
 from img2img_gateway.v1.form import Form
 from img2img_gateway.v1.models import (
     Changed,
@@ -21,7 +21,7 @@ from img2img_gateway.v1.models import (
     WebhookRequest,
 )
 from img2img_shared.errors import NotFound
-from img2img_shared.job import Job
+from img2img_shared.farm.submission import Submission
 from img2img_shared.ledger import IMAGES
 from img2img_shared.params import Params
 
@@ -71,8 +71,10 @@ async def submit(
 ) -> JobAnswer:
     """Submit pictures as base64, or by the keys of ones that were uploaded."""
     model = await parts.core.model(body.model, now=False)
-    job = new_job(caller, model, body.params, priority=body.priority, idempotency_key=idempotency_key)
-    return await _written(parts, caller, response, job, _uploads(body), body.mask, body.webhook)
+    submission = await parts.core.begin(
+        caller.tenant, model, body.params, priority=body.priority, idempotency_key=idempotency_key
+    )
+    return await _written(parts, caller, response, submission, _inputs(body), body.mask, body.webhook)
 
 
 @router.post(
@@ -98,8 +100,10 @@ async def upload(
     form = Form(read_parts(request, parts.core.settings.max_upload))
     head = await form.read_head()
     model = await parts.core.model(head.model, now=False)
-    job = new_job(caller, model, head.params, priority=head.priority, idempotency_key=idempotency_key)
-    return await _written(parts, caller, response, job, form.uploads(), head.mask, head.webhook)
+    submission = await parts.core.begin(
+        caller.tenant, model, head.params, priority=head.priority, idempotency_key=idempotency_key
+    )
+    return await _written(parts, caller, response, submission, form.inputs(), head.mask, head.webhook)
 
 
 @router.get("")
@@ -192,23 +196,23 @@ async def _written(
     parts: Services,
     caller: Principal,
     response: Response,
-    job: Job,
-    uploads: AsyncIterator[Upload],
+    submission: Submission,
+    inputs: AsyncIterator[SentInput],
     mask: bytes | str | None,
     webhook: WebhookRequest | None,
 ) -> JobAnswer:
     hook = None if webhook is None else await parts.hooks.checked(webhook.url, webhook.events)
-    written = await write(parts, caller, job, uploads, mask, hook)
+    written = await write(parts, caller, submission, inputs, mask, hook)
     response.headers["Location"] = f"/v1/jobs/{written.id}"
     if written.repeated:
         response.status_code = 200
     return JobAnswer.of(await parts.core.call(parts.core.ledger.status, written.id, caller.tenant))
 
 
-async def _uploads(body: JobRequest) -> AsyncIterator[Upload]:
+async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:
     for item in body.inputs:
         own = item.model_dump(exclude={"image", "mask"})
-        yield Upload(image=item.image, mask=item.mask, own=own)
+        yield SentInput(image=item.image, mask=item.mask, own=own)
 
 
 async def _notify_workers(parts: Services, caller: Principal, job: str) -> None:

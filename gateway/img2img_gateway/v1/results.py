@@ -8,12 +8,12 @@ from fastapi.responses import StreamingResponse
 from zipstream import ZIP_STORED, ZipStream
 
 from img2img_gateway.access import Caller
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import CheckpointParts
-from img2img_gateway.service import FarmService
 from img2img_gateway.v1.jobs import Index, JobId, Start
 from img2img_gateway.v1.models import ResultItem, ResultList
-from img2img_producer.results import Originals, image_pages, read_originals
 from img2img_shared.errors import NotFound, Refused, StoreError
+from img2img_shared.farm.originals import Originals, read_originals
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
 
@@ -110,10 +110,10 @@ async def archive(
     )
 
 
-def _zipped(core: FarmService, job: Job, originals: Originals, wanted: range) -> Iterator[bytes]:
+def _zipped(core: AsyncFarm, job: Job, originals: Originals, wanted: range) -> Iterator[bytes]:
     archive = ZipStream(compress_type=ZIP_STORED)  # pictures are compressed already
     missing: list[str] = []
-    for image in image_pages(core.ledger, job, wanted):
+    for image in core.service.images(job, wanted):
         reason = image.reason if image.state is ImageState.FAILED else None
         if image.state is ImageState.DONE:
             try:
@@ -133,7 +133,7 @@ def _zipped(core: FarmService, job: Job, originals: Originals, wanted: range) ->
 
 
 def _addresses(
-    core: FarmService, job: Job, originals: Originals, indexes: list[int], seconds: int
+    core: AsyncFarm, job: Job, originals: Originals, indexes: list[int], seconds: int
 ) -> list[ResultItem]:
     return [
         ResultItem(

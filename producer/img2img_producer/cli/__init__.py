@@ -1,20 +1,11 @@
 """The command line: ``img2img``."""
 
-import os
 import signal
-import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from img2img_producer.cli import gateway, jobs, machines, renders
-from img2img_producer.cli.connection import Connection
-from img2img_producer.cli.terminal import say
-from img2img_shared.errors import FarmError, NotFound, Refused
-
-#: exit status after Ctrl-C
-INTERRUPTED = 130
+from img2img_producer.cli import jobs, machines, renders
+from img2img_shared.command_line import Connection, DataDir, RedisUrl, StoreUrl, Tenant, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,24 +14,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (renders, jobs, machines, gateway):
+for module in (renders, jobs, machines):
     module.add_commands(app)
 
 
 @app.callback()
 def farm(
     context: typer.Context,
-    redis_url: Annotated[
-        str | None,
-        typer.Option(help="Its Redis: redis://, rediss:// or unix:// [IMG2IMG_REDIS_URL]."),
-    ] = None,
-    store_url: Annotated[
-        str | None, typer.Option(help="Its store: a folder, s3://, gs:// or az:// [IMG2IMG_STORE_URL].")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the farm on this machine alone [IMG2IMG_DATA_DIR].")
-    ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose jobs [IMG2IMG_TENANT].")] = None,
+    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
+    data_dir: DataDir = None,
+    tenant: Tenant = None,
 ) -> None:
     """Render pictures from pictures, with AUTOMATIC1111's parameters, here or on a farm.
 
@@ -63,15 +47,4 @@ def main() -> None:
     """Entry point: one clear line for whatever the farm refuses."""
     # told to stop, it lets go of an embedded farm as on Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app()
-    except FarmError as error:
-        say("\n".join([f"img2img: {error}", *getattr(error, "__notes__", ())]))
-        sys.exit(2 if isinstance(error, Refused | NotFound) else 1)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            # all is let go of by now, but for threads that a hanging store keeps: nobody waits for these
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
-        raise
+    run(app)

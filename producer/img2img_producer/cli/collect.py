@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from img2img_producer.cli.terminal import job_facts, messages, say
+from img2img_producer.cli.terminal import job_facts
 from img2img_producer.client import Farm
 from img2img_producer.inputs import Source
 from img2img_producer.outputs import writable_folder
 from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.results import Result
+from img2img_shared.command_line import messages, say
 from img2img_shared.errors import FarmError, one_line
 from img2img_shared.records import JobStatus
 

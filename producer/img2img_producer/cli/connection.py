@@ -1,37 +1,14 @@
 """Which farm a command is for."""
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from pydantic import ValidationError
 
 from img2img_producer.client import Farm
+from img2img_shared.command_line import Connection
 from img2img_shared.errors import Refused
-from img2img_shared.params import refusal
 from img2img_shared.settings import Settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Connection:
-    """What was said on the command line before the command; the environment says the rest."""
-
-    redis_url: str | None
-    store_url: str | None
-    data_dir: Path | None
-    tenant: str | None
-
-    @property
-    def flags(self) -> str:
-        """The same again, for a command to be shown: "--data-dir /data " or nothing."""
-        given = {
-            "--redis-url": self.redis_url,
-            "--store-url": self.store_url,
-            "--data-dir": self.data_dir,
-            "--tenant": self.tenant,
-        }
-        return "".join(f"{name} {shlex.quote(str(value))} " for name, value in given.items() if value)
 
 
 def farm_of(context: typer.Context) -> Farm:
@@ -51,22 +28,13 @@ def settings_of(context: typer.Context) -> Settings:
         Refused: an ``IMG2IMG_…`` variable is not allowed.
     """
     said: Connection = context.obj
-    given = {
-        "redis_url": said.redis_url,
-        "store_url": said.store_url,
-        "data_dir": said.data_dir,
-        "tenant": said.tenant,
-    }
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # each of its field's type
-    except ValidationError as error:
-        raise refusal(error, "IMG2IMG_") from None
+    return said.settings(Settings)
 
 
 def come_back(context: typer.Context, command: str) -> str:
     """A command to be shown, for the same farm."""
     said: Connection = context.obj
-    return f"img2img {said.flags}{command}"
+    return " ".join(["img2img", *map(shlex.quote, said.words), command])
 
 
 def model_of(text: str | None, *, elsewhere: bool = False) -> str | None:

@@ -6,16 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from img2img_producer.cli.connection import farm_of
-from img2img_producer.cli.renders import AsJson, JobId, say_who_renders
+from img2img_producer.cli.renders import JobId, say_who_renders
 from img2img_producer.cli.terminal import (
     job_facts,
-    print_json,
     show_facts,
     show_job,
     show_jobs,
     show_workers,
     worker_facts,
 )
+from img2img_shared.command_line import AsJson, print_json
 from img2img_shared.job import ImageState
 
 

@@ -6,9 +6,9 @@ import time
 
 import typer
 
-from img2img_producer.cli.connection import Connection, farm_of, model_of
+from img2img_producer.cli.connection import farm_of, model_of
 from img2img_producer.cli.renders import Model
-from img2img_producer.cli.terminal import say
+from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
 
 
@@ -16,7 +16,8 @@ def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     # its options are the worker's own, --help among them
     passes_on = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    app.command(context_settings=passes_on)(worker)
+    for command in (worker, gateway, key):
+        app.command(context_settings=passes_on)(command)
     app.command()(up)
 
 
@@ -36,8 +37,17 @@ def worker(context: typer.Context) -> None:
             "data_dir", str(said.data_dir), "none for a worker: it serves a farm by its URLs; see img2img up"
         )
     flags = [word for name, value in given.items() if value for word in (name, value)]
-    # the worker takes this process' place: its signals and its exit status are what a supervisor sees
-    os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *flags, *context.args])  # noqa: S606
+    _become("img2img_worker", *flags, *context.args)
+
+
+def gateway(context: typer.Context) -> None:
+    """Serve the farm over HTTP, as /v1 and as A1111's API; see img2img gateway --help."""
+    _run_gateway(context, "gateway")
+
+
+def key(context: typer.Context) -> None:
+    """Create, list and revoke the API keys of the gateway; see img2img key --help."""
+    _run_gateway(context, "key")
 
 
 def up(context: typer.Context, model: Model = None) -> None:
@@ -60,3 +70,13 @@ def up(context: typer.Context, model: Model = None) -> None:
         while True:
             farm.serve(wanted)  # again, should it have died
             time.sleep(1)
+
+
+def _run_gateway(context: typer.Context, command: str) -> None:
+    said: Connection = context.obj
+    _become("img2img_gateway", *said.words, command, *context.args)
+
+
+def _become(package: str, *words: str) -> None:
+    """Let a program take this process' place: its signals and its exit status are what a supervisor sees."""
+    os.execv(sys.executable, [sys.executable, "-m", package, *words])  # noqa: S606

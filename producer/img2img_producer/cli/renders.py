@@ -10,10 +10,11 @@ from img2img_producer.cli.collect import Collection, collect
 from img2img_producer.cli.connection import come_back, farm_of, settings_of
 from img2img_producer.cli.options import with_parameters
 from img2img_producer.cli.request import Request
-from img2img_producer.cli.terminal import job_facts, messages, print_json, say, show_facts
+from img2img_producer.cli.terminal import job_facts, show_facts
 from img2img_producer.client import Farm
 from img2img_producer.outputs import refuse_overwriting, writable_folder
 from img2img_producer.progress_display import ProgressDisplay
+from img2img_shared.command_line import AsJson, messages, print_json, say
 from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.job import JobState
 
@@ -34,7 +35,6 @@ Priority = Annotated[int, typer.Option(help="-100..100, higher goes first.")]
 Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id.", show_default=False)]
 
 

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 from img2img_producer.cli.connection import model_of
 from img2img_producer.cli.options import read_params_file
-from img2img_producer.cli.terminal import messages
 from img2img_producer.client import Farm
 from img2img_producer.inputs import Picture, Source, find_masks, find_pictures
 from img2img_producer.parameters import merge_params
 from img2img_producer.progress_display import ProgressDisplay
+from img2img_shared.command_line import messages
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 

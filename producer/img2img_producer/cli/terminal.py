@@ -1,6 +1,5 @@
-"""What the commands say, and where: results on standard output, all else on standard error."""
+"""What the commands show of jobs and workers, on standard output."""
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -11,23 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from img2img_producer.progress_display import duration
+from img2img_shared.command_line import print_json, say
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus, WorkerStatus
-
-
-def messages() -> Console:
-    """For people: progress, hints, errors."""
-    return Console(stderr=True, highlight=False)
-
-
-def say(text: str) -> None:
-    """One message, as it is, on standard error."""
-    messages().print(text, markup=False, soft_wrap=True)
-
-
-def print_json(value: object) -> None:
-    """One value for a program, on a line of standard output."""
-    typer.echo(json.dumps(value, default=str))  # in ASCII: file names need not fit the terminal's encoding
 
 
 def job_facts(status: JobStatus) -> dict[str, Any]:

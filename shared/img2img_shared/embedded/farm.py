@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from img2img_producer.embedded.server import answers, server_command
-from img2img_producer.embedded.supervised import Supervised, Supervisor
+from img2img_shared.embedded.server import answers, server_command
+from img2img_shared.embedded.supervised import Supervised, Supervisor
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.settings import Settings
 

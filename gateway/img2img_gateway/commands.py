@@ -6,27 +6,47 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKey, ApiKeys
-from img2img_producer.cli.connection import Connection, farm_of
-from img2img_producer.cli.renders import AsJson
-from img2img_producer.cli.terminal import print_json, say
-from img2img_shared.connect import connect
+from img2img_shared.command_line import (
+    AsJson,
+    Connection,
+    DataDir,
+    RedisUrl,
+    StoreUrl,
+    Tenant,
+    print_json,
+    run,
+    say,
+)
 from img2img_shared.errors import Unavailable
-from img2img_shared.params import refusal
+from img2img_shared.farm.service import FarmService
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+key = typer.Typer(no_args_is_help=True, help="Who may use the gateway: create, list and revoke API keys.")
+app.add_typer(key, name="key")
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add this module's commands to `app`."""
-    app.command()(gateway)
-    key = typer.Typer(no_args_is_help=True, help="Who may use the gateway: create, list and revoke API keys.")
-    for name, command in (("create", create), ("list", list_keys), ("revoke", revoke)):
-        key.command(name)(command)
-    app.add_typer(key, name="key")
+@app.callback()
+def farm(
+    context: typer.Context,
+    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
+    data_dir: DataDir = None,
+    tenant: Tenant = None,
+) -> None:
+    """Which farm it is for."""
+    context.obj = Connection(redis_url=redis_url, store_url=store_url, data_dir=data_dir, tenant=tenant)
 
 
+@app.command()
 def gateway(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on [IMG2IMG_HOST].")] = None,
@@ -47,26 +67,14 @@ def gateway(
     except ModuleNotFoundError as error:
         raise Unavailable(f"{error.name} is missing: pip install 'img2img-farm[gateway]'") from None
     said: Connection = context.obj
-    given = {
-        "redis_url": said.redis_url,
-        "store_url": said.store_url,
-        "data_dir": said.data_dir,
-        "tenant": said.tenant,
-        "host": host,
-        "port": port,
-        "api_auth": api_auth,
-        "cors_origins": cors_origin or None,
-    }
-    try:
-        settings = GatewaySettings.model_validate(
-            {name: value for name, value in given.items() if value is not None}
-        )
-    except ValidationError as error:
-        raise refusal(error, "IMG2IMG_") from None
+    settings = said.settings(
+        GatewaySettings, host=host, port=port, api_auth=api_auth, cors_origins=cors_origin or None
+    )
     say(f"the gateway will listen at http://{settings.host}:{settings.port}; its reference: /docs")
     serve(settings)
 
 
+@key.command()
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="For people: whose it is.", show_default=False)],
@@ -77,42 +85,52 @@ def create(
 ) -> None:
     """Make a key for the tenant of --tenant, and print it, this once."""
     with _ring(context) as (ring, tenant):
-        key, secret = ring.create(name, tenant, rate=rate, quota=quota, largest=largest)
+        made, secret = ring.create(name, tenant, rate=rate, quota=quota, largest=largest)
     if json:
-        print_json({**asdict(key), "key": secret})
+        print_json({**asdict(made), "key": secret})
     else:
-        say(f"key {key.id} for tenant {key.tenant}; it is shown this once:")
+        say(f"key {made.id} for tenant {made.tenant}; it is shown this once:")
         typer.echo(secret)
 
 
+@key.command("list")
 def list_keys(context: typer.Context, json: AsJson = False) -> None:
     """List the keys, without their secrets."""
     with _ring(context) as (ring, _):
         keys = ring.all()
     if json:
-        print_json([asdict(key) for key in keys])
+        print_json([asdict(each) for each in keys])
     else:
-        for key in keys:
-            typer.echo(_line(key))
+        for each in keys:
+            typer.echo(_line(each))
 
 
+@key.command()
 def revoke(
     context: typer.Context,
-    key: Annotated[str, typer.Argument(help="Its id, as `list` shows it.", show_default=False)],
+    key_id: Annotated[
+        str, typer.Argument(metavar="KEY", help="Its id, as `list` shows it.", show_default=False)
+    ],
 ) -> None:
     """Let a key in no more, at once."""
     with _ring(context) as (ring, _):
-        gone = ring.revoke(key)
+        gone = ring.revoke(key_id)
     typer.echo(f"revoked {_line(gone)}")
 
 
 @contextmanager
 def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
-    with farm_of(context) as farm, connect(farm.redis_url) as client:
-        yield ApiKeys(client, farm.settings.prefix), farm.tenant
+    said: Connection = context.obj
+    with FarmService(said.settings(GatewaySettings)) as service:
+        yield ApiKeys(service.redis, service.settings.prefix), service.settings.tenant
 
 
-def _line(key: ApiKey) -> str:
-    limits = {"a minute": key.rate, "under way": key.quota, "a job": key.largest}
+def _line(found: ApiKey) -> str:
+    limits = {"a minute": found.rate, "under way": found.quota, "a job": found.largest}
     told = [f"{value} {what}" for what, value in limits.items() if value is not None]
-    return f"{key.id} {key.name} (tenant {key.tenant}{''.join(', ' + each for each in told)})"
+    return f"{found.id} {found.name} (tenant {found.tenant}{''.join(', ' + each for each in told)})"
+
+
+def main() -> None:
+    """Entry point."""
+    run(app)

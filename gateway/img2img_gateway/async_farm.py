@@ -1,0 +1,144 @@
+"""What every request works with: the farm's service, whose blocking calls go to threads."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import ParamSpec, Self, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_shared.errors import Refused, Unavailable
+from img2img_shared.farm.service import FarmService
+from img2img_shared.farm.submission import Submission
+from img2img_shared.keys import farm_key
+from img2img_shared.lora_names import LoraNames
+from img2img_shared.params import Params
+from img2img_shared.records import WorkerStatus
+
+log = logging.getLogger(__name__)
+
+#: calls of the ledger or the store at a time
+THREADS = 40
+#: seconds between two looks at an embedded farm's processes
+SUPERVISE_EVERY = 1.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncFarm:
+    """One farm, as the gateway's requests share it. Made in the event loop that they run in.
+
+    Raises:
+        Refused, Unavailable: as `FarmService`.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self.service = service = FarmService(settings)
+        self.redis_url, self.redis = service.redis_url, service.redis
+        self.ledger, self.store, self.previews = service.ledger, service.store, service.previews
+        self._lora_names = LoraNames(self.redis, prefix=settings.prefix)
+        #: models whose embedded workers are looked after
+        self._serving: set[str] = set()
+        #: why an embedded worker does not start, by model
+        self._trouble: dict[str, Unavailable] = {}
+        self._limiter = CapacityLimiter(THREADS)
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a blocking `function` gives, from a thread that is free for others right after."""
+        return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
+
+    def key(self, *parts: str) -> str:
+        """A Redis key of the gateway's own, under the farm's prefix."""
+        return ":".join((farm_key(self.settings.prefix), "gateway", *parts))
+
+    async def models(self) -> list[str]:
+        """The checkpoints that are served, and those an embedded farm could start a worker for."""
+        return await self.call(self.service.models)
+
+    async def workers(self) -> list[WorkerStatus]:
+        """The workers that live."""
+        return await self.call(self.service.workers)
+
+    async def loras(self) -> list[str]:
+        """The names of the LoRAs that any of them has."""
+        ids = [worker.info.id for worker in await self.workers()]
+        return await self.call(self._lora_names.of, ids)
+
+    async def model(self, wanted: str | None, *, now: bool) -> str:
+        """The model that a job means; None: see `FarmService.default_model`.
+
+        Args:
+            now: somebody waits for it, so that it must be served already.
+
+        Raises:
+            Refused: nobody serves it, or several are served and none is named.
+        """
+        if wanted is None:
+            return await self.call(self.service.default_model, now=now)
+        if not now and not self.service.is_embedded:
+            return wanted  # its workers may come later
+        known = await self.models()
+        if wanted not in known:
+            raise Refused("model", wanted, f"one that is served: {', '.join(known) or 'none is, for now'}")
+        return wanted
+
+    async def begin(
+        self,
+        tenant: str,
+        model: str,
+        params: Params,
+        *,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Submission:
+        """As `FarmService.begin`; an embedded worker is looked after from now on."""
+        submission = await self.call(
+            self.service.begin,
+            tenant=tenant,
+            model=model,
+            params=params,
+            priority=priority,
+            idempotency_key=idempotency_key,
+        )
+        self._trouble.pop(model, None)
+        self._serving.add(model)
+        return submission
+
+    def check(self, model: str) -> None:
+        """That an embedded worker for `model` has not failed to start.
+
+        Raises:
+            Unavailable: it has; with the last lines of its log.
+        """
+        if model in self._trouble:
+            raise self._trouble[model]
+
+    async def notify_workers(self, model: str) -> None:
+        """Tickets for images that wait."""
+        await self.call(self.service.notify_workers, model)
+
+    async def supervise(self) -> None:
+        """Look after an embedded farm's processes, for as long as the gateway runs."""
+        while self.service.is_embedded:
+            for model in list(self._serving):
+                try:
+                    await self.call(self.service.supervise, model)
+                except Unavailable as error:
+                    log.warning("%s", error)
+                    self._trouble[model] = error
+                    self._serving.discard(model)
+            await asyncio.sleep(SUPERVISE_EVERY)
+
+    def close(self) -> None:
+        """Let go of the farm; an embedded one's processes end unless others use them."""
+        self.service.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,92 @@
+"""What the farm's commands have in common: which farm they are for, what they say and where, how they end."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from img2img_shared.errors import FarmError, NotFound, Refused
+from img2img_shared.params import refusal
+from img2img_shared.settings import Settings
+
+#: exit status after Ctrl-C
+INTERRUPTED = 130
+
+RedisUrl = Annotated[
+    str | None, typer.Option(help="Its Redis: redis://, rediss:// or unix:// [IMG2IMG_REDIS_URL].")
+]
+StoreUrl = Annotated[
+    str | None, typer.Option(help="Its store: a folder, s3://, gs:// or az:// [IMG2IMG_STORE_URL].")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the farm on this machine alone [IMG2IMG_DATA_DIR].")
+]
+Tenant = Annotated[str | None, typer.Option(help="Whose jobs [IMG2IMG_TENANT].")]
+AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What was said on the command line before the command; the environment says the rest."""
+
+    redis_url: str | None
+    store_url: str | None
+    data_dir: Path | None
+    tenant: str | None
+
+    @property
+    def words(self) -> list[str]:
+        """The same again, for another command."""
+        given = {"--" + name.replace("_", "-"): value for name, value in asdict(self).items() if value}
+        return [word for name, value in given.items() for word in (name, str(value))]
+
+    def settings(self, kind: type[S], **more: object) -> S:
+        """What the command line says, and `more` that is not None, over what the environment does.
+
+        Raises:
+            Refused: an ``IMG2IMG_…`` variable is not allowed.
+        """
+        given = {name: value for name, value in {**asdict(self), **more}.items() if value is not None}
+        try:
+            return kind.model_validate(given)
+        except ValidationError as error:
+            raise refusal(error, "IMG2IMG_") from None
+
+
+def messages() -> Console:
+    """For people: progress, hints, errors."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One message, as it is, on standard error."""
+    messages().print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One value for a program, on a line of standard output."""
+    typer.echo(json.dumps(value, default=str))  # in ASCII: file names need not fit the terminal's encoding
+
+
+def run(app: typer.Typer) -> None:
+    """The program: one clear line for whatever the farm refuses."""
+    try:
+        app(prog_name="img2img")
+    except FarmError as error:
+        say("\n".join([f"img2img: {error}", *getattr(error, "__notes__", ())]))
+        sys.exit(2 if isinstance(error, Refused | NotFound) else 1)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # all is let go of by now, but for threads that a hanging store keeps: nobody waits for these
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise

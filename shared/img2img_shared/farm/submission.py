@@ -1,0 +1,218 @@
+"""A job on its way in: its pictures into the store, many at a time but never all in memory, then itself."""
+
+import logging
+import random
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from img2img_shared.errors import FarmError, Refused
+from img2img_shared.farm.patience import patiently
+from img2img_shared.job import PAGE, Input, Job, inputs_key
+from img2img_shared.ledger import Ledger
+from img2img_shared.params import Params, refusal
+from img2img_shared.store import Store
+from img2img_shared.wire import encode_inputs
+
+log = logging.getLogger(__name__)
+
+#: pictures on their way at a time: enough to hide a distant store's latency, few enough for its rate limits
+UPLOADS = 16
+#: seeds are drawn from A1111's range, so that one can be typed into other tools
+_SEEDS = 2**32
+
+#: a picture to be stored: its encoded bytes, what gives them (called in a thread), or the key of a stored one
+Source = bytes | Callable[[], bytes] | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """One input of a job that is being submitted."""
+
+    image: Source
+    mask: Source | None = None
+    #: what else `Input` has
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A job that lies in the ledger."""
+
+    id: str
+    #: its idempotency key had made it before
+    repeated: bool
+
+
+class Submission:
+    """One job that is being submitted: `add` its inputs one after another, then `commit`, or `abandon` it."""
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        store: Store,
+        ledger: Ledger,
+        pool: Executor,
+        committed: Callable[[str], None],
+        stored: Callable[[int], None] | None = None,
+    ) -> None:
+        #: with its seeds drawn; `n_inputs` and `mask` are told by `commit`
+        self.job = job
+        self._store = store
+        self._ledger = ledger
+        self._pool = pool
+        self._committed = committed
+        self._stored = stored
+        self._mask: str | None = None
+        self._added = self._count = 0
+        self._under_way: deque[Future[Input]] = deque()
+        self._page: list[Input] = []
+        #: whether the ledger was asked to write it: from then on it may be there, whatever the answer
+        self._is_asked = False
+
+    def set_mask(self, mask: Source) -> None:
+        """Store the mask of all inputs that bring none.
+
+        Raises:
+            Refused: it cannot be read.
+            StoreError: the store does not take it.
+        """
+        self._mask = put_source(self._store, mask, "mask")
+
+    def add(self, upload: Upload) -> None:
+        """Begin to store one more input; waits where enough of them are under way.
+
+        Raises:
+            Refused: this input, or one of those before it.
+            StoreError: the store does not take one of them.
+        """
+        if len(self._under_way) >= UPLOADS:
+            self._take()
+        self._under_way.append(self._pool.submit(_put_input, self._store, upload, f"inputs[{self._added}]"))
+        self._added += 1
+
+    def commit(self, prepare: Callable[[Job], None] | None = None, *, outage: float = 0.0) -> Written:
+        """Wait for the inputs, and write the job into the ledger.
+
+        Args:
+            prepare: told the job before it is written; what it raises, comes through.
+            outage: seconds for which Redis is asked again while it is away.
+
+        Raises:
+            Refused: an input, or there is none.
+            StoreError: the store does not take an input; nothing was submitted.
+            Unavailable: the ledger did not answer: whether it has written the job is not known. Submitted
+                again with the same idempotency key it is one job.
+        """
+        while self._under_way:
+            self._take()
+        if not self._count:
+            raise Refused("inputs", [], "at least one picture")
+        self._put_page()
+        job = _checked_job(self.job, n_inputs=self._count, mask=self._mask)
+        if prepare is not None:
+            prepare(job)
+        self._is_asked = True
+        written = patiently(lambda: self._ledger.submit(job), outage)  # made twice, it takes effect once
+        if written != job.id:  # the ledger has an earlier one, so that this one will never be in there
+            self._remove_pages()
+        self._committed(job.model)
+        return Written(id=written, repeated=written != job.id)
+
+    def abandon(self) -> None:
+        """It is not going to be committed: forget what was written for it.
+
+        Nothing is removed once the ledger was asked, if it did not answer either: the job may be there.
+        """
+        for upload in self._under_way:
+            upload.cancel()
+        if not self._is_asked:
+            self._remove_pages()
+
+    def _take(self) -> None:
+        self._page.append(self._under_way.popleft().result())
+        self._count += 1
+        if len(self._page) == PAGE:
+            self._put_page()
+        if self._stored is not None:
+            self._stored(self._count)
+
+    def _put_page(self) -> None:
+        if self._page:
+            number = (self._count - 1) // PAGE
+            self._store.put(inputs_key(self.job.id, number), encode_inputs(tuple(self._page)))
+            self._page.clear()
+
+    def _remove_pages(self) -> None:
+        with suppress(FarmError):
+            for key in list(self._store.list(f"jobs/{self.job.id}/inputs")):
+                self._store.delete(key)
+
+
+def new_job(
+    tenant: str, model: str, params: Params, *, priority: int = 0, idempotency_key: str | None = None
+) -> Job:
+    """A job of one input, with its seeds drawn.
+
+    Raises:
+        Refused: names the field.
+    """
+    try:
+        return Job(
+            id=secrets.token_hex(8),
+            tenant=tenant,
+            model=model,
+            params=draw_seeds(params),
+            n_inputs=1,
+            priority=priority,
+            idempotency_key=idempotency_key,
+        )
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def draw_seeds(params: Params) -> Params:
+    """`params` with seed and subseed drawn where they are -1, once, so that the job can be told again."""
+    draw = random.SystemRandom()  # not the program's own generator, which it may have seeded for a reason
+    drawn = {name: draw.randrange(_SEEDS) for name in ("seed", "subseed") if getattr(params, name) < 0}
+    return params.model_copy(update=drawn)
+
+
+def put_source(store: Store, source: Source, field: str) -> str:
+    """The key of a picture: put into the store now, or found there.
+
+    Raises:
+        Refused: names `field`; it cannot be read, or is not there.
+        StoreError: the store does not take it.
+    """
+    if isinstance(source, str):
+        if not store.exists(source):
+            raise Refused(field, source, "the key of a picture that was uploaded (POST /v1/inputs)")
+        return source
+    return store.put_input(source if isinstance(source, bytes) else source())
+
+
+def _put_input(store: Store, upload: Upload, field: str) -> Input:
+    try:
+        # what is wrong with a prompt or a seed is said before anything is uploaded
+        checked = Input(image="inputs/" + "0" * 64, **upload.own)
+    except ValidationError as error:
+        raise refusal(error, f"{field}.") from None
+    keys = {"image": put_source(store, upload.image, f"{field}.image")}
+    if upload.mask is not None:
+        keys["mask"] = put_source(store, upload.mask, f"{field}.mask")
+    return checked.model_copy(update=keys)
+
+
+def _checked_job(job: Job, **changes: Any) -> Job:
+    try:
+        return Job.model_validate({**dict(job), **changes})
+    except ValidationError as error:
+        raise refusal(error) from None
