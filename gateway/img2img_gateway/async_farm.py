@@ -12,8 +12,7 @@ from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission
-from img2img_shared.keys import farm_key
-from img2img_shared.lora_names import LoraNames
+from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.params import Params
 from img2img_shared.records import WorkerStatus
 
@@ -40,7 +39,7 @@ class AsyncFarm:
         self.service = service = FarmService(settings)
         self.redis_url, self.redis = service.redis_url, service.redis
         self.ledger, self.store, self.previews = service.ledger, service.store, service.previews
-        self._lora_names = LoraNames(self.redis, prefix=settings.prefix)
+        self._lora_names = LoraNames(self.redis)
         #: models whose embedded workers are looked after
         self._serving: set[str] = set()
         #: why an embedded worker does not start, by model
@@ -50,10 +49,6 @@ class AsyncFarm:
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a blocking `function` gives, from a thread that is free for others right after."""
         return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
-
-    def key(self, *parts: str) -> str:
-        """A Redis key of the gateway's own, under the farm's prefix."""
-        return ":".join((farm_key(self.settings.prefix), "gateway", *parts))
 
     async def models(self) -> list[str]:
         """The checkpoints that are served, and those an embedded farm could start a worker for."""

@@ -122,7 +122,7 @@ def revoke(
 def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
     said: Connection = context.obj
     with FarmService(said.settings(GatewaySettings)) as service:
-        yield ApiKeys(service.redis, service.settings.prefix), service.settings.tenant
+        yield ApiKeys(service.redis), service.settings.tenant
 
 
 def _line(found: ApiKey) -> str:

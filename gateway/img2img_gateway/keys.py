@@ -1,19 +1,14 @@
 """API keys: who calls, for which tenant, and how much they may. Redis holds a key's hash, never the key."""
 
 import hashlib
-import json
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import redis
 
 from img2img_gateway.errors import Problem
-from img2img_shared.connect import answering
 from img2img_shared.errors import NotFound
-from img2img_shared.keys import farm_key
+from img2img_shared.ledger import FarmRedis
+from img2img_shared.ledger.tables import Table, count_in_window
 
 #: seconds over which a key's requests are counted
 WINDOW = 60
@@ -42,11 +37,11 @@ class ApiKey:
 class ApiKeys:
     """The keys of a farm. Every method raises `Unavailable` when Redis does not answer."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self._call: Callable[..., Any] = client.execute_command
-        self._keys = f"{farm_key(prefix)}:gateway:keys"
+    def __init__(self, redis: FarmRedis) -> None:
+        self._redis = redis
+        #: by the hash of their secrets
+        self._keys = Table(redis, "keys")
         self._asked, self._exist = -FRESH, False
-        self._rates = f"{farm_key(prefix)}:gateway:rate"
 
     def create(
         self,
@@ -69,8 +64,7 @@ class ApiKeys:
             largest=largest,
             created=int(time.time()),
         )
-        with answering():
-            self._call("HSET", self._keys, _hashed(secret), json.dumps(asdict(key)))
+        self._keys.put({_hashed(secret): asdict(key)})
         return key, secret
 
     def all(self) -> list[ApiKey]:
@@ -85,8 +79,7 @@ class ApiKeys:
         """
         for digest, key in self._pairs():
             if key.id == key_id:
-                with answering():
-                    self._call("HDEL", self._keys, digest)
+                self._keys.remove(digest)
                 return key
         raise NotFound(f"no key {key_id!r}; `img2img key list` names them")
 
@@ -94,8 +87,7 @@ class ApiKeys:
         """Whether there is any key; asked anew each second."""
         now = time.monotonic()
         if now >= self._asked + FRESH:
-            with answering():
-                self._exist = bool(self._call("EXISTS", self._keys))
+            self._exist = len(self._keys) > 0
             self._asked = now
         return self._exist
 
@@ -105,32 +97,23 @@ class ApiKeys:
         Raises:
             Problem: 429, with the seconds to wait, when its requests of this minute are used up.
         """
-        with answering():
-            data = self._call("HGET", self._keys, _hashed(secret))
-        if data is None:
+        facts = self._keys.get(_hashed(secret))
+        if facts is None:
             return None
-        key = ApiKey(**json.loads(data))
+        key = ApiKey(**facts)
         if key.rate is not None:
             self._count(key.id, key.rate)
         return key
 
     def _count(self, key_id: str, rate: int) -> None:
-        now = time.time()
-        name = f"{self._rates}:{key_id}:{int(now) // WINDOW}"
-        with answering():
-            count = int(self._call("INCR", name))
-            if count == 1:
-                self._call("EXPIRE", name, 2 * WINDOW)
-        if count > rate:
-            wait = WINDOW - int(now) % WINDOW
+        if count_in_window(self._redis, "rate", key_id, window=WINDOW) > rate:
+            wait = WINDOW - int(time.time()) % WINDOW
             raise Problem(
                 429, f"this key may make {rate} requests a minute", headers={"Retry-After": str(wait)}
             )
 
-    def _pairs(self) -> list[tuple[bytes, ApiKey]]:
-        with answering():
-            found: dict[bytes, bytes] = self._call("HGETALL", self._keys)
-        return [(digest, ApiKey(**json.loads(data))) for digest, data in found.items()]
+    def _pairs(self) -> list[tuple[str, ApiKey]]:
+        return [(digest, ApiKey(**facts)) for digest, facts in self._keys.all().items()]
 
 
 def _hashed(secret: str) -> str:

@@ -22,7 +22,7 @@ def serve(settings: GatewaySettings) -> None:
         Refused, Unavailable: it cannot start; see `create_app`.
     """
     with AsyncFarm(settings) as core:
-        check_open(settings, ApiKeys(core.redis, settings.prefix))
+        check_open(settings, ApiKeys(core.redis))
         app = create_app(settings, core)
         config = uvicorn.Config(
             app,

@@ -3,28 +3,19 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
-
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import JobState
-from img2img_shared.keys import events_key
+from img2img_shared.ledger.event_tail import EVENTS, EventTail
 from img2img_shared.records import Event, JobStatus
-from img2img_shared.replies import event
 
 log = logging.getLogger(__name__)
 
 #: seconds between two reads of the streams
 TICK = 0.1
-#: connections to Redis, however many begin to watch at once
-CONNECTIONS = 4
 #: events of a job that are kept for those who lag, as the ledger does
 KEPT = 1000
 #: seconds after which a waiter looks for itself, should news have been lost
@@ -82,18 +73,8 @@ class Watch:
         self._some = asyncio.Event()
         #: the gateway ends: who waits shall not any more
         self.stopping = False
-        # who finds all connections in use waits for one: the common pool refuses its 101st user
-        pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
-            core.redis_url,
-            max_connections=CONNECTIONS,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=ANSWER_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        client = redis.asyncio.Redis.from_pool(pool)
-        self._call: Callable[..., Awaitable[Any]] = client.execute_command
-        self.close: Callable[[], Awaitable[None]] = client.aclose
+        self._tail = EventTail(core.redis_url, core.settings.prefix)
+        self.close = self._tail.close
 
     async def run(self) -> None:
         """Poll until cancelled; goes on after an outage of Redis."""
@@ -120,7 +101,7 @@ class Watch:
         """
         stream = self._streams.get(job_id)
         if stream is None:
-            last = await self._newest(job_id)
+            last = await self._tail.newest(job_id)
             stream = self._streams.setdefault(job_id, Stream(last))
         stream.watchers += 1
         self._some.set()
@@ -160,27 +141,13 @@ class Watch:
                 self._core.check(status.model)
                 await _until_it_may_have_ended(stream, position)
 
-    async def _newest(self, job_id: str) -> str:
-        with answering():
-            found: list[Any] = await self._call(
-                "XREVRANGE", events_key(self._core.settings.prefix, job_id), "+", "-", "COUNT", 1
-            )
-        return str(found[0][0], "utf-8") if found else "0"
-
     async def _poll(self) -> bool:
         """Hand out what is new; whether there is more at once."""
-        streams = {events_key(self._core.settings.prefix, job): each for job, each in self._streams.items()}
-        if not streams:
-            return False
-        with answering():
-            answer: Any = await self._call(
-                "XREAD", "COUNT", 500, "STREAMS", *streams, *(each.last for each in streams.values())
-            )
-        more = False
-        for name, entries in answer or ():
-            streams[str(name, "utf-8")].add([event(*entry) for entry in entries])
-            more = more or len(entries) == 500
-        return more
+        found = await self._tail.read({job: each.last for job, each in self._streams.items()})
+        for job, events in found.items():
+            if job in self._streams:  # else the last of its watchers left meanwhile
+                self._streams[job].add(events)
+        return any(len(events) == EVENTS for events in found.values())
 
 
 def ends(latest: Event) -> bool:

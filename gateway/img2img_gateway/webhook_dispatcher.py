@@ -9,7 +9,6 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -21,10 +20,11 @@ from kombu.asynchronous import Hub
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.watch import ends
 from img2img_gateway.webhook_store import Hook, WebhookStore
-from img2img_shared.connect import answering
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.job import ImageState
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.connect import answering
+from img2img_shared.ledger.tables import Election
 from img2img_shared.queue import celery_app
 from img2img_shared.records import Event
 
@@ -50,7 +50,7 @@ class WebhookDispatcher:
         self._core = core
         self._hooks = hooks
         self._name = secrets.token_hex(8)
-        self._call: Callable[..., Any] = core.redis.execute_command
+        self._election = Election(core.redis, "dispatcher", self._name, TERM)
         self._app = celery_app(core.redis_url, core.settings.prefix)
         # not shared: it is this gateway's own, should there be two in a process
         self._app.task(name=TASK, shared=False)(self._knocked)
@@ -77,7 +77,7 @@ class WebhookDispatcher:
         with self._turn:  # a cancelled round goes on in its thread, and would connect anew
             self._is_closed = True
             with suppress(FarmError):  # another gateway is elected in TERM seconds, then
-                self._resign()
+                self._election.resign()
         if self._thread.ident is not None:
             self._thread.join(TERM)
         self._deliveries.shutdown(cancel_futures=True)
@@ -86,7 +86,7 @@ class WebhookDispatcher:
     def round(self) -> None:
         """If this gateway is elected: make deliveries of what happened, and knock for those that are due."""
         with self._turn:
-            if self._is_closed or not self._is_elected():
+            if self._is_closed or not self._election.is_won():
                 return
             for job_id, hook in self._hooks.all().items():
                 self._look(job_id, hook)
@@ -133,22 +133,6 @@ class WebhookDispatcher:
                 state = str(event.job_state)
                 facts = {"job": job_id, "state": state, **counts}
                 self._hooks.send(hook, f"{job_id}-end", f"job.{kind}", facts)
-
-    def _is_elected(self) -> bool:
-        key = self._core.key("dispatcher")
-        with answering():
-            if self._call("SET", key, self._name, "NX", "EX", TERM):
-                return True
-            if self._call("GET", key) == self._name.encode():
-                self._call("EXPIRE", key, TERM)
-                return True
-        return False
-
-    def _resign(self) -> None:
-        key = self._core.key("dispatcher")
-        with answering():
-            if self._call("GET", key) == self._name.encode():
-                self._call("DEL", key)
 
     def _work(self) -> None:
         self._app.set_current()  # of this thread

@@ -11,7 +11,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,12 +20,14 @@ from standardwebhooks.webhooks import Webhook
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.webhook_targets import find_target, post
-from img2img_shared.connect import answering
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.job import Job
+from img2img_shared.ledger.tables import Agenda, Table, first_value
 
 #: seconds until the next try, after each: about a day in all, as Standard Webhooks proposes
 BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
+#: deliveries that one round begins
+AT_ONCE = 100
 #: seconds for which a try that was begun is left alone
 CLAIMED = 60
 #: dead deliveries of a tenant that are remembered
@@ -66,7 +68,9 @@ class WebhookStore:
     def __init__(self, core: AsyncFarm) -> None:
         self._core = core
         self._private = core.settings.webhook_private
-        self._call: Callable[..., Any] = core.redis.execute_command
+        self._hooks = Table(core.redis, "hooks")
+        self._deliveries = Table(core.redis, "deliveries")
+        self._due = Agenda(core.redis, "due")
 
     async def checked(self, url: str, events: list[Any]) -> Hook:
         """A hook as a request asks for it.
@@ -84,14 +88,11 @@ class WebhookStore:
 
     def remove(self, job_id: str) -> None:
         """Tell no more."""
-        with answering():
-            self._call("HDEL", self._core.key("hooks"), job_id)
+        self._hooks.remove(job_id)
 
     def all(self) -> dict[str, Hook]:
         """By job."""
-        with answering():
-            found: dict[bytes, bytes] = self._call("HGETALL", self._core.key("hooks"))
-        return {str(job, "utf-8"): _hook(data) for job, data in found.items()}
+        return {job: _hook(facts) for job, facts in self._hooks.all().items()}
 
     def advance(self, job_id: str, hook: Hook, after: str) -> None:
         """Events up to `after` were looked at."""
@@ -103,26 +104,19 @@ class WebhookStore:
         stamp = datetime.fromtimestamp(now, UTC).isoformat()
         body = json.dumps({"type": kind, "timestamp": stamp, "data": data})
         delivery = Delivery(id=delivery_id, tenant=hook.tenant, url=hook.url, body=body, created=now)
-        with answering():
-            if self._call("HSETNX", self._core.key("deliveries"), delivery_id, json.dumps(asdict(delivery))):
-                self._call("ZADD", self._core.key("due"), now, delivery_id)
+        if self._deliveries.add(delivery_id, asdict(delivery)):
+            self._due.put(delivery_id, now)
 
     def due(self) -> list[str]:
         """Deliveries whose time has come; each is left to the caller for a while."""
-        now = time.time()
-        with answering():
-            found = self._call("ZRANGEBYSCORE", self._core.key("due"), "-inf", now, "LIMIT", 0, 100)
-            for each in found:
-                self._call("ZADD", self._core.key("due"), "XX", now + CLAIMED, each)
-        return [str(each, "utf-8") for each in found]
+        return self._due.take(AT_ONCE, CLAIMED)
 
     def deliver(self, delivery_id: str) -> None:
         """Try once. On failure it is due again later, or dead after the last try."""
-        with answering():
-            data = self._call("HGET", self._core.key("deliveries"), delivery_id)
-        if data is None:
+        facts = self._deliveries.get(delivery_id)
+        if facts is None:
             return  # it was delivered already
-        delivery = Delivery(**json.loads(data))
+        delivery = Delivery(**facts)
         try:
             error = self._post(delivery)
         except FarmError as failure:
@@ -134,15 +128,13 @@ class WebhookStore:
         if tried.tries > len(BACKOFF):
             self._bury(tried)
             return
-        with answering():
-            self._call("HSET", self._core.key("deliveries"), delivery_id, json.dumps(asdict(tried)))
-            self._call("ZADD", self._core.key("due"), time.time() + BACKOFF[tried.tries - 1], delivery_id)
+        self._deliveries.put({delivery_id: asdict(tried)})
+        self._due.put(delivery_id, time.time() + BACKOFF[tried.tries - 1])
 
     def dead(self, tenant: str) -> list[Delivery]:
         """Those of a tenant that were given up, newest first."""
-        with answering():
-            found: list[bytes] = self._call("HVALS", self._core.key("dead", tenant))
-        return sorted((Delivery(**json.loads(each)) for each in found), key=lambda each: -each.created)
+        found = self._dead(tenant).all().values()
+        return sorted((Delivery(**facts) for facts in found), key=lambda each: -each.created)
 
     def revive(self, tenant: str, delivery_id: str) -> None:
         """Try a dead one again from the beginning.
@@ -150,22 +142,18 @@ class WebhookStore:
         Raises:
             NotFound: the tenant has none of that id.
         """
-        key = self._core.key("dead", tenant)
-        with answering():
-            data = self._call("HGET", key, delivery_id)
-            if data is None:
-                raise NotFound(f"no dead delivery {delivery_id!r}")
-            fresh = replace(Delivery(**json.loads(data)), tries=0, error=None)
-            self._call("HSET", self._core.key("deliveries"), delivery_id, json.dumps(asdict(fresh)))
-            self._call("ZADD", self._core.key("due"), time.time(), delivery_id)
-            self._call("HDEL", key, delivery_id)
+        dead = self._dead(tenant)
+        facts = dead.get(delivery_id)
+        if facts is None:
+            raise NotFound(f"no dead delivery {delivery_id!r}")
+        self._deliveries.put({delivery_id: asdict(replace(Delivery(**facts), tries=0, error=None))})
+        self._due.put(delivery_id, time.time())
+        dead.remove(delivery_id)
 
     def secret(self, tenant: str) -> str:
         """What a tenant's messages are signed with, "whsec_" and base64; made when first asked for."""
-        key = self._core.key("secret", tenant)
-        with answering():
-            self._call("SET", key, "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(), "NX")
-            return str(self._call("GET", key), "utf-8")
+        proposal = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        return first_value(self._core.redis, "secret", tenant, proposal=proposal)
 
     def _post(self, delivery: Delivery) -> str | None:
         """What went wrong; None: it was taken."""
@@ -183,22 +171,21 @@ class WebhookStore:
         return None if 200 <= status < 300 else f"{target.host} answered {status}"
 
     def _keep(self, job_id: str, hook: Hook) -> None:
-        with answering():
-            self._call("HSET", self._core.key("hooks"), job_id, json.dumps(asdict(hook)))
+        self._hooks.put({job_id: asdict(hook)})
 
     def _forget(self, delivery_id: str) -> None:
-        with answering():
-            self._call("ZREM", self._core.key("due"), delivery_id)
-            self._call("HDEL", self._core.key("deliveries"), delivery_id)
+        self._due.remove(delivery_id)
+        self._deliveries.remove(delivery_id)
 
     def _bury(self, delivery: Delivery) -> None:
-        key = self._core.key("dead", delivery.tenant)
-        with answering():
-            if self._call("HLEN", key) < DEAD:
-                self._call("HSET", key, delivery.id, json.dumps(asdict(delivery)))
+        dead = self._dead(delivery.tenant)
+        if len(dead) < DEAD:
+            dead.put({delivery.id: asdict(delivery)})
         self._forget(delivery.id)
 
+    def _dead(self, tenant: str) -> Table:
+        return Table(self._core.redis, "dead", tenant)
 
-def _hook(data: bytes) -> Hook:
-    facts = json.loads(data)
+
+def _hook(facts: dict[str, Any]) -> Hook:
     return Hook(**{**facts, "events": tuple(facts["events"])})

@@ -10,9 +10,9 @@ from urllib.parse import quote, urlsplit
 from celery import Celery
 from redis.connection import parse_url
 
-from img2img_shared.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
-from img2img_shared.keys import queue_name, queue_prefix
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
+from img2img_shared.ledger.keys import queue_name, queue_prefix
 
 #: name of the one task there is
 TICKET = "img2img.ticket"

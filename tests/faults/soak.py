@@ -23,7 +23,7 @@ from rich.table import Table
 from img2img_producer import Farm
 from img2img_shared.errors import FarmError, StoreError, Unavailable
 from img2img_shared.job import JobState
-from img2img_shared.keys import queue_key
+from img2img_shared.ledger.keys import queue_key
 from tests.checkpoints import sd1
 from tests.faults.farm import LEASE, FaultyFarm, ForkServer, Worker, eventually, memory_of, picture
 from tests.faults.malicious_input import corpus

@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from img2img_shared.keys import queue_key, queue_name
+from img2img_shared.ledger.keys import queue_key, queue_name
 from img2img_shared.queue import celery_app
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm, eventually

@@ -16,9 +16,9 @@ from PIL import Image
 
 from img2img_gateway.app import create_app
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_shared.connect import connect
 from img2img_shared.job import PAGE, inputs_key, result_key
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.connect import connect
 from img2img_shared.records import Claim, WorkerInfo
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from img2img_producer import Farm
-from img2img_shared.connect import connect
 from img2img_shared.job import inputs_key, result_key
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.connect import connect
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 

@@ -10,15 +10,16 @@ import pytest
 import redis as redis_module
 
 from img2img_producer import Farm, Picture
-from img2img_shared.connect import connect
 from img2img_shared.errors import NotFound, Refused, StoreError, Unavailable
 from img2img_shared.job import PAGE, ImageState, JobState, inputs_key, result_key
-from img2img_shared.keys import queue_key
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.connect import connect
+from img2img_shared.ledger.keys import queue_key
 from img2img_shared.params import Params
 from img2img_shared.records import Claim, WorkerInfo
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
+from tests.servers import raw_client
 
 
 class Worker:
@@ -139,9 +140,8 @@ def test_named_parameters_win_over_the_given_set(folder_farm: Farm) -> None:
 
 def test_a_submit_leaves_tickets_for_the_workers(folder_farm: Farm) -> None:
     folder_farm.submit([b"x", b"y", b"z"], model="m")
-    client = connect(folder_farm.redis_url)
-    assert client.llen(queue_key("img2img", "m")) == 3
-    client.close()
+    with raw_client(folder_farm.redis_url) as client:
+        assert client.llen(queue_key("img2img", "m")) == 3
 
 
 def test_a_repeat_with_the_same_key_is_the_first_job_and_leaves_nothing(farm: Farm, worker: Worker) -> None:

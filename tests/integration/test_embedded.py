@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from img2img_producer import Farm
-from img2img_shared.connect import connect
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.embedded.supervised import Supervisor
 from img2img_shared.errors import Refused, Unavailable
+from img2img_shared.ledger import connect
 from img2img_shared.settings import Settings
+from tests.servers import raw_client
 
 
 @pytest.fixture
@@ -56,10 +57,8 @@ def answers(url: str) -> bool:
 
 
 def server_pid(url: str) -> int:
-    client = connect(url)
-    pid = client.info("server")["process_id"]
-    client.close()
-    return int(pid)
+    with raw_client(url) as client:
+        return int(client.info("server")["process_id"])
 
 
 def eventually(check: Callable[[], bool]) -> bool:

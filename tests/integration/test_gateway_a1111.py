@@ -15,8 +15,8 @@ import webuiapi
 from PIL import Image
 
 from img2img_gateway.async_farm import THREADS
+from img2img_shared.ledger.previews import Previews
 from img2img_shared.names import SAMPLERS, SCHEDULERS
-from img2img_shared.previews import Previews
 from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}

@@ -15,12 +15,13 @@ from img2img_gateway.commands import app as cli
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
 from img2img_shared.errors import Refused
+from img2img_shared.ledger import FarmRedis
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 
 
 @pytest.fixture
-def ring(redis: redis_module.Redis) -> ApiKeys:
-    return ApiKeys(redis, "img2img")
+def ring(farm_redis: FarmRedis) -> ApiKeys:
+    return ApiKeys(farm_redis)
 
 
 def bearer(secret: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 
 from img2img_producer import Farm
 from img2img_shared.job import PAGE, inputs_key
-from img2img_shared.previews import Previews
+from img2img_shared.ledger.previews import Previews
 from img2img_shared.wire import decode_inputs
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 

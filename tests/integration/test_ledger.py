@@ -12,7 +12,7 @@ from redis import Redis
 
 from img2img_shared.errors import NotFound, Refused, WireError
 from img2img_shared.job import ImageState, Job, JobState
-from img2img_shared.ledger import Ledger
+from img2img_shared.ledger import FarmRedis, Ledger, connect
 from img2img_shared.params import Params
 from img2img_shared.records import Claim, Sweep, WorkerInfo
 from img2img_shared.wire import encode_job
@@ -26,9 +26,9 @@ def a_job(name: str = "job-0000", n: int = 3, **fields: Any) -> Job:
 
 
 @pytest.fixture
-def ledger(redis: Redis) -> Ledger:
+def ledger(farm_redis: FarmRedis, redis: Redis) -> Ledger:
     """Leases last an hour, and there has just been a janitor's round: tests move time by hand."""
-    ledger = Ledger(redis, lease=3600.0)
+    ledger = Ledger(farm_redis, lease=3600.0)
     tick(ledger, redis)
     return ledger
 
@@ -86,10 +86,10 @@ def eventually(holds: Callable[[], bool], patience: float = 20.0) -> None:
 # Submitting.
 
 
-def test_a_job_of_100_000_images_costs_no_more_than_one_of_10(raw: Any) -> None:
+def test_a_job_of_100_000_images_costs_no_more_than_one_of_10(raw: Any, farm_redis: FarmRedis) -> None:
     def cost(n: int) -> tuple[set[str], int, int]:
         raw.flushall()
-        ledger = Ledger(raw)
+        ledger = Ledger(farm_redis)
         ledger.jobs("default")
         raw.config_resetstat()
         ledger.submit(a_job(n=n))
@@ -97,7 +97,7 @@ def test_a_job_of_100_000_images_costs_no_more_than_one_of_10(raw: Any) -> None:
         names = [key.decode() for key in raw.scan_iter()]
         return set(names), sum(raw.memory_usage(key, samples=0) for key in names), calls
 
-    ledger = Ledger(raw)
+    ledger = Ledger(farm_redis)
     ledger.submit(a_job())  # so that the script is loaded before calls are counted
     small, large = cost(10), cost(100_000)
     assert large[0] == small[0]
@@ -159,11 +159,12 @@ def test_a_job_written_by_a_newer_version_is_refused(raw: Any, ledger: Ledger) -
         ledger.job("job-0000", "default")
 
 
-def test_farms_of_different_prefixes_share_a_redis_but_nothing_in_it(redis: Redis, ledger: Ledger) -> None:
+def test_farms_of_different_prefixes_share_a_redis_but_nothing_in_it(redis_url: str, ledger: Ledger) -> None:
     ledger.submit(a_job())
-    other = Ledger(redis, prefix="other")
-    assert other.jobs("default") == []
-    assert other.claim(MODEL, "w", "nonce", idle=True) is None
+    with connect(redis_url, "other") as other_redis:
+        other = Ledger(other_redis)
+        assert other.jobs("default") == []
+        assert other.claim(MODEL, "w", "nonce", idle=True) is None
 
 
 def test_a_redis_that_forgot_the_scripts_is_given_them_again(raw: Any, ledger: Ledger) -> None:
@@ -244,13 +245,13 @@ def test_models_have_their_own_images(ledger: Ledger) -> None:
     assert ledger.claim("another", "w", "nonce", idle=True) is None
 
 
-def test_each_image_is_given_to_one_of_many_claimants(redis: Redis, ledger: Ledger) -> None:
+def test_each_image_is_given_to_one_of_many_claimants(farm_redis: FarmRedis, ledger: Ledger) -> None:
     ledger.submit(a_job("job-1111", 150))
     ledger.submit(a_job("job-2222", 150, priority=1))
     found: list[Claim] = []
 
     def work(worker: str) -> None:
-        own = Ledger(redis, lease=3600.0)
+        own = Ledger(farm_redis, lease=3600.0)
         number = 0
         while (claim := own.claim(MODEL, worker, f"{worker}-{number}", idle=False)) is not None:
             found.append(claim)
@@ -374,7 +375,7 @@ def test_an_image_put_back_in_trouble_is_for_other_workers_first(
 
 
 def test_who_had_trouble_gets_the_image_again_where_nobody_else_came(
-    redis: Redis, raw: Any, take: Take, ledger: Ledger
+    raw: Any, take: Take, ledger: Ledger
 ) -> None:
     ledger.submit(a_job(n=1))
     assert ledger.release(taken(take), 0.01, "no memory")
@@ -423,8 +424,8 @@ def test_a_cancelled_job_gives_out_nothing_and_tells_its_workers(ledger: Ledger,
             late("job-0000", "default")
 
 
-def test_a_finished_job_is_forgotten_with_all_its_keys(redis: Redis, raw: Any, take: Take) -> None:
-    ledger = Ledger(redis, keep_jobs=0.05)
+def test_a_finished_job_is_forgotten_with_all_its_keys(farm_redis: FarmRedis, raw: Any, take: Take) -> None:
+    ledger = Ledger(farm_redis, keep_jobs=0.05)
     ledger.submit(a_job(n=2, idempotency_key="k"))
     ledger.fail(taken(take), "no")
     ledger.finish(taken(take))
@@ -439,8 +440,8 @@ def test_a_finished_job_is_forgotten_with_all_its_keys(redis: Redis, raw: Any, t
 # Leases, deaths and outages, with the real clock where it decides.
 
 
-def test_the_lease_of_a_silent_worker_runs_out_by_itself(redis: Redis) -> None:
-    ledger = Ledger(redis, lease=0.2)
+def test_the_lease_of_a_silent_worker_runs_out_by_itself(farm_redis: FarmRedis) -> None:
+    ledger = Ledger(farm_redis, lease=0.2)
     ledger.submit(a_job(n=1))
     silent = ledger.claim(MODEL, "silent", "nonce", idle=True)
     assert silent is not None
@@ -455,8 +456,8 @@ def test_the_lease_of_a_silent_worker_runs_out_by_itself(redis: Redis) -> None:
     assert ledger.images("job-0000", "default")[0].state is ImageState.PENDING
 
 
-def test_a_renewed_lease_does_not_run_out(redis: Redis, raw: Any) -> None:
-    ledger = Ledger(redis, lease=3600.0)
+def test_a_renewed_lease_does_not_run_out(farm_redis: FarmRedis, raw: Any) -> None:
+    ledger = Ledger(farm_redis, lease=3600.0)
     tick(ledger, raw)
     ledger.submit(a_job())
     claims = [ledger.claim(MODEL, "w", f"nonce-{number}", idle=False) for number in range(2)]
@@ -470,8 +471,8 @@ def test_a_renewed_lease_does_not_run_out(redis: Redis, raw: Any) -> None:
     assert ledger.finish(kept)
 
 
-def test_after_an_outage_holders_renew_before_anything_is_taken_back(redis: Redis, raw: Any) -> None:
-    ledger = Ledger(redis, lease=3600.0)
+def test_after_an_outage_holders_renew_before_anything_is_taken_back(farm_redis: FarmRedis, raw: Any) -> None:
+    ledger = Ledger(farm_redis, lease=3600.0)
     tick(ledger, raw)
     ledger.submit(a_job())
     claim = ledger.claim(MODEL, "w", "nonce", idle=False)
@@ -740,15 +741,15 @@ def test_live_workers_are_listed_with_what_they_hold(raw: Any, ledger: Ledger, t
     assert (worker.info, worker.running) == (info, 1)
 
 
-def test_a_worker_that_leaves_is_not_listed_any_more(redis: Redis) -> None:
-    ledger = Ledger(redis)
+def test_a_worker_that_leaves_is_not_listed_any_more(farm_redis: FarmRedis) -> None:
+    ledger = Ledger(farm_redis)
     for worker in ("goes", "stays"):
         ledger.beat(WorkerInfo(id=worker, model=MODEL, device="cpu", slots=1))
     ledger.leave("goes")
     assert [each.info.id for each in ledger.workers()] == ["stays"]
 
 
-def test_a_worker_that_does_not_beat_is_not_listed_for_long(redis: Redis) -> None:
-    ledger = Ledger(redis, lease=0.1)
+def test_a_worker_that_does_not_beat_is_not_listed_for_long(farm_redis: FarmRedis) -> None:
+    ledger = Ledger(farm_redis, lease=0.1)
     ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1))
     eventually(lambda: ledger.workers() == [])

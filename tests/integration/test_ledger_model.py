@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from img2img_shared.errors import NotFound, Refused
 from img2img_shared.job import ImageState, Job, JobState
-from img2img_shared.ledger import Ledger
+from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.params import Params
 from img2img_shared.records import Claim, Sweep, WorkerInfo
 from tests.integration.plain_ledger import PlainJob, PlainLedger
@@ -52,6 +52,7 @@ priorities = st.integers(min_value=-1, max_value=1)
 
 class LedgerMachine(RuleBasedStateMachine):
     redis: redis.Redis
+    farm_redis: FarmRedis
 
     @initialize()
     def start(self) -> None:
@@ -59,7 +60,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.raw: Any = self.redis
         self.raw.flushall()
         self.look = self.raw.register_script(LOOK)
-        self.ledger = Ledger(self.redis, lease=LEASE)
+        self.ledger = Ledger(self.farm_redis, lease=LEASE)
         self.plain = PlainLedger()
         self.claims: dict[str, Claim] = {}
         self.forgotten: list[PlainJob] = []
@@ -344,8 +345,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)
-def test_the_ledger_does_what_a_plain_one_does_in_any_order_of_calls(redis: redis.Redis) -> None:
-    LedgerMachine.redis = redis
+def test_the_ledger_does_what_a_plain_one_does_in_any_order_of_calls(
+    redis: redis.Redis, farm_redis: FarmRedis
+) -> None:
+    LedgerMachine.redis, LedgerMachine.farm_redis = redis, farm_redis
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(

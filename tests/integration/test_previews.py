@@ -11,9 +11,9 @@ from redis import Redis
 
 from img2img_shared.errors import NotFound, Unavailable
 from img2img_shared.job import Job
-from img2img_shared.ledger import Ledger
+from img2img_shared.ledger import FarmRedis, Ledger, connect
+from img2img_shared.ledger.previews import Previews
 from img2img_shared.params import Params
-from img2img_shared.previews import Previews
 from img2img_shared.records import Claim
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.leases import Leases
@@ -30,15 +30,15 @@ def raw(redis: Redis) -> Any:
 
 
 @pytest.fixture
-def ledger(redis: Redis) -> Ledger:
-    ledger = Ledger(redis)
+def ledger(farm_redis: FarmRedis) -> Ledger:
+    ledger = Ledger(farm_redis)
     ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=3))
     return ledger
 
 
 @pytest.fixture
-def previews(redis: Redis, ledger: Ledger) -> Previews:
-    return Previews(redis)
+def previews(farm_redis: FarmRedis, ledger: Ledger) -> Previews:
+    return Previews(farm_redis)
 
 
 def claimed(ledger: Ledger) -> Claim:
@@ -94,15 +94,14 @@ def test_nothing_of_it_outlives_the_watching(previews: Previews, raw: Any) -> No
     assert all(0 < raw.ttl(key) <= 10 for key in left)
 
 
-def test_farms_that_share_a_redis_do_not_see_each_others(previews: Previews, redis: Redis) -> None:
+def test_farms_that_share_a_redis_do_not_see_each_others(previews: Previews, redis_url: str) -> None:
     previews.look(JOB, TENANT, 0)
-    assert Previews(redis, prefix="other").watched({JOB}) == set()
+    with connect(redis_url, "other") as other:
+        assert Previews(other).watched({JOB}) == set()
 
 
 def test_a_redis_that_is_away_is_unavailable(mortal_redis: RedisServer) -> None:
-    import redis as redis_py
-
-    previews = Previews(redis_py.Redis.from_url(mortal_redis.url))
+    previews = Previews(connect(mortal_redis.url))
     mortal_redis.kill()
     with pytest.raises(Unavailable):
         previews.look(JOB, TENANT, 0)

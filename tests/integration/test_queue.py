@@ -9,14 +9,14 @@ from celery.app.defaults import DEFAULTS
 from kombu.exceptions import ContentDisallowed
 from redis import Redis
 
-from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
 from img2img_shared.job import Job
-from img2img_shared.keys import queue_key, queue_name
-from img2img_shared.ledger import Ledger
+from img2img_shared.ledger import FarmRedis, Ledger
+from img2img_shared.ledger.connect import connect
+from img2img_shared.ledger.keys import queue_key, queue_name
 from img2img_shared.params import Params
 from img2img_shared.queue import TICKET, TICKETS, celery_app, top_up
-from tests.servers import RedisServer
+from tests.servers import RedisServer, raw_client
 
 MODEL = "sd/1.5"
 
@@ -26,8 +26,8 @@ def a_job(name: str = "job-0000", n: int = 3, model: str = MODEL) -> Job:
 
 
 @pytest.fixture
-def ledger(redis: Redis) -> Ledger:
-    return Ledger(redis)
+def ledger(farm_redis: FarmRedis) -> Ledger:
+    return Ledger(farm_redis)
 
 
 @pytest.fixture
@@ -124,12 +124,13 @@ def test_kombus_tables_of_unacknowledged_messages_stay_out_of_play(
     assert unacknowledged == []
 
 
-def test_farms_share_a_redis_but_no_queue(redis_url: str, redis: Redis, app: Celery, ledger: Ledger) -> None:
+def test_farms_share_a_redis_but_no_queue(redis_url: str, app: Celery, ledger: Ledger) -> None:
     ledger.submit(a_job())
     top_up(app, ledger, MODEL)
     other = celery_app(redis_url, prefix="other")
     assert spend(other) is None
-    assert top_up(other, Ledger(redis, prefix="other"), MODEL) == 0
+    with connect(redis_url, "other") as other_redis:
+        assert top_up(other, Ledger(other_redis), MODEL) == 0
     assert ledger.tickets(MODEL) == 3
 
 
@@ -157,10 +158,10 @@ def test_the_queue_outlives_a_restart_of_redis(mortal_redis: RedisServer) -> Non
 
 @pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
 def test_a_redis_that_takes_no_writes_is_reported_as_such(mortal_redis: RedisServer, setting: str) -> None:
-    client = connect(mortal_redis.url)
-    ledger = Ledger(client)
+    ledger = Ledger(connect(mortal_redis.url))
     ledger.submit(a_job())
-    client.config_set(setting, 1)
+    with raw_client(mortal_redis.url) as client:
+        client.config_set(setting, 1)
     with pytest.raises(Unavailable, match="takes no writes"):
         ledger.submit(a_job("job-1111"))
 

@@ -10,8 +10,8 @@ from kombu.exceptions import BatchPublishError, EncodeError, KombuError, Seriali
 from redis._parsers.base import BaseParser
 from redis.exceptions import RedisError
 
-from img2img_shared.connect import answering, connect
 from img2img_shared.errors import Unavailable
+from img2img_shared.ledger.connect import answering, connect
 
 #: what redis-py makes of an error as it comes over the connection
 parse_error: Callable[[str], Exception] = BaseParser.parse_error

@@ -2,9 +2,9 @@
 
 import pytest
 
-from img2img_shared.connect import connect, without_password
 from img2img_shared.errors import Refused, Unavailable
-from img2img_shared.keys import queue_key, queue_name, script
+from img2img_shared.ledger.connect import connect, without_password
+from img2img_shared.ledger.keys import queue_key, queue_name, script
 
 
 def test_models_that_read_alike_have_queues_of_their_own() -> None:

@@ -1,13 +1,12 @@
 """The settings that a tenant has chosen among A1111's options."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.option_table import changes_pictures, check_option, defaults
-from img2img_shared.connect import answering
 from img2img_shared.errors import Refused
+from img2img_shared.ledger.tables import Table
 
 
 class Options:
@@ -15,8 +14,7 @@ class Options:
 
     def __init__(self, core: AsyncFarm, tenant: str) -> None:
         self._core = core
-        self._call: Callable[..., Any] = core.redis.execute_command
-        self._key = core.key("options", tenant)
+        self._chosen = Table(core.redis, "options", tenant)
 
     async def all(self) -> dict[str, Any]:
         """Every option by its name, as it was sent, else its default."""
@@ -38,7 +36,7 @@ class Options:
         """
         checked = await self.checked(given)
         if checked:
-            await self._core.call(self._write, checked)
+            await self._core.call(self._chosen.put, checked)
 
     async def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `given` that have a value, with the model by the name workers serve it under.
@@ -56,15 +54,7 @@ class Options:
         return found
 
     def _read(self) -> dict[str, Any]:
-        with answering():
-            kept: dict[bytes, bytes] = self._call("HGETALL", self._key)
-        found = {str(name, "utf-8"): json.loads(value) for name, value in kept.items()}
-        return {name: value for name, value in found.items() if name in defaults()}
-
-    def _write(self, changes: dict[str, Any]) -> None:
-        pairs = [word for name, value in changes.items() for word in (name, json.dumps(value))]
-        with answering():
-            self._call("HSET", self._key, *pairs)
+        return {name: value for name, value in self._chosen.all().items() if name in defaults()}
 
 
 def find_model(wanted: object, known: list[str]) -> str:

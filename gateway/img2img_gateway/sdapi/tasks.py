@@ -1,15 +1,13 @@
 """The synchronous renders that are under way, in Redis: any gateway of the farm can tell and stop them."""
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_shared.connect import answering
 from img2img_shared.errors import NotFound
 from img2img_shared.job import JobState
+from img2img_shared.ledger.tables import Table
 from img2img_shared.records import JobStatus
 
 #: seconds after which a task is forgotten whose gateway died
@@ -65,8 +63,7 @@ class Tasks:
     def __init__(self, core: AsyncFarm, tenant: str) -> None:
         self._core = core
         self._tenant = tenant
-        self._call: Callable[..., Any] = core.redis.execute_command
-        self._key = core.key("tasks", tenant)
+        self._tasks = Table(core.redis, "tasks", tenant)
 
     async def begin(self, task: Task) -> None:
         """A task's jobs are written."""
@@ -74,7 +71,7 @@ class Tasks:
 
     async def end(self, task: Task) -> None:
         """Somebody has its answer, or nobody waits for it any more."""
-        await self._core.call(self._remove, task.id)
+        await self._core.call(self._tasks.remove, task.id)
 
     async def under_way(self) -> list[TaskStatus]:
         """Those that have not ended, oldest first."""
@@ -96,27 +93,21 @@ class Tasks:
                     return
 
     def _write(self, task: Task) -> None:
-        with answering():
-            self._call("HSET", self._key, task.id, json.dumps(asdict(task)))
-            self._call("EXPIRE", self._key, FORGOTTEN)
-
-    def _remove(self, task_id: str) -> None:
-        with answering():
-            self._call("HDEL", self._key, task_id)
+        self._tasks.put({task.id: asdict(task)})
+        self._tasks.expire(FORGOTTEN)
 
     def _read(self) -> list[TaskStatus]:
-        with answering():
-            kept: dict[bytes, bytes] = self._call("HGETALL", self._key)
-        tasks = [Task(**{**facts, "jobs": tuple(facts["jobs"])}) for facts in map(json.loads, kept.values())]
+        kept = self._tasks.all().values()
+        tasks = [Task(**{**facts, "jobs": tuple(facts["jobs"])}) for facts in kept]
         found = []
         for task in sorted(tasks, key=lambda task: task.begun):
             try:
                 statuses = [self._core.ledger.status(job, self._tenant) for job in task.jobs]
             except NotFound:
-                self._remove(task.id)
+                self._tasks.remove(task.id)
                 continue
             if time.time() - task.begun > FORGOTTEN:
-                self._remove(task.id)
+                self._tasks.remove(task.id)
             else:
                 found.append(TaskStatus(task=task, statuses=statuses))
         return found

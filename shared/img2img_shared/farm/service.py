@@ -7,16 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-import redis
-
-from img2img_shared.connect import connect
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import Refused
 from img2img_shared.farm.submission import UPLOADS, Submission, new_job
 from img2img_shared.job import Job
-from img2img_shared.ledger import IMAGES, Ledger
+from img2img_shared.ledger import IMAGES, Ledger, connect
+from img2img_shared.ledger.previews import Previews
 from img2img_shared.params import Params
-from img2img_shared.previews import Previews
 from img2img_shared.queue import celery_app, top_up
 from img2img_shared.records import ImageStatus, WorkerStatus
 from img2img_shared.settings import Settings
@@ -44,12 +41,10 @@ class FarmService:
         with ExitStack() as closing:
             self.redis_url, self.store_url = self._urls(closing)
             self.store = Store(self.store_url)
-            self.redis: redis.Redis = closing.enter_context(connect(self.redis_url))
+            self.redis = closing.enter_context(connect(self.redis_url, settings.prefix))
             self.tickets = closing.enter_context(celery_app(self.redis_url, settings.prefix))
-            self.ledger = Ledger(
-                self.redis, prefix=settings.prefix, lease=settings.lease, keep_jobs=settings.keep_jobs
-            )
-            self.previews = Previews(self.redis, prefix=settings.prefix)
+            self.ledger = Ledger(self.redis, lease=settings.lease, keep_jobs=settings.keep_jobs)
+            self.previews = Previews(self.redis)
             self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
             # whoever ends must not wait for a store that hangs
             closing.callback(self._uploads.shutdown, wait=False, cancel_futures=True)

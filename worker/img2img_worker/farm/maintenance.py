@@ -8,7 +8,7 @@ from celery import Celery
 
 from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
-from img2img_shared.lora_names import EVERY, LoraNames
+from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerInfo
 from img2img_worker.farm.leases import Leases

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from PIL import Image
 
 from img2img_shared.errors import Unavailable
-from img2img_shared.previews import Previews
+from img2img_shared.ledger.previews import Previews
 from img2img_shared.records import Claim
 from img2img_worker.engine.engine import Engine, Pixels
 from img2img_worker.farm.leases import Leases

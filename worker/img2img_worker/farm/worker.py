@@ -9,16 +9,14 @@ import uuid
 from contextlib import suppress
 from types import FrameType
 
-import redis
 import torch
 from celery import Celery, signals
 
-from img2img_shared.connect import connect
 from img2img_shared.errors import Unavailable
-from img2img_shared.keys import queue_name
-from img2img_shared.ledger import Ledger
-from img2img_shared.lora_names import LoraNames
-from img2img_shared.previews import Previews
+from img2img_shared.ledger import FarmRedis, Ledger, connect
+from img2img_shared.ledger.keys import queue_name
+from img2img_shared.ledger.lora_names import LoraNames
+from img2img_shared.ledger.previews import Previews
 from img2img_shared.queue import TICKET, celery_app
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
@@ -53,8 +51,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
     stopping = threading.Event()
     store = Store(store_url)
     family = load(model, settings)
-    client = _connected(redis_url)
-    ledger = Ledger(client, prefix=settings.prefix, lease=settings.lease)
+    redis = _connected(redis_url, settings.prefix)
+    ledger = Ledger(redis, lease=settings.lease)
     leases = Leases(ledger)
     # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
     torch.compiler.set_stance("eager_on_recompile")
@@ -91,9 +89,9 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             leases=leases,
             worker=info,
             loras=family.loras,
-            lora_names=LoraNames(client, prefix=settings.prefix),
+            lora_names=LoraNames(redis),
         )
-        previews = Previews(client, prefix=settings.prefix)
+        previews = Previews(redis)
         publisher = PreviewPublisher(
             previews=previews, engine=engine, leases=leases, seconds=settings.preview_seconds
         )
@@ -118,11 +116,11 @@ def _threads(slots: int) -> int:
     return slots + max(2, slots // 2)
 
 
-def _connected(redis_url: str) -> redis.Redis:
+def _connected(redis_url: str, prefix: str) -> FarmRedis:
     """The farm's Redis, as soon as it answers: machines of a farm start in any order."""
     while True:
         try:
-            return connect(redis_url)
+            return connect(redis_url, prefix)
         except Unavailable as error:
             log.warning("%s; trying again", error)
             threading.Event().wait(PATIENCE)

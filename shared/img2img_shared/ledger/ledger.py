@@ -4,20 +4,20 @@ Each method is one atomic call. Time is Redis' clock, never a host's. Every meth
 Redis does not answer. The call may have taken effect then; it may be made again, and takes effect once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
 import msgpack
-import redis
+from redis import ResponseError
 
-from img2img_shared import keys
-from img2img_shared.connect import answering
 from img2img_shared.errors import NotFound, Refused, one_line
 from img2img_shared.job import Job
+from img2img_shared.ledger import keys
+from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.replies import event, image_status, job_status, worker_status
 from img2img_shared.records import Claim, Event, ImageStatus, JobStatus, Lost, Sweep, WorkerInfo, WorkerStatus
-from img2img_shared.replies import event, image_status, job_status, worker_status
 from img2img_shared.wire import decode_job, encode_job
 
 #: characters of a failure's reason that are kept
@@ -29,22 +29,6 @@ TERM = 3.0
 #: seconds for which one command blocks at most, well below the socket's time-out
 BLOCK = 2.0
 
-_SCRIPTS = (
-    "submit",
-    "claim",
-    "renew",
-    "finish",
-    "fail",
-    "release",
-    "take_back",
-    "waiting",
-    "control",
-    "status",
-    "images",
-    "beat",
-    "workers",
-)
-
 
 class Ledger:
     """The ledger of one farm.
@@ -55,18 +39,15 @@ class Ledger:
 
     def __init__(
         self,
-        client: redis.Redis,
+        redis: FarmRedis,
         *,
-        prefix: str = "img2img",
         lease: float = 30.0,
         keep_jobs: float = 7 * 24 * 3600,
     ) -> None:
-        self.prefix = prefix
         self.lease = lease
         self._lease_ms = round(lease * 1000)
         self._keep_ms = round(keep_jobs * 1000)
-        self._call: Callable[..., Any] = client.execute_command
-        self._scripts = {name: client.register_script(keys.script(name)) for name in _SCRIPTS}
+        self._redis = redis
 
     # What a producer calls.
 
@@ -78,7 +59,7 @@ class Ledger:
         Raises:
             Refused: another job has this id.
         """
-        answer = self._run(
+        answer = self._redis.run(
             "submit",
             job.id,
             job.tenant,
@@ -100,8 +81,7 @@ class Ledger:
             NotFound: the tenant has no such job.
             WireError: it was written by a version that this one cannot read.
         """
-        with answering():
-            owner, data = self._call("HMGET", keys.job_key(self.prefix, job_id), "tenant", "data")
+        owner, data = self._redis.call("HMGET", self._redis.key("job", job_id), "tenant", "data")
         if owner is None or str(owner, "utf-8") != tenant:
             raise _not_found(job_id)
         return decode_job(data)
@@ -112,7 +92,7 @@ class Ledger:
         Raises:
             NotFound: the tenant has no such job.
         """
-        now, answers = self._run("status", tenant, job_id, 0)
+        now, answers = self._redis.run("status", tenant, job_id, 0)
         if not answers:
             raise _not_found(job_id)
         return job_status(tenant, now, answers[0])
@@ -121,7 +101,7 @@ class Ledger:
         """The tenant's jobs, newest first, at most `limit`."""
         if limit < 1:
             raise Refused("limit", limit, "a whole number above 0")
-        now, answers = self._run("status", tenant, "", limit)
+        now, answers = self._redis.run("status", tenant, "", limit)
         return [job_status(tenant, now, answer) for answer in answers]
 
     def images(self, job_id: str, tenant: str, start: int = 0, count: int = IMAGES) -> list[ImageStatus]:
@@ -135,7 +115,7 @@ class Ledger:
             raise Refused("start", start, "a whole number from 0")
         if not 1 <= count <= IMAGES:
             raise Refused("count", count, f"a whole number from 1 to {IMAGES}")
-        answers = self._found(job_id, self._run("images", tenant, job_id, start, count))
+        answers = self._found(job_id, self._redis.run("images", tenant, job_id, start, count))
         return [image_status(start + i, *answer) for i, answer in enumerate(answers)]
 
     def cancel(self, job_id: str, tenant: str) -> int:
@@ -196,15 +176,14 @@ class Ledger:
             Refused: `after` is no event's id.
         """
         until = monotonic() + block
-        stream = keys.events_key(self.prefix, job_id)
+        stream = keys.events_key(self._redis.prefix, job_id)
         while True:
             self.status(job_id, tenant)
             wait = min(until - monotonic(), BLOCK)
             blocking = ("BLOCK", max(1, round(wait * 1000))) if wait > 0 else ()
             try:
-                with answering():
-                    streams = self._call("XREAD", "COUNT", 500, *blocking, "STREAMS", stream, after)
-            except redis.ResponseError:
+                streams = self._redis.call("XREAD", "COUNT", 500, *blocking, "STREAMS", stream, after)
+            except ResponseError:
                 raise Refused("after", after, "the id of an event, or 0") from None
             if streams or monotonic() >= until:
                 return [event(*entry) for _, entries in streams or () for entry in entries]
@@ -221,7 +200,7 @@ class Ledger:
         (``alone=True``), and nothing beside it until that one is finished, failed or released. While a
         suspect waits, one busy worker is given nothing until it is idle.
         """
-        answer = self._run("claim", model, worker, nonce, self._lease_ms, int(idle))
+        answer = self._redis.run("claim", model, worker, nonce, self._lease_ms, int(idle))
         if answer is None:
             return None
         job_id, tenant, index, attempt, alone = answer
@@ -244,7 +223,7 @@ class Ledger:
         if len(models) > 1:
             raise Refused("claims", sorted(models), "claims of one model")
         nonces = [claim.nonce for claim in claims]
-        answers = self._run("renew", models.pop(), self._lease_ms, *nonces)
+        answers = self._redis.run("renew", models.pop(), self._lease_ms, *nonces)
         return [
             Lost(claim=claim, cancelled=answer == 2)
             for claim, answer in zip(claims, answers, strict=True)
@@ -256,14 +235,14 @@ class Ledger:
 
         False: the attempt was not the current one, nothing happened.
         """
-        return bool(self._run("finish", claim.model, claim.nonce))
+        return bool(self._redis.run("finish", claim.model, claim.nonce))
 
     def fail(self, claim: Claim, reason: str) -> bool:
         """Reports that the image cannot be rendered; `reason` (cut at 1000 characters) is shown to the user.
 
         False: the attempt was not the current one, nothing happened.
         """
-        return bool(self._run("fail", claim.model, claim.nonce, _kept(reason)))
+        return bool(self._redis.run("fail", claim.model, claim.nonce, _kept(reason)))
 
     def release(self, claim: Claim, delay: float = 0.0, trouble: str = "") -> bool:
         """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
@@ -274,7 +253,7 @@ class Ledger:
 
         False: the attempt was not the current one, nothing happened.
         """
-        return bool(self._run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble)))
+        return bool(self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble)))
 
     def take_back(self, model: str, worker: str) -> Sweep | None:
         """The janitor's round, about once a second: takes back the leases that ran out.
@@ -283,7 +262,7 @@ class Ledger:
         taken back for one lease, so that holders can renew first. An image whose worker does not `beat` is a
         suspect; after the third such death it fails.
         """
-        answer = self._run(
+        answer = self._redis.run(
             "take_back", model, worker, self._lease_ms, round(min(TERM, self.lease / 4) * 1000)
         )
         if answer is None:
@@ -293,28 +272,26 @@ class Ledger:
 
     def waiting(self, model: str, limit: int) -> int:
         """How many images of `model` could be given out now, counted up to `limit`."""
-        return int(self._run("waiting", model, limit))
+        return int(self._redis.run("waiting", model, limit))
 
     def tickets(self, model: str) -> int:
         """How many tickets of `model` lie in its queue."""
-        with answering():
-            return int(self._call("LLEN", keys.queue_key(self.prefix, model)))
+        return int(self._redis.call("LLEN", keys.queue_key(self._redis.prefix, model)))
 
     def beat(self, info: WorkerInfo) -> None:
         """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
-        self._run("beat", info.id, msgpack.packb(asdict(info)), self._lease_ms // 2)
+        self._redis.run("beat", info.id, msgpack.packb(asdict(info)), self._lease_ms // 2)
 
     def leave(self, worker: str) -> None:
         """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""
-        with answering():
-            self._call("DEL", f"{keys.farm_key(self.prefix)}:worker:{worker}")
+        self._redis.call("DEL", self._redis.key("worker", worker))
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that live."""
-        return [worker_status(*answer) for answer in self._run("workers")]
+        return [worker_status(*answer) for answer in self._redis.run("workers")]
 
     def _control(self, job_id: str, tenant: str, verb: str, value: int = 0) -> int:
-        answer = self._found(job_id, self._run("control", tenant, job_id, verb, value))
+        answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value))
         if answer == b"cancelled":
             raise Refused("job", job_id, "a job that was not cancelled")
         return int(answer)
@@ -323,10 +300,6 @@ class Ledger:
         if answer is None:
             raise _not_found(job_id)
         return answer
-
-    def _run(self, name: str, *arguments: str | bytes | int) -> Any:
-        with answering():
-            return self._scripts[name](keys=[keys.farm_key(self.prefix)], args=arguments)
 
 
 def _kept(reason: str) -> bytes:

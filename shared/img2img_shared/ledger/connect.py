@@ -1,8 +1,9 @@
 """The connection to Redis, and the one way in which its absence is reported."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Self
 
 import redis
 from kombu.exceptions import KombuError, SerializationError
@@ -11,6 +12,7 @@ from redis.exceptions import AskError, AuthorizationError, ClusterError, RedisEr
 from redis.retry import Retry
 
 from img2img_shared.errors import Refused, Unavailable
+from img2img_shared.ledger import keys
 
 #: seconds until a server that does not take the connection counts as away
 CONNECT_TIMEOUT = 3.0
@@ -26,8 +28,48 @@ _ELSEWHERE = (ClusterError, TryAgainError, AskError)
 _ELSEWHERE_CODES = ("BUSY", "UNKILLABLE")  # a script hangs
 
 
-def connect(url: str) -> redis.Redis:
-    """A thread-safe client of the Redis at `url` that has answered once.
+class FarmRedis:
+    """One farm's Redis, for any number of threads. Nothing else of the project talks to it but Celery.
+
+    What is called raises `Unavailable` when Redis does not answer, or takes no writes. It may have taken
+    effect then.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.prefix = prefix
+        self._client = client
+        self._execute: Callable[..., Any] = client.execute_command
+        self._scripts: dict[str, Callable[..., Any]] = {}
+
+    def key(self, *parts: str) -> str:
+        """A key of this farm: ``{prefix}:one:two``."""
+        return ":".join((keys.farm_key(self.prefix), *parts))
+
+    def call(self, *words: str | bytes | int | float) -> Any:
+        """What Redis answers to one command."""
+        with answering():
+            return self._execute(*words)
+
+    def run(self, script: str, *arguments: str | bytes | int) -> Any:
+        """What one of the Lua scripts answers, by its file's name."""
+        if script not in self._scripts:
+            self._scripts[script] = self._client.register_script(keys.script(script))
+        with answering():
+            return self._scripts[script](keys=[keys.farm_key(self.prefix)], args=arguments)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(url: str, prefix: str = "img2img") -> FarmRedis:
+    """The farm of this prefix in the Redis at `url`, which has answered once.
 
     redis-py's own retry is off: it would send a claim twice when only the answer was lost.
 
@@ -47,7 +89,7 @@ def connect(url: str) -> redis.Redis:
         raise Refused("redis_url", without_password(url), "a redis://, rediss:// or unix:// URL") from None
     with answering(without_password(url)):
         client.ping()
-    return client
+    return FarmRedis(client, prefix)
 
 
 @contextmanager

@@ -1,13 +1,10 @@
 """Pictures under way, for whoever watches: kept for seconds, and made only while somebody does."""
 
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection
 
-import redis
-
-from img2img_shared import keys
-from img2img_shared.connect import answering
 from img2img_shared.errors import NotFound
+from img2img_shared.ledger import keys
+from img2img_shared.ledger.connect import FarmRedis
 
 #: seconds for which one look at a job has its workers show its images
 WATCHED = 10
@@ -18,9 +15,9 @@ KEPT = 10
 class Previews:
     """The previews of one farm, beside its ledger. Every method raises `Unavailable` when Redis is away."""
 
-    def __init__(self, client: redis.Redis, *, prefix: str = "img2img") -> None:
-        self._prefix = prefix
-        self._call: Callable[..., Any] = client.execute_command
+    def __init__(self, redis: FarmRedis) -> None:
+        self._prefix = redis.prefix
+        self._call = redis.call
 
     def look(self, job_id: str, tenant: str, index: int) -> bytes | None:
         """A small JPEG of an image as it was a moment ago; None where there is none (yet).
@@ -30,9 +27,8 @@ class Previews:
         Raises:
             NotFound: the tenant has no such job.
         """
-        with answering():
-            self._watch(job_id, tenant)
-            jpeg: bytes | None = self._call("GET", keys.preview_key(self._prefix, job_id, index))
+        self._watch(job_id, tenant)
+        jpeg: bytes | None = self._call("GET", keys.preview_key(self._prefix, job_id, index))
         return jpeg
 
     def steps(self, job_id: str, tenant: str, indices: Collection[int]) -> list[tuple[int, int]]:
@@ -43,9 +39,8 @@ class Previews:
         """
         if not indices:
             return []
-        with answering():
-            self._watch(job_id, tenant)
-            found = self._call("MGET", *(keys.steps_key(self._prefix, job_id, index) for index in indices))
+        self._watch(job_id, tenant)
+        found = self._call("MGET", *(keys.steps_key(self._prefix, job_id, index) for index in indices))
         pairs = (counts.split() for counts in found if counts is not None)
         return [(int(done), int(total)) for done, total in pairs]
 
@@ -54,19 +49,16 @@ class Previews:
         if not job_ids:
             return set()
         ids = list(job_ids)
-        with answering():
-            marks = self._call("MGET", *(keys.watched_key(self._prefix, job_id) for job_id in ids))
+        marks = self._call("MGET", *(keys.watched_key(self._prefix, job_id) for job_id in ids))
         return {job_id for job_id, mark in zip(ids, marks, strict=True) if mark is not None}
 
     def show(self, job_id: str, index: int, jpeg: bytes) -> None:
         """What an image looks like now."""
-        with answering():
-            self._call("SET", keys.preview_key(self._prefix, job_id, index), jpeg, "EX", KEPT)
+        self._call("SET", keys.preview_key(self._prefix, job_id, index), jpeg, "EX", KEPT)
 
     def count(self, job_id: str, index: int, done: int, total: int) -> None:
         """How many of an image's model calls are done."""
-        with answering():
-            self._call("SET", keys.steps_key(self._prefix, job_id, index), f"{done} {total}", "EX", KEPT)
+        self._call("SET", keys.steps_key(self._prefix, job_id, index), f"{done} {total}", "EX", KEPT)
 
     def _watch(self, job_id: str, tenant: str) -> None:
         owner = self._call("HGET", keys.job_key(self._prefix, job_id), "tenant")

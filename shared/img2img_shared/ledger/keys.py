@@ -96,5 +96,5 @@ def queue_key(prefix: str, model: str) -> str:
 
 def script(name: str) -> str:
     """The Lua text of one of the ledger's scripts, with what all of them share before it."""
-    folder = files("img2img_shared") / "lua"
+    folder = files("img2img_shared.ledger") / "lua"
     return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))

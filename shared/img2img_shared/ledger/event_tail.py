@@ -1,0 +1,54 @@
+"""The newest events of many jobs, read by a few connections for all who watch."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from img2img_shared.ledger.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
+from img2img_shared.ledger.keys import events_key
+from img2img_shared.ledger.replies import event
+from img2img_shared.records import Event
+
+#: connections to Redis, however many begin to watch at once
+CONNECTIONS = 4
+#: events of a job that one read gives
+EVENTS = 500
+
+
+class EventTail:
+    """Reads the ends of jobs' event streams. Methods raise `Unavailable` when Redis does not answer."""
+
+    def __init__(self, redis_url: str, prefix: str) -> None:
+        self._prefix = prefix
+        # who finds all connections in use waits for one: the common pool refuses its 101st user
+        pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
+            redis_url,
+            max_connections=CONNECTIONS,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=ANSWER_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        client = redis.asyncio.Redis.from_pool(pool)
+        self._call: Callable[..., Awaitable[Any]] = client.execute_command
+        self.close: Callable[[], Awaitable[None]] = client.aclose
+
+    async def newest(self, job_id: str) -> str:
+        """The id of a job's last event; "0": it has none."""
+        with answering():
+            found = await self._call("XREVRANGE", events_key(self._prefix, job_id), "+", "-", "COUNT", 1)
+        return str(found[0][0], "utf-8") if found else "0"
+
+    async def read(self, after: Mapping[str, str]) -> dict[str, list[Event]]:
+        """By job, its events later than the named one, at most `EVENTS`; jobs without any are left out."""
+        if not after:
+            return {}
+        jobs = {events_key(self._prefix, job_id): job_id for job_id in after}
+        with answering():
+            answer = await self._call("XREAD", "COUNT", EVENTS, "STREAMS", *jobs, *after.values())
+        return {
+            jobs[str(name, "utf-8")]: [event(*entry) for entry in entries] for name, entries in answer or ()
+        }
