@@ -19,11 +19,12 @@ from kombu.asynchronous import Hub
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.watch import ends
+from img2img_gateway.webhook_deliveries import AT_ONCE
 from img2img_gateway.webhook_store import Hook, WebhookStore
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.job import ImageState
-from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import answering
+from img2img_shared.ledger.event_tail import read_events
 from img2img_shared.ledger.tables import Election
 from img2img_shared.queue import celery_app
 from img2img_shared.records import Event
@@ -33,13 +34,13 @@ log = logging.getLogger(__name__)
 #: name of the task, and of its queue
 TASK = "img2img.webhook"
 QUEUE = "img2img.webhooks"
-#: deliveries at a time
-THREADS = 8
 #: seconds between two rounds, and for which a gateway that died keeps others from them
 ROUND, TERM = 0.5, 5
 #: seconds for which the worker waits for a knock before it sees that it shall stop
 WAIT = 0.1
-#: seconds after which a hook is dropped whose job was never written
+#: jobs that are looked at in one call of Redis, and events of each that it gives
+TOGETHER, EVENTS = 200, 100
+#: seconds after which a hook is dropped whose job was never written, or is forgotten
 ORPHAN = 60
 
 
@@ -54,10 +55,12 @@ class WebhookDispatcher:
         self._app = celery_app(core.redis_url, core.settings.prefix)
         # not shared: it is this gateway's own, should there be two in a process
         self._app.task(name=TASK, shared=False)(self._knocked)
-        self._deliveries = ThreadPoolExecutor(THREADS, thread_name_prefix="delivery")
+        self._deliveries = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="delivery")
         self._worker = _worker(self._app, self._name)
         #: held for a round; none begins any more once it is closed
         self._turn, self._is_closed = threading.Lock(), False
+        #: when hooks without a job were last looked for
+        self._swept = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
     async def run(self) -> None:
@@ -88,9 +91,8 @@ class WebhookDispatcher:
         with self._turn:
             if self._is_closed or not self._election.is_won():
                 return
-            for job_id, hook in self._hooks.all().items():
-                self._look(job_id, hook)
-            for delivery_id in self._hooks.due():
+            self._look()
+            for delivery_id in self._hooks.deliveries.due():
                 with answering("the queue"):
                     self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
 
@@ -100,39 +102,54 @@ class WebhookDispatcher:
 
     def _deliver(self, delivery_id: str) -> None:
         try:
-            self._hooks.deliver(delivery_id)
+            self._hooks.deliveries.deliver(delivery_id)
         except FarmError as error:
             log.warning("webhook %s waits: %s", delivery_id, error)
 
-    def _look(self, job_id: str, hook: Hook) -> None:
-        ledger: Ledger = self._core.ledger
+    def _look(self) -> None:
+        """Tell what is new of every hooked job; a call of Redis for many of them."""
+        hooks = list(self._hooks.all().items())
+        sweeps = time.monotonic() >= self._swept + ORPHAN
+        self._swept = time.monotonic() if sweeps else self._swept
+        for start in range(0, len(hooks), TOGETHER):
+            part = dict(hooks[start : start + TOGETHER])
+            after = {job_id: hook.after for job_id, hook in part.items()}
+            news = read_events(self._core.redis, after, EVENTS)
+            for job_id, hook in part.items():
+                if job_id in news:
+                    self._tell_all(job_id, hook, news[job_id])
+                elif sweeps and time.time() - hook.created > ORPHAN and not self._is_there(job_id, hook):
+                    self._hooks.remove(job_id)
+
+    def _is_there(self, job_id: str, hook: Hook) -> bool:
         try:
-            events = found = ledger.events(job_id, hook.tenant, hook.after)
-            while found:
-                found = ledger.events(job_id, hook.tenant, found[-1].id)
-                events = events + found
+            self._core.ledger.status(job_id, hook.tenant)
         except NotFound:
-            if time.time() - hook.created > ORPHAN:
-                self._hooks.remove(job_id)
-            return
-        for event in events:
-            self._tell(job_id, hook, event)
-        if events and ends(events[-1]):
+            return False
+        return True
+
+    def _tell_all(self, job_id: str, hook: Hook, events: list[Event]) -> None:
+        for each in events:
+            self._tell(job_id, hook, each)
+        if ends(events[-1]):
             self._hooks.remove(job_id)
-        elif events:
+        else:
             self._hooks.advance(job_id, hook, events[-1].id)
 
     def _tell(self, job_id: str, hook: Hook, event: Event) -> None:
         if event.index is not None and "image" in hook.events and event.state in _ENDED:
             data = {"job": job_id, "index": event.index, "reason": event.reason}
-            self._hooks.send(hook, f"{job_id}-{event.id}", f"image.{event.state}", data)
+            self._send(hook, f"{job_id}-{event.id}", f"image.{event.state}", data)
         if event.index is None and ends(event):
             kind = "failed" if event.failed or event.done < event.n else "done"
             if kind in hook.events:
                 counts = {"n": event.n, "done": event.done, "failed": event.failed}
                 state = str(event.job_state)
                 facts = {"job": job_id, "state": state, **counts}
-                self._hooks.send(hook, f"{job_id}-end", f"job.{kind}", facts)
+                self._send(hook, f"{job_id}-end", f"job.{kind}", facts)
+
+    def _send(self, hook: Hook, delivery_id: str, kind: str, data: dict[str, Any]) -> None:
+        self._hooks.deliveries.send(hook.tenant, hook.url, delivery_id, kind, data)
 
     def _work(self) -> None:
         self._app.set_current()  # of this thread

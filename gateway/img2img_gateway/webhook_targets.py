@@ -5,12 +5,28 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import urllib3
-
 from img2img_shared.errors import Refused, Unavailable
 
-#: seconds to connect, and to answer
-CONNECT, ANSWER = 5.0, 15.0
+#: addresses of a host that are kept: the rest would only be tried after these
+KEPT = 4
+
+# What no host of the public internet has. Named here, and not left to `is_global`, whose list is another in
+# each version of Python, and which takes what reaches an IPv4 address through IPv6 for public.
+_NETWORKS = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        # IANA's registry of special-purpose IPv4 addresses
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24"),
+        *("192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+        *("224.0.0.0/4", "240.0.0.0/4"),
+        "168.63.129.16/32",  # a public address that is each machine's own service in Azure
+        # IANA's registry of special-purpose IPv6 addresses, within the one block that is given to hosts
+        *("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    )
+)
+#: what is given to hosts (RFC 4291): mapped, translated, private, site-local and multicast ones are beyond
+_IPV6_HOSTS = ipaddress.ip_network("2000::/3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +43,9 @@ class Target:
 
 def find_target(url: str, *, private: bool) -> Target:
     """Look up who is meant by `url`.
+
+    A host that does not exist and one that is not public are refused alike: who asks learns nothing of the
+    names of this network.
 
     Args:
         private: addresses that are not public are allowed, and so is plain http.
@@ -45,65 +64,30 @@ def find_target(url: str, *, private: bool) -> Target:
     if not parts.hostname or parts.username is not None:
         raise Refused("webhook.url", url, "a URL with a host, and without a password")
     addresses = _look_up(parts.hostname, port)
-    if not private and any(not ipaddress.ip_address(each).is_global for each in addresses):
-        raise Refused("webhook.url", url, f"a public host; {parts.hostname} is {', '.join(addresses)}")
+    if not addresses or not (private or all(map(is_public, addresses))):
+        raise Refused("webhook.url", url, "a URL of a host that the public internet knows")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(scheme=parts.scheme, host=parts.hostname, port=port, path=path, addresses=tuple(addresses))
+    return Target(
+        scheme=parts.scheme, host=parts.hostname, port=port, path=path, addresses=tuple(addresses[:KEPT])
+    )
 
 
-def post(target: Target, body: bytes, headers: dict[str, str]) -> int:
-    """Send `body` to the first address that takes a connection; the status of the answer.
-
-    Redirects are not followed.
-
-    Raises:
-        Unavailable: nobody answers.
-    """
-    default = 443 if target.scheme == "https" else 80
-    host = target.host if target.port == default else f"{target.host}:{target.port}"
-    failure: Exception | None = None
-    for address in target.addresses:
-        try:
-            return _post(target, address, body, {**headers, "Host": host})
-        except urllib3.exceptions.NewConnectionError as error:
-            failure = error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            failure = error
-            break
-    raise Unavailable(f"{target.host} does not answer: {failure}")
-
-
-def _post(target: Target, address: str, body: bytes, headers: dict[str, str]) -> int:
-    timeout = urllib3.Timeout(connect=CONNECT, read=ANSWER)
-    pool: urllib3.HTTPConnectionPool
-    if target.scheme == "https":
-        pool = urllib3.HTTPSConnectionPool(
-            address, target.port, timeout=timeout, server_hostname=target.host, assert_hostname=target.host
-        )
-    else:
-        pool = urllib3.HTTPConnectionPool(address, target.port, timeout=timeout)
-    with pool:
-        answer = pool.request(
-            "POST",
-            target.path,
-            body=body,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            preload_content=False,  # what it says beside its status is of no interest, however long
-        )
-        status = answer.status
-        answer.close()
-    return status
+def is_public(address: str) -> bool:
+    """Whether an IP address is that of a host on the public internet."""
+    found = ipaddress.ip_address(address)
+    if found.version == 6 and found not in _IPV6_HOSTS:
+        return False
+    return not any(found in network for network in _NETWORKS)
 
 
 def _look_up(host: str, port: int) -> list[str]:
+    """Its addresses; none where there is no such host."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise Refused("webhook.url", host, "a host's name") from None
+        return []
     except OSError as error:
         if error.errno == socket.EAI_AGAIN:
-            raise Unavailable(f"{host} cannot be looked up now: {error.strerror}") from None
-        raise Refused("webhook.url", host, f"a host that exists ({error.strerror})") from None
+            raise Unavailable("the webhook's host cannot be looked up now") from None
+        return []
     return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -2,20 +2,30 @@
 
 import asyncio
 import json
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from img2img_gateway import webhook_store
+from img2img_gateway import webhook_deliveries, webhook_request, webhook_targets
 from img2img_gateway.app import create_app
+from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.webhook_targets import find_target
+from img2img_gateway.webhook_deliveries import SHARE, Deliveries
+from img2img_gateway.webhook_request import post
+from img2img_gateway.webhook_targets import find_target, is_public
 from img2img_shared.errors import Refused, Unavailable
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 from tests.servers import RedisServer
@@ -107,7 +117,7 @@ def test_what_is_not_taken_is_sent_again_under_the_same_id(
     redis: Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(webhook_store, "BACKOFF", (0, 0, 0))
+    monkeypatch.setattr(webhook_deliveries, "BACKOFF", (0, 0, 0))
     receiver.answers += [500, 302]
     submit(gateway, receiver.url)
     fake_worker.work()
@@ -120,7 +130,7 @@ def test_what_is_not_taken_is_sent_again_under_the_same_id(
 def test_what_nobody_takes_is_listed_as_dead_and_may_be_tried_again(
     gateway: Gateway, fake_worker: FakeWorker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_store, "BACKOFF", (0,))
+    monkeypatch.setattr(webhook_deliveries, "BACKOFF", (0,))
     receiver.answers += [503, 503]
     job = submit(gateway, receiver.url)
     fake_worker.work()
@@ -145,6 +155,75 @@ def test_a_gateway_that_starts_later_tells_what_happened_meanwhile(
     with Gateway(*farm, **GATEWAY):
         eventually("it is told", lambda: receiver.got)
     assert receiver.bodies()[0]["data"]["job"] == job
+
+
+class Dripping:
+    """A server that takes what comes, and answers a byte at a time, without an end."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._stop = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while True:
+                taken, _ = self._listening.accept()
+                self.taken += 1
+                threading.Thread(target=self._drip, args=[taken], daemon=True).start()
+
+    def _drip(self, taken: socket.socket) -> None:
+        with taken, suppress(OSError):
+            taken.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while not self._stop.wait(0.05):
+                taken.sendall(b"a")
+
+
+@pytest.fixture
+def dripping() -> Iterator[Dripping]:
+    dripping = Dripping()
+    yield dripping
+    dripping.close()
+
+
+def test_a_target_that_answers_a_byte_at_a_time_is_cut_off(
+    dripping: Dripping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_request, "DELIVERY", 0.3)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1 did not answer within 0\.3 s"):
+        post(find_target(dripping.url, private=True), b"{}", {})
+
+
+def test_targets_that_do_not_end_their_answers_stop_no_other_webhook(
+    gateway: Gateway, fake_worker: FakeWorker, receiver: Receiver, dripping: Dripping
+) -> None:
+    for _ in range(8):
+        submit(gateway, dripping.url)
+    fake_worker.work()
+    eventually("all eight are held", lambda: dripping.taken == 8)
+    job = submit(gateway, receiver.url)
+    fake_worker.work()
+    eventually("it is told", lambda: receiver.got)
+    assert receiver.bodies()[0]["data"]["job"] == job
+
+
+def test_a_tenant_holds_its_share_of_the_deliveries_and_no_more(gateway: Gateway, redis: Redis) -> None:
+    deliveries = Deliveries(AsyncFarm(gateway.settings), lambda _: "")
+    for number in range(3 * SHARE):
+        deliveries.send("slow", "http://slow/", f"slow-{number}", "job.done", {})
+    for number in range(3):
+        deliveries.send("quick", "http://quick/", f"quick-{number}", "job.done", {})
+    due = deliveries.due()
+    assert sum(each.startswith("slow") for each in due) == SHARE
+    assert sum(each.startswith("quick") for each in due) == 3
+    assert deliveries.due() == []
 
 
 def couriers() -> int:
@@ -205,8 +284,85 @@ def test_a_gateway_that_stops_as_soon_as_it_has_started_leaves_no_courier(
     ],
 )
 def test_addresses_that_are_not_public_are_refused(url: str) -> None:
-    with pytest.raises((Refused, Unavailable)):
+    with pytest.raises(Refused):
         find_target(url, private=False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("0.1.2.3", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.2", "169.254.169.254"),
+        *("172.31.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1", "192.168.0.1", "198.18.0.1"),
+        *("198.51.100.1", "203.0.113.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"),
+        *("168.63.129.16", "::", "::1", "::127.0.0.1", "::9.9.9.9", "::ffff:9.9.9.9", "64:ff9b::7f00:1"),
+        *("64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "5f00::1"),
+        *("fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1"),
+    ],
+)
+def test_no_address_but_a_hosts_on_the_internet_is_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "9.9.9.9", "192.0.1.1", "2606:4700::1111", "2a00:1450::1"])
+def test_a_hosts_address_on_the_internet_is_public(address: str) -> None:
+    assert is_public(address)
+
+
+def test_a_refusal_tells_nothing_of_what_a_name_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = set()
+    for addresses in ([], ["10.1.2.3"], ["9.9.9.9", "fd00::1"]):
+        monkeypatch.setattr(webhook_targets, "_look_up", lambda *_, found=addresses: found)
+        with pytest.raises(Refused) as caught:
+            find_target("https://vault.internal/", private=False)
+        told.add(str(caught.value))
+    assert len(told) == 1
+
+
+def test_a_name_that_means_another_address_later_is_not_called_there(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    monkeypatch.setattr(webhook_targets, "_look_up", lambda *_: ["127.0.0.1"])
+    with pytest.raises(Refused):
+        find_target("https://rebinds.example/", private=False)
+    target = find_target(f"http://rebinds.example:{receiver.server.server_port}/hook", private=True)
+    monkeypatch.setattr(webhook_targets, "_look_up", lambda *_: ["192.0.2.1"])
+    assert post(target, b"{}", {}) == 204
+    assert receiver.got[0][0]["Host"] == f"rebinds.example:{receiver.server.server_port}"
+
+
+@pytest.fixture
+def secure_receiver(receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Receiver:
+    """One that speaks TLS as farm.example, by a certificate that is trusted here."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "farm.example")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("farm.example")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    file = tmp_path / "certificate.pem"
+    pem = serialization.Encoding.PEM
+    file.write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, *plain))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    return receiver
+
+
+def test_a_target_must_prove_its_name_and_not_its_address(
+    secure_receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_targets, "_look_up", lambda *_: ["127.0.0.1"])
+    port = secure_receiver.server.server_port
+    assert post(find_target(f"https://farm.example:{port}/", private=True), b"{}", {}) == 204
+    with pytest.raises(Unavailable, match="no valid certificate"):
+        post(find_target(f"https://other.example:{port}/", private=True), b"{}", {})
 
 
 def test_a_public_address_is_allowed_and_kept() -> None:

@@ -50,7 +50,7 @@ async def dead(caller: Caller, parts: CheckpointParts) -> list[DeadDelivery]:
             error=each.error,
             created=datetime.fromtimestamp(each.created, UTC),
         )
-        for each in await parts.core.call(parts.hooks.dead, caller.tenant)
+        for each in await parts.core.call(parts.hooks.deliveries.dead, caller.tenant)
     ]
 
 
@@ -59,5 +59,5 @@ async def retry(
     delivery: Annotated[str, Path(max_length=200)], caller: Caller, parts: CheckpointParts
 ) -> Changed:
     """Try one again."""
-    await parts.core.call(parts.hooks.revive, caller.tenant, delivery)
+    await parts.core.call(parts.hooks.deliveries.revive, caller.tenant, delivery)
     return Changed(changed=1)

@@ -1,13 +1,13 @@
 """The newest events of many jobs, read by a few connections for all who watch."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from img2img_shared.ledger.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
+from img2img_shared.ledger.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, FarmRedis, answering
 from img2img_shared.ledger.keys import events_key
 from img2img_shared.ledger.replies import event
 from img2img_shared.records import Event
@@ -46,9 +46,27 @@ class EventTail:
         """By job, its events later than the named one, at most `EVENTS`; jobs without any are left out."""
         if not after:
             return {}
-        jobs = {events_key(self._prefix, job_id): job_id for job_id in after}
         with answering():
-            answer = await self._call("XREAD", "COUNT", EVENTS, "STREAMS", *jobs, *after.values())
-        return {
-            jobs[str(name, "utf-8")]: [event(*entry) for entry in entries] for name, entries in answer or ()
-        }
+            answer = await self._call(*_command(self._prefix, after, EVENTS))
+        return _by_job(self._prefix, after, answer)
+
+
+def read_events(redis: FarmRedis, after: Mapping[str, str], count: int) -> dict[str, list[Event]]:
+    """By job, its events later than the named one, at most `count`; jobs without any are left out.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    if not after:
+        return {}
+    return _by_job(redis.prefix, after, redis.call(*_command(redis.prefix, after, count)))
+
+
+def _command(prefix: str, after: Mapping[str, str], count: int) -> list[str | int]:
+    streams = [events_key(prefix, job_id) for job_id in after]
+    return ["XREAD", "COUNT", count, "STREAMS", *streams, *after.values()]
+
+
+def _by_job(prefix: str, jobs: Iterable[str], answer: Any) -> dict[str, list[Event]]:
+    names = {events_key(prefix, job_id): job_id for job_id in jobs}
+    return {names[str(name, "utf-8")]: [event(*entry) for entry in found] for name, found in answer or ()}

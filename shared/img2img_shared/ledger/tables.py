@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 from img2img_shared.ledger.connect import FarmRedis
@@ -47,28 +48,62 @@ class Table:
         self._call("EXPIRE", self._key, seconds)
 
 
-class Agenda:
-    """Names by when they are due, in a sorted set: ``{prefix}:gateway:NAME``. Methods raise `Unavailable`."""
+class FairAgenda:
+    """Names by when they are due, of several owners, who are served in turn.
 
-    def __init__(self, redis: FarmRedis, *name: str) -> None:
+    ``{prefix}:gateway:NAME`` is the set of owners, and beside it are two sorted sets for each: what waits, by
+    when it is due, and what was taken, by when that counts no more. Methods raise `Unavailable`.
+
+    Args:
+        most: names that are taken at a time, of all owners.
+        share: ... and of one, so that whoever is slow to be done with waits for itself.
+        seconds: for which one that was taken is left to who took it.
+    """
+
+    def __init__(self, redis: FarmRedis, name: str, *, most: int, share: int, seconds: float) -> None:
+        self._redis = redis
         self._call = redis.call
-        self._key = redis.key("gateway", *name)
+        self._name = name
+        self._most, self._share, self._seconds = most, share, seconds
 
-    def put(self, name: str, at: float) -> None:
+    def put(self, owner: str, name: str, at: float) -> None:
         """It is due at that time, in seconds since 1970."""
-        self._call("ZADD", self._key, at, name)
+        self._call("ZADD", self._key(owner, "waiting"), at, name)
+        self._call("SADD", self._key(), owner)
 
-    def take(self, limit: int, seconds: float) -> list[str]:
-        """Those that are due, at most `limit`; each is left to the caller for so many seconds."""
+    def take(self) -> list[str]:
+        """Those that are due, one of each owner, then a second of each, and so on."""
         now = time.time()
-        found = self._call("ZRANGEBYSCORE", self._key, "-inf", now, "LIMIT", 0, limit)
-        for each in found:
-            self._call("ZADD", self._key, "XX", now + seconds, each)
-        return [str(each, "utf-8") for each in found]
+        owners = [str(each, "utf-8") for each in self._call("SMEMBERS", self._key())]
+        taken = {owner: self._taken(owner, now) for owner in owners}
+        waiting = [self._waiting(owner, now, self._share - taken[owner]) for owner in owners]
+        in_turn = (each for each in chain.from_iterable(zip_longest(*waiting)) if each is not None)
+        chosen = list(islice(in_turn, max(0, self._most - sum(taken.values()))))
+        for owner, name in chosen:
+            self._call("ZADD", self._key(owner, "waiting"), "XX", now + self._seconds, name)
+            self._call("ZADD", self._key(owner, "taken"), now + self._seconds, name)
+        return [name for _, name in chosen]
 
-    def remove(self, name: str) -> None:
+    def give_back(self, owner: str, name: str) -> None:
+        """Who took it is done with it."""
+        self._call("ZREM", self._key(owner, "taken"), name)
+
+    def remove(self, owner: str, name: str) -> None:
         """It is not due any more."""
-        self._call("ZREM", self._key, name)
+        self._call("ZREM", self._key(owner, "waiting"), name)
+
+    def _key(self, *parts: str) -> str:
+        return self._redis.key("gateway", self._name, *parts)
+
+    def _taken(self, owner: str, now: float) -> int:
+        self._call("ZREMRANGEBYSCORE", self._key(owner, "taken"), "-inf", now)
+        return int(self._call("ZCARD", self._key(owner, "taken")))
+
+    def _waiting(self, owner: str, now: float, most: int) -> list[tuple[str, str]]:
+        if most <= 0:
+            return []
+        found = self._call("ZRANGEBYSCORE", self._key(owner, "waiting"), "-inf", now, "LIMIT", 0, most)
+        return [(owner, str(name, "utf-8")) for name in found]
 
 
 class Election:

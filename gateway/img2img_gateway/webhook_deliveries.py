@@ -1,0 +1,144 @@
+"""Messages on their way to webhooks, in Redis: what waits, what is being tried, and what was given up.
+
+{prefix}:gateway:deliveries    hash: delivery to its message and its tries
+{prefix}:gateway:due           when to try them next, see `FairAgenda`
+{prefix}:gateway:dead:TENANT   hash: delivery that was given up, with why
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from standardwebhooks.webhooks import Webhook
+
+from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.webhook_request import post
+from img2img_gateway.webhook_targets import find_target
+from img2img_shared.errors import FarmError, NotFound
+from img2img_shared.ledger.tables import FairAgenda, Table
+
+#: seconds until the next try, after each: about a day in all, as Standard Webhooks proposes
+BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
+#: deliveries that are tried at a time, of all tenants and of one: those of a tenant whose targets are slow
+#: wait for each other, and not the others for them
+AT_ONCE, SHARE = 64, 16
+#: seconds for which a try that was begun is left alone
+CLAIMED = 60
+#: dead deliveries of a tenant that are remembered
+DEAD = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One message to one URL."""
+
+    #: the same for every try, so that its receiver can tell a repeat
+    id: str
+    tenant: str
+    url: str
+    body: str
+    tries: int = 0
+    error: str | None = None
+    #: seconds since 1970
+    created: float = 0.0
+
+
+class Deliveries:
+    """Those of the farm. Methods block; each raises `Unavailable` when Redis does not answer.
+
+    Args:
+        secret: what a tenant's messages are signed with.
+    """
+
+    def __init__(self, core: AsyncFarm, secret: Callable[[str], str]) -> None:
+        self._redis = core.redis
+        self._secret = secret
+        self._private = core.settings.webhook_private
+        self._deliveries = Table(core.redis, "deliveries")
+        self._due = FairAgenda(core.redis, "due", most=AT_ONCE, share=SHARE, seconds=CLAIMED)
+
+    def send(self, tenant: str, url: str, delivery_id: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Have a message delivered; one of the same id is on its way once."""
+        now = time.time()
+        stamp = datetime.fromtimestamp(now, UTC).isoformat()
+        body = json.dumps({"type": kind, "timestamp": stamp, "data": data})
+        delivery = Delivery(id=delivery_id, tenant=tenant, url=url, body=body, created=now)
+        if self._deliveries.add(delivery_id, asdict(delivery)):
+            self._due.put(tenant, delivery_id, now)
+
+    def due(self) -> list[str]:
+        """Deliveries to try now, the tenants' in turn; each is left to the caller for a while."""
+        return self._due.take()
+
+    def deliver(self, delivery_id: str) -> None:
+        """Try once. On failure it is due again later, or dead after the last try."""
+        facts = self._deliveries.get(delivery_id)
+        if facts is None:
+            return  # it was delivered already
+        delivery = Delivery(**facts)
+        try:
+            error = self._post(delivery)
+        except FarmError as failure:
+            error = str(failure)
+        if error is None:
+            self._forget(delivery)
+        else:
+            self._try_later(replace(delivery, tries=delivery.tries + 1, error=error))
+        self._due.give_back(delivery.tenant, delivery_id)
+
+    def dead(self, tenant: str) -> list[Delivery]:
+        """Those of a tenant that were given up, newest first."""
+        found = self._dead(tenant).all().values()
+        return sorted((Delivery(**facts) for facts in found), key=lambda each: -each.created)
+
+    def revive(self, tenant: str, delivery_id: str) -> None:
+        """Try a dead one again from the beginning.
+
+        Raises:
+            NotFound: the tenant has none of that id.
+        """
+        dead = self._dead(tenant)
+        facts = dead.get(delivery_id)
+        if facts is None:
+            raise NotFound(f"no dead delivery {delivery_id!r}")
+        self._deliveries.put({delivery_id: asdict(replace(Delivery(**facts), tries=0, error=None))})
+        self._due.put(tenant, delivery_id, time.time())
+        dead.remove(delivery_id)
+
+    def _post(self, delivery: Delivery) -> str | None:
+        """What went wrong; None: it was taken."""
+        target = find_target(delivery.url, private=self._private)
+        now = datetime.now(UTC)
+        signature = Webhook(self._secret(delivery.tenant)).sign(delivery.id, now, delivery.body)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "img2img-farm",
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": signature,
+        }
+        status = post(target, delivery.body.encode(), headers)
+        return None if 200 <= status < 300 else f"{target.host} answered {status}"
+
+    def _try_later(self, tried: Delivery) -> None:
+        if tried.tries > len(BACKOFF):
+            self._bury(tried)
+            return
+        self._deliveries.put({tried.id: asdict(tried)})
+        self._due.put(tried.tenant, tried.id, time.time() + BACKOFF[tried.tries - 1])
+
+    def _forget(self, delivery: Delivery) -> None:
+        self._due.remove(delivery.tenant, delivery.id)
+        self._deliveries.remove(delivery.id)
+
+    def _bury(self, delivery: Delivery) -> None:
+        dead = self._dead(delivery.tenant)
+        if len(dead) < DEAD:
+            dead.put({delivery.id: asdict(delivery)})
+        self._forget(delivery)
+
+    def _dead(self, tenant: str) -> Table:
+        return Table(self._redis, "dead", tenant)
