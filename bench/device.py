@@ -23,10 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine import alike, console
 from bench.networks import SIZES, save
+from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond, Family
+from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.family import Family
 
 STEPS, STRENGTH = 20, 0.7
 
@@ -68,8 +70,8 @@ class _Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._family, name)
 
-    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        return self._clock.time(lambda: self._family.predict(x, t, cond))
+    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        return self._clock.time(lambda: self._family.predict(x, t, conditions))
 
 
 def peak(device: torch.device, dtype: torch.dtype, side: int) -> float:
@@ -132,11 +134,11 @@ def compile_table(family: Family, compiled: Family, side: int, counts: list[int]
     console.print(table)
 
 
-def _call(family: Family, side: int, rows: int) -> tuple[Tensor, Tensor, Cond]:
+def _call(family: Family, side: int, rows: int) -> tuple[Tensor, Tensor, Conditions]:
     cells = side // family.vae_factor
-    cond = family.place(family.conditions([""])[0], width=side, height=side)
+    row = family.condition(family.encode_prompts([""])[0], Params(width=side, height=side))
     x = torch.zeros(rows, family.latent_channels, cells, cells, device=family.device)
-    return x, torch.full((rows,), 500.5, device=family.device), Cond.stack([cond] * rows)
+    return x, torch.full((rows,), 500.5, device=family.device), Conditions.stack([row] * rows)
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ from bench.networks import SIZES, save
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond, Family
+from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
@@ -91,7 +92,7 @@ class _Free:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._family, name)
 
-    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         if self._go is not None:
             self._go.wait()
         return self._answers[: len(x)]

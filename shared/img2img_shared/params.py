@@ -83,6 +83,13 @@ class Params(BaseModel):
     s_noise: Annotated[float, Field(ge=0, le=10)] = 1.0
     #: below this sigma, every second step runs no negative branch
     s_min_uncond: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    pad_cond_uncond: Annotated[
+        bool, Field(description="Fill up the shorter of prompt and negative prompt with the empty prompt.")
+    ] = False
+    pad_cond_uncond_v0: Annotated[
+        bool,
+        Field(description="As before A1111 1.6: repeat the negative prompt's last token, or cut it off."),
+    ] = False
     #: run exactly ``steps`` steps whatever the strength
     fix_steps: bool = False
 

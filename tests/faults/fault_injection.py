@@ -16,7 +16,7 @@ from img2img_shared import wire
 from img2img_shared.ledger import Ledger
 from img2img_shared.store import Store
 from img2img_worker.farm import claim_loop, recipe
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 
 #: where the blow falls: (the owner of a function, its name)
@@ -140,9 +140,9 @@ def _before_prepare(check: Callable[[bytes], None]) -> None:
 def _before_predict(check: Callable[[Tensor], None]) -> None:
     original = StableDiffusion.predict
 
-    def checked(family: StableDiffusion, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def checked(family: StableDiffusion, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         check(x)
-        return original(family, x, t, cond)
+        return original(family, x, t, conditions)
 
     setattr(StableDiffusion, "predict", checked)  # noqa: B010  # mypy lets no method be replaced
 

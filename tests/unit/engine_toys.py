@@ -13,7 +13,9 @@ from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
-from img2img_worker.models.families.family import Cond, Prediction
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.family import Prediction
+from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -35,12 +37,14 @@ class ToyFamily:
     prediction: Prediction = "epsilon"
     edits: bool = False
     distilled: bool = False
+    #: whether rows of one call may have contexts of different lengths
+    mixes_lengths: bool = True
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
     noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )
     #: called with what each model call is given, before it answers
-    before: Callable[[Tensor, Tensor, Cond], object] = lambda *_: None
+    before: Callable[[Tensor, Tensor, Conditions], object] = lambda *_: None
     #: what the calls were given
     rows: list[int] = field(default_factory=list)
     timesteps: list[list[float]] = field(default_factory=list)
@@ -52,37 +56,32 @@ class ToyFamily:
     def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
         return self.noise_levels
 
-    def conditions(
+    def encode_prompts(
         self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
-    ) -> list[Cond]:
+    ) -> list[Encoded]:
         self.texts.append(tuple(prompts))
-        return [Cond(context=_context(prompt, clip_skip)) for prompt in prompts]
+        return [Encoded(context=_context(prompt, clip_skip)) for prompt in prompts]
 
     def picture(
         self, pixels: Tensor, masks: Tensor | None, *, mask_round: bool = True, rows: int | None = None
     ) -> Tensor | None:
         return None
 
-    def place(
-        self,
-        cond: Cond,
-        *,
-        width: int,
-        height: int,
-        picture: Tensor | None = None,
-        distilled_cfg_scale: float | None = None,
-    ) -> Cond:
-        return cond
+    def condition(
+        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+    ) -> Condition:
+        length = None if self.mixes_lengths else len(text.context)
+        return Condition(tensors={"context": text.context}, patch=patch, shares=(patch, length))
 
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
         return _in_rows(self._encode, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
 
-    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         self.rows.append(len(x))
         self.timesteps.append(t.tolist())
-        self.before(x, t, cond)
+        self.before(x, t, conditions)
         weight = torch.linspace(-0.3, 0.4, CHANNELS * CHANNELS * 9).view(CHANNELS, CHANNELS, 3, 3)
-        shift = cond.context.mean((1, 2)) + t / 1000
+        shift = torch.stack([context.mean() for context in contexts(conditions)]) + t / 1000
         return torch.tanh(F.conv2d(x, weight, padding=1) + shift[:, None, None, None])
 
     def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
@@ -97,6 +96,15 @@ class ToyFamily:
     def _decode(self, latents: Tensor) -> Tensor:
         self.decoded.append(len(latents))
         return F.interpolate(latents[:, :3], scale_factor=FACTOR)
+
+
+def contexts(conditions: Conditions) -> list[Tensor]:
+    """Each row's own, [n_tokens, d]."""
+    rows: list[Tensor] = []
+    for run in conditions.runs:
+        is_whole = len(run.context) == len(conditions)
+        rows += run.context[run.rows] if is_whole else run.context
+    return rows
 
 
 def _in_rows(network: Callable[[Tensor], Tensor], batch: Tensor, rows: int | None) -> Tensor:

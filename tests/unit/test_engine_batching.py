@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_shared.params import Params
 from img2img_worker.engine import condition_builder as conditions
 from img2img_worker.engine.condition_builder import without_negative
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.condition import Conditions
 from img2img_worker.sampling.noise import fill_noise
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 from tests import checkpoints
-from tests.unit.engine_toys import ToyFamily, render
+from tests.unit.engine_toys import ToyFamily, contexts, render
 
 SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")
 
@@ -153,7 +155,7 @@ def test_guided_by_the_picture_too_no_row_is_left_out(
 
 
 def test_without_a_negative_row_the_guidance_has_no_scale(family: ToyFamily) -> None:
-    cat, red = family.conditions(["cat", "red"])
+    cat, red = (family.condition(text, Params()) for text in family.encode_prompts(["cat", "red"]))
     assert [branch.weight for branch in without_negative([(cat, 0.7)])] == [1]
     assert [branch.weight for branch in without_negative([(cat, 1.0), (red, 0.25)])] == [0.75, 0.25]
 
@@ -168,19 +170,31 @@ def test_samplers_of_timesteps_hold_those_against_s_min_uncond(family: ToyFamily
     assert 1 in family.rows
 
 
-def test_a_long_prompt_and_a_short_one_share_a_call_filled_up_with_the_empty_prompt(
-    family: ToyFamily,
+@pytest.mark.parametrize("mixes", [True, False])
+def test_prompts_of_different_lengths_share_each_model_call_where_the_family_can(
+    family: ToyFamily, mixes: bool
 ) -> None:
-    contexts: list[torch.Tensor] = []
-    family.before = lambda _x, _t, cond: contexts.append(cond.context)
-    empty, cat, red, dog = (family.conditions([text])[0].context for text in ("", "cat", "red cat of", "dog"))
-    with Engine(family, slots=1, deterministic=False) as engine:
-        run(engine, [render(prompt="red cat of", steps=1), render(prompt="cat", negative_prompt="dog " * 3)])
-    for context, wanted in (
-        (contexts[0], [red, torch.cat([dog, empty, empty])]),
-        (contexts[1], [torch.cat([cat, empty, empty]), dog.repeat(3, 1)]),
-    ):
-        assert torch.equal(context, torch.stack(wanted))
+    family.mixes_lengths = mixes
+    renders = [render(0, prompt="red cat of", steps=3), render(1, prompt="cat", steps=3), render(2, steps=3)]
+    with Engine(family, slots=1) as engine:
+        alone = run(engine, renders)
+    family.rows.clear()
+    lengths: list[list[int]] = []
+    go = threading.Event()
+
+    def note(_x: torch.Tensor, _t: torch.Tensor, rows: Conditions) -> None:
+        go.wait(60)
+        lengths.append([len(context) for context in contexts(rows)])
+
+    family.before = note
+    with Engine(family, slots=3, deterministic=False) as engine:
+        futures = [engine.submit(each) for each in renders]
+        go.set()
+        together = [future.result(60) for future in futures]
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    assert ([1, 1, 1, 1, 1, 3, 3, 3] in lengths) == mixes
+    assert all(len(set(each)) == 1 for each in lengths) != mixes
 
 
 def test_timesteps_differ_row_by_row_and_keep_their_fractions(family: ToyFamily) -> None:
@@ -296,7 +310,7 @@ def test_a_parameter_that_the_checkpoint_has_no_use_for_is_refused(family: ToyFa
 def test_prompts_are_forgotten_oldest_first_where_they_take_too_much_memory(
     family: ToyFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditions, "REMEMBERED", family.conditions(["a"])[0].context.nbytes * 2)
+    monkeypatch.setattr(conditions, "REMEMBERED", family.encode_prompts(["a"])[0].context.nbytes * 2)
     family.texts.clear()
     with Engine(family, slots=1) as engine:
         for prompt in ("cat", "dog", "cat", "red", "dog"):

@@ -13,8 +13,8 @@ from img2img_worker.engine.batch import Batch, Counts
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.state import RenderState
-from img2img_worker.models.families.family import Cond
-from tests.unit.engine_toys import ToyFamily, render
+from img2img_worker.models.families.condition import Conditions
+from tests.unit.engine_toys import ToyFamily, contexts, render
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_a_model_call_that_one_image_breaks_is_made_again_without_it(family: Toy
     with Engine(family, slots=1) as engine:
         expected = [engine.submit(each).result(60) for each in good]
 
-    def refuse(x: Tensor, t: Tensor, cond: Cond) -> None:
-        if (cond.context[:, :, 1] > 0.6).any():
+    def refuse(x: Tensor, t: Tensor, conditions: Conditions) -> None:
+        if any((context[:, 1] > 0.6).any() for context in contexts(conditions)):
             raise RuntimeError("that prompt")
 
     family.before = refuse
@@ -99,9 +99,9 @@ def test_a_model_call_that_one_image_breaks_is_made_again_without_it(family: Toy
 def test_a_latent_that_is_not_a_number_fails_its_image_only(family: ToyFamily) -> None:
     predict = family.predict
 
-    def overflow(x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        answer = predict(x, t, cond)
-        answer[cond.context[:, 0, 1] > 0.6] = torch.nan
+    def overflow(x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        answer = predict(x, t, conditions)
+        answer[[bool(context[0, 1] > 0.6) for context in contexts(conditions)]] = torch.nan
         return answer
 
     mask = np.zeros((8, 8), np.float32)
@@ -141,7 +141,7 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
         alone = [engine.submit(each).result(60) for each in renders]
     refused = []
 
-    def short(x: Tensor, t: Tensor, cond: Cond) -> None:
+    def short(x: Tensor, t: Tensor, conditions: Conditions) -> None:
         # not from the start: the images that are put back have come some way
         if len(x) > 4 and len(family.rows) > 295:
             refused.append(len(x))
@@ -180,7 +180,7 @@ def test_what_an_image_takes_along_outlives_its_slot(family: ToyFamily) -> None:
 
 
 def test_an_image_too_large_for_the_device_fails_with_a_reason_and_others_go_on(family: ToyFamily) -> None:
-    def short(x: Tensor, t: Tensor, cond: Cond) -> None:
+    def short(x: Tensor, t: Tensor, conditions: Conditions) -> None:
         if x.shape[-1] > 8:
             raise torch.OutOfMemoryError("no room")
 

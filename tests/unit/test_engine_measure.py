@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from img2img_shared.settings import Settings
 from img2img_worker.engine.measure import find_slots
 from img2img_worker.farm.cli import app
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from tests.unit.engine_toys import ToyFamily
 
 
@@ -19,7 +19,7 @@ class Device:
         self.seconds = 0.0
         self._call, self._row, self._rows = call, row, rows
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Cond) -> None:
+    def __call__(self, x: Tensor, t: Tensor, conditions: Conditions) -> None:
         if len(x) > self._rows:
             raise torch.OutOfMemoryError(f"no room for {len(x)} rows")
         self.seconds += self._call + self._row * len(x)

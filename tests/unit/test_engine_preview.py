@@ -13,7 +13,7 @@ from img2img_shared.errors import FarmError
 from img2img_worker.engine.engine import Engine, Pixels
 from img2img_worker.engine.preview import Colours
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from tests import checkpoints
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -85,7 +85,7 @@ def test_an_estimate_is_the_latest_answer_in_colours(family: ToyFamily) -> None:
 def test_before_the_first_model_call_it_is_the_init_image(family: ToyFamily) -> None:
     glances: list[Future[Pixels]] = []
 
-    def before(x: Tensor, t: Tensor, cond: Cond) -> None:
+    def before(x: Tensor, t: Tensor, conditions: Conditions) -> None:
         if not glances:
             glances.append(engine.estimate(slow))
 
@@ -131,7 +131,7 @@ def test_a_glance_that_fails_costs_no_picture(family: ToyFamily) -> None:
 
 def test_an_estimate_that_is_no_number_is_an_error(family: ToyFamily) -> None:
     predict = family.predict
-    family.predict = lambda x, t, cond: predict(x, t, cond) * torch.nan  # type: ignore[method-assign]  # a fault
+    family.predict = lambda x, t, conditions: predict(x, t, conditions) * torch.nan  # type: ignore[method-assign]  # a fault
     glances: list[Future[Pixels]] = []
     with Engine(family, slots=1) as engine:
         future = engine.submit(render(1, steps=9, denoising_strength=1))

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora_file import read_lora
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.prompts.conditioning import Lora
@@ -40,12 +41,11 @@ def opened(path: Path, folder: Path | None = None) -> StableDiffusion:
 def answer(family: Any, *loras: Lora) -> Answer:
     """What the text encoder and then the denoiser say: context, and latents."""
     wanted = family.loras.find(loras)
-    (cond,) = family.conditions([PROMPT], loras=wanted.text)
-    cond = family.place(cond, width=64, height=64)
+    (text,) = family.encode_prompts([PROMPT], loras=wanted.text)
+    row = family.condition(text, Params(), patch=wanted.denoiser)
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(1, family.latent_channels, 8, 8, generator=generator)
-    row = Cond.stack([Cond(**(vars(cond) | {"loras": wanted.denoiser}))])
-    return cond.context, family.predict(x, torch.tensor([500.0]), row)
+    return text.context, family.predict(x, torch.tensor([500.0]), Conditions.stack([row]))
 
 
 def assert_close(found: Answer, wanted: Answer, plain: Answer) -> None:

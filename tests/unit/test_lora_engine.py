@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from img2img_shared.errors import Refused
+from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.models.adapters.patch import NO_PATCH
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.prompts.conditioning import Lora
 from tests import checkpoints
@@ -140,10 +142,12 @@ def test_a_model_call_has_rows_of_one_set_and_as_many_as_there_are(
     calls: list[tuple[str, int]] = []
     all_are_there = threading.Event()
 
-    def predict(self: StableDiffusion, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> torch.Tensor:
+    def predict(
+        self: StableDiffusion, x: torch.Tensor, t: torch.Tensor, conditions: Conditions
+    ) -> torch.Tensor:
         all_are_there.wait(60)
-        calls.append((str([(name, weight) for name, _, _, weight, _ in cond.loras.key]), len(x)))
-        return whole(self, x, t, cond)
+        calls.append((str([(name, weight) for name, _, _, weight, _ in conditions.patch.key]), len(x)))
+        return whole(self, x, t, conditions)
 
     whole = StableDiffusion.predict
     monkeypatch.setattr(StableDiffusion, "predict", predict)
@@ -160,10 +164,11 @@ def test_a_model_call_has_rows_of_one_set_and_as_many_as_there_are(
 
 def test_rows_of_different_sets_cannot_be_stacked(sd1: Path, folder: Path) -> None:
     family = opened(sd1, folder)
-    (cond,) = family.conditions(["the cat"])
-    other = replace(cond, loras=family.loras.find([Lora(name="ink")]).denoiser)
+    (text,) = family.encode_prompts(["the cat"])
+    patch = family.loras.find([Lora(name="ink")]).denoiser
+    plain, other = (family.condition(text, Params(), patch=each) for each in (NO_PATCH, patch))
     with pytest.raises(ValueError, match="LoRAs"):
-        Cond.stack([cond, other])
+        Conditions.stack([plain, other])
 
 
 def test_a_lora_that_is_not_there_fails_its_image_alone(sd1: Path, folder: Path) -> None:

@@ -13,8 +13,10 @@ from diffusers import EulerDiscreteScheduler
 from PIL import Image
 from torch import Tensor
 
+from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond, Family, GuidanceRow, guide
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from tests import checkpoints
 
 # diffusers' scheduler fake_worker numpy a tensor in a way that numpy 2 warns of
@@ -64,16 +66,16 @@ def test_text_guides_as_in_diffusers(build: Build, opened: Opened) -> None:
     folder, family = opened(build)
     pipeline = _pipeline(diffusers.StableDiffusionPipeline, folder)
     wanted = _diffusers(pipeline, width=64, height=64)
-    conds = _conditions(family)
-    assert _difference(_render(family, guide([(conds[0], 1.0)], conds[1], scale=SCALE)), wanted) < 0.05
+    rows = _conditions(family)
+    assert _difference(_render(family, guide([(rows[0], 1.0)], rows[1], scale=SCALE)), wanted) < 0.05
 
 
 def test_sdxl_knows_both_encoders_and_its_size(opened: Opened) -> None:
     folder, family = opened(checkpoints.sdxl)
     pipeline = _pipeline(diffusers.StableDiffusionXLPipeline, folder, add_watermarker=False)
     wanted = _diffusers(pipeline, width=64, height=64)
-    conds = [family.place(cond, width=64, height=64) for cond in _conditions(family)]
-    assert _difference(_render(family, guide([(conds[0], 1.0)], conds[1], scale=SCALE)), wanted) < 0.05
+    rows = _conditions(family)
+    assert _difference(_render(family, guide([(rows[0], 1.0)], rows[1], scale=SCALE)), wanted) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -101,8 +103,8 @@ def test_inpainting_sees_the_mask_and_what_is_left(build: Build, pipeline_class:
     seen = family.picture(torch.from_numpy(pixels)[None], torch.from_numpy(mask)[None])
     assert seen is not None
     assert seen.shape == (1, 5, 8, 8)
-    conds = [family.place(cond, width=64, height=64, picture=seen[0]) for cond in _conditions(family)]
-    assert _difference(_render(family, guide([(conds[0], 1.0)], conds[1], scale=SCALE)), wanted) < 0.05
+    rows = _conditions(family, seen[0])
+    assert _difference(_render(family, guide([(rows[0], 1.0)], rows[1], scale=SCALE)), wanted) < 0.05
 
 
 def test_editing_is_guided_by_the_picture_too(opened: Opened) -> None:
@@ -112,8 +114,8 @@ def test_editing_is_guided_by_the_picture_too(opened: Opened) -> None:
     wanted = _diffusers(pipeline, image=Image.fromarray(pixels), image_guidance_scale=1.7)
     seen = family.picture(torch.from_numpy(pixels)[None], None)
     assert seen is not None
-    conds = [family.place(cond, width=64, height=64, picture=seen[0]) for cond in _conditions(family)]
-    branches = guide([(conds[0], 1.0)], conds[1], scale=SCALE, image_scale=1.7)
+    rows = _conditions(family, seen[0])
+    branches = guide([(rows[0], 1.0)], rows[1], scale=SCALE, image_scale=1.7)
     assert len(branches) == 3
     assert _difference(_render(family, branches), wanted) < 0.05
 
@@ -145,8 +147,9 @@ def test_other_checkpoints_look_at_no_picture(opened: Opened) -> None:
         assert family.picture(torch.from_numpy(_picture())[None], None) is None
 
 
-def _conditions(family: Family) -> list[Cond]:
-    return [family.conditions([PROMPT])[0], family.conditions([NEGATIVE], negative=True)[0]]
+def _conditions(family: Family, picture: Tensor | None = None) -> list[Condition]:
+    texts = [family.encode_prompts([PROMPT])[0], family.encode_prompts([NEGATIVE], negative=True)[0]]
+    return [family.condition(text, Params(width=64, height=64), picture=picture) for text in texts]
 
 
 def _noise() -> Tensor:
@@ -201,12 +204,12 @@ def _render(family: Family, branches: list[GuidanceRow]) -> Any:
     scheduler.set_timesteps(STEPS)
     sigmas = scheduler.sigmas
     x = _noise() * scheduler.init_noise_sigma
-    cond = Cond.stack([branch.cond for branch in branches])
+    conditions = Conditions.stack([branch.condition for branch in branches])
     weights = torch.tensor([branch.weight for branch in branches])[:, None, None, None]
     for sigma, after, t in zip(sigmas, sigmas[1:], scheduler.timesteps, strict=False):
         scale = 1 / (sigma**2 + 1).sqrt()
         rows = (x * scale).expand(len(branches), -1, -1, -1)
-        answers = family.predict(rows, t.float().expand(len(branches)), cond)
+        answers = family.predict(rows, t.float().expand(len(branches)), conditions)
         answer = (weights * answers).sum(0, keepdim=True)
         noise = answer if family.prediction == "epsilon" else answer * scale + x * scale**2 * sigma
         x = x + (after - sigma) * noise

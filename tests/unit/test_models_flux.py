@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flux import Flux, packed, places, unpacked
 from tests import checkpoints
 
-NO_PATCH = "the red cat"
+PROMPT = "the red cat"
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,10 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: Flux, folder: Path) -> 
         folder, local_files_only=True, low_cpu_mem_usage=False
     )
     # the last one is more than T5 may have
-    for prompt, clip in ((NO_PATCH, NO_PATCH), ("", ""), ("a red dog, " * 200, None)):
+    for prompt, clip in ((PROMPT, PROMPT), ("", ""), ("a red dog, " * 200, None)):
         with torch.no_grad():
             wanted, pooled, _ = pipeline.encode_prompt(prompt, None)
-        [found] = family.conditions([prompt])
+        [found] = family.encode_prompts([prompt])
         assert found.context.shape == (512, 4 * checkpoints.WIDTH)
         assert torch.equal(found.context, wanted[0])
         assert found.pooled is not None
@@ -56,11 +57,11 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: Flux, folder: Path) -> 
 
 def test_schnell_has_half_the_tokens(tmp_path_factory: pytest.TempPathFactory) -> None:
     schnell = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.flux_schnell))
-    assert _context(schnell, NO_PATCH).shape[0] == 256
+    assert _context(schnell, PROMPT).shape[0] == 256
 
 
 def test_emphasis_multiplies_t5s_embeddings_and_restores_their_mean(family: Flux) -> None:
-    plain, weighted = _context(family, NO_PATCH), _context(family, "the (red:1.5) cat")
+    plain, weighted = _context(family, PROMPT), _context(family, "the (red:1.5) cat")
     scales = torch.ones(512, 1)
     scales[1] = 1.5
     wanted = plain * scales
@@ -70,7 +71,7 @@ def test_emphasis_multiplies_t5s_embeddings_and_restores_their_mean(family: Flux
 
 
 def test_emphasis_does_not_reach_the_pooled_embedding(family: Flux) -> None:
-    [plain], [weighted] = family.conditions([NO_PATCH]), family.conditions(["the (red:1.5) cat"])
+    [plain], [weighted] = family.encode_prompts([PROMPT]), family.encode_prompts(["the (red:1.5) cat"])
     assert plain.pooled is not None
     assert weighted.pooled is not None
     assert torch.equal(plain.pooled, weighted.pooled)
@@ -78,16 +79,16 @@ def test_emphasis_does_not_reach_the_pooled_embedding(family: Flux) -> None:
 
 def test_weights_beyond_all_numbers_are_refused(family: Flux) -> None:
     with pytest.raises(Refused, match=r"prompt: .*keep its embedding finite"):
-        family.conditions(["(cat:99999999999999999999999999999999999999999)"])
+        family.encode_prompts(["(cat:99999999999999999999999999999999999999999)"])
 
 
 def test_each_row_of_a_call_has_a_guidance_of_its_own(family: Flux) -> None:
-    [cond] = family.conditions([NO_PATCH])
+    [text] = family.encode_prompts([PROMPT])
     x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1)).expand(3, -1, -1, -1)
-    rows = [family.place(cond, width=64, height=64, distilled_cfg_scale=scale) for scale in (1.0, None, 9.0)]
-    together = family.predict(x, torch.full((3,), 600.0), Cond.stack(rows))
+    rows = [family.condition(text, Params(distilled_cfg_scale=scale)) for scale in (1.0, None, 9.0)]
+    together = family.predict(x, torch.full((3,), 600.0), Conditions.stack(rows))
     for row, answer in zip(rows, together, strict=True):
-        alone = family.predict(x[:1], torch.tensor([600.0]), Cond.stack([row]))
+        alone = family.predict(x[:1], torch.tensor([600.0]), Conditions.stack([row]))
         torch.testing.assert_close(alone[0], answer, atol=1e-5, rtol=1e-5)
     assert (together[0] - together[2]).abs().max() > 1e-3
 
@@ -101,8 +102,8 @@ def test_timesteps_and_guidance_are_not_rounded_in_half_precision(family: Flux, 
         each.predict(
             x,
             t,
-            Cond.stack(
-                [each.place(each.conditions([NO_PATCH])[0], width=64, height=64, distilled_cfg_scale=3.508)]
+            Conditions.stack(
+                [each.condition(each.encode_prompts([PROMPT])[0], Params(distilled_cfg_scale=3.508))]
             ),
         )
         for each in (family, half)
@@ -173,5 +174,5 @@ def test_a_transformer_that_sees_more_than_the_latent_is_refused(copy: Path) -> 
 
 
 def _context(family: Any, prompt: str) -> Tensor:
-    context: Tensor = family.conditions([prompt])[0].context
+    context: Tensor = family.encode_prompts([prompt])[0].context
     return context

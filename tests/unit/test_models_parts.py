@@ -11,14 +11,15 @@ from safetensors.torch import save_file
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.checkpoints.weights import read_component
-from img2img_worker.models.families.family import Cond, guide
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.family import guide
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-def cond(value: float, *, picture: bool = False) -> Cond:
-    concat = torch.full((4, 1, 1), value) if picture else None
-    return Cond(context=torch.full((1, 1), value), concat=concat)
+def cond(value: float, *, picture: bool = False, tokens: int = 1) -> Condition:
+    concat = {"concat": torch.full((4, 1, 1), value)} if picture else {}
+    return Condition(tensors={"context": torch.full((tokens, 1), value)} | concat)
 
 
 def test_abar_is_accumulated_in_float64() -> None:
@@ -45,7 +46,10 @@ def test_a_zero_terminal_snr_model_ends_in_noise_alone() -> None:
 
 def test_guidance_moves_away_from_the_negative_prompt() -> None:
     branches = guide([(cond(1), 1.0)], cond(2), scale=7.0)
-    assert [(float(branch.cond.context), branch.weight) for branch in branches] == [(1, 7), (2, -6)]
+    assert [(float(branch.condition.tensors["context"]), branch.weight) for branch in branches] == [
+        (1, 7),
+        (2, -6),
+    ]
 
 
 def test_a_scale_of_one_runs_no_negative_row() -> None:
@@ -54,7 +58,7 @@ def test_a_scale_of_one_runs_no_negative_row() -> None:
 
 def test_a_scale_of_zero_runs_the_negative_row_alone() -> None:
     (branch,) = guide([(cond(1), 1.0)], cond(2), scale=0.0)
-    assert (float(branch.cond.context), branch.weight) == (2, 1)
+    assert (float(branch.condition.tensors["context"]), branch.weight) == (2, 1)
 
 
 def test_composed_prompts_pull_by_their_weights() -> None:
@@ -65,8 +69,7 @@ def test_composed_prompts_pull_by_their_weights() -> None:
 def test_editing_has_a_row_that_sees_neither_prompt_nor_picture() -> None:
     branches = guide([(cond(1, picture=True), 1.0)], cond(2, picture=True), scale=7.0, image_scale=1.5)
     assert [branch.weight for branch in branches] == [7, 1.5 - 7, 1 - 1.5]
-    seen = [branch.cond.concat for branch in branches]
-    assert [None if picture is None else float(picture.sum()) for picture in seen] == [4, 8, 0]
+    assert [float(branch.condition.tensors["concat"].sum()) for branch in branches] == [4, 8, 0]
 
 
 def test_an_image_scale_of_one_is_the_plain_rule() -> None:
@@ -75,13 +78,24 @@ def test_an_image_scale_of_one_is_the_plain_rule() -> None:
     assert [branch.weight for branch in with_it] == [branch.weight for branch in without]
 
 
-def test_rows_are_stacked_part_by_part() -> None:
-    stacked = Cond.stack([cond(1, picture=True), cond(2, picture=True)])
+def test_rows_are_stacked_tensor_by_tensor() -> None:
+    stacked = Conditions.stack([cond(1, picture=True), cond(2, picture=True)])
     assert stacked.context.tolist() == [[[1.0]], [[2.0]]]
-    assert stacked.concat is not None
-    assert stacked.concat.shape == (2, 4, 1, 1)
-    with pytest.raises(ValueError, match="the same parts"):
-        Cond.stack([cond(1, picture=True), cond(2)])
+    assert stacked.tensors["concat"].shape == (2, 4, 1, 1)
+    with pytest.raises(ValueError, match="the same tensors"):
+        Conditions.stack([cond(1, picture=True), cond(2)])
+
+
+def test_rows_of_different_lengths_are_stacked_as_runs() -> None:
+    rows = [cond(1), cond(2, tokens=2), cond(3, tokens=2)]
+    runs = Conditions.stack(rows).runs
+    assert [run.rows for run in runs] == [slice(0, 1), slice(1, 3)]
+    assert [run.context[..., 0].tolist() for run in runs] == [[[1]], [[2, 2], [3, 3]]]
+    whole = Conditions.stack(rows, whole=True).runs
+    assert [run.context.shape for run in whole] == [(3, 1, 1), (3, 2, 1)]
+    assert all(
+        torch.equal(other.context[run.rows], run.context) for run, other in zip(runs, whole, strict=True)
+    )
 
 
 def test_a_models_folder_is_served_by_names(tmp_path: Path) -> None:

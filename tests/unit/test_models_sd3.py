@@ -15,7 +15,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from tests import checkpoints
 
-NO_PATCH = "the red cat"
+PROMPT = "the red cat"
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,12 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: StableDiffusion3, folde
     pipeline: Any = diffusers.StableDiffusion3Img2ImgPipeline.from_pretrained(
         folder, local_files_only=True, low_cpu_mem_usage=False
     )
-    for prompt in (NO_PATCH, "", "a dog, " * 8):
+    for prompt in (PROMPT, "", "a dog, " * 8):
         with torch.no_grad():
             wanted, _, pooled, _ = pipeline.encode_prompt(
                 prompt, None, None, do_classifier_free_guidance=False, max_sequence_length=77
             )
-        [found] = family.conditions([prompt])
+        [found] = family.encode_prompts([prompt])
         assert torch.equal(found.context, wanted[0])
         assert found.pooled is not None
         # a projection's last bits hang on where diffusers' loader leaves its weights in memory
@@ -49,7 +49,7 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: StableDiffusion3, folde
 
 def test_emphasis_keeps_the_mean_of_both_clips_together(family: StableDiffusion3) -> None:
     """A1111's `Sd3ClipLG` is one text model, whose mean is taken over both encoders' channels."""
-    plain, weighted = _context(family, NO_PATCH), _context(family, "the (red:1.5) cat")
+    plain, weighted = _context(family, PROMPT), _context(family, "the (red:1.5) cat")
     width = 3 * checkpoints.WIDTH
     clip = plain[:77, :width]
     scales = torch.ones(77, 1)
@@ -62,8 +62,8 @@ def test_emphasis_keeps_the_mean_of_both_clips_together(family: StableDiffusion3
 
 def test_t5_reads_the_words_but_not_their_weights(family: StableDiffusion3) -> None:
     """As in A1111, which reads weights for T5 and leaves them at that."""
-    assert torch.equal(_context(family, "(the red cat:1.5)")[77:], _context(family, NO_PATCH)[77:])
-    assert not torch.equal(_context(family, "the red dog")[77:], _context(family, NO_PATCH)[77:])
+    assert torch.equal(_context(family, "(the red cat:1.5)")[77:], _context(family, PROMPT)[77:])
+    assert not torch.equal(_context(family, "the red dog")[77:], _context(family, PROMPT)[77:])
 
 
 def test_t5_gets_as_many_tokens_as_clip(family: StableDiffusion3) -> None:
@@ -77,8 +77,8 @@ def test_zeros_stand_in_for_a_missing_t5(family: StableDiffusion3, folder: Path,
     index |= {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}
     (without / "model_index.json").write_text(json.dumps(index))
     found: Any = open_checkpoint(without)
-    assert torch.equal(_context(found, NO_PATCH)[:77], _context(family, NO_PATCH)[:77])
-    assert (_context(found, NO_PATCH)[77:] == 0).all()
+    assert torch.equal(_context(found, PROMPT)[:77], _context(family, PROMPT)[:77])
+    assert (_context(found, PROMPT)[77:] == 0).all()
 
 
 def test_a_t5_without_its_vocabulary_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_half_precision_keeps_t5_in_the_precision_that_holds_it(folder: Path) ->
     family: Any = open_checkpoint(folder, dtype=torch.float16)
     assert family.t5.model.dtype == torch.bfloat16
     assert family.transformer.dtype == torch.float16
-    assert _context(family, NO_PATCH).dtype == torch.float16
+    assert _context(family, PROMPT).dtype == torch.float16
 
 
 def _context(family: StableDiffusion3, prompt: str) -> Tensor:
-    return family.conditions([prompt])[0].context
+    return family.encode_prompts([prompt])[0].context

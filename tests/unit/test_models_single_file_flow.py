@@ -12,8 +12,10 @@ from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpo
 from safetensors.torch import load_file, save_file
 
 from img2img_shared.errors import Refused
+from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.key_mapping_flux import flux_name, flux_tensor
 from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.condition import Conditions
 from tests import checkpoints
 from tests.original_flow import write_original_flow
 
@@ -47,13 +49,13 @@ def test_both_layouts_are_the_same_checkpoint(
     file: Any = open_checkpoint(write_original_flow(path, tmp_path / "model.safetensors", vae=vae))
     assert file.name == folder.name
     assert file.distilled == folder.distilled
-    [wanted], [found] = folder.conditions([PROMPT]), file.conditions([PROMPT])
+    [wanted], [found] = folder.encode_prompts([PROMPT]), file.encode_prompts([PROMPT])
     assert torch.equal(wanted.context, found.context)
     assert torch.equal(wanted.pooled, found.pooled)
     x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1))
-    cond = type(wanted).stack([folder.place(wanted, width=64, height=64)])
+    conditions = Conditions.stack([folder.condition(wanted, Params())])
     t = torch.tensor([700.0])
-    assert torch.equal(folder.predict(x, t, cond), file.predict(x, t, cond))
+    assert torch.equal(folder.predict(x, t, conditions), file.predict(x, t, conditions))
     assert torch.equal(folder.decode(x), file.decode(x))
     pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
     assert torch.equal(folder.encode(pixels), file.encode(pixels))

@@ -8,9 +8,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond, Family
+from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
 from tests.unit.engine_toys import render
@@ -27,6 +29,12 @@ def family(folder: Path) -> Family:
     return open_checkpoint(folder)
 
 
+def conditions(family: Family, *prompts: str) -> Conditions:
+    return Conditions.stack(
+        [family.condition(text, Params()) for prompt in prompts for text in family.encode_prompts([prompt])]
+    )
+
+
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -38,17 +46,17 @@ def pictures(n: int, size: int = 64) -> torch.Tensor:
 
 def test_the_answer_is_the_unets_own(family: Family, folder: Path) -> None:
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
-    conds = family.conditions(["a red cat", "the dog"])
+    rows = conditions(family, "a red cat", "the dog")
     x, t = noise(2, 4, 8, 8), torch.tensor([901.0, 33.0])
     with torch.no_grad():
-        wanted = unet(x, t, encoder_hidden_states=torch.stack([cond.context for cond in conds])).sample
-    answer = family.predict(x, t, Cond.stack(conds))
+        wanted = unet(x, t, encoder_hidden_states=rows.context).sample
+    answer = family.predict(x, t, rows)
     assert answer.dtype == torch.float32
     torch.testing.assert_close(answer, wanted)
 
 
 def test_a_fraction_of_a_timestep_counts(family: Family) -> None:
-    cond = Cond.stack(family.conditions(["cat"]) * 3)
+    cond = conditions(family, *["cat"] * 3)
     x = noise(1, 4, 8, 8).expand(3, -1, -1, -1)
     low, half, high = family.predict(x, torch.tensor([500.0, 500.5, 501.0]), cond)
     step = (high - low).norm()
@@ -96,7 +104,7 @@ def test_a_picture_does_not_depend_on_its_neighbours_at_a_constant_row_count(fam
 
 
 def test_a_checkpoint_loaded_twice_has_equal_weights(family: Family, folder: Path) -> None:
-    cond = Cond.stack(family.conditions(["a cat"]))
+    cond = conditions(family, "a cat")
     x, t = noise(1, 4, 8, 8), torch.tensor([500.0])
     assert torch.equal(open_checkpoint(folder).predict(x, t, cond), family.predict(x, t, cond))
 
@@ -108,7 +116,7 @@ def test_its_noise_levels_are_those_of_stable_diffusion(family: Family) -> None:
 
 def test_half_precision_keeps_timesteps_and_pictures_apart(folder: Path) -> None:
     family = open_checkpoint(folder, dtype=torch.bfloat16)
-    cond = Cond.stack(family.conditions(["cat"]) * 2)
+    cond = conditions(family, "cat", "cat")
     x = noise(1, 4, 8, 8).expand(2, -1, -1, -1)
     # bfloat16 has no number between 500 and 502
     low, high = family.predict(x, torch.tensor([500.0, 500.9]), cond)
@@ -137,7 +145,7 @@ def test_a_gpus_layout_of_the_weights_changes_a_picture_by_rounding_only(
     for network in (other.unet, other.vae.network):
         network.to(memory_format=torch.channels_last)
     latents = family.encode(pictures(2))
-    cond = Cond.stack(family.conditions(["a cat"]) * 2)
+    cond = conditions(family, "a cat", "a cat")
     t = torch.tensor([500.0, 20.0])
     assert torch.allclose(other.encode(pictures(2)), latents, atol=1e-4)
     assert torch.allclose(other.predict(latents, t, cond), family.predict(latents, t, cond), atol=1e-4)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from tests import checkpoints
 from tests.original_unet import original_unet
 
@@ -16,8 +17,14 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+def added_of(conditions: Conditions) -> dict[str, torch.Tensor] | None:
+    """What diffusers' UNet for SDXL is given beside the context."""
+    given = conditions.tensors
+    return {"text_embeds": given["pooled"], "time_ids": given["time_ids"]} if given else None
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize("size", [(8, 8), (9, 8), (7, 13)])
+@pytest.mark.parametrize("size", [(8, 8), (9, 8), (11, 13)])
 @pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sd2, checkpoints.sdxl])
 def test_a_latent_of_odd_sides_is_fitted_to_the_skip_connection_after_the_convolution(
     build: Any, size: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
@@ -25,14 +32,47 @@ def test_a_latent_of_odd_sides_is_fitted_to_the_skip_connection_after_the_convol
     folder = checkpoints.cached(tmp_path_factory, build)
     family = open_checkpoint(folder)
     height, width = (side * 8 for side in size)
-    cond = family.place(family.conditions(["a red cat"])[0], width=width, height=height)
+    row = family.condition(family.encode_prompts(["a red cat"])[0], Params(width=width, height=height))
     x, t = noise(1, 4, *size), torch.tensor([601.5])
-    added = None
-    if cond.pooled is not None and cond.time_ids is not None:
-        added = {"text_embeds": cond.pooled[None], "time_ids": cond.time_ids[None]}
+    conditions = Conditions.stack([row])
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
-    wanted = original_unet(unet, x, t, [cond.context], added)
-    torch.testing.assert_close(family.predict(x, t, Cond.stack([cond])), wanted)
-    (plain,) = unet(x, t, cond.context[None], added_cond_kwargs=added, return_dict=False)
+    added = added_of(conditions)
+    wanted = original_unet(unet, x, t, list(conditions.context), added)
+    torch.testing.assert_close(family.predict(x, t, conditions), wanted)
+    (plain,) = unet(x, t, conditions.context, added_cond_kwargs=added, return_dict=False)
     differs = (plain - wanted).abs().max() > 0.01
     assert differs == any(side % 2 for side in size)  # diffusers' own is another picture there
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sd2, checkpoints.sdxl])
+def test_rows_of_one_call_may_have_contexts_of_different_lengths(
+    build: Any, whole: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = checkpoints.cached(tmp_path_factory, build)
+    family = open_checkpoint(folder)
+    prompts = ("a red cat", "the dog", "a cat " * 50, "dog BREAK cat BREAK red")
+    texts = [family.encode_prompts([prompt])[0] for prompt in prompts]
+    rows = [family.condition(text, Params(width=72, height=64)) for text in texts]
+    conditions = Conditions.stack(rows, whole=whole)
+    assert [len(text.context) // 77 for text in texts] == [1, 1, 2, 3]
+    x, t = noise(4, 4, 8, 9), torch.tensor([601.5, 20.0, 999.0, 333.3])
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+    wanted = original_unet(unet, x, t, [text.context for text in texts], added_of(conditions))
+    torch.testing.assert_close(family.predict(x, t, conditions), wanted, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_with_whole_runs_a_rows_bits_do_not_depend_on_its_neighbours_lengths(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
+    (text,) = family.encode_prompts(["a red cat"])
+    row = family.condition(text, Params())
+    x, t = noise(4, 4, 8, 8), torch.tensor([601.5, 20.0, 999.0, 333.3])
+    alike = family.predict(x, t, Conditions.stack([row] * 4, whole=True))
+    for prompts in (["cat " * 90] * 3, ["cat", "cat " * 90, "cat " * 200], ["cat", "cat", "cat " * 90]):
+        others = [family.condition(family.encode_prompts([prompt])[0], Params()) for prompt in prompts]
+        mixed = family.predict(x, t, Conditions.stack([row, *others], whole=True))
+        assert torch.equal(mixed[0], alike[0])

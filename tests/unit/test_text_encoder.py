@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.engine.condition_builder import same_length
 from img2img_worker.models.prompts.attention import parse_attention
 from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
 from img2img_worker.models.prompts.tokenizer import bpe_tokenizer
@@ -194,25 +193,6 @@ def test_an_empty_negative_prompt_is_zeros_for_two_encoders_only(encoder: TextEn
     assert encode([encoder, second], [""])[0].context.any()
     assert encode([encoder, second], ["", "the cat"], negative=True)[0].context.any()
     assert encode([encoder], [""], negative=True)[0].context.any()
-
-
-def test_an_image_s_contexts_get_one_length() -> None:
-    def rows(chunks: int, value: float) -> Tensor:
-        context = torch.full((77 * chunks, 2), value)
-        context[-1] = -value
-        return context
-
-    empty = torch.arange(154.0).reshape(77, 2)
-    short, long, negative = same_length([rows(1, 1), rows(2, 2), rows(3, 3)], 2, lambda: empty)
-    assert short.shape == long.shape == negative.shape == (231, 2)
-    assert (short[76:154] == -1).all()  # beside another prompt: the last vector again
-    assert torch.equal(short[154:], empty)  # beside the negative: the empty prompt
-    assert torch.equal(long, torch.cat([rows(2, 2), empty]))
-    assert torch.equal(negative, rows(3, 3))
-    alone = same_length([rows(2, 1), rows(1, 2)], 1, lambda: empty)
-    assert torch.equal(alone[1], torch.cat([rows(1, 2), empty]))
-    sd3 = same_length([rows(4, 1), rows(2, 2)], 1, lambda: rows(2, 3))  # two blocks of 77 to a chunk
-    assert torch.equal(sd3[1], torch.cat([rows(2, 2), rows(2, 3)]))
 
 
 def _trained(model: Any) -> Any:

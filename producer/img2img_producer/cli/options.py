@@ -43,6 +43,8 @@ HELP: dict[str, dict[str, str]] = {
         "s_tmin": "Lowest sigma at which they do.",
         "s_tmax": "Highest sigma at which they do; by default no end.",
         "s_noise": "Scales a sampler's noise.",
+        "pad_cond_uncond": "Fill up the shorter of prompt and negative prompt with the empty prompt.",
+        "pad_cond_uncond_v0": "As before A1111 1.6: repeat the negative prompt's last token, or cut it off.",
         "s_min_uncond": "Below this sigma, every second step runs no negative branch.",
         "image_cfg_scale": "Guidance by the picture, for instruct-pix2pix checkpoints.",
         "distilled_cfg_scale": "Guidance that Flux.1 dev is told; by default 3.5.",

@@ -1,6 +1,6 @@
 """The tensors of one group of images in flight, and the step that advances all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,12 @@ from torch.nn import functional as F
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.state import Z0, RenderState, X
 from img2img_worker.engine.transfer import sent
-from img2img_worker.models.families.family import Cond, Family, GuidanceRow
+from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.family import Family, GuidanceRow
 
 Seats = Sequence[tuple[int, tuple[GuidanceRow, ...]]]
+#: an image's slot, number and content of one of its rows
+Seat = tuple[int, int, GuidanceRow]
 
 
 @dataclass(kw_only=True)
@@ -39,7 +42,7 @@ class _Layout:
     #: each image's slot and rows
     branches: Seats
     #: each call's slot by row, [R], padding included, and what the rows are conditioned on
-    calls: tuple[tuple[Tensor, Cond], ...]
+    calls: tuple[tuple[Tensor, Conditions], ...]
     #: each slot's guided answer: rows and their weights [n], and where each slot's begin [S]
     rows: Tensor
     weights: Tensor
@@ -170,8 +173,8 @@ class Batch:
         layout = self._laid_out(images, x.shape[0])
         # indexed call by call: each call's input is a tensor of its own, laid out in memory like any other's
         answers = [
-            self._family.predict(x.index_select(0, slots), timesteps[slots], cond)
-            for slots, cond in layout.calls
+            self._family.predict(x.index_select(0, slots), timesteps[slots], conditions)
+            for slots, conditions in layout.calls
         ]
         self._counts.steps += 1
         self._counts.calls += len(layout.calls)
@@ -214,15 +217,16 @@ class Batch:
     def _lay_out(self, branches: Seats, used: int) -> _Layout:
         row_of: dict[tuple[int, int], int] = {}
         seats = [[(slot, k, branch) for k, branch in enumerate(own)] for slot, own in branches]
-        calls: list[tuple[Tensor, Cond]] = []
+        calls: list[tuple[Tensor, Conditions]] = []
         n = n_padding = 0
-        for call, padding in self._rows.calls(seats):
+        for call, padding in self._calls(seats):
             row_of |= {(slot, k): row for row, (slot, k, _) in enumerate(call, n)}
-            call += call[:1] * padding
+            call += call[-1:] * padding
             n += len(call)
             n_padding += padding
             slots = self._sent(np.array([slot for slot, _, _ in call]))
-            calls.append((slots, Cond.stack([branch.cond for _, _, branch in call])))
+            rows = [branch.condition for _, _, branch in call]
+            calls.append((slots, Conditions.stack(rows, whole=self._rows.is_fixed)))
         flat = [each for seat in seats for each in seat]
         lengths = np.zeros(used, np.int64)
         lengths[[slot for slot, _ in branches]] = [len(own) for _, own in branches]
@@ -235,6 +239,13 @@ class Batch:
             n_rows=n - n_padding,
             n_padding=n_padding,
         )
+
+    def _calls(self, seats: Sequence[Sequence[Seat]]) -> Iterator[tuple[list[Seat], int]]:
+        """The rows of each call, those of equal context length side by side, and how many are to be added."""
+        for key in dict.fromkeys(row.condition.shares for seat in seats for _, _, row in seat):
+            sharing = [[each for each in seat if each[2].condition.shares == key] for seat in seats]
+            for call, padding in self._rows.calls([seat for seat in sharing if seat]):
+                yield sorted(call, key=lambda each: each[2].condition.length), padding
 
     def _reserve(self, slots: int, depth: int) -> None:
         """Makes room for so many slots and so long a history."""

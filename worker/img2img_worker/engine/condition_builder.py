@@ -1,7 +1,7 @@
 """What an image's model calls are conditioned on: its prompts, encoded once, and its rows by call."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +11,10 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.engine.state import RenderState
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.families.family import Cond, Family, GuidanceRow, guide
+from img2img_worker.models.families.condition import Condition
+from img2img_worker.models.families.family import Family, GuidanceRow, guide
+from img2img_worker.models.prompts.padding import padded
+from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.samplers import SAMPLERS
 
 #: encoded prompts that are remembered: as many as fit into so many bytes
@@ -26,7 +29,7 @@ class ConditionBuilder:
     def __init__(self, family: Family, picture_rows: int | None) -> None:
         self._family = family
         self._picture_rows = picture_rows
-        self._encoded: OrderedDict[tuple[object, ...], list[Cond]] = OrderedDict()
+        self._encoded: OrderedDict[tuple[object, ...], list[Encoded]] = OrderedDict()
         self._bytes = 0
 
     def branches(self, image: RenderState) -> list[tuple[GuidanceRow, ...]]:
@@ -37,7 +40,7 @@ class ConditionBuilder:
         if params.distilled_cfg_scale is not None and not self._family.distilled:
             allowed = "nothing but with a checkpoint of Flux.1 dev"
             raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, allowed)
-        conds = self._placed(image)
+        conditions = self._conditions(image)
         rows: dict[object, tuple[GuidanceRow, ...]] = {}
         calls = []
         # guided by the picture with a scale of 1 is not guided by it
@@ -48,7 +51,8 @@ class ConditionBuilder:
             at = image.prompts.at(call)
             skips = _skips_negative(params, call, float(sigma)) and not edits
             if (at, skips) not in rows:
-                positives, negative = [(conds[text], weight) for text, weight in at[0]], conds[at[1]]
+                positives = [(conditions[text], weight) for text, weight in at[0]]
+                negative = conditions[at[1]]
                 rows[at, skips] = (
                     without_negative(positives) if skips else self._guided(positives, negative, params)
                 )
@@ -56,44 +60,41 @@ class ConditionBuilder:
         return calls
 
     def _guided(
-        self, positives: list[tuple[Cond, float]], negative: Cond, params: Params
+        self, positives: list[tuple[Condition, float]], negative: Condition, params: Params
     ) -> tuple[GuidanceRow, ...]:
         image_scale = None
         if self._family.edits:
             image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
         return tuple(guide(positives, negative, scale=params.cfg_scale, image_scale=image_scale))
 
-    def _placed(self, image: RenderState) -> list[Cond]:
-        """All of the image's texts, positive ones first, each made the image's own."""
+    def _conditions(self, image: RenderState) -> list[Condition]:
+        """Of all the image's texts, positive ones first."""
         params, prompts = image.render.params, image.prompts
         encoded = [
-            replace(cond, loras=image.loras.denoiser)
+            text
             for schedule in (*prompts.positive, prompts.negative)
-            for cond in self._encode(
+            for text in self._encode(
                 schedule.texts, params.clip_skip, schedule is prompts.negative, image.loras.text
             )
         ]
-        contexts = same_length(
-            [cond.context for cond in encoded],
+        contexts = padded(
+            [text.context for text in encoded],
             len(encoded) - len(prompts.negative.texts),
-            lambda: self._encode(("",), params.clip_skip, False, NO_PATCH)[0].context,
+            params,
+            lambda: self._encode(("",), 1, False, NO_PATCH)[0].context,
         )
         picture = self._picture(image)
         return [
-            self._family.place(
-                replace(cond, context=context),
-                width=params.width,
-                height=params.height,
-                picture=picture,
-                distilled_cfg_scale=params.distilled_cfg_scale,
+            self._family.condition(
+                replace(text, context=context), params, picture=picture, patch=image.loras.denoiser
             )
-            for cond, context in zip(encoded, contexts, strict=True)
+            for text, context in zip(encoded, contexts, strict=True)
         ]
 
-    def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool, loras: Patch) -> list[Cond]:
+    def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool, loras: Patch) -> list[Encoded]:
         key = (texts, clip_skip, negative, loras.key)
         if key not in self._encoded:
-            self._encoded[key] = self._family.conditions(
+            self._encoded[key] = self._family.encode_prompts(
                 texts, clip_skip=clip_skip, negative=negative, loras=loras
             )
             self._bytes += _bytes(self._encoded[key])
@@ -119,39 +120,15 @@ class ConditionBuilder:
         return pictures[0]
 
 
-def without_negative(positives: Sequence[tuple[Cond, float]]) -> tuple[GuidanceRow, ...]:
+def without_negative(positives: Sequence[tuple[Condition, float]]) -> tuple[GuidanceRow, ...]:
     """Guidance at a scale of 1 (A1111's) in which the first prompt's answer stands in for the negative's."""
     (first, _), *others = positives
-    branches = [(first, 1 - sum(share for _, share in others)), *others]
-    return tuple(GuidanceRow(cond=cond, weight=share) for cond, share in branches if share != 0)
+    shares = [(first, 1 - sum(share for _, share in others)), *others]
+    return tuple(GuidanceRow(condition=condition, weight=share) for condition, share in shares if share != 0)
 
 
-def same_length(contexts: Sequence[Tensor], positives: int, empty: Callable[[], Tensor]) -> list[Tensor]:
-    """One image's contexts [n, d], made equally long, so that they fit in one model call.
-
-    As A1111 does it: prompts joined by ``AND`` are filled up by repeating their last vector; then positive or
-    negative, whichever is shorter, with the embedding of the empty prompt.
-
-    Args:
-        contexts: of every text, the first `positives` of them positive.
-        empty: gives the embedding of the empty prompt, [77, d] (SD 3: 154); called only if needed.
-    """
-    longest = max((context.shape[0] for context in contexts[:positives]), default=0)
-    repeated = [
-        torch.cat([context, context[-1:].expand(longest - context.shape[0], -1)])
-        for context in contexts[:positives]
-    ]
-    every = [*repeated, *contexts[positives:]]
-    target = max(context.shape[0] for context in every)
-    return [context if context.shape[0] == target else _filled(context, target, empty()) for context in every]
-
-
-def _filled(context: Tensor, length: int, empty: Tensor) -> Tensor:
-    return torch.cat([context, empty.repeat((length - context.shape[0]) // empty.shape[0], 1)])
-
-
-def _bytes(conds: Sequence[Cond]) -> int:
-    return sum(cond.context.nbytes for cond in conds)
+def _bytes(texts: Sequence[Encoded]) -> int:
+    return sum(text.context.nbytes for text in texts)
 
 
 def _skips_negative(params: Params, call: int, sigma: float) -> bool:

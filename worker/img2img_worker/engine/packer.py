@@ -25,6 +25,11 @@ class BatchPacker:
         self._most = fixed or _power_of_two(most)
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether every call has the same number of rows."""
+        return self._fixed is not None
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """The row counts that calls have; with `apart`, those of plain guidance."""
         if self._fixed is not None:

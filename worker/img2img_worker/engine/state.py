@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_worker.engine.render import Render
-from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.family import Family, GuidanceRow, Prediction
 from img2img_worker.models.prompts.conditioning import Conditioning, conditioning
 from img2img_worker.sampling.noise import noises
@@ -20,8 +19,8 @@ from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
 Pixels = NDArray[np.uint8]
 #: (model calls done, model calls in all)
 OnStep = Callable[[int, int], None]
-#: latent height and width, context length, LoRAs of the denoiser
-Group = tuple[int, int, int, Patch]
+#: latent height and width
+Group = tuple[int, int]
 
 #: where an image's history has the latent of its last model call and z0, and where its noises begin
 X, Z0, NOISES = range(3)
@@ -87,11 +86,8 @@ class RenderState:
 
     @property
     def group(self) -> Group:
-        """What images must have in common to share a model call."""
-        if not self.branches:
-            return (*self.render.latent_size, 0, NO_PATCH)
-        cond = self.branches[0][0].cond
-        return (*self.render.latent_size, cond.context.shape[0], cond.loras)
+        """What images must have in common to take their steps together."""
+        return self.render.latent_size
 
 
 def calls(plan: Plan, prediction: Prediction) -> list[Call]:

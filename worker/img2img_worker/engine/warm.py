@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from img2img_shared.params import read_params
-from img2img_worker.models.families.family import Cond, Family
+from img2img_shared.params import Params, read_params
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +32,21 @@ def warm_up(family: Family, row_counts: Sequence[int], sizes: Sequence[tuple[int
         read_params({"width": width, "height": height})
         family.levels(_cells(family, width, height))
     for width, height in sizes:
-        shapes = _conds(family, width, height)
+        shapes = _conditions(family, width, height)
         for n in row_counts:
             log.info("compiling for %d × %d, %d rows", width, height, n)
-            for cond in shapes:
-                _call(family, Cond.stack([cond] * n), n, _cells(family, width, height))
+            for condition in shapes:
+                _call(family, Conditions.stack([condition] * n), _cells(family, width, height))
 
 
-def _call(family: Family, cond: Cond, n: int, cells: tuple[int, int]) -> None:
+def _call(family: Family, conditions: Conditions, cells: tuple[int, int]) -> None:
+    n = len(conditions)
     x = torch.zeros(n, family.latent_channels, *cells, device=family.device)
     t = torch.full((n,), 500.5, device=family.device)
     # a graph for each shape of each part of the network; the limit is there to notice a runaway
     with torch.compiler.set_stance("default"), torch._dynamo.config.patch(recompile_limit=1000):
         for _ in range(CALLS):
-            family.predict(x, t, cond)
+            family.predict(x, t, conditions)
 
 
 def _cells(family: Family, width: int, height: int) -> tuple[int, int]:
@@ -52,11 +54,12 @@ def _cells(family: Family, width: int, height: int) -> tuple[int, int]:
     return height // family.vae_factor, width // family.vae_factor
 
 
-def _conds(family: Family, width: int, height: int) -> list[Cond]:
-    """One of each length, made a picture's own."""
+def _conditions(family: Family, width: int, height: int) -> list[Condition]:
+    """One of each length."""
     pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     pictures = family.picture(pixels, None)
     picture = None if pictures is None else pictures[0]
-    texts = [family.conditions([prompt])[0] for prompt in PROMPTS]
-    conds = {cond.context.shape: cond for cond in texts}
-    return [family.place(cond, width=width, height=height, picture=picture) for cond in conds.values()]
+    params = Params(width=width, height=height)
+    texts = [family.encode_prompts([prompt])[0] for prompt in PROMPTS]
+    conditions = [family.condition(text, params, picture=picture) for text in texts]
+    return list({condition.length: condition for condition in conditions}.values())

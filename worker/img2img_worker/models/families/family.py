@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
 
 #: what the network's answer is: the noise, or the velocity sqrt(abar)·noise - sqrt(1 - abar)·x0
@@ -16,45 +19,10 @@ Prediction = Literal["epsilon", "v"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cond:
-    """What one row of a model call is conditioned on; stacked, every tensor gains a leading [R].
-
-    Rows that are stacked have the same number of tokens and the same optional parts.
-    """
-
-    #: text embeddings, [n_tokens, d]
-    context: Tensor
-    #: pooled text embedding, [p] (SDXL, SD 3, Flux)
-    pooled: Tensor | None = None
-    #: original height and width, crop top and left, target height and width, [6] (SDXL)
-    time_ids: Tensor | None = None
-    #: channels laid beside the latent, [c, h, w] (inpainting: mask and masked latent; edit: the picture)
-    concat: Tensor | None = None
-    #: the guidance that a distilled network is told, [] (Flux)
-    guidance: Tensor | None = None
-    #: what LoRAs add to the denoiser, of which rows that are stacked have the same
-    loras: Patch = NO_PATCH
-
-    @classmethod
-    def stack(cls, rows: Sequence[Self]) -> Self:
-        """One Cond of R rows."""
-        if len({row.loras for row in rows}) > 1:
-            raise ValueError("rows of one call must have the same LoRAs")
-        return cls(
-            context=torch.stack([row.context for row in rows]),
-            pooled=_stack([row.pooled for row in rows]),
-            time_ids=_stack([row.time_ids for row in rows]),
-            concat=_stack([row.concat for row in rows]),
-            guidance=_stack([row.guidance for row in rows]),
-            loras=rows[0].loras,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class GuidanceRow:
     """One row of an image's model call, and its share of the guided answer."""
 
-    cond: Cond
+    condition: Condition
     weight: float
 
 
@@ -109,10 +77,10 @@ class Family(Protocol):
             Refused: it knows no such size.
         """
 
-    def conditions(
+    def encode_prompts(
         self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
-    ) -> list[Cond]:
-        """Text conditioning of each prompt, which may carry weights, but neither editing nor ``AND``.
+    ) -> list[Encoded]:
+        """Embeddings of each prompt, which may carry weights, but neither editing nor ``AND``.
 
         Depends on nothing else, so it can be cached by (prompt, clip_skip, negative, loras).
 
@@ -131,31 +99,26 @@ class Family(Protocol):
             masks: uint8 [B, H, W], 255 = repaint; None: everything is.
         """
 
-    def place(
-        self,
-        cond: Cond,
-        *,
-        width: int,
-        height: int,
-        picture: Tensor | None = None,
-        distilled_cfg_scale: float | None = None,
-    ) -> Cond:
-        """`cond` made one image's own: its size, its row [c, h, w] of `picture`, its guidance.
+    def condition(
+        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+    ) -> Condition:
+        """What a row of one image's model calls is conditioned on.
 
         Args:
-            distilled_cfg_scale: None: the family's own; another only where it is `distilled`.
+            picture: the image's row of `picture`, [c, h, w], at the latent's size.
+            patch: what its LoRAs add to the denoiser.
         """
 
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
         """uint8 [B, H, W, 3] to float32 latents [B, C, h, w]: the posterior's mean, scaled."""
 
-    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The network's raw answer, float32 [R, C, h, w]; nothing in it waits for the device.
 
         Args:
             x: latents already multiplied by the plan's ``scale_in``, float32 [R, C, h, w].
             t: timesteps, float32 [R], fractions allowed.
-            cond: of R rows.
+            conditions: of rows whose `Condition.shares` are equal.
         """
 
     def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
@@ -163,7 +126,11 @@ class Family(Protocol):
 
 
 def guide(
-    positives: Sequence[tuple[Cond, float]], negative: Cond, *, scale: float, image_scale: float | None = None
+    positives: Sequence[tuple[Condition, float]],
+    negative: Condition,
+    *,
+    scale: float,
+    image_scale: float | None = None,
 ) -> list[GuidanceRow]:
     """The rows that one image needs; the guided answer is the sum of weight times answer.
 
@@ -173,22 +140,14 @@ def guide(
     so a scale of 1 runs no negative row.
 
     Args:
-        positives: (cond, weight) of each part of an ``AND`` prompt.
+        positives: (condition, weight) of each part of an ``AND`` prompt.
         image_scale: only for a family that `edits`; 1 is the plain rule.
     """
-    branches = [GuidanceRow(cond=cond, weight=scale * weight) for cond, weight in positives]
+    rows = [GuidanceRow(condition=condition, weight=scale * weight) for condition, weight in positives]
     rest = 1.0 if image_scale is None else image_scale
-    branches.append(GuidanceRow(cond=negative, weight=rest - sum(branch.weight for branch in branches)))
-    if image_scale is not None and negative.concat is not None:
-        blind = replace(negative, concat=torch.zeros_like(negative.concat))
-        branches.append(GuidanceRow(cond=blind, weight=1.0 - image_scale))
-    return [branch for branch in branches if branch.weight != 0] or branches[:1]
-
-
-def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
-    tensors = [part for part in parts if part is not None]
-    if not tensors:
-        return None
-    if len(tensors) < len(parts):
-        raise ValueError("rows of one call must have the same parts")
-    return torch.stack(tensors)
+    rows.append(GuidanceRow(condition=negative, weight=rest - sum(row.weight for row in rows)))
+    if image_scale is not None and "concat" in negative.tensors:
+        unseen = torch.zeros_like(negative.tensors["concat"])
+        blind = replace(negative, tensors={**negative.tensors, "concat": unseen})
+        rows.append(GuidanceRow(condition=blind, weight=1.0 - image_scale))
+    return [row for row in rows if row.weight != 0] or rows[:1]

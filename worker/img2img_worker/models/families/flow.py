@@ -15,9 +15,13 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
-from img2img_worker.models.families.family import Cond, Prediction
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Vae
+from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
 #: latent cells to a patch, each way
@@ -129,35 +133,38 @@ class FlowFamily(ABC):
     ) -> Tensor | None:
         return None
 
-    def place(
+    def condition(
         self,
-        cond: Cond,
+        text: Encoded,
+        params: Params,  # noqa: ARG002
         *,
-        width: int,  # noqa: ARG002
-        height: int,  # noqa: ARG002
         picture: Tensor | None = None,  # noqa: ARG002
-        distilled_cfg_scale: float | None = None,  # noqa: ARG002
-    ) -> Cond:
-        return cond
+        patch: Patch = NO_PATCH,
+    ) -> Condition:
+        """As in `Family`. Text and picture attend to each other, so rows of one call have equal lengths."""
+        tensors = {"context": text.context.to(self.dtype)}
+        if text.pooled is not None:
+            tensors["pooled"] = text.pooled.to(self.dtype)
+        return Condition(tensors=tensors, patch=patch, shares=(patch, len(text.context)))
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
         return self.vae.encode(pixels, rows)
 
     @torch.inference_mode()
-    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """As in `Family`: from the variance-preserving latent that a plan scales to, to its velocity.
 
         With r² = (1 - f)² + f², that latent is x / r and its velocity ``((1 - f) noise - f x0) / r``.
         """
-        self.loras.denoiser.apply(cond.loras)
+        self.loras.denoiser.apply(conditions.patch)
         share = (t / _STEPS)[:, None, None, None]
         radius = ((1 - share) ** 2 + share**2).sqrt()
-        velocity = self.velocity((x * radius).to(self.dtype), t, cond).float()
+        velocity = self.velocity((x * radius).to(self.dtype), t, conditions).float()
         return (1 - 2 * share) * x + radius * velocity
 
     @abstractmethod
-    def velocity(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
 
     @torch.inference_mode()

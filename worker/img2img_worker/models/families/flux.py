@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from img2img_shared.params import Params
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.flow import PATCH, FlowFamily
 from img2img_worker.models.prompts.t5 import T5
-from img2img_worker.models.prompts.text_encoder import TextEncoder
+from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
 
 #: the guidance of Flux.1 dev where a job names none, as in Forge and diffusers
 DISTILLED_CFG_SCALE = 3.5
@@ -32,14 +33,14 @@ class Flux(FlowFamily):
         return bool(self.transformer.config.guidance_embeds)
 
     @torch.inference_mode()
-    def conditions(
+    def encode_prompts(
         self,
         prompts: Sequence[str],
         *,
         clip_skip: int = 1,  # noqa: ARG002
         negative: bool = False,  # noqa: ARG002
         loras: Patch = NO_PATCH,
-    ) -> list[Cond]:
+    ) -> list[Encoded]:
         """As in `Family`; `clip_skip` does not reach Flux, and an empty negative prompt is one.
 
         Emphasis acts on T5's embeddings, as in Forge; the pooled one has none.
@@ -47,7 +48,7 @@ class Flux(FlowFamily):
         self.loras.texts.apply(loras)
         tokens = TOKENS_DEV if self.distilled else TOKENS_SCHNELL
         return [
-            Cond(
+            Encoded(
                 # kept as the transformer takes it: it is large
                 context=self.t5.encode(prompt, tokens, emphasis=True).to(self.dtype),
                 pooled=self.clip.pooled(prompt),
@@ -55,31 +56,28 @@ class Flux(FlowFamily):
             for prompt in prompts
         ]
 
-    def place(
-        self,
-        cond: Cond,
-        *,
-        width: int,  # noqa: ARG002 (so are the interface's names)
-        height: int,  # noqa: ARG002
-        picture: Tensor | None = None,  # noqa: ARG002
-        distilled_cfg_scale: float | None = None,
-    ) -> Cond:
+    def condition(
+        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+    ) -> Condition:
+        plain = super().condition(text, params, picture=picture, patch=patch)
         if not self.distilled:
-            return cond
-        scale = DISTILLED_CFG_SCALE if distilled_cfg_scale is None else distilled_cfg_scale
-        return replace(cond, guidance=torch.tensor(scale, dtype=torch.float32, device=self.device))
+            return plain
+        scale = DISTILLED_CFG_SCALE if params.distilled_cfg_scale is None else params.distilled_cfg_scale
+        guidance = torch.tensor(scale, dtype=torch.float32, device=self.device)
+        return replace(plain, tensors={**plain.tensors, "guidance": guidance})
 
-    def velocity(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         height, width = (side // PATCH for side in x.shape[-2:])
-        numbers = (t,) if cond.guidance is None else (t, 1000 * cond.guidance)
+        guidance = conditions.tensors.get("guidance")
+        numbers = (t,) if guidance is None else (t, 1000 * guidance)
         with _unrounded(self.transformer.time_text_embed, numbers):
             answer: Tensor = self.transformer(
                 hidden_states=packed(x),
                 timestep=t / 1000,
-                guidance=cond.guidance,
-                pooled_projections=None if cond.pooled is None else cond.pooled.to(self.dtype),
-                encoder_hidden_states=cond.context,
-                txt_ids=torch.zeros(cond.context.shape[-2], 3, device=x.device),
+                guidance=guidance,
+                pooled_projections=conditions.tensors.get("pooled"),
+                encoder_hidden_states=conditions.context,
+                txt_ids=torch.zeros(conditions.context.shape[-2], 3, device=x.device),
                 img_ids=places(height, width, x.device),
                 return_dict=False,
             )[0]

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.families.family import Cond
+from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flow import FlowFamily
 from img2img_worker.models.prompts.t5 import T5
-from img2img_worker.models.prompts.text_encoder import TextEncoder, encode_side_by_side
+from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode_side_by_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,21 +26,21 @@ class StableDiffusion3(FlowFamily):
         return int(self.transformer.config.pos_embed_max_size)
 
     @torch.inference_mode()
-    def conditions(
+    def encode_prompts(
         self,
         prompts: Sequence[str],
         *,
         clip_skip: int = 1,  # noqa: ARG002
         negative: bool = False,  # noqa: ARG002
         loras: Patch = NO_PATCH,
-    ) -> list[Cond]:
+    ) -> list[Encoded]:
         """As in `Family`; A1111's `clip_skip` does not reach SD 3, and an empty negative prompt is one.
 
         As in A1111, T5 gets as many tokens as CLIP, and its embeddings are not emphasised.
         """
         self.loras.texts.apply(loras)
         width = int(self.transformer.config.joint_attention_dim)
-        conds = []
+        encoded = []
         for prompt, clip in zip(prompts, encode_side_by_side(self.texts, prompts), strict=True):
             length = clip.context.shape[0]
             context = F.pad(clip.context, (0, width - clip.context.shape[-1]))
@@ -49,15 +49,15 @@ class StableDiffusion3(FlowFamily):
                 rest = self.t5.encode(prompt, length, emphasis=False)
             # kept as the transformer takes it: T5's embeddings are large
             context = torch.cat([context, rest]).to(self.dtype)
-            conds.append(Cond(context=context, pooled=clip.pooled))
-        return conds
+            encoded.append(Encoded(context=context, pooled=clip.pooled))
+        return encoded
 
-    def velocity(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+    def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         answer: Tensor = self.transformer(
             x,
             timestep=t,
-            encoder_hidden_states=cond.context,
-            pooled_projections=None if cond.pooled is None else cond.pooled.to(self.dtype),
+            encoder_hidden_states=conditions.context,
+            pooled_projections=conditions.tensors.get("pooled"),
             return_dict=False,
         )[0]
         return answer

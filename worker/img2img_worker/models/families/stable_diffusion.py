@@ -1,18 +1,20 @@
 """Stable Diffusion 1.x and 2.x, their 9-channel inpainting checkpoints, and instruct-pix2pix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.families.family import Cond, Prediction
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Vae
-from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
+from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.sampling.levels import NoiseLevels
 
 
@@ -31,6 +33,8 @@ class StableDiffusion:
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
     loras: Loras
+    #: whether the UNet is compiled, which it is for rows of equal length
+    is_compiled: bool = False
 
     @property
     def latent_channels(self) -> int:
@@ -57,12 +61,11 @@ class StableDiffusion:
         return self.noise_levels
 
     @torch.inference_mode()
-    def conditions(
+    def encode_prompts(
         self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
-    ) -> list[Cond]:
+    ) -> list[Encoded]:
         self.loras.texts.apply(loras)
-        encoded = encode(self.texts, prompts, clip_skip=clip_skip, negative=negative)
-        return [Cond(context=text.context, pooled=text.pooled) for text in encoded]
+        return encode(self.texts, prompts, clip_skip=clip_skip, negative=negative)
 
     @torch.inference_mode()
     def picture(
@@ -81,37 +84,38 @@ class StableDiffusion:
         masked = self.vae.mean(image * (1 - mask), rows) * self.vae.scale
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
-    def place(
-        self,
-        cond: Cond,
-        *,
-        width: int,
-        height: int,
-        picture: Tensor | None = None,
-        distilled_cfg_scale: float | None = None,  # noqa: ARG002 (it is not `distilled`)
-    ) -> Cond:
-        if cond.pooled is None:
-            return replace(cond, concat=picture)
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=self.device)
-        return replace(cond, concat=picture, time_ids=sizes)
+    def condition(
+        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+    ) -> Condition:
+        # cast once, not at every call
+        tensors = {"context": text.context.to(self.dtype)}
+        if text.pooled is not None:
+            height, width = params.height, params.width
+            sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+            tensors |= {"pooled": text.pooled.to(self.dtype), "time_ids": sizes.to(self.device)}
+        if picture is not None:
+            tensors["concat"] = picture
+        length = len(text.context) if self.is_compiled else None
+        return Condition(tensors=tensors, patch=patch, shares=(patch, length))
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
         return self.vae.encode(pixels, rows)
 
     @torch.inference_mode()
-    def predict(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        self.loras.denoiser.apply(cond.loras)
-        if cond.concat is not None:
-            x = torch.cat([x, cond.concat], dim=1)
+    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        self.loras.denoiser.apply(conditions.patch)
+        given = conditions.tensors
+        if "concat" in given:
+            x = torch.cat([x, given["concat"]], dim=1)
         added = None
-        if cond.pooled is not None:
-            added = {"text_embeds": cond.pooled.to(self.dtype), "time_ids": cond.time_ids}
+        if "pooled" in given:
+            added = {"text_embeds": given["pooled"], "time_ids": given["time_ids"]}
         # timesteps stay float32: the UNet takes their sines before it lowers the precision
         answer: Tensor = self.unet(
             x.to(self.dtype),
             t,
-            encoder_hidden_states=cond.context.to(self.dtype),
+            encoder_hidden_states=conditions.context if len(conditions.runs) == 1 else conditions.runs,
             added_cond_kwargs=added,
             return_dict=False,
         )[0]

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 from torch.nn import functional as F
+
+from img2img_worker.models.families.condition import Run
 
 
 def upsample_by_two(unet: Any) -> None:
@@ -17,6 +21,40 @@ def upsample_by_two(unet: Any) -> None:
     for block in unet.up_blocks:
         for upsampler in block.upsamplers or ():
             upsampler.forward = partial(_double_then_fit, upsampler.forward)
+
+
+def attend_by_length(unet: Any) -> None:
+    """Lets the rows of a call have contexts of different lengths: `Run`s in place of one tensor.
+
+    Only the layers that attend to the context see them run by run; all else is computed for all rows at once.
+    """
+    processors = {
+        name: _CrossAttention() if name.endswith("attn2.processor") else processor
+        for name, processor in unet.attn_processors.items()
+    }
+    unet.set_attn_processor(processors)
+
+
+class _CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers says nothing of its types
+    def __call__(
+        self,
+        attention: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | tuple[Run, ...],
+        *arguments: Any,
+        **more: Any,
+    ) -> Tensor:
+        attend = super().__call__
+        if isinstance(encoder_hidden_states, Tensor):
+            answer: Tensor = attend(attention, hidden_states, encoder_hidden_states, *arguments, **more)
+            return answer
+        answers = []
+        for rows, context in encoder_hidden_states:
+            is_whole = len(context) == len(hidden_states)
+            queries = hidden_states if is_whole else hidden_states[rows]
+            found = attend(attention, queries, context, *arguments, **more)
+            answers.append(found[rows] if is_whole else found)
+        return torch.cat(answers)
 
 
 def _double_then_fit(

@@ -1,0 +1,95 @@
+"""What the rows of a model call are conditioned on."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Condition:
+    """What one row is conditioned on, made by its family, which knows the names of the tensors.
+
+    | name | shape | |
+    |---|---|---|
+    | context | [n_tokens, d] | text embeddings |
+    | pooled | [p] | pooled text embedding (SDXL, SD 3, Flux) |
+    | time_ids | [6] | original height and width, crop top and left, target height and width (SDXL) |
+    | concat | [c, h, w] | laid beside the latent (inpainting: mask and masked latent; edit: the picture) |
+    | guidance | [] | the guidance that a distilled network is told (Flux) |
+    """
+
+    tensors: Mapping[str, Tensor]
+    #: what LoRAs add to the denoiser
+    patch: Patch = NO_PATCH
+    #: rows may share a call where this is equal
+    shares: Hashable = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of its context."""
+        return self.tensors["context"].shape[0]
+
+
+class Run(NamedTuple):
+    """Neighbouring rows of a call whose contexts are equally long."""
+
+    rows: slice
+    #: [r, n_tokens, d]; or of all the rows, [R, n_tokens, d], where the others' have no meaning
+    context: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conditions:
+    """Of a call's R rows, stacked."""
+
+    #: all but the contexts, [R, ...]
+    tensors: Mapping[str, Tensor]
+    #: the contexts; one run where they are equally long
+    runs: tuple[Run, ...]
+    patch: Patch
+
+    @classmethod
+    def stack(cls, rows: Sequence[Condition], *, whole: bool = False) -> Self:
+        """
+        Args:
+            rows: they share a call; those of equal length beside each other make fewer runs.
+            whole: every run has contexts for all rows. What is computed with it has the same shape then, and
+                a row's bits do not depend on how long its neighbours are.
+        """
+        names = rows[0].tensors.keys() - {"context"}
+        if any(row.tensors.keys() - {"context"} != names or row.patch != rows[0].patch for row in rows):
+            raise ValueError("rows of one call must have the same tensors and the same LoRAs")
+        return cls(
+            tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
+            runs=_runs([row.tensors["context"] for row in rows], whole=whole),
+            patch=rows[0].patch,
+        )
+
+    @property
+    def context(self) -> Tensor:
+        """[R, n_tokens, d], of rows that are equally long."""
+        (run,) = self.runs
+        return run.context
+
+    def __len__(self) -> int:
+        return int(self.runs[-1].rows.stop)
+
+
+def _runs(contexts: Sequence[Tensor], *, whole: bool) -> tuple[Run, ...]:
+    found: list[Run] = []
+    for length, members in groupby(contexts, key=len):
+        context = torch.stack(list(members))
+        start = found[-1].rows.stop if found else 0
+        rows = slice(start, start + len(context))
+        if whole and len(context) < len(contexts):
+            every = context.new_zeros(len(contexts), length, context.shape[-1])
+            every[rows] = context
+            context = every
+        found.append(Run(rows, context))
+    return tuple(found)

@@ -1,0 +1,40 @@
+"""How long the embeddings of one image's prompts are made."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from img2img_shared.params import Params
+
+
+def padded(
+    contexts: Sequence[Tensor], positives: int, params: Params, empty: Callable[[], Tensor]
+) -> list[Tensor]:
+    """One image's contexts [n, d], as long as A1111 makes them.
+
+    Prompts joined by ``AND`` are equally long: their last vector is repeated. Positive and negative are not,
+    but with ``pad_cond_uncond``, which appends the empty prompt's embedding to the shorter, and with
+    ``pad_cond_uncond_v0``, which repeats the negative prompt's last vector, or cuts it.
+
+    Args:
+        contexts: of every text, the first `positives` of them positive.
+        empty: gives the embedding of the empty prompt; called only if needed.
+    """
+    longest = max(len(context) for context in contexts[:positives])
+    prompts = [_extended(context, longest) for context in contexts[:positives]]
+    negatives = list(contexts[positives:])
+    if params.pad_cond_uncond_v0:
+        return prompts + [_extended(context, longest)[:longest] for context in negatives]
+    both = prompts + negatives
+    target = max(map(len, both))
+    if not params.pad_cond_uncond or min(map(len, both)) == target:
+        return both
+    more = empty()
+    return [torch.cat([context, more.repeat((target - len(context)) // len(more), 1)]) for context in both]
+
+
+def _extended(context: Tensor, length: int) -> Tensor:
+    """At least so long, by its last vector."""
+    missing = max(0, length - len(context))
+    return torch.cat([context, context[-1:].expand(missing, -1)]) if missing else context
