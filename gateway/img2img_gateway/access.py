@@ -2,13 +2,15 @@
 
 import base64
 import binascii
+from collections.abc import Collection
 from dataclasses import dataclass
 from secrets import compare_digest
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from img2img_gateway.dependencies import Services, services
+from img2img_gateway.dependencies import services
 from img2img_gateway.errors import Problem
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKey, ApiKeys
@@ -26,17 +28,22 @@ class Principal:
     key: ApiKey | None = None
 
 
-async def principal(request: Request, parts: Annotated[Services, Depends(services)]) -> Principal:
-    """Who sent `request`.
+async def admit(request: Request) -> Principal:
+    """Who sent `request`, by its headers alone.
 
     A key comes as ``Authorization: Bearer KEY``, ``X-API-Key: KEY``, or as the password of HTTP Basic, which
     is all that A1111's clients can send.
 
     Raises:
         Problem: 401 without a key or password that is known, 403 from a page of another host, 429.
+        Unavailable: Redis does not answer.
     """
+    parts = services(request)
     settings = parts.core.settings
     user, secret = _credentials(request)
+    if "x-api-key" not in request.headers and not _is_bearer(request):
+        # what a browser sends by itself, whichever page told it to
+        check_origin(request, settings.cors_origins)
     if secret is not None:
         if _is_operator(settings, user, secret):
             return Principal(tenant=settings.tenant)
@@ -55,6 +62,34 @@ async def principal(request: Request, parts: Annotated[Services, Depends(service
     )
 
 
+def check_origin(request: Request, allowed: Collection[str]) -> None:
+    """That `request` comes from no page of another origin, other than the `allowed` ones.
+
+    A browser sends a form, or text that is JSON, to any address without asking, and this machine's gateway
+    may know no keys. Programs send neither of the headers that tell.
+
+    Raises:
+        Problem: 403.
+    """
+    origin = request.headers.get("origin")
+    if "*" in allowed or origin in allowed:
+        return
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        is_own = site in ("same-origin", "none")
+    else:
+        is_own = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if not is_own:
+        page = origin or "another origin"
+        raise Problem(403, f"a page of {page} may not call this; IMG2IMG_CORS_ORIGINS lists those that may")
+
+
+def principal(request: Request) -> Principal:
+    """Who sent `request`, as `Admission` found it."""
+    found: Principal = request.state.principal
+    return found
+
+
 def check_open(settings: GatewaySettings, keys: ApiKeys) -> None:
     """That a gateway which others can reach asks for a key or a password.
 
@@ -64,6 +99,10 @@ def check_open(settings: GatewaySettings, keys: ApiKeys) -> None:
     if not settings.is_local and settings.api_auth is None and not keys.exist():
         wanted = "127.0.0.1, as long as there is no API key (img2img key create) and no --api-auth"
         raise Refused("host", settings.host, wanted)
+
+
+def _is_bearer(request: Request) -> bool:
+    return request.headers.get("authorization", "").lower().startswith("bearer ")
 
 
 def _credentials(request: Request) -> tuple[str | None, str | None]:

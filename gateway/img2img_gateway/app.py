@@ -9,17 +9,19 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from img2img_gateway import sdapi, v1
+from img2img_gateway import sdapi, status, v1
 from img2img_gateway.access import check_open
+from img2img_gateway.admission import Admission
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.deadlines import Deadlines
 from img2img_gateway.dependencies import Services
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
+from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_store import WebhookStore
@@ -54,8 +56,9 @@ def create_app(settings: GatewaySettings | None = None, core: AsyncFarm | None =
     add_handlers(app)
     app.include_router(v1.router)
     app.include_router(sdapi.router)
+    app.include_router(status.router)
+    app.add_middleware(Admission)
     app.add_middleware(_NoTrailingSlash)
-    app.add_middleware(_Impatient, seconds=chosen.upload_timeout)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -64,6 +67,7 @@ def create_app(settings: GatewaySettings | None = None, core: AsyncFarm | None =
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After"],
         )
+    app.add_middleware(Deadlines, idle=chosen.upload_timeout, whole=chosen.upload_limit)
     return app
 
 
@@ -78,7 +82,12 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
             hooks = WebhookStore(core)
             dispatcher = WebhookDispatcher(core, hooks)
             app.state.services = Services(
-                core=core, watch=watch, keys=keys, quota=Quota(core.redis), hooks=hooks
+                core=core,
+                watch=watch,
+                keys=keys,
+                quota=Quota(core.redis),
+                hooks=hooks,
+                readiness=ReadinessProbe(core),
             )
             background = [
                 asyncio.create_task(each) for each in (watch.run(), core.supervise(), dispatcher.run())
@@ -104,31 +113,6 @@ def _say_why(task: asyncio.Task[None]) -> None:
     """None of them ends by itself: should one, its error must not be lost."""
     if not task.cancelled() and (error := task.exception()):
         log.error("a part of the gateway has ended", exc_info=error)
-
-
-class _Impatient:
-    """Gives up a body of which nothing comes for so many seconds."""
-
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
-        self._app = app
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_complete = scope["type"] != "http"
-
-        async def receive_soon() -> Message:
-            nonlocal is_complete
-            if is_complete:  # what comes now is that the client hangs up, which takes as long as it takes
-                return await receive()
-            try:
-                async with asyncio.timeout(self._seconds):
-                    message = await receive()
-            except TimeoutError:
-                raise HTTPException(408, f"no byte came for {self._seconds:g} s") from None
-            is_complete = not message.get("more_body", False)
-            return message
-
-        await self._app(scope, receive_soon, send)
 
 
 class _NoTrailingSlash:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.quota import Quota
+from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_store import WebhookStore
 
@@ -21,6 +22,7 @@ class Services:
     keys: ApiKeys
     quota: Quota
     hooks: WebhookStore
+    readiness: ReadinessProbe
 
 
 def services(request: Request) -> Services:

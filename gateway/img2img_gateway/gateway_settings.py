@@ -27,8 +27,10 @@ class GatewaySettings(Settings):
     max_body: Annotated[int, Field(ge=1024)] = 128 * _MIB
     #: pictures in one request
     max_inputs: Annotated[int, Field(ge=1)] = 100_000
-    #: seconds without a byte after which an upload is given up
+    #: seconds without a byte, sent or taken, after which a request is given up
     upload_timeout: Annotated[float, Field(gt=0)] = 60.0
+    #: seconds within which all of a request must have come
+    upload_limit: Annotated[float, Field(gt=0)] = 3600.0
     #: seconds between the signs of life of a synchronous call: below what proxies take for idle
     keep_alive: Annotated[float, Field(gt=0)] = 15.0
 

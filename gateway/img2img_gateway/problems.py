@@ -45,6 +45,9 @@ class A1111Document(BaseModel):
     allowed: str | None = None
 
 
+#: paths whose errors have the shape that A1111's clients read
+_A1111 = ("/sdapi", "/internal")
+
 _STATUSES = {
     400: "The request cannot be read.",
     401: "No API key that is known.",
@@ -76,7 +79,7 @@ def add_handlers(app: FastAPI) -> None:
 def problem_response(path: str, error: Exception) -> Response:
     """The response that tells `error` to whoever called `path`."""
     status, facts, headers = describe(error)
-    is_a1111 = path.startswith(("/sdapi", "/internal"))
+    is_a1111 = path.startswith(_A1111)
     if is_a1111:
         facts = {**facts, "error": type(error).__name__, "body": "", "errors": facts["detail"]}
     return Response(
@@ -117,7 +120,11 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    return problem_response(request.url.path, error)
+    path = request.url.path
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
+        what = "of AUTOMATIC1111's API a farm has no" if path.startswith(_A1111) else "there is no"
+        error = Problem(404, f"{what} {request.method} {path[:200]}; /docs lists what there is")
+    return problem_response(path, error)
 
 
 def _detail(error: Exception, status: int) -> str:

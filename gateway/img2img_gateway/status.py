@@ -1,0 +1,72 @@
+"""What is asked of the gateway itself, by people and by machines, without a key."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+
+from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.readiness import Readiness
+
+router = APIRouter(tags=["the gateway itself"])
+
+
+class Health(BaseModel):
+    """The gateway runs."""
+
+    status: str = "ok"
+
+
+@router.get("/health")
+async def health() -> Health:
+    """The gateway runs; nothing else is looked at. For a supervisor that restarts it."""
+    return Health()
+
+
+@router.get("/ready", responses={503: {"model": Readiness, "description": "Redis or the store is away."}})
+async def ready(response: Response, parts: CheckpointParts) -> Readiness:
+    """Whether Redis and the store answer; for a load balancer, which asks elsewhere on 503."""
+    found = await parts.readiness.look()
+    response.status_code = 200 if found.ready else 503
+    return found
+
+
+@router.get("/", response_class=HTMLResponse, include_in_schema=False)
+async def home() -> HTMLResponse:
+    """A page for people: what is here."""
+    return HTMLResponse(
+        _PAGE.format(version=version("img2img-farm")),
+        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>img2img-farm</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1rem }}
+dt {{ font-weight: 600 }} dd {{ margin: 0 0 .8rem }}
+</style>
+<h1>img2img-farm</h1>
+<p>This is the gateway (version {version}) of a farm that renders pictures from pictures, with AUTOMATIC1111's
+parameters.</p>
+<dl>
+<dt><a href="/docs">/docs</a></dt>
+<dd>The reference of all there is, where calls can be tried out.</dd>
+<dt>/v1</dt>
+<dd>The farm's own API: upload pictures, follow the job, fetch the results.
+<a href="/v1/jobs">Your jobs</a>, <a href="/v1/workers">the workers</a>,
+<a href="/v1/models">the models</a>.</dd>
+<dt>/sdapi/v1</dt>
+<dd>AUTOMATIC1111's API, for programs that were written for it: give them this address.</dd>
+<dt><a href="/health">/health</a>, <a href="/ready">/ready</a></dt>
+<dd>For machines: whether it runs, and whether Redis and the store answer.</dd>
+<dt><a href="/openapi.json">/openapi.json</a></dt>
+<dd>The reference as OpenAPI, for generators of clients.</dd>
+</dl>
+</html>
+"""

@@ -1,0 +1,153 @@
+"""Who is let in is decided by headers alone; what is open to everybody."""
+
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+
+from img2img_gateway import readiness
+from img2img_gateway.access import check_origin
+from img2img_gateway.app import create_app
+from img2img_gateway.errors import Problem
+from img2img_gateway.keys import ApiKeys
+from img2img_shared.ledger import FarmRedis
+from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
+from tests.servers import RedisServer
+
+PAPERS = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+
+
+def post_paths() -> list[str]:
+    """Every path that takes a POST, as the reference has it."""
+    paths: dict[str, dict[str, Any]] = create_app().openapi()["paths"]
+    return [path for path, methods in paths.items() if "post" in methods]
+
+
+def test_nothing_of_a_body_is_waited_for_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
+    ApiKeys(farm_redis).create("some", "default")
+    eventually("it has seen the key", lambda: gateway.http.get("/v1/jobs").status_code == 401)
+    for path in post_paths():
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+            connection.sendall(f"{head}Content-Length: 60000000\r\n\r\n".encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 401"), path
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:3000"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {**PAPERS, "Authorization": "Basic YW5uOm9uZQ=="},
+    ],
+)
+def test_a_page_of_another_origin_may_not_call(gateway: Gateway, headers: dict[str, str]) -> None:
+    files = [("image", ("a.png", picture()))]
+    text = {**headers, "Content-Type": "text/plain"}
+    post = gateway.http.post
+    eventually("it has seen that there are no keys", lambda: gateway.http.get("/v1/jobs").status_code == 200)
+    for answer in (
+        post("/v1/jobs/upload", data={"model": "m"}, files=files, headers=headers),
+        post("/sdapi/v1/interrupt", headers=text),
+        post("/sdapi/v1/skip", headers=text),
+        post("/sdapi/v1/options", content=b"{}", headers=text),
+        gateway.http.get("/v1/jobs", headers=headers),
+    ):
+        assert answer.status_code == 403
+        assert "IMG2IMG_CORS_ORIGINS" in answer.text
+    assert gateway.http.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, ()),
+        ({"Sec-Fetch-Site": "none"}, ()),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.example"}, ()),
+        ({"Origin": "http://127.0.0.1:7860"}, ()),
+        (PAPERS, ("http://evil.example",)),
+        ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, ("*",)),
+    ],
+)
+def test_programs_its_own_pages_and_allowed_ones_may(
+    headers: dict[str, str], allowed: tuple[str, ...]
+) -> None:
+    check_origin(asked({"Host": "127.0.0.1:7860", **headers}), allowed)
+
+
+def test_another_page_is_not_allowed_by_the_list() -> None:
+    with pytest.raises(Problem):
+        check_origin(asked({"Host": "127.0.0.1:7860", **PAPERS}), ("https://paint.example",))
+
+
+def asked(headers: dict[str, str]) -> Request:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw})
+
+
+def test_a_key_that_a_page_was_given_is_its_own_proof(gateway: Gateway, farm_redis: FarmRedis) -> None:
+    _, secret = ApiKeys(farm_redis).create("page", "default")
+    for shown in ({"Authorization": f"Bearer {secret}"}, {"X-API-Key": secret}):
+        assert gateway.http.get("/v1/jobs", headers={**PAPERS, **shown}).status_code == 200
+    assert gateway.http.get("/v1/jobs", headers=PAPERS, auth=("any", secret)).status_code == 403
+
+
+def test_people_find_what_is_here_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
+    ApiKeys(farm_redis).create("some", "default")
+    page = gateway.http.get("/", headers=PAPERS)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    for link in ("/docs", "/health", "/ready", "/openapi.json"):
+        assert f'href="{link}"' in page.text
+        assert gateway.http.get(link, headers=PAPERS).status_code == 200, link
+
+
+def test_machines_are_told_what_answers(
+    mortal_redis: RedisServer, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "FRESH", 0.0)
+    with Gateway(mortal_redis.url, store) as gateway:
+
+        def ready(status: int, **parts: bool) -> bool:
+            answer = gateway.http.get("/ready")
+            facts = answer.json()
+            return answer.status_code == status and all(facts[name] == is_so for name, is_so in parts.items())
+
+        assert ready(200, ready=True, redis=True, store=True, workers=False)
+        other = FakeWorker(mortal_redis.url, store)
+        other.client.close()
+        eventually("the worker is seen", lambda: ready(200, workers=True))
+        shutil.rmtree(store)
+        store.touch()
+        eventually("the store is missed", lambda: ready(503, ready=False, redis=True, store=False))
+        store.unlink()
+        store.mkdir()
+        eventually("the store is back", lambda: ready(200, store=True))
+        mortal_redis.kill()
+        eventually("Redis is missed", lambda: ready(503, ready=False, redis=False, store=True, workers=False))
+        assert gateway.http.get("/health").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("POST", "/sdapi/v1/interrogate", "of AUTOMATIC1111's API a farm has no POST /sdapi/v1/interrogate"),
+        ("GET", "/v1/nonesuch", "there is no GET /v1/nonesuch"),
+        ("GET", "/index.php", "there is no GET /index.php"),
+    ],
+)
+def test_what_is_not_there_is_named(gateway: Gateway, method: str, path: str, told: str) -> None:
+    answer: httpx.Response = eventually(
+        "it has seen that there are no keys",
+        lambda: (found := gateway.http.request(method, path)).status_code != 401 and found,
+    )
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith(told)
+    assert "/docs" in answer.json()["detail"]
