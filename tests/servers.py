@@ -1,6 +1,7 @@
 """A real Redis that a test may stop, kill, freeze and start again."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -63,6 +64,16 @@ class RedisServer:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it takes connections and commands, and answers none of them until `thaw`."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It answers what it was asked meanwhile, and goes on."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
 
     def remove(self) -> None:
         """Ends the server and deletes its folder."""

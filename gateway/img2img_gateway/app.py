@@ -89,9 +89,8 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
                 hooks=hooks,
                 readiness=ReadinessProbe(core),
             )
-            background = [
-                asyncio.create_task(each) for each in (watch.run(), core.supervise(), dispatcher.run())
-            ]
+            work = (watch.run(), core.supervise(), core.tidy(), dispatcher.run())
+            background = [asyncio.create_task(each) for each in work]
             for task in background:
                 task.add_done_callback(_say_why)
             yield

@@ -9,7 +9,8 @@ from typing import ParamSpec, Self, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_shared.errors import Refused, Unavailable
+from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_shared.farm import input_janitor
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission
 from img2img_shared.ledger.lora_names import LoraNames
@@ -84,13 +85,20 @@ class AsyncFarm:
     async def begin(
         self,
         tenant: str,
-        model: str,
+        model: str | None,
         params: Params,
         *,
         priority: int = 0,
         idempotency_key: str | None = None,
+        webhook: str | None = None,
     ) -> Submission:
-        """As `FarmService.begin`; an embedded worker is looked after from now on."""
+        """As `FarmService.begin`; an embedded worker is looked after from now on.
+
+        Raises:
+            Refused: also where an embedded farm has no such model.
+        """
+        if model is not None:
+            await self.model(model, now=False)
         submission = await self.call(
             self.service.begin,
             tenant=tenant,
@@ -98,9 +106,10 @@ class AsyncFarm:
             params=params,
             priority=priority,
             idempotency_key=idempotency_key,
+            webhook=webhook,
         )
-        self._trouble.pop(model, None)
-        self._serving.add(model)
+        self._trouble.pop(submission.job.model, None)
+        self._serving.add(submission.job.model)
         return submission
 
     def check(self, model: str) -> None:
@@ -127,6 +136,15 @@ class AsyncFarm:
                     self._trouble[model] = error
                     self._serving.discard(model)
             await asyncio.sleep(SUPERVISE_EVERY)
+
+    async def tidy(self) -> None:
+        """Take part in removing the inputs of what was never submitted, for as long as the gateway runs."""
+        while True:
+            try:
+                await self.call(self.service.input_janitor.round)
+            except FarmError as error:
+                log.warning("inputs of what was never submitted stay for now: %s", error)
+            await asyncio.sleep(input_janitor.EVERY)
 
     def close(self) -> None:
         """Let go of the farm; an embedded one's processes end unless others use them."""

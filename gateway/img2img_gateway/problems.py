@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from img2img_gateway.errors import Problem
-from img2img_shared.errors import FarmError, NotFound, Refused, StoreError, Unavailable
+from img2img_shared.errors import Conflict, FarmError, NotFound, Refused, StoreError, Unavailable
 
 #: seconds after which to ask again, where something is away
 RETRY_AFTER = 5
@@ -55,12 +55,13 @@ _STATUSES = {
     404: "There is no such thing for the caller.",
     405: "Not by this method.",
     408: "The upload stopped.",
+    409: "The idempotency key has made a job from another request: `allowed` says what differs.",
     413: "The body is too large.",
     415: "Not a body of this type.",
     422: "A field is wrong: `field` names it, `allowed` says what it may be.",
     429: "Too many requests, or too many images under way.",
     500: "It failed.",
-    503: "Redis or the store is away.",
+    503: "Redis or the store is away; whether a job was written tells a repeat with its idempotency key.",
 }
 
 
@@ -98,6 +99,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         case Problem():
             status, headers = error.status, error.headers
             members = {"field": error.field} if error.field else {}
+        case Conflict():
+            status, members = 409, {"field": error.field, "allowed": error.allowed}
         case Refused():
             status, members = 422, {"field": error.field, "allowed": error.allowed}
         case NotFound():

@@ -55,7 +55,7 @@ class Farm:
             update={name: value for name, value in given.items() if value}
         )
         self.tenant = self.settings.tenant
-        self._service = FarmService(self.settings)
+        self._service = FarmService(self.settings, outage=SUBMIT)
         self.redis_url, self.store_url = self._service.redis_url, self._service.store_url
 
     @property
@@ -88,18 +88,21 @@ class Farm:
             params: parameters as `Params` or a dict; named ones win over them.
             mask: for all inputs that bring none.
             priority: -100..100, higher goes first.
-            idempotency_key: a repeat with the same key returns the first job's id and does nothing else.
+            idempotency_key: a repeat with the same key returns the first job's id and does nothing else;
+                so ask again with it after an `Unavailable`.
             progress: told how many inputs are stored.
 
         Raises:
             Refused: a parameter or an input is not allowed; nothing was submitted.
+            Conflict: the idempotency key has made a job from another request.
             StoreError: the store does not take the inputs; nothing was submitted.
-            Unavailable: Redis does not answer, or takes no writes, for half a minute.
+            Unavailable: Redis does not answer, or takes no writes, for half a minute: whether the job was
+                written is not known.
         """
         merged = merge_params(params, parameters)
         submission = self._service.begin(  # what is wrong is said before anything is uploaded
             tenant=self.tenant,
-            model=self.default_model() if model is None else model,
+            model=model,
             params=merged,
             priority=priority,
             idempotency_key=idempotency_key,
@@ -112,7 +115,7 @@ class Farm:
                 submission.set_mask(partial(read_source, mask, "mask"))
             for index, item in enumerate(inputs):
                 submission.add(_upload(item, index))
-            return submission.commit(outage=SUBMIT).id
+            return submission.commit().id
         except Exception:  # not on Ctrl-C: this asks the store, which may be what hangs
             submission.abandon()
             raise

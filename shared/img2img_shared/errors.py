@@ -1,5 +1,7 @@
 """The errors a user of the farm can meet: one small tree, each message says what would be right."""
 
+from collections.abc import Mapping
+
 
 class FarmError(Exception):
     """Anything the farm refuses or cannot do; the message is written for the person who asked."""
@@ -13,6 +15,15 @@ class Refused(FarmError):
         self.value = value
         self.allowed = allowed
         super().__init__(f"{field}: {_shown(value)} is not allowed; allowed: {allowed}")
+
+
+class Conflict(Refused):
+    """An idempotency key that has made a job from another request: ``before`` and ``now``, by their parts."""
+
+    def __init__(self, key: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        self.differs = sorted(part for part in {*before, *now} if before.get(part) != now.get(part))
+        told = ", ".join(self.differs)
+        super().__init__("idempotency_key", key, f"a key of its own for a request that differs in: {told}")
 
 
 class NotFound(FarmError):

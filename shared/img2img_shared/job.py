@@ -99,9 +99,14 @@ class Job(BaseModel):
         return (first + offset) % (SEED_MAX + 1), self.params.subseed
 
 
+def inputs_folder(job_id: str) -> str:
+    """Where the pages of a job's inputs lie in the store."""
+    return f"jobs/{job_id}/inputs"
+
+
 def inputs_key(job_id: str, page: int) -> str:
     """Store key of one page of a job's inputs."""
-    return f"jobs/{job_id}/inputs/{page:06d}.msgpack"
+    return f"{inputs_folder(job_id)}/{page:06d}.msgpack"
 
 
 def result_key(job_id: str, index: int, output_format: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import redis as redis_module
 
 from img2img_producer import Farm, Picture
-from img2img_shared.errors import NotFound, Refused, StoreError, Unavailable
+from img2img_shared.errors import Conflict, NotFound, Refused, StoreError, Unavailable
 from img2img_shared.job import PAGE, ImageState, JobState, inputs_key, result_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
@@ -146,7 +146,9 @@ def test_a_submit_leaves_tickets_for_the_workers(folder_farm: Farm) -> None:
 
 def test_a_repeat_with_the_same_key_is_the_first_job_and_leaves_nothing(farm: Farm, worker: Worker) -> None:
     first = farm.submit([b"x"], model="m", idempotency_key="order 17")
-    assert farm.submit([b"x", b"y"], model="m", idempotency_key="order 17") == first
+    assert farm.submit([b"x"], model="m", idempotency_key="order 17") == first
+    with pytest.raises(Conflict, match="differs in: inputs"):
+        farm.submit([b"x", b"y"], model="m", idempotency_key="order 17")
     assert [job.id for job in farm.jobs()] == [first]
     assert list(worker.store.list("jobs")) == [inputs_key(first, 0)]
 
@@ -317,13 +319,14 @@ def test_a_redis_without_a_store_is_refused_and_one_that_is_away_is_said_so(redi
 
 
 def test_a_redis_that_takes_no_writes_is_said_so_before_long(
-    folder_farm: Farm, redis: redis_module.Redis, monkeypatch: pytest.MonkeyPatch
+    redis: redis_module.Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("img2img_producer.client.SUBMIT", 0.5)
-    redis.config_set("maxmemory", 1)
-    try:
-        with pytest.raises(Unavailable, match="takes no writes"):
-            folder_farm.submit(b"x", model="m")
-    finally:
-        redis.config_set("maxmemory", 0)
-    assert folder_farm.jobs() == []
+    with Farm(redis_url, tmp_path) as farm:
+        redis.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(Unavailable, match="takes no writes"):
+                farm.submit(b"x", model="m")
+        finally:
+            redis.config_set("maxmemory", 0)
+        assert farm.jobs() == []

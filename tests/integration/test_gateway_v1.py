@@ -163,11 +163,14 @@ def test_json_takes_base64_and_references(gateway: Gateway, fake_worker: FakeWor
 
 def test_a_repeat_with_the_same_idempotency_key_gives_the_first_job(gateway: Gateway, store: Path) -> None:
     headers = {"Idempotency-Key": "order-1"}
-    first = submit(gateway, 2, headers=headers)
-    files = [("image", ("x.png", picture(50)))]
-    again = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files, headers=headers)
-    assert (again.status_code, again.json()["id"], again.json()["n"]) == (200, first["id"], 2)
-    assert [path.parts[-3] for path in (store / "jobs").rglob("*.msgpack")] == [first["id"]]
+    files = [("image", (f"{number}.png", picture(number))) for number in range(2)]
+    first, again = (
+        gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files, headers=headers)
+        for _ in range(2)
+    )
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert (again.json()["id"], again.json()["n"]) == (first.json()["id"], 2)
+    assert [path.parts[-3] for path in (store / "jobs").rglob("*.msgpack")] == [first.json()["id"]]
 
 
 def test_jobs_come_in_pages_newest_first(gateway: Gateway) -> None:

@@ -32,7 +32,12 @@ Start = Annotated[int, Query(ge=0, le=100_000_000)]
 Index = Annotated[int, Path(ge=0, le=100_000_000)]
 Key = Annotated[
     str | None,
-    Header(min_length=1, max_length=255, description="A repeat with the same key gives the first job."),
+    Header(
+        min_length=1,
+        max_length=255,
+        description="A repeat of a request with the same key gives the first job. Ask again with it "
+        "after a 503: whether the job was written is not known then. Another request with it is a 409.",
+    ),
 ]
 
 #: bytes: a form is limited by picture and by their number, since it never lies in memory
@@ -70,9 +75,13 @@ async def submit(
     idempotency_key: Key = None,
 ) -> JobAnswer:
     """Submit pictures as base64, or by the keys of ones that were uploaded."""
-    model = await parts.core.model(body.model, now=False)
     submission = await parts.core.begin(
-        caller.tenant, model, body.params, priority=body.priority, idempotency_key=idempotency_key
+        caller.tenant,
+        body.model,
+        body.params,
+        priority=body.priority,
+        idempotency_key=idempotency_key,
+        webhook=body.webhook.model_dump_json() if body.webhook else None,
     )
     return await _written(parts, caller, response, submission, _inputs(body), body.mask, body.webhook)
 
@@ -99,9 +108,13 @@ async def upload(
     """
     form = Form(read_parts(request, parts.core.settings.max_upload))
     head = await form.read_head()
-    model = await parts.core.model(head.model, now=False)
     submission = await parts.core.begin(
-        caller.tenant, model, head.params, priority=head.priority, idempotency_key=idempotency_key
+        caller.tenant,
+        head.model,
+        head.params,
+        priority=head.priority,
+        idempotency_key=idempotency_key,
+        webhook=head.webhook.model_dump_json() if head.webhook else None,
     )
     return await _written(parts, caller, response, submission, form.inputs(), head.mask, head.webhook)
 

@@ -9,10 +9,13 @@ from typing import Self
 
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import Refused
-from img2img_shared.farm.submission import UPLOADS, Submission, new_job
+from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.patience import patiently
+from img2img_shared.farm.submission import UPLOADS, Submission, new_job, request_of
 from img2img_shared.job import Job
 from img2img_shared.ledger import IMAGES, Ledger, connect
 from img2img_shared.ledger.previews import Previews
+from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.params import Params
 from img2img_shared.queue import celery_app, top_up
 from img2img_shared.records import ImageStatus, WorkerStatus
@@ -30,13 +33,17 @@ class FarmService:
 
     Its methods block, and may be called from any thread.
 
+    Args:
+        outage: seconds for which a submit asks Redis again while it is away.
+
     Raises:
         Refused: a URL that is none, or a Redis without a store.
         Unavailable: Redis does not answer, or cannot be started.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, outage: float = 0.0) -> None:
         self.settings = settings
+        self._outage = outage
         self._embedded: EmbeddedFarm | None = None
         with ExitStack() as closing:
             self.redis_url, self.store_url = self._urls(closing)
@@ -45,6 +52,8 @@ class FarmService:
             self.tickets = closing.enter_context(celery_app(self.redis_url, settings.prefix))
             self.ledger = Ledger(self.redis, lease=settings.lease, keep_jobs=settings.keep_jobs)
             self.previews = Previews(self.redis)
+            self._submissions = Submissions(self.redis)
+            self.input_janitor = InputJanitor(self._submissions, self.store)
             self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
             # whoever ends must not wait for a store that hangs
             closing.callback(self._uploads.shutdown, wait=False, cancel_futures=True)
@@ -59,10 +68,11 @@ class FarmService:
         self,
         *,
         tenant: str,
-        model: str,
+        model: str | None,
         params: Params,
         priority: int = 0,
         idempotency_key: str | None = None,
+        webhook: str | None = None,
         stored: Callable[[int], None] | None = None,
     ) -> Submission:
         """A job to be given its inputs and then committed; what is wrong with it is said before it has any.
@@ -70,21 +80,30 @@ class FarmService:
         An embedded farm begins to load the model meanwhile.
 
         Args:
+            model: None: see `default_model`.
+            webhook: what is to be told where, as far as a repeat with the same key must have it too.
             stored: told how many inputs are in the store.
 
         Raises:
             Refused: names the field.
-            Unavailable: an embedded farm cannot run a worker.
+            Unavailable: Redis is away, or an embedded farm cannot run a worker.
         """
+        asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
+        if model is None:  # of a repeat it is the first job's, whatever is served by now
+            model = self.ledger.repeated_model(tenant, idempotency_key) or self.default_model()
         job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
         self.serve(model)
+        patiently(lambda: self._submissions.begin(job.id), self._outage)
         return Submission(
             job,
+            request=request_of(asked, params),
             store=self.store,
             ledger=self.ledger,
+            submissions=self._submissions,
             pool=self._uploads,
             committed=self.notify_workers,
             stored=stored,
+            outage=self._outage,
         )
 
     def images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:

@@ -1,5 +1,6 @@
 """A job on its way in: its pictures into the store, many at a time but never all in memory, then itself."""
 
+import hashlib
 import logging
 import random
 import secrets
@@ -12,10 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from img2img_shared.errors import FarmError, Refused
+from img2img_shared.errors import Conflict, FarmError, Refused
+from img2img_shared.farm.input_janitor import remove_pages
 from img2img_shared.farm.patience import patiently
 from img2img_shared.job import PAGE, Input, Job, inputs_key
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.params import Params, refusal
 from img2img_shared.store import Store
 from img2img_shared.wire import encode_inputs
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 UPLOADS = 16
 #: seeds are drawn from A1111's range, so that one can be typed into other tools
 _SEEDS = 2**32
+#: characters of a parameter that are kept as they are for comparison with a repeat
+_LONGEST = 64
 
 #: a picture to be stored: its encoded bytes, what gives them (called in a thread), or the key of a stored one
 Source = bytes | Callable[[], bytes] | str
@@ -57,19 +62,26 @@ class Submission:
         self,
         job: Job,
         *,
+        request: Mapping[str, str],
         store: Store,
         ledger: Ledger,
+        submissions: Submissions,
         pool: Executor,
         committed: Callable[[str], None],
         stored: Callable[[int], None] | None = None,
+        outage: float = 0.0,
     ) -> None:
         #: with its seeds drawn; `n_inputs` and `mask` are told by `commit`
         self.job = job
+        self._request = request
         self._store = store
         self._ledger = ledger
+        self._submissions = submissions
         self._pool = pool
         self._committed = committed
         self._stored = stored
+        self._outage = outage
+        self._digest = hashlib.sha256()
         self._mask: str | None = None
         self._added = self._count = 0
         self._under_way: deque[Future[Input]] = deque()
@@ -98,15 +110,15 @@ class Submission:
         self._under_way.append(self._pool.submit(_put_input, self._store, upload, f"inputs[{self._added}]"))
         self._added += 1
 
-    def commit(self, prepare: Callable[[Job], None] | None = None, *, outage: float = 0.0) -> Written:
+    def commit(self, prepare: Callable[[Job], None] | None = None) -> Written:
         """Wait for the inputs, and write the job into the ledger.
 
         Args:
             prepare: told the job before it is written; what it raises, comes through.
-            outage: seconds for which Redis is asked again while it is away.
 
         Raises:
             Refused: an input, or there is none.
+            Conflict: the idempotency key has made a job from another request.
             StoreError: the store does not take an input; nothing was submitted.
             Unavailable: the ledger did not answer: whether it has written the job is not known. Submitted
                 again with the same idempotency key it is one job.
@@ -119,8 +131,13 @@ class Submission:
         job = _checked_job(self.job, n_inputs=self._count, mask=self._mask)
         if prepare is not None:
             prepare(job)
+        request = {**self._request, "inputs": self._digest.hexdigest(), "mask": self._mask or ""}
         self._is_asked = True
-        written = patiently(lambda: self._ledger.submit(job), outage)  # made twice, it takes effect once
+        try:  # made twice, it takes effect once
+            written = patiently(lambda: self._ledger.submit(job, request), self._outage)
+        except Conflict:
+            self._remove_pages()
+            raise
         if written != job.id:  # the ledger has an earlier one, so that this one will never be in there
             self._remove_pages()
         self._committed(job.model)
@@ -137,7 +154,9 @@ class Submission:
             self._remove_pages()
 
     def _take(self) -> None:
-        self._page.append(self._under_way.popleft().result())
+        item = self._under_way.popleft().result()
+        self._digest.update(encode_inputs((item,)))
+        self._page.append(item)
         self._count += 1
         if len(self._page) == PAGE:
             self._put_page()
@@ -151,9 +170,9 @@ class Submission:
             self._page.clear()
 
     def _remove_pages(self) -> None:
-        with suppress(FarmError):
-            for key in list(self._store.list(f"jobs/{self.job.id}/inputs")):
-                self._store.delete(key)
+        with suppress(FarmError):  # else the janitor does it, some days later
+            remove_pages(self._store, self.job.id)
+            self._submissions.forget([self.job.id])
 
 
 def new_job(
@@ -183,6 +202,16 @@ def draw_seeds(params: Params) -> Params:
     draw = random.SystemRandom()  # not the program's own generator, which it may have seeded for a reason
     drawn = {name: draw.randrange(_SEEDS) for name in ("seed", "subseed") if getattr(params, name) < 0}
     return params.model_copy(update=drawn)
+
+
+def request_of(job: Mapping[str, Any], params: Params) -> dict[str, str]:
+    """What a job is asked to be, by its parts, for comparison with a repeat: seeds that are not drawn yet."""
+    asked = {**job, **params.model_dump(mode="json", exclude_defaults=True)}
+    texts = {name: str(value) for name, value in asked.items()}
+    return {
+        name: text if len(text) <= _LONGEST else hashlib.sha256(text.encode()).hexdigest()
+        for name, text in texts.items()
+    }
 
 
 def put_source(store: Store, source: Source, field: str) -> str:

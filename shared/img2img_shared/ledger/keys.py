@@ -30,6 +30,8 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:model:tick:MODEL      hash: when it last did, and until when it waits for holders after an outage
     {prefix}:tenant:TENANT         sorted set of jobs by creation
     {prefix}:once:TENANT:KEY       the job that an idempotency key made
+    {prefix}:submissions           sorted set of jobs whose inputs are being written, by when that began
+    {prefix}:abandoned:JOB         such a job can be written no more: its inputs were removed; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires
     {prefix}:worker:WORKER:loras   names of the LoRAs that it has; expires
     {prefix}:workers               sorted set of workers by when they were last heard

@@ -4,7 +4,7 @@ Each method is one atomic call. Time is Redis' clock, never a host's. Every meth
 Redis does not answer. The call may have taken effect then; it may be made again, and takes effect once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 from redis import ResponseError
 
-from img2img_shared.errors import NotFound, Refused, one_line
+from img2img_shared.errors import Conflict, NotFound, Refused, one_line
 from img2img_shared.job import Job
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import FarmRedis
@@ -51,13 +51,17 @@ class Ledger:
 
     # What a producer calls.
 
-    def submit(self, job: Job) -> str:
+    def submit(self, job: Job, request: Mapping[str, str] | None = None) -> str:
         """Writes a job and gives its id, or that of the tenant's first job with its idempotency key.
 
         O(1) in time and memory, whatever the number of images. The inputs must lie in the store by now.
 
+        Args:
+            request: what was asked for, by its parts: with the same key it must be the same.
+
         Raises:
-            Refused: another job has this id.
+            Conflict: the key's first job was made from another request.
+            Refused: another job has this id, or it was given up (see `Submissions.abandoned`).
         """
         answer = self._redis.run(
             "submit",
@@ -69,10 +73,25 @@ class Ledger:
             encode_job(job),
             job.idempotency_key or "",
             self._keep_ms,
+            msgpack.packb(dict(request or {})),
         )
         if answer is None:
             raise Refused("id", job.id, "an id that no other job has")
-        return str(answer, "utf-8")
+        if answer == b"abandoned":
+            raise Refused("id", job.id, "a submission of some days at most: its inputs are not kept any more")
+        first, kept = answer
+        before = msgpack.unpackb(kept) if kept else {}  # none: an older version wrote it
+        if before and request and before != request:
+            raise Conflict(str(job.idempotency_key), before, request)
+        return str(first, "utf-8")
+
+    def repeated_model(self, tenant: str, idempotency_key: str | None) -> str | None:
+        """The model of the job that a tenant's idempotency key has made; None: it has made none."""
+        if idempotency_key is None:
+            return None
+        first = self._redis.call("GET", self._redis.key("once", tenant, idempotency_key))
+        model = first and self._redis.call("HGET", self._redis.key("job", str(first, "utf-8")), "model")
+        return str(model, "utf-8") if model else None
 
     def job(self, job_id: str, tenant: str) -> Job:
         """The job as it was submitted (its priority may have been changed since: see `status`).

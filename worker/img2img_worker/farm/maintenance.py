@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from celery import Celery
 
-from img2img_shared.errors import Unavailable
+from img2img_shared.errors import FarmError
+from img2img_shared.farm.input_janitor import EVERY as TIDY_EVERY
+from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: seconds, at most, between two beats: how soon a running image hears that its job was cancelled
 BEAT = 1.0
+#: seconds for each thread to end
+PARTING = 10.0
 
 
 class WorkerMaintenance:
@@ -32,6 +36,7 @@ class WorkerMaintenance:
         worker: WorkerInfo,
         loras: Loras,
         lora_names: LoraNames,
+        input_janitor: InputJanitor,
     ) -> None:
         self._app = app
         self._ledger = ledger
@@ -39,6 +44,7 @@ class WorkerMaintenance:
         self._worker = worker
         self._loras = loras
         self._lora_names = lora_names
+        self._input_janitor = input_janitor
         self._stopped = threading.Event()
         # well below half a lease, after which the ledger takes silence for an outage
         every = min(BEAT, ledger.lease / 8)
@@ -46,6 +52,7 @@ class WorkerMaintenance:
             ("leases", self._live, every),
             ("janitor", self._keep_house, every),
             ("loras", self._say, EVERY),
+            ("inputs", self._tidy, TIDY_EVERY),
         )
         self._threads = [
             threading.Thread(target=self._repeat, args=(work, seconds), name=name, daemon=True)
@@ -58,10 +65,10 @@ class WorkerMaintenance:
             thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Beat no more; a folder or a store that hangs is not waited for."""
         self._stopped.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(PARTING)
 
     def _live(self) -> None:
         self._leases.renew()
@@ -79,11 +86,14 @@ class WorkerMaintenance:
     def _say(self) -> None:
         self._lora_names.say(self._worker.id, self._loras.names)
 
+    def _tidy(self) -> None:
+        self._input_janitor.round()
+
     def _repeat(self, work: Callable[[], None], every: float) -> None:
         while not self._stopped.is_set():  # at once, too: who waits for this worker sees it when it is there
             try:
                 work()
-            except Unavailable as error:
+            except FarmError as error:
                 log.warning("%s", error)
             except Exception:
                 log.exception("the worker goes on")

@@ -13,10 +13,12 @@ import torch
 from celery import Celery, signals
 
 from img2img_shared.errors import Unavailable
+from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import FarmRedis, Ledger, connect
 from img2img_shared.ledger.keys import queue_name
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
+from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.queue import TICKET, celery_app
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
@@ -90,6 +92,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             worker=info,
             loras=family.loras,
             lora_names=LoraNames(redis),
+            input_janitor=InputJanitor(Submissions(redis), store),
         )
         previews = Previews(redis)
         publisher = PreviewPublisher(

@@ -24,6 +24,8 @@ local function model_key(model, part) return FARM .. ':model:' .. part .. ':' ..
 local function worker_key(worker) return FARM .. ':worker:' .. worker end
 local function dead_key(nonce) return FARM .. ':dead:' .. nonce end
 local function tenant_key(tenant) return FARM .. ':tenant:' .. tenant end
+local function submissions_key() return FARM .. ':submissions' end
+local function abandoned_key(job) return FARM .. ':abandoned:' .. job end
 local function idempotency_key(tenant, key) return FARM .. ':once:' .. tenant .. ':' .. key end
 
 local time = redis.call('TIME')

@@ -1,19 +1,23 @@
--- One job, in one call, whatever its number of images. Gives its id, or the first job's for a repeated key.
-local job, tenant, model, n, priority, data, once, keep = unpack(ARGV)
+-- One job, in one call, whatever its number of images. Gives its id and its request, or the first job's for a repeated
+-- key. False: another job has this id; 'abandoned': its inputs were removed.
+local job, tenant, model, n, priority, data, once, keep, request = unpack(ARGV)
 if once ~= '' then
   local first = redis.call('GET', idempotency_key(tenant, once))
-  if first and redis.call('EXISTS', job_key(first)) == 1 then return first end
+  if first and redis.call('EXISTS', job_key(first)) == 1 then
+    return {first, hget(job_key(first), 'request') or ''}
+  end
 end
 local h = redis.call('HMGET', job_key(job), 'tenant', 'data')
 if h[1] then
   -- the same job again is a client whose reply was lost
-  if h[1] == tenant and h[2] == data then return job end
+  if h[1] == tenant and h[2] == data then return {job, request} end
   return false
 end
+if redis.call('EXISTS', abandoned_key(job)) == 1 then return 'abandoned' end
 redis.call('HSET', job_key(job), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'next', 0, 'done', 0, 'failed', 0, 'running', 0)
 if once ~= '' then
-  redis.call('HSET', job_key(job), 'once', once)
+  redis.call('HSET', job_key(job), 'once', once, 'request', request)
   redis.call('SET', idempotency_key(tenant, once), job)
 end
 -- the tenant's list sheds forgotten jobs as new ones come
@@ -21,6 +25,7 @@ for _, old in ipairs(redis.call('ZRANDMEMBER', tenant_key(tenant), 4)) do
   if redis.call('EXISTS', job_key(old)) == 0 then redis.call('ZREM', tenant_key(tenant), old) end
 end
 redis.call('ZADD', tenant_key(tenant), NOW, job)
+redis.call('ZREM', submissions_key(), job)
 event(job)
 place(job)
-return job
+return {job, request}

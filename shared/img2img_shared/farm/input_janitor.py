@@ -1,0 +1,57 @@
+"""Removes the pages of inputs that were written for jobs which never came to be.
+
+The proof is the ledger's: a submission is noted there before its first page, and the call that writes the job
+strikes it out. So nothing is looked for in the store: what another farm keeps there, or what a ledger that
+was lost had named, is never touched.
+"""
+
+import logging
+
+from img2img_shared.job import inputs_folder
+from img2img_shared.ledger.submissions import Submissions
+from img2img_shared.store import Store
+
+log = logging.getLogger(__name__)
+
+#: seconds after which a submission is given up: far longer than one takes, with an outage of Redis in it
+AGE = 3 * 24 * 3600.0
+#: seconds in which whoever found some must have removed them
+TURN = 600.0
+#: seconds between two rounds of a process
+EVERY = 60.0
+
+
+class InputJanitor:
+    """A round now and then in each gateway and worker; they share the work by asking the ledger for it."""
+
+    def __init__(self, submissions: Submissions, store: Store, age: float = AGE) -> None:
+        self._submissions = submissions
+        self._store = store
+        self._age = age
+
+    def round(self) -> int:
+        """Remove what is there to be removed; of how many jobs.
+
+        Raises:
+            Unavailable: Redis does not answer.
+            StoreError: the store does not do it; the next round goes on.
+        """
+        count = 0
+        while found := self._submissions.abandoned(self._age, TURN):
+            for job_id in found:
+                remove_pages(self._store, job_id)
+                self._submissions.forget([job_id])
+            count += len(found)
+        if count:
+            log.info("removed the inputs of %d submissions that made no job", count)
+        return count
+
+
+def remove_pages(store: Store, job_id: str) -> None:
+    """Remove the pages of inputs of one job.
+
+    Raises:
+        StoreError: the store does not do it.
+    """
+    for key in list(store.list(inputs_folder(job_id))):
+        store.delete(key)
