@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_shared.checkpoints import Checkpoint
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.farm import input_janitor
 from img2img_shared.farm.service import FarmService
@@ -51,9 +52,18 @@ class AsyncFarm:
         """What a blocking `function` gives, from a thread that is free for others right after."""
         return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
 
-    async def models(self) -> list[str]:
+    async def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints that are served, and those an embedded farm could start a worker for."""
-        return await self.call(self.service.models)
+        return await self.call(self.service.checkpoints)
+
+    async def checkpoint(self, wanted: str | None) -> Checkpoint | None:
+        """The one that is meant; None: the default one, if there is one."""
+        if wanted is None:
+            try:
+                wanted = await self.call(self.service.default_model, now=True)
+            except Refused:
+                return None
+        return await self.call(self.service.find_checkpoint, wanted)
 
     async def workers(self) -> list[WorkerStatus]:
         """The workers that live."""
@@ -75,12 +85,13 @@ class AsyncFarm:
         """
         if wanted is None:
             return await self.call(self.service.default_model, now=now)
+        checkpoint = await self.checkpoint(wanted)
+        if checkpoint is not None:
+            return checkpoint.model
         if not now and not self.service.is_embedded:
             return wanted  # its workers may come later
-        known = await self.models()
-        if wanted not in known:
-            raise Refused("model", wanted, f"one that is served: {', '.join(known) or 'none is, for now'}")
-        return wanted
+        known = ", ".join(each.model for each in await self.checkpoints())
+        raise Refused("model", wanted, f"one that is served: {known or 'none is, for now'}")
 
     async def begin(
         self,

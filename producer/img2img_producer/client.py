@@ -245,12 +245,25 @@ class Farm:
         return self._service.workers()
 
     def default_model(self) -> str:
-        """The model of a job that names none: the only one that is served, else "demo".
+        """The model of a job that names none, as `FarmService.default_model`.
 
         Raises:
             Refused: several are served, and "demo" is none of them.
         """
         return self._service.default_model()
+
+    def serve_by_default(self, model: str) -> bool:
+        """On an embedded farm, have a worker for `model`, which for ten seconds is the `default_model`.
+
+        Returns:
+            whether the worker is ready.
+
+        Raises:
+            Unavailable: it does not start; the message ends with its log's last lines.
+        """
+        name = self._service.name_of(model)
+        self._service.serve_by_default(name)
+        return self._service.supervise(name)
 
     def serve(self, model: str) -> None:
         """On an embedded farm, have a worker for `model` and wait until it is ready.
@@ -258,8 +271,9 @@ class Farm:
         Raises:
             Unavailable: it does not start; the message ends with its log's last lines.
         """
-        self._service.serve(model)
-        while not self._service.supervise(model):
+        name = self._service.name_of(model)
+        self._service.serve(name)
+        while not self._service.supervise(name):
             time.sleep(INTERVAL)
 
     def close(self) -> None:

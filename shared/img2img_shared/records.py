@@ -110,6 +110,12 @@ class WorkerInfo:
     device: str
     #: most images in flight
     slots: int
+    #: name of the checkpoint's file or folder; "": an older worker, which does not say
+    file_name: str = ""
+    #: of the checkpoint, hexadecimal
+    sha256: str | None = None
+    #: parameters that it takes and most checkpoints do not
+    takes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

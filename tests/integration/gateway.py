@@ -16,6 +16,7 @@ from PIL import Image
 
 from img2img_gateway.app import create_app
 from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_shared.checkpoints import checkpoint_name
 from img2img_shared.job import PAGE, inputs_key, result_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
@@ -98,9 +99,18 @@ class FakeWorker:
         #: seeds as the images got them
         self.seeds: list[int] = []
         self._claims: list[Claim] = []
+        self.sha256 = "0123456789" + "0" * 54
+        self._info = WorkerInfo(
+            id=self.worker,
+            model=model,
+            device="none",
+            slots=4,
+            file_name=Path(model).name,
+            sha256=self.sha256,
+        )
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.ledger.beat(WorkerInfo(id=self.worker, model=model, device="none", slots=4))
+        self.ledger.beat(self._info)
 
     def claim(self) -> Claim | None:
         """The next image there is for it now."""
@@ -125,8 +135,8 @@ class FakeWorker:
             negative_prompt=job.params.negative_prompt,
             seed=seed,
             subseed=subseed,
-            model=self.model,
-            model_hash="0123456789",
+            model=checkpoint_name(self.model),
+            model_hash=self.sha256[:10],
             masked=bool(item.mask or job.mask),
         )
         size = (job.params.width, job.params.height)
@@ -169,7 +179,7 @@ class FakeWorker:
     def _loop(self) -> None:
         while not self._stop.is_set():
             if not self.work():
-                self.ledger.beat(WorkerInfo(id=self.worker, model=self.model, device="none", slots=4))
+                self.ledger.beat(self._info)
                 time.sleep(0.02)
 
 

@@ -390,7 +390,7 @@ def test_options_are_kept_for_the_tenant_and_used(
     gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:
     options = gateway.http.get("/sdapi/v1/options").json()
-    assert options["sd_model_checkpoint"] == "m"
+    assert options["sd_model_checkpoint"] == "m [0123456789]"
     assert gateway.http.post("/sdapi/v1/options", json=options).json() == {}
     changed = {"CLIP_stop_at_last_layers": 2, "samples_format": "jpg", "img2img_color_correction": True}
     gateway.http.post("/sdapi/v1/options", json=changed)
@@ -425,6 +425,27 @@ def test_what_options_answers_may_be_sent_back_whole(gateway: Gateway, busy: Fak
     assert gateway.http.post("/sdapi/v1/options", json=options).json() == {}
     assert gateway.http.get("/sdapi/v1/options").json() == options
     assert render(gateway, override_settings=options).status_code == 200
+
+
+def test_a_checkpoint_has_one_queue_however_it_is_named(
+    redis_url: str, store: Path, gateway: Gateway
+) -> None:
+    with FakeWorker(redis_url, store, model="/models/tiny.safetensors") as worker:
+        title = gateway.http.get("/sdapi/v1/sd-models").json()[0]["title"]
+        for name in ("tiny", "Tiny.safetensors", "/models/tiny.safetensors", title, worker.sha256[:10]):
+            info = json.loads(render(gateway, override_settings={"sd_model_checkpoint": name}).json()["info"])
+            assert info["sd_model_name"] == "tiny"
+        assert json.loads(render(gateway).json()["info"])["sd_model_name"] == "tiny"
+        assert gateway.http.get("/sdapi/v1/options").json()["sd_model_checkpoint"] == title
+        assert {job.model for job in worker.ledger.jobs("default")} == {"/models/tiny.safetensors"}
+
+
+def test_a_models_hash_is_told(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    (listed,) = gateway.http.get("/sdapi/v1/sd-models").json()
+    assert listed["sha256"] == fake_worker.sha256
+    assert listed["hash"] == fake_worker.sha256[:10]
+    assert listed["title"] == f"m [{listed['hash']}]"
+    assert gateway.http.get("/sdapi/v1/options").json()["sd_checkpoint_hash"] == fake_worker.sha256
 
 
 def test_options_that_do_not_exist_are_refused(gateway: Gateway) -> None:
@@ -522,11 +543,11 @@ def test_webuiapi_renders_lists_sets_and_stops(gateway: Gateway, busy: FakeWorke
     masked = api.img2img(images=[source], mask_image=source.convert("L"), steps=4, width=64, height=64)
     assert masked.image.size == (64, 64)
     assert api.txt2img(prompt="a dog", steps=4, width=64, height=64).image.size == (64, 64)
-    assert api.util_get_model_names() == ["m"]
+    assert api.util_get_model_names() == ["m [0123456789]"]
     assert set(api.util_get_sampler_names()) == set(SAMPLERS)
     assert len(api.util_get_scheduler_names()) == len(SCHEDULERS)
     api.util_set_model("m")
-    assert api.util_get_current_model() == "m"
+    assert api.util_get_current_model() == "m [0123456789]"
     api.set_options({"CLIP_stop_at_last_layers": 2})
     assert api.get_options()["CLIP_stop_at_last_layers"] == 2
     api.util_wait_for_ready(check_interval=0.05)

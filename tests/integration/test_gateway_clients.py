@@ -231,7 +231,7 @@ def test_a_page_from_elsewhere_may_start_up(gateway: Gateway) -> None:
     assert "use_scale_latent_for_hires_fix" not in get("/sdapi/v1/options").json()
     assert get("/sdapi/v1/prompt-styles").json() == []
     assert "DDIM" in [each["name"] for each in get("/sdapi/v1/samplers").json()]
-    assert [each["title"] for each in get("/sdapi/v1/sd-models").json()] == ["m"]
+    assert [each["title"] for each in get("/sdapi/v1/sd-models").json()] == ["m [0123456789]"]
     assert "Lanczos" in [each["name"] for each in get("/sdapi/v1/upscalers").json()]
     assert get("/sdapi/v1/progress?skip_current_image=true").json()["state"]["job_count"] == 0
     changed = gateway.http.post("/sdapi/v1/options", json={"sd_model_checkpoint": "m"})

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from img2img_gateway.pictures import decode_base64, is_reference, plain_png, read_texts
-from img2img_gateway.sdapi.options import find_model, title_of
 from img2img_gateway.sdapi.read_infotext import read_pairs, request_fields
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
@@ -111,24 +110,3 @@ def test_styles_go_to_their_place_or_behind() -> None:
     assert apply_styles("a cat", "", ["oil", "big"], known) == ("oil of a cat, thick, huge", "tiny")
     with pytest.raises(Refused, match="oil, big"):
         apply_styles("a cat", "", ["none"], known)
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        "sd15",
-        "sd15.safetensors",
-        "sd15.safetensors [0123456789]",
-        "sd15 [0123456789]",
-        "SD15",
-        "/models/sd15",
-    ],
-)
-def test_a_model_is_found_by_any_of_its_titles(wanted: str) -> None:
-    assert find_model(wanted, ["/models/sd15", "/models/xl.safetensors"]) == "/models/sd15"
-
-
-def test_a_model_that_two_names_mean_is_refused() -> None:
-    with pytest.raises(Refused):
-        find_model("sd15", ["/a/sd15", "/b/sd15"])
-    assert title_of("/a/xl.safetensors") == "xl"

@@ -1,6 +1,5 @@
 """Noise levels, guidance, names and hashes of models: what needs no network."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.checkpoints.weights import read_component
 from img2img_worker.models.families.condition import Condition, Conditions
@@ -96,39 +94,6 @@ def test_rows_of_different_lengths_are_stacked_as_runs() -> None:
     assert all(
         torch.equal(other.context[run.rows], run.context) for run, other in zip(runs, whole, strict=True)
     )
-
-
-def test_a_models_folder_is_served_by_names(tmp_path: Path) -> None:
-    for folder in ("dream", "empty", "both"):
-        (tmp_path / folder).mkdir()
-    for file in ("dream/model_index.json", "both/model_index.json", "both.safetensors", "v1.5.safetensors"):
-        (tmp_path / file).touch()
-    for file in ("old.ckpt", "notes.txt"):
-        (tmp_path / file).touch()
-    found = catalog.find_models(tmp_path)
-    assert found == {
-        "both": tmp_path / "both",
-        "dream": tmp_path / "dream",
-        "v1.5": tmp_path / "v1.5.safetensors",
-    }
-    assert list(catalog.find_models(tmp_path, allow_pickles=True)) == ["both", "dream", "old", "v1.5"]
-    assert catalog.find_models(tmp_path / "nowhere") == {}
-    assert catalog.find_model("v1.5", tmp_path) == tmp_path / "v1.5.safetensors"
-    assert catalog.find_model(tmp_path / "empty", tmp_path) == tmp_path / "empty"
-
-
-def test_a_name_keeps_its_points() -> None:
-    assert catalog.model_name("models/sd-v1.5.safetensors") == "sd-v1.5"
-    assert catalog.model_name("models/sd-v1.5") == "sd-v1.5"
-
-
-def test_a_files_hash_is_a1111s(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(b"weights")
-    assert catalog.model_hash(file) == hashlib.sha256(b"weights").hexdigest()[:10]
-    file.write_bytes(b"other weights")
-    assert catalog.model_hash(file) == hashlib.sha256(b"other weights").hexdigest()[:10]
-    assert catalog.model_hash(tmp_path) is None
 
 
 def test_weights_in_several_files_and_in_fp16_are_found(tmp_path: Path) -> None:

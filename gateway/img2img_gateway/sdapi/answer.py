@@ -9,10 +9,10 @@ from typing import Any
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.errors import Problem
 from img2img_gateway.pictures import read_texts
-from img2img_gateway.sdapi.options import title_of
 from img2img_gateway.sdapi.read_infotext import read_pairs
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.tasks import Task
+from img2img_shared.checkpoints import checkpoint_name
 from img2img_shared.errors import FarmError
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
@@ -115,7 +115,7 @@ def _info(request: RenderRequest, jobs: list[Job], pictures: list[bytes]) -> dic
         "batch_size": request.batch_size,
         "restore_faces": False,
         "face_restoration_model": None,
-        "sd_model_name": pairs.get("Model", title_of(jobs[0].model)),
+        "sd_model_name": pairs.get("Model", checkpoint_name(jobs[0].model)),
         "sd_model_hash": pairs.get("Model hash"),
         "sd_vae_name": None,
         "sd_vae_hash": None,

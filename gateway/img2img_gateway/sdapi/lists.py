@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import CheckpointParts
 from img2img_gateway.pictures import decode_base64, read_texts
-from img2img_gateway.sdapi.options import title_of
 from img2img_gateway.sdapi.read_infotext import read_pairs
 from img2img_gateway.sdapi.styles import read_styles
+from img2img_shared.checkpoints import with_hashes
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"])
@@ -67,17 +67,18 @@ async def schedulers() -> list[dict[str, Any]]:
 
 @router.get("/sd-models")
 async def sd_models(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
-    """The checkpoints that are served now."""
+    """The checkpoints that are served now, and those of this machine that could be."""
+    checkpoints = await parts.core.call(with_hashes, await parts.core.checkpoints())
     return [
         {
-            "title": title_of(model),
-            "model_name": title_of(model),
-            "hash": None,
-            "sha256": None,
-            "filename": model,
+            "title": each.title,
+            "model_name": each.name,
+            "hash": each.short_hash,
+            "sha256": each.sha256,
+            "filename": str(each.path or each.model),
             "config": None,
         }
-        for model in await parts.core.models()
+        for each in checkpoints
     ]
 
 

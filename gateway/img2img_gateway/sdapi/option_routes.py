@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import CheckpointParts
-from img2img_gateway.sdapi.options import Options, title_of
+from img2img_gateway.sdapi.options import Options
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: settings"])
 
@@ -14,9 +14,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: settings"])
 @router.get("/options")
 async def get_options(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
     """The caller's settings."""
-    options = await Options(parts.core, caller.tenant).all()
-    model = options["sd_model_checkpoint"]
-    return {**options, "sd_model_checkpoint": title_of(model) if model else ""}
+    return await Options(parts.core, caller.tenant).all()
 
 
 @router.post("/options")

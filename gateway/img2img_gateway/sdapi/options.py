@@ -17,12 +17,14 @@ class Options:
         self._chosen = Table(core.redis, "options", tenant)
 
     async def all(self) -> dict[str, Any]:
-        """Every option by its name, as it was sent, else its default."""
+        """Every option by its name, as it was sent, else its default; the checkpoint by its title."""
         chosen = {**defaults(), **await self.chosen()}
-        if chosen["sd_model_checkpoint"] is None:
-            served = sorted({worker.info.model for worker in await self._core.workers()})
-            chosen["sd_model_checkpoint"] = served[0] if len(served) == 1 else None
-        return chosen
+        checkpoint = await self._core.checkpoint(chosen["sd_model_checkpoint"])
+        return {
+            **chosen,
+            "sd_model_checkpoint": checkpoint.title if checkpoint else "",
+            "sd_checkpoint_hash": (checkpoint and checkpoint.sha256) or "",
+        }
 
     async def chosen(self) -> dict[str, Any]:
         """The options that the tenant has set."""
@@ -50,31 +52,15 @@ class Options:
             if value is None or (value == "" and changes_pictures(name)):
                 continue
             is_model = name == "sd_model_checkpoint"
-            found[name] = find_model(value, await self._core.models()) if is_model else value
+            found[name] = await self._model(value) if is_model else value
         return found
+
+    async def _model(self, wanted: object) -> str:
+        checkpoint = await self._core.checkpoint(str(wanted))
+        if checkpoint is None:
+            served = ", ".join(each.title for each in await self._core.checkpoints()) or "none is, for now"
+            raise Refused("sd_model_checkpoint", wanted, f"a model that is served: {served}")
+        return checkpoint.model
 
     def _read(self) -> dict[str, Any]:
         return {name: value for name, value in self._chosen.all().items() if name in defaults()}
-
-
-def find_model(wanted: object, known: list[str]) -> str:
-    """The checkpoint that a client means: by its title ("name.safetensors [hash]"), name or file.
-
-    Raises:
-        Refused: names the served ones.
-    """
-    name = str(wanted)
-    bare = name.split(" [")[0].removesuffix(".safetensors").removesuffix(".ckpt")
-    for model in known:
-        if name == model or bare == model:
-            return model
-    alike = [model for model in known if bare.lower() == title_of(model).lower()]
-    if len(alike) == 1:
-        return alike[0]
-    served = ", ".join(map(title_of, known)) or "none is, for now"
-    raise Refused("sd_model_checkpoint", wanted, f"a model that is served: {served}")
-
-
-def title_of(model: str) -> str:
-    """How a checkpoint is called in lists: workers may serve it under its path."""
-    return model.rstrip("/").rsplit("/", 1)[-1].removesuffix(".safetensors").removesuffix(".ckpt")

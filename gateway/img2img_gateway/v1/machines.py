@@ -55,11 +55,11 @@ async def models(parts: CheckpointParts, _: Caller) -> list[ModelAnswer]:
     workers = await parts.core.workers()
     return [
         ModelAnswer(
-            name=model,
-            workers=sum(worker.info.model == model for worker in workers),
-            slots=sum(worker.info.slots for worker in workers if worker.info.model == model),
+            name=each.model,
+            workers=sum(worker.info.model == each.model for worker in workers),
+            slots=sum(worker.info.slots for worker in workers if worker.info.model == each.model),
         )
-        for model in await parts.core.models()
+        for each in await parts.core.checkpoints()
     ]
 
 

@@ -10,6 +10,7 @@ from img2img_producer.cli.connection import farm_of, model_of
 from img2img_producer.cli.renders import Model
 from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
+from img2img_shared.farm.service import DEFAULT_MODEL
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -60,15 +61,16 @@ def up(context: typer.Context, model: Model = None) -> None:
             raise Refused(
                 "redis_url", farm.redis_url, "none: that farm runs already; add to it: img2img worker"
             )
-        wanted = model_of(model) or farm.default_model()
+        wanted = model_of(model) or DEFAULT_MODEL
         say(f"loading {wanted} ...")
-        farm.serve(wanted)
+        while not farm.serve_by_default(wanted):
+            time.sleep(0.2)
         typer.echo(f"IMG2IMG_REDIS_URL={farm.redis_url}")
         typer.echo(f"IMG2IMG_STORE_URL={farm.store_url}")
         sys.stdout.flush()
         say("the farm is up; Ctrl-C stops it. In another shell: img2img render photos/ --out out/")
         while True:
-            farm.serve(wanted)  # again, should it have died
+            farm.serve_by_default(wanted)  # again, should it have died
             time.sleep(1)
 
 

@@ -1,12 +1,13 @@
 """One farm, as whoever submits works with it: ledger, store, tickets, an embedded farm's processes."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import Refused
 from img2img_shared.farm.input_janitor import InputJanitor
@@ -16,9 +17,10 @@ from img2img_shared.job import Job
 from img2img_shared.ledger import IMAGES, Ledger, connect
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.submissions import Submissions
+from img2img_shared.ledger.tables import Table
 from img2img_shared.params import Params
 from img2img_shared.queue import celery_app, top_up
-from img2img_shared.records import ImageStatus, WorkerStatus
+from img2img_shared.records import ImageStatus, WorkerInfo, WorkerStatus
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: the checkpoint that comes with the worker
 DEFAULT_MODEL = "demo"
+#: seconds for which a model is the default, unless it is said again
+_BY_DEFAULT = 10
 
 
 class FarmService:
@@ -54,6 +58,7 @@ class FarmService:
             self.previews = Previews(self.redis)
             self._submissions = Submissions(self.redis)
             self.input_janitor = InputJanitor(self._submissions, self.store)
+            self._defaults = Table(self.redis, "defaults")
             self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
             # whoever ends must not wait for a store that hangs
             closing.callback(self._uploads.shutdown, wait=False, cancel_futures=True)
@@ -91,6 +96,8 @@ class FarmService:
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         if model is None:  # of a repeat it is the first job's, whatever is served by now
             model = self.ledger.repeated_model(tenant, idempotency_key) or self.default_model()
+        else:
+            model = self.name_of(model)
         job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
         self.serve(model)
         patiently(lambda: self._submissions.begin(job.id), self._outage)
@@ -130,13 +137,45 @@ class FarmService:
         """The models that live workers have."""
         return sorted({worker.info.model for worker in self.workers()})
 
+    def checkpoints(self) -> list[Checkpoint]:
+        """Those that are served, and those an embedded farm could start a worker for; each once."""
+        here = checkpoints_in(self.settings.models_dir) if self.is_embedded else {}
+        served = {worker.info.model: _served_checkpoint(worker.info, here) for worker in self.workers()}
+        found = [served[model] for model in sorted(served)]
+        if self.is_embedded:
+            demo = Checkpoint(model=DEFAULT_MODEL, file_name=DEFAULT_MODEL)
+            local = [Checkpoint(model=name, file_name=path.name, path=path) for name, path in here.items()]
+            for each in (*local, demo):
+                if find_checkpoint(str(each.path or each.model), found) is None:
+                    found.append(each)
+        return found
+
     def models(self) -> list[str]:
-        """The models that are served, and those an embedded farm could start a worker for."""
-        startable = {DEFAULT_MODEL, *_models_in(self.settings.models_dir)} if self.is_embedded else set()
-        return sorted(startable | set(self.served()))
+        """What jobs call the `checkpoints`."""
+        return sorted(checkpoint.model for checkpoint in self.checkpoints())
+
+    def find_checkpoint(self, wanted: str) -> Checkpoint | None:
+        """The checkpoint that a path, a name, a title or a hash means; None: it is not here.
+
+        Raises:
+            Refused: it means several.
+        """
+        return find_checkpoint(wanted, self.checkpoints())
+
+    def name_of(self, model: str) -> str:
+        """What jobs call a model: a checkpoint has one name, and one queue, however it is named.
+
+        Raises:
+            Refused: it means several.
+        """
+        checkpoint = self.find_checkpoint(model)
+        return model if checkpoint is None else checkpoint.model
 
     def default_model(self, *, now: bool = False) -> str:
-        """The model of a job that names none: the only one that is served, else "demo".
+        """The model of a job that names none.
+
+        On an embedded farm that which `img2img up` serves, else "demo": what others have asked for does not
+        change it. On any other, where workers are started by hand, the only one that is served, else "demo".
 
         Args:
             now: somebody waits for it, so that it must be served already, or be startable.
@@ -144,13 +183,23 @@ class FarmService:
         Raises:
             Refused: several are served, and "demo" is none of them; or none is, `now`.
         """
-        served = self.served()
-        if len(served) == 1:
-            return served[0]
-        if DEFAULT_MODEL in served or not (served or (now and not self.is_embedded)):
+        if self.is_embedded:
+            return str(self._defaults.get("model") or DEFAULT_MODEL)
+        served = self.checkpoints()
+        if len({each.sha256 or each.model for each in served}) == 1:
+            return served[0].model
+        names = [each.model for each in served]
+        if DEFAULT_MODEL in names or not (names or now):
             return DEFAULT_MODEL
-        names = ", ".join(served) or "none is, for now"
-        raise Refused("model", None, f"one of those that are served: {names}")
+        raise Refused(
+            "model", None, f"one of those that are served: {', '.join(names) or 'none is, for now'}"
+        )
+
+    def serve_by_default(self, model: str) -> None:
+        """As `serve`, and for the next ten seconds jobs that name no model mean this one."""
+        self.serve(model)
+        self._defaults.put({"model": model})
+        self._defaults.expire(_BY_DEFAULT)
 
     def serve(self, model: str) -> None:
         """On an embedded farm, have a worker for `model`, which takes its time to load.
@@ -190,13 +239,15 @@ class FarmService:
         return self.settings.redis_url, self.settings.store_url
 
 
-def _models_in(folder: Path | None) -> list[str]:
-    """What a worker of this machine could serve by name."""
-    if folder is None or not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return [path.stem if path.is_file() else path.name for path in found if _is_checkpoint(path)]
-
-
-def _is_checkpoint(path: Path) -> bool:
-    return (path / "model_index.json").is_file() or path.suffix == ".safetensors"
+def _served_checkpoint(info: WorkerInfo, here: Mapping[str, Path]) -> Checkpoint:
+    """The checkpoint of a worker; where it is, if that is known on this machine."""
+    path = here.get(info.model)
+    if path is None and Path(info.model).is_absolute() and Path(info.model).exists():
+        path = Path(info.model)
+    return Checkpoint(
+        model=info.model,
+        file_name=info.file_name or Path(info.model).name,
+        sha256=info.sha256,
+        path=path,
+        takes=frozenset(info.takes),
+    )

@@ -1,5 +1,6 @@
 """What the ledger's scripts answer, as records."""
 
+from dataclasses import fields
 from typing import Any
 
 import msgpack
@@ -73,8 +74,10 @@ def event(event_id: bytes, fields: dict[bytes, bytes]) -> Event:
 
 
 def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerStatus:
-    """One answer of ``workers``."""
-    return WorkerStatus(info=WorkerInfo(**msgpack.unpackb(data)), running=int(running), seen=moment(seen))
+    """One answer of ``workers``. What a newer worker says beside is left alone."""
+    said = msgpack.unpackb(data, use_list=False)
+    known = {each.name: said[each.name] for each in fields(WorkerInfo) if each.name in said}
+    return WorkerStatus(info=WorkerInfo(**known), running=int(running), seen=moment(seen))
 
 
 def _rate(now: int, started: int, ends: list[int]) -> float:

@@ -12,6 +12,7 @@ from types import FrameType
 import torch
 from celery import Celery, signals
 
+from img2img_shared.checkpoints import Checkpoint, sha256_of
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import FarmRedis, Ledger, connect
@@ -30,8 +31,9 @@ from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.recipe import Served
-from img2img_worker.models.checkpoints.catalog import model_name
-from img2img_worker.models.checkpoints.loading import load, model_hash
+from img2img_worker.models.checkpoints import catalog
+from img2img_worker.models.checkpoints.loading import load
+from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +68,21 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             log.info("compiling for pictures of %s: this takes minutes", settings.compile)
             engine.warm_up(settings.compiled_sizes).result()
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        info = WorkerInfo(id=name, model=model, device=str(family.device), slots=engine.slots)
+        path = catalog.find_model(model, settings.models_dir)
+        info = WorkerInfo(
+            id=name,
+            model=model,
+            device=str(family.device),
+            slots=engine.slots,
+            file_name=path.name,
+            sha256=sha256_of(path),
+            takes=_own_parameters(family),
+        )
+        checkpoint = Checkpoint(model=model, file_name=path.name, sha256=info.sha256)
         served = Served(
             model=model,
-            title=model_name(model),
-            model_hash=model_hash(model, settings),
+            title=checkpoint.name,
+            model_hash=checkpoint.short_hash,
             max_pixels=settings.max_pixels,
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
@@ -112,6 +124,12 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             with suppress(Unavailable):  # else it is listed, and waited for, for another half a lease
                 ledger.leave(name)
             log.info("%s has ended", name)
+
+
+def _own_parameters(family: Family) -> tuple[str, ...]:
+    """Parameters that this checkpoint takes and most others refuse."""
+    taken = {"image_cfg_scale": family.edits, "distilled_cfg_scale": family.distilled}
+    return tuple(name for name, is_taken in taken.items() if is_taken)
 
 
 def _threads(slots: int) -> int:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from img2img_shared.checkpoints import INDEX
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, CheckpointParts, Component
 from img2img_worker.models.checkpoints.weights import read_component, read_json
 from img2img_worker.models.prompts.tokenizer import read_t5_tokenizer, read_tokenizer
 
-#: the file that makes a folder a checkpoint
-INDEX = "model_index.json"
 #: pipelines of Flux.1; its others (Fill, Control, Kontext, ...) have transformers that see more
 _FLUX = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
 

@@ -34,11 +34,6 @@ def load(model: str | Path, settings: Settings) -> Family:
     )
 
 
-def model_hash(model: str | Path, settings: Settings) -> str | None:
-    """A1111's "Model hash" of what `load` would load; None for a folder."""
-    return catalog.model_hash(catalog.find_model(model, settings.models_dir))
-
-
 def open_checkpoint(
     path: str | Path,
     *,

@@ -1,0 +1,159 @@
+"""Checkpoints by whatever they are called: a path, a name, a file's name, a title with a hash mean one."""
+
+import hashlib
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from img2img_shared.errors import Refused
+
+#: what single-file checkpoints end with; the second are pickles, which workers may refuse
+SAFE, PICKLES = (".safetensors",), (".ckpt", ".pt")
+#: what makes a folder a checkpoint in the diffusers layout
+INDEX = "model_index.json"
+#: files of such a folder that have a part in its pictures
+_WEIGHING = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
+#: digits of a hash that A1111 shows
+_SHORT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One that is served, or could be."""
+
+    #: what jobs and the ledger call it: the name or the path that its workers were started with
+    model: str
+    #: its file's or folder's name, as "sd15.safetensors"
+    file_name: str
+    #: hexadecimal; None: nobody has read it yet
+    sha256: str | None = None
+    #: where it is on this machine; None: on others
+    path: Path | None = None
+    #: parameters that it takes and most checkpoints do not
+    takes: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def name(self) -> str:
+        """As in a picture's infotext: "sd15"."""
+        return checkpoint_name(self.file_name)
+
+    @property
+    def short_hash(self) -> str | None:
+        return self.sha256 and self.sha256[:_SHORT]
+
+    @property
+    def title(self) -> str:
+        """As A1111's clients show it: "sd15.safetensors [6ce0161689]"."""
+        return f"{self.file_name} [{self.short_hash}]" if self.sha256 else self.file_name
+
+    def is_called(self, wanted: str) -> bool:
+        """Whether `wanted` means this one, by title, name, file or hash, in any case."""
+        text, _, rest = wanted.partition(" [")
+        digits = (rest.removesuffix("]") if rest else text).lower()
+        if self.sha256 and digits in (self.sha256, self.short_hash):
+            return not rest or self.is_called(text)
+        if self.sha256 and rest:
+            return False
+        # clients on Windows write what they were told by an A1111 there
+        return checkpoint_name(text.replace("\\", "/")).casefold() == self.name.casefold()
+
+
+def find_checkpoint(wanted: str, known: Iterable[Checkpoint]) -> Checkpoint | None:
+    """The one that `wanted` means; None: none of them.
+
+    Of two that are one file, or have one hash, the first is meant.
+
+    Raises:
+        Refused: it means several.
+    """
+    checkpoints = list(known)
+    for checkpoint in checkpoints:
+        if wanted == checkpoint.model:
+            return checkpoint
+    path = Path(wanted)
+    if path.is_absolute() and path.exists():
+        for checkpoint in checkpoints:
+            if checkpoint.path is not None and checkpoint.path.exists() and checkpoint.path.samefile(path):
+                return checkpoint
+        # another file of that name on this machine is another checkpoint
+        checkpoints = [each for each in checkpoints if each.path is None]
+    found = [checkpoint for checkpoint in checkpoints if checkpoint.is_called(wanted)]
+    if len({each.sha256 or each.model for each in found}) > 1:
+        names = ", ".join(each.model for each in found)
+        raise Refused("model", wanted, f"one of the checkpoints of that name: {names}")
+    return found[0] if found else None
+
+
+def checkpoint_name(path: str | Path) -> str:
+    """What a checkpoint is called: its folder's or file's name without the ending.
+
+    >>> checkpoint_name("models/sd-v1.5.safetensors")
+    'sd-v1.5'
+    """
+    path = Path(path)
+    return path.stem if path.suffix in SAFE + PICKLES else path.name
+
+
+def sha256_of(path: Path) -> str:
+    """A1111's hash of a checkpoint's file; of a folder, one over the names and hashes of what it is made of.
+
+    Read once, and again when it has changed. Hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    about = path.stat()
+    if path.is_file():
+        return _file_hash(path, about.st_mtime_ns, about.st_size)
+    parts = sorted(each for each in path.rglob("*") if each.suffix in _WEIGHING and each.is_file())
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.relative_to(path).as_posix()} {sha256_of(part)}\n".encode())
+    return digest.hexdigest()
+
+
+def with_hashes(checkpoints: Iterable[Checkpoint], seconds: float = 5.0) -> list[Checkpoint]:
+    """The same, with the hashes of those that lie on this machine.
+
+    Begins to read no other after so many seconds (a folder of a hundred takes minutes): asked again, it goes
+    on with those that are left.
+    """
+    end = time.monotonic() + seconds
+    found = []
+    for each in checkpoints:
+        digest = each.sha256
+        if digest is None and each.path is not None and time.monotonic() < end:
+            with suppress(OSError):
+                digest = sha256_of(each.path)
+        found.append(replace(each, sha256=digest))
+    return found
+
+
+def checkpoints_in(folder: Path | None, *, pickles: bool = False) -> dict[str, Path]:
+    """Name to path of the checkpoints right in a folder, by name; no such folder, no checkpoints.
+
+    Of one name, a folder comes before a file, and a .safetensors file before a pickle.
+    """
+    if folder is None or not folder.is_dir():
+        return {}
+    endings = SAFE + PICKLES if pickles else SAFE
+    found = [path for path in folder.iterdir() if is_checkpoint(path, endings)]
+    found.sort(key=lambda path: (path.is_dir(), path.suffix in SAFE, path.name))
+    by_name = {checkpoint_name(path): path for path in found}  # what comes later wins
+    return dict(sorted(by_name.items()))
+
+
+def is_checkpoint(path: Path, endings: tuple[str, ...] = SAFE) -> bool:
+    """Whether it looks like one: a folder in the diffusers layout, or a file with one of the endings."""
+    if path.name.startswith("."):
+        return False
+    return (path / INDEX).is_file() or (path.suffix in endings and path.is_file())
+
+
+@lru_cache(maxsize=4096)
+def _file_hash(path: Path, _modified: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
