@@ -19,6 +19,7 @@ from img2img_gateway.deadlines import Deadlines
 from img2img_gateway.dependencies import Services
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
+from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
@@ -27,6 +28,9 @@ from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_store import WebhookStore
 
 log = logging.getLogger(__name__)
+
+#: bytes of pictures in memory on their way to the store, of all requests together
+PICTURES = 256 * 1024 * 1024
 
 _ABOUT = """
 Render pictures from pictures on a farm, with AUTOMATIC1111's parameters.
@@ -88,6 +92,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
                 quota=Quota(core.redis),
                 hooks=hooks,
                 readiness=ReadinessProbe(core),
+                pictures=MemoryBudget(PICTURES),
             )
             work = (watch.run(), core.supervise(), core.tidy(), dispatcher.run())
             background = [asyncio.create_task(each) for each in work]

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.keys import ApiKeys
+from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.watch import Watch
@@ -23,6 +24,8 @@ class Services:
     quota: Quota
     hooks: WebhookStore
     readiness: ReadinessProbe
+    #: for pictures on their way to the store
+    pictures: MemoryBudget
 
 
 def services(request: Request) -> Services:

@@ -1,4 +1,4 @@
-"""A multipart body read as it comes: one part in memory at a time, never the whole."""
+"""A multipart body read as it comes: a part at a time, never the whole."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -9,10 +9,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from img2img_gateway.errors import Problem
+from img2img_gateway.sent_file import SentFile
 from img2img_shared.errors import Refused
 
-#: bytes of a part that is no file
-_FIELD = 1024 * 1024
+#: bytes of a part that is no file, and of the headers of one
+_FIELD, _HEADERS = 1024 * 1024, 8 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class Part:
     name: str
     #: None: a field of the form, no file
     filename: str | None
-    data: bytes
+    file: SentFile
 
     @property
     def text(self) -> str:
@@ -31,10 +32,11 @@ class Part:
         Raises:
             Refused: it is not UTF-8.
         """
+        data = self.file.read()
         try:
-            return self.data.decode()
+            return data.decode()
         except UnicodeDecodeError:
-            raise Refused(self.name, self.data, "UTF-8 text") from None
+            raise Refused(self.name, data, "UTF-8 text") from None
 
 
 async def read_parts(request: Request, largest: int) -> AsyncIterator[Part]:
@@ -67,7 +69,9 @@ class _Open:
     header: bytearray = field(default_factory=bytearray)
     headers: dict[str, bytes] = field(default_factory=dict)
     value: bytearray = field(default_factory=bytearray)
-    data: bytearray = field(default_factory=bytearray)
+    #: bytes of its headers so far
+    overhead: int = 0
+    file: SentFile = field(default_factory=SentFile)
     name: str = ""
     filename: str | None = None
 
@@ -84,8 +88,8 @@ class _Reader:
             boundary,
             {
                 "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._open.header.extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._open.value.extend(data[start:end]),
+                "on_header_field": lambda *piece: self._read_header(self._open.header, *piece),
+                "on_header_value": lambda *piece: self._read_header(self._open.value, *piece),
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._end_headers,
                 "on_part_data": self._take,
@@ -109,6 +113,12 @@ class _Reader:
     def _begin(self) -> None:
         self._open = _Open()
 
+    def _read_header(self, into: bytearray, data: bytes, start: int, end: int) -> None:
+        self._open.overhead += end - start
+        if self._open.overhead > _HEADERS:
+            raise Refused("body", "the headers of a part", f"at most {_HEADERS} bytes of them")
+        into += data[start:end]
+
     def _end_header(self) -> None:
         part = self._open
         part.headers[part.header.decode("latin-1").lower()] = bytes(part.value)
@@ -126,13 +136,13 @@ class _Reader:
     def _take(self, data: bytes, start: int, end: int) -> None:
         part = self._open
         largest = _FIELD if part.filename is None else self._largest
-        if len(part.data) + end - start > largest:
+        if part.file.size + end - start > largest:
             raise Refused(part.name, f"more than {largest} bytes", f"at most {largest} bytes")
-        part.data += data[start:end]
+        part.file.write(data[start:end])
 
     def _end(self) -> None:
         part = self._open
-        self._done.append(Part(name=part.name, filename=part.filename, data=bytes(part.data)))
+        self._done.append(Part(name=part.name, filename=part.filename, file=part.file))
         self._open = _Open()
 
     def _finish(self) -> None:

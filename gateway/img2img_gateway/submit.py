@@ -1,26 +1,32 @@
 """Writes a job as a request brings it: its pictures as they come, within what the caller may have."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from img2img_gateway.access import Principal
 from img2img_gateway.dependencies import Services
+from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.pictures import decode_base64, is_reference
+from img2img_gateway.sent_file import SentFile
 from img2img_gateway.webhook_store import Hook
 from img2img_shared.errors import Refused
 from img2img_shared.farm.submission import Source, Submission, Upload, Written, put_source
 from img2img_shared.job import Job
 
+#: a picture as a request brought it: a file, base64, or the key of what was uploaded before; or one of ours
+Sent = SentFile | str | bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class SentInput:
-    """One input as a request brought it: bytes, base64, or the key of what was uploaded before."""
+    """One input as a request brought it."""
 
-    image: bytes | str
-    mask: bytes | str | None = None
+    image: Sent
+    mask: Sent | None = None
     #: what else `Input` has
     own: Mapping[str, Any]
 
@@ -30,7 +36,7 @@ async def write(
     principal: Principal,
     submission: Submission,
     inputs: AsyncIterator[SentInput],
-    mask: bytes | str | None = None,
+    mask: Sent | None = None,
     hook: Hook | None = None,
 ) -> Written:
     """Store `inputs` as they come, then commit the submission; `hook` is told what becomes of the job.
@@ -40,7 +46,7 @@ async def write(
         StoreError: nothing was submitted.
         Unavailable: whether the job was written is not known, as `Submission.commit`.
     """
-    core, largest = parts.core, parts.core.settings.max_upload
+    core = parts.core
 
     def prepare(job: Job) -> None:
         if principal.key is not None:
@@ -50,12 +56,12 @@ async def write(
 
     try:
         if mask is not None:
-            await core.call(submission.set_mask, _source(mask, "mask", largest))
+            await core.call(submission.set_mask, _source(parts, mask, "mask"))
         index = 0
         async for sent in inputs:
             if index >= core.settings.max_inputs:
                 raise Refused("inputs", index + 1, f"at most {core.settings.max_inputs} pictures")
-            await core.call(submission.add, _upload(sent, f"inputs[{index}]", largest))
+            await core.call(submission.add, _upload(parts, sent, f"inputs[{index}]"))
             index += 1
         written = await core.call(submission.commit, prepare)
     except BaseException:
@@ -66,28 +72,40 @@ async def write(
     return written
 
 
-async def stored(parts: Services, picture: bytes | str, field: str) -> str:
+async def stored(parts: Services, picture: Sent, field: str) -> str:
     """The key of a picture: put into the store now, or found there.
 
     Raises:
         Refused: names `field`.
         StoreError: the store does not take it.
     """
-    source = _source(picture, field, parts.core.settings.max_upload)
-    return await parts.core.call(put_source, parts.core.store, source, field)
+    return await parts.core.call(put_source, parts.core.store, _source(parts, picture, field), field)
 
 
-def _upload(sent: SentInput, field: str, largest: int) -> Upload:
-    mask = None if sent.mask is None else _source(sent.mask, f"{field}.mask", largest)
-    return Upload(image=_source(sent.image, f"{field}.image", largest), mask=mask, own=sent.own)
+def _upload(parts: Services, sent: SentInput, field: str) -> Upload:
+    mask = None if sent.mask is None else _source(parts, sent.mask, f"{field}.mask")
+    return Upload(image=_source(parts, sent.image, f"{field}.image"), mask=mask, own=sent.own)
 
 
-def _source(picture: bytes | str, field: str, largest: int) -> Source:
-    """A picture as the farm takes it. Base64 is read in the thread that stores it."""
-    if isinstance(picture, bytes):
-        if len(picture) > largest:
-            raise Refused(field, f"{len(picture)} bytes", f"at most {largest} bytes")
+def _source(parts: Services, picture: Sent, field: str) -> Source:
+    """A picture as the farm takes it: in memory only while it is being stored, as far as there is room."""
+    largest = parts.core.settings.max_upload
+    if isinstance(picture, bytes) or (isinstance(picture, str) and is_reference(picture)):
         return picture
-    if is_reference(picture):
-        return picture
-    return partial(decode_base64, picture, field, largest)
+    if isinstance(picture, str):
+        return partial(_decoded, parts.pictures, picture, field, largest)
+    if picture.size > largest:
+        raise Refused(field, f"{picture.size} bytes", f"at most {largest} bytes")
+    return partial(_read, parts.pictures, picture)
+
+
+@contextmanager
+def _decoded(memory: MemoryBudget, text: str, field: str, largest: int) -> Iterator[bytes]:
+    with memory.held_in_thread(2 * len(text)):
+        yield decode_base64(text, field, largest)
+
+
+@contextmanager
+def _read(memory: MemoryBudget, sent: SentFile) -> Iterator[bytes]:
+    with memory.held_in_thread(sent.size):
+        yield sent.read()

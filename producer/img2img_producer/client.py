@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class Farm:
             inputs = [inputs]
         try:
             if mask is not None:
-                submission.set_mask(partial(read_source, mask, "mask"))
+                submission.set_mask(partial(_read, mask, "mask"))
             for index, item in enumerate(inputs):
                 submission.add(_upload(item, index))
             return submission.commit().id
@@ -294,9 +294,9 @@ class Farm:
 
 def _upload(item: object, index: int) -> Upload:
     picture = as_picture(item, index)
-    mask = None if picture.mask is None else partial(read_source, picture.mask, f"inputs[{index}].mask")
+    mask = None if picture.mask is None else partial(_read, picture.mask, f"inputs[{index}].mask")
     return Upload(
-        image=partial(read_source, picture.image, f"inputs[{index}].image"),
+        image=partial(_read, picture.image, f"inputs[{index}].image"),
         mask=mask,
         own={
             "prompt": picture.prompt,
@@ -305,3 +305,8 @@ def _upload(item: object, index: int) -> Upload:
             "name": picture.label,
         },
     )
+
+
+@contextmanager
+def _read(source: Source, field: str) -> Iterator[bytes]:
+    yield read_source(source, field)

@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_gateway.multipart import Part
-from img2img_gateway.submit import SentInput
+from img2img_gateway.submit import Sent, SentInput
 from img2img_gateway.v1.models import WebhookRequest
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params, read_params, refusal
 
 _PICTURES = ("image", "mask")
+#: bytes of all fields before the pictures, each of which counts for `FIELD` more than it has
+FIELDS, FIELD = 2 * 1024 * 1024, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Head:
     priority: int
     webhook: WebhookRequest | None
     #: for all inputs that bring none
-    mask: bytes | str | None
+    mask: Sent | None
 
 
 class Form:
@@ -43,15 +45,21 @@ class Form:
             Refused: names the field.
         """
         fields: dict[str, str] = {}
-        mask: bytes | str | None = None
+        room = FIELDS
+        mask: Sent | None = None
         async for part in self._parts:
-            if part.name == "mask":
-                mask = _picture(part)
-            elif part.name == "image":
+            if part.name == "image":
                 self._first = part
                 break
-            else:
-                fields[part.name] = part.text
+            if part.name in fields or (part.name == "mask" and mask is not None):
+                raise Refused(part.name, "given twice", "each field once, and one mask before the pictures")
+            if part.name == "mask":
+                mask = _picture(part)
+                continue
+            room -= part.file.size + FIELD
+            if room < 0:
+                raise Refused("body", "the form's fields", "fewer or shorter ones, before the pictures")
+            fields[part.name] = part.text
         model = fields.pop("model", None)
         priority = _number("priority", fields.pop("priority", "0"))
         webhook = _webhook(fields.pop("webhook", None))
@@ -71,11 +79,13 @@ class Form:
             Refused: a field comes after them.
         """
         image = self._first
-        mask: bytes | str | None = None
+        mask: Sent | None = None
         async for part in self._parts:
             if part.name not in _PICTURES:
                 raise Refused(part.name, "after a picture", "fields before the first picture")
             if part.name == "mask":
+                if mask is not None:
+                    raise Refused("mask", "given twice", "one mask after each picture")
                 mask = _picture(part)
             else:
                 if image is not None:
@@ -85,16 +95,16 @@ class Form:
             yield _input(image, mask)
 
 
-def _input(image: Part, mask: bytes | str | None) -> SentInput:
+def _input(image: Part, mask: Sent | None) -> SentInput:
     name = PurePosixPath((image.filename or "").replace("\\", "/")).stem
     return SentInput(image=_picture(image), mask=mask, own={"name": name[:255] or None})
 
 
-def _picture(part: Part) -> bytes | str:
-    """A file's bytes; of a field, base64 or a reference."""
-    if part.filename is not None and not part.data:
+def _picture(part: Part) -> Sent:
+    """A file; of a field, base64 or a reference."""
+    if part.filename is not None and not part.file.size:
         raise Refused(part.name, part.filename, "a picture; this file is empty")
-    return part.text if part.filename is None else part.data
+    return part.text if part.filename is None else part.file
 
 
 def _number(name: str, text: str) -> int:
@@ -107,7 +117,7 @@ def _number(name: str, text: str) -> int:
 def _json(name: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise Refused(name, text, "a JSON object")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import CheckpointParts, Services
 from img2img_gateway.multipart import read_parts
-from img2img_gateway.submit import SentInput, write
+from img2img_gateway.submit import Sent, SentInput, write
 from img2img_gateway.v1.form import Form
 from img2img_gateway.v1.models import (
     Changed,
@@ -211,7 +211,7 @@ async def _written(
     response: Response,
     submission: Submission,
     inputs: AsyncIterator[SentInput],
-    mask: bytes | str | None,
+    mask: Sent | None,
     webhook: WebhookRequest | None,
 ) -> JobAnswer:
     hook = None if webhook is None else await parts.hooks.checked(webhook.url, webhook.events)

@@ -5,6 +5,8 @@ from fastapi import APIRouter, Request
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import CheckpointParts
 from img2img_gateway.errors import Problem
+from img2img_gateway.sent_file import SentFile
+from img2img_gateway.submit import stored
 from img2img_gateway.v1.jobs import UNLIMITED
 from img2img_gateway.v1.models import InputAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
 from img2img_shared.errors import Refused
@@ -23,14 +25,14 @@ _BODY = {
 @router.post("/inputs", status_code=201, tags=["inputs"], openapi_extra=_BODY, max_body_size=UNLIMITED)
 async def put_input(request: Request, parts: CheckpointParts, _: Caller) -> InputAnswer:
     """Upload one picture, as the request's body. The same picture is kept once, under its SHA-256."""
-    data = bytearray()
+    sent = SentFile()
     async for chunk in request.stream():
-        data += chunk
-        if len(data) > parts.core.settings.max_upload:
+        sent.write(chunk)
+        if sent.size > parts.core.settings.max_upload:
             raise Problem(413, f"a picture may have {parts.core.settings.max_upload} bytes", field="body")
-    if not data:
+    if not sent.size:
         raise Refused("body", "", "a picture's bytes")
-    return InputAnswer(key=await parts.core.call(parts.core.store.put_input, bytes(data)), bytes=len(data))
+    return InputAnswer(key=await stored(parts, sent, "body"), bytes=sent.size)
 
 
 @router.get("/workers", tags=["farm"])

@@ -7,7 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +32,9 @@ _SEEDS = 2**32
 #: characters of a parameter that are kept as they are for comparison with a repeat
 _LONGEST = 64
 
-#: a picture to be stored: its encoded bytes, what gives them (called in a thread), or the key of a stored one
-Source = bytes | Callable[[], bytes] | str
+#: a picture to be stored: its encoded bytes, what gives them for as long as they are needed (entered in a
+#: thread), or the key of a stored one
+Source = bytes | Callable[[], AbstractContextManager[bytes]] | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +226,10 @@ def put_source(store: Store, source: Source, field: str) -> str:
         if not store.exists(source):
             raise Refused(field, source, "the key of a picture that was uploaded (POST /v1/inputs)")
         return source
-    return store.put_input(source if isinstance(source, bytes) else source())
+    if isinstance(source, bytes):
+        return store.put_input(source)
+    with source() as data:
+        return store.put_input(data)
 
 
 def _put_input(store: Store, upload: Upload, field: str) -> Input:
