@@ -76,3 +76,14 @@ def test_with_whole_runs_a_rows_bits_do_not_depend_on_its_neighbours_lengths(
         others = [family.condition(family.encode_prompts([prompt])[0], Params()) for prompt in prompts]
         mixed = family.predict(x, t, Conditions.stack([row, *others], whole=True))
         assert torch.equal(mixed[0], alike[0])
+
+
+@torch.inference_mode()
+def test_one_row_whose_latent_is_halved_down_to_one_cell_is_answered_as_beside_another(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
+    row = family.condition(family.encode_prompts(["a red cat"])[0], Params())
+    x, t = noise(2, 4, 2, 2), torch.tensor([601.5, 20.0])
+    both = family.predict(x, t, Conditions.stack([row, row]))
+    torch.testing.assert_close(family.predict(x[:1], t[:1], Conditions.stack([row])), both[:1])

@@ -32,7 +32,7 @@ from img2img_worker.models.families.flow import PATCH, Shift
 from img2img_worker.models.families.flux import Flux
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
-from img2img_worker.models.families.unet import attend_by_length, upsample_by_two
+from img2img_worker.models.families.unet import as_published
 from img2img_worker.models.families.vae import Vae
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import TextEncoder
@@ -73,8 +73,7 @@ class Builder:
 
     def _stable_diffusion(self, parts: CheckpointParts) -> StableDiffusion:
         unet = self._denoiser(parts, UNet2DConditionModel)
-        upsample_by_two(unet)
-        attend_by_length(unet)
+        as_published(unet)
         latent_channels = int(unet.config.out_channels)
         beside = _BESIDE.get(unet.config.in_channels - latent_channels)
         if beside is None:

@@ -6,10 +6,17 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from img2img_worker.models.families.condition import Run
+
+
+def as_published(unet: Any) -> None:
+    """Makes diffusers' `unet` answer as the published one, at any size, for rows of any lengths and number."""
+    upsample_by_two(unet)
+    attend_by_length(unet)
+    norm_single_values(unet)
 
 
 def upsample_by_two(unet: Any) -> None:
@@ -35,6 +42,16 @@ def attend_by_length(unet: Any) -> None:
     unet.set_attn_processor(processors)
 
 
+def norm_single_values(unet: Any) -> None:
+    """Lets a group of one value be normalised, to 0: torch refuses that, with a training in mind.
+
+    Only networks with as many groups as channels come to it, where a latent is halved down to one cell.
+    """
+    for norm in unet.modules():
+        if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+            norm.forward = partial(_group_norm, norm)  # type: ignore[method-assign]
+
+
 class _CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers says nothing of its types
     def __call__(
         self,
@@ -55,6 +72,10 @@ class _CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers says
             found = attend(attention, queries, context, *arguments, **more)
             answers.append(found[rows] if is_whole else found)
         return torch.cat(answers)
+
+
+def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    return torch.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
 
 
 def _double_then_fit(
