@@ -97,10 +97,10 @@ class _Free:
             self._go.wait()
         return self._answers[: len(x)]
 
-    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         return torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device)
 
-    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         return torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
 
 

@@ -83,6 +83,9 @@ class Params(BaseModel):
     s_noise: Annotated[float, Field(ge=0, le=10)] = 1.0
     #: below this sigma, every second step runs no negative branch
     s_min_uncond: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    tiling: Annotated[
+        bool, Field(description="Let opposite edges fit each other: pictures that can be laid side by side.")
+    ] = False
     pad_cond_uncond: Annotated[
         bool, Field(description="Fill up the shorter of prompt and negative prompt with the empty prompt.")
     ] = False

@@ -63,7 +63,13 @@ class ToyFamily:
         return [Encoded(context=_context(prompt, clip_skip)) for prompt in prompts]
 
     def picture(
-        self, pixels: Tensor, masks: Tensor | None, *, mask_round: bool = True, rows: int | None = None
+        self,
+        pixels: Tensor,
+        masks: Tensor | None,
+        *,
+        mask_round: bool = True,
+        tiling: bool = False,
+        rows: int | None = None,
     ) -> Tensor | None:
         return None
 
@@ -73,7 +79,7 @@ class ToyFamily:
         length = None if self.mixes_lengths else len(text.context)
         return Condition(tensors={"context": text.context}, patch=patch, shares=(patch, length))
 
-    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         return _in_rows(self._encode, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -84,7 +90,7 @@ class ToyFamily:
         shift = torch.stack([context.mean() for context in contexts(conditions)]) + t / 1000
         return torch.tanh(F.conv2d(x, weight, padding=1) + shift[:, None, None, None])
 
-    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         image = _in_rows(self._decode, latents, rows)
         return ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
 

@@ -61,10 +61,10 @@ def test_a_picture_that_cannot_be_encoded_fails_alone(family: ToyFamily) -> None
     bad.pixels.setflags(write=True)
     encode = family.encode
 
-    def refuse(pixels: Tensor, *, rows: int | None = None) -> Tensor:
+    def refuse(pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         if (pixels == torch.from_numpy(bad.pixels)).flatten(1).all(1).any():
             raise RuntimeError("this one")
-        return encode(pixels, rows=rows)
+        return encode(pixels, tiling=tiling, rows=rows)
 
     good = [render(i) for i in (2, 3)]
     with Engine(family, slots=1) as engine:

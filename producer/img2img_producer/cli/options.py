@@ -43,6 +43,7 @@ HELP: dict[str, dict[str, str]] = {
         "s_tmin": "Lowest sigma at which they do.",
         "s_tmax": "Highest sigma at which they do; by default no end.",
         "s_noise": "Scales a sampler's noise.",
+        "tiling": "Let opposite edges fit each other: pictures that can be laid side by side.",
         "pad_cond_uncond": "Fill up the shorter of prompt and negative prompt with the empty prompt.",
         "pad_cond_uncond_v0": "As before A1111 1.6: repeat the negative prompt's last token, or cut it off.",
         "s_min_uncond": "Below this sigma, every second step runs no negative branch.",

@@ -111,6 +111,7 @@ class ConditionBuilder:
             torch.from_numpy(render.pixels)[None],
             masks,
             mask_round=render.params.mask_round,
+            tiling=render.params.tiling,
             rows=self._picture_rows,
         )
         if pictures is None:

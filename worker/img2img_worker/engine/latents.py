@@ -24,16 +24,17 @@ class Latents:
     def __init__(self, family: Family, rows: int | None) -> None:
         self._family = family
         self._rows = rows
-        self._encoded: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._encoded: OrderedDict[tuple[bytes, bool], Tensor] = OrderedDict()
 
     def encode(self, images: Sequence[RenderState]) -> None:
         """Makes sure that the pictures of all `images` are encoded."""
-        missing: dict[tuple[int, ...], dict[bytes, RenderState]] = {}
+        missing: dict[tuple[object, ...], dict[tuple[bytes, bool], RenderState]] = {}
         for image in images:
             if image.digest in self._encoded:
                 self._encoded.move_to_end(image.digest)
             else:
-                missing.setdefault(image.render.pixels.shape, {})[image.digest] = image
+                kind = (image.render.pixels.shape, image.render.params.tiling)
+                missing.setdefault(kind, {})[image.digest] = image
         for alike in missing.values():
             self._encode(list(alike.values()))
         while len(self._encoded) > max(REMEMBERED, len(images)):
@@ -62,7 +63,8 @@ class Latents:
         for start in range(0, len(images), TOGETHER):
             some = images[start : start + TOGETHER]
             pixels = torch.stack([torch.from_numpy(image.render.pixels) for image in some])
-            latents = self._family.encode(sent(pixels, self._family.device), rows=self._rows)
+            tiling = some[0].render.params.tiling
+            latents = self._family.encode(sent(pixels, self._family.device), tiling=tiling, rows=self._rows)
             for image, latent in zip(some, latents, strict=True):
                 # a copy, so that remembering one does not keep all
                 self._encoded[image.digest] = latent.clone()

@@ -111,8 +111,10 @@ class EngineLoop:
                 self._done(_report, [image])
             self._pace.keep()
         finished = [image for image in images if image.finished and image.slot is not None]
-        for start in range(0, len(finished), TOGETHER):
-            self._done(self._finish, finished[start : start + TOGETHER])
+        for tiling in (False, True):
+            alike = [image for image in finished if image.render.params.tiling == tiling]
+            for start in range(0, len(alike), TOGETHER):
+                self._done(self._finish, alike[start : start + TOGETHER])
 
     def _encode(self, images: Sequence[RenderState]) -> None:
         fresh = [image for image in images if image.history is None]
@@ -132,7 +134,8 @@ class EngineLoop:
 
     def _finish(self, images: Sequence[RenderState]) -> None:
         latents = self._batches[images[0].group].results(images)
-        pixels = self._family.decode(latents, rows=self._pictures)
+        tiling = images[0].render.params.tiling
+        pixels = self._family.decode(latents, tiling=tiling, rows=self._pictures)
         finite = latents.isfinite().flatten(1).all(1)
         self._delivery.pictures([image.future for image in images], pixels, finite)
         for image in images:

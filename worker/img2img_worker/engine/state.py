@@ -55,7 +55,8 @@ class RenderState:
         self.prompts = _prompts(render)
         self.loras = family.loras.find(self.prompts.loras)
         self.noises = _noises(self.plan, render, family)
-        self.digest = _digest(render.pixels)
+        #: what its init image's latent depends on
+        self.digest = (_digest(render.pixels), render.params.tiling)
         #: model calls done
         self.call = 0
         #: its place in its group's tensors; None: not in flight

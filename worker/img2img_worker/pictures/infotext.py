@@ -56,6 +56,7 @@ def infotext(
     pairs["Denoising strength"] = params.denoising_strength
     pairs["Clip skip"] = params.clip_skip if params.clip_skip > 1 else None
     pairs["RNG"] = params.noise_source.upper()
+    pairs["Tiling"] = params.tiling or None  # "True"
     if masked:
         pairs |= _mask_pairs(params)
     pairs["Lora hashes"] = _lora_hashes(lora_hashes or {})

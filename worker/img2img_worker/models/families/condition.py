@@ -27,6 +27,8 @@ class Condition:
     tensors: Mapping[str, Tensor]
     #: what LoRAs add to the denoiser
     patch: Patch = NO_PATCH
+    #: whether convolutions wrap around at the edges
+    tiling: bool = False
     #: rows may share a call where this is equal
     shares: Hashable = None
 
@@ -52,7 +54,8 @@ class Conditions:
     tensors: Mapping[str, Tensor]
     #: the contexts; one run where they are equally long
     runs: tuple[Run, ...]
-    patch: Patch
+    patch: Patch = NO_PATCH
+    tiling: bool = False
 
     @classmethod
     def stack(cls, rows: Sequence[Condition], *, whole: bool = False) -> Self:
@@ -63,12 +66,13 @@ class Conditions:
                 a row's bits do not depend on how long its neighbours are.
         """
         names = rows[0].tensors.keys() - {"context"}
-        if any(row.tensors.keys() - {"context"} != names or row.patch != rows[0].patch for row in rows):
-            raise ValueError("rows of one call must have the same tensors and the same LoRAs")
+        if len({(frozenset(row.tensors), row.patch, row.tiling) for row in rows}) > 1:
+            raise ValueError("rows of one call must have the same tensors, LoRAs and tiling")
         return cls(
             tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
             runs=_runs([row.tensors["context"] for row in rows], whole=whole),
             patch=rows[0].patch,
+            tiling=rows[0].tiling,
         )
 
     @property

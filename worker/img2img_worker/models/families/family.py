@@ -29,9 +29,10 @@ class GuidanceRow:
 class Family(Protocol):
     """A loaded checkpoint. Its methods are called from one thread, but for `levels`; none keeps state.
 
-    Pictures are uint8 RGB [B, H, W, 3]. `rows` in `encode`, `picture` and `decode` fixes the batch that the
-    network sees: fewer pictures are padded to it, more are cut into pieces of it. With a constant
-    `rows`, a picture's bits do not depend on what else is in the batch.
+    Pictures are uint8 RGB [B, H, W, 3]. With `tiling`, convolutions wrap around at the edges. `rows` in
+    `encode`, `picture` and `decode` fixes the batch that the network sees: fewer pictures are padded to it,
+    more are cut into pieces of it. With a constant `rows`, a picture's bits do not depend on what else is in
+    the batch.
     """
 
     @property
@@ -90,7 +91,13 @@ class Family(Protocol):
         """
 
     def picture(
-        self, pixels: Tensor, masks: Tensor | None, *, mask_round: bool = True, rows: int | None = None
+        self,
+        pixels: Tensor,
+        masks: Tensor | None,
+        *,
+        mask_round: bool = True,
+        tiling: bool = False,
+        rows: int | None = None,
     ) -> Tensor | None:
         """What the checkpoint wants to see of the init image: [B, c, h, w], or None.
 
@@ -109,7 +116,7 @@ class Family(Protocol):
             patch: what its LoRAs add to the denoiser.
         """
 
-    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         """uint8 [B, H, W, 3] to float32 latents [B, C, h, w]: the posterior's mean, scaled."""
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -121,7 +128,7 @@ class Family(Protocol):
             conditions: of rows whose `Condition.shares` are equal.
         """
 
-    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         """float32 [B, C, h, w] to uint8 [B, H, W, 3] on the device: clamped, times 255, truncated."""
 
 

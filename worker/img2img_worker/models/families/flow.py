@@ -129,6 +129,7 @@ class FlowFamily(ABC):
         masks: Tensor | None,  # noqa: ARG002
         *,
         mask_round: bool = True,  # noqa: ARG002
+        tiling: bool = False,  # noqa: ARG002
         rows: int | None = None,  # noqa: ARG002
     ) -> Tensor | None:
         return None
@@ -148,8 +149,8 @@ class FlowFamily(ABC):
         return Condition(tensors=tensors, patch=patch, shares=(patch, len(text.context)))
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
-        return self.vae.encode(pixels, rows)
+    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+        return self.vae.encode(pixels, rows, tiling=tiling)
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -168,5 +169,5 @@ class FlowFamily(ABC):
         """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
-        return self.vae.decode(latents, rows)
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+        return self.vae.decode(latents, rows, tiling=tiling)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
+from img2img_worker.models.families.padding import Padding
 from img2img_worker.models.families.vae import Vae
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.sampling.levels import NoiseLevels
@@ -35,6 +37,10 @@ class StableDiffusion:
     loras: Loras
     #: whether the UNet is compiled, which it is for rows of equal length
     is_compiled: bool = False
+
+    @cached_property
+    def _padding(self) -> Padding:
+        return Padding(self.unet)
 
     @property
     def latent_channels(self) -> int:
@@ -69,19 +75,25 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def picture(
-        self, pixels: Tensor, masks: Tensor | None, *, mask_round: bool = True, rows: int | None = None
+        self,
+        pixels: Tensor,
+        masks: Tensor | None,
+        *,
+        mask_round: bool = True,
+        tiling: bool = False,
+        rows: int | None = None,
     ) -> Tensor | None:
         if self.picture_channels == 0:
             return None
         image = self.vae.to_unit(pixels)
         if self.edits:  # unscaled, as it was trained (Brooks et al. 2023)
-            return self.vae.mean(image, rows)
+            return self.vae.mean(image, rows, tiling=tiling)
         if masks is None:
             mask = image.new_ones(image.shape[0], 1, *image.shape[-2:])
         else:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
-        masked = self.vae.mean(image * (1 - mask), rows) * self.vae.scale
+        masked = self.vae.mean(image * (1 - mask), rows, tiling=tiling) * self.vae.scale
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(
@@ -96,15 +108,17 @@ class StableDiffusion:
         if picture is not None:
             tensors["concat"] = picture
         length = len(text.context) if self.is_compiled else None
-        return Condition(tensors=tensors, patch=patch, shares=(patch, length))
+        tiling = params.tiling
+        return Condition(tensors=tensors, patch=patch, tiling=tiling, shares=(patch, tiling, length))
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor, *, rows: int | None = None) -> Tensor:
-        return self.vae.encode(pixels, rows)
+    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+        return self.vae.encode(pixels, rows, tiling=tiling)
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         self.loras.denoiser.apply(conditions.patch)
+        self._padding.apply(circular=conditions.tiling)
         given = conditions.tensors
         if "concat" in given:
             x = torch.cat([x, given["concat"]], dim=1)
@@ -123,5 +137,5 @@ class StableDiffusion:
         return answer.to(torch.float32, copy=True)
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, *, rows: int | None = None) -> Tensor:
-        return self.vae.decode(latents, rows)
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+        return self.vae.decode(latents, rows, tiling=tiling)

@@ -13,7 +13,7 @@ from img2img_worker.models.families.condition import Run
 
 
 def as_published(unet: Any) -> None:
-    """Makes diffusers' `unet` answer as the published one, at any size, for rows of any lengths and number."""
+    """Makes diffusers' `unet` answer as the published one, at any size, for rows of any lengths."""
     upsample_by_two(unet)
     attend_by_length(unet)
     norm_single_values(unet)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from img2img_worker.models.families.padding import Padding
 from img2img_worker.models.families.vae_tiling import in_tiles
 
 
@@ -19,6 +22,10 @@ class Vae:
     device: torch.device
     #: pictures larger than this, either way, go through it in tiles of this size; None: whole
     tile: int | None = None
+
+    @cached_property
+    def _padding(self) -> Padding:
+        return Padding(self.network)
 
     @property
     def channels(self) -> int:
@@ -40,13 +47,13 @@ class Vae:
         """What is taken from a mean before."""
         return float(self.network.config.get("shift_factor") or 0.0)
 
-    def encode(self, pixels: Tensor, rows: int | None) -> Tensor:
+    def encode(self, pixels: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
         """uint8 [B, H, W, 3] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
-        return (self.mean(self.to_unit(pixels), rows) - self.shift) * self.scale
+        return (self.mean(self.to_unit(pixels), rows, tiling=tiling) - self.shift) * self.scale
 
-    def decode(self, latents: Tensor, rows: int | None) -> Tensor:
+    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
         """Latents [B, C, h, w] to uint8 [B, H, W, 3]: clamped, times 255, truncated."""
-        pixels = in_rows(self._decode, latents / self.scale + self.shift, rows)
+        pixels = in_rows(partial(self._decode, tiling=tiling), latents / self.scale + self.shift, rows)
         pixels = ((pixels + 1) / 2).clamp(0, 1) * 255
         return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
@@ -56,24 +63,31 @@ class Vae:
         image = pixels.to(self.device).permute(0, 3, 1, 2).contiguous().float() / 255
         return image * 2 - 1
 
-    def mean(self, image: Tensor, rows: int | None) -> Tensor:
+    def mean(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
         """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]."""
-        return in_rows(self._mean, image, rows)
+        return in_rows(partial(self._mean, tiling=tiling), image, rows)
 
-    def _mean(self, image: Tensor) -> Tensor:
-        return self._tiled(self._whole_mean, image, before=self.factor, after=1)
+    def _mean(self, image: Tensor, *, tiling: bool) -> Tensor:
+        return self._in_tiles(self._whole_mean, image, before=self.factor, after=1, tiling=tiling)
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        return self._tiled(self._whole_decode, latents, before=1, after=self.factor)
+    def _decode(self, latents: Tensor, *, tiling: bool) -> Tensor:
+        return self._in_tiles(self._whole_decode, latents, before=1, after=self.factor, tiling=tiling)
 
-    def _tiled(
-        self, network: Callable[[Tensor], Tensor], batch: Tensor, *, before: int, after: int
+    def _in_tiles(
+        self, network: Callable[[Tensor], Tensor], batch: Tensor, *, before: int, after: int, tiling: bool
     ) -> Tensor:
-        if self.tile is None:
+        tile = self.tile and self.tile // self.factor
+        if tile is None or max(batch.shape[-2:]) <= tile * before:
+            self._padding.apply(circular=tiling)
             return network(batch)
+        self._padding.apply(circular=False)
+        # a tile must not wrap around itself: its picture does, by as much as tiles overlap
+        edge = min(tile // 4, *(side // before for side in batch.shape[-2:])) if tiling else 0
+        batch = F.pad(batch, [edge * before] * 4, mode="circular")
         norms = [module for module in self.network.modules() if isinstance(module, nn.GroupNorm)]
-        tile = self.tile // self.factor
-        return in_tiles(network, batch, tile=tile, before=before, after=after, norms=norms)
+        answer = in_tiles(network, batch, tile=tile, before=before, after=after, norms=norms)
+        rows, columns = (slice(edge * after, side - edge * after) for side in answer.shape[-2:])
+        return answer[..., rows, columns]
 
     def _whole_mean(self, image: Tensor) -> Tensor:
         mean: Tensor = self.network.encode(image.to(self.network.dtype)).latent_dist.mean
