@@ -3,16 +3,12 @@
 The guarantee is the ledger's. A ticket that is lost or doubled costs nothing, so nothing here prevents that.
 """
 
-from collections.abc import Callable
-from typing import Any
-from urllib.parse import quote, urlsplit
-
 from celery import Celery
-from redis.connection import parse_url
 
 from img2img_shared.ledger import Ledger
-from img2img_shared.ledger.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, answering
+from img2img_shared.ledger.connect import answering
 from img2img_shared.ledger.keys import queue_name, queue_prefix
+from img2img_shared.ledger.redis_url import CONNECT_TIMEOUT, read_redis_url
 
 #: name of the one task there is
 TICKET = "img2img.ticket"
@@ -23,9 +19,13 @@ TICKETS = 1000
 def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
     """The Celery app of a farm: the same settings for who publishes tickets and who takes them.
 
-    `redis_url` is redis://, rediss:// or unix://. No connection is made yet.
+    No connection is made yet.
+
+    Raises:
+        Refused: the URL cannot be used.
     """
-    app = Celery("img2img", broker=_broker_url(redis_url), set_as_current=False)
+    address = read_redis_url(redis_url)
+    app = Celery("img2img", broker=address.shown, set_as_current=False)
     app.conf.update(
         # msgpack only, both ways: nothing here unpickles
         accept_content=["msgpack"],
@@ -42,14 +42,13 @@ def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_TIMEOUT,
+        broker_transport="img2img_shared.ledger.ticket_transport:TicketTransport",
         broker_transport_options={
+            "address": address,
             # kombu's tables of unacknowledged messages lose and double tickets under faults
             "ack_emulation": False,
             "global_keyprefix": queue_prefix(prefix),
-            "socket_timeout": ANSWER_TIMEOUT,
-            "socket_connect_timeout": CONNECT_TIMEOUT,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
+            "health_check_interval": address.options.get("health_check_interval", 10),
         },
         task_publish_retry=False,
     )
@@ -72,15 +71,3 @@ def top_up(app: Celery, ledger: Ledger, model: str) -> int:
                 TICKET, queue=queue, producer=producer, ignore_result=True, argsrepr="", kwargsrepr=""
             )
     return missing
-
-
-def _broker_url(redis_url: str) -> str:
-    """The same server as Celery spells it, which has its own scheme for a unix socket."""
-    if urlsplit(redis_url).scheme != "unix":
-        return redis_url
-    read: Callable[[str], dict[str, Any]] = parse_url  # redis-py does not type it
-    given = read(redis_url)
-    login = ""
-    if given.get("password"):
-        login = f"{quote(given.get('username') or '', safe='')}:{quote(given['password'], safe='')}@"
-    return f"redis+socket://{login}{quote(given['path'])}?virtual_host={given.get('db', 0)}"

@@ -166,20 +166,6 @@ def test_a_redis_that_takes_no_writes_is_reported_as_such(mortal_redis: RedisSer
         ledger.submit(a_job("job-1111"))
 
 
-@pytest.mark.parametrize(
-    ("url", "broker"),
-    [
-        ("redis://:x@host:6380/2", "redis://:x@host:6380/2"),
-        ("rediss://host/0?ssl_ca_certs=/ca", "rediss://host/0?ssl_ca_certs=/ca"),
-        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
-        ("unix:///run/redis.sock?db=3&password=p%40", "redis+socket://:p%40@/run/redis.sock?virtual_host=3"),
-        ("unix://me:p%2F@/run/redis.sock?db=1", "redis+socket://me:p%2F@/run/redis.sock?virtual_host=1"),
-    ],
-)
-def test_celery_is_given_the_same_server(url: str, broker: str) -> None:
-    assert celery_app(url).conf.broker_url == broker
-
-
 def test_every_setting_is_one_that_celery_knows(redis_url: str) -> None:
     app = celery_app(redis_url)
     assert set(app.conf.changes) - set(DEFAULTS) <= {"deprecated_settings"}  # its own

@@ -11,6 +11,7 @@ from img2img_producer.cli.renders import Model
 from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
 from img2img_shared.farm.service import DEFAULT_MODEL
+from img2img_shared.ledger.redis_url import read_redis_url
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -59,7 +60,9 @@ def up(context: typer.Context, model: Model = None) -> None:
     with farm_of(context) as farm:
         if not farm.is_embedded:
             raise Refused(
-                "redis_url", farm.redis_url, "none: that farm runs already; add to it: img2img worker"
+                "redis_url",
+                str(read_redis_url(farm.redis_url)),
+                "none: that farm runs already; add to it: img2img worker",
             )
         wanted = model_of(model) or DEFAULT_MODEL
         say(f"loading {wanted} ...")

@@ -1,27 +1,21 @@
 """The connection to Redis, and the one way in which its absence is reported."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import redis
 from kombu.exceptions import KombuError, SerializationError
-from redis.backoff import NoBackoff
 from redis.exceptions import AskError, AuthorizationError, ClusterError, RedisError, TryAgainError
-from redis.retry import Retry
 
 from img2img_shared.errors import Refused, Unavailable
-from img2img_shared.ledger import keys
+from img2img_shared.ledger import clients, keys
+from img2img_shared.ledger.redis_url import read_redis_url
 
-#: seconds until a server that does not take the connection counts as away
-CONNECT_TIMEOUT = 3.0
-#: seconds until a server that does not answer counts as away
-ANSWER_TIMEOUT = 5.0
 #: whose error is that we are not let in
 _CLOSED = (redis.AuthenticationError, AuthorizationError, redis.exceptions.NoPermissionError)
 #: whose error is that a server which answers takes no writes, and the codes of those without a class
-_READ_ONLY = (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError)
+_READ_ONLY = (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError, clients.Demoted)
 _READ_ONLY_CODES = ("MISCONF", "NOREPLICAS")  # its disk is full, or a replica that it must have is missing
 #: answers of a server that can do nothing for us now, and the codes of those without a class
 _ELSEWHERE = (ClusterError, TryAgainError, AskError)
@@ -47,19 +41,27 @@ class FarmRedis:
 
     def call(self, *words: str | bytes | int | float) -> Any:
         """What Redis answers to one command."""
-        with answering():
-            return self._execute(*words)
+        return self._do(lambda: self._execute(*words))
 
     def run(self, script: str, *arguments: str | bytes | int) -> Any:
         """What one of the Lua scripts answers, by its file's name."""
         if script not in self._scripts:
             self._scripts[script] = self._client.register_script(keys.script(script))
-        with answering():
-            return self._scripts[script](keys=[keys.farm_key(self.prefix)], args=arguments)
+        return self._do(lambda: self._scripts[script](keys=[keys.farm_key(self.prefix)], args=arguments))
 
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
+
+    def _do(self, command: Callable[[], Any]) -> Any:
+        with answering():
+            try:
+                return command()
+            except (
+                clients.Demoted
+            ):  # it had no effect; other connections that are idle lead to the same replica
+                self._client.connection_pool.disconnect(inuse_connections=False)
+                return command()
 
     def __enter__(self) -> Self:
         return self
@@ -69,27 +71,38 @@ class FarmRedis:
 
 
 def connect(url: str, prefix: str = "img2img") -> FarmRedis:
-    """The farm of this prefix in the Redis at `url`, which has answered once.
-
-    redis-py's own retry is off: it would send a claim twice when only the answer was lost.
+    """The farm of this prefix in the Redis at `url` (see `redis_url`), which has answered once.
 
     Raises:
-        Refused: not a redis://, rediss:// or unix:// URL.
-        Unavailable: nobody answers there, or not us.
+        Refused: the URL cannot be used, or what answers there cannot carry a farm.
+        Unavailable: nobody answers there, or not us, or a replica.
     """
+    address = read_redis_url(url)
+    client = redis.Redis.from_pool(clients.pool(address))
     try:
-        client = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=ANSWER_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-    except ValueError:
-        raise Refused("redis_url", without_password(url), "a redis://, rediss:// or unix:// URL") from None
-    with answering(without_password(url)):
-        client.ping()
+        with answering(address.shown):
+            _check(client, address.shown)
+    except redis.ResponseError as error:
+        client.close()
+        raise Refused("redis_url", address.shown, f"a database of a Redis 7 or newer ({error})") from None
+    except BaseException:
+        client.close()
+        raise
     return FarmRedis(client, prefix)
+
+
+def _check(client: redis.Redis, where: str) -> None:
+    """That a farm can live there: what its server says of itself."""
+    execute: Callable[..., Any] = client.execute_command
+    answer = execute("HELLO")
+    facts = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+    mode, role = facts.get(b"mode"), facts.get(b"role")
+    if mode == b"cluster":
+        raise Refused("redis_url", where, "a single Redis or sentinels; Celery cannot use a cluster")
+    if mode == b"sentinel":
+        raise Refused("redis_url", where, "sentinel://... where sentinels answer, with their master_name")
+    if role != b"master":
+        raise Unavailable(f"Redis at {where} takes no writes: it is a replica")
 
 
 @contextmanager
@@ -122,8 +135,3 @@ def _trouble(error: BaseException) -> str | None:
     if isinstance(error, redis.ResponseError | redis.DataError | SerializationError):
         return None
     return "does not answer"
-
-
-def without_password(url: str) -> str:
-    """`url` as it may be shown."""
-    return re.sub(r"(?<=://)[^/?]*@", "…@", re.sub(r"(?<=[?&]password=)[^&]*", "…", url))

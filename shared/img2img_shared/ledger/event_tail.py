@@ -1,14 +1,13 @@
 """The newest events of many jobs, read by a few connections for all who watch."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
-from img2img_shared.ledger.connect import ANSWER_TIMEOUT, CONNECT_TIMEOUT, FarmRedis, answering
+from img2img_shared.ledger.clients import asynchronous
+from img2img_shared.ledger.connect import FarmRedis, answering
 from img2img_shared.ledger.keys import events_key
+from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.ledger.replies import event
 from img2img_shared.records import Event
 
@@ -23,32 +22,26 @@ class EventTail:
 
     def __init__(self, redis_url: str, prefix: str) -> None:
         self._prefix = prefix
-        # who finds all connections in use waits for one: the common pool refuses its 101st user
-        pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
-            redis_url,
-            max_connections=CONNECTIONS,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_timeout=ANSWER_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        client = redis.asyncio.Redis.from_pool(pool)
-        self._call: Callable[..., Awaitable[Any]] = client.execute_command
+        client = asynchronous(read_redis_url(redis_url))
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._execute: Callable[..., Awaitable[Any]] = client.execute_command
         self.close: Callable[[], Awaitable[None]] = client.aclose
 
     async def newest(self, job_id: str) -> str:
         """The id of a job's last event; "0": it has none."""
-        with answering():
-            found = await self._call("XREVRANGE", events_key(self._prefix, job_id), "+", "-", "COUNT", 1)
+        found = await self._call("XREVRANGE", events_key(self._prefix, job_id), "+", "-", "COUNT", 1)
         return str(found[0][0], "utf-8") if found else "0"
 
     async def read(self, after: Mapping[str, str]) -> dict[str, list[Event]]:
         """By job, its events later than the named one, at most `EVENTS`; jobs without any are left out."""
         if not after:
             return {}
-        with answering():
-            answer = await self._call(*_command(self._prefix, after, EVENTS))
-        return _by_job(self._prefix, after, answer)
+        return _by_job(self._prefix, after, await self._call(*_command(self._prefix, after, EVENTS)))
+
+    async def _call(self, *words: str | int) -> Any:
+        async with self._turns:
+            with answering():
+                return await self._execute(*words)
 
 
 def read_events(redis: FarmRedis, after: Mapping[str, str], count: int) -> dict[str, list[Event]]:

@@ -1,0 +1,121 @@
+"""Connections to the farm's Redis as its URL describes it: the ledger's, the watchers' and Celery's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
+from redis.retry import Retry
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+
+from img2img_shared.ledger.redis_url import RedisAddress
+
+
+class Demoted(redis.ConnectionError):
+    """The server has become a replica, and the connection was dropped: a new one finds the primary."""
+
+
+class _LeavesReplicas(AbstractConnection):
+    """A connection that ends when its server says that it is no primary any more.
+
+    After a failover behind one address, whoever keeps such a connection is refused every write for ever.
+    """
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)
+        except ResponseError as error:
+            is_demoted = isinstance(error, ReadOnlyError | MasterDownError)
+            if not is_demoted and not str(error).startswith("UNBLOCKED"):  # what waited there is told so
+                raise
+            leave: Callable[[], None] = self.disconnect
+            leave()
+            raise Demoted(str(error)) from error
+
+
+class _Tcp(Connection, _LeavesReplicas):
+    pass
+
+
+class _Tls(SSLConnection, _LeavesReplicas):
+    pass
+
+
+class _Unix(UnixDomainSocketConnection, _LeavesReplicas):
+    pass
+
+
+class _SentinelTcp(SentinelManagedConnection, _LeavesReplicas):
+    pass
+
+
+class _SentinelTls(SentinelManagedSSLConnection, _LeavesReplicas):
+    pass
+
+
+def connection_options(address: RedisAddress) -> dict[str, Any]:
+    """What a pool of connections is made with, their class included.
+
+    redis-py's own retry is off: it would send a claim twice when only the answer was lost.
+    """
+    options = {**address.options, "retry": Retry(NoBackoff(), 0), "protocol": 2}
+    if address.master_name is not None:
+        return {**options, "connection_class": _SentinelTls if address.is_encrypted else _SentinelTcp}
+    if address.socket is not None:
+        return {**options, "connection_class": _Unix, "path": address.socket}
+    ((host, port),) = address.hosts
+    kind = _Tls if address.is_encrypted else _Tcp
+    return {**options, "connection_class": kind, "host": host, "port": port}
+
+
+def sentinels(address: RedisAddress) -> Any:
+    """Those that know where the server is: redis-py's `Sentinel`, which has no types."""
+    return _sync_sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address))
+
+
+def pool(address: RedisAddress) -> redis.ConnectionPool:
+    """Connections for any number of threads."""
+    known = None if address.master_name is None else sentinels(address)
+    return pool_with(address, connection_options(address), known)
+
+
+def pool_with(address: RedisAddress, options: dict[str, Any], known: Any) -> redis.ConnectionPool:
+    """A pool whose connections are made with `options`; of the server that the sentinels know, if any."""
+    if address.master_name is None:
+        return redis.ConnectionPool(**options)
+    found: redis.ConnectionPool = _sentinel_pool(address.master_name, known, **options)
+    return found
+
+
+def asynchronous(address: RedisAddress) -> redis.asyncio.Redis:
+    """A client of asyncio, which only reads: a replica will do."""
+    options: dict[str, Any] = {**address.options, "retry": AsyncRetry(NoBackoff(), 0), "protocol": 2}
+    if address.is_encrypted:
+        options["ssl"] = True
+    if address.socket is not None:
+        return redis.asyncio.Redis(unix_socket_path=address.socket, **options)
+    if address.master_name is None:
+        ((host, port),) = address.hosts
+        return redis.asyncio.Redis(host=host, port=port, **options)
+    known = _async_sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address))
+    found: redis.asyncio.Redis = known.master_for(address.master_name, **options)
+    return found
+
+
+def _sentinel_options(address: RedisAddress) -> dict[str, Any]:
+    return {**address.sentinel_options, "protocol": 2} | ({"ssl": True} if address.is_encrypted else {})
+
+
+_sync_sentinel: Callable[..., Any] = Sentinel
+_sentinel_pool: Callable[..., Any] = SentinelConnectionPool
+_async_sentinel: Callable[..., Any] = redis.asyncio.sentinel.Sentinel

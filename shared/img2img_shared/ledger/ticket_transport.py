@@ -1,0 +1,55 @@
+"""Celery's way to Redis: kombu's, over the connections that the farm's URL describes."""
+
+from typing import Any
+
+from kombu.transport.redis import Channel, Transport
+from redis import ConnectionPool
+
+from img2img_shared.ledger import clients
+from img2img_shared.ledger.redis_url import RedisAddress
+
+
+class TicketChannel(Channel):  # type: ignore[misc]  # kombu ships no types
+    """A channel of the server at `address`, which comes with the transport's options."""
+
+    from_transport_options = (*Channel.from_transport_options, "address")
+    address: RedisAddress
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        options = clients.connection_options(self.address)
+        options.setdefault("health_check_interval", self.health_check_interval)
+        if asynchronous:
+            options["connection_class"] = _told(options["connection_class"], self)
+        return options
+
+    def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
+        options = self._connparams(asynchronous)
+        self.keyprefix_fanout = Channel.keyprefix_fanout.format(db=options["db"])
+        if self.address.master_name is None:
+            return clients.pool_with(self.address, options, None)
+        known = clients.sentinels(self.address)
+        # kombu closes them with the channel
+        if asynchronous:
+            self._async_sentinel_manager = known
+        else:
+            self._sentinel_manager = known
+        return clients.pool_with(self.address, options, known)
+
+
+class TicketTransport(Transport):  # type: ignore[misc]
+    """Celery is told its name; the broker's URL is for people to read."""
+
+    Channel = TicketChannel
+    can_parse_url = True
+
+
+def _told(kind: type, channel: TicketChannel) -> type:
+    """Connections of that kind, of whose end the event loop of `channel` hears."""
+
+    class Told(kind):  # type: ignore[misc]
+        def disconnect(self, *args: Any, **kwargs: Any) -> None:
+            super().disconnect(*args, **kwargs)
+            if channel._registered:
+                channel._on_connection_disconnect(self)
+
+    return Told
