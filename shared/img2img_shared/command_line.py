@@ -44,9 +44,16 @@ class Connection:
 
     @property
     def words(self) -> list[str]:
-        """The same again, for another command."""
-        given = {"--" + name.replace("_", "-"): value for name, value in asdict(self).items() if value}
-        return [word for name, value in given.items() for word in (name, str(value))]
+        """The same again, to be typed; what logs one in is left out."""
+        given = {"--" + name.replace("_", "-"): str(value) for name, value in asdict(self).items() if value}
+        if self.redis_url and ("@" in self.redis_url or "password" in self.redis_url):
+            given["--redis-url"] = "…"
+        return [word for pair in given.items() for word in pair]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same for another program: everybody can read a command line, and a URL may hold a password."""
+        return {f"IMG2IMG_{name.upper()}": str(value) for name, value in asdict(self).items() if value}
 
     def settings(self, kind: type[S], **more: object) -> S:
         """What the command line says, and `more` that is not None, over what the environment does.

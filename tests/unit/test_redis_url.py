@@ -108,7 +108,9 @@ def test_sentinels_have_the_servers_certificates_but_not_its_password(tmp_path: 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://SECRET", "a redis://, rediss:// or unix:// URL"),
+        ("http://host", "'http://host' is not allowed; allowed: a redis://, rediss:// or unix:// URL"),
+        ("http://:SECRET@host", "a redis://, rediss:// or unix:// URL"),
+        (":SECRET@host", "a redis://, rediss:// or unix:// URL"),
         ("SECRET", "a redis://, rediss:// or unix:// URL"),
         ("memory://", "a redis://, rediss:// or unix:// URL"),
         ("redis://:TOP/SECRET@host:6379/0", "%2F for /"),

@@ -31,15 +31,13 @@ def worker(context: typer.Context) -> None:
       img2img worker --model v1-5 --redis-url redis://farm:6379 --store-url s3://pictures
     """
     said: Connection = context.obj
-    given = {"--redis-url": said.redis_url, "--store-url": said.store_url}
     if said.tenant:
         raise Refused("tenant", said.tenant, "none for a worker: it renders for all tenants")
     if said.data_dir:
         raise Refused(
             "data_dir", str(said.data_dir), "none for a worker: it serves a farm by its URLs; see img2img up"
         )
-    flags = [word for name, value in given.items() if value for word in (name, value)]
-    _become("img2img_worker", *flags, *context.args)
+    _become("img2img_worker", said, *context.args)
 
 
 def gateway(context: typer.Context) -> None:
@@ -78,10 +76,10 @@ def up(context: typer.Context, model: Model = None) -> None:
 
 
 def _run_gateway(context: typer.Context, command: str) -> None:
-    said: Connection = context.obj
-    _become("img2img_gateway", *said.words, command, *context.args)
+    _become("img2img_gateway", context.obj, command, *context.args)
 
 
-def _become(package: str, *words: str) -> None:
+def _become(package: str, said: Connection, *words: str) -> None:
     """Let a program take this process' place: its signals and its exit status are what a supervisor sees."""
+    os.environ.update(said.environment)
     os.execv(sys.executable, [sys.executable, "-m", package, *words])  # noqa: S606

@@ -80,7 +80,9 @@ def connection_options(address: RedisAddress) -> dict[str, Any]:
 
 def sentinels(address: RedisAddress) -> Any:
     """Those that know where the server is: redis-py's `Sentinel`, which has no types."""
-    return _sync_sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address))
+    return _sync_sentinel(
+        address.hosts, sentinel_kwargs={**_sentinel_options(address), "retry": Retry(NoBackoff(), 0)}
+    )
 
 
 def pool(address: RedisAddress) -> redis.ConnectionPool:
@@ -99,7 +101,8 @@ def pool_with(address: RedisAddress, options: dict[str, Any], known: Any) -> red
 
 def asynchronous(address: RedisAddress) -> redis.asyncio.Redis:
     """A client of asyncio, which only reads: a replica will do."""
-    options: dict[str, Any] = {**address.options, "retry": AsyncRetry(NoBackoff(), 0), "protocol": 2}
+    retry = AsyncRetry(NoBackoff(), 0)
+    options: dict[str, Any] = {**address.options, "retry": retry, "protocol": 2}
     if address.is_encrypted:
         options["ssl"] = True
     if address.socket is not None:
@@ -107,7 +110,7 @@ def asynchronous(address: RedisAddress) -> redis.asyncio.Redis:
     if address.master_name is None:
         ((host, port),) = address.hosts
         return redis.asyncio.Redis(host=host, port=port, **options)
-    known = _async_sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address))
+    known = _async_sentinel(address.hosts, sentinel_kwargs={**_sentinel_options(address), "retry": retry})
     found: redis.asyncio.Redis = known.master_for(address.master_name, **options)
     return found
 

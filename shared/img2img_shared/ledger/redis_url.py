@@ -67,7 +67,8 @@ def read_redis_url(url: str) -> RedisAddress:
     """
     scheme, separator, rest = url.partition("://")
     if scheme not in _SCHEMES or not separator:
-        raise Refused("redis_url", f"{scheme}://…" if separator and scheme.isalnum() else "…", _FORMS)
+        has_secrets = not separator or {*"@?#"} & {*rest}
+        raise Refused("redis_url", "…" if has_secrets else url, _FORMS)
     rest = rest.replace(f";{scheme}://", ",")  # as Celery separates sentinels
     login, place, path, query = _split(scheme, rest)
     given = _options(scheme, query)

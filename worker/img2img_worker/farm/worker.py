@@ -54,8 +54,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
     """
     stopping = threading.Event()
     store = Store(store_url)
+    redis = _connected(redis_url, settings.prefix)  # first: a wrong URL is said before minutes of loading
     family = load(model, settings)
-    redis = _connected(redis_url, settings.prefix)
     ledger = Ledger(redis, lease=settings.lease)
     leases = Leases(ledger)
     # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
