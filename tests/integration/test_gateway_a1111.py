@@ -155,7 +155,6 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
     ("fields", "named"),
     [
         ({"restore_faces": True}, "restore_faces"),
-        ({"tiling": True}, "tiling"),
         ({"script_name": "sd upscale"}, "script_name"),
         ({"alwayson_scripts": {"ControlNet": {"args": []}}}, "alwayson_scripts"),
         ({"refiner_checkpoint": "xl-refiner"}, "refiner_checkpoint"),
