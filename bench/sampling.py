@@ -14,9 +14,9 @@ from time import perf_counter
 
 import numpy as np
 
+from img2img_shared.names import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
-from img2img_worker.sampling.samplers import SAMPLERS
 
 MIX = ("Euler", "Euler a", "DPM++ 2M", "DPM++ SDE")
 STEPS = (20, 30, 50)

@@ -6,7 +6,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from img2img_shared.errors import Refused
-from img2img_shared.params import SEED_MAX, Params
+from img2img_shared.params import Params
+from img2img_shared.seeds import DRAW, SEED_MAX, counted
 
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
 PAGE = 1000
@@ -72,8 +73,8 @@ class Job(BaseModel):
 
     @model_validator(mode="after")
     def _is_drawn(self) -> Self:
-        if self.params.seed < 0 or self.params.subseed < 0:
-            raise Refused("params.seed", -1, "seeds drawn before a job is written (see `drawn`)")
+        if DRAW in (self.params.seed, self.params.subseed):
+            raise Refused("params.seed", DRAW, "seeds drawn before a job is written (see `drawn`)")
         return self
 
     @property
@@ -86,17 +87,12 @@ class Job(BaseModel):
         return divmod(index, self.params.images_per_input)
 
     def seeds(self, index: int, own: int | None = None) -> tuple[int, int]:
-        """(seed, subseed) of image `index`, whose input may have a seed of its own.
-
-        A1111: the seed counts up over a batch, but with a subseed strength the subseed does instead.
-        """
-        _, repeat = self.output(index)
-        first, offset = (self.params.seed, index) if own is None else (own, repeat)
-        if self.params.seed_mode == "same":
+        """(seed, subseed) of image `index`, whose input may have a seed of its own."""
+        params, (_, repeat) = self.params, self.output(index)
+        first, offset = (params.seed, index) if own is None else (own, repeat)
+        if params.seed_mode == "same":
             offset = 0
-        if self.params.subseed_strength > 0:
-            return first, (self.params.subseed + offset) % (SEED_MAX + 1)
-        return (first + offset) % (SEED_MAX + 1), self.params.subseed
+        return counted(first, params.subseed, params.subseed_strength, offset)
 
 
 def inputs_folder(job_id: str) -> str:

@@ -11,15 +11,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS, split_sampler
+from img2img_shared.names import SAMPLER_OPTIONS, SAMPLERS, SCHEDULERS, split_sampler, without_effect
+from img2img_shared.seeds import DRAW, SEED_MAX, SEED_MIN
 
-#: largest seed: what torch's generator takes, and what msgpack carries
-SEED_MAX = 2**63 - 1
 #: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another
 RESIZE_MIN = 16
 
 Pixels = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
-Seed = Annotated[int, Field(ge=-1, le=SEED_MAX)]
+Seed = Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)]
 Sigma = Annotated[float, Field(ge=0, le=256)]
 
 
@@ -61,7 +60,7 @@ class Params(BaseModel):
     initial_noise_multiplier: Annotated[float, Field(ge=0, le=10)] = 1.0
     #: so much more of the same noise is added after noising
     extra_noise: Annotated[float, Field(ge=0, le=10)] = 0.0
-    #: -1: drawn once by the producer, and recorded
+    #: -1: drawn once by the producer, and recorded; others below 0 are seeds like any other
     seed: Seed = -1
     subseed: Seed = -1
     subseed_strength: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -93,8 +92,101 @@ class Params(BaseModel):
         bool,
         Field(description="As before A1111 1.6: repeat the negative prompt's last token, or cut it off."),
     ] = False
+    s_min_uncond_all: Annotated[
+        bool, Field(description="Below `s_min_uncond`, every step runs no negative branch, not every second.")
+    ] = False
+    skip_early_cond: Annotated[
+        float, Field(ge=0, le=1, description="Share of the steps, from the first, without a negative branch.")
+    ] = 0.0
     #: run exactly ``steps`` steps whatever the strength
     fix_steps: bool = False
+    txt2img: Annotated[
+        bool, Field(description="Begin with noise alone, at full strength: nothing of the picture is used.")
+    ] = False
+
+    rho: Annotated[
+        float,
+        Field(ge=0, le=100, description="Exponent of the Karras and polyexponential schedules; 0: 7 and 1."),
+    ] = 0.0
+    sigma_min: Annotated[
+        float, Field(ge=0, le=1000, description="Lowest sigma of a named schedule; 0: the model's.")
+    ] = 0.0
+    sigma_max: Annotated[
+        float, Field(ge=0, le=10_000, description="Highest sigma of a named schedule; 0: the model's.")
+    ] = 0.0
+    use_old_karras_scheduler_sigmas: Annotated[
+        bool, Field(description="Named schedules run from 10 to 0.1 where no other sigmas are given.")
+    ] = False
+    beta_dist_alpha: Annotated[
+        float, Field(ge=0.01, le=100, description="Alpha of the beta schedule's distribution.")
+    ] = 0.6
+    beta_dist_beta: Annotated[
+        float, Field(ge=0.01, le=100, description="Beta of the beta schedule's distribution.")
+    ] = 0.6
+    always_discard_next_to_last_sigma: Annotated[
+        bool, Field(description="Schedule one more step, and leave out the last sigma above the end.")
+    ] = False
+    sd_noise_schedule: Annotated[
+        Literal["Default", "Zero Terminal SNR"],
+        Field(
+            description="The model's noise levels, or these made to end in pure noise. As in A1111, img2img "
+            "heeds it with the samplers that run on timesteps (DDIM, PLMS, UniPC) only."
+        ),
+    ] = "Default"
+    sgm_noise_multiplier: Annotated[
+        bool, Field(description="txt2img begins with the noise of Stability's own code: a little more.")
+    ] = False
+    eta_noise_seed_delta: Annotated[
+        int,
+        Field(
+            ge=-(2**62),
+            le=2**62,
+            description="Added to the seed for the noises after the first one (ENSD).",
+        ),
+    ] = 0
+    no_dpmpp_sde_batch_determinism: Annotated[
+        bool, Field(description="Brownian noise as before A1111 1.1: over the run's own sigmas.")
+    ] = False
+    uni_pc_variant: Annotated[
+        Literal["bh1", "bh2", "vary_coeff"], Field(description="Which B(h) of its paper UniPC uses.")
+    ] = "bh1"
+    uni_pc_skip_type: Annotated[
+        Literal["time_uniform", "time_quadratic", "logSNR"],
+        Field(description="How UniPC spaces its timesteps."),
+    ] = "time_uniform"
+    uni_pc_order: Annotated[
+        int, Field(ge=1, le=50, description="Of UniPC; at most as many as the steps that are run.")
+    ] = 3
+    uni_pc_lower_order_final: Annotated[bool, Field(description="UniPC ends with steps of lower order.")] = (
+        True
+    )
+
+    emphasis: Annotated[
+        Literal["None", "Ignore", "Original", "No norm"],
+        Field(
+            description="What (word:1.3) does. None: it is text; Ignore: nothing; Original: it weighs the "
+            "embeddings, whose mean is restored; No norm: it is not."
+        ),
+    ] = "Original"
+    use_old_emphasis_implementation: Annotated[
+        bool,
+        Field(description="Prompts as before A1111's (word:1.3): brackets alone weigh, 75 tokens count."),
+    ] = False
+    comma_padding_backtrack: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=74,
+            description="A comma among so many last tokens of a chunk of 75 takes what follows to the next.",
+        ),
+    ] = 20
+    use_old_scheduling: Annotated[
+        bool,
+        Field(description="In [a:b:when], `when` below 1 is a share of the steps, and from 1 on a step."),
+    ] = False
+    disable_extra_networks: Annotated[
+        bool, Field(description="<lora:...> is taken out of the prompt, and nothing else comes of it.")
+    ] = False
 
     #: guidance by the picture, for instruct-pix2pix checkpoints only (there 1.5 where None)
     image_cfg_scale: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -126,8 +218,8 @@ class Params(BaseModel):
         if not isinstance(values, dict):
             return values
         name = values.get("sampler_name", "Euler")
-        scheduler = values.get("scheduler", "Automatic")
-        if not isinstance(name, str) or not isinstance(scheduler, str):
+        scheduler = values.get("scheduler")
+        if not isinstance(name, str) or not isinstance(scheduler, str | None):
             return values  # the field's own type check says so
         sampler_name, scheduler = split_sampler(name, scheduler)
         return {**values, "sampler_name": sampler_name, "scheduler": scheduler}
@@ -141,24 +233,32 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
-        options = SAMPLERS[self.sampler_name].options
-        neutral = {
-            "eta": (None, 0.0),
-            "s_churn": (0.0,),
-            "s_tmin": (0.0,),
-            "s_tmax": (None,),
-            "s_noise": (1.0,),
-        }
-        for name, harmless in neutral.items():
-            if name not in options and getattr(self, name) not in harmless:
-                takers = [sampler for sampler, has in SAMPLERS.items() if name in has.options]
-                allowed = f"nothing, {self.sampler_name!r} has no {name} (these have: {', '.join(takers)})"
-                raise Refused(name, getattr(self, name), allowed)
+        for name in sorted(without_effect(self.sampler_name, self.scheduler, txt2img=self.txt2img)):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default and (name, value) != ("eta", 0.0):
+                raise Refused(name, value, f"nothing else {_takers(name)}")
+        brownian = SAMPLERS[self.sampler_name].brownian_noise and not self.no_dpmpp_sde_batch_determinism
+        if brownian and self.seed < DRAW:
+            raise Refused("seed", self.seed, f"0 or more with {self.sampler_name!r}, or -1 to draw one")
         sizes = self.seed_resize_from_w, self.seed_resize_from_h
         if any(sizes) and min(sizes) < RESIZE_MIN:
             allowed = f"both {RESIZE_MIN} or more, or both 0"
             raise Refused("seed_resize_from_w, seed_resize_from_h", sizes, allowed)
         return self
+
+
+def _takers(name: str) -> str:
+    """With which samplers or schedules a parameter has an effect, in words."""
+    if name in SAMPLER_OPTIONS:
+        return "but with " + ", ".join(sampler for sampler, has in SAMPLERS.items() if name in has.options)
+    if name == "sgm_noise_multiplier":
+        return "but with txt2img and a sampler that runs on sigmas"
+    schedules = [each for each in SCHEDULERS if name not in without_effect("LMS", each)]
+    if schedules:
+        return f"but with a scheduler out of {', '.join(schedules)}, and a sampler that runs on it"
+    return "but with " + ", ".join(
+        sampler for sampler in SAMPLERS if name not in without_effect(sampler, "Automatic")
+    )
 
 
 def read_params(values: dict[str, Any]) -> Params:

@@ -11,6 +11,8 @@ from img2img_gateway.sdapi.option_table import (
     parameter,
     parameters_of,
 )
+from img2img_gateway.sdapi.request import Img2ImgRequest
+from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params, read_params
@@ -28,7 +30,7 @@ def test_every_option_at_its_default_changes_nothing(sampler: str) -> None:
     neutral = Params(sampler_name=sampler)
     # the eta that A1111's settings hold is the one that its samplers have by themselves
     told = found.pop("eta", None)
-    assert told in (None, 0.0 if sampler == "DDIM" else 1.0)
+    assert told == SAMPLERS[sampler].eta
     given = {name: value for name, value in found.items() if value is not None}
     assert read_params({**given, "sampler_name": sampler}) == neutral
 
@@ -52,10 +54,19 @@ def test_an_option_sets_its_parameter(name: str, value: Any, field: str, set_to:
 
 
 def test_a_samplers_own_option_means_nothing_to_another() -> None:
-    options = {"eta_ddim": 0.3, "eta_ancestral": 0.7, "s_churn": 4}
-    assert parameters_of(options, "Euler a") == {"eta": 0.7}
-    assert parameters_of(options, "DDIM") == {"eta": 0.3}
-    assert parameters_of(options, "LMS") == {}
+    options = {"eta_ddim": 0.3, "eta_ancestral": 0.7, "s_churn": 4, "uni_pc_order": 2, "rho": 5}
+
+    def read(sampler: str) -> dict[str, Any]:
+        request = Img2ImgRequest(sampler_name=sampler, steps=20, s_noise=1.1)
+        params = read_request(request, ("", ""), options, masked=False)
+        return params.model_dump(exclude_defaults=True, exclude={"sampler_name", "scheduler"})
+
+    assert read("Euler a") == {"eta": 0.7}
+    assert read("DDIM") == {"eta": 0.3}
+    assert read("LMS") == {}
+    assert read("LMS Karras") == {"rho": 5}
+    assert read("UniPC") == {"uni_pc_order": 2}
+    assert read("Heun") == {"s_churn": 4, "s_noise": 1.1}
 
 
 @pytest.mark.parametrize("name", [name for name in defaults() if parameter(name)])

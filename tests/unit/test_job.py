@@ -5,7 +5,8 @@ import pytest
 
 from img2img_shared.errors import Refused, WireError
 from img2img_shared.job import Input, Job
-from img2img_shared.params import SEED_MAX, Params
+from img2img_shared.params import Params
+from img2img_shared.seeds import SEED_MAX, SEED_MIN
 from img2img_shared.wire import VERSION, decode_inputs, decode_job, encode_inputs, encode_job
 
 IMAGE = "inputs/" + "a" * 64
@@ -22,7 +23,7 @@ def test_outputs_are_the_inputs_in_order_each_so_often() -> None:
 
 
 def test_the_seed_counts_up_over_the_outputs() -> None:
-    assert [job().seeds(index) for index in range(3)] == [(100, 7), (101, 7), (102, 7)]
+    assert [job().seeds(index) for index in range(3)] == [(100, 7), (101, 8), (102, 9)]
 
 
 def test_with_a_subseed_strength_the_subseed_counts_instead() -> None:
@@ -39,8 +40,17 @@ def test_an_inputs_own_seed_counts_over_its_own_outputs() -> None:
     assert [twice.seeds(index, own=5)[0] for index in (2, 3)] == [5, 6]
 
 
-def test_seeds_wrap_at_the_largest() -> None:
-    assert job(seed=SEED_MAX).seeds(1)[0] == 0
+def test_after_the_largest_seed_comes_the_least() -> None:
+    assert [job(seed=SEED_MAX).seeds(index)[0] for index in range(2)] == [SEED_MAX, SEED_MIN]
+
+
+def test_seeds_below_minus_1_are_used_as_they_are() -> None:
+    assert [job(seed=-5).seeds(index)[0] for index in range(3)] == [-5, -4, -3]
+
+
+def test_counting_never_comes_to_the_seed_that_would_be_drawn() -> None:
+    # generators make the same of -1 and of the largest
+    assert [job(seed=-2).seeds(index)[0] for index in range(3)] == [-2, SEED_MAX, 0]
 
 
 def test_a_job_without_drawn_seeds_is_refused() -> None:

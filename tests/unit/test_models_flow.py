@@ -12,13 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.plan import PlanKey, compile_plan
-from img2img_worker.sampling.samplers import SAMPLERS
-from img2img_worker.sampling.schedules import SCHEDULES
 from tests import checkpoints
 from tests.unit.engine_toys import render
 
@@ -143,7 +142,7 @@ def test_every_sampler_reaches_the_end_of_a_flow(name: str, opened: Opened) -> N
     assert found.std() > 1
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "Align Your Steps"])
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "Align Your Steps"])
 def test_every_schedule_is_one_of_a_flow(name: str, opened: Opened) -> None:
     _, family = opened(checkpoints.flux_dev)
     key = PlanKey(sampler_name="Euler", scheduler=name, steps=8, denoising_strength=1)

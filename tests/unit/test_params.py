@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import SEED_MAX, Params, allowed, read_params, refusal
+from img2img_shared.params import Params, allowed, read_params, refusal
+from img2img_shared.seeds import SEED_MAX, SEED_MIN
 from img2img_shared.settings import Settings
 
 
@@ -33,7 +34,7 @@ def refusal_of(**values: Any) -> Refused:
         ("inpainting_mask_invert", 2),
         ("mask_blur_x", -1),
         ("inpaint_full_res_padding", -1),
-        ("seed", -2),
+        ("seed", SEED_MIN - 1),
         ("seed", SEED_MAX + 1),
         ("subseed_strength", 2),
         ("noise_source", "gpu"),
@@ -72,19 +73,47 @@ def test_an_unknown_schedule_is_refused_with_the_list_of_names() -> None:
     assert "Exponential" in str(refusal_of(scheduler="linear"))
 
 
+def test_a_samplers_name_may_hold_the_schedule() -> None:
+    params = read_params({"sampler_name": "DPM++ 2M Karras"})
+    assert (params.sampler_name, params.scheduler) == ("DPM++ 2M", "Karras")
+
+
+def test_an_automatic_that_is_named_wins_over_it() -> None:
+    params = read_params({"sampler_name": "LMS Karras", "scheduler": "Automatic"})
+    assert (params.sampler_name, params.scheduler) == ("LMS", "Automatic")
+
+
 @pytest.mark.parametrize(
-    ("name", "scheduler", "meant"),
+    ("values", "takers"),
     [
-        ("DPM++ 2M Karras", "Automatic", ("DPM++ 2M", "Karras")),
-        ("DPM++ 2M Karras", "Exponential", ("DPM++ 2M", "Exponential")),
-        ("dpm++ 2m", "automatic", ("DPM++ 2M", "Automatic")),
-        ("k_euler_a", "KARRAS", ("Euler a", "Karras")),
-        ("Euler a Exponential", "Automatic", ("Euler a", "Exponential")),
+        ({"sampler_name": "Euler a", "s_noise": 1.1}, "DPM fast"),
+        ({"sampler_name": "DDIM", "scheduler": "Karras", "rho": 5}, "Karras, Polyexponential"),
+        ({"scheduler": "Automatic", "sigma_max": 10}, "Uniform, Karras"),
+        ({"scheduler": "Karras", "beta_dist_alpha": 0.5}, "Beta"),
+        ({"uni_pc_order": 2}, "UniPC"),
+        ({"no_dpmpp_sde_batch_determinism": True}, "DPM++ SDE"),
+        ({"sgm_noise_multiplier": True}, "txt2img"),
     ],
 )
-def test_samplers_are_read_as_a1111_reads_them(name: str, scheduler: str, meant: tuple[str, str]) -> None:
-    params = read_params({"sampler_name": name, "scheduler": scheduler})
-    assert (params.sampler_name, params.scheduler) == meant
+def test_what_has_no_effect_is_refused_with_what_has(values: dict[str, Any], takers: str) -> None:
+    refused = refusal_of(**values)
+    assert refused.field in values
+    assert takers in refused.allowed
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_option_of_a_sampler_is_a_parameter_it_takes(sampler: str) -> None:
+    for name in SAMPLERS[sampler].options:
+        default = Params.model_fields[name].default
+        value = not default if isinstance(default, bool) else {"uni_pc_variant": "bh2"}.get(name, 2)
+        if name == "uni_pc_skip_type":
+            value = "logSNR"
+        assert getattr(read_params({"sampler_name": sampler, name: value}), name) == value
+
+
+def test_brownian_noise_knows_no_seed_below_0() -> None:
+    assert refusal_of(sampler_name="DPM++ SDE", seed=-5).field == "seed"
+    assert read_params({"sampler_name": "Euler a", "seed": -5}).seed == -5
 
 
 def test_an_option_that_the_sampler_lacks_is_refused_not_ignored() -> None:

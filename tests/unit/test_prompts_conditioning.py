@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
+from img2img_shared.params import Params
 from img2img_worker.models.prompts.conditioning import (
-    SECOND_ORDER,
     Conditioning,
     Lora,
     compose,
@@ -70,29 +70,30 @@ def test_comments_end_with_their_line() -> None:
 
 
 def test_an_edit_takes_effect_after_its_step() -> None:
-    prompts = conditioning("[a:b:2]", "", 5, "Euler")
+    prompts = conditioning("[a:b:2]", "", Params(steps=5))
     texts = [prompts.texts[prompts.at(call)[0][0][0]] for call in range(5)]
     assert texts == ["a", "a", "a", "b", "b"]  # A1111's calls count from 0, its steps from 1
 
 
 def test_past_the_schedule_the_first_text_is_back_as_in_a1111() -> None:
-    prompts = conditioning("[a:b:2]", "", 5, "Euler")
+    prompts = conditioning("[a:b:2]", "", Params(steps=5))
     assert prompts.texts[prompts.at(6)[0][0][0]] == "a"
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_a_share_of_the_steps_is_one_of_the_model_calls(sampler: str) -> None:
-    prompts = conditioning("[a:b:0.5]", "", 10, sampler)
-    doubled = 2 if sampler in SECOND_ORDER else 1
+    prompts = conditioning("[a:b:0.5]", "", Params(steps=10, sampler_name=sampler))
+    doubled = 2 if SAMPLERS[sampler].second_order else 1
     assert prompts.positive[0].entries == ((5 * doubled, "a"), (10 * doubled, "b"))
 
 
 def test_samplers_of_two_calls_a_step_are_those_of_a1111() -> None:
-    assert {"Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a", "Restart"} == SECOND_ORDER
+    found = {name for name, sampler in SAMPLERS.items() if sampler.second_order}
+    assert found == {"Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a", "Restart"}
 
 
 def test_rows_point_into_the_texts_with_their_weights() -> None:
-    prompts = conditioning("[a:b:1]:2 AND c AND a:-1", "[n|m] AND x <lora:y:1>", 4, "Euler")
+    prompts = conditioning("[a:b:1]:2 AND c AND a:-1", "[n|m] AND x <lora:y:1>", Params(steps=4))
     assert prompts.texts == ("a", "b", " c", " a", *(f"{x} AND x <lora:y:1>" for x in "nmnm"))
     assert prompts.at(0) == (((0, 2.0), (2, 1.0), (3, -1.0)), 4)
     assert prompts.at(2) == (((1, 2.0), (2, 1.0), (3, -1.0)), 5)
@@ -104,7 +105,7 @@ PROMPTS = st.text(st.sampled_from("ab[]():|<>#.1 \n\\,") | st.characters(), max_
 
 @given(PROMPTS, PROMPTS, st.integers(1, 20), st.sampled_from(sorted(SAMPLERS)))
 def test_every_call_of_any_prompt_has_its_texts(a: str, b: str, steps: int, sampler: str) -> None:
-    prompts = conditioning(f"{a} AND {b}", b, steps, sampler)
+    prompts = conditioning(f"{a} AND {b}", b, Params(steps=steps, sampler_name=sampler))
     for call in range(2 * steps + 1):
         rows, negative = prompts.at(call)
         assert len(rows) == len(prompts.positive)
@@ -115,7 +116,7 @@ def test_every_call_of_any_prompt_has_its_texts(a: str, b: str, steps: int, samp
 @given(st.text(st.characters(exclude_characters="()[]\\:|#<>"), max_size=60))
 def test_plain_text_passes_through(text: str) -> None:
     if "AND" not in text:
-        prompts = conditioning(text, text, 20, "Euler")
+        prompts = conditioning(text, text, Params())
         assert prompts.texts == (text.rstrip(), text)
 
 
@@ -124,7 +125,7 @@ def test_plain_text_passes_through(text: str) -> None:
 )
 def test_twenty_thousand_characters_are_read(hostile: str) -> None:
     text = (hostile * 20_000)[:20_000]
-    assert conditioning(text, text, 4, "Euler").texts
+    assert conditioning(text, text, Params(steps=4)).texts
 
 
 def _owner(prompts: Conditioning, index: int) -> int:
@@ -135,9 +136,9 @@ def _owner(prompts: Conditioning, index: int) -> int:
 
 def test_a_hypernetwork_is_refused_not_ignored() -> None:
     with pytest.raises(Refused, match=r"<hypernet:style:0\.5>"):
-        conditioning("a boat <hypernet:style:0.5>", "", 20, "Euler")
+        conditioning("a boat <hypernet:style:0.5>", "", Params())
 
 
 def test_what_only_an_extension_knows_is_refused_not_ignored() -> None:
     with pytest.raises(Refused, match=r"<lora:ink:1:lbw=ALL>.*te=, unet= and dyn=.*lbw="):
-        conditioning("a boat <lora:ink:1:lbw=ALL>", "", 20, "Euler")
+        conditioning("a boat <lora:ink:1:lbw=ALL>", "", Params())

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from img2img_shared.errors import Refused
+from img2img_shared.names import SCHEDULERS
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.schedules import SCHEDULES, sigmas
+from img2img_worker.sampling.schedules import sigmas
 
 ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).astype(np.float32)
 LEVELS = NoiseLevels.from_alphas_cumprod(ABAR)
@@ -60,7 +60,7 @@ def test_a_schedule_is_a1111s_to_the_last_digit(scheduler: str, steps: int) -> N
     assert np.allclose(got, wanted, rtol=1e-7, atol=0)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULES)
+@pytest.mark.parametrize("scheduler", set(SCHEDULERS) - {"Automatic"})
 @pytest.mark.parametrize("steps", [2, 11, 20, 100])
 def test_a_schedule_descends_and_stays_inside_the_models_levels(scheduler: str, steps: int) -> None:
     got = sigmas(scheduler, steps, LEVELS)
@@ -91,9 +91,30 @@ def test_ddims_stride_gives_one_more_sigma_where_it_does_not_divide() -> None:
     assert len(sigmas("DDIM", 20, LEVELS)) == 21
 
 
-def test_an_unknown_schedule_is_refused_with_the_list() -> None:
-    with pytest.raises(Refused, match="Karras"):
-        sigmas("Automatic", 20, LEVELS)
+def test_ends_and_exponents_are_options() -> None:
+    line, (low, high) = torch.linspace, (0.1, 9.5)
+    karras = (high ** (1 / 5) + line(0, 1, 9) * (low ** (1 / 5) - high ** (1 / 5))) ** 5
+    assert np.allclose(sigmas("Karras", 9, LEVELS, sigma_min=low, sigma_max=high, rho=5.0)[:-1], karras)
+    poly = (line(1, 0, 9) ** 3 * math.log(HIGH / low) + math.log(low)).exp()
+    assert np.allclose(sigmas("Polyexponential", 9, LEVELS, sigma_min=low, rho=3.0)[:-1], poly)
+    normal = at(line(time_of(high), time_of(low), 9))
+    assert np.allclose(sigmas("Normal", 9, LEVELS, sigma_min=low, sigma_max=high)[:-1], normal, rtol=1e-5)
+    assert np.array_equal(sigmas("Simple", 9, LEVELS, sigma_max=high), sigmas("Simple", 9, LEVELS))
+    beta = [LOW + stats.beta.ppf(1 - i / 8, 0.9, 0.4) * (HIGH - LOW) for i in range(9)]
+    assert np.allclose(sigmas("Beta", 9, LEVELS, alpha=0.9, beta=0.4)[:-1], beta)
+
+
+def time_of(sigma: float) -> float:
+    return float(np.interp(math.log(sigma), ALL.log().numpy(), np.arange(1000)))
+
+
+def test_zero_terminal_snr_leaves_the_first_level_and_ends_in_noise() -> None:
+    rescaled = LEVELS.zero_terminal_snr
+    assert rescaled is LEVELS.zero_terminal_snr
+    assert rescaled.sigmas[0] == pytest.approx(LOW, rel=1e-5)
+    assert rescaled.sigmas[-1] == pytest.approx(4518.75, rel=1e-4)
+    signal = np.sqrt(rescaled.alphas_cumprod[1:-1]) / np.sqrt(ABAR[1:-1]) - 1
+    assert (np.diff(signal) < 1e-6).all()
 
 
 @pytest.mark.parametrize("levels", [LEVELS, LEVELS.log_alpha()], ids=["log sigma", "log alpha"])

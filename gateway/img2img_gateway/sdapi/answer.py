@@ -16,6 +16,7 @@ from img2img_shared.checkpoints import checkpoint_name
 from img2img_shared.errors import FarmError
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
+from img2img_shared.seeds import counted
 
 #: names in an infotext that A1111 does not count among the extra parameters
 _PLAIN = (
@@ -94,7 +95,7 @@ def _info(request: RenderRequest, jobs: list[Job], pictures: list[bytes]) -> dic
     """What A1111's `Processed.js` tells."""
     params = jobs[0].params
     n = sum(job.n for job in jobs)
-    varied = params.subseed_strength > 0
+    seeds = [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
     texts = [read_texts(picture).get("parameters", "") for picture in pictures]
     pairs = read_pairs(texts[0]) if texts else {}
     return {
@@ -103,9 +104,9 @@ def _info(request: RenderRequest, jobs: list[Job], pictures: list[bytes]) -> dic
         "negative_prompt": params.negative_prompt,
         "all_negative_prompts": [params.negative_prompt] * n,
         "seed": params.seed,
-        "all_seeds": [params.seed + (0 if varied else i) for i in range(n)],
+        "all_seeds": [seed for seed, _ in seeds],
         "subseed": params.subseed,
-        "all_subseeds": [params.subseed + i for i in range(n)],
+        "all_subseeds": [subseed for _, subseed in seeds],
         "subseed_strength": params.subseed_strength,
         "width": params.width,
         "height": params.height,

@@ -13,18 +13,12 @@ from img2img_gateway.pictures import decode_base64, read_texts
 from img2img_gateway.sdapi.read_infotext import read_pairs
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
-from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.names import SAMPLERS, SCHEDULERS, Sampler
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"])
 
+
 #: A1111's names of schedules in requests, where they are not the label in lower case
-_SCHEDULER_NAMES = {
-    "SGM Uniform": "sgm_uniform",
-    "Align Your Steps": "align_your_steps",
-    "KL Optimal": "kl_optimal",
-}
-
-
 class PngInfoRequest(BaseModel):
     """``POST /sdapi/v1/png-info``."""
 
@@ -45,7 +39,7 @@ class PngInfoResponse(BaseModel):
 async def samplers() -> list[dict[str, Any]]:
     """By A1111's names."""
     return [
-        {"name": name, "aliases": list(sampler.aliases), "options": _options(sampler.scheduler)}
+        {"name": name, "aliases": list(sampler.aliases), "options": _options(sampler)}
         for name, sampler in SAMPLERS.items()
     ]
 
@@ -53,15 +47,16 @@ async def samplers() -> list[dict[str, Any]]:
 @router.get("/schedulers")
 async def schedulers() -> list[dict[str, Any]]:
     """By A1111's names."""
+    by_model = ("Uniform", "SGM Uniform", "Simple", "Normal", "DDIM", "Beta")
     return [
         {
-            "name": _SCHEDULER_NAMES.get(label, label.lower()),
+            "name": scheduler.name,
             "label": label,
-            "aliases": None,
-            "default_rho": {"Karras": 7.0, "Polyexponential": 1.0}.get(label, -1),
-            "need_inner_model": label in ("SGM Uniform", "Simple", "Normal", "DDIM", "Beta"),
+            "aliases": list(scheduler.aliases) or None,
+            "default_rho": -1.0 if scheduler.default_rho is None else scheduler.default_rho,
+            "need_inner_model": label in by_model,
         }
-        for label in SCHEDULERS
+        for label, scheduler in SCHEDULERS.items()
     ]
 
 
@@ -170,5 +165,9 @@ async def png_info(body: PngInfoRequest, parts: CheckpointParts, _: Caller) -> P
     return PngInfoResponse(info=info, items=texts, parameters=read_pairs(info) if info else {})
 
 
-def _options(scheduler: str) -> dict[str, str]:
-    return {} if scheduler == "Uniform" else {"scheduler": scheduler.lower()}
+def _options(sampler: Sampler) -> dict[str, str]:
+    """What A1111 tells of a sampler, its switches as texts."""
+    switches = ("discard_next_to_last_sigma", "uses_ensd", "second_order", "brownian_noise")
+    found = {} if sampler.scheduler is None else {"scheduler": SCHEDULERS[sampler.scheduler].name}
+    found |= {name: "True" for name in switches if getattr(sampler, name)}
+    return found if sampler.solver_type is None else {**found, "solver_type": sampler.solver_type}

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import ETA_NOISE, SAMPLERS
+from img2img_shared.names import SAMPLERS, taker
 from img2img_shared.params import Params, read_params
 
 #: characters of an option's value, written as JSON
@@ -40,8 +40,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_unet": ("None",),
     "upscaler_for_img2img": ("None",),
 }
-#: parameters that some samplers have, and others do not
-OF_SAMPLERS = frozenset().union(*(sampler.options for sampler in SAMPLERS.values()))
 
 
 @cache
@@ -62,12 +60,10 @@ def parameter(name: str) -> str | None:
 
 
 def parameters_of(options: Mapping[str, Any], sampler: str) -> dict[str, Any]:
-    """The parameters that options set for a sampler; what only others have means nothing to it."""
-    own = SAMPLERS[sampler].options
-    foreign = OF_SAMPLERS - own
-    other_eta = "eta_ddim" if own >= ETA_NOISE else "eta_ancestral"
+    """The parameters that options set; of the two etas, that of the sampler."""
+    other_eta = "eta_ancestral" if SAMPLERS[sampler].timesteps else "eta_ddim"
     found = {parameter(name): _value(name, value) for name, value in options.items() if name != other_eta}
-    return {field: value for field, value in found.items() if field is not None and field not in foreign}
+    return {field: value for field, value in found.items() if field is not None}
 
 
 def check_option(name: str, value: Any) -> None:
@@ -100,9 +96,8 @@ def _value(name: str, value: Any) -> Any:
 def _check_range(name: str, field: str, value: Any) -> None:
     if field in _WORDS and _value(name, value) not in _WORDS[field].values():
         raise Refused(name, value, " or ".join(_WORDS[field]))
-    takers = [sampler for sampler, has in SAMPLERS.items() if field in has.options] or ["Euler"]
     try:
-        read_params({field: _value(name, value), "sampler_name": takers[0]})
+        read_params({field: _value(name, value), **taker(field)})
     except Refused as refusal:
         raise Refused(name, value, refusal.allowed) from None
 

@@ -29,7 +29,9 @@ from img2img_gateway.sdapi.translate import read_request
 from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
 from img2img_shared.farm.submission import draw_seeds
-from img2img_shared.params import SEED_MAX, Params
+from img2img_shared.params import Params
+from img2img_shared.seeds import counted
+from img2img_shared.steps import steps_taken
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"])
 
@@ -120,7 +122,7 @@ class _Call:
             id=body.force_task_id or f"task({secrets.token_hex(8)})",
             kind=self._kind,
             jobs=tuple(jobs),
-            steps=_sampling_steps(params),
+            steps=steps_taken(params),
             begun=time.time(),
         )
         await self._tasks.begin(task)
@@ -199,14 +201,7 @@ async def _inputs(images: list[str]) -> AsyncIterator[SentInput]:
         yield SentInput(image=image, own={})
 
 
-def _sampling_steps(params: Params) -> int:
-    """Those that are taken, as A1111 counts them: a strength below 1 leaves out the first."""
-    if params.fix_steps:
-        return params.steps
-    return int(min(params.denoising_strength, 0.999) * params.steps) + 1
-
-
 def _shifted(params: Params, offset: int) -> Params:
     """`params` for images that come `offset` later in one count of seeds."""
-    name = "subseed" if params.subseed_strength > 0 else "seed"
-    return params.model_copy(update={name: (getattr(params, name) + offset) % (SEED_MAX + 1)})
+    seed, subseed = counted(params.seed, params.subseed, params.subseed_strength, offset)
+    return params.model_copy(update={"seed": seed, "subseed": subseed})

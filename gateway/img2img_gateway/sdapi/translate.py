@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from img2img_gateway.sdapi.option_table import OF_SAMPLERS, parameters_of
+from img2img_gateway.sdapi.option_table import parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS, split_sampler
+from img2img_shared.names import split_sampler, without_effect
 from img2img_shared.params import Params, read_params
 
 #: defaults that clients send to checkpoints of any kind: A1111's, which edit checkpoints alone read, and
@@ -28,6 +28,7 @@ _OF_MASKS = frozenset(
 #: txt2img: a mask over all with "latent nothing" makes z0 nothing, and full strength the rest; the settings
 #: of img2img have no part in it
 _PURE_NOISE: Mapping[str, Any] = {
+    "txt2img": True,
     "denoising_strength": 1.0,
     "inpainting_fill": 3,
     "inpaint_full_res": False,
@@ -54,9 +55,11 @@ def read_request(
     """
     refuse_unsupported(request)
     sampler, scheduler = split_sampler(
-        request.sampler_name or request.sampler_index or "Euler", request.scheduler or "Automatic"
+        request.sampler_name or request.sampler_index or "Euler", request.scheduler
     )
-    values = parameters_of(options, sampler) | _own_parameters(request, sampler)
+    inert = without_effect(sampler, scheduler, txt2img=isinstance(request, Txt2ImgRequest))
+    values = parameters_of(options, sampler) | _own_parameters(request)
+    values = {name: value for name, value in values.items() if name not in inert}
     values |= {
         "prompt": prompts[0],
         "negative_prompt": prompts[1],
@@ -93,12 +96,10 @@ def refuse_unsupported(request: RenderRequest) -> None:
         raise Refused("enable_hr", True, "false: render at the size you want, or pass the result to img2img")
 
 
-def _own_parameters(request: RenderRequest, sampler: str) -> dict[str, Any]:
+def _own_parameters(request: RenderRequest) -> dict[str, Any]:
     """What a request says by fields of a parameter's name; null is what it leaves to the settings."""
-    foreign = OF_SAMPLERS - SAMPLERS[sampler].options
-    names = (type(request).model_fields.keys() & Params.model_fields.keys()) - foreign
+    names = type(request).model_fields.keys() & Params.model_fields.keys()
     found = {name: value for name in names if (value := getattr(request, name)) is not None}
-    found |= {name: max(-1, found[name]) for name in ("seed", "subseed")}
     if min(request.seed_resize_from_w, request.seed_resize_from_h) <= 0:
         found |= {"seed_resize_from_w": 0, "seed_resize_from_h": 0}
     if found.get("s_tmax") == 0:

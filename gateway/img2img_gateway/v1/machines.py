@@ -72,7 +72,7 @@ async def samplers() -> list[SamplerAnswer]:
         SamplerAnswer(
             name=name,
             aliases=list(sampler.aliases),
-            scheduler=sampler.scheduler,
+            scheduler=sampler.scheduler or "Uniform",
             options=sorted(sampler.options),
         )
         for name, sampler in SAMPLERS.items()

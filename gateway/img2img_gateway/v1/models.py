@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from img2img_shared.job import ImageState, JobState
-from img2img_shared.params import SEED_MAX, Params
+from img2img_shared.params import Params
 from img2img_shared.records import Event, ImageStatus, JobStatus
+from img2img_shared.seeds import SEED_MAX
 
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="

@@ -11,7 +11,8 @@ import typer
 
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS, SCHEDULERS
-from img2img_shared.params import SEED_MAX, Params
+from img2img_shared.params import Params
+from img2img_shared.seeds import SEED_MAX
 
 #: what `--help` says of each parameter, by the panel it stands in; ranges and defaults are added
 HELP: dict[str, dict[str, str]] = {
@@ -62,12 +63,45 @@ HELP: dict[str, dict[str, str]] = {
         "initial_noise_multiplier": "Scales the first noise.",
         "extra_noise": "So much more of it is added.",
     },
+    "Settings of A1111's": {
+        name: str(Params.model_fields[name].description)
+        for name in (
+            "skip_early_cond",
+            "rho",
+            "sigma_min",
+            "sigma_max",
+            "beta_dist_alpha",
+            "beta_dist_beta",
+            "sd_noise_schedule",
+            "eta_noise_seed_delta",
+            "uni_pc_variant",
+            "uni_pc_skip_type",
+            "uni_pc_order",
+            "emphasis",
+            "comma_padding_backtrack",
+        )
+    },
     # apart, for their two long names leave little room beside them
     "Switches": {
         "color_correction": "Match the result's colours to the input's.",
         "mask_round": "Make the mask black and white, or leave it soft.",
         "inpaint_full_res": "Only masked: work on the masked region at full size.",
         "fix_steps": "Run exactly that many, whatever the strength.",
+        **{
+            name: str(Params.model_fields[name].description)
+            for name in (
+                "txt2img",
+                "s_min_uncond_all",
+                "use_old_karras_scheduler_sigmas",
+                "always_discard_next_to_last_sigma",
+                "sgm_noise_multiplier",
+                "no_dpmpp_sde_batch_determinism",
+                "uni_pc_lower_order_final",
+                "use_old_emphasis_implementation",
+                "use_old_scheduling",
+                "disable_extra_networks",
+            )
+        },
     },
 }
 

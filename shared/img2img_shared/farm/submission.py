@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from img2img_shared.job import PAGE, Input, Job, inputs_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.params import Params, refusal
+from img2img_shared.seeds import drawn
 from img2img_shared.store import Store
 from img2img_shared.wire import encode_inputs
 
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 #: pictures on their way at a time: enough to hide a distant store's latency, few enough for its rate limits
 UPLOADS = 16
-#: seeds are drawn from A1111's range, so that one can be typed into other tools
-_SEEDS = 2**32
 #: characters of a parameter that are kept as they are for comparison with a repeat
 _LONGEST = 64
 
@@ -200,9 +198,7 @@ def new_job(
 
 def draw_seeds(params: Params) -> Params:
     """`params` with seed and subseed drawn where they are -1, once, so that the job can be told again."""
-    draw = random.SystemRandom()  # not the program's own generator, which it may have seeded for a reason
-    drawn = {name: draw.randrange(_SEEDS) for name in ("seed", "subseed") if getattr(params, name) < 0}
-    return params.model_copy(update=drawn)
+    return params.model_copy(update={"seed": drawn(params.seed), "subseed": drawn(params.subseed)})
 
 
 def request_of(job: Mapping[str, Any], params: Params) -> dict[str, str]:

@@ -20,6 +20,10 @@ Seats = Sequence[tuple[int, tuple[GuidanceRow, ...]]]
 Seat = tuple[int, int, GuidanceRow]
 
 
+#: what a mask blends: what the model sees, or its answers
+INPUT, ANSWER = range(2)
+
+
 @dataclass(kw_only=True)
 class Counts:
     """What the engine has done so far."""
@@ -64,6 +68,7 @@ class _Step:
     #: float32 [S]
     timesteps: Tensor
     skip: Tensor
+    seen: Tensor
     out: Tensor
     #: entries of the history and how much of each is in x, [n], and where each slot's begin, [S]
     entries: Tensor
@@ -93,9 +98,9 @@ class Batch:
         self._images: dict[int, RenderState] = {}
         self._layout: _Layout | None = None
         shape = (family.latent_channels, *latent_size)
-        #: float32 [S, D, C, h, w] and [S, 1, h, w]
+        #: float32 [S, D, C, h, w] and, of what the model sees and of its answers, [S, 2, 1, h, w]
         self._history = torch.zeros(0, 0, *shape, device=family.device)
-        self._mask = torch.zeros(0, 1, *latent_size, device=family.device)
+        self._masks = torch.zeros(0, 2, 1, *latent_size, device=family.device)
 
     def put(self, image: RenderState) -> None:
         """Gives `image` a slot, and its history into it."""
@@ -104,8 +109,9 @@ class Batch:
         slot = next(slot for slot in range(len(self._images) + 1) if slot not in self._images)
         self._reserve(slot + 1, image.depth)
         self._history[slot, : image.filled].copy_(image.history)
-        mask = image.render.mask
-        self._mask[slot] = 1.0 if mask is None else self._sent(mask)
+        self._masks[slot] = 1.0
+        if image.render.mask is not None:
+            self._masks[slot, INPUT if image.plan.blends_input else ANSWER] = self._sent(image.render.mask)
         self._images[slot] = image
         image.slot, image.history = slot, None
 
@@ -123,9 +129,10 @@ class Batch:
         images = sorted(images, key=_slot)
         step = self._told(images)
         x = _summed(self._history.flatten(0, 1), step.entries, step.weights, step.starts)
-        guided = self._answers(images, x, step.timesteps)
-        denoised = (_each(step.skip) * x).add_(guided.mul_(_each(step.out)))
-        self._store(step, x, self._blended(denoised, images))
+        seen = self._blended(x, INPUT, images)
+        guided = self._answers(images, seen, step.timesteps)
+        denoised = (_each(step.skip) * x).add_(_each(step.seen) * seen).add_(guided.mul_(_each(step.out)))
+        self._store(step, x, self._blended(denoised, ANSWER, images))
         for image in images:
             image.call += 1
 
@@ -147,18 +154,19 @@ class Batch:
         entries = [call.places + slot * depth for call, slot in zip(calls, slots, strict=True)]
         answers = slots * depth + [image.filled for image in images]
         whole = [*entries, np.cumsum(lengths) - lengths, slots, slots * depth + X, answers]
-        numbers = np.zeros((3, used), np.float32)
-        numbers[:, slots] = np.array([(call.timestep, call.skip, call.out) for call in calls]).T
+        numbers = np.zeros((4, used), np.float32)
+        numbers[:, slots] = np.array([(call.timestep, call.skip, call.seen, call.out) for call in calls]).T
         weights = [call.weights for call in calls]
         # two arrays for all of it: each costs a copy to the device
         integers = self._sent(np.concatenate(whole))
         floats = self._sent(np.concatenate([*numbers, *weights]))
         n = int(lengths.sum())
-        timesteps, skip, out, shares = torch.split(floats, [used, used, used, n])
+        timesteps, skip, seen, out, shares = torch.split(floats, [used, used, used, used, n])
         places = torch.split(integers, [n, used, len(images), len(images), len(images)])
         return _Step(
             timesteps=timesteps,
             skip=skip,
+            seen=seen,
             out=out,
             entries=places[0],
             weights=shares,
@@ -185,13 +193,12 @@ class Batch:
             torch.cat(answers) if len(answers) > 1 else answers[0], layout.rows, layout.weights, layout.starts
         )
 
-    def _blended(self, denoised: Tensor, images: Sequence[RenderState]) -> Tensor:
+    def _blended(self, latents: Tensor, which: int, images: Sequence[RenderState]) -> Tensor:
         """What the mask keeps comes from z0; chosen there, not multiplied, because 0·nan is nan."""
-        if all(image.render.mask is None for image in images):
-            return denoised
-        used = denoised.shape[0]
-        mask, z0 = self._mask[:used], self._history[:used, Z0]
-        return torch.where(mask == 0, z0, denoised * mask + z0 * (1 - mask))
+        if not any(_is_masked(image, which) for image in images):
+            return latents
+        used = latents.shape[0]
+        return _laid_over(latents, self._masks[:used, which], self._history[:used, Z0])
 
     def _store(self, step: _Step, x: Tensor, denoised: Tensor) -> None:
         """Keeps x and the answer of each slot that took part; not before, so that a step can be repeated."""
@@ -204,8 +211,7 @@ class Batch:
         history = self._history[slot, Z0 : image.depth]
         coefficients = self._sent(image.plan.result.astype(np.float32))
         latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
-        mask, z0 = self._mask[slot], history[0]
-        return torch.where(mask == 0, z0, latent * mask + z0 * (1 - mask))
+        return _laid_over(latent, self._masks[slot].amin(0), history[0])
 
     def _laid_out(self, images: Sequence[RenderState], used: int) -> _Layout:
         """The rows of this step's calls; the last step's, if nothing has changed."""
@@ -255,9 +261,9 @@ class Batch:
         slots = had_slots if slots <= had_slots else max(slots, 2 * had_slots)
         history = self._history.new_empty(slots, max(depth, had_depth), *self._history.shape[2:])
         history[:had_slots, :had_depth] = self._history
-        mask = self._mask.new_ones(slots, *self._mask.shape[1:])
-        mask[:had_slots] = self._mask
-        self._history, self._mask = history, mask
+        masks = self._masks.new_ones(slots, *self._masks.shape[1:])
+        masks[:had_slots] = self._masks
+        self._history, self._masks = history, masks
 
     def _sent(self, array: NDArray[np.generic]) -> Tensor:
         """`array` on the device, without waiting for it."""
@@ -268,6 +274,14 @@ def _slot(image: RenderState) -> int:
     if image.slot is None:
         raise ValueError("an image that is not in flight")
     return image.slot
+
+
+def _is_masked(image: RenderState, which: int) -> bool:
+    return image.render.mask is not None and which == (INPUT if image.plan.blends_input else ANSWER)
+
+
+def _laid_over(latents: Tensor, mask: Tensor, z0: Tensor) -> Tensor:
+    return torch.where(mask == 0, z0, latents * mask + z0 * (1 - mask))
 
 
 def _each(per_slot: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
 from img2img_worker.engine.state import RenderState
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
@@ -15,7 +16,7 @@ from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from img2img_worker.models.prompts.padding import padded
 from img2img_worker.models.prompts.text_encoder import Encoded
-from img2img_worker.sampling.samplers import SAMPLERS
+from img2img_worker.sampling.guidance import calls_without_negative
 
 #: encoded prompts that are remembered: as many as fit into so many bytes
 REMEMBERED = 256 * 2**20
@@ -43,29 +44,33 @@ class ConditionBuilder:
         conditions = self._conditions(image)
         rows: dict[object, tuple[GuidanceRow, ...]] = {}
         calls = []
-        # guided by the picture with a scale of 1 is not guided by it
-        edits = self._family.edits and params.image_cfg_scale != 1
-        # DDIM and UniPC hand A1111's guidance their timestep where other samplers have a sigma
-        by_timestep = SAMPLERS[params.sampler_name].preserves_variance
-        for call, sigma in enumerate(image.plan.timesteps if by_timestep else image.plan.sigmas):
-            at = image.prompts.at(call)
-            skips = _skips_negative(params, call, float(sigma)) and not edits
-            if (at, skips) not in rows:
+        skipped = _calls_without_negative(image, self._family)
+        for call, guidance in enumerate(image.plan.guidance.tolist()):
+            at, skips = image.prompts.at(call), call in skipped
+            if (at, skips, guidance) not in rows:
                 positives = [(conditions[text], weight) for text, weight in at[0]]
                 negative = conditions[at[1]]
-                rows[at, skips] = (
-                    without_negative(positives) if skips else self._guided(positives, negative, params)
+                rows[at, skips, guidance] = (
+                    without_negative(positives, guidance)
+                    if skips
+                    else self._guided(positives, negative, params, guidance)
                 )
-            calls.append(rows[at, skips])
+            calls.append(rows[at, skips, guidance])
         return calls
 
     def _guided(
-        self, positives: list[tuple[Condition, float]], negative: Condition, params: Params
+        self,
+        positives: list[tuple[Condition, float]],
+        negative: Condition,
+        params: Params,
+        guidance: float,
     ) -> tuple[GuidanceRow, ...]:
+        scale = params.cfg_scale * SAMPLERS[params.sampler_name].cfg_scale_multiplier * guidance
         image_scale = None
-        if self._family.edits:
-            image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
-        return tuple(guide(positives, negative, scale=params.cfg_scale, image_scale=image_scale))
+        if _edits(self._family, params):
+            own = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
+            image_scale = own * guidance
+        return tuple(guide(positives, negative, scale=scale, image_scale=image_scale))
 
     def _conditions(self, image: RenderState) -> list[Condition]:
         """Of all the image's texts, positive ones first."""
@@ -121,9 +126,11 @@ class ConditionBuilder:
         return pictures[0]
 
 
-def without_negative(positives: Sequence[tuple[Condition, float]]) -> tuple[GuidanceRow, ...]:
+def without_negative(
+    positives: Sequence[tuple[Condition, float]], scale: float = 1.0
+) -> tuple[GuidanceRow, ...]:
     """Guidance at a scale of 1 (A1111's) in which the first prompt's answer stands in for the negative's."""
-    (first, _), *others = positives
+    (first, _), *others = ((condition, scale * share) for condition, share in positives)
     shares = [(first, 1 - sum(share for _, share in others)), *others]
     return tuple(GuidanceRow(condition=condition, weight=share) for condition, share in shares if share != 0)
 
@@ -132,6 +139,11 @@ def _bytes(texts: Sequence[Encoded]) -> int:
     return sum(text.context.nbytes for text in texts)
 
 
-def _skips_negative(params: Params, call: int, sigma: float) -> bool:
-    """A1111's ``s_min_uncond``: below that sigma, every second call runs no negative row."""
-    return call % 2 == 1 and sigma < params.s_min_uncond
+def _edits(family: Family, params: Params) -> bool:
+    """Whether the picture guides: with a scale of 1 it does not."""
+    return family.edits and params.image_cfg_scale != 1
+
+
+def _calls_without_negative(image: RenderState, family: Family) -> frozenset[int]:
+    params = image.render.params
+    return frozenset() if _edits(family, params) else calls_without_negative(params, image.plan)

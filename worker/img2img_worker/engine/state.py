@@ -30,9 +30,10 @@ X, Z0, NOISES = range(3)
 class Call:
     """What one model call of an image needs."""
 
-    #: the timestep, and the two numbers with which ``denoised = skip·x + out·answer``
+    #: the timestep, and the numbers with which ``denoised = skip·x + seen·(what the model saw) + out·answer``
     timestep: float
     skip: float
+    seen: float
     out: float
     #: [n] entries of the history, and [n] how much of each is in x, as the model sees it
     places: NDArray[np.int64]
@@ -93,15 +94,19 @@ class RenderState:
 
 def calls(plan: Plan, prediction: Prediction) -> list[Call]:
     """The model calls of a plan."""
-    scale = plan.scale_in
+    scale, none = plan.scale_in, np.zeros(len(plan.sigmas))
     if prediction == "epsilon":
-        skip, out = 1 / scale, -plan.sigmas
-    else:
-        skip, out = scale, -plan.sigmas * scale
+        skip, seen, out = 1 / scale, none, -plan.sigmas
+    elif plan.velocity_sigmas is None:
+        skip, seen, out = scale, none, -plan.sigmas * scale
+    else:  # epsilon first, by its own level: cos·answer + sin·seen
+        cos = 1 / np.sqrt(plan.velocity_sigmas**2 + 1)
+        skip, seen, out = 1 / scale, -plan.sigmas * plan.velocity_sigmas * cos, -plan.sigmas * cos
     return [
         Call(
             timestep=float(plan.timesteps[k]),
             skip=float(skip[k]),
+            seen=float(seen[k]),
             out=float(out[k]),
             # what is kept of the call before is what the model saw, scaled for that call
             places=np.append(Z0 + terms.places, X) if terms.before else Z0 + terms.places,
@@ -114,8 +119,7 @@ def calls(plan: Plan, prediction: Prediction) -> list[Call]:
 
 
 def _prompts(render: Render) -> Conditioning:
-    params = render.params
-    return conditioning(render.prompt, render.negative_prompt, params.steps, params.sampler_name)
+    return conditioning(render.prompt, render.negative_prompt, render.params)
 
 
 def _digest(pixels: Pixels) -> bytes:

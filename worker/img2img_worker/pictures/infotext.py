@@ -113,8 +113,7 @@ def read_infotext(data: bytes) -> str | None:
 
 def _schedule(params: Params) -> str:
     """A1111 names the schedule that "Automatic" stood for, where the sampler prefers one."""
-    preferred = SAMPLERS[params.sampler_name].scheduler
-    return preferred if params.scheduler == "Automatic" and preferred != "Uniform" else params.scheduler
+    return SAMPLERS[params.sampler_name].schedule(params.scheduler) or params.scheduler
 
 
 def _mask_pairs(params: Params) -> dict[str, object]:
@@ -137,11 +136,12 @@ def _lora_hashes(hashes: Mapping[str, str]) -> str | None:
 
 def _sampling_pairs(params: Params) -> dict[str, object]:
     """What differs from the sampler's own settings, in the order in which A1111 comes upon it."""
-    eta_name, eta = ("Eta DDIM", 0.0) if params.sampler_name == "DDIM" else ("Eta", 1.0)
+    sampler = SAMPLERS[params.sampler_name]
+    eta_name = "Eta DDIM" if sampler.timesteps else "Eta"
     return {
         "Noise multiplier": params.initial_noise_multiplier if params.initial_noise_multiplier != 1 else None,
         "Extra noise": params.extra_noise or None,
-        eta_name: params.eta if params.eta != eta else None,
+        eta_name: params.eta if "eta" in sampler.options and params.eta != sampler.eta else None,
         "Sigma churn": params.s_churn or None,
         "Sigma tmin": params.s_tmin or None,
         "Sigma tmax": params.s_tmax,

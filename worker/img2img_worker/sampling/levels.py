@@ -17,6 +17,10 @@ from img2img_shared.errors import Refused
 Array = npt.NDArray[np.float64]
 
 
+#: share of signal that A1111 leaves to the last level of zero terminal SNR
+_LAST_ALPHA = 4.8973451890853435e-08
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseLevels:
     """A model's discrete noise levels, ascending, and what lies between them.
@@ -37,6 +41,8 @@ class NoiseLevels:
     between: Literal["log sigma", "log alpha", "nothing"] = "log sigma"
     #: Align Your Steps has one table of noise levels for SDXL and another for the rest
     is_sdxl: bool = False
+    #: the lowest and the highest sigma of schedules, where they are not the model's
+    ends: tuple[float, float] | None = None
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: npt.ArrayLike, *, is_sdxl: bool = False) -> Self:
@@ -56,11 +62,13 @@ class NoiseLevels:
 
     @property
     def sigma_min(self) -> float:
-        return float(self.sigmas[0])
+        """Where schedules end, before 0."""
+        return float(self.sigmas[0]) if self.ends is None else self.ends[0]
 
     @property
     def sigma_max(self) -> float:
-        return float(self.sigmas[-1])
+        """Where schedules begin."""
+        return float(self.sigmas[-1]) if self.ends is None else self.ends[1]
 
     def sigma_to_t(self, sigma: float) -> float:
         """Timestep of a sigma above 0: a fraction between two levels, clamped to the first and the last.
@@ -95,6 +103,16 @@ class NoiseLevels:
     def exploding(self, sigmas: Array) -> Array:
         """Sigmas of `scheduled`, as those of a variance-exploding latent."""
         return sigmas
+
+    @cached_property
+    def zero_terminal_snr(self) -> "NoiseLevels":
+        """Shifted and stretched so that the last level is noise but for a trace: Lin et al. (2023),
+        arXiv:2305.08891, algorithm 1, with A1111's last level."""
+        signal = torch.tensor(self.alphas_cumprod, dtype=torch.float32).sqrt()
+        first, last = signal[0].clone(), signal[-1].clone()
+        alphas = ((signal - last) * (first / (first - last))) ** 2
+        alphas[-1] = _LAST_ALPHA
+        return replace(self, alphas_cumprod=np.asarray(alphas, dtype=np.float64))
 
     def log_alpha(self) -> "NoiseLevels":
         """The same levels, log alpha linear between them: the discrete schedule of DPM-Solver and UniPC."""
@@ -147,6 +165,11 @@ class FlowLevels(NoiseLevels):
     @cached_property
     def scheduled(self) -> NoiseLevels:
         return _Shares.from_alphas_cumprod(1 / (1 + (self.timesteps / 1000) ** 2))
+
+    @property
+    def zero_terminal_snr(self) -> NoiseLevels:
+        """Itself: a flow ends with noise alone."""
+        return self
 
     def exploding(self, sigmas: Array) -> Array:
         """

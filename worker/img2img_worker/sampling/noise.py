@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.params import Params
+from img2img_shared.seeds import shifted
 from img2img_worker.sampling.brownian import BrownianPath
 from img2img_worker.sampling.philox import Philox
 from img2img_worker.sampling.plan import Draw, Plan
@@ -32,7 +33,11 @@ class NoiseStream:
         if self._begun:
             return self._stream.randn(self._shape)
         self._begun = True
-        return self._starting()
+        first = self._starting()
+        if self._params.eta_noise_seed_delta:
+            later = shifted(self._seed, self._params.eta_noise_seed_delta)
+            self._stream = _stream(self._params.noise_source, later)
+        return first
 
     def _starting(self) -> Tensor:
         params, shape = self._params, self._shape
@@ -62,8 +67,15 @@ def noises(plan: Plan, params: Params, seed: int, subseed: int, shape: Shape) ->
         else:
             if path is None:
                 randn = partial(first_draw, noise_source=params.noise_source)
-                path = BrownianPath(seed, plan.span, shape, randn)
+                path = BrownianPath(_path_seed(params, seed), plan.span, shape, randn)
             yield path.noise(request.sigma, request.sigma_next)
+
+
+def _path_seed(params: Params, seed: int) -> int:
+    """The Brownian path's: the image's own, but in A1111's old way a number that it draws."""
+    if not params.no_dpmpp_sde_batch_determinism:
+        return seed
+    return int(torch.randint(0, 2**63 - 1, [], generator=torch.Generator().manual_seed(seed)))
 
 
 def fill_noise(seed: int, shape: Shape, noise_source: str = "cpu") -> Tensor:

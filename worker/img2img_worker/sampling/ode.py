@@ -1,4 +1,4 @@
-"""Samplers that follow the probability flow: Karras et al. (2022), DPM-Solver++, UniPC, Restart.
+"""Samplers that follow the probability flow: Karras et al. (2022), DPM-Solver++, PLMS, Restart.
 
 Arguments of each: model, first latent, descending sigmas, noise; back comes the last latent. Formulas and
 options are k-diffusion's, as AUTOMATIC1111 1.10 calls them, unless a line says otherwise.
@@ -6,7 +6,7 @@ options are k-diffusion's, as AUTOMATIC1111 1.10 calls them, unless a line says 
 
 from collections.abc import Iterable
 from itertools import pairwise
-from math import expm1, factorial, inf, log, sqrt
+from math import expm1, inf, log, sqrt
 
 import numpy as np
 
@@ -92,8 +92,33 @@ def lms(model: Model, x: Vector, sigmas: Array, _noise: Noise, *, order: int = 4
         slopes = [slope(x, sigma, model(x, sigma)), *slopes[: order - 1]]
         nodes = sigmas[i::-1][: len(slopes)] - sigma
         weights = [_lagrange_integral(nodes, j, sigma_next - sigma) for j in range(len(slopes))]
-        x = x + _combined(weights, slopes)
+        x = x + combined(weights, slopes)
     return x
+
+
+def plms(model: Model, x: Vector, sigmas: Array, _noise: Noise) -> Vector:
+    """Pseudo linear multistep: Liu et al. (2022), arXiv:2202.09778, begun by an improved Euler step.
+
+    The weights are those of even steps in time, whatever the sigmas.
+    """
+    slopes: list[Vector] = []  # newest first
+    for sigma, sigma_next in pairwise(sigmas):
+        slopes = [slope(x, sigma, model(x, sigma)), *slopes[:3]]
+        if len(slopes) > 1:
+            direction = combined(_ADAMS_BASHFORTH[len(slopes)], slopes)
+        else:
+            ahead = x + (sigma_next - sigma) * slopes[0]
+            direction = (slopes[0] + slope(ahead, sigma_next, model(ahead, sigma_next))) / 2
+        x = x + (sigma_next - sigma) * direction
+    return x
+
+
+#: by order, the newest slope first
+_ADAMS_BASHFORTH = {
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
 
 
 def _lagrange_integral(nodes: Array, j: int, end: float) -> float:
@@ -116,48 +141,8 @@ def dpmpp_2m(model: Model, x: Vector, sigmas: Array, _noise: Noise) -> Vector:
     return x
 
 
-def uni_pc(model: Model, x: Vector, sigmas: Array, _noise: Noise, *, order: int = 3) -> Vector:
-    """UniPC with B(h) = h ("bh1"), data prediction: Zhao et al. (2023), arXiv:2302.04867, algorithms 5 to 8.
-
-    Written in variance-exploding terms: both sides of the paper's updates divided by alpha. Lower orders at
-    the start and the end; the last step has no corrector, so each sigma but the last costs one call of the
-    model.
-    """
-    steps = len(sigmas) - 1
-    answers = [model(x, sigmas[0])]  # newest first
-    for i in range(1, steps + 1):
-        p = min(order, i, steps + 1 - i)
-        h = log(sigmas[i - 1] / sigmas[i])
-        r = np.array([log(sigmas[i - 1] / sigmas[i - 1 - k]) / h for k in range(1, p)])
-        differences = [(answers[k] - answers[0]) / r[k - 1] for k in range(1, p)]
-        start = sigmas[i] / sigmas[i - 1] * x - expm1(-h) * answers[0]
-        predicted: Vector = start + h * _combined(_uni_pc_weights(r, h), differences)
-        if i == steps:
-            break
-        answer = model(predicted, sigmas[i])
-        weights = _uni_pc_weights(np.append(r, 1.0), h)
-        x = start + h * _combined(weights, [*differences, answer - answers[0]])
-        answers = [answer, *answers[: order - 1]]
-    return predicted
-
-
-def _uni_pc_weights(r: Array, h: float) -> Array:
-    """Weights of the scaled differences at r: solves the paper's order conditions, R(h) a = phi(h) / B(h).
-
-    One weight alone is 1/2, which the conditions meet up to O(h).
-    """
-    if len(r) == 1:
-        return np.array([0.5])
-    conditions: list[float] = []
-    phi = expm1(-h) / -h - 1
-    for k in range(1, len(r) + 1):
-        conditions.append(phi * factorial(k) / -h)
-        phi = phi / -h - 1 / factorial(k + 1)
-    weights: Array = np.linalg.solve(np.vander(r, increasing=True).T, np.array(conditions))
-    return weights
-
-
-def _combined(weights: Iterable[float], vectors: list[Vector]) -> Vector | float:
+def combined(weights: Iterable[float], vectors: list[Vector]) -> Vector | float:
+    """The weighted sum."""
     return sum(weight * vector for weight, vector in zip(weights, vectors, strict=True))
 
 

@@ -21,7 +21,8 @@ class Philox:
     """A generator of one GPU's stream: each call of `randn` is one call of ``torch.randn`` there."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        #: of one below 0 its two's complement, as NumPy has it
+        self._seed = seed % 2**64
         self._calls = 0
 
     def randn(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

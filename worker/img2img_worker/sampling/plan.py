@@ -6,16 +6,17 @@ are the table's rows. Executing a plan needs no sampler: each model call's laten
 [z0, noises, answers], of which `terms` makes a short one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS
 from img2img_worker.sampling.levels import Array, NoiseLevels
-from img2img_worker.sampling.runs import PlanKey
-from img2img_worker.sampling.samplers import SAMPLERS
+from img2img_worker.sampling.runs import PlanKey, run_of
+from img2img_worker.sampling.samplers import solver
 from img2img_worker.sampling.terms import Terms, terms
 from img2img_worker.sampling.vectors import Vector
 
@@ -55,10 +56,16 @@ class Plan:
     result: Array
     #: [M] what the latent is multiplied by before the model sees it
     scale_in: Array
+    #: [M] what the guidance's scale is multiplied by
+    guidance: Array
     #: [K] the noises that have an effect, in the order of their first use
     noises: tuple[Draw | Increment, ...]
     #: lowest and highest sigma that the Brownian path covers
     span: tuple[float, float]
+    #: [M] the noise level by which a velocity is read, where it is not `sigmas`
+    velocity_sigmas: Array | None = None
+    #: whether what a mask keeps is laid into what the model sees, unnoised, and not into its answers
+    blends_input: bool = False
 
     @property
     def n_noises(self) -> int:
@@ -77,7 +84,7 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
     Raises:
         Refused: for steps, strength and schedule that do not go together.
     """
-    if key.denoising_strength == 0:
+    if key.denoising_strength == 0 and not key.txt2img:
         none = np.zeros(0)
         return Plan(
             sigmas=none,
@@ -85,26 +92,38 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
             inputs=np.zeros((0, 1)),
             result=np.ones(1),
             scale_in=none,
+            guidance=none,
             noises=(),
             span=(0.0, 0.0),
         )
-    solver = SAMPLERS[key.sampler_name]
-    levels = solver.view(levels)
-    run = solver.path(key, levels)
-    recorder = _Recorder(brownian=solver.brownian, capacity=4 * len(run.sigmas) + 2)
-    x = recorder.z0 + (run.sigmas[0] + key.extra_noise) * key.initial_noise_multiplier * recorder.draw()
+    sampler = SAMPLERS[key.sampler_name]
+    # A1111 makes img2img's k-diffusion samplers before it heeds the option
+    if key.sd_noise_schedule == "Zero Terminal SNR" and (sampler.timesteps or key.txt2img):
+        levels = levels.zero_terminal_snr
+    if sampler.original_timesteps is not None:
+        levels = levels.every(len(levels.sigmas) // sampler.original_timesteps)
+    run = run_of(key, levels)
+    if sampler.run == "uni_pc":
+        levels = levels.log_alpha()
+    recorder = _Recorder(brownian=sampler.brownian_noise, capacity=4 * len(run.sigmas) + 2)
+    z0, noise = run.first
+    x = z0 * recorder.z0 + noise * recorder.draw()
     try:
         with np.errstate(divide="raise", invalid="raise", over="raise"):
-            x = solver.function(recorder.model, x, run.sigmas, recorder.noise, **key.options)
-    except (ArithmeticError, ValueError):  # two sigmas are the same, or an eta is too large for DDIM
+            if len(run.sigmas) > 1:
+                x = solver(key.sampler_name)(recorder.model, x, run.sigmas, recorder.noise, **key.options)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+        # two sigmas are the same, or an eta is too large for DDIM
         raise Refused(
             "sampler_name, scheduler, steps, eta",
             (key.sampler_name, key.scheduler, key.steps, key.eta),
             "a schedule whose sigmas all differ (fewer steps, a higher denoising_strength), eta up to 1",
         ) from None
-    if solver.preserves_variance:
-        x = x / np.sqrt(run.sigmas[-1] ** 2 + 1)
-    return recorder.plan(x, run.span, levels)
+    plan = recorder.plan(x * run.scale_out, run.span, levels)
+    if not sampler.timesteps:
+        return plan
+    whole = plan.timesteps.astype(int)  # A1111 reads a velocity by whole timesteps
+    return replace(plan, blends_input=True, velocity_sigmas=levels.sigmas[whole])
 
 
 class _Recorder:
@@ -119,7 +138,7 @@ class _Recorder:
         self._places = 0
         self.z0 = self._unit()
         self._noises: list[tuple[int, Draw | Increment]] = []
-        self._calls: list[tuple[Vector, float]] = []
+        self._calls: list[tuple[Vector, float, float]] = []
         self._answers: list[int] = []
 
     def draw(self) -> Vector:
@@ -130,8 +149,8 @@ class _Recorder:
             return self._new_noise(Increment(sigma=float(sigma), sigma_next=float(sigma_next)))
         return self.draw()
 
-    def model(self, x: Vector, sigma: float) -> Vector:
-        self._calls.append((x, float(sigma)))
+    def model(self, x: Vector, sigma: float, /, *, guidance: float = 1.0) -> Vector:
+        self._calls.append((x, float(sigma), guidance))
         self._answers.append(self._places)
         return self._unit()
 
@@ -146,16 +165,17 @@ class _Recorder:
         return vector
 
     def plan(self, last: Vector, span: tuple[float, float], levels: NoiseLevels) -> Plan:
-        rows = np.array([x for x, _ in self._calls] + [last])
+        rows = np.array([x for x, _, _ in self._calls] + [last])
         used = [(place, request) for place, request in self._noises if rows[:, place].any()]
         rows = rows[:, [0, *(place for place, _ in used), *self._answers]]
-        sigmas = np.array([sigma for _, sigma in self._calls])
+        sigmas = np.array([sigma for _, sigma, _ in self._calls])
         return Plan(
             sigmas=sigmas,
             timesteps=np.array([levels.sigma_to_t(sigma) for sigma in sigmas], dtype=np.float32),
             inputs=rows[:-1],
             result=rows[-1],
             scale_in=1 / np.sqrt(sigmas**2 + 1),
+            guidance=np.array([guidance for _, _, guidance in self._calls]),
             noises=tuple(request for _, request in used),
             span=span,
         )

@@ -2,124 +2,217 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
-from typing import Self
+from math import inf, sqrt
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
+from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.params import Params
+from img2img_shared.steps import schedule_and_start
 from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.schedules import sigmas
 
 #: longest schedule computed; beyond it, `fix_steps` with a tiny strength is refused
 T_MAX = 100_000
+#: the ends of schedules in A1111's first days, which `use_old_karras_scheduler_sigmas` brings back
+OLD_KARRAS = {"sigma_min": 0.1, "sigma_max": 10.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanKey:
-    """All of a render's parameters that its plan depends on."""
+    """All of a render's parameters that its plan depends on; what they mean stands in `Params`."""
 
     sampler_name: str
     scheduler: str
     steps: int
     denoising_strength: float
     fix_steps: bool = False
+    txt2img: bool = False
     initial_noise_multiplier: float = 1.0
     extra_noise: float = 0.0
-    #: None: the sampler's own
+    sgm_noise_multiplier: bool = False
     eta: float | None = None
     s_churn: float = 0.0
     s_tmin: float = 0.0
-    #: None or 0: no upper end
     s_tmax: float | None = None
     s_noise: float = 1.0
+    rho: float = 0.0
+    sigma_min: float = 0.0
+    sigma_max: float = 0.0
+    use_old_karras_scheduler_sigmas: bool = False
+    beta_dist_alpha: float = 0.6
+    beta_dist_beta: float = 0.6
+    always_discard_next_to_last_sigma: bool = False
+    sd_noise_schedule: str = "Default"
+    no_dpmpp_sde_batch_determinism: bool = False
+    uni_pc_variant: str = "bh1"
+    uni_pc_skip_type: str = "time_uniform"
+    uni_pc_order: int = 3
+    uni_pc_lower_order_final: bool = True
 
     @classmethod
     def of(cls, params: Params) -> Self:
         return cls(**{name: getattr(params, name) for name in cls.__dataclass_fields__})
 
     @property
-    def options(self) -> dict[str, float]:
-        """Keyword arguments for the sampler: those of its options that are set."""
-        values = {
-            "eta": self.eta,
-            "s_churn": self.s_churn,
-            "s_tmin": self.s_tmin,
-            "s_tmax": self.s_tmax or inf,
-            "s_noise": self.s_noise,
-        }
-        taken = SAMPLERS[self.sampler_name].options
-        return {name: value for name, value in values.items() if name in taken and value is not None}
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments for the sampler: those of its options that it takes itself."""
+        sampler = SAMPLERS[self.sampler_name]
+        values = {name: getattr(self, name) for name in sampler.options - {"uni_pc_skip_type"}}
+        if "eta" in values:
+            values["eta"] = sampler.eta if self.eta is None else self.eta
+        if sampler.solver_type is not None:
+            values["solver_type"] = sampler.solver_type
+        if "s_tmax" in values:
+            values["s_tmax"] = self.s_tmax or inf
+        return {name.removeprefix("uni_pc_"): value for name, value in values.items()}
 
     @property
     def steps_and_start(self) -> tuple[int, int]:
-        """(T, t_start): the schedule's length, and how many of its steps follow the first one that is run.
+        """(T, t_start): the schedule's length, and how many of its steps follow the first one that is run."""
+        if self.txt2img:
+            return self.steps, self.steps - 1
+        return schedule_and_start(self.steps, self.denoising_strength, fix_steps=self.fix_steps)
 
-        Source: A1111's ``setup_img2img_steps``. Strength 0 runs nothing and never comes here.
-        """
-        strength = min(self.denoising_strength, 0.999)
-        if self.fix_steps:
-            return int(min(self.steps / strength, T_MAX + 1)), self.steps - 1
-        return self.steps, int(strength * self.steps)
+    @property
+    def discards(self) -> bool:
+        """Whether the last sigma above the end is left out."""
+        own = SAMPLERS[self.sampler_name].discard_next_to_last_sigma
+        return own or self.always_discard_next_to_last_sigma
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The sigmas that one image visits."""
+    """The sigmas that one image visits, and where it begins."""
 
-    #: [M + 1] descending
+    #: [M + 1] descending; of timesteps as few as none
     sigmas: Array
-    #: lowest sigma above 0 and highest of the whole schedule, of which this run is the end
-    span: tuple[float, float]
+    #: how much of z0 and of the first noise the first latent has
+    first: tuple[float, float]
+    #: lowest sigma above 0 and highest that a Brownian path covers
+    span: tuple[float, float] = (0.0, 0.0)
+    #: what the last latent is multiplied by
+    scale_out: float = 1.0
 
 
-#: (key, levels) -> the run; raises `Refused` for a start that the schedule does not have
-Path = Callable[[PlanKey, NoiseLevels], Run]
+def run_of(key: PlanKey, levels: NoiseLevels) -> Run:
+    """The run that the parameters name.
+
+    Raises:
+        Refused: a start that the schedule does not have, or a schedule that the levels do not.
+    """
+    return _RUNS[SAMPLERS[key.sampler_name].run](key, levels)
 
 
-def scheduled_path(key: PlanKey, levels: NoiseLevels) -> Run:
-    """The end of the schedule that the parameters name."""
+def scheduled(key: PlanKey, levels: NoiseLevels) -> Run:
+    """The end of a schedule."""
     steps, start = key.steps_and_start
     if steps > T_MAX:
         raise _too_long(key, T_MAX)
-    sampler = SAMPLERS[key.sampler_name]
-    scheduler = sampler.scheduler if key.scheduler == "Automatic" else key.scheduler
-    whole = sigmas(scheduler, steps + sampler.drops_penultimate, levels)
-    if sampler.drops_penultimate:
+    whole = _schedule(key, steps + key.discards, levels)
+    if key.discards:
         whole = np.delete(whole, -2)
     run = whole[steps - start - 1 :]
     if len(run) < 2:  # the DDIM schedule has no more sigmas than the model has levels
         raise _too_long(key, len(levels.sigmas))
-    return Run(sigmas=run, span=(float(whole[whole > 0].min()), float(whole.max())))
+    covered = run if key.no_dpmpp_sde_batch_determinism else whole
+    return Run(
+        sigmas=run,
+        first=_first(key, run[0]),
+        span=(float(covered[covered > 0].min()), float(covered.max())),
+    )
 
 
-def ddim_path(key: PlanKey, levels: NoiseLevels) -> Run:
-    """Whole timesteps, from the start down to the second level, then to the first."""
-    timesteps = _ddim_timesteps(key, levels)
-    descending = levels.sigmas[np.append(timesteps[::-1], 0)]
-    return Run(sigmas=descending, span=(descending[-1], descending[0]))
+def ends(key: PlanKey, levels: NoiseLevels) -> Run:
+    """A schedule of which only the ends and the length count; those of txt2img are the model's."""
+    run = scheduled(key, levels)
+    first, last = run.sigmas[0], run.sigmas[-2]
+    if key.txt2img:
+        first, last = levels.sigma_max, levels.sigma_min
+    elif first == last and key.options["eta"]:
+        raise Refused("denoising_strength", key.denoising_strength, "enough for two steps, or eta 0")
+    return Run(sigmas=np.geomspace(first, last, len(run.sigmas)), first=run.first)
 
 
-def uni_pc_path(key: PlanKey, levels: NoiseLevels) -> Run:
-    """Timesteps evenly from DDIM's start to the first level, fractions allowed: "time_uniform".
+def timesteps(key: PlanKey, levels: NoiseLevels) -> Run:
+    """Whole timesteps, down to the second level.
 
-    A1111's own start is one of DDIM's strides lower than the noise it has added, and one step shorter; here
-    both are at DDIM's start.
+    As A1111 counts them: the latent is noised to the level above the one where the run begins.
     """
-    timesteps = _ddim_timesteps(key, levels)
-    even = levels.exploding(levels.scheduled.t_to_sigma(np.linspace(timesteps[-1], 0, len(timesteps) + 1)))
-    return Run(sigmas=even, span=(even[-1], even[0]))
+    visited, noised_to = _timesteps(key, levels)
+    return _preserved(key, levels.sigmas[visited[::-1]], float(levels.sigmas[noised_to]))
 
 
-def _ddim_timesteps(key: PlanKey, levels: NoiseLevels) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """[t_start + 1] ascending, the last one is where the run starts."""
+def uni_pc(key: PlanKey, levels: NoiseLevels) -> Run:
+    """From where `timesteps` begins to the first level, in as many steps: evenly in time, in its root, or in
+    log sigma.
+
+    Raises:
+        Refused: fewer steps than the order.
+    """
+    visited, noised_to = _timesteps(key, levels)
+    n, total = len(visited), len(levels.sigmas)
+    if n < key.uni_pc_order:
+        allowed = f"at most {n}, the steps that this denoising_strength leaves of {key.steps}"
+        raise Refused("uni_pc_order", key.uni_pc_order, allowed if n else "a higher denoising_strength")
+    start = total - 1 if key.txt2img else visited[-1]
+    levels = levels.log_alpha()
+
+    # time counts from 1 / total to 1
+    times = np.linspace(start + 1, 1, n + 1) / total
+    if key.uni_pc_skip_type == "time_quadratic":
+        times = np.linspace(sqrt(times[0]), sqrt(times[-1]), n + 1) ** 2
+    grid = levels.exploding(levels.scheduled.t_to_sigma(times * total - 1))
+    if key.uni_pc_skip_type == "logSNR":
+        grid = np.geomspace(grid[0], grid[-1], n + 1)
+    return _preserved(key, grid, float(levels.sigmas[noised_to]))
+
+
+_RUNS: dict[str, Callable[[PlanKey, NoiseLevels], Run]] = {
+    function.__name__: function for function in (scheduled, ends, timesteps, uni_pc)
+}
+
+
+def _first(key: PlanKey, sigma: float) -> tuple[float, float]:
+    """How much of z0 and of noise a latent noised to `sigma` has."""
+    if key.txt2img:
+        return 0.0, sqrt(1 + sigma**2) if key.sgm_noise_multiplier else sigma
+    return 1.0, (sigma + key.extra_noise) * key.initial_noise_multiplier
+
+
+def _preserved(key: PlanKey, visited: Array, noised_to: float) -> Run:
+    """A run whose latent preserves variance, the first one noised to another level than it begins at."""
+    start, end = (visited[0], visited[-1]) if len(visited) else (noised_to, noised_to)
+    ratio = sqrt((1 + start**2) / (1 + noised_to**2))
+    z0, noise = _first(key, noised_to)
+    first = (0.0, sqrt(1 + start**2)) if key.txt2img else (ratio * z0, ratio * noise)
+    return Run(sigmas=visited, first=first, scale_out=1 / sqrt(1 + end**2))
+
+
+def _timesteps(key: PlanKey, levels: NoiseLevels) -> tuple[npt.NDArray[np.int64], int]:
+    """Those that are visited, ascending, and the one that the latent is noised to."""
     total = len(levels.sigmas)
     steps, start = key.steps_and_start
-    if steps > total:
-        raise _too_long(key, total)
-    return np.clip(np.arange(0, total, total // steps) + 1, 0, total - 1)[: start + 1]
+    if steps + key.discards > total:
+        raise _too_long(key, total - key.discards)
+    whole = np.clip(np.arange(0, total, total // (steps + key.discards)) + 1, 0, total - 1)
+    return (whole, total - 1) if key.txt2img else (whole[:start], int(whole[start]))
+
+
+def _schedule(key: PlanKey, steps: int, levels: NoiseLevels) -> Array:
+    scheduler = SAMPLERS[key.sampler_name].schedule(key.scheduler)
+    if scheduler is None:
+        return sigmas("Uniform", steps, levels)
+    options: dict[str, Any] = dict(OLD_KARRAS) if key.use_old_karras_scheduler_sigmas else {}
+    options |= {name: given for name in ("sigma_min", "sigma_max") if (given := getattr(key, name))}
+    if scheduler == "Beta":
+        options |= {"alpha": key.beta_dist_alpha, "beta": key.beta_dist_beta}
+    if SCHEDULERS[scheduler].default_rho is not None:
+        options["rho"] = key.rho or SCHEDULERS[scheduler].default_rho
+    return sigmas(scheduler, steps, levels, **options)
 
 
 def _too_long(key: PlanKey, limit: int) -> Refused:

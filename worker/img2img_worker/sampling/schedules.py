@@ -1,12 +1,13 @@
 """Schedules: which noise levels a run visits, as AUTOMATIC1111 1.10 has them.
 
-To add one: a function `(n, levels) -> sigmas` here, a line in `SCHEDULES`, and its name in
-`img2img_shared.names`. Each gives n descending sigmas and a closing 0, but for two that follow A1111 to the
+To add one: a function `(n, levels) -> sigmas` here, and an entry in `img2img_shared.names.SCHEDULERS` that
+names it. Each gives n descending sigmas and a closing 0, but for two that follow A1111 to the
 letter: KL Optimal ends at sigma_min, and DDIM gives as many as its whole-number stride reaches. They are
 numbers of single precision (`levels` says why).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from img2img_shared.errors import Refused
+from img2img_shared.names import SCHEDULERS
 from img2img_worker.sampling.levels import Array, NoiseLevels
 
 #: https://research.nvidia.com/labs/toronto-ai/AlignYourSteps/howto.html
@@ -22,15 +23,28 @@ ALIGN_YOUR_STEPS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.3
 ALIGN_YOUR_STEPS_SDXL = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
 
 
-def sigmas(scheduler: str, steps: int, levels: NoiseLevels) -> Array:
+def sigmas(
+    scheduler: str,
+    steps: int,
+    levels: NoiseLevels,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    **options: float,
+) -> Array:
     """Descending sigmas of a run of `steps` steps, [steps + 1] (see above for the two that differ).
 
+    Args:
+        sigma_min, sigma_max: its ends, where they are not the model's.
+        options: rho, or alpha and beta, of a schedule that has them.
+
     Raises:
-        Refused: for an unknown schedule, or one that these levels do not have.
+        Refused: for a schedule that these levels do not have.
     """
-    if scheduler not in SCHEDULES:
-        raise Refused("scheduler", scheduler, ", ".join(SCHEDULES))
-    return levels.exploding(SCHEDULES[scheduler](steps, levels.scheduled))
+    scheduled = levels.scheduled
+    ends = (sigma_min or scheduled.sigma_min, sigma_max or scheduled.sigma_max)
+    function = _FUNCTIONS[SCHEDULERS[scheduler].name]
+    return levels.exploding(function(steps, replace(scheduled, ends=ends), **options))
 
 
 def uniform(n: int, levels: NoiseLevels) -> Array:
@@ -38,9 +52,9 @@ def uniform(n: int, levels: NoiseLevels) -> Array:
     return _closed(levels.t_to_sigma(torch.linspace(levels.timesteps[-1], levels.timesteps[0], n)))
 
 
-def karras(n: int, levels: NoiseLevels) -> Array:
+def karras(n: int, levels: NoiseLevels, rho: float = 7.0) -> Array:
     """Evenly in sigma^(1 / rho): Karras et al. (2022), equation 5."""
-    return _closed(karras_ramp(n, levels.sigma_min, levels.sigma_max))
+    return _closed(karras_ramp(n, levels.sigma_min, levels.sigma_max, rho))
 
 
 def karras_ramp(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Array:
@@ -56,7 +70,7 @@ def exponential(n: int, levels: NoiseLevels) -> Array:
 
 
 def polyexponential(n: int, levels: NoiseLevels, rho: float = 1.0) -> Array:
-    """A polynomial in log sigma; with A1111's rho of 1 the exponential schedule."""
+    """A polynomial in log sigma; with a rho of 1 the exponential schedule."""
     ramp = torch.linspace(1, 0, n) ** rho
     low, high = log(levels.sigma_min), log(levels.sigma_max)
     return _closed(_double((ramp * (high - low) + low).exp()))
@@ -120,17 +134,19 @@ def _closed(descending: Array) -> Array:
     return np.append(descending.astype(np.float32).astype(np.float64), 0.0)
 
 
-#: "Automatic" is not here: it stands for the sampler's own (`img2img_shared.names.SAMPLERS`)
-SCHEDULES: dict[str, Callable[[int, NoiseLevels], Array]] = {
-    "Uniform": uniform,
-    "Karras": karras,
-    "Exponential": exponential,
-    "Polyexponential": polyexponential,
-    "SGM Uniform": sgm_uniform,
-    "Simple": simple,
-    "Normal": normal,
-    "DDIM": ddim,
-    "Beta": beta,
-    "Align Your Steps": align_your_steps,
-    "KL Optimal": kl_optimal,
+_FUNCTIONS: dict[str, Callable[..., Array]] = {
+    function.__name__: function
+    for function in (
+        uniform,
+        karras,
+        exponential,
+        polyexponential,
+        sgm_uniform,
+        kl_optimal,
+        align_your_steps,
+        simple,
+        normal,
+        ddim,
+        beta,
+    )
 }

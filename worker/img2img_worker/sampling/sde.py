@@ -109,9 +109,9 @@ def dpmpp_2m_sde(
     *,
     eta: float = 1.0,
     s_noise: float = 1.0,
-    heun: bool = False,
+    solver_type: str = "midpoint",
 ) -> Vector:
-    """DPM-Solver++(2M) SDE, as a midpoint or as a Heun method."""
+    """DPM-Solver++(2M) SDE, as a "midpoint" or as a "heun" method."""
     previous, h_last = None, 0.0
     for sigma, sigma_next in pairwise(sigmas):
         denoised = model(x, sigma)
@@ -121,18 +121,11 @@ def dpmpp_2m_sde(
         h_eta = h * (1 + eta)
         x = toward(denoised, x, exp(-h_eta))
         if previous is not None:
-            weight = 1 + expm1(-h_eta) / h_eta if heun else -expm1(-h_eta) / 2
+            weight = 1 + expm1(-h_eta) / h_eta if solver_type == "heun" else -expm1(-h_eta) / 2
             x = x + weight * h / h_last * (denoised - previous)
         x = x + s_noise * sigma_next * sqrt(-expm1(-2 * h * eta)) * noise(sigma, sigma_next)
         previous, h_last = denoised, h
     return x
-
-
-def dpmpp_2m_sde_heun(
-    model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: float = 1.0, s_noise: float = 1.0
-) -> Vector:
-    """DPM-Solver++(2M) SDE as a Heun method."""
-    return dpmpp_2m_sde(model, x, sigmas, noise, eta=eta, s_noise=s_noise, heun=True)
 
 
 def dpmpp_3m_sde(
@@ -165,18 +158,34 @@ def dpmpp_3m_sde(
 def ddim(model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: float = 0.0) -> Vector:
     """Song et al. (2021), arXiv:2010.02502, equations 12 and 16.
 
-    The paper's latent is variance-preserving, sqrt(alpha) of ours. A1111's own loop skips one evaluation at
-    each end by an index that is off by one; here every sigma but the last is evaluated.
+    The paper's latent is variance-preserving, sqrt(alpha) of ours.
     """
     for sigma, sigma_next in pairwise(sigmas):
-        alpha, alpha_next = 1 / (1 + sigma**2), 1 / (1 + sigma_next**2)
-        fresh = eta * sqrt((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next))
+        kept, fresh = _ddim_shares(sigma, sigma_next, eta)
         denoised = model(x, sigma)
-        epsilon = slope(x, sigma, denoised)
-        direction = sqrt(1 - alpha_next - fresh**2) * epsilon
-        preserved = sqrt(alpha_next) * denoised + direction + fresh * noise(sigma, sigma_next)
-        x = preserved / sqrt(alpha_next)
+        x = denoised + kept * slope(x, sigma, denoised) + fresh * noise(sigma, sigma_next)
     return x
+
+
+def ddim_cfg_pp(model: Model, x: Vector, sigmas: Array, noise: Noise, *, eta: float = 0.0) -> Vector:
+    """DDIM with CFG++: Chung et al. (2024), arXiv:2406.08070, algorithm 2.
+
+    It goes on in the direction of the negative prompt's noise. As all is linear in the two answers, that is a
+    DDIM step with another guidance: of the way from the negative prompt's answer to the other, DDIM takes
+    off sigma and puts `kept` back, CFG++ only takes off.
+    """
+    for sigma, sigma_next in pairwise(sigmas):
+        kept, fresh = _ddim_shares(sigma, sigma_next, eta)
+        denoised = model(x, sigma, guidance=sigma / (sigma - kept))
+        x = denoised + kept * slope(x, sigma, denoised) + fresh * noise(sigma, sigma_next)
+    return x
+
+
+def _ddim_shares(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+    """How much of the old noise is kept, and how much fresh one is added, at `sigma_next`."""
+    alpha, alpha_next = 1 / (1 + sigma**2), 1 / (1 + sigma_next**2)
+    fresh = eta * sqrt((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next))
+    return sqrt((1 - alpha_next - fresh**2) / alpha_next), fresh / sqrt(alpha_next)
 
 
 def lcm(model: Model, x: Vector, sigmas: Array, noise: Noise) -> Vector:

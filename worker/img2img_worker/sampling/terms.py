@@ -2,7 +2,7 @@
 
 A row over the whole history has a coefficient for every answer so far. But samplers go on from where they
 are: a call's latent is a share of the latent before it and of the last few answers and noises. Only a
-multistep method in sigma (LMS) reaches further back.
+multistep method in sigma (LMS, PLMS) reaches further back.
 """
 
 from dataclasses import dataclass

@@ -13,9 +13,13 @@ Vector = Array
 
 
 class Model(Protocol):
-    """Denoises: the answer after guidance and mask blending."""
+    """Denoises: the answer after guidance and mask blending.
 
-    def __call__(self, x: Vector, sigma: float, /) -> Vector: ...
+    Args:
+        guidance: what the guidance's scale is multiplied by.
+    """
+
+    def __call__(self, x: Vector, sigma: float, /, *, guidance: float = 1.0) -> Vector: ...
 
 
 class Noise(Protocol):

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 
 from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS
+from img2img_shared.params import Params
 from img2img_worker.models.prompts.editing import Entry, schedule
-
-#: samplers whose schedules A1111 counts in two model calls a step (its ``second_order`` option)
-SECOND_ORDER = frozenset({"Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a", "Restart"})
 
 _TAG = re.compile(r"<(\w+):([^>]+)>")
 
@@ -85,23 +84,23 @@ class Conditioning:
         return rows, negative + self.negative.at(call)
 
 
-def conditioning(prompt: str, negative_prompt: str, steps: int, sampler_name: str) -> Conditioning:
+def conditioning(prompt: str, negative_prompt: str, params: Params) -> Conditioning:
     """What the prompts of one image ask for.
 
-    `steps` is the job's parameter, not the number that the strength leaves over: as in A1111, a prompt is
-    edited on the clock of the full schedule.
+    It is edited on the clock of the job's steps, not of those that the strength leaves over, as in A1111.
 
     Raises:
         Refused: as `take_loras`.
     """
-    total = steps * 2 if sampler_name in SECOND_ORDER else steps
+    total = params.steps * 2 if SAMPLERS[params.sampler_name].second_order else params.steps
+    old = params.use_old_scheduling
     text, loras = take_loras(strip_comments(prompt))
     return Conditioning(
         positive=tuple(
-            Schedule(entries=schedule(part, total), weight=weight) for part, weight in compose(text)
+            Schedule(entries=schedule(part, total, old=old), weight=weight) for part, weight in compose(text)
         ),
-        negative=Schedule(entries=schedule(strip_comments(negative_prompt), total)),
-        loras=loras,
+        negative=Schedule(entries=schedule(strip_comments(negative_prompt), total, old=old)),
+        loras=() if params.disable_extra_networks else loras,
     )
 
 

@@ -27,11 +27,11 @@ class _Edit:
 _Nodes = list["str | _Edit | _Nodes"]
 
 
-def schedule(prompt: str, steps: int) -> tuple[Entry, ...]:
+def schedule(prompt: str, steps: int, *, old: bool = False) -> tuple[Entry, ...]:
     """A prompt's texts over `steps` steps, as A1111's ``get_learned_conditioning_prompt_schedules`` has them.
 
-    An edit switches after step `when`; with a point in it, `when` is a share of the steps. An alternation
-    changes at every step. Malformed brackets are text; nothing raises.
+    An edit switches after step `when`; with a point in it, `when` is a share of the steps (with `old`, below
+    1). An alternation changes at every step. Malformed brackets are text; nothing raises.
 
     >>> schedule("a [red:blue:0.5] ball", 10)
     ((5, 'a red ball'), (10, 'a blue ball'))
@@ -39,10 +39,10 @@ def schedule(prompt: str, steps: int) -> tuple[Entry, ...]:
     nodes = _parse(prompt)
     if nodes is None:
         return ((steps, prompt),)
-    return tuple((step, _text_at(nodes, step, steps)) for step in _switches(nodes, steps))
+    return tuple((step, _text_at(nodes, step, steps, old)) for step in _switches(nodes, steps, old))
 
 
-def _switches(nodes: _Nodes, steps: int) -> list[int]:
+def _switches(nodes: _Nodes, steps: int, old: bool) -> list[int]:
     """The last step of each entry, ascending; `steps` is always one."""
     found = {steps}
     waiting = list(nodes)
@@ -52,16 +52,17 @@ def _switches(nodes: _Nodes, steps: int) -> list[int]:
             waiting += node
         elif isinstance(node, _Edit):
             waiting += node.choices
-            found.update(range(1, steps + 1) if node.when is None else [_step(node.when, steps)])
+            found.update(range(1, steps + 1) if node.when is None else [_step(node.when, steps, old)])
     return sorted(found - {0})
 
 
-def _step(when: str, steps: int) -> int:
-    """The last step before a switch, 0 to `steps`; a number with a point is a share of the steps."""
-    return int(min(max(float(when) * (steps if "." in when else 1), 0), steps))
+def _step(when: str, steps: int, old: bool) -> int:
+    """The last step before a switch, 0 to `steps`."""
+    share = float(when) < 1 if old else "." in when
+    return int(min(max(float(when) * (steps if share else 1), 0), steps))
 
 
-def _text_at(nodes: _Nodes, step: int, steps: int) -> str:
+def _text_at(nodes: _Nodes, step: int, steps: int, old: bool) -> str:
     """The text in force at a step, counted from 1."""
     text: list[str] = []
     waiting = nodes[::-1]
@@ -74,7 +75,7 @@ def _text_at(nodes: _Nodes, step: int, steps: int) -> str:
         elif node.when is None:
             waiting.append(node.choices[(step - 1) % len(node.choices)])
         else:
-            waiting.append(node.choices[step > _step(node.when, steps)])
+            waiting.append(node.choices[step > _step(node.when, steps, old)])
     return "".join(text)
 
 

@@ -1,0 +1,37 @@
+"""Which seeds a job's images have."""
+
+import random
+
+#: what torch's generator takes, and msgpack carries
+SEED_MIN, SEED_MAX = -(2**63), 2**64 - 1
+#: the seed that stands for one that is to be drawn
+DRAW = -1
+
+#: seeds are drawn from A1111's range, so that one can be typed into other tools
+_DRAWN_FROM = 4294967294
+
+
+def drawn(seed: int) -> int:
+    """`seed`, or one drawn for it."""
+    # not the program's own generator, which it may have seeded for a reason
+    return random.SystemRandom().randrange(_DRAWN_FROM) if seed == DRAW else seed
+
+
+def shifted(seed: int, by: int) -> int:
+    """The seed that comes so many later; after the largest comes the least.
+
+    -1, which would be drawn, is told as the largest: generators make the same of both.
+
+    >>> shifted(-5, 7), shifted(-5, 4) == SEED_MAX, shifted(2**64 - 1, 1) == SEED_MIN
+    (2, True, True)
+    """
+    later = (seed + by - SEED_MIN) % (SEED_MAX + 1 - SEED_MIN) + SEED_MIN
+    return SEED_MAX if later == DRAW else later
+
+
+def counted(seed: int, subseed: int, subseed_strength: float, index: int) -> tuple[int, int]:
+    """(seed, subseed) of image `index` of those that begin with these.
+
+    Both count up, but with a subseed strength the seed stays (A1111's ``all_seeds`` and ``all_subseeds``).
+    """
+    return seed if subseed_strength > 0 else shifted(seed, index), shifted(subseed, index)
