@@ -15,7 +15,7 @@ from img2img_gateway.sent_file import SentFile
 from img2img_gateway.webhook_store import Hook
 from img2img_shared.errors import Refused
 from img2img_shared.farm.submission import Source, Submission, Upload, Written, put_source
-from img2img_shared.job import Job
+from img2img_shared.job import Job, picture_digest
 
 #: a picture as a request brought it: a file, base64, or the key of what was uploaded before; or one of ours
 Sent = SentFile | str | bytes
@@ -72,14 +72,16 @@ async def write(
     return written
 
 
-async def stored(parts: Services, picture: Sent, field: str) -> str:
-    """The key of a picture: put into the store now, or found there.
+async def stored(parts: Services, principal: Principal, picture: Sent, field: str) -> str:
+    """What names a picture to its tenant, "inputs/" and its SHA-256: put into the store now, or found there.
 
     Raises:
         Refused: names `field`.
         StoreError: the store does not take it.
     """
-    return await parts.core.call(put_source, parts.core.store, _source(parts, picture, field), field)
+    source = _source(parts, picture, field)
+    key = await parts.core.call(put_source, parts.core.store, principal.tenant, source, field)
+    return f"inputs/{picture_digest(key)}"
 
 
 def _upload(parts: Services, sent: SentInput, field: str) -> Upload:

@@ -12,7 +12,8 @@ from img2img_shared.seeds import DRAW, SEED_MAX, counted
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
 PAGE = 1000
 
-StoreKey = Annotated[str, Field(pattern=r"^inputs/[0-9a-f]{64}$")]
+#: of a picture: its tenant's folder, and its SHA-256. Older jobs name pictures that all tenants shared.
+StoreKey = Annotated[str, Field(pattern=r"^inputs/([A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}/)?[0-9a-f]{64}$")]
 
 
 class ImageState(StrEnum):
@@ -93,6 +94,16 @@ class Job(BaseModel):
         if params.seed_mode == "same":
             offset = 0
         return counted(first, params.subseed, params.subseed_strength, offset)
+
+
+def picture_key(tenant: str, digest: str) -> str:
+    """Store key of a tenant's picture with this SHA-256, in hexadecimal digits."""
+    return f"inputs/{tenant}/{digest}"
+
+
+def picture_digest(key: str) -> str:
+    """SHA-256 of the picture at a store key, in hexadecimal digits."""
+    return key.rpartition("/")[2]
 
 
 def inputs_folder(job_id: str) -> str:

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     #: first part of every ledger key, so that farms can share a Redis
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "img2img"
     #: whose jobs are submitted and seen
-    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")] = "default"
 
     #: seconds an attempt may go unheard of
     lease: Annotated[float, Field(ge=1, le=3600)] = 30.0

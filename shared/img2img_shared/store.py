@@ -18,6 +18,7 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
 
 from img2img_shared.errors import Refused, StoreError
+from img2img_shared.job import picture_digest, picture_key
 
 _KINDS = (
     "a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
@@ -41,8 +42,8 @@ class Store:
     into memory:// is seen by this one `Store` only.
 
     >>> store = Store("memory://")
-    >>> key = store.put_input(b"a picture")
-    >>> store.get(key)
+    >>> key = store.put_picture("default", b"a picture")
+    >>> store.get_picture(key)
     b'a picture'
 
     Raises:
@@ -55,20 +56,36 @@ class Store:
         self._folder = _folder(self.url)
         self._store = _open(self.url, self._folder)
 
-    def put_input(self, data: bytes) -> str:
-        """Keep a picture under its SHA-256, once; the key, ``inputs/<sha256>``.
+    def put_picture(self, tenant: str, data: bytes) -> str:
+        """Keep a tenant's picture under its SHA-256, once; the key, ``inputs/<tenant>/<sha256>``.
+
+        What a power cut or a failing disk left there instead is put right.
 
         Raises:
             StoreError: it could not be written.
         """
-        key = f"inputs/{hashlib.sha256(data).hexdigest()}"
+        key = _checked(picture_key(tenant, hashlib.sha256(data).hexdigest()))
+        if self._folder is None:
+            self.put(key, data)  # its bytes are sent either way: over the same ones it costs no more
+            return key
         try:
             self._put(key, data, create=True)
         except AlreadyExistsError:
-            # a power cut can leave a folder's file without its content: that must not stay for good
-            if self._folder is not None and self._size(key) != len(data):
+            if self.get(key) != data:
                 self.put(key, data)
         return key
+
+    def get_picture(self, key: str) -> bytes:
+        """The bytes of a picture that was put, and no others.
+
+        Raises:
+            StoreError: as `get`, or they are not what was put.
+        """
+        data = self.get(key)
+        if hashlib.sha256(data).hexdigest() != picture_digest(key):
+            told = f"{key} is damaged: its bytes are not those that were uploaded; upload the picture again"
+            raise StoreError(told, transient=False)
+        return data
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole, over whatever was there.

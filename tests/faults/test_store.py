@@ -75,15 +75,22 @@ def test_expired_credentials_fail_the_image_with_that_reason(
     account.settle(s3_farm, "... retried with new ones", job)
 
 
-def test_a_lost_input_fails_its_image_alone(farm: FaultyFarm, account: Account) -> None:
+def test_a_lost_or_damaged_input_fails_its_image_alone_until_it_is_uploaded_again(
+    farm: FaultyFarm, account: Account
+) -> None:
     job = farm.submit(4)
-    lost = sorted((farm.folder / "store" / "inputs").iterdir())[0]
+    lost, damaged = sorted((farm.folder / "store" / "inputs" / "default").iterdir())[:2]
     lost.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     account.fault()
     farm.worker()
-    account.settle(farm, "an input deleted from the store", job, failed=1)
-    (reason,) = farm.reasons(job).values()
-    assert "no such object" in reason
+    account.settle(farm, "an input deleted from the store, another damaged", job, failed=2)
+    reasons = sorted(farm.reasons(job).values())
+    assert "no such object" in reasons[0]
+    assert "is damaged" in reasons[1]
+    farm.producer.cancel(farm.submit(4))  # of the same pictures
+    farm.producer.retry(job)
+    account.settle(farm, "... uploaded again and retried", job)
 
 
 def _aws() -> dict[str, str]:

@@ -55,10 +55,10 @@ def test_a_key_opens_by_bearer_header_or_password_and_nothing_else_does(
 
 
 def test_redis_holds_no_key_in_clear(ring: ApiKeys, redis: redis_module.Redis) -> None:
-    _, secret = ring.create("bot", "default")
+    key, secret = ring.create("bot", "default")
     everything = b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
     assert secret.encode() not in everything
-    assert secret.rpartition("_")[2].encode() not in everything
+    assert secret.removeprefix(f"img2img_{key.id}_").encode() not in everything
 
 
 def test_a_revoked_key_opens_no_more(gateway: Gateway, ring: ApiKeys) -> None:
@@ -83,6 +83,31 @@ def test_tenants_do_not_see_each_other(gateway: Gateway, ring: ApiKeys, fake_wor
         assert gateway.http.post(f"/v1/jobs/{job}/{verb}", headers=bearer(theirs)).status_code == 404
     gateway.http.post("/sdapi/v1/options", json={"samples_format": "webp"}, headers=bearer(ours))
     assert gateway.http.get("/sdapi/v1/options", headers=bearer(theirs)).json()["samples_format"] == "png"
+
+
+def test_a_tenant_names_only_pictures_that_it_has_uploaded(
+    gateway: Gateway, ring: ApiKeys, fake_worker: FakeWorker
+) -> None:
+    (_, ours), (_, theirs) = ring.create("ours", "default"), ring.create("theirs", "other")
+
+    def upload(secret: str) -> str:
+        answer = gateway.http.post("/v1/inputs", content=picture(3), headers=bearer(secret))
+        return str(answer.json()["key"])
+
+    def name(secret: str, key: str, path: str = "/v1/jobs") -> httpx.Response:
+        pictures = {"init_images": [key]} if path.startswith("/sdapi") else {"inputs": [{"image": key}]}
+        model = {} if path.startswith("/sdapi") else {"model": "m"}
+        return gateway.http.post(path, json={**model, **pictures}, headers=bearer(secret))
+
+    key = upload(ours)
+    assert name(ours, key).status_code == 201
+    for answer in (name(theirs, key), name(theirs, key, "/sdapi/v1/img2img")):
+        assert answer.status_code == 422
+        assert "that you have uploaded" in answer.json()["allowed"]
+    in_store = f"inputs/default/{key.removeprefix('inputs/')}"
+    assert name(theirs, in_store).status_code == 422
+    assert upload(theirs) == key  # the same picture, theirs now
+    assert name(theirs, key).status_code == 201
 
 
 def test_a_keys_requests_a_minute_are_counted(gateway: Gateway, ring: ApiKeys) -> None:

@@ -1,6 +1,7 @@
 """The farm's own API: jobs by JSON, form and reference; states, results, events, and what is refused."""
 
 import base64
+import hashlib
 import io
 import json
 import socket
@@ -142,6 +143,7 @@ def test_masks_of_a_form_go_with_their_pictures(
 
 def test_json_takes_base64_and_references(gateway: Gateway, fake_worker: FakeWorker) -> None:
     key = gateway.http.post("/v1/inputs", content=picture(4)).json()["key"]
+    assert key == f"inputs/{hashlib.sha256(picture(4)).hexdigest()}"
     body = {
         "model": "m",
         "params": {**SMALL, "prompt": "all"},

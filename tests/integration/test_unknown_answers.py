@@ -19,6 +19,7 @@ from img2img_shared.job import JobState, inputs_folder
 from img2img_shared.ledger import connect
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.params import Params
+from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 from tests.integration.gateway import FakeWorker, Gateway, picture
@@ -234,12 +235,11 @@ def test_a_key_that_named_no_model_means_the_first_jobs_whatever_is_served_by_no
 ) -> None:
     with Farm(redis_url, tmp_path) as farm:
         job = farm.submit([picture()], idempotency_key="order")
-        workers = [FakeWorker(redis_url, tmp_path, model) for model in ("one", "two")]
+        for model in ("one", "two"):
+            farm._service.ledger.beat(WorkerInfo(id=model, model=model, device="none", slots=1))
         with pytest.raises(Refused, match="one of those that are served: one, two"):
             farm.submit([picture()])
         assert farm.submit([picture()], idempotency_key="order") == job
-        for worker in workers:
-            worker.client.close()
 
 
 def test_another_request_with_the_same_key_is_a_409_over_http(gateway: Gateway) -> None:

@@ -17,13 +17,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_an_input_lies_under_its_hash(store: Store) -> None:
-    key = store.put_input(b"picture")
-    assert key == "inputs/" + hashlib.sha256(b"picture").hexdigest()
+    key = store.put_picture("default", b"picture")
+    assert key == "inputs/default/" + hashlib.sha256(b"picture").hexdigest()
     assert store.get(key) == b"picture"
 
 
 def test_the_same_input_is_stored_once(store: Store) -> None:
-    assert store.put_input(b"picture") == store.put_input(b"picture")
+    assert store.put_picture("default", b"picture") == store.put_picture("default", b"picture")
     assert len(list(store.list("inputs"))) == 1
 
 
@@ -58,7 +58,7 @@ def test_a_missing_object_is_told_by_its_key_and_is_not_worth_a_retry(store: Sto
 
 
 def test_a_store_without_urls_signs_nothing(store: Store) -> None:
-    assert store.sign(store.put_input(b"picture"), 60) is None
+    assert store.sign(store.put_picture("default", b"picture"), 60) is None
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,32 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store")
 
 
-def test_an_input_that_lost_its_content_in_a_power_cut_is_written_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b"", b"Picture", b"another picture"])
+def test_a_picture_that_is_damaged_is_not_given_and_put_right_by_the_next_upload(
+    tmp_path: Path, damaged: bytes
+) -> None:
     store = Store(tmp_path)
-    key = store.put_input(b"picture")
-    (tmp_path / key).write_bytes(b"")
-    assert store.put_input(b"picture") == key
-    assert store.get(key) == b"picture"
+    key = store.put_picture("default", b"picture")
+    assert store.get_picture(key) == b"picture"
+    (tmp_path / key).write_bytes(damaged)
+    with pytest.raises(StoreError, match="is damaged") as caught:
+        store.get_picture(key)
+    assert not caught.value.transient
+    assert store.put_picture("default", b"picture") == key
+    assert store.get_picture(key) == b"picture"
+
+
+def test_tenants_share_no_picture(store: Store) -> None:
+    keys = [store.put_picture(tenant, b"picture") for tenant in ("one", "two")]
+    assert keys[0] != keys[1]
+    store.delete(keys[0])
+    assert store.get_picture(keys[1]) == b"picture"
+
+
+@pytest.mark.parametrize("tenant", ["", ".", "..", "../jobs", ".hidden"])
+def test_a_tenants_name_leads_nowhere_else(store: Store, tenant: str) -> None:
+    with pytest.raises(StoreError, match="is no key of this farm"):
+        store.put_picture(tenant, b"picture")
 
 
 def test_a_folder_in_the_way_of_a_key_is_not_worth_a_retry(tmp_path: Path) -> None:

@@ -164,13 +164,15 @@ class _Call:
         """Store keys of the init pictures and of the mask."""
         body = self._body
         if not isinstance(body, Img2ImgRequest):
-            grey = await stored(self._parts, plain_png(128), "init_images")
-            return [grey], await stored(self._parts, plain_png(255), "mask")
+            grey = await stored(self._parts, self._caller, plain_png(128), "init_images")
+            return [grey], await stored(self._parts, self._caller, plain_png(255), "mask")
         images = body.init_images or []
         if len(images) > 1 and len(images) > body.batch_size:
             raise Refused("init_images", f"{len(images)} pictures", f"at most batch_size ({body.batch_size})")
-        keys = [await stored(self._parts, each, f"init_images.{i}") for i, each in enumerate(images)]
-        return keys, await stored(self._parts, body.mask, "mask") if body.mask else None
+        keys = [
+            await stored(self._parts, self._caller, each, f"init_images.{i}") for i, each in enumerate(images)
+        ]
+        return keys, await stored(self._parts, self._caller, body.mask, "mask") if body.mask else None
 
     async def _render(self, task: Task) -> bytes:
         """Wait, and make the body of the answer."""

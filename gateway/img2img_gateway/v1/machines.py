@@ -23,8 +23,8 @@ _BODY = {
 
 
 @router.post("/inputs", status_code=201, tags=["inputs"], openapi_extra=_BODY, max_body_size=UNLIMITED)
-async def put_input(request: Request, parts: CheckpointParts, _: Caller) -> InputAnswer:
-    """Upload one picture, as the request's body. The same picture is kept once, under its SHA-256."""
+async def put_input(request: Request, parts: CheckpointParts, caller: Caller) -> InputAnswer:
+    """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
     sent = SentFile()
     async for chunk in request.stream():
         sent.write(chunk)
@@ -32,7 +32,7 @@ async def put_input(request: Request, parts: CheckpointParts, _: Caller) -> Inpu
             raise Problem(413, f"a picture may have {parts.core.settings.max_upload} bytes", field="body")
     if not sent.size:
         raise Refused("body", "", "a picture's bytes")
-    return InputAnswer(key=await stored(parts, sent, "body"), bytes=sent.size)
+    return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
 
 
 @router.get("/workers", tags=["farm"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from img2img_shared.job import PAGE, Job, inputs_key, result_key
+from img2img_shared.job import PAGE, Job, inputs_key, picture_digest, result_key
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 
@@ -94,9 +94,9 @@ def read_originals(store: Store, job: Job) -> Originals:
     for page in range(-(-job.n_inputs // PAGE)):
         for item in decode_inputs(store.get(inputs_key(job.id, page))):
             labels.append(item.name)
-            digests.update(key.removeprefix("inputs/") for key in (item.image, item.mask) if key)
+            digests.update(picture_digest(key) for key in (item.image, item.mask) if key)
     if job.mask:
-        digests.add(job.mask.removeprefix("inputs/"))
+        digests.add(picture_digest(job.mask))
     extension = Path(result_key(job.id, 0, job.params.output_format)).suffix
     names = OutputNames(labels, job.params.images_per_input, extension)
     return Originals(names=names, digests=frozenset(digests))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from img2img_shared.errors import Conflict, FarmError, Refused
 from img2img_shared.farm.input_janitor import remove_pages
 from img2img_shared.farm.patience import patiently
-from img2img_shared.job import PAGE, Input, Job, inputs_key
+from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.params import Params, refusal
@@ -31,7 +31,7 @@ UPLOADS = 16
 _LONGEST = 64
 
 #: a picture to be stored: its encoded bytes, what gives them for as long as they are needed (entered in a
-#: thread), or the key of a stored one
+#: thread), or, as "inputs/" and its SHA-256, one that the tenant has uploaded
 Source = bytes | Callable[[], AbstractContextManager[bytes]] | str
 
 
@@ -95,7 +95,7 @@ class Submission:
             Refused: it cannot be read.
             StoreError: the store does not take it.
         """
-        self._mask = put_source(self._store, mask, "mask")
+        self._mask = put_source(self._store, self.job.tenant, mask, "mask")
 
     def add(self, upload: Upload) -> None:
         """Begin to store one more input; waits where enough of them are under way.
@@ -106,7 +106,8 @@ class Submission:
         """
         if len(self._under_way) >= UPLOADS:
             self._take()
-        self._under_way.append(self._pool.submit(_put_input, self._store, upload, f"inputs[{self._added}]"))
+        field = f"inputs[{self._added}]"
+        self._under_way.append(self._pool.submit(_put_input, self._store, self.job.tenant, upload, field))
         self._added += 1
 
     def commit(self, prepare: Callable[[Job], None] | None = None) -> Written:
@@ -211,32 +212,33 @@ def request_of(job: Mapping[str, Any], params: Params) -> dict[str, str]:
     }
 
 
-def put_source(store: Store, source: Source, field: str) -> str:
-    """The key of a picture: put into the store now, or found there.
+def put_source(store: Store, tenant: str, source: Source, field: str) -> str:
+    """The store key of a picture: put there now, or found among those that the tenant has put.
 
     Raises:
         Refused: names `field`; it cannot be read, or is not there.
         StoreError: the store does not take it.
     """
     if isinstance(source, str):
-        if not store.exists(source):
-            raise Refused(field, source, "the key of a picture that was uploaded (POST /v1/inputs)")
-        return source
+        key = picture_key(tenant, picture_digest(source))
+        if not store.exists(key):
+            raise Refused(field, source, "the key of a picture that you have uploaded (POST /v1/inputs)")
+        return key
     if isinstance(source, bytes):
-        return store.put_input(source)
+        return store.put_picture(tenant, source)
     with source() as data:
-        return store.put_input(data)
+        return store.put_picture(tenant, data)
 
 
-def _put_input(store: Store, upload: Upload, field: str) -> Input:
+def _put_input(store: Store, tenant: str, upload: Upload, field: str) -> Input:
     try:
         # what is wrong with a prompt or a seed is said before anything is uploaded
         checked = Input(image="inputs/" + "0" * 64, **upload.own)
     except ValidationError as error:
         raise refusal(error, f"{field}.") from None
-    keys = {"image": put_source(store, upload.image, f"{field}.image")}
+    keys = {"image": put_source(store, tenant, upload.image, f"{field}.image")}
     if upload.mask is not None:
-        keys["mask"] = put_source(store, upload.mask, f"{field}.mask")
+        keys["mask"] = put_source(store, tenant, upload.mask, f"{field}.mask")
     return checked.model_copy(update=keys)
 
 

@@ -171,7 +171,7 @@ class ClaimLoop:
                 future.cancel()
 
     def _fetch(self, held: LeasedClaim, key: str) -> bytes:
-        return self._patiently(held, lambda: self._store.get(key))
+        return self._patiently(held, lambda: self._store.get_picture(key))
 
     def _input(self, held: LeasedClaim, job: Job) -> Input:
         number, _ = job.output(held.claim.index)
