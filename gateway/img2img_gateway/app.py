@@ -29,8 +29,8 @@ from img2img_gateway.webhook_store import WebhookStore
 
 log = logging.getLogger(__name__)
 
-#: bytes of pictures in memory on their way to the store, of all requests together
-PICTURES = 256 * 1024 * 1024
+#: bytes in memory, of all requests together: for JSON bodies, and for pictures on their way to the store
+BODIES, PICTURES = 512 * 1024 * 1024, 256 * 1024 * 1024
 
 _ABOUT = """
 Render pictures from pictures on a farm, with AUTOMATIC1111's parameters.
@@ -92,6 +92,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
                 quota=Quota(core.redis),
                 hooks=hooks,
                 readiness=ReadinessProbe(core),
+                bodies=MemoryBudget(BODIES),
                 pictures=MemoryBudget(PICTURES),
             )
             work = (watch.run(), core.supervise(), core.tidy(), dispatcher.run())

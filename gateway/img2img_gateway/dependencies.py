@@ -24,7 +24,8 @@ class Services:
     quota: Quota
     hooks: WebhookStore
     readiness: ReadinessProbe
-    #: for pictures on their way to the store
+    #: for JSON bodies, and for pictures on their way to the store
+    bodies: MemoryBudget
     pictures: MemoryBudget
 
 

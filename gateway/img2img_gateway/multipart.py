@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect
 
 from img2img_gateway.errors import Problem
 from img2img_gateway.sent_file import SentFile
 from img2img_shared.errors import Refused
 
-#: bytes of a part that is no file, and of the headers of one
-_FIELD, _HEADERS = 1024 * 1024, 8 * 1024
+#: bytes of a part that is no file; of a part's headers the library takes few
+_FIELD = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +46,16 @@ async def read_parts(request: Request, largest: int) -> AsyncIterator[Part]:
 
     Raises:
         Refused: a part is too large, or it is not such a body.
-        Problem: 400, it ended too early; 415, it is of another type.
+        Problem: 415, it is of another type.
+        ClientDisconnect: it ended too early.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise Problem(415, "a multipart/form-data body is wanted")
     reader = _Reader(options[b"boundary"], largest)
-    try:
-        async for chunk in request.stream():
-            for part in reader.feed(chunk):
-                yield part
-    except ClientDisconnect:
-        raise Problem(400, "the body ended before it was complete") from None
+    async for chunk in request.stream():
+        for part in reader.feed(chunk):
+            yield part
     reader.close()
 
 
@@ -69,8 +66,6 @@ class _Open:
     header: bytearray = field(default_factory=bytearray)
     headers: dict[str, bytes] = field(default_factory=dict)
     value: bytearray = field(default_factory=bytearray)
-    #: bytes of its headers so far
-    overhead: int = 0
     file: SentFile = field(default_factory=SentFile)
     name: str = ""
     filename: str | None = None
@@ -88,8 +83,8 @@ class _Reader:
             boundary,
             {
                 "on_part_begin": self._begin,
-                "on_header_field": lambda *piece: self._read_header(self._open.header, *piece),
-                "on_header_value": lambda *piece: self._read_header(self._open.value, *piece),
+                "on_header_field": lambda data, start, end: self._open.header.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._open.value.extend(data[start:end]),
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._end_headers,
                 "on_part_data": self._take,
@@ -112,12 +107,6 @@ class _Reader:
 
     def _begin(self) -> None:
         self._open = _Open()
-
-    def _read_header(self, into: bytearray, data: bytes, start: int, end: int) -> None:
-        self._open.overhead += end - start
-        if self._open.overhead > _HEADERS:
-            raise Refused("body", "the headers of a part", f"at most {_HEADERS} bytes of them")
-        into += data[start:end]
 
     def _end_header(self) -> None:
         part = self._open

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from img2img_gateway.errors import Problem
 from img2img_shared.errors import Conflict, FarmError, NotFound, Refused, StoreError, Unavailable
@@ -45,6 +46,9 @@ class A1111Document(BaseModel):
     allowed: str | None = None
 
 
+#: findings of one request that are told
+FINDINGS = 20
+
 #: paths whose errors have the shape that A1111's clients read
 _A1111 = ("/sdapi", "/internal")
 
@@ -73,7 +77,7 @@ def documented(media_type: str, kind: type[BaseModel]) -> dict[int | str, dict[s
 
 def add_handlers(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
-    for kind in (Problem, FarmError, HTTPException, RequestValidationError, Exception):
+    for kind in (Problem, FarmError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer)
 
 
@@ -111,6 +115,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             status, members = 422, _findings(error)
         case HTTPException():
             status, headers = error.status_code, dict(error.headers or {})
+        case ClientDisconnect():
+            status, members = 400, {"detail": "the body ended before it was complete"}
         case _:
             status = 500
     detail = members.pop("detail", None) or _detail(error, status)
@@ -139,10 +145,13 @@ def _detail(error: Exception, status: int) -> str:
 
 
 def _findings(error: RequestValidationError) -> dict[str, Any]:
-    """Every field that is wrong; the first one's name as the document's."""
+    """The first fields that are wrong; the first one's name as the document's."""
+    all_found = error.errors()
     found = [
         {"field": ".".join(str(part) for part in each["loc"][1:]) or "body", "allowed": str(each["msg"])}
-        for each in error.errors()
+        for each in all_found[:FINDINGS]
     ]
     detail = "; ".join(f"{each['field']}: {each['allowed']}" for each in found)
+    if len(all_found) > FINDINGS:
+        detail += f"; and {len(all_found) - FINDINGS} more"
     return {"detail": detail, "field": found[0]["field"], "allowed": found[0]["allowed"], "errors": found}

@@ -9,13 +9,14 @@ from pydantic import BaseModel
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_base64, read_texts
 from img2img_gateway.sdapi.read_infotext import read_pairs
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.names import SAMPLERS, SCHEDULERS, Sampler
 
-router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"])
+router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"], route_class=JsonRoute)
 
 
 #: A1111's names of schedules in requests, where they are not the label in lower case

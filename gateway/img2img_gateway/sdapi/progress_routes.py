@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.tasks import Tasks, TaskStatus
 from img2img_shared.errors import StoreError
 from img2img_shared.job import ImageState, result_key
 from img2img_shared.ledger import IMAGES
 
-router = APIRouter(tags=["AUTOMATIC1111: progress"])
+router = APIRouter(tags=["AUTOMATIC1111: progress"], route_class=JsonRoute)
 
 #: what A1111 says of a render that has begun and has nothing to show yet
 _BEGUN = 0.01

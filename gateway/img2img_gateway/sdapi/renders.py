@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import plain_png
 from img2img_gateway.problems import problem_response
 from img2img_gateway.sdapi.answer import Answer
@@ -33,7 +34,7 @@ from img2img_shared.params import Params
 from img2img_shared.seeds import counted
 from img2img_shared.steps import steps_taken
 
-router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"])
+router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
 
 
 @router.post("/img2img", response_model=RenderResponse)

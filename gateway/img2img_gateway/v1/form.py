@@ -1,6 +1,5 @@
 """A submitted form: fields first, then pictures, read as they come."""
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -8,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from img2img_gateway.json_route import read_json
 from img2img_gateway.multipart import Part
 from img2img_gateway.submit import Sent, SentInput
 from img2img_gateway.v1.models import WebhookRequest
@@ -115,10 +115,7 @@ def _number(name: str, text: str) -> int:
 
 
 def _json(name: str, text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
+    found = read_json(text, name)
     if not isinstance(found, dict):
         raise Refused(name, text, "a JSON object")
     return found

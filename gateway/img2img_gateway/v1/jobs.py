@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.multipart import read_parts
 from img2img_gateway.submit import Sent, SentInput, write
 from img2img_gateway.v1.form import Form
@@ -25,7 +26,7 @@ from img2img_shared.farm.submission import Submission
 from img2img_shared.ledger import IMAGES
 from img2img_shared.params import Params
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="As submitting gave it.")]
 Start = Annotated[int, Query(ge=0, le=100_000_000)]

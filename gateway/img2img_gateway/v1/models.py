@@ -1,10 +1,20 @@
 """What goes over the wire under ``/v1``."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from img2img_gateway.json_route import INPUTS
+from img2img_gateway.problems import FINDINGS
 from img2img_shared.job import ImageState, JobState
 from img2img_shared.params import Params
 from img2img_shared.records import Event, ImageStatus, JobStatus
@@ -29,6 +39,26 @@ class InputItem(BaseModel):
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     #: how its outputs are called
     name: Annotated[str, Field(max_length=255)] | None = None
+
+
+def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Each item by itself, until there are more findings than anybody reads."""
+    if not isinstance(items, list):
+        return validate(items)
+    found: list[Any] = []
+    wrong: list[InitErrorDetails] = []
+    for index, item in enumerate(items):
+        try:
+            found += validate([item])
+        except ValidationError as error:
+            for each in error.errors(include_url=False):
+                kind = PydanticCustomError(each["type"], "{told}", {"told": each["msg"]})
+                wrong.append({"type": kind, "loc": (index, *each["loc"][1:]), "input": each["input"]})
+        if len(wrong) > FINDINGS:
+            break
+    if wrong:
+        raise ValidationError.from_exception_data("inputs", wrong)
+    return found
 
 
 class WebhookRequest(BaseModel):
@@ -56,7 +86,7 @@ class JobRequest(BaseModel):
         },
     )
 
-    inputs: Annotated[list[InputItem], Field(min_length=1)]
+    inputs: Annotated[list[InputItem], Field(min_length=1, max_length=INPUTS), WrapValidator(_first_findings)]
     #: the checkpoint; left out: the one that is served
     model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     params: Params = Params()

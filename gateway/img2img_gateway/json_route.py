@@ -1,0 +1,119 @@
+"""Routes whose JSON bodies cost no more than they may, whatever is sent."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from img2img_gateway.dependencies import services
+from img2img_gateway.errors import Problem
+from img2img_gateway.sent_file import SentFile
+from img2img_shared.errors import Refused
+
+#: values of a body, by the characters that part them; and how many of them an object or a list may have
+VALUES, FIELDS, ITEMS = 1_000_000, 500, 2_000
+#: inputs of a job, the one list that may be longer
+INPUTS = 100_000
+#: bytes of memory that a byte of a body takes, at most: itself, the texts made of it, pictures out of base64;
+#: a text of which one character is beyond Latin-1 takes two or four times its length
+_COST, _WIDE_COST = 4, 7
+_PARTING = (b",", b"[", b"{")
+
+
+class JsonRoute(APIRoute):
+    """Takes a body in whole before it is read, and reads it as far as there is memory for it.
+
+    So a slow client holds a file, and a body that would become millions of objects, or as many findings, is
+    refused at little cost.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's own, given a body that was read."""
+        handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
+
+        async def bounded(request: Request) -> Response:
+            async with _taken_in(request) as taken:
+                return await handle(taken)
+
+        return bounded
+
+
+class _TakenIn(Request):
+    """A request whose body was read. FastAPI keeps what `body` gives, for errors: its beginning will do."""
+
+    def __init__(self, request: Request, beginning: bytes, found: Any) -> None:
+        super().__init__(request.scope, request.receive)
+        self._beginning = beginning
+        self._found = found
+
+    async def body(self) -> bytes:
+        return self._beginning
+
+    async def json(self) -> Any:
+        return self._found
+
+
+@asynccontextmanager
+async def _taken_in(request: Request) -> AsyncIterator[Request]:
+    parts = services(request)
+    sent, values, is_wide = SentFile(), 0, False
+    async for chunk in request.stream():
+        sent.write(chunk)
+        if sent.size > parts.core.settings.max_body:
+            raise Problem(413, f"a JSON body may have {parts.core.settings.max_body} bytes", field="body")
+        values += sum(chunk.count(each) for each in _PARTING)
+        if values > VALUES:
+            raise Refused("body", f"more than {VALUES} values", f"at most {VALUES} values")
+        is_wide = is_wide or not chunk.isascii()
+    async with parts.bodies.held(sent.size * (_WIDE_COST if is_wide else _COST)):
+        data = sent.read()
+        found = read_json(data) if data and _is_json(request) else None
+        taken = _TakenIn(request, data[:100], found)
+        del data, sent, found
+        yield taken
+
+
+def read_json(data: bytes | str, field: str = "body") -> Any:
+    """What a JSON text says.
+
+    Raises:
+        Refused: names `field`; it is no JSON, nests too deeply, or an object or a list in it is too long.
+    """
+    try:
+        found = from_json(data)
+    except ValueError as error:
+        raise Refused(field, data[:100], f"JSON ({error})") from None
+    _check(found, field)
+    return found
+
+
+def _check(found: Any, field: str) -> None:
+    """That validating it cannot have more findings than a person would read, many times over."""
+    left = [(found, "")]
+    while left:
+        value, path = left.pop()
+        if isinstance(value, dict):
+            if len(value) > FIELDS:
+                raise Refused(path or field, f"{len(value)} fields", f"at most {FIELDS} fields")
+            names = {name: f"{path}.{name}" if path else name for name in value}
+            left += [(each, names[name]) for name, each in value.items() if _is_many(each)]
+        elif isinstance(value, list):
+            most = INPUTS if path == "inputs" else ITEMS
+            if len(value) > most:
+                raise Refused(path or field, f"{len(value)} values", f"at most {most} values")
+            left += [(each, f"{path}[{index}]") for index, each in enumerate(value) if _is_many(each)]
+
+
+def _is_many(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _is_json(request: Request) -> bool:
+    """As FastAPI sees it, which takes a body without a type for JSON where A1111's clients send it."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
