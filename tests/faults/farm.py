@@ -192,20 +192,27 @@ def memory_of(pid: int, what: str) -> int:
 
 
 class FaultyFarm:
-    """Everything of one test, ended with it."""
+    """Everything of one test, ended with it; but for a Redis that is given, which stays the caller's."""
 
     def __init__(
-        self, folder: Path, fork_server: ForkServer, checkpoint: Path, store_url: str | None = None
+        self,
+        folder: Path,
+        fork_server: ForkServer,
+        checkpoint: Path,
+        store_url: str | None = None,
+        redis_url: str | None = None,
     ) -> None:
         self.folder = folder
         self.model = str(checkpoint)
         self.server = Server(folder)
-        self.server.start()
+        if redis_url is None:
+            self.server.start()
+        self.redis_url = redis_url or self.server.url
         self.store_url = store_url or str(folder / "store")
         self.workers: list[Worker] = []
         self._fork_server = fork_server
         self.settings = Settings(
-            redis_url=self.server.url, store_url=self.store_url, data_dir=folder / "data", lease=LEASE
+            redis_url=self.redis_url, store_url=self.store_url, data_dir=folder / "data", lease=LEASE
         )
         self.producer = Farm(settings=self.settings)
 
@@ -228,7 +235,7 @@ class FaultyFarm:
             environment={
                 "IMG2IMG_LEASE": str(LEASE),
                 "IMG2IMG_STORE_URL": self.store_url,
-                "IMG2IMG_REDIS_URL": self.server.url,
+                "IMG2IMG_REDIS_URL": self.redis_url,
                 **(environment or {}),
             },
             arguments=[
@@ -253,7 +260,7 @@ class FaultyFarm:
     def command_line(self, *arguments: str, tenant: str = "default") -> subprocess.CompletedProcess[str]:
         """What ``img2img ARGUMENTS`` does, as a process of its own."""
         said = {
-            "IMG2IMG_REDIS_URL": self.server.url,
+            "IMG2IMG_REDIS_URL": self.redis_url,
             "IMG2IMG_STORE_URL": self.store_url,
             "IMG2IMG_TENANT": tenant,
             "COLUMNS": "100",
@@ -335,7 +342,8 @@ class FaultyFarm:
         for worker in self.workers:
             assert worker.exit_status is not None
         self.producer.close()
-        self.server.kill()
+        if self.redis_url == self.server.url:
+            self.server.kill()
 
     def __enter__(self) -> Self:
         return self

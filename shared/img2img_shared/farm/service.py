@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -94,10 +95,7 @@ class FarmService:
             Unavailable: Redis is away, or an embedded farm cannot run a worker.
         """
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
-        if model is None:  # of a repeat it is the first job's, whatever is served by now
-            model = self.ledger.repeated_model(tenant, idempotency_key) or self.default_model()
-        else:
-            model = self.name_of(model)
+        model = patiently(partial(self._model_meant, tenant, model, idempotency_key), self._outage)
         job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
         self.serve(model)
         patiently(lambda: self._submissions.begin(job.id), self._outage)
@@ -194,6 +192,12 @@ class FarmService:
         raise Refused(
             "model", None, f"one of those that are served: {', '.join(names) or 'none is, for now'}"
         )
+
+    def _model_meant(self, tenant: str, model: str | None, idempotency_key: str | None) -> str:
+        if model is not None:
+            return self.name_of(model)
+        # of a repeat it is the first job's, whatever is served by now
+        return self.ledger.repeated_model(tenant, idempotency_key) or self.default_model()
 
     def serve_by_default(self, model: str) -> None:
         """As `serve`, and for the next ten seconds jobs that name no model mean this one."""

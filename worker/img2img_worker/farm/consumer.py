@@ -7,17 +7,21 @@ callbacks, time to run) is not read, so that a hostile or broken one can do no m
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgpack
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from kombu import Connection
 from kombu.message import Message
 
 from img2img_shared.queue import TICKET
 
 log = logging.getLogger(__name__)
 
+#: seconds between two tries to reach the queue again; kombu's own grow to half a minute
+RETRY = 1.0
 #: what kombu raises, out of the event loop, at an envelope that is not one
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, LookupError, UnicodeError)
 NO_ARGUMENTS = msgpack.packb([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
@@ -32,6 +36,12 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loop = self._outliving(self.loop)
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        """Celery's, which after an outage, or while another server becomes the primary, comes back soon."""
+        soon = {"interval_start": RETRY, "interval_step": 0, "interval_max": RETRY}
+        conn.ensure_connection = partial(conn.ensure_connection, **soon)
+        return super().ensure_connected(conn)
 
     def create_task_handler(self, *_: Any, **__: Any) -> Callable[[Message], None]:
         """A handler that lets Celery run a fresh, empty ticket for any message whatsoever."""
