@@ -44,17 +44,18 @@ async def admit(request: Request) -> Principal:
     if "x-api-key" not in request.headers and not _is_bearer(request):
         # what a browser sends by itself, whichever page told it to
         check_origin(request, settings.cors_origins)
+    if settings.api_auth is None and settings.is_local and not await parts.core.call(parts.keys.exist):
+        # A1111's clients send a password, or an empty one, whether anybody asks for it or not
+        if request.url.hostname not in _LOCAL:
+            # without this, any page that the user's browser shows could reach it under a name of its own
+            raise Problem(403, f"without API keys only localhost is answered, not {request.url.hostname}")
+        return Principal(tenant=settings.tenant)
     if secret is not None:
         if _is_operator(settings, user, secret):
             return Principal(tenant=settings.tenant)
         key = await parts.core.call(parts.keys.admit, secret)
         if key is not None:
             return Principal(tenant=key.tenant, key=key)
-    elif settings.api_auth is None and settings.is_local and not await parts.core.call(parts.keys.exist):
-        # without this, any page that the user's browser shows could reach it under a name of its own
-        if request.url.hostname not in _LOCAL:
-            raise Problem(403, f"without API keys only localhost is answered, not {request.url.hostname}")
-        return Principal(tenant=settings.tenant)
     raise Problem(
         401,
         "an API key is wanted (Authorization: Bearer KEY), or the password of --api-auth",

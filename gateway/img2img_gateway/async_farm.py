@@ -65,6 +65,21 @@ class AsyncFarm:
                 return None
         return await self.call(self.service.find_checkpoint, wanted)
 
+    async def served_checkpoint(self, model: str) -> Checkpoint:
+        """What is served as `model`; an embedded farm's worker is started, and waited for.
+
+        Raises:
+            Unavailable: it does not start, or its last worker has just gone.
+        """
+        if self.service.is_embedded:
+            await self.call(self.service.serve, model)
+            while not await self.call(self.service.supervise, model):
+                await asyncio.sleep(0.1)
+        for each in await self.checkpoints():
+            if each.model == model:
+                return each
+        raise Unavailable(f"no worker serves {model!r} any more")
+
     async def workers(self) -> list[WorkerStatus]:
         """The workers that live."""
         return await self.call(self.service.workers)

@@ -34,6 +34,8 @@ class GatewaySettings(Settings):
     #: seconds between the signs of life of a synchronous call: below what proxies take for idle
     keep_alive: Annotated[float, Field(gt=0)] = 15.0
 
+    #: refuse on /sdapi what A1111 sets aside: unknown fields, a checkpoint that is not here, ...
+    strict: bool = False
     #: A1111's styles.csv: name, prompt, negative_prompt
     styles_file: Path | None = None
     #: let webhooks go to private addresses, and over plain http

@@ -255,7 +255,7 @@ def test_the_photoshop_plug_in_starts_renders_and_stops(gateway: Gateway) -> Non
     options = get("/sdapi/v1/options")
     assert options["sd_model_checkpoint"] in titles
     assert (options["inpainting_mask_weight"], options["sd_vae"]) == (1, "Automatic")
-    for path in ("/controlnet/settings", "/sdapi/auto-photoshop-sd/vae/list", "/config"):
+    for path in ("/controlnet/settings", "/sdapi/auto-photoshop-sd/vae/list"):
         missing = gateway.http.get(path)
         assert missing.status_code == 404
         assert missing.json()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from img2img_gateway.pictures import decode_base64, is_reference, plain_png, read_texts
-from img2img_gateway.sdapi.read_infotext import read_pairs, request_fields
+from img2img_gateway.sdapi.read_infotext import read_pairs, read_parameters, request_fields
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
@@ -96,10 +96,68 @@ def test_a_text_without_a_line_of_pairs_is_all_prompt() -> None:
     assert read_pairs("just words, one: two") == {"Prompt": "just words, one: two", "Negative prompt": ""}
 
 
-def test_what_is_no_number_is_left_out_of_a_request() -> None:
-    fields, options = request_fields("x\nSteps: many, CFG scale: 7.5, Seed: 3, Clip skip: 2, Model: sd15")
-    assert fields == {"prompt": "x", "cfg_scale": 7.5, "seed": 3}
-    assert options == {"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "sd15"}
+TEXT = (
+    "a fox\nNegative prompt: fog\nSteps: 5, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.5, "
+    "Seed: 99, Size: 128x64, Model hash: 0123456789, Model: other, Seed resize from: 96x72, "
+    "Denoising strength: 0.9, "
+    "Clip skip: 2, ENSD: 31337, RNG: NV, Emphasis: Original"
+)
+
+
+def test_an_infotext_fills_of_img2img_what_it_fills_in_a1111_and_the_prompts() -> None:
+    fields, options = request_fields(TEXT, txt2img=False)
+    assert fields == {
+        "prompt": "a fox",
+        "negative_prompt": "fog",
+        "steps": 5,
+        "sampler_name": "DPM++ 2M",
+        "scheduler": "Karras",
+        "seed": 99,
+        "seed_resize_from_h": 96,
+        "seed_resize_from_w": 72,
+    }
+    assert options == {
+        "CLIP_stop_at_last_layers": 2,
+        "eta_noise_seed_delta": 31337,
+        "randn_source": "NV",
+    }
+
+
+def test_an_infotext_fills_more_of_txt2img() -> None:
+    fields, _ = request_fields(TEXT + ", Hires upscale: 2, Hires upscaler: Latent", txt2img=True)
+    assert (fields["cfg_scale"], fields["width"], fields["height"]) == (4.5, 128, 64)
+    assert (fields["denoising_strength"], fields["enable_hr"], fields["hr_scale"]) == (0.9, True, 2)
+
+
+def test_an_infotext_without_a_sampler_means_a1111s_first_one() -> None:
+    assert request_fields("just words", txt2img=False)[0]["sampler_name"] == "DPM++ 2M"
+
+
+def test_what_is_no_number_in_an_infotext_is_left_to_be_refused() -> None:
+    fields, _ = request_fields("x\nSteps: many, CFG scale: 7.5, Seed: 3", txt2img=False)
+    assert fields["steps"] == "many"
+    with pytest.raises(Refused, match="Clip skip"):
+        request_fields("x\nSteps: 3, CFG scale: 7.5, Seed: 3, Clip skip: few", txt2img=False)
+
+
+def test_negative_prompt_begins_at_a_line_that_says_so() -> None:
+    pairs = read_pairs(
+        'a book called "Negative prompt: a study"\nNegative prompt: dog\nmore\n'
+        "Steps: 2, Sampler: Euler, Seed: 5"
+    )
+    assert pairs["Prompt"] == 'a book called "Negative prompt: a study"'
+    assert pairs["Negative prompt"] == "dog\nmore"
+
+
+def test_what_a_text_leaves_out_is_told_as_a1111_tells_it() -> None:
+    told = read_parameters("just words")
+    assert (told["Prompt"], told["Clip skip"], told["RNG"], told["Masked area padding"]) == (
+        "just words",
+        "1",
+        "GPU",
+        32,
+    )
+    assert read_parameters("")["Prompt"] == ""
 
 
 def test_styles_go_to_their_place_or_behind() -> None:

@@ -6,9 +6,15 @@ from img2img_gateway.access import principal
 from img2img_gateway.problems import A1111Document, documented
 from img2img_gateway.sdapi.lists import router as lists
 from img2img_gateway.sdapi.option_routes import router as settings
+from img2img_gateway.sdapi.page import router as page
 from img2img_gateway.sdapi.progress_routes import router as progress
 from img2img_gateway.sdapi.renders import router as renders
 
-router = APIRouter(dependencies=[Depends(principal)], responses=documented("application/json", A1111Document))
-for part in (renders, progress, settings, lists):
+#: A1111's clients post JSON without saying so, too
+router = APIRouter(
+    strict_content_type=False,
+    dependencies=[Depends(principal)],
+    responses=documented("application/json", A1111Document),
+)
+for part in (renders, progress, settings, lists, page):
     router.include_router(part)

@@ -1,6 +1,7 @@
 """What A1111's clients fill their menus from. Of what a farm does not have, the list is empty."""
 
 import resource
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import CheckpointParts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_base64, read_texts
-from img2img_gateway.sdapi.read_infotext import read_pairs
+from img2img_gateway.sdapi.read_infotext import read_parameters
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.names import SAMPLERS, SCHEDULERS, Sampler
@@ -30,10 +31,10 @@ class PngInfoResponse(BaseModel):
     """What a picture's file says of how it was made."""
 
     info: str
-    #: the file's texts
+    #: the file's other texts
     items: dict[str, str]
-    #: the infotext's names and values
-    parameters: dict[str, str]
+    #: the infotext's names and values, and what it means by those that it leaves out
+    parameters: dict[str, Any]
 
 
 @router.get("/samplers")
@@ -96,7 +97,7 @@ async def prompt_styles(parts: CheckpointParts) -> list[dict[str, str]]:
 
 @router.get("/upscalers")
 async def upscalers() -> list[dict[str, Any]]:
-    """What resizing can be done with: init pictures are resized by Lanczos' method."""
+    """What init pictures can be resized by."""
     return [
         {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4}
         for name in ("None", "Lanczos")
@@ -104,11 +105,7 @@ async def upscalers() -> list[dict[str, Any]]:
 
 
 @router.get("/latent-upscale-modes")
-async def latent_upscale_modes() -> list[dict[str, str]]:
-    """That of resize mode 3."""
-    return [{"name": "Latent"}]
-
-
+@router.get("/sd-modules")  # Forge's
 @router.get("/sd-vae")
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
@@ -162,8 +159,14 @@ async def png_info(body: PngInfoRequest, parts: CheckpointParts, _: Caller) -> P
     """Read a picture's infotext, from PNG, JPEG or WebP."""
     data = await parts.core.call(decode_base64, body.image.strip(), "image", parts.core.settings.max_upload)
     texts = await parts.core.call(read_texts, data)
-    info = texts.get("parameters", "")
-    return PngInfoResponse(info=info, items=texts, parameters=read_pairs(info) if info else {})
+    info = texts.pop("parameters", "")
+    return PngInfoResponse(info=info, items=texts, parameters=read_parameters(info))
+
+
+@router.get("/version")
+async def program_version() -> dict[str, str]:
+    """Which program this is, in SD.Next's words."""
+    return {"app": "img2img-farm", "version": version("img2img-farm")}
 
 
 def _options(sampler: Sampler) -> dict[str, str]:

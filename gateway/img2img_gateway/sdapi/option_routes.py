@@ -26,12 +26,15 @@ async def set_options(body: dict[str, Any], caller: Caller, parts: CheckpointPar
 
 
 @router.post("/refresh-checkpoints")
-async def refresh_checkpoints() -> dict[str, Any]:
-    """Nothing to do: the list of models is always fresh."""
-    return {}
-
-
 @router.post("/refresh-vae")
-async def refresh_vae() -> dict[str, Any]:
-    """Nothing to do: a checkpoint brings its own."""
+@router.post("/refresh-loras")
+@router.post("/refresh-embeddings")
+async def refresh() -> None:
+    """Nothing to do: the lists of what workers have are always fresh."""
+
+
+@router.post("/unload-checkpoint")
+@router.post("/reload-checkpoint")
+async def nothing_to_load() -> dict[str, Any]:
+    """Nothing to do: a worker has its checkpoint for as long as it runs, for everybody."""
     return {}

@@ -13,7 +13,7 @@ from img2img_gateway.access import Caller, Principal
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import CheckpointParts
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.sdapi.tasks import Tasks, TaskStatus
+from img2img_gateway.sdapi.tasks import Task, Tasks, TaskStatus
 from img2img_shared.errors import StoreError
 from img2img_shared.job import ImageState, result_key
 from img2img_shared.ledger import IMAGES
@@ -83,11 +83,12 @@ async def progress(
     picture = None
     if not skip_current_image:
         picture = await parts.core.call(_picture_now, parts.core, caller, running)
+    share = _share(running, calls)
     return ProgressResponse(
-        progress=_share(running, calls),
-        eta_relative=_eta(running),
+        progress=share,
+        eta_relative=_eta(first.task, share),
         state=State(
-            job=f"scripts_{first.task.kind}",
+            job=first.job,
             job_count=sum(len(each.task.jobs) for each in running),
             job_timestamp=time.strftime("%Y%m%d%H%M%S", time.localtime(first.task.begun)),
             job_no=sum(each.jobs_ended for each in running),
@@ -106,10 +107,9 @@ async def interrupt(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
 
 
 @router.post("/sdapi/v1/skip")
-async def skip(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+async def skip(caller: Caller, parts: CheckpointParts) -> None:
     """Stop the iteration that renders now; the next ones (``n_iter``) go on."""
     await Tasks(parts.core, caller.tenant).skip()
-    return {}
 
 
 @router.get("/internal/ping")
@@ -142,12 +142,13 @@ async def task_progress(body: TaskRequest, caller: Caller, parts: CheckpointPart
     if body.live_preview:
         picture = await parts.core.call(_picture_now, parts.core, caller, found)
     preview_id = zlib.crc32(picture) if picture else -1
+    share = _share(found, calls)
     return TaskResponse(
         active=True,
         queued=False,
         completed=False,
-        progress=_share(found, calls),
-        eta=_eta(found),
+        progress=share,
+        eta=_eta(found[0].task, share),
         live_preview=_data_url(picture) if picture and preview_id != body.id_live_preview else None,
         id_live_preview=preview_id,
     )
@@ -169,9 +170,10 @@ def _calls_now(core: AsyncFarm, caller: Principal, running: list[TaskStatus]) ->
     return found
 
 
-def _eta(running: list[TaskStatus]) -> float:
-    """Seconds, by the rates of those jobs that have one."""
-    return max((status.eta or 0.0 for each in running for status in each.statuses), default=0.0)
+def _eta(task: Task, share: float) -> float:
+    """Seconds until it is done, if all goes on as it went since it began (A1111)."""
+    since = max(0.0, time.time() - task.begun)
+    return since / share - since
 
 
 def _picture_now(core: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> bytes | None:

@@ -1,48 +1,115 @@
-"""A1111's infotext, read: the text of a picture back into parameters."""
+"""A1111's infotext, read as A1111 reads it: a picture's text back into names and values."""
 
 import json
 import re
 from typing import Any
 
+from img2img_gateway.sdapi.option_table import defaults
+from img2img_shared.errors import Refused
+
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 #: a last line with fewer pairs is part of the prompt
 _FEWEST = 3
+_NEGATIVE = "Negative prompt:"
 
-#: names in the text, and the fields of a request that they fill
+#: what a text means by a name that it leaves out
+_LEFT_OUT: dict[str, Any] = {
+    "Clip skip": "1",
+    "Hires resize-1": 0,
+    "Hires resize-2": 0,
+    "Hires sampler": "Use same sampler",
+    "Hires schedule type": "Use same scheduler",
+    "Hires checkpoint": "Use same checkpoint",
+    "Hires prompt": "",
+    "Hires negative prompt": "",
+    "Mask mode": "Inpaint masked",
+    "Masked content": "original",
+    "Inpaint area": "Whole picture",
+    "Masked area padding": 32,
+    "RNG": "GPU",
+    "Schedule type": "Automatic",
+    "Schedule max sigma": 0,
+    "Schedule min sigma": 0,
+    "Schedule rho": 0,
+    "VAE Encoder": "Full",
+    "VAE Decoder": "Full",
+    "FP8 weight": "Disable",
+    "Refiner switch by sampling steps": False,
+}
+
+#: names in the text, and the fields that they fill of either request
 _FIELDS: dict[str, tuple[str, type]] = {
     "Prompt": ("prompt", str),
     "Negative prompt": ("negative_prompt", str),
     "Steps": ("steps", int),
     "Sampler": ("sampler_name", str),
     "Schedule type": ("scheduler", str),
-    "CFG scale": ("cfg_scale", float),
-    "Image CFG scale": ("image_cfg_scale", float),
-    "Distilled CFG Scale": ("distilled_cfg_scale", float),
     "Seed": ("seed", int),
-    "Size-1": ("width", int),
-    "Size-2": ("height", int),
-    "Denoising strength": ("denoising_strength", float),
     "Variation seed": ("subseed", int),
     "Variation seed strength": ("subseed_strength", float),
-    "Seed resize from-1": ("seed_resize_from_w", int),
-    "Seed resize from-2": ("seed_resize_from_h", int),
-    "Mask blur": ("mask_blur", float),
-    "Masked area padding": ("inpaint_full_res_padding", int),
-    "Eta": ("eta", float),
-    "Eta DDIM": ("eta", float),
-    "Sigma churn": ("s_churn", float),
-    "Sigma tmin": ("s_tmin", float),
-    "Sigma tmax": ("s_tmax", float),
-    "Sigma noise": ("s_noise", float),
-    "NGMS": ("s_min_uncond", float),
+    # the wrong way round in A1111, and so here
+    "Seed resize from-1": ("seed_resize_from_h", int),
+    "Seed resize from-2": ("seed_resize_from_w", int),
+    "Refiner": ("refiner_checkpoint", str),
+    "Refiner switch at": ("refiner_switch_at", float),
 }
-#: names in the text, and the options that they override
-_OPTIONS: dict[str, tuple[str, type]] = {
-    "Model": ("sd_model_checkpoint", str),
-    "Clip skip": ("CLIP_stop_at_last_layers", int),
-    "RNG": ("randn_source", str),
-    "Noise multiplier": ("initial_noise_multiplier", float),
-    "Extra noise": ("img2img_extra_noise", float),
+#: and those that they fill of txt2img's alone
+_TXT2IMG_FIELDS: dict[str, tuple[str, type]] = {
+    "CFG scale": ("cfg_scale", float),
+    "Size-1": ("width", int),
+    "Size-2": ("height", int),
+    "Batch size": ("batch_size", int),
+    "Denoising strength": ("denoising_strength", float),
+    "Hires upscale": ("hr_scale", float),
+    "Hires upscaler": ("hr_upscaler", str),
+    "Hires steps": ("hr_second_pass_steps", int),
+    "Hires resize-1": ("hr_resize_x", int),
+    "Hires resize-2": ("hr_resize_y", int),
+    "Hires prompt": ("hr_prompt", str),
+    "Hires negative prompt": ("hr_negative_prompt", str),
+}
+
+#: and the options that they set; A1111 writes the last two in another spelling, and so never reads them
+_OPTIONS = {
+    "Clip skip": "CLIP_stop_at_last_layers",
+    "Emphasis": "emphasis",
+    "RNG": "randn_source",
+    "Tiling": "tiling",
+    "Face restoration": "face_restoration",
+    "VAE": "sd_vae",
+    "VAE Encoder": "sd_vae_encode_method",
+    "VAE Decoder": "sd_vae_decode_method",
+    "Conditional mask weight": "inpainting_mask_weight",
+    "Noise multiplier": "initial_noise_multiplier",
+    "Extra noise": "img2img_extra_noise",
+    "NGMS": "s_min_uncond",
+    "NGMS all steps": "s_min_uncond_all",
+    "Token merging ratio": "token_merging_ratio",
+    "Token merging ratio hr": "token_merging_ratio_hr",
+    "Pad conds": "pad_cond_uncond",
+    "Pad conds v0": "pad_cond_uncond_v0",
+    "Old prompt editing timelines": "use_old_scheduling",
+    "Downcast alphas_cumprod": "use_downcasted_alpha_bar",
+    "Eta": "eta_ancestral",
+    "Eta DDIM": "eta_ddim",
+    "Sigma churn": "s_churn",
+    "Sigma tmin": "s_tmin",
+    "Sigma tmax": "s_tmax",
+    "Sigma noise": "s_noise",
+    "Schedule min sigma": "sigma_min",
+    "Schedule max sigma": "sigma_max",
+    "Schedule rho": "rho",
+    "ENSD": "eta_noise_seed_delta",
+    "Discard penultimate sigma": "always_discard_next_to_last_sigma",
+    "SGM noise multiplier": "sgm_noise_multiplier",
+    "UniPC variant": "uni_pc_variant",
+    "UniPC skip type": "uni_pc_skip_type",
+    "UniPC order": "uni_pc_order",
+    "UniPC lower order final": "uni_pc_lower_order_final",
+    "Noise Schedule": "sd_noise_schedule",
+    "Skip Early CFG": "skip_early_cond",
+    "Beta scheduler alpha": "beta_dist_alpha",
+    "Beta scheduler beta": "beta_dist_beta",
 }
 
 
@@ -56,36 +123,76 @@ def read_pairs(text: str) -> dict[str, str]:
     pairs = _PAIR.findall(last)
     if len(pairs) < _FEWEST:
         lines, pairs = [*lines, last], []
-    prompt, mark, negative = "\n".join(lines).partition("Negative prompt:")
-    found = {"Prompt": prompt.strip(), "Negative prompt": negative.strip() if mark else ""}
+    found: dict[str, str] = {}
     for name, value in pairs:
-        plain = _unquoted(value.strip())
-        if size := re.fullmatch(r"(\d+)x(\d+)", plain):
+        plain = _unquoted(value)
+        if size := re.match(r"(\d+)x(\d+)$", plain):
             found |= {f"{name}-1": size[1], f"{name}-2": size[2]}
-        else:
+        elif plain:
             found[name] = plain
-    return found
+    prompt, negative = _prompts([line.strip() for line in lines])
+    return {**found, "Prompt": prompt, "Negative prompt": negative}
 
 
-def request_fields(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(fields of a request, options) that an infotext sets, without what is no number where one belongs."""
+def read_parameters(text: str) -> dict[str, Any]:
+    """What ``png-info`` tells of a text: its pairs, and what it means by those that it leaves out."""
+    return _LEFT_OUT | read_pairs(text)
+
+
+def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(fields of a request, options) that an infotext sets.
+
+    As A1111: of an img2img request it fills few, not its size, guidance, strength and mask; but the prompts,
+    which A1111 forgets there. It never sets the checkpoint. A source of noise that it does not name is the
+    settings' own, as on a machine without a GPU.
+
+    Raises:
+        Refused: an option of it, by its name.
+    """
     pairs = read_pairs(text)
-    return _typed(pairs, _FIELDS), _typed(pairs, _OPTIONS)
+    fields: dict[str, Any] = {"sampler_name": "DPM++ 2M"}  # which A1111 takes where it finds no sampler
+    fields |= _typed(pairs, _FIELDS | (_TXT2IMG_FIELDS if txt2img else {}))
+    hires = ("Hires upscale", "Hires upscaler", "Hires resize-1")
+    if txt2img and "Denoising strength" in pairs and any(name in pairs for name in hires):
+        fields["enable_hr"] = True
+    options = {_OPTIONS[name]: _option(name, value) for name, value in pairs.items() if name in _OPTIONS}
+    return fields, {name: value for name, value in options.items() if value != defaults()[name]}
+
+
+def _prompts(lines: list[str]) -> tuple[str, str]:
+    """Positive and negative: the latter begins at a line that says so, and nowhere within one."""
+    begins = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
+    negative = [line.removeprefix(_NEGATIVE).strip() for line in lines[begins:]]
+    return "\n".join(lines[:begins]), "\n".join(negative)
 
 
 def _typed(pairs: dict[str, str], known: dict[str, tuple[str, type]]) -> dict[str, Any]:
+    """Fields by their names; what is no number stays a text, for the request to refuse."""
     found: dict[str, Any] = {}
     for name, (target, kind) in known.items():
-        if pairs.get(name):
+        if name in pairs:
             try:
                 found[target] = kind(pairs[name])
             except ValueError:
-                continue
+                found[target] = pairs[name]
     return found
 
 
+def _option(label: str, text: str) -> Any:
+    """An option's value, of the type that its default has."""
+    default = defaults()[_OPTIONS[label]]
+    if isinstance(default, bool):
+        return text != "False"
+    if not isinstance(default, int | float):
+        return text
+    try:
+        return float(text) if isinstance(default, float) else int(float(text))
+    except (ValueError, OverflowError):
+        raise Refused(f"infotext.{label}", text, "a number") from None
+
+
 def _unquoted(value: str) -> str:
-    if not value.startswith('"'):
+    if not (value.startswith('"') and value.endswith('"')):
         return value
     try:
         return str(json.loads(value))

@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,17 +15,13 @@ from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import plain_png
 from img2img_gateway.problems import problem_response
 from img2img_gateway.sdapi.answer import Answer
-from img2img_gateway.sdapi.options import Options
-from img2img_gateway.sdapi.read_infotext import request_fields
+from img2img_gateway.sdapi.reading import Reader, Reading
 from img2img_gateway.sdapi.request import (
     Img2ImgRequest,
-    RenderRequest,
     RenderResponse,
     Txt2ImgRequest,
 )
-from img2img_gateway.sdapi.styles import apply_styles, read_styles
 from img2img_gateway.sdapi.tasks import Task, Tasks
-from img2img_gateway.sdapi.translate import read_request
 from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
 from img2img_shared.farm.submission import draw_seeds
@@ -48,25 +43,27 @@ async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts:
     """
     if not body.init_images:
         raise Refused("init_images", body.init_images, "at least one picture as base64")
-    return await _Call(parts, caller, "img2img", body).answer(request)
+    reading = await Reader(parts.core, caller.tenant).read(body)
+    return await _Call(parts, caller, "img2img", reading).answer(request)
 
 
 @router.post("/txt2img", response_model=RenderResponse)
 async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, parts: CheckpointParts) -> Response:
     """Render from pure noise, and answer when the pictures are there; see img2img."""
-    return await _Call(parts, caller, "txt2img", body).answer(request)
+    reading = await Reader(parts.core, caller.tenant).read(body)
+    return await _Call(parts, caller, "txt2img", reading).answer(request)
 
 
 class _Call:
     """One synchronous render."""
 
-    def __init__(self, parts: Services, caller: Principal, kind: str, body: RenderRequest) -> None:
+    def __init__(self, parts: Services, caller: Principal, kind: str, reading: Reading) -> None:
         self._parts = parts
         self._caller = caller
         self._kind = kind
-        self._body = body
+        self._reading = reading
+        self._body = reading.body
         self._tasks = Tasks(parts.core, caller.tenant)
-        self._options = Options(parts.core, caller.tenant)
 
     async def answer(self, request: Request) -> Response:
         """The response: with its status if it is there soon, else begun with whitespace."""
@@ -106,39 +103,18 @@ class _Call:
             rendering.cancel()
 
     async def _begin(self) -> Task:
-        """Check and submit it: whatever is wrong with the request is told from here."""
-        body, core = self._body, self._parts.core
-        overrides = self._apply_infotext()
-        chosen = await self._options.checked({**overrides, **body.override_settings})
-        if not body.override_settings_restore_afterwards:
-            await self._options.change(body.override_settings)
-        options = {**await self._options.chosen(), **chosen}
-        styles = await core.call(read_styles, core.settings.styles_file)
-        prompts = apply_styles(body.prompt, body.negative_prompt, body.styles, styles)
-        masked = bool(getattr(body, "mask", None))
-        params = read_request(body, prompts, options, masked=masked)
-        model = await core.model(options.get("sd_model_checkpoint"), now=True)
-        jobs = await self._submit(model, params)
+        """Submit it: whatever is wrong with its pictures is told from here."""
+        reading = self._reading
+        jobs = await self._submit(reading.model, reading.params)
         task = Task(
-            id=body.force_task_id or f"task({secrets.token_hex(8)})",
+            id=self._body.force_task_id or f"task({secrets.token_hex(8)})",
             kind=self._kind,
             jobs=tuple(jobs),
-            steps=steps_taken(params),
+            steps=steps_taken(reading.params),
             begun=time.time(),
         )
         await self._tasks.begin(task)
         return task
-
-    def _apply_infotext(self) -> dict[str, Any]:
-        """Fill what the request leaves out from its infotext; the options that this overrides."""
-        body = self._body
-        if not body.infotext:
-            return {}
-        fields, overrides = request_fields(body.infotext)
-        for name, value in fields.items():
-            if name in type(body).model_fields and name not in body.model_fields_set:
-                setattr(body, name, value)
-        return overrides
 
     async def _submit(self, model: str, params: Params) -> list[str]:
         """A job for each iteration, its seeds following the one before."""
@@ -182,7 +158,7 @@ class _Call:
         try:
             for job in task.jobs:
                 await self._parts.watch.finished(job, self._caller.tenant)
-            return await core.call(answer.body, body)
+            return await core.call(answer.body, self._reading)
         except (asyncio.CancelledError, Unavailable):
             if not body.save_images:
                 await asyncio.shield(self._cancel(task.jobs))

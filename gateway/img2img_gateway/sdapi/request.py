@@ -1,62 +1,81 @@
 """The bodies of ``img2img`` and ``txt2img``: A1111's fields, its types, its defaults."""
 
-from typing import Any
+import math
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
 
-class RenderRequest(BaseModel):
-    """What both have in common. Names that A1111 does not know either are left alone, as it leaves them."""
+def _without_fraction(value: Any) -> Any:
+    return math.trunc(value) if isinstance(value, float) and math.isfinite(value) else value
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+def _map_of(value: Any) -> Any:
+    return {} if value == [] else value
+
+
+#: A1111 cuts a fraction off where it wants a whole number, and takes an empty list for an empty map
+Whole = Annotated[int, BeforeValidator(_without_fraction)]
+Map = Annotated[dict[str, Any], BeforeValidator(_map_of)]
+
+
+class RenderRequest(BaseModel):
+    """What both have in common. Names that A1111 does not know either are kept apart, and warned of."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, coerce_numbers_to_str=True)
 
     prompt: str = ""
     negative_prompt: str = ""
-    styles: list[str] = []
-    seed: int = -1
-    subseed: int = -1
+    styles: list[str] | None = None
+    seed: Whole = -1
+    subseed: Whole = -1
     subseed_strength: float = 0
-    seed_resize_from_h: int = -1
-    seed_resize_from_w: int = -1
+    seed_resize_from_h: Whole = -1
+    seed_resize_from_w: Whole = -1
     sampler_name: str | None = None
     scheduler: str | None = None
-    #: older clients' name of `sampler_name`
-    sampler_index: str = "Euler"
-    batch_size: int = Field(1, ge=1, le=100)
-    n_iter: int = Field(1, ge=1, le=100)
-    steps: int = 50
+    batch_size: Annotated[Whole, Field(ge=1, le=100)] = 1
+    n_iter: Annotated[Whole, Field(ge=1, le=100)] = 1
+    steps: Whole = 50
     cfg_scale: float = 7.0
-    #: Forge's
-    distilled_cfg_scale: float | None = None
-    width: int = 512
-    height: int = 512
+    width: Whole = 512
+    height: Whole = 512
     restore_faces: bool | None = None
     tiling: bool | None = None
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False
     eta: float | None = None
-    denoising_strength: float = 0.75
+    denoising_strength: float | None = None
     s_min_uncond: float | None = None
     s_churn: float | None = None
     s_tmax: float | None = None
     s_tmin: float | None = None
     s_noise: float | None = None
-    override_settings: dict[str, Any] = {}
+    override_settings: Map | None = None
     override_settings_restore_afterwards: bool = True
     refiner_checkpoint: str | None = None
     refiner_switch_at: float | None = None
     disable_extra_networks: bool = False
     firstpass_image: str | None = None
-    comments: dict[str, Any] = {}
+    comments: dict[str, Any] | None = None
     force_task_id: str | None = Field(None, max_length=200)
+    #: older clients' name of `sampler_name`
+    sampler_index: str = "Euler"
     script_name: str | None = None
     script_args: list[Any] = []
     send_images: bool = True
     save_images: bool = False
-    alwayson_scripts: dict[str, Any] = {}
+    alwayson_scripts: Map = {}
     infotext: str | None = Field(None, max_length=100_000)
+    #: Forge's
+    distilled_cfg_scale: float | None = None
+
+    @property
+    def unknown(self) -> list[str]:
+        """Fields that nobody knows."""
+        return sorted(self.model_extra or {})
 
     @model_validator(mode="before")
     @classmethod
@@ -90,17 +109,18 @@ class Img2ImgRequest(RenderRequest):
     )
 
     init_images: list[str] | None = None
-    resize_mode: int = 0
+    denoising_strength: float | None = 0.75
+    resize_mode: Whole = 0
     image_cfg_scale: float | None = None
     mask: str | None = None
-    mask_blur_x: float = 4
-    mask_blur_y: float = 4
-    mask_blur: float | None = None
+    mask_blur_x: Whole = 4
+    mask_blur_y: Whole = 4
+    mask_blur: Whole | None = None
     mask_round: bool = True
-    inpainting_fill: int = 0
+    inpainting_fill: Whole = 0
     inpaint_full_res: bool = True
-    inpaint_full_res_padding: int = 0
-    inpainting_mask_invert: int = 0
+    inpaint_full_res_padding: Whole = 0
+    inpainting_mask_invert: Whole = 0
     initial_noise_multiplier: float | None = None
     latent_mask: str | None = None
     include_init_images: bool = False
@@ -114,6 +134,18 @@ class Txt2ImgRequest(RenderRequest):
     )
 
     enable_hr: bool = False
+    firstphase_width: Whole = 0
+    firstphase_height: Whole = 0
+    hr_scale: float = 2.0
+    hr_upscaler: str | None = None
+    hr_second_pass_steps: Whole = 0
+    hr_resize_x: Whole = 0
+    hr_resize_y: Whole = 0
+    hr_checkpoint_name: str | None = None
+    hr_sampler_name: str | None = None
+    hr_scheduler: str | None = None
+    hr_prompt: str = ""
+    hr_negative_prompt: str = ""
 
 
 class RenderResponse(BaseModel):

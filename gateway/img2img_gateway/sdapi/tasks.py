@@ -53,6 +53,13 @@ class TaskStatus:
         return any(status.started is not None for status in self.statuses)
 
     @property
+    def job(self) -> str:
+        """What A1111 calls what is under way now."""
+        if len(self.statuses) == 1:
+            return f"scripts_{self.task.kind}"
+        return f"Batch {min(self.jobs_ended + 1, len(self.statuses))} out of {len(self.statuses)}"
+
+    @property
     def jobs_ended(self) -> int:
         return sum(status.finished is not None for status in self.statuses)
 

@@ -9,10 +9,6 @@ from img2img_shared.errors import Refused
 from img2img_shared.names import split_sampler, without_effect
 from img2img_shared.params import Params, read_params
 
-#: defaults that clients send to checkpoints of any kind: A1111's, which edit checkpoints alone read, and
-#: Forge's, which Flux.1 dev alone does
-_UNREAD = {"image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
-
 _OF_MASKS = frozenset(
     {
         "mask_blur_x",
@@ -41,14 +37,11 @@ _PURE_NOISE: Mapping[str, Any] = {
 }
 
 
-def read_request(
-    request: RenderRequest, prompts: tuple[str, str], options: Mapping[str, Any], *, masked: bool
-) -> Params:
+def read_request(request: RenderRequest, prompts: tuple[str, str], options: Mapping[str, Any]) -> Params:
     """The parameters that a request means, with `prompts` (positive, negative) as they are after styles.
 
     Args:
         options: those that are set, the request's override_settings over the tenant's.
-        masked: it brings a mask.
 
     Raises:
         Refused: names the field.
@@ -69,7 +62,7 @@ def read_request(
     }
     if isinstance(request, Txt2ImgRequest):
         values |= _PURE_NOISE
-    elif not masked:
+    elif isinstance(request, Img2ImgRequest) and not request.mask:
         values = {name: value for name, value in values.items() if name not in _OF_MASKS}
     return read_params(values)
 
@@ -80,17 +73,13 @@ def refuse_unsupported(request: RenderRequest) -> None:
     Raises:
         Refused: names the field.
     """
-    for name in request.alwayson_scripts:
-        raise Refused("alwayson_scripts", name, f"none: always on script {name} not found")
-    if request.script_name:
-        raise Refused("script_name", request.script_name, f"none: Script '{request.script_name}' not found")
     for name in ("restore_faces", "tiling"):
         if getattr(request, name) and name not in Params.model_fields:
             raise Refused(name, True, "false")
     for name in ("firstpass_image", "latent_mask"):
         if getattr(request, name, None):
             raise Refused(name, "a picture", "none")
-    if request.refiner_checkpoint not in (None, "", "None"):
+    if request.refiner_checkpoint not in (None, "", "None", "none"):
         raise Refused("refiner_checkpoint", request.refiner_checkpoint, "none")
     if isinstance(request, Txt2ImgRequest) and request.enable_hr:
         raise Refused("enable_hr", True, "false: render at the size you want, or pass the result to img2img")
@@ -104,9 +93,6 @@ def _own_parameters(request: RenderRequest) -> dict[str, Any]:
         found |= {"seed_resize_from_w": 0, "seed_resize_from_h": 0}
     if found.get("s_tmax") == 0:
         found["s_tmax"] = None  # no upper end
-    for name, unread in _UNREAD.items():
-        if found.get(name) == unread:
-            del found[name]
     if isinstance(request, Img2ImgRequest) and request.mask_blur is not None:
         found |= {"mask_blur_x": request.mask_blur, "mask_blur_y": request.mask_blur}
     return found

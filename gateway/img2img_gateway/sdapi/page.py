@@ -1,0 +1,19 @@
+"""What A1111's web page is made from, as far as programs ask for it: there is no such page here."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["AUTOMATIC1111: lists"])
+
+
+@router.get("/config")
+async def config() -> dict[str, Any]:
+    """Gradio's description of a page: one without components."""
+    return {"mode": "blocks", "title": "img2img-farm", "components": [], "dependencies": []}
+
+
+@router.get("/startup-events")
+async def startup_events() -> bool:
+    """Gradio's: everything has started."""
+    return True

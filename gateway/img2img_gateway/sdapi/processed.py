@@ -1,0 +1,115 @@
+"""A1111's account of a render (``info``): every name and type of its `Processed.js`."""
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from img2img_gateway.sdapi.read_infotext import read_pairs
+from img2img_gateway.sdapi.reading import Reading
+from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
+from img2img_shared.checkpoints import checkpoint_name
+from img2img_shared.job import Job
+from img2img_shared.names import SAMPLERS
+from img2img_shared.params import Params
+from img2img_shared.seeds import counted
+
+#: names in a picture's text that A1111 does not count among the extra parameters
+_PLAIN = frozenset(
+    {
+        "Prompt",
+        "Negative prompt",
+        "Steps",
+        "Sampler",
+        "CFG scale",
+        "Image CFG scale",
+        "Distilled CFG Scale",
+        "Seed",
+        "Face restoration",
+        "Size-1",
+        "Size-2",
+        "Model hash",
+        "Model",
+        "VAE hash",
+        "VAE",
+        "Variation seed",
+        "Variation seed strength",
+        "Seed resize from-1",
+        "Seed resize from-2",
+        "Conditional mask weight",
+        "Clip skip",
+        "ENSD",
+        "Token merging ratio",
+        "Token merging ratio hr",
+        "RNG",
+        "Tiling",
+        "Version",
+    }
+)
+
+
+def processed(reading: Reading, jobs: Sequence[Job], texts: Sequence[str], begun: float) -> dict[str, Any]:
+    """What A1111 tells of a render; beside it `warnings`, where something of the request was set aside.
+
+    Args:
+        jobs: one for each iteration.
+        texts: the pictures' infotexts.
+        begun: seconds since 1970.
+    """
+    body, params = reading.body, jobs[0].params
+    pairs = read_pairs(texts[0]) if texts else {}
+    n = sum(job.n for job in jobs)
+    seeds = [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
+    told = {
+        "prompt": params.prompt,
+        "all_prompts": [params.prompt] * n,
+        "negative_prompt": params.negative_prompt,
+        "all_negative_prompts": [params.negative_prompt] * n,
+        "seed": seeds[0][0],
+        "all_seeds": [seed for seed, _ in seeds],
+        "subseed": seeds[0][1],
+        "all_subseeds": [subseed for _, subseed in seeds],
+        "subseed_strength": body.subseed_strength,
+        "width": body.width,
+        "height": body.height,
+        "sampler_name": params.sampler_name,
+        "cfg_scale": body.cfg_scale,
+        "steps": body.steps,
+        "batch_size": body.batch_size,
+        "restore_faces": False,
+        "face_restoration_model": None,
+        "sd_model_name": pairs.get("Model", checkpoint_name(reading.model)),
+        "sd_model_hash": pairs.get("Model hash"),
+        "sd_vae_name": pairs.get("VAE"),
+        "sd_vae_hash": pairs.get("VAE hash"),
+        "seed_resize_from_w": body.seed_resize_from_w,
+        "seed_resize_from_h": body.seed_resize_from_h,
+        "denoising_strength": body.denoising_strength,
+        "extra_generation_params": _extra(body, params, pairs),
+        "index_of_first_image": 0,
+        "infotexts": list(texts),
+        "styles": body.styles or [],
+        "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(begun)),
+        "clip_skip": params.clip_skip,
+        "is_using_inpainting_conditioning": "Conditional mask weight" in pairs,
+        "version": pairs.get("Version", ""),
+    }
+    return told | ({"warnings": reading.warnings} if reading.warnings else {})
+
+
+def _extra(body: RenderRequest, params: Params, pairs: dict[str, str]) -> dict[str, Any]:
+    """A text's other values by their names, numbers as numbers."""
+    found = {name: _typed(value) for name, value in pairs.items() if name not in _PLAIN}
+    if found.get("Schedule type") == "Automatic" or SAMPLERS[params.sampler_name].timesteps:
+        found.pop("Schedule type", None)  # which only a schedule that was chosen by name is
+    if isinstance(body, Img2ImgRequest) and body.mask and params.mask_blur_x != params.mask_blur_y:
+        found["Mask blur"] = None
+    return found
+
+
+def _typed(text: str) -> Any:
+    if text in ("True", "False"):
+        return text == "True"
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", text) else text

@@ -1,0 +1,124 @@
+"""What a request means once infotext, settings, styles and scripts are read: parameters, for a model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.options import Options
+from img2img_gateway.sdapi.read_infotext import request_fields
+from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
+from img2img_gateway.sdapi.scripts import refuse_scripts
+from img2img_gateway.sdapi.styles import apply_styles, read_styles
+from img2img_gateway.sdapi.translate import read_request
+from img2img_shared.params import Params, refusal
+
+#: options that A1111 has read before it comes to a request's override_settings
+_TOO_LATE = ("initial_noise_multiplier", "samples_format")
+#: what clients send to checkpoints of any kind, and which value of it is a default of theirs
+_FOR_FEW = {"image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A request that can be rendered."""
+
+    #: with what its infotext fills
+    body: RenderRequest
+    model: str
+    params: Params
+    #: those that are set, the request's own over the tenant's
+    options: Mapping[str, Any]
+    #: what of it was set aside
+    warnings: list[str]
+
+
+class Reader:
+    """Reads one tenant's requests."""
+
+    def __init__(self, core: AsyncFarm, tenant: str) -> None:
+        self._core = core
+        self._options = Options(core, tenant)
+
+    async def read(self, sent: RenderRequest) -> Reading:
+        """What `sent` means.
+
+        Raises:
+            Refused: names the field.
+        """
+        core = self._core
+        lenient = Leniency(strict=core.settings.strict)
+        for name in sent.unknown:
+            lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
+        body, overrides = apply_infotext(sent)
+        refuse_scripts(body)
+        options = await self._chosen_options(body, overrides, lenient)
+        styles = await core.call(read_styles, core.settings.styles_file)
+        prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
+        model = await core.model(options.get("sd_model_checkpoint"), now=True)
+        values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
+        params = read_request(values, prompts, options)
+        return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
+
+    async def _chosen_options(
+        self, body: RenderRequest, overrides: Mapping[str, Any], lenient: Leniency
+    ) -> dict[str, Any]:
+        """The options that are set for it. Those that it is to leave set are written."""
+        given = {**overrides, **(body.override_settings or {})}
+        wanted = given.get("sd_model_checkpoint")
+        if wanted and await self._core.checkpoint(str(wanted)) is None:
+            lenient.set_aside(
+                "sd_model_checkpoint", wanted, f"no checkpoint {wanted!r} here; see sd_model_name"
+            )
+            del given["sd_model_checkpoint"]
+        chosen = await self._options.checked(given)
+        if not body.override_settings_restore_afterwards:
+            await self._options.change(chosen)
+        else:
+            for name in _TOO_LATE:
+                if name in chosen:
+                    why = "it has no effect in override_settings, as in A1111"
+                    lenient.set_aside(name, chosen.pop(name), why, told=False)
+        return {**await self._options.chosen(), **chosen}
+
+    async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
+        """`body` without what its checkpoint has no use for."""
+        given = {name: getattr(body, name, None) for name in _FOR_FEW}
+        wanted = {name: value for name, value in given.items() if value not in (None, _FOR_FEW[name])}
+        unused = [name for name, value in given.items() if value == _FOR_FEW[name]]
+        if wanted:
+            checkpoint = await self._core.served_checkpoint(model)
+            for name, value in wanted.items():
+                if name not in checkpoint.takes:
+                    lenient.set_aside(name, value, f"{checkpoint.name} has no use for it")
+                    unused.append(name)
+        return body.model_copy(update=dict.fromkeys(unused))
+
+
+def apply_infotext(sent: RenderRequest) -> tuple[RenderRequest, dict[str, Any]]:
+    """The request with what its infotext says and it does not, and the options that the text sets.
+
+    Raises:
+        Refused: the text says what no request may.
+    """
+    if not sent.infotext:
+        return sent, {}
+    fields, options = request_fields(sent.infotext, txt2img=isinstance(sent, Txt2ImgRequest))
+    left_out = {name: value for name, value in fields.items() if name not in sent.model_fields_set}
+    try:
+        body = type(sent).model_validate({**sent.model_dump(exclude_unset=True), **left_out})
+    except ValidationError as error:
+        raise refusal(error, "infotext.") from None
+    return body, options
+
+
+def _with_sampler(body: RenderRequest, lenient: Leniency) -> RenderRequest:
+    """`body` with a sampler by name: old clients send a place in a list, for which A1111 takes its first."""
+    number = body.sampler_name or body.sampler_index
+    if not number.isdecimal():
+        return body
+    lenient.set_aside("sampler_index", number, "this is no name; DPM++ 2M renders it, as in A1111")
+    return body.model_copy(update={"sampler_name": "DPM++ 2M"})
