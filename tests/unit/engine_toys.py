@@ -15,6 +15,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -57,10 +58,15 @@ class ToyFamily:
         return self.noise_levels
 
     def encode_prompts(
-        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
+        self,
+        prompts: Sequence[str],
+        *,
+        options: PromptOptions = DEFAULTS,
+        negative: bool = False,
+        loras: Patch = NO_PATCH,
     ) -> list[Encoded]:
         self.texts.append(tuple(prompts))
-        return [Encoded(context=_context(prompt, clip_skip)) for prompt in prompts]
+        return [Encoded(context=_context(prompt, options.clip_skip)) for prompt in prompts]
 
     def picture(
         self,

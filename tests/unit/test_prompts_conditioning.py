@@ -142,3 +142,9 @@ def test_a_hypernetwork_is_refused_not_ignored() -> None:
 def test_what_only_an_extension_knows_is_refused_not_ignored() -> None:
     with pytest.raises(Refused, match=r"<lora:ink:1:lbw=ALL>.*te=, unet= and dyn=.*lbw="):
         conditioning("a boat <lora:ink:1:lbw=ALL>", "", Params())
+
+
+def test_disabled_extra_networks_leave_the_prompt_without_effect() -> None:
+    prompts = conditioning("a boat <lora:ink:1>", "", Params(disable_extra_networks=True))
+    assert prompts.texts == ("a boat", "")
+    assert prompts.loras == ()

@@ -184,3 +184,11 @@ def _spell(node: Any, step: int, steps: int) -> Iterator[str]:
         children = [children[(step - 1) % len(children)]]
     for child in children:
         yield from _spell(child, step, steps)
+
+
+@pytest.mark.parametrize(
+    ("when", "new", "old"), [("0.5", 5, 5), ("1.5", 10, 1), ("3", 3, 3), ("1.0", 10, 1), (".25", 2, 2)]
+)
+def test_in_the_old_way_a_number_below_1_is_a_share(when: str, new: int, old: int) -> None:
+    assert schedule(f"[a:b:{when}]", 10)[0] == (new, "a")
+    assert schedule(f"[a:b:{when}]", 10, old=True)[0] == (old, "a")

@@ -1,6 +1,7 @@
 """Prompts as embeddings, against a straight retelling of A1111's chunking and emphasis on a tiny CLIP."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.prompts.attention import parse_attention
+from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
 from img2img_worker.models.prompts.tokenizer import bpe_tokenizer
 from tests.checkpoints import MERGES, clip
@@ -66,7 +68,7 @@ TEXTS = [
 def test_any_text_is_encoded_as_a1111_does(
     model: Any, encoder: TextEncoder, text: str, clip_skip: int
 ) -> None:
-    (answer,) = encoder.encode([text], clip_skip)
+    (answer,) = encoder.encode([text], PromptOptions(clip_skip=clip_skip))
     torch.testing.assert_close(answer.context, _reference(model, [text], clip_skip)[0])
     assert answer.pooled is None
 
@@ -125,8 +127,47 @@ def test_emphasis_keeps_the_mean_and_changes_the_rest(encoder: TextEncoder) -> N
     torch.testing.assert_close(plain.mean(), strong.mean(), rtol=1e-4, atol=1e-6)
 
 
+def test_emphasis_may_be_text_or_nothing_or_move_the_mean(encoder: TextEncoder) -> None:
+    def encoded(text: str, emphasis: str = "Original") -> Tensor:
+        return encoder.encode([text], PromptOptions(emphasis=emphasis))[0].context
+
+    text = "the (cat:1.5) BREAK [dog]"
+    as_text = encoder.chunks(text, PromptOptions(emphasis="None"))
+    (ids,) = TOKENIZER([text], add_special_tokens=False)["input_ids"]
+    assert [chunk.tokens[1 : len(ids) + 1] for chunk in as_text] == [tuple(ids)]
+    assert torch.equal(encoded(text, "Ignore"), encoded("the cat BREAK dog"))
+    weights = torch.tensor([chunk.weights for chunk in encoder.chunks(text)]).view(-1, 1)
+    torch.testing.assert_close(encoded(text, "No norm"), encoded("the cat BREAK dog") * weights)
+    assert not torch.allclose(encoded(text, "No norm"), encoded(text))
+
+
+@pytest.mark.parametrize(("backtrack", "first"), [(0, 75), (20, 75), (30, 46), (74, 46)])
+def test_how_far_a_comma_is_looked_for_is_an_option(encoder: TextEncoder, backtrack: int, first: int) -> None:
+    text = "cat " * 45 + ", " + "dog " * 40
+    chunks = encoder.chunks(text, PromptOptions(comma_padding_backtrack=backtrack))
+    assert sum(token != TOKENIZER.eos_token_id for token in chunks[0].tokens) - 1 == first
+
+
+def test_in_the_old_way_brackets_weigh_all_that_follows_and_75_tokens_count(encoder: TextEncoder) -> None:
+    old = PromptOptions(use_old_emphasis_implementation=True)
+    the, cat, dog, colon, one = TOKENIZER("the cat dog : 1", add_special_tokens=False)["input_ids"]
+    (chunk,) = encoder.chunks("the ((cat) [dog : 1", old)
+    assert chunk.tokens[1:6] == (the, cat, dog, colon, one)
+    assert chunk.weights[1:6] == pytest.approx((1, 1.21, 1, 1, 1))
+    (literal,) = encoder.chunks("the ((cat) [dog : 1", replace(old, emphasis="None"))
+    assert set(literal.weights) == {1.0}
+    assert len(encoder.chunks("cat, " * 90 + "BREAK dog", old)) == 1
+    assert encoder.chunks("cat " * 90, old)[0].tokens == encoder.chunks("cat " * 75)[0].tokens
+
+
+def test_the_old_way_is_that_of_sd_1_alone(model: Any) -> None:
+    xl = TextEncoder(tokenizer=TOKENIZER, model=model, layer=2)
+    with pytest.raises(Refused, match="use_old_emphasis_implementation"):
+        xl.chunks("the cat", PromptOptions(use_old_emphasis_implementation=True))
+
+
 def test_clip_skip_takes_an_earlier_layer_through_the_final_norm(model: Any, encoder: TextEncoder) -> None:
-    layers = [encoder.encode(["the cat"], clip_skip)[0].context for clip_skip in (1, 2, 3)]
+    layers = [encoder.encode(["the cat"], PromptOptions(clip_skip=n))[0].context for n in (1, 2, 3)]
     assert not torch.allclose(layers[0], layers[1])
     assert not torch.allclose(layers[1], layers[2])
     tokens = torch.tensor([encoder.chunks("the cat")[0].tokens])
@@ -135,7 +176,7 @@ def test_clip_skip_takes_an_earlier_layer_through_the_final_norm(model: Any, enc
 
 def test_clip_skip_beyond_the_layers_is_refused(encoder: TextEncoder) -> None:
     with pytest.raises(Refused, match="clip_skip: 5 is not allowed; allowed: 1 to 4"):
-        encoder.encode(["the cat"], 5)
+        encoder.encode(["the cat"], PromptOptions(clip_skip=5))
 
 
 def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> None:
@@ -143,7 +184,8 @@ def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> 
     tokens = torch.tensor([fixed.chunks("the cat")[0].tokens])
     expected = model(tokens, output_hidden_states=True).hidden_states[-2][0].detach()
     for clip_skip in (1, 3):
-        torch.testing.assert_close(fixed.encode(["the cat"], clip_skip)[0].context, expected)
+        options = PromptOptions(clip_skip=clip_skip)
+        torch.testing.assert_close(fixed.encode(["the cat"], options)[0].context, expected)
 
 
 def test_openclip_is_padded_with_its_own_token_behind_the_first_end(model: Any) -> None:

@@ -14,6 +14,7 @@ from img2img_worker.engine.state import RenderState
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.padding import padded
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.guidance import calls_without_negative
@@ -79,14 +80,14 @@ class ConditionBuilder:
             text
             for schedule in (*prompts.positive, prompts.negative)
             for text in self._encode(
-                schedule.texts, params.clip_skip, schedule is prompts.negative, image.loras.text
+                schedule.texts, PromptOptions.of(params), schedule is prompts.negative, image.loras.text
             )
         ]
         contexts = padded(
             [text.context for text in encoded],
             len(encoded) - len(prompts.negative.texts),
             params,
-            lambda: self._encode(("",), 1, False, NO_PATCH)[0].context,
+            lambda: self._encode(("",), DEFAULTS, False, NO_PATCH)[0].context,
         )
         picture = self._picture(image)
         return [
@@ -96,11 +97,13 @@ class ConditionBuilder:
             for text, context in zip(encoded, contexts, strict=True)
         ]
 
-    def _encode(self, texts: tuple[str, ...], clip_skip: int, negative: bool, loras: Patch) -> list[Encoded]:
-        key = (texts, clip_skip, negative, loras.key)
+    def _encode(
+        self, texts: tuple[str, ...], options: PromptOptions, negative: bool, loras: Patch
+    ) -> list[Encoded]:
+        key = (texts, options, negative, loras.key)
         if key not in self._encoded:
             self._encoded[key] = self._family.encode_prompts(
-                texts, clip_skip=clip_skip, negative=negative, loras=loras
+                texts, options=options, negative=negative, loras=loras
             )
             self._bytes += _bytes(self._encoded[key])
         self._encoded.move_to_end(key)

@@ -11,6 +11,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -79,11 +80,16 @@ class Family(Protocol):
         """
 
     def encode_prompts(
-        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
+        self,
+        prompts: Sequence[str],
+        *,
+        options: PromptOptions = DEFAULTS,
+        negative: bool = False,
+        loras: Patch = NO_PATCH,
     ) -> list[Encoded]:
         """Embeddings of each prompt, which may carry weights, but neither editing nor ``AND``.
 
-        Depends on nothing else, so it can be cached by (prompt, clip_skip, negative, loras).
+        Depends on nothing else, so it can be cached by (prompt, options, negative, loras).
 
         Args:
             negative: SDXL replaces an empty negative prompt by zeros.

@@ -11,6 +11,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.flow import PATCH, FlowFamily
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
 
@@ -37,7 +38,7 @@ class Flux(FlowFamily):
         self,
         prompts: Sequence[str],
         *,
-        clip_skip: int = 1,  # noqa: ARG002
+        options: PromptOptions = DEFAULTS,
         negative: bool = False,  # noqa: ARG002
         loras: Patch = NO_PATCH,
     ) -> list[Encoded]:
@@ -50,8 +51,8 @@ class Flux(FlowFamily):
         return [
             Encoded(
                 # kept as the transformer takes it: it is large
-                context=self.t5.encode(prompt, tokens, emphasis=True).to(self.dtype),
-                pooled=self.clip.pooled(prompt),
+                context=self.t5.encode(prompt, tokens, emphasis=options.emphasis).to(self.dtype),
+                pooled=self.clip.pooled(prompt, options),
             )
             for prompt in prompts
         ]

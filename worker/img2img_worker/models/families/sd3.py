@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flow import FlowFamily
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode_side_by_side
 
@@ -30,7 +31,7 @@ class StableDiffusion3(FlowFamily):
         self,
         prompts: Sequence[str],
         *,
-        clip_skip: int = 1,  # noqa: ARG002
+        options: PromptOptions = DEFAULTS,
         negative: bool = False,  # noqa: ARG002
         loras: Patch = NO_PATCH,
     ) -> list[Encoded]:
@@ -41,12 +42,13 @@ class StableDiffusion3(FlowFamily):
         self.loras.texts.apply(loras)
         width = int(self.transformer.config.joint_attention_dim)
         encoded = []
-        for prompt, clip in zip(prompts, encode_side_by_side(self.texts, prompts), strict=True):
+        for prompt, clip in zip(prompts, encode_side_by_side(self.texts, prompts, options), strict=True):
             length = clip.context.shape[0]
             context = F.pad(clip.context, (0, width - clip.context.shape[-1]))
             rest = torch.zeros_like(context)
             if self.t5 is not None:
-                rest = self.t5.encode(prompt, length, emphasis=False)
+                unweighted = "None" if options.emphasis == "None" else "Ignore"
+                rest = self.t5.encode(prompt, length, emphasis=unweighted)
             # kept as the transformer takes it: T5's embeddings are large
             context = torch.cat([context, rest]).to(self.dtype)
             encoded.append(Encoded(context=context, pooled=clip.pooled))

@@ -16,6 +16,7 @@ from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.padding import Padding
 from img2img_worker.models.families.vae import Vae
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -68,10 +69,15 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def encode_prompts(
-        self, prompts: Sequence[str], *, clip_skip: int = 1, negative: bool = False, loras: Patch = NO_PATCH
+        self,
+        prompts: Sequence[str],
+        *,
+        options: PromptOptions = DEFAULTS,
+        negative: bool = False,
+        loras: Patch = NO_PATCH,
     ) -> list[Encoded]:
         self.loras.texts.apply(loras)
-        return encode(self.texts, prompts, clip_skip=clip_skip, negative=negative)
+        return encode(self.texts, prompts, options=options, negative=negative)
 
     @torch.inference_mode()
     def picture(

@@ -12,6 +12,22 @@ _TOKEN = re.compile(r"\\[()\[\]\\]?|[(\[]|:\s*([+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 
 
+def pieces_of(text: str, emphasis: str) -> list[tuple[str, float]]:
+    """The pieces of a text with their weights, by A1111's ways of emphasis: to "None" all is one text."""
+    return [(text, 1.0)] if emphasis == "None" else parse_attention(text)
+
+
+def old_weight(token: str) -> float:
+    """By how much a token of CLIP's vocabulary changes the weight of what follows: as its brackets say."""
+    weight = 1.0
+    for character in token:
+        if character in "(]":
+            weight *= _ROUND
+        elif character in "[)":
+            weight /= _ROUND
+    return weight
+
+
 def parse_attention(text: str) -> list[tuple[str, float]]:
     r"""The pieces of a text with their weights, as A1111's ``parse_prompt_attention`` reads them.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.prompts.attention import BREAK, parse_attention
+from img2img_worker.models.prompts.attention import BREAK, pieces_of
 from img2img_worker.models.prompts.text_encoder import emphasised
 
 
@@ -21,29 +21,27 @@ class T5:
     model: Any
 
     @torch.inference_mode()
-    def encode(self, text: str, length: int, *, emphasis: bool) -> Tensor:
+    def encode(self, text: str, length: int, *, emphasis: str) -> Tensor:
         """float32 [length, d]; of a longer text, the end is cut.
 
         The text is read as A1111's SD 3 reads it: brackets and weights taken out, what they enclose
         tokenized by itself, BREAK left out. Without brackets that is what diffusers reads.
 
         Args:
-            emphasis: weights multiply the embeddings, whose mean is then restored.
+            emphasis: A1111's way of it.
 
         Raises:
             Refused: weights beyond what floats hold.
         """
-        tokens, weights = self._tokens(text, length)
+        tokens, weights = self._tokens(text, length, emphasis)
         answer = self.model(torch.tensor([tokens], device=self.model.device))
-        context: Tensor = answer.last_hidden_state.float()
-        if emphasis:
-            context = emphasised(context, torch.tensor([weights]))
+        context = emphasised(answer.last_hidden_state.float(), torch.tensor([weights]), emphasis)
         if not context.isfinite().all():
             raise Refused("prompt", text, "weights that keep its embedding finite")
         return context[0]
 
-    def _tokens(self, text: str, length: int) -> tuple[list[int], list[float]]:
-        pieces = [piece for piece in parse_attention(text) if piece != BREAK]
+    def _tokens(self, text: str, length: int, emphasis: str) -> tuple[list[int], list[float]]:
+        pieces = [piece for piece in pieces_of(text, emphasis) if piece != BREAK]
         tokens: list[int] = []
         weights: list[float] = []
         for piece, weight in pieces:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.prompts.attention import BREAK, parse_attention
+from img2img_worker.models.prompts.attention import BREAK, old_weight, pieces_of
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 
 #: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
 CHUNK = 75
-#: a comma among so many last tokens of a full chunk takes what follows it to the next one
-BACKTRACK = 20
 #: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
 #: texts that a job can name fit
 MOST_CHUNKS = 2000
@@ -55,7 +54,7 @@ class TextEncoder:
     #: whether the final layer norm follows
     final_norm: bool = True
 
-    def encode(self, texts: Sequence[str], clip_skip: int = 1) -> list[Encoded]:
+    def encode(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> list[Encoded]:
         """The texts of one schedule; the shorter ones are filled up with empty chunks.
 
         Weights multiply the embeddings, then the mean is restored: over all of `texts`, chunk by chunk, as
@@ -66,11 +65,11 @@ class TextEncoder:
             Refused: `clip_skip` beyond the model's layers, too many long texts, or weights beyond what floats
                 hold.
         """
-        columns, pooled = self.columns(texts, clip_skip)
-        return _joined(texts, [emphasised(*column) for column in columns], pooled)
+        columns, pooled = self.columns(texts, options)
+        return _joined(texts, [emphasised(*column, options.emphasis) for column in columns], pooled)
 
     def columns(
-        self, texts: Sequence[str], clip_skip: int = 1
+        self, texts: Sequence[str], options: PromptOptions = DEFAULTS
     ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor | None]]:
         """The texts as `encode` sees them, not emphasised yet, and each one's pooled embedding [p].
 
@@ -82,7 +81,7 @@ class TextEncoder:
         """
         chunked: list[list[Chunk]] = []
         for text in texts:
-            chunked.append(self.chunks(text))
+            chunked.append(self.chunks(text, options))
             if len(texts) * len(chunked[-1]) > MOST_CHUNKS:
                 fits = CHUNK * (MOST_CHUNKS // len(texts))
                 allowed = f"edits with fewer texts, or up to {fits} tokens in each of these {len(texts)}"
@@ -92,7 +91,7 @@ class TextEncoder:
         seen: dict[tuple[int, ...], Encoded] = {}
         for chunk in (chunk for chunks in padded for chunk in chunks):
             if chunk.tokens not in seen:
-                seen[chunk.tokens] = self._embed(chunk.tokens, clip_skip)
+                seen[chunk.tokens] = self._embed(chunk.tokens, options.clip_skip)
         columns = [
             (
                 torch.stack([seen[chunk.tokens].context for chunk in column]),
@@ -103,16 +102,27 @@ class TextEncoder:
         return columns, [seen[chunks[0].tokens].pooled for chunks in padded]
 
     @torch.inference_mode()
-    def pooled(self, text: str) -> Tensor:
+    def pooled(self, text: str, options: PromptOptions = DEFAULTS) -> Tensor:
         """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
-        tokens = self.chunks(text)[0].tokens
+        tokens = self.chunks(text, options)[0].tokens
         answer = self.model(torch.tensor([tokens], device=self.model.device))
         state: Tensor = answer.pooler_output
         return state[0].float()
 
-    def chunks(self, text: str) -> list[Chunk]:
-        """A text's tokens with their weights, cut at 75, at the last near comma, and at BREAK."""
-        pieces = parse_attention(text)
+    def chunks(self, text: str, options: PromptOptions = DEFAULTS) -> list[Chunk]:
+        """A text's tokens with their weights, cut at 75, at the last near comma, and at BREAK.
+
+        In the old way there is one chunk, and what does not fit into it is lost.
+
+        Raises:
+            Refused: the old way, of another text model than SD 1.x has; A1111 fails there.
+        """
+        if options.use_old_emphasis_implementation:
+            if self.layer is not None:
+                raise Refused("use_old_emphasis_implementation", True, "false with this checkpoint")
+            return [self._old_chunk(text, options)]
+        pieces = pieces_of(text, options.emphasis)
+        backtrack = options.comma_padding_backtrack
         comma = self.tokenizer.convert_tokens_to_ids(",</w>")
         done: list[Chunk] = []
         tokens: list[int] = []
@@ -132,7 +142,7 @@ class TextEncoder:
             for token in ids:
                 if token == comma:
                     last_comma = len(tokens)
-                elif len(tokens) == CHUNK and last_comma >= CHUNK - BACKTRACK:
+                elif backtrack and len(tokens) == CHUNK and last_comma >= CHUNK - backtrack:
                     close(last_comma + 1)
                 if len(tokens) == CHUNK:
                     close(CHUNK)
@@ -141,6 +151,21 @@ class TextEncoder:
         if tokens or not done:
             close(len(tokens))
         return done
+
+    def _old_chunk(self, text: str, options: PromptOptions) -> Chunk:
+        """A1111's first way: every token with brackets in it changes the weight of all that follow."""
+        (ids,) = self._tokenize([text])
+        tokens: list[int] = []
+        weights: list[float] = []
+        weight = 1.0
+        for token, word in zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True):
+            change = old_weight(word)
+            if change == 1 or options.emphasis == "None":
+                tokens.append(token)
+                weights.append(weight)
+            else:
+                weight *= change
+        return self._chunk(tokens[:CHUNK], weights[:CHUNK])
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without start and end; ftfy mends it first, as in CLIP's own tokenizer."""
@@ -178,7 +203,11 @@ class TextEncoder:
 
 
 def encode(
-    encoders: Sequence[TextEncoder], texts: Sequence[str], *, clip_skip: int = 1, negative: bool = False
+    encoders: Sequence[TextEncoder],
+    texts: Sequence[str],
+    *,
+    options: PromptOptions = DEFAULTS,
+    negative: bool = False,
 ) -> list[Encoded]:
     """A schedule's texts by all of a family's encoders: contexts side by side, pooled by the last.
 
@@ -188,7 +217,7 @@ def encode(
     Raises:
         Refused: as `TextEncoder.encode`.
     """
-    answers = [encoder.encode(texts, clip_skip) for encoder in encoders]
+    answers = [encoder.encode(texts, options) for encoder in encoders]
     rows = [
         Encoded(context=torch.cat([part.context for part in parts], dim=-1), pooled=parts[-1].pooled)
         for parts in zip(*answers, strict=True)
@@ -198,7 +227,9 @@ def encode(
     return rows
 
 
-def encode_side_by_side(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> list[Encoded]:
+def encode_side_by_side(
+    encoders: Sequence[TextEncoder], texts: Sequence[str], options: PromptOptions = DEFAULTS
+) -> list[Encoded]:
     """A schedule's texts as SD 3 sees them: contexts side by side, and so the pooled embeddings.
 
     Emphasis keeps the mean of both encoders together (A1111's SD 3 holds them as one text model).
@@ -206,9 +237,9 @@ def encode_side_by_side(encoders: Sequence[TextEncoder], texts: Sequence[str]) -
     Raises:
         Refused: as `TextEncoder.encode`.
     """
-    answers = [encoder.columns(texts) for encoder in encoders]
+    answers = [encoder.columns(texts, options) for encoder in encoders]
     columns = [
-        emphasised(torch.cat([context for context, _ in parts], dim=-1), parts[0][1])
+        emphasised(torch.cat([context for context, _ in parts], dim=-1), parts[0][1], options.emphasis)
         for parts in zip(*(columns for columns, _ in answers), strict=True)
     ]
     pooled = [
@@ -218,11 +249,13 @@ def encode_side_by_side(encoders: Sequence[TextEncoder], texts: Sequence[str]) -
     return _joined(texts, columns, pooled)
 
 
-def emphasised(context: Tensor, weights: Tensor) -> Tensor:
-    """Embeddings [B, n, d] times weights [B, n], at the mean they had (A1111's "Original" emphasis)."""
-    if bool((weights == 1).all()):
+def emphasised(context: Tensor, weights: Tensor, emphasis: str = "Original") -> Tensor:
+    """Embeddings [B, n, d] times weights [B, n], by A1111's ways of emphasis: "Original" keeps their mean."""
+    if emphasis == "Ignore" or bool((weights == 1).all()):
         return context
     weighted = context * weights.to(context.device)[..., None]
+    if emphasis == "No norm":
+        return weighted
     mean = weighted.mean()
     return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: an untrained norm has no mean
 
