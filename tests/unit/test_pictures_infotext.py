@@ -51,7 +51,7 @@ def test_the_text_is_a1111s() -> None:
 
 def test_hashes_of_loras_stand_where_a1111_has_them() -> None:
     written = infotext(
-        Params(initial_noise_multiplier=0.9),
+        Params(),
         prompt="a cat <lora:ink:1> <lora:a, b: c:1>",
         negative_prompt="",
         seed=1,
@@ -59,6 +59,7 @@ def test_hashes_of_loras_stand_where_a1111_has_them() -> None:
         model="v1-5",
         masked=True,
         lora_hashes={"ink": "0123456789ab", "a, b": "ba9876543210"},
+        account={"Noise multiplier": 0.9},
     )
     line = written.split("\n")[-1]
     assert 'Masked content: fill, Lora hashes: "ink: 0123456789ab, a b: ba9876543210", Noise multi' in line
@@ -96,17 +97,9 @@ def test_a_mask_is_described_only_where_one_was_in_force() -> None:
         (Params(subseed_strength=0.25), {"Variation seed": "9", "Variation seed strength": "0.25"}),
         (Params(seed_resize_from_w=512, seed_resize_from_h=768), {"Seed resize from": "512x768"}),
         (Params(clip_skip=2, noise_source="nv"), {"Clip skip": "2", "RNG": "NV"}),
-        (
-            Params(initial_noise_multiplier=1.05, extra_noise=0.1),
-            {"Noise multiplier": "1.05", "Extra noise": "0.1"},
-        ),
-        (Params(sampler_name="Euler a", eta=0.5), {"Eta": "0.5"}),
-        (Params(sampler_name="DDIM", eta=0.5), {"Eta DDIM": "0.5"}),
-        (
-            Params(s_churn=2, s_tmin=0.5, s_tmax=9),
-            {"Sigma churn": "2.0", "Sigma tmin": "0.5", "Sigma tmax": "9.0"},
-        ),
-        (Params(s_noise=1.01, s_min_uncond=3), {"Sigma noise": "1.01", "NGMS": "3.0"}),
+        (Params(sampler_name="Euler a", eta_noise_seed_delta=31337), {"ENSD": "31337"}),
+        (Params(sampler_name="Euler a", eta_noise_seed_delta=31337, eta=0), {}),
+        (Params(eta_noise_seed_delta=31337), {}),
         (Params(image_cfg_scale=1.2), {"Image CFG scale": "1.2"}),
         (Params(distilled_cfg_scale=2.5), {"Distilled CFG Scale": "2.5"}),
     ],

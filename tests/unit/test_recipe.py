@@ -12,7 +12,9 @@ from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_worker.farm.recipe import Recipe, Served, ingredients, recipe
 from img2img_worker.pictures.infotext import read_infotext
+from img2img_worker.sampling.levels import NoiseLevels
 
+LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
 IMAGE, MASK, OWN_MASK = (f"inputs/{digit * 64}" for digit in "012")
 SERVED = Served(
     model="tiny",
@@ -21,6 +23,7 @@ SERVED = Served(
     max_pixels=10_000,
     vae_factor=8,
     lora_hashes=lambda _: {},
+    levels=lambda _: LEVELS,
 )
 
 
@@ -55,7 +58,7 @@ def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
     item = Input(image=IMAGE, mask=OWN_MASK, prompt="a boat", seed=70)
     steps = recipe(job(), item, 1, BLOBS, SERVED)
     (render,) = next(steps)
-    assert (render.prompt, render.negative_prompt, render.seed, render.subseed) == ("a boat", "", 71, 6)
+    assert (render.prompt, render.negative_prompt, render.seed, render.subseed) == ("a boat", "", 71, 7)
     assert render.mask is None, "an all-black mask with only the masked part to work on"
     np.testing.assert_array_equal(render.pixels, np.full((64, 64, 3), (0x20, 0x40, 0x60)))
     data = finished(steps, np.full((64, 64, 3), 200, np.uint8))

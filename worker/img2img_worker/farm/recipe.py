@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 from img2img_shared.job import Input, Job
 from img2img_worker.engine.engine import Pixels, Render
+from img2img_worker.models.prompts import conditioning
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import finish, prepare
+from img2img_worker.sampling import account
+from img2img_worker.sampling.levels import NoiseLevels
+from img2img_worker.sampling.plan import PlanKey, compile_plan
 
 #: Yields renders that may run side by side, is sent their pictures in the same order, and returns the
 #: finished picture's file. What it yields later may depend on what came before.
@@ -27,6 +31,8 @@ class Served:
     vae_factor: int
     #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
     lora_hashes: Callable[[str], Mapping[str, str]]
+    #: the noise levels for latents of a size
+    levels: Callable[[tuple[int, int]], NoiseLevels]
 
 
 def ingredients(job: Job, item: Input) -> tuple[str, ...]:
@@ -48,7 +54,7 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
     seed, subseed = job.seeds(index, item.seed)
     prompt = params.prompt if item.prompt is None else item.prompt
     negative_prompt = params.negative_prompt if item.negative_prompt is None else item.negative_prompt
-    lora_hashes = served.lora_hashes(prompt)
+    lora_hashes = {} if params.disable_extra_networks else served.lora_hashes(prompt)
     image, *masks = (blobs[key] for key in ingredients(job, item))
     prepared = prepare(image, masks[0] if masks else None, params, served.max_pixels, served.vae_factor)
     render = Render(
@@ -73,5 +79,14 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
         model_hash=served.model_hash,
         masked=prepared.mask is not None,
         lora_hashes=lora_hashes,
+        account=_account(render, served.levels(prepared.latent_size)),
     )
     return encode_picture(finish(prepared, pixels), params.output_format, text)
+
+
+def _account(render: Render, levels: NoiseLevels) -> dict[str, object]:
+    """What is told of how prompts were read and a picture was sampled."""
+    params = render.params
+    plan = compile_plan(PlanKey.of(params), levels)
+    prompts = conditioning.told(render.prompt, render.negative_prompt, params)
+    return prompts | account.told(params, plan, levels)

@@ -86,6 +86,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             max_pixels=settings.max_pixels,
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
+            levels=family.levels,
         )
         claim_loop = ClaimLoop(
             ledger=ledger,

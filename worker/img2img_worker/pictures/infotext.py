@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
 from img2img_worker.pictures.decode import open_picture
+from img2img_worker.sampling.account import seed_delta
 
 _MASKED_CONTENT = {0: "fill", 2: "latent noise", 3: "latent nothing"}
 _UNICODE = b"UNICODE\0"
@@ -30,12 +31,14 @@ def infotext(
     model_hash: str | None = None,
     masked: bool = False,
     lora_hashes: Mapping[str, str] | None = None,
+    account: Mapping[str, object] | None = None,
 ) -> str:
     """What A1111 writes for such a picture: prompt, negative prompt, and a line of ``Name: value`` pairs.
 
     A1111 and the tools around it read it back. `masked`: a mask was in force (`Prepared.mask` is there);
     without one, mask parameters say nothing and are left out. `lora_hashes`: of each LoRA that the prompt
-    names, by that name. (A1111: `create_infotext`.)
+    names, by that name. `account`: what else is to be told of how it was made, in A1111's order. (A1111:
+    `create_infotext`.)
     """
     pairs: dict[str, object] = {
         "Steps": params.steps,
@@ -53,14 +56,15 @@ def infotext(
         pairs |= {"Variation seed": subseed, "Variation seed strength": params.subseed_strength}
     if params.seed_resize_from_w:
         pairs["Seed resize from"] = f"{params.seed_resize_from_w}x{params.seed_resize_from_h}"
-    pairs["Denoising strength"] = params.denoising_strength
+    pairs["Denoising strength"] = None if params.txt2img else params.denoising_strength
     pairs["Clip skip"] = params.clip_skip if params.clip_skip > 1 else None
+    pairs["ENSD"] = seed_delta(params)
     pairs["RNG"] = params.noise_source.upper()
     pairs["Tiling"] = params.tiling or None  # "True"
-    if masked:
+    if masked and not params.txt2img:
         pairs |= _mask_pairs(params)
     pairs["Lora hashes"] = _lora_hashes(lora_hashes or {})
-    pairs |= _sampling_pairs(params)
+    pairs |= account or {}
     pairs["Version"] = f"img2img-farm {_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
@@ -132,22 +136,6 @@ def _lora_hashes(hashes: Mapping[str, str]) -> str | None:
     """``name: hash, name: hash``; the marks that part them are taken out of the names."""
     named = {name.translate(_WITHOUT_MARKS): short for name, short in hashes.items()}
     return ", ".join(f"{name}: {short}" for name, short in named.items()) or None
-
-
-def _sampling_pairs(params: Params) -> dict[str, object]:
-    """What differs from the sampler's own settings, in the order in which A1111 comes upon it."""
-    sampler = SAMPLERS[params.sampler_name]
-    eta_name = "Eta DDIM" if sampler.timesteps else "Eta"
-    return {
-        "Noise multiplier": params.initial_noise_multiplier if params.initial_noise_multiplier != 1 else None,
-        "Extra noise": params.extra_noise or None,
-        eta_name: params.eta if "eta" in sampler.options and params.eta != sampler.eta else None,
-        "Sigma churn": params.s_churn or None,
-        "Sigma tmin": params.s_tmin or None,
-        "Sigma tmax": params.s_tmax,
-        "Sigma noise": params.s_noise if params.s_noise != 1 else None,
-        "NGMS": params.s_min_uncond or None,
-    }
 
 
 def _quoted(value: object) -> str:

@@ -104,6 +104,20 @@ def conditioning(prompt: str, negative_prompt: str, params: Params) -> Condition
     )
 
 
+def told(prompt: str, negative_prompt: str, params: Params) -> dict[str, object]:
+    """What a picture's text tells of how its prompts were read, by A1111's names and in its order."""
+    pairs: dict[str, object] = {}
+    texts = conditioning(prompt, negative_prompt, params).texts
+    if params.use_old_scheduling:
+        new = params.model_copy(update={"use_old_scheduling": False})
+        if texts != conditioning(prompt, negative_prompt, new).texts:
+            pairs["Old prompt editing timelines"] = True
+    weighed = any(bracket in text for text in texts for bracket in "([")
+    if weighed and params.emphasis != "Original" and not params.use_old_emphasis_implementation:
+        pairs["Emphasis"] = params.emphasis
+    return pairs
+
+
 def strip_comments(text: str) -> str:
     """The text without ``#`` to the end of the line (A1111's "Enable comments", on by default)."""
     text = re.sub(r"(^|\n)#[^\n]*(\n|$)", "\n", text)
