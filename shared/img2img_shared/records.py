@@ -25,11 +25,13 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """A claim that must stop: its job was cancelled, or (not `cancelled`) the lease went to somebody else."""
+    """A claim that must stop: its job was cancelled or interrupted, else the lease went to somebody else."""
 
     claim: Claim
     #: True: the lease is still held, `release` it; False: nothing is left to report
     cancelled: bool
+    #: True: the lease is still held, `finish` the image as it is by now
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ class PlainJob:
     once: str | None
     paused: bool = False
     cancelled: bool = False
+    #: those that run end early, and are done
+    interrupted: bool = False
     fresh: int = 0
     virtual_time: int = 0
     back: set[int] = field(default_factory=set)
@@ -134,18 +136,19 @@ class PlainLedger:
         self.claims[nonce] = claim
         return claim
 
-    def renew(self, nonces: list[str]) -> list[tuple[str, bool]]:
-        """(nonce, cancelled) of those that must stop."""
+    def renew(self, nonces: list[str]) -> list[tuple[str, bool, bool]]:
+        """(nonce, cancelled, interrupted) of those that must stop."""
         stop = []
         for nonce in nonces:
             claim = self.claims.get(nonce)
             if claim is None:
                 self.pardon(nonce)
-                stop.append((nonce, False))
+                stop.append((nonce, False, False))
                 continue
             self.expired.discard(nonce)
             if claim.job.cancelled:
-                stop.append((nonce, True))
+                interrupted = claim.job.interrupted
+                stop.append((nonce, not interrupted, interrupted))
         return stop
 
     def drop(self, nonce: str) -> PlainClaim | None:
@@ -230,7 +233,17 @@ class PlainLedger:
                 job.wait_again(index)
                 self.place(job)
 
+    def interrupt(self, job: PlainJob) -> int:
+        if job.cancelled or job.state is JobState.DONE:
+            return 0
+        dropped = self.cancel(job) - len(job.running)
+        job.interrupted = True
+        return dropped
+
     def cancel(self, job: PlainJob) -> int:
+        if job.interrupted:
+            job.interrupted = False
+            return len(job.running)
         if job.cancelled or job.state is JobState.DONE:
             return 0
         job.cancelled = True

@@ -461,6 +461,35 @@ def test_interrupt_answers_with_what_is_done(
     assert len(call.result().json()["images"]) == 1
 
 
+def test_interrupt_answers_with_an_image_under_way_as_far_as_it_is(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    call = start(gateway, pool, n_iter=3, seed=7)
+    claim = fake_worker.await_claim()
+    eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
+    assert gateway.http.post("/sdapi/v1/interrupt").json() == {}
+    (told,) = fake_worker.ledger.renew([claim])
+    assert told.interrupted
+    data = fake_worker.end(claim)
+    answer = call.result().json()
+    assert [base64.b64decode(image) for image in answer["images"]] == [data]
+    assert json.loads(answer["info"])["all_seeds"] == [7, 8, 9]
+
+
+def test_skip_ends_one_iteration_as_far_as_it_is(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    call = start(gateway, pool, n_iter=2, seed=7)
+    claim = fake_worker.await_claim()
+    eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
+    gateway.http.post("/sdapi/v1/skip")
+    (told,) = fake_worker.ledger.renew([claim])
+    assert told.interrupted
+    fake_worker.end(claim)
+    assert fake_worker.work() == 1
+    assert len(call.result().json()["images"]) == 2
+
+
 def test_skip_leaves_out_one_iteration(gateway: Gateway, fake_worker: FakeWorker, pool: Callers) -> None:
     call = start(gateway, pool, n_iter=3, seed=10)
     eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])

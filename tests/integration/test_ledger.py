@@ -402,6 +402,32 @@ def test_an_image_whose_job_was_cancelled_during_its_backoff_is_forgotten_with_i
     assert all(raw.pttl(key) > 0 for key in raw.scan_iter(f"{FARM}:job:*"))
 
 
+def test_an_interrupted_job_has_its_workers_end_early_and_gives_out_nothing(
+    ledger: Ledger, take: Take
+) -> None:
+    ledger.submit(a_job(n=3))
+    running = taken(take)
+    assert ledger.interrupt("job-0000", "default") == 2
+    assert ledger.interrupt("job-0000", "default") == 0
+    assert take() is None
+    (told,) = ledger.renew([running])
+    assert (told.interrupted, told.cancelled) == (True, False)
+    assert ledger.status("job-0000", "default").finished is None
+    assert ledger.finish(running)
+    status = ledger.status("job-0000", "default")
+    assert (status.done, status.cancelled, status.running) == (1, 2, 0)
+    assert status.finished is not None
+
+
+def test_what_was_interrupted_may_still_be_cancelled(ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job(n=2))
+    running = taken(take)
+    ledger.interrupt("job-0000", "default")
+    assert ledger.cancel("job-0000", "default") == 1
+    (told,) = ledger.renew([running])
+    assert (told.interrupted, told.cancelled) == (False, True)
+
+
 def test_a_cancelled_job_gives_out_nothing_and_tells_its_workers(ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job(n=4))
     done, running = taken(take), taken(take)

@@ -103,7 +103,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.plain.jobs)
     @rule(
         pick=picks,
-        verb=st.sampled_from(("pause", "resume", "retry", "cancel", "set_priority")),
+        verb=st.sampled_from(("pause", "resume", "retry", "cancel", "interrupt", "set_priority")),
         priority=priorities,
     )
     def control(self, pick: int, verb: str, priority: int) -> None:
@@ -122,7 +122,7 @@ class LedgerMachine(RuleBasedStateMachine):
         other = "t1" if job.tenant == "t2" else "t2"
         with pytest.raises(NotFound):
             call(job.id, other, *arguments)
-        if job.cancelled and verb != "cancel":
+        if job.cancelled and verb not in ("cancel", "interrupt"):
             with pytest.raises(Refused):
                 call(job.id, job.tenant, *arguments)
         else:
@@ -191,7 +191,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.renewed(claims)
 
     def renewed(self, claims: list[Claim]) -> None:
-        lost = [(lost.claim.nonce, lost.cancelled) for lost in self.ledger.renew(claims)]
+        told = self.ledger.renew(claims)
+        lost = [(each.claim.nonce, each.cancelled, each.interrupted) for each in told]
         assert lost == self.plain.renew([claim.nonce for claim in claims])
 
     # What time does.

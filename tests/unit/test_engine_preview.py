@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,56 @@ def test_it_works_for_latents_of_any_number_of_channels(tmp_path_factory: pytest
     family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd3))
     latents = torch.randn(2, family.latent_channels, 5, 7)
     assert Colours(family).pictures(latents).shape == (2, 5, 7, 3)
+
+
+def ended_early(engine: Engine, after: int, **params: Any) -> tuple[Pixels, int]:
+    """A picture that was wanted after so many model calls, and how many were made."""
+    made: list[int] = []
+    future: Future[Pixels]
+
+    def count(done: int, _: int) -> None:
+        made.append(done)
+        if done == after:
+            engine.end_early(future)
+
+    def begin(done: int, _: int) -> None:
+        nonlocal future
+        if done == 1:
+            future = engine.submit(render(1, **params), count)
+            if after == 0:
+                engine.end_early(future)
+
+    engine.submit(render(99, steps=1), begin).result(60)
+    return future.result(60), made[-1]
+
+
+@dataclass(kw_only=True)
+class Recording(ToyFamily):
+    """A toy that keeps the latents which it decodes."""
+
+    latents: list[Tensor] = field(default_factory=list)
+
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+        self.latents.append(latents)
+        return super().decode(latents, tiling=tiling, rows=rows)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_picture_that_ends_early_is_the_models_last_answer(sampler: str, after: int) -> None:
+    family = Recording()
+    params: dict[str, Any] = {"steps": 8, "sampler_name": sampler}
+    with Engine(family, slots=2) as engine:
+        _, glances = looked_at(engine, 1, **params)
+        _, calls = ended_early(engine, after, **params)
+        assert calls == max(after, 1)
+        assert np.array_equal(Colours(family).pictures(family.latents[-1])[0].numpy(), glances[calls - 1])
+
+
+def test_one_that_is_done_or_unknown_cannot_end_early(family: ToyFamily) -> None:
+    with Engine(family) as engine:
+        future = engine.submit(render(1, steps=2))
+        future.result(60)
+        engine.end_early(future)
+        engine.end_early(Future())
+        assert engine.submit(render(2, steps=2)).result(60).size

@@ -101,14 +101,14 @@ async def progress(
 
 @router.post("/sdapi/v1/interrupt")
 async def interrupt(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
-    """Stop the caller's renders that have begun; their calls answer with the images that are done."""
+    """End the caller's renders that have begun; their calls answer with the images as far as they are."""
     await Tasks(parts.core, caller.tenant).interrupt()
     return {}
 
 
 @router.post("/sdapi/v1/skip")
 async def skip(caller: Caller, parts: CheckpointParts) -> None:
-    """Stop the iteration that renders now; the next ones (``n_iter``) go on."""
+    """End the iteration that renders now as far as it is; the next ones (``n_iter``) go on."""
     await Tasks(parts.core, caller.tenant).skip()
 
 

@@ -85,18 +85,18 @@ class Tasks:
         return await self._core.call(self._read)
 
     async def interrupt(self) -> None:
-        """Stop what renders now; with nothing begun, what would be next (A1111: the current job)."""
+        """End what renders now as it is by now; with nothing begun, what would be next is dropped."""
         standings = [each for each in await self.under_way() if not each.is_over]
         for standing in [each for each in standings if each.is_begun] or standings[:1]:
             for job in standing.task.jobs:
-                await self._core.call(self._core.ledger.cancel, job, self._tenant)
+                await self._core.call(self._core.ledger.interrupt, job, self._tenant)
 
     async def skip(self) -> None:
-        """Stop the oldest task's iteration that renders now; the others go on."""
+        """End the oldest task's iteration that renders now as it is by now; the next ones go on."""
         for standing in await self.under_way():
             for status in standing.statuses:
                 if status.finished is None and status.state is not JobState.CANCELLED:
-                    await self._core.call(self._core.ledger.cancel, status.id, self._tenant)
+                    await self._core.call(self._core.ledger.interrupt, status.id, self._tenant)
                     return
 
     def _write(self, task: Task) -> None:

@@ -147,6 +147,16 @@ class Ledger:
         """
         return self._control(job_id, tenant, "cancel")
 
+    def interrupt(self, job_id: str, tenant: str) -> int:
+        """As `cancel`, but images that a worker has end early and are done, as far as they are by then.
+
+        Gives the number of images that are thereby not rendered; 0 for a job that had ended.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        return self._control(job_id, tenant, "interrupt")
+
     def pause(self, job_id: str, tenant: str) -> bool:
         """Gives out no image of the job until `resume`; running ones go on. Says whether anything changed.
 
@@ -235,7 +245,7 @@ class Ledger:
         )
 
     def renew(self, claims: Sequence[Claim]) -> list[Lost]:
-        """Holds on to `claims` (of one model) for another lease, and names those that must stop."""
+        """Holds on to `claims` (of one model) for another lease, and names those that must stop, or soon."""
         if not claims:
             return []
         models = {claim.model for claim in claims}
@@ -244,7 +254,7 @@ class Ledger:
         nonces = [claim.nonce for claim in claims]
         answers = self._redis.run("renew", models.pop(), self._lease_ms, *nonces)
         return [
-            Lost(claim=claim, cancelled=answer == 2)
+            Lost(claim=claim, cancelled=answer == 2, interrupted=answer == 3)
             for claim, answer in zip(claims, answers, strict=True)
             if answer != 0
         ]

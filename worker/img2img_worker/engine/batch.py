@@ -137,7 +137,7 @@ class Batch:
             image.call += 1
 
     def results(self, images: Sequence[RenderState]) -> Tensor:
-        """The final latents of `images`, float32 [n, C, h, w]."""
+        """The final latents of `images`, float32 [n, C, h, w], or as far as they are if they end early."""
         return torch.stack([self._result(image) for image in images])
 
     def estimate(self, image: RenderState) -> Tensor:
@@ -209,8 +209,11 @@ class Batch:
     def _result(self, image: RenderState) -> Tensor:
         slot = _slot(image)
         history = self._history[slot, Z0 : image.depth]
-        coefficients = self._sent(image.plan.result.astype(np.float32))
-        latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
+        if image.call < len(image.calls):
+            latent = self.estimate(image)
+        else:
+            coefficients = self._sent(image.plan.result.astype(np.float32))
+            latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
         return _laid_over(latent, self._masks[slot].amin(0), history[0])
 
     def _laid_out(self, images: Sequence[RenderState], used: int) -> _Layout:

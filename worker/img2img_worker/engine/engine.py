@@ -109,6 +109,16 @@ class Engine:
         answer: Future[Pixels] = Future()
         return self._ask(_Errand(work=lambda: self._loop.show(picture, answer), answer=answer))
 
+    def end_early(self, *pictures: Future[Pixels]) -> None:
+        """Have pictures as they are by now: as the model's last answer has them, or after their first step.
+
+        They are delivered like any other; thread-safe, and without effect on those that are done.
+
+        Args:
+            pictures: as `submit` gave them.
+        """
+        self._ask(_Errand(work=lambda: self._loop.end_early(pictures), answer=Future()))
+
     def warm_up(self, sizes: Sequence[tuple[int, int]]) -> Future[None]:
         """Compiles the network for pictures of these sizes, (width, height), which takes minutes.
 

@@ -69,6 +69,11 @@ class EngineLoop:
         except Exception as error:  # a wish that costs a picture would be worse than one not granted
             self._delivery.error(answer, error)
 
+    def end_early(self, pictures: Sequence[Future[Pixels]]) -> None:
+        """Makes do with what the pictures are by now, or after their first step."""
+        for image in (*self._slots.in_flight, *self._slots.waiting):
+            image.ends_early = image.ends_early or image.future in pictures
+
     def turn(self) -> None:
         """Images join, one group takes a step, finished ones leave."""
         try:

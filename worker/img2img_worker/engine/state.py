@@ -68,6 +68,8 @@ class RenderState:
         self.was_short = False
         #: it has had its error
         self.failed = False
+        #: its picture is wanted after the next model call, as it is by then
+        self.ends_early = False
         #: rows of each model call
         self.branches: Sequence[tuple[GuidanceRow, ...]] = ()
 
@@ -83,8 +85,8 @@ class RenderState:
 
     @property
     def finished(self) -> bool:
-        """Whether no model call is left."""
-        return self.call == len(self.calls)
+        """Whether no model call is left, or none is wanted any more."""
+        return self.call == len(self.calls) or (self.ends_early and self.call > 0)
 
     @property
     def group(self) -> Group:

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from functools import lru_cache
 from typing import TypeVar
 
@@ -163,12 +163,11 @@ class ClaimLoop:
         """What the engine makes of all; once one fails, or the claim is lost, the others are dropped."""
         futures = [self._engine.submit(render, held.count) for render in renders]
         held.picture = futures[-1]
-        held.stop_with(lambda: [future.cancel() for future in futures])
+        held.stop_with(lambda: _cancel(futures), lambda: self._engine.end_early(*futures))
         try:
             return [future.result() for future in futures]
         finally:
-            for future in futures:
-                future.cancel()
+            _cancel(futures)
 
     def _fetch(self, held: LeasedClaim, key: str) -> bytes:
         return self._patiently(held, lambda: self._store.get_picture(key))
@@ -213,3 +212,8 @@ class ClaimLoop:
                 log.warning("not reported: %s", error)
                 if held.lost or self._stopping.wait(1):
                     return  # its lease runs out, and it is rendered again
+
+
+def _cancel(futures: Sequence[Future[Pixels]]) -> None:
+    for future in futures:
+        future.cancel()

@@ -14,29 +14,34 @@ log = logging.getLogger(__name__)
 
 
 class LeasedClaim:
-    """One claim in hand. ``lost`` is set when its lease is, or its job was cancelled."""
+    """One claim in hand. ``lost`` is set when its lease is, or its job was cancelled; ``interrupted`` when it
+    is to end early, with what there is."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.lost = False
+        self.interrupted = False
         #: what the engine makes of it; None: not begun
         self.picture: Future[Pixels] | None = None
         #: model calls done, and in all; None: the first is not
         self.steps: tuple[int, int] | None = None
         self._stop: Callable[[], object] | None = None
+        self._end_early: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
     def count(self, done: int, total: int) -> None:
         """The engine has made one more model call for it."""
         self.steps = done, total
 
-    def stop_with(self, stop: Callable[[], object]) -> None:
-        """Call `stop` when the claim is lost; at once if it already is."""
+    def stop_with(self, stop: Callable[[], object], end_early: Callable[[], object]) -> None:
+        """Call `stop` when the claim is lost, `end_early` when it is interrupted; at once if it is by now."""
         with self._lock:
-            self._stop = stop
-            lost = self.lost
+            self._stop, self._end_early = stop, end_early
+            lost, interrupted = self.lost, self.interrupted
         if lost:
             stop()
+        elif interrupted:
+            end_early()
 
     def lose(self) -> None:
         """The ledger no longer counts on this attempt: end it."""
@@ -45,6 +50,14 @@ class LeasedClaim:
             stop = self._stop
         if stop is not None:
             stop()
+
+    def interrupt(self) -> None:
+        """The image is wanted as it is: end it early."""
+        with self._lock:
+            self.interrupted = True
+            end_early = self._end_early
+        if end_early is not None:
+            end_early()
 
 
 class Leases:
@@ -89,9 +102,13 @@ class Leases:
             return
         for one in lost:
             claim, held = one.claim, self._held.get(one.claim)
-            if held is not None:
-                why = "cancelled" if one.cancelled else "its lease was lost"
-                log.info("image %d of job %s: %s", claim.index, claim.job_id, why)
+            if held is None or (one.interrupted and held.interrupted):
+                continue
+            why = "interrupted" if one.interrupted else "cancelled" if one.cancelled else "its lease was lost"
+            log.info("image %d of job %s: %s", claim.index, claim.job_id, why)
+            if one.interrupted:
+                held.interrupt()
+            else:
                 held.lose()
 
     def lose_all(self) -> None:

@@ -4,14 +4,17 @@ if not owned(tenant, job) then return false end
 local key = job_key(job)
 local c = counts(job)
 
-if verb == 'cancel' then
+if verb == 'cancel' or verb == 'interrupt' then
+  -- what was interrupted may be cancelled as well: its images, which were to end early, end now
+  if verb == 'cancel' and redis.call('HDEL', key, 'interrupted') == 1 then return c.running end
   if c.cancelled or c.done + c.failed >= c.n then return 0 end
   redis.call('HSET', key, 'cancelled', 1)
+  if verb == 'interrupt' then redis.call('HSET', key, 'interrupted', 1) end
   redis.call('UNLINK', job_key(job, 'back'), job_key(job, 'suspects'))
   place(job)
   event(job)
   settle(job)
-  return c.n - c.done - c.failed
+  return c.n - c.done - c.failed - (verb == 'interrupt' and c.running or 0)
 end
 
 if c.cancelled then return 'cancelled' end

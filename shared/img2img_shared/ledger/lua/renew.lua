@@ -1,4 +1,5 @@
--- All leases of a worker, in one call: for each nonce 0 (held on), 1 (lost) or 2 (its job was cancelled).
+-- All leases of a worker, in one call: for each nonce 0 (held on), 1 (lost), 2 (its job was cancelled)
+-- or 3 (its job was interrupted).
 local model, lease = ARGV[1], tonumber(ARGV[2])
 local leases = model_key(model, 'leases')
 local answers = {}
@@ -11,7 +12,8 @@ for i = 3, #ARGV do
   else
     redis.call('ZADD', leases, NOW + lease, nonce)
     local job = string.match(hget(model_key(model, 'claims'), nonce), '^(%S+) ')
-    if hget(job_key(job), 'cancelled') then answer = 2 end
+    local h = redis.call('HMGET', job_key(job), 'cancelled', 'interrupted')
+    if h[1] then answer = h[2] and 3 or 2 end
   end
   answers[#answers + 1] = answer
 end

@@ -1,0 +1,49 @@
+"""An interrupted job's images end early, by the ledger's word, with what there is of them."""
+
+import threading
+
+import pytest
+
+from img2img_shared.job import Job
+from img2img_shared.ledger import FarmRedis, Ledger
+from img2img_shared.params import Params
+from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.leases import Leases
+from tests.unit.engine_toys import ToyFamily, render
+
+JOB, TENANT, MODEL = "job-0000", "default", "m"
+STEPS = 50
+
+
+@pytest.mark.parametrize("is_told_before_it_begins", [False, True])
+def test_an_image_ends_early_with_its_picture(farm_redis: FarmRedis, is_told_before_it_begins: bool) -> None:
+    ledger = Ledger(farm_redis)
+    ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=2))
+    leases = Leases(ledger)
+    claim = ledger.claim(MODEL, "w", "nonce", idle=True)
+    assert claim is not None
+    held = leases.hold(claim)
+    begun, told = threading.Event(), threading.Event()
+
+    def before(*_: object) -> None:
+        begun.set()
+        assert told.wait(60)
+
+    family = ToyFamily(before=before)
+    with Engine(family) as engine:
+        if is_told_before_it_begins:
+            ledger.interrupt(JOB, TENANT)
+            leases.renew()
+        future = engine.submit(render(1, steps=STEPS, denoising_strength=1))
+        held.stop_with(future.cancel, lambda: engine.end_early(future))
+        if not is_told_before_it_begins:
+            assert begun.wait(60)
+            ledger.interrupt(JOB, TENANT)
+            leases.renew()
+        told.set()
+        assert future.result(60).shape == (64, 64, 3)
+        assert engine.counts.image_steps < 5
+    assert ledger.finish(claim)
+    status = ledger.status(JOB, TENANT)
+    assert (status.done, status.cancelled) == (1, 1)
+    assert status.finished is not None
