@@ -27,6 +27,7 @@ from img2img_shared.params import Params
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.models.checkpoints.loading import load
+from img2img_worker.pictures.decode import decode_picture
 from img2img_worker.pictures.prepare import prepare
 
 PARAMS = Params(width=64, height=64, steps=4, denoising_strength=0.5, seed=1, subseed=1, cfg_scale=1.0)
@@ -84,7 +85,7 @@ def by_the_engine(engine: Engine, n: int) -> tuple[float, float]:
     """CPU and wall seconds of the engine alone for `n` prepared images."""
     renders = []
     for number in range(n):
-        ready = prepare(picture(number), None, PARAMS, 10_000_000)
+        ready = prepare(decode_picture(picture(number), "image", 10_000), None, PARAMS)
         renders.append(
             Render(
                 params=PARAMS,

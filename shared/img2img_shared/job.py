@@ -116,6 +116,7 @@ def inputs_key(job_id: str, page: int) -> str:
     return f"{inputs_folder(job_id)}/{page:06d}.msgpack"
 
 
-def result_key(job_id: str, index: int, output_format: str) -> str:
-    """Store key of one finished picture."""
-    return f"jobs/{job_id}/{index}.{'jpg' if output_format == 'jpeg' else output_format}"
+def result_key(job_id: str, index: int, output_format: str, beside: str = "") -> str:
+    """Store key of one finished picture, or of what is given beside it ("mask", "mask-composite")."""
+    name = f"{index}-{beside}" if beside else str(index)
+    return f"jobs/{job_id}/{name}.{'jpg' if output_format == 'jpeg' else output_format}"

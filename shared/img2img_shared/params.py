@@ -42,6 +42,9 @@ class Params(BaseModel):
     height: Pixels = 512
     #: 0 just resize, 1 crop and resize, 2 resize and fill, 3 latent upscale
     resize_mode: Annotated[int, Field(ge=0, le=3)] = 0
+    #: what enlarges a picture that is smaller than the render; "None" is Lanczos without the detour that
+    #: A1111's "Lanczos" takes, by sides that are multiples of 8
+    upscaler_for_img2img: Literal["None", "Lanczos", "Nearest"] = "None"
 
     #: Gaussian sigma in pixels, across and down
     mask_blur_x: Sigma = 4
@@ -55,6 +58,11 @@ class Params(BaseModel):
     #: "only masked": work on the masked region at full size, with a margin in pixels
     inpaint_full_res: bool = True
     inpaint_full_res_padding: Annotated[int, Field(ge=0, le=2048)] = 0
+    #: lay the original over the result; without, a masked render is given as it is
+    overlay_inpaint: bool = True
+    #: give the mask, and the result where the mask is, beside each masked picture
+    return_mask: bool = False
+    return_mask_composite: bool = False
 
     #: scales the first noise
     initial_noise_multiplier: Annotated[float, Field(ge=0, le=10)] = 1.0

@@ -66,12 +66,13 @@ class Reference:
             overlay = without(picture, mask)
             picture, mask = scaled(picture.crop(box), 2, size), scaled(mask.crop(box), 2, size)
         else:
-            picture, mask = scaled(picture, params.resize_mode, size), scaled(mask, params.resize_mode, size)
+            picture, mask = scaled(picture, params.resize_mode, size), fitted(mask, params.resize_mode, size)
             twice = Image.fromarray(np.clip(np.array(mask).astype(np.float32) * 2, 0, 255).astype(np.uint8))
-            # in mode 3 the picture has its own size up to here
-            overlay = without(picture.resize(size, LANCZOS), twice.resize(size, LANCZOS))
+            # in mode 3 the picture has its own size
+            twice = twice if twice.size == picture.size else fitted(twice, 2, picture.size)
+            overlay = without(picture, twice)
         if mask is not None and params.inpainting_fill != 1:
-            picture = painted(picture, mask)
+            picture = painted(picture, fitted(mask, 0, picture.size))
 
         z0 = self.vae.encode(unit(picture)).latent_dist.mean * self.vae.config.scaling_factor
         shape = (1, 4, params.height // 8, params.width // 8)
@@ -272,28 +273,35 @@ def widened(low: int, high: int, more: int, limit: int) -> tuple[int, int]:
 
 
 def scaled(picture: Image.Image, mode: int, size: tuple[int, int]) -> Image.Image:
+    return picture if mode == 3 else fitted(picture, mode, size)
+
+
+def fitted(picture: Image.Image, mode: int, size: tuple[int, int]) -> Image.Image:
+    """Modes 0, 1 and 2; any other is taken for 2."""
     width, height = size
     if mode == 0:
-        return picture.resize(size, LANCZOS)
-    if mode == 3:
-        return picture.crop((0, 0, picture.width // 8 * 8, picture.height // 8 * 8))
+        return resized(picture, size)
     wider = picture.width / picture.height > width / height
     # mode 1 covers the frame, mode 2 fits into it; either way one side is the frame's
-    if wider == (mode == 2):
+    if wider == (mode != 1):
         inner = width, picture.height * width // picture.width
     else:
         inner = picture.width * height // picture.height, height
-    resized = picture.resize(inner, LANCZOS)
+    inside = resized(picture, inner)
     frame = Image.new(picture.mode, size)
     left, top = width // 2 - inner[0] // 2, height // 2 - inner[1] // 2
-    frame.paste(resized, (left, top))
-    if mode == 2 and wider and top > 0:
-        frame.paste(resized.resize((width, top), box=(0, 0, width, 0)), (0, 0))
-        frame.paste(resized.resize((width, top), box=(0, inner[1], width, inner[1])), (0, top + inner[1]))
-    if mode == 2 and not wider and left > 0:
-        frame.paste(resized.resize((left, height), box=(0, 0, 0, height)), (0, 0))
-        frame.paste(resized.resize((left, height), box=(inner[0], 0, inner[0], height)), (left + inner[0], 0))
+    frame.paste(inside, (left, top))
+    if mode != 1 and wider and top > 0:
+        frame.paste(inside.resize((width, top), box=(0, 0, width, 0)), (0, 0))
+        frame.paste(inside.resize((width, top), box=(0, inner[1], width, inner[1])), (0, top + inner[1]))
+    if mode != 1 and not wider and left > 0:
+        frame.paste(inside.resize((left, height), box=(0, 0, 0, height)), (0, 0))
+        frame.paste(inside.resize((left, height), box=(inner[0], 0, inner[0], height)), (left + inner[0], 0))
     return frame
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture.resize((size[0], picture.height), LANCZOS).resize(size, LANCZOS)
 
 
 def painted(picture: Image.Image, mask: Image.Image) -> Image.Image:

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from img2img_gateway.pictures import read_texts
 from img2img_producer import Picture
 from img2img_worker.models.adapters.lora_file import short_hash
-from img2img_worker.pictures.infotext import read_infotext
 from tests.faults.farm import FaultyFarm, eventually, picture
 
 #: one job of each kind: what a picture is made of must not depend on the others
@@ -27,6 +27,10 @@ def pixels(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """[H, W, 3] of an encoded picture."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def infotext_of(data: bytes) -> str:
+    return read_texts(data).get("parameters", "")
 
 
 def mask(width: int, height: int) -> bytes:
@@ -62,7 +66,7 @@ def test_a_bad_input_fails_with_one_line_and_the_others_are_rendered(farm: Fault
         Picture(image=whole),
         Picture(image=b"this is not a picture"),
         Picture(image=whole[: len(whole) // 2]),
-        Picture(image=whole, mask=mask(32, 32)),
+        Picture(image=whole, mask=b"nor is this"),
         Picture(image=whole, mask=mask(64, 64)),
     ]
     job = farm.producer.submit(inputs, model=farm.model, width=64, height=64, steps=2)
@@ -73,8 +77,6 @@ def test_a_bad_input_fails_with_one_line_and_the_others_are_rendered(farm: Fault
     assert all("\n" not in reason for reason in reasons.values())
     assert reasons[1].startswith("image: ")
     assert reasons[3].startswith("mask: ")
-    assert "32" in reasons[3]
-    assert "64" in reasons[3]
     assert sorted(farm.pictures(job)) == [0, 4]
 
 
@@ -117,8 +119,8 @@ def test_a_picture_tells_which_loras_it_was_made_with(farm: FaultyFarm) -> None:
     farm.worker(environment={"IMG2IMG_MODELS_DIR": str(ink.parent.parent)})
     farm.done(job)
     plain, inked = (farm.pictures(job)[index] for index in (0, 1))
-    assert f'Lora hashes: "ink: {short_hash(ink)}"' in (read_infotext(inked) or "")
-    assert "Lora" not in (read_infotext(plain) or "")
+    assert f'Lora hashes: "ink: {short_hash(ink)}"' in infotext_of(inked)
+    assert "Lora" not in infotext_of(plain)
     assert not np.array_equal(pixels(plain), pixels(inked))
 
 
@@ -129,7 +131,7 @@ def test_a_picture_tells_how_it_was_made(farm: FaultyFarm) -> None:
     )
     farm.worker()
     farm.done(job)
-    told = {index: read_infotext(data) or "" for index, data in farm.pictures(job).items()}
+    told = {index: infotext_of(data) for index, data in farm.pictures(job).items()}
     assert told[0].startswith("the cat\nSteps: 3, Sampler: Euler")
     assert "Seed: 5," in told[0]
     assert told[1].startswith("a dog\n")
@@ -144,7 +146,7 @@ def test_other_formats_carry_it_too(farm: FaultyFarm, output_format: str) -> Non
     (data,) = farm.pictures(job).values()
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == output_format.upper()
-    assert "the cat" in (read_infotext(data) or "")
+    assert "the cat" in infotext_of(data)
 
 
 def test_the_engine_is_loaded_once_for_many_jobs(farm: FaultyFarm) -> None:

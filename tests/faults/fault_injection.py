@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from img2img_shared import wire
@@ -58,14 +59,14 @@ def arm(phase: str, blow: str, after: int, marker: str) -> None:
 
 def poison(size: int) -> None:
     """Each time this worker renders a picture of `size` × `size` pixels, it dies."""
-    _before_prepare(lambda image: _strike("KILL") if _width(image) == size else None)
+    _before_prepare(lambda image: _strike("KILL") if image.width == size else None)
 
 
 def starve(size: int) -> None:
     """This worker has no memory for pictures of `size` × `size` pixels."""
 
-    def check(image: bytes) -> None:
-        if _width(image) == size:
+    def check(image: Image.Image) -> None:
+        if image.width == size:
             raise MemoryError
 
     _before_prepare(check)
@@ -127,10 +128,10 @@ def newer(version: int) -> None:
     wire.VERSION = version
 
 
-def _before_prepare(check: Callable[[bytes], None]) -> None:
-    original: Callable[..., Any] = getattr(recipe, "prepare")  # noqa: B009  # render does not export it
+def _before_prepare(check: Callable[[Image.Image], None]) -> None:
+    original: Callable[..., Any] = getattr(recipe, "prepare")  # noqa: B009  # recipe does not export it
 
-    def checked(image: bytes, *args: Any, **kwargs: Any) -> Any:
+    def checked(image: Image.Image, *args: Any, **kwargs: Any) -> Any:
         check(image)
         return original(image, *args, **kwargs)
 
@@ -145,10 +146,6 @@ def _before_predict(check: Callable[[Tensor], None]) -> None:
         return original(family, x, t, conditions)
 
     setattr(StableDiffusion, "predict", checked)  # noqa: B010  # mypy lets no method be replaced
-
-
-def _width(png: bytes) -> int:
-    return int.from_bytes(png[16:20], "big")
 
 
 def _first(marker: str) -> bool:

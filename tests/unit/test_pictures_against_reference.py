@@ -4,7 +4,6 @@ Only Lanczos, bicubic and the box blur are Pillow's here too; blur, boxes, bars,
 compositing are computed from their definitions.
 """
 
-import io
 import itertools
 import math
 
@@ -16,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from img2img_shared.params import Params
-from img2img_worker.pictures.prepare import finish, prepare
+from img2img_worker.pictures.composite import compose
+from img2img_worker.pictures.layout import lay_out
+from img2img_worker.pictures.prepare import prepare
 
 Array = NDArray[np.int64]
 
 #: width × height of inputs: odd, wide, tall, smaller and larger than the render, and equal to it
 SIZES = [(97, 131), (200, 33), (41, 160), (64, 96), (301, 77), (23, 19)]
-MAX_PIXELS = 1_000_000
 
 
 def blurred(mask: Array, sigma: float) -> Array:
@@ -46,9 +46,18 @@ def blurred(mask: Array, sigma: float) -> Array:
     return (out + 128) >> 8
 
 
+def cut(image: Array, box: tuple[int, int, int, int]) -> Array:
+    """The part of an image in a box, black where the box leaves it."""
+    x1, y1, x2, y2 = box
+    inside = image[y1:y2, x1:x2]
+    missing = [(0, y2 - y1 - inside.shape[0]), (0, x2 - x1 - inside.shape[1])]
+    return np.pad(inside, missing + [(0, 0)] * (image.ndim - 2))
+
+
 def lanczos(image: Array, width: int, height: int) -> Array:
-    small = Image.fromarray(image.astype(np.uint8)).resize((width, height), Image.Resampling.LANCZOS)
-    return np.array(small).astype(np.int64)
+    """Across, rounded to 8 bits, and then down."""
+    across = Image.fromarray(image.astype(np.uint8)).resize((width, image.shape[0]), Image.Resampling.LANCZOS)
+    return np.array(across.resize((width, height), Image.Resampling.LANCZOS)).astype(np.int64)
 
 
 def extrapolated(edge: Array, next_to_it: Array | None) -> Array:
@@ -69,11 +78,11 @@ def fitted(image: Array, width: int, height: int) -> Array:
     left, above = width // 2 - columns // 2, height // 2 - rows // 2
     before = extrapolated(inner[:, 0], inner[:, 1] if columns > 1 else None)[:, None]
     after = extrapolated(inner[:, -1], inner[:, -2] if columns > 1 else None)[:, None]
-    wide = np.concatenate([before.repeat(left, 1), inner, after.repeat(left, 1)], axis=1)[:, :width]
+    wide = np.concatenate([before.repeat(left, 1), inner, after.repeat(left, 1)], axis=1)
     over_it = extrapolated(inner[0], inner[1] if rows > 1 else None)[None]
     under_it = extrapolated(inner[-1], inner[-2] if rows > 1 else None)[None]
-    tall = [over_it.repeat(above, 0), inner, under_it.repeat(above, 0)]
-    return wide if left else np.concatenate(tall)[:height]
+    tall = np.concatenate([over_it.repeat(above, 0), inner, under_it.repeat(above, 0)])
+    return cut(wide if left else tall, (0, 0, width, height))
 
 
 def covering(image: Array, width: int, height: int) -> Array:
@@ -89,9 +98,7 @@ def covering(image: Array, width: int, height: int) -> Array:
 
 
 def scaled(image: Array, mode: int, width: int, height: int) -> Array:
-    if mode == 3:
-        return image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8]
-    return (lanczos, covering, fitted)[mode](image, width, height)
+    return (lanczos, covering, fitted, fitted)[mode](image, width, height)
 
 
 def div255(value: Array) -> Array:
@@ -173,36 +180,38 @@ def reference(
                 box = only_masked_box(mask, params.inpaint_full_res_padding, width, height)
             else:
                 mask = None
+    canvas = image if box is not None or mode == 3 else scaled(image, mode, width, height)
     if mask is None:
-        return scaled(image, mode, width, height), None, render
+        return canvas, None, render
+    work = canvas
     if box is None:
-        work, work_mask = scaled(image, mode, width, height), scaled(mask, mode, width, height)
-        over_image, over_mask = work, np.minimum(255, 2 * work_mask)
-        if mode == 3:
-            over_image, over_mask = lanczos(over_image, width, height), lanczos(over_mask, width, height)
+        work_mask = scaled(mask, mode, width, height)
+        opening = np.minimum(255, 2 * work_mask)
     else:
         x1, y1, x2, y2 = box
-        work = fitted(image[y1:y2, x1:x2], width, height)
-        work_mask = fitted(mask[y1:y2, x1:x2], width, height)
-        over_image, over_mask = image, mask
+        work = fitted(cut(image, box), width, height)
+        work_mask, opening = fitted(cut(mask, box), width, height), mask
+    if opening.shape != canvas.shape[:2]:
+        opening = scaled(opening, mode, canvas.shape[1], canvas.shape[0])
     if params.inpainting_fill != 1:
-        work = painted(work, work_mask)
+        work = painted(work, lanczos(work_mask, work.shape[1], work.shape[0]))
     as_rgb = Image.fromarray(work_mask.astype(np.uint8)).convert("RGB").resize((width // 8, height // 8))
     latent = np.array(as_rgb, dtype=np.float32)[..., 0] / np.float32(255)
     if params.mask_round:
         latent = np.where(latent > 0.5, np.float32(1), np.float32(0))
-    base = np.zeros((*over_mask.shape, 4), np.int64)
-    if box is None:
-        base[..., :3], base[..., 3] = render, 255
+    overlay = straight(kept(canvas, opening))
+    if box is not None:
+        base = np.zeros((*opening.shape, 4), np.int64)
+        part = np.pad(covering(render, x2 - x1, y2 - y1), [(0, 0), (0, 0), (0, 1)], constant_values=255)
+        base[y1:y2, x1:x2] = part[: base.shape[0] - y1, : base.shape[1] - x1]
     else:
-        base[y1:y2, x1:x2, :3], base[y1:y2, x1:x2, 3] = covering(render, x2 - x1, y2 - y1), 255
-    return work, latent, over(base, straight(kept(over_image, over_mask)))[..., :3]
+        base = np.pad(render, [(0, 0), (0, 0), (0, 1)], constant_values=255)
+        overlay = cut(overlay, (0, 0, width, height))
+    return work, latent, over(base, overlay)[..., :3]
 
 
-def encoded(pixels: Array) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
+def as_image(pixels: Array) -> Image.Image:
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 def picture(width: int, height: int, seed: int) -> Array:
@@ -229,7 +238,8 @@ def blob(width: int, height: int, seed: int) -> Array:
 def check(image: Array, mask: Array | None, params: Params) -> None:
     render = picture(params.width, params.height, seed=9)
     work, latent, finished = reference(image, mask, params, render)
-    prepared = prepare(encoded(image), None if mask is None else encoded(mask), params, MAX_PIXELS)
+    pictures = as_image(image), None if mask is None else as_image(mask)
+    prepared = prepare(*pictures, params)
     np.testing.assert_array_equal(prepared.pixels, work)
     assert prepared.latent_size == (params.height // 8, params.width // 8)
     if latent is None:
@@ -241,7 +251,7 @@ def check(image: Array, mask: Array | None, params: Params) -> None:
         np.testing.assert_array_equal(prepared.mask, latent)
         assert prepared.cond_mask is not None
         assert prepared.cond_mask.shape == prepared.pixels.shape[:2]
-    result = finish(prepared, render.astype(np.uint8))
+    result = compose(as_image(render), *pictures, params).picture
     assert result.mode == "RGB"
     np.testing.assert_array_equal(np.array(result), finished)
 
@@ -285,8 +295,8 @@ def test_an_all_black_mask_is_plain_img2img_when_only_the_masked_part_is_worked_
     image, black = picture(97, 131, seed=4), np.zeros((131, 97), np.int64)
     params = Params(resize_mode=mode, width=96, height=64)
     check(image, black, params)
-    prepared = prepare(encoded(image), encoded(black), params, MAX_PIXELS)
-    plain = prepare(encoded(image), None, params, MAX_PIXELS)
+    prepared = prepare(as_image(image), as_image(black), params)
+    plain = prepare(as_image(image), None, params)
     assert prepared.mask is None
     np.testing.assert_array_equal(prepared.pixels, plain.pixels)
 
@@ -296,10 +306,10 @@ def test_an_all_black_mask_over_the_whole_picture_repaints_nothing(mode: int) ->
     image, black = picture(97, 131, seed=4), np.zeros((131, 97), np.int64)
     params = Params(resize_mode=mode, width=96, height=64, inpaint_full_res=False, inpainting_fill=1)
     check(image, black, params)
-    prepared = prepare(encoded(image), encoded(black), params, MAX_PIXELS)
+    prepared = prepare(as_image(image), as_image(black), params)
     assert prepared.mask is not None
     assert not prepared.mask.any()
-    finished = finish(prepared, np.zeros((64, 96, 3), np.uint8))
+    finished = compose(Image.new("RGB", (96, 64)), as_image(image), as_image(black), params).picture
     np.testing.assert_array_equal(np.array(finished), prepared.pixels)
 
 
@@ -345,21 +355,44 @@ def test_outside_the_mask_the_picture_equals_the_resized_input(
         mask_blur_y=blur,
         inpainting_mask_invert=invert,
     )
-    prepared = prepare(encoded(image), encoded(mask), params, MAX_PIXELS)
+    pictures = as_image(image), as_image(mask)
+    layout = lay_out(*pictures, params)
     result = np.random.default_rng(6).integers(0, 256, (render[1], render[0], 3), dtype=np.uint8)
-    finished = np.array(finish(prepared, result))
-    if prepared.overlay is None:
+    finished = np.array(compose(Image.fromarray(result), *pictures, params).picture)
+    if layout.opening is None:
         np.testing.assert_array_equal(finished, result)
         return
+    # in latent upscale, A1111 lays the whole picture over the result as it is, from the top left corner
+    common = tuple(
+        slice(0, min(sides)) for sides in zip(finished.shape[:2], layout.canvas.size[::-1], strict=True)
+    )
+    outside = np.array(layout.opening)[common] == 0
+    np.testing.assert_array_equal(finished[common][outside], np.array(layout.canvas)[common][outside])
     if full_res:
-        expected = image
-    else:
-        expected = scaled(image, mode, *render)
-        expected = lanczos(expected, *render) if mode == 3 else expected
-    outside = np.array(prepared.overlay.getchannel("A")) == 255
-    np.testing.assert_array_equal(finished[outside], expected[outside])
-    if full_res and not blur:
-        np.testing.assert_array_equal(outside, (mask == 0) != bool(invert))
+        np.testing.assert_array_equal(np.array(layout.canvas), image)
+        assert blur or np.array_equal(outside, (mask == 0) != bool(invert))
+    elif mode != 3:
+        np.testing.assert_array_equal(np.array(layout.canvas), scaled(image, mode, *render))
+
+
+@pytest.mark.parametrize("mode", range(4))
+@pytest.mark.parametrize("full_res", [True, False], ids=["only masked", "whole picture"])
+@pytest.mark.parametrize("mask_size", [(40, 30), (97, 40), (150, 200)], ids=str)
+def test_a_mask_of_another_size_than_its_picture_equals_the_reference(
+    mask_size: tuple[int, int], full_res: bool, mode: int
+) -> None:
+    image, mask = picture(97, 131, seed=10), blob(*mask_size, seed=12)
+    for fill, invert in itertools.product((0, 1), (0, 1)):
+        params = Params(
+            width=96,
+            height=64,
+            resize_mode=mode,
+            inpaint_full_res=full_res,
+            inpaint_full_res_padding=4,
+            inpainting_fill=fill,
+            inpainting_mask_invert=invert,
+        )
+        check(image, mask, params)
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1, 2.5, 4, 9.7, 33, 64, 256])

@@ -8,8 +8,7 @@ from PIL import Image
 
 from img2img_shared.params import Params
 from img2img_worker.pictures.colour import colour_target, correct_colours
-from img2img_worker.pictures.infotext import encode_picture
-from img2img_worker.pictures.prepare import Prepared, finish, prepare
+from img2img_worker.pictures.prepare import prepare
 
 
 def noisy(height: int, width: int, seed: int, low: int = 0, high: int = 256) -> NDArray[np.uint8]:
@@ -70,26 +69,10 @@ def test_luminosity_stays_and_colours_move() -> None:
     assert (ours[..., 0] - ours[..., 1]).mean() > 20
 
 
-def test_finish_corrects_before_it_composites() -> None:
-    image, target = noisy(64, 64, 1), noisy(64, 64, 2, high=90)
-    overlay = np.zeros((64, 64, 4), np.uint8)
-    overlay[:, :32] = (9, 8, 7, 255)
-    prepared = Prepared(
-        pixels=target,
-        latent_size=(8, 8),
-        overlay=Image.fromarray(overlay),
-        colours=colour_target(Image.fromarray(target)),
-    )
-    finished = np.asarray(finish(prepared, image))
-    assert (finished[:, :32] == (9, 8, 7)).all()
-    right = np.asarray(correct_colours(Image.fromarray(image), lab(target)))[:, 32:]
-    np.testing.assert_array_equal(finished[:, 32:], right)
-
-
 def test_the_target_is_what_was_encoded() -> None:
-    data = encode_picture(Image.fromarray(noisy(64, 64, 3)), "png", "")
+    picture = Image.fromarray(noisy(64, 64, 3))
     params = Params(width=64, height=64, color_correction=True)
-    prepared = prepare(data, None, params, 10_000)
+    prepared = prepare(picture, None, params)
     assert prepared.colours is not None
     np.testing.assert_array_equal(prepared.colours, lab(prepared.pixels))
-    assert prepare(data, None, Params(width=64, height=64), 10_000).colours is None
+    assert prepare(picture, None, Params(width=64, height=64)).colours is None

@@ -7,11 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2img_gateway.pictures import read_texts
 from img2img_shared.errors import Refused
-from img2img_shared.job import Input, Job
+from img2img_shared.job import Input, Job, result_key
 from img2img_shared.params import Params
-from img2img_worker.farm.recipe import Recipe, Served, ingredients, recipe
-from img2img_worker.pictures.infotext import read_infotext
+from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
+from img2img_worker.pictures.colour import colour_target, correct_colours
+from img2img_worker.pictures.decode import Decoder
+from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.sampling.levels import NoiseLevels
 
 LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
@@ -20,7 +23,7 @@ SERVED = Served(
     model="tiny",
     title="tiny-model",
     model_hash="0123456789",
-    max_pixels=10_000,
+    decoder=Decoder(10_000),
     vae_factor=8,
     lora_hashes=lambda _: {},
     levels=lambda _: LEVELS,
@@ -33,6 +36,13 @@ def picture(mode: str, colour: str | int) -> bytes:
     return data.getvalue()
 
 
+def half_mask() -> bytes:
+    """The right half is repainted."""
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (32, 0, 64, 64))
+    return encode_picture(mask, "png")
+
+
 BLOBS = {IMAGE: picture("RGB", "#204060"), MASK: picture("L", 255), OWN_MASK: picture("L", 0)}
 
 
@@ -41,11 +51,15 @@ def job(**params: object) -> Job:
     return Job(id="0" * 16, model="tiny", params=Params(**values), n_inputs=1, mask=MASK)
 
 
-def finished(steps: Recipe, *answers: NDArray[np.uint8]) -> bytes:
+def finished(steps: Recipe, *answers: NDArray[np.uint8]) -> Files:
     with pytest.raises(StopIteration) as end:
         steps.send(list(answers))
-    data: bytes = end.value.value
-    return data
+    files: Files = end.value.value
+    return files
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
 
 
 def test_a_recipe_wants_the_inputs_own_mask_before_the_jobs() -> None:
@@ -61,13 +75,49 @@ def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
     assert (render.prompt, render.negative_prompt, render.seed, render.subseed) == ("a boat", "", 71, 7)
     assert render.mask is None, "an all-black mask with only the masked part to work on"
     np.testing.assert_array_equal(render.pixels, np.full((64, 64, 3), (0x20, 0x40, 0x60)))
-    data = finished(steps, np.full((64, 64, 3), 200, np.uint8))
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), 200)
-    text = read_infotext(data)
-    assert text is not None
+    files = finished(steps, np.full((64, 64, 3), 200, np.uint8))
+    assert list(files) == [result_key(job().id, 1, "png")]
+    (data,) = files.values()
+    np.testing.assert_array_equal(np.asarray(opened(data)), 200)
+    text = read_texts(data)["parameters"]
     assert text.startswith("a boat\nSteps: 20, ")
     assert "Seed: 71," in text
     assert "Model hash: 0123456789, Model: tiny-model," in text
+
+
+def test_colours_are_corrected_before_the_original_is_laid_over() -> None:
+    colours = np.random.default_rng(1).integers(60, 120, (64, 64, 3), dtype=np.uint8)
+    blobs = {IMAGE: encode_picture(Image.fromarray(colours), "png"), MASK: half_mask()}
+    params = {"color_correction": True, "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 0}
+    steps = recipe(job(**params), Input(image=IMAGE), 0, blobs, SERVED)
+    (render,) = next(steps)
+    answer = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    (data,) = finished(steps, answer).values()
+    right = correct_colours(Image.fromarray(answer), colour_target(Image.fromarray(render.pixels)))
+    np.testing.assert_array_equal(np.asarray(opened(data))[:, 32:], np.asarray(right)[:, 32:])
+    np.testing.assert_array_equal(np.asarray(opened(data))[:, :32], colours[:, :32])
+
+
+def test_mask_and_composite_are_given_beside_a_masked_picture_and_the_picture_comes_last() -> None:
+    blobs = {**BLOBS, MASK: half_mask()}
+    wanted = {"return_mask": True, "return_mask_composite": True, "mask_blur": 0, "inpaint_full_res": False}
+    answer = np.full((64, 64, 3), 200, np.uint8)
+    steps = recipe(job(**wanted), Input(image=IMAGE), 1, blobs, SERVED)
+    next(steps)
+    files = finished(steps, answer)
+    assert list(files) == [result_key(job().id, 1, "png", each) for each in ("mask", "mask-composite", "")]
+    mask, composite, picture = (np.asarray(opened(data)) for data in files.values())
+    np.testing.assert_array_equal(mask[:, 32:], 255)
+    np.testing.assert_array_equal(composite, np.dstack([answer * (mask > 0), mask[..., 0]]))
+    np.testing.assert_array_equal(picture[:, 32:], 200)
+    assert "parameters" not in opened(next(iter(files.values()))).info
+
+    steps = recipe(job(**wanted, overlay_inpaint=False), Input(image=IMAGE), 1, blobs, SERVED)
+    next(steps)
+    np.testing.assert_array_equal(np.asarray(opened([*finished(steps, answer).values()][-1])), 200)
+    steps = recipe(job(**wanted).model_copy(update={"mask": None}), Input(image=IMAGE), 1, blobs, SERVED)
+    next(steps)
+    assert len(finished(steps, answer)) == 1
 
 
 def test_a_picture_that_cannot_be_read_is_refused_before_anything_is_rendered() -> None:

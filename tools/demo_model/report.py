@@ -1,7 +1,6 @@
 """What the shipped checkpoint can do, in numbers: the engine renders views that were never trained on."""
 
 import argparse
-import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -20,7 +19,8 @@ from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.pictures.prepare import finish, prepare
+from img2img_worker.pictures.composite import compose
+from img2img_worker.pictures.prepare import prepare
 from tools.demo_model import classifier, vae
 from tools.demo_model.captions import full_caption
 from tools.demo_model.dataset import FIRST_UNSEEN, SIZE, scenes_of
@@ -59,17 +59,19 @@ class Painter:
     ) -> Pictures:
         """Each picture with its prompt; uint8 [N, H, W, 3] both ways."""
         params = Params(**{**BASE, "cfg_scale": self._guidance, **parameters})
-        mask_bytes = None if mask is None else _encoded(mask)
-        waiting: list[tuple[Any, Future[Any]]] = []
-        for seed, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True)):
-            prepared = prepare(_encoded(Image.fromarray(picture)), mask_bytes, params, SIZE * SIZE)
+        originals = [Image.fromarray(picture) for picture in pictures]
+        waiting: list[Future[Any]] = []
+        for seed, (original, prompt) in enumerate(zip(originals, prompts, strict=True)):
+            prepared = prepare(original, mask, params)
             render = Render(
                 params=params, prompt=prompt, negative_prompt="", seed=seed, subseed=0,
                 pixels=prepared.pixels, latent_size=prepared.latent_size, mask=prepared.mask,
                 cond_mask=prepared.cond_mask,
             )  # fmt: skip
-            waiting.append((prepared, self._engine.submit(render)))
-        return np.stack([np.asarray(finish(prepared, future.result())) for prepared, future in waiting])
+            waiting.append(self._engine.submit(render))
+        results = [Image.fromarray(future.result()) for future in waiting]
+        composed = [compose(*each, mask, params) for each in zip(results, originals, strict=True)]
+        return np.stack([np.asarray(each.picture) for each in composed])
 
 
 def main() -> None:
@@ -164,12 +166,6 @@ def _seam(pictures: Pictures, inside: NDArray[np.bool_]) -> float:
 
 def _distance(made: Pictures, real: Pictures) -> float:
     return float(np.abs(made.astype(float) - real).mean())
-
-
-def _encoded(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @contextmanager

@@ -33,12 +33,12 @@ _RENAMED = {
 _WORDS = {
     "noise_source": {"cpu": "cpu", "nv": "nv", "gpu": "nv"},
     "output_format": {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"},
+    "upscaler_for_img2img": {"none": "None", "lanczos": "Lanczos", "nearest": "Nearest"},
 }
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_vae": ("None",),
     "sd_unet": ("None",),
-    "upscaler_for_img2img": ("None",),
 }
 
 

@@ -23,6 +23,7 @@ HELP: dict[str, dict[str, str]] = {
         "width": "Of the result, in pixels.",
         "height": "Of the result, in pixels.",
         "resize_mode": "0 just resize, 1 crop and resize, 2 resize and fill, 3 latent upscale.",
+        "upscaler_for_img2img": "Enlarges a picture smaller than its result: None, Lanczos or Nearest.",
         "images_per_input": "Outputs of each input, with seeds that count up.",
         "background": 'What transparent inputs are laid on, as "#rrggbb".',
         "output_format": "png, jpeg or webp; each holds its parameters as text.",
@@ -86,6 +87,9 @@ HELP: dict[str, dict[str, str]] = {
         "color_correction": "Match the result's colours to the input's.",
         "mask_round": "Make the mask black and white, or leave it soft.",
         "inpaint_full_res": "Only masked: work on the masked region at full size.",
+        "overlay_inpaint": "Lay the original over a masked result.",
+        "return_mask": "Store a masked result's mask beside it.",
+        "return_mask_composite": "Store what the mask shows of it, too.",
         "fix_steps": "Run exactly that many, whatever the strength.",
         **{
             name: str(Params.model_fields[name].description)

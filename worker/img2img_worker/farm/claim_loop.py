@@ -14,7 +14,7 @@ import torch
 from celery.utils.time import get_exponential_backoff_interval
 
 from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable, WireError
-from img2img_shared.job import PAGE, Input, Job, inputs_key, result_key
+from img2img_shared.job import PAGE, Input, Job, inputs_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_shared.store import Store
@@ -22,7 +22,7 @@ from img2img_shared.wire import decode_inputs
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.farm.backoff import Backoff, shortage
 from img2img_worker.farm.leases import LeasedClaim, Leases
-from img2img_worker.farm.recipe import Recipe, Served, ingredients, recipe
+from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
 
 log = logging.getLogger(__name__)
 
@@ -143,21 +143,20 @@ class ClaimLoop:
         job = self._patiently(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
         blobs = {key: self._fetch(held, key) for key in ingredients(job, item)}
-        data = self._follow(recipe(job, item, claim.index, blobs, self._served), held)
-        key = result_key(job.id, claim.index, job.params.output_format)
-        self._patiently(held, lambda: self._store.put(key, data))
+        for key, data in self._follow(recipe(job, item, claim.index, blobs, self._served), held).items():
+            self._put(held, key, data)
         self._report(held, lambda: self._ledger.finish(claim))
         self._rest.end()
 
-    def _follow(self, steps: Recipe, held: LeasedClaim) -> bytes:
-        """A recipe's renders, through the engine, to the file that comes out of them."""
+    def _follow(self, steps: Recipe, held: LeasedClaim) -> Files:
+        """A recipe's renders, through the engine, to the files that come out of them."""
         try:
             renders = next(steps)
             while True:
                 renders = steps.send(self._rendered(renders, held))
         except StopIteration as end:
-            data: bytes = end.value
-            return data
+            files: Files = end.value
+            return files
 
     def _rendered(self, renders: Sequence[Render], held: LeasedClaim) -> list[Pixels]:
         """What the engine makes of all; once one fails, or the claim is lost, the others are dropped."""
@@ -171,6 +170,9 @@ class ClaimLoop:
 
     def _fetch(self, held: LeasedClaim, key: str) -> bytes:
         return self._patiently(held, lambda: self._store.get_picture(key))
+
+    def _put(self, held: LeasedClaim, key: str, data: bytes) -> None:
+        self._patiently(held, lambda: self._store.put(key, data))
 
     def _input(self, held: LeasedClaim, job: Job) -> Input:
         number, _ = job.output(held.claim.index)

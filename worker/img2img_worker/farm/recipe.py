@@ -3,18 +3,25 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from img2img_shared.job import Input, Job
+from PIL import Image
+
+from img2img_shared.job import Input, Job, result_key
 from img2img_worker.engine.engine import Pixels, Render
 from img2img_worker.models.prompts import conditioning
+from img2img_worker.pictures.colour import correct_colours
+from img2img_worker.pictures.composite import Composed, compose
+from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.infotext import encode_picture, infotext
-from img2img_worker.pictures.prepare import finish, prepare
+from img2img_worker.pictures.prepare import prepare
 from img2img_worker.sampling import account
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 
-#: Yields renders that may run side by side, is sent their pictures in the same order, and returns the
-#: finished picture's file. What it yields later may depend on what came before.
-Recipe = Generator[Sequence[Render], Sequence[Pixels], bytes]
+#: files by store key, the finished picture's last
+Files = Mapping[str, bytes]
+#: Yields renders that may run side by side, is sent their pictures in the same order, and returns the files
+#: that are made of them. What it yields later may depend on what came before.
+Recipe = Generator[Sequence[Render], Sequence[Pixels], Files]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +33,8 @@ class Served:
     #: as in a picture's infotext
     title: str
     model_hash: str | None
-    max_pixels: int
+    #: reads pictures for all of the worker's threads
+    decoder: Decoder
     #: pixels to a latent cell, each way
     vae_factor: int
     #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
@@ -56,7 +64,9 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
     negative_prompt = params.negative_prompt if item.negative_prompt is None else item.negative_prompt
     lora_hashes = {} if params.disable_extra_networks else served.lora_hashes(prompt)
     image, *masks = (blobs[key] for key in ingredients(job, item))
-    prepared = prepare(image, masks[0] if masks else None, params, served.max_pixels, served.vae_factor)
+    mask = masks[0] if masks else None
+    with served.decoder.decoded(image, mask) as pictures:
+        prepared = prepare(*pictures, params, served.vae_factor)
     render = Render(
         params=params,
         prompt=prompt,
@@ -81,7 +91,18 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
         lora_hashes=lora_hashes,
         account=_account(render, served.levels(prepared.latent_size)),
     )
-    return encode_picture(finish(prepared, pixels), params.output_format, text)
+    result = Image.fromarray(pixels)
+    if prepared.colours is not None:
+        result = correct_colours(result, prepared.colours)
+    composed = Composed(picture=result)
+    if prepared.mask is not None:
+        # read once more: what a picture of any size takes is not kept for as long as the engine has it
+        with served.decoder.decoded(image, mask) as pictures:
+            composed = compose(result, *pictures, params)
+    beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
+    files = {name: encode_picture(each, params.output_format) for name, each in beside.items() if each}
+    files[""] = encode_picture(composed.picture, params.output_format, text)
+    return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
 
 
 def _account(render: Render, levels: NoiseLevels) -> dict[str, object]:

@@ -34,6 +34,7 @@ from img2img_worker.farm.recipe import Served
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.loading import load
 from img2img_worker.models.families.family import Family
+from img2img_worker.pictures.decode import Decoder
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             model=model,
             title=checkpoint.name,
             model_hash=checkpoint.short_hash,
-            max_pixels=settings.max_pixels,
+            decoder=Decoder(settings.max_pixels),
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
             levels=family.levels,

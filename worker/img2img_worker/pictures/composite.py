@@ -1,28 +1,69 @@
-"""The original over the result: outside the mask nothing changes."""
+"""The result put into its place: outside the mask nothing changes."""
+
+from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from img2img_worker.pictures.mask import Box
+from img2img_shared.modes import ResizeMode
+from img2img_shared.params import Params
+from img2img_worker.pictures.layout import Layout, lay_out
 from img2img_worker.pictures.resize import resize
 
 
-def cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """`image` as RGBA with alpha ``255 - mask``: what is later laid over the result."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Composed:
+    """A finished picture, and what A1111 returns beside it where it is asked to."""
+
+    #: RGB
+    picture: Image.Image
+    #: RGB, the mask that the result shows through (`return_mask`)
+    mask: Image.Image | None = None
+    #: RGBA, the result where it shows (`return_mask_composite`)
+    mask_composite: Image.Image | None = None
+
+
+def compose(result: Image.Image, picture: Image.Image, mask: Image.Image | None, params: Params) -> Composed:
+    """`result` (RGB, of the render's size) laid into the picture it was made from, in its mask's place.
+
+    Args:
+        picture, mask: decoded, the same that were prepared.
+    """
+    layout = lay_out(picture, mask, params)
+    opening = layout.opening
+    if opening is None:
+        return Composed(picture=result)
+    finished = placed = result
+    if params.overlay_inpaint:
+        placed = _placed(result, layout, params.upscaler_for_img2img)
+        finished = placed.convert("RGBA")
+        finished.alpha_composite(_cut_out(layout.canvas, opening))
+    return Composed(
+        picture=finished.convert("RGB"),
+        mask=opening.convert("RGB") if params.return_mask else None,
+        mask_composite=_composite(placed, opening) if params.return_mask_composite else None,
+    )
+
+
+def _placed(result: Image.Image, layout: Layout, upscaler: str) -> Image.Image:
+    """`result` where it belongs on a canvas, which is transparent elsewhere. (A1111: `uncrop`.)"""
+    if layout.box is None:
+        return result
+    left, top, right, bottom = layout.box
+    placed = Image.new("RGBA", layout.canvas.size)
+    placed.paste(
+        resize(result, ResizeMode.CROP_AND_RESIZE, right - left, bottom - top, upscaler), (left, top)
+    )
+    return placed
+
+
+def _cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """`image` (RGB) as RGBA with alpha ``255 - mask``: what is laid over the result."""
     kept = Image.new("RGBa", image.size)
     kept.paste(image.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(mask))
     return kept.convert("RGBA")
 
 
-def lay_over(result: Image.Image, overlay: Image.Image, box: Box | None) -> Image.Image:
-    """`overlay` (RGBA) over `result` (RGB), which is first put into `box` of it, cover and crop; RGB.
-
-    A1111: `uncrop` and `apply_overlay`.
-    """
-    if box is not None:
-        left, top, right, bottom = box
-        base = Image.new("RGBA", overlay.size)
-        base.paste(resize(result, 1, right - left, bottom - top), (left, top))
-    else:
-        base = result.convert("RGBA")
-    base.alpha_composite(overlay)
-    return base.convert("RGB")
+def _composite(placed: Image.Image, opening: Image.Image) -> Image.Image:
+    shown = resize(opening, ResizeMode.RESIZE_AND_FILL, *placed.size)
+    nothing = Image.new("RGBa", placed.size)
+    return Image.composite(placed.convert("RGBA").convert("RGBa"), nothing, shown).convert("RGBA")

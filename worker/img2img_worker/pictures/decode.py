@@ -1,6 +1,9 @@
 """From the bytes of a picture to pixels, without trusting the bytes."""
 
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import (
@@ -16,6 +19,7 @@ from PIL import (
 )
 
 from img2img_shared.errors import Refused
+from img2img_worker.pictures.containers import webp_size, without_metadata
 
 #: what is read; a GIF's first frame, a TIFF's first page
 FORMATS = "PNG, JPEG, WebP, TIFF, BMP, AVIF, GIF"
@@ -34,11 +38,50 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 
 
-def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
-    """The picture in `data`, upright, as 8-bit L, LA, RGB or RGBA.
+class Decoder:
+    """Reads pictures for any number of threads, so many pixels at a time: files of kilobytes hold gigabytes.
 
-    Colour profiles are ignored, as A1111 does. 16-bit grey is divided by 257; transparency that a palette
-    or a colour key holds becomes RGBA. A broken EXIF block counts as none.
+    Args:
+        max_pixels: of a picture, at most; a picture and its mask of that size are decoded together.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._free = 2 * max_pixels
+        self._turn = threading.Lock()
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def decoded(self, image: bytes, mask: bytes | None) -> Iterator[tuple[Image.Image, Image.Image | None]]:
+        """A picture and its mask, see `decode_picture`. Keep neither, nor copies of their size, afterwards.
+
+        Raises:
+            Refused: names "image" or "mask".
+        """
+        files = [(image, "image"), *([] if mask is None else [(mask, "mask")])]
+        with self._room(sum(count_pixels(*file, self._max_pixels) for file in files)):
+            picture, *masks = [decode_picture(*file, self._max_pixels) for file in files]
+            yield picture, masks[0] if masks else None
+
+    @contextmanager
+    def _room(self, pixels: int) -> Iterator[None]:
+        with self._turn, self._freed:  # in turn: else small pictures would never let a large one begin
+            self._freed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._free += pixels
+                self._freed.notify()
+
+
+def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
+    """The picture in `data`, upright, as 8-bit L, RGB or RGBA.
+
+    As in A1111, colour profiles are ignored, and grey's alpha; a colour that is declared transparent stays
+    as it is, declared so (``info["transparency"]``): that matters in `compose`. 16-bit grey is divided by
+    257. Broken metadata counts as none.
 
     Args:
         field: how a refusal calls it: "image" or "mask".
@@ -48,44 +91,52 @@ def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
         Refused: not one of `FORMATS`, too large, truncated, damaged, or of a kind of pixel without a
             defined range (32-bit integers, floats).
     """
-    picture = open_picture(data, field)
+    count_pixels(data, field, max_pixels)
     try:
-        _check_size(picture, field, max_pixels)
+        picture = _open(data)
+        _check_size(picture.size, field, max_pixels)  # should a WebP have told two sizes
         picture.load()
-        orientation = _orientation(picture)
         plain = _plain(picture, field)
     except (Refused, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged data
         raise _damaged(data, field, error) from None
-    upright = _UPRIGHT.get(orientation)
+    upright = _UPRIGHT.get(_orientation(data, picture))
     return plain if upright is None else plain.transpose(upright)
 
 
-def open_picture(data: bytes, field: str) -> ImageFile.ImageFile:
-    """The file's headers and metadata, no pixel decoded.
+def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
+    """How many pixels decoding takes, by the file's header.
 
     Raises:
-        Refused: not one of `FORMATS`, or damaged.
+        Refused: not one of `FORMATS`, damaged, or more than `max_pixels`.
     """
-    reader = _reader(data)
-    if reader is None:
-        raise Refused(field, data[:24], f"a picture: {FORMATS}")
+    if _reader(data) is None:
+        raise Refused(field, f"a file of {len(data):,} bytes", f"a picture: {FORMATS}")
     try:
-        return reader(io.BytesIO(data))
+        size = webp_size(data) or _largest_sides(_open(data))
     except MemoryError:
         raise
     except Exception as error:  # as in `decode_picture`
         raise _damaged(data, field, error) from None
+    return _check_size(size, field, max_pixels)
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
     """RGB without transparency: what is see-through shows `background` ("#rrggbb")."""
-    if image.mode not in ("RGBA", "LA"):
+    if image.mode != "RGBA":
         return image.convert("RGB")
     canvas = Image.new("RGB", image.size, background)
     canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
     return canvas
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    """The file's headers, no pixel decoded; its metadata may be missing."""
+    reader = _reader(data)
+    if reader is None:
+        raise ValueError("no picture")
+    return reader(io.BytesIO(without_metadata(data)))
 
 
 def _reader(data: bytes) -> type[ImageFile.ImageFile] | None:
@@ -111,37 +162,44 @@ def _reader(data: bytes) -> type[ImageFile.ImageFile] | None:
     return None
 
 
-def _check_size(picture: ImageFile.ImageFile, field: str, max_pixels: int) -> None:
+def _check_size(size: tuple[int, int], field: str, max_pixels: int) -> int:
+    width, height = size
+    if not 0 < width * height <= max_pixels:
+        raise Refused(field, f"{width} × {height} pixels", f"at most {max_pixels:,} pixels")
+    return width * height
+
+
+def _largest_sides(picture: ImageFile.ImageFile) -> tuple[int, int]:
     width, height = picture.size
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         # one tile is decoded whole, however little of it the picture shows
         width = max(width, picture.tag_v2.get(_TILE_WIDTH, 0))
         height = max(height, picture.tag_v2.get(_TILE_LENGTH, 0))
-    if not 0 < width * height <= max_pixels:
-        raise Refused(field, f"{width} × {height} pixels", f"at most {max_pixels:,} pixels")
+    return width, height
 
 
-def _orientation(picture: ImageFile.ImageFile) -> int:
+def _orientation(data: bytes, picture: ImageFile.ImageFile) -> int:
     """EXIF orientation, 1 to 8. (TIFF's is applied by Pillow on loading, and gone by now.)"""
+    reader = _reader(data)
     try:
+        if isinstance(picture, PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile) and reader:
+            picture = reader(io.BytesIO(data))  # once more, with its metadata
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken block says nothing about orientation; the pixels are sound
         return 1
 
 
 def _plain(picture: Image.Image, field: str) -> Image.Image:
-    """The pixels as 8-bit L, LA, RGB or RGBA, free of the file."""
+    """The pixels as 8-bit L, RGB or RGBA, free of the file."""
     mode = picture.mode
     if mode.startswith("I;16"):
         grey = np.asarray(picture).astype(np.uint32)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-    if mode in ("LA", "La"):
-        return picture.convert("LA")
-    if mode in ("RGBA", "RGBa", "PA") or picture.has_transparency_data:
+    if mode == "RGBA" or (mode == "P" and isinstance(picture.info.get("transparency"), bytes)):
         return picture.convert("RGBA")
-    if mode in ("1", "L"):
+    if mode in ("1", "L", "LA"):
         return picture.convert("L")
-    if mode in ("P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
+    if mode in ("P", "PA", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
         return picture.convert("RGB")
     raise Refused(field, f"pixels of mode {mode!r}", "8 or 16 bits a channel; grey, palette, RGB or CMYK")
 

@@ -10,7 +10,6 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_worker.pictures.decode import open_picture
 from img2img_worker.sampling.account import seed_delta
 
 _MASKED_CONTENT = {0: "fill", 2: "latent noise", 3: "latent nothing"}
@@ -71,11 +70,11 @@ def infotext(
     return f"{prompt}{negative}\n{line}".strip()
 
 
-def encode_picture(image: Image.Image, output_format: str, infotext: str) -> bytes:
-    """`image` (RGB) as a file that carries `infotext`.
+def encode_picture(image: Image.Image, output_format: str, infotext: str = "") -> bytes:
+    """`image` (RGB or RGBA) as a file that carries `infotext`, if there is any.
 
-    PNG: in the `parameters` text chunk. JPEG (quality 95) and WebP (lossless): in EXIF's UserComment; a
-    JPEG holds 64 KiB of it, so of a longer text the prompts are cut.
+    PNG: in the `parameters` text chunk. JPEG (quality 95, nothing transparent) and WebP (lossless): in EXIF's
+    UserComment; a JPEG holds 64 KiB of it, so of a longer text the prompts are cut.
 
     Args:
         output_format: "png", "jpeg" or "webp".
@@ -84,35 +83,15 @@ def encode_picture(image: Image.Image, output_format: str, infotext: str) -> byt
     image = image.copy()  # saving one object from two threads at once would mix their options
     if output_format == "png":
         chunks = PngImagePlugin.PngInfo()
-        chunks.add_text("parameters", infotext)
+        if infotext:
+            chunks.add_text("parameters", infotext)
         # a third of the default's time at a few per cent more bytes
         image.save(file, "PNG", pnginfo=chunks, compress_level=1, compress_type=2)
     elif output_format == "jpeg":
-        image.save(file, "JPEG", quality=95, exif=_user_comment(_shortened(infotext)))
+        image.convert("RGB").save(file, "JPEG", quality=95, exif=_user_comment(_shortened(infotext)))
     else:
         image.save(file, "WEBP", lossless=True, method=0, exif=_user_comment(infotext))
     return file.getvalue()
-
-
-def read_infotext(data: bytes) -> str | None:
-    """The infotext that a picture's file carries, ours or A1111's; None where there is none.
-
-    Raises:
-        Refused: `data` is no picture.
-    """
-    picture = open_picture(data, "image")
-    text = picture.info.get("parameters")
-    if isinstance(text, str):
-        return text
-    if "exif" not in picture.info:
-        return None
-    try:
-        comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    except Exception:  # a broken block carries no text
-        return None
-    if isinstance(comment, bytes) and comment.startswith(_UNICODE):
-        return comment.removeprefix(_UNICODE).decode("utf-16-be", errors="replace")
-    return None
 
 
 def _schedule(params: Params) -> str:
@@ -145,6 +124,8 @@ def _quoted(value: object) -> str:
 
 def _user_comment(text: str) -> Image.Exif:
     exif = Image.Exif()
+    if not text:
+        return exif
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE + text.encode(
         "utf-16-be", "replace"
     )

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from img2img_shared.params import Params
+from img2img_worker.pictures.resize import in_two_passes
 
 #: left, top, right, bottom; the last two are outside
 Box = tuple[int, int, int, int]
@@ -42,10 +43,9 @@ def latent_mask(mask: Image.Image, latent_size: tuple[int, int], rounded: bool) 
     Bicubic, Pillow's default for such pictures, as in A1111.
     """
     height, width = latent_size
-    small = np.asarray(mask.resize((width, height), Image.Resampling.BICUBIC)).astype(
-        np.float32
-    ) / np.float32(255)
-    return np.around(small) if rounded else small
+    small = in_two_passes(mask, (width, height), Image.Resampling.BICUBIC)
+    shares = np.asarray(small).astype(np.float32) / np.float32(255)
+    return np.around(shares) if rounded else shares
 
 
 def crop_box(mask: Image.Image, padding: int, width: int, height: int) -> Box | None:

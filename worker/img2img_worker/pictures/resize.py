@@ -3,33 +3,43 @@
 from PIL import Image
 
 from img2img_shared.errors import Refused
+from img2img_shared.modes import ResizeMode
 
-#: most pixels a picture may have between scaling and cropping (mode 1)
+#: most pixels a picture may have between two passes, or between scaling and cropping
 LARGEST = 1 << 27
 
+_FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
 
-def resize(image: Image.Image, mode: int, width: int, height: int) -> Image.Image:
-    """`image` (RGB or L) at `width` × `height`, by Lanczos.
 
-    Mode 0 stretches; 1 covers and crops around the centre; 2 fits, centres, and stretches the edge rows or
-    columns into the bars. Sides that would vanish keep one pixel.
+def resize(image: Image.Image, mode: int, width: int, height: int, upscaler: str = "None") -> Image.Image:
+    """`image` (RGB or L) at `width` × `height`.
+
+    Crop and resize covers, and crops around the centre. Resize and fill, and here latent upscale,
+    fits, centres, and stretches the edge rows or columns into the bars. Sides that would vanish keep one
+    pixel. (A1111: `resize_image`.)
+
+    Args:
+        mode: a `ResizeMode`.
+        upscaler: what enlarges an RGB picture; an L one is a mask, and always scaled by Lanczos.
 
     Raises:
-        Refused: an aspect so extreme that mode 1 would need more than `LARGEST` pixels in between.
+        Refused: an aspect so extreme that more than `LARGEST` pixels would be needed in between.
     """
     inner = inner_size(image.size, mode, width, height)
-    scaled = image.resize(inner, Image.Resampling.LANCZOS)
-    if mode == 0:
+    scaled = scale(image, inner, "None" if image.mode == "L" else upscaler)
+    if mode == ResizeMode.JUST_RESIZE:
         return scaled
     inner_width, inner_height = inner
     left, top = width // 2 - inner_width // 2, height // 2 - inner_height // 2
     canvas = Image.new(image.mode, (width, height))
     canvas.paste(scaled, (left, top))
-    if mode == 2 and top > 0:
+    if mode == ResizeMode.CROP_AND_RESIZE:
+        return canvas
+    if top > 0:
         # from a box without height the bicubic filter extrapolates the outermost rows: A1111's bars
         for edge, where in ((0, 0), (inner_height, top + inner_height)):
             canvas.paste(scaled.resize((width, top), box=(0, edge, width, edge)), (0, where))
-    if mode == 2 and left > 0:
+    if left > 0:
         for edge, where in ((0, 0), (inner_width, left + inner_width)):
             canvas.paste(scaled.resize((left, height), box=(edge, 0, edge, height)), (where, 0))
     return canvas
@@ -41,17 +51,45 @@ def inner_size(size: tuple[int, int], mode: int, width: int, height: int) -> tup
     Raises:
         Refused: see `resize`.
     """
-    if mode == 0:
+    if mode == ResizeMode.JUST_RESIZE:
+        _check_passes(size, (width, height), f"{width} × {height}")
         return width, height
     aspect, own = width / height, size[0] / size[1]
-    follow_width = aspect > own if mode == 1 else aspect < own
+    covers = mode == ResizeMode.CROP_AND_RESIZE
+    follow_width = aspect > own if covers else aspect < own
     inner_width = width if follow_width else max(1, size[0] * height // size[1])
-    follow_height = aspect <= own if mode == 1 else aspect >= own
+    follow_height = aspect <= own if covers else aspect >= own
     inner_height = height if follow_height else max(1, size[1] * width // size[0])
-    if inner_width * inner_height > LARGEST:
+    _check_passes(size, (inner_width, inner_height), f"{width} × {height}")
+    return inner_width, inner_height
+
+
+def scale(image: Image.Image, size: tuple[int, int], upscaler: str = "None") -> Image.Image:
+    """`image` stretched to `size`; an upscaler enlarges it first, by the larger of both factors.
+
+    (A1111: `Upscaler.upscale`, whose answer's sides are multiples of 8.)
+    """
+    factor = max(size[0] / image.width, size[1] / image.height)
+    if upscaler != "None" and factor > 1:
+        width, height = image.width * factor, image.height * factor
+        wanted = int(width // 8 * 8), int(height // 8 * 8)
+        if image.width < wanted[0] or image.height < wanted[1]:
+            image = in_two_passes(image, (int(width), int(height)), _FILTERS[upscaler])
+        if all(wanted):
+            image = in_two_passes(image, wanted, Image.Resampling.LANCZOS)
+    return in_two_passes(image, size, Image.Resampling.LANCZOS)
+
+
+def in_two_passes(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
+    """Resampled across, and then down: a release of Pillow later than A1111's picks the order by its cost,
+    and each pass rounds to 8 bits."""
+    return image.resize((size[0], image.height), resampling).resize(size, resampling)
+
+
+def _check_passes(size: tuple[int, int], inner: tuple[int, int], wanted: str) -> None:
+    if inner[0] * max(inner[1], size[1]) > LARGEST:
         raise Refused(
             "image",
-            f"{size[0]} × {size[1]} pixels, to cover {width} × {height}",
-            f"an aspect nearer to it (scaled to cover it, at most {LARGEST:,} pixels)",
+            f"{size[0]} × {size[1]} pixels, to be scaled to {wanted}",
+            f"an aspect nearer to that (at most {LARGEST:,} pixels while it is scaled)",
         )
-    return inner_width, inner_height

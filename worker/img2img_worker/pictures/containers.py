@@ -1,0 +1,77 @@
+"""Files of pictures, as far as one must look into them before a reader may."""
+
+import struct
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+#: of a PNG's chunks, those that its pixels cannot do without
+_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+#: bytes of a transparent colour (or of a palette's alphas, at most), by IHDR's kind of pixel
+_GREY, _RGB, _PALETTE = 0, 2, 3
+_TRANSPARENT = {_GREY: 2, _RGB: 6, _PALETTE: 256}
+#: a JPEG's start of scan; the segments that its colours hang on, JFIF's and Adobe's; bytes of a whole one
+_SCAN, _COLOURS, _WHOLE = 0xDA, (0xE0, 0xEE), 16
+_FILL, _METADATA = 0xFF, (*range(0xE0, 0xF0), 0xFE)
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A PNG or JPEG with nothing in it that its pixels do without, any other file as it is.
+
+    What is left out (texts, profiles, EXIF) is nothing but a danger to a sound picture: Pillow refuses the
+    whole of it for a text that is long, or broken.
+    """
+    if data.startswith(_PNG):
+        return _bare_png(data)
+    return _bare_jpeg(data) if data.startswith(b"\xff\xd8") else data
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) by a WebP's first chunk: its reader takes memory for all pixels when it opens it."""
+    kind, body = data[12:16], data[20:30]
+    if not data.startswith(b"RIFF") or data[8:12] != b"WEBP" or len(body) < 10:
+        return None
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", body[6:10])
+    return (width & 0x3FFF, height & 0x3FFF) if kind == b"VP8 " else None
+
+
+def _bare_png(data: bytes) -> bytes:
+    kept = [_PNG]
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        if kind in _PIXELS or (kind == b"tRNS" and _is_sound(data[at + 8 : end - 4], data[25])):
+            kept.append(data[at:end])
+        if kind == b"IEND":
+            break
+        at = end
+    return b"".join(kept)
+
+
+def _is_sound(transparency: bytes, kind: int) -> bool:
+    """Whether a PNG's transparency has the form that its `kind` of pixel asks for, within 8 bits."""
+    length = _TRANSPARENT.get(kind, 0)
+    if kind == _PALETTE:
+        return len(transparency) <= length
+    return len(transparency) == length and not any(transparency[::2])
+
+
+def _bare_jpeg(data: bytes) -> bytes:
+    kept = [data[:2]]
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker == _FILL:
+            at += 1
+            continue
+        if marker == _SCAN:
+            break
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker not in _METADATA or (marker in _COLOURS and end - at >= _WHOLE):
+            kept.append(data[at:end])
+        at = end
+    return b"".join([*kept, data[at:]])

@@ -1,0 +1,62 @@
+"""How a picture, its mask and a render's frame lie on each other."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from img2img_shared.modes import ResizeMode
+from img2img_shared.params import Params
+from img2img_worker.pictures.decode import flatten
+from img2img_worker.pictures.mask import Box, crop_box, doubled, soft_mask
+from img2img_worker.pictures.resize import inner_size, resize
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layout:
+    """What is worked on, and what the result is put into."""
+
+    #: RGB: the picture as the finished one will show it where nothing is repainted
+    canvas: Image.Image
+    #: L, of the render's size, 255 = repaint; None: the whole picture is repainted
+    mask: Image.Image | None = None
+    #: L, of the canvas' size, 255 = the result shows; None where `mask` is
+    opening: Image.Image | None = None
+    #: "only masked": the part of the canvas that is worked on; None: all of it
+    box: Box | None = None
+
+
+def lay_out(picture: Image.Image, mask: Image.Image | None, params: Params) -> Layout:
+    """A decoded picture and its mask, which may have any size, as A1111 lays them out.
+
+    A mask of another size than its picture is not fitted to it: "only masked" takes its box in the mask's own
+    pixels, the whole picture's mask is resized as the picture is. With "only masked" an all-black mask
+    is none; with the whole picture it repaints nothing. (A1111: `StableDiffusionProcessingImg2Img.init`.)
+
+    Raises:
+        Refused: names "image": an aspect too extreme for the resize mode.
+    """
+    picture = flatten(picture, params.background)
+    mode, width, height = params.resize_mode, params.width, params.height
+    soft = None if mask is None else soft_mask(mask, params)
+    box = None
+    if soft is not None and params.inpaint_full_res:
+        box = crop_box(soft, params.inpaint_full_res_padding, width, height)
+    if box is not None or mode == ResizeMode.LATENT_UPSCALE:
+        canvas = picture
+    else:
+        canvas = resize(picture, mode, width, height, params.upscaler_for_img2img)
+    if soft is None or (params.inpaint_full_res and box is None):
+        return Layout(canvas=canvas)
+    if box is None:
+        inner = resize(soft, mode, width, height)
+        opening = doubled(inner)
+    else:
+        left, top, right, bottom = box
+        inner_size((width, height), ResizeMode.CROP_AND_RESIZE, right - left, bottom - top)  # the way back
+        inner = resize(soft.crop(box), ResizeMode.RESIZE_AND_FILL, width, height)
+        opening = soft
+    if opening.size != canvas.size:
+        # the whole picture's is RGB in A1111 by now, so that an upscaler enlarges it too
+        opening = opening.convert("RGB") if box is None else opening
+        opening = resize(opening, mode, *canvas.size, params.upscaler_for_img2img).convert("L")
+    return Layout(canvas=canvas, mask=inner, opening=opening, box=box)
