@@ -35,11 +35,26 @@ class WireError(FarmError):
 
 
 class StoreError(FarmError):
-    """The object store did not do it. ``transient`` says whether the same call may work later."""
+    """The object store did not do it.
 
-    def __init__(self, message: str, *, transient: bool) -> None:
+    Args:
+        message: for who runs the farm: it may name the store.
+        transient: the same call may work soon.
+        missing: the store answers, and there is no such object.
+        reason: the same for everyone else, who need not know where the store is; None: as `message`.
+    """
+
+    def __init__(
+        self, message: str, *, transient: bool, missing: bool = False, reason: str | None = None
+    ) -> None:
         self.transient = transient
+        self.missing = missing
+        self.reason = message if reason is None else reason
         super().__init__(message)
+
+
+class WorkerError(FarmError):
+    """What one worker cannot do for what it has, or is (a file, its device); another one may."""
 
 
 class Unavailable(FarmError):

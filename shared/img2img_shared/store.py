@@ -30,8 +30,11 @@ _CREDENTIALS = (
 #: keys are made by the farm (hashes, job ids, indices), never of a user's text
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
-#: what a folder may recover from: too many open files, interrupted, disk or quota full
-_PASSING = (errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+#: what a folder may recover from: too many open files, interrupted, disk or quota full, a server away
+_PASSING = (
+    *(errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ESTALE, errno.ETIMEDOUT),
+)
 
 
 class Store:
@@ -55,6 +58,14 @@ class Store:
         self.url = str(url)
         self._folder = _folder(self.url)
         self._store = _open(self.url, self._folder)
+        self._marker: tuple[str, str] | None = None
+
+    def expect(self, marker: str, content: str) -> None:
+        """From now on nothing counts as written to a folder in which this object is not found afterwards.
+
+        A share that is not mounted any more leaves an empty folder behind, which takes whatever it is given.
+        """
+        self._marker = _checked(marker), content
 
     def put_picture(self, tenant: str, data: bytes) -> str:
         """Keep a tenant's picture under its SHA-256, once; the key, ``inputs/<tenant>/<sha256>``.
@@ -68,11 +79,8 @@ class Store:
         if self._folder is None:
             self.put(key, data)  # its bytes are sent either way: over the same ones it costs no more
             return key
-        try:
-            self._put(key, data, create=True)
-        except AlreadyExistsError:
-            if self.get(key) != data:
-                self.put(key, data)
+        if not self.create(key, data) and self.get(key) != data:
+            self.put(key, data)
         return key
 
     def get_picture(self, key: str) -> bytes:
@@ -83,8 +91,8 @@ class Store:
         """
         data = self.get(key)
         if hashlib.sha256(data).hexdigest() != picture_digest(key):
-            told = f"{key} is damaged: its bytes are not those that were uploaded; upload the picture again"
-            raise StoreError(told, transient=False)
+            why = "it is damaged: its bytes are not those that were uploaded; upload the picture again"
+            raise self._error("read", key, why)
         return data
 
     def put(self, key: str, data: bytes) -> None:
@@ -94,6 +102,18 @@ class Store:
             StoreError: it could not be written.
         """
         self._put(_checked(key), data, create=False)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one of that name; whether there was none.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        try:
+            self._put(_checked(key), data, create=True)
+        except AlreadyExistsError:
+            return False
+        return True
 
     def get(self, key: str) -> bytes:
         """The object's bytes.
@@ -135,6 +155,19 @@ class Store:
             except FileNotFoundError:  # a folder tells, the clouds do not
                 return
 
+    def try_out(self, key: str, size: int) -> None:
+        """Write an object of so many bytes, read it back and remove it.
+
+        Raises:
+            StoreError: one of these did not work.
+        """
+        data = bytes(size)
+        self.put(key, data)
+        read = self.get(key)
+        self.delete(key)
+        if read != data:
+            raise self._error("read", key, "it gives other bytes than were written", transient=False)
+
     def sign(self, key: str, seconds: float) -> str | None:
         """A URL that lets anyone read the object for so long; None where the store has none (folder, memory).
 
@@ -154,8 +187,12 @@ class Store:
         with self._told("write", key):
             # one request: an upload in parts cannot be create-only, and leaves its parts when it breaks
             obstore.put(self._store, key, data, mode="create" if create else "overwrite", use_multipart=False)
-            if self._folder is not None:
-                _sync(self._folder / key)
+            if self._folder is None:
+                return
+            _sync(self._folder / key)
+        if self._marker is not None and not _holds(self._folder / self._marker[0], self._marker[1]):
+            why = "the folder is not the farm's any more (is its share mounted?)"
+            raise self._error("write", key, why, transient=True)
 
     def _size(self, key: str) -> int | None:
         with self._told("look up", key):
@@ -172,30 +209,58 @@ class Store:
         except AlreadyExistsError:
             raise
         except FileNotFoundError as error:
-            missing = "there is no such object" if what == "read" else "the bucket does not exist"
-            raise StoreError(f"cannot {what} {key} in {self.url}: {missing}", transient=False) from error
+            if what == "read" and "<Code>NoSuchBucket<" not in str(error):
+                raise self._error(what, key, "there is no such object", missing=True) from error
+            raise self._error(what, key, "the bucket does not exist") from error
         except (BaseError, OSError, ValueError) as error:
-            raise StoreError(
-                f"cannot {what} {key} in {self.url}: {_line(error)}", transient=_is_transient(error)
-            ) from error
+            raise self._error(what, key, _why(error), transient=_is_transient(error)) from error
+
+    def _error(
+        self, what: str, key: str, why: str, *, transient: bool = False, missing: bool = False
+    ) -> StoreError:
+        return StoreError(
+            f"cannot {what} {key} in {self.url}: {why}",
+            transient=transient,
+            missing=missing,
+            reason=f"the store cannot {what} {key}: {why}",
+        )
 
 
-def _line(error: Exception) -> str:
-    """The first paragraph of the library's message: what follows is its internals, or the server's XML."""
-    if re.search(
-        r"169\.254\.169\.254|metadata\.google", str(error)
-    ):  # asked of a cloud's machine, last of all
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(errors="replace").strip() == text
+    except OSError:
+        return False
+
+
+def _why(error: Exception) -> str:
+    """The library's message in a few words: it is full of paths, addresses, internals and XML."""
+    text = str(error)
+    if re.search(r"169\.254\.169\.254|metadata\.google", text):  # asked of a cloud's machine, last of all
         return f"no credentials in the environment ({_CREDENTIALS})"
-    return re.split(r"\n\nDebug source|: <\?xml", str(error))[0].replace("\n", " ").strip()[:400]
+    if (number := _os_error(error)) is not None:
+        return os.strerror(number)
+    if found := re.search(r"status code: (\d{3}[^:<]*)", text):
+        code = re.search(r"<Code>(\w+)</Code>", text)
+        return f"the server answers {found[1].strip()}" + (f" ({code[1]})" if code else "")
+    if "HTTP error" in text:
+        return "the server does not answer"
+    return text.split("\n\nDebug source")[0].replace("\n", " ").strip()[:400]
+
+
+def _os_error(error: Exception) -> int | None:
+    """What the operating system said, where it is what failed."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found and "HTTP error" not in str(error) else None
 
 
 def _is_transient(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in _PASSING
+    if (number := _os_error(error)) is not None:
+        return number in _PASSING
     if not isinstance(error, GenericError):
         return False
-    if found := re.search(r"\(os error (\d+)\)", str(error)):
-        return int(found[1]) in _PASSING or "HTTP error" in str(error)
     # the rest is a server that does not answer, or answers 5xx after its retries; 4xx mends by itself never
     return not re.search(r"\b4(?!08|29)\d\d [A-Z]|builder error|missing", str(error))
 
@@ -244,7 +309,7 @@ def _open(url: str, folder: Path | None) -> LocalStore | MemoryStore | S3Store |
             retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
         )
     except (BaseError, ValueError) as error:
-        raise Refused("store_url", url, f"{_KINDS} ({_line(error)})") from None
+        raise Refused("store_url", url, f"{_KINDS} ({_why(error)})") from None
     if not isinstance(store, S3Store | GCSStore | AzureStore):
         raise Refused("store_url", url, _KINDS)
     return store

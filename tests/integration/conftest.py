@@ -17,9 +17,10 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(store_folder: Path) -> Path:
-    """The store, with nothing in it."""
+    """The store, with nothing in it but what proves to the module's gateway that it is the farm's."""
     for each in store_folder.iterdir():
-        shutil.rmtree(each)
+        if each.is_dir():
+            shutil.rmtree(each)
     return store_folder
 
 

@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
 from img2img_shared.errors import FarmError, Refused, StoreError
-from img2img_shared.store import Store, _line
+from img2img_shared.store import Store, _is_transient, _why
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
@@ -154,7 +155,51 @@ def test_a_folder_in_the_way_of_a_key_is_not_worth_a_retry(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_the_reason_for_others_does_not_say_where_the_store_is(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("jobs/abcdefgh", b"a file")
+    with pytest.raises(StoreError, match=str(tmp_path)) as caught:
+        store.put("jobs/abcdefgh/0.png", b"x")
+    assert caught.value.reason == "the store cannot write jobs/abcdefgh/0.png: Not a directory"
+
+
+S3 = "Generic S3 error: Error performing PUT http://10.0.0.1:9000/b/jobs/1/0.png in 5ms, after 4 retries - "
+LOCAL = "Generic LocalFileSystem error: Unable to open file /mnt/farm/jobs/1/0.png#1: "
+
+
+@pytest.mark.parametrize(
+    ("said", "why", "transient"),
+    [
+        (LOCAL + "Permission denied (os error 13)", "Permission denied", False),
+        (LOCAL + "Read-only file system (os error 30)\n\nDebug source:", "Read-only file system", False),
+        (LOCAL + "No space left on device (os error 28)", "No space left on device", True),
+        (LOCAL + "Stale file handle (os error 116)", "Stale file handle", True),
+        (S3 + "HTTP error: error sending request", "the server does not answer", True),
+        (
+            S3 + "Server returned non-2xx status code: 503 Service Unavailable: <Error><Code>SlowDown</Code>",
+            "the server answers 503 Service Unavailable (SlowDown)",
+            True,
+        ),
+        (
+            S3 + "Server returned non-2xx status code: 507 Insufficient Storage: ",
+            "the server answers 507 Insufficient Storage",
+            True,
+        ),
+        (
+            S3 + "Server returned non-2xx status code: 400 Bad Request: <Code>ExpiredToken</Code>",
+            "the server answers 400 Bad Request (ExpiredToken)",
+            False,
+        ),
+    ],
+)
+def test_the_librarys_errors_in_a_few_words_without_paths_and_addresses(
+    said: str, why: str, transient: bool
+) -> None:
+    error = GenericError(said)
+    assert (_why(error), _is_transient(error)) == (why, transient)
+
+
 def test_a_cloud_store_without_credentials_says_which_it_looks_for() -> None:
     """Without any, the library asks the machine's metadata service, and tells of that alone."""
     asked = OSError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 3s")
-    assert "no credentials in the environment (AWS_ACCESS_KEY_ID" in _line(asked)
+    assert "no credentials in the environment (AWS_ACCESS_KEY_ID" in _why(asked)

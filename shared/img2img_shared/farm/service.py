@@ -12,6 +12,7 @@ from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoi
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import Refused
 from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.submission import UPLOADS, Submission, new_job, request_of
 from img2img_shared.job import Job
@@ -57,6 +58,7 @@ class FarmService:
             self.tickets = closing.enter_context(celery_app(self.redis_url, settings.prefix))
             self.ledger = Ledger(self.redis, lease=settings.lease, keep_jobs=settings.keep_jobs)
             self.previews = Previews(self.redis)
+            self._marker = StoreMarker(self.store, self.ledger)
             self._submissions = Submissions(self.redis)
             self.input_janitor = InputJanitor(self._submissions, self.store)
             self._defaults = Table(self.redis, "defaults")
@@ -92,11 +94,13 @@ class FarmService:
 
         Raises:
             Refused: names the field.
+            StoreError: the store is not this farm's, or does not answer.
             Unavailable: Redis is away, or an embedded farm cannot run a worker.
         """
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key), self._outage)
         job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
+        patiently(partial(self._marker.establish, anew=self.is_embedded), self._outage)
         self.serve(model)
         patiently(lambda: self._submissions.begin(job.id), self._outage)
         return Submission(

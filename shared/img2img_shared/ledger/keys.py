@@ -34,6 +34,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:abandoned:JOB         such a job can be written no more: its inputs were removed; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires
     {prefix}:worker:WORKER:loras   names of the LoRAs that it has; expires
+    {prefix}:farm-id               what the farm's store holds under that name, too
     {prefix}:workers               sorted set of workers by when they were last heard
     {prefix}:dead:NONCE            image whose attempt ended because its worker was taken for dead; expires
 

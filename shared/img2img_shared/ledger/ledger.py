@@ -217,6 +217,16 @@ class Ledger:
             if streams or monotonic() >= until:
                 return [event(*entry) for _, entries in streams or () for entry in entries]
 
+    def farm_id(self) -> str | None:
+        """What the farm's store is known by; None: it has none yet."""
+        found = self._redis.call("GET", self._redis.key("farm-id"))
+        return None if found is None else str(found, "utf-8")
+
+    def set_farm_id(self, farm_id: str) -> str:
+        """`farm_id` is the farm's from now on, unless it has one already; the one it has."""
+        self._redis.call("SET", self._redis.key("farm-id"), farm_id, "NX")
+        return self.farm_id() or farm_id
+
     # What a worker calls.
 
     def claim(self, model: str, worker: str, nonce: str, *, idle: bool) -> Claim | None:

@@ -125,6 +125,8 @@ class ClaimLoop:
             self._put_back(held, str(error))  # a worker of a newer version may read it
         elif short_of := shortage(error):
             self._put_back(held, f"{short_of}: {str(error) or type(error).__name__}")
+        elif isinstance(error, StoreError):
+            self._report(held, lambda: self._ledger.fail(claim, error.reason))
         elif isinstance(error, FarmError):
             self._report(held, lambda: self._ledger.fail(claim, str(error)))
         else:
