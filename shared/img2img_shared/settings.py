@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 #: sizes of pictures in pixels, as `Settings.compile` has them
 SIZES = r"^\d{2,4}x\d{2,4}(,\d{2,4}x\d{2,4})*$"
 
+Acknowledge = Literal["memory", "disk", "replica"]
+
 
 class Settings(BaseSettings):
     """``IMG2IMG_…`` variables; with none set, everything is embedded under `data_dir`."""
@@ -31,6 +33,9 @@ class Settings(BaseSettings):
 
     #: seconds an attempt may go unheard of
     lease: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    #: what a submit waits for before it says that a job is there: Redis' memory, its disk (version 7.2, with
+    #: an append-only file), or the memory of a replica
+    acknowledge: Acknowledge = "memory"
     #: seconds a finished job is remembered
     keep_jobs: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
 

@@ -56,7 +56,13 @@ class FarmService:
             self.store = Store(self.store_url)
             self.redis = closing.enter_context(connect(self.redis_url, settings.prefix))
             self.tickets = closing.enter_context(celery_app(self.redis_url, settings.prefix))
-            self.ledger = Ledger(self.redis, lease=settings.lease, keep_jobs=settings.keep_jobs)
+            self.ledger = Ledger(
+                self.redis,
+                lease=settings.lease,
+                keep_jobs=settings.keep_jobs,
+                acknowledge=settings.acknowledge,
+            )
+            self.ledger.check_acknowledge()
             self.previews = Previews(self.redis)
             self._marker = StoreMarker(self.store, self.ledger)
             self._submissions = Submissions(self.redis)

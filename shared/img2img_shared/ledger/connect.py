@@ -1,6 +1,6 @@
 """The connection to Redis, and the one way in which its absence is reported."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -45,13 +45,30 @@ class FarmRedis:
 
     def run(self, script: str, *arguments: str | bytes | int) -> Any:
         """What one of the Lua scripts answers, by its file's name."""
-        if script not in self._scripts:
-            self._scripts[script] = self._client.register_script(keys.script(script))
-        return self._do(lambda: self._scripts[script](keys=[keys.farm_key(self.prefix)], args=arguments))
+        known = self._known(script)
+        return self._do(lambda: known(keys=[keys.farm_key(self.prefix)], args=arguments))
+
+    def run_and_wait(self, script: str, *arguments: str | bytes | int, wait: Sequence[str | int]) -> Any:
+        """What a script answers, and right after it on the same connection the command `wait`."""
+        known = self._known(script)
+
+        def both() -> Any:
+            with self._client.pipeline(transaction=False) as pipe:
+                known(keys=[keys.farm_key(self.prefix)], args=arguments, client=pipe)
+                more: Callable[..., Any] = pipe.execute_command
+                more(*wait)
+                return pipe.execute()
+
+        return self._do(both)
 
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
+
+    def _known(self, script: str) -> Callable[..., Any]:
+        if script not in self._scripts:
+            self._scripts[script] = self._client.register_script(keys.script(script))
+        return self._scripts[script]
 
     def _do(self, command: Callable[[], Any]) -> Any:
         with answering():

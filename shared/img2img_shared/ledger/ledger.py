@@ -12,12 +12,13 @@ from typing import Any
 import msgpack
 from redis import ResponseError
 
-from img2img_shared.errors import Conflict, NotFound, Refused, one_line
+from img2img_shared.errors import Conflict, NotFound, Refused, Unavailable, one_line
 from img2img_shared.job import Job
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.replies import event, image_status, job_status, worker_status
 from img2img_shared.records import Claim, Event, ImageStatus, JobStatus, Lost, Sweep, WorkerInfo, WorkerStatus
+from img2img_shared.settings import Acknowledge
 from img2img_shared.wire import decode_job, encode_job
 
 #: characters of a failure's reason that are kept
@@ -28,13 +29,22 @@ IMAGES = 1000
 TERM = 3.0
 #: seconds for which one command blocks at most, well below the socket's time-out
 BLOCK = 2.0
+#: seconds within which a job must be where `acknowledge` wants it, below the socket's time-out
+KEPT_WITHIN = 3.0
+#: what a submit waits for, by `acknowledge`: so many copies on the disk here, so many replicas
+_WAITS: dict[Acknowledge, tuple[str | int, ...]] = {
+    "memory": (),
+    "disk": ("WAITAOF", 1, 0),
+    "replica": ("WAIT", 1),
+}
 
 
 class Ledger:
     """The ledger of one farm.
 
     `lease` is how many seconds an attempt may go unheard of; all workers of a farm must agree on it. Jobs
-    submitted here are forgotten `keep_jobs` seconds after they finished.
+    submitted here are forgotten `keep_jobs` seconds after they finished, and are acknowledged when Redis has
+    them in its memory, or on its disk, or when a replica has them, too (`acknowledge`).
     """
 
     def __init__(
@@ -43,13 +53,28 @@ class Ledger:
         *,
         lease: float = 30.0,
         keep_jobs: float = 7 * 24 * 3600,
+        acknowledge: Acknowledge = "memory",
     ) -> None:
         self.lease = lease
         self._lease_ms = round(lease * 1000)
         self._keep_ms = round(keep_jobs * 1000)
         self._redis = redis
+        self._acknowledge: Acknowledge = acknowledge
 
     # What a producer calls.
+
+    def check_acknowledge(self) -> None:
+        """That this server can promise what `acknowledge` asks for. Replicas may come, and go, later.
+
+        Raises:
+            Refused: it cannot.
+        """
+        if wait := _WAITS[self._acknowledge]:
+            try:
+                self._redis.call(*wait, 1)
+            except ResponseError as error:
+                wanted = f"what this Redis can do ({error}); for disk: version 7.2 and appendonly yes"
+                raise Refused("acknowledge", self._acknowledge, wanted) from None
 
     def submit(self, job: Job, request: Mapping[str, str] | None = None) -> str:
         """Writes a job and gives its id, or that of the tenant's first job with its idempotency key.
@@ -62,9 +87,9 @@ class Ledger:
         Raises:
             Conflict: the key's first job was made from another request.
             Refused: another job has this id, or it was given up (see `Submissions.abandoned`).
+            Unavailable: also where what `acknowledge` asks for has not happened within `KEPT_WITHIN` seconds.
         """
-        answer = self._redis.run(
-            "submit",
+        answer = self._submit(
             job.id,
             job.tenant,
             job.model,
@@ -328,6 +353,17 @@ class Ledger:
     def workers(self) -> list[WorkerStatus]:
         """The workers that live."""
         return [worker_status(*answer) for answer in self._redis.run("workers")]
+
+    def _submit(self, *arguments: str | bytes | int) -> Any:
+        wait = _WAITS[self._acknowledge]
+        if not wait:
+            return self._redis.run("submit", *arguments)
+        milliseconds = round(KEPT_WITHIN * 1000)
+        answer, kept = self._redis.run_and_wait("submit", *arguments, wait=(*wait, milliseconds))
+        if not (kept[0] if isinstance(kept, list) else kept):
+            where = "Redis' disk" if self._acknowledge == "disk" else "a replica of Redis"
+            raise Unavailable(f"the job is not on {where} after {KEPT_WITHIN:g} s (IMG2IMG_ACKNOWLEDGE)")
+        return answer
 
     def _control(self, job_id: str, tenant: str, verb: str, value: int = 0) -> int:
         answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value))

@@ -1,17 +1,22 @@
 -- One job, in one call, whatever its number of images. Gives its id and its request, or the first job's for a repeated
 -- key. False: another job has this id; 'abandoned': its inputs were removed.
+-- Who waits for the disk or a replica waits for what its own connection has written last.
+local function touch(job) redis.call('HSET', job_key(job), 'asked', NOW) end
+
 local job, tenant, model, n, priority, data, once, keep, request = unpack(ARGV)
 if once ~= '' then
   local first = redis.call('GET', idempotency_key(tenant, once))
   if first and redis.call('EXISTS', job_key(first)) == 1 then
+    touch(first)
     return {first, hget(job_key(first), 'request') or ''}
   end
 end
 local h = redis.call('HMGET', job_key(job), 'tenant', 'data')
 if h[1] then
   -- the same job again is a client whose reply was lost
-  if h[1] == tenant and h[2] == data then return {job, request} end
-  return false
+  if h[1] ~= tenant or h[2] ~= data then return false end
+  touch(job)
+  return {job, request}
 end
 if redis.call('EXISTS', abandoned_key(job)) == 1 then return 'abandoned' end
 redis.call('HSET', job_key(job), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,

@@ -1,0 +1,118 @@
+"""What an acknowledgement promises: where a job is by then, and what becomes of it when servers fail."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from img2img_producer import Farm
+from img2img_shared.errors import NotFound, Refused, Unavailable
+from img2img_shared.settings import Acknowledge, Settings
+from tests.integration.gateway import eventually, picture
+from tests.servers import RedisServer, raw_client
+
+
+def farm_of(server: RedisServer, store: Path, acknowledge: Acknowledge) -> Farm:
+    return Farm(settings=Settings(redis_url=server.url, store_url=str(store), acknowledge=acknowledge))
+
+
+@pytest.fixture
+def durable() -> Iterator[RedisServer]:
+    """A Redis with an append-only file, which a replica may follow."""
+    server = RedisServer("--repl-diskless-sync-delay", "0", append_only=True, has_port=True)
+    yield server
+    server.remove()
+
+
+def configure(server: RedisServer, name: str, value: str) -> None:
+    with raw_client(server.url) as client:
+        client.config_set(name, value)
+
+
+def submit(farm: Farm, **fields: Any) -> str:
+    return farm.submit(picture(), model="m", **fields)
+
+
+def submit_in_vain(monkeypatch: pytest.MonkeyPatch, farm: Farm, message: str, **fields: Any) -> None:
+    """Submit what is not acknowledged, without much patience."""
+    with monkeypatch.context() as patches:
+        patches.setattr("img2img_shared.ledger.ledger.KEPT_WITHIN", 0.3)
+        patches.setattr(farm._service, "_outage", 0.0)
+        with pytest.raises(Unavailable, match=message):
+            submit(farm, **fields)
+
+
+def test_with_disk_a_job_is_acknowledged_once_it_is_on_the_disk(
+    durable: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(durable, "appendfsync", "no")  # whenever the kernel likes: in vain
+    with farm_of(durable, tmp_path, "disk") as farm:
+        for _ in range(2):  # the repeat finds the job there, and yet must not be told that all is well
+            submit_in_vain(monkeypatch, farm, "the job is not on Redis' disk", idempotency_key="once")
+        configure(durable, "appendfsync", "always")
+        job = submit(farm, idempotency_key="once")
+        assert [status.id for status in farm.jobs()] == [job]
+
+
+def test_with_replica_a_job_is_acknowledged_once_a_replica_has_it(
+    durable: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with farm_of(durable, tmp_path, "replica") as farm:
+        submit_in_vain(monkeypatch, farm, "not on a replica of Redis", idempotency_key="once")
+        replica = RedisServer("--replicaof", "127.0.0.1", str(durable.port))
+        try:
+            with raw_client(durable.url) as client:
+                eventually("the replica follows", lambda: client.set("any", 1) and client.wait(1, 1000))
+            job = submit(farm, idempotency_key="once")
+            replica.freeze()
+            for _ in range(2):
+                submit_in_vain(monkeypatch, farm, "not on a replica of Redis", idempotency_key="twice")
+            replica.thaw()
+            second = submit(farm)
+            durable.kill()
+            with raw_client(replica.url) as client:
+                client.execute_command("REPLICAOF", "NO", "ONE")
+            with farm_of(replica, tmp_path, "memory") as promoted:
+                assert {job, second} <= {status.id for status in promoted.jobs()}
+                assert submit(promoted, idempotency_key="once") == job
+        finally:
+            replica.remove()
+
+
+def test_what_a_server_cannot_promise_is_refused_at_once(mortal_redis: RedisServer, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"^acknowledge: 'disk' is not allowed; .*appendonly yes$") as refused:
+        farm_of(mortal_redis, tmp_path, "disk")
+    assert "\n" not in str(refused.value)
+    farm_of(mortal_redis, tmp_path, "replica").close()  # which may join later
+
+
+@pytest.mark.parametrize("sync", ["everysec", "always"])
+def test_what_was_acknowledged_outlives_the_servers_death(
+    durable: RedisServer, tmp_path: Path, sync: str
+) -> None:
+    configure(durable, "appendfsync", sync)
+    with farm_of(durable, tmp_path, "disk") as farm:
+        job = submit(farm)
+        durable.kill()
+        durable.start()
+        assert farm.status(job).pending == 1
+
+
+def test_an_older_copy_of_redis_knows_no_later_job(durable: RedisServer, tmp_path: Path) -> None:
+    files = durable.folder / "appendonlydir"
+    with farm_of(durable, tmp_path, "disk") as farm:
+        earlier = submit(farm)
+        shutil.copytree(files, durable.folder / "copy")
+        later = submit(farm, idempotency_key="order")
+        durable.stop()
+        shutil.rmtree(files)
+        (durable.folder / "copy").rename(files)
+        durable.start()
+        assert farm.status(earlier).pending == 1
+        with pytest.raises(NotFound):
+            farm.status(later)
+        assert submit(farm, idempotency_key="order") != later
+        assert farm._service.input_janitor.round() == 0
+        assert list(farm._service.store.list(f"jobs/{later}"))  # what only the lost ledger knew stays
