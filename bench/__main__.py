@@ -11,6 +11,7 @@ BENCHMARKS = (
     ("bench.engine", "--images", "40"),
     ("bench.device", "--slots", "1,2,4,8"),
     ("bench.farm",),
+    ("bench.acknowledge",),
     ("bench.gateway", "--images", "300", "--pollers", "50", "--watchers", "100"),
 )
 

@@ -12,6 +12,7 @@ from img2img_producer.inputs import Picture, Source, as_picture, read_source
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
 from img2img_shared.errors import Unavailable
+from img2img_shared.farm.orphans import Orphan, find_orphans
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Upload
@@ -239,6 +240,10 @@ class Farm:
     def jobs(self, limit: int = 100) -> list[JobStatus]:
         """Your jobs, newest first."""
         return self._service.ledger.jobs(self.tenant, limit)
+
+    def orphans(self) -> Iterator[Orphan]:
+        """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""
+        return find_orphans(self._service.store, self._service.ledger)
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that live, whatever they serve."""

@@ -143,6 +143,16 @@ class Store:
                 for item in page:
                     yield item["path"]
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Names of the folders right under the folder `prefix`, in no given order.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        with self._told("list", _checked(prefix)):
+            for folder in obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]:
+                yield folder.removesuffix("/").rpartition("/")[2]
+
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error.
 

@@ -1,16 +1,21 @@
 """What an acknowledgement promises: where a job is by then, and what becomes of it when servers fail."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from img2img_producer import Farm
+from img2img_producer.cli import app as cli
 from img2img_shared.errors import NotFound, Refused, Unavailable
+from img2img_shared.farm.orphans import Orphan
+from img2img_shared.job import result_key
 from img2img_shared.settings import Acknowledge, Settings
-from tests.integration.gateway import eventually, picture
+from tests.integration.gateway import FakeWorker, eventually, picture
 from tests.servers import RedisServer, raw_client
 
 
@@ -100,12 +105,20 @@ def test_what_was_acknowledged_outlives_the_servers_death(
         assert farm.status(job).pending == 1
 
 
+def result_of(farm: Farm, job: str) -> bytes:
+    return farm._service.store.get(result_key(job, 0, "png"))
+
+
 def test_an_older_copy_of_redis_knows_no_later_job(durable: RedisServer, tmp_path: Path) -> None:
     files = durable.folder / "appendonlydir"
     with farm_of(durable, tmp_path, "disk") as farm:
         earlier = submit(farm)
         shutil.copytree(files, durable.folder / "copy")
         later = submit(farm, idempotency_key="order")
+        worker = FakeWorker(durable.url, tmp_path)
+        assert worker.work() == 2
+        worker.client.close()
+        assert list(farm.orphans()) == []
         durable.stop()
         shutil.rmtree(files)
         (durable.folder / "copy").rename(files)
@@ -115,4 +128,11 @@ def test_an_older_copy_of_redis_knows_no_later_job(durable: RedisServer, tmp_pat
             farm.status(later)
         assert submit(farm, idempotency_key="order") != later
         assert farm._service.input_janitor.round() == 0
-        assert list(farm._service.store.list(f"jobs/{later}"))  # what only the lost ledger knew stays
+        assert list(farm.orphans()) == [Orphan(id=later, pictures=1)]
+        words = ["--redis-url", durable.url, "--store-url", str(tmp_path), "orphans", "--json"]
+        assert json.loads(CliRunner().invoke(cli, words).stdout) == {"id": later, "pictures": 1}
+        picture_before = result_of(farm, earlier)
+        worker = FakeWorker(durable.url, tmp_path)
+        assert worker.work() == 2  # what was rendered since the copy, and the repeat
+        worker.client.close()
+        assert result_of(farm, earlier) == picture_before

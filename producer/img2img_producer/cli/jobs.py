@@ -1,4 +1,4 @@
-"""The commands that look after jobs: status, jobs, workers, cancel, pause, resume, retry, priority."""
+"""The commands that look after jobs: status, jobs, orphans, workers, cancel, pause, resume and so on."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from img2img_shared.job import ImageState
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (status, jobs, workers, cancel, pause, resume, retry):
+    for command in (status, jobs, orphans, workers, cancel, pause, resume, retry):
         app.command()(command)
     # else -5 were an option that there is not
     app.command(context_settings={"ignore_unknown_options": True})(priority)
@@ -64,6 +64,14 @@ def jobs(
         print_json([job_facts(each) for each in found])
     else:
         show_jobs(found)
+
+
+def orphans(context: typer.Context, json: AsJson = False) -> None:
+    """List jobs, of any tenant, of which only the store has something: forgotten, or lost with a Redis."""
+    with farm_of(context) as farm:
+        for each in farm.orphans():
+            text = f"{each.id} {each.pictures} picture{'' if each.pictures == 1 else 's'}"
+            show_facts(asdict(each), text, as_json=json)
 
 
 def workers(context: typer.Context, json: AsJson = False) -> None:

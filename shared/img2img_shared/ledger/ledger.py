@@ -130,6 +130,10 @@ class Ledger:
             raise _not_found(job_id)
         return decode_job(data)
 
+    def knows(self, job_id: str) -> bool:
+        """Whether there is such a job, whosever it is."""
+        return bool(self._redis.call("EXISTS", self._redis.key("job", job_id)))
+
     def status(self, job_id: str, tenant: str) -> JobStatus:
         """Counts, rate and times of a job.
 
