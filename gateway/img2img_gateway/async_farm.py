@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, Self, TypeVar
 
@@ -10,8 +12,9 @@ from anyio import CapacityLimiter, to_thread
 
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_shared.checkpoints import Checkpoint
-from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
 from img2img_shared.farm import input_janitor
+from img2img_shared.farm.patience import OUTAGE
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission
 from img2img_shared.ledger.lora_names import LoraNames
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 THREADS = 40
 #: seconds between two looks at an embedded farm's processes
 SUPERVISE_EVERY = 1.0
+#: seconds for which a caller waits that jobs are cancelled
+CANCEL_SOON = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +52,7 @@ class AsyncFarm:
         #: why an embedded worker does not start, by model
         self._trouble: dict[str, Unavailable] = {}
         self._limiter = CapacityLimiter(THREADS)
+        self._cancelling: set[asyncio.Task[None]] = set()
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a blocking `function` gives, from a thread that is free for others right after."""
@@ -137,6 +143,24 @@ class AsyncFarm:
         self._trouble.pop(submission.job.model, None)
         self._serving.add(submission.job.model)
         return submission
+
+    async def cancel(self, tenant: str, jobs: Iterable[str]) -> None:
+        """End jobs for which nobody waits any more; while Redis is away, as soon as it answers."""
+        task = asyncio.create_task(self._cancel(tenant, tuple(jobs)))
+        self._cancelling.add(task)  # nothing else keeps it
+        task.add_done_callback(self._cancelling.discard)
+        await asyncio.wait([task], timeout=CANCEL_SOON)
+
+    async def _cancel(self, tenant: str, jobs: Iterable[str]) -> None:
+        for job in jobs:
+            end = time.monotonic() + OUTAGE
+            while time.monotonic() < end:
+                try:
+                    with suppress(NotFound):  # it was not written after all
+                        await self.call(self.ledger.cancel, job, tenant)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(1.0)
 
     def check(self, model: str) -> None:
         """That an embedded worker for `model` has not failed to start.

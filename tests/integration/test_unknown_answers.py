@@ -1,5 +1,6 @@
 """What is acknowledged is rendered, and so is what may have been: Redis is frozen while jobs are written."""
 
+import base64
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from img2img_shared.params import Params
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
-from tests.integration.gateway import FakeWorker, Gateway, picture
+from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 from tests.servers import RedisServer
 
 PAGES = re.compile("jobs/[0-9a-f]+/inputs/")
@@ -43,7 +44,8 @@ def after_pages(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> N
 
 @pytest.fixture
 def frozen(mortal_redis: RedisServer) -> Iterator[RedisServer]:
-    """A Redis that a test freezes; it is thawed at the end."""
+    """A Redis that a test freezes, for which nobody waits long; it is thawed at the end."""
+    mortal_redis.url += "?socket_timeout=3"
     yield mortal_redis
     mortal_redis.thaw()
 
@@ -82,6 +84,25 @@ def test_what_was_written_without_an_answer_is_rendered_once_and_given_to_who_as
         worker = FakeWorker(frozen.url, store)
         assert worker.work() == 4
         assert {farm.status(job).state for job in jobs} == {JobState.DONE}
+        worker.client.close()
+
+
+def test_a_synchronous_render_that_got_no_answer_is_not_rendered_for_nobody(
+    frozen: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    image = base64.b64encode(picture()).decode()
+    body = {"init_images": [image], "width": 64, "height": 64, "steps": 1}
+    with Gateway(frozen.url, store) as gateway, Farm(frozen.url, store) as farm:
+        worker = FakeWorker(frozen.url, store)
+        first = farm.submit([picture()], model="m")  # from now on Redis knows the script
+        with monkeypatch.context() as patches:
+            after_pages(patches, frozen.freeze)
+            assert gateway.http.post("/sdapi/v1/img2img", json=body).status_code == 503
+        frozen.thaw()
+        (job,) = eventually("it is there", lambda: [each for each in farm.jobs() if each.id != first])
+        eventually("it is cancelled", lambda: farm.status(job.id).state is JobState.CANCELLED)
+        assert worker.work() == 1
         worker.client.close()
 
 

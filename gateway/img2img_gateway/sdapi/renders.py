@@ -23,7 +23,7 @@ from img2img_gateway.sdapi.request import (
 )
 from img2img_gateway.sdapi.tasks import Task, Tasks
 from img2img_gateway.submit import SentInput, stored, write
-from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
+from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.params import Params
 from img2img_shared.seeds import counted
@@ -105,19 +105,24 @@ class _Call:
     async def _begin(self) -> Task:
         """Submit it: whatever is wrong with its pictures is told from here."""
         reading = self._reading
-        jobs = await self._submit(reading.model, reading.params)
-        task = Task(
-            id=self._body.force_task_id or f"task({secrets.token_hex(8)})",
-            kind=self._kind,
-            jobs=tuple(jobs),
-            steps=steps_taken(reading.params),
-            begun=time.time(),
-        )
-        await self._tasks.begin(task)
+        jobs: list[str] = []
+        try:
+            await self._submit(reading.model, reading.params, jobs)
+            task = Task(
+                id=self._body.force_task_id or f"task({secrets.token_hex(8)})",
+                kind=self._kind,
+                jobs=tuple(jobs),
+                steps=steps_taken(reading.params),
+                begun=time.time(),
+            )
+            await self._tasks.begin(task)
+        except BaseException:  # nobody will ask for these; the last may be there although no answer came
+            await asyncio.shield(self._parts.core.cancel(self._caller.tenant, jobs))
+            raise
         return task
 
-    async def _submit(self, model: str, params: Params) -> list[str]:
-        """A job for each iteration, its seeds following the one before."""
+    async def _submit(self, model: str, params: Params, jobs: list[str]) -> None:
+        """A job for each iteration, its seeds following the one before; each is told in `jobs`."""
         body = self._body
         images, mask = await self._pictures()
         per_job = body.batch_size
@@ -125,17 +130,11 @@ class _Call:
         if len(images) > 1:  # a batch of different pictures: one output each
             per_job = len(images)
             params = params.model_copy(update={"images_per_input": 1})
-        jobs: list[str] = []
-        try:
-            for iteration in range(body.n_iter):
-                shifted = _shifted(params, iteration * per_job)
-                submission = await self._parts.core.begin(self._caller.tenant, model, shifted)
-                written = await write(self._parts, self._caller, submission, _inputs(images), mask)
-                jobs.append(written.id)
-        except BaseException:
-            await self._cancel(jobs)
-            raise
-        return jobs
+        for iteration in range(body.n_iter):
+            shifted = _shifted(params, iteration * per_job)
+            submission = await self._parts.core.begin(self._caller.tenant, model, shifted)
+            jobs.append(submission.job.id)
+            await write(self._parts, self._caller, submission, _inputs(images), mask)
 
     async def _pictures(self) -> tuple[list[str], str | None]:
         """Store keys of the init pictures and of the mask."""
@@ -161,18 +160,13 @@ class _Call:
             return await core.call(answer.body, self._reading)
         except (asyncio.CancelledError, Unavailable):
             if not body.save_images:
-                await asyncio.shield(self._cancel(task.jobs))
+                await asyncio.shield(core.cancel(self._caller.tenant, task.jobs))
             raise
         finally:
             with suppress(FarmError):
                 await asyncio.shield(self._tasks.end(task))
                 if not body.save_images:  # A1111 keeps nothing on its disk then
                     await asyncio.shield(core.call(answer.remove))
-
-    async def _cancel(self, jobs: list[str] | tuple[str, ...]) -> None:
-        for job in jobs:
-            with suppress(NotFound, Unavailable):
-                await self._parts.core.call(self._parts.core.ledger.cancel, job, self._caller.tenant)
 
 
 async def _inputs(images: list[str]) -> AsyncIterator[SentInput]:

@@ -27,10 +27,10 @@ REASON = 1000
 IMAGES = 1000
 #: seconds a janitor stays elected without a round, where that is not longer than a quarter lease
 TERM = 3.0
-#: seconds for which one command blocks at most, well below the socket's time-out
+#: seconds for which one command blocks at most, well below the least time-out of a socket
 BLOCK = 2.0
-#: seconds within which a job must be where `acknowledge` wants it, below the socket's time-out
-KEPT_WITHIN = 3.0
+#: seconds within which a job must be where `acknowledge` wants it, below the least time-out of a socket
+KEPT_WITHIN = 2.5
 #: what a submit waits for, by `acknowledge`: so many copies on the disk here, so many replicas
 _WAITS: dict[Acknowledge, tuple[str | int, ...]] = {
     "memory": (),
