@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from img2img_shared.params import Params
+from img2img_shared.prompt_tags import Lora
 from img2img_worker.models.adapters.lora_file import read_lora
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH
@@ -18,7 +19,6 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
-from img2img_worker.models.prompts.conditioning import Lora
 from tests import checkpoints
 from tests.unit.loras import RANK, TEXT, UNET, Target, merge, tensors, write_kinds, write_kohya, write_peft
 

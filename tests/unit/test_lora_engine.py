@@ -10,12 +10,12 @@ import torch
 
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
+from img2img_shared.prompt_tags import Lora
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.models.adapters.patch import NO_PATCH
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
-from img2img_worker.models.prompts.conditioning import Lora
 from tests import checkpoints
 from tests.unit.engine_toys import render
 from tests.unit.loras import TEXT, UNET, merge, write_kinds, write_kohya

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_shared.prompt_tags import Lora
 from img2img_shared.settings import Settings
 from img2img_worker.models.adapters.lora_file import read_lora
 from img2img_worker.models.checkpoints.loading import load, open_checkpoint
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
-from img2img_worker.models.prompts.conditioning import Lora
 from tests import checkpoints
 from tests.unit.loras import RANK, UNET, merge, write_kohya, write_peft
 

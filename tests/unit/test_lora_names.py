@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
+from img2img_shared.prompt_tags import Lora
 from img2img_worker.models.adapters.lora import Loras
-from img2img_worker.models.prompts.conditioning import Lora
 from tests.unit.loras import RANK
 
 #: all transformers' width here

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_worker.models.prompts.conditioning import (
-    Conditioning,
-    Lora,
-    compose,
-    conditioning,
-    strip_comments,
-    take_loras,
-)
+from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
+from img2img_worker.models.prompts.conditioning import Conditioning, compose, conditioning
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from img2img_shared.errors import Refused
+from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
 from img2img_worker.models.adapters.lora_file import metadata, read_lora, short_hash
 from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch, Patched
-from img2img_worker.models.prompts.conditioning import Lora, strip_comments, take_loras
 
 #: where A1111 has them below its folder of models
 FOLDER = "Lora"

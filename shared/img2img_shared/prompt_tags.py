@@ -1,0 +1,73 @@
+"""What in a prompt is no part of its text: comments, and the tags that ask for LoRAs. A1111's syntax."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from img2img_shared.errors import Refused
+
+_TAG = re.compile(r"<(\w+):([^>]+)>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """``<lora:name:weight>``: a LoRA and how strongly it acts on the text encoder and on the denoiser."""
+
+    name: str
+    text_weight: float = 1.0
+    unet_weight: float = 1.0
+    #: how many of its ranks act; None: all
+    dyn: int | None = None
+
+
+def strip_comments(text: str) -> str:
+    """The text without ``#`` to the end of the line (A1111's "Enable comments", on by default)."""
+    text = re.sub(r"(^|\n)#[^\n]*(\n|$)", "\n", text)
+    return re.sub(r"#[^\n]*(\n|$)", "\n", text)
+
+
+def take_loras(prompt: str) -> tuple[str, tuple[Lora, ...]]:
+    """The prompt without its ``<kind:...>`` tags, and the LoRAs that they name.
+
+    ``<lora:name:0.8>``, ``<lora:name:text:unet:dyn>``, ``<lora:name:te=0.5:unet=0.8:dyn=4>``; ``lyco`` is
+    the same. All of one word come before those of the other, and where one is malformed, none is in force, as
+    in A1111.
+
+    Raises:
+        Refused: a tag asks for what only an extension of A1111's knows.
+    """
+    end = prompt.rfind(">") + 1  # nothing behind it is a tag, and to look there costs a square of its length
+    tags = list(_TAG.finditer(prompt[:end]))
+    for tag in tags:
+        if tag[1] == "hypernet":
+            raise Refused("prompt", tag[0], "<lora:name:weight>; hypernetworks are not known here")
+    wanted = [tag for tag in tags if tag[1] in ("lora", "lyco")]
+    words = [tag[1] for tag in wanted]
+    wanted.sort(key=lambda tag: words.index(tag[1]))
+    loras = [_read_lora(tag) for tag in wanted]
+    text = _TAG.sub("", prompt[:end]) + prompt[end:]
+    return text, tuple(lora for lora in loras if lora) if all(loras) else ()
+
+
+def _read_lora(tag: re.Match[str]) -> Lora | None:
+    named: dict[str, str] = {}
+    positional: list[str] = []
+    for argument in tag[2].split(":"):
+        name, *value = argument.split("=", 2)
+        if len(value) == 1:
+            named[name] = value[0]
+        else:
+            positional.append(argument)
+    if unknown := named.keys() - {"te", "unet", "dyn"}:
+        raise Refused("prompt", tag[0], f"te=, unet= and dyn= in it; {min(unknown)}= is not known here")
+    try:
+        text_weight = float(positional[1]) if len(positional) > 1 else 1.0
+        text_weight = float(named.get("te", text_weight))
+        unet_weight = float(positional[2]) if len(positional) > 2 else text_weight
+        unet_weight = float(named.get("unet", unet_weight))
+        dyn = int(positional[3]) if len(positional) > 3 else None
+        dyn = int(named["dyn"]) if "dyn" in named else dyn
+        lora = Lora(name=positional[0], text_weight=text_weight, unet_weight=unet_weight, dyn=dyn)
+    except (ValueError, IndexError):
+        return None
+    return lora if math.isfinite(text_weight) and math.isfinite(unet_weight) else None
