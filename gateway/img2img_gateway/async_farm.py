@@ -90,9 +90,13 @@ class AsyncFarm:
         """The workers that live."""
         return await self.call(self.service.workers)
 
-    async def loras(self) -> list[str]:
-        """The names of the LoRAs that any of them has."""
-        ids = [worker.info.id for worker in await self.workers()]
+    async def loras(self, model: str | None = None) -> dict[str, str] | None:
+        """The LoRAs that workers have (of a model, or all), by name, and the names that trainers gave them.
+
+        None: no worker has said.
+        """
+        workers = [worker.info for worker in await self.workers()]
+        ids = [info.id for info in workers if model is None or info.model == model]
         return await self.call(self._lora_names.of, ids)
 
     async def model(self, wanted: str | None, *, now: bool) -> str:

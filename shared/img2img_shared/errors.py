@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+#: what every refusal's message has in it
+_MARK = " is not allowed; allowed: "
+
 
 class FarmError(Exception):
     """Anything the farm refuses or cannot do; the message is written for the person who asked."""
@@ -14,7 +17,7 @@ class Refused(FarmError):
         self.field = field
         self.value = value
         self.allowed = allowed
-        super().__init__(f"{field}: {_shown(value)} is not allowed; allowed: {allowed}")
+        super().__init__(f"{field}: {_shown(value)}{_MARK}{allowed}")
 
 
 class Conflict(Refused):
@@ -24,6 +27,11 @@ class Conflict(Refused):
         self.differs = sorted(part for part in {*before, *now} if before.get(part) != now.get(part))
         told = ", ".join(self.differs)
         super().__init__("idempotency_key", key, f"a key of its own for a request that differs in: {told}")
+
+
+def is_refusal(message: str) -> bool:
+    """Whether a `Refused` wrote it: what ended an image was asked for by its user."""
+    return _MARK in message
 
 
 class NotFound(FarmError):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from img2img_shared.errors import Refused
 
 _TAG = re.compile(r"<(\w+):([^>]+)>")
+#: words that mean a LoRA
+_KINDS = ("lora", "lyco")
+_FORM = "<lora:name:weight>, the weight a number such as 0.8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +33,39 @@ def take_loras(prompt: str) -> tuple[str, tuple[Lora, ...]]:
     """The prompt without its ``<kind:...>`` tags, and the LoRAs that they name.
 
     ``<lora:name:0.8>``, ``<lora:name:text:unet:dyn>``, ``<lora:name:te=0.5:unet=0.8:dyn=4>``; ``lyco`` is
-    the same. All of one word come before those of the other, and where one is malformed, none is in force, as
-    in A1111.
+    the same. All of one word come before those of the other, as in A1111.
 
     Raises:
-        Refused: a tag asks for what only an extension of A1111's knows.
+        Refused: a tag is malformed (where A1111 puts all of them out of force), or asks for what only an
+            extension of A1111's knows.
     """
-    end = prompt.rfind(">") + 1  # nothing behind it is a tag, and to look there costs a square of its length
-    tags = list(_TAG.finditer(prompt[:end]))
+    tags, rest = _tags(prompt)
     for tag in tags:
         if tag[1] == "hypernet":
             raise Refused("prompt", tag[0], "<lora:name:weight>; hypernetworks are not known here")
-    wanted = [tag for tag in tags if tag[1] in ("lora", "lyco")]
+    wanted = [tag for tag in tags if tag[1] in _KINDS]
     words = [tag[1] for tag in wanted]
     wanted.sort(key=lambda tag: words.index(tag[1]))
-    loras = [_read_lora(tag) for tag in wanted]
-    text = _TAG.sub("", prompt[:end]) + prompt[end:]
-    return text, tuple(lora for lora in loras if lora) if all(loras) else ()
+    text = _TAG.sub("", prompt[: len(prompt) - len(rest)]) + rest
+    return text, tuple(_read_lora(tag) for tag in wanted)
 
 
-def _read_lora(tag: re.Match[str]) -> Lora | None:
+def unknown_tags(prompt: str) -> list[str]:
+    """Tags of other kinds, which are left out of a prompt and change nothing else, as in A1111.
+
+    >>> unknown_tags("a <lore:x:1> cat <lora:y:1>")
+    ['<lore:x:1>']
+    """
+    return [tag[0] for tag in _tags(prompt)[0] if tag[1] not in (*_KINDS, "hypernet")]
+
+
+def _tags(prompt: str) -> tuple[list[re.Match[str]], str]:
+    """A prompt's tags, and what comes behind the last one."""
+    end = prompt.rfind(">") + 1  # nothing behind it is a tag, and to look there costs a square of its length
+    return list(_TAG.finditer(prompt[:end])), prompt[end:]
+
+
+def _read_lora(tag: re.Match[str]) -> Lora:
     named: dict[str, str] = {}
     positional: list[str] = []
     for argument in tag[2].split(":"):
@@ -69,5 +85,7 @@ def _read_lora(tag: re.Match[str]) -> Lora | None:
         dyn = int(named["dyn"]) if "dyn" in named else dyn
         lora = Lora(name=positional[0], text_weight=text_weight, unet_weight=unet_weight, dyn=dyn)
     except (ValueError, IndexError):
-        return None
-    return lora if math.isfinite(text_weight) and math.isfinite(unet_weight) else None
+        raise Refused("prompt", tag[0], _FORM) from None
+    if not (math.isfinite(text_weight) and math.isfinite(unet_weight)):
+        raise Refused("prompt", tag[0], _FORM)
+    return lora

@@ -15,6 +15,8 @@ import webuiapi
 from PIL import Image
 
 from img2img_gateway.async_farm import THREADS
+from img2img_shared.errors import Refused
+from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
@@ -234,6 +236,44 @@ def test_a_strict_gateway_refuses_what_a1111_sets_aside(
 ) -> None:
     with Gateway(redis_url, store, strict=True) as gateway:
         assert refused(gateway, **fields)["field"] == named
+
+
+def test_a_lora_that_no_worker_has_is_refused_before_anything_is_queued(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    prompt = "a boat <lora:ink:1> <lora:Gold leaf:0.5>"
+    names = LoraNames(fake_worker.client)
+    names.say(fake_worker.worker, {"ink": "Ink", "gold": "Gold leaf"})
+    call = pool.submit(render, gateway, prompt=prompt + " <lore:x:1>")
+    fake_worker.end(fake_worker.await_claim())
+    assert info_of(call.result())["warnings"] == ["prompt: <lore:x:1> asks for nothing that is known here"]
+    for tag in ("<lora:none-such:1>", "<lora:ink:0,8>", "<hypernet:ink:1>"):
+        facts = refused(gateway, prompt=f"{prompt} {tag}")
+        assert facts["field"] == "prompt"
+        assert tag.split(":")[1] in facts["detail"]
+    assert len(fake_worker.ledger.jobs("default")) == 1
+    call = pool.submit(render, gateway, prompt="<lora:none-such:1>", disable_extra_networks=True)
+    fake_worker.end(fake_worker.await_claim())
+    assert call.result().status_code == 200
+    assert gateway.http.get("/sdapi/v1/loras").json()[0]["alias"] == "Gold leaf"
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [(str(Refused("mask", "x", "a picture")), 422), ("no such object", 500)]
+)
+def test_a_callers_fault_that_a_worker_finds_is_told_as_one(
+    redis_url: str, store: Path, fake_worker: FakeWorker, pool: Callers, reason: str, status: int
+) -> None:
+    with Gateway(redis_url, store) as gateway:  # one that begins no answer before it knows its status
+        call = pool.submit(render, gateway)
+        fake_worker.ledger.fail(fake_worker.await_claim(), reason)
+        answer = call.result()
+    assert (answer.status_code, reason in answer.json()["detail"]) == (status, True)
+
+
+def test_comments_in_a_prompt_are_not_told(gateway: Gateway, busy: FakeWorker) -> None:
+    info = info_of(render(gateway, prompt="a # b\n# c\nd", negative_prompt="x # y"))
+    assert (info["prompt"], info["all_negative_prompts"]) == ("a \nd", ["x \n"])
 
 
 def test_json_is_read_without_a_content_type(gateway: Gateway, busy: FakeWorker) -> None:

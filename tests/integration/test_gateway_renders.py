@@ -145,5 +145,5 @@ def test_progress_moves_within_one_image(gateway: Gateway) -> None:
 def test_a_refused_picture_is_told_with_the_workers_reason(api: webuiapi.WebUIApi, gateway: Gateway) -> None:
     body = {"init_images": ["QUJD"], "width": 64, "height": 64, "steps": 2}
     answer = gateway.http.post("/sdapi/v1/img2img", json=body)
-    assert answer.status_code == 500
+    assert answer.status_code == 422
     assert "image" in answer.json()["detail"]

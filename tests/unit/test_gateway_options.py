@@ -19,7 +19,7 @@ from img2img_shared.params import Params, read_params
 
 
 def test_every_option_of_a1111_is_known() -> None:
-    assert len(defaults()) == 311
+    assert len(defaults()) == 312
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

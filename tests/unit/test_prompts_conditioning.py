@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
+from img2img_shared.prompt_tags import Lora, strip_comments, take_loras, unknown_tags
 from img2img_worker.models.prompts.conditioning import Conditioning, compose, conditioning
 
 
@@ -43,19 +43,35 @@ def test_and_joins_prompts_with_weights(prompt: str, parts: list[tuple[str, floa
         ),
         ("<lora:ink:dyn=0:1>", "", (Lora(name="ink", dyn=0),)),
         ("<lora:ink:2:te=0.5>", "", (Lora(name="ink", text_weight=0.5, unet_weight=0.5),)),
-        ("<lora:a><lora:b:1:1:4.5>", "", ()),
-        ("<lora:a><lora:b:much:te=1>", "", ()),
         ("<lyco:a><lora:b><lyco:c>", "", (Lora(name="a"), Lora(name="c"), Lora(name="b"))),
         ("<lora:a><lora:b:2>", "", (Lora(name="a"), Lora(name="b", text_weight=2.0, unet_weight=2.0))),
-        ("<lora:a><lora:b:much>", "", ()),
-        ("<lora:a:nan>", "", ()),
-        ("<lora:te=1>", "", ()),
         ("<other:x:1> cat", " cat", ()),
         ("<lora:> a < b <lora:x", "<lora:> a < b <lora:x", ()),
     ],
 )
 def test_lora_tags_are_taken_out_and_read(prompt: str, text: str, loras: tuple[Lora, ...]) -> None:
     assert take_loras(prompt) == (text, loras)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "<lora:b:0,8>",
+        "<lora:b:1:1:4.5>",
+        "<lora:b:much:te=1>",
+        "<lora:b:much>",
+        "<lora:b:nan>",
+        "<lora:te=1>",
+    ],
+)
+def test_a_malformed_lora_is_refused_by_name(tag: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        take_loras(f"a cat <lora:a> {tag}")
+    assert refusal.value.value == tag
+
+
+def test_tags_of_other_kinds_are_told() -> None:
+    assert unknown_tags("a <lore:x:1> cat <lora:y:1> <LORA:z:1> a < b: c") == ["<lore:x:1>", "<LORA:z:1>"]
 
 
 def test_comments_end_with_their_line() -> None:

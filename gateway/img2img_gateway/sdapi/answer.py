@@ -12,7 +12,7 @@ from img2img_gateway.sdapi.processed import processed
 from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.tasks import Task
-from img2img_shared.errors import FarmError
+from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
 
@@ -30,7 +30,7 @@ class Answer:
         """The answer's JSON. Images that were not begun are missing; with all of them so, it is empty.
 
         Raises:
-            Problem: 500, an image failed, with its reason.
+            Problem: an image failed, with its reason; 422, if it is the request's fault.
             StoreError: one cannot be read.
         """
         jobs = [self._ledger.job(job_id, self._tenant) for job_id in self._task.jobs]
@@ -59,7 +59,8 @@ class Answer:
         for start in range(0, job.n, IMAGES):
             for image in self._ledger.images(job.id, self._tenant, start, IMAGES):
                 if image.state is ImageState.FAILED:
-                    raise Problem(500, f"image {image.index} failed: {image.reason}")
+                    status = 422 if is_refusal(image.reason or "") else 500
+                    raise Problem(status, f"image {image.index} failed: {image.reason}")
                 if image.state is ImageState.DONE:
                     keys.append(result_key(job.id, image.index, job.params.output_format))
         return keys

@@ -82,7 +82,8 @@ async def sd_models(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
 @router.get("/loras")
 async def loras(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
     """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
-    return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in await parts.core.loras()]
+    found = await parts.core.loras() or {}
+    return [{"name": name, "alias": alias, "path": name, "metadata": {}} for name, alias in found.items()]
 
 
 @router.get("/prompt-styles")

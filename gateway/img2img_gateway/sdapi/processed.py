@@ -12,6 +12,7 @@ from img2img_shared.checkpoints import checkpoint_name
 from img2img_shared.job import Job
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
+from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.seeds import counted
 
 #: names in a picture's text that A1111 does not count among the extra parameters
@@ -60,11 +61,12 @@ def processed(reading: Reading, jobs: Sequence[Job], texts: Sequence[str], begun
     pairs = read_pairs(texts[0]) if texts else {}
     n = sum(job.n for job in jobs)
     seeds = [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
+    prompt, negative_prompt = strip_comments(params.prompt), strip_comments(params.negative_prompt)
     told = {
-        "prompt": params.prompt,
-        "all_prompts": [params.prompt] * n,
-        "negative_prompt": params.negative_prompt,
-        "all_negative_prompts": [params.negative_prompt] * n,
+        "prompt": prompt,
+        "all_prompts": [prompt] * n,
+        "negative_prompt": negative_prompt,
+        "all_negative_prompts": [negative_prompt] * n,
         "seed": seeds[0][0],
         "all_seeds": [seed for seed, _ in seeds],
         "subseed": seeds[0][1],

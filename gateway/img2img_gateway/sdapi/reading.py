@@ -14,10 +14,14 @@ from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts import refuse_scripts
 from img2img_gateway.sdapi.styles import apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
+from img2img_shared.errors import Refused
 from img2img_shared.params import Params, refusal
+from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
+#: so many LoRAs are named in a refusal
+_NAMED = 20
 #: what clients send to checkpoints of any kind, and which value of it is a default of theirs
 _FOR_FEW = {"image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
 
@@ -59,6 +63,8 @@ class Reader:
         styles = await core.call(read_styles, core.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
         model = await core.model(options.get("sd_model_checkpoint"), now=True)
+        if not body.disable_extra_networks:
+            await self._check_tags(prompts[0], model, lenient)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
         params = read_request(values, prompts, options)
         return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
@@ -83,6 +89,25 @@ class Reader:
                     why = "it has no effect in override_settings, as in A1111"
                     lenient.set_aside(name, chosen.pop(name), why, told=False)
         return {**await self._options.chosen(), **chosen}
+
+    async def _check_tags(self, prompt: str, model: str, lenient: Leniency) -> None:
+        """That the LoRAs of a prompt are there.
+
+        Raises:
+            Refused: one is not, or is named in a way that is not understood.
+        """
+        text = strip_comments(prompt)
+        for tag in unknown_tags(text):
+            lenient.set_aside("prompt", tag, f"{tag} asks for nothing that is known here")
+        _, loras = take_loras(text)
+        known = await self._core.loras(model) if loras else None
+        if known is None:
+            return
+        names = {*known, *known.values()}
+        for lora in loras:
+            if lora.name not in names:
+                wanted = ", ".join([*known][:_NAMED]) or "nothing: there are none"
+                raise Refused("prompt", f"<lora:{lora.name}>", f"the name of a LoRA: {wanted}")
 
     async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
         """`body` without what its checkpoint has no use for."""

@@ -1,6 +1,6 @@
 """Which LoRAs a farm's workers have: said now and then, beside the beats, as there may be hundreds."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgpack
 
@@ -18,13 +18,17 @@ class LoraNames:
         self._prefix = redis.prefix
         self._call = redis.call
 
-    def say(self, worker: str, names: Collection[str]) -> None:
-        """These are what prompts may name for a worker now."""
-        self._call("SET", keys.loras_key(self._prefix, worker), msgpack.packb(list(names)), "EX", KEPT)
+    def say(self, worker: str, names: Mapping[str, str]) -> None:
+        """What prompts may name for a worker now: its files, and what their trainers called them."""
+        self._call("SET", keys.loras_key(self._prefix, worker), msgpack.packb(dict(names)), "EX", KEPT)
 
-    def of(self, workers: Collection[str]) -> list[str]:
-        """Those that any of the workers has, in order."""
+    def of(self, workers: Collection[str]) -> dict[str, str] | None:
+        """Those that any of the workers has, in order; None: none of them has said."""
         if not workers:
-            return []
+            return None
         said = self._call("MGET", *(keys.loras_key(self._prefix, worker) for worker in workers))
-        return sorted({name for data in said if data is not None for name in msgpack.unpackb(data)})
+        lists = [msgpack.unpackb(data) for data in said if data is not None]
+        found: dict[str, str] = {}
+        for each in lists:  # a list of names alone is an older worker's
+            found |= each if isinstance(each, dict) else {name: name for name in each}
+        return dict(sorted(found.items())) if lists else None

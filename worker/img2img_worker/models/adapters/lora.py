@@ -64,9 +64,9 @@ class Loras:
         self._loading = threading.Lock()
 
     @property
-    def names(self) -> list[str]:
-        """Those of the files that are there now."""
-        return list(self._paths())
+    def names(self) -> dict[str, str]:
+        """The files that are there now, and what their trainers called them: prompts may name either."""
+        return {name: _alias(path) or name for name, path in self._paths().items()}
 
     def find(self, loras: Sequence[Lora]) -> LoraSet:
         """What these add together, in that order; thread-safe.
