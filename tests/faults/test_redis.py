@@ -1,5 +1,7 @@
 """Redis that is killed, away, cut off, slow and full."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -9,6 +11,7 @@ from img2img_shared.job import Job
 from img2img_shared.params import Params
 from tests.faults.conftest import Account
 from tests.faults.farm import LEASE, FaultyFarm, eventually
+from tests.submits import after_pages
 
 
 def rendering(farm: FaultyFarm, job: str) -> bool:
@@ -90,6 +93,33 @@ def test_a_submit_while_redis_is_away_says_so_and_may_be_repeated(farm: FaultyFa
     assert farm.submit(3, idempotency_key="once") == job
     account.settle(farm, "submit while Redis is away, then again", job)
     assert [status.id for status in farm.producer.jobs()] == [job]
+
+
+def test_redis_frozen_while_a_job_is_written_costs_no_image(
+    farm: FaultyFarm, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm.worker()
+    first = farm.submit(1)
+    account.fault()
+    with monkeypatch.context() as patches:
+        patches.setattr(farm.producer._service, "_outage", 0.0)
+        after_pages(patches, lambda: os.kill(farm.server.pid, signal.SIGSTOP))
+        with pytest.raises(Unavailable):
+            farm.submit(4, idempotency_key="once")
+    os.kill(farm.server.pid, signal.SIGCONT)
+    job = farm.submit(4, idempotency_key="once")
+    account.settle(farm, "Redis frozen while a job is written, then asked again", first, job)
+    assert {status.id for status in farm.producer.jobs()} == {first, job}
+
+
+def test_a_redis_that_takes_no_tickets_costs_no_submit(farm: FaultyFarm, account: Account) -> None:
+    farm.worker()
+    account.fault()
+    with farm.server.client() as client:
+        client.acl_setuser("default", enabled=True, commands=["-lpush"])
+        jobs = [farm.submit(2) for _ in range(3)]
+        client.acl_setuser("default", enabled=True, commands=["+lpush"])
+    account.settle(farm, "no ticket can be published while jobs are submitted", *jobs)
 
 
 def _job(farm: FaultyFarm) -> Job:

@@ -1,9 +1,8 @@
 """What is acknowledged is rendered, and so is what may have been: Redis is frozen while jobs are written."""
 
 import base64
-import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,11 @@ from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.params import Params
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
-from img2img_shared.store import Store
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 from tests.servers import RedisServer
+from tests.submits import after_pages
 
-PAGES = re.compile("jobs/[0-9a-f]+/inputs/")
 SUBMISSIONS = "{img2img}:submissions"
-
-
-def after_pages(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Call `act` each time that a page of inputs has been written, right before its job is."""
-    put = Store.put
-
-    def put_and_act(self: Store, key: str, data: bytes) -> None:
-        put(self, key, data)
-        if PAGES.match(key):
-            act()
-
-    monkeypatch.setattr(Store, "put", put_and_act)
 
 
 @pytest.fixture
@@ -74,7 +60,8 @@ def test_what_was_written_without_an_answer_is_rendered_once_and_given_to_who_as
             after_pages(patches, threading.Barrier(2, action=frozen.freeze).wait)
             answers = pool.submit(post, gateway), pool.submit(submit, farm)
             assert answers[0].result().status_code == 503
-            with pytest.raises(Unavailable, match="does not answer"):
+            assert "was written is not known" in answers[0].result().json()["detail"]
+            with pytest.raises(Unavailable, match=r"does not answer: .*; whether job .* was written is not"):
                 answers[1].result()
         frozen.thaw()
         again = post(gateway)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from img2img_shared.errors import Conflict, FarmError, Refused
+from img2img_shared.errors import Conflict, FarmError, Refused, Unavailable
 from img2img_shared.farm.input_janitor import remove_pages
 from img2img_shared.farm.patience import patiently
 from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
@@ -138,6 +138,9 @@ class Submission:
         except Conflict:
             self._remove_pages()
             raise
+        except Unavailable as error:
+            told = f"whether job {job.id} was written is not known: submit it again with its idempotency key"
+            raise Unavailable(f"{error}; {told}, or look for it once Redis answers") from error
         if written != job.id:  # the ledger has an earlier one, so that this one will never be in there
             self._remove_pages()
         self._committed(job.model)
