@@ -39,12 +39,12 @@ async def admit(request: Request) -> Principal:
         Unavailable: Redis does not answer.
     """
     parts = services(request)
-    settings = parts.core.settings
+    settings = parts.farm.settings
     user, secret = _credentials(request)
     if "x-api-key" not in request.headers and not _is_bearer(request):
         # what a browser sends by itself, whichever page told it to
         check_origin(request, settings.cors_origins)
-    if settings.api_auth is None and settings.is_local and not await parts.core.call(parts.keys.exist):
+    if settings.api_auth is None and settings.is_local and not await parts.farm.call(parts.keys.exist):
         # A1111's clients send a password, or an empty one, whether anybody asks for it or not
         if request.url.hostname not in _LOCAL:
             # without this, any page that the user's browser shows could reach it under a name of its own
@@ -53,7 +53,7 @@ async def admit(request: Request) -> Principal:
     if secret is not None:
         if _is_operator(settings, user, secret):
             return Principal(tenant=settings.tenant)
-        key = await parts.core.call(parts.keys.admit, secret)
+        key = await parts.farm.call(parts.keys.admit, secret)
         if key is not None:
             return Principal(tenant=key.tenant, key=key)
     raise Problem(

@@ -40,8 +40,8 @@ AUTOMATIC1111's, for programs that were written for it. Errors are problem docum
 """
 
 
-def create_app(settings: GatewaySettings | None = None, core: AsyncFarm | None = None) -> FastAPI:
-    """The gateway as an ASGI application; it reaches for its farm when it starts, unless `core` has.
+def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None = None) -> FastAPI:
+    """The gateway as an ASGI application; it reaches for its farm when it starts, unless `farm` has.
 
     Raises (at start):
         Refused: it would be open to others, or a URL is none.
@@ -52,7 +52,7 @@ def create_app(settings: GatewaySettings | None = None, core: AsyncFarm | None =
         title="img2img-farm",
         description=_ABOUT,
         version=version("img2img-farm"),
-        lifespan=_lifespan(chosen, core),
+        lifespan=_lifespan(chosen, farm),
         redirect_slashes=False,
         max_body_size=chosen.max_body,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},
@@ -78,24 +78,24 @@ def create_app(settings: GatewaySettings | None = None, core: AsyncFarm | None =
 def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[FastAPI], object]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        core = given if given is not None else await asyncio.to_thread(AsyncFarm, settings)
+        farm = given if given is not None else await asyncio.to_thread(AsyncFarm, settings)
         try:
-            keys = ApiKeys(core.redis)
-            await core.call(check_open, settings, keys)
-            watch = Watch(core)
-            hooks = WebhookStore(core)
-            dispatcher = WebhookDispatcher(core, hooks)
+            keys = ApiKeys(farm.redis)
+            await farm.call(check_open, settings, keys)
+            watch = Watch(farm)
+            hooks = WebhookStore(farm)
+            dispatcher = WebhookDispatcher(farm, hooks)
             app.state.services = Services(
-                core=core,
+                farm=farm,
                 watch=watch,
                 keys=keys,
-                quota=Quota(core.redis),
+                quota=Quota(farm.redis),
                 hooks=hooks,
-                readiness=ReadinessProbe(core),
+                readiness=ReadinessProbe(farm),
                 bodies=MemoryBudget(BODIES),
                 pictures=MemoryBudget(PICTURES),
             )
-            work = (watch.run(), core.supervise(), core.tidy(), dispatcher.run())
+            work = (watch.run(), farm.supervise(), farm.tidy(), dispatcher.run())
             background = [asyncio.create_task(each) for each in work]
             for task in background:
                 task.add_done_callback(_say_why)
@@ -109,7 +109,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
             await asyncio.to_thread(dispatcher.close)
         finally:
             if given is None:
-                await asyncio.to_thread(core.close)
+                await asyncio.to_thread(farm.close)
 
     return lifespan
 

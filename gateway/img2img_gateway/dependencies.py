@@ -18,7 +18,7 @@ from img2img_gateway.webhook_store import WebhookStore
 class Services:
     """One of each."""
 
-    core: AsyncFarm
+    farm: AsyncFarm
     watch: Watch
     keys: ApiKeys
     quota: Quota
@@ -35,4 +35,4 @@ def services(request: Request) -> Services:
     return found
 
 
-CheckpointParts = Annotated[Services, Depends(services)]
+Parts = Annotated[Services, Depends(services)]

@@ -64,8 +64,8 @@ async def _taken_in(request: Request) -> AsyncIterator[Request]:
     sent, values, is_wide = SentFile(), 0, False
     async for chunk in request.stream():
         sent.write(chunk)
-        if sent.size > parts.core.settings.max_body:
-            raise Problem(413, f"a JSON body may have {parts.core.settings.max_body} bytes", field="body")
+        if sent.size > parts.farm.settings.max_body:
+            raise Problem(413, f"a JSON body may have {parts.farm.settings.max_body} bytes", field="body")
         values += sum(chunk.count(each) for each in _PARTING)
         if values > VALUES:
             raise Refused("body", f"more than {VALUES} values", f"at most {VALUES} values")

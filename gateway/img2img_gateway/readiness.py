@@ -30,8 +30,8 @@ class Readiness(BaseModel):
 class ReadinessProbe:
     """Looks for everybody who asks, once in `FRESH` seconds."""
 
-    def __init__(self, core: AsyncFarm) -> None:
-        self._core = core
+    def __init__(self, farm: AsyncFarm) -> None:
+        self._farm = farm
         self._turn = asyncio.Lock()
         self._looked = -FRESH
         self._found = Readiness(ready=False, redis=False, store=False, workers=False)
@@ -42,8 +42,8 @@ class ReadinessProbe:
         """As it is, or was a moment ago."""
         async with self._turn:
             if time.monotonic() >= self._looked + FRESH:
-                redis = self._call("redis", self._core.workers)
-                store = self._call("store", lambda: self._core.call(self._core.store.exists, _PROBE))
+                redis = self._call("redis", self._farm.workers)
+                store = self._call("store", lambda: self._farm.call(self._farm.store.exists, _PROBE))
                 await asyncio.wait([redis, store], timeout=PATIENCE)
                 self._found = Readiness(
                     ready=_is_answered(redis) and _is_answered(store),

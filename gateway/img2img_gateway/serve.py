@@ -21,9 +21,9 @@ def serve(settings: GatewaySettings) -> None:
     Raises:
         Refused, Unavailable: it cannot start; see `create_app`.
     """
-    with AsyncFarm(settings) as core:
-        check_open(settings, ApiKeys(core.redis))
-        app = create_app(settings, core)
+    with AsyncFarm(settings) as farm:
+        check_open(settings, ApiKeys(farm.redis))
+        app = create_app(settings, farm)
         config = uvicorn.Config(
             app,
             host=settings.host,

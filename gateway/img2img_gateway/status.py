@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.dependencies import Parts
 from img2img_gateway.readiness import Readiness
 
 router = APIRouter(tags=["the gateway itself"])
@@ -25,7 +25,7 @@ async def health() -> Health:
 
 
 @router.get("/ready", responses={503: {"model": Readiness, "description": "Redis or the store is away."}})
-async def ready(response: Response, parts: CheckpointParts) -> Readiness:
+async def ready(response: Response, parts: Parts) -> Readiness:
     """Whether Redis and the store answer; for a load balancer, which asks elsewhere on 503."""
     found = await parts.readiness.look()
     response.status_code = 200 if found.ready else 503

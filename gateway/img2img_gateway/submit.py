@@ -46,7 +46,7 @@ async def write(
         StoreError: nothing was submitted.
         Unavailable: whether the job was written is not known, as `Submission.commit`.
     """
-    core = parts.core
+    farm = parts.farm
 
     def prepare(job: Job) -> None:
         if principal.key is not None:
@@ -56,19 +56,19 @@ async def write(
 
     try:
         if mask is not None:
-            await core.call(submission.set_mask, _source(parts, mask, "mask"))
+            await farm.call(submission.set_mask, _source(parts, mask, "mask"))
         index = 0
         async for sent in inputs:
-            if index >= core.settings.max_inputs:
-                raise Refused("inputs", index + 1, f"at most {core.settings.max_inputs} pictures")
-            await core.call(submission.add, _upload(parts, sent, f"inputs[{index}]"))
+            if index >= farm.settings.max_inputs:
+                raise Refused("inputs", index + 1, f"at most {farm.settings.max_inputs} pictures")
+            await farm.call(submission.add, _upload(parts, sent, f"inputs[{index}]"))
             index += 1
-        written = await core.call(submission.commit, prepare)
+        written = await farm.call(submission.commit, prepare)
     except BaseException:
-        await asyncio.shield(core.call(submission.abandon))
+        await asyncio.shield(farm.call(submission.abandon))
         raise
     if written.repeated and hook is not None:
-        await core.call(parts.hooks.remove, submission.job.id)
+        await farm.call(parts.hooks.remove, submission.job.id)
     return written
 
 
@@ -80,7 +80,7 @@ async def stored(parts: Services, principal: Principal, picture: Sent, field: st
         StoreError: the store does not take it.
     """
     source = _source(parts, picture, field)
-    key = await parts.core.call(put_source, parts.core.store, principal.tenant, source, field)
+    key = await parts.farm.call(put_source, parts.farm.store, principal.tenant, source, field)
     return f"inputs/{picture_digest(key)}"
 
 
@@ -91,7 +91,7 @@ def _upload(parts: Services, sent: SentInput, field: str) -> Upload:
 
 def _source(parts: Services, picture: Sent, field: str) -> Source:
     """A picture as the farm takes it: in memory only while it is being stored, as far as there is room."""
-    largest = parts.core.settings.max_upload
+    largest = parts.farm.settings.max_upload
     if isinstance(picture, bytes) or (isinstance(picture, str) and is_reference(picture)):
         return picture
     if isinstance(picture, str):

@@ -67,13 +67,13 @@ class Stream:
 class Watch:
     """All jobs that somebody watches, by a few connections of its own."""
 
-    def __init__(self, core: AsyncFarm) -> None:
-        self._core = core
+    def __init__(self, farm: AsyncFarm) -> None:
+        self._farm = farm
         self._streams: dict[str, Stream] = {}
         self._some = asyncio.Event()
         #: the gateway ends: who waits shall not any more
         self.stopping = False
-        self._tail = EventTail(core.redis_url, core.settings.prefix)
+        self._tail = EventTail(farm.redis_url, farm.settings.prefix)
         self.close = self._tail.close
 
     async def run(self) -> None:
@@ -128,7 +128,7 @@ class Watch:
                 if self.stopping:
                     raise Unavailable("the gateway is being stopped")
                 try:
-                    status = await self._core.call(self._core.ledger.status, job_id, tenant)
+                    status = await self._farm.call(self._farm.ledger.status, job_id, tenant)
                     away = 0.0
                 except Unavailable:
                     if away >= OUTAGE:
@@ -138,7 +138,7 @@ class Watch:
                     continue
                 if status.finished is not None:
                     return status
-                self._core.check(status.model)
+                self._farm.check(status.model)
                 await _until_it_may_have_ended(stream, position)
 
     async def _poll(self) -> bool:

@@ -53,12 +53,12 @@ class Deliveries:
         secret: what a tenant's messages are signed with.
     """
 
-    def __init__(self, core: AsyncFarm, secret: Callable[[str], str]) -> None:
-        self._redis = core.redis
+    def __init__(self, farm: AsyncFarm, secret: Callable[[str], str]) -> None:
+        self._redis = farm.redis
         self._secret = secret
-        self._private = core.settings.webhook_private
-        self._deliveries = Table(core.redis, "deliveries")
-        self._due = FairAgenda(core.redis, "due", most=AT_ONCE, share=SHARE, seconds=CLAIMED)
+        self._private = farm.settings.webhook_private
+        self._deliveries = Table(farm.redis, "deliveries")
+        self._due = FairAgenda(farm.redis, "due", most=AT_ONCE, share=SHARE, seconds=CLAIMED)
 
     def send(self, tenant: str, url: str, delivery_id: str, kind: str, data: Mapping[str, Any]) -> None:
         """Have a message delivered; one of the same id is on its way once."""

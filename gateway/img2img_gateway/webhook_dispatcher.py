@@ -47,12 +47,12 @@ ORPHAN = 60
 class WebhookDispatcher:
     """One gateway's part in it."""
 
-    def __init__(self, core: AsyncFarm, hooks: WebhookStore) -> None:
-        self._core = core
+    def __init__(self, farm: AsyncFarm, hooks: WebhookStore) -> None:
+        self._farm = farm
         self._hooks = hooks
         self._name = secrets.token_hex(8)
-        self._election = Election(core.redis, "dispatcher", self._name, TERM)
-        self._app = celery_app(core.redis_url, core.settings.prefix)
+        self._election = Election(farm.redis, "dispatcher", self._name, TERM)
+        self._app = celery_app(farm.redis_url, farm.settings.prefix)
         # not shared: it is this gateway's own, should there be two in a process
         self._app.task(name=TASK, shared=False)(self._knocked)
         self._deliveries = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="delivery")
@@ -68,7 +68,7 @@ class WebhookDispatcher:
         self._thread.start()
         while True:
             try:
-                await self._core.call(self.round)
+                await self._farm.call(self.round)
             except FarmError as error:
                 log.warning("webhooks wait: %s", error)
             await asyncio.sleep(ROUND)
@@ -114,7 +114,7 @@ class WebhookDispatcher:
         for start in range(0, len(hooks), TOGETHER):
             part = dict(hooks[start : start + TOGETHER])
             after = {job_id: hook.after for job_id, hook in part.items()}
-            news = read_events(self._core.redis, after, EVENTS)
+            news = read_events(self._farm.redis, after, EVENTS)
             for job_id, hook in part.items():
                 if job_id in news:
                     self._tell_all(job_id, hook, news[job_id])
@@ -123,7 +123,7 @@ class WebhookDispatcher:
 
     def _is_there(self, job_id: str, hook: Hook) -> bool:
         try:
-            self._core.ledger.status(job_id, hook.tenant)
+            self._farm.ledger.status(job_id, hook.tenant)
         except NotFound:
             return False
         return True

@@ -33,10 +33,10 @@ class Hook:
 class WebhookStore:
     """The farm's webhooks. Methods block; each raises `Unavailable` when Redis does not answer."""
 
-    def __init__(self, core: AsyncFarm) -> None:
-        self._core = core
-        self._hooks = Table(core.redis, "hooks")
-        self.deliveries = Deliveries(core, self.secret)
+    def __init__(self, farm: AsyncFarm) -> None:
+        self._farm = farm
+        self._hooks = Table(farm.redis, "hooks")
+        self.deliveries = Deliveries(farm, self.secret)
 
     async def checked(self, url: str, events: list[Any]) -> Hook:
         """A hook as a request asks for it.
@@ -45,7 +45,7 @@ class WebhookStore:
             Refused: its URL may not be called.
             Unavailable: its host cannot be looked up.
         """
-        await self._core.call(find_target, url, private=self._core.settings.webhook_private)
+        await self._farm.call(find_target, url, private=self._farm.settings.webhook_private)
         return Hook(tenant="", url=url, events=tuple(events), created=time.time())
 
     def add(self, job: Job, hook: Hook) -> None:
@@ -67,7 +67,7 @@ class WebhookStore:
     def secret(self, tenant: str) -> str:
         """What a tenant's messages are signed with, "whsec_" and base64; made when first asked for."""
         proposal = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-        return first_value(self._core.redis, "secret", tenant, proposal=proposal)
+        return first_value(self._farm.redis, "secret", tenant, proposal=proposal)
 
     def _keep(self, job_id: str, hook: Hook) -> None:
         self._hooks.put({job_id: asdict(hook)})

@@ -20,9 +20,9 @@ from img2img_shared.ledger import IMAGES
 class Answer:
     """Of one task that has ended. Its methods block."""
 
-    def __init__(self, core: AsyncFarm, tenant: str, task: Task) -> None:
-        self._ledger = core.ledger
-        self._store = core.store
+    def __init__(self, farm: AsyncFarm, tenant: str, task: Task) -> None:
+        self._ledger = farm.ledger
+        self._store = farm.store
         self._tenant = tenant
         self._task = task
 

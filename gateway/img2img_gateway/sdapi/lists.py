@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_base64, read_texts
 from img2img_gateway.sdapi.read_infotext import read_parameters
@@ -63,9 +63,9 @@ async def schedulers() -> list[dict[str, Any]]:
 
 
 @router.get("/sd-models")
-async def sd_models(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
+async def sd_models(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     """The checkpoints that are served now, and those of this machine that could be."""
-    checkpoints = await parts.core.call(with_hashes, await parts.core.checkpoints())
+    checkpoints = await parts.farm.call(with_hashes, await parts.farm.checkpoints())
     return [
         {
             "title": each.title,
@@ -80,16 +80,16 @@ async def sd_models(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
 
 
 @router.get("/loras")
-async def loras(parts: CheckpointParts, _: Caller) -> list[dict[str, Any]]:
+async def loras(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
-    found = await parts.core.loras() or {}
+    found = await parts.farm.loras() or {}
     return [{"name": name, "alias": alias, "path": name, "metadata": {}} for name, alias in found.items()]
 
 
 @router.get("/prompt-styles")
-async def prompt_styles(parts: CheckpointParts) -> list[dict[str, str]]:
+async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
     """Those of the gateway's styles file."""
-    styles = await parts.core.call(read_styles, parts.core.settings.styles_file)
+    styles = await parts.farm.call(read_styles, parts.farm.settings.styles_file)
     return [
         {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt}
         for style in styles.values()
@@ -131,9 +131,9 @@ async def scripts() -> dict[str, list[str]]:
 
 
 @router.get("/cmd-flags")
-async def cmd_flags(parts: CheckpointParts) -> dict[str, Any]:
+async def cmd_flags(parts: Parts) -> dict[str, Any]:
     """Those of A1111's command line that have a counterpart; no password is told."""
-    settings = parts.core.settings
+    settings = parts.farm.settings
     return {
         "api": True,
         "nowebui": True,
@@ -156,10 +156,10 @@ async def memory() -> dict[str, Any]:
 
 
 @router.post("/png-info")
-async def png_info(body: PngInfoRequest, parts: CheckpointParts, _: Caller) -> PngInfoResponse:
+async def png_info(body: PngInfoRequest, parts: Parts, _: Caller) -> PngInfoResponse:
     """Read a picture's infotext, from PNG, JPEG or WebP."""
-    data = await parts.core.call(decode_base64, body.image.strip(), "image", parts.core.settings.max_upload)
-    texts = await parts.core.call(read_texts, data)
+    data = await parts.farm.call(decode_base64, body.image.strip(), "image", parts.farm.settings.max_upload)
+    texts = await parts.farm.call(read_texts, data)
     info = texts.pop("parameters", "")
     return PngInfoResponse(info=info, items=texts, parameters=read_parameters(info))
 

@@ -12,14 +12,14 @@ from img2img_shared.ledger.tables import Table
 class Options:
     """Each tenant's settings, in Redis."""
 
-    def __init__(self, core: AsyncFarm, tenant: str) -> None:
-        self._core = core
-        self._chosen = Table(core.redis, "options", tenant)
+    def __init__(self, farm: AsyncFarm, tenant: str) -> None:
+        self._farm = farm
+        self._chosen = Table(farm.redis, "options", tenant)
 
     async def all(self) -> dict[str, Any]:
         """Every option by its name, as it was sent, else its default; the checkpoint by its title."""
         chosen = {**defaults(), **await self.chosen()}
-        checkpoint = await self._core.checkpoint(chosen["sd_model_checkpoint"])
+        checkpoint = await self._farm.checkpoint(chosen["sd_model_checkpoint"])
         return {
             **chosen,
             "sd_model_checkpoint": checkpoint.title if checkpoint else "",
@@ -28,7 +28,7 @@ class Options:
 
     async def chosen(self) -> dict[str, Any]:
         """The options that the tenant has set."""
-        return await self._core.call(self._read)
+        return await self._farm.call(self._read)
 
     async def change(self, given: Mapping[str, Any]) -> None:
         """Keep the tenant's choice, whole or not at all.
@@ -38,7 +38,7 @@ class Options:
         """
         checked = await self.checked(given)
         if checked:
-            await self._core.call(self._chosen.put, checked)
+            await self._farm.call(self._chosen.put, checked)
 
     async def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `given` that have a value, with the model by the name workers serve it under.
@@ -56,9 +56,9 @@ class Options:
         return found
 
     async def _model(self, wanted: object) -> str:
-        checkpoint = await self._core.checkpoint(str(wanted))
+        checkpoint = await self._farm.checkpoint(str(wanted))
         if checkpoint is None:
-            served = ", ".join(each.title for each in await self._core.checkpoints()) or "none is, for now"
+            served = ", ".join(each.title for each in await self._farm.checkpoints()) or "none is, for now"
             raise Refused("sd_model_checkpoint", wanted, f"a model that is served: {served}")
         return checkpoint.model
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.tasks import Task, Tasks, TaskStatus
 from img2img_shared.errors import StoreError
@@ -72,17 +72,17 @@ class TaskResponse(BaseModel):
 
 @router.get("/sdapi/v1/progress")
 async def progress(
-    caller: Caller, parts: CheckpointParts, skip_current_image: Annotated[bool, Query()] = False
+    caller: Caller, parts: Parts, skip_current_image: Annotated[bool, Query()] = False
 ) -> ProgressResponse:
     """How far the caller's renders are: their images that are done, and the steps of those under way."""
-    running = [each for each in await Tasks(parts.core, caller.tenant).under_way() if not each.is_over]
+    running = [each for each in await Tasks(parts.farm, caller.tenant).under_way() if not each.is_over]
     if not running:
         return ProgressResponse()
     first = running[0]
-    calls = await parts.core.call(_calls_now, parts.core, caller, running)
+    calls = await parts.farm.call(_calls_now, parts.farm, caller, running)
     picture = None
     if not skip_current_image:
-        picture = await parts.core.call(_picture_now, parts.core, caller, running)
+        picture = await parts.farm.call(_picture_now, parts.farm, caller, running)
     share = _share(running, calls)
     return ProgressResponse(
         progress=share,
@@ -100,16 +100,16 @@ async def progress(
 
 
 @router.post("/sdapi/v1/interrupt")
-async def interrupt(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+async def interrupt(caller: Caller, parts: Parts) -> dict[str, Any]:
     """End the caller's renders that have begun; their calls answer with the images as far as they are."""
-    await Tasks(parts.core, caller.tenant).interrupt()
+    await Tasks(parts.farm, caller.tenant).interrupt()
     return {}
 
 
 @router.post("/sdapi/v1/skip")
-async def skip(caller: Caller, parts: CheckpointParts) -> None:
+async def skip(caller: Caller, parts: Parts) -> None:
     """End the iteration that renders now as far as it is; the next ones (``n_iter``) go on."""
-    await Tasks(parts.core, caller.tenant).skip()
+    await Tasks(parts.farm, caller.tenant).skip()
 
 
 @router.get("/internal/ping")
@@ -119,17 +119,17 @@ async def ping() -> dict[str, Any]:
 
 
 @router.get("/internal/pending-tasks")
-async def pending_tasks(caller: Caller, parts: CheckpointParts) -> dict[str, Any]:
+async def pending_tasks(caller: Caller, parts: Parts) -> dict[str, Any]:
     """The caller's tasks that have not begun."""
-    waiting = [each for each in await Tasks(parts.core, caller.tenant).under_way() if not each.is_begun]
+    waiting = [each for each in await Tasks(parts.farm, caller.tenant).under_way() if not each.is_begun]
     return {"size": len(waiting), "tasks": [each.task.id for each in waiting]}
 
 
 @router.post("/internal/progress")
-async def task_progress(body: TaskRequest, caller: Caller, parts: CheckpointParts) -> TaskResponse:
+async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> TaskResponse:
     """Where one task is. One that is not under way any more, or never was, is told as completed."""
     found = [
-        each for each in await Tasks(parts.core, caller.tenant).under_way() if each.task.id == body.id_task
+        each for each in await Tasks(parts.farm, caller.tenant).under_way() if each.task.id == body.id_task
     ]
     if not found or found[0].is_over:
         return TaskResponse(active=False, queued=False, completed=True, id_live_preview=-1)
@@ -137,10 +137,10 @@ async def task_progress(body: TaskRequest, caller: Caller, parts: CheckpointPart
         return TaskResponse(
             active=False, queued=True, completed=False, id_live_preview=-1, textinfo="Waiting..."
         )
-    calls = await parts.core.call(_calls_now, parts.core, caller, found)
+    calls = await parts.farm.call(_calls_now, parts.farm, caller, found)
     picture = None
     if body.live_preview:
-        picture = await parts.core.call(_picture_now, parts.core, caller, found)
+        picture = await parts.farm.call(_picture_now, parts.farm, caller, found)
     preview_id = zlib.crc32(picture) if picture else -1
     share = _share(found, calls)
     return TaskResponse(
@@ -160,13 +160,13 @@ def _share(running: list[TaskStatus], calls: list[tuple[int, int]]) -> float:
     return min(1.0, _BEGUN + ended / images)
 
 
-def _calls_now(core: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> list[tuple[int, int]]:
+def _calls_now(farm: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> list[tuple[int, int]]:
     """Model calls done, and in all, of the images under way as workers told it; the oldest task's first."""
     found: list[tuple[int, int]] = []
     for status in (each for standing in running for each in standing.statuses if each.finished is None):
-        images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
+        images = farm.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
         indices = [image.index for image in images if image.state is ImageState.RUNNING]
-        found += core.previews.steps(status.id, caller.tenant, indices)
+        found += farm.previews.steps(status.id, caller.tenant, indices)
     return found
 
 
@@ -176,21 +176,21 @@ def _eta(task: Task, share: float) -> float:
     return since / share - since
 
 
-def _picture_now(core: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> bytes | None:
+def _picture_now(farm: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> bytes | None:
     """An image under way as it looks now, else the last one that is done."""
     finished: bytes | None = None
     for status in (each for standing in running for each in standing.statuses):
-        images = core.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
+        images = farm.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
         for image in images:
             if image.state is ImageState.RUNNING:
-                preview = core.previews.look(status.id, caller.tenant, image.index)
+                preview = farm.previews.look(status.id, caller.tenant, image.index)
                 if preview is not None:
                     return preview
         done = [image.index for image in images if image.state is ImageState.DONE]
         if done:
-            job = core.ledger.job(status.id, caller.tenant)
+            job = farm.ledger.job(status.id, caller.tenant)
             with suppress(StoreError):
-                finished = core.store.get(result_key(job.id, done[-1], job.params.output_format))
+                finished = farm.store.get(result_key(job.id, done[-1], job.params.output_format))
     return finished
 
 

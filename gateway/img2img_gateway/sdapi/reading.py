@@ -43,9 +43,9 @@ class Reading:
 class Reader:
     """Reads one tenant's requests."""
 
-    def __init__(self, core: AsyncFarm, tenant: str) -> None:
-        self._core = core
-        self._options = Options(core, tenant)
+    def __init__(self, farm: AsyncFarm, tenant: str) -> None:
+        self._farm = farm
+        self._options = Options(farm, tenant)
 
     async def read(self, sent: RenderRequest) -> Reading:
         """What `sent` means.
@@ -53,16 +53,16 @@ class Reader:
         Raises:
             Refused: names the field.
         """
-        core = self._core
-        lenient = Leniency(strict=core.settings.strict)
+        farm = self._farm
+        lenient = Leniency(strict=farm.settings.strict)
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
         body, overrides = apply_infotext(sent)
         refuse_scripts(body)
         options = await self._chosen_options(body, overrides, lenient)
-        styles = await core.call(read_styles, core.settings.styles_file)
+        styles = await farm.call(read_styles, farm.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
-        model = await core.model(options.get("sd_model_checkpoint"), now=True)
+        model = await farm.model(options.get("sd_model_checkpoint"), now=True)
         if not body.disable_extra_networks:
             await self._check_tags(prompts[0], model, lenient)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
@@ -75,7 +75,7 @@ class Reader:
         """The options that are set for it. Those that it is to leave set are written."""
         given = {**overrides, **(body.override_settings or {})}
         wanted = given.get("sd_model_checkpoint")
-        if wanted and await self._core.checkpoint(str(wanted)) is None:
+        if wanted and await self._farm.checkpoint(str(wanted)) is None:
             lenient.set_aside(
                 "sd_model_checkpoint", wanted, f"no checkpoint {wanted!r} here; see sd_model_name"
             )
@@ -100,7 +100,7 @@ class Reader:
         for tag in unknown_tags(text):
             lenient.set_aside("prompt", tag, f"{tag} asks for nothing that is known here")
         _, loras = take_loras(text)
-        known = await self._core.loras(model) if loras else None
+        known = await self._farm.loras(model) if loras else None
         if known is None:
             return
         names = {*known, *known.values()}
@@ -115,7 +115,7 @@ class Reader:
         wanted = {name: value for name, value in given.items() if value not in (None, _FOR_FEW[name])}
         unused = [name for name, value in given.items() if value == _FOR_FEW[name]]
         if wanted:
-            checkpoint = await self._core.served_checkpoint(model)
+            checkpoint = await self._farm.served_checkpoint(model)
             for name, value in wanted.items():
                 if name not in checkpoint.takes:
                     lenient.set_aside(name, value, f"{checkpoint.name} has no use for it")

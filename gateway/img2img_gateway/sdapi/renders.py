@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from img2img_gateway.access import Caller, Principal
-from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import plain_png
 from img2img_gateway.problems import problem_response
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_cl
 
 
 @router.post("/img2img", response_model=RenderResponse)
-async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts: CheckpointParts) -> Response:
+async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts: Parts) -> Response:
     """Render from pictures, and answer when they are there.
 
     Whitespace goes out ahead of a long call's JSON every 15 seconds, so that no proxy takes it for idle.
@@ -43,14 +43,14 @@ async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts:
     """
     if not body.init_images:
         raise Refused("init_images", body.init_images, "at least one picture as base64")
-    reading = await Reader(parts.core, caller.tenant).read(body)
+    reading = await Reader(parts.farm, caller.tenant).read(body)
     return await _Call(parts, caller, "img2img", reading).answer(request)
 
 
 @router.post("/txt2img", response_model=RenderResponse)
-async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, parts: CheckpointParts) -> Response:
+async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, parts: Parts) -> Response:
     """Render from pure noise, and answer when the pictures are there; see img2img."""
-    reading = await Reader(parts.core, caller.tenant).read(body)
+    reading = await Reader(parts.farm, caller.tenant).read(body)
     return await _Call(parts, caller, "txt2img", reading).answer(request)
 
 
@@ -63,7 +63,7 @@ class _Call:
         self._kind = kind
         self._reading = reading
         self._body = reading.body
-        self._tasks = Tasks(parts.core, caller.tenant)
+        self._tasks = Tasks(parts.farm, caller.tenant)
 
     async def answer(self, request: Request) -> Response:
         """The response: with its status if it is there soon, else begun with whitespace."""
@@ -80,7 +80,7 @@ class _Call:
 
     async def _soon(self, request: Request, rendering: asyncio.Task[bytes]) -> Response | None:
         """The response within one keep-alive, or None."""
-        end = time.monotonic() + self._parts.core.settings.keep_alive
+        end = time.monotonic() + self._parts.farm.settings.keep_alive
         while time.monotonic() < end:
             done, _ = await asyncio.wait([rendering], timeout=min(1.0, max(0.0, end - time.monotonic())))
             if done:
@@ -94,7 +94,7 @@ class _Call:
         try:
             while not rendering.done():
                 yield b" "
-                await asyncio.wait([rendering], timeout=self._parts.core.settings.keep_alive)
+                await asyncio.wait([rendering], timeout=self._parts.farm.settings.keep_alive)
             try:
                 yield rendering.result()
             except Exception as error:
@@ -117,7 +117,7 @@ class _Call:
             )
             await self._tasks.begin(task)
         except BaseException:  # nobody will ask for these; the last may be there although no answer came
-            await asyncio.shield(self._parts.core.cancel(self._caller.tenant, jobs))
+            await asyncio.shield(self._parts.farm.cancel(self._caller.tenant, jobs))
             raise
         return task
 
@@ -132,7 +132,7 @@ class _Call:
             params = params.model_copy(update={"images_per_input": 1})
         for iteration in range(body.n_iter):
             shifted = _shifted(params, iteration * per_job)
-            submission = await self._parts.core.begin(self._caller.tenant, model, shifted)
+            submission = await self._parts.farm.begin(self._caller.tenant, model, shifted)
             jobs.append(submission.job.id)
             await write(self._parts, self._caller, submission, _inputs(images), mask)
 
@@ -152,21 +152,21 @@ class _Call:
 
     async def _render(self, task: Task) -> bytes:
         """Wait, and make the body of the answer."""
-        core, body = self._parts.core, self._body
-        answer = Answer(core, self._caller.tenant, task)
+        farm, body = self._parts.farm, self._body
+        answer = Answer(farm, self._caller.tenant, task)
         try:
             for job in task.jobs:
                 await self._parts.watch.finished(job, self._caller.tenant)
-            return await core.call(answer.body, self._reading)
+            return await farm.call(answer.body, self._reading)
         except (asyncio.CancelledError, Unavailable):
             if not body.save_images:
-                await asyncio.shield(core.cancel(self._caller.tenant, task.jobs))
+                await asyncio.shield(farm.cancel(self._caller.tenant, task.jobs))
             raise
         finally:
             with suppress(FarmError):
                 await asyncio.shield(self._tasks.end(task))
                 if not body.save_images:  # A1111 keeps nothing on its disk then
-                    await asyncio.shield(core.call(answer.remove))
+                    await asyncio.shield(farm.call(answer.remove))
 
 
 async def _inputs(images: list[str]) -> AsyncIterator[SentInput]:

@@ -67,36 +67,36 @@ class TaskStatus:
 class Tasks:
     """Those of one tenant."""
 
-    def __init__(self, core: AsyncFarm, tenant: str) -> None:
-        self._core = core
+    def __init__(self, farm: AsyncFarm, tenant: str) -> None:
+        self._farm = farm
         self._tenant = tenant
-        self._tasks = Table(core.redis, "tasks", tenant)
+        self._tasks = Table(farm.redis, "tasks", tenant)
 
     async def begin(self, task: Task) -> None:
         """A task's jobs are written."""
-        await self._core.call(self._write, task)
+        await self._farm.call(self._write, task)
 
     async def end(self, task: Task) -> None:
         """Somebody has its answer, or nobody waits for it any more."""
-        await self._core.call(self._tasks.remove, task.id)
+        await self._farm.call(self._tasks.remove, task.id)
 
     async def under_way(self) -> list[TaskStatus]:
         """Those that have not ended, oldest first."""
-        return await self._core.call(self._read)
+        return await self._farm.call(self._read)
 
     async def interrupt(self) -> None:
         """End what renders now as it is by now; with nothing begun, what would be next is dropped."""
         standings = [each for each in await self.under_way() if not each.is_over]
         for standing in [each for each in standings if each.is_begun] or standings[:1]:
             for job in standing.task.jobs:
-                await self._core.call(self._core.ledger.interrupt, job, self._tenant)
+                await self._farm.call(self._farm.ledger.interrupt, job, self._tenant)
 
     async def skip(self) -> None:
         """End the oldest task's iteration that renders now as it is by now; the next ones go on."""
         for standing in await self.under_way():
             for status in standing.statuses:
                 if status.finished is None and status.state is not JobState.CANCELLED:
-                    await self._core.call(self._core.ledger.interrupt, status.id, self._tenant)
+                    await self._farm.call(self._farm.ledger.interrupt, status.id, self._tenant)
                     return
 
     def _write(self, task: Task) -> None:
@@ -109,7 +109,7 @@ class Tasks:
         found = []
         for task in sorted(tasks, key=lambda task: task.begun):
             try:
-                statuses = [self._core.ledger.status(job, self._tenant) for job in task.jobs]
+                statuses = [self._farm.ledger.status(job, self._tenant) for job in task.jobs]
             except NotFound:
                 self._tasks.remove(task.id)
                 continue

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.v1.jobs import JobId
 from img2img_gateway.v1.models import StatusEvent
 from img2img_gateway.watch import LOOK, ends
@@ -22,15 +22,15 @@ PACE = 0.2
 LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")]
 
 
-async def seen_job(job: JobId, caller: Caller, parts: CheckpointParts) -> JobStatus:
+async def seen_job(job: JobId, caller: Caller, parts: Parts) -> JobStatus:
     """The job, while an error can still be told by the status of the response."""
-    return await parts.core.call(parts.core.ledger.status, job, caller.tenant)
+    return await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)
 
 
 @router.get("/{job}/events", response_class=EventSourceResponse)
 async def events(
     job: JobId,
-    parts: CheckpointParts,
+    parts: Parts,
     status: Annotated[JobStatus, Depends(seen_job)],
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[ServerSentEvent]:
@@ -60,7 +60,7 @@ async def events(
 async def _past(parts: Services, job: str, tenant: str, after: str) -> list[Event]:
     """What happened after an event, oldest first."""
     found: list[Event] = []
-    while more := await parts.core.call(parts.core.ledger.events, job, tenant, after):
+    while more := await parts.farm.call(parts.farm.ledger.events, job, tenant, after):
         found += more
         after = more[-1].id
     return found

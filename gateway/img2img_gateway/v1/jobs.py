@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller, Principal
-from img2img_gateway.dependencies import CheckpointParts, Services
+from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.multipart import read_parts
 from img2img_gateway.submit import Sent, SentInput, write
@@ -72,11 +72,11 @@ async def submit(
     body: JobRequest,
     response: Response,
     caller: Caller,
-    parts: CheckpointParts,
+    parts: Parts,
     idempotency_key: Key = None,
 ) -> JobAnswer:
     """Submit pictures as base64, or by the keys of ones that were uploaded."""
-    submission = await parts.core.begin(
+    submission = await parts.farm.begin(
         caller.tenant,
         body.model,
         body.params,
@@ -98,7 +98,7 @@ async def upload(
     request: Request,
     response: Response,
     caller: Caller,
-    parts: CheckpointParts,
+    parts: Parts,
     idempotency_key: Key = None,
 ) -> JobAnswer:
     """Submit pictures as a multipart form, which is stored as it comes.
@@ -107,9 +107,9 @@ async def upload(
     the pictures as `image`, as many as you like; a `mask` right after an `image` is that picture's, one
     before the first is for all.
     """
-    form = Form(read_parts(request, parts.core.settings.max_upload))
+    form = Form(read_parts(request, parts.farm.settings.max_upload))
     head = await form.read_head()
-    submission = await parts.core.begin(
+    submission = await parts.farm.begin(
         caller.tenant,
         head.model,
         head.params,
@@ -123,39 +123,39 @@ async def upload(
 @router.get("")
 async def jobs(
     caller: Caller,
-    parts: CheckpointParts,
+    parts: Parts,
     start: Annotated[int, Query(ge=0, le=9000)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JobList:
     """Your jobs, newest first."""
-    found = await parts.core.call(parts.core.ledger.jobs, caller.tenant, start + limit + 1)
+    found = await parts.farm.call(parts.farm.ledger.jobs, caller.tenant, start + limit + 1)
     page = [JobAnswer.of(status) for status in found[start : start + limit]]
     return JobList(jobs=page, next=start + limit if len(found) > start + limit else None)
 
 
 @router.get("/{job}")
-async def job(job: JobId, caller: Caller, parts: CheckpointParts) -> JobAnswer:
+async def job(job: JobId, caller: Caller, parts: Parts) -> JobAnswer:
     """Where a job stands."""
-    return JobAnswer.of(await parts.core.call(parts.core.ledger.status, job, caller.tenant))
+    return JobAnswer.of(await parts.farm.call(parts.farm.ledger.status, job, caller.tenant))
 
 
 @router.get("/{job}/params")
-async def params(job: JobId, caller: Caller, parts: CheckpointParts) -> Params:
+async def params(job: JobId, caller: Caller, parts: Parts) -> Params:
     """The parameters it was submitted with, with the seeds that were drawn."""
-    return (await parts.core.call(parts.core.ledger.job, job, caller.tenant)).params
+    return (await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)).params
 
 
 @router.get("/{job}/images")
 async def images(
     job: JobId,
     caller: Caller,
-    parts: CheckpointParts,
+    parts: Parts,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
 ) -> ImageList:
     """Where its images stand, by index."""
-    found = await parts.core.call(parts.core.ledger.images, job, caller.tenant, start, limit)
-    status = await parts.core.call(parts.core.ledger.status, job, caller.tenant)
+    found = await parts.farm.call(parts.farm.ledger.images, job, caller.tenant, start, limit)
+    status = await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)
     end = start + len(found)
     return ImageList(
         images=[ImageAnswer.of(image) for image in found], next=end if found and end < status.n else None
@@ -163,47 +163,47 @@ async def images(
 
 
 @router.get("/{job}/images/{index}")
-async def image(job: JobId, index: Index, caller: Caller, parts: CheckpointParts) -> ImageAnswer:
+async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> ImageAnswer:
     """Where one image stands, with `index` counting from 0."""
-    found = await parts.core.call(parts.core.ledger.images, job, caller.tenant, index, 1)
+    found = await parts.farm.call(parts.farm.ledger.images, job, caller.tenant, index, 1)
     if not found:
         raise NotFound(f"job {job} has no image {index}")
     return ImageAnswer.of(found[0])
 
 
 @router.post("/{job}/cancel")
-async def cancel(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+async def cancel(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """End it: running images stop between two steps. Tells how many are thereby not rendered."""
-    return Changed(changed=await parts.core.call(parts.core.ledger.cancel, job, caller.tenant))
+    return Changed(changed=await parts.farm.call(parts.farm.ledger.cancel, job, caller.tenant))
 
 
 @router.post("/{job}/pause")
-async def pause(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+async def pause(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Begin no further image of it; running ones go on."""
-    return Changed(changed=await parts.core.call(parts.core.ledger.pause, job, caller.tenant))
+    return Changed(changed=await parts.farm.call(parts.farm.ledger.pause, job, caller.tenant))
 
 
 @router.post("/{job}/resume")
-async def resume(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+async def resume(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Go on with it."""
-    changed = await parts.core.call(parts.core.ledger.resume, job, caller.tenant)
+    changed = await parts.farm.call(parts.farm.ledger.resume, job, caller.tenant)
     await _notify_workers(parts, caller, job)
     return Changed(changed=changed)
 
 
 @router.post("/{job}/retry")
-async def retry(job: JobId, caller: Caller, parts: CheckpointParts) -> Changed:
+async def retry(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Give its failed images another chance; tells how many these are."""
-    changed = await parts.core.call(parts.core.ledger.retry, job, caller.tenant)
+    changed = await parts.farm.call(parts.farm.ledger.retry, job, caller.tenant)
     await _notify_workers(parts, caller, job)
     return Changed(changed=changed)
 
 
 @router.put("/{job}/priority")
-async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: CheckpointParts) -> Changed:
+async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: Parts) -> Changed:
     """Let it go before those of lower priority, from the next image on."""
-    call = parts.core.ledger.set_priority
-    return Changed(changed=await parts.core.call(call, job, caller.tenant, body.priority))
+    call = parts.farm.ledger.set_priority
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, body.priority))
 
 
 async def _written(
@@ -220,7 +220,7 @@ async def _written(
     response.headers["Location"] = f"/v1/jobs/{written.id}"
     if written.repeated:
         response.status_code = 200
-    return JobAnswer.of(await parts.core.call(parts.core.ledger.status, written.id, caller.tenant))
+    return JobAnswer.of(await parts.farm.call(parts.farm.ledger.status, written.id, caller.tenant))
 
 
 async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:
@@ -230,5 +230,5 @@ async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:
 
 
 async def _notify_workers(parts: Services, caller: Principal, job: str) -> None:
-    status = await parts.core.call(parts.core.ledger.status, job, caller.tenant)
-    await parts.core.notify_workers(status.model)
+    status = await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)
+    await parts.farm.notify_workers(status.model)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.dependencies import Parts
 from img2img_gateway.errors import Problem
 from img2img_gateway.sent_file import SentFile
 from img2img_gateway.submit import stored
@@ -23,20 +23,20 @@ _BODY = {
 
 
 @router.post("/inputs", status_code=201, tags=["inputs"], openapi_extra=_BODY, max_body_size=UNLIMITED)
-async def put_input(request: Request, parts: CheckpointParts, caller: Caller) -> InputAnswer:
+async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnswer:
     """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
     sent = SentFile()
     async for chunk in request.stream():
         sent.write(chunk)
-        if sent.size > parts.core.settings.max_upload:
-            raise Problem(413, f"a picture may have {parts.core.settings.max_upload} bytes", field="body")
+        if sent.size > parts.farm.settings.max_upload:
+            raise Problem(413, f"a picture may have {parts.farm.settings.max_upload} bytes", field="body")
     if not sent.size:
         raise Refused("body", "", "a picture's bytes")
     return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
 
 
 @router.get("/workers", tags=["farm"])
-async def workers(parts: CheckpointParts, _: Caller) -> list[WorkerAnswer]:
+async def workers(parts: Parts, _: Caller) -> list[WorkerAnswer]:
     """The workers that live."""
     return [
         WorkerAnswer(
@@ -47,21 +47,21 @@ async def workers(parts: CheckpointParts, _: Caller) -> list[WorkerAnswer]:
             running=worker.running,
             seen=worker.seen,
         )
-        for worker in await parts.core.workers()
+        for worker in await parts.farm.workers()
     ]
 
 
 @router.get("/models", tags=["farm"])
-async def models(parts: CheckpointParts, _: Caller) -> list[ModelAnswer]:
+async def models(parts: Parts, _: Caller) -> list[ModelAnswer]:
     """The checkpoints that are served, or can be at once."""
-    workers = await parts.core.workers()
+    workers = await parts.farm.workers()
     return [
         ModelAnswer(
             name=each.model,
             workers=sum(worker.info.model == each.model for worker in workers),
             slots=sum(worker.info.slots for worker in workers if worker.info.model == each.model),
         )
-        for each in await parts.core.checkpoints()
+        for each in await parts.farm.checkpoints()
     ]
 
 

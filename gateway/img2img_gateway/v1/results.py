@@ -9,7 +9,7 @@ from zipstream import ZIP_STORED, ZipStream
 
 from img2img_gateway.access import Caller
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.dependencies import Parts
 from img2img_gateway.v1.jobs import Index, JobId, Start
 from img2img_gateway.v1.models import ResultItem, ResultList
 from img2img_shared.errors import NotFound, Refused, StoreError
@@ -30,11 +30,11 @@ _PICTURE = {"schema": {"type": "string", "format": "binary"}}
     response_class=Response,
     responses={200: {"content": dict.fromkeys(_TYPES.values(), _PICTURE)}},
 )
-async def picture(job: JobId, index: Index, caller: Caller, parts: CheckpointParts) -> Response:
+async def picture(job: JobId, index: Index, caller: Caller, parts: Parts) -> Response:
     """The encoded picture of an image that is done."""
-    core = parts.core
-    found = await core.call(core.ledger.job, job, caller.tenant)
-    states = await core.call(core.ledger.images, job, caller.tenant, index, 1)
+    farm = parts.farm
+    found = await farm.call(farm.ledger.job, job, caller.tenant)
+    states = await farm.call(farm.ledger.images, job, caller.tenant, index, 1)
     if not states:
         raise NotFound(f"job {job} has no image {index}")
     if states[0].state is not ImageState.DONE:
@@ -42,7 +42,7 @@ async def picture(job: JobId, index: Index, caller: Caller, parts: CheckpointPar
         raise NotFound(f"image {index} of job {job} is {states[0].state}{reason}; it has no picture")
     kind = found.params.output_format
     try:
-        data = await core.call(core.store.get, result_key(job, index, kind))
+        data = await farm.call(farm.store.get, result_key(job, index, kind))
     except StoreError as error:
         if error.transient:
             raise
@@ -55,9 +55,9 @@ async def picture(job: JobId, index: Index, caller: Caller, parts: CheckpointPar
     response_class=Response,
     responses={200: {"content": {"image/jpeg": _PICTURE}}, 204: {"description": "None yet: ask again."}},
 )
-async def preview(job: JobId, index: Index, caller: Caller, parts: CheckpointParts) -> Response:
+async def preview(job: JobId, index: Index, caller: Caller, parts: Parts) -> Response:
     """A small JPEG of an image under way, as it was a moment ago. The first look asks for it."""
-    data = await parts.core.call(parts.core.previews.look, job, caller.tenant, index)
+    data = await parts.farm.call(parts.farm.previews.look, job, caller.tenant, index)
     return Response(status_code=204) if data is None else Response(data, media_type="image/jpeg")
 
 
@@ -65,18 +65,18 @@ async def preview(job: JobId, index: Index, caller: Caller, parts: CheckpointPar
 async def results(
     job: JobId,
     caller: Caller,
-    parts: CheckpointParts,
+    parts: Parts,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
     seconds: Annotated[int, Query(ge=1, le=7 * 24 * 3600, description="How long addresses work.")] = 3600,
 ) -> ResultList:
     """Where the pictures of a page of images can be fetched, by whoever has the address."""
-    core = parts.core
-    found = await core.call(core.ledger.job, job, caller.tenant)
-    states = await core.call(core.ledger.images, job, caller.tenant, start, limit)
-    originals = await core.call(read_originals, core.store, found)
+    farm = parts.farm
+    found = await farm.call(farm.ledger.job, job, caller.tenant)
+    states = await farm.call(farm.ledger.images, job, caller.tenant, start, limit)
+    originals = await farm.call(read_originals, farm.store, found)
     done = [state.index for state in states if state.state is ImageState.DONE]
-    items = await core.call(_addresses, core, found, originals, done, seconds)
+    items = await farm.call(_addresses, farm, found, originals, done, seconds)
     end = start + len(states)
     return ResultList(results=items, next=end if states and end < found.n else None)
 
@@ -89,7 +89,7 @@ async def results(
 async def archive(
     job: JobId,
     caller: Caller,
-    parts: CheckpointParts,
+    parts: Parts,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=ARCHIVE, description="Images, from `start` on.")] = ARCHIVE,
 ) -> StreamingResponse:
@@ -98,26 +98,26 @@ async def archive(
     What is not in it although it ended (a failed image, a picture that the store does not have any more) is
     told in its last file, `missing.txt`, a line for each: index, name and reason.
     """
-    core = parts.core
-    found = await core.call(core.ledger.job, job, caller.tenant)
+    farm = parts.farm
+    found = await farm.call(farm.ledger.job, job, caller.tenant)
     if start + limit < found.n and limit == ARCHIVE:
         raise Refused("limit", f"{found.n} images", f"{ARCHIVE} in an archive: ask with start and limit")
-    originals = await core.call(read_originals, core.store, found)
+    originals = await farm.call(read_originals, farm.store, found)
     return StreamingResponse(
-        _zipped(core, found, originals, range(start, min(start + limit, found.n))),
+        _zipped(farm, found, originals, range(start, min(start + limit, found.n))),
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{job}.zip"'},
     )
 
 
-def _zipped(core: AsyncFarm, job: Job, originals: Originals, wanted: range) -> Iterator[bytes]:
+def _zipped(farm: AsyncFarm, job: Job, originals: Originals, wanted: range) -> Iterator[bytes]:
     archive = ZipStream(compress_type=ZIP_STORED)  # pictures are compressed already
     missing: list[str] = []
-    for image in core.service.images(job, wanted):
+    for image in farm.service.images(job, wanted):
         reason = image.reason if image.state is ImageState.FAILED else None
         if image.state is ImageState.DONE:
             try:
-                data = core.store.get(result_key(job.id, image.index, job.params.output_format))
+                data = farm.store.get(result_key(job.id, image.index, job.params.output_format))
             except StoreError as error:
                 reason = (
                     "the store does not answer" if error.transient else "the store does not have it any more"
@@ -133,13 +133,13 @@ def _zipped(core: AsyncFarm, job: Job, originals: Originals, wanted: range) -> I
 
 
 def _addresses(
-    core: AsyncFarm, job: Job, originals: Originals, indexes: list[int], seconds: int
+    farm: AsyncFarm, job: Job, originals: Originals, indexes: list[int], seconds: int
 ) -> list[ResultItem]:
     return [
         ResultItem(
             index=index,
             name=originals.names[index],
-            url=core.store.sign(result_key(job.id, index, job.params.output_format), seconds)
+            url=farm.store.sign(result_key(job.id, index, job.params.output_format), seconds)
             or f"/v1/jobs/{job.id}/images/{index}/picture",
         )
         for index in indexes

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import CheckpointParts
+from img2img_gateway.dependencies import Parts
 from img2img_gateway.v1.models import Changed
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
@@ -33,13 +33,13 @@ class DeadDelivery(BaseModel):
 
 
 @router.get("/secret")
-async def secret(caller: Caller, parts: CheckpointParts) -> Secret:
+async def secret(caller: Caller, parts: Parts) -> Secret:
     """The key to check `webhook-signature` with."""
-    return Secret(secret=await parts.core.call(parts.hooks.secret, caller.tenant))
+    return Secret(secret=await parts.farm.call(parts.hooks.secret, caller.tenant))
 
 
 @router.get("/dead")
-async def dead(caller: Caller, parts: CheckpointParts) -> list[DeadDelivery]:
+async def dead(caller: Caller, parts: Parts) -> list[DeadDelivery]:
     """Messages that nobody took in about a day, newest first."""
     return [
         DeadDelivery(
@@ -50,14 +50,12 @@ async def dead(caller: Caller, parts: CheckpointParts) -> list[DeadDelivery]:
             error=each.error,
             created=datetime.fromtimestamp(each.created, UTC),
         )
-        for each in await parts.core.call(parts.hooks.deliveries.dead, caller.tenant)
+        for each in await parts.farm.call(parts.hooks.deliveries.dead, caller.tenant)
     ]
 
 
 @router.post("/dead/{delivery}/retry")
-async def retry(
-    delivery: Annotated[str, Path(max_length=200)], caller: Caller, parts: CheckpointParts
-) -> Changed:
+async def retry(delivery: Annotated[str, Path(max_length=200)], caller: Caller, parts: Parts) -> Changed:
     """Try one again."""
-    await parts.core.call(parts.hooks.deliveries.revive, caller.tenant, delivery)
+    await parts.farm.call(parts.hooks.deliveries.revive, caller.tenant, delivery)
     return Changed(changed=1)
