@@ -58,11 +58,13 @@ def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
 def top_up(app: Celery, ledger: Ledger, model: str) -> int:
     """Publishes tickets until the queue of `model` holds one for each waiting image, or 1000; says how many.
 
+    None, while nobody serves the model: a worker's janitor brings them when it comes.
+
     Raises:
         Unavailable: Redis does not answer.
     """
-    missing = ledger.waiting(model, TICKETS) - ledger.tickets(model)
-    if missing <= 0:
+    missing = ledger.missing_tickets(model, TICKETS)
+    if not missing:
         return 0
     queue = queue_name(model)
     with answering("the queue"), app.producer_or_acquire() as producer, producer.batch():
@@ -70,4 +72,5 @@ def top_up(app: Celery, ledger: Ledger, model: str) -> int:
             app.send_task(
                 TICKET, queue=queue, producer=producer, ignore_result=True, argsrepr="", kwargsrepr=""
             )
+    ledger.keep_tickets(model)
     return missing

@@ -71,6 +71,15 @@ class JobStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobPage:
+    """Some jobs of a tenant, newest first."""
+
+    jobs: list[JobStatus]
+    #: where the next page begins; None: this is the last
+    next: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageStatus:
     """Where an image stands."""
 

@@ -3,10 +3,15 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
+from img2img_shared.ledger import FarmRedis, Ledger
+from img2img_shared.records import Claim
 from tests.integration.gateway import FakeWorker, Gateway
+from tests.integration.ledger_helpers import MODEL, Take, tick
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +50,30 @@ def fake_worker(redis_url: str, store: Path) -> Iterator[FakeWorker]:
     fake_worker = FakeWorker(redis_url, store)
     yield fake_worker
     fake_worker.client.close()
+
+
+@pytest.fixture
+def ledger(farm_redis: FarmRedis, redis: Redis) -> Ledger:
+    """Leases last an hour, and there has just been a janitor's round: tests move time by hand."""
+    ledger = Ledger(farm_redis, lease=3600.0)
+    tick(ledger, redis)
+    return ledger
+
+
+@pytest.fixture
+def raw(redis: Redis) -> Any:
+    """The Redis below, for what the ledger has no call for."""
+    return redis
+
+
+@pytest.fixture
+def nonces() -> Iterator[str]:
+    return (f"nonce-{number}" for number in range(10_000))
+
+
+@pytest.fixture
+def take(ledger: Ledger, nonces: Iterator[str]) -> Take:
+    def take(worker: str = "w", *, idle: bool = False) -> Claim | None:
+        return ledger.claim(MODEL, worker, next(nonces), idle=idle)
+
+    return take

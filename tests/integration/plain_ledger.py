@@ -1,8 +1,13 @@
 """The ledger in plain Python, without time, wire or server: what the real one is compared with."""
 
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from img2img_shared.job import ImageState, JobState
+
+#: as in claim.lua
+LOOK = 32
 
 
 @dataclass
@@ -17,6 +22,8 @@ class PlainJob:
     cancelled: bool = False
     #: those that run end early, and are done
     interrupted: bool = False
+    #: somebody deleted its hash
+    gone: bool = False
     fresh: int = 0
     virtual_time: int = 0
     back: set[int] = field(default_factory=set)
@@ -27,6 +34,8 @@ class PlainJob:
     failed: dict[int, str] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     deaths: dict[int, int] = field(default_factory=dict)
+    #: times put back in trouble, and the worker that may not have it yet, if any
+    troubles: dict[int, tuple[int, str | None]] = field(default_factory=dict)
 
     @property
     def open(self) -> bool:
@@ -46,6 +55,16 @@ class PlainJob:
             return JobState.PAUSED
         return JobState.RUNNING if self.done or self.failed or self.running else JobState.PENDING
 
+    @property
+    def ready(self) -> int:
+        """Images to give out, but for suspects."""
+        return self.n - self.fresh + len(self.back) if self.open else 0
+
+    @property
+    def left(self) -> int:
+        """Images that have not ended."""
+        return len(self.running) if self.cancelled else self.n - len(self.done) - len(self.failed)
+
     def image(self, index: int) -> ImageState:
         if index in self.done:
             return ImageState.DONE
@@ -58,6 +77,17 @@ class PlainJob:
     def wait_again(self, index: int) -> None:
         (self.suspects if index in self.deaths else self.back).add(index)
 
+    def pick(self, worker: str) -> int | None:
+        """An image that this worker may have: handed back ones first, those in trouble after the others."""
+        for index in sorted(self.back, key=lambda index: (index in self.troubles, index))[:LOOK]:
+            if self.troubles.get(index, (0, None))[1] != worker:
+                self.back.remove(index)
+                return index
+        if self.fresh == self.n:
+            return None
+        self.fresh += 1
+        return self.fresh - 1
+
 
 @dataclass(frozen=True)
 class PlainClaim:
@@ -69,18 +99,27 @@ class PlainClaim:
     alone: bool
 
 
+Share = tuple[int, str]
+
+
 class PlainLedger:
     """Each method does what the ledger's of that name does."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, PlainJob] = {}
-        self.schedule: dict[str, int] = {}
-        self.floor: dict[tuple[str, int], int] = {}
+        #: by model: virtual times of tenants with something to give out, by priority
+        self.tenants: dict[str, dict[Share, int]] = defaultdict(dict)
+        self.shares: dict[str, dict[Share, int]] = defaultdict(dict)
+        #: by model, and priority and tenant: virtual times of jobs
+        self.listed: dict[tuple[str, Share], dict[str, int]] = defaultdict(dict)
         self.claims: dict[str, PlainClaim] = {}
         self.expired: set[str] = set()
         self.dead: dict[str, tuple[str, int]] = {}
         self.alive: set[str] = set()
+        #: by model, the worker that is running empty
         self.reserved: dict[str, str] = {}
+        #: by worker, the model for which
+        self.reserved_for: dict[str, str] = {}
 
     def submit(self, job: PlainJob) -> str:
         for other in self.jobs.values():
@@ -92,48 +131,56 @@ class PlainLedger:
 
     def claim(self, model: str, worker: str, nonce: str, idle: bool) -> PlainClaim | None:
         if nonce in self.claims:
-            self.expired.discard(nonce)
-            return self.claims[nonce]
+            if not self.claims[nonce].job.gone:
+                self.expired.discard(nonce)
+                return self.claims[nonce]
+            self.drop(nonce)
         self.pardon(nonce)
-        mine = [
-            claim for claim in self.claims.values() if claim.worker == worker and claim.job.model == model
-        ]
-        if any(claim.alone for claim in mine):
+        mine = [claim for claim in self.claims.values() if claim.worker == worker]
+        elsewhere = self.reserved_for.get(worker, model)
+        if any(claim.alone for claim in mine) or (elsewhere != model and self.suspected(elsewhere)):
             return None
-        jobs = [job for job in self.jobs.values() if job.model == model and job.open]
-        first = min(
-            (job for job in jobs if job.id in self.schedule),
-            key=lambda job: (-job.priority, self.schedule[job.id], job.id),
-            default=None,
-        )
-        suspected = min(
-            (job for job in jobs if job.suspects), key=lambda job: (-job.priority, job.id), default=None
-        )
-        if suspected and (first is None or suspected.priority >= first.priority):
+        top = min(self.tenants[model], key=self.order(model), default=None)
+        suspected = self.suspected(model)
+        if suspected and (top is None or suspected.priority >= top[0]):
             if idle and not mine:
                 index = min(suspected.suspects)
                 suspected.suspects.remove(index)
                 return self.take(suspected, index, worker, nonce, alone=True)
-            if first and self.reserved.setdefault(model, worker) == worker:
+            if top and self.reserved.setdefault(model, worker) == worker:
+                self.reserved_for[worker] = model
                 return None
-        if first is None:
-            return None
-        if first.back:
-            index = min(first.back)
-            first.back.remove(index)
-        else:
-            index = first.fresh
-            first.fresh += 1
-        self.floor[model, first.priority] = self.schedule[first.id]
-        self.schedule[first.id] += 1
-        self.place(first)
-        return self.take(first, index, worker, nonce, alone=False)
+        for job in self.in_turn(model):
+            if (picked := job.pick(worker)) is not None:
+                share = (job.priority, job.tenant)
+                self.listed[model, share][job.id] += 1
+                self.tenants[model][share] += 1
+                return self.take(job, picked, worker, nonce, alone=False)
+        return None
+
+    def suspected(self, model: str) -> PlainJob | None:
+        return min(
+            (job for job in self.jobs.values() if job.model == model and job.open and job.suspects),
+            key=lambda job: (-job.priority, job.id),
+            default=None,
+        )
+
+    def in_turn(self, model: str) -> Iterator[PlainJob]:
+        """The first jobs, by priority, then the tenant and the job that had least."""
+        tenants = sorted(self.tenants[model], key=self.order(model))
+        listed = [self.listed[model, share].items() for share in tenants]
+        ids = [job for jobs in listed for job, _ in sorted(jobs, key=lambda item: item[::-1])]
+        yield from (self.jobs[job] for job in ids[:LOOK])
+
+    def order(self, model: str) -> Callable[[Share], tuple[int, int, str]]:
+        return lambda share: (-share[0], self.tenants[model][share], share[1])
 
     def take(self, job: PlainJob, index: int, worker: str, nonce: str, *, alone: bool) -> PlainClaim:
         claim = PlainClaim(job, index, job.attempts.get(index, 0) + 1, worker, nonce, alone)
         job.running[index] = nonce
         job.attempts[index] = claim.attempt
         self.claims[nonce] = claim
+        self.place(job)
         return claim
 
     def renew(self, nonces: list[str]) -> list[tuple[str, bool, bool]]:
@@ -141,7 +188,8 @@ class PlainLedger:
         stop = []
         for nonce in nonces:
             claim = self.claims.get(nonce)
-            if claim is None:
+            if claim is None or claim.job.gone:
+                self.drop(nonce)
                 self.pardon(nonce)
                 stop.append((nonce, False, False))
                 continue
@@ -153,9 +201,12 @@ class PlainLedger:
 
     def drop(self, nonce: str) -> PlainClaim | None:
         claim = self.claims.pop(nonce, None)
-        if claim is not None:
-            self.expired.discard(nonce)
-            del claim.job.running[claim.index]
+        if claim is None:
+            return None
+        self.expired.discard(nonce)
+        if claim.job.gone:
+            return None
+        del claim.job.running[claim.index]
         return claim
 
     def finish(self, nonce: str) -> bool:
@@ -164,6 +215,7 @@ class PlainLedger:
             return False
         claim.job.done.add(claim.index)
         claim.job.deaths.pop(claim.index, None)
+        claim.job.troubles.pop(claim.index, None)
         return True
 
     def fail(self, nonce: str, reason: str) -> bool:
@@ -171,9 +223,16 @@ class PlainLedger:
         if claim is None:
             return False
         claim.job.failed[claim.index] = reason
+        claim.job.troubles.pop(claim.index, None)
         return True
 
-    def release(self, nonce: str, *, delayed: bool) -> bool:
+    def release(self, nonce: str, *, delayed: bool, trouble: str = "") -> bool:
+        claim = self.claims.get(nonce)
+        if claim is not None and trouble and not claim.job.cancelled:
+            tries = claim.job.troubles.get(claim.index, (0, None))[0] + 1
+            if tries == 5:
+                return self.fail(nonce, f"5 tries; the last: {trouble}")
+            claim.job.troubles[claim.index] = (tries, claim.worker)
         claim = self.drop(nonce)
         if claim is None:
             return False
@@ -193,7 +252,8 @@ class PlainLedger:
         handed_back = suspects = failed = 0
         for nonce in sorted(nonce for nonce in self.expired if self.claims[nonce].job.model == model):
             claim = self.drop(nonce)
-            assert claim is not None
+            if claim is None:
+                continue
             job = claim.job
             if claim.worker in self.alive:
                 handed_back += 1
@@ -203,6 +263,7 @@ class PlainLedger:
             job.deaths[claim.index] = job.deaths.get(claim.index, 0) + 1
             if job.deaths[claim.index] >= 3 and not job.cancelled:
                 failed += 1
+                job.troubles.pop(claim.index, None)
                 job.failed[claim.index] = (
                     f"3 workers died while rendering it, the last of them {claim.worker}"
                 )
@@ -268,7 +329,7 @@ class PlainLedger:
     def set_priority(self, job: PlainJob, priority: int) -> bool:
         if job.priority == priority:
             return False
-        self.schedule.pop(job.id, None)
+        self.leave(job)
         job.virtual_time = 0
         job.priority = priority
         self.place(job)
@@ -289,20 +350,45 @@ class PlainLedger:
         for job in [job for job in self.jobs.values() if job.ended]:
             del self.jobs[job.id]
 
-    def place(self, job: PlainJob) -> None:
-        if job.open and (job.fresh < job.n or job.back):
-            if job.id not in self.schedule:
-                peers = [
-                    at
-                    for other, at in self.schedule.items()
-                    if (self.jobs[other].model, self.jobs[other].priority) == (job.model, job.priority)
-                ]
-                self.schedule[job.id] = max(
-                    job.virtual_time, min(peers, default=self.floor.get((job.model, job.priority), 0))
-                )
-        elif job.id in self.schedule:
-            job.virtual_time = self.schedule.pop(job.id)
+    def delete(self, job: PlainJob) -> None:
+        """Somebody deletes its hash by hand, and the ledger comes across it."""
+        self.leave(job)
+        del self.jobs[job.id]
+        job.gone = True
 
-    def waiting(self, model: str, limit: int) -> int:
+    def place(self, job: PlainJob) -> None:
+        share = (job.priority, job.tenant)
+        jobs, tenants = self.listed[job.model, share], self.tenants[job.model]
+        if job.ready == 0:
+            self.leave(job)
+        elif job.id not in jobs:
+            if not jobs:
+                peers = [time for (priority, _), time in tenants.items() if priority == job.priority]
+                tenants[share] = entry(peers, self.shares[job.model].pop(share, 0))
+            jobs[job.id] = entry(jobs.values(), job.virtual_time)
+
+    def leave(self, job: PlainJob) -> None:
+        share = (job.priority, job.tenant)
+        jobs, tenants, shares = self.listed[job.model, share], self.tenants[job.model], self.shares[job.model]
+        if job.id not in jobs:
+            return
+        job.virtual_time = jobs.pop(job.id)
+        if jobs:
+            return
+        shares[share] = tenants.pop(share)
+        peers = [time for (priority, _), time in tenants.items() if priority == job.priority]
+        for other in [other for other in shares if other[0] == job.priority]:
+            if not peers or shares[other] <= min(peers):
+                del shares[other]
+
+    def waiting(self, model: str) -> int:
         jobs = [job for job in self.jobs.values() if job.model == model and job.open]
-        return min(sum(job.n - job.fresh + len(job.back) + len(job.suspects) for job in jobs), limit)
+        return sum(job.ready + len(job.suspects) for job in jobs)
+
+    def under_way(self, tenant: str) -> int:
+        return sum(job.left for job in self.jobs.values() if job.tenant == tenant)
+
+
+def entry(peers: Collection[int], own: int) -> int:
+    """The virtual time at which one enters: its own, but neither before all others nor long after them."""
+    return max(min(peers), min(own, max(peers) + 1)) if peers else own

@@ -1,87 +1,29 @@
 """What the ledger promises users and workers, on a real Redis."""
 
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from time import monotonic, sleep
 from typing import Any
 
 import msgpack
 import pytest
-from redis import Redis
 
 from img2img_shared.errors import NotFound, Refused, WireError
-from img2img_shared.job import ImageState, Job, JobState
+from img2img_shared.job import ImageState, JobState
 from img2img_shared.ledger import FarmRedis, Ledger, connect
-from img2img_shared.params import Params
 from img2img_shared.records import Claim, Sweep, WorkerInfo
 from img2img_shared.wire import encode_job
-
-MODEL = "sd {v1}/5"
-FARM = "{img2img}"
-
-
-def a_job(name: str = "job-0000", n: int = 3, **fields: Any) -> Job:
-    return Job(**{"id": name, "model": MODEL, "params": Params(seed=1, subseed=1), "n_inputs": n, **fields})
-
-
-@pytest.fixture
-def ledger(farm_redis: FarmRedis, redis: Redis) -> Ledger:
-    """Leases last an hour, and there has just been a janitor's round: tests move time by hand."""
-    ledger = Ledger(farm_redis, lease=3600.0)
-    tick(ledger, redis)
-    return ledger
-
-
-@pytest.fixture
-def raw(redis: Redis) -> Any:
-    """The Redis below, for what the ledger has no call for."""
-    return redis
-
-
-@pytest.fixture
-def nonces() -> Iterator[str]:
-    return (f"nonce-{number}" for number in range(10_000))
-
-
-Take = Callable[..., Claim | None]
-
-
-@pytest.fixture
-def take(ledger: Ledger, nonces: Iterator[str]) -> Take:
-    def take(worker: str = "w", *, idle: bool = False) -> Claim | None:
-        return ledger.claim(MODEL, worker, next(nonces), idle=idle)
-
-    return take
-
-
-def taken(take: Take, worker: str = "w", *, idle: bool = False) -> Claim:
-    claim = take(worker, idle=idle)
-    assert claim is not None
-    return claim
-
-
-def tick(ledger: Ledger, raw: Any) -> None:
-    assert ledger.take_back(MODEL, "janitor") is not None
-    raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", 0)
-
-
-def run_out(raw: Any, claim: Claim) -> None:
-    raw.zadd(f"{FARM}:model:leases:{MODEL}", {claim.nonce: 1})
-
-
-def die(ledger: Ledger, raw: Any, claim: Claim) -> Sweep | None:
-    """The worker of `claim` is not heard of for longer than a lease."""
-    run_out(raw, claim)
-    return ledger.take_back(MODEL, "janitor")
-
-
-def eventually(holds: Callable[[], bool], patience: float = 20.0) -> None:
-    until = monotonic() + patience
-    while not holds():
-        assert monotonic() < until, "it never came to hold"
-        sleep(0.01)
-
+from tests.integration.ledger_helpers import (
+    FARM,
+    MODEL,
+    Take,
+    a_job,
+    die,
+    due,
+    eventually,
+    run_out,
+    taken,
+    tick,
+)
 
 # Submitting.
 
@@ -334,12 +276,6 @@ def test_a_released_image_waits_for_its_backoff(raw: Any, ledger: Ledger, take: 
     raw.zadd(f"{FARM}:model:delayed:{MODEL}", {member: 0})
     assert ledger.waiting(MODEL, 1000) == 1
     assert taken(take).attempt == 2
-
-
-def due(raw: Any) -> None:
-    """All backoffs are over."""
-    for member in raw.zrange(f"{FARM}:model:delayed:{MODEL}", 0, -1):
-        raw.zadd(f"{FARM}:model:delayed:{MODEL}", {member: 0})
 
 
 def test_an_image_put_back_in_trouble_waits_longer_each_time_and_fails_at_the_fifth(
@@ -691,21 +627,31 @@ def test_a_page_may_hold_1000_images(ledger: Ledger) -> None:
     assert len(ledger.images("job-0000", "default", 99_000, 1000)) == 1000
 
 
-def test_rate_and_time_left_follow_the_last_minute(raw: Any, ledger: Ledger, take: Take) -> None:
-    ledger.submit(a_job(n=100))
-    assert ledger.status("job-0000", "default").eta is None
-    ledger.finish(taken(take))
-    seconds, _ = raw.time()
-    raw.hset(f"{FARM}:job:job-0000", mapping={"started": (seconds - 600) * 1000, "done": 40})
-    raw.delete(f"{FARM}:job:job-0000:pace")
-    raw.rpush(f"{FARM}:job:job-0000:pace", *((seconds - age) * 1000 for age in (1, 2, 3, 4, 5, 6, 100, 200)))
-    status = ledger.status("job-0000", "default")
-    assert status.rate == pytest.approx(6 / 60)
-    assert status.eta == pytest.approx(600)
+def test_rate_and_time_left_follow_the_last_images(raw: Any, ledger: Ledger, take: Take) -> None:
+    def happened_before(seconds: float, field: str) -> None:
+        then = raw.hget(f"{FARM}:job:job-0000", field)
+        raw.hset(f"{FARM}:job:job-0000", field, int(then) - round(seconds * 1000))
 
-    raw.delete(f"{FARM}:job:job-0000:pace")
-    raw.rpush(f"{FARM}:job:job-0000:pace", *((seconds - 10) * 1000 - i * 10 for i in range(256)))
-    assert ledger.status("job-0000", "default").rate == pytest.approx(256 / 12.5, rel=0.15)
+    ledger.submit(a_job(n=400))
+    assert ledger.status("job-0000", "default").eta is None
+    for _ in range(150):  # one each half second, of late
+        ledger.finish(taken(take))
+        happened_before(0.5, "ended_at")
+    happened_before(600, "started")
+    status = ledger.status("job-0000", "default")
+    assert status.rate == pytest.approx(2, rel=0.1)
+    assert status.eta == pytest.approx(250 / status.rate)
+    happened_before(600, "ended_at")
+    assert ledger.status("job-0000", "default").rate < 0.001
+
+
+def test_the_rate_of_a_young_job_is_that_of_its_time(raw: Any, ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job(n=400))
+    for _ in range(10):
+        ledger.finish(taken(take))
+    now = raw.time()
+    raw.hset(f"{FARM}:job:job-0000", "started", now[0] * 1000 - 5000)
+    assert ledger.status("job-0000", "default").rate == pytest.approx(2, rel=0.4)
 
 
 def test_events_tell_what_happened_in_order_and_go_on_from_an_id(ledger: Ledger, take: Take) -> None:

@@ -1,5 +1,6 @@
 """The ledger on a real Redis does what a plain Python one does, whatever is called in whatever order."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -111,6 +112,15 @@ class LedgerMachine(RuleBasedStateMachine):
         arguments = (priority,) if verb == "set_priority" else ()
         self.changed(job, verb, lambda: getattr(self.plain, verb)(job, *arguments), *arguments)
 
+    @precondition(lambda self: self.plain.jobs)
+    @rule(pick=picks)
+    def a_hash_is_deleted_by_hand(self, pick: int) -> None:
+        job = self.job(pick)
+        self.raw.delete(f"{FARM}:job:{job.id}")
+        self.plain.delete(job)
+        assert job.id not in {status.id for status in self.ledger.jobs(job.tenant, limit=10_000)}
+        self.forgotten.append(job)
+
     @precondition(lambda self: any(job.failed for job in self.plain.jobs.values()))
     @rule()
     def retry_all(self) -> None:
@@ -162,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return nonce
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, how=st.sampled_from(("finish", "fail", "release", "release later")))
+    @rule(pick=picks, how=st.sampled_from(("finish", "fail", "release", "release later", "trouble")))
     def end(self, pick: int, how: str) -> None:
         self.end_as(self.picked(pick), how)
 
@@ -177,9 +187,9 @@ class LedgerMachine(RuleBasedStateMachine):
         elif how == "fail":
             assert self.ledger.fail(claim, "no picture") == self.plain.fail(claim.nonce, "no picture")
         else:
-            delayed = how == "release later"
-            released = self.ledger.release(claim, 1000.0 if delayed else 0.0)
-            assert released == self.plain.release(claim.nonce, delayed=delayed)
+            delayed, trouble = how != "release", "no memory" if how == "trouble" else ""
+            released = self.ledger.release(claim, 1000.0 if delayed else 0.0, trouble)
+            assert released == self.plain.release(claim.nonce, delayed=delayed, trouble=trouble)
 
     @precondition(lambda self: self.claims)
     @rule(pick=picks)
@@ -225,6 +235,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.beat(WorkerInfo(id=worker, model=model, device="cpu", slots=4))
         self.plain.alive.add(worker)
 
+    @precondition(lambda self: any(job.troubles for job in self.plain.jobs.values()))
+    @rule()
+    def the_turn_of_others_is_over(self) -> None:
+        for job in self.plain.jobs.values():
+            for index, (tries, _) in job.troubles.items():
+                job.troubles[index] = (tries, None)
+                text = self.raw.hget(f"{FARM}:job:{job.id}:troubles", index).split(b" ", 2)
+                self.raw.hset(f"{FARM}:job:{job.id}:troubles", index, b"%s 0 %s" % (text[0], text[2]))
+
     @rule(model=models, worker=workers, idle=st.booleans())
     def time_passes(self, model: str, worker: str, idle: bool) -> None:
         """Backoffs and reservations end, and finished jobs are forgotten."""
@@ -234,7 +253,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.plain.fall_due(model)
         for name in MODELS:
             self.raw.delete(f"{FARM}:model:reserved:{name}")
+        for key in self.raw.scan_iter(f"{FARM}:worker:*:reserved"):
+            self.raw.delete(key)
         self.plain.reserved.clear()
+        self.plain.reserved_for.clear()
         self.claim_as(f"nonce-{next(self.numbers)}", model, worker, idle)
 
         self.forgotten = [job for job in self.plain.jobs.values() if job.ended]
@@ -306,16 +328,37 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_kept_of_claims_that_ended(self) -> None:
+        claims = self.plain.claims.values()
         for model in MODELS:
-            held = [claim for claim in self.plain.claims.values() if claim.job.model == model]
+            held = [claim for claim in claims if claim.job.model == model]
             with self.raw.pipeline(transaction=False) as asked:
                 asked.zcard(f"{FARM}:model:leases:{model}")
-                for name in ("claims", "holding", "alone"):
-                    asked.hlen(f"{FARM}:model:{name}:{model}")
-                counts = asked.execute()
-            alone = sum(claim.alone for claim in held)
-            assert counts == [len(held), len(held), len({claim.worker for claim in held}), alone]
-            assert self.ledger.waiting(model, 1000) == self.plain.waiting(model, 1000)
+                asked.hlen(f"{FARM}:model:claims:{model}")
+                assert asked.execute() == [len(held), len(held)]
+        keys = self.raw.keys(f"{FARM}:worker:*:holding")
+        holding = {key.decode().split(":")[2]: self.raw.hgetall(key) for key in keys}
+        counts = {worker: int(held[b"claims"]) for worker, held in holding.items()}
+        assert counts == Counter(claim.worker for claim in claims)
+        alone = {worker: held[b"alone"].decode() for worker, held in holding.items() if b"alone" in held}
+        assert alone == {claim.worker: claim.nonce for claim in claims if claim.alone}
+
+    @invariant()
+    def sums_are_those_of_the_jobs(self) -> None:
+        for model in MODELS:
+            assert self.ledger.waiting(model, 10_000) == self.plain.waiting(model)
+        under_way = {tenant.decode(): int(n) for tenant, n in self.raw.hgetall(f"{FARM}:under_way").items()}
+        assert under_way == {each: n for each in TENANTS if (n := self.plain.under_way(each))}
+        listed = {job.id for job in self.plain.jobs.values() if job.ready or job.suspects or job.left}
+        assert {job.decode() for job in self.raw.hkeys(f"{FARM}:open")} == listed
+
+    @invariant()
+    def virtual_times_are_the_plain_ones(self) -> None:
+        for model in MODELS:
+            tenants = self.raw.zrange(f"{FARM}:model:tenants:{model}", 0, -1)
+            assert [share.decode() for share in tenants] == [
+                f"{priority} {tenant}"
+                for priority, tenant in sorted(self.plain.tenants[model], key=self.plain.order(model))
+            ]
 
     @invariant()
     def what_was_forgotten_left_nothing_behind(self) -> None:

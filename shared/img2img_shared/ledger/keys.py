@@ -4,7 +4,7 @@ All keys of a farm begin with one hash tag, ``{prefix}``: a submit touches a job
 tenant's list in one call, so that these must lie in one slot. One server carries far more than one farm.
 
     {prefix}:job:ID                hash: counters, `next`, the job as bytes
-    {prefix}:job:ID:back           sorted set of images handed back, by index
+    {prefix}:job:ID:back           sorted set of images handed back, by index; in trouble, after all others
     {prefix}:job:ID:suspects       sorted set of images on which a worker died, by index
     {prefix}:job:ID:running        hash: index to "attempt worker"
     {prefix}:job:ID:failed         hash: index to reason
@@ -12,31 +12,40 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:attempts       hash: index to attempts so far, of images that needed more than one
     {prefix}:job:ID:deaths         hash: index to workers that died on it
     {prefix}:job:ID:troubles       hash: index to "times put back in trouble, end of others' turn, worker"
-    {prefix}:job:ID:pace           list: when the last images ended, newest first
     {prefix}:job:ID:events         stream
     {prefix}:job:ID:watched        somebody wants to see its images under way; expires
     {prefix}:job:ID:preview:INDEX  a JPEG of such an image; expires
     {prefix}:job:ID:steps:INDEX    "done total": its model calls; expires
-    {prefix}:model:schedule:MODEL  sorted set of jobs by (priority, virtual time)
-    {prefix}:model:floor:MODEL     hash: priority to the virtual time of its last claim
+    {prefix}:model:tenants:MODEL   sorted set of "PRIORITY TENANT" with images to give out, by virtual time
+    {prefix}:model:jobs:PRIORITY:TENANT:MODEL  sorted set of such a tenant's jobs, by virtual time
+    {prefix}:model:shares:MODEL    sorted set of "PRIORITY TENANT" without, by virtual time when they left
     {prefix}:model:suspected:MODEL sorted set of jobs with suspects, by priority
     {prefix}:model:delayed:MODEL   sorted set of images that wait for their next try, by its time
     {prefix}:model:leases:MODEL    sorted set of nonces by end of lease: who removes one, reports its end
     {prefix}:model:claims:MODEL    hash: nonce to "job index attempt alone worker"
-    {prefix}:model:holding:MODEL   hash: worker to number of its claims
-    {prefix}:model:alone:MODEL     hash: worker to the nonce of the suspect that it runs alone
     {prefix}:model:reserved:MODEL  the worker that is running empty for a suspect; expires
     {prefix}:model:janitor:MODEL   the worker that takes back leases; expires
     {prefix}:model:tick:MODEL      hash: when it last did, and until when it waits for holders after an outage
+    {prefix}:open                  hash: job to what is listed of it, as `place` of schedule.lua writes it
+    {prefix}:waiting               hash: model to images that could be given out
+    {prefix}:under_way             hash: tenant to images that have not ended
+    {prefix}:cancels               stream of the jobs that were cancelled last
     {prefix}:tenant:TENANT         sorted set of jobs by creation
     {prefix}:once:TENANT:KEY       the job that an idempotency key made
     {prefix}:submissions           sorted set of jobs whose inputs are being written, by when that began
     {prefix}:abandoned:JOB         such a job can be written no more: its inputs were removed; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires
+    {prefix}:worker:WORKER:holding hash: number of its claims, and nonce of the suspect that it runs alone
+    {prefix}:worker:WORKER:reserved  the model for whose suspect it is running empty; expires
     {prefix}:worker:WORKER:loras   names of the LoRAs that it has; expires
     {prefix}:farm-id               what the farm's store holds under that name, too
     {prefix}:workers               sorted set of workers by when they were last heard
+    {prefix}:served                sorted set of the models of live workers, by when that is over
     {prefix}:dead:NONCE            image whose attempt ended because its worker was taken for dead; expires
+    {prefix}:gateway:...           the gateway's own, see `tables`
+
+An older version had, by model, ``schedule`` (a sorted set of jobs), ``floor``, ``holding`` and ``alone``:
+claims and the janitor's rounds move its jobs to where they are now.
 
 The queue that Celery reads is a list named `queue_key(prefix, model)`.
 """
@@ -100,4 +109,5 @@ def queue_key(prefix: str, model: str) -> str:
 def script(name: str) -> str:
     """The Lua text of one of the ledger's scripts, with what all of them share before it."""
     folder = files("img2img_shared.ledger") / "lua"
-    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
+    parts = (*(f"common/{part}" for part in ("keys", "jobs", "schedule", "attempts")), name)
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)

@@ -4,6 +4,7 @@ Each method is one atomic call. Time is Redis' clock, never a host's. Every meth
 Redis does not answer. The call may have taken effect then; it may be made again, and takes effect once.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic
@@ -17,7 +18,17 @@ from img2img_shared.job import Job
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.replies import event, image_status, job_status, worker_status
-from img2img_shared.records import Claim, Event, ImageStatus, JobStatus, Lost, Sweep, WorkerInfo, WorkerStatus
+from img2img_shared.records import (
+    Claim,
+    Event,
+    ImageStatus,
+    JobPage,
+    JobStatus,
+    Lost,
+    Sweep,
+    WorkerInfo,
+    WorkerStatus,
+)
 from img2img_shared.settings import Acknowledge
 from img2img_shared.wire import decode_job, encode_job
 
@@ -25,6 +36,10 @@ from img2img_shared.wire import decode_job, encode_job
 REASON = 1000
 #: images whose state one call gives
 IMAGES = 1000
+#: jobs, and workers, that one call gives
+JOBS = WORKERS = 100
+#: seconds for which tickets are kept that no janitor asks about
+TICKETS_KEPT = 60
 #: seconds a janitor stays elected without a round, where that is not longer than a quarter lease
 TERM = 3.0
 #: seconds for which one command blocks at most, well below the least time-out of a socket
@@ -140,17 +155,34 @@ class Ledger:
         Raises:
             NotFound: the tenant has no such job.
         """
-        now, answers = self._redis.run("status", tenant, job_id, 0)
-        if not answers:
-            raise _not_found(job_id)
-        return job_status(tenant, now, answers[0])
+        now, answer = self._found(job_id, self._redis.run("status", tenant, job_id))
+        return job_status(tenant, now, answer)
 
     def jobs(self, tenant: str, limit: int = 100) -> list[JobStatus]:
         """The tenant's jobs, newest first, at most `limit`."""
         if limit < 1:
             raise Refused("limit", limit, "a whole number above 0")
-        now, answers = self._redis.run("status", tenant, "", limit)
-        return [job_status(tenant, now, answer) for answer in answers]
+        found: list[JobStatus] = []
+        after: str | None = ""
+        while after is not None and len(found) < limit:
+            page = self.page_of_jobs(tenant, after, min(limit - len(found), JOBS))
+            found += page.jobs
+            after = page.next
+        return found
+
+    def page_of_jobs(self, tenant: str, after: str = "", limit: int = JOBS) -> JobPage:
+        """Some of the tenant's jobs, newest first: at most `limit`, from behind a page's `next` on.
+
+        Raises:
+            Refused: `after` is no page's `next`, or a limit outside 1..100.
+        """
+        if after and not re.fullmatch(r"\d{1,16} [A-Za-z0-9_-]{8,64}", after):
+            raise Refused("after", after, "what the page before gave as next")
+        if not 1 <= limit <= JOBS:
+            raise Refused("limit", limit, f"a whole number from 1 to {JOBS}")
+        now, more, answers = self._redis.run("list_jobs", tenant, after, 0, limit)
+        jobs = [job_status(tenant, now, answer) for answer in answers]
+        return JobPage(jobs=jobs, next=str(more, "utf-8") or None)
 
     def images(self, job_id: str, tenant: str, start: int = 0, count: int = IMAGES) -> list[ImageStatus]:
         """The state of `count` images from `start` on (at most 1000), or of as many as the job has.
@@ -330,17 +362,34 @@ class Ledger:
         taken back for one lease, so that holders can renew first. An image whose worker does not `beat` is a
         suspect; after the third such death it fails.
         """
-        answer = self._redis.run(
-            "take_back", model, worker, self._lease_ms, round(min(TERM, self.lease / 4) * 1000)
-        )
-        if answer is None:
-            return None
-        handed_back, suspects, failed = answer
+        term = round(min(TERM, self.lease / 4) * 1000)
+        counts = [0, 0, 0]
+        is_more = True
+        while is_more:
+            answer = self._redis.run("take_back", model, worker, self._lease_ms, term)
+            if answer is None:
+                return None
+            *found, is_more = answer
+            counts = [count + more for count, more in zip(counts, found, strict=True)]
+        handed_back, suspects, failed = counts
         return Sweep(handed_back=handed_back, suspects=suspects, failed=failed)
 
     def waiting(self, model: str, limit: int) -> int:
         """How many images of `model` could be given out now, counted up to `limit`."""
         return int(self._redis.run("waiting", model, limit))
+
+    def missing_tickets(self, model: str, limit: int) -> int:
+        """How many tickets the queue of `model` lacks, to hold one for each waiting image, or `limit`.
+
+        What is in it beyond that is removed: all, where nobody serves the model. They do not outlive those
+        who would take them: after a minute without this question they are forgotten.
+        """
+        queue = keys.queue_key(self._redis.prefix, model)
+        return int(self._redis.run("tickets", model, queue, limit, 1000 * TICKETS_KEPT))
+
+    def keep_tickets(self, model: str) -> None:
+        """Those that were published just now, for as long as others are."""
+        self._redis.call("EXPIRE", keys.queue_key(self._redis.prefix, model), TICKETS_KEPT)
 
     def tickets(self, model: str) -> int:
         """How many tickets of `model` lie in its queue."""
@@ -348,15 +397,31 @@ class Ledger:
 
     def beat(self, info: WorkerInfo) -> None:
         """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
-        self._redis.run("beat", info.id, msgpack.packb(asdict(info)), self._lease_ms // 2)
+        self._redis.run("beat", info.id, msgpack.packb(asdict(info)), self._lease_ms // 2, info.model)
 
     def leave(self, worker: str) -> None:
         """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""
         self._redis.call("DEL", self._redis.key("worker", worker))
 
+    def cancels(self, after: str) -> tuple[set[str], str]:
+        """The jobs that were cancelled since a call gave `after`, and what to give next time; "0" at first.
+
+        About the last 1000 are known. `renew` tells the same, later.
+        """
+        found = self._redis.call("XREAD", "COUNT", 1000, "STREAMS", self._redis.key("cancels"), after)
+        entries = found[0][1] if found else []
+        jobs = {str(fields[b"job"], "utf-8") for _, fields in entries}
+        return jobs, str(entries[-1][0], "utf-8") if entries else after
+
+    def served(self) -> list[str]:
+        """The models that live workers have, in order."""
+        return sorted(str(model, "utf-8") for model in self._redis.run("served"))
+
     def workers(self) -> list[WorkerStatus]:
         """The workers that live."""
-        return [worker_status(*answer) for answer in self._redis.run("workers")]
+        names = self._redis.call("ZRANGE", self._redis.key("workers"), 0, -1)
+        shares = [names[start : start + WORKERS] for start in range(0, len(names), WORKERS)]
+        return [worker_status(*answer) for share in shares for answer in self._redis.run("workers", *share)]
 
     def _submit(self, *arguments: str | bytes | int) -> Any:
         wait = _WAITS[self._acknowledge]

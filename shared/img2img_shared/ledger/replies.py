@@ -1,6 +1,7 @@
 """What the ledger's scripts answer, as records."""
 
 from dataclasses import fields
+from math import exp, expm1
 from typing import Any
 
 import msgpack
@@ -8,19 +9,17 @@ import msgpack
 from img2img_shared.job import ImageState, JobState
 from img2img_shared.records import Event, ImageStatus, JobStatus, WorkerInfo, WorkerStatus, moment
 
-#: seconds over which a job's rate is taken
-WINDOW = 60.0
-#: ends of images that are remembered for it, as in common.lua
-PACE = 256
+#: seconds after which an image's end counts 1/e in its job's rate, as in jobs.lua
+RECENT = 30.0
 
 
 def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
-    """One answer of ``status``."""
-    job_id, model, priority, state, n, running, done, failed, created, started, finished, pace = answer
+    """How a job stands, as `standing` of jobs.lua gives it."""
+    job_id, model, priority, state, n, running, done, failed, created, started, finished, *ends = answer
     job_state = JobState(str(state, "utf-8"))
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
-    rate = _rate(now, int(started or created), [int(end) for end in pace])
+    rate = _rate(now, int(started or created), *map(float, ends))
     left = rest - cancelled + running
     return JobStatus(
         id=str(job_id, "utf-8"),
@@ -80,10 +79,10 @@ def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerS
     return WorkerStatus(info=WorkerInfo(**known), running=int(running), seen=moment(seen))
 
 
-def _rate(now: int, started: int, ends: list[int]) -> float:
-    """Images per second of late, by when they ended (ms, newest first)."""
-    since = max(started, now - round(WINDOW * 1000))
-    recent = [end for end in ends if end > since]
-    if len(recent) == PACE:
-        since = recent.pop()
-    return 1000 * len(recent) / max(now - since, 1)
+def _rate(now: int, started: int, ended: float, ended_at: float) -> float:
+    """Images per second of late: `ended` of them by the time `ended_at`, those of before counted for less.
+
+    Times are in ms. Were they all counted, that were `RECENT` seconds' images; of a young job it is less.
+    """
+    left = ended * exp(min(0.0, ended_at - now) / 1000 / RECENT)
+    return left / (RECENT * -expm1(-max(now - started, 1) / 1000 / RECENT))

@@ -1,6 +1,8 @@
--- A worker is alive for another while.
-local worker, data, lifetime = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- A worker is alive for another while. Gives the hash that its model's name is bound to; false: to none.
+local worker, data, lifetime, model = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 redis.call('SET', worker_key(worker), data, 'PX', lifetime)
-redis.call('ZADD', FARM .. ':workers', NOW, worker)
-redis.call('ZREMRANGEBYSCORE', FARM .. ':workers', '-inf', NOW - lifetime - 1)
+redis.call('ZADD', WORKERS, NOW, worker)
+redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', NOW - lifetime - 1)
+redis.call('ZADD', SERVED, 'GT', NOW + lifetime, model)
+redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', NOW)
 return 1

@@ -1,80 +1,116 @@
--- The next image of a model for a worker: by priority, then the job that had least of its class.
+-- The next image of a model for a worker: by priority, then the tenant that had least, then its job that had least.
 local model, worker, nonce, lease, idle = unpack(ARGV)
-local LOOK = 20 -- so many images that were handed back are looked at for one that is not kept for other workers
-local leases, schedule, alone_by = model_key(model, 'leases'), model_key(model, 'schedule'), model_key(model, 'alone')
-
-local function reply(text)
-  local job, index, attempt, alone = string.match(text, '^(%S+) (%d+) (%d+) ([01]) ')
-  return {job, hget(job_key(job), 'tenant'), tonumber(index), tonumber(attempt), tonumber(alone)}
-end
+local LOOK = 32 -- so many jobs, and images of each that were handed back, are looked at for one that this worker may have
+local leases, tenants = model_key(model, 'leases'), model_key(model, 'tenants')
 
 local function take(job, index, alone)
-  local attempt = tonumber(hget(job_key(job, 'attempts'), index) or '0') + 1
-  local text = job .. ' ' .. index .. ' ' .. attempt .. ' ' .. alone .. ' ' .. worker
+  local attempt = tonumber(hget(job_key(job.id, 'attempts'), index) or '0') + 1
+  local text = job.id .. ' ' .. index .. ' ' .. attempt .. ' ' .. alone .. ' ' .. worker
   redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
   redis.call('HSET', model_key(model, 'claims'), nonce, text)
-  redis.call('HSET', job_key(job, 'running'), index, attempt .. ' ' .. worker)
-  redis.call('HINCRBY', job_key(job), 'running', 1)
-  redis.call('HINCRBY', model_key(model, 'holding'), worker, 1)
-  redis.call('HSETNX', job_key(job), 'started', NOW)
-  if alone == 1 then redis.call('HSET', alone_by, worker, nonce) end
+  redis.call('HSET', job_key(job.id, 'running'), index, attempt .. ' ' .. worker)
+  redis.call('HINCRBY', holding_key(worker), 'claims', 1)
+  if alone == 1 then redis.call('HSET', holding_key(worker), 'alone', nonce) end
+  if job.running + job.done + job.failed == 0 then redis.call('HSETNX', job_key(job.id), 'started', NOW) end
+  set(job, 'running', job.running + 1)
   event(job, index, 'running', attempt)
-  return reply(text)
+  place(job)
+  return {job.id, job.tenant, tonumber(index), attempt, alone}
 end
 
 -- Asked for again because the reply was lost: the same claim.
 local before = hget(model_key(model, 'claims'), nonce)
 if before then
-  redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
-  return reply(before)
+  local id, index, attempt, alone = string.match(before, '^(%S+) (%d+) (%d+) ([01]) ')
+  local tenant = hget(job_key(id), 'tenant')
+  if tenant then
+    redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
+    return {id, tenant, tonumber(index), tonumber(attempt), tonumber(alone)}
+  end
+  drop(model, nonce)
 end
 pardon(nonce)
 promote(model)
-if redis.call('HEXISTS', alone_by, worker) == 1 then return false end
+adopt(model)
 
-local top = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-while top[1] and redis.call('EXISTS', job_key(top[1])) == 0 do -- somebody deleted it by hand
-  redis.call('ZREM', schedule, top[1])
-  top = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+-- What a worker holds counts over all its models: a suspect is alone in its process.
+local held = redis.call('HMGET', holding_key(worker), 'claims', 'alone')
+if held[2] then return false end
+local elsewhere = redis.call('GET', reserved_key(worker))
+if elsewhere and elsewhere ~= model and redis.call('EXISTS', model_key(elsewhere, 'suspected')) == 1 then
+  return false
 end
-local suspected = redis.call('ZRANGE', model_key(model, 'suspected'), 0, 0, 'WITHSCORES')
-if suspected[1] and (not top[1] or tonumber(suspected[2]) <= math.floor(tonumber(top[2]) / CLASS)) then
+
+-- The first job of those that are listed in a sorted set from `rank` on; those that were deleted by hand are forgotten.
+local function job_at(listed, rank)
+  while true do
+    local id = redis.call('ZRANGE', listed, rank, rank)[1]
+    if not id then return nil end
+    local job = load(id)
+    if job then return job end
+    redis.call('ZREM', listed, id)
+    forget(id)
+  end
+end
+
+local top = redis.call('ZRANGE', tenants, 0, 0)[1]
+local suspected = job_at(model_key(model, 'suspected'), 0)
+if suspected and (not top or suspected.priority >= tonumber(string.match(top, '^%S+'))) then
   -- A suspect's turn. It goes to an idle worker; so that it does not starve on a farm where none ever is,
   -- the first busy one that asks is given nothing until it is idle.
   local reserved = model_key(model, 'reserved')
-  if idle == '1' and redis.call('HEXISTS', model_key(model, 'holding'), worker) == 0 then
-    local job = suspected[1]
-    local index = redis.call('ZPOPMIN', job_key(job, 'suspects'))[1]
-    place(job)
-    return take(job, index, 1)
-  end
-  if top[1] then
+  if idle == '1' and not held[1] then
+    local index = redis.call('ZPOPMIN', job_key(suspected.id, 'suspects'))[1]
+    if index then return take(suspected, index, 1) end
+    place(suspected)
+  elseif top then
     redis.call('SET', reserved, worker, 'NX', 'PX', lease)
     if redis.call('GET', reserved) == worker then
       redis.call('PEXPIRE', reserved, lease)
+      redis.call('SET', reserved_key(worker), model, 'PX', lease)
       return false
     end
   end
 end
 
-local job = top[1]
-if not job then return false end
-local index
-for _, waiting in ipairs(redis.call('ZRANGE', job_key(job, 'back'), 0, LOOK)) do
-  local tries, others, shunned = trouble_with(job, waiting)
-  if not tries or shunned ~= worker or others <= NOW then
-    redis.call('ZREM', job_key(job, 'back'), waiting)
-    index = waiting
-    break
+-- An image of a job for this worker: nil when all that it has are kept for others.
+local function pick(job)
+  local back = redis.call('ZRANGE', job_key(job.id, 'back'), 0, LOOK - 1)
+  if back[1] then
+    local troubles = redis.call('HMGET', job_key(job.id, 'troubles'), unpack(back))
+    for i, index in ipairs(back) do
+      local tries, others, shunned = trouble_with(troubles[i] or '')
+      if not tries or shunned ~= worker or others <= NOW then
+        redis.call('ZREM', job_key(job.id, 'back'), index)
+        return index
+      end
+    end
   end
+  if job.next >= job.n then return nil end
+  set(job, 'next', job.next + 1)
+  return job.next - 1
 end
-if not index then
-  local h = redis.call('HMGET', job_key(job), 'next', 'n')
-  if tonumber(h[1]) >= tonumber(h[2]) then return false end
-  index = redis.call('HINCRBY', job_key(job), 'next', 1) - 1
+
+local looked = 0
+local rank = 0
+while looked < LOOK do
+  local share = redis.call('ZRANGE', tenants, rank, rank)[1]
+  if not share then return false end
+  local priority, tenant = string.match(share, '^(%S+) (%S+)$')
+  local jobs = jobs_key(model, priority, tenant)
+  local job_rank = 0
+  while looked < LOOK do
+    local job = job_at(jobs, job_rank)
+    if not job then break end
+    looked = looked + 1
+    local index = pick(job)
+    if index then
+      redis.call('ZINCRBY', jobs, 1, job.id)
+      redis.call('ZINCRBY', tenants, 1, share)
+      return take(job, index, 0)
+    end
+    job_rank = job_rank + 1
+  end
+  if redis.call('EXISTS', jobs) == 1 then rank = rank + 1 else redis.call('ZREM', tenants, share) end
 end
-local priority = hget(job_key(job), 'priority')
-redis.call('HSET', model_key(model, 'floor'), priority, tonumber(top[2]) + priority * CLASS)
-redis.call('ZINCRBY', schedule, 1, job)
-place(job)
-return take(job, index, 0)
+return false

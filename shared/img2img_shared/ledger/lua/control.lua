@@ -1,59 +1,61 @@
 -- The user's hand on a job. False: no such job of this tenant; 'cancelled': too late; else what it changed.
-local tenant, job, verb, value = unpack(ARGV)
-if not owned(tenant, job) then return false end
-local key = job_key(job)
-local c = counts(job)
+local tenant, id, verb, value = unpack(ARGV)
+local SHARE = 500 -- images that are retried at a time, so that Redis is never held up for long
+local job = owned(tenant, id)
+if not job then return false end
 
 if verb == 'cancel' or verb == 'interrupt' then
   -- what was interrupted may be cancelled as well: its images, which were to end early, end now
-  if verb == 'cancel' and redis.call('HDEL', key, 'interrupted') == 1 then return c.running end
-  if c.cancelled or c.done + c.failed >= c.n then return 0 end
-  redis.call('HSET', key, 'cancelled', 1)
-  if verb == 'interrupt' then redis.call('HSET', key, 'interrupted', 1) end
-  redis.call('UNLINK', job_key(job, 'back'), job_key(job, 'suspects'))
-  place(job)
+  local was_interrupted = verb == 'cancel' and unset(job, 'interrupted') == 1
+  if not was_interrupted and (job.cancelled or job.done + job.failed >= job.n) then return 0 end
+  redis.call('XADD', CANCELS, 'MAXLEN', '~', 1000, '*', 'job', id)
+  if was_interrupted then return job.running end
+  set(job, 'cancelled', 1)
+  if verb == 'interrupt' then set(job, 'interrupted', 1) end
+  redis.call('UNLINK', job_key(id, 'back'), job_key(id, 'suspects'))
   event(job)
   settle(job)
-  return c.n - c.done - c.failed - (verb == 'interrupt' and c.running or 0)
+  place(job)
+  return job.n - job.done - job.failed - (verb == 'interrupt' and job.running or 0)
 end
 
-if c.cancelled then return 'cancelled' end
+if job.cancelled then return 'cancelled' end
 local changed = 0
 if verb == 'pause' then
-  if c.done + c.failed < c.n then changed = redis.call('HSETNX', key, 'paused', 1) end
+  if job.done + job.failed < job.n and not job.paused then
+    set(job, 'paused', 1)
+    changed = 1
+  end
 elseif verb == 'resume' then
-  changed = redis.call('HDEL', key, 'paused')
+  changed = unset(job, 'paused')
 elseif verb == 'priority' then
-  if hget(key, 'priority') ~= value then
-    local model = hget(key, 'model')
-    redis.call('ZREM', model_key(model, 'schedule'), job)
-    redis.call('HDEL', key, 'vt') -- virtual times of different classes do not compare
-    redis.call('HSET', key, 'priority', value)
+  if job.priority ~= tonumber(value) then
+    unset(job, 'vt') -- virtual times of different classes do not compare
+    set(job, 'priority', value)
+    job.priority = tonumber(value)
     changed = 1
   end
 elseif verb == 'retry' then
-  -- a share of them, so that Redis is never held up for long
-  local indexes = redis.call('HRANDFIELD', job_key(job, 'failed'), 2000)
+  local indexes = redis.call('HRANDFIELD', job_key(id, 'failed'), SHARE)
   changed = #indexes
   for _, index in ipairs(indexes) do
     -- what killed workers before still runs alone, but has all its lives again
-    if redis.call('HEXISTS', job_key(job, 'deaths'), index) == 1 then
-      redis.call('HSET', job_key(job, 'deaths'), index, 0)
+    if redis.call('HEXISTS', job_key(id, 'deaths'), index) == 1 then
+      redis.call('HSET', job_key(id, 'deaths'), index, 0)
     end
     wait_again(job, index)
-    redis.call('HDEL', job_key(job, 'failed'), index)
+    redis.call('HDEL', job_key(id, 'failed'), index)
   end
   if changed > 0 then
-    redis.call('HINCRBY', key, 'failed', -changed)
-    redis.call('HDEL', key, 'finished')
-    redis.call('PERSIST', key)
-    for _, part in ipairs(JOB_PARTS) do redis.call('PERSIST', job_key(job, part)) end
-    local once = hget(key, 'once')
-    if once then redis.call('PERSIST', idempotency_key(tenant, once)) end
+    set(job, 'failed', job.failed - changed)
+    unset(job, 'finished')
+    redis.call('PERSIST', job_key(id))
+    for _, part in ipairs(JOB_PARTS) do redis.call('PERSIST', job_key(id, part)) end
+    if job.once ~= '' then redis.call('PERSIST', idempotency_key(tenant, job.once)) end
   end
 end
 if changed > 0 then
-  place(job)
   event(job)
+  place(job)
 end
 return changed

@@ -2,10 +2,9 @@
 local model, nonce = unpack(ARGV)
 local claim = drop(model, nonce)
 if not claim then return 0 end
-redis.call('SETBIT', job_key(claim.job, 'done'), claim.index, 1)
-redis.call('HDEL', job_key(claim.job, 'deaths'), claim.index)
-if tonumber(claim.attempt) > 1 then
-  redis.call('HSET', job_key(claim.job, 'attempts'), claim.index, claim.attempt)
-end
+local id = claim.job.id
+redis.call('SETBIT', job_key(id, 'done'), claim.index, 1)
+redis.call('HDEL', job_key(id, 'deaths'), claim.index)
+if tonumber(claim.attempt) > 1 then redis.call('HSET', job_key(id, 'attempts'), claim.index, claim.attempt) end
 end_with(claim, 'done')
 return 1

@@ -3,15 +3,15 @@
 local model, nonce, delay, trouble = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local claim = drop(model, nonce)
 if not claim then return 0 end
-if trouble ~= '' and not hget(job_key(claim.job), 'cancelled') then
-  local tries = (trouble_with(claim.job, claim.index) or 0) + 1
+if trouble ~= '' and not claim.job.cancelled then
+  local troubles = job_key(claim.job.id, 'troubles')
+  local tries = (trouble_with(hget(troubles, claim.index)) or 0) + 1
   if tries >= TROUBLES then
     fail(claim, tries .. ' tries; the last: ' .. trouble)
     return 1
   end
   delay = delay * 2 ^ (tries - 1)
-  local others = string.format('%d %.0f %s', tries, NOW + 2 * delay, claim.worker)
-  redis.call('HSET', job_key(claim.job, 'troubles'), claim.index, others)
+  redis.call('HSET', troubles, claim.index, string.format('%d %.0f %s', tries, NOW + 2 * delay, claim.worker))
 end
-hand_back(model, claim, delay)
+hand_back(claim, delay)
 return 1

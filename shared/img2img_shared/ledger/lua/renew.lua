@@ -2,19 +2,23 @@
 -- or 3 (its job was interrupted).
 local model, lease = ARGV[1], tonumber(ARGV[2])
 local leases = model_key(model, 'leases')
+local nonces = {unpack(ARGV, 3)}
+local ends = redis.call('ZMSCORE', leases, unpack(nonces))
+local claims = redis.call('HMGET', model_key(model, 'claims'), unpack(nonces))
+local states = {} -- what that is for claims of each job
 local answers = {}
-for i = 3, #ARGV do
-  local nonce = ARGV[i]
-  local answer = 0
-  if not redis.call('ZSCORE', leases, nonce) then
+for i, nonce in ipairs(nonces) do
+  local id = ends[i] and claims[i] and string.match(claims[i], '^(%S+) ')
+  if not id then
     pardon(nonce)
-    answer = 1
+    answers[i] = 1
   else
-    redis.call('ZADD', leases, NOW + lease, nonce)
-    local job = string.match(hget(model_key(model, 'claims'), nonce), '^(%S+) ')
-    local h = redis.call('HMGET', job_key(job), 'cancelled', 'interrupted')
-    if h[1] then answer = h[2] and 3 or 2 end
+    if not states[id] then
+      local h = redis.call('HMGET', job_key(id), 'n', 'cancelled', 'interrupted')
+      states[id] = not h[1] and 1 or not h[2] and 0 or h[3] and 3 or 2
+    end
+    answers[i] = states[id]
+    if answers[i] == 1 then drop(model, nonce) else redis.call('ZADD', leases, NOW + lease, nonce) end
   end
-  answers[#answers + 1] = answer
 end
 return answers

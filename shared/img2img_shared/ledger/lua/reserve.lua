@@ -1,19 +1,18 @@
 -- Counts a job that is about to be written, unless that exceeds the tenant's quota: -1, else how much is under way.
 -- A job that is noted but not in the ledger is being written just now, or its gateway died before: after a minute it
--- counts no more.
+-- counts no more. One that is in the ledger is counted there.
 local tenant, job, n, quota, once = unpack(ARGV)
 local open = FARM .. ':gateway:open:' .. tenant
 local now = math.floor(NOW / 1000)
 if once ~= '' and redis.call('EXISTS', idempotency_key(tenant, once)) == 1 then return -1 end
-local sum = 0
+local sum = tonumber(hget(UNDER_WAY, tenant) or '0')
 local noted = redis.call('HGETALL', open)
 for i = 1, #noted, 2 do
-  local c = redis.call('HMGET', job_key(noted[i]), 'n', 'done', 'failed', 'finished')
-  if c[1] and not c[4] then
-    sum = sum + c[1] - c[2] - c[3]
+  local size, since = string.match(noted[i + 1], '^(%d+) (%d+)$')
+  if size and now - since < 60 and redis.call('EXISTS', job_key(noted[i])) == 0 then
+    sum = sum + size
   else
-    local size, since = string.match(noted[i + 1], '^(%d+) (%d+)$')
-    if not c[1] and now - since < 60 then sum = sum + size else redis.call('HDEL', open, noted[i]) end
+    redis.call('HDEL', open, noted[i])
   end
 end
 if sum + n > tonumber(quota) then return sum end

@@ -3,7 +3,7 @@
 -- Who waits for the disk or a replica waits for what its own connection has written last.
 local function touch(job) redis.call('HSET', job_key(job), 'asked', NOW) end
 
-local job, tenant, model, n, priority, data, once, keep, request = unpack(ARGV)
+local id, tenant, model, n, priority, data, once, keep, request = unpack(ARGV)
 if once ~= '' then
   local first = redis.call('GET', idempotency_key(tenant, once))
   if first and redis.call('EXISTS', job_key(first)) == 1 then
@@ -11,26 +11,30 @@ if once ~= '' then
     return {first, hget(job_key(first), 'request') or ''}
   end
 end
-local h = redis.call('HMGET', job_key(job), 'tenant', 'data')
+local h = redis.call('HMGET', job_key(id), 'tenant', 'data')
 if h[1] then
   -- the same job again is a client whose reply was lost
   if h[1] ~= tenant or h[2] ~= data then return false end
-  touch(job)
-  return {job, request}
+  touch(id)
+  return {id, request}
 end
-if redis.call('EXISTS', abandoned_key(job)) == 1 then return 'abandoned' end
-redis.call('HSET', job_key(job), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
+if redis.call('EXISTS', abandoned_key(id)) == 1 then return 'abandoned' end
+redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'next', 0, 'done', 0, 'failed', 0, 'running', 0)
 if once ~= '' then
-  redis.call('HSET', job_key(job), 'once', once, 'request', request)
-  redis.call('SET', idempotency_key(tenant, once), job)
+  redis.call('HSET', job_key(id), 'once', once, 'request', request)
+  redis.call('SET', idempotency_key(tenant, once), id)
 end
 -- the tenant's list sheds forgotten jobs as new ones come
 for _, old in ipairs(redis.call('ZRANDMEMBER', tenant_key(tenant), 4)) do
-  if redis.call('EXISTS', job_key(old)) == 0 then redis.call('ZREM', tenant_key(tenant), old) end
+  if redis.call('EXISTS', job_key(old)) == 0 then
+    redis.call('ZREM', tenant_key(tenant), old)
+    forget(old)
+  end
 end
-redis.call('ZADD', tenant_key(tenant), NOW, job)
-redis.call('ZREM', submissions_key(), job)
+redis.call('ZADD', tenant_key(tenant), NOW, id)
+redis.call('ZREM', submissions_key(), id)
+local job = load(id)
 event(job)
 place(job)
-return {job, request}
+return {id, request}

@@ -1,0 +1,113 @@
+-- Fourth part: attempts at images, and what becomes of an image when one ends.
+local DEATHS = 3 -- so many workers may die on an image before it fails
+local TROUBLES = 5 -- so often it may be put back because a worker could not do it, before it fails
+local LATER = 2 ^ 40 -- added to the score of what waits for other workers: it is looked at after all else of its job
+local PARDON = 24 * 3600 * 1000 -- ms after which a worker that was taken for dead is not asked about any more
+
+-- The fence: the claim that `nonce` names, once; false when it is not current any more, or its job is gone.
+local function drop(model, nonce)
+  if redis.call('ZREM', model_key(model, 'leases'), nonce) == 0 then return false end
+  local claims = model_key(model, 'claims')
+  local id, index, attempt, alone, worker =
+    string.match(hget(claims, nonce) or '', '^(%S+) (%d+) (%d+) ([01]) (.*)$')
+  if not id then return false end
+  redis.call('HDEL', claims, nonce)
+  local held = redis.call('HINCRBY', holding_key(worker), 'claims', -1)
+  if held <= 0 then
+    redis.call('DEL', holding_key(worker))
+  elseif alone == '1' then
+    redis.call('HDEL', holding_key(worker), 'alone')
+  end
+  if held < 0 then -- an older version's claim, which was counted by model
+    if redis.call('HINCRBY', model_key(model, 'holding'), worker, -1) <= 0 then
+      redis.call('HDEL', model_key(model, 'holding'), worker)
+    end
+    redis.call('HDEL', model_key(model, 'alone'), worker)
+  end
+  local job = load(id)
+  if not job then
+    forget(id)
+    return false
+  end
+  redis.call('HDEL', job_key(id, 'running'), index)
+  job.running = redis.call('HINCRBY', job_key(id), 'running', -1)
+  return {job = job, index = index, attempt = attempt, worker = worker}
+end
+
+-- How often an image was put back in trouble, until when it is for other workers, and than which; nil: never.
+local function trouble_with(text)
+  local tries, others, worker = string.match(text or '', '^(%d+) (%d+) (.*)$')
+  return tonumber(tries), tonumber(others), worker
+end
+
+-- Where an image waits that was begun before: on which a worker died, apart.
+local function wait_again(job, index)
+  if redis.call('HEXISTS', job_key(job.id, 'deaths'), index) == 1 then
+    redis.call('ZADD', job_key(job.id, 'suspects'), index, index)
+  else
+    local is_troubled = redis.call('HEXISTS', job_key(job.id, 'troubles'), index) == 1
+    redis.call('ZADD', job_key(job.id, 'back'), is_troubled and LATER + index or index, index)
+  end
+end
+
+-- An attempt ended without a result: its image is pending again, at once or after `delay` ms.
+local function hand_back(claim, delay)
+  local job = claim.job
+  redis.call('HSET', job_key(job.id, 'attempts'), claim.index, claim.attempt)
+  if job.cancelled then
+    event(job, claim.index, 'cancelled', claim.attempt)
+    settle(job)
+  elseif delay > 0 then
+    redis.call('ZADD', model_key(job.model, 'delayed'), NOW + delay, job.id .. ' ' .. claim.index)
+    event(job, claim.index, 'pending', claim.attempt)
+  else
+    wait_again(job, claim.index)
+    event(job, claim.index, 'pending', claim.attempt)
+  end
+  place(job)
+end
+
+local function end_with(claim, state, reason)
+  local job = claim.job
+  redis.call('HDEL', job_key(job.id, 'troubles'), claim.index)
+  count_end(job, state)
+  event(job, claim.index, state, claim.attempt, reason)
+  settle(job)
+  place(job)
+end
+
+local function fail(claim, reason)
+  redis.call('HSET', job_key(claim.job.id, 'attempts'), claim.index, claim.attempt)
+  redis.call('HSET', job_key(claim.job.id, 'failed'), claim.index, reason)
+  end_with(claim, 'failed', reason)
+end
+
+-- A worker that was taken for dead speaks again: that death is struck off.
+local function pardon(nonce)
+  local text = redis.call('GET', dead_key(nonce))
+  if not text then return end
+  redis.call('DEL', dead_key(nonce))
+  local id, index = string.match(text, '^(%S+) (%d+)$')
+  local job = load(id)
+  if not job or redis.call('HEXISTS', job_key(id, 'deaths'), index) == 0 then return end
+  if redis.call('HINCRBY', job_key(id, 'deaths'), index, -1) > 0 then return end
+  redis.call('HDEL', job_key(id, 'deaths'), index)
+  if redis.call('ZREM', job_key(id, 'suspects'), index) == 1 then
+    wait_again(job, index)
+    place(job)
+  end
+end
+
+-- Images whose time to be tried again has come.
+local function promote(model)
+  local delayed = model_key(model, 'delayed')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', NOW, 'LIMIT', 0, 20)) do
+    redis.call('ZREM', delayed, member)
+    local id, index = string.match(member, '^(%S+) (%d+)$')
+    local job = load(id)
+    if job and not job.cancelled then
+      wait_again(job, index)
+      place(job)
+    end
+  end
+end

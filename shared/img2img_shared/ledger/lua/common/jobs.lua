@@ -1,0 +1,74 @@
+-- Second part: jobs. A script loads a job once, changes what it has in hand, and writes what it changed.
+local EVENTS = 1000 -- about so many events are kept of a job
+local KEEP = 7 * 24 * 3600 * 1000 -- ms for which a finished job is kept that does not say
+local RECENT = 30 * 1000 -- ms after which an image's end counts 1/e in its job's rate
+
+-- A job as a table; nil where there is none (any more).
+local function load(id)
+  local h = redis.call('HMGET', job_key(id), 'tenant', 'model', 'n', 'priority', 'next', 'done', 'failed', 'running',
+    'cancelled', 'paused', 'finished', 'vt', 'once')
+  if not h[1] or not h[2] or not h[3] then return nil end
+  return {
+    id = id, tenant = h[1], model = h[2], n = tonumber(h[3]), priority = tonumber(h[4] or '0'),
+    next = tonumber(h[5] or '0'), done = tonumber(h[6] or '0'), failed = tonumber(h[7] or '0'),
+    running = tonumber(h[8] or '0'), cancelled = h[9], paused = h[10], finished = h[11], vt = tonumber(h[12] or '0'),
+    once = h[13] or '',
+  }
+end
+
+-- Writes fields of a job: name, value, name, value, ...
+local function set(job, ...)
+  local fields = {...}
+  for i = 1, #fields, 2 do job[fields[i]] = fields[i + 1] end
+  redis.call('HSET', job_key(job.id), ...)
+end
+
+local function unset(job, field)
+  job[field] = false
+  return redis.call('HDEL', job_key(job.id), field)
+end
+
+local function state_of(job)
+  if job.cancelled then return 'cancelled' end
+  if job.done + job.failed >= job.n then return 'done' end
+  if job.paused then return 'paused' end
+  if job.done + job.failed + job.running > 0 then return 'running' end
+  return 'pending'
+end
+
+-- Each event carries the counters, so that a watcher needs no second call.
+local function event(job, index, state, attempt, reason)
+  local now = state_of(job)
+  redis.call('XADD', job_key(job.id, 'events'), 'MAXLEN', '~', EVENTS, '*',
+    'index', index or '', 'state', state or now, 'attempt', attempt or '', 'reason', reason or '',
+    'job', now, 'n', job.n, 'done', job.done, 'failed', job.failed, 'running', job.running)
+end
+
+-- A job of which nothing more can come is finished, and forgotten after its time.
+local function settle(job)
+  local is_over = job.done + job.failed >= job.n or (job.cancelled and job.running == 0)
+  if job.finished or not is_over then return end
+  set(job, 'finished', NOW)
+  event(job)
+  local keep = hget(job_key(job.id), 'keep') or KEEP
+  redis.call('PEXPIRE', job_key(job.id), keep)
+  for _, part in ipairs(JOB_PARTS) do redis.call('PEXPIRE', job_key(job.id, part), keep) end
+  if job.once ~= '' then redis.call('PEXPIRE', idempotency_key(job.tenant, job.once), keep) end
+end
+
+-- One more image of a job has ended: the ends are counted, older ones for less, so that they tell its rate.
+local function count_end(job, state)
+  local h = redis.call('HMGET', job_key(job.id), 'ended', 'ended_at')
+  local age = math.max(0, NOW - tonumber(h[2] or NOW))
+  local ended = tonumber(h[1] or '0') * math.exp(-age / RECENT) + 1
+  set(job, state, job[state] + 1, 'ended', string.format('%.6f', ended), 'ended_at', NOW)
+end
+
+-- What a job's status is made from.
+local function standing(job)
+  local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at')
+  return {
+    job.id, job.model, job.priority, state_of(job), job.n, job.running, job.done, job.failed, h[1] or '0', h[2] or '',
+    job.finished or '', h[3] or '0', h[4] or '0',
+  }
+end

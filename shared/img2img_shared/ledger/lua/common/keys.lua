@@ -1,0 +1,34 @@
+-- What every script of the ledger begins with, first part: names of keys, and the clock.
+-- KEYS[1] is the farm's hash tag; all keys begin with it.
+--
+-- The invariants that the scripts keep:
+--   an image in none of {back, suspects, delayed, running, failed, done} is pending if its index is not below `next`;
+--   what is listed of a job elsewhere is what its record in `open` says, which `place` alone writes;
+--   an attempt is current if and only if its nonce is in its model's `leases`: who removes it there may report its end;
+--   a job whose hash somebody deleted is forgotten where it is met, and keeps nobody from the others.
+local FARM = KEYS[1]
+local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'events', 'pace'}
+
+local function job_key(job, part)
+  if part then return FARM .. ':job:' .. job .. ':' .. part end
+  return FARM .. ':job:' .. job
+end
+
+local function model_key(model, part) return FARM .. ':model:' .. part .. ':' .. model end
+local function jobs_key(model, priority, tenant) return model_key(model, 'jobs:' .. priority .. ':' .. tenant) end
+local function worker_key(worker) return FARM .. ':worker:' .. worker end
+local function holding_key(worker) return FARM .. ':worker:' .. worker .. ':holding' end
+local function reserved_key(worker) return FARM .. ':worker:' .. worker .. ':reserved' end
+local function dead_key(nonce) return FARM .. ':dead:' .. nonce end
+local function tenant_key(tenant) return FARM .. ':tenant:' .. tenant end
+local function submissions_key() return FARM .. ':submissions' end
+local function abandoned_key(job) return FARM .. ':abandoned:' .. job end
+local function idempotency_key(tenant, key) return FARM .. ':once:' .. tenant .. ':' .. key end
+
+local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':under_way'
+local WORKERS, SERVED, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':cancels'
+
+local time = redis.call('TIME')
+local NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+local function hget(key, field) return redis.call('HGET', key, field) end

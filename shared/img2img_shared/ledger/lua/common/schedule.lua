@@ -1,0 +1,121 @@
+-- Third part: where jobs wait. A model's `tenants` are ordered by priority, then by virtual time, which grows by 1 with
+-- each image that a tenant is given; the tenant's `jobs` of that priority likewise. So the next image is the first
+-- tenant's first job's, and neither many jobs nor many images get a tenant, or a job, more than its share.
+local CLASS = 1e12 -- room for virtual times in one class of priority; 201 classes of it fit a double exactly
+
+local function share_of(priority, tenant) return priority .. ' ' .. tenant end
+
+local function lowest_of(waiting, base)
+  return redis.call('ZRANGEBYSCORE', waiting, base, base + CLASS - 1, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+end
+
+-- The virtual time at which one enters a class: its own, but neither before all that wait there, nor long after them.
+local function entry(waiting, base, own)
+  local lowest = lowest_of(waiting, base)
+  if not lowest then return own end
+  local highest = redis.call('ZREVRANGEBYSCORE', waiting, base + CLASS - 1, base, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  return math.max(tonumber(lowest), math.min(own, tonumber(highest) + 1))
+end
+
+local function enter(job)
+  local jobs, tenants = jobs_key(job.model, job.priority, job.tenant), model_key(job.model, 'tenants')
+  local share, base = share_of(job.priority, job.tenant), -job.priority * CLASS
+  if redis.call('EXISTS', jobs) == 0 then
+    local shares = model_key(job.model, 'shares')
+    redis.call('ZADD', tenants, entry(tenants, base, tonumber(redis.call('ZSCORE', shares, share) or base)), share)
+    redis.call('ZREM', shares, share)
+  end
+  redis.call('ZADD', jobs, entry(jobs, 0, job.vt or 0), job.id)
+end
+
+-- Gives the virtual time that the job had.
+local function leave(id, model, priority, tenant)
+  local jobs, tenants = jobs_key(model, priority, tenant), model_key(model, 'tenants')
+  local vt = redis.call('ZSCORE', jobs, id)
+  redis.call('ZREM', jobs, id)
+  if redis.call('EXISTS', jobs) == 1 then return vt end
+  local share = share_of(priority, tenant)
+  local score = redis.call('ZSCORE', tenants, share)
+  if not score then return vt end
+  redis.call('ZREM', tenants, share)
+  -- its virtual time is remembered, so that who comes back for each single image is not always the first
+  local shares, base = model_key(model, 'shares'), -priority * CLASS
+  redis.call('ZADD', shares, score, share)
+  redis.call('ZREMRANGEBYSCORE', shares, base, lowest_of(tenants, base) or base + CLASS - 1)
+  return vt
+end
+
+local function add_up(sums, name, change)
+  if change ~= 0 and redis.call('HINCRBY', sums, name, change) <= 0 then redis.call('HDEL', sums, name) end
+end
+
+-- What is listed of a job: images to give out, suspects among them apart, images that have not ended.
+local function record_of(id)
+  local ready, suspects, left, priority, tenant, model, once =
+    string.match(hget(OPEN, id) or '', '^(%d+) (%d+) (%d+) (%S+) (%S+) ([^\n]*)\n(.*)$')
+  if not ready then return {ready = 0, suspects = 0, left = 0} end
+  return {
+    ready = tonumber(ready), suspects = tonumber(suspects), left = tonumber(left), priority = tonumber(priority),
+    tenant = tenant, model = model, once = once,
+  }
+end
+
+-- Brings what is listed of a job in line with how it is now.
+local function place(job)
+  local was, ready, suspects, left = record_of(job.id), 0, 0, 0
+  if not job.cancelled and not job.paused then
+    ready = job.n - job.next + redis.call('ZCARD', job_key(job.id, 'back'))
+    suspects = redis.call('ZCARD', job_key(job.id, 'suspects'))
+  end
+  if job.cancelled then left = job.running elseif not job.finished then left = job.n - job.done - job.failed end
+  local is_moved = was.ready > 0 and was.priority ~= job.priority
+  if was.ready > 0 and (ready == 0 or is_moved) then
+    local vt = leave(job.id, job.model, was.priority, job.tenant)
+    -- virtual times of different classes do not compare
+    if is_moved then unset(job, 'vt') elseif vt then set(job, 'vt', tonumber(vt)) end
+  end
+  if ready > 0 and (was.ready == 0 or is_moved) then enter(job) end
+  if suspects > 0 then
+    redis.call('ZADD', model_key(job.model, 'suspected'), -job.priority, job.id)
+  elseif was.suspects > 0 then
+    redis.call('ZREM', model_key(job.model, 'suspected'), job.id)
+  end
+  add_up(WAITING, job.model, ready + suspects - was.ready - was.suspects)
+  add_up(UNDER_WAY, job.tenant, left - was.left)
+  if ready + suspects + left > 0 then
+    redis.call('HSET', OPEN, job.id, string.format('%.0f %.0f %.0f %d %s %s\n%s',
+      ready, suspects, left, job.priority, job.tenant, job.model, job.once))
+  else
+    redis.call('HDEL', OPEN, job.id)
+  end
+end
+
+-- Somebody deleted a job's hash: nothing else of it is to stay.
+local function forget(id)
+  local was = record_of(id)
+  if was.model then
+    if was.ready > 0 then leave(id, was.model, was.priority, was.tenant) end
+    redis.call('ZREM', model_key(was.model, 'suspected'), id)
+    add_up(WAITING, was.model, -was.ready - was.suspects)
+    add_up(UNDER_WAY, was.tenant, -was.left)
+    redis.call('HDEL', OPEN, id)
+    redis.call('ZREM', tenant_key(was.tenant), id)
+    if was.once ~= '' then redis.call('DEL', idempotency_key(was.tenant, was.once)) end
+  end
+  for _, part in ipairs(JOB_PARTS) do redis.call('UNLINK', job_key(id, part)) end
+end
+
+-- Jobs that an older version listed, which knew no tenants here.
+local function adopt(model)
+  local listed = model_key(model, 'schedule')
+  for _, id in ipairs(redis.call('ZRANGE', listed, 0, 49)) do
+    redis.call('ZREM', listed, id)
+    local job = load(id)
+    if job then place(job) else forget(id) end
+  end
+end
+
+local function owned(tenant, id)
+  local job = load(id)
+  return job and job.tenant == tenant and job
+end

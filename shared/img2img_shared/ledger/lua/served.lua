@@ -1,0 +1,2 @@
+-- The models of live workers.
+return redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf')

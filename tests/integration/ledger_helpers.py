@@ -1,0 +1,52 @@
+"""What tests of the ledger on a real Redis have in common."""
+
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Any
+
+from img2img_shared.job import Job
+from img2img_shared.ledger import Ledger
+from img2img_shared.params import Params
+from img2img_shared.records import Claim, Sweep
+
+MODEL = "sd {v1}/5"
+FARM = "{img2img}"
+Take = Callable[..., Claim | None]
+
+
+def a_job(name: str = "job-0000", n: int = 3, **fields: Any) -> Job:
+    return Job(**{"id": name, "model": MODEL, "params": Params(seed=1, subseed=1), "n_inputs": n, **fields})
+
+
+def taken(take: Take, worker: str = "w", *, idle: bool = False) -> Claim:
+    claim = take(worker, idle=idle)
+    assert claim is not None
+    return claim
+
+
+def tick(ledger: Ledger, raw: Any) -> None:
+    assert ledger.take_back(MODEL, "janitor") is not None
+    raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", 0)
+
+
+def run_out(raw: Any, claim: Claim) -> None:
+    raw.zadd(f"{FARM}:model:leases:{MODEL}", {claim.nonce: 1})
+
+
+def die(ledger: Ledger, raw: Any, claim: Claim) -> Sweep | None:
+    """The worker of `claim` is not heard of for longer than a lease."""
+    run_out(raw, claim)
+    return ledger.take_back(MODEL, "janitor")
+
+
+def eventually(holds: Callable[[], bool], patience: float = 20.0) -> None:
+    until = monotonic() + patience
+    while not holds():
+        assert monotonic() < until, "it never came to hold"
+        sleep(0.01)
+
+
+def due(raw: Any) -> None:
+    """All backoffs are over."""
+    for member in raw.zrange(f"{FARM}:model:delayed:{MODEL}", 0, -1):
+        raw.zadd(f"{FARM}:model:delayed:{MODEL}", {member: 0})
