@@ -139,6 +139,7 @@ def test_named_parameters_win_over_the_given_set(folder_farm: Farm) -> None:
 
 
 def test_a_submit_leaves_tickets_for_the_workers(folder_farm: Farm) -> None:
+    folder_farm._service.ledger.beat(WorkerInfo(id="w", model="m", device="cpu", slots=1))
     folder_farm.submit([b"x", b"y", b"z"], model="m")
     with raw_client(folder_farm.redis_url) as client:
         assert client.llen(queue_key("img2img", "m")) == 3

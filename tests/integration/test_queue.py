@@ -1,6 +1,7 @@
 """Tickets: Celery messages on a real Redis."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from img2img_shared.ledger.connect import connect
 from img2img_shared.ledger.keys import queue_key, queue_name
 from img2img_shared.params import Params
 from img2img_shared.queue import TICKET, TICKETS, celery_app, top_up
+from img2img_shared.records import WorkerInfo
 from tests.servers import RedisServer, raw_client
 
 MODEL = "sd/1.5"
+WORKER = WorkerInfo(id="w", model=MODEL, device="cpu", slots=1)
 
 
 def a_job(name: str = "job-0000", n: int = 3, model: str = MODEL) -> Job:
@@ -27,7 +30,10 @@ def a_job(name: str = "job-0000", n: int = 3, model: str = MODEL) -> Job:
 
 @pytest.fixture
 def ledger(farm_redis: FarmRedis) -> Ledger:
-    return Ledger(farm_redis)
+    """Of a farm with a worker for MODEL."""
+    ledger = Ledger(farm_redis, lease=3600.0)
+    ledger.beat(WORKER)
+    return ledger
 
 
 @pytest.fixture
@@ -67,7 +73,47 @@ def test_there_is_a_ticket_for_each_waiting_image(app: Celery, ledger: Ledger, r
     assert top_up(app, ledger, MODEL) == 5
     assert redis.llen(queue_key("img2img", MODEL)) == ledger.tickets(MODEL) == 5
     assert top_up(app, ledger, MODEL) == 0
-    assert top_up(app, ledger, "another") == 7
+
+
+def test_a_model_that_nobody_serves_has_no_tickets(app: Celery, ledger: Ledger, redis: Redis) -> None:
+    ledger.submit(a_job(model="another"))
+    assert top_up(app, ledger, "another") == 0
+    ledger.beat(replace(WORKER, id="w2", model="another"))
+    ledger.beat(replace(WORKER, id="w3", model="another"))
+    assert top_up(app, ledger, "another") == 3
+    ledger.leave("w2")
+    top_up(app, ledger, "another")
+    assert ledger.tickets("another") == 3
+    ledger.leave("w3")
+    top_up(app, ledger, "another")
+    assert ledger.tickets("another") == 0
+    assert ledger.served() == [MODEL]
+
+
+def test_tickets_do_not_outlive_those_who_would_take_them(app: Celery, ledger: Ledger, redis: Redis) -> None:
+    queue = queue_key("img2img", MODEL)
+    ledger.submit(a_job())
+    top_up(app, ledger, MODEL)
+    assert 0 < redis.ttl(queue) <= 60
+    redis.persist(queue)
+    top_up(app, ledger, MODEL)
+    assert 0 < redis.ttl(queue) <= 60
+
+
+def test_the_queue_shrinks_to_what_waits(app: Celery, ledger: Ledger) -> None:
+    for number in range(30):
+        ledger.submit(a_job(f"job-00{number:02}", 1000))
+    assert top_up(app, ledger, MODEL) == 1000
+    for number in range(29):
+        ledger.cancel(f"job-00{number:02}", "default")
+    for n in range(990):
+        assert ledger.claim(MODEL, "w", f"nonce-{n}", idle=False) is not None
+    assert top_up(app, ledger, MODEL) == 0
+    assert ledger.tickets(MODEL) == 10
+    assert spend(app) is not None
+    ledger.cancel("job-0029", "default")
+    assert top_up(app, ledger, MODEL) == 0
+    assert ledger.tickets(MODEL) == 0
 
 
 def test_a_huge_job_has_1000_tickets(app: Celery, ledger: Ledger) -> None:
@@ -142,7 +188,8 @@ def test_no_key_of_the_queue_lies_outside_the_farms_prefix(app: Celery, ledger: 
 
 
 def test_the_queue_outlives_a_restart_of_redis(mortal_redis: RedisServer) -> None:
-    app, ledger = celery_app(mortal_redis.url), Ledger(connect(mortal_redis.url))
+    app, ledger = celery_app(mortal_redis.url), Ledger(connect(mortal_redis.url), lease=3600.0)
+    ledger.beat(WORKER)
     ledger.submit(a_job())
     assert top_up(app, ledger, MODEL) == 3
     mortal_redis.kill()
@@ -152,6 +199,7 @@ def test_the_queue_outlives_a_restart_of_redis(mortal_redis: RedisServer) -> Non
         with pytest.raises(Unavailable, match="does not answer"):
             top_up(app, ledger, MODEL)
     mortal_redis.start()
+    ledger.beat(WORKER)
     ledger.submit(a_job())
     assert top_up(app, ledger, MODEL) == 3
 

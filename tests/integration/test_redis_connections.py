@@ -9,7 +9,7 @@ from img2img_producer import Farm
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.queue import celery_app, top_up
-from tests.integration.test_queue import MODEL, a_job, spend
+from tests.integration.test_queue import MODEL, WORKER, a_job, spend
 from tests.servers import RedisServer, Sentinel, raw_client
 
 PASSWORD = "p/w?#@:%"  # noqa: S105
@@ -34,6 +34,7 @@ def tickets_come_through(url: str) -> None:
     app = celery_app(url)
     with connect(url) as redis, app:
         ledger = Ledger(redis)
+        ledger.beat(WORKER)
         ledger.submit(a_job(n=2))
         top_up(app, ledger, MODEL)
         assert ledger.tickets(MODEL) == 2

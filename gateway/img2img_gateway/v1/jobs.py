@@ -124,13 +124,12 @@ async def upload(
 async def jobs(
     caller: Caller,
     parts: Parts,
-    start: Annotated[int, Query(ge=0, le=9000)] = 0,
+    start: Annotated[str, Query(max_length=100, description="What the page before gave as `next`.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JobList:
     """Your jobs, newest first."""
-    found = await parts.farm.call(parts.farm.ledger.jobs, caller.tenant, start + limit + 1)
-    page = [JobAnswer.of(status) for status in found[start : start + limit]]
-    return JobList(jobs=page, next=start + limit if len(found) > start + limit else None)
+    page = await parts.farm.call(parts.farm.ledger.page_of_jobs, caller.tenant, start, limit)
+    return JobList(jobs=[JobAnswer.of(status) for status in page.jobs], next=page.next)
 
 
 @router.get("/{job}")

@@ -128,7 +128,7 @@ class JobList(BaseModel):
 
     jobs: list[JobAnswer]
     #: `start` of the next page; null: this is the last
-    next: int | None
+    next: str | None
 
 
 class ImageAnswer(BaseModel):

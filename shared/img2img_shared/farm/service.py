@@ -143,7 +143,7 @@ class FarmService:
 
     def served(self) -> list[str]:
         """The models that live workers have."""
-        return sorted({worker.info.model for worker in self.workers()})
+        return self.ledger.served()
 
     def checkpoints(self) -> list[Checkpoint]:
         """Those that are served, and those an embedded farm could start a worker for; each once."""

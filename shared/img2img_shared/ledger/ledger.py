@@ -36,7 +36,7 @@ from img2img_shared.wire import decode_job, encode_job
 REASON = 1000
 #: images whose state one call gives
 IMAGES = 1000
-#: jobs, and workers, that one call gives
+#: jobs, and workers, that one call to Redis gives
 JOBS = WORKERS = 100
 #: seconds for which tickets are kept that no janitor asks about
 TICKETS_KEPT = 60
@@ -160,29 +160,31 @@ class Ledger:
 
     def jobs(self, tenant: str, limit: int = 100) -> list[JobStatus]:
         """The tenant's jobs, newest first, at most `limit`."""
-        if limit < 1:
-            raise Refused("limit", limit, "a whole number above 0")
-        found: list[JobStatus] = []
-        after: str | None = ""
-        while after is not None and len(found) < limit:
-            page = self.page_of_jobs(tenant, after, min(limit - len(found), JOBS))
-            found += page.jobs
-            after = page.next
-        return found
+        return self.page_of_jobs(tenant, limit=limit).jobs
 
-    def page_of_jobs(self, tenant: str, after: str = "", limit: int = JOBS) -> JobPage:
-        """Some of the tenant's jobs, newest first: at most `limit`, from behind a page's `next` on.
+    def page_of_jobs(self, tenant: str, after: str = "", limit: int = 100) -> JobPage:
+        """Some of the tenant's jobs, newest first: at most `limit`, from where another page ended on.
+
+        Redis is asked for a share at a time, so that it is never held up for long.
+
+        Args:
+            after: that page's `next`; "": from the newest on.
 
         Raises:
-            Refused: `after` is no page's `next`, or a limit outside 1..100.
+            Refused: that is no page's `next`, or a limit below 1.
         """
         if after and not re.fullmatch(r"\d{1,16} [A-Za-z0-9_-]{8,64}", after):
             raise Refused("after", after, "what the page before gave as next")
-        if not 1 <= limit <= JOBS:
-            raise Refused("limit", limit, f"a whole number from 1 to {JOBS}")
-        now, more, answers = self._redis.run("list_jobs", tenant, after, 0, limit)
-        jobs = [job_status(tenant, now, answer) for answer in answers]
-        return JobPage(jobs=jobs, next=str(more, "utf-8") or None)
+        if limit < 1:
+            raise Refused("limit", limit, "a whole number above 0")
+        found: list[JobStatus] = []
+        more: str | None = after
+        while more is not None and len(found) < limit:
+            share = min(limit - len(found), JOBS)
+            now, place, answers = self._redis.run("list_jobs", tenant, more, share)
+            found += [job_status(tenant, now, answer) for answer in answers]
+            more = str(place, "utf-8") or None
+        return JobPage(jobs=found, next=more)
 
     def images(self, job_id: str, tenant: str, start: int = 0, count: int = IMAGES) -> list[ImageStatus]:
         """The state of `count` images from `start` on (at most 1000), or of as many as the job has.
@@ -401,7 +403,7 @@ class Ledger:
 
     def leave(self, worker: str) -> None:
         """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""
-        self._redis.call("DEL", self._redis.key("worker", worker))
+        self._redis.run("leave", worker)
 
     def cancels(self, after: str) -> tuple[set[str], str]:
         """The jobs that were cancelled since a call gave `after`, and what to give next time; "0" at first.

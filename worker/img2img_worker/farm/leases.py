@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from img2img_shared.errors import Unavailable
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_worker.engine.engine import Pixels
@@ -65,6 +64,8 @@ class Leases:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        #: the last cancellation that was heard of
+        self._heard = "0"
         self._held: dict[Claim, LeasedClaim] = {}
         self._lock = threading.Lock()
 
@@ -90,17 +91,29 @@ class Leases:
 
     def renew(self) -> None:
         """Renew all in one call, and stop what was lost. While Redis is away nothing is lost:
-        the ledger waits a lease after an outage before it takes anything back."""
+        the ledger waits a lease after an outage before it takes anything back.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
         with self._lock:
             claims = list(self._held)
-        if not claims:
-            return
-        try:
-            lost = self._ledger.renew(claims)
-        except Unavailable as error:
-            log.warning("leases not renewed: %s", error)
-            return
-        for one in lost:
+        self._renew(claims)
+
+    def hear_cancels(self) -> None:
+        """Stop the images of jobs that were cancelled since this was asked last.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        jobs, heard = self._ledger.cancels(self._heard)
+        with self._lock:
+            claims = [claim for claim in self._held if claim.job_id in jobs]
+        self._renew(claims)
+        self._heard = heard
+
+    def _renew(self, claims: list[Claim]) -> None:
+        for one in self._ledger.renew(claims):
             claim, held = one.claim, self._held.get(one.claim)
             if held is None or (one.interrupted and held.interrupted):
                 continue

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from celery import Celery
@@ -10,6 +11,7 @@ from img2img_shared.errors import FarmError
 from img2img_shared.farm.input_janitor import EVERY as TIDY_EVERY
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.ledger import TERM
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerInfo
@@ -18,8 +20,12 @@ from img2img_worker.models.adapters.lora import Loras
 
 log = logging.getLogger(__name__)
 
-#: seconds, at most, between two beats: how soon a running image hears that its job was cancelled
-BEAT = 1.0
+#: seconds, at most, until a running image hears that its job was cancelled
+HEARING = 1.0
+#: seconds, at most, between two rounds of the janitor
+ROUND = 1.0
+#: seconds, at most, until what failed is tried again
+RETRY = 1.0
 #: seconds for each thread to end
 PARTING = 10.0
 
@@ -46,11 +52,14 @@ class WorkerMaintenance:
         self._lora_names = lora_names
         self._input_janitor = input_janitor
         self._stopped = threading.Event()
-        # well below half a lease, after which the ledger takes silence for an outage
-        every = min(BEAT, ledger.lease / 8)
+        #: when to ask again whether this worker is the janitor
+        self._candidate_from = 0.0
         tasks = (
-            ("leases", self._live, every),
-            ("janitor", self._keep_house, every),
+            # half of what the ledger waits for a worker
+            ("leases", self._live, ledger.lease / 4),
+            ("cancels", leases.hear_cancels, min(HEARING, ledger.lease / 8)),
+            # well below half a lease, after which the ledger takes silence for an outage
+            ("janitor", self._keep_house, min(ROUND, ledger.lease / 8)),
             ("loras", self._say, EVERY),
             ("inputs", self._tidy, TIDY_EVERY),
         )
@@ -76,8 +85,11 @@ class WorkerMaintenance:
 
     def _keep_house(self) -> None:
         model = self._worker.model
+        if time.monotonic() < self._candidate_from:
+            return
         sweep = self._ledger.take_back(model, self._worker.id)
-        if sweep is None:
+        if sweep is None:  # another worker's part: on a large farm not all are to ask each second
+            self._candidate_from = time.monotonic() + min(TERM, self._ledger.lease / 8)
             return
         if sweep.handed_back or sweep.suspects or sweep.failed:
             log.warning("taken back: %s", sweep)
@@ -91,10 +103,12 @@ class WorkerMaintenance:
 
     def _repeat(self, work: Callable[[], None], every: float) -> None:
         while not self._stopped.is_set():  # at once, too: who waits for this worker sees it when it is there
+            pause = every
             try:
                 work()
             except FarmError as error:
                 log.warning("%s", error)
+                pause = min(every, RETRY)
             except Exception:
                 log.exception("the worker goes on")
-            self._stopped.wait(every)
+            self._stopped.wait(pause)

@@ -1,8 +1,11 @@
--- A worker is alive for another while. Gives the hash that its model's name is bound to; false: to none.
+-- A worker is alive for another while.
 local worker, data, lifetime, model = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 redis.call('SET', worker_key(worker), data, 'PX', lifetime)
 redis.call('ZADD', WORKERS, NOW, worker)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', NOW - lifetime - 1)
+redis.call('ZADD', model_key(model, 'workers'), NOW + lifetime, worker)
+redis.call('ZREMRANGEBYSCORE', model_key(model, 'workers'), '-inf', NOW)
+redis.call('PEXPIRE', model_key(model, 'workers'), lifetime)
 redis.call('ZADD', SERVED, 'GT', NOW + lifetime, model)
 redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', NOW)
 return 1

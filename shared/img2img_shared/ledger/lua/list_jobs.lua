@@ -1,8 +1,8 @@
--- Where a tenant's jobs stand, newest first: at most `limit`, from behind `after` ('created id') or from `skip` on.
--- Gives the time, where to go on ('' at the end), and the jobs. Those that were forgotten are skipped and left out.
-local tenant, after, skip, limit = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Where a tenant's jobs stand, newest first: at most `limit`, from behind `after` ('created id'; '': the newest) on.
+-- Gives the time, where to go on ('' at the end), and the jobs; those that were forgotten are left out.
+local tenant, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local listed = tenant_key(tenant)
-local rank = skip
+local rank = 0
 if after ~= '' then
   local created, id = string.match(after, '^(%d+) (%S+)$')
   rank = redis.call('ZREVRANK', listed, id)

@@ -1,0 +1,11 @@
+-- A worker ends: nobody is to wait for it until its last beat is over.
+local worker = ARGV[1]
+local data = redis.call('GET', worker_key(worker))
+redis.call('DEL', worker_key(worker))
+redis.call('ZREM', WORKERS, worker)
+if not data then return 0 end
+local model = cmsgpack.unpack(data).model
+redis.call('ZREM', model_key(model, 'workers'), worker)
+local last = redis.call('ZREVRANGE', model_key(model, 'workers'), 0, 0, 'WITHSCORES')[2]
+if last then redis.call('ZADD', SERVED, last, model) else redis.call('ZREM', SERVED, model) end
+return 1
