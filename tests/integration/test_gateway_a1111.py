@@ -16,6 +16,7 @@ from PIL import Image
 
 from img2img_gateway.async_farm import THREADS
 from img2img_shared.errors import Refused
+from img2img_shared.job import result_key
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.names import SAMPLERS, SCHEDULERS
@@ -109,6 +110,55 @@ def test_pictures_are_left_out_if_asked(gateway: Gateway, busy: FakeWorker) -> N
     assert json.loads(answer["info"])["infotexts"]
 
 
+def test_saved_pictures_of_one_call_come_with_a_grid_before_them(gateway: Gateway, busy: FakeWorker) -> None:
+    answer = render(gateway, save_images=True, n_iter=3, seed=10).json()
+    sizes = [image_of(each).size for each in answer["images"]]
+    assert sizes == [(128, 128), (64, 64), (64, 64), (64, 64)]
+    info = json.loads(answer["info"])
+    assert info["index_of_first_image"] == 1
+    assert info["infotexts"][0] == info["infotexts"][1]
+    assert len(info["infotexts"]) == 4
+    sheet = image_of(answer["images"][0])
+    assert sheet.text["parameters"] == info["infotexts"][0]  # type: ignore[attr-defined]
+    places = ((0, 0), (64, 0), (0, 64))
+    assert [sheet.getpixel(at) for at in places] == [(seed, 0, 0, 255) for seed in (10, 11, 12)]
+    assert sheet.getpixel((64, 64)) == (255, 255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"save_images": True},
+        {"n_iter": 3},
+        {"save_images": True, "n_iter": 3, "override_settings": {"return_grid": False}},
+    ],
+)
+def test_a_grid_is_given_only_where_a1111_gives_one(
+    gateway: Gateway, busy: FakeWorker, fields: dict[str, Any]
+) -> None:
+    answer = render(gateway, **fields).json()
+    assert len(answer["images"]) == fields.get("n_iter", 1)
+    assert json.loads(answer["info"])["index_of_first_image"] == 0
+
+
+def test_what_is_given_beside_a_masked_picture_comes_behind_it(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers, store: Path
+) -> None:
+    override = {"return_mask": True, "return_mask_composite": True}
+    call = pool.submit(render, gateway, mask=encoded(), batch_size=2, override_settings=override)
+    sent = []
+    for _ in range(2):
+        claim = fake_worker.await_claim()
+        beside = {name: picture(claim.index + 50, 32) for name in ("mask", "mask-composite")}
+        for name, data in beside.items():
+            fake_worker.store.put(result_key(claim.job_id, claim.index, "png", name), data)
+        sent += [fake_worker.end(claim), *beside.values()]
+    answer = call.result().json()
+    assert [base64.b64decode(image) for image in answer["images"]] == sent
+    assert len(json.loads(answer["info"])["infotexts"]) == 2
+    eventually("nothing is kept", lambda: not list(store.rglob("jobs/*/*.png")))
+
+
 def test_the_store_keeps_only_pictures_that_were_to_be_saved(
     gateway: Gateway, busy: FakeWorker, store: Path
 ) -> None:
@@ -176,6 +226,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
         ({"init_images": ["http://example.org/a.png"]}, "init_images.0"),
         ({"init_images": ["not base64!"]}, "init_images.0"),
         ({"n_iter": 101}, "n_iter"),
+        ({"n_iter": 100, "batch_size": 11}, "n_iter"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(

@@ -2,12 +2,14 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.errors import Problem
 from img2img_gateway.pictures import read_texts
+from img2img_gateway.sdapi.grid import MOST_PIXELS, GridOptions, grid, larger
 from img2img_gateway.sdapi.processed import processed
 from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
@@ -16,35 +18,57 @@ from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
 
+#: what a masked image may have beside its picture, by the parameter that asks for it
+_BESIDE = {"return_mask": "mask", "return_mask_composite": "mask-composite"}
+
 
 class Answer:
-    """Of one task that has ended. Its methods block."""
+    """Of one task that has ended; holds one picture at a time. Its methods block."""
 
-    def __init__(self, farm: AsyncFarm, tenant: str, task: Task) -> None:
+    def __init__(self, farm: AsyncFarm, tenant: str, task: Task, reading: Reading) -> None:
         self._ledger = farm.ledger
         self._store = farm.store
         self._tenant = tenant
         self._task = task
+        self._reading = reading
+        self._jobs: list[Job] = []
+        #: store keys of all that is sent, in order
+        self._keys: list[str] = []
+        self._texts: list[str] = []
+        #: width and height of the largest picture
+        self._cell = (0, 0)
 
-    def body(self, reading: Reading) -> bytes:
-        """The answer's JSON. Images that were not begun are missing; with all of them so, it is empty.
+    def read(self) -> None:
+        """Look at what there is. Images that were not begun are missing; with all of them so, it is empty.
 
         Raises:
             Problem: an image failed, with its reason; 422, if it is the request's fault.
             StoreError: one cannot be read.
         """
-        jobs = [self._ledger.job(job_id, self._tenant) for job_id in self._task.jobs]
-        pictures = [self._store.get(key) for job in jobs for key in self._results(job)]
-        texts = [read_texts(picture).get("parameters", "") for picture in pictures]
-        info = processed(reading, jobs, texts, self._task.begun)
-        sent = pictures if reading.body.send_images else []
-        return json.dumps(
-            {
-                "images": [base64.b64encode(picture).decode() for picture in sent],
-                "parameters": _parameters(reading.body),
-                "info": json.dumps(info),
-            }
-        ).encode()
+        for job_id in self._task.jobs:
+            job = self._ledger.job(job_id, self._tenant)
+            self._jobs.append(job)
+            for index in self._done(job):
+                picture = self._store.get(result_key(job.id, index, job.params.output_format))
+                self._texts.append(read_texts(picture).get("parameters", ""))
+                self._keys += self._keys_of(job, index)
+                self._cell = larger(self._cell, picture)
+
+    def parts(self) -> Iterator[bytes]:
+        """The answer's JSON, bit by bit.
+
+        Raises:
+            StoreError: a picture cannot be read any more.
+        """
+        sheet = self._grid() if self._reading.body.save_images else None
+        yield b'{"images": ['
+        if self._reading.body.send_images:
+            comma = b""
+            for picture in self._pictures(sheet):
+                yield comma + b'"' + base64.b64encode(picture) + b'"'
+                comma = b", "
+        yield b'], "parameters": ' + json.dumps(_parameters(self._reading.body)).encode()
+        yield b', "info": ' + json.dumps(json.dumps(self._info(has_grid=sheet is not None))).encode() + b"}"
 
     def remove(self) -> None:
         """Forget the pictures; the jobs stay in the ledger for their time."""
@@ -52,18 +76,51 @@ class Answer:
             with suppress(FarmError):
                 job = self._ledger.job(job_id, self._tenant)
                 for index in range(job.n):
-                    self._store.delete(result_key(job_id, index, job.params.output_format))
+                    for key in self._keys_of(job, index):
+                        self._store.delete(key)
 
-    def _results(self, job: Job) -> list[str]:
-        keys = []
+    def _done(self, job: Job) -> Iterator[int]:
         for start in range(0, job.n, IMAGES):
             for image in self._ledger.images(job.id, self._tenant, start, IMAGES):
                 if image.state is ImageState.FAILED:
                     status = 422 if is_refusal(image.reason or "") else 500
                     raise Problem(status, f"image {image.index} failed: {image.reason}")
                 if image.state is ImageState.DONE:
-                    keys.append(result_key(job.id, image.index, job.params.output_format))
-        return keys
+                    yield image.index
+
+    def _keys_of(self, job: Job, index: int) -> Iterator[str]:
+        """An image's picture, and what lies beside it."""
+        yield result_key(job.id, index, job.params.output_format)
+        for parameter, name in _BESIDE.items():
+            if getattr(job.params, parameter):
+                key = result_key(job.id, index, job.params.output_format, name)
+                if self._store.exists(key):  # none of an image without a mask
+                    yield key
+
+    def _pictures(self, sheet: bytes | None) -> Iterator[bytes]:
+        if sheet is not None:
+            yield sheet
+        for key in self._keys:
+            yield self._store.get(key)
+
+    def _grid(self) -> bytes | None:
+        """The pictures in one, where A1111 has that before them."""
+        options = GridOptions.model_validate(dict(self._reading.options))
+        count = len(self._keys)
+        if not options.wants_grid(count):
+            return None
+        size = options.size(count, self._reading.body.batch_size)
+        pixels = size[0] * self._cell[0] * size[1] * self._cell[1]
+        if pixels > MOST_PIXELS:
+            self._reading.warnings.append(f"return_grid: there is none, for it would have {pixels} pixels")
+            return None
+        pictures = map(self._store.get, self._keys)
+        return grid(pictures, size, self._cell, options.grid_background_color, self._texts[0])
+
+    def _info(self, *, has_grid: bool) -> dict[str, Any]:
+        texts = [*self._texts[:has_grid], *self._texts]  # the grid's is the first one's
+        info = processed(self._reading, self._jobs, texts, self._task.begun)
+        return {**info, "index_of_first_image": int(has_grid)}
 
 
 def _parameters(body: RenderRequest) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from pydantic import ValidationError
+
+from img2img_gateway.sdapi.grid import GridOptions
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS, taker
-from img2img_shared.params import Params, read_params
+from img2img_shared.params import Params, read_params, refusal
 
 #: characters of an option's value, written as JSON
 LONGEST = 2_000
@@ -76,6 +79,8 @@ def check_option(name: str, value: Any) -> None:
     if name not in defaults():
         raise Refused(name, value, "an option of GET /sdapi/v1/options")
     _check_size(name, value)
+    if name in GridOptions.model_fields:
+        _check_grid(name, value)
     if not changes_pictures(name) or name == "sd_model_checkpoint":
         return
     field = parameter(name)
@@ -100,6 +105,13 @@ def _check_range(name: str, field: str, value: Any) -> None:
         read_params({field: _value(name, value), **taker(field)})
     except Refused as refusal:
         raise Refused(name, value, refusal.allowed) from None
+
+
+def _check_grid(name: str, value: Any) -> None:
+    try:
+        GridOptions.model_validate({name: value})
+    except ValidationError as error:
+        raise refusal(error) from None
 
 
 def _check_size(name: str, value: Any) -> None:

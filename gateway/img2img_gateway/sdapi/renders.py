@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import iterate_in_threadpool
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import Parts, Services
@@ -78,29 +79,40 @@ class _Call:
             return StreamingResponse(self._stream(rendering), media_type="application/json")
         return soon
 
-    async def _soon(self, request: Request, rendering: asyncio.Task[bytes]) -> Response | None:
+    async def _soon(self, request: Request, rendering: asyncio.Task[Answer]) -> Response | None:
         """The response within one keep-alive, or None."""
         end = time.monotonic() + self._parts.farm.settings.keep_alive
         while time.monotonic() < end:
             done, _ = await asyncio.wait([rendering], timeout=min(1.0, max(0.0, end - time.monotonic())))
             if done:
-                return Response(rendering.result(), media_type="application/json")
+                return StreamingResponse(self._sent(rendering.result()), media_type="application/json")
             if await request.is_disconnected():
                 rendering.cancel()
                 return Response(status_code=499)
         return None
 
-    async def _stream(self, rendering: asyncio.Task[bytes]) -> AsyncIterator[bytes]:
+    async def _stream(self, rendering: asyncio.Task[Answer]) -> AsyncIterator[bytes]:
         try:
             while not rendering.done():
                 yield b" "
                 await asyncio.wait([rendering], timeout=self._parts.farm.settings.keep_alive)
             try:
-                yield rendering.result()
+                answer = rendering.result()
             except Exception as error:
                 yield bytes(problem_response("/sdapi", error).body)
+            else:
+                async for part in self._sent(answer):
+                    yield part
         finally:
             rendering.cancel()
+
+    async def _sent(self, answer: Answer) -> AsyncIterator[bytes]:
+        """The answer's bytes; what A1111 would not keep on its disk is removed behind them."""
+        try:
+            async for part in iterate_in_threadpool(answer.parts()):
+                yield part
+        finally:
+            await self._tidy(answer)
 
     async def _begin(self) -> Task:
         """Submit it: whatever is wrong with its pictures is told from here."""
@@ -150,23 +162,28 @@ class _Call:
         ]
         return keys, await stored(self._parts, self._caller, body.mask, "mask") if body.mask else None
 
-    async def _render(self, task: Task) -> bytes:
-        """Wait, and make the body of the answer."""
-        farm, body = self._parts.farm, self._body
-        answer = Answer(farm, self._caller.tenant, task)
+    async def _render(self, task: Task) -> Answer:
+        """Wait until there is an answer."""
+        farm = self._parts.farm
+        answer = Answer(farm, self._caller.tenant, task, self._reading)
         try:
             for job in task.jobs:
                 await self._parts.watch.finished(job, self._caller.tenant)
-            return await farm.call(answer.body, self._reading)
-        except (asyncio.CancelledError, Unavailable):
-            if not body.save_images:
+            await farm.call(answer.read)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError | Unavailable) and not self._body.save_images:
                 await asyncio.shield(farm.cancel(self._caller.tenant, task.jobs))
+            await self._tidy(answer)
             raise
         finally:
             with suppress(FarmError):
                 await asyncio.shield(self._tasks.end(task))
-                if not body.save_images:  # A1111 keeps nothing on its disk then
-                    await asyncio.shield(farm.call(answer.remove))
+        return answer
+
+    async def _tidy(self, answer: Answer) -> None:
+        if not self._body.save_images:
+            with suppress(FarmError):
+                await asyncio.shield(self._parts.farm.call(answer.remove))
 
 
 async def _inputs(images: list[str]) -> AsyncIterator[SentInput]:

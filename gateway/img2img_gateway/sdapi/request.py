@@ -1,9 +1,11 @@
 """The bodies of ``img2img`` and ``txt2img``: A1111's fields, its types, its defaults."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from img2img_shared.errors import Refused
 
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
@@ -19,6 +21,10 @@ def _map_of(value: Any) -> Any:
 #: A1111 cuts a fraction off where it wants a whole number, and takes an empty list for an empty map
 Whole = Annotated[int, BeforeValidator(_without_fraction)]
 Map = Annotated[dict[str, Any], BeforeValidator(_map_of)]
+
+
+#: pictures of one call
+MOST_IMAGES = 1000
 
 
 class RenderRequest(BaseModel):
@@ -76,6 +82,16 @@ class RenderRequest(BaseModel):
     def unknown(self) -> list[str]:
         """Fields that nobody knows."""
         return sorted(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Self:
+        if self.n_iter * self.batch_size > MOST_IMAGES:
+            raise Refused(
+                "n_iter",
+                f"{self.n_iter} times {self.batch_size} pictures",
+                f"at most {MOST_IMAGES} pictures in one call; more are a job (POST /v1/jobs)",
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -94,10 +94,12 @@ class Tasks:
     async def skip(self) -> None:
         """End the oldest task's iteration that renders now as it is by now; the next ones go on."""
         for standing in await self.under_way():
-            for status in standing.statuses:
-                if status.finished is None and status.state is not JobState.CANCELLED:
-                    await self._farm.call(self._farm.ledger.interrupt, status.id, self._tenant)
-                    return
+            left = [each for each in standing.statuses if each.finished is None]
+            left = [each for each in left if each.state is not JobState.CANCELLED]
+            if left:
+                now = next((each for each in left if each.running), left[0])
+                await self._farm.call(self._farm.ledger.interrupt, now.id, self._tenant)
+                return
 
     def _write(self, task: Task) -> None:
         self._tasks.put({task.id: asdict(task)})

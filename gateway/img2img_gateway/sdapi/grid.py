@@ -1,0 +1,75 @@
+"""A1111's grid: the pictures of one call side by side, in one."""
+
+import io
+import math
+from collections.abc import Iterable
+from typing import Annotated
+
+from PIL import Image, ImageColor, PngImagePlugin
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+#: pixels of a grid, at most: it is held in memory
+MOST_PIXELS = 64_000_000
+
+
+def _is_colour(text: str) -> str:
+    ImageColor.getrgb(text)
+    return text
+
+
+class GridOptions(BaseModel):
+    """A1111's options that say whether there is a grid, and what it looks like."""
+
+    model_config = ConfigDict(frozen=True)
+
+    return_grid: bool = True
+    #: one picture by itself has none
+    grid_only_if_multiple: bool = True
+    grid_prevent_empty_spots: bool = False
+    #: 0: as many as a batch has pictures; -1: as many as columns
+    n_rows: Annotated[int, Field(ge=-1, le=1000)] = -1
+    grid_background_color: Annotated[str, AfterValidator(_is_colour)] = "#ffffff"
+
+    def wants_grid(self, count: int) -> bool:
+        """Whether a grid goes before so many pictures."""
+        return self.return_grid and count > (1 if self.grid_only_if_multiple else 0)
+
+    def size(self, count: int, batch_size: int) -> tuple[int, int]:
+        """(columns, rows) of a grid of so many pictures."""
+        rows = self.n_rows or batch_size
+        if rows < 0 and self.grid_prevent_empty_spots:
+            rows = max(each for each in range(1, math.isqrt(count) + 1) if count % each == 0)
+        elif rows < 0:
+            rows = round(math.sqrt(count))
+        rows = min(rows, count)
+        return math.ceil(count / rows), rows
+
+
+def larger(cell: tuple[int, int], picture: bytes) -> tuple[int, int]:
+    """Width and height of a cell that holds what `cell` does, and `picture`."""
+    with Image.open(io.BytesIO(picture)) as header:
+        return max(cell[0], header.width), max(cell[1], header.height)
+
+
+def grid(
+    pictures: Iterable[bytes], size: tuple[int, int], cell: tuple[int, int], background: str, text: str
+) -> bytes:
+    """A PNG of pictures in rows, each in the middle of its cell, with an infotext.
+
+    Args:
+        size: columns and rows.
+        cell: width and height of the largest picture.
+        background: a colour, by name or as "#rrggbb".
+    """
+    (columns, rows), (width, height) = size, cell
+    sheet = Image.new("RGBA", (columns * width, rows * height), ImageColor.getcolor(background, "RGBA"))
+    for i, data in enumerate(pictures):
+        with Image.open(io.BytesIO(data)) as picture:
+            left = i % columns * width + (width - picture.width) // 2
+            top = i // columns * height + (height - picture.height) // 2
+            sheet.paste(picture.convert("RGBA"), (left, top))
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("parameters", text)
+    file = io.BytesIO()
+    sheet.save(file, "PNG", pnginfo=chunks)
+    return file.getvalue()
