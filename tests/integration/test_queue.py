@@ -122,6 +122,13 @@ def test_a_huge_job_has_1000_tickets(app: Celery, ledger: Ledger) -> None:
     assert top_up(app, ledger, MODEL) == 0
 
 
+def test_tickets_are_published_together(app: Celery, ledger: Ledger, redis: Redis) -> None:
+    ledger.submit(a_job(n=1000))
+    before = redis.info("stats")["total_reads_processed"]
+    assert top_up(app, ledger, MODEL) == 1000
+    assert redis.info("stats")["total_reads_processed"] - before < 200
+
+
 def test_what_is_not_given_out_has_no_tickets(app: Celery, ledger: Ledger) -> None:
     ledger.submit(a_job())
     ledger.submit(a_job("job-1111"))

@@ -158,7 +158,8 @@ class Submission:
 
     def _take(self) -> None:
         item = self._under_way.popleft().result()
-        self._digest.update(encode_inputs((item,)))
+        if self.job.idempotency_key is not None:
+            self._digest.update(encode_inputs((item,)))
         self._page.append(item)
         self._count += 1
         if len(self._page) == PAGE:

@@ -14,6 +14,8 @@ class TicketChannel(Channel):  # type: ignore[misc]  # kombu ships no types
 
     from_transport_options = (*Channel.from_transport_options, "address")
     address: RedisAddress
+    #: kombu takes connections with a `Retry` for ones that would send a batch twice; ours never tries again
+    supports_batch_publish = True
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         options = clients.connection_options(self.address)
