@@ -197,6 +197,7 @@ def test_what_was_refused_or_came_to_nothing_leaves_nothing_behind(
 
 def test_tickets_that_cannot_be_published_fail_no_submit(mortal_redis: RedisServer, tmp_path: Path) -> None:
     with connect(mortal_redis.url) as client, Farm(mortal_redis.url, tmp_path) as farm:
+        farm._service.ledger.beat(WorkerInfo(id="w", model="m", device="none", slots=8))
         client.call("ACL", "SETUSER", "default", "-lpush")
         jobs = {farm.submit([picture()], model="m") for _ in range(4)}
         assert {status.id for status in farm.jobs()} == jobs
