@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -223,6 +223,7 @@ class FaultyFarm:
         slots: int = 2,
         log_level: str = "info",
         environment: dict[str, str] | None = None,
+        options: Sequence[str] = (),
         **faults: dict[str, Any],
     ) -> Worker:
         """Start a worker. `faults`: names of functions in fault_injection.py, with their arguments."""
@@ -240,7 +241,7 @@ class FaultyFarm:
             },
             arguments=[
                 *("img2img-worker", "--model", model or self.model),
-                *("--slots", str(slots), "--log-level", log_level),
+                *("--slots", str(slots), "--log-level", log_level, *options),
             ],
             faults=faults,
         )

@@ -1,5 +1,6 @@
 """Workers that are killed, frozen and stopped, at each point of an image's way."""
 
+import shutil
 import signal
 
 import pytest
@@ -155,3 +156,30 @@ def now(farm: FaultyFarm) -> float:
 def moment_of(event: Event) -> float:
     """When it happened, in seconds on the ledger's clock."""
     return int(event.id.partition("-")[0]) / 1000
+
+
+def test_a_second_checkpoint_under_a_models_name_is_refused_until_an_operator_says_otherwise(
+    farm: FaultyFarm, account: Account
+) -> None:
+    def folder(name: str) -> dict[str, str]:
+        return {"IMG2IMG_MODELS_DIR": str(farm.folder / name)}
+
+    for name in ("one", "other"):
+        shutil.copytree(farm.model, farm.folder / name / "sd15")
+    with (farm.folder / "other" / "sd15" / "model_index.json").open("a") as index:
+        index.write("\n")
+    first = farm.worker(model="sd15", environment=folder("one"))
+    eventually("it serves", lambda: farm.producer.workers())
+    second = farm.worker(model="sd15", environment=folder("other"))
+    assert second.exit_status == 2
+    (bound,) = {each.info.sha256 for each in farm.producer.workers()}
+    assert f"of SHA-256 {bound}; that of this one is " in second.log.read_text()
+
+    account.fault()
+    third = farm.worker(model="sd15", environment=folder("other"), options=["--rebind"])
+    assert first.exit_status == 0
+    job = farm.submit(2, model="sd15")
+    account.settle(farm, "a model's name bound to another checkpoint", job)
+    assert third.alive
+    (now,) = {each.info.sha256 for each in farm.producer.workers()}
+    assert now != bound

@@ -725,3 +725,48 @@ def test_a_worker_that_does_not_beat_is_not_listed_for_long(farm_redis: FarmRedi
     ledger = Ledger(farm_redis, lease=0.1)
     ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1))
     eventually(lambda: ledger.workers() == [])
+
+
+# A model's name stands for one checkpoint.
+
+FIRST, SECOND = "1" * 64, "2" * 64
+
+
+def test_a_second_checkpoint_of_a_models_name_is_refused_with_both_named(ledger: Ledger) -> None:
+    ledger.check_model(MODEL, FIRST)
+    ledger.check_model(MODEL, SECOND)
+    ledger.bind_model(MODEL, FIRST)
+    ledger.bind_model(MODEL, FIRST)
+    ledger.bind_model("another", SECOND)
+    for ask in (ledger.check_model, ledger.bind_model):
+        with pytest.raises(Refused, match=f"of SHA-256 {FIRST}; that of this one is {SECOND}. .* --rebind$"):
+            ask(MODEL, SECOND)
+
+
+def test_a_name_that_is_bound_anew_ends_workers_of_the_checkpoint_before(ledger: Ledger) -> None:
+    old, new = (
+        WorkerInfo(id=name, model=MODEL, device="cpu", slots=1, sha256=digest)
+        for name, digest in (("old", FIRST), ("new", SECOND))
+    )
+    ledger.bind_model(MODEL, FIRST)
+    assert ledger.beat(old)
+    ledger.bind_model(MODEL, SECOND, rebind=True)
+    assert ledger.beat(new)
+    assert not ledger.beat(old)
+    with pytest.raises(Refused):
+        ledger.check_model(MODEL, FIRST)
+
+
+def test_a_redis_that_forgot_all_learns_from_the_next_beat_what_a_name_stands_for(
+    raw: Any, ledger: Ledger
+) -> None:
+    ledger.bind_model(MODEL, FIRST)
+    raw.flushall()
+    assert ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1, sha256=FIRST))
+    with pytest.raises(Refused):
+        ledger.bind_model(MODEL, SECOND)
+
+
+def test_a_worker_of_an_older_version_does_not_say_what_it_has(ledger: Ledger) -> None:
+    ledger.bind_model(MODEL, FIRST)
+    assert ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1))

@@ -71,11 +71,18 @@ def show_jobs(jobs: Iterable[JobStatus]) -> None:
 def show_workers(workers: Iterable[WorkerStatus]) -> None:
     """One line for each worker."""
     rows = [
-        (each.info.id, each.info.model, each.info.device, str(each.info.slots), str(each.running))
+        (
+            each.info.id,
+            each.info.model,
+            (each.info.sha256 or "")[:10],
+            each.info.device,
+            str(each.info.slots),
+            str(each.running),
+        )
         for each in workers
     ]
     _table(
-        ("worker", "model", "device", "slots", "in hand"),
+        ("worker", "model", "hash", "device", "slots", "in hand"),
         rows,
         "no workers (start one: img2img worker --help)",
     )

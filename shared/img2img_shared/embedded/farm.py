@@ -111,6 +111,7 @@ class EmbeddedFarm:
             raise Unavailable("no worker can run here: pip install 'img2img-farm[worker]'")
         command = [sys.executable, "-m", "img2img_worker", "--model", model]
         command += ["--redis-url", self.redis_url, "--store-url", self.store_url]
+        command += ["--rebind"]  # no other machine has anything else under its name
         # the server outlives the worker, which puts its images back when it is told to stop
         kept = self._keepers.keep(_worker_name(model), command, self._environment, beside="redis")
         self._workers[model] = kept

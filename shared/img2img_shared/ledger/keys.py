@@ -27,6 +27,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:model:janitor:MODEL   the worker that takes back leases; expires
     {prefix}:model:tick:MODEL      hash: when it last did, and until when it waits for holders after an outage
     {prefix}:model:workers:MODEL   sorted set of its workers by when they will not be heard any more; expires
+    {prefix}:models                hash: model to the hash of the checkpoint that its name stands for
     {prefix}:open                  hash: job to what is listed of it, as `place` of schedule.lua writes it
     {prefix}:waiting               hash: model to images that could be given out
     {prefix}:under_way             hash: tenant to images that have not ended

@@ -397,9 +397,40 @@ class Ledger:
         """How many tickets of `model` lie in its queue."""
         return int(self._redis.call("LLEN", keys.queue_key(self._redis.prefix, model)))
 
-    def beat(self, info: WorkerInfo) -> None:
-        """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
-        self._redis.run("beat", info.id, msgpack.packb(asdict(info)), self._lease_ms // 2, info.model)
+    def check_model(self, model: str, sha256: str) -> None:
+        """That the farm knows no other checkpoint by the name of `model`.
+
+        Raises:
+            Refused: it does.
+        """
+        bound = self._redis.call("HGET", self._redis.key("models"), model)
+        if bound is not None and bound != sha256.encode():
+            raise _other_checkpoint(model, sha256, str(bound, "utf-8"))
+
+    def bind_model(self, model: str, sha256: str, *, rebind: bool = False) -> None:
+        """From now on the name of `model` stands for the checkpoint of that hash, until it is bound anew.
+
+        Two that differ would render two pictures of one seed.
+
+        Args:
+            rebind: whatever it stands for now; workers with that end when they `beat`.
+
+        Raises:
+            Refused: it stands for another one.
+        """
+        bound = str(self._redis.run("bind", model, sha256, int(rebind)), "utf-8")
+        if bound != sha256:
+            raise _other_checkpoint(model, sha256, bound)
+
+    def beat(self, info: WorkerInfo) -> bool:
+        """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead.
+
+        False: the name of its model stands for another checkpoint by now, and it must end.
+        """
+        data = msgpack.packb(asdict(info))
+        own = info.sha256 or ""
+        bound = self._redis.run("beat", info.id, data, self._lease_ms // 2, info.model, own)
+        return not own or bound == own.encode()
 
     def leave(self, worker: str) -> None:
         """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""
@@ -451,6 +482,15 @@ class Ledger:
 def _kept(reason: str) -> bytes:
     """A reason as it is kept: it may quote what users or damaged files say, and is shown on terminals."""
     return one_line(reason[:REASON])[:REASON].encode()
+
+
+def _other_checkpoint(model: str, sha256: str, bound: str) -> Refused:
+    return Refused(
+        "model",
+        model,
+        f"the checkpoint that this farm knows by the name, of SHA-256 {bound}; that of this one is {sha256}. "
+        "Give it another name, or, if it is to take the name over, start its worker with --rebind",
+    )
 
 
 def _not_found(job_id: str) -> NotFound:

@@ -69,6 +69,14 @@ def worker(
     device: Annotated[
         str | None, typer.Option(help='"cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.')
     ] = None,
+    rebind: Annotated[
+        bool,
+        typer.Option(
+            "--rebind",
+            help="Let the model's name stand for this checkpoint from now on; workers that have another one "
+            "under it end.",
+        ),
+    ] = False,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="How much it tells.")
     ] = "info",
@@ -106,7 +114,7 @@ def worker(
     from img2img_worker.farm.worker import run
 
     try:
-        code = run(model, settings.redis_url, settings.store_url, settings)
+        code = run(model, settings.redis_url, settings.store_url, settings, rebind=rebind)
     except FarmError as error:
         typer.echo(f"img2img worker: {error}", err=True)
         raise typer.Exit(2) from None

@@ -1,6 +1,8 @@
 """What a worker does beside rendering: renew its leases, say that it lives and what it has, keep house."""
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -54,6 +56,7 @@ class WorkerMaintenance:
         self._stopped = threading.Event()
         #: when to ask again whether this worker is the janitor
         self._candidate_from = 0.0
+        self._is_ending = False
         tasks = (
             # half of what the ledger waits for a worker
             ("leases", self._live, ledger.lease / 4),
@@ -81,7 +84,10 @@ class WorkerMaintenance:
 
     def _live(self) -> None:
         self._leases.renew()
-        self._ledger.beat(self._worker)
+        if not self._ledger.beat(self._worker) and not self._is_ending:
+            self._is_ending = True  # a second signal would be one to end at once
+            log.critical("%s stands for another checkpoint now: this worker ends", self._worker.model)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _keep_house(self) -> None:
         model = self._worker.model

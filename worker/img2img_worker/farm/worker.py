@@ -44,20 +44,28 @@ TICKET_SECONDS = 5.0
 PATIENCE = 2.0
 
 
-def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
+def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebind: bool = False) -> int:
     """Serve `model` until SIGTERM or SIGINT, which puts images in hand back; a second one ends at once.
+
+    Args:
+        rebind: from now on the farm knows this checkpoint by the name, whichever it knew before.
 
     Returns:
         the process' exit status.
 
     Raises:
-        Refused: the model is no checkpoint, or a URL is none.
+        Refused: the model is no checkpoint, or not the farm's of that name, or a URL is none.
     """
     stopping = threading.Event()
     store = Store(store_url)
     redis = _connected(redis_url, settings.prefix)  # first: a wrong URL is said before minutes of loading
-    family = load(model, settings)
     ledger = Ledger(redis, lease=settings.lease)
+    path = catalog.find_model(model, settings.models_dir)
+    sha256 = sha256_of(path)
+    if not rebind:
+        ledger.check_model(model, sha256)
+    family = load(model, settings)
+    ledger.bind_model(model, sha256, rebind=rebind)  # not before it is known to be one
     leases = Leases(ledger)
     # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
     torch.compiler.set_stance("eager_on_recompile")
@@ -69,17 +77,16 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings) -> int:
             log.info("compiling for pictures of %s: this takes minutes", settings.compile)
             engine.warm_up(settings.compiled_sizes).result()
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        path = catalog.find_model(model, settings.models_dir)
         info = WorkerInfo(
             id=name,
             model=model,
             device=str(family.device),
             slots=engine.slots,
             file_name=path.name,
-            sha256=sha256_of(path),
+            sha256=sha256,
             takes=_own_parameters(family),
         )
-        checkpoint = Checkpoint(model=model, file_name=path.name, sha256=info.sha256)
+        checkpoint = Checkpoint(model=model, file_name=path.name, sha256=sha256)
         served = Served(
             model=model,
             title=checkpoint.name,

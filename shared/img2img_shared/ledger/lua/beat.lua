@@ -1,5 +1,5 @@
--- A worker is alive for another while.
-local worker, data, lifetime, model = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+-- A worker is alive for another while. Gives the hash of the checkpoint that its model's name stands for.
+local worker, data, lifetime, model, hash = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 redis.call('SET', worker_key(worker), data, 'PX', lifetime)
 redis.call('ZADD', WORKERS, NOW, worker)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', NOW - lifetime - 1)
@@ -8,4 +8,5 @@ redis.call('ZREMRANGEBYSCORE', model_key(model, 'workers'), '-inf', NOW)
 redis.call('PEXPIRE', model_key(model, 'workers'), lifetime)
 redis.call('ZADD', SERVED, 'GT', NOW + lifetime, model)
 redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', NOW)
-return 1
+if hash ~= '' then redis.call('HSETNX', MODELS, model, hash) end -- Redis may have forgotten it
+return hget(MODELS, model)

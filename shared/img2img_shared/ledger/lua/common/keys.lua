@@ -26,7 +26,7 @@ local function abandoned_key(job) return FARM .. ':abandoned:' .. job end
 local function idempotency_key(tenant, key) return FARM .. ':once:' .. tenant .. ':' .. key end
 
 local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':under_way'
-local WORKERS, SERVED, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':cancels'
+local WORKERS, SERVED, MODELS, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':models', FARM .. ':cancels'
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
