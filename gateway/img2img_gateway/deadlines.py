@@ -1,4 +1,4 @@
-"""Gives up clients that send, or take what they asked for, too slowly."""
+"""Gives up clients that send too slowly."""
 
 import asyncio
 import time
@@ -8,10 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Deadlines:
-    """Middleware: bounds how long a client may keep a request waiting.
+    """Middleware: bounds how long a client may keep its request waiting for the rest of it.
 
     Args:
-        idle: seconds without a byte, either way.
+        idle: seconds without a byte.
         whole: seconds for all of a body.
     """
 
@@ -21,7 +21,7 @@ class Deadlines:
         self._whole = whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_complete = scope["type"] != "http"
+        is_complete = scope["type"] != "http" or not _has_body(scope)
         end = time.monotonic() + self._whole
 
         async def receive_soon() -> Message:
@@ -39,9 +39,18 @@ class Deadlines:
             is_complete = not message.get("more_body", False)
             return message
 
-        async def send_soon(message: Message) -> None:
-            # the server lets its caller wait while the client takes nothing of what it sent before
-            async with asyncio.timeout(self._idle):
-                await send(message)
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start" and not is_complete:
+                # the rest of the body is not waited for, so that no other request can follow it
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
 
-        await self._app(scope, receive_soon, send_soon)
+        try:
+            await self._app(scope, receive_soon, send_last)
+        except asyncio.CancelledError:
+            return  # the gateway ends, which its server would tell as the request's failure
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"

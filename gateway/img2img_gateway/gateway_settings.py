@@ -21,13 +21,17 @@ class GatewaySettings(Settings):
     #: A1111's ``--api-auth``: "user:password,other:password"; whoever knows one is the settings' tenant
     api_auth: str | None = None
 
+    #: connections at a time; the next one waits
+    max_connections: Annotated[int, Field(ge=1)] = 2000
+    #: seconds within which a request's headers must have come, and the next request of a connection
+    header_timeout: Annotated[float, Field(gt=0, le=60)] = 10.0
     #: bytes of one picture
     max_upload: Annotated[int, Field(ge=1024)] = 64 * _MIB
     #: bytes of a JSON body, which is held in memory
     max_body: Annotated[int, Field(ge=1024)] = 128 * _MIB
     #: pictures in one request
     max_inputs: Annotated[int, Field(ge=1)] = 100_000
-    #: seconds without a byte, sent or taken, after which a request is given up
+    #: seconds without a byte, sent or taken, after which a client is given up
     upload_timeout: Annotated[float, Field(gt=0)] = 60.0
     #: seconds within which all of a request must have come
     upload_limit: Annotated[float, Field(gt=0)] = 3600.0

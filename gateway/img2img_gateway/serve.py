@@ -1,18 +1,34 @@
 """Runs the gateway in this process, until it is told to stop."""
 
-from types import FrameType
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
 
-import uvicorn
 from fastapi import FastAPI
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.net import SocketSpec  # type: ignore[attr-defined]  # it is exported by its name only
+from granian.server.embed import Server
 
 from img2img_gateway.access import check_open
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
+from img2img_shared.errors import Refused
 
-#: seconds that open streams have to end; they never do by themselves
-GRACE = 3
+#: bytes of headers, and of what is read ahead of a body
+BUFFER = 64 * 1024
+#: seconds that requests have to end once it is told to stop
+GRACE = 3.0
+#: files for all that is no connection: the store, Redis, modules
+_FILES = 256
 
 
 def serve(settings: GatewaySettings) -> None:
@@ -23,26 +39,96 @@ def serve(settings: GatewaySettings) -> None:
     """
     with AsyncFarm(settings) as farm:
         check_open(settings, ApiKeys(farm.redis))
-        app = create_app(settings, farm)
-        config = uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            timeout_graceful_shutdown=GRACE,
-            log_level="warning",
-            access_log=False,
-            lifespan="on",
-        )
-        _Server(config, app).run()
+        asyncio.run(_until_told(create_app(settings, farm), settings))
 
 
-class _Server(uvicorn.Server):
-    """Ends the streams and the waits first, which would otherwise end as errors when their time is up."""
+async def _until_told(app: FastAPI, settings: GatewaySettings) -> None:
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    await listen(app, settings, stop)
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._app.state.services.watch.stopping = True
-        super().handle_exit(sig, frame)
+async def listen(
+    app: FastAPI,
+    settings: GatewaySettings,
+    stop: asyncio.Event,
+    told: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Answer requests with `app` until `stop` is set. `told` is told the port, a moment before it is open.
+
+    Raises:
+        Refused: the port is taken; or what the app's start raises.
+    """
+    port = _free_port(settings.host, settings.port)
+    server = _Server(
+        app,
+        address=settings.host,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=round(1000 * settings.header_timeout), max_buffer_size=BUFFER
+        ),
+        websockets=False,
+        backlog=1024,
+        backpressure=_connections(settings.max_connections),
+        log_level=LogLevels.error,
+    )
+    server.stall_timeout = settings.upload_timeout
+    _log_as_the_rest_does()
+    async with app.router.lifespan_context(app):
+        serving, stopping = asyncio.create_task(server.serve()), asyncio.create_task(stop.wait())
+        told(port)
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        # streams and waits end by themselves when they see it
+        app.state.services.watch.stopping = True
+        server.stop()  # type: ignore[no-untyped-call]  # it is not annotated
+        stopping.cancel()
+        await asyncio.wait([serving], timeout=GRACE)
+        if serving.done():
+            serving.result()  # with what ended it, should it not be our word
+        serving.cancel()
+
+
+class _Server(Server):
+    #: seconds after which a client is cut off that takes nothing of its answer
+    stall_timeout: float
+
+    def _init_shared_socket(self) -> None:
+        # The server has no such limit. What the socket is told here, its connections inherit.
+        holder = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
+        with socket.socket(fileno=os.dup(holder.get_fd())) as listening:
+            if sys.platform == "linux":
+                milliseconds = round(1000 * self.stall_timeout)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        self._shd = holder  # type: ignore[assignment]  # None in its own constructor
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port to listen at; another for 0. The server itself would share one that is taken."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise Refused("port", port, f"one that is free at {host} ({error.strerror})") from None
+        return int(probe.getsockname()[1])
+
+
+def _connections(wanted: int) -> int:
+    """How many connections there may be at a time: each may need a file beside its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * wanted + _FILES
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(wanted, (soft - _FILES) // 2))
+
+
+def _log_as_the_rest_does() -> None:
+    """The server's own handler writes to standard output."""
+    log = logging.getLogger("_granian")
+    log.handlers.clear()
+    log.propagate = True

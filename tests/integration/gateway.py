@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 import threading
 import time
 import uuid
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 import httpx
-import uvicorn
 from PIL import Image
 
 from img2img_gateway.app import create_app
 from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.serve import listen
 from img2img_shared.checkpoints import checkpoint_name
 from img2img_shared.job import PAGE, inputs_key, result_key
 from img2img_shared.ledger import Ledger
@@ -52,28 +53,31 @@ class Gateway:
     """A gateway on a port of its own, in a thread, on a real Redis and a folder."""
 
     def __init__(self, redis_url: str, store: str | Path, **settings: Any) -> None:
-        self.settings = GatewaySettings(redis_url=redis_url, store_url=str(store), **settings)
-        self.server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(self.settings),
-                host="127.0.0.1",
-                port=0,
-                log_level="warning",
-                access_log=False,
-                lifespan="on",
-                timeout_graceful_shutdown=1,
-            )
-        )
+        chosen = {"port": 0, **settings}
+        self.settings = GatewaySettings(redis_url=redis_url, store_url=str(store), **chosen)
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        asyncio.run(self.server.serve())
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(listen(create_app(self.settings), self.settings, self._stop, self._told))
+
+    def _told(self, port: int) -> None:
+        self.port = port
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
 
     def __enter__(self) -> Self:
         self._thread.start()
-        eventually("it listens", lambda: self.server.started or not self._thread.is_alive())
-        assert self.server.started, "it did not start"
-        self.port = int(self.server.servers[0].sockets[0].getsockname()[1])
+        eventually("it listens", lambda: self._listens() or not self._thread.is_alive())
+        assert self._thread.is_alive(), "it did not start"
         self.url = f"http://127.0.0.1:{self.port}"
         limits = httpx.Limits(max_connections=None)
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, limits=limits)
@@ -81,7 +85,7 @@ class Gateway:
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
-        self.server.should_exit = True
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 

@@ -1,17 +1,28 @@
 """``img2img gateway`` as a process: it says where it listens, answers, and ends when told, streams or not."""
 
+import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
 
-from tests.integration.gateway import FakeWorker, eventually, picture
+from img2img_gateway.app import create_app
+from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.serve import listen
+from img2img_shared.errors import Refused
+from tests.integration.gateway import PATIENCE, FakeWorker, eventually, picture
+
+#: asks for something large that needs no key
+SCRIPT = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+#: a TCP connection's state, as the kernel writes it
+ESTABLISHED = "01"
 
 
 def free_port() -> int:
@@ -25,47 +36,89 @@ def command(redis_url: str, store: Path, *words: str) -> list[str]:
     return [*start, "--redis-url", redis_url, "--store-url", str(store), "gateway", *words]
 
 
-@pytest.fixture
-def kept() -> Iterator[ExitStack]:
-    """What stays open until the gateway has ended."""
-    with ExitStack() as stack:
-        yield stack
+class Process:
+    """A gateway that listens, told to stop at the end, and what it said until then."""
 
+    def __init__(self, redis_url: str, store: Path, **environment: str) -> None:
+        self.port = free_port()
+        self._process = subprocess.Popen(
+            command(redis_url, store, "--port", str(self.port)),
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        #: connections that stay open until it has ended
+        self.kept = ExitStack()
+        eventually("it answers", self.answers)
 
-@pytest.fixture
-def port(kept: ExitStack, redis_url: str, tmp_path: Path) -> Iterator[int]:
-    """Of a gateway that listens; told to stop, it has ended."""
-    port = free_port()
-    process = subprocess.Popen(
-        command(redis_url, tmp_path / "store", "--port", str(port)), stderr=subprocess.PIPE, text=True
-    )
-
-    def answers() -> bool:
-        assert process.poll() is None, process.stderr and process.stderr.read()
+    def answers(self) -> bool:
+        assert self._process.poll() is None, self._process.stderr and self._process.stderr.read()
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/internal/ping").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.port}/health").status_code == 200
         except httpx.TransportError:
             return False
 
-    eventually("it answers", answers)
-    yield port
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert f"http://127.0.0.1:{port}" in said
-    assert "Traceback" not in said
+    def connect(self) -> socket.socket:
+        """A connection to it."""
+        return self.kept.enter_context(socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.kept:
+            self._process.send_signal(signal.SIGTERM)
+            said = self._process.communicate(timeout=60)[1]
+        assert f"http://127.0.0.1:{self.port}" in said
+        assert "Traceback" not in said, said
+        assert self._process.returncode == 0
 
 
-def test_it_ends_when_told_even_with_a_stream_open(
-    kept: ExitStack, port: int, redis_url: str, tmp_path: Path
-) -> None:
+def test_it_ends_when_told_whatever_is_open(redis_url: str, tmp_path: Path) -> None:
     fake_worker = FakeWorker(redis_url, tmp_path / "store")
     files = [("image", ("a.png", picture()))]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
-        job = http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()["id"]
-    stream = kept.enter_context(socket.create_connection(("127.0.0.1", port)))
-    stream.sendall(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    assert stream.recv(100).startswith(b"HTTP/1.1 200")
+    with Process(redis_url, tmp_path / "store") as process:
+        with httpx.Client(base_url=f"http://127.0.0.1:{process.port}") as http:
+            job = http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()["id"]
+        stream = process.connect()
+        stream.sendall(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert stream.recv(100).startswith(b"HTTP/1.1 200")
+        process.connect().sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n[")
+        process.connect().sendall(b"GET / HTTP/1.1\r\nHost:")
     fake_worker.client.close()
+
+
+def test_slow_clients_keep_nobody_out(redis_url: str, tmp_path: Path) -> None:
+    limits = {"MAX_CONNECTIONS": "50", "HEADER_TIMEOUT": "1", "UPLOAD_TIMEOUT": "1"}
+    limits = {f"IMG2IMG_{name}": value for name, value in limits.items()}
+    with Process(redis_url, tmp_path / "store", **limits) as process:
+        halves = [process.connect() for _ in range(120)]
+        for half in halves:
+            half.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        assert httpx.get(f"http://127.0.0.1:{process.port}/health", timeout=60).status_code == 200
+        for half in halves:
+            assert half.recv(100) == b""
+        stalled = process.kept.enter_context(socket.socket())
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(("127.0.0.1", process.port))
+        stalled.sendall(SCRIPT)
+        _, port = stalled.getsockname()
+        eventually("its connection is there", lambda: is_served(process.port, port))
+        eventually("it is cut off", lambda: not is_served(process.port, port))
+
+
+def is_served(port: int, client: int) -> bool:
+    """Whether the gateway's end of a connection is open. The client is not told where it takes nothing."""
+    ends = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [f"0100007F:{port:04X}", f"0100007F:{client:04X}", ESTABLISHED] in ends
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings = GatewaySettings(port=port)
+        with pytest.raises(Refused, match=f"port: {port} is not allowed; allowed: one that is free"):
+            asyncio.run(listen(create_app(settings), settings, asyncio.Event()))
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,12 @@ def test_the_file_is_valid_compose() -> None:
 
 def test_no_reference_dangles() -> None:
     document = yaml.safe_load(COMPOSE.read_text())
-    named = {mount.split(":")[0] for service in services().values() for mount in service["volumes"]}
+    mounts = [mount for service in services().values() for mount in service.get("volumes", [])]
+    named = {mount.split(":")[0] for mount in mounts}
     assert {name for name in named if not name.startswith("$")} == set(document["volumes"])
     for service in services().values():
         assert set(service.get("depends_on", {})) <= set(services())
+        assert {each["source"] for each in service.get("configs", [])} <= set(document["configs"])
 
 
 def test_every_service_has_a_health_check_and_comes_back() -> None:
@@ -55,6 +57,17 @@ def test_redis_keeps_what_it_was_told() -> None:
     command = " ".join(services()["redis"]["command"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
+
+
+def test_clients_reach_the_gateway_through_a_proxy_with_limits() -> None:
+    assert "ports" not in services()["gateway"]
+    (published,) = services()["proxy"]["ports"]
+    assert published.startswith("127.0.0.1:")
+    told = yaml.safe_load(COMPOSE.read_text())["configs"]["proxy"]["content"]
+    for limit in ("timeout http-request", "timeout client", "timeout http-keep-alive", "maxconn"):
+        assert re.search(rf"^\s+{limit} \d+s?$", told, re.MULTILINE), limit
+    assert re.search(r"tcp-request connection reject if \{ sc0_conn_cur gt \d+ \}", told)
+    assert re.search(r"server gateway gateway:7860 ", told)
 
 
 def test_the_worker_reserves_a_gpu_and_mounts_the_models_read_only() -> None:
