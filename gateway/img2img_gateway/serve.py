@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.net import SocketSpec  # type: ignore[attr-defined]  # it is exported by its name only
+from granian.net import SocketSpec
 from granian.server.embed import Server
 
 from img2img_gateway.access import check_open
@@ -83,7 +83,7 @@ async def listen(
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         # streams and waits end by themselves when they see it
         app.state.services.watch.stopping = True
-        server.stop()  # type: ignore[no-untyped-call]  # it is not annotated
+        server.stop()
         stopping.cancel()
         await asyncio.wait([serving], timeout=GRACE)
         if serving.done():
@@ -91,7 +91,7 @@ async def listen(
         serving.cancel()
 
 
-class _Server(Server):
+class _Server(Server):  # type: ignore[misc]  # its types are left out
     #: seconds after which a client is cut off that takes nothing of its answer
     stall_timeout: float
 
@@ -102,7 +102,7 @@ class _Server(Server):
             if sys.platform == "linux":
                 milliseconds = round(1000 * self.stall_timeout)
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        self._shd = holder  # type: ignore[assignment]  # None in its own constructor
+        self._shd = holder
 
 
 def _free_port(host: str, port: int) -> int:
