@@ -139,8 +139,8 @@ async def _answer(request: Request, error: Exception) -> Response:
 def _detail(error: Exception, status: int) -> str:
     if isinstance(error, HTTPException):
         return str(error.detail)
-    if isinstance(error, StoreError):
-        return error.reason  # where the store is, is nobody's business here
+    if isinstance(error, StoreError | Unavailable):
+        return error.reason  # where the store is, or Redis, is nobody's business here
     if isinstance(error, FarmError | Problem):
         return str(error)
     return f"the gateway failed, and its log says why ({status})"

@@ -66,7 +66,16 @@ class WorkerError(FarmError):
 
 
 class Unavailable(FarmError):
-    """A server the farm needs (Redis, the store) does not answer."""
+    """A server the farm needs (Redis, the store) does not answer.
+
+    Args:
+        message: for who runs the farm: it may name the server.
+        reason: the same for everyone else; None: as `message`.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        self.reason = message if reason is None else reason
+        super().__init__(message)
 
 
 def one_line(text: str) -> str:

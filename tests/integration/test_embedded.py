@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -144,6 +145,15 @@ def test_a_run_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir(mode=0o755)
     with pytest.raises(Unavailable, match="chmod 700"):
         EmbeddedFarm(Settings(data_dir=tmp_path))
+
+
+def test_what_is_kept_is_its_users_alone(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir(mode=0o755)  # as an earlier version made it
+    with EmbeddedFarm(Settings(data_dir=tmp_path)):
+        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert {name: oct(mode) for name, mode in modes.items()} == dict.fromkeys(
+        ("run", "logs", "locks", "redis", "store"), "0o700"
+    )
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:

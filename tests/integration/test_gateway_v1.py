@@ -418,7 +418,7 @@ def test_redis_away_is_said_so(mortal_redis: Any, tmp_path: Path) -> None:
     with Gateway(mortal_redis.url, tmp_path / "store") as gateway:
         mortal_redis.kill()
         answer = gateway.http.get("/v1/jobs")
-        refusal(answer, 503)
+        assert refusal(answer, 503)["detail"] == "Redis does not answer"
         assert answer.headers["retry-after"]
         mortal_redis.start()
         eventually("it answers again", lambda: gateway.http.get("/v1/jobs").status_code == 200)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from img2img_shared.embedded.server import answers, server_command
-from img2img_shared.embedded.supervised import Supervised, Supervisor
+from img2img_shared.embedded.supervised import Supervised, Supervisor, own_folder
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.settings import Settings
 
@@ -45,7 +45,8 @@ class EmbeddedFarm:
         self._workers: dict[str, Supervised] = {}
         #: models whose worker was seen alive: from then on its death is an accident
         self._loaded: set[str] = set()
-        (folder / "redis").mkdir(exist_ok=True)
+        for each in ("redis", "store"):
+            own_folder(folder / each)
         self._redis = self._keepers.keep("redis", server_command(folder / "redis", self._socket), {})
         self._await_server()
 

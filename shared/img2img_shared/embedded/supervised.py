@@ -48,11 +48,8 @@ class Supervisor:
         self._folder = folder
         self._logs, self._locks = folder / "logs", folder / "locks"
         self.run = _run_folder(folder)
-        try:
-            for each in (self._logs, self._locks):
-                each.mkdir(exist_ok=True)
-        except OSError as error:
-            raise Unavailable(f"cannot make the folder {each}: {error.strerror}") from None
+        for each in (self._logs, self._locks):
+            own_folder(each)
 
     def keep(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], beside: str | None = None
@@ -136,6 +133,19 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def own_folder(path: Path) -> None:
+    """Make `path` a folder that nobody else can open, also where an earlier version left it open.
+
+    Raises:
+        Unavailable: it cannot be one.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise Unavailable(f"cannot make {path} a folder of yours alone: {error.strerror}") from None
 
 
 def _run_folder(folder: Path) -> Path:

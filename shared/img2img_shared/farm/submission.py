@@ -140,7 +140,8 @@ class Submission:
             raise
         except Unavailable as error:
             told = f"whether job {job.id} was written is not known: submit it again with its idempotency key"
-            raise Unavailable(f"{error}; {told}, or look for it once Redis answers") from error
+            told += ", or look for it once Redis answers"
+            raise Unavailable(f"{error}; {told}", reason=f"{error.reason}; {told}") from error
         if written != job.id:  # the ledger has an earlier one, so that this one will never be in there
             self._remove_pages()
         self._committed(job.model)

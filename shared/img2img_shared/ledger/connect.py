@@ -137,7 +137,7 @@ def answering(where: str = "the ledger") -> Iterator[None]:
         reason = error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
         if (trouble := _trouble(reason)) is None:
             raise
-        raise Unavailable(f"Redis at {where} {trouble}: {reason}") from error
+        raise Unavailable(f"Redis at {where} {trouble}: {reason}", reason=f"Redis {trouble}") from error
 
 
 def _trouble(error: BaseException) -> str | None:
