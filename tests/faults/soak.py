@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import resource
+import signal
 import tempfile
 import threading
 import time
@@ -24,6 +25,7 @@ from img2img_producer import Farm
 from img2img_shared.errors import FarmError, StoreError, Unavailable
 from img2img_shared.job import JobState
 from img2img_shared.ledger.keys import queue_key
+from img2img_shared.ledger.redis_url import ANSWER_TIMEOUT
 from tests.checkpoints import sd1
 from tests.faults.farm import LEASE, FaultyFarm, ForkServer, Worker, eventually, memory_of, picture
 from tests.faults.malicious_input import corpus
@@ -119,6 +121,7 @@ class Saboteur:
             self.stop_worker,
             self.freeze_worker,
             self.restart_redis,
+            self.freeze_redis,
             self.fill_redis,
             self.cut_connections,
             self.delete_queue,
@@ -166,6 +169,12 @@ class Saboteur:
         self._farm.server.kill()
         time.sleep(self._chance.uniform(0, 1.5 * LEASE))
         self._farm.server.start()
+
+    def freeze_redis(self) -> None:
+        """At times for longer than anybody waits for its answer: what was asked is done nevertheless."""
+        os.kill(self._farm.server.pid, signal.SIGSTOP)
+        time.sleep(self._chance.uniform(0, 1.5 * ANSWER_TIMEOUT))
+        os.kill(self._farm.server.pid, signal.SIGCONT)
 
     def fill_redis(self) -> None:
         with self._farm.server.client() as client:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from img2img_shared.errors import Unavailable
-from img2img_shared.job import Job
+from img2img_shared.job import Job, inputs_key
 from img2img_shared.params import Params
 from tests.faults.conftest import Account
 from tests.faults.farm import LEASE, FaultyFarm, eventually
@@ -110,6 +110,22 @@ def test_redis_frozen_while_a_job_is_written_costs_no_image(
     job = farm.submit(4, idempotency_key="once")
     account.settle(farm, "Redis frozen while a job is written, then asked again", first, job)
     assert {status.id for status in farm.producer.jobs()} == {first, job}
+
+
+def test_a_worker_removes_what_was_never_submitted_and_nothing_else(
+    farm: FaultyFarm, account: Account
+) -> None:
+    service = farm.producer._service
+    job = farm.submit(2)
+    gone = service.begin(tenant="default", model=farm.model, params=Params())
+    service.store.put(inputs_key(gone.job.id, 0), b"a page")
+    with farm.server.client() as client:
+        for each in (job, gone.job.id):  # the job's is struck out: this is as a restored copy would have it
+            client.zadd(f"{{{farm.settings.prefix}}}:submissions", {each: 1})
+    account.fault()
+    farm.worker()
+    eventually("its inputs are removed", lambda: not service.store.exists(inputs_key(gone.job.id, 0)))
+    account.settle(farm, "inputs without a job removed beside others", job)
 
 
 def test_a_redis_that_takes_no_tickets_costs_no_submit(farm: FaultyFarm, account: Account) -> None:

@@ -168,6 +168,15 @@ def test_the_janitor_leaves_alone_what_the_ledger_has_and_what_it_was_not_told_o
     assert all(pages(service, each.job.id) for each in (written, running, cancelled, other))
 
 
+def test_a_gateway_removes_what_was_never_submitted(
+    service: FarmService, redis: Redis, redis_url: str
+) -> None:
+    job = begun(service).job.id
+    age(redis, job)
+    with Gateway(redis_url, service.store_url):
+        eventually("its inputs are removed", lambda: not pages(service, job))
+
+
 def test_a_janitor_that_dies_leaves_its_work_to_the_next(
     service: FarmService, redis: Redis, redis_url: str
 ) -> None:
