@@ -27,6 +27,10 @@ class Principal:
     #: None: they came with the operator's password, or from this machine
     key: ApiKey | None = None
 
+    def allowed_priority(self, asked: int | None = None) -> int:
+        """As `ApiKey.allowed_priority`."""
+        return (asked or 0) if self.key is None else self.key.allowed_priority(asked)
+
 
 async def admit(request: Request) -> Principal:
     """Who sent `request`, by its headers alone.

@@ -81,11 +81,14 @@ def create(
     rate: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
     quota: Annotated[int | None, typer.Option(min=1, help="Images that may wait or run at a time.")] = None,
     largest: Annotated[int | None, typer.Option(min=1, help="Images of one job.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=-100, max=100, help="The highest priority of its jobs.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Make a key for the tenant of --tenant, and print it, this once."""
     with _ring(context) as (ring, tenant):
-        made, secret = ring.create(name, tenant, rate=rate, quota=quota, largest=largest)
+        made, secret = ring.create(name, tenant, rate=rate, quota=quota, largest=largest, priority=priority)
     if json:
         print_json({**asdict(made), "key": secret})
     else:
@@ -128,6 +131,8 @@ def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
 def _line(found: ApiKey) -> str:
     limits = {"a minute": found.rate, "under way": found.quota, "a job": found.largest}
     told = [f"{value} {what}" for what, value in limits.items() if value is not None]
+    if found.priority is not None:
+        told.append(f"priority up to {found.priority}")
     return f"{found.id} {found.name} (tenant {found.tenant}{''.join(', ' + each for each in told)})"
 
 

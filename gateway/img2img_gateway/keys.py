@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from img2img_gateway.errors import Problem
-from img2img_shared.errors import NotFound
+from img2img_shared.errors import NotFound, Refused
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.tables import Table, count_in_window
 
@@ -30,8 +30,23 @@ class ApiKey:
     quota: int | None = None
     #: images of one job; None: no limit
     largest: int | None = None
+    #: the highest that a job may have; None: any
+    priority: int | None = None
     #: seconds since 1970
     created: int = 0
+
+    def allowed_priority(self, asked: int | None) -> int:
+        """What a job gets that asks for this priority; of one that asks for none, 0 if that is allowed.
+
+        Raises:
+            Refused: it is too high.
+        """
+        highest = 100 if self.priority is None else self.priority
+        if asked is None:
+            return min(0, highest)
+        if asked > highest:
+            raise Refused("priority", asked, f"at most {highest} with this key")
+        return asked
 
 
 class ApiKeys:
@@ -41,6 +56,8 @@ class ApiKeys:
         self._redis = redis
         #: by the hash of their secrets
         self._keys = Table(redis, "keys")
+        #: there when the last key was revoked, rather than lost with all that Redis knew
+        self._revoked = Table(redis, "revoked")
         self._asked, self._exist = -FRESH, False
 
     def create(
@@ -51,6 +68,7 @@ class ApiKeys:
         rate: int | None = None,
         quota: int | None = None,
         largest: int | None = None,
+        priority: int | None = None,
     ) -> tuple[ApiKey, str]:
         """A new key, and its secret, which is told this once."""
         key_id = secrets.token_hex(4)
@@ -62,9 +80,12 @@ class ApiKeys:
             rate=rate,
             quota=quota,
             largest=largest,
+            priority=priority,
             created=int(time.time()),
         )
-        self._keys.put({_hashed(secret): asdict(key)})
+        # what is not limited is not written: a gateway of an older version may not know it
+        facts = {name: value for name, value in asdict(key).items() if value is not None}
+        self._keys.put({_hashed(secret): facts})
         return key, secret
 
     def all(self) -> list[ApiKey]:
@@ -80,14 +101,19 @@ class ApiKeys:
         for digest, key in self._pairs():
             if key.id == key_id:
                 self._keys.remove(digest)
+                if not len(self._keys):
+                    self._revoked.put({"last": key.id})
                 return key
         raise NotFound(f"no key {key_id!r}; `img2img key list` names them")
 
     def exist(self) -> bool:
-        """Whether there is any key; asked anew each second."""
+        """Whether there is any key; asked anew each second.
+
+        Once there was one, it is so until the last is revoked: a Redis that lost all its keys opens no door.
+        """
         now = time.monotonic()
         if now >= self._asked + FRESH:
-            self._exist = len(self._keys) > 0
+            self._exist = len(self._keys) > 0 or (self._exist and not len(self._revoked))
             self._asked = now
         return self._exist
 

@@ -1,6 +1,7 @@
 """Who may what: keys, their tenants and limits, the operator's password, and a gateway without any."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -162,12 +163,61 @@ def test_the_operators_password_opens_as_a1111s_api_auth(redis_url: str, store: 
         assert get("/sdapi/v1/options").status_code == 401
 
 
-def test_without_keys_only_localhost_is_answered(gateway: Gateway) -> None:
-    get = gateway.http.get
-    # it believes for a second that there still are those of the test before
-    eventually("it answers", lambda: get("/v1/jobs").status_code == 200)
-    answer = get("/v1/jobs", headers={"Host": "evil.example.org"})
-    assert answer.status_code == 403
+def test_without_keys_only_localhost_is_answered(redis_url: str, store: Path) -> None:
+    with Gateway(redis_url, store) as gateway:
+        assert gateway.http.get("/v1/jobs").status_code == 200
+        answer = gateway.http.get("/v1/jobs", headers={"Host": "evil.example.org"})
+        assert answer.status_code == 403
+
+
+def test_a_gateway_that_had_keys_stays_closed_when_redis_forgets_them(
+    redis_url: str, redis: redis_module.Redis, ring: ApiKeys, store: Path
+) -> None:
+    with Gateway(redis_url, store) as gateway:
+
+        def is_open() -> bool:
+            return gateway.http.get("/v1/jobs").status_code == 200
+
+        assert is_open()
+        _, secret = ring.create("only", "default")
+        eventually("it is closed", lambda: not is_open())
+        redis.flushall()
+        redis.config_resetstat()
+
+        def looked_again() -> bool:
+            assert not is_open()
+            stats: Any = redis.info("commandstats")
+            return bool(stats.get("cmdstat_hlen", {"calls": 0})["calls"] >= 2)
+
+        eventually("it looks for keys again", looked_again)
+        assert not is_open()
+        assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 401
+
+        last, _ = ring.create("new", "default")
+        ring.revoke(last.id)
+        eventually("it is open: the last key was revoked", is_open)
+
+
+def test_a_key_may_have_a_highest_priority(gateway: Gateway, ring: ApiKeys) -> None:
+    _, low = ring.create("low", "default", priority=-5)
+    _, high = ring.create("high", "default", priority=5)
+
+    def priority_of(secret: str, *asked: int) -> int | str:
+        body: dict[str, Any] = {"inputs": [{"image": base64.b64encode(picture()).decode()}], "model": "m"}
+        if asked:
+            body["priority"] = asked[0]
+        answer = gateway.http.post("/v1/jobs", json=body, headers=bearer(secret))
+        return int(answer.json()["priority"]) if answer.is_success else str(answer.json()["detail"])
+
+    assert (priority_of(low), priority_of(high)) == (-5, 0)
+    assert (priority_of(low, -7), priority_of(high, 5)) == (-7, 5)
+    assert "at most -5 with this key" in str(priority_of(low, 0))
+    assert "at most 5 with this key" in str(priority_of(high, 6))
+
+    job = gateway.http.get("/v1/jobs", headers=bearer(low)).json()["jobs"][0]["id"]
+    for secret, code in ((low, 422), (high, 200)):
+        changed = gateway.http.put(f"/v1/jobs/{job}/priority", json={"priority": 3}, headers=bearer(secret))
+        assert changed.status_code == code
 
 
 def test_a_gateway_that_others_can_reach_does_not_start_without_keys(redis_url: str, tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ class _Call:
             params = params.model_copy(update={"images_per_input": 1})
         for iteration in range(body.n_iter):
             shifted = _shifted(params, iteration * per_job)
-            submission = await self._parts.farm.begin(self._caller.tenant, model, shifted)
+            submission = await self._parts.farm.begin(
+                self._caller.tenant, model, shifted, priority=self._caller.allowed_priority()
+            )
             jobs.append(submission.job.id)
             await write(self._parts, self._caller, submission, _inputs(images), mask)
 

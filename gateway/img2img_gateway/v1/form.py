@@ -25,7 +25,7 @@ class Head:
 
     model: str | None
     params: Params
-    priority: int
+    priority: int | None
     webhook: WebhookRequest | None
     #: for all inputs that bring none
     mask: Sent | None
@@ -61,7 +61,7 @@ class Form:
                 raise Refused("body", "the form's fields", "fewer or shorter ones, before the pictures")
             fields[part.name] = part.text
         model = fields.pop("model", None)
-        priority = _number("priority", fields.pop("priority", "0"))
+        priority = _priority(fields.pop("priority", None))
         webhook = _webhook(fields.pop("webhook", None))
         base = _json("params", fields.pop("params", "{}"))
         return Head(
@@ -107,11 +107,11 @@ def _picture(part: Part) -> Sent:
     return part.text if part.filename is None else part.file
 
 
-def _number(name: str, text: str) -> int:
+def _priority(text: str | None) -> int | None:
     try:
-        return int(text)
+        return None if text is None else int(text)
     except ValueError:
-        raise Refused(name, text, "a whole number") from None
+        raise Refused("priority", text, "a whole number") from None
 
 
 def _json(name: str, text: str) -> dict[str, Any]:

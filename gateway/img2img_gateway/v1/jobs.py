@@ -80,7 +80,7 @@ async def submit(
         caller.tenant,
         body.model,
         body.params,
-        priority=body.priority,
+        priority=caller.allowed_priority(body.priority),
         idempotency_key=idempotency_key,
         webhook=body.webhook.model_dump_json() if body.webhook else None,
     )
@@ -113,7 +113,7 @@ async def upload(
         caller.tenant,
         head.model,
         head.params,
-        priority=head.priority,
+        priority=caller.allowed_priority(head.priority),
         idempotency_key=idempotency_key,
         webhook=head.webhook.model_dump_json() if head.webhook else None,
     )
@@ -201,8 +201,9 @@ async def retry(job: JobId, caller: Caller, parts: Parts) -> Changed:
 @router.put("/{job}/priority")
 async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: Parts) -> Changed:
     """Let it go before those of lower priority, from the next image on."""
+    priority = caller.allowed_priority(body.priority)
     call = parts.farm.ledger.set_priority
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, body.priority))
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, priority))
 
 
 async def _written(

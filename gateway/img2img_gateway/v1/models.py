@@ -92,8 +92,8 @@ class JobRequest(BaseModel):
     params: Params = Params()
     #: for all inputs that bring none
     mask: PictureText | None = None
-    #: higher goes first
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    #: higher goes first; left out: 0, or the key's highest where that is lower
+    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     webhook: WebhookRequest | None = None
 
 
