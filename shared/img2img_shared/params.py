@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLER_OPTIONS, SAMPLERS, SCHEDULERS, split_sampler, without_effect
@@ -17,7 +25,10 @@ from img2img_shared.seeds import DRAW, SEED_MAX, SEED_MIN
 #: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another
 RESIZE_MIN = 16
 
-Pixels = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
+#: pixels that the VAE makes one cell of
+CELL = 8
+
+Pixels = Annotated[int, Field(ge=64, le=2048, json_schema_extra={"multipleOf": CELL})]
 Seed = Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)]
 Sigma = Annotated[float, Field(ge=0, le=256)]
 
@@ -38,6 +49,10 @@ class Params(BaseModel):
     cfg_scale: Annotated[float, Field(ge=0, le=100)] = 7.0
     #: 0 changes nothing but what the VAE loses, 1 runs the whole schedule
     denoising_strength: Annotated[float, Field(ge=0, le=1)] = 0.75
+    odd_size: Annotated[
+        bool,
+        Field(description="Take sides that are no multiples of 8: the rest is cut off, as by A1111's API."),
+    ] = False
     width: Pixels = 512
     height: Pixels = 512
     #: 0 just resize, 1 crop and resize, 2 resize and fill, 3 latent upscale
@@ -209,6 +224,10 @@ class Params(BaseModel):
     #: A1111's ``n_iter`` × ``batch_size``
     images_per_input: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     output_format: Literal["png", "jpeg", "webp"] = "png"
+    quality: Annotated[
+        int | None,
+        Field(ge=1, le=100, description="Of a JPEG (by default 95) or a WebP (by default without loss)."),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +251,13 @@ class Params(BaseModel):
         sampler_name, scheduler = split_sampler(name, scheduler)
         return {**values, "sampler_name": sampler_name, "scheduler": scheduler}
 
+    @field_validator("width", "height")
+    @classmethod
+    def _side_is_of_whole_cells(cls, value: int, info: ValidationInfo) -> int:
+        if value % CELL and not info.data.get("odd_size"):
+            raise ValueError(f"a multiple of {CELL}")
+        return value
+
     @field_validator("background")
     @classmethod
     def _background_is_a_colour(cls, value: str) -> str:
@@ -248,6 +274,8 @@ class Params(BaseModel):
         brownian = SAMPLERS[self.sampler_name].brownian_noise and not self.no_dpmpp_sde_batch_determinism
         if brownian and self.seed < DRAW:
             raise Refused("seed", self.seed, f"0 or more with {self.sampler_name!r}, or -1 to draw one")
+        if self.quality is not None and self.output_format == "png":
+            raise Refused("quality", self.quality, "nothing but with output_format jpeg or webp")
         sizes = self.seed_resize_from_w, self.seed_resize_from_h
         if any(sizes) and min(sizes) < RESIZE_MIN:
             allowed = f"both {RESIZE_MIN} or more, or both 0"

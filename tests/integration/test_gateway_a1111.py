@@ -219,7 +219,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
         ({"sampler_name": "Nonesuch"}, "sampler_name"),
         ({"scheduler": "Nonesuch"}, "scheduler"),
         ({"steps": 0}, "steps"),
-        ({"width": 65}, "width"),
+        ({"width": 63}, "width"),
         ({"denoising_strength": 2}, "denoising_strength"),
         ({"steps": "many"}, "steps"),
         ({"init_images": []}, "init_images"),
@@ -379,6 +379,29 @@ def test_whole_numbers_are_read_as_a1111_reads_them(
     fake_worker.end(claim)
     told = call.result().json()["parameters"]
     assert (told["steps"], told["seed"], told["mask_blur"], told["mask_blur_x"]) == (4, 12, 4, 4)
+
+
+def test_a_width_that_is_no_multiple_of_8_reaches_the_job(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    call = pool.submit(render, gateway, width=100, height=70.9)
+    claim = fake_worker.await_claim()
+    params = fake_worker.ledger.job(claim.job_id, "default").params
+    assert (params.width, params.height, params.odd_size) == (100, 70, True)
+    fake_worker.end(claim)
+    assert info_of(call.result())["width"] == 100
+
+
+@pytest.mark.parametrize(("quality", "expected"), [(None, 80), (40, 40)])
+def test_a_jpeg_has_a1111s_quality(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers, quality: int | None, expected: int
+) -> None:
+    gateway.http.post("/sdapi/v1/options", json={"samples_format": "jpg", "jpeg_quality": quality})
+    call = pool.submit(render, gateway)
+    claim = fake_worker.await_claim()
+    assert fake_worker.ledger.job(claim.job_id, "default").params.quality == expected
+    fake_worker.end(claim)
+    assert call.result().status_code == 200
 
 
 def test_a_picture_of_another_format_is_answered_where_it_is_set_and_not_overridden(

@@ -160,3 +160,18 @@ def test_a_setting_is_refused_by_the_name_of_its_variable() -> None:
     refused = refusal(caught.value, "IMG2IMG_")
     assert refused.field == "IMG2IMG_TENANT"
     assert refused.allowed.startswith("text of the form ^[A-Z")
+
+
+def test_sides_that_are_no_multiples_of_8_are_taken_only_where_that_is_said() -> None:
+    assert Params(width=100, height=70, odd_size=True).width == 100
+    for name in ("width", "height"):
+        with pytest.raises(Refused, match=f"{name}: 100.*a multiple of 8 from 64 to 2048"):
+            read_params({name: 100})
+    with pytest.raises(Refused, match="width: 63"):
+        read_params({"width": 63, "odd_size": True})
+
+
+def test_a_png_has_no_quality() -> None:
+    assert Params(quality=80, output_format="webp").quality == 80
+    with pytest.raises(Refused, match="quality"):
+        Params(quality=80)

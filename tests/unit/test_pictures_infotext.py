@@ -134,6 +134,13 @@ def test_a_file_carries_its_text(output_format: str, prompt: str) -> None:
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.asarray(PICTURE))
 
 
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+def test_a_lower_quality_makes_a_smaller_file(output_format: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    sizes = [len(encode_picture(noise, output_format, "", quality)) for quality in (20, 80, None)]
+    assert sizes == sorted(set(sizes))
+
+
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300))
 def test_any_text_survives_in_a_png(written: str) -> None:

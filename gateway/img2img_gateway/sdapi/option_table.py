@@ -25,6 +25,7 @@ _RENAMED = {
     "CLIP_stop_at_last_layers": "clip_skip",
     "randn_source": "noise_source",
     "samples_format": "output_format",
+    "jpeg_quality": "quality",
     "img2img_extra_noise": "extra_noise",
     "img2img_color_correction": "color_correction",
     "img2img_fix_steps": "fix_steps",
@@ -66,6 +67,10 @@ def parameters_of(options: Mapping[str, Any], sampler: str) -> dict[str, Any]:
     """The parameters that options set; of the two etas, that of the sampler."""
     other_eta = "eta_ancestral" if SAMPLERS[sampler].timesteps else "eta_ddim"
     found = {parameter(name): _value(name, value) for name, value in options.items() if name != other_eta}
+    if found.get("output_format", "png") == "png":
+        found.pop("quality", None)
+    else:  # of a WebP, too; it has no default of its own there
+        found.setdefault("quality", defaults()["jpeg_quality"])
     return {field: value for field, value in found.items() if field is not None}
 
 
@@ -102,7 +107,8 @@ def _check_range(name: str, field: str, value: Any) -> None:
     if field in _WORDS and _value(name, value) not in _WORDS[field].values():
         raise Refused(name, value, " or ".join(_WORDS[field]))
     try:
-        read_params({field: _value(name, value), **taker(field)})
+        # with what lets it have its effect
+        read_params({"output_format": "jpeg", field: _value(name, value), **taker(field)})
     except Refused as refusal:
         raise Refused(name, value, refusal.allowed) from None
 

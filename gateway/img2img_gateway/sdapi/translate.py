@@ -7,7 +7,7 @@ from img2img_gateway.sdapi.option_table import parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused
 from img2img_shared.names import split_sampler, without_effect
-from img2img_shared.params import Params, read_params
+from img2img_shared.params import CELL, Params, read_params
 
 _OF_MASKS = frozenset(
     {
@@ -59,6 +59,7 @@ def read_request(request: RenderRequest, prompts: tuple[str, str], options: Mapp
         "sampler_name": sampler,
         "scheduler": scheduler,
         "images_per_input": request.batch_size,
+        "odd_size": any(side % CELL for side in (request.width, request.height)),
     }
     if isinstance(request, Txt2ImgRequest):
         values |= _PURE_NOISE

@@ -27,6 +27,7 @@ HELP: dict[str, dict[str, str]] = {
         "images_per_input": "Outputs of each input, with seeds that count up.",
         "background": 'What transparent inputs are laid on, as "#rrggbb".',
         "output_format": "png, jpeg or webp; each holds its parameters as text.",
+        "quality": str(Params.model_fields["quality"].description),
     },
     "Mask (white is repainted)": {
         "mask_blur_x": "Gaussian sigma across, in pixels.",
@@ -94,6 +95,7 @@ HELP: dict[str, dict[str, str]] = {
         **{
             name: str(Params.model_fields[name].description)
             for name in (
+                "odd_size",
                 "txt2img",
                 "s_min_uncond_all",
                 "use_old_karras_scheduler_sigmas",

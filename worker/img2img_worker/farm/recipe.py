@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 
@@ -100,8 +101,9 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
         with served.decoder.decoded(image, mask) as pictures:
             composed = compose(result, *pictures, params)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
-    files = {name: encode_picture(each, params.output_format) for name, each in beside.items() if each}
-    files[""] = encode_picture(composed.picture, params.output_format, text)
+    form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
+    files = {name: form(each) for name, each in beside.items() if each}
+    files[""] = form(composed.picture, infotext=text)
     return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
 
 

@@ -70,14 +70,17 @@ def infotext(
     return f"{prompt}{negative}\n{line}".strip()
 
 
-def encode_picture(image: Image.Image, output_format: str, infotext: str = "") -> bytes:
+def encode_picture(
+    image: Image.Image, output_format: str, infotext: str = "", quality: int | None = None
+) -> bytes:
     """`image` (RGB or RGBA) as a file that carries `infotext`, if there is any.
 
-    PNG: in the `parameters` text chunk. JPEG (quality 95, nothing transparent) and WebP (lossless): in EXIF's
-    UserComment; a JPEG holds 64 KiB of it, so of a longer text the prompts are cut.
+    PNG: in the `parameters` text chunk. JPEG (nothing transparent) and WebP: in EXIF's UserComment; a JPEG
+    holds 64 KiB of it, so of a longer text the prompts are cut.
 
     Args:
         output_format: "png", "jpeg" or "webp".
+        quality: 1 to 100, of a JPEG (None: 95) or a WebP (None: without loss).
     """
     file = io.BytesIO()
     image = image.copy()  # saving one object from two threads at once would mix their options
@@ -88,9 +91,12 @@ def encode_picture(image: Image.Image, output_format: str, infotext: str = "") -
         # a third of the default's time at a few per cent more bytes
         image.save(file, "PNG", pnginfo=chunks, compress_level=1, compress_type=2)
     elif output_format == "jpeg":
-        image.convert("RGB").save(file, "JPEG", quality=95, exif=_user_comment(_shortened(infotext)))
-    else:
+        comment = _user_comment(_shortened(infotext))
+        image.convert("RGB").save(file, "JPEG", quality=quality or 95, exif=comment)
+    elif quality is None:
         image.save(file, "WEBP", lossless=True, method=0, exif=_user_comment(infotext))
+    else:
+        image.save(file, "WEBP", quality=quality, exif=_user_comment(infotext))
     return file.getvalue()
 
 
