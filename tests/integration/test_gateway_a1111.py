@@ -77,6 +77,52 @@ def test_img2img_answers_with_pictures_the_request_and_what_was_done(
     assert answer["parameters"]["include_init_images"] is False
 
 
+#: of A1111 v1.10.1: the defaults of a request's fields, and the types of what `info` holds
+A1111: dict[str, Any] = json.loads(Path(__file__).with_name("a1111_answers.json").read_text())
+
+
+@pytest.mark.parametrize("route", ["img2img", "txt2img"])
+def test_the_request_is_told_with_a1111s_fields_and_defaults(
+    gateway: Gateway, busy: FakeWorker, route: str
+) -> None:
+    sent: dict[str, Any] = {"init_images": [encoded()]} if route == "img2img" else {}
+    answer = gateway.http.post(f"/sdapi/v1/{route}", json={**sent, **SMALL})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()["parameters"]
+    expected = {**A1111["fields"][route], **SMALL}
+    assert told == expected
+    assert {name: type(value) for name, value in told.items()} == {
+        name: type(value) for name, value in expected.items()
+    }
+
+
+def test_the_info_has_a1111s_names_and_types(gateway: Gateway, busy: FakeWorker) -> None:
+    fields = {"subseed_strength": 0.5, "scheduler": "Karras", "denoising_strength": 1, "cfg_scale": 5}
+    info = info_of(render(gateway, **fields))
+    assert {name: type(value).__name__ for name, value in info.items()} == A1111["info"]
+    assert info["extra_generation_params"] == {"Denoising strength": 1.0, "Schedule type": "Karras"}
+    masked = {"mask": encoded(), "mask_blur_x": 2, "inpaint_full_res_padding": 8, "sampler_name": "DDIM"}
+    extra = info_of(render(gateway, **masked))["extra_generation_params"]
+    assert extra.pop("Mask blur") is None
+    assert extra == {
+        "Denoising strength": 0.75,
+        "Inpaint area": "Only masked",
+        "Masked area padding": 8,
+        "Masked content": "fill",
+    }
+
+
+def test_what_was_sent_as_null_is_told_as_null(gateway: Gateway, busy: FakeWorker) -> None:
+    told = render(gateway, seed=None, cfg_scale=None, eta=None).json()["parameters"]
+    assert (told["seed"], told["cfg_scale"], told["eta"]) == (None, None, None)
+
+
+def test_fewer_pictures_than_the_batch_leave_seeds_over(gateway: Gateway, busy: FakeWorker) -> None:
+    answer = render(gateway, init_images=[encoded(1), encoded(2)], batch_size=3, seed=7)
+    assert info_of(answer)["all_seeds"] == [7, 8, 9]
+    assert len(answer.json()["images"]) == 2
+
+
 def test_a_drawn_seed_is_told(gateway: Gateway, busy: FakeWorker) -> None:
     info = json.loads(render(gateway).json()["info"])
     assert info["seed"] == busy.seeds[0] >= 0
@@ -417,11 +463,24 @@ def test_a_picture_of_another_format_is_answered_where_it_is_set_and_not_overrid
 
 def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: FakeWorker) -> None:
     text = "a red fox\nNegative prompt: fog\nSteps: 3, Sampler: DPM++ 2M, Schedule type: Karras, Seed: 99"
-    text += ", Clip skip: 2"
+    text += ", Clip skip: 2, CFG scale: 3, Denoising strength: 0.2"
     body = {"init_images": [encoded()], "infotext": text, "width": 64, "height": 64, "steps": 5}
-    info = json.loads(gateway.http.post("/sdapi/v1/img2img", json=body).json()["info"])
+    answer = gateway.http.post("/sdapi/v1/img2img", json=body)
+    info = info_of(answer)
     assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("a red fox", "fog", 99)
     assert (info["sampler_name"], info["steps"], info["clip_skip"]) == ("DPM++ 2M", 5, 2)
+    assert (info["cfg_scale"], info["denoising_strength"]) == (7, 0.75)
+    assert answer.json()["parameters"]["override_settings"] == {"CLIP_stop_at_last_layers": 2}
+    info = info_of(gateway.http.post("/sdapi/v1/img2img", json={**body, "prompt": "a cat"}))
+    assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("a cat", "", 99)
+    del body["init_images"]
+    info = info_of(gateway.http.post("/sdapi/v1/txt2img", json={**body, "negative_prompt": ""}))
+    assert (info["prompt"], info["negative_prompt"], info["cfg_scale"]) == ("a red fox", "", 3)
+
+
+def test_an_infotext_that_says_what_no_request_may_is_refused(gateway: Gateway, busy: FakeWorker) -> None:
+    text = "x\nSteps: many, Sampler: Euler, CFG scale: 5, Seed: 3"
+    assert refused(gateway, infotext=text, steps=None)["field"] == "infotext.steps"
 
 
 def test_styles_of_the_file_are_applied(

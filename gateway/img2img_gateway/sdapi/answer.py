@@ -126,7 +126,7 @@ class Answer:
 def _parameters(body: RenderRequest) -> dict[str, Any]:
     """The request as A1111 gives it back: its own fields, the pictures only if asked."""
     hidden = {"distilled_cfg_scale", *body.unknown} - ({"distilled_cfg_scale"} & body.model_fields_set)
-    parameters = body.model_dump(exclude=hidden)
+    parameters = body.model_dump(exclude=hidden) | dict.fromkeys(body.nulls)
     if isinstance(body, Img2ImgRequest) and not body.include_init_images:
         parameters |= {"init_images": None, "mask": None}
     return parameters

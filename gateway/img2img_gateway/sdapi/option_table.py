@@ -100,6 +100,8 @@ def _value(name: str, value: Any) -> Any:
     field = parameter(name) or ""
     if field == "s_tmax" and value == 0:
         return None  # no upper end
+    if field == "clip_skip" and value == 0:
+        return 1  # as A1111 takes it
     return _WORDS[field].get(str(value).lower(), value) if field in _WORDS else value
 
 

@@ -48,8 +48,9 @@ class Options:
         """
         found: dict[str, Any] = {}
         for name, value in given.items():
-            check_option(name, value)
-            if value is None or (value == "" and changes_pictures(name)):
+            is_left_out = value is None or (value == "" and changes_pictures(name))
+            check_option(name, defaults().get(name) if is_left_out else value)
+            if is_left_out:
                 continue
             is_model = name == "sd_model_checkpoint"
             found[name] = await self._model(value) if is_model else value

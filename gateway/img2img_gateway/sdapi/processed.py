@@ -59,7 +59,7 @@ def processed(reading: Reading, jobs: Sequence[Job], texts: Sequence[str], begun
     """
     body, params = reading.body, jobs[0].params
     pairs = read_pairs(texts[0]) if texts else {}
-    n = sum(job.n for job in jobs)
+    n = body.n_iter * body.batch_size  # though fewer init pictures give fewer
     seeds = [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
     prompt, negative_prompt = strip_comments(params.prompt), strip_comments(params.negative_prompt)
     told = {

@@ -143,7 +143,7 @@ def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[st
     """(fields of a request, options) that an infotext sets.
 
     As A1111: of an img2img request it fills few, not its size, guidance, strength and mask; but the prompts,
-    which A1111 forgets there. It never sets the checkpoint. A source of noise that it does not name is the
+    which A1111 leaves out there. It never sets the checkpoint. A source of noise that it does not name is the
     settings' own, as on a machine without a GPU.
 
     Raises:

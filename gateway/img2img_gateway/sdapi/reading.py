@@ -22,6 +22,7 @@ from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
 #: so many LoRAs are named in a refusal
 _NAMED = 20
+_PROMPTS = frozenset({"prompt", "negative_prompt"})
 #: what clients send to checkpoints of any kind, and which value of it is a default of theirs
 _FOR_FEW = {"image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
 
@@ -57,9 +58,9 @@ class Reader:
         lenient = Leniency(strict=farm.settings.strict)
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
-        body, overrides = apply_infotext(sent)
+        body = apply_infotext(sent)
         refuse_scripts(body)
-        options = await self._chosen_options(body, overrides, lenient)
+        options = await self._chosen_options(body, lenient)
         styles = await farm.call(read_styles, farm.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
         model = await farm.model(options.get("sd_model_checkpoint"), now=True)
@@ -69,11 +70,9 @@ class Reader:
         params = read_request(values, prompts, options)
         return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
 
-    async def _chosen_options(
-        self, body: RenderRequest, overrides: Mapping[str, Any], lenient: Leniency
-    ) -> dict[str, Any]:
+    async def _chosen_options(self, body: RenderRequest, lenient: Leniency) -> dict[str, Any]:
         """The options that are set for it. Those that it is to leave set are written."""
-        given = {**overrides, **(body.override_settings or {})}
+        given = dict(body.override_settings or {})
         wanted = given.get("sd_model_checkpoint")
         if wanted and await self._farm.checkpoint(str(wanted)) is None:
             lenient.set_aside(
@@ -123,21 +122,25 @@ class Reader:
         return body.model_copy(update=dict.fromkeys(unused))
 
 
-def apply_infotext(sent: RenderRequest) -> tuple[RenderRequest, dict[str, Any]]:
-    """The request with what its infotext says and it does not, and the options that the text sets.
+def apply_infotext(sent: RenderRequest) -> RenderRequest:
+    """The request with what its infotext says and it does not; img2img's prompts only where it has neither.
 
     Raises:
         Refused: the text says what no request may.
     """
     if not sent.infotext:
-        return sent, {}
-    fields, options = request_fields(sent.infotext, txt2img=isinstance(sent, Txt2ImgRequest))
+        return sent
+    txt2img = isinstance(sent, Txt2ImgRequest)
+    fields, options = request_fields(sent.infotext, txt2img=txt2img)
+    if not txt2img and sent.model_fields_set & _PROMPTS:
+        fields = {name: value for name, value in fields.items() if name not in _PROMPTS}
     left_out = {name: value for name, value in fields.items() if name not in sent.model_fields_set}
+    if options:
+        left_out["override_settings"] = options | (sent.override_settings or {})
     try:
-        body = type(sent).model_validate({**sent.model_dump(exclude_unset=True), **left_out})
+        return type(sent).model_validate({**sent.model_dump(exclude_unset=True), **left_out})
     except ValidationError as error:
         raise refusal(error, "infotext.") from None
-    return body, options
 
 
 def _with_sampler(body: RenderRequest, lenient: Leniency) -> RenderRequest:

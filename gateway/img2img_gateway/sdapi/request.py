@@ -3,7 +3,16 @@
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from img2img_shared.errors import Refused
 
@@ -78,6 +87,14 @@ class RenderRequest(BaseModel):
     #: Forge's
     distilled_cfg_scale: float | None = None
 
+    #: fields that were sent as null, which means their default
+    _nulls: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def nulls(self) -> frozenset[str]:
+        """Fields that were sent as null."""
+        return self._nulls
+
     @property
     def unknown(self) -> list[str]:
         """Fields that nobody knows."""
@@ -93,12 +110,15 @@ class RenderRequest(BaseModel):
             )
         return self
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _null_means_the_default(cls, values: Any) -> Any:
+    def _null_means_the_default(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(values, dict):
-            return values
-        return {name: value for name, value in values.items() if value is not None}
+            return handler(values)
+        body = handler({name: value for name, value in values.items() if value is not None})
+        nulls = (name for name, value in values.items() if value is None)
+        body._nulls = frozenset(nulls) & cls.model_fields.keys()
+        return body
 
     @field_validator("seed", "subseed", mode="before")
     @classmethod

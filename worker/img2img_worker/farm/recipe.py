@@ -7,6 +7,7 @@ from functools import partial
 from PIL import Image
 
 from img2img_shared.job import Input, Job, result_key
+from img2img_shared.prompt_tags import strip_comments
 from img2img_worker.engine.engine import Pixels, Render
 from img2img_worker.models.prompts import conditioning
 from img2img_worker.pictures.colour import correct_colours
@@ -82,8 +83,8 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
     (pixels,) = yield [render]
     text = infotext(
         params,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
+        prompt=strip_comments(prompt),
+        negative_prompt=strip_comments(negative_prompt),
         seed=seed,
         subseed=subseed,
         model=served.title,
