@@ -203,6 +203,16 @@ class Params(BaseModel):
             description="A comma among so many last tokens of a chunk of 75 takes what follows to the next.",
         ),
     ] = 20
+    sdxl_clip_l_skip: Annotated[
+        bool, Field(description="`clip_skip` reaches the first text encoder of SDXL too.")
+    ] = False
+    sdxl_crop_top: Annotated[
+        int, Field(ge=0, le=8192, description="From where SDXL is told that the picture was cropped.")
+    ] = 0
+    sdxl_crop_left: Annotated[
+        int,
+        Field(ge=0, le=8192, description="From where SDXL is told that the picture was cropped."),
+    ] = 0
     use_old_scheduling: Annotated[
         bool,
         Field(description="In [a:b:when], `when` below 1 is a share of the steps, and from 1 on a step."),

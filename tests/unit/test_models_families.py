@@ -17,6 +17,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
+from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from tests import checkpoints
 
 # diffusers' scheduler fake_worker numpy a tensor in a way that numpy 2 warns of
@@ -59,6 +60,22 @@ def test_a_family_is_recognised(build: Build, name: str, opened: Opened) -> None
     assert family.edits == (name == "SD 1.x edit")
     assert family.levels((8, 8)).is_sdxl == name.startswith("SDXL")
     assert (family.latent_channels, family.vae_factor) == (4, 8)
+
+
+def test_sdxl_is_told_sizes_and_the_crop(opened: Opened) -> None:
+    _, family = opened(checkpoints.sdxl)
+    (text,) = family.encode_prompts(["a cat"])
+    params = Params(width=64, height=128, sdxl_crop_top=32, sdxl_crop_left=48)
+    assert family.condition(text, params).tensors["time_ids"].tolist() == [128, 64, 32, 48, 128, 64]
+
+
+def test_of_sdxls_text_encoders_the_first_alone_may_skip(opened: Opened) -> None:
+    _, family = opened(checkpoints.sdxl)
+    options = PromptOptions(clip_skip=1, sdxl_clip_l_skip=True)
+    ((plain,), (skipped,)) = (family.encode_prompts(["a cat"], options=each) for each in (DEFAULTS, options))
+    changed = (plain.context != skipped.context).any(0)
+    assert changed[: len(changed) // 2].any()
+    assert not changed[len(changed) // 2 :].any()
 
 
 @pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sd2], ids=["SD 1.x", "SD 2.x"])

@@ -188,6 +188,15 @@ def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> 
         torch.testing.assert_close(fixed.encode(["the cat"], options)[0].context, expected)
 
 
+def test_clip_skip_reaches_a_fixed_layer_where_it_may_and_is_asked_to(model: Any) -> None:
+    xl = TextEncoder(tokenizer=TOKENIZER, model=model, layer=2, may_skip=True, final_norm=False)
+    tokens = torch.tensor([xl.chunks("the cat")[0].tokens])
+    states = model(tokens, output_hidden_states=True).hidden_states
+    for skips, layer in ((False, 2), (True, 3)):
+        options = PromptOptions(clip_skip=3, sdxl_clip_l_skip=skips)
+        torch.testing.assert_close(xl.encode(["the cat"], options)[0].context, states[-layer][0].detach())
+
+
 def test_openclip_is_padded_with_its_own_token_behind_the_first_end(model: Any) -> None:
     tokenizer = bpe_tokenizer(MERGES, pad="!")
     chunks = TextEncoder(tokenizer=tokenizer, model=model).chunks("the cat")

@@ -81,6 +81,8 @@ HELP: dict[str, dict[str, str]] = {
             "uni_pc_order",
             "emphasis",
             "comma_padding_backtrack",
+            "sdxl_crop_top",
+            "sdxl_crop_left",
         )
     },
     # apart, for their two long names leave little room beside them
@@ -106,6 +108,7 @@ HELP: dict[str, dict[str, str]] = {
                 "use_old_emphasis_implementation",
                 "use_old_scheduling",
                 "disable_extra_networks",
+                "sdxl_clip_l_skip",
             )
         },
     },

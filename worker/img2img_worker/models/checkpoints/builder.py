@@ -86,7 +86,7 @@ class Builder:
         # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
         layer = 2 if is_xl else 1 if is_2 else None
         texts = tuple(
-            self._text_encoder(parts, index, layer=layer, projects=index == 1)
+            self._text_encoder(parts, index, layer=layer, projects=index == 1, may_skip=index == 0)
             for index in range(len(parts.text_encoders))
         )
         return StableDiffusion(
@@ -175,7 +175,7 @@ class Builder:
         return Vae(network=network, device=self.device, tile=self.vae_tile)
 
     def _text_encoder(
-        self, parts: CheckpointParts, index: int, *, layer: int | None, projects: bool
+        self, parts: CheckpointParts, index: int, *, layer: int | None, projects: bool, may_skip: bool = False
     ) -> TextEncoder:
         def make(config: dict[str, Any]) -> nn.Module:
             kind = CLIPTextModelWithProjection if projects else CLIPTextModel
@@ -183,7 +183,13 @@ class Builder:
             return model
 
         model = self._network(parts, parts.text_encoders[index], make)
-        return TextEncoder(tokenizer=parts.tokenizers[index], model=model, layer=layer, final_norm=layer != 2)
+        return TextEncoder(
+            tokenizer=parts.tokenizers[index],
+            model=model,
+            layer=layer,
+            may_skip=may_skip,
+            final_norm=layer != 2,
+        )
 
     def _loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...], t5: T5 | None = None) -> Loras:
         models = [text.model for text in texts] + ([] if t5 is None else [t5.model])

@@ -109,7 +109,8 @@ class StableDiffusion:
         tensors = {"context": text.context.to(self.dtype)}
         if text.pooled is not None:
             height, width = params.height, params.width
-            sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+            crop = (params.sdxl_crop_top, params.sdxl_crop_left)
+            sizes = torch.tensor([height, width, *crop, height, width], dtype=torch.float32)
             tensors |= {"pooled": text.pooled.to(self.dtype), "time_ids": sizes.to(self.device)}
         if picture is not None:
             tensors["concat"] = picture

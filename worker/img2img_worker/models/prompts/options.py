@@ -11,6 +11,7 @@ class PromptOptions:
     """All of a render's parameters that its texts' encoding depends on; what they mean stands in `Params`."""
 
     clip_skip: int = 1
+    sdxl_clip_l_skip: bool = False
     emphasis: str = "Original"
     use_old_emphasis_implementation: bool = False
     comma_padding_backtrack: int = 20

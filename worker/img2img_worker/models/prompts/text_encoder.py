@@ -51,6 +51,8 @@ class TextEncoder:
     model: Any
     #: the layer that is taken, counted from the end, whatever `clip_skip` says; None: what it says
     layer: int | None = None
+    #: with ``sdxl_clip_l_skip``, `clip_skip` says it nevertheless
+    may_skip: bool = False
     #: whether the final layer norm follows
     final_norm: bool = True
 
@@ -91,7 +93,7 @@ class TextEncoder:
         seen: dict[tuple[int, ...], Encoded] = {}
         for chunk in (chunk for chunks in padded for chunk in chunks):
             if chunk.tokens not in seen:
-                seen[chunk.tokens] = self._embed(chunk.tokens, options.clip_skip)
+                seen[chunk.tokens] = self._embed(chunk.tokens, options)
         columns = [
             (
                 torch.stack([seen[chunk.tokens].context for chunk in column]),
@@ -189,12 +191,13 @@ class TextEncoder:
         return Chunk(tokens=tuple(row), weights=(1.0, *weights, *[1.0] * (free + 1)))
 
     @torch.inference_mode()
-    def _embed(self, tokens: tuple[int, ...], clip_skip: int) -> Encoded:
+    def _embed(self, tokens: tuple[int, ...], options: PromptOptions) -> Encoded:
         """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
         answer = self.model(torch.tensor([tokens], device=self.model.device), output_hidden_states=True)
-        layer = self.layer or clip_skip
+        skips = self.may_skip and options.sdxl_clip_l_skip
+        layer = options.clip_skip if self.layer is None or skips else self.layer
         if layer > len(answer.hidden_states):
-            raise Refused("clip_skip", clip_skip, f"1 to {len(answer.hidden_states)} with this checkpoint")
+            raise Refused("clip_skip", layer, f"1 to {len(answer.hidden_states)} with this checkpoint")
         context = answer.hidden_states[-layer]
         if self.final_norm:
             context = getattr(self.model, "text_model", self.model).final_layer_norm(context)
