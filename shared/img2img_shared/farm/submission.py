@@ -1,7 +1,6 @@
 """A job on its way in: its pictures into the store, many at a time but never all in memory, then itself."""
 
 import hashlib
-import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -22,8 +21,6 @@ from img2img_shared.params import Params, refusal
 from img2img_shared.seeds import drawn
 from img2img_shared.store import Store
 from img2img_shared.wire import encode_inputs
-
-log = logging.getLogger(__name__)
 
 #: pictures on their way at a time: enough to hide a distant store's latency, few enough for its rate limits
 UPLOADS = 16
