@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from img2img_shared.ledger import FarmRedis, connect
+from tests.reaper import watch_over_this_process
 from tests.s3 import S3Server
 from tests.servers import RedisServer, raw_client
 
@@ -15,6 +16,8 @@ from tests.servers import RedisServer, raw_client
 # from threads. Those of the few tests that want two must not spin while they wait for each other, which
 # takes a minute instead of a second beside another busy process.
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+
+watch_over_this_process()
 
 # A shell without job control starts what is in the background with SIGINT ignored, and so would be all
 # programs whose Ctrl-C is tested.

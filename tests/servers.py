@@ -75,6 +75,7 @@ class RedisServer:
         """Starts the server and waits until it answers."""
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--unixsocket", str(self.folder / "redis.sock"), "--dir", str(self.folder)]
+        command += ["--set-proc-title", "no"]  # it would be written over the environment, see tests.reaper
         command += ["--save", "", "--maxmemory-policy", "noeviction"]
         command += ["--appendonly", "yes" if self._append_only else "no", *self._options]
         with self._log.open("ab") as log:
@@ -128,6 +129,7 @@ class Sentinel:
             f"sentinel monitor farm 127.0.0.1 {port} {quorum}",
             "sentinel down-after-milliseconds farm 500",
             "sentinel failover-timeout farm 2000",
+            "set-proc-title no",
             *lines,
         ]
         self._config.write_text("\n".join(text) + "\n")

@@ -27,7 +27,7 @@ from img2img_shared.wire import decode_inputs
 from img2img_worker.pictures.infotext import encode_picture, infotext
 
 #: seconds until a test gives up waiting
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
