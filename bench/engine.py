@@ -225,11 +225,11 @@ def step_table(family: Family, slots: int) -> None:
         renders = alike(4 * slots, 8 * size, steps, 1.0)
         with Engine(free(family, size, 4 * slots), slots=slots, deterministic=False) as engine:
             for _ in range(2):  # once to warm up
-                before = engine.counts.steps
+                before = engine.counts.calls
                 futures = [engine.submit(each) for each in renders]
                 submitted = time.process_time()
                 wait(futures)
-                seconds, n = time.process_time() - submitted, engine.counts.steps - before
+                seconds, n = time.process_time() - submitted, engine.counts.calls - before
         table.add_row(f"{size}²", str(steps), f"{1000 * seconds / n:.2f}")
     console.print(table)
 

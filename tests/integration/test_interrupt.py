@@ -42,7 +42,7 @@ def test_an_image_ends_early_with_its_picture(farm_redis: FarmRedis, is_told_bef
             leases.renew()
         told.set()
         assert future.result(60).shape == (64, 64, 3)
-        assert engine.counts.image_steps < 5
+        assert engine.counts.image_calls < 5
     assert ledger.finish(claim)
     status = ledger.status(JOB, TENANT)
     assert (status.done, status.cancelled) == (1, 1)

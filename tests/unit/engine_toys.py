@@ -38,6 +38,7 @@ class ToyFamily:
     prediction: Prediction = "epsilon"
     edits: bool = False
     distilled: bool = False
+    is_compiled: bool = False
     #: whether rows of one call may have contexts of different lengths
     mixes_lengths: bool = True
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))

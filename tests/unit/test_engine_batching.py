@@ -10,8 +10,8 @@ import torch
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.params import Params
 from img2img_worker.engine import condition_builder as conditions
-from img2img_worker.engine.condition_builder import without_negative
 from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.engine.guidance import without_negative
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.sampling.noise import fill_noise
@@ -75,7 +75,7 @@ def test_images_of_any_parameters_share_each_model_call(family: ToyFamily) -> No
             future.result(60)
         counts = engine.counts
     evaluations = sum(model_calls(family, each) for each in renders)
-    assert counts.image_steps == evaluations
+    assert counts.image_calls == evaluations
     assert counts.calls == len(family.rows)
     # besides the first call and the last ones, where too few images are left to fill the slots
     assert counts.calls <= 1.03 * evaluations / 8 + max(model_calls(family, each) for each in renders)
@@ -130,8 +130,38 @@ def test_images_without_guidance_need_one_row(family: ToyFamily) -> None:
 def test_two_prompts_joined_by_and_have_a_row_each(family: ToyFamily) -> None:
     with Engine(family, slots=2, deterministic=False) as engine:
         run(engine, [render(prompt="cat AND red:0.5", steps=4, denoising_strength=1)])
-        assert engine.counts.rows == 3 * 4
-    assert family.rows == [4] * 4
+        assert (engine.counts.rows, engine.counts.padding) == (3 * 4, 0)
+    assert family.rows == [3] * 4
+
+
+def test_an_image_of_many_rows_takes_several_calls_between_which_others_go_on(family: ToyFamily) -> None:
+    many = render(1, prompt=" AND ".join(f"cat {n}" for n in range(20)), steps=3, denoising_strength=1)
+    few = render(2, steps=3, denoising_strength=1)
+    with Engine(family, slots=1, deterministic=False) as engine:
+        alone = run(engine, [many, few])
+    family.rows.clear()
+    go = held(family)
+    steps: list[int] = []
+    with Engine(family, slots=2, deterministic=False) as engine:
+        futures = [engine.submit(many), engine.submit(few, lambda *_: steps.append(len(family.rows)))]
+        go.set()
+        together = [future.result(60) for future in futures]
+        assert engine.counts.image_calls == 6
+    assert max(family.rows) == 4
+    assert sum(family.rows) == 3 * 21 + 3 * 2
+    assert steps[-1] - steps[0] == 2  # a part in each call from when it joined
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_an_image_of_many_rows_is_cancelled_between_two_of_its_calls(family: ToyFamily) -> None:
+    many = render(1, prompt=" AND ".join(f"cat {n}" for n in range(20)), steps=3, denoising_strength=1)
+    with Engine(family, slots=1, deterministic=False) as engine:
+        future = engine.submit(many)
+        family.before = lambda *_: len(family.rows) == 3 and future.cancel()
+        run(engine, [render(2, steps=1)])
+    assert future.cancelled()
+    assert family.rows == [2, 2, 2, 2]
 
 
 def test_the_negative_row_is_left_out_at_every_second_call_below_s_min_uncond(family: ToyFamily) -> None:
@@ -193,7 +223,7 @@ def test_prompts_of_different_lengths_share_each_model_call_where_the_family_can
         together = [future.result(60) for future in futures]
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
-    assert ([1, 1, 1, 1, 1, 3, 3, 3] in lengths) == mixes
+    assert ([1, 1, 1, 1, 1, 3] in lengths) == mixes
     assert all(len(set(each)) == 1 for each in lengths) != mixes
 
 
@@ -204,8 +234,8 @@ def test_timesteps_differ_row_by_row_and_keep_their_fractions(family: ToyFamily)
         go.set()
         for future in futures:
             future.result(60)
-    shared = next(timesteps for timesteps in family.timesteps if len(timesteps) == 4)
-    assert len(set(shared)) == 3  # the fourth row is padding
+    shared = next(timesteps for timesteps in family.timesteps if len(timesteps) == 3)
+    assert len(set(shared)) == 3
     assert any(t % 1 for t in shared)
 
 

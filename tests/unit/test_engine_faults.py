@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import FarmError
-from img2img_worker.engine.batch import Batch, Counts
+from img2img_worker.engine.batch import Batch
 from img2img_worker.engine.engine import Engine
-from img2img_worker.engine.packer import BatchPacker
-from img2img_worker.engine.state import RenderState
+from img2img_worker.engine.state import prepared
 from img2img_worker.models.families.condition import Conditions
 from tests.unit.engine_toys import ToyFamily, contexts, render
 
@@ -40,7 +39,7 @@ def test_a_cancelled_image_frees_its_slot_before_the_next_step(family: ToyFamily
     assert cancelled == [True]
     with pytest.raises(CancelledError):
         first.result(0)
-    assert counts.image_steps == 3 + 5
+    assert counts.image_calls == 3 + 5
 
 
 def test_an_image_cancelled_while_it_waits_is_never_begun(family: ToyFamily) -> None:
@@ -53,7 +52,7 @@ def test_an_image_cancelled_while_it_waits_is_never_begun(family: ToyFamily) -> 
         first.result(60)
         third.result(60)
     assert len(family.decoded) == 2
-    assert engine.counts.image_steps == 2 * 4
+    assert engine.counts.image_calls == 2 * 4
 
 
 def test_a_picture_that_cannot_be_encoded_fails_alone(family: ToyFamily) -> None:
@@ -148,7 +147,7 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
             raise torch.OutOfMemoryError(f"no room for {len(x)} rows")
 
     family.before = short
-    steps = engine.counts.image_steps
+    steps = engine.counts.image_calls
     with Engine(family, slots=8, deterministic=False) as engine:
         go = threading.Event()
         family.before = lambda *_: go.wait(60)
@@ -160,16 +159,16 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
         together = [future.result(60) for future in futures]
         counts = engine.counts
     assert refused == [16, 8]
-    assert counts.image_steps == steps  # nothing was rendered twice
+    assert counts.image_calls == steps  # nothing was rendered twice
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
 
 
 def test_what_an_image_takes_along_outlives_its_slot(family: ToyFamily) -> None:
-    batch = Batch(family, (8, 8), BatchPacker(most=16), Counts())
-    first, second = (RenderState(render(i), family) for i in range(2))
+    batch = Batch(family, (8, 8), whole=False)
+    first, second = (prepared(render(i), family) for i in range(2))
     for image in (first, second):
-        image.history = torch.randn(image.filled, 4, 8, 8)
+        image.history = torch.randn(image.course.depth, 4, 8, 8)
     came_with = first.history
     assert came_with is not None
     batch.put(first)

@@ -28,13 +28,39 @@ def test_a_freed_slot_goes_to_whoever_waited_longest() -> None:
     assert slots.next_up() == ["c"]
 
 
+def turn(slots: Scheduler[str]) -> list[str]:
+    """A turn in which all that could have a part in it had one."""
+    members = slots.turn()
+    slots.served(members)
+    return members
+
+
 def test_every_member_of_a_group_has_a_turn_with_it() -> None:
     slots: Scheduler[str] = Scheduler(4)
     filled(slots, "ab", "small")
     filled(slots, "c", "large")
-    assert slots.turn() == ("small", ["a", "b"])
-    assert slots.turn() == ("large", ["c"])
-    assert slots.turn() == ("small", ["a", "b"])
+    assert turn(slots) == ["a", "b"]
+    assert turn(slots) == ["c"]
+    assert turn(slots) == ["a", "b"]
+
+
+def test_those_that_had_no_part_in_a_turn_come_first_in_the_next() -> None:
+    slots: Scheduler[str] = Scheduler(4)
+    filled(slots, "abc")
+    assert slots.turn() == ["a", "b", "c"]
+    slots.served(["a", "b"])
+    assert turn(slots) == ["c", "a", "b"]
+
+
+def test_one_that_moves_to_another_group_keeps_the_time_it_waited() -> None:
+    slots: Scheduler[str] = Scheduler(4)
+    filled(slots, "ab", "small")
+    filled(slots, "c", "large")
+    slots.turn()
+    slots.served(["a"])
+    slots.move("b", "large")
+    assert turn(slots) == ["b", "c"]
+    assert turn(slots) == ["a"]
 
 
 def test_no_group_starves_while_others_come_and_go() -> None:
@@ -46,20 +72,20 @@ def test_no_group_starves_while_others_come_and_go() -> None:
         for name in slots.next_up():
             slots.enter(name, f"group {number}")
         groups = len(slots)
-        turn = slots.turn()
-        assert turn is not None
-        waited = 0 if turn[0] == "patient" else waited + 1
+        members = turn(slots)
+        waited = 0 if members == ["a"] else waited + 1
         assert waited < groups
-        if turn[0] != "patient" and number % 3:
-            slots.leave(turn[1][0])
+        if members != ["a"] and number % 3:
+            slots.leave(members[0])
 
 
-def test_a_group_ends_with_its_last_member() -> None:
+def test_without_anyone_in_flight_there_is_no_turn() -> None:
     slots: Scheduler[str] = Scheduler(4)
     filled(slots, "ab")
-    assert slots.leave("a") is False
-    assert slots.leave("b") is True
-    assert slots.turn() is None
+    slots.leave("a")
+    assert turn(slots) == ["b"]
+    slots.leave("b")
+    assert turn(slots) == []
     assert not slots
 
 
@@ -98,34 +124,37 @@ def test_slots_grow_again_after_a_calm_while_up_to_what_they_were() -> None:
     assert limits[-1] == 5
 
 
-@pytest.mark.parametrize(("n", "padded"), [(1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (33, 64)])
-def test_a_call_has_the_least_power_of_two_that_holds_its_rows(n: int, padded: int) -> None:
-    assert list(BatchPacker(most=64).calls([range(n)])) == [(list(range(n)), padded - n)]
+def test_a_call_is_not_filled_up_where_nothing_is_compiled() -> None:
+    assert [BatchPacker(most=64).padding(n) for n in (1, 3, 33, 64)] == [0, 0, 0, 0]
 
 
-def test_images_share_calls_and_more_rows_than_one_holds_make_several() -> None:
-    assert list(BatchPacker(most=4).calls(["ab", "cd", "ef", "ghi"])) == [
-        (["a", "b", "c", "d"], 0),
-        (["e", "f", "g", "h"], 0),
-        (["i"], 0),
-    ]
+@pytest.mark.parametrize(("n", "padded"), [(1, 1), (2, 2), (3, 3), (5, 6), (7, 8), (33, 48), (49, 64)])
+def test_a_compiled_call_is_filled_up_to_the_next_graph(n: int, padded: int) -> None:
+    assert BatchPacker(most=64, compiled=True).padding(n) == padded - n
+
+
+def test_images_share_calls_as_far_as_their_rows_fit_in() -> None:
+    assert BatchPacker(most=6).pack([2, 2, 1]) == [2, 2, 1]
+    assert BatchPacker(most=6).pack([2, 2, 2, 1]) == [2, 2, 2, 0]
+
+
+def test_an_image_of_many_rows_leaves_the_others_theirs_and_takes_what_they_leave() -> None:
+    assert BatchPacker(most=8).pack([33, 2, 2, 2]) == [2, 2, 2, 2]
+    assert BatchPacker(most=8).pack([33, 2, 1]) == [5, 2, 1]
+    assert BatchPacker(most=8).pack([33]) == [8]
 
 
 def test_fixed_rows_never_change() -> None:
-    assert list(BatchPacker(most=64, fixed=3).calls(["ab", "cd", "e", "fg"])) == [
-        (["a", "b", "c"], 0),
-        (["d", "e", "f"], 0),
-        (["g"], 2),
-    ]
+    packer = BatchPacker(most=64, fixed=3)
+    assert packer.pack([2, 2, 1, 2]) == [2, 1, 0, 0]
+    assert [packer.padding(n) for n in (1, 2, 3)] == [2, 1, 0]
 
 
 def test_apart_no_two_images_share_a_call() -> None:
-    assert list(BatchPacker(most=2, apart=True).calls(["ab", "c", "def"])) == [
-        (["a", "b"], 0),
-        (["c"], 0),
-        (["d", "e"], 0),
-        (["f"], 0),
-    ]
+    packer = BatchPacker(most=2, apart=True)
+    assert packer.pack([2, 1, 3]) == [2, 0, 0]
+    assert packer.pack([3, 1]) == [2, 0]
+    assert packer.padding(1) == 0
 
 
 @pytest.mark.parametrize(("most", "fixed"), [(0, None), (4, 0)])
@@ -139,7 +168,9 @@ def test_an_engine_without_slots_is_refused() -> None:
         Scheduler(0)
 
 
-def test_the_row_counts_are_those_that_calls_can_have() -> None:
-    assert BatchPacker(most=6).counts == (1, 2, 4, 8)
+def test_the_row_counts_are_those_that_there_are_graphs_for() -> None:
+    assert BatchPacker(most=6).counts == ()
+    assert BatchPacker(most=6, compiled=True).counts == (1, 2, 3, 4, 6)
+    assert BatchPacker(most=10, compiled=True).counts == (1, 2, 3, 4, 6, 8, 10)
     assert BatchPacker(most=16, fixed=5).counts == (5,)
-    assert BatchPacker(most=16, apart=True).counts == (1, 2)
+    assert BatchPacker(most=16, compiled=True, apart=True).counts == (1, 2)

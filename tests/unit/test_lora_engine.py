@@ -158,7 +158,7 @@ def test_a_model_call_has_rows_of_one_set_and_as_many_as_there_are(
         for future in futures:
             future.result(60)
     assert ("[]", 4) in calls
-    assert ("[('ink', 1.0)]", 8) in calls  # three images, six rows, padded to eight
+    assert ("[('ink', 1.0)]", 6) in calls  # three images
     assert ("[('ink', 0.5)]", 2) in calls
 
 

@@ -1,7 +1,9 @@
-"""The tensors of one group of images in flight, and the step that advances all of them."""
+"""The tensors of the images in flight that have one latent size, and the model calls that advance them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Self
 
 import numpy as np
 import torch
@@ -9,109 +11,125 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2img_worker.engine.packer import BatchPacker
-from img2img_worker.engine.state import Z0, RenderState, X
+from img2img_worker.engine.course import Z0, Call, X
+from img2img_worker.engine.guidance import CallRows
+from img2img_worker.engine.state import Answer, RenderState
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.condition import Conditions
-from img2img_worker.models.families.family import Family, GuidanceRow
-
-Seats = Sequence[tuple[int, tuple[GuidanceRow, ...]]]
-#: an image's slot, number and content of one of its rows
-Seat = tuple[int, int, GuidanceRow]
-
+from img2img_worker.models.families.family import Family
 
 #: what a mask blends: what the model sees, or its answers
 INPUT, ANSWER = range(2)
 
 
-@dataclass(kw_only=True)
-class Counts:
-    """What the engine has done so far."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """Some rows of one image, for a model call."""
 
-    #: steps of a group
-    steps: int = 0
-    #: model calls; as many as steps unless rows are fixed
-    calls: int = 0
-    #: rows of these calls that were some image's, and that were padding
-    rows: int = 0
-    padding: int = 0
-    #: steps of single images
-    image_steps: int = 0
+    image: RenderState
+    #: all of its call's, and which of them
+    rows: CallRows
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all."""
+        return len(self) == len(self.rows.rows)
+
+    def is_like(self, other: Self) -> bool:
+        """Whether a call has the same to do with it."""
+        same = self.image is other.image and self.rows is other.rows
+        return same and self.start == other.start and self.stop == other.stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    """How the answers of some images' rows add up to their guided ones."""
+
+    #: the images' slots [n], and whether these are the first n, in order
+    slots: Tensor
+    are_first: bool
+    #: rows of the answers and their weights [m], and where each image's begin [n]
+    rows: Tensor
+    weights: Tensor
+    starts: Tensor
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The slots' entries of `tensor` [S, ...], which is copied only if it must be."""
+        return tensor[: len(self.slots)] if self.are_first else tensor.index_select(0, self.slots)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Who sits where in a step's model calls; it stays until an image joins, leaves or changes branches."""
+    """A model call; it stays until an image joins, leaves, or has other rows."""
 
-    #: each image's slot and rows
-    branches: Seats
-    #: each call's slot by row, [R], padding included, and what the rows are conditioned on
-    calls: tuple[tuple[Tensor, Conditions], ...]
-    #: each slot's guided answer: rows and their weights [n], and where each slot's begin [S]
-    rows: Tensor
-    weights: Tensor
-    starts: Tensor
-    n_rows: int
-    n_padding: int
+    parts: Sequence[Part]
+    padding: int
+    #: each row's slot, [R], padding included
+    slots: Tensor
+    conditions: Conditions
+    #: where each part's rows are
+    places: Sequence[Sequence[int]]
+    #: where all rows of each image are in it
+    sums: _Sums | None
 
-    def fits(self, branches: Seats) -> bool:
-        return len(self.branches) == len(branches) and all(
-            slot == other_slot and own is other
-            for (slot, own), (other_slot, other) in zip(self.branches, branches, strict=True)
+    def fits(self, parts: Sequence[Part], padding: int) -> bool:
+        return (
+            self.padding == padding
+            and len(self.parts) == len(parts)
+            and all(own.is_like(other) for own, other in zip(self.parts, parts, strict=True))
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """What the device is told of one step, by slot; S slots up to the last one in use."""
-
-    #: float32 [S]
-    timesteps: Tensor
-    skip: Tensor
-    seen: Tensor
-    out: Tensor
-    #: entries of the history and how much of each is in x, [n], and where each slot's begin, [S]
-    entries: Tensor
-    weights: Tensor
-    starts: Tensor
-    #: the slots that take part, and the entries where their x and answer go, [images]
-    slots: Tensor
-    x_entries: Tensor
-    answer_entries: Tensor
-
-
 class Batch:
-    """Images that share model calls, a slot each.
+    """Images of one latent size, a slot each.
 
-    A slot's history is the x of its last call, z0, its noises, and the model's answers so far. The input
-    of a call is a sum of a few of them, whatever the sampler (see `sampling.terms`), so one weighted
-    gathering serves all slots. It adds each slot's terms by themselves and in order: their bits do not
-    depend on the neighbours.
+    A slot's history is what its course makes of it (see `engine.course`). The latent that a call sees is a
+    sum of a few of its entries, so one weighted gathering serves all slots. It adds each slot's terms by
+    themselves and in order: their bits do not depend on the neighbours.
+
+    A call of an image is in three parts: its latent is made (`begin`), its rows are answered, in one model
+    call or in several (`call`), and their sum is its answer.
+
+    Args:
+        whole: see `Conditions.stack`.
     """
 
-    def __init__(
-        self, family: Family, latent_size: tuple[int, int], rows: BatchPacker, counts: Counts
-    ) -> None:
+    def __init__(self, family: Family, latent_size: tuple[int, int], *, whole: bool) -> None:
         self._family = family
-        self._rows = rows
-        self._counts = counts
+        self._whole = whole
         self._images: dict[int, RenderState] = {}
-        self._layout: _Layout | None = None
+        #: by what the rows of each call share
+        self._layouts: dict[Hashable, _Layout] = {}
         shape = (family.latent_channels, *latent_size)
+        device = family.device
         #: float32 [S, D, C, h, w] and, of what the model sees and of its answers, [S, 2, 1, h, w]
-        self._history = torch.zeros(0, 0, *shape, device=family.device)
-        self._masks = torch.zeros(0, 2, 1, *latent_size, device=family.device)
+        self._history = torch.zeros(0, 0, *shape, device=device)
+        self._masks = torch.zeros(0, 2, 1, *latent_size, device=device)
+        #: of the calls under way: their latents [S, C, h, w], their timestep, skip, seen and out [S, 4], and
+        #: the entries of the history where their answers go [S]
+        self._latents = torch.zeros(0, *shape, device=device)
+        self._numbers = torch.zeros(0, 4, device=device)
+        self._answers = torch.zeros(0, dtype=torch.int64, device=device)
+
+    def __bool__(self) -> bool:
+        """Whether it has any image."""
+        return bool(self._images)
 
     def put(self, image: RenderState) -> None:
         """Gives `image` a slot, and its history into it."""
         if image.history is None:
             raise ValueError("an image without its first latent")
         slot = next(slot for slot in range(len(self._images) + 1) if slot not in self._images)
-        self._reserve(slot + 1, image.depth)
-        self._history[slot, : image.filled].copy_(image.history)
+        self._reserve(slot + 1, image.course.depth)
+        self._history[slot, : len(image.history)].copy_(image.history)
         self._masks[slot] = 1.0
         if image.render.mask is not None:
-            self._masks[slot, INPUT if image.plan.blends_input else ANSWER] = self._sent(image.render.mask)
+            self._masks[slot, _blended(image)] = self._sent(image.render.mask)
         self._images[slot] = image
         image.slot, image.history = slot, None
 
@@ -120,21 +138,74 @@ class Batch:
         slot = _slot(image)
         if keep:
             # a copy, on a CPU too: whoever gets the slot next overwrites it
-            image.history = self._history[slot, : image.filled].to("cpu", copy=True)
+            image.history = self._history[slot, : image.course.depth].to("cpu", copy=True)
         del self._images[slot]
-        image.slot = None
+        self._layouts = {
+            key: layout
+            for key, layout in self._layouts.items()
+            if all(part.image is not image for part in layout.parts)
+        }
+        image.slot, image.has_begun = None, False
+        image.answers = []
 
-    def step(self, images: Sequence[RenderState]) -> None:
-        """One model call for each of `images`, all of them in one batch."""
-        images = sorted(images, key=_slot)
-        step = self._told(images)
-        x = _summed(self._history.flatten(0, 1), step.entries, step.weights, step.starts)
-        seen = self._blended(x, INPUT, images)
-        guided = self._answers(images, seen, step.timesteps)
-        denoised = (_each(step.skip) * x).add_(_each(step.seen) * seen).add_(guided.mul_(_each(step.out)))
-        self._store(step, x, self._blended(denoised, ANSWER, images))
+    def begin(self, images: Sequence[RenderState]) -> None:
+        """Makes the latents of their calls, of those that have none yet."""
+        images = [image for image in images if not image.has_begun]
+        if not images:
+            return
+        depth = self._history.shape[1]
+        slots = np.array([_slot(image) for image in images])
+        calls = [_call(image) for image in images]
+        lengths = np.array([len(call.places) for call in calls])
+        entries = [call.places + slot * depth for call, slot in zip(calls, slots, strict=True)]
+        answers = np.array([image.course.answer for image in images])
+        numbers = np.array([(call.timestep, call.skip, call.seen, call.out) for call in calls], np.float32)
+        # two arrays for all of it: each costs a copy to the device
+        integers = self._sent(np.concatenate([*entries, np.cumsum(lengths) - lengths, slots, answers]))
+        floats = self._sent(np.concatenate([*(call.weights for call in calls), numbers.ravel()]))
+        n, n_terms = len(images), int(lengths.sum())
+        terms, starts, at, answers_at = torch.split(integers, [n_terms, n, n, n])
+        weights, flat_numbers = torch.split(floats, [n_terms, 4 * n])
+        latents = _summed(self._history.flatten(0, 1), terms, weights, starts)
+        for kept, given in (
+            (self._latents, latents),
+            (self._numbers, flat_numbers.view(n, 4)),
+            (self._answers, answers_at),
+        ):
+            kept.index_copy_(0, at, given)
         for image in images:
-            image.call += 1
+            image.has_begun = True
+
+    def call(self, parts: Sequence[Part], padding: int) -> list[RenderState]:
+        """One model call for all of `parts`, whose images have begun theirs and whose rows may share one.
+
+        Args:
+            padding: rows of no use that are added.
+
+        Returns:
+            the images that have all their answers now.
+        """
+        layout = self._layout(parts, padding)
+        images = [part.image for part in parts]
+        # indexed for each call: its input is a tensor of its own, laid out in memory like any other's
+        seen = self._seen(self._latents.index_select(0, layout.slots), layout.slots, images)
+        timesteps = self._numbers[:, 0].index_select(0, layout.slots)
+        answers = self._family.predict(seen, timesteps, layout.conditions)
+        if layout.sums is not None:
+            self._answer(images, layout.sums, answers)
+            return images
+        for part, places in zip(parts, layout.places, strict=True):
+            part.image.answers += [Answer(answers, row) for row in places]
+        complete = [part.image for part in parts if not part.image.n_wanted]
+        if complete:
+            self._answer(complete, *self._collected(complete))
+        return complete
+
+    def advance(self, image: RenderState) -> None:
+        """Takes `image`, which has its answer, to its next call, or its end."""
+        image.has_begun = False
+        image.course.advance(self._history[_slot(image), : image.course.depth])
+        image.ask()
 
     def results(self, images: Sequence[RenderState]) -> Tensor:
         """The final latents of `images`, float32 [n, C, h, w], or as far as they are if they end early."""
@@ -142,119 +213,95 @@ class Batch:
 
     def estimate(self, image: RenderState) -> Tensor:
         """The final latent of `image` as its last model call has it, [C, h, w]; z0 before the first."""
-        return self._history[_slot(image), image.filled - 1 if image.call else Z0]
+        return self._history[_slot(image), image.course.latest]
 
-    def _told(self, images: Sequence[RenderState]) -> _Step:
-        used = 1 + _slot(images[-1])
-        depth = self._history.shape[1]
-        slots = np.array([_slot(image) for image in images])
-        calls = [image.calls[image.call] for image in images]
-        lengths = np.zeros(used, np.int64)
-        lengths[slots] = [len(call.places) for call in calls]
-        entries = [call.places + slot * depth for call, slot in zip(calls, slots, strict=True)]
-        answers = slots * depth + [image.filled for image in images]
-        whole = [*entries, np.cumsum(lengths) - lengths, slots, slots * depth + X, answers]
-        numbers = np.zeros((4, used), np.float32)
-        numbers[:, slots] = np.array([(call.timestep, call.skip, call.seen, call.out) for call in calls]).T
-        weights = [call.weights for call in calls]
-        # two arrays for all of it: each costs a copy to the device
-        integers = self._sent(np.concatenate(whole))
-        floats = self._sent(np.concatenate([*numbers, *weights]))
-        n = int(lengths.sum())
-        timesteps, skip, seen, out, shares = torch.split(floats, [used, used, used, used, n])
-        places = torch.split(integers, [n, used, len(images), len(images), len(images)])
-        return _Step(
-            timesteps=timesteps,
-            skip=skip,
-            seen=seen,
-            out=out,
-            entries=places[0],
-            weights=shares,
-            starts=places[1],
-            slots=places[2],
-            x_entries=places[3],
-            answer_entries=places[4],
+    def _seen(self, latents: Tensor, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
+        """What the model sees of latents, those of `slots`."""
+        return self._laid_over(latents, INPUT, slots, images)
+
+    def _answer(self, images: Sequence[RenderState], sums: _Sums, answers: Tensor) -> None:
+        """Stores what the rows' `answers` come to; not before, so that a call can be repeated."""
+        slots, x = sums.slots, sums.of(self._latents)
+        seen = self._seen(x, slots, images)
+        skip, seen_share, out = (
+            each[:, None, None, None] for each in sums.of(self._numbers)[:, 1:].unbind(1)
         )
+        denoised = _summed(answers, sums.rows, sums.weights, sums.starts).mul_(out)
+        if seen is x:
+            denoised.addcmul_(x, skip + seen_share)
+        else:
+            denoised.addcmul_(x, skip).addcmul_(seen, seen_share)
+        denoised = self._laid_over(denoised, ANSWER, slots, images)
+        history, first = self._history.flatten(0, 1), slots * self._history.shape[1]
+        history.index_copy_(0, first + X, x)
+        history.index_copy_(0, first + sums.of(self._answers), denoised)
 
-    def _answers(self, images: Sequence[RenderState], x: Tensor, timesteps: Tensor) -> Tensor:
-        """The model's guided answer for each slot, [S, C, h, w]."""
-        layout = self._laid_out(images, x.shape[0])
-        # indexed call by call: each call's input is a tensor of its own, laid out in memory like any other's
-        answers = [
-            self._family.predict(x.index_select(0, slots), timesteps[slots], conditions)
-            for slots, conditions in layout.calls
-        ]
-        self._counts.steps += 1
-        self._counts.calls += len(layout.calls)
-        self._counts.rows += layout.n_rows
-        self._counts.padding += layout.n_padding
-        self._counts.image_steps += len(images)
-        return _summed(
-            torch.cat(answers) if len(answers) > 1 else answers[0], layout.rows, layout.weights, layout.starts
-        )
-
-    def _blended(self, latents: Tensor, which: int, images: Sequence[RenderState]) -> Tensor:
+    def _laid_over(self, latents: Tensor, which: int, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
         """What the mask keeps comes from z0; chosen there, not multiplied, because 0·nan is nan."""
-        if not any(_is_masked(image, which) for image in images):
+        if all(image.render.mask is None or _blended(image) != which for image in images):
             return latents
-        used = latents.shape[0]
-        return _laid_over(latents, self._masks[:used, which], self._history[:used, Z0])
-
-    def _store(self, step: _Step, x: Tensor, denoised: Tensor) -> None:
-        """Keeps x and the answer of each slot that took part; not before, so that a step can be repeated."""
-        history = self._history.flatten(0, 1)
-        for entries, latents in ((step.x_entries, x), (step.answer_entries, denoised)):
-            history.index_copy_(0, entries, latents if len(entries) == len(x) else latents[step.slots])
+        masks = self._masks[:, which].index_select(0, slots)
+        return _laid_over(latents, masks, self._history[:, Z0].index_select(0, slots))
 
     def _result(self, image: RenderState) -> Tensor:
         slot = _slot(image)
-        history = self._history[slot, Z0 : image.depth]
-        if image.call < len(image.calls):
+        history = self._history[slot, Z0 : image.course.depth]
+        if image.course.call is not None:
             latent = self.estimate(image)
         else:
-            coefficients = self._sent(image.plan.result.astype(np.float32))
+            coefficients = self._sent(image.course.result)
             latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
         return _laid_over(latent, self._masks[slot].amin(0), history[0])
 
-    def _laid_out(self, images: Sequence[RenderState], used: int) -> _Layout:
-        """The rows of this step's calls; the last step's, if nothing has changed."""
-        branches = [(_slot(image), image.branches[image.call]) for image in images]
-        if self._layout is None or not self._layout.fits(branches):
-            self._layout = self._lay_out(branches, used)
-        return self._layout
+    def _layout(self, parts: Sequence[Part], padding: int) -> _Layout:
+        """The last call's of rows of their kind, if nothing has changed."""
+        kind = parts[0].rows.rows[parts[0].start].condition.shares
+        layout = self._layouts.get(kind)
+        if layout is None or not layout.fits(parts, padding):
+            layout = self._layouts[kind] = self._lay_out(parts, padding)
+        return layout
 
-    def _lay_out(self, branches: Seats, used: int) -> _Layout:
-        row_of: dict[tuple[int, int], int] = {}
-        seats = [[(slot, k, branch) for k, branch in enumerate(own)] for slot, own in branches]
-        calls: list[tuple[Tensor, Conditions]] = []
-        n = n_padding = 0
-        for call, padding in self._calls(seats):
-            row_of |= {(slot, k): row for row, (slot, k, _) in enumerate(call, n)}
-            call += call[-1:] * padding
-            n += len(call)
-            n_padding += padding
-            slots = self._sent(np.array([slot for slot, _, _ in call]))
-            rows = [branch.condition for _, _, branch in call]
-            calls.append((slots, Conditions.stack(rows, whole=self._rows.is_fixed)))
-        flat = [each for seat in seats for each in seat]
-        lengths = np.zeros(used, np.int64)
-        lengths[[slot for slot, _ in branches]] = [len(own) for _, own in branches]
+    def _lay_out(self, parts: Sequence[Part], padding: int) -> _Layout:
+        rows = [
+            (which, row) for which, part in enumerate(parts) for row in part.rows.rows[part.start : part.stop]
+        ]
+        # those of equal length side by side
+        order = sorted(range(len(rows)), key=lambda number: rows[number][1].condition.length)
+        place = dict(zip(order, range(len(order)), strict=True))
+        firsts = accumulate((len(part) for part in parts), initial=0)
+        places = [
+            [place[first + k] for k in range(len(part))] for first, part in zip(firsts, parts, strict=False)
+        ]
+        order += order[-1:] * padding
+        images = [part.image for part in parts]
         return _Layout(
-            branches=branches,
-            calls=tuple(calls),
-            rows=self._sent(np.array([row_of[slot, k] for slot, k, _ in flat])),
-            weights=self._sent(np.array([branch.weight for _, _, branch in flat], np.float32)),
-            starts=self._sent(np.cumsum(lengths) - lengths),
-            n_rows=n - n_padding,
-            n_padding=n_padding,
+            parts=parts,
+            padding=padding,
+            slots=self._sent(np.array([_slot(images[rows[number][0]]) for number in order])),
+            conditions=Conditions.stack([rows[number][1].condition for number in order], whole=self._whole),
+            places=places,
+            sums=self._sums(images, places) if all(part.is_whole for part in parts) else None,
         )
 
-    def _calls(self, seats: Sequence[Sequence[Seat]]) -> Iterator[tuple[list[Seat], int]]:
-        """The rows of each call, those of equal context length side by side, and how many are to be added."""
-        for key in dict.fromkeys(row.condition.shares for seat in seats for _, _, row in seat):
-            sharing = [[each for each in seat if each[2].condition.shares == key] for seat in seats]
-            for call, padding in self._rows.calls([seat for seat in sharing if seat]):
-                yield sorted(call, key=lambda each: each[2].condition.length), padding
+    def _sums(self, images: Sequence[RenderState], rows: Sequence[Sequence[int]]) -> _Sums:
+        """The sums of `images`, whose answers are in `rows`."""
+        slots = np.array([_slot(image) for image in images])
+        lengths = np.array([len(own) for own in rows])
+        weights = [row.weight for image in images if image.rows is not None for row in image.rows.rows]
+        return _Sums(
+            slots=self._sent(slots),
+            are_first=np.array_equal(slots, np.arange(len(slots))),
+            rows=self._sent(np.concatenate([*rows]).astype(np.int64)),
+            weights=self._sent(np.array(weights, np.float32)),
+            starts=self._sent(np.cumsum(lengths) - lengths),
+        )
+
+    def _collected(self, images: Sequence[RenderState]) -> tuple[_Sums, Tensor]:
+        """The answers that several calls gave, put together."""
+        sources = {id(answers): answers for image in images for answers, _ in image.answers}
+        starts = dict(zip(sources, accumulate(map(len, sources.values()), initial=0), strict=False))
+        rows = [[starts[id(answers)] + row for answers, row in image.answers] for image in images]
+        return self._sums(images, rows), torch.cat(list(sources.values()))
 
     def _reserve(self, slots: int, depth: int) -> None:
         """Makes room for so many slots and so long a history."""
@@ -264,13 +311,20 @@ class Batch:
         slots = had_slots if slots <= had_slots else max(slots, 2 * had_slots)
         history = self._history.new_empty(slots, max(depth, had_depth), *self._history.shape[2:])
         history[:had_slots, :had_depth] = self._history
-        masks = self._masks.new_ones(slots, *self._masks.shape[1:])
-        masks[:had_slots] = self._masks
-        self._history, self._masks = history, masks
+        self._history = history
+        self._masks, self._latents, self._numbers, self._answers = (
+            _grown(each, slots) for each in (self._masks, self._latents, self._numbers, self._answers)
+        )
 
     def _sent(self, array: NDArray[np.generic]) -> Tensor:
         """`array` on the device, without waiting for it."""
         return sent(torch.from_numpy(array), self._family.device)
+
+
+def _grown(tensor: Tensor, length: int) -> Tensor:
+    grown = tensor.new_zeros(length, *tensor.shape[1:])
+    grown[: len(tensor)] = tensor
+    return grown
 
 
 def _slot(image: RenderState) -> int:
@@ -279,17 +333,18 @@ def _slot(image: RenderState) -> int:
     return image.slot
 
 
-def _is_masked(image: RenderState, which: int) -> bool:
-    return image.render.mask is not None and which == (INPUT if image.plan.blends_input else ANSWER)
+def _call(image: RenderState) -> Call:
+    if image.course.call is None:
+        raise ValueError("an image that is finished")
+    return image.course.call
+
+
+def _blended(image: RenderState) -> int:
+    return INPUT if image.course.blends_input else ANSWER
 
 
 def _laid_over(latents: Tensor, mask: Tensor, z0: Tensor) -> Tensor:
     return torch.where(mask == 0, z0, latents * mask + z0 * (1 - mask))
-
-
-def _each(per_slot: Tensor) -> Tensor:
-    """[S] to [S, 1, 1, 1]."""
-    return per_slot[:, None, None, None]
 
 
 def _summed(latents: Tensor, entries: Tensor, weights: Tensor, starts: Tensor) -> Tensor:

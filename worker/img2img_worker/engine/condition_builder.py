@@ -8,21 +8,17 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
-from img2img_shared.params import Params
+from img2img_worker.engine.guidance import Guidance
 from img2img_worker.engine.state import RenderState
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition
-from img2img_worker.models.families.family import Family, GuidanceRow, guide
+from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.padding import padded
 from img2img_worker.models.prompts.text_encoder import Encoded
-from img2img_worker.sampling.guidance import calls_without_negative
 
 #: encoded prompts that are remembered: as many as fit into so many bytes
 REMEMBERED = 256 * 2**20
-#: A1111's guidance by the picture, where a job names none
-IMAGE_CFG_SCALE = 1.5
 
 
 class ConditionBuilder:
@@ -34,44 +30,15 @@ class ConditionBuilder:
         self._encoded: OrderedDict[tuple[object, ...], list[Encoded]] = OrderedDict()
         self._bytes = 0
 
-    def branches(self, image: RenderState) -> list[tuple[GuidanceRow, ...]]:
-        """The rows of each of `image`'s model calls; consecutive calls with the same rows share one tuple."""
+    def guidance(self, image: RenderState) -> Guidance:
+        """The rows of `image`'s model calls."""
         params = image.render.params
         if params.image_cfg_scale is not None and not self._family.edits:
             raise Refused("image_cfg_scale", params.image_cfg_scale, "nothing but with an edit checkpoint")
         if params.distilled_cfg_scale is not None and not self._family.distilled:
             allowed = "nothing but with a checkpoint of Flux.1 dev"
             raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, allowed)
-        conditions = self._conditions(image)
-        rows: dict[object, tuple[GuidanceRow, ...]] = {}
-        calls = []
-        skipped = _calls_without_negative(image, self._family)
-        for call, guidance in enumerate(image.plan.guidance.tolist()):
-            at, skips = image.prompts.at(call), call in skipped
-            if (at, skips, guidance) not in rows:
-                positives = [(conditions[text], weight) for text, weight in at[0]]
-                negative = conditions[at[1]]
-                rows[at, skips, guidance] = (
-                    without_negative(positives, guidance)
-                    if skips
-                    else self._guided(positives, negative, params, guidance)
-                )
-            calls.append(rows[at, skips, guidance])
-        return calls
-
-    def _guided(
-        self,
-        positives: list[tuple[Condition, float]],
-        negative: Condition,
-        params: Params,
-        guidance: float,
-    ) -> tuple[GuidanceRow, ...]:
-        scale = params.cfg_scale * SAMPLERS[params.sampler_name].cfg_scale_multiplier * guidance
-        image_scale = None
-        if _edits(self._family, params):
-            own = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
-            image_scale = own * guidance
-        return tuple(guide(positives, negative, scale=scale, image_scale=image_scale))
+        return Guidance(params, image.prompts, self._conditions(image), edits=self._family.edits)
 
     def _conditions(self, image: RenderState) -> list[Condition]:
         """Of all the image's texts, positive ones first."""
@@ -129,24 +96,5 @@ class ConditionBuilder:
         return pictures[0]
 
 
-def without_negative(
-    positives: Sequence[tuple[Condition, float]], scale: float = 1.0
-) -> tuple[GuidanceRow, ...]:
-    """Guidance at a scale of 1 (A1111's) in which the first prompt's answer stands in for the negative's."""
-    (first, _), *others = ((condition, scale * share) for condition, share in positives)
-    shares = [(first, 1 - sum(share for _, share in others)), *others]
-    return tuple(GuidanceRow(condition=condition, weight=share) for condition, share in shares if share != 0)
-
-
 def _bytes(texts: Sequence[Encoded]) -> int:
     return sum(text.context.nbytes for text in texts)
-
-
-def _edits(family: Family, params: Params) -> bool:
-    """Whether the picture guides: with a scale of 1 it does not."""
-    return family.edits and params.image_cfg_scale != 1
-
-
-def _calls_without_negative(image: RenderState, family: Family) -> frozenset[int]:
-    params = image.render.params
-    return frozenset() if _edits(family, params) else calls_without_negative(params, image.plan)

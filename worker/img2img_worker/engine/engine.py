@@ -12,11 +12,10 @@ from typing import Any, Self
 import torch
 
 from img2img_shared.errors import Unavailable
-from img2img_worker.engine.batch import Counts
-from img2img_worker.engine.loop import EngineLoop
+from img2img_worker.engine.loop import Counts, EngineLoop
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.render import Render
-from img2img_worker.engine.state import OnStep, Pixels, RenderState
+from img2img_worker.engine.state import OnStep, Pixels, RenderState, prepared
 from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.families.family import Family
 
@@ -39,7 +38,7 @@ class _Errand:
 
 
 class Engine:
-    """Renders pictures; each advances by one model call in every step of its group, whatever its parameters.
+    """Renders pictures, whose rows share model calls whatever their parameters.
 
     Args:
         family: the checkpoint; the engine's thread is the only one that calls it.
@@ -62,13 +61,13 @@ class Engine:
         self.slots = slots or (SLOTS_CPU if on_cpu else SLOTS_GPU)
         self._family = family
         if not deterministic:
-            self._rows = BatchPacker(most=2 * self.slots)
+            self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
         elif rows is None and on_cpu:
             # not by the slots: the same on every worker
-            self._rows = BatchPacker(most=FIXED_ROWS, apart=True)
+            self._packer = BatchPacker(most=FIXED_ROWS, compiled=family.is_compiled, apart=True)
         else:
-            self._rows = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
-        self._loop = EngineLoop(family, self.slots, self._rows, pictures=1 if deterministic else None)
+            self._packer = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
+        self._loop = EngineLoop(family, self.slots, self._packer, pictures=1 if deterministic else None)
         self._inbox: queue.SimpleQueue[RenderState | _Errand | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = self._broken = False
@@ -89,7 +88,7 @@ class Engine:
             Refused: parameters that no plan can be made of, LoRAs that are not there or do not fit.
             Unavailable: the engine is closed.
         """
-        image = RenderState(render, self._family, on_step)
+        image = prepared(render, self._family, on_step)
         with self._closing:
             if self._closed:
                 raise Unavailable("the engine is closed")
@@ -129,7 +128,7 @@ class Engine:
 
         def work() -> None:
             try:
-                warm_up(self._family, self._rows.counts, sizes)
+                warm_up(self._family, self._packer.counts, sizes)
                 answer.set_result(None)
             except Exception as error:
                 answer.set_exception(error)

@@ -1,25 +1,38 @@
-"""The engine's work: images join, a group of them takes a step, finished ones leave. One thread's affair."""
+"""The engine's work: images join, the model answers rows, finished ones leave. One thread's affair."""
 
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 import torch
 
-from img2img_worker.engine.batch import Batch, Counts
+from img2img_worker.engine.batch import Batch, Part
 from img2img_worker.engine.condition_builder import ConditionBuilder
 from img2img_worker.engine.delivery import Delivery, Pace
 from img2img_worker.engine.latents import TOGETHER, Latents
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preview import Colours
 from img2img_worker.engine.scheduler import Scheduler
-from img2img_worker.engine.state import Group, Pixels, RenderState
-from img2img_worker.engine.transfer import sent
+from img2img_worker.engine.state import Pixels, RenderState
 from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)
 
 Work = Callable[[Sequence[RenderState]], None]
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What the engine has done so far."""
+
+    #: model calls
+    calls: int = 0
+    #: rows of these calls that were some image's, and that were padding
+    rows: int = 0
+    padding: int = 0
+    #: model calls of single images, of all their rows
+    image_calls: int = 0
 
 
 class EngineLoop:
@@ -30,12 +43,13 @@ class EngineLoop:
         pictures: how many the VAE sees at a time, always; None: as many as there are.
     """
 
-    def __init__(self, family: Family, slots: int, rows: BatchPacker, pictures: int | None) -> None:
+    def __init__(self, family: Family, slots: int, packer: BatchPacker, pictures: int | None) -> None:
         self._family = family
-        self._rows = rows
+        self._packer = packer
         self._pictures = pictures
         self._slots: Scheduler[RenderState] = Scheduler(slots)
-        self._batches: dict[Group, Batch] = {}
+        #: by latent height and width
+        self._batches: dict[tuple[int, int], Batch] = {}
         self._conditions = ConditionBuilder(family, pictures)
         self._latents = Latents(family, pictures)
         self._colours = Colours(family)
@@ -63,7 +77,7 @@ class EngineLoop:
             answer.cancel()
             return
         try:
-            latent = self._batches[image.group].estimate(image)[None]
+            latent = self._batches[image.render.latent_size].estimate(image)[None]
             pixels = self._colours.pictures(latent)
             self._delivery.pictures([answer], pixels, latent.isfinite().flatten(1).all(1))
         except Exception as error:  # a wish that costs a picture would be worse than one not granted
@@ -75,10 +89,12 @@ class EngineLoop:
             image.ends_early = image.ends_early or image.future in pictures
 
     def turn(self) -> None:
-        """Images join, one group takes a step, finished ones leave."""
+        """Images join, one model call is made, finished ones leave."""
         try:
             self._join()
-            self._step()
+            self._finish()  # some have no model call, or had their last before memory ran out
+            self._call()
+            self._finish()
             return
         except torch.OutOfMemoryError:
             # handled below: in here the traceback keeps the step's tensors alive
@@ -100,56 +116,95 @@ class EngineLoop:
             self._slots.put_back(image for image in joining if image.slot is None and not image.failed)
             raise
 
-    def _step(self) -> None:
-        turn = self._slots.turn()
-        if turn is None:
+    def _call(self) -> None:
+        """One model call: for the image that waited longest, and all those whose rows can share it."""
+        images = [image for image in self._slots.turn() if self._is_wanted(image)]
+        if not images:
             return
-        images = []
-        for image in turn[1]:
-            if _dropped(image):
-                self._leave(image)
-            else:
-                images.append(image)
-        running = [image for image in images if not image.finished]
-        if running:
-            for image in self._done(self._batches[running[0].group].step, running):
-                self._done(_report, [image])
-            self._pace.keep()
-        finished = [image for image in images if image.finished and image.slot is not None]
-        for tiling in (False, True):
-            alike = [image for image in finished if image.render.params.tiling == tiling]
-            for start in range(0, len(alike), TOGETHER):
-                self._done(self._finish, alike[start : start + TOGETHER])
+        batch = self._batches[images[0].render.latent_size]
+        parts = self._parts(self._done(batch.begin, images))
+        complete: list[RenderState] = []
+
+        def call(some: Sequence[RenderState]) -> None:
+            rows = sum(len(parts[image]) for image in some)
+            padding = self._packer.padding(rows)
+            complete.extend(batch.call([parts[image] for image in some], padding))
+            self.counts.calls += 1
+            self.counts.rows += rows
+            self.counts.padding += padding
+
+        self._slots.served(self._done(call, list(parts)))
+        self._pace.keep()
+        for image in complete:
+            self._done(self._go_on, [image])
+
+    def _parts(self, images: Sequence[RenderState]) -> dict[RenderState, Part]:
+        """The rows of each of `images` that go into a model call; not all of them may have a part in it."""
+        packed = self._packer.pack([image.n_wanted for image in images])
+        return {
+            image: Part(image=image, rows=image.rows, start=len(image.answers), stop=len(image.answers) + n)
+            for image, n in zip(images, packed, strict=True)
+            if n and image.rows is not None
+        }
 
     def _encode(self, images: Sequence[RenderState]) -> None:
         fresh = [image for image in images if image.history is None]
         self._latents.encode(fresh)
         for image in fresh:
-            image.branches = self._conditions.branches(image)
+            image.guidance = self._conditions.guidance(image)
             z0 = self._latents.start(image)
-            image.history = torch.cat([torch.zeros_like(z0)[None], z0[None], sent(image.noises, z0.device)])
+            image.history = torch.cat([torch.zeros_like(z0)[None], z0[None], image.course.begin(z0)])
+            image.ask()
 
     def _enter(self, images: Sequence[RenderState]) -> None:
         for image in images:
-            if image.group not in self._batches:
-                size = image.render.latent_size
-                self._batches[image.group] = Batch(self._family, size, self._rows, self.counts)
-            self._batches[image.group].put(image)
+            size = image.render.latent_size
+            if size not in self._batches:
+                self._batches[size] = Batch(self._family, size, whole=self._packer.is_fixed)
+            self._batches[size].put(image)
             self._slots.enter(image, image.group)
 
-    def _finish(self, images: Sequence[RenderState]) -> None:
-        latents = self._batches[images[0].group].results(images)
-        tiling = images[0].render.params.tiling
-        pixels = self._family.decode(latents, tiling=tiling, rows=self._pictures)
+    def _go_on(self, images: Sequence[RenderState]) -> None:
+        """Takes images whose call is answered to their next one."""
+        for image in images:
+            self._batches[image.render.latent_size].advance(image)
+            self._slots.move(image, image.group)
+            self.counts.image_calls += 1
+            if image.on_step is not None:
+                image.on_step(image.course.done, image.course.total)
+
+    def _finish(self) -> None:
+        """Decodes the images that have their last latent: of one size, and one kind of edges, together."""
+        alike: dict[object, list[RenderState]] = {}
+        for image in self._slots.in_flight:
+            if image.is_finished:
+                alike.setdefault((image.render.latent_size, image.render.params.tiling), []).append(image)
+        for images in alike.values():
+            for start in range(0, len(images), TOGETHER):
+                self._done(self._decode, images[start : start + TOGETHER])
+
+    def _decode(self, images: Sequence[RenderState]) -> None:
+        render = images[0].render
+        latents = self._batches[render.latent_size].results(images)
+        pixels = self._family.decode(latents, tiling=render.params.tiling, rows=self._pictures)
         finite = latents.isfinite().flatten(1).all(1)
         self._delivery.pictures([image.future for image in images], pixels, finite)
         for image in images:
             self._leave(image)
 
+    def _is_wanted(self, image: RenderState) -> bool:
+        """Whether it is to be gone on with; one that was cancelled leaves."""
+        if not _dropped(image):
+            return True
+        self._leave(image)
+        return False
+
     def _leave(self, image: RenderState, *, keep: bool = False) -> None:
-        self._batches[image.group].drop(image, keep=keep)
-        if self._slots.leave(image):
-            del self._batches[image.group]
+        size = image.render.latent_size
+        self._batches[size].drop(image, keep=keep)
+        self._slots.leave(image)
+        if not self._batches[size]:
+            del self._batches[size]
 
     def _done(self, work: Work, images: Sequence[RenderState]) -> list[RenderState]:
         """Those that `work` could be done for: together, or else each alone, so that only culprits fail."""
@@ -164,6 +219,7 @@ class EngineLoop:
             if len(images) == 1:
                 self._fail(images[0], error)
                 return []
+            log.warning("%d images together failed: each is tried alone", len(images), exc_info=error)
         return [image for image in images if self._done(work, [image])]
 
     def _fail(self, image: RenderState, error: BaseException) -> None:
@@ -198,9 +254,3 @@ class EngineLoop:
 def _dropped(image: RenderState) -> bool:
     """Whether its future was cancelled; those who wait for it are told."""
     return image.future.cancelled() and not image.future.set_running_or_notify_cancel()
-
-
-def _report(images: Sequence[RenderState]) -> None:
-    for image in images:
-        if image.on_step is not None:
-            image.on_step(image.call, len(image.calls))

@@ -1,57 +1,61 @@
 """Which rows share a model call, and how many rows a call has."""
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Sequence
 
 
 class BatchPacker:
-    """Cuts the rows of a step into model calls.
+    """Chooses the rows of a model call among those that its images want answered.
 
-    By default all images share calls, of the least power of two that holds their rows, so that compiled
-    graphs are few. With `fixed`, every call has that many rows: then a row's bits do not depend on what
-    else is in the call (on a GPU, and on a CPU with one thread; with several, odd latent sizes were seen
-    to depend on the row's place, by 3e-6). With `apart`, an image's rows are a call of their own, which
-    leaves nothing to depend on.
+    By default images share calls of up to `most` rows. With `compiled`, a call is filled up to the next row
+    count for which there is a graph. With `fixed`, every call has that many rows: then a row's bits do not
+    depend on what else is in the call (on a GPU, and on a CPU with one thread; with several, odd latent sizes
+    were seen to depend on the row's place, by 3e-6). With `apart`, a call has rows of one image, which leaves
+    nothing to depend on.
     """
 
-    def __init__(self, *, most: int, fixed: int | None = None, apart: bool = False) -> None:
+    def __init__(
+        self, *, most: int, compiled: bool = False, fixed: int | None = None, apart: bool = False
+    ) -> None:
         if most < 1 or (fixed is not None and fixed < 1):
             raise ValueError(f"row counts {most} and {fixed}; at least 1 is wanted")
-        self._fixed = fixed
+        self._most = fixed or most
         self._apart = apart
-        self._most = fixed or _power_of_two(most)
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether every call has the same number of rows."""
-        return self._fixed is not None
+        self.is_fixed = fixed is not None
+        if fixed is not None:
+            self._counts: tuple[int, ...] = (fixed,)
+        elif compiled:
+            self._counts = (1, 2) if apart else _counts(most)
+        else:
+            self._counts = ()
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """The row counts that calls have; with `apart`, those of plain guidance."""
-        if self._fixed is not None:
-            return (self._fixed,)
-        return (1, 2) if self._apart else tuple(1 << k for k in range(self._most.bit_length()))
+        """The row counts that calls are filled up to; empty: to none."""
+        return self._counts
 
-    def calls(self, images: Sequence[Sequence[T]]) -> Iterator[tuple[list[T], int]]:
-        """The rows of each call, and how many are to be added to them.
+    def pack(self, wanted: Sequence[int]) -> list[int]:
+        """How many rows of each image go into the next call.
 
         Args:
-            images: the rows of each image.
+            wanted: how many rows each image wants answered; those that waited longest come first. One of many
+                rows has no more than its part of the call while the others want theirs.
         """
-        for rows in images if self._apart else [list(chain.from_iterable(images))]:
-            for start in range(0, len(rows), self._most):
-                call = list(rows[start : start + self._most])
-                yield call, self._padded(len(call)) - len(call)
+        free = self._most
+        part = max(2, self._most // max(1, len(wanted)))
+        packed = [0] * len(wanted)
+        for limit in (part, self._most):
+            for number, rows in enumerate(wanted[:1] if self._apart else wanted):
+                more = max(0, min(rows - packed[number], limit - packed[number], free))
+                packed[number] += more
+                free -= more
+        return packed
 
-    def _padded(self, n: int) -> int:
-        if self._fixed is not None:
-            return self._fixed
-        return n if self._apart else _power_of_two(n)
+    def padding(self, rows: int) -> int:
+        """How many rows are to be added to a call of so many."""
+        return next((count - rows for count in self._counts if count >= rows), 0)
 
 
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()
+def _counts(most: int) -> tuple[int, ...]:
+    """1, 2, 3, 4, 6, 8, 12, ...: at most a third of a call is padding, and graphs are few."""
+    steps = [1, *(count for k in range(most.bit_length()) for count in (2 << k, 3 << k))]
+    return (*(count for count in sorted(steps) if count < most), most)

@@ -13,8 +13,8 @@ RECOVERY = 200
 class Scheduler(Generic[T]):
     """Images wait in the order they came, enter a group when a slot is free, and leave when they are done.
 
-    A group holds what can share one model call. Groups take turns: the one that waited longest is next,
-    so none starves.
+    A group holds those whose next rows can share a model call; an image may move from one to another. A turn
+    is one call, for the group of the image that waited longest, so none starves.
     """
 
     def __init__(self, most: int) -> None:
@@ -23,9 +23,10 @@ class Scheduler(Generic[T]):
         self._most = most
         self.limit = most
         self._waiting: deque[T] = deque()
-        self._groups: dict[Hashable, dict[T, None]] = {}  # a dict is a set that keeps order
+        # by when they got their slot: a dict keeps order
         self._group_of: dict[T, Hashable] = {}
-        self._served: dict[Hashable, int] = {}
+        #: the turn in which each last had a part
+        self._served: dict[T, int] = {}
         self._turns = 0
         self._calm_since = 0
 
@@ -61,32 +62,34 @@ class Scheduler(Generic[T]):
         self._waiting.extendleft(reversed(list(items)))
 
     def enter(self, item: T, group: Hashable) -> None:
-        """It is in flight from now on, sharing model calls with its group."""
+        """It is in flight from now on."""
         self._group_of[item] = group
-        self._groups.setdefault(group, {})[item] = None
-        self._served.setdefault(group, self._turns)
+        self._served[item] = self._turns
 
-    def leave(self, item: T) -> bool:
-        """Its slot is free. Whether its group ended with it."""
-        group = self._group_of.pop(item)
-        members = self._groups[group]
-        del members[item]
-        if members:
-            return False
-        del self._groups[group], self._served[group]
-        return True
+    def move(self, item: T, group: Hashable) -> None:
+        """It is in that group from now on; it has waited as long as it has."""
+        self._group_of[item] = group
 
-    def turn(self) -> tuple[Hashable, list[T]] | None:
-        """The group that waited longest, and its members; None if nothing is in flight."""
-        if not self._groups:
-            return None
+    def leave(self, item: T) -> None:
+        """Its slot is free."""
+        del self._group_of[item], self._served[item]
+
+    def turn(self) -> list[T]:
+        """The group of the one that waited longest, those first that did; empty if nothing is in flight."""
+        if not self._group_of:
+            return []
         self._turns += 1
         if self.limit < self._most and self._turns - self._calm_since >= RECOVERY:
             self._calm_since = self._turns
             self.limit = min(2 * self.limit, self._most)
-        group = min(self._served, key=self._served.__getitem__)
-        self._served[group] = self._turns
-        return group, list(self._groups[group])
+        group = self._group_of[min(self._group_of, key=self._served.__getitem__)]
+        members = [item for item, its in self._group_of.items() if its == group]
+        return sorted(members, key=self._served.__getitem__)
+
+    def served(self, items: Iterable[T]) -> None:
+        """They had a part in this turn."""
+        for item in items:
+            self._served[item] = self._turns
 
     def halve(self) -> list[T]:
         """After an out-of-memory error: half of those in flight, or about to be, must go: the youngest.

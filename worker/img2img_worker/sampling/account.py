@@ -2,7 +2,7 @@
 
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.params import Params
-from img2img_worker.sampling.guidance import calls_skipping_early, calls_without_negative
+from img2img_worker.sampling.guidance import skips_early, skips_negative
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Plan
 
@@ -54,7 +54,9 @@ def _of_the_schedule(params: Params, levels: NoiseLevels) -> dict[str, object | 
 
 
 def _of_the_guidance(params: Params, plan: Plan) -> dict[str, object | None]:
-    early, skipped = calls_skipping_early(params, plan), calls_without_negative(params, plan)
+    told = enumerate(zip(plan.sigmas, plan.timesteps, strict=True))
+    skipped = {call for call, (sigma, t) in told if skips_negative(params, call, sigma=sigma, timestep=t)}
+    early = {call for call in skipped if skips_early(params, call)}
     return {
         "Skip Early CFG": params.skip_early_cond if early else None,
         "NGMS": params.s_min_uncond if skipped - early else None,

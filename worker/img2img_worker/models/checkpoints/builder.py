@@ -118,6 +118,7 @@ class Builder:
             texts=texts,
             t5=t5,
             loras=self._loras(transformer, texts, t5),
+            is_compiled=self.compiler is not None,
         )
 
     def _flux(self, parts: CheckpointParts) -> Flux:
@@ -136,6 +137,7 @@ class Builder:
             clip=clip,
             t5=t5,
             loras=self._loras(transformer, (clip,), t5),
+            is_compiled=self.compiler is not None,
         )
 
     def _transformer(self, parts: CheckpointParts, kind: Any, patch: int) -> Any:

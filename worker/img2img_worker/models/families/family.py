@@ -61,6 +61,10 @@ class Family(Protocol):
         """How `predict`'s answer is to be read."""
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether its denoiser runs as graphs, each for one number of rows."""
+
+    @property
     def edits(self) -> bool:
         """Whether `image_cfg_scale` has a meaning (instruct-pix2pix)."""
 

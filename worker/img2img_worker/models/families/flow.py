@@ -87,6 +87,7 @@ class FlowFamily(ABC):
     transformer: Any
     vae: Vae
     loras: Loras
+    is_compiled: bool = False
 
     @property
     def prediction(self) -> Prediction:

@@ -58,6 +58,11 @@ class Conditioning:
         """Every text, positive schedules in order, then the negative one: what `at` points into."""
         return tuple(chain.from_iterable(part.texts for part in (*self.positive, self.negative)))
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the same texts act at every model call."""
+        return all(len(part.entries) == 1 for part in (*self.positive, self.negative))
+
     def at(self, call: int) -> tuple[tuple[tuple[int, float], ...], int]:
         """((index into `texts`, weight) of each positive row, index of the negative row) at a model call.
 

@@ -1,0 +1,90 @@
+"""Which rows each model call of an image has, and how their answers are weighed."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Self
+
+from img2img_shared.names import SAMPLERS
+from img2img_shared.params import Params
+from img2img_worker.engine.course import Call
+from img2img_worker.models.families.condition import Condition
+from img2img_worker.models.families.family import GuidanceRow, guide
+from img2img_worker.models.prompts.conditioning import Conditioning
+from img2img_worker.sampling.guidance import skips_negative
+
+#: A1111's guidance by the picture, where a job names none
+IMAGE_CFG_SCALE = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class CallRows:
+    """The rows of one model call of an image, those that may share a call side by side."""
+
+    rows: tuple[GuidanceRow, ...]
+    #: behind the last row that may share a call with it, for each
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[GuidanceRow]) -> Self:
+        kinds: dict[Hashable, list[GuidanceRow]] = {}
+        for row in rows:
+            kinds.setdefault(row.condition.shares, []).append(row)
+        ends = accumulate(len(kind) for kind in kinds.values())
+        return cls(
+            tuple(chain.from_iterable(kinds.values())),
+            tuple(
+                chain.from_iterable([end] * len(kind) for end, kind in zip(ends, kinds.values(), strict=True))
+            ),
+        )
+
+
+class Guidance:
+    """One image's.
+
+    Args:
+        conditions: of each of the image's texts, as `prompts` counts them.
+        edits: whether the checkpoint can be guided by the picture.
+    """
+
+    def __init__(
+        self, params: Params, prompts: Conditioning, conditions: Sequence[Condition], *, edits: bool
+    ) -> None:
+        self._params, self._prompts, self._conditions = params, prompts, conditions
+        self._scale = params.cfg_scale * SAMPLERS[params.sampler_name].cfg_scale_multiplier
+        image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
+        # with a scale of 1, the picture does not guide
+        self._image_scale = image_scale if edits and image_scale != 1 else None
+        self._may_skip = self._image_scale is None and bool(params.s_min_uncond or params.skip_early_cond)
+        self._at = prompts.at(0) if prompts.is_constant else None
+        self._rows: dict[object, CallRows] = {}
+
+    def rows(self, call: Call) -> CallRows:
+        """Of one model call; the same object for calls that have the same."""
+        skips = self._may_skip and skips_negative(
+            self._params, call.number, sigma=call.sigma, timestep=call.timestep
+        )
+        at = self._at or self._prompts.at(call.number)
+        key = (at, skips, call.guidance)
+        if key not in self._rows:
+            positives = [(self._conditions[text], weight) for text, weight in at[0]]
+            negative = self._conditions[at[1]]
+            self._rows[key] = CallRows.of(
+                without_negative(positives, call.guidance)
+                if skips
+                else self._guided(positives, negative, call.guidance)
+            )
+        return self._rows[key]
+
+    def _guided(
+        self, positives: Sequence[tuple[Condition, float]], negative: Condition, guidance: float
+    ) -> list[GuidanceRow]:
+        image_scale = None if self._image_scale is None else self._image_scale * guidance
+        return guide(positives, negative, scale=self._scale * guidance, image_scale=image_scale)
+
+
+def without_negative(positives: Sequence[tuple[Condition, float]], scale: float = 1.0) -> list[GuidanceRow]:
+    """Guidance at a scale of 1 (A1111's) in which the first prompt's answer stands in for the negative's."""
+    (first, _), *others = ((condition, scale * share) for condition, share in positives)
+    shares = [(first, 1 - sum(share for _, share in others)), *others]
+    return [GuidanceRow(condition=condition, weight=share) for condition, share in shares if share != 0]
