@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -88,7 +89,10 @@ def create(
 ) -> None:
     """Make a key for the tenant of --tenant, and print it, this once."""
     with _ring(context) as (ring, tenant):
+        is_first = not ring.exist()
         made, secret = ring.create(name, tenant, rate=rate, quota=quota, largest=largest, priority=priority)
+    if is_first:
+        say("the farm's first key: from now on its gateways refuse whoever shows none, on this machine too")
     if json:
         print_json({**asdict(made), "key": secret})
     else:
@@ -98,14 +102,15 @@ def create(
 
 @key.command("list")
 def list_keys(context: typer.Context, json: AsJson = False) -> None:
-    """List the keys, without their secrets."""
+    """List the keys, without their secrets: whose they are, since when, and when they were used last."""
     with _ring(context) as (ring, _):
-        keys = ring.all()
+        keys, uses = ring.all(), ring.last_uses()
     if json:
-        print_json([asdict(each) for each in keys])
+        print_json([{**asdict(each), "last_used": uses.get(each.id)} for each in keys])
     else:
         for each in keys:
-            typer.echo(_line(each))
+            used = f"last used {_moment(uses[each.id])}" if each.id in uses else "never used"
+            typer.echo(f"{_line(each)}, made {_moment(each.created)}, {used}")
 
 
 @key.command()
@@ -126,6 +131,10 @@ def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
     said: Connection = context.obj
     with FarmService(said.settings(GatewaySettings)) as service:
         yield ApiKeys(service.redis), service.settings.tenant
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def _line(found: ApiKey) -> str:

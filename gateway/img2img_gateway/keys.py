@@ -10,7 +10,7 @@ from img2img_shared.errors import NotFound, Refused
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.tables import Table, count_in_window
 
-#: seconds over which a key's requests are counted
+#: seconds over which a key's requests are counted, and within which its use is noted once
 WINDOW = 60
 #: seconds for which it is believed that there are keys, or none
 FRESH = 1.0
@@ -58,6 +58,10 @@ class ApiKeys:
         self._keys = Table(redis, "keys")
         #: there when the last key was revoked, rather than lost with all that Redis knew
         self._revoked = Table(redis, "revoked")
+        #: when each was used last, by its id: seconds since 1970
+        self._uses = Table(redis, "key-uses")
+        #: those of them that this process has written
+        self._noted: dict[str, int] = {}
         self._asked, self._exist = -FRESH, False
 
     def create(
@@ -92,6 +96,10 @@ class ApiKeys:
         """All keys, oldest first."""
         return sorted((key for _, key in self._pairs()), key=lambda key: (key.created, key.id))
 
+    def last_uses(self) -> dict[str, int]:
+        """By id, when a key was used last, in seconds since 1970, to the minute. Some never were."""
+        return self._uses.all()
+
     def revoke(self, key_id: str) -> ApiKey:
         """Let a key in no more, from the next request on.
 
@@ -101,6 +109,7 @@ class ApiKeys:
         for digest, key in self._pairs():
             if key.id == key_id:
                 self._keys.remove(digest)
+                self._uses.remove(key.id)
                 if not len(self._keys):
                     self._revoked.put({"last": key.id})
                 return key
@@ -127,9 +136,16 @@ class ApiKeys:
         if facts is None:
             return None
         key = ApiKey(**facts)
+        self._note_use(key.id)
         if key.rate is not None:
             self._count(key.id, key.rate)
         return key
+
+    def _note_use(self, key_id: str) -> None:
+        now = int(time.time())
+        if now >= self._noted.get(key_id, 0) + WINDOW:
+            self._uses.put({key_id: now})
+            self._noted[key_id] = now
 
     def _count(self, key_id: str, rate: int) -> None:
         if count_in_window(self._redis, "rate", key_id, window=WINDOW) > rate:

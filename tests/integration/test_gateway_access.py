@@ -3,13 +3,15 @@
 import asyncio
 import base64
 import json
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import redis as redis_module
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from img2img_gateway.app import create_app
 from img2img_gateway.commands import app as cli
@@ -247,13 +249,17 @@ def test_without_the_setting_no_page_may_call(gateway: Gateway) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
+def run_key(redis_url: str, folder: Path, *words: str) -> Result:
+    """``img2img key WORDS``."""
+    farm = ["--redis-url", redis_url, "--store-url", str(folder), "--tenant", "lab"]
+    done = CliRunner().invoke(cli, [*farm, "key", *words])
+    assert done.exit_code == 0, done.output
+    return done
+
+
 def test_keys_are_made_listed_and_revoked_on_the_command_line(redis_url: str, tmp_path: Path) -> None:
     def run(*words: str) -> Any:
-        done = CliRunner().invoke(
-            cli, ["--redis-url", redis_url, "--store-url", str(tmp_path), "--tenant", "lab", "key", *words]
-        )
-        assert done.exit_code == 0, done.output
-        return done.stdout
+        return run_key(redis_url, tmp_path, *words).stdout
 
     made = json.loads(run("create", "bot", "--rate", "60", "--quota", "500", "--largest", "100", "--json"))
     assert (made["tenant"], made["rate"], made["quota"], made["largest"]) == ("lab", 60, 500, 100)
@@ -263,3 +269,22 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(redis_url: str, tm
     assert made["key"] not in run("list", "--json")
     assert "bot" in run("revoke", made["id"])
     assert "bot" not in run("list")
+
+
+def test_the_first_key_says_what_it_changes(redis_url: str, tmp_path: Path) -> None:
+    assert "refuse whoever shows none" in run_key(redis_url, tmp_path, "create", "one").stderr
+    assert "refuse whoever shows none" not in run_key(redis_url, tmp_path, "create", "two").stderr
+
+
+def test_a_key_is_listed_with_its_last_use(
+    gateway: Gateway, ring: ApiKeys, redis_url: str, store: Path
+) -> None:
+    key, secret = ring.create("bot", "default")
+    today = datetime.fromtimestamp(key.created).strftime("%Y-%m-%d")
+    assert f", made {today} " in run_key(redis_url, store, "list").stdout
+    assert run_key(redis_url, store, "list").stdout.endswith(", never used\n")
+    before = int(time.time())
+    assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 200
+    (listed,) = json.loads(run_key(redis_url, store, "list", "--json").stdout)
+    assert before <= listed["last_used"] <= time.time()
+    assert f"last used {today[:7]}" in run_key(redis_url, store, "list").stdout
