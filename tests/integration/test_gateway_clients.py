@@ -1,12 +1,15 @@
 """Bodies as programs for A1111 send them, field by field, and what those programs read of the answers."""
 
 import base64
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+import sd_backend_client
+from PIL import Image
 
 from tests.integration.gateway import FakeWorker, Gateway, picture
 
@@ -177,6 +180,159 @@ AIYA = {
     "override_settings": {"CLIP_stop_at_last_layers": 1},
 }
 
+#: SillyTavern, a chat: it saves what it gets, and names the modules that Forge would load
+SILLY_TAVERN = {
+    "prompt": "a harbour",
+    "negative_prompt": "blurry",
+    "sampler_name": "Euler a",
+    "scheduler": "normal",
+    "steps": 3,
+    "cfg_scale": 7,
+    "width": 64,
+    "height": 64,
+    "restore_faces": False,
+    "enable_hr": False,
+    "hr_upscaler": "Latent",
+    "hr_scale": 1,
+    "hr_additional_modules": [],
+    "denoising_strength": 0.7,
+    "hr_second_pass_steps": 0,
+    "seed": 11,
+    "override_settings": {"CLIP_stop_at_last_layers": 1, "sd_vae": "", "forge_additional_modules": []},
+    "override_settings_restore_afterwards": True,
+    "clip_skip": 1,
+    "save_images": True,
+    "send_images": True,
+    "do_not_save_grid": False,
+    "do_not_save_samples": False,
+    "init_images": [PICTURE],
+}
+
+#: KoboldAI Lite, a page: settings of a sampler that it does not use, and whole numbers as fractions
+KOBOLD_LITE = {
+    "prompt": "a harbour",
+    "negative_prompt": "",
+    "sampler_name": "Euler a",
+    "sampler_index": "Euler a",
+    "batch_size": 1,
+    "n_iter": 1,
+    "steps": 3.0,
+    "cfg_scale": 7.0,
+    "width": 64.0,
+    "height": 64.0,
+    "seed": -1,
+    "restore_faces": False,
+    "tiling": False,
+    "do_not_save_samples": True,
+    "do_not_save_grid": True,
+    "eta": 0,
+    "s_churn": 0,
+    "s_tmax": 0,
+    "s_tmin": 0,
+    "s_noise": 1,
+    "override_settings": {
+        "sd_model_checkpoint": "m.safetensors [0123456789]",
+        "CLIP_stop_at_last_layers": 2.0,
+        "eta_noise_seed_delta": 0,
+        "ddim_discretize": "uniform",
+        "filter_nsfw": False,
+        "samples_save": True,
+        "save_to_dirs": False,
+        "outdir_samples": "",
+        "live_previews_enable": False,
+        "show_progress_every_n_steps": -1.0,
+    },
+    "init_images": [PICTURE],
+    "denoising_strength": 0.6,
+}
+
+#: stable-diffusion-api, a package of npm's: every field, a ControlNet without units, sizes of 0
+NPM = {
+    "init_images": [PICTURE],
+    "resize_mode": 0,
+    "denoising_strength": 0.75,
+    "image_cfg_scale": 1.5,
+    "mask": None,
+    "mask_blur": 4,
+    "inpainting_fill": 0,
+    "inpaint_full_res": True,
+    "inpaint_full_res_padding": 0,
+    "inpainting_mask_invert": 0,
+    "initial_noise_multiplier": 1,
+    "prompt": "a harbour",
+    "styles": [],
+    "seed": -1,
+    "subseed": -1,
+    "subseed_strength": 0,
+    "seed_resize_from_h": 0,
+    "seed_resize_from_w": 0,
+    "sampler_name": "Euler a",
+    "batch_size": 1,
+    "n_iter": 1,
+    "steps": 3,
+    "cfg_scale": 7.0,
+    "width": 64,
+    "height": 64,
+    "restore_faces": False,
+    "tiling": False,
+    "do_not_save_samples": False,
+    "do_not_save_grid": False,
+    "negative_prompt": "",
+    "eta": 1.0,
+    "s_churn": 0,
+    "s_tmax": 0,
+    "s_tmin": 0,
+    "s_noise": 1,
+    "override_settings": {},
+    "override_settings_restore_afterwards": True,
+    "script_args": [],
+    "include_init_images": False,
+    "script_name": None,
+    "send_images": True,
+    "save_images": False,
+    "alwayson_scripts": {"ControlNet": {"args": []}},
+    "use_deprecated_controlnet": False,
+}
+
+#: drawbridge, which spreads a chat's wishes over several servers: a guidance that only edit checkpoints have
+DRAWBRIDGE = {
+    "prompt": "a harbour",
+    "negative_prompt": "",
+    "seed": 5,
+    "batch_size": 1,
+    "n_iter": 1,
+    "steps": 3,
+    "cfg_scale": 7.0,
+    "width": 64,
+    "height": 64,
+    "sampler_name": "Euler a",
+    "scheduler": "Automatic",
+    "denoising_strength": 0.6,
+    "image_cfg_scale": 7,
+    "enable_hr": False,
+    "hr_scale": 1.5,
+    "hr_second_pass_steps": 15,
+    "hr_prompt": "",
+    "hr_negative_prompt": "",
+    "clip_skip": 2,
+    "override_settings": {"sd_model_checkpoint": "another-checkpoint.safetensors [abcdef0123]"},
+    "override_settings_restore_afterwards": False,
+    "alwayson_scripts": {"ADetailer": {"args": [False]}, "Refiner": {"args": [False, "", 0.8]}},
+    "script_name": "None",
+    "init_images": [PICTURE],
+}
+
+#: Open WebUI: what its user has set and no more; a sampler that an old configuration has by its number
+OPEN_WEBUI = {
+    "prompt": "a harbour",
+    "batch_size": 2,
+    "width": 64,
+    "height": 64,
+    "steps": 3,
+    "sampler_index": 0,
+    "init_images": [PICTURE],
+}
+
 BODIES: dict[str, dict[str, Any]] = {
     "openOutpaint": OPEN_OUTPAINT,
     "Blender": BLENDER,
@@ -184,6 +340,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "Discord": DISCORD,
     "Photoshop": PHOTOSHOP,
     "AIYA": AIYA,
+    "SillyTavern": SILLY_TAVERN,
+    "KoboldAI Lite": KOBOLD_LITE,
+    "npm": NPM,
+    "drawbridge": DRAWBRIDGE,
+    "Open WebUI": OPEN_WEBUI,
 }
 
 
@@ -207,7 +368,8 @@ def test_a_clients_body_is_rendered(gateway: Gateway, client: str) -> None:
         assert base64.b64decode(image).startswith(b"\x89PNG")
     info = json.loads(told["info"])
     assert len(info["all_seeds"]) == len(told["images"])
-    assert info["sampler_name"] == body["sampler_index"].removesuffix(" Karras")
+    sampler = body.get("sampler_name") or body["sampler_index"]
+    assert info["sampler_name"] == (sampler.removesuffix(" Karras") if sampler else "DPM++ 2M")
     assert told["parameters"]["prompt"] == body["prompt"]
 
 
@@ -217,9 +379,43 @@ def test_what_changes_a_picture_reaches_the_job(gateway: Gateway) -> None:
         assert pair in text
 
 
-def test_the_same_bodies_go_to_txt2img(gateway: Gateway) -> None:
-    for body in (OPEN_OUTPAINT, DISCORD):
-        assert gateway.http.post("/sdapi/v1/txt2img", json=body).status_code == 200
+@pytest.mark.parametrize("client", [client for client in BODIES if client != "AIYA"])
+def test_the_same_bodies_go_to_txt2img(gateway: Gateway, client: str) -> None:
+    answer = gateway.http.post("/sdapi/v1/txt2img", json=BODIES[client])
+    assert answer.status_code == 200, answer.text
+
+
+def test_what_a_client_asks_for_in_vain_is_told_in_the_info(gateway: Gateway) -> None:
+    info = json.loads(gateway.http.post("/sdapi/v1/img2img", json=DRAWBRIDGE).json()["info"])
+    told = {warning.partition(":")[0] for warning in info["warnings"]}
+    assert told >= {"image_cfg_scale", "sd_model_checkpoint", "clip_skip"}
+    assert info["sd_model_name"] == "m"
+
+
+def test_open_webui_changes_one_setting_by_sending_all_of_them_back(gateway: Gateway) -> None:
+    for credentials in ("Basic ", "Basic Og=="):
+        headers = {"Authorization": credentials.strip()}
+        options = gateway.http.get("/sdapi/v1/options", headers=headers).json()
+        options["sd_model_checkpoint"] = "m"
+        assert gateway.http.post("/sdapi/v1/options", json=options, headers=headers).status_code == 200
+
+
+def test_sd_backend_client_finds_a_server_and_renders(gateway: Gateway) -> None:
+    backend = sd_backend_client.connect_to_backend(gateway.url)
+    assert isinstance(backend, sd_backend_client.A1111Webservice)
+    assert [model.hash for model in backend.get_models()] == ["0123456789"]
+    assert backend.list_samplers()
+    fields = {"prompt": "a cat", "steps": 3, "width": 64, "height": 64, "seed": 5}
+    source = Image.open(io.BytesIO(picture()))
+    mask = Image.new("L", (64, 64), 255)
+    params = sd_backend_client.DiffusionParams(**fields)
+    with_picture = params.model_copy(update={"init_images": [source]})
+    for answer in (
+        backend.submit_txt2img(params),
+        backend.submit_img2img(with_picture),
+        backend.submit_inpaint(with_picture.model_copy(update={"mask": mask})),
+    ):
+        assert [image.size for image in answer.wait(timeout=30).images] == [(64, 64)]
 
 
 def test_a_page_from_elsewhere_may_start_up(gateway: Gateway) -> None:

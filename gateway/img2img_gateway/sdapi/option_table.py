@@ -39,6 +39,13 @@ _WORDS = {
     "output_format": {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"},
     "upscaler_for_img2img": {"none": "None", "lanczos": "Lanczos", "nearest": "Nearest"},
 }
+#: options of older versions, and of programs that follow A1111, at the value that asks for nothing
+_ELSEWHERE: dict[str, Any] = {
+    "enable_emphasis": True,
+    "filter_nsfw": False,
+    "forge_additional_modules": [],
+    "use_scale_latent_for_hires_fix": False,
+}
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_vae": ("None",),
@@ -81,6 +88,8 @@ def check_option(name: str, value: Any) -> None:
         Refused: there is no such option, it is too long or not a number, or it would change pictures in a
             way that is not to be had here.
     """
+    if name in _ELSEWHERE and value == _ELSEWHERE[name]:
+        return
     if name not in defaults():
         raise Refused(name, value, "an option of GET /sdapi/v1/options")
     _check_size(name, value)

@@ -50,7 +50,7 @@ class Options:
         for name, value in given.items():
             is_left_out = value is None or (value == "" and changes_pictures(name))
             check_option(name, defaults().get(name) if is_left_out else value)
-            if is_left_out:
+            if is_left_out or name not in defaults():
                 continue
             is_model = name == "sd_model_checkpoint"
             found[name] = await self._model(value) if is_model else value
