@@ -33,6 +33,7 @@ from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.families.vae import Decoded
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
@@ -100,8 +101,9 @@ class _Free:
     def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
         return torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device)
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
-        return torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+        pixels = torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
+        return Decoded(pixels=pixels, is_finite=torch.ones_like(pixels[:, 0, 0, 0], dtype=torch.bool))
 
 
 def static_batches(renders: Sequence[Render], slots: int, *, equal: bool) -> list[list[Render]]:
@@ -192,7 +194,7 @@ def pipeline_table(family: Family, folder: Path, side: int, rounds: int) -> None
     best = [0.0, 0.0]
     for batch in BATCHES:
         renders = alike(batch, side, 20, 0.7)
-        pictures = [Image.fromarray(render.pixels) for render in renders]
+        pictures = [Image.fromarray(render.pixels) for render in renders if render.pixels is not None]
 
         def theirs(pictures: list[Image.Image] = pictures) -> None:
             pipeline(

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import httpx
 
-from img2img_gateway.pictures import plain_png
 from img2img_shared.job import result_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
 from img2img_shared.records import WorkerInfo
 from img2img_shared.store import Store
+from tests.plain_png import plain_png
 from tests.servers import RedisServer
 
 #: bytes of one uploaded picture: a small photograph

@@ -48,17 +48,6 @@ def decode_base64(text: str, field: str, largest: int) -> bytes:
     return data
 
 
-def plain_png(grey: int) -> bytes:
-    """A PNG of 64x64 pixels of one `grey`, 0..255."""
-    rows = (b"\0" + bytes([grey]) * 64) * 64
-    header = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return _PNG + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    )
-
-
 def read_texts(data: bytes) -> dict[str, str]:
     """The texts in a picture's file: a PNG's by their keywords, EXIF's comment as "parameters".
 

@@ -25,7 +25,8 @@ Sent = SentFile | str | bytes
 class SentInput:
     """One input as a request brought it."""
 
-    image: Sent
+    #: None: of txt2img
+    image: Sent | None = None
     mask: Sent | None = None
     #: what else `Input` has
     own: Mapping[str, Any]
@@ -85,8 +86,9 @@ async def stored(parts: Services, principal: Principal, picture: Sent, field: st
 
 
 def _upload(parts: Services, sent: SentInput, field: str) -> Upload:
+    image = None if sent.image is None else _source(parts, sent.image, f"{field}.image")
     mask = None if sent.mask is None else _source(parts, sent.mask, f"{field}.mask")
-    return Upload(image=_source(parts, sent.image, f"{field}.image"), mask=mask, own=sent.own)
+    return Upload(image=image, mask=mask, own=sent.own)
 
 
 def _source(parts: Services, picture: Sent, field: str) -> Source:

@@ -41,8 +41,8 @@ class Input(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: store key of the encoded picture, by its SHA-256
-    image: StoreKey
+    #: store key of the encoded picture, by its SHA-256; txt2img needs none
+    image: StoreKey | None = None
     mask: StoreKey | None = None
     #: replaces the job's
     prompt: Annotated[str, Field(max_length=20_000)] | None = None

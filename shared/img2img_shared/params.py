@@ -19,7 +19,16 @@ from pydantic import (
 )
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLER_OPTIONS, SAMPLERS, SCHEDULERS, split_sampler, without_effect
+from img2img_shared.hires import LARGEST as HIRES_MAX
+from img2img_shared.hires import hires_size
+from img2img_shared.names import (
+    SAMPLER_OPTIONS,
+    SAMPLERS,
+    SCHEDULERS,
+    find_scheduler,
+    split_sampler,
+    without_effect,
+)
 from img2img_shared.seeds import DRAW, SEED_MAX, SEED_MIN
 
 #: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another
@@ -28,6 +37,30 @@ RESIZE_MIN = 16
 #: pixels that the VAE makes one cell of
 CELL = 8
 
+#: what `enable_hr` alone gives a meaning
+HIRES_FIELDS = (
+    "hr_scale",
+    "hr_resize_x",
+    "hr_resize_y",
+    "hr_upscaler",
+    "hr_second_pass_steps",
+    "hr_sampler_name",
+    "hr_scheduler",
+    "hr_checkpoint_name",
+    "hr_prompt",
+    "hr_negative_prompt",
+)
+Upscaler = Literal[
+    "Latent",
+    "Latent (antialiased)",
+    "Latent (bicubic)",
+    "Latent (bicubic antialiased)",
+    "Latent (nearest)",
+    "Latent (nearest-exact)",
+    "None",
+    "Lanczos",
+    "Nearest",
+]
 Pixels = Annotated[int, Field(ge=64, le=2048, json_schema_extra={"multipleOf": CELL})]
 Seed = Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)]
 Sigma = Annotated[float, Field(ge=0, le=256)]
@@ -126,6 +159,43 @@ class Params(BaseModel):
     txt2img: Annotated[
         bool, Field(description="Begin with noise alone, at full strength: nothing of the picture is used.")
     ] = False
+
+    enable_hr: Annotated[
+        bool,
+        Field(
+            description="Hires fix: txt2img renders at `width` × `height`, and once more from what it has "
+            "made, enlarged, with `denoising_strength`."
+        ),
+    ] = False
+    hr_scale: Annotated[float, Field(ge=0.1, le=16, description="How much larger each side becomes.")] = 2.0
+    hr_resize_x: Annotated[
+        int, Field(ge=0, le=HIRES_MAX, description="Width of the larger picture; 0: as `hr_scale` says.")
+    ] = 0
+    hr_resize_y: Annotated[
+        int, Field(ge=0, le=HIRES_MAX, description="Its height; what does not fit either is cut off.")
+    ] = 0
+    hr_upscaler: Annotated[
+        Upscaler | None, Field(description='What enlarges it, its latent or its pixels; None: "Latent".')
+    ] = None
+    hr_second_pass_steps: Annotated[
+        int, Field(ge=0, le=150, description="Steps of the second pass; 0: as many as of the first.")
+    ] = 0
+    hr_sampler_name: Annotated[
+        str | None, Field(description="Sampler of the second pass; None: the first one's.")
+    ] = None
+    hr_scheduler: Annotated[
+        str | None, Field(description="Schedule of the second pass; None: the first one's.")
+    ] = None
+    hr_checkpoint_name: Annotated[
+        str | None,
+        Field(max_length=1024, description="Checkpoint of the second pass: the job's own, or None for that."),
+    ] = None
+    hr_prompt: Annotated[
+        str, Field(max_length=20_000, description="Prompt of the second pass; empty: the first one's.")
+    ] = ""
+    hr_negative_prompt: Annotated[
+        str, Field(max_length=20_000, description="Negative prompt of the second pass, likewise.")
+    ] = ""
 
     rho: Annotated[
         float,
@@ -261,6 +331,23 @@ class Params(BaseModel):
         sampler_name, scheduler = split_sampler(name, scheduler)
         return {**values, "sampler_name": sampler_name, "scheduler": scheduler}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _so_may_the_second_ones(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        try:
+            if isinstance(scheduler := values.get("hr_scheduler"), str):
+                values["hr_scheduler"] = find_scheduler(scheduler)
+            if isinstance(name := values.get("hr_sampler_name"), str):
+                values["hr_sampler_name"], ending = split_sampler(name)
+                if ending != "Automatic" and not scheduler:
+                    values["hr_scheduler"] = ending
+        except Refused as refused:
+            raise Refused(f"hr_{refused.field}", refused.value, refused.allowed) from None
+        return values
+
     @field_validator("width", "height")
     @classmethod
     def _side_is_of_whole_cells(cls, value: int, info: ValidationInfo) -> int:
@@ -274,6 +361,18 @@ class Params(BaseModel):
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
             raise Refused("background", value, 'a colour as "#rrggbb"')
         return value.lower()
+
+    @model_validator(mode="after")
+    def _hires_is_of_txt2img(self) -> Self:
+        if self.enable_hr and not self.txt2img:
+            raise Refused("enable_hr", True, "false, or true with txt2img")
+        if self.enable_hr:
+            hires_size(self)
+            return self
+        for name in HIRES_FIELDS:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise Refused(name, getattr(self, name), "nothing else without enable_hr")
+        return self
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:

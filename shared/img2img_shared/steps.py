@@ -28,3 +28,8 @@ def steps_taken(params: Params) -> int:
         return params.steps
     _, start = schedule_and_start(params.steps, params.denoising_strength, fix_steps=params.fix_steps)
     return start + 1
+
+
+def steps_in_all(params: Params) -> int:
+    """Those of both passes, where the hires fix adds a second one."""
+    return steps_taken(params) + (params.hr_second_pass_steps or params.steps if params.enable_hr else 0)

@@ -116,8 +116,8 @@ def test_what_the_workers_find_is_what_was_submitted(farm: Farm, worker: Worker)
     assert worker.store.get(job.mask) == b"all"
     first, second, third = decode_inputs(worker.store.get(inputs_key(job.id, 0)))
     assert (first.prompt, first.negative_prompt, first.seed, first.name) == ("tiger", "dog", 5, "c")
-    assert [worker.store.get(key) for key in (first.image, first.mask or "")] == [b"cat", b"own"]
-    assert [worker.store.get(key) for key in (second.image, second.mask or "")] == [b"cow", b"cowmask"]
+    assert [worker.store.get(key) for key in (first.image or "", first.mask or "")] == [b"cat", b"own"]
+    assert [worker.store.get(key) for key in (second.image or "", second.mask or "")] == [b"cow", b"cowmask"]
     assert third.image == first.image
     assert third.mask is None
 

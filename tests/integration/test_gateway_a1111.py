@@ -16,10 +16,11 @@ from PIL import Image
 
 from img2img_gateway.async_farm import THREADS
 from img2img_shared.errors import Refused
-from img2img_shared.job import result_key
+from img2img_shared.job import inputs_key, result_key
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.wire import decode_inputs
 from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}
@@ -257,7 +258,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
         ({"alwayson_scripts": {"ControlNet": {"args": [{"image": "x"}]}}}, "alwayson_scripts"),
         ({"alwayson_scripts": {"Soft inpainting": {"args": [True, 1, 0.5]}}}, "alwayson_scripts"),
         ({"refiner_checkpoint": "xl-refiner"}, "refiner_checkpoint"),
-        ({"latent_mask": "x"}, "latent_mask"),
+        ({"latent_mask": "x", "mask": "x"}, "latent_mask"),
         ({"styles": ["none such"]}, "styles"),
         ({"override_settings": {"no_such_option": 1}}, "no_such_option"),
         ({"override_settings": {"sd_vae": "other.pt"}}, "sd_vae"),
@@ -348,6 +349,9 @@ def test_a_lora_that_no_worker_has_is_refused_before_anything_is_queued(
         facts = refused(gateway, prompt=f"{prompt} {tag}")
         assert facts["field"] == "prompt"
         assert tag.split(":")[1] in facts["detail"]
+    hires = {"enable_hr": True, "denoising_strength": 0.5, "hr_prompt": "a <lora:none-such:1>", **SMALL}
+    answer = gateway.http.post("/sdapi/v1/txt2img", json={"prompt": prompt, **hires})
+    assert (answer.status_code, answer.json()["field"]) == (422, "prompt")
     assert len(fake_worker.ledger.jobs("default")) == 1
     call = pool.submit(render, gateway, prompt="<lora:none-such:1>", disable_extra_networks=True)
     fake_worker.end(fake_worker.await_claim())
@@ -757,27 +761,54 @@ def test_options_that_do_not_exist_are_refused(gateway: Gateway) -> None:
     assert gateway.http.get("/sdapi/v1/options").json()["samples_format"] == "png"
 
 
-def test_txt2img_is_pure_noise_at_full_strength(
-    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
-) -> None:
+def test_txt2img_is_noise_alone(gateway: Gateway, fake_worker: FakeWorker, pool: Callers) -> None:
     call = pool.submit(gateway.http.post, "/sdapi/v1/txt2img", json={"prompt": "a cat", **SMALL})
     claim = fake_worker.await_claim()
     job = fake_worker.ledger.job(claim.job_id, "default")
-    assert job.mask is not None
-    mask = Image.open(io.BytesIO(fake_worker.store.get(job.mask)))
-    assert mask.getextrema() == (255, 255)
-    assert (job.params.denoising_strength, job.params.inpainting_fill, job.params.inpaint_full_res) == (
-        1,
-        3,
-        False,
-    )
+    (item,) = decode_inputs(fake_worker.store.get(inputs_key(job.id, 0)))
+    assert (job.params.txt2img, item.image, job.mask) == (True, None, None)
     fake_worker.end(claim)
     assert json.loads(call.result().json()["info"])["prompt"] == "a cat"
 
 
-def test_txt2img_refuses_a_high_resolution_fix(gateway: Gateway, busy: FakeWorker) -> None:
-    answer = gateway.http.post("/sdapi/v1/txt2img", json={"prompt": "a cat", "enable_hr": True})
-    assert (answer.status_code, answer.json()["field"]) == (422, "enable_hr")
+def test_txt2img_takes_a_hires_fix(gateway: Gateway, fake_worker: FakeWorker, pool: Callers) -> None:
+    fields = {
+        **SMALL,
+        "prompt": "a cat",
+        "enable_hr": True,
+        "denoising_strength": 0.6,
+        "hr_scale": 1.5,
+        "hr_upscaler": "Lanczos",
+        "hr_prompt": "a dog",
+        "hr_checkpoint_name": "Use same checkpoint",
+        "override_settings": {"img2img_extra_noise": 0.1, "img2img_color_correction": True},
+    }
+    call = pool.submit(gateway.http.post, "/sdapi/v1/txt2img", json=fields)
+    claim = fake_worker.await_claim()
+    params = fake_worker.ledger.job(claim.job_id, "default").params
+    assert (params.enable_hr, params.hr_scale, params.hr_upscaler) == (True, 1.5, "Lanczos")
+    assert (params.hr_prompt, params.hr_checkpoint_name) == ("a dog", None)
+    assert (params.denoising_strength, params.extra_noise, params.color_correction) == (0.6, 0.1, False)
+    fake_worker.end(claim)
+    assert call.result().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({}, "denoising_strength"),
+        ({"denoising_strength": 0.5, "hr_upscaler": "ESRGAN_4x"}, "hr_upscaler"),
+        ({"denoising_strength": 0.5, "hr_checkpoint_name": "nosuch"}, "hr_checkpoint_name"),
+        ({"denoising_strength": 0.5, "hr_sampler_name": "Use same sampler"}, "hr_sampler_name"),
+        ({"denoising_strength": 0.5, "firstpass_image": "x"}, "firstpass_image"),
+    ],
+)
+def test_what_a_hires_fix_cannot_be_is_refused_by_name(
+    gateway: Gateway, busy: FakeWorker, fields: dict[str, Any], field: str
+) -> None:
+    body = {"prompt": "a cat", "enable_hr": True, **SMALL, **fields}
+    answer = gateway.http.post("/sdapi/v1/txt2img", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
 @pytest.mark.parametrize("output_format", ["png", "jpg", "webp"])

@@ -17,12 +17,13 @@ import pytest
 from img2img_gateway.app import create_app
 from img2img_gateway.json_route import INPUTS
 from img2img_gateway.keys import ApiKeys
-from img2img_gateway.pictures import plain_png, read_texts
+from img2img_gateway.pictures import read_texts
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.ledger.connect import connect
 from tests.faults.farm import memory_of
 from tests.integration.gateway import PATIENCE, eventually
 from tests.integration.test_gateway_process import command, free_port
+from tests.plain_png import plain_png
 from tests.servers import RedisServer
 
 MIB = 2**20

@@ -127,7 +127,7 @@ class Watched:
         self.engine = engine
         held = leases.hold(claim)
         slow = render(1, steps=150, denoising_strength=1, sampler_name="DPM2")
-        self.picture = held.picture = engine.submit(slow, held.count)
+        self.picture = held.picture = engine.submit(slow, held.counter())
         self.painter = PreviewPublisher(previews=previews, engine=engine, leases=leases, seconds=0.01)
 
 

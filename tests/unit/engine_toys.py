@@ -15,6 +15,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
+from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
@@ -97,9 +98,10 @@ class ToyFamily:
         shift = torch.stack([context.mean() for context in contexts(conditions)]) + t / 1000
         return torch.tanh(F.conv2d(x, weight, padding=1) + shift[:, None, None, None])
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
         image = _in_rows(self._decode, latents, rows)
-        return ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
+        pixels = ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return Decoded(pixels=pixels, is_finite=image.isfinite().flatten(1).all(1))
 
     def _encode(self, image: Tensor) -> Tensor:
         self.encoded.append(len(image))

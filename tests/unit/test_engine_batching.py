@@ -258,7 +258,7 @@ def test_strength_zero_is_the_input_through_the_vae(family: ToyFamily) -> None:
     each = render(denoising_strength=0)
     with Engine(family) as engine:
         picture = engine.submit(each).result(60)
-    expected = family.decode(family.encode(torch.from_numpy(each.pixels)[None]))[0].numpy()
+    expected = family.decode(family.encode(torch.from_numpy(each.pixels)[None])).pixels[0].numpy()
     assert family.rows == []
     assert np.array_equal(picture, expected)
 
@@ -269,7 +269,7 @@ def test_what_the_mask_keeps_is_the_encoded_input(family: ToyFamily) -> None:
     each = render(mask=mask, denoising_strength=1)
     with Engine(family) as engine:
         picture = engine.submit(each).result(60)
-    kept = family.decode(family.encode(torch.from_numpy(each.pixels)[None]))[0].numpy()
+    kept = family.decode(family.encode(torch.from_numpy(each.pixels)[None])).pixels[0].numpy()
     outside = np.kron(mask, np.ones((8, 8))) == 0
     assert np.array_equal(picture[outside], kept[outside])
     assert not np.array_equal(picture[~outside], kept[~outside])
@@ -282,7 +282,7 @@ def test_latent_noise_is_filled_in_from_the_jobs_own_source(family: ToyFamily) -
         each = render(5, mask=mask, denoising_strength=0, inpainting_fill=2, noise_source=source)
         with Engine(family) as engine:
             picture = engine.submit(each).result(60)
-        filled = family.decode(fill_noise(5, (4, 8, 8), source)[None])[0].numpy()
+        filled = family.decode(fill_noise(5, (4, 8, 8), source)[None]).pixels[0].numpy()
         assert np.array_equal(picture, filled)
 
 

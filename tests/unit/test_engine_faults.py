@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,11 +58,12 @@ def test_an_image_cancelled_while_it_waits_is_never_begun(family: ToyFamily) -> 
 
 def test_a_picture_that_cannot_be_encoded_fails_alone(family: ToyFamily) -> None:
     bad = render(1, width=64)
-    bad.pixels.setflags(write=True)
+    assert bad.pixels is not None
+    damaged = torch.from_numpy(bad.pixels.copy())
     encode = family.encode
 
     def refuse(pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
-        if (pixels == torch.from_numpy(bad.pixels)).flatten(1).all(1).any():
+        if (pixels == damaged).flatten(1).all(1).any():
             raise RuntimeError("this one")
         return encode(pixels, tiling=tiling, rows=rows)
 
@@ -116,6 +118,27 @@ def test_a_latent_that_is_not_a_number_fails_its_image_only(family: ToyFamily) -
             with pytest.raises(FarmError, match="not finite"):
                 future.result(60)
         for future, picture in zip(futures[1:4] + futures[5:], expected * 2, strict=True):
+            assert np.array_equal(future.result(60), picture)
+
+
+def test_a_picture_that_its_vae_makes_no_numbers_of_fails_alone(family: ToyFamily) -> None:
+    good = [render(i) for i in (2, 3)]
+    with Engine(family, slots=1) as engine:
+        expected = [engine.submit(each).result(60) for each in good]
+        latent = engine.submit(replace(render(5), wants_latent=True)).result(60)
+    decode = family._decode
+
+    def overflow(latents: Tensor) -> Tensor:
+        image = decode(latents)
+        image[(latents == torch.from_numpy(latent)).flatten(1).all(1), 0, 0, 0] = torch.nan
+        return image
+
+    family._decode = overflow  # type: ignore[method-assign]  # a fault, put in where the model would have it
+    with Engine(family, slots=3) as engine:
+        futures = [engine.submit(each) for each in (good[0], render(5), good[1])]
+        with pytest.raises(FarmError, match="the decoded picture is not finite"):
+            futures[1].result(60)
+        for future, picture in zip((futures[0], futures[2]), expected, strict=True):
             assert np.array_equal(future.result(60), picture)
 
 

@@ -15,6 +15,7 @@ from img2img_worker.engine.engine import Engine, Pixels
 from img2img_worker.engine.preview import Colours
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.vae import Decoded
 from tests import checkpoints
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -68,7 +69,7 @@ def test_looking_changes_no_byte(family: ToyFamily, deterministic: bool) -> None
 def test_an_estimate_is_the_latest_answer_in_colours(family: ToyFamily) -> None:
     decode, final = family.decode, list[Tensor]()
 
-    def note(latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def note(latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
         final.append(latents)
         return decode(latents, tiling=tiling, rows=rows)
 
@@ -188,7 +189,7 @@ class Recording(ToyFamily):
 
     latents: list[Tensor] = field(default_factory=list)
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
         self.latents.append(latents)
         return super().decode(latents, tiling=tiling, rows=rows)
 

@@ -104,6 +104,7 @@ def _render(size: tuple[int, int], params: Params) -> Render:
 def _diffusers(kind: Any, folder: Path, family: Family, render: Render) -> Picture:
     plan = compile_plan(PlanKey.of(render.params), family.levels(render.latent_size))
     sigmas = np.append(plan.sigmas, 0.0)
+    assert render.pixels is not None
     init, generator = Image.fromarray(render.pixels), torch.Generator().manual_seed(SEED)
     arguments: dict[str, Any] = {"image": init, "generator": generator, "strength": 1.0}
     if family.edits:  # it begins with noise alone, of the scheduler's first sigma

@@ -230,7 +230,7 @@ def _render(family: Family, branches: list[GuidanceRow]) -> Any:
         answer = (weights * answers).sum(0, keepdim=True)
         noise = answer if family.prediction == "epsilon" else answer * scale + x * scale**2 * sigma
         x = x + (after - sigma) * noise
-    return family.decode(x)[0].numpy()
+    return family.decode(x).pixels[0].numpy()
 
 
 def _difference(pixels: Any, wanted: Any) -> float:

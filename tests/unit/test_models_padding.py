@@ -53,16 +53,16 @@ def test_a_decoded_picture_moves_with_its_latent(
 ) -> None:
     family = opened(tmp_path_factory)
     latent = noise(1, 4, 8, 12)
-    pixels = family.decode(latent, tiling=tiling).permute(0, 3, 1, 2).int()
-    found = family.decode(moved(latent), tiling=tiling).permute(0, 3, 1, 2).int()
+    pixels = family.decode(latent, tiling=tiling).pixels.permute(0, 3, 1, 2).int()
+    found = family.decode(moved(latent), tiling=tiling).pixels.permute(0, 3, 1, 2).int()
     assert ((found - moved(pixels, by=8)).abs().max() <= 1) == tiling
 
 
 def test_in_tiles_a_picture_wraps_around_as_a_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
     whole, tiled = opened(tmp_path_factory), opened(tmp_path_factory, vae_tile=128)
     latent = torch.nn.functional.interpolate(noise(1, 4, 5, 5), size=(20, 24), mode="bicubic")
-    wanted = whole.decode(latent, tiling=True).float()
-    wrapped, careless = (tiled.decode(latent, tiling=tiling).float() for tiling in (True, False))
+    wanted = whole.decode(latent, tiling=True).pixels.float()
+    wrapped, careless = (tiled.decode(latent, tiling=tiling).pixels.float() for tiling in (True, False))
     assert wrapped.shape == wanted.shape
     edges = (slice(None), [0, -1])
     off, worse = ((each - wanted)[edges].abs().mean() for each in (wrapped, careless))

@@ -56,7 +56,7 @@ def test_both_layouts_are_the_same_checkpoint(
     conditions = Conditions.stack([folder.condition(wanted, Params())])
     t = torch.tensor([700.0])
     assert torch.equal(folder.predict(x, t, conditions), file.predict(x, t, conditions))
-    assert torch.equal(folder.decode(x), file.decode(x))
+    assert torch.equal(folder.decode(x).pixels, file.decode(x).pixels)
     pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
     assert torch.equal(folder.encode(pixels), file.encode(pixels))
 

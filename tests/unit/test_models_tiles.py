@@ -78,7 +78,7 @@ def test_up_to_a_tile_pictures_are_what_they_were_to_the_byte(folder: Path) -> N
     whole, tiled = opened(folder, None), opened(folder, 64)
     latents = whole.encode(pixels)
     assert torch.equal(tiled.encode(pixels), latents)
-    assert torch.equal(tiled.decode(latents), whole.decode(latents))
+    assert torch.equal(tiled.decode(latents).pixels, whole.decode(latents).pixels)
 
 
 def test_no_call_sees_more_than_a_tile_and_the_whole_stays_nearer_than_without_its_statistics(
@@ -93,13 +93,13 @@ def test_no_call_sees_more_than_a_tile_and_the_whole_stays_nearer_than_without_i
     careless = in_tiles(vae._whole_mean, image, tile=16, before=8, after=1, norms=()) * vae.scale
     off, worse = ((each - latents).abs().mean() for each in (tiled.encode(pixels), careless))
     assert off < 0.75 * worse
-    pictures = whole.decode(latents).float()
+    pictures = whole.decode(latents).pixels.float()
     careless = in_tiles(vae._whole_decode, latents / vae.scale, tile=16, before=1, after=8, norms=())
     careless = ((careless + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1) * 255
     seen: list[tuple[int, ...]] = []
     for network in (vae.network.encoder, vae.network.decoder):
         network.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[-2:])))
-    off, worse = ((each - pictures).abs().mean() for each in (tiled.decode(latents), careless))
+    off, worse = ((each - pictures).abs().mean() for each in (tiled.decode(latents).pixels, careless))
     assert off < 0.75 * worse
     tiled.encode(pixels)
     assert set(seen) == {(88, 128), (128, 128), (11, 16), (16, 16)}
@@ -108,6 +108,6 @@ def test_no_call_sees_more_than_a_tile_and_the_whole_stays_nearer_than_without_i
 def test_a_picture_does_not_depend_on_what_is_taken_through_with_it(folder: Path) -> None:
     family = opened(folder, 64)
     latents = torch.randn(3, 4, 12, 9, generator=torch.Generator().manual_seed(2))
-    together = family.decode(latents, rows=1)
-    assert torch.equal(family.decode(latents[1:2], rows=1), together[1:2])
-    assert (family.decode(latents).int() - together.int()).abs().max() <= 1
+    together = family.decode(latents, rows=1).pixels
+    assert torch.equal(family.decode(latents[1:2], rows=1).pixels, together[1:2])
+    assert (family.decode(latents).pixels.int() - together.int()).abs().max() <= 1

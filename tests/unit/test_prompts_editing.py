@@ -192,3 +192,17 @@ def _spell(node: Any, step: int, steps: int) -> Iterator[str]:
 def test_in_the_old_way_a_number_below_1_is_a_share(when: str, new: int, old: int) -> None:
     assert schedule(f"[a:b:{when}]", 10)[0] == (new, "a")
     assert schedule(f"[a:b:{when}]", 10, old=True)[0] == (old, "a")
+
+
+@pytest.mark.parametrize(
+    ("when", "first", "second"),
+    [("0.5", 5, 0), ("1.5", 10, 4), ("3", 3, 0), ("14", 10, 4), ("2.5", 10, 8), ("30", 10, 8)],
+)
+def test_after_an_earlier_pass_the_clock_goes_on(when: str, first: int, second: int) -> None:
+    def switches(steps: int, earlier: int) -> int:
+        """The last step before the edit."""
+        entries = schedule(f"[cat:dog:{when}]", steps, earlier=earlier)
+        return next((step for step, text in entries if text == "cat"), 0)
+
+    assert switches(10, 0) == first
+    assert switches(8, 10) == second

@@ -91,6 +91,7 @@ def test_colours_are_corrected_before_the_original_is_laid_over() -> None:
     params = {"color_correction": True, "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 0}
     steps = recipe(job(**params), Input(image=IMAGE), 0, blobs, SERVED)
     (render,) = next(steps)
+    assert render.pixels is not None
     answer = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     (data,) = finished(steps, answer).values()
     right = correct_colours(Image.fromarray(answer), colour_target(Image.fromarray(render.pixels)))
@@ -123,3 +124,21 @@ def test_mask_and_composite_are_given_beside_a_masked_picture_and_the_picture_co
 def test_a_picture_that_cannot_be_read_is_refused_before_anything_is_rendered() -> None:
     with pytest.raises(Refused, match="image: "):
         next(recipe(job(), Input(image=IMAGE), 0, {**BLOBS, IMAGE: b"nothing"}, SERVED))
+
+
+def test_txt2img_wants_no_picture_and_tells_of_no_strength() -> None:
+    assert ingredients(job(txt2img=True), Input()) == ()
+    steps = recipe(job(txt2img=True, prompt="a boat # at night"), Input(), 0, {}, SERVED)
+    (render,) = next(steps)
+    assert (render.pixels, render.latent, render.mask) == (None, None, None)
+    assert render.latent_size == (8, 8)
+    (data,) = finished(steps, np.full((64, 64, 3), 9, np.uint8)).values()
+    text = read_texts(data)["parameters"]
+    assert text.startswith("a boat \n\nSteps: 20, ")
+    assert "strength" not in text
+    assert "ask" not in text
+
+
+def test_img2img_without_a_picture_is_refused() -> None:
+    with pytest.raises(Refused, match="image: None"):
+        ingredients(job(), Input())

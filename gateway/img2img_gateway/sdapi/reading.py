@@ -12,7 +12,7 @@ from img2img_gateway.sdapi.options import Options
 from img2img_gateway.sdapi.read_infotext import request_fields
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts import refuse_scripts
-from img2img_gateway.sdapi.styles import apply_styles, read_styles
+from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params, refusal
@@ -20,6 +20,8 @@ from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
+#: what A1111's page calls the request's own
+_SAME_CHECKPOINT = "Use same checkpoint"
 #: so many LoRAs are named in a refusal
 _NAMED = 20
 _PROMPTS = frozenset({"prompt", "negative_prompt"})
@@ -64,9 +66,12 @@ class Reader:
         styles = await farm.call(read_styles, farm.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
         model = await farm.model(options.get("sd_model_checkpoint"), now=True)
-        if not body.disable_extra_networks:
-            await self._check_tags(prompts[0], model, lenient)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
+        if isinstance(values, Txt2ImgRequest) and values.enable_hr:
+            values = await self._for_hires(values, styles, model)
+        if not body.disable_extra_networks:
+            for prompt in (prompts[0], getattr(values, "hr_prompt", "")):
+                await self._check_tags(prompt, model, lenient)
         params = read_request(values, prompts, options)
         return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
 
@@ -88,6 +93,23 @@ class Reader:
                     why = "it has no effect in override_settings, as in A1111"
                     lenient.set_aside(name, chosen.pop(name), why, told=False)
         return {**await self._options.chosen(), **chosen}
+
+    async def _for_hires(self, body: Txt2ImgRequest, styles: dict[str, Style], model: str) -> Txt2ImgRequest:
+        """`body` with its second pass' prompts as they are after styles, and with its checkpoint.
+
+        Raises:
+            Refused: it wants another checkpoint there.
+        """
+        wanted = body.hr_checkpoint_name if body.hr_checkpoint_name != _SAME_CHECKPOINT else None
+        if wanted:
+            found = await self._farm.checkpoint(wanted)
+            if found is None or found.model != model:
+                allowed = f"the checkpoint of the first pass, or {_SAME_CHECKPOINT!r}"
+                raise Refused("hr_checkpoint_name", wanted, allowed)
+        own = body.hr_prompt or body.prompt, body.hr_negative_prompt or body.negative_prompt
+        prompt, negative_prompt = apply_styles(*own, body.styles or [], styles)
+        changes = {"hr_prompt": prompt, "hr_negative_prompt": negative_prompt}
+        return body.model_copy(update={**changes, "hr_checkpoint_name": model if wanted else None})
 
     async def _check_tags(self, prompt: str, model: str, lenient: Leniency) -> None:
         """That the LoRAs of a prompt are there.

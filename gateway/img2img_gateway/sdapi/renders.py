@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from fastapi import APIRouter, Request, Response
@@ -13,7 +13,6 @@ from starlette.concurrency import iterate_in_threadpool
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.pictures import plain_png
 from img2img_gateway.problems import problem_response
 from img2img_gateway.sdapi.answer import Answer
 from img2img_gateway.sdapi.reading import Reader, Reading
@@ -28,7 +27,7 @@ from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.params import Params
 from img2img_shared.seeds import counted
-from img2img_shared.steps import steps_taken
+from img2img_shared.steps import steps_in_all
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
 
@@ -124,7 +123,7 @@ class _Call:
                 id=self._body.force_task_id or f"task({secrets.token_hex(8)})",
                 kind=self._kind,
                 jobs=tuple(jobs),
-                steps=steps_taken(reading.params),
+                steps=steps_in_all(reading.params),
                 begun=time.time(),
             )
             await self._tasks.begin(task)
@@ -136,7 +135,7 @@ class _Call:
     async def _submit(self, model: str, params: Params, jobs: list[str]) -> None:
         """A job for each iteration, its seeds following the one before; each is told in `jobs`."""
         body = self._body
-        images, mask = await self._pictures()
+        images, mask = await self._pictures(body) if isinstance(body, Img2ImgRequest) else ([None], None)
         per_job = body.batch_size
         params = draw_seeds(params)
         if len(images) > 1:  # a batch of different pictures: one output each
@@ -150,12 +149,8 @@ class _Call:
             jobs.append(submission.job.id)
             await write(self._parts, self._caller, submission, _inputs(images), mask)
 
-    async def _pictures(self) -> tuple[list[str], str | None]:
+    async def _pictures(self, body: Img2ImgRequest) -> tuple[list[str], str | None]:
         """Store keys of the init pictures and of the mask."""
-        body = self._body
-        if not isinstance(body, Img2ImgRequest):
-            grey = await stored(self._parts, self._caller, plain_png(128), "init_images")
-            return [grey], await stored(self._parts, self._caller, plain_png(255), "mask")
         images = body.init_images or []
         if len(images) > 1 and len(images) > body.batch_size:
             raise Refused("init_images", f"{len(images)} pictures", f"at most batch_size ({body.batch_size})")
@@ -188,7 +183,7 @@ class _Call:
                 await asyncio.shield(self._parts.farm.call(answer.remove))
 
 
-async def _inputs(images: list[str]) -> AsyncIterator[SentInput]:
+async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:
     for image in images:
         yield SentInput(image=image, own={})
 

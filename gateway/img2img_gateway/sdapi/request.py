@@ -163,7 +163,7 @@ class Img2ImgRequest(RenderRequest):
 
 
 class Txt2ImgRequest(RenderRequest):
-    """``POST /sdapi/v1/txt2img``: a render from pure noise. High-resolution fixes are refused."""
+    """``POST /sdapi/v1/txt2img``: a render from pure noise, with `enable_hr` once more from what it made."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"prompt": "a harbour", "steps": 20, "width": 64, "height": 64}]}

@@ -7,7 +7,7 @@ from img2img_gateway.sdapi.option_table import parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused
 from img2img_shared.names import split_sampler, without_effect
-from img2img_shared.params import CELL, Params, read_params
+from img2img_shared.params import CELL, HIRES_FIELDS, Params, read_params
 
 _OF_MASKS = frozenset(
     {
@@ -21,20 +21,9 @@ _OF_MASKS = frozenset(
     }
 )
 
-#: txt2img: a mask over all with "latent nothing" makes z0 nothing, and full strength the rest; the settings
-#: of img2img have no part in it
-_PURE_NOISE: Mapping[str, Any] = {
-    "txt2img": True,
-    "denoising_strength": 1.0,
-    "inpainting_fill": 3,
-    "inpaint_full_res": False,
-    "mask_blur_x": 0,
-    "mask_blur_y": 0,
-    "initial_noise_multiplier": 1.0,
-    "extra_noise": 0.0,
-    "color_correction": False,
-    "fix_steps": False,
-}
+#: parameters that settings may have, and that mean nothing to txt2img; but to its hires fix the last two
+_OF_IMG2IMG = frozenset({"initial_noise_multiplier", "color_correction", "fix_steps"})
+_OF_HIRES = frozenset({*HIRES_FIELDS, "extra_noise", "denoising_strength"})
 
 
 def read_request(request: RenderRequest, prompts: tuple[str, str], options: Mapping[str, Any]) -> Params:
@@ -59,13 +48,13 @@ def read_request(request: RenderRequest, prompts: tuple[str, str], options: Mapp
         "sampler_name": sampler,
         "scheduler": scheduler,
         "images_per_input": request.batch_size,
-        "odd_size": any(side % CELL for side in (request.width, request.height)),
     }
     if isinstance(request, Txt2ImgRequest):
-        values |= _PURE_NOISE
+        values = _of_txt2img(request, values)
     elif isinstance(request, Img2ImgRequest) and not request.mask:
         values = {name: value for name, value in values.items() if name not in _OF_MASKS}
-    return read_params(values)
+    is_odd = any(values[side] % CELL for side in ("width", "height"))
+    return read_params(values | {"odd_size": is_odd})
 
 
 def refuse_unsupported(request: RenderRequest) -> None:
@@ -77,13 +66,23 @@ def refuse_unsupported(request: RenderRequest) -> None:
     for name in ("restore_faces", "tiling"):
         if getattr(request, name) and name not in Params.model_fields:
             raise Refused(name, True, "false")
-    for name in ("firstpass_image", "latent_mask"):
-        if getattr(request, name, None):
-            raise Refused(name, "a picture", "none")
+    if isinstance(request, Img2ImgRequest) and request.latent_mask and request.mask:
+        raise Refused("latent_mask", "a picture", "none beside a mask, as in A1111")
+    if isinstance(request, Txt2ImgRequest) and request.firstpass_image and request.enable_hr:
+        raise Refused("firstpass_image", "a picture", "none; render from it with img2img")
     if request.refiner_checkpoint not in (None, "", "None", "none"):
         raise Refused("refiner_checkpoint", request.refiner_checkpoint, "none")
-    if isinstance(request, Txt2ImgRequest) and request.enable_hr:
-        raise Refused("enable_hr", True, "false: render at the size you want, or pass the result to img2img")
+
+
+def _of_txt2img(request: Txt2ImgRequest, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `values` means something to txt2img."""
+    if request.enable_hr and request.denoising_strength is None:
+        raise Refused("denoising_strength", None, "a number from 0 to 1 with enable_hr")
+    inert = _OF_IMG2IMG if request.enable_hr else _OF_IMG2IMG | _OF_HIRES
+    kept = {name: value for name, value in values.items() if name not in inert}
+    if request.firstphase_width or request.firstphase_height:
+        kept |= {"width": request.firstphase_width, "height": request.firstphase_height}
+    return {**kept, "txt2img": True}
 
 
 def _own_parameters(request: RenderRequest) -> dict[str, Any]:

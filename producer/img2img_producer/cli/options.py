@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from img2img_shared.errors import Refused
+from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.params import Params
 from img2img_shared.seeds import SEED_MAX
@@ -85,8 +86,21 @@ HELP: dict[str, dict[str, str]] = {
             "sdxl_crop_left",
         )
     },
+    "Hires fix (with --txt2img and --enable-hr)": {
+        "hr_scale": "How much larger each side becomes.",
+        "hr_resize_x": "Or how wide it becomes; 0 as --hr-scale says.",
+        "hr_resize_y": "Or how high; what does not fit either is cut off.",
+        "hr_upscaler": f"What enlarges it: {', '.join([*LATENT_UPSCALERS, *UPSCALERS])}; by default Latent.",
+        "hr_second_pass_steps": "Steps of the second pass; 0 as of the first.",
+        "hr_sampler_name": "Its sampler; by default the first one's.",
+        "hr_scheduler": "Its schedule; by default the first one's.",
+        "hr_checkpoint_name": "Its checkpoint; only the job's own.",
+        "hr_prompt": "Its prompt; by default the first one's.",
+        "hr_negative_prompt": "Its negative prompt, likewise.",
+    },
     # apart, for their two long names leave little room beside them
     "Switches": {
+        "enable_hr": "txt2img renders twice: small, and from that enlarged.",
         "color_correction": "Match the result's colours to the input's.",
         "mask_round": "Make the mask black and white, or leave it soft.",
         "inpaint_full_res": "Only masked: work on the masked region at full size.",

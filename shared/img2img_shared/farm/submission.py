@@ -36,7 +36,8 @@ Source = bytes | Callable[[], AbstractContextManager[bytes]] | str
 class Upload:
     """One input of a job that is being submitted."""
 
-    image: Source
+    #: None: of txt2img
+    image: Source | None = None
     mask: Source | None = None
     #: what else `Input` has
     own: Mapping[str, Any] = field(default_factory=dict)
@@ -104,6 +105,8 @@ class Submission:
         if len(self._under_way) >= UPLOADS:
             self._take()
         field = f"inputs[{self._added}]"
+        if upload.image is None and not self.job.params.txt2img:
+            raise Refused(f"{field}.image", None, "a picture, or txt2img")
         self._under_way.append(self._pool.submit(_put_input, self._store, self.job.tenant, upload, field))
         self._added += 1
 
@@ -235,13 +238,17 @@ def put_source(store: Store, tenant: str, source: Source, field: str) -> str:
 def _put_input(store: Store, tenant: str, upload: Upload, field: str) -> Input:
     try:
         # what is wrong with a prompt or a seed is said before anything is uploaded
-        checked = Input(image="inputs/" + "0" * 64, **upload.own)
+        checked = Input(**upload.own)
     except ValidationError as error:
         raise refusal(error, f"{field}.") from None
-    keys = {"image": put_source(store, tenant, upload.image, f"{field}.image")}
-    if upload.mask is not None:
-        keys["mask"] = put_source(store, tenant, upload.mask, f"{field}.mask")
-    return checked.model_copy(update=keys)
+    sources = {"image": upload.image, "mask": upload.mask}
+    return checked.model_copy(
+        update={
+            name: put_source(store, tenant, source, f"{field}.{name}")
+            for name, source in sources.items()
+            if source is not None
+        }
+    )
 
 
 def _checked_job(job: Job, **changes: Any) -> Job:

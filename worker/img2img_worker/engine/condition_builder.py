@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,8 +83,12 @@ class ConditionBuilder:
         """What the checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
         render = image.render
         masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
+        pixels = render.pixels
+        if pixels is None:
+            factor = self._family.vae_factor
+            pixels = np.zeros((*(factor * side for side in render.latent_size), 3), np.uint8)
         pictures = self._family.picture(
-            torch.from_numpy(render.pixels)[None],
+            torch.from_numpy(pixels)[None],
             masks,
             mask_round=render.params.mask_round,
             tiling=render.params.tiling,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import FarmError
-from img2img_worker.engine.state import Pixels
 
 
 class Delivery:
@@ -23,13 +22,13 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="engine-delivery", daemon=True)
         self._thread.start()
 
-    def pictures(self, futures: Sequence[Future[Pixels]], pixels: Tensor, sound: Tensor) -> None:
-        """`pixels` uint8 [n, H, W, 3] to `futures`, as soon as the device has them.
+    def answers(self, futures: Sequence[Future[Any]], answers: Tensor, faults: Tensor) -> None:
+        """`answers` [n, ...], pictures or latents, to `futures`, as soon as the device has them.
 
         Args:
-            sound: bool [n]; a picture without it is an error instead.
+            faults: [n], what is not finite of each: `SOUND`, or else its error is delivered instead.
         """
-        host_pixels, host_sound, arrived = _fetch(pixels), _fetch(sound), _mark(pixels.device)
+        host_answers, host_faults, arrived = _fetch(answers), _fetch(faults), _mark(answers.device)
 
         def deliver() -> None:
             try:
@@ -38,11 +37,11 @@ class Delivery:
                 for future in futures:
                     _settle(future.set_exception, error)
                 return
-            for future, picture, is_sound in zip(futures, host_pixels, host_sound.tolist(), strict=True):
-                if is_sound:
-                    _settle(future.set_result, picture.numpy())
+            for future, answer, fault in zip(futures, host_answers, host_faults.tolist(), strict=True):
+                if fault == SOUND:
+                    _settle(future.set_result, answer.numpy())
                 else:
-                    _settle(future.set_exception, FarmError(NOT_FINITE))
+                    _settle(future.set_exception, FarmError(NOT_FINITE[fault]))
 
         self._errands.put(deliver)
 
@@ -60,10 +59,13 @@ class Delivery:
             errand()
 
 
-NOT_FINITE = (
-    "the latent is not finite: the model overflowed, or its weights are damaged; "
-    "a model that overflows in float16 may work in bfloat16 or float32"
-)
+SOUND, LATENT, PICTURE = range(3)
+NOT_FINITE = {
+    LATENT: "the latent is not finite: the model overflowed, or its weights are damaged; "
+    "a model that overflows in float16 may work in bfloat16 or float32",
+    PICTURE: "the decoded picture is not finite: the VAE overflowed, or its weights are damaged; "
+    "a VAE that overflows in float16 may work in float32",
+}
 
 
 def _settle(set_it: Callable[[Any], None], value: object) -> None:

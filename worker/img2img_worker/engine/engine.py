@@ -74,12 +74,12 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, render: Render, on_step: OnStep | None = None) -> Future[Pixels]:
-        """The picture to be, uint8 [H, W, 3]; thread-safe.
+    def submit(self, render: Render, on_step: OnStep | None = None) -> Future[Any]:
+        """The picture to be, uint8 [H, W, 3], or its latent, float32 [C, h, w], if wanted; thread-safe.
 
-        ``future.cancel()`` works until the picture is done: it frees the slot before the next step.
+        ``future.cancel()`` works until it is done: it frees the slot before the next step.
         A future fails with `MemoryError` if the image alone is too large for the device, and with
-        `FarmError` if its latent is not finite.
+        `FarmError` if its latent or its picture is not finite.
 
         Args:
             on_step: called with (model calls done, in all) after each; quick, it runs in the engine's thread.

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2img_worker.engine.state import RenderState
+from img2img_shared.modes import InpaintingFill, ResizeMode
+from img2img_worker.engine.render import Render
+from img2img_worker.engine.state import Pixels, RenderState
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.noise import fill_noise
@@ -28,43 +30,52 @@ class Latents:
 
     def encode(self, images: Sequence[RenderState]) -> None:
         """Makes sure that the pictures of all `images` are encoded."""
-        missing: dict[tuple[object, ...], dict[tuple[bytes, bool], RenderState]] = {}
+        missing: dict[tuple[object, ...], dict[tuple[bytes, bool], Pixels]] = {}
         for image in images:
+            pixels = image.render.pixels
+            if pixels is None or image.digest is None:
+                continue
             if image.digest in self._encoded:
                 self._encoded.move_to_end(image.digest)
             else:
-                kind = (image.render.pixels.shape, image.render.params.tiling)
-                missing.setdefault(kind, {})[image.digest] = image
+                kind = (pixels.shape, image.render.params.tiling)
+                missing.setdefault(kind, {})[image.digest] = pixels
         for alike in missing.values():
-            self._encode(list(alike.values()))
+            self._encode(list(alike.items()))
         while len(self._encoded) > max(REMEMBERED, len(images)):
             self._encoded.popitem(last=False)
 
     def start(self, image: RenderState) -> Tensor:
-        """z0 of an encoded image as its sampling wants it, [C, h, w]: resized, its masked part filled.
+        """z0 of an image as its sampling wants it, [C, h, w]: encoded, resized, its masked part filled.
 
         ``resize_mode`` 3 is A1111's "Latent": bilinear, without antialiasing.
         """
         render = image.render
+        if image.digest is None:
+            return self._without_picture(render)
         z0 = self._encoded[image.digest]
-        if render.params.resize_mode == 3:
+        if render.params.resize_mode == ResizeMode.LATENT_UPSCALE:
             z0 = F.interpolate(z0[None], size=render.latent_size, mode="bilinear", align_corners=False)[0]
-        if render.mask is None or render.params.inpainting_fill < 2:
+        if render.mask is None or render.params.inpainting_fill < InpaintingFill.LATENT_NOISE:
             return z0
         mask = sent(torch.from_numpy(render.mask), z0.device)
         kept = z0 * (1 - mask)
-        if render.params.inpainting_fill == 3:
+        if render.params.inpainting_fill == InpaintingFill.LATENT_NOTHING:
             return kept
         channels, height, width = z0.shape
         noise = fill_noise(render.seed, (channels, height, width), render.params.noise_source)
         return kept + sent(noise, z0.device) * mask
 
-    def _encode(self, images: Sequence[RenderState]) -> None:
-        for start in range(0, len(images), TOGETHER):
-            some = images[start : start + TOGETHER]
-            pixels = torch.stack([torch.from_numpy(image.render.pixels) for image in some])
-            tiling = some[0].render.params.tiling
-            latents = self._family.encode(sent(pixels, self._family.device), tiling=tiling, rows=self._rows)
-            for image, latent in zip(some, latents, strict=True):
+    def _without_picture(self, render: Render) -> Tensor:
+        if render.latent is not None:
+            return sent(torch.from_numpy(render.latent), self._family.device)
+        return torch.zeros(self._family.latent_channels, *render.latent_size, device=self._family.device)
+
+    def _encode(self, pictures: Sequence[tuple[tuple[bytes, bool], Pixels]]) -> None:
+        for start in range(0, len(pictures), TOGETHER):
+            digests, pixels = zip(*pictures[start : start + TOGETHER], strict=True)
+            stacked = sent(torch.stack([torch.from_numpy(each) for each in pixels]), self._family.device)
+            latents = self._family.encode(stacked, tiling=digests[0][1], rows=self._rows)
+            for digest, latent in zip(digests, latents, strict=True):
                 # a copy, so that remembering one does not keep all
-                self._encoded[image.digest] = latent.clone()
+                self._encoded[digest] = latent.clone()

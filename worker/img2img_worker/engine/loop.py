@@ -6,10 +6,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from img2img_worker.engine.batch import Batch, Part
 from img2img_worker.engine.condition_builder import ConditionBuilder
-from img2img_worker.engine.delivery import Delivery, Pace
+from img2img_worker.engine.delivery import LATENT, PICTURE, SOUND, Delivery, Pace
 from img2img_worker.engine.latents import TOGETHER, Latents
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preview import Colours
@@ -79,7 +80,7 @@ class EngineLoop:
         try:
             latent = self._batches[image.render.latent_size].estimate(image)[None]
             pixels = self._colours.pictures(latent)
-            self._delivery.pictures([answer], pixels, latent.isfinite().flatten(1).all(1))
+            self._delivery.answers([answer], pixels, _faults(latent))
         except Exception as error:  # a wish that costs a picture would be worse than one not granted
             self._delivery.error(answer, error)
 
@@ -174,21 +175,26 @@ class EngineLoop:
                 image.on_step(image.course.done, image.course.total)
 
     def _finish(self) -> None:
-        """Decodes the images that have their last latent: of one size, and one kind of edges, together."""
+        """Answers with the images that have their last latent; those that are decoded alike, together."""
         alike: dict[object, list[RenderState]] = {}
         for image in self._slots.in_flight:
             if image.is_finished:
-                alike.setdefault((image.render.latent_size, image.render.params.tiling), []).append(image)
+                render = image.render
+                kind = render.latent_size, render.params.tiling, render.wants_latent
+                alike.setdefault(kind, []).append(image)
         for images in alike.values():
             for start in range(0, len(images), TOGETHER):
-                self._done(self._decode, images[start : start + TOGETHER])
+                self._done(self._answer, images[start : start + TOGETHER])
 
-    def _decode(self, images: Sequence[RenderState]) -> None:
+    def _answer(self, images: Sequence[RenderState]) -> None:
         render = images[0].render
         latents = self._batches[render.latent_size].results(images)
-        pixels = self._family.decode(latents, tiling=render.params.tiling, rows=self._pictures)
-        finite = latents.isfinite().flatten(1).all(1)
-        self._delivery.pictures([image.future for image in images], pixels, finite)
+        answers, faults = latents, _faults(latents)
+        if not render.wants_latent:
+            tiling = render.params.tiling
+            answers, is_finite = self._family.decode(latents, tiling=tiling, rows=self._pictures)
+            faults = torch.where((faults == SOUND) & ~is_finite, PICTURE, faults)
+        self._delivery.answers([image.future for image in images], answers, faults)
         for image in images:
             self._leave(image)
 
@@ -249,6 +255,11 @@ class EngineLoop:
         hint = "IMG2IMG_VAE_TILE bounds what the VAE takes"
         message = f"{size} is too large for {self._family.device}, even alone ({hint})"
         self._fail(image, MemoryError(message))
+
+
+def _faults(latents: Tensor) -> Tensor:
+    """[n], as `Delivery.answers` takes them, of latents [n, C, h, w]."""
+    return torch.where(latents.isfinite().flatten(1).all(1), SOUND, LATENT)
 
 
 def _dropped(image: RenderState) -> bool:

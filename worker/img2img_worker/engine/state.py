@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,9 +42,9 @@ class RenderState:
     course: Course
     prompts: Conditioning
     loras: LoraSet
-    #: what its init image's latent depends on
-    digest: tuple[bytes, bool]
-    future: Future[Pixels] = field(default_factory=Future)
+    #: what its init image's latent depends on; None: there is none
+    digest: tuple[bytes, bool] | None
+    future: Future[Any] = field(default_factory=Future)
     #: its rows; None: its texts are not encoded yet
     guidance: Guidance | None = None
     #: those of the call under way; None: no call is left
@@ -102,14 +102,16 @@ def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> R
         Refused: parameters that no plan can be made of, LoRAs that are not there or do not fit.
     """
     plan = compile_plan(PlanKey.of(render.params), family.levels(render.latent_size))
-    prompts = conditioning(render.prompt, render.negative_prompt, render.params)
+    prompts = conditioning(
+        render.prompt, render.negative_prompt, render.params, earlier_calls=render.earlier_calls
+    )
     return RenderState(
         render=render,
         on_step=on_step,
         course=_course(plan, render, family),
         prompts=prompts,
         loras=family.loras.find(prompts.loras),
-        digest=(_digest(render.pixels), render.params.tiling),
+        digest=None if render.pixels is None else (_digest(render.pixels), render.params.tiling),
     )
 
 

@@ -8,10 +8,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from celery.utils.time import get_exponential_backoff_interval
+from numpy.typing import NDArray
 
 from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable, WireError
 from img2img_shared.job import PAGE, Input, Job, inputs_key
@@ -19,7 +20,7 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
-from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.farm.backoff import Backoff, shortage
 from img2img_worker.farm.leases import LeasedClaim, Leases
 from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
@@ -160,9 +161,10 @@ class ClaimLoop:
             files: Files = end.value
             return files
 
-    def _rendered(self, renders: Sequence[Render], held: LeasedClaim) -> list[Pixels]:
+    def _rendered(self, renders: Sequence[Render], held: LeasedClaim) -> list[NDArray[Any]]:
         """What the engine makes of all; once one fails, or the claim is lost, the others are dropped."""
-        futures = [self._engine.submit(render, held.count) for render in renders]
+        counted = held.counter()
+        futures = [self._engine.submit(render, counted) for render in renders]
         held.picture = futures[-1]
         held.stop_with(lambda: _cancel(futures), lambda: self._engine.end_early(*futures))
         try:
@@ -218,6 +220,6 @@ class ClaimLoop:
                     return  # its lease runs out, and it is rendered again
 
 
-def _cancel(futures: Sequence[Future[Pixels]]) -> None:
+def _cancel(futures: Sequence[Future[Any]]) -> None:
     for future in futures:
         future.cancel()

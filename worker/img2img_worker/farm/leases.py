@@ -28,9 +28,14 @@ class LeasedClaim:
         self._end_early: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
-    def count(self, done: int, total: int) -> None:
-        """The engine has made one more model call for it."""
-        self.steps = done, total
+    def counter(self) -> Callable[[int, int], None]:
+        """What the engine is to call for each model call of one render, after those that came before it."""
+        before, _ = self.steps or (0, 0)
+
+        def count(done: int, total: int) -> None:
+            self.steps = before + done, before + total
+
+        return count
 
     def stop_with(self, stop: Callable[[], object], end_early: Callable[[], object]) -> None:
         """Call `stop` when the claim is lost, `end_early` when it is interrupted; at once if it is by now."""

@@ -1,29 +1,31 @@
 """How one image of a job is made: what the engine is to render for it, and what becomes of the answers."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from PIL import Image
 
+from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
 from img2img_shared.prompt_tags import strip_comments
-from img2img_worker.engine.engine import Pixels, Render
+from img2img_worker.engine.render import Render
+from img2img_worker.farm import hires
+from img2img_worker.farm.hires import Steps, second_pass
 from img2img_worker.models.prompts import conditioning
 from img2img_worker.pictures.colour import correct_colours
 from img2img_worker.pictures.composite import Composed, compose
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import prepare
-from img2img_worker.sampling import account
+from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 
 #: files by store key, the finished picture's last
 Files = Mapping[str, bytes]
-#: Yields renders that may run side by side, is sent their pictures in the same order, and returns the files
-#: that are made of them. What it yields later may depend on what came before.
-Recipe = Generator[Sequence[Render], Sequence[Pixels], Files]
+#: returns the files that are made of its renders; what it yields later may depend on what came before
+Recipe = Steps[Files]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,15 @@ class Served:
 
 
 def ingredients(job: Job, item: Input) -> tuple[str, ...]:
-    """Store keys of the pictures that `recipe` wants."""
+    """Store keys of the pictures that `recipe` wants.
+
+    Raises:
+        Refused: it brings none, and is not txt2img.
+    """
+    if job.params.txt2img:
+        return ()
+    if item.image is None:
+        raise Refused("image", None, "a picture, or txt2img")
     mask = item.mask or job.mask
     return (item.image,) if mask is None else (item.image, mask)
 
@@ -62,45 +72,19 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
     """
     params = job.params
     seed, subseed = job.seeds(index, item.seed)
-    prompt = params.prompt if item.prompt is None else item.prompt
-    negative_prompt = params.negative_prompt if item.negative_prompt is None else item.negative_prompt
-    lora_hashes = {} if params.disable_extra_networks else served.lora_hashes(prompt)
-    image, *masks = (blobs[key] for key in ingredients(job, item))
-    mask = masks[0] if masks else None
-    with served.decoder.decoded(image, mask) as pictures:
-        prepared = prepare(*pictures, params, served.vae_factor)
     render = Render(
         params=params,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
+        prompt=params.prompt if item.prompt is None else item.prompt,
+        negative_prompt=params.negative_prompt if item.negative_prompt is None else item.negative_prompt,
         seed=seed,
         subseed=subseed,
-        pixels=prepared.pixels,
-        latent_size=prepared.latent_size,
-        mask=prepared.mask,
-        cond_mask=prepared.cond_mask,
+        latent_size=(params.height // served.vae_factor, params.width // served.vae_factor),
     )
-    (pixels,) = yield [render]
-    text = infotext(
-        params,
-        prompt=strip_comments(prompt),
-        negative_prompt=strip_comments(negative_prompt),
-        seed=seed,
-        subseed=subseed,
-        model=served.title,
-        model_hash=served.model_hash,
-        masked=prepared.mask is not None,
-        lora_hashes=lora_hashes,
-        account=_account(render, served.levels(prepared.latent_size)),
-    )
-    result = Image.fromarray(pixels)
-    if prepared.colours is not None:
-        result = correct_colours(result, prepared.colours)
-    composed = Composed(picture=result)
-    if prepared.mask is not None:
-        # read once more: what a picture of any size takes is not kept for as long as the engine has it
-        with served.decoder.decoded(image, mask) as pictures:
-            composed = compose(result, *pictures, params)
+    if params.txt2img:
+        made = yield from from_noise(render, served)
+    else:
+        made = yield from from_picture(render, [blobs[key] for key in ingredients(job, item)], served)
+    composed, text = made.composed, _infotext(made.passes, served)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
     files = {name: form(each) for name, each in beside.items() if each}
@@ -108,9 +92,80 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
     return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Made:
+    """A finished picture, and the renders that it came from, one after the other."""
+
+    composed: Composed
+    passes: tuple[Render, ...]
+
+
+def from_noise(render: Render, served: Served) -> Steps[Made]:
+    """txt2img, with its hires fix where that is wanted."""
+    if render.params.enable_hr:
+        wanted = render.params.hr_checkpoint_name
+        if wanted not in (None, served.model):
+            raise Refused("hr_checkpoint_name", wanted, f"the job's own, {served.model!r}, or none")
+        second, pixels = yield from second_pass(render, served.vae_factor)
+        return Made(composed=Composed(picture=Image.fromarray(pixels)), passes=(render, second))
+    (pixels,) = yield [render]
+    return Made(composed=Composed(picture=Image.fromarray(pixels)), passes=(render,))
+
+
+def from_picture(render: Render, files: Sequence[bytes], served: Served) -> Steps[Made]:
+    """img2img.
+
+    Args:
+        files: the picture, and its mask if there is one.
+    """
+    image, mask = files[0], files[1] if len(files) > 1 else None
+    with served.decoder.decoded(image, mask) as pictures:
+        prepared = prepare(*pictures, render.params, served.vae_factor)
+    render = replace(
+        render,
+        pixels=prepared.pixels,
+        latent_size=prepared.latent_size,
+        mask=prepared.mask,
+        cond_mask=prepared.cond_mask,
+    )
+    (pixels,) = yield [render]
+    result = Image.fromarray(pixels)
+    if prepared.colours is not None:
+        result = correct_colours(result, prepared.colours)
+    composed = Composed(picture=result)
+    if prepared.mask is not None:
+        # read once more: what a picture of any size takes is not kept for as long as the engine has it
+        with served.decoder.decoded(image, mask) as pictures:
+            composed = compose(result, *pictures, render.params)
+    return Made(composed=composed, passes=(render,))
+
+
+def _infotext(passes: Sequence[Render], served: Served) -> str:
+    first, *more = passes
+    hashes: dict[str, str] = {}
+    account: dict[str, object] = {}
+    for each in passes:
+        account |= _account(each, served.levels(each.latent_size))
+        if not each.params.disable_extra_networks:
+            hashes |= served.lora_hashes(each.prompt)
+    return infotext(
+        first.params,
+        prompt=strip_comments(first.prompt),
+        negative_prompt=strip_comments(first.negative_prompt),
+        seed=first.seed,
+        subseed=first.subseed,
+        model=served.title,
+        model_hash=served.model_hash,
+        masked=first.mask is not None,
+        hires=hires.told(first, more[0], f"{served.title} [{served.model_hash}]") if more else {},
+        lora_hashes=hashes,
+        account=account,
+    )
+
+
 def _account(render: Render, levels: NoiseLevels) -> dict[str, object]:
     """What is told of how prompts were read and a picture was sampled."""
     params = render.params
     plan = compile_plan(PlanKey.of(params), levels)
     prompts = conditioning.told(render.prompt, render.negative_prompt, params)
-    return prompts | account.told(params, plan, levels)
+    return prompts | sampling_account.told(params, plan, levels)

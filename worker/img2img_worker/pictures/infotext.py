@@ -29,15 +29,19 @@ def infotext(
     model: str,
     model_hash: str | None = None,
     masked: bool = False,
+    hires: Mapping[str, object] | None = None,
     lora_hashes: Mapping[str, str] | None = None,
     account: Mapping[str, object] | None = None,
 ) -> str:
     """What A1111 writes for such a picture: prompt, negative prompt, and a line of ``Name: value`` pairs.
 
-    A1111 and the tools around it read it back. `masked`: a mask was in force (`Prepared.mask` is there);
-    without one, mask parameters say nothing and are left out. `lora_hashes`: of each LoRA that the prompt
-    names, by that name. `account`: what else is to be told of how it was made, in A1111's order. (A1111:
-    `create_infotext`.)
+    A1111 and the tools around it read it back. (A1111: `create_infotext`.)
+
+    Args:
+        masked: a mask was in force (`Prepared.mask` is there); else mask parameters are left out.
+        hires: what is to be told of a second pass.
+        lora_hashes: of each LoRA that the prompts name, by that name.
+        account: what else is to be told of how it was made, in A1111's order.
     """
     pairs: dict[str, object] = {
         "Steps": params.steps,
@@ -55,13 +59,13 @@ def infotext(
         pairs |= {"Variation seed": subseed, "Variation seed strength": params.subseed_strength}
     if params.seed_resize_from_w:
         pairs["Seed resize from"] = f"{params.seed_resize_from_w}x{params.seed_resize_from_h}"
-    pairs["Denoising strength"] = None if params.txt2img else params.denoising_strength
+    is_full = params.txt2img and not params.enable_hr
+    pairs["Denoising strength"] = None if is_full else params.denoising_strength
     pairs["Clip skip"] = params.clip_skip if params.clip_skip > 1 else None
     pairs["ENSD"] = seed_delta(params)
     pairs["RNG"] = params.noise_source.upper()
     pairs["Tiling"] = params.tiling or None  # "True"
-    if masked and not params.txt2img:
-        pairs |= _mask_pairs(params)
+    pairs |= _mask_pairs(params) if masked else hires or {}
     pairs["Lora hashes"] = _lora_hashes(lora_hashes or {})
     pairs |= account or {}
     pairs["Version"] = f"img2img-farm {_version()}"

@@ -11,6 +11,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
@@ -138,8 +139,8 @@ class Family(Protocol):
             conditions: of rows whose `Condition.shares` are equal.
         """
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
-        """float32 [B, C, h, w] to uint8 [B, H, W, 3] on the device: clamped, times 255, truncated."""
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+        """float32 [B, C, h, w] to pictures on the device: clamped, times 255, truncated."""
 
 
 def guide(

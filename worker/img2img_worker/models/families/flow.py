@@ -20,7 +20,7 @@ from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
-from img2img_worker.models.families.vae import Vae
+from img2img_worker.models.families.vae import Decoded, Vae
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
@@ -170,5 +170,5 @@ class FlowFamily(ABC):
         """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
         return self.vae.decode(latents, rows, tiling=tiling)

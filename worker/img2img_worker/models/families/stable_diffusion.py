@@ -15,7 +15,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.padding import Padding
-from img2img_worker.models.families.vae import Vae
+from img2img_worker.models.families.vae import Decoded, Vae
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.sampling.levels import NoiseLevels
@@ -144,5 +144,5 @@ class StableDiffusion:
         return answer.to(torch.float32, copy=True)
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
         return self.vae.decode(latents, rows, tiling=tiling)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,15 @@ from torch.nn import functional as F
 
 from img2img_worker.models.families.padding import Padding
 from img2img_worker.models.families.vae_tiling import in_tiles
+
+
+class Decoded(NamedTuple):
+    """B pictures, and whether they are any."""
+
+    #: uint8 [B, H, W, 3]
+    pixels: Tensor
+    #: bool [B]: False where the network's answer was not finite, so that the picture means nothing
+    is_finite: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +60,14 @@ class Vae:
         """uint8 [B, H, W, 3] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
         return (self.mean(self.to_unit(pixels), rows, tiling=tiling) - self.shift) * self.scale
 
-    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
-        """Latents [B, C, h, w] to uint8 [B, H, W, 3]: clamped, times 255, truncated."""
-        pixels = in_rows(partial(self._decode, tiling=tiling), latents / self.scale + self.shift, rows)
-        pixels = ((pixels + 1) / 2).clamp(0, 1) * 255
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Decoded:
+        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
+        answers = in_rows(partial(self._decode, tiling=tiling), latents / self.scale + self.shift, rows)
+        pixels = ((answers + 1) / 2).clamp(0, 1) * 255
+        return Decoded(
+            pixels=pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
+            is_finite=answers.isfinite().flatten(1).all(1),
+        )
 
     def to_unit(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1]."""

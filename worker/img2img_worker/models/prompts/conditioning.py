@@ -10,6 +10,7 @@ import math
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, chain
 
 from img2img_shared.names import SAMPLERS
@@ -76,22 +77,29 @@ class Conditioning:
         return rows, negative + self.negative.at(call)
 
 
-def conditioning(prompt: str, negative_prompt: str, params: Params) -> Conditioning:
+def conditioning(
+    prompt: str, negative_prompt: str, params: Params, *, earlier_calls: int = 0
+) -> Conditioning:
     """What the prompts of one image ask for.
 
     It is edited on the clock of the job's steps, not of those that the strength leaves over, as in A1111.
+
+    Args:
+        earlier_calls: of a pass before this one, after which the clock goes on; with `use_old_scheduling` it
+            begins anew, and has as many.
 
     Raises:
         Refused: as `take_loras`.
     """
     total = params.steps * 2 if SAMPLERS[params.sampler_name].second_order else params.steps
-    old = params.use_old_scheduling
+    if params.use_old_scheduling:
+        edited = partial(schedule, steps=earlier_calls or total, old=True)
+    else:
+        edited = partial(schedule, steps=total, earlier=earlier_calls)
     text, loras = take_loras(strip_comments(prompt))
     return Conditioning(
-        positive=tuple(
-            Schedule(entries=schedule(part, total, old=old), weight=weight) for part, weight in compose(text)
-        ),
-        negative=Schedule(entries=schedule(strip_comments(negative_prompt), total, old=old)),
+        positive=tuple(Schedule(entries=edited(part), weight=weight) for part, weight in compose(text)),
+        negative=Schedule(entries=edited(strip_comments(negative_prompt))),
         loras=() if params.disable_extra_networks else loras,
     )
 

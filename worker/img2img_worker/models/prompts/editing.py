@@ -27,11 +27,15 @@ class _Edit:
 _Nodes = list["str | _Edit | _Nodes"]
 
 
-def schedule(prompt: str, steps: int, *, old: bool = False) -> tuple[Entry, ...]:
+def schedule(prompt: str, steps: int, *, old: bool = False, earlier: int = 0) -> tuple[Entry, ...]:
     """A prompt's texts over `steps` steps, as A1111's ``get_learned_conditioning_prompt_schedules`` has them.
 
     An edit switches after step `when`; with a point in it, `when` is a share of the steps (with `old`, below
     1). An alternation changes at every step. Malformed brackets are text; nothing raises.
+
+    Args:
+        earlier: steps of a pass before this one: `when` counts from its first, and shares above 1 are this
+            one's.
 
     >>> schedule("a [red:blue:0.5] ball", 10)
     ((5, 'a red ball'), (10, 'a blue ball'))
@@ -39,12 +43,28 @@ def schedule(prompt: str, steps: int, *, old: bool = False) -> tuple[Entry, ...]
     nodes = _parse(prompt)
     if nodes is None:
         return ((steps, prompt),)
-    return tuple((step, _text_at(nodes, step, steps, old)) for step in _switches(nodes, steps, old))
+    clock = _Clock(steps=steps, earlier=earlier, old=old)
+    return tuple((step, _text_at(nodes, step, clock)) for step in _switches(nodes, clock))
 
 
-def _switches(nodes: _Nodes, steps: int, old: bool) -> list[int]:
+@dataclass(frozen=True, kw_only=True)
+class _Clock:
+    """What edits go by; see `schedule`."""
+
+    steps: int
+    earlier: int
+    old: bool
+
+    def last(self, when: str) -> int:
+        """The last step before a switch, 0 to `steps`."""
+        is_share = float(when) < 1 if self.old else "." in when
+        step = (float(when) - (self.earlier > 0)) * self.steps if is_share else float(when) - self.earlier
+        return int(min(max(step, 0), self.steps))
+
+
+def _switches(nodes: _Nodes, clock: _Clock) -> list[int]:
     """The last step of each entry, ascending; `steps` is always one."""
-    found = {steps}
+    found = {clock.steps}
     waiting = list(nodes)
     while waiting:  # not recursive: brackets may nest thousands deep
         node = waiting.pop()
@@ -52,17 +72,11 @@ def _switches(nodes: _Nodes, steps: int, old: bool) -> list[int]:
             waiting += node
         elif isinstance(node, _Edit):
             waiting += node.choices
-            found.update(range(1, steps + 1) if node.when is None else [_step(node.when, steps, old)])
+            found.update(range(1, clock.steps + 1) if node.when is None else [clock.last(node.when)])
     return sorted(found - {0})
 
 
-def _step(when: str, steps: int, old: bool) -> int:
-    """The last step before a switch, 0 to `steps`."""
-    share = float(when) < 1 if old else "." in when
-    return int(min(max(float(when) * (steps if share else 1), 0), steps))
-
-
-def _text_at(nodes: _Nodes, step: int, steps: int, old: bool) -> str:
+def _text_at(nodes: _Nodes, step: int, clock: _Clock) -> str:
     """The text in force at a step, counted from 1."""
     text: list[str] = []
     waiting = nodes[::-1]
@@ -75,7 +89,7 @@ def _text_at(nodes: _Nodes, step: int, steps: int, old: bool) -> str:
         elif node.when is None:
             waiting.append(node.choices[(step - 1) % len(node.choices)])
         else:
-            waiting.append(node.choices[step > _step(node.when, steps, old)])
+            waiting.append(node.choices[step > clock.last(node.when)])
     return "".join(text)
 
 

@@ -1,0 +1,66 @@
+"""A1111's hires fix: a picture from noise, enlarged, and rendered once more from there."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img2img_shared.errors import Refused
+
+if TYPE_CHECKING:
+    from img2img_shared.params import Params
+
+#: what enlarges the latent, and not the picture: torch's modes, and whether they smooth first
+LATENT_UPSCALERS: dict[str, tuple[str, bool]] = {
+    "Latent": ("bilinear", False),
+    "Latent (antialiased)": ("bilinear", True),
+    "Latent (bicubic)": ("bicubic", False),
+    "Latent (bicubic antialiased)": ("bicubic", True),
+    "Latent (nearest)": ("nearest", False),
+    "Latent (nearest-exact)": ("nearest-exact", False),
+}
+#: what enlarges the picture
+UPSCALERS = ("None", "Lanczos", "Nearest")
+#: where none is named
+DEFAULT_UPSCALER = "Latent"
+#: most pixels of a side
+LARGEST = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiresSize:
+    """How large a picture becomes before its second pass, and what of that is left out."""
+
+    #: in pixels, not rounded to latent cells
+    width: int
+    height: int
+    #: pixels beyond what was asked for; cut off as whole latent cells, evenly from both ends
+    surplus_width: int = 0
+    surplus_height: int = 0
+
+
+def hires_size(params: "Params") -> HiresSize:
+    """By `hr_scale`, or to cover `hr_resize_x` × `hr_resize_y`, one of which may be 0.
+
+    Source: A1111's ``calculate_target_resolution``.
+
+    Raises:
+        Refused: names the field; a side that no render may have.
+    """
+    width, height = params.width, params.height
+    wanted_width, wanted_height = params.hr_resize_x, params.hr_resize_y
+    surplus = 0, 0
+    if not wanted_width and not wanted_height:
+        size = int(width * params.hr_scale), int(height * params.hr_scale)
+    elif not wanted_height or (wanted_width and width / height < wanted_width / wanted_height):
+        size = wanted_width, wanted_width * height // width
+        surplus = 0, size[1] - wanted_height if wanted_height else 0
+    else:
+        size = wanted_height * width // height, wanted_height
+        surplus = size[0] - wanted_width if wanted_width else 0, 0
+    kept = [side - more for side, more in zip(size, surplus, strict=True)]
+    if min(kept) < 64 or max(size) > LARGEST:
+        raise Refused(
+            "hr_scale, hr_resize_x, hr_resize_y",
+            f"{size[0]} × {size[1]} pixels",
+            f"sides from 64 to {LARGEST} pixels",
+        )
+    return HiresSize(width=size[0], height=size[1], surplus_width=surplus[0], surplus_height=surplus[1])

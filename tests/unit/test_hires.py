@@ -1,0 +1,183 @@
+"""A1111's hires fix: its sizes, its two passes, and what a picture's text tells of them."""
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2img_gateway.pictures import read_texts
+from img2img_shared.errors import Refused
+from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS, hires_size
+from img2img_shared.job import Input
+from img2img_shared.params import Params
+from img2img_worker.engine.engine import Engine
+from img2img_worker.engine.render import Render
+from img2img_worker.farm.hires import Steps, second_pass
+from img2img_worker.farm.recipe import recipe
+from tests.unit.engine_toys import ToyFamily
+from tests.unit.test_recipe import SERVED, finished, job
+
+HIRES: dict[str, Any] = {"txt2img": True, "enable_hr": True, "denoising_strength": 0.5, "steps": 4}
+
+
+def params(**changes: Any) -> Params:
+    return Params(**{"width": 64, "height": 96, "seed": 1, "subseed": 2, **HIRES, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "surplus"),
+    [
+        ({}, (128, 192), (0, 0)),
+        ({"hr_scale": 1.3}, (83, 124), (0, 0)),
+        ({"hr_resize_x": 128}, (128, 192), (0, 0)),
+        ({"hr_resize_y": 200}, (133, 200), (0, 0)),
+        ({"hr_resize_x": 192, "hr_resize_y": 192}, (192, 288), (0, 96)),
+        ({"hr_resize_x": 100, "hr_resize_y": 190}, (126, 190), (26, 0)),
+    ],
+)
+def test_sizes_are_a1111s(changes: Any, size: tuple[int, int], surplus: tuple[int, int]) -> None:
+    found = hires_size(params(**changes))
+    assert (found.width, found.height) == size
+    assert (found.surplus_width, found.surplus_height) == surplus
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"hr_scale": 0.5}, "hr_scale"),
+        ({"hr_resize_x": 4096, "hr_resize_y": 4096}, "hr_scale"),
+        ({"hr_upscaler": "ESRGAN_4x"}, "hr_upscaler"),
+        ({"hr_sampler_name": "Nosuch"}, "hr_sampler_name"),
+        ({"hr_scheduler": "Nosuch"}, "hr_scheduler"),
+        ({"txt2img": False}, "enable_hr"),
+        ({"enable_hr": False, "hr_prompt": "a dog"}, "hr_prompt"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(changes: Any, field: str) -> None:
+    with pytest.raises((Refused, ValueError), match=field):
+        params(**changes)
+
+
+def test_a_samplers_name_may_end_in_the_schedules() -> None:
+    names = params(hr_sampler_name="DPM++ 2M Karras")
+    assert (names.hr_sampler_name, names.hr_scheduler) == ("DPM++ 2M", "Karras")
+    assert params(hr_sampler_name="DPM++ 2M").hr_scheduler is None
+
+
+def first(**changes: Any) -> Render:
+    own = params(**changes)
+    return Render(
+        params=own,
+        prompt="a cat",
+        negative_prompt="bad",
+        seed=1,
+        subseed=2,
+        latent_size=(own.height // 8, own.width // 8),
+    )
+
+
+def followed(steps: Steps[Any], *answers: NDArray[Any]) -> list[Render]:
+    """The renders that it wants, one after the other, while it is sent these."""
+    renders = [next(steps)[0]]
+    renders += [steps.send([answer])[0] for answer in answers]
+    return renders
+
+
+LATENT = np.random.default_rng(0).normal(size=(4, 12, 8)).astype(np.float32)
+PICTURE = np.random.default_rng(1).integers(0, 256, (96, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("upscaler", LATENT_UPSCALERS)
+def test_a_latent_is_enlarged_and_rendered_from(upscaler: str) -> None:
+    low, high = followed(second_pass(first(hr_upscaler=upscaler, hr_second_pass_steps=7), 8), LATENT)
+    assert low.wants_latent
+    assert low.pixels is None
+    assert low.latent is None
+    assert high.latent is not None
+    assert high.latent.shape == (4, 24, 16)
+    assert high.latent_size == (24, 16)
+    assert not high.wants_latent
+    own = high.params
+    assert (own.steps, own.fix_steps, own.txt2img, own.enable_hr) == (7, True, False, False)
+    assert (high.prompt, high.negative_prompt, high.seed, high.subseed) == ("a cat", "bad", 1, 2)
+    if upscaler == "Latent (nearest)":
+        np.testing.assert_array_equal(high.latent, LATENT.repeat(2, 1).repeat(2, 2))
+
+
+@pytest.mark.parametrize("upscaler", UPSCALERS)
+def test_a_picture_is_enlarged_and_encoded(upscaler: str) -> None:
+    render = first(hr_upscaler=upscaler, hr_resize_x=128, hr_resize_y=128, hr_prompt="a dog")
+    encoded = np.zeros((4, 24, 16), np.float32)
+    encoded[:, 4:20] = 1
+    low, unchanged, high = followed(second_pass(render, 8), PICTURE, encoded)
+    assert low is render
+    assert unchanged.params.denoising_strength == 0
+    assert unchanged.wants_latent
+    assert unchanged.pixels is not None
+    assert unchanged.pixels.shape == (192, 128, 3)
+    if upscaler == "Nearest":
+        np.testing.assert_array_equal(unchanged.pixels, PICTURE.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(high.latent, 1)  # what is over in height was cut off, evenly
+    assert high.latent_size == (16, 16)
+    assert (high.prompt, high.negative_prompt) == ("a dog", "bad")
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+def test_two_passes_through_the_engine_are_txt2img_and_then_img2img(upscaler: str) -> None:
+    family = ToyFamily()
+    with Engine(family, slots=1) as engine:
+
+        def rendered(render: Render) -> NDArray[Any]:
+            answer: NDArray[Any] = engine.submit(render).result(60)
+            return answer
+
+        steps = second_pass(first(hr_upscaler=upscaler, hr_scale=1.5), 8)
+        renders = next(steps)
+        renders = steps.send([rendered(each) for each in renders])
+        if upscaler == "Lanczos":  # encoded in between
+            renders = steps.send([rendered(each) for each in renders])
+        with pytest.raises(StopIteration) as end:
+            steps.send([rendered(each) for each in renders])
+        high, picture = end.value.value
+        assert picture.shape == (144, 96, 3)
+        np.testing.assert_array_equal(rendered(high), picture)
+        low = first(enable_hr=False)
+        other = replace(low, params=low.params.model_copy(update={"denoising_strength": 0.1}))
+        np.testing.assert_array_equal(rendered(low), rendered(other))
+
+
+def told(**changes: Any) -> str:
+    """The last line of a picture's text."""
+    steps = recipe(job(**HIRES, **changes), Input(), 0, {}, SERVED)
+    next(steps)
+    steps.send([LATENT[:, :8]])
+    (data,) = finished(steps, np.zeros((128, 128, 3), np.uint8)).values()
+    assert Image.open(io.BytesIO(data)).size == (128, 128)
+    return read_texts(data)["parameters"].split("\n")[-1]
+
+
+def test_a_text_tells_of_both_passes_in_a1111s_order() -> None:
+    line = told(
+        sampler_name="DPM++ 2M",
+        hr_sampler_name="Euler",
+        hr_scheduler="Exponential",
+        hr_prompt="a dog, asleep# not told",
+        hr_second_pass_steps=3,
+        hr_upscaler="Latent",
+        extra_noise=0.1,
+    )
+    assert "Schedule type: Karras, CFG scale: 7.0, Seed: 5, Size: 64x64," in line
+    assert (
+        ', Denoising strength: 0.5, RNG: CPU, Hires sampler: Euler, Hires prompt: "a dog, asleep\\n", '
+        "Hires schedule type: Exponential, Hires upscale: 2.0, Hires steps: 3, Hires upscaler: Latent, "
+        "Extra noise: 0.1, Version"
+    ) in line
+
+
+def test_a_text_tells_nothing_of_what_both_passes_share() -> None:
+    line = told(hr_resize_x=128)
+    assert ", Denoising strength: 0.5, RNG: CPU, Hires resize: 128x0, Version" in line

@@ -1,0 +1,115 @@
+"""A1111's hires fix: a picture from noise, enlarged, and rendered once more from there."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F
+
+from img2img_shared.hires import DEFAULT_UPSCALER, LATENT_UPSCALERS, HiresSize, hires_size
+from img2img_shared.names import SAMPLERS
+from img2img_shared.params import HIRES_FIELDS, Params
+from img2img_shared.prompt_tags import strip_comments
+from img2img_worker.engine.render import Render
+from img2img_worker.pictures.resize import scale
+
+T = TypeVar("T")
+#: yields renders that may run side by side, and is sent what comes of them in the same order
+Steps = Generator[Sequence[Render], Sequence[NDArray[Any]], T]
+
+Latent = NDArray[np.float32]
+
+
+def second_pass(first: Render, factor: int) -> Steps[tuple[Render, NDArray[np.uint8]]]:
+    """Both passes from `first` on: the second one's render, and the picture.
+
+    Source: A1111's ``StableDiffusionProcessingTxt2Img.sample_hr_pass``.
+
+    Args:
+        factor: pixels to a latent cell, each way.
+    """
+    params = first.params
+    size, upscaler = hires_size(params), params.hr_upscaler or DEFAULT_UPSCALER
+    second = Render(
+        params=second_params(params, size),
+        prompt=params.hr_prompt or first.prompt,
+        negative_prompt=params.hr_negative_prompt or first.negative_prompt,
+        seed=first.seed,
+        subseed=first.subseed,
+        latent_size=(size.height // factor, size.width // factor),
+        earlier_calls=params.steps * (2 if SAMPLERS[params.sampler_name].second_order else 1),
+    )
+    if upscaler in LATENT_UPSCALERS:
+        (latent,) = yield [replace(first, wants_latent=True)]
+        latent = enlarged(latent, second.latent_size, *LATENT_UPSCALERS[upscaler])
+    else:
+        (pixels,) = yield [first]
+        picture = scale(Image.fromarray(pixels), (size.width, size.height), upscaler)
+        unchanged = second.params.model_copy(update={"denoising_strength": 0.0})
+        (latent,) = yield [replace(second, params=unchanged, pixels=np.array(picture), wants_latent=True)]
+    latent = cut(latent, size.surplus_width // factor, size.surplus_height // factor)
+    second = replace(second, latent=latent, latent_size=latent.shape[1:])
+    (pixels,) = yield [second]
+    return second, pixels
+
+
+def told(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
+    """What a picture's text tells of the second pass, by A1111's names and in its order.
+
+    Args:
+        checkpoint: the one that rendered, as texts name it.
+    """
+    params = first.params
+    sampler, prompt, negative = second.params.sampler_name, second.prompt, second.negative_prompt
+    before, now = (_named_schedule(each.params) for each in (first, second))
+    is_resized = bool(params.hr_resize_x or params.hr_resize_y)
+    return {
+        "Hires checkpoint": checkpoint if params.hr_checkpoint_name else None,
+        "Hires sampler": sampler if sampler != params.sampler_name else None,
+        "Hires prompt": strip_comments(prompt) if prompt != first.prompt else None,
+        "Hires negative prompt": strip_comments(negative) if negative != first.negative_prompt else None,
+        "Hires schedule type": now if now != before else None,
+        "Hires upscale": None if is_resized else params.hr_scale,
+        "Hires resize": f"{params.hr_resize_x}x{params.hr_resize_y}" if is_resized else None,
+        "Hires steps": params.hr_second_pass_steps or None,
+        "Hires upscaler": params.hr_upscaler,
+    }
+
+
+def _named_schedule(params: Params) -> str | None:
+    sampler = SAMPLERS[params.sampler_name]
+    return None if sampler.timesteps else sampler.schedule(params.scheduler)
+
+
+def second_params(params: Params, size: HiresSize) -> Params:
+    """Those of the second pass: img2img over the enlarged picture, of exactly as many steps as are wanted."""
+    fields = Params.model_fields
+    changes = {
+        **{name: fields[name].default for name in ("enable_hr", "txt2img", *HIRES_FIELDS)},
+        "width": size.width,
+        "height": size.height,
+        "steps": params.hr_second_pass_steps or params.steps,
+        "sampler_name": params.hr_sampler_name or params.sampler_name,
+        "scheduler": params.hr_scheduler or params.scheduler,
+        "fix_steps": True,
+        "initial_noise_multiplier": 1.0,
+    }
+    return params.model_copy(update=changes)
+
+
+def enlarged(latent: Latent, size: tuple[int, int], mode: str, antialias: bool) -> Latent:
+    """A latent [C, h, w] at another size (h, w), by one of torch's modes of interpolation."""
+    whole = F.interpolate(torch.from_numpy(latent)[None], size=size, mode=mode, antialias=antialias)
+    return np.asarray(whole[0].numpy(), dtype=np.float32)
+
+
+def cut(latent: Latent, columns: int, rows: int) -> Latent:
+    """A latent [C, h, w] without so many columns and rows, half of them from each end; none, if below 0."""
+    height, width = latent.shape[1:]
+    top, left = max(rows, 0) // 2, max(columns, 0) // 2
+    bottom, right = height - (max(rows, 0) + 1) // 2, width - (max(columns, 0) + 1) // 2
+    return np.ascontiguousarray(latent[:, top:bottom, left:right])
