@@ -1,0 +1,139 @@
+"""Where we are not A1111, as the README has it: each place is there, and does what is said."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from img2img_shared.params import Params
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.pictures.decode import decode_picture
+from img2img_worker.sampling.plan import PlanKey, compile_plan
+from tests.checkpoints import cached, sd1
+from tests.integration.gateway import FakeWorker, Gateway, picture
+from tests.unit.engine_toys import ToyFamily
+
+README = Path(__file__).parents[2] / "README.md"
+SMALL = {"width": 64, "height": 64, "steps": 3, "prompt": "a cat"}
+
+Send = Callable[..., httpx.Response]
+
+
+@pytest.fixture(autouse=True)
+def busy(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
+    with fake_worker:
+        yield fake_worker
+
+
+@pytest.fixture
+def send(gateway: Gateway) -> Send:
+    def sent(**fields: Any) -> httpx.Response:
+        body = {"init_images": [base64.b64encode(picture()).decode()], **SMALL, **fields}
+        return gateway.http.post("/sdapi/v1/img2img", json=body)
+
+    return sent
+
+
+def info_of(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = json.loads(answer.json()["info"])
+    return found
+
+
+def is_refused(answer: httpx.Response, field: str, *words: str) -> bool:
+    told = answer.json()
+    assert (answer.status_code, told["field"]) == (422, field)
+    return all(word in told["detail"] for word in words)
+
+
+def the_vaes_mean(checkpoint: Path, _: Send, __: FakeWorker) -> None:
+    family = open_checkpoint(checkpoint)
+    pixels = torch.full((1, 64, 64, 3), 90, dtype=torch.uint8)
+    assert torch.equal(family.encode(pixels), family.encode(pixels))
+
+
+def strength_0(_: Path, send: Send, worker: FakeWorker) -> None:
+    assert "Denoising strength: 0.0" in info_of(send(denoising_strength=0))["infotexts"][0]
+    params = Params(denoising_strength=0, steps=20)
+    assert len(compile_plan(PlanKey.of(params), ToyFamily().noise_levels).sigmas) == 0
+
+
+def pictures_of_16_bits(_: Path, __: Send, ___: FakeWorker) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 0x4000, np.uint16)).save(file, "PNG")
+    grey = decode_picture(file.getvalue(), "image", 1000).convert("L")
+    assert grey.getextrema() == (0x40, 0x40)
+
+
+def gpu_noise(_: Path, send: Send, __: FakeWorker) -> None:
+    assert "RNG: NV" in info_of(send(override_settings={"randn_source": "GPU"}))["infotexts"][0]
+    assert "RNG: CPU" in info_of(send())["infotexts"][0]
+
+
+def unknown_names(_: Path, send: Send, __: FakeWorker) -> None:
+    assert is_refused(send(sampler_name="k_euler_a"), "sampler_name", "'Euler a'")
+    assert is_refused(send(scheduler="KARRAS"), "scheduler", "'Karras'")
+    assert is_refused(send(styles=["none such"]), "styles")
+    assert is_refused(send(script_name="none such"), "script_name")
+    assert is_refused(send(override_settings={"none_such": 1}), "none_such")
+    assert is_refused(send(prompt="<lora:x:0,8>"), "prompt")
+
+
+def values_out_of_range(_: Path, send: Send, __: FakeWorker) -> None:
+    for field, value in {"cfg_scale": 200, "steps": 0, "denoising_strength": 1.5, "width": 8}.items():
+        assert is_refused(send(**{field: value}), field)
+    assert info_of(send(cfg_scale=None))["sampler_name"] == "Euler"
+
+
+def what_is_left_out_of_account(_: Path, send: Send, __: FakeWorker) -> None:
+    override = {"sd_model_checkpoint": "none such"}
+    info = info_of(send(nonesuch=1, image_cfg_scale=3, override_settings=override))
+    told = {warning.partition(":")[0] for warning in info["warnings"]}
+    assert told == {"nonesuch", "image_cfg_scale", "sd_model_checkpoint"}
+
+
+def switched_off_scripts(_: Path, send: Send, __: FakeWorker) -> None:
+    scripts = {"ControlNet": {"args": []}, "ADetailer": {"args": [False]}}
+    assert "warnings" not in info_of(send(alwayson_scripts=scripts, script_name="None"))
+
+
+def an_infotext(_: Path, send: Send, __: FakeWorker) -> None:
+    text = "a dog\nNegative prompt: fog\nSteps: 3, Sampler: Euler, CFG scale: 7, Seed: 5"
+    info = info_of(send(infotext=text, prompt="a cat"))
+    assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("a cat", "", 5)
+    assert "RNG: CPU" in info["infotexts"][0]
+
+
+#: what the README calls each, and the proof
+DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
+    "The VAE's mean": the_vaes_mean,
+    "Strength 0": strength_0,
+    "16-bit pictures": pictures_of_16_bits,
+    "GPU noise": gpu_noise,
+    "Unknown names": unknown_names,
+    "Values out of range": values_out_of_range,
+    "What A1111 leaves out of account": what_is_left_out_of_account,
+    "Switched-off scripts": switched_off_scripts,
+    "An infotext": an_infotext,
+}
+
+
+def test_the_readme_names_every_place() -> None:
+    section = README.read_text().split("### Where it is not A1111")[1].partition("\n## ")[0]
+    assert re.findall(r"^- \*\*(.+?)\*\*", section, re.MULTILINE) == list(DEVIATIONS)
+
+
+@pytest.mark.parametrize("place", DEVIATIONS)
+def test_each_place_is_as_the_readme_has_it(
+    place: str, send: Send, busy: FakeWorker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    DEVIATIONS[place](cached(tmp_path_factory, sd1), send, busy)
