@@ -793,6 +793,16 @@ def test_txt2img_takes_a_hires_fix(gateway: Gateway, fake_worker: FakeWorker, po
     assert call.result().status_code == 200
 
 
+@pytest.mark.parametrize("of", ["upscalers", "latent-upscale-modes"])
+def test_a_hires_fix_takes_every_upscaler_that_is_listed(gateway: Gateway, busy: FakeWorker, of: str) -> None:
+    fields = {"prompt": "a cat", "enable_hr": True, "denoising_strength": 0.5, **SMALL}
+    listed = gateway.http.get(f"/sdapi/v1/{of}").json()
+    assert {each["name"] for each in listed} & {"Nearest", "Latent (nearest-exact)"}
+    for each in listed:
+        answer = gateway.http.post("/sdapi/v1/txt2img", json={**fields, "hr_upscaler": each["name"]})
+        assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

@@ -15,12 +15,12 @@ from img2img_gateway.pictures import decode_base64, read_texts
 from img2img_gateway.sdapi.read_infotext import read_parameters
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
+from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS
 from img2img_shared.names import SAMPLERS, SCHEDULERS, Sampler
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"], route_class=JsonRoute)
 
 
-#: A1111's names of schedules in requests, where they are not the label in lower case
 class PngInfoRequest(BaseModel):
     """``POST /sdapi/v1/png-info``."""
 
@@ -98,14 +98,19 @@ async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
 
 @router.get("/upscalers")
 async def upscalers() -> list[dict[str, Any]]:
-    """What init pictures can be resized by."""
+    """What init pictures can be resized by, and what hires fix can enlarge."""
     return [
         {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4}
-        for name in ("None", "Lanczos")
+        for name in UPSCALERS
     ]
 
 
 @router.get("/latent-upscale-modes")
+async def latent_upscale_modes() -> list[dict[str, str]]:
+    """What else hires fix can enlarge."""
+    return [{"name": name} for name in LATENT_UPSCALERS]
+
+
 @router.get("/sd-modules")  # Forge's
 @router.get("/sd-vae")
 @router.get("/hypernetworks")
