@@ -105,13 +105,6 @@ def test_weights_of_8_bits_are_taken_as_numbers(written: Path) -> None:
     assert all(torch.equal(*pair) for pair in pairs)
 
 
-def test_weights_that_need_scales_are_refused(written: Path) -> None:
-    name = "model.diffusion_model.img_in.scale_weight"
-    save_file(load_file(written) | {name: torch.ones(1)}, written)
-    with pytest.raises(Refused, match=r"weights as plain numbers; this has .*img_in.scale_weight"):
-        open_checkpoint(written)
-
-
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", ""])
 def test_a_transformer_alone_is_refused_with_what_it_lacks(prefix: str, written: Path) -> None:
     below = "model.diffusion_model."

@@ -90,11 +90,11 @@ def test_no_call_sees_more_than_a_tile_and_the_whole_stays_nearer_than_without_i
     whole, tiled = opened(folder, None), opened(folder, 128)
     vae = tiled.vae
     latents, image = whole.encode(pixels), vae.to_unit(pixels)
-    careless = in_tiles(vae._whole_mean, image, tile=16, before=8, after=1, norms=()) * vae.scale
+    careless = in_tiles(vae._whole_mean, image, tile=16, before=8, after=1, norms=()) * vae._scale
     off, worse = ((each - latents).abs().mean() for each in (tiled.encode(pixels), careless))
     assert off < 0.75 * worse
     pictures = whole.decode(latents).pixels.float()
-    careless = in_tiles(vae._whole_decode, latents / vae.scale, tile=16, before=1, after=8, norms=())
+    careless = in_tiles(vae._whole_decode, latents / vae._scale, tile=16, before=1, after=8, norms=())
     careless = ((careless + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1) * 255
     seen: list[tuple[int, ...]] = []
     for network in (vae.network.encoder, vae.network.decoder):

@@ -96,6 +96,11 @@ class NoiseLevels:
         return 0.5 * np.log1p(sigma**2) if self.between == "log alpha" else np.log(sigma)
 
     @property
+    def has_whole_timesteps(self) -> bool:
+        """Whether the model was trained on timesteps that can be counted."""
+        return True
+
+    @property
     def scheduled(self) -> "NoiseLevels":
         """The levels in the terms that schedules are written in, which `exploding` leads back from."""
         return self
@@ -126,6 +131,53 @@ class NoiseLevels:
             timesteps=self.timesteps[nth - 1 :: nth],
             between="nothing",
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContinuousLevels(NoiseLevels):
+    """Levels of a model that was trained on a continuum of sigmas and is told ``ln(sigma) / 4``.
+
+    A thousand of them, evenly in log sigma, stand for the continuum, as in ComfyUI; between them nothing is
+    lost, for the timestep is linear there. There are no whole timesteps.
+
+    Source: Karras et al. (2022), arXiv:2206.00364, table 1.
+    """
+
+    #: [N] ascending; kept, because a low one is lost in single precision beside an abar near 1
+    of_training: Array
+
+    @classmethod
+    def between_sigmas(cls, least: float, most: float, *, latent_scale: float, is_sdxl: bool) -> Self:
+        """Levels of a model whose latents have a standard deviation of `latent_scale` when it sees them.
+
+        Everything here is measured in that scale, so that a latent of variance 1 is what others have too.
+
+        Raises:
+            ValueError: not 0 < least < most.
+        """
+        if not 0 < least < most < np.inf:
+            raise ValueError(f"sigmas from {least} to {most}")
+        sigmas = np.geomspace(least, most, 1000)
+        scaled = sigmas / latent_scale
+        return cls(
+            alphas_cumprod=1 / (1 + scaled**2),
+            timesteps=np.log(sigmas) / 4,
+            of_training=scaled,
+            is_sdxl=is_sdxl,
+        )
+
+    @cached_property
+    def sigmas(self) -> Array:
+        return self.of_training
+
+    @property
+    def has_whole_timesteps(self) -> bool:
+        return False
+
+    @property
+    def zero_terminal_snr(self) -> NoiseLevels:
+        """Itself: it ends as it was trained to."""
+        return self
 
 
 #: a flow's last level is noise alone, which is a variance-exploding sigma of infinity; this is as good

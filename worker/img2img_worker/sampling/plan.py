@@ -97,6 +97,11 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
             span=(0.0, 0.0),
         )
     sampler = SAMPLERS[key.sampler_name]
+    if not levels.has_whole_timesteps and (sampler.timesteps or sampler.original_timesteps is not None):
+        allowed = (
+            "another: this checkpoint was trained on a continuum of noise, which has no timesteps to count"
+        )
+        raise Refused("sampler_name", key.sampler_name, allowed)
     # A1111 makes img2img's k-diffusion samplers before it heeds the option
     if key.sd_noise_schedule == "Zero Terminal SNR" and (sampler.timesteps or key.txt2img):
         levels = levels.zero_terminal_snr

@@ -23,7 +23,7 @@ from transformers import (
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.adapters.lora import Loras
-from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
+from img2img_worker.models.checkpoints.noise_schedule import latent_scale, noise_levels
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, CheckpointParts, Component
 from img2img_worker.models.checkpoints.single_file import UNKNOWN
 from img2img_worker.models.checkpoints.weights import assemble
@@ -36,7 +36,6 @@ from img2img_worker.models.families.unet import as_published
 from img2img_worker.models.families.vae import Vae
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import TextEncoder
-from img2img_worker.sampling.levels import NoiseLevels
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
 #: channels that a UNet takes beside the latent, and what it is for
@@ -89,14 +88,22 @@ class Builder:
             self._text_encoder(parts, index, layer=layer, projects=index == 1, may_skip=index == 0)
             for index in range(len(parts.text_encoders))
         )
+        levels = noise_levels(parts.scheduler, is_sdxl=is_xl)
+        prediction = _prediction(parts, unet)
+        sign = 1
+        if prediction == "epsilon" and not levels.has_whole_timesteps:
+            # Karras et al.'s preconditioning: a velocity the other way round
+            prediction, sign = "v", -1
         return StableDiffusion(
             name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
             device=self.device,
             dtype=self.dtype,
-            noise_levels=NoiseLevels.from_alphas_cumprod(alphas_cumprod(parts.scheduler), is_sdxl=is_xl),
-            prediction=_prediction(parts, unet),
+            noise_levels=levels,
+            prediction=prediction,
+            answer_sign=sign,
             unet=unet,
-            vae=self._vae(parts),
+            vae=self._vae(parts, latent_scale(parts.scheduler)),
+            scales_edited=not levels.has_whole_timesteps,
             texts=texts,
             loras=self._loras(unet, texts),
             is_compiled=self.compiler is not None,
@@ -172,9 +179,9 @@ class Builder:
         model.encoder.embed_tokens.weight = model.shared.weight
         return T5(tokenizer=parts.t5_tokenizer, model=model)
 
-    def _vae(self, parts: CheckpointParts) -> Vae:
+    def _vae(self, parts: CheckpointParts, latent_scale: float = 1.0) -> Vae:
         network = self._network(parts, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
-        return Vae(network=network, device=self.device, tile=self.vae_tile)
+        return Vae(network=network, device=self.device, tile=self.vae_tile, latent_scale=latent_scale)
 
     def _text_encoder(
         self, parts: CheckpointParts, index: int, *, layer: int | None, projects: bool, may_skip: bool = False

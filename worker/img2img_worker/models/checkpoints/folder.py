@@ -1,15 +1,48 @@
 """A checkpoint as diffusers saves it: a folder with ``model_index.json`` and one folder for each part."""
 
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
+from typing import Any
+
+from diffusers import (
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 
 from img2img_shared.checkpoints import INDEX
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, CheckpointParts, Component
+from img2img_worker.models.checkpoints.quantized import unscaled
+from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.checkpoints.weights import read_component, read_json
 from img2img_worker.models.prompts.tokenizer import read_t5_tokenizer, read_tokenizer
 
 #: pipelines of Flux.1; its others (Fill, Control, Kontext, ...) have transformers that see more
 _FLUX = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
+
+#: the networks whose configurations are held against what they take
+_NETWORKS = {
+    network.__name__: network
+    for network in (AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel, UNet2DConditionModel)
+}
+_QUANTIZATION = frozenset(("quantization_config",))
+#: keys of UNets that say what they are told, and which values a worker has something to tell for
+_INPUTS: dict[str, tuple[str | None, ...]] = {
+    "time_cond_proj_dim": (None,),
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "addition_embed_type": (None, "text_time"),
+    "encoder_hid_dim_type": (None,),
+}
+_PARTS = frozenset(("unet", "transformer", "vae", "scheduler")) | {
+    f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")
+}
+#: parts that no picture depends on here: a filter of pictures, and encoders of picture prompts without which
+#: the same pipelines run
+_WITHOUT_EFFECT = frozenset(("safety_checker", "feature_extractor", "image_encoder"))
 
 
 def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts:
@@ -20,6 +53,9 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts
     """
     index = read_json(folder / INDEX)
     kind = str(index.get("_class_name", ""))
+    others = [name for name in index if _has(index, name) and name not in _PARTS | _WITHOUT_EFFECT]
+    if others:
+        raise Refused("model", str(folder), f"a checkpoint of which all is used; {some(others)} would not be")
     if not kind.startswith("StableDiffusion") and kind not in _FLUX:
         allowed = f"a Stable Diffusion checkpoint, not {kind or 'nothing'} (of Flux: {', '.join(_FLUX)})"
         raise Refused("model", str(folder), allowed)
@@ -37,6 +73,7 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts
         denoiser = _component(folder / "transformer", SD3 if is_3 else FLUX, allow_pickles)
     else:
         denoiser = _component(folder / "unet", "UNet2DConditionModel", allow_pickles)
+        _refuse_inputs(denoiser.config, folder / "unet")
     return CheckpointParts(
         source=str(folder),
         denoiser=denoiser,
@@ -60,4 +97,25 @@ def _component(folder: Path, kind: str | None, allow_pickles: bool) -> Component
     config = read_json(folder / "config.json")
     if kind is not None and config.get("_class_name", kind) != kind:
         raise Refused("model", str(folder), f"{kind}, not {config['_class_name']}")
-    return Component(config=config, weights=read_component(folder, allow_pickles=allow_pickles))
+    _refuse_unknown(config, folder)
+    weights = unscaled(read_component(folder, allow_pickles=allow_pickles), folder)
+    return Component(config=config, weights=weights)
+
+
+def _refuse_unknown(config: Mapping[str, Any], folder: Path) -> None:
+    """diffusers' and transformers' networks pass over keys that they do not know."""
+    network = _NETWORKS.get(config.get("_class_name", ""))
+    unknown = set() if network is None else config.keys() - signature(network.__init__).parameters.keys()
+    for key in sorted({*unknown, *(_QUANTIZATION & config.keys())}):
+        if not key.startswith("_") and config[key] not in (None, False):
+            raise Refused(f"model: {folder.name}: {key}", config[key], "nothing, for it is not known here")
+
+
+def _refuse_inputs(config: Mapping[str, Any], folder: Path) -> None:
+    """A UNet that wants to be told more than a prompt, SDXL's sizes and what lies beside the latent."""
+    for key, allowed in _INPUTS.items():
+        if config.get(key) not in allowed:
+            known = " or ".join("nothing" if value is None else str(value) for value in allowed)
+            raise Refused(
+                f"model: {folder.name}: {key}", config[key], f"{known}: no other input is given to it"
+            )

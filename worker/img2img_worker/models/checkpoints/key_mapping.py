@@ -100,11 +100,6 @@ def open_clip_tensor(key: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def unprefixed(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The weights below `prefix`, named without it."""
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-
-
 def _split_unet(key: str) -> tuple[str, int, str, int, str]:
     found = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)", key)
     if found is None:

@@ -11,23 +11,25 @@ from torch import Tensor, nn
 from img2img_worker.models.checkpoints import infer_config, key_mapping
 from img2img_worker.models.checkpoints.infer_config import Weights
 from img2img_worker.models.checkpoints.parts import Component
+from img2img_worker.models.checkpoints.tensors import Tensors
 from img2img_worker.models.prompts.tokenizer import END, VOCABULARY, clip_tokenizer, read_tokenizer
 
 
-def vae_component(weights: Weights, prefix: str, **scales: float) -> Component:
+def vae_component(weights: Tensors, prefix: str, **scales: Any) -> Component:
     """diffusers' AutoencoderKL from the weights that a file has under `prefix`.
 
     Args:
-        scales: ``scaling_factor`` and, of flows, ``shift_factor``: no file tells them.
+        scales: ``scaling_factor`` and whatever else AutoencoderKL's configuration has of its latents'
+            statistics.
 
     Raises:
         KeyError: a weight is missing.
     """
-    weights = below(weights, prefix)
-    config = infer_config.vae_config(weights) | scales
+    network = below(weights, prefix)
+    config = infer_config.vae_config(network) | scales
     keys = network_keys(lambda: AutoencoderKL.from_config(config))
     names = {key: key_mapping.vae_name(key, levels=len(config["block_out_channels"])) for key in keys}
-    found = {key: weight(weights, prefix, names[key]) for key in keys}
+    found = {key: weight(network, prefix, names[key]) for key in keys}
     # its attention was written as convolutions of one pixel
     flat = {
         key: value[:, :, 0, 0] for key, value in found.items() if ".attentions." in key and value.ndim == 4
@@ -49,13 +51,13 @@ def tokenizer_of(encoder: Component, path: Path) -> Any:
     return tokenizer
 
 
-def below(weights: Weights, prefix: str) -> dict[str, Tensor]:
+def below(weights: Tensors, prefix: str) -> Tensors:
     """The weights whose names begin with `prefix`, without it.
 
     Raises:
         KeyError: there are none.
     """
-    found = key_mapping.unprefixed(weights, prefix)
+    found = weights.below(prefix)
     if not found:
         raise KeyError(f"{prefix}*")
     return found

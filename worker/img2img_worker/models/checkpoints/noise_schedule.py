@@ -1,5 +1,9 @@
-"""The noise a checkpoint was trained with, from its scheduler's configuration."""
+"""The noise a checkpoint was trained with, from its scheduler's configuration.
 
+Of diffusers' keys, those that say what was trained; how its samplers go on from there is for a job to say.
+"""
+
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +11,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2img_shared.errors import Refused
+from img2img_worker.sampling.levels import ContinuousLevels, NoiseLevels
 
 #: A1111's stand-in for the last abar of a zero-terminal-SNR model, whose sigma would be infinite
 _TERMINAL_ABAR = 4.8973451890853435e-08
+
+#: keys of diffusers' schedulers that are read here or in `builder`, and those about sampling, which a job's
+#: own parameters say
+_KNOWN = re.compile(
+    r"_\w+|alphas_cumprod|beta_(start|end|schedule)|trained_betas|num_train_timesteps|prediction_type"
+    r"|rescale_betas_zero_snr|sigma_(min|max|data)"
+    r"|algorithm_type|clip_(sample|sample_range|denoised)|(lower_order|euler_at)_final|final_sigmas_type"
+    r"|(dynamic_)?thresholding(_ratio)?|sample_max_value|interpolation_type|lambda_min_clipped|rho|flow_shift"
+    r"|original_inference_steps|predict_x0|disable_corrector|set_alpha_to_one|skip_prk_steps|steps_offset"
+    r"|solver_(order|type|p)|time_shift_type|timestep_(scaling|spacing|type)|variance_type|sigma_schedule"
+    r"|use_(beta|exponential|karras)_sigmas|use_lu_lambdas|noise_sampler_seed"
+)
+
+
+def noise_levels(config: Mapping[str, Any], *, is_sdxl: bool) -> NoiseLevels:
+    """The levels that a scheduler's configuration speaks of.
+
+    Raises:
+        Refused: as `alphas_cumprod`; a key that is not known and not empty; sigmas that make no sense.
+    """
+    for key, value in config.items():
+        if not _KNOWN.fullmatch(key) and value not in (None, False):
+            raise Refused(f"model: scheduler: {key}", value, "nothing, for it is not known here")
+    kind = str(config.get("_class_name", ""))
+    if "FlowMatch" in kind:
+        raise Refused("model: scheduler", kind, "one of a diffusion model")
+    if not kind.startswith("EDM") and "sigma_data" not in config:
+        return NoiseLevels.from_alphas_cumprod(alphas_cumprod(config), is_sdxl=is_sdxl)
+    try:
+        least, most = float(config.get("sigma_min", 0.002)), float(config.get("sigma_max", 80.0))
+        return ContinuousLevels.between_sigmas(
+            least, most, latent_scale=latent_scale(config), is_sdxl=is_sdxl
+        )
+    except (TypeError, ValueError) as error:
+        raise Refused("model: scheduler", dict(config), f"numbers that make sense ({error})") from None
+
+
+def latent_scale(config: Mapping[str, Any]) -> float:
+    """Standard deviation of the latents that the model was trained on, ``sigma_data``: 1 but for EDM's.
+
+    Raises:
+        Refused: it is none.
+    """
+    is_edm = str(config.get("_class_name", "")).startswith("EDM")
+    try:
+        scale = float(config.get("sigma_data", 0.5 if is_edm else 1.0))
+    except (TypeError, ValueError):
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise Refused("model: sigma_data", config.get("sigma_data"), "a number above 0")
+    return scale
 
 
 def alphas_cumprod(config: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -18,7 +18,9 @@ from img2img_worker.models.checkpoints.key_mapping_parts import (
     weight,
 )
 from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
+from img2img_worker.models.checkpoints.quantized import unscaled
 from img2img_worker.models.checkpoints.single_file_flow import is_flow, read_flow
+from img2img_worker.models.checkpoints.tensors import Tensors
 from img2img_worker.models.checkpoints.weights import read_weights
 
 #: where each network's names begin
@@ -30,6 +32,14 @@ TURBO = "conditioner.embedders.0."
 
 #: a prediction type that no file of its kind tells
 UNKNOWN = "unknown"
+
+#: what tells Playground 2.5 (statistics of its latents) and CosXL (its highest and lowest sigma)
+PLAYGROUND = {"edm_mean", "edm_std"}
+COSXL, COSXL_LEAST = "edm_vpred.sigma_max", "edm_vpred.sigma_min"
+_MARKERS: dict[str, dict[str, Any]] = {
+    "v_pred": {"prediction_type": "v_prediction"},
+    "ztsnr": {"rescale_betas_zero_snr": True},
+}
 
 #: what is found under these names is another kind of model
 _OTHERS = {
@@ -50,18 +60,21 @@ def read_single_file(path: Path, *, allow_pickles: bool = False) -> CheckpointPa
     Raises:
         Refused: not a checkpoint of a known kind, or not all of one.
     """
-    weights = _turbo_as_2x(read_weights(path, allow_pickles=allow_pickles))
+    read = unscaled(read_weights(path, allow_pickles=allow_pickles), path)
+    weights = Tensors(_turbo_as_2x(read))
     for prefix, kind in _OTHERS.items():
         if any(key.startswith(prefix) for key in weights):
             raise Refused("model", str(path), f"a Stable Diffusion or Flux checkpoint, not {kind}")
     try:
-        return read_flow(weights, path) if is_flow(weights) else _parts(weights, path)
+        parts = read_flow(weights, path) if is_flow(weights) else _parts(weights, path)
     except KeyError as missing:
         allowed = f"a whole checkpoint in the original layout; this has no {missing.args[0]}"
         raise Refused("model", str(path), allowed) from None
+    weights.refuse_left(path)
+    return parts
 
 
-def _parts(weights: Weights, path: Path) -> CheckpointParts:
+def _parts(weights: Tensors, path: Path) -> CheckpointParts:
     is_xl = any(key.startswith(XL_OPEN_CLIP) for key in weights)
     is_2 = any(key.startswith(OPEN_CLIP) for key in weights)
     encoders: tuple[Component, ...]
@@ -75,10 +88,10 @@ def _parts(weights: Weights, path: Path) -> CheckpointParts:
     return CheckpointParts(
         source=str(path),
         denoiser=_unet(below(weights, UNET), pooled),
-        vae=vae_component(weights, VAE, scaling_factor=0.13025 if is_xl else 0.18215),
+        vae=vae_component(weights, VAE, **_latent_scale(weights, is_xl=is_xl)),
         text_encoders=encoders,
         tokenizers=tuple(tokenizer_of(encoder, path) for encoder in encoders),
-        scheduler=_scheduler(weights, is_2=is_2),
+        scheduler=_scheduler(weights, is_2=is_2, is_xl=is_xl),
     )
 
 
@@ -103,18 +116,20 @@ def _unet(weights: Weights, pooled: int | None) -> Component:
 def _clip(weights: Weights) -> Component:
     # the oldest files name its parts without the model that holds them
     text = {
-        f"text_model.{key.removeprefix('text_model.')}": value
-        for key, value in weights.items()
+        f"text_model.{key.removeprefix('text_model.')}": weights[key]
+        for key in weights
         if key.removeprefix("text_model.").startswith(("embeddings.", "encoder.", "final_layer_norm."))
     }
     return Component(config=infer_config.clip_config(text), weights=text)
 
 
-def _open_clip(weights: Weights, *, projects: bool = False) -> Component:
+def _open_clip(weights: Tensors, *, projects: bool = False) -> Component:
     """2.x reads the last layer but one and needs no more; SDXL's pooled embedding needs them all."""
     config = infer_config.open_clip_config(weights)
     if not projects:
         config["num_hidden_layers"] -= 1
+        unread = f"transformer.resblocks.{config['num_hidden_layers']}."
+        weights.take(key for key in weights if key.startswith(unread))
     kind = CLIPTextModelWithProjection if projects else CLIPTextModel
     keys = network_keys(lambda: kind(CLIPTextConfig(**config)))
     found = {key: weight(weights, "", key_mapping.open_clip_name(key)) for key in keys}
@@ -122,13 +137,30 @@ def _open_clip(weights: Weights, *, projects: bool = False) -> Component:
     return Component(config=config | {"pad": "!"}, weights=parts)
 
 
-def _scheduler(weights: Weights, *, is_2: bool) -> dict[str, Any]:
-    """A1111's rules: the file's own abar where it holds one; markers; 2.x is decided by its answer."""
+def _latent_scale(weights: Weights, *, is_xl: bool) -> dict[str, Any]:
+    if is_xl and weights.keys() >= PLAYGROUND:
+        mean, std = (weights[key].float().flatten().tolist() for key in sorted(PLAYGROUND))
+        return {"scaling_factor": 0.5, "latents_mean": mean, "latents_std": std}
+    return {"scaling_factor": 0.13025 if is_xl else 0.18215}
+
+
+def _scheduler(weights: Weights, *, is_2: bool, is_xl: bool) -> dict[str, Any]:
+    """The file's own abar where it holds one, markers; 2.x is decided by its answer, as in A1111.
+
+    A1111 knows the markers `v_pred` and `ztsnr`; those of Karras et al.'s noise levels (Playground 2.5 and
+    CosXL) are read as Forge and ComfyUI do.
+    """
     config: dict[str, Any] = {"prediction_type": UNKNOWN if is_2 else "epsilon"}
+    if is_xl and weights.keys() >= PLAYGROUND:
+        return config | {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
+    if is_xl and COSXL in weights:
+        least = float(weights[COSXL_LEAST]) if COSXL_LEAST in weights else 0.002
+        found = {"sigma_min": least, "sigma_max": float(weights[COSXL]), "sigma_data": 1.0}
+        return found | {"prediction_type": "v_prediction"}
     if "alphas_cumprod" in weights:
         config["alphas_cumprod"] = weights["alphas_cumprod"].float().numpy()
-    if "v_pred" in weights:
-        config["prediction_type"] = "v_prediction"
-    if "ztsnr" in weights:
-        config["rescale_betas_zero_snr"] = True
+    for marker, says in _MARKERS.items():
+        if marker in weights:
+            config |= says
+            weights[marker]
     return config

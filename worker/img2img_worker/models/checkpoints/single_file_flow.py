@@ -9,7 +9,7 @@ from diffusers import FluxTransformer2DModel
 from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.checkpoints import infer_config, infer_config_flow, key_mapping
+from img2img_worker.models.checkpoints import infer_config, infer_config_flow
 from img2img_worker.models.checkpoints.infer_config import Weights
 from img2img_worker.models.checkpoints.key_mapping_flux import flux_name, flux_tensor
 from img2img_worker.models.checkpoints.key_mapping_parts import (
@@ -19,6 +19,7 @@ from img2img_worker.models.checkpoints.key_mapping_parts import (
     weight,
 )
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, CheckpointParts, Component
+from img2img_worker.models.checkpoints.tensors import Tensors
 from img2img_worker.models.prompts.tokenizer import read_t5_tokenizer
 
 TRANSFORMER, TEXTS = "model.diffusion_model.", "text_encoders."
@@ -30,8 +31,6 @@ BLOCKS = {"joint_blocks.": "Stable Diffusion 3", "double_blocks.": "Flux"}
 #: the folder beside a file that holds T5's vocabulary
 T5_FOLDER = "tokenizer_t5"
 
-#: numbers beside weights without which those mean nothing
-_QUANTIZED = ("scale_weight", "weight_scale", "scaled_fp8", ".absmax", "quant_state.bitsandbytes__nf4")
 _SD3_SCALES = {"scaling_factor": 1.5305, "shift_factor": 0.0609}
 _FLUX_SCALES = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 _SD3_SCHEDULER = {"shift": 3.0}
@@ -44,18 +43,13 @@ def is_flow(weights: Weights) -> bool:
     return any(key.removeprefix(TRANSFORMER).startswith(tuple(BLOCKS)) for key in weights)
 
 
-def read_flow(weights: Weights, path: Path) -> CheckpointParts:
+def read_flow(weights: Tensors, path: Path) -> CheckpointParts:
     """The parts in a file; T5's vocabulary is read from the folder `tokenizer_t5` beside it.
 
-    Weights in 8 bits are taken as the numbers that they are.
-
     Raises:
-        Refused: the transformer alone, weights that need scales to be read, no vocabulary.
+        Refused: the transformer alone, no vocabulary.
         KeyError: a weight is missing.
     """
-    scaled = [key for key in weights if key.endswith(_QUANTIZED)]
-    if scaled:
-        raise Refused("model", str(path), f"weights as plain numbers; this has {scaled[0]} beside some")
     kind = next(
         kind
         for block, kind in BLOCKS.items()
@@ -63,20 +57,20 @@ def read_flow(weights: Weights, path: Path) -> CheckpointParts:
     )
     is_flux = kind == BLOCKS["double_blocks."]
     _refuse_parts(weights, path, kind, (CLIP_L, T5) if is_flux else (CLIP_L, CLIP_G))
-    transformer = key_mapping.unprefixed(weights, TRANSFORMER)
+    transformer = weights.below(TRANSFORMER)
     vae = next(prefix for prefix in VAES if any(key.startswith(prefix) for key in weights))
     has_t5 = any(key.startswith(T5) for key in weights)
     denoiser = _flux(transformer) if is_flux else _sd3(transformer)
-    clips = [_clip(key_mapping.unprefixed(weights, CLIP_L), projects=not is_flux)]
+    clips = [_clip(weights.below(CLIP_L), projects=not is_flux)]
     if not is_flux:
-        clips.append(_open_clip(key_mapping.unprefixed(weights, CLIP_G)))
+        clips.append(_open_clip(weights.below(CLIP_G)))
     return CheckpointParts(
         source=str(path),
         denoiser=denoiser,
         vae=vae_component(weights, vae, **(_FLUX_SCALES if is_flux else _SD3_SCALES)),
         text_encoders=tuple(clips),
         tokenizers=tuple(tokenizer_of(clip, path) for clip in clips),
-        t5=_t5(key_mapping.unprefixed(weights, T5)) if has_t5 else None,
+        t5=_t5(weights.below(T5)) if has_t5 else None,
         t5_tokenizer=read_t5_tokenizer(path.parent / T5_FOLDER) if has_t5 else None,
         scheduler=_scheduler(denoiser.config, is_flux=is_flux),
     )
@@ -98,9 +92,11 @@ def _scheduler(config: Mapping[str, Any], *, is_flux: bool) -> Mapping[str, Any]
     return _DEV_SCHEDULER if config["guidance_embeds"] else _SCHNELL_SCHEDULER
 
 
-def _sd3(weights: Weights) -> Component:
+def _sd3(weights: Tensors) -> Component:
     config = infer_config_flow.sd3_config(weights)
-    converted = convert_sd3_transformer_checkpoint_to_diffusers(dict(weights))
+    left = weights.without_taking()
+    converted = convert_sd3_transformer_checkpoint_to_diffusers(left)  # takes out what it uses
+    weights.take(key for key in weights if key not in left)
     return Component(config=config | {"_class_name": SD3}, weights=converted)
 
 
@@ -116,7 +112,7 @@ def _flux(weights: Weights) -> Component:
 
 def _clip(weights: Weights, *, projects: bool) -> Component:
     """CLIP-L; SD 3 takes its pooled state as it is, which is a projection that changes nothing (A1111)."""
-    text = {key: value for key, value in weights.items() if key.startswith("text_model.")}
+    text = {key: weights[key] for key in weights if key.startswith("text_model.")}
     config = infer_config.clip_config(text)
     if projects:
         text["text_projection.weight"] = torch.eye(config["hidden_size"])
@@ -124,13 +120,11 @@ def _clip(weights: Weights, *, projects: bool) -> Component:
 
 
 def _open_clip(weights: Weights) -> Component:
-    text = {
-        key: value for key, value in weights.items() if key.startswith(("text_model.", "text_projection."))
-    }
+    text = {key: weights[key] for key in weights if key.startswith(("text_model.", "text_projection."))}
     config = infer_config.clip_config(text) | {"hidden_act": "gelu", "pad": "!"}
     text.setdefault("text_projection.weight", torch.eye(config["hidden_size"]))
     return Component(config=config, weights=text)
 
 
 def _t5(weights: Weights) -> Component:
-    return Component(config=infer_config_flow.t5_config(weights), weights=weights)
+    return Component(config=infer_config_flow.t5_config(weights), weights=dict(weights))

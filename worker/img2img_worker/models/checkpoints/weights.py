@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
+from img2img_worker.models.checkpoints.tensors import some
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -112,7 +113,7 @@ def assemble(
     misfits = sorted(key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape)
     for what, keys in (("lacks", missing), ("does not know", superfluous), ("has another size of", misfits)):
         if keys:
-            raise Refused("model", str(source), f"a whole checkpoint; this one {what} {_some(keys)}")
+            raise Refused("model", str(source), f"a whole checkpoint; this one {what} {some(keys)}")
     # copied: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
     placed = {key: value.to(device=device, dtype=dtype, copy=True) for key, value in found.items()}
     built.load_state_dict(placed, assign=True)
@@ -147,10 +148,6 @@ def _fill_positions(network: nn.Module, device: torch.device) -> None:
         ids = module._buffers.get("position_ids")
         if ids is not None:
             module._buffers["position_ids"] = torch.arange(ids.shape[-1], device=device)[None]
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def _line(error: Exception) -> str:

@@ -36,6 +36,10 @@ class StableDiffusion:
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
     loras: Loras
+    #: -1: the network answers a velocity the other way round
+    answer_sign: int = 1
+    #: whether an edit checkpoint sees the picture's latent scaled, as CosXL does
+    scales_edited: bool = False
     #: whether the UNet is compiled, which it is for rows of equal length
     is_compiled: bool = False
 
@@ -93,13 +97,14 @@ class StableDiffusion:
             return None
         image = self.vae.to_unit(pixels)
         if self.edits:  # unscaled, as it was trained (Brooks et al. 2023)
-            return self.vae.mean(image, rows, tiling=tiling)
+            mean = self.vae.mean(image, rows, tiling=tiling)
+            return self.vae.scaled(mean) if self.scales_edited else mean
         if masks is None:
             mask = image.new_ones(image.shape[0], 1, *image.shape[-2:])
         else:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
-        masked = self.vae.mean(image * (1 - mask), rows, tiling=tiling) * self.vae.scale
+        masked = self.vae.scaled(self.vae.mean(image * (1 - mask), rows, tiling=tiling))
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(
@@ -141,7 +146,8 @@ class StableDiffusion:
             return_dict=False,
         )[0]
         # a copy in any case: a CUDA graph's answer lies where its next one will
-        return answer.to(torch.float32, copy=True)
+        answer = answer.to(torch.float32, copy=True)
+        return answer if self.answer_sign == 1 else -answer
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:

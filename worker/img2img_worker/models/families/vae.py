@@ -1,6 +1,6 @@
 """Between pictures and latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -31,6 +31,8 @@ class Vae:
     device: torch.device
     #: pictures larger than this, either way, go through it in tiles of this size; None: whole
     tile: int | None = None
+    #: standard deviation of latents as the denoiser was trained on them
+    latent_scale: float = 1.0
 
     @cached_property
     def _padding(self) -> Padding:
@@ -46,28 +48,37 @@ class Vae:
         """Pixels to a latent cell, each way."""
         return int(2 ** (len(self.network.config.block_out_channels) - 1))
 
-    @property
-    def scale(self) -> float:
-        """What a mean is multiplied by to have a variance of about 1."""
-        return float(self.network.config.scaling_factor)
+    @cached_property
+    def _scale(self) -> float | Tensor:
+        """What a mean is multiplied by to have a variance of about 1: one number, or [1, C, 1, 1]."""
+        scale = float(self.network.config.scaling_factor) / self.latent_scale
+        deviations = self.network.config.get("latents_std")
+        return scale if deviations is None else scale / self._by_channel(deviations)
 
-    @property
-    def shift(self) -> float:
-        """What is taken from a mean before."""
+    @cached_property
+    def _shift(self) -> float | Tensor:
+        """What is taken from a mean before, in the same shapes."""
+        means = self.network.config.get("latents_mean")
+        if means is not None:
+            return self._by_channel(means)
         return float(self.network.config.get("shift_factor") or 0.0)
 
     def encode(self, pixels: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
         """uint8 [B, H, W, 3] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
-        return (self.mean(self.to_unit(pixels), rows, tiling=tiling) - self.shift) * self.scale
+        return self.scaled(self.mean(self.to_unit(pixels), rows, tiling=tiling))
 
     def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Decoded:
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
-        answers = in_rows(partial(self._decode, tiling=tiling), latents / self.scale + self.shift, rows)
+        answers = in_rows(partial(self._decode, tiling=tiling), latents / self._scale + self._shift, rows)
         pixels = ((answers + 1) / 2).clamp(0, 1) * 255
         return Decoded(
             pixels=pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
             is_finite=answers.isfinite().flatten(1).all(1),
         )
+
+    def scaled(self, mean: Tensor) -> Tensor:
+        """A posterior's mean as a latent."""
+        return (mean - self._shift) * self._scale
 
     def to_unit(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1]."""
@@ -78,6 +89,9 @@ class Vae:
     def mean(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
         """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]."""
         return in_rows(partial(self._mean, tiling=tiling), image, rows)
+
+    def _by_channel(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(1, -1, 1, 1)
 
     def _mean(self, image: Tensor, *, tiling: bool) -> Tensor:
         return self._in_tiles(self._whole_mean, image, before=self.factor, after=1, tiling=tiling)

@@ -1,0 +1,72 @@
+"""Weights that mean something only together with a scale beside them."""
+
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+
+_FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+#: what a weight is to be multiplied by: one number, or one for each row
+_SCALES = (".scale_weight", ".weight_scale")
+#: beside a scaled weight: for networks that multiply in 8 bits, which is not done here
+_INPUT_SCALES = (".scale_input", ".input_scale")
+#: says which type the scaled weights are of, by its own type
+_MARKER = "scaled_fp8"
+#: JSON that says how a weight is to be read, as bytes
+_FORMAT = ".comfy_quant"
+_READ_FORMATS = ("float8_e4m3fn", "float8_e5m2")
+#: signs of weights that are packed in 4 bits
+_PACKED = (
+    ".absmax",
+    ".quant_map",
+    "quant_state.bitsandbytes__nf4",
+    "quant_state.bitsandbytes__fp4",
+    ".weight_scale_2",
+)
+
+
+def unscaled(weights: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
+    """The weights as numbers: those of 8 bits that have a scale multiplied by it, in float16.
+
+    Files of this kind are written for ComfyUI and Forge, whose names these are. Weights of 8 bits that have
+    no scale are the numbers that they are.
+
+    Raises:
+        Refused: a scale that does not fit, another way of packing numbers.
+    """
+    packed = [key for key in weights if key.endswith(_PACKED)]
+    if packed:
+        raise Refused(
+            "model", str(source), f"weights of 8 bits or more; this has {packed[0]} beside some of 4"
+        )
+    plain = {key: tensor for key, tensor in weights.items() if key.rpartition(".")[2] != _MARKER}
+    for key in [key for key in plain if key.endswith(_FORMAT)]:
+        _check_format(plain.pop(key), key, source)
+    for key in [key for key in plain if key.endswith(_SCALES)]:
+        layer = key.rpartition(".")[0]
+        weight = plain.get(f"{layer}.weight")
+        if weight is not None and weight.dtype in _FLOAT8:
+            plain[f"{layer}.weight"] = _scaled(weight, plain.pop(key), key, source)
+            for ending in _INPUT_SCALES:
+                plain.pop(layer + ending, None)
+    return plain
+
+
+def _scaled(weight: Tensor, scale: Tensor, key: str, source: object) -> Tensor:
+    rows = scale.float().reshape(-1, *[1] * (weight.ndim - 1))
+    if len(rows) not in (1, len(weight)) or not (rows.isfinite().all()):
+        allowed = f"a finite scale for a weight, or for each of its rows; {key} is {list(scale.shape)}"
+        raise Refused("model", str(source), allowed)
+    return (weight.float() * rows).to(torch.float16)
+
+
+def _check_format(tensor: Tensor, key: str, source: object) -> None:
+    try:
+        kind = json.loads(bytes(tensor.to(torch.uint8).flatten().tolist()))["format"]
+    except (ValueError, KeyError, TypeError):
+        kind = "not readable"
+    if kind not in _READ_FORMATS:
+        raise Refused("model", str(source), f"weights as {' or '.join(_READ_FORMATS)}; {key} is {kind}")
