@@ -6,7 +6,7 @@ from img2img_shared.checkpoints import checkpoints_in, is_checkpoint
 from img2img_shared.errors import Refused
 
 #: the checkpoint that comes with the worker: small, and the default where none is named
-DEMO = Path(__file__).with_name("demo")
+DEMO = Path(__file__).parents[1] / "demo"
 
 
 def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
