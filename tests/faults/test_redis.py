@@ -140,3 +140,21 @@ def test_a_redis_that_takes_no_tickets_costs_no_submit(farm: FaultyFarm, account
 
 def _job(farm: FaultyFarm) -> Job:
     return Job(id="never-seen", model=farm.model, params=Params(seed=1, subseed=1), n_inputs=1)
+
+
+def test_a_redis_that_takes_no_writes_for_a_while_costs_no_worker(farm: FaultyFarm, account: Account) -> None:
+    worker = farm.worker()
+    job = farm.submit(4)
+    eventually("some are done", lambda: rendering(farm, job))
+    account.fault()
+    with farm.server.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        eventually("it hears of it", lambda: worker.said("takes no writes"))
+        late = farm.worker()
+        eventually("so does one that starts", lambda: late.said("takes no writes"))
+        client.config_set("min-replicas-to-write", 0)
+    second = farm.submit(4)
+    account.settle(farm, "Redis without the replica that it must have", job, second)
+    assert worker.alive
+    eventually("the late one serves", lambda: len(farm.producer.workers()) == 2)
+    assert late.alive

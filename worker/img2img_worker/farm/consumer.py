@@ -5,8 +5,10 @@ callbacks, time to run) is not read, so that a hostile or broken one can do no m
 """
 
 import logging
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -36,12 +38,23 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loop = self._outliving(self.loop)
+        self._lost_at = 0.0
 
     def ensure_connected(self, conn: Connection) -> Connection:
         """Celery's, which after an outage, or while another server becomes the primary, comes back soon."""
         soon = {"interval_start": RETRY, "interval_step": 0, "interval_max": RETRY}
         conn.ensure_connection = partial(conn.ensure_connection, **soon)
         return super().ensure_connected(conn)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Celery's, but in a line, and with a pause where Redis takes connections and refuses all else."""
+        log.warning("the queue: %s; trying again", str(exc) or type(exc).__name__)
+        with suppress(Exception):
+            self.connection.collect()
+        now = time.monotonic()
+        if now - self._lost_at < RETRY:
+            time.sleep(RETRY)
+        self._lost_at = now
 
     def create_task_handler(self, *_: Any, **__: Any) -> Callable[[Message], None]:
         """A handler that lets Celery run a fresh, empty ticket for any message whatsoever."""

@@ -6,8 +6,11 @@ import signal
 import socket
 import threading
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
+from typing import TypeVar
 
 import torch
 from celery import Celery, signals
@@ -15,7 +18,7 @@ from celery import Celery, signals
 from img2img_shared.checkpoints import Checkpoint, sha256_of
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.input_janitor import InputJanitor
-from img2img_shared.ledger import FarmRedis, Ledger, connect
+from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.keys import queue_name
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
@@ -38,6 +41,8 @@ from img2img_worker.pictures.decode import Decoder
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: seconds a ticket goes on claiming before it returns to Celery, which makes hand-over cheap
 TICKET_SECONDS = 5.0
 #: seconds between two tries to reach Redis at start
@@ -58,14 +63,16 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     """
     stopping = threading.Event()
     store = Store(store_url)
-    redis = _connected(redis_url, settings.prefix)  # first: a wrong URL is said before minutes of loading
+    # first: a wrong URL is said before minutes of loading
+    redis = _when_redis_answers(partial(connect, redis_url, settings.prefix))
     ledger = Ledger(redis, lease=settings.lease)
     path = catalog.find_model(model, settings.models_dir)
     sha256 = sha256_of(path)
     if not rebind:
-        ledger.check_model(model, sha256)
+        _when_redis_answers(partial(ledger.check_model, model, sha256))
     family = load(model, settings)
-    ledger.bind_model(model, sha256, rebind=rebind)  # not before it is known to be one
+    # not before it is known to be one
+    _when_redis_answers(partial(ledger.bind_model, model, sha256, rebind=rebind))
     leases = Leases(ledger)
     # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
     torch.compiler.set_stance("eager_on_recompile")
@@ -146,11 +153,11 @@ def _threads(slots: int) -> int:
     return slots + max(2, slots // 2)
 
 
-def _connected(redis_url: str, prefix: str) -> FarmRedis:
-    """The farm's Redis, as soon as it answers: machines of a farm start in any order."""
+def _when_redis_answers(ask: Callable[[], T]) -> T:
+    """What it answers, as soon as it does: machines of a farm start in any order."""
     while True:
         try:
-            return connect(redis_url, prefix)
+            return ask()
         except Unavailable as error:
             log.warning("%s; trying again", error)
             threading.Event().wait(PATIENCE)
