@@ -25,7 +25,7 @@ def read_infotext(data: bytes) -> str | None:
 
 def text(params: Params, *, masked: bool = False, **changes: str) -> str:
     names: dict[str, Any] = {"prompt": "a cat", "negative_prompt": "", "model": "tiny", **changes}
-    return infotext(params, seed=7, subseed=9, masked=masked, **names)
+    return infotext(params, seed=7, subseed=9, has_mask=masked, masked=masked, **names)
 
 
 def pairs(params: Params, *, masked: bool = False, **changes: str) -> dict[str, str]:
@@ -61,6 +61,7 @@ def test_hashes_of_loras_stand_where_a1111_has_them() -> None:
         seed=1,
         subseed=2,
         model="v1-5",
+        has_mask=True,
         masked=True,
         lora_hashes={"ink": "0123456789ab", "a, b": "ba9876543210"},
         account={"Noise multiplier": 0.9},

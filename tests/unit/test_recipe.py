@@ -83,6 +83,7 @@ def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
     assert text.startswith("a boat\nSteps: 20, ")
     assert "Seed: 71," in text
     assert "Model hash: 0123456789, Model: tiny-model," in text
+    assert "RNG: CPU, Mask blur: 4, Version" in text, "A1111 tells it of an empty mask, and no more"
 
 
 def test_colours_are_corrected_before_the_original_is_laid_over() -> None:

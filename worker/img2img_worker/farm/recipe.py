@@ -84,7 +84,7 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
         made = yield from from_noise(render, served)
     else:
         made = yield from from_picture(render, [blobs[key] for key in ingredients(job, item)], served)
-    composed, text = made.composed, _infotext(made.passes, served)
+    composed, text = made.composed, _infotext(made, served)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
     files = {name: form(each) for name, each in beside.items() if each}
@@ -98,6 +98,8 @@ class Made:
 
     composed: Composed
     passes: tuple[Render, ...]
+    #: whether a mask came with the picture, were it an empty one
+    has_mask: bool = False
 
 
 def from_noise(render: Render, served: Served) -> Steps[Made]:
@@ -137,14 +139,14 @@ def from_picture(render: Render, files: Sequence[bytes], served: Served) -> Step
         # read once more: what a picture of any size takes is not kept for as long as the engine has it
         with served.decoder.decoded(image, mask) as pictures:
             composed = compose(result, *pictures, render.params)
-    return Made(composed=composed, passes=(render,))
+    return Made(composed=composed, passes=(render,), has_mask=mask is not None)
 
 
-def _infotext(passes: Sequence[Render], served: Served) -> str:
-    first, *more = passes
+def _infotext(made: Made, served: Served) -> str:
+    first, *more = made.passes
     hashes: dict[str, str] = {}
     account: dict[str, object] = {}
-    for each in passes:
+    for each in made.passes:
         account |= _account(each, served.levels(each.latent_size))
         if not each.params.disable_extra_networks:
             hashes |= served.lora_hashes(each.prompt)
@@ -156,6 +158,7 @@ def _infotext(passes: Sequence[Render], served: Served) -> str:
         subseed=first.subseed,
         model=served.title,
         model_hash=served.model_hash,
+        has_mask=made.has_mask,
         masked=first.mask is not None,
         hires=hires.told(first, more[0], f"{served.title} [{served.model_hash}]") if more else {},
         lora_hashes=hashes,

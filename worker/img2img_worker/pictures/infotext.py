@@ -28,6 +28,7 @@ def infotext(
     subseed: int,
     model: str,
     model_hash: str | None = None,
+    has_mask: bool = False,
     masked: bool = False,
     hires: Mapping[str, object] | None = None,
     lora_hashes: Mapping[str, str] | None = None,
@@ -38,7 +39,8 @@ def infotext(
     A1111 and the tools around it read it back. (A1111: `create_infotext`.)
 
     Args:
-        masked: a mask was in force (`Prepared.mask` is there); else mask parameters are left out.
+        has_mask: a mask came with the picture; else mask parameters are left out.
+        masked: it was in force (`Prepared.mask` is there), and not empty.
         hires: what is to be told of a second pass.
         lora_hashes: of each LoRA that the prompts name, by that name.
         account: what else is to be told of how it was made, in A1111's order.
@@ -65,7 +67,11 @@ def infotext(
     pairs["ENSD"] = seed_delta(params)
     pairs["RNG"] = params.noise_source.upper()
     pairs["Tiling"] = params.tiling or None  # "True"
-    pairs |= _mask_pairs(params) if masked else hires or {}
+    pairs |= hires or {}
+    if has_mask:
+        pairs |= _mask_pairs(params)
+    if masked:
+        pairs |= _inpaint_pairs(params)
     pairs["Lora hashes"] = _lora_hashes(lora_hashes or {})
     pairs |= account or {}
     pairs["Version"] = f"img2img-farm {_version()}"
@@ -115,6 +121,11 @@ def _mask_pairs(params: Params) -> dict[str, object]:
         "Mask mode": "Inpaint not masked" if params.inpainting_mask_invert else None,
         # whole numbers as A1111 has them; of two different blurs it writes none
         "Mask blur": f"{across:g}" if across == down and across > 0 else None,
+    }
+
+
+def _inpaint_pairs(params: Params) -> dict[str, object]:
+    return {
         "Inpaint area": "Only masked" if params.inpaint_full_res else None,
         "Masked area padding": params.inpaint_full_res_padding if params.inpaint_full_res else None,
         "Masked content": _MASKED_CONTENT.get(params.inpainting_fill),
