@@ -106,6 +106,15 @@ class Params(BaseModel):
     #: "only masked": work on the masked region at full size, with a margin in pixels
     inpaint_full_res: bool = True
     inpaint_full_res_padding: Annotated[int, Field(ge=0, le=2048)] = 0
+    inpainting_mask_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How much of what is repainted an inpainting checkpoint does not get to see; others "
+            "see nothing anyway.",
+        ),
+    ] = 1.0
     #: lay the original over the result; without, a masked render is given as it is
     overlay_inpaint: bool = True
     #: give the mask, and the result where the mask is, beside each masked picture

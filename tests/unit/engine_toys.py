@@ -38,6 +38,7 @@ class ToyFamily:
     vae_factor: int = FACTOR
     prediction: Prediction = "epsilon"
     edits: bool = False
+    inpaints: bool = False
     distilled: bool = False
     is_compiled: bool = False
     #: whether rows of one call may have contexts of different lengths
@@ -76,6 +77,7 @@ class ToyFamily:
         masks: Tensor | None,
         *,
         mask_round: bool = True,
+        mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
     ) -> Tensor | None:

@@ -158,9 +158,22 @@ def test_without_a_mask_everything_is_repainted(opened: Opened) -> None:
     torch.testing.assert_close(seen[:, 1:], family.encode(grey), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+def test_a_light_mask_lets_the_picture_be_seen(opened: Opened, weight: float) -> None:
+    _, family = opened(checkpoints.sd1_inpainting)
+    pixels = torch.from_numpy(_picture())[None]
+    seen = family.picture(pixels, None, mask_weight=weight)
+    assert family.inpaints
+    assert seen is not None
+    assert torch.all(seen[:, 0] == 1)
+    shown = 127.5 + (1 - weight) * (pixels - 127.5)
+    torch.testing.assert_close(seen[:, 1:], family.encode(shown), atol=1e-5, rtol=1e-4)
+
+
 def test_other_checkpoints_look_at_no_picture(opened: Opened) -> None:
     for build in (checkpoints.sd1, checkpoints.sdxl):
         _, family = opened(build)
+        assert not family.inpaints
         assert family.picture(torch.from_numpy(_picture())[None], None) is None
 
 

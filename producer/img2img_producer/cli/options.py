@@ -36,6 +36,7 @@ HELP: dict[str, dict[str, str]] = {
         "inpainting_mask_invert": "1: repaint what is not masked.",
         "inpainting_fill": "Masked pixels start from: 0 fill, 1 original, 2 latent noise, 3 nothing.",
         "inpaint_full_res_padding": "Margin of that region, in pixels.",
+        "inpainting_mask_weight": "How little an inpainting checkpoint sees of what is repainted.",
     },
     "Sampling": {
         "steps": "Of the whole schedule; the strength says how many are run.",

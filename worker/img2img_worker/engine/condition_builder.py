@@ -83,14 +83,16 @@ class ConditionBuilder:
         """What the checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
         render = image.render
         masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
-        pixels = render.pixels
+        pixels, mask_weight = render.pixels, render.params.inpainting_mask_weight
         if pixels is None:
-            factor = self._family.vae_factor
+            # it is to see nothing of what is not there
+            mask_weight, factor = 1.0, self._family.vae_factor
             pixels = np.zeros((*(factor * side for side in render.latent_size), 3), np.uint8)
         pictures = self._family.picture(
             torch.from_numpy(pixels)[None],
             masks,
             mask_round=render.params.mask_round,
+            mask_weight=mask_weight,
             tiling=render.params.tiling,
             rows=self._picture_rows,
         )

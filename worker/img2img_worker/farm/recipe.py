@@ -45,6 +45,8 @@ class Served:
     lora_hashes: Callable[[str], Mapping[str, str]]
     #: the noise levels for latents of a size
     levels: Callable[[tuple[int, int]], NoiseLevels]
+    #: whether it was trained to see a mask, and what that leaves
+    inpaints: bool = False
 
 
 def ingredients(job: Job, item: Input) -> tuple[str, ...]:
@@ -158,6 +160,7 @@ def _infotext(made: Made, served: Served) -> str:
         subseed=first.subseed,
         model=served.title,
         model_hash=served.model_hash,
+        inpaints=served.inpaints,
         has_mask=made.has_mask,
         masked=first.mask is not None,
         hires=hires.told(first, more[0], f"{served.title} [{served.model_hash}]") if more else {},

@@ -102,6 +102,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
             levels=family.levels,
+            inpaints=family.inpaints,
         )
         claim_loop = ClaimLoop(
             ledger=ledger,
@@ -144,7 +145,11 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
 
 def _own_parameters(family: Family) -> tuple[str, ...]:
     """Parameters that this checkpoint takes and most others refuse."""
-    taken = {"image_cfg_scale": family.edits, "distilled_cfg_scale": family.distilled}
+    taken = {
+        "image_cfg_scale": family.edits,
+        "distilled_cfg_scale": family.distilled,
+        "inpainting_mask_weight": family.inpaints,
+    }
     return tuple(name for name, is_taken in taken.items() if is_taken)
 
 

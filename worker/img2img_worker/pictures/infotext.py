@@ -28,6 +28,7 @@ def infotext(
     subseed: int,
     model: str,
     model_hash: str | None = None,
+    inpaints: bool = False,
     has_mask: bool = False,
     masked: bool = False,
     hires: Mapping[str, object] | None = None,
@@ -39,6 +40,7 @@ def infotext(
     A1111 and the tools around it read it back. (A1111: `create_infotext`.)
 
     Args:
+        inpaints: the checkpoint sees masks.
         has_mask: a mask came with the picture; else mask parameters are left out.
         masked: it was in force (`Prepared.mask` is there), and not empty.
         hires: what is to be told of a second pass.
@@ -63,6 +65,7 @@ def infotext(
         pairs["Seed resize from"] = f"{params.seed_resize_from_w}x{params.seed_resize_from_h}"
     is_full = params.txt2img and not params.enable_hr
     pairs["Denoising strength"] = None if is_full else params.denoising_strength
+    pairs["Conditional mask weight"] = params.inpainting_mask_weight if inpaints else None
     pairs["Clip skip"] = params.clip_skip if params.clip_skip > 1 else None
     pairs["ENSD"] = seed_delta(params)
     pairs["RNG"] = params.noise_source.upper()

@@ -70,6 +70,10 @@ class Family(Protocol):
         """Whether `image_cfg_scale` has a meaning (instruct-pix2pix)."""
 
     @property
+    def inpaints(self) -> bool:
+        """Whether it was trained to see a mask and what that leaves (9 channels)."""
+
+    @property
     def distilled(self) -> bool:
         """Whether `distilled_cfg_scale` has a meaning (Flux.1 dev)."""
 
@@ -107,6 +111,7 @@ class Family(Protocol):
         masks: Tensor | None,
         *,
         mask_round: bool = True,
+        mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
     ) -> Tensor | None:
@@ -115,6 +120,7 @@ class Family(Protocol):
         Args:
             pixels: uint8 [B, H, W, 3].
             masks: uint8 [B, H, W], 255 = repaint; None: everything is.
+            mask_weight: how much of what is repainted it does not get to see.
         """
 
     def condition(

@@ -106,6 +106,10 @@ class FlowFamily(ABC):
         return False
 
     @property
+    def inpaints(self) -> bool:
+        return False
+
+    @property
     def distilled(self) -> bool:
         return False
 
@@ -130,6 +134,7 @@ class FlowFamily(ABC):
         masks: Tensor | None,  # noqa: ARG002
         *,
         mask_round: bool = True,  # noqa: ARG002
+        mask_weight: float = 1.0,  # noqa: ARG002
         tiling: bool = False,  # noqa: ARG002
         rows: int | None = None,  # noqa: ARG002
     ) -> Tensor | None:

@@ -65,6 +65,10 @@ class StableDiffusion:
         return self.picture_channels == self.latent_channels
 
     @property
+    def inpaints(self) -> bool:
+        return self.picture_channels == self.latent_channels + 1
+
+    @property
     def distilled(self) -> bool:
         return False
 
@@ -90,6 +94,7 @@ class StableDiffusion:
         masks: Tensor | None,
         *,
         mask_round: bool = True,
+        mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
     ) -> Tensor | None:
@@ -104,7 +109,8 @@ class StableDiffusion:
         else:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
-        masked = self.vae.scaled(self.vae.mean(image * (1 - mask), rows, tiling=tiling))
+        seen = image * (1 - mask_weight * mask)
+        masked = self.vae.scaled(self.vae.mean(seen, rows, tiling=tiling))
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(
