@@ -471,12 +471,13 @@ def test_an_infotext_fills_what_the_request_leaves_out(gateway: Gateway, busy: F
     body = {"init_images": [encoded()], "infotext": text, "width": 64, "height": 64, "steps": 5}
     answer = gateway.http.post("/sdapi/v1/img2img", json=body)
     info = info_of(answer)
-    assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("a red fox", "fog", 99)
+    assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("", "", 99)
+    assert [warning.partition(":")[0] for warning in info["warnings"]] == ["infotext"]
     assert (info["sampler_name"], info["steps"], info["clip_skip"]) == ("DPM++ 2M", 5, 2)
     assert (info["cfg_scale"], info["denoising_strength"]) == (7, 0.75)
     assert answer.json()["parameters"]["override_settings"] == {"CLIP_stop_at_last_layers": 2}
     info = info_of(gateway.http.post("/sdapi/v1/img2img", json={**body, "prompt": "a cat"}))
-    assert (info["prompt"], info["negative_prompt"], info["seed"]) == ("a cat", "", 99)
+    assert (info["prompt"], "warnings" in info) == ("a cat", False)
     del body["init_images"]
     info = info_of(gateway.http.post("/sdapi/v1/txt2img", json={**body, "negative_prompt": ""}))
     assert (info["prompt"], info["negative_prompt"], info["cfg_scale"]) == ("a red fox", "", 3)
@@ -781,6 +782,8 @@ def test_txt2img_takes_a_hires_fix(gateway: Gateway, fake_worker: FakeWorker, po
         "hr_upscaler": "Lanczos",
         "hr_prompt": "a dog",
         "hr_checkpoint_name": "Use same checkpoint",
+        "hr_sampler_name": "",
+        "hr_scheduler": "",
         "override_settings": {"img2img_extra_noise": 0.1, "img2img_color_correction": True},
     }
     call = pool.submit(gateway.http.post, "/sdapi/v1/txt2img", json=fields)
@@ -790,7 +793,8 @@ def test_txt2img_takes_a_hires_fix(gateway: Gateway, fake_worker: FakeWorker, po
     assert (params.hr_prompt, params.hr_checkpoint_name) == ("a dog", None)
     assert (params.denoising_strength, params.extra_noise, params.color_correction) == (0.6, 0.1, False)
     fake_worker.end(claim)
-    assert call.result().status_code == 200
+    extra = info_of(call.result())["extra_generation_params"]
+    assert (extra["Hires prompt"], extra["Hires schedule type"]) == (None, None)
 
 
 @pytest.mark.parametrize("of", ["upscalers", "latent-upscale-modes"])

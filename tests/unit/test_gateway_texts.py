@@ -105,11 +105,9 @@ TEXT = (
 )
 
 
-def test_an_infotext_fills_of_img2img_what_it_fills_in_a1111_and_the_prompts() -> None:
+def test_an_infotext_fills_of_img2img_what_it_fills_in_a1111() -> None:
     fields, options = request_fields(TEXT, txt2img=False)
     assert fields == {
-        "prompt": "a fox",
-        "negative_prompt": "fog",
         "steps": 5,
         "sampler_name": "DPM++ 2M",
         "scheduler": "Karras",

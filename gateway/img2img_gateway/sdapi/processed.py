@@ -72,8 +72,8 @@ def processed(reading: Reading, jobs: Sequence[Job], texts: Sequence[str], begun
         "subseed": seeds[0][1],
         "all_subseeds": [subseed for _, subseed in seeds],
         "subseed_strength": body.subseed_strength,
-        "width": body.width,
-        "height": body.height,
+        "width": params.width,
+        "height": params.height,
         "sampler_name": params.sampler_name,
         "cfg_scale": body.cfg_scale,
         "steps": body.steps,
@@ -102,8 +102,12 @@ def processed(reading: Reading, jobs: Sequence[Job], texts: Sequence[str], begun
 def _extra(body: RenderRequest, params: Params, pairs: dict[str, str]) -> dict[str, Any]:
     """A text's other values by their names, numbers as numbers."""
     found = {name: _typed(value) for name, value in pairs.items() if name not in _PLAIN}
+    if "Hires resize-1" in found:
+        found["Hires resize"] = f"{found.pop('Hires resize-1')}x{found.pop('Hires resize-2')}"
     if found.get("Schedule type") == "Automatic" or SAMPLERS[params.sampler_name].timesteps:
         found.pop("Schedule type", None)  # which only a schedule that was chosen by name is
+    if params.enable_hr:  # whose prompts the text alone tells
+        found = {"Hires schedule type": None, **found, "Hires prompt": None, "Hires negative prompt": None}
     if isinstance(body, Img2ImgRequest) and body.mask and params.mask_blur_x != params.mask_blur_y:
         found["Mask blur"] = None
     return found

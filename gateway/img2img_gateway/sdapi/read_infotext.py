@@ -39,8 +39,6 @@ _LEFT_OUT: dict[str, Any] = {
 
 #: names in the text, and the fields that they fill of either request
 _FIELDS: dict[str, tuple[str, type]] = {
-    "Prompt": ("prompt", str),
-    "Negative prompt": ("negative_prompt", str),
     "Steps": ("steps", int),
     "Sampler": ("sampler_name", str),
     "Schedule type": ("scheduler", str),
@@ -55,6 +53,8 @@ _FIELDS: dict[str, tuple[str, type]] = {
 }
 #: and those that they fill of txt2img's alone
 _TXT2IMG_FIELDS: dict[str, tuple[str, type]] = {
+    "Prompt": ("prompt", str),
+    "Negative prompt": ("negative_prompt", str),
     "CFG scale": ("cfg_scale", float),
     "Size-1": ("width", int),
     "Size-2": ("height", int),
@@ -142,9 +142,9 @@ def read_parameters(text: str) -> dict[str, Any]:
 def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """(fields of a request, options) that an infotext sets.
 
-    As A1111: of an img2img request it fills few, not its size, guidance, strength and mask; but the prompts,
-    which A1111 leaves out there. It never sets the checkpoint. A source of noise that it does not name is the
-    settings' own, as on a machine without a GPU.
+    As A1111: of an img2img request it fills few, not its prompts, size, guidance, strength and mask. It never
+    sets the checkpoint. A source of noise that it does not name is the settings' own, as on a machine without
+    a GPU.
 
     Raises:
         Refused: an option of it, by its name.

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.options import Options
-from img2img_gateway.sdapi.read_infotext import request_fields
+from img2img_gateway.sdapi.read_infotext import read_pairs, request_fields
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts import refuse_scripts
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
@@ -24,7 +24,7 @@ _TOO_LATE = ("initial_noise_multiplier", "samples_format")
 _SAME_CHECKPOINT = "Use same checkpoint"
 #: so many LoRAs are named in a refusal
 _NAMED = 20
-_PROMPTS = frozenset({"prompt", "negative_prompt"})
+_PROMPTS = {"prompt", "negative_prompt"}
 #: what clients send to checkpoints of any kind, and which value of it is a default of theirs
 _FOR_FEW = {"image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
 
@@ -61,6 +61,9 @@ class Reader:
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
         body = apply_infotext(sent)
+        if not body.model_fields_set & _PROMPTS and read_pairs(sent.infotext or "")["Prompt"]:
+            why = "img2img takes no prompts from it, as in A1111; send them as prompt and negative_prompt"
+            lenient.set_aside("infotext", sent.infotext, why)
         refuse_scripts(body)
         options = await self._chosen_options(body, lenient)
         styles = await farm.call(read_styles, farm.settings.styles_file)
@@ -108,8 +111,14 @@ class Reader:
                 raise Refused("hr_checkpoint_name", wanted, allowed)
         own = body.hr_prompt or body.prompt, body.hr_negative_prompt or body.negative_prompt
         prompt, negative_prompt = apply_styles(*own, body.styles or [], styles)
-        changes = {"hr_prompt": prompt, "hr_negative_prompt": negative_prompt}
-        return body.model_copy(update={**changes, "hr_checkpoint_name": model if wanted else None})
+        changes = {
+            "hr_prompt": prompt,
+            "hr_negative_prompt": negative_prompt,
+            "hr_checkpoint_name": model if wanted else None,
+            "hr_sampler_name": body.hr_sampler_name or None,
+            "hr_scheduler": body.hr_scheduler or None,
+        }
+        return body.model_copy(update=changes)
 
     async def _check_tags(self, prompt: str, model: str, lenient: Leniency) -> None:
         """That the LoRAs of a prompt are there.
@@ -145,17 +154,14 @@ class Reader:
 
 
 def apply_infotext(sent: RenderRequest) -> RenderRequest:
-    """The request with what its infotext says and it does not; img2img's prompts only where it has neither.
+    """The request with what its infotext says and it does not.
 
     Raises:
         Refused: the text says what no request may.
     """
     if not sent.infotext:
         return sent
-    txt2img = isinstance(sent, Txt2ImgRequest)
-    fields, options = request_fields(sent.infotext, txt2img=txt2img)
-    if not txt2img and sent.model_fields_set & _PROMPTS:
-        fields = {name: value for name, value in fields.items() if name not in _PROMPTS}
+    fields, options = request_fields(sent.infotext, txt2img=isinstance(sent, Txt2ImgRequest))
     left_out = {name: value for name, value in fields.items() if name not in sent.model_fields_set}
     if options:
         left_out["override_settings"] = options | (sent.override_settings or {})
