@@ -173,7 +173,7 @@ def without_up(weights: Weights) -> Weights:
         ),
         (
             lambda weights: weights | {f"{UNET[1].peft}.lora_A.weight": torch.ones(RANK, 64)},
-            "there twice|for every layer",
+            "each layer once",
         ),
         (
             lambda weights: weights | {f"{KEY}.lora_up.weight": torch.ones(33, RANK)},

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from img2img_shared.errors import Refused
+from img2img_shared.folders import files_below
 from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
 from img2img_worker.models.adapters.lora_file import metadata, read_lora, short_hash
 from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
@@ -124,8 +125,7 @@ class Loras:
         raise Refused("lora", name, (", ".join([*paths][:_NAMED]) or "none, there are no others") + more)
 
     def _paths(self) -> dict[str, Path]:
-        files = self._folder.rglob("*.safetensors") if self._folder is not None else ()
-        return {path.stem: path for path in sorted(files)}
+        return {path.stem: path for path in files_below(self._folder, (".safetensors",))}
 
     def _read(self, path: Path, time: int, size: int) -> _Loaded:
         adapters = {

@@ -23,8 +23,12 @@ _COMMON = frozenset({"alpha", "scale", "dora_scale", "bias"})
 #: how kohya's and LyCORIS' names end
 _PARTS = sorted(_COMMON.union(*(kind.needs | kind.may for kind in KINDS)))
 _KEY = re.compile(rf"(.+?)\.({'|'.join(map(re.escape, _PARTS))})")
-#: how PEFT's names end, and two that diffusers wrote before it used PEFT
-_PEFT = re.compile(r"(.+?)(?:\.lora_|_lora\.|\.lora\.|\.lora_linear_layer\.)(down|up|A|B)\.weight")
+#: how PEFT's names end (with the adapter's own, where it was saved as it was trained), and two that diffusers
+#: wrote before it used PEFT
+_PEFT = re.compile(
+    r"(.+?)(?:\.lora_|_lora\.|\.lora\.|\.lora_linear_layer\.)(down|up|A|B)(?:(?<=[AB])\.default(?:_\d+)?)?\.weight"
+)
+_XLABS = re.compile(r"(.+\.processor\.(?:qkv_lora[12]?|proj_lora[12]))\.(down|up)\.weight")
 _PEFT_PARTS = {"A": "lora_down.weight", "B": "lora_up.weight"}
 _MAGNITUDE = re.compile(r"(.+?)\.lora_magnitude_vector(?:\.weight)?")
 #: where diffusers writes the settings of PEFT's adapters into a file
@@ -48,11 +52,19 @@ def read_lora(path: Path) -> dict[str, Adapter]:
         layer, part = _read_key(path, key)
         if part == "lora_magnitude_vector":
             part, tensor = "dora_scale", tensor.reshape(-1, 1)
-        parts.setdefault(layer, {})[part] = tensor
+        if part in parts.setdefault(layer, {}):
+            raise Refused("lora", path.stem, f"each tensor once; {key} is there under another name too")
+        parts[layer][part] = tensor
     if not parts:
         raise Refused("lora", path.stem, "a file that is not empty")
     settings = _settings(path)
-    return {kohya_name(layer): _adapter(path, layer, own, settings) for layer, own in parts.items()}
+    adapters: dict[str, Adapter] = {}
+    for layer, own in parts.items():
+        name = kohya_name(layer)
+        if name in adapters:
+            raise Refused("lora", path.stem, f"each layer once; {adapters[name].layer} and {layer} are one")
+        adapters[name] = _adapter(path, layer, own, settings)
+    return adapters
 
 
 def short_hash(path: Path) -> str:
@@ -90,12 +102,12 @@ def _read_key(path: Path, key: str) -> tuple[str, str]:
     """The layer that a tensor is for, as the file names it, and which of that layer's it is."""
     if found := _MAGNITUDE.fullmatch(key):
         return found[1], "lora_magnitude_vector"
-    if found := _PEFT.fullmatch(key):
+    if found := _XLABS.fullmatch(key) or _PEFT.fullmatch(key):
         return found[1], _PEFT_PARTS.get(found[2], f"lora_{found[2]}.weight")
     if found := _KEY.fullmatch(key):
         return found[1], found[2]
     kinds = ", ".join(dict.fromkeys(kind.name for kind in KINDS))
-    raise Refused("lora", path.stem, f"tensors of {kinds}, which {key} is not")
+    raise Refused("lora", path.stem, f"tensors that are named as those of {kinds}, which {key} is not")
 
 
 def _adapter(
@@ -112,7 +124,10 @@ def _adapter(
     ):
         raise Refused("lora", path.stem, f"vectors, matrices and kernels; {layer} has single numbers")
     return Adapter(
-        kind=kind, tensors=_prepared(kind, tensors), scale=_scale(path, layer, kind, tensors, settings)
+        layer=layer,
+        kind=kind,
+        tensors=_prepared(kind, tensors),
+        scale=_scale(path, layer, kind, tensors, settings),
     )
 
 

@@ -13,23 +13,39 @@ from img2img_worker.models.checkpoints.key_mapping import unet_name
 #: what LoRAs can change
 Layer = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm
 
-#: how a layer's name begins, in every layout, and what kohya calls that network in its newer files
+#: how a layer's name begins, by who writes so, and what kohya calls that network in its newer files
 _NETWORKS = {
-    "base_model.model.": "lora_unet_",
-    "diffusion_model.": "lora_unet_",
+    # sd-scripts and LyCORIS in it, whose OFT has a prefix of its own; also A1111's and most converters'
     "lora_unet_": "lora_unet_",
-    "lora_transformer_": "lora_unet_",
-    "lycoris_": "lora_unet_",
-    "unet.": "lora_unet_",
-    "transformer.": "lora_unet_",
+    "oft_unet_": "lora_unet_",
     "lora_te_": "lora_te1_",
     "lora_te1_": "lora_te1_",
     "lora_te2_": "lora_te2_",
     "lora_te3_": "lora_te3_",
+    # LyCORIS alone, as in SimpleTuner
+    "lycoris_": "lora_unet_",
+    # OneTrainer, and the names of the Open Model Initiative that it writes too
+    "lora_transformer_": "lora_unet_",
+    "clip_l.": "lora_te1_",
+    "clip_g.": "lora_te2_",
+    "t5.": "lora_te3_",
+    # diffusers, SimpleTuner, ai-toolkit
+    "unet.": "lora_unet_",
+    "transformer.": "lora_unet_",
     "text_encoder.": "lora_te1_",
     "text_encoder_2.": "lora_te2_",
     "text_encoder_3.": "lora_te3_",
+    # ai-toolkit, ComfyUI
+    "diffusion_model.": "lora_unet_",
+    "model.diffusion_model.": "lora_unet_",
+    "text_encoders.clip_l.transformer.": "lora_te1_",
+    "text_encoders.clip_g.transformer.": "lora_te2_",
+    "text_encoders.t5xxl.transformer.": "lora_te3_",
 }
+#: what PEFT, compilers and parallel training put around a network, before or after its name
+_WRAPPERS = re.compile(r"(?<![^.])(base_model\.model|_orig_mod|module)\.")
+#: T5's layers, whichever number a trainer gives it: kohya's is 3, OneTrainer's and diffusers' in Flux is 2
+_T5 = re.compile(r"lora_te\d_((?:encoder_(?:block|final_layer_norm)|shared).*)")
 _IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v")
 _TEXT = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
 #: blocks of a transformer in its original layout, and diffusers' name for them: what is inside; of several
@@ -57,6 +73,11 @@ _BLOCKS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         "img_mlp.0": ("ff.net.0.proj",),
         "img_mlp.2": ("ff.net.2",),
         "img_mod.lin": ("norm1.linear",),
+        # XLabs
+        "qkv_lora1": _IMAGE,
+        "proj_lora1": ("attn.to_out.0",),
+        "qkv_lora2": _TEXT,
+        "proj_lora2": ("attn.to_add_out",),
         "txt_attn.qkv": _TEXT,
         "txt_attn.proj": ("attn.to_add_out",),
         "txt_mlp.0": ("ff_context.net.0.proj",),
@@ -67,6 +88,7 @@ _BLOCKS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
         "linear1": (*_IMAGE, "proj_mlp"),
         "linear2": ("proj_out",),
         "modulation.lin": ("norm.linear",),
+        "qkv_lora": _IMAGE,
     },
 }
 #: the same of what is not in a block
@@ -77,6 +99,7 @@ _ENDS = {
     "y_embedder.mlp.0": "time_text_embed.text_embedder.linear_1",
     "y_embedder.mlp.2": "time_text_embed.text_embedder.linear_2",
     "img_in": "x_embedder",
+    "img_in.proj": "x_embedder",
     "txt_in": "context_embedder",
     "time_in.in_layer": "time_text_embed.timestep_embedder.linear_1",
     "time_in.out_layer": "time_text_embed.timestep_embedder.linear_2",
@@ -102,13 +125,14 @@ class Place:
 
 
 def kohya_name(layer: str) -> str:
-    """A layer's name in any file, as kohya writes it: ``lora_unet_…``, ``lora_te1_…``."""
-    layer = layer.replace(".processor.", ".")  # diffusers' oldest files name what ran the attention
-    for prefix, network in _NETWORKS.items():
-        if layer.startswith(prefix):
-            # transformers took `text_model` off the names of CLIPTextModel's layers
-            return network + layer.removeprefix(prefix).replace(".", "_").removeprefix("text_model_")
-    return _unet(layer)
+    """A layer's name in any file as kohya writes it: ``lora_unet_…``, ``lora_te1_…``; T5's ``lora_te3_…``."""
+    layer = _WRAPPERS.sub("", layer.replace(".processor.", "."))  # diffusers' oldest files name what ran it
+    prefix = next((prefix for prefix in _NETWORKS if layer.startswith(prefix)), "")
+    # transformers took `text_model` off the names of CLIPTextModel's layers
+    inside = layer.removeprefix(prefix).replace(".", "_").removeprefix("text_model_")
+    name = _NETWORKS.get(prefix, "lora_unet_") + inside
+    t5 = _T5.fullmatch(name)
+    return f"lora_te3_{t5[1]}" if t5 else name
 
 
 def denoiser_layers(denoiser: nn.Module) -> dict[str, Layer]:
@@ -117,9 +141,9 @@ def denoiser_layers(denoiser: nn.Module) -> dict[str, Layer]:
 
 
 def text_layers(texts: Sequence[nn.Module]) -> dict[str, Layer]:
-    """Layers of the text models, by kohya's names."""
+    """Layers of the text models, by kohya's names; T5 is the third, also where there is no second."""
     return {
-        f"lora_te{number}_{name.removeprefix('text_model.').replace('.', '_')}": layer
+        kohya_name(f"lora_te{number}_{name.replace('.', '_')}"): layer
         for number, text in enumerate(texts, 1)
         for name, layer in _layers(text).items()
     }
@@ -149,10 +173,11 @@ def _transformer_names(layers: Mapping[str, Layer]) -> Iterator[tuple[str, tuple
         numbers = {found[1] for name in layers if (found := re.match(rf"{our_block}\.(\d+)\.", name))}
         for number in numbers:
             for theirs, ours in inside.items():
-                yield (
-                    f"{their_block}.{number}.{theirs}",
-                    tuple(f"{our_block}.{number}.{name}" for name in ours),
-                )
+                whole = tuple(f"{our_block}.{number}.{name}" for name in ours)
+                yield f"{their_block}.{number}.{theirs}", whole
+                if len(whole) > 1:  # the Open Model Initiative numbers the parts
+                    for part, name in enumerate(whole):
+                        yield f"{their_block}.{number}.{theirs}.{part}", (name,)
 
 
 def _split(names: Sequence[str], layers: Mapping[str, Layer]) -> Iterator[Place]:

@@ -33,6 +33,8 @@ class Rows:
 class Adapter:
     """What a LoRA holds for one layer, on the device of that layer, as precise as in its file."""
 
+    #: what its file calls that layer
+    layer: str
     kind: Kind
     tensors: Tensors
     #: a file's own, or alpha / rank; 1 where it has neither, or its kind knows no rank

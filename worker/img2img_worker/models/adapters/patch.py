@@ -80,17 +80,23 @@ class Patched:
             ValueError: there is no such layer, or it has another shape.
         """
         fitted: dict[str, Adapter] = {}
-        for name, (adapter, places) in adapters.items():
+        missing = [
+            adapter.layer
+            for adapter, places in adapters.values()
+            if any(place.layer not in self._layers for place in places)
+        ]
+        if missing:
+            others = f", nor {len(missing) - 1} more of its {len(adapters)} layers" if missing[1:] else ""
+            raise ValueError(f"this checkpoint has no {missing[0]}{others}")
+        for adapter, places in adapters.values():
             for place in places:
-                if place.layer not in self._layers:
-                    raise ValueError(f"this checkpoint has no {name}")
                 if place.layer in fitted:
-                    raise ValueError(f"{name} is there twice, under two names")
+                    raise ValueError(f"{adapter.layer} is there twice, under two names")
                 layer = self._layers[place.layer]
                 try:
                     fitted[place.layer] = adapter.fitted(layer.weight, layer.bias, place.rows)
                 except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
+                    raise ValueError(f"{adapter.layer}: {error}") from None
         return fitted
 
 

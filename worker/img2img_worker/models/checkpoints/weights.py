@@ -27,13 +27,14 @@ def read_weights(path: Path, *, allow_pickles: bool = False) -> dict[str, Tensor
     Raises:
         Refused: not a .safetensors file, or a broken one; a pickle, unless allowed.
     """
-    if path.suffix == ".safetensors":
+    ending = path.suffix.lower()
+    if ending == ".safetensors":
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise Refused("model", str(path), f"a readable .safetensors file ({error})") from None
-    if path.suffix not in {".ckpt", ".pt", ".bin"}:
+    if ending not in {".ckpt", ".pt", ".bin"}:
         raise Refused("model", str(path), "a .safetensors file, or a folder in the diffusers layout")
     if not allow_pickles:
         raise Refused("model", str(path), "a .safetensors file: pickles can run code (IMG2IMG_ALLOW_PICKLES)")
