@@ -76,7 +76,7 @@ def test_a_sampler_that_is_listed_has_its_function_its_run_and_its_parameters(na
     assert sampler.schedule("Automatic") in {None, *SCHEDULERS}
 
 
-@pytest.mark.parametrize("name", set(SCHEDULERS) - {"Automatic"})
+@pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - {"Automatic"}))
 def test_a_schedule_that_is_listed_has_its_function(name: str) -> None:
     module = import_module("img2img_worker.sampling.schedules")
     assert callable(getattr(module, SCHEDULERS[name].name))
