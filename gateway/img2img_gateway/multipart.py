@@ -126,7 +126,8 @@ class _Reader:
         part = self._open
         largest = _FIELD if part.filename is None else self._largest
         if part.file.size + end - start > largest:
-            raise Refused(part.name, f"more than {largest} bytes", f"at most {largest} bytes")
+            what = "this field" if part.filename is None else part.filename
+            raise Refused(part.name, what, f"at most {largest} bytes; this is longer")
         part.file.write(data[start:end])
 
     def _end(self) -> None:

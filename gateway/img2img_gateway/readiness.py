@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from img2img_gateway.async_farm import AsyncFarm
 
@@ -20,7 +20,7 @@ _PROBE = "inputs/" + "0" * 64
 class Readiness(BaseModel):
     """Whether requests can be served, and what that takes."""
 
-    ready: bool
+    ready: Annotated[bool, Field(examples=[True])]
     redis: bool
     store: bool
     #: whether any worker lives; without one jobs are taken, and wait

@@ -1,10 +1,11 @@
 """What is asked of the gateway itself, by people and by machines, without a key."""
 
 from importlib.metadata import version
+from typing import Annotated
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.readiness import Readiness
@@ -15,16 +16,20 @@ router = APIRouter(tags=["the gateway itself"])
 class Health(BaseModel):
     """The gateway runs."""
 
-    status: str = "ok"
+    status: Annotated[str, Field(examples=["ok"])] = "ok"
 
 
-@router.get("/health")
+@router.get("/health", summary="See whether the gateway runs")
 async def health() -> Health:
     """The gateway runs; nothing else is looked at. For a supervisor that restarts it."""
     return Health()
 
 
-@router.get("/ready", responses={503: {"model": Readiness, "description": "Redis or the store is away."}})
+@router.get(
+    "/ready",
+    summary="See whether it can serve requests",
+    responses={503: {"model": Readiness, "description": "Redis or the store is away."}},
+)
 async def ready(response: Response, parts: Parts) -> Readiness:
     """Whether Redis and the store answer; for a load balancer, which asks elsewhere on 503."""
     found = await parts.readiness.look()

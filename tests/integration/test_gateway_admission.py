@@ -5,7 +5,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from starlette.requests import Request
 
@@ -27,16 +26,6 @@ def post_paths() -> list[str]:
     return [path for path, methods in paths.items() if "post" in methods]
 
 
-def test_nothing_of_a_body_is_waited_for_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
-    ApiKeys(farm_redis).create("some", "default")
-    eventually("it has seen the key", lambda: gateway.http.get("/v1/jobs").status_code == 401)
-    for path in post_paths():
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
-            connection.sendall(f"{head}Content-Length: 60000000\r\n\r\n".encode())
-            assert connection.recv(1000).startswith(b"HTTP/1.1 401"), path
-
-
 @pytest.mark.parametrize(
     "headers",
     [
@@ -52,7 +41,6 @@ def test_a_page_of_another_origin_may_not_call(gateway: Gateway, headers: dict[s
     files = [("image", ("a.png", picture()))]
     text = {**headers, "Content-Type": "text/plain"}
     post = gateway.http.post
-    eventually("it has seen that there are no keys", lambda: gateway.http.get("/v1/jobs").status_code == 200)
     for answer in (
         post("/v1/jobs/upload", data={"model": "m"}, files=files, headers=headers),
         post("/sdapi/v1/interrupt", headers=text),
@@ -92,23 +80,6 @@ def asked(headers: dict[str, str]) -> Request:
     return Request({"type": "http", "method": "POST", "path": "/", "headers": raw})
 
 
-def test_a_key_that_a_page_was_given_is_its_own_proof(gateway: Gateway, farm_redis: FarmRedis) -> None:
-    _, secret = ApiKeys(farm_redis).create("page", "default")
-    for shown in ({"Authorization": f"Bearer {secret}"}, {"X-API-Key": secret}):
-        assert gateway.http.get("/v1/jobs", headers={**PAPERS, **shown}).status_code == 200
-    assert gateway.http.get("/v1/jobs", headers=PAPERS, auth=("any", secret)).status_code == 403
-
-
-def test_people_find_what_is_here_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
-    ApiKeys(farm_redis).create("some", "default")
-    page = gateway.http.get("/", headers=PAPERS)
-    assert page.status_code == 200
-    assert page.headers["content-type"].startswith("text/html")
-    for link in ("/docs", "/health", "/ready", "/openapi.json"):
-        assert f'href="{link}"' in page.text
-        assert gateway.http.get(link, headers=PAPERS).status_code == 200, link
-
-
 def test_machines_are_told_what_answers(
     mortal_redis: RedisServer, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,10 +115,69 @@ def test_machines_are_told_what_answers(
     ],
 )
 def test_what_is_not_there_is_named(gateway: Gateway, method: str, path: str, told: str) -> None:
-    answer: httpx.Response = eventually(
-        "it has seen that there are no keys",
-        lambda: (found := gateway.http.request(method, path)).status_code != 401 and found,
-    )
+    answer = gateway.http.request(method, path)
     assert answer.status_code == 404
     assert answer.json()["detail"].startswith(told)
     assert "/docs" in answer.json()["detail"]
+
+
+def endpoints() -> list[tuple[str, dict[str, Any]]]:
+    """Those of the farm's own API, as the reference has them."""
+    paths: dict[str, dict[str, Any]] = create_app().openapi()["paths"]
+    own = {path: methods for path, methods in paths.items() if path.startswith(("/v1", "/health", "/ready"))}
+    return [(f"{method} {path}", facts) for path, methods in own.items() for method, facts in methods.items()]
+
+
+def has_example(described: Any, document: dict[str, Any]) -> bool:
+    """Whether a part of the reference shows one, itself or in what it refers to."""
+    if isinstance(described, list):
+        return any(has_example(each, document) for each in described)
+    if not isinstance(described, dict):
+        return False
+    if "example" in described or "examples" in described:
+        return True
+    if "$ref" in described:
+        name = described["$ref"].rpartition("/")[2]
+        return has_example(document["components"]["schemas"][name], document)
+    return any(has_example(each, document) for each in described.values())
+
+
+def test_the_reference_sums_up_describes_and_shows_each_endpoint() -> None:
+    document = create_app().openapi()
+    assert len(endpoints()) > 20
+    for name, facts in endpoints():
+        assert len(facts["summary"].split()) > 2, name
+        assert facts["description"].endswith("."), name
+        answers = {status: each for status, each in facts["responses"].items() if status.startswith("2")}
+        shown = [facts.get("requestBody"), facts.get("parameters"), answers]
+        assert has_example(shown, document), name
+
+
+# From here on the gateway has seen a key, and stays closed to who has none.
+
+
+def test_nothing_of_a_body_is_waited_for_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
+    ApiKeys(farm_redis).create("some", "default")
+    eventually("it has seen the key", lambda: gateway.http.get("/v1/jobs").status_code == 401)
+    for path in post_paths():
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+            connection.sendall(f"{head}Content-Length: 60000000\r\n\r\n".encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 401"), path
+
+
+def test_a_key_that_a_page_was_given_is_its_own_proof(gateway: Gateway, farm_redis: FarmRedis) -> None:
+    _, secret = ApiKeys(farm_redis).create("page", "default")
+    for shown in ({"Authorization": f"Bearer {secret}"}, {"X-API-Key": secret}):
+        assert gateway.http.get("/v1/jobs", headers={**PAPERS, **shown}).status_code == 200
+    assert gateway.http.get("/v1/jobs", headers=PAPERS, auth=("any", secret)).status_code == 403
+
+
+def test_people_find_what_is_here_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
+    ApiKeys(farm_redis).create("some", "default")
+    page = gateway.http.get("/", headers=PAPERS)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    for link in ("/docs", "/health", "/ready", "/openapi.json"):
+        assert f'href="{link}"' in page.text
+        assert gateway.http.get(link, headers=PAPERS).status_code == 200, link

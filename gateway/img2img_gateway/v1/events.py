@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -19,6 +19,9 @@ router = APIRouter(prefix="/jobs", tags=["events"])
 #: seconds, at least, between two events: what happens meanwhile goes into one
 PACE = 0.2
 
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"example": StatusEvent.example()}}}
+}
 LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")]
 
 
@@ -27,7 +30,7 @@ async def seen_job(job: JobId, caller: Caller, parts: Parts) -> JobStatus:
     return await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)
 
 
-@router.get("/{job}/events", response_class=EventSourceResponse)
+@router.get("/{job}/events", response_class=EventSourceResponse, responses=_EVENTS, summary="Follow a job")
 async def events(
     job: JobId,
     parts: Parts,

@@ -1,7 +1,7 @@
 """Jobs: submitted, listed, told of, stopped and started."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
@@ -28,7 +28,12 @@ from img2img_shared.params import Params
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
-JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$", description="As submitting gave it.")]
+JobId = Annotated[
+    str,
+    Path(
+        pattern=r"^[A-Za-z0-9_-]{8,64}$", description="As submitting gave it.", examples=["0a32dddf8136d8fc"]
+    ),
+]
 Start = Annotated[int, Query(ge=0, le=100_000_000)]
 Index = Annotated[int, Path(ge=0, le=100_000_000)]
 Key = Annotated[
@@ -44,6 +49,7 @@ Key = Annotated[
 #: bytes: a form is limited by picture and by their number, since it never lies in memory
 UNLIMITED = 2**62
 
+_REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": JobAnswer, "description": "A repeat."}}
 _FORM = {
     "requestBody": {
         "required": True,
@@ -60,14 +66,18 @@ _FORM = {
                         "priority": {"type": "integer", "minimum": -100, "maximum": 100},
                         "webhook": {"type": "string", "description": "A webhook as JSON."},
                     },
-                }
+                },
+                "example": {
+                    "params": '{"prompt": "an oil painting", "denoising_strength": 0.4, "steps": 20}',
+                    "image": ["harbour.jpg", "coast.jpg"],
+                },
             }
         },
     }
 }
 
 
-@router.post("", status_code=201, responses={200: {"model": JobAnswer, "description": "A repeat."}})
+@router.post("", status_code=201, responses=_REPEATED, summary="Submit a job as JSON")
 async def submit(
     body: JobRequest,
     response: Response,
@@ -90,7 +100,8 @@ async def submit(
 @router.post(
     "/upload",
     status_code=201,
-    responses={200: {"model": JobAnswer, "description": "A repeat."}},
+    responses=_REPEATED,
+    summary="Submit a job as a form",
     openapi_extra=_FORM,
     max_body_size=UNLIMITED,
 )
@@ -120,7 +131,7 @@ async def upload(
     return await _written(parts, caller, response, submission, form.inputs(), head.mask, head.webhook)
 
 
-@router.get("")
+@router.get("", summary="List your jobs")
 async def jobs(
     caller: Caller,
     parts: Parts,
@@ -132,19 +143,19 @@ async def jobs(
     return JobList(jobs=[JobAnswer.of(status) for status in page.jobs], next=page.next)
 
 
-@router.get("/{job}")
+@router.get("/{job}", summary="See where a job stands")
 async def job(job: JobId, caller: Caller, parts: Parts) -> JobAnswer:
     """Where a job stands."""
     return JobAnswer.of(await parts.farm.call(parts.farm.ledger.status, job, caller.tenant))
 
 
-@router.get("/{job}/params")
+@router.get("/{job}/params", summary="See a job's parameters")
 async def params(job: JobId, caller: Caller, parts: Parts) -> Params:
     """The parameters it was submitted with, with the seeds that were drawn."""
     return (await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)).params
 
 
-@router.get("/{job}/images")
+@router.get("/{job}/images", summary="List a job's images")
 async def images(
     job: JobId,
     caller: Caller,
@@ -161,7 +172,7 @@ async def images(
     )
 
 
-@router.get("/{job}/images/{index}")
+@router.get("/{job}/images/{index}", summary="See where an image stands")
 async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> ImageAnswer:
     """Where one image stands, with `index` counting from 0."""
     found = await parts.farm.call(parts.farm.ledger.images, job, caller.tenant, index, 1)
@@ -170,19 +181,19 @@ async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> Image
     return ImageAnswer.of(found[0])
 
 
-@router.post("/{job}/cancel")
+@router.post("/{job}/cancel", summary="Cancel a job")
 async def cancel(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """End it: running images stop between two steps. Tells how many are thereby not rendered."""
     return Changed(changed=await parts.farm.call(parts.farm.ledger.cancel, job, caller.tenant))
 
 
-@router.post("/{job}/pause")
+@router.post("/{job}/pause", summary="Pause a job")
 async def pause(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Begin no further image of it; running ones go on."""
     return Changed(changed=await parts.farm.call(parts.farm.ledger.pause, job, caller.tenant))
 
 
-@router.post("/{job}/resume")
+@router.post("/{job}/resume", summary="Resume a paused job")
 async def resume(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Go on with it."""
     changed = await parts.farm.call(parts.farm.ledger.resume, job, caller.tenant)
@@ -190,7 +201,7 @@ async def resume(job: JobId, caller: Caller, parts: Parts) -> Changed:
     return Changed(changed=changed)
 
 
-@router.post("/{job}/retry")
+@router.post("/{job}/retry", summary="Retry a job's failed images")
 async def retry(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Give its failed images another chance; tells how many these are."""
     changed = await parts.farm.call(parts.farm.ledger.retry, job, caller.tenant)
@@ -198,7 +209,7 @@ async def retry(job: JobId, caller: Caller, parts: Parts) -> Changed:
     return Changed(changed=changed)
 
 
-@router.put("/{job}/priority")
+@router.put("/{job}/priority", summary="Change a job's priority")
 async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: Parts) -> Changed:
     """Let it go before those of lower priority, from the next image on."""
     priority = caller.allowed_priority(body.priority)

@@ -1,5 +1,7 @@
 """What the farm has: pictures to refer to, workers, models, samplers, schedules."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 
 from img2img_gateway.access import Caller
@@ -14,6 +16,9 @@ from img2img_shared.names import SAMPLERS, SCHEDULERS
 
 router = APIRouter()
 
+_SCHEDULES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"example": ["Automatic", "Karras", "Exponential"]}}}
+}
 _BODY = {
     "requestBody": {
         "required": True,
@@ -22,7 +27,14 @@ _BODY = {
 }
 
 
-@router.post("/inputs", status_code=201, tags=["inputs"], openapi_extra=_BODY, max_body_size=UNLIMITED)
+@router.post(
+    "/inputs",
+    status_code=201,
+    tags=["inputs"],
+    openapi_extra=_BODY,
+    max_body_size=UNLIMITED,
+    summary="Upload a picture",
+)
 async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnswer:
     """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
     sent = SentFile()
@@ -35,7 +47,7 @@ async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnsw
     return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
 
 
-@router.get("/workers", tags=["farm"])
+@router.get("/workers", tags=["farm"], summary="List the workers")
 async def workers(parts: Parts, _: Caller) -> list[WorkerAnswer]:
     """The workers that live."""
     return [
@@ -51,7 +63,7 @@ async def workers(parts: Parts, _: Caller) -> list[WorkerAnswer]:
     ]
 
 
-@router.get("/models", tags=["farm"])
+@router.get("/models", tags=["farm"], summary="List the models")
 async def models(parts: Parts, _: Caller) -> list[ModelAnswer]:
     """The checkpoints that are served, or can be at once."""
     workers = await parts.farm.workers()
@@ -65,7 +77,7 @@ async def models(parts: Parts, _: Caller) -> list[ModelAnswer]:
     ]
 
 
-@router.get("/samplers", tags=["farm"])
+@router.get("/samplers", tags=["farm"], summary="List the samplers")
 async def samplers() -> list[SamplerAnswer]:
     """What `sampler_name` may be."""
     return [
@@ -79,7 +91,7 @@ async def samplers() -> list[SamplerAnswer]:
     ]
 
 
-@router.get("/schedulers", tags=["farm"])
+@router.get("/schedulers", tags=["farm"], summary="List the schedules", responses=_SCHEDULES)
 async def schedulers() -> list[str]:
     """What `scheduler` may be."""
     return list(SCHEDULERS)

@@ -23,6 +23,15 @@ from img2img_shared.seeds import SEED_MAX
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
+_JOB = "0a32dddf8136d8fc"
+_MOMENT = "2026-03-01T12:00:00Z"
+
+
+def _example(facts: dict[str, Any]) -> ConfigDict:
+    """A model's settings: how one looks, for the reference."""
+    return ConfigDict(json_schema_extra={"examples": [facts]})
+
+
 #: a picture as base64 (bare or a data: URL), or the key of one that was uploaded: "inputs/" and its SHA-256
 PictureText = Annotated[str, Field(min_length=1, examples=[_REFERENCE])]
 
@@ -100,6 +109,26 @@ class JobRequest(BaseModel):
 class JobAnswer(BaseModel):
     """Where a job stands. The five counts add up to `n`."""
 
+    model_config = _example(
+        {
+            "id": _JOB,
+            "model": "sd15",
+            "priority": 0,
+            "state": "running",
+            "n": 100,
+            "pending": 58,
+            "running": 8,
+            "done": 33,
+            "failed": 1,
+            "cancelled": 0,
+            "rate": 2.5,
+            "eta": 26.4,
+            "created": _MOMENT,
+            "started": _MOMENT,
+            "finished": None,
+        }
+    )
+
     id: str
     model: str
     priority: int
@@ -134,6 +163,10 @@ class JobList(BaseModel):
 class ImageAnswer(BaseModel):
     """Where an image stands."""
 
+    model_config = _example(
+        {"index": 7, "state": "failed", "attempt": 1, "reason": "image: b'GIF8' is not allowed; allowed: PNG"}
+    )
+
     index: int
     state: ImageState
     #: tries so far, the running one included
@@ -157,6 +190,8 @@ class ImageList(BaseModel):
 class ResultItem(BaseModel):
     """A picture that is done."""
 
+    model_config = _example({"index": 0, "name": "harbour.png", "url": f"/v1/jobs/{_JOB}/images/0/picture"})
+
     index: int
     #: file name: the input's, with -2, -3, ... for further outputs
     name: str
@@ -175,6 +210,8 @@ class ResultList(BaseModel):
 class Changed(BaseModel):
     """What a call changed: images, or (pause, resume, priority) 1 or 0."""
 
+    model_config = _example({"changed": 1})
+
     changed: int
 
 
@@ -183,11 +220,13 @@ class PriorityRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    priority: Annotated[int, Field(ge=-100, le=100)]
+    priority: Annotated[int, Field(ge=-100, le=100, examples=[10])]
 
 
 class InputAnswer(BaseModel):
     """A picture that was uploaded: `key` may stand for it in any later job."""
+
+    model_config = _example({"key": _REFERENCE, "bytes": 184211})
 
     key: str
     bytes: int
@@ -224,9 +263,27 @@ class StatusEvent(BaseModel):
             events=[EventType.model_validate(each, from_attributes=True) for each in events],
         )
 
+    @classmethod
+    def example(cls) -> str:
+        """How one looks on the wire, for the reference."""
+        news = EventType(state="done", index=41, attempt=1, reason=None)
+        told = cls(state=JobState.RUNNING, n=100, done=42, failed=1, running=8, events=[news])
+        return f"event: news\ndata: {told.model_dump_json()}\nid: 1767225600000-0\n\n"
+
 
 class WorkerAnswer(BaseModel):
     """A worker that lives."""
+
+    model_config = _example(
+        {
+            "id": "gpu-1-4711",
+            "model": "sd15",
+            "device": "cuda",
+            "slots": 32,
+            "running": 8,
+            "seen": _MOMENT,
+        }
+    )
 
     id: str
     model: str
@@ -241,6 +298,8 @@ class WorkerAnswer(BaseModel):
 class ModelAnswer(BaseModel):
     """A checkpoint that jobs can name."""
 
+    model_config = _example({"name": "sd15", "workers": 2, "slots": 64})
+
     name: str
     workers: int
     #: images in flight at once, over its workers
@@ -249,6 +308,10 @@ class ModelAnswer(BaseModel):
 
 class SamplerAnswer(BaseModel):
     """A sampler, by A1111's name."""
+
+    model_config = _example(
+        {"name": "DPM++ 2M", "aliases": ["k_dpmpp_2m"], "scheduler": "Karras", "options": []}
+    )
 
     name: str
     aliases: list[str]

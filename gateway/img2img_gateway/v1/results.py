@@ -27,6 +27,7 @@ _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 @router.get(
     "/{job}/images/{index}/picture",
+    summary="Fetch a picture",
     response_class=Response,
     responses={200: {"content": dict.fromkeys(_TYPES.values(), _PICTURE)}},
 )
@@ -52,6 +53,7 @@ async def picture(job: JobId, index: Index, caller: Caller, parts: Parts) -> Res
 
 @router.get(
     "/{job}/images/{index}/preview",
+    summary="Look at an image under way",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": _PICTURE}}, 204: {"description": "None yet: ask again."}},
 )
@@ -61,7 +63,7 @@ async def preview(job: JobId, index: Index, caller: Caller, parts: Parts) -> Res
     return Response(status_code=204) if data is None else Response(data, media_type="image/jpeg")
 
 
-@router.get("/{job}/results")
+@router.get("/{job}/results", summary="List a job's pictures")
 async def results(
     job: JobId,
     caller: Caller,
@@ -83,6 +85,7 @@ async def results(
 
 @router.get(
     "/{job}/results.zip",
+    summary="Fetch a job's pictures as one archive",
     response_class=StreamingResponse,
     responses={200: {"content": {"application/zip": _PICTURE}}},
 )

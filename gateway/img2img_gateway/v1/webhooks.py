@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
@@ -16,14 +16,14 @@ router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 class Secret(BaseModel):
     """What the caller's webhooks are signed with, as Standard Webhooks' libraries take it."""
 
-    secret: str
+    secret: Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
 
 
 class DeadDelivery(BaseModel):
     """A message that was given up."""
 
-    id: str
-    url: str
+    id: Annotated[str, Field(examples=["0a32dddf8136d8fc-end"])]
+    url: Annotated[str, Field(examples=["https://example.org/hook"])]
     #: the message
     body: str
     tries: int
@@ -32,13 +32,13 @@ class DeadDelivery(BaseModel):
     created: datetime
 
 
-@router.get("/secret")
+@router.get("/secret", summary="See what webhooks are signed with")
 async def secret(caller: Caller, parts: Parts) -> Secret:
     """The key to check `webhook-signature` with."""
     return Secret(secret=await parts.farm.call(parts.hooks.secret, caller.tenant))
 
 
-@router.get("/dead")
+@router.get("/dead", summary="List messages that nobody took")
 async def dead(caller: Caller, parts: Parts) -> list[DeadDelivery]:
     """Messages that nobody took in about a day, newest first."""
     return [
@@ -54,8 +54,12 @@ async def dead(caller: Caller, parts: Parts) -> list[DeadDelivery]:
     ]
 
 
-@router.post("/dead/{delivery}/retry")
-async def retry(delivery: Annotated[str, Path(max_length=200)], caller: Caller, parts: Parts) -> Changed:
+@router.post("/dead/{delivery}/retry", summary="Send a message again")
+async def retry(
+    delivery: Annotated[str, Path(max_length=200, examples=["0a32dddf8136d8fc-end"])],
+    caller: Caller,
+    parts: Parts,
+) -> Changed:
     """Try one again."""
     await parts.farm.call(parts.hooks.deliveries.revive, caller.tenant, delivery)
     return Changed(changed=1)
