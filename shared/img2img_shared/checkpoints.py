@@ -9,9 +9,27 @@ from functools import lru_cache
 from pathlib import Path
 
 from img2img_shared.errors import Refused
+from img2img_shared.folders import files_below
 
 #: what single-file checkpoints end with; the second are pickles, which workers may refuse
 SAFE, PICKLES = (".safetensors",), (".ckpt", ".pt")
+#: what VAEs end with that lie beside the checkpoint that they are for
+VAES = tuple(f".vae{ending}" for ending in SAFE + PICKLES)
+#: A1111's folder of checkpoints, in lower case, and its folders of other things
+A1111_FOLDER = "stable-diffusion"
+_OF_OTHERS = frozenset(("lora", "lycoris", "vae", "vae-approx", "embeddings", "controlnet", "hypernetworks"))
+_OF_OTHERS |= {
+    "text_encoder",
+    "clip",
+    "esrgan",
+    "realesrgan",
+    "swinir",
+    "dat",
+    "gfpgan",
+    "codeformer",
+    "ldsr",
+}
+_OF_OTHERS |= {"bsrgan", "scunet", "blip", "deepbooru", "torch_deepdanbooru", "karlo"}
 #: what makes a folder a checkpoint in the diffusers layout
 INDEX = "model_index.json"
 #: files of such a folder that have a part in its pictures
@@ -94,7 +112,7 @@ def checkpoint_name(path: str | Path) -> str:
     'sd-v1.5'
     """
     path = Path(path)
-    return path.stem if path.suffix in SAFE + PICKLES else path.name
+    return path.stem if path.suffix.lower() in SAFE + PICKLES else path.name
 
 
 def sha256_of(path: Path) -> str:
@@ -133,24 +151,44 @@ def with_hashes(checkpoints: Iterable[Checkpoint], seconds: float = 5.0) -> list
 
 
 def checkpoints_in(folder: Path | None, *, pickles: bool = False) -> dict[str, Path]:
-    """Name to path of the checkpoints right in a folder, by name; no such folder, no checkpoints.
+    """Name to path of the checkpoints in a folder and its folders, by name; no such folder, no checkpoints.
 
-    Of one name, a folder comes before a file, and a .safetensors file before a pickle.
+    In a folder of the folder, a name has that before it: "anime/dream". A1111's own tree of models and all of
+    it in one folder are both read: what lies in its folders of other things is no checkpoint. Of one name, a
+    folder comes before a file, and a .safetensors file before a pickle.
     """
-    if folder is None or not folder.is_dir():
+    if folder is None:
         return {}
+    found = [path for path in files_below(folder, (*SAFE, *PICKLES, INDEX)) if _is_among(path, folder)]
+    folders = {path.parent for path in found if path.name == INDEX} - {folder}
     endings = SAFE + PICKLES if pickles else SAFE
-    found = [path for path in folder.iterdir() if is_checkpoint(path, endings)]
-    found.sort(key=lambda path: (path.is_dir(), path.suffix in SAFE, path.name))
-    by_name = {checkpoint_name(path): path for path in found}  # what comes later wins
+    files = [path for path in found if is_checkpoint(path, endings) and folders.isdisjoint(path.parents)]
+    paths = sorted(
+        (*folders, *files), key=lambda path: (path.is_dir(), path.suffix.lower() in SAFE, path.name)
+    )
+    by_name = {_name_in(folder, path): path for path in paths}  # what comes later wins
     return dict(sorted(by_name.items()))
 
 
 def is_checkpoint(path: Path, endings: tuple[str, ...] = SAFE) -> bool:
     """Whether it looks like one: a folder in the diffusers layout, or a file with one of the endings."""
-    if path.name.startswith("."):
+    name = path.name.lower()
+    if name.startswith(".") or name.endswith(VAES):
         return False
-    return (path / INDEX).is_file() or (path.suffix in endings and path.is_file())
+    return (path / INDEX).is_file() or (name.endswith(endings) and path.is_file())
+
+
+def _is_among(path: Path, folder: Path) -> bool:
+    """Whether a file lies where checkpoints lie, and not in one of A1111's folders of other things."""
+    inside = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+    return not inside or inside[0] not in _OF_OTHERS
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    parts = path.relative_to(folder).parent.parts
+    if parts and parts[0].lower() == A1111_FOLDER:
+        parts = parts[1:]
+    return "/".join((*parts, checkpoint_name(path)))
 
 
 @lru_cache(maxsize=4096)

@@ -37,6 +37,8 @@ class Served:
     #: as in a picture's infotext
     title: str
     model_hash: str | None
+    #: file name and short hash of its VAE, where that lies beside it
+    vae: tuple[str, str] | None = None
     #: reads pictures for all of the worker's threads
     decoder: Decoder
     #: pixels to a latent cell, each way
@@ -160,6 +162,7 @@ def _infotext(made: Made, served: Served) -> str:
         subseed=first.subseed,
         model=served.title,
         model_hash=served.model_hash,
+        vae=served.vae,
         inpaints=served.inpaints,
         has_mask=made.has_mask,
         masked=first.mask is not None,

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -35,6 +36,7 @@ from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.recipe import Served
 from img2img_worker.models.checkpoints import catalog
+from img2img_worker.models.checkpoints.beside import vae_beside
 from img2img_worker.models.checkpoints.loading import load
 from img2img_worker.models.families.family import Family
 from img2img_worker.pictures.decode import Decoder
@@ -98,6 +100,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             model=model,
             title=checkpoint.name,
             model_hash=checkpoint.short_hash,
+            vae=_vae_of(path),
             decoder=Decoder(settings.max_pixels),
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
@@ -141,6 +144,12 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             with suppress(Unavailable):  # else it is listed, and waited for, for another half a lease
                 ledger.leave(name)
             log.info("%s has ended", name)
+
+
+def _vae_of(path: Path) -> tuple[str, str] | None:
+    """File name and A1111's short hash of the VAE beside a checkpoint's file."""
+    vae = vae_beside(path) if path.is_file() else None
+    return None if vae is None else (vae.name, sha256_of(vae)[:10])
 
 
 def _own_parameters(family: Family) -> tuple[str, ...]:

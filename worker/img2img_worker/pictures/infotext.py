@@ -28,6 +28,7 @@ def infotext(
     subseed: int,
     model: str,
     model_hash: str | None = None,
+    vae: tuple[str, str] | None = None,
     inpaints: bool = False,
     has_mask: bool = False,
     masked: bool = False,
@@ -40,6 +41,7 @@ def infotext(
     A1111 and the tools around it read it back. (A1111: `create_infotext`.)
 
     Args:
+        vae: file name and short hash of a VAE that is not in the checkpoint's file.
         inpaints: the checkpoint sees masks.
         has_mask: a mask came with the picture; else mask parameters are left out.
         masked: it was in force (`Prepared.mask` is there), and not empty.
@@ -59,6 +61,8 @@ def infotext(
         "Model hash": model_hash,
         "Model": model,
     }
+    if vae is not None:
+        pairs |= {"VAE hash": vae[1], "VAE": vae[0]}
     if params.subseed_strength:
         pairs |= {"Variation seed": subseed, "Variation seed strength": params.subseed_strength}
     if params.seed_resize_from_w:

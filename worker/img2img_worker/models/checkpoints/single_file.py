@@ -1,4 +1,4 @@
-"""A checkpoint in one file, in the original layout: no configuration beside it and no network are wanted."""
+"""A checkpoint in one file, in the original layout: no configuration beside it is needed, and no network."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints import infer_config, key_mapping
+from img2img_worker.models.checkpoints.beside import described, heads_of, scheduler_of, vae_beside
 from img2img_worker.models.checkpoints.infer_config import Weights
 from img2img_worker.models.checkpoints.key_mapping_parts import (
     below,
@@ -19,7 +20,7 @@ from img2img_worker.models.checkpoints.key_mapping_parts import (
 )
 from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
 from img2img_worker.models.checkpoints.quantized import unscaled
-from img2img_worker.models.checkpoints.single_file_flow import is_flow, read_flow
+from img2img_worker.models.checkpoints.single_file_flow import VAES, is_flow, read_flow
 from img2img_worker.models.checkpoints.tensors import Tensors
 from img2img_worker.models.checkpoints.weights import read_weights
 
@@ -52,15 +53,20 @@ _OTHERS = {
 
 
 def read_single_file(path: Path, *, allow_pickles: bool = False) -> CheckpointParts:
-    """The parts in one file; configurations are read off the weights' infer_config.
+    """The parts in one file; configurations are read off the weights' shapes.
 
-    CLIP's vocabulary ships with this package; for a text encoder of another vocabulary, a folder
-    ``tokenizer`` beside the file has to hold it, and T5's the folder ``tokenizer_t5``.
+    A VAE and a description beside the file hold in place of its own (see `beside`). CLIP's vocabulary ships
+    with this package; for a text encoder of another vocabulary, a folder ``tokenizer`` beside the file has to
+    hold it, and T5's the folder ``tokenizer_t5``.
 
     Raises:
         Refused: not a checkpoint of a known kind, or not all of one.
     """
     read = unscaled(read_weights(path, allow_pickles=allow_pickles), path)
+    if vae := vae_beside(path):
+        read = {key: value for key, value in read.items() if not key.startswith(VAES)}
+        own = unscaled(read_weights(vae, allow_pickles=allow_pickles), vae)
+        read |= {f"{VAE}{key.removeprefix(VAE)}": value for key, value in own.items()}
     weights = Tensors(_turbo_as_2x(read))
     for prefix, kind in _OTHERS.items():
         if any(key.startswith(prefix) for key in weights):
@@ -75,6 +81,7 @@ def read_single_file(path: Path, *, allow_pickles: bool = False) -> CheckpointPa
 
 
 def _parts(weights: Tensors, path: Path) -> CheckpointParts:
+    params = described(path)
     is_xl = any(key.startswith(XL_OPEN_CLIP) for key in weights)
     is_2 = any(key.startswith(OPEN_CLIP) for key in weights)
     encoders: tuple[Component, ...]
@@ -87,11 +94,11 @@ def _parts(weights: Tensors, path: Path) -> CheckpointParts:
         encoders = (_open_clip(below(weights, OPEN_CLIP)) if is_2 else _clip(below(weights, CLIP)),)
     return CheckpointParts(
         source=str(path),
-        denoiser=_unet(below(weights, UNET), pooled),
-        vae=vae_component(weights, VAE, **_latent_scale(weights, is_xl=is_xl)),
+        denoiser=_unet(below(weights, UNET), pooled, params, path),
+        vae=vae_component(weights, VAE, **_latent_scale(weights, is_xl=is_xl) | _described_scale(params)),
         text_encoders=encoders,
         tokenizers=tuple(tokenizer_of(encoder, path) for encoder in encoders),
-        scheduler=_scheduler(weights, is_2=is_2, is_xl=is_xl),
+        scheduler=_scheduler(weights, is_2=is_2, is_xl=is_xl) | scheduler_of(params, path),
     )
 
 
@@ -105,8 +112,10 @@ def _turbo_as_2x(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _unet(weights: Weights, pooled: int | None) -> Component:
+def _unet(weights: Weights, pooled: int | None, params: dict[str, Any], path: Path) -> Component:
     config = infer_config.unet_config(weights, pooled=pooled)
+    if heads := heads_of(params, config["block_out_channels"], path):
+        config["attention_head_dim"] = heads  # diffusers' name for their number
     keys = network_keys(lambda: UNet2DConditionModel.from_config(config))
     layers = config["layers_per_block"]
     names = {key: key_mapping.unet_name(key, keys, layers=layers) for key in keys}
@@ -142,6 +151,10 @@ def _latent_scale(weights: Weights, *, is_xl: bool) -> dict[str, Any]:
         mean, std = (weights[key].float().flatten().tolist() for key in sorted(PLAYGROUND))
         return {"scaling_factor": 0.5, "latents_mean": mean, "latents_std": std}
     return {"scaling_factor": 0.13025 if is_xl else 0.18215}
+
+
+def _described_scale(params: dict[str, Any]) -> dict[str, Any]:
+    return {"scaling_factor": params["scale_factor"]} if "scale_factor" in params else {}
 
 
 def _scheduler(weights: Weights, *, is_2: bool, is_xl: bool) -> dict[str, Any]:

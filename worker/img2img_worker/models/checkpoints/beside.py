@@ -1,0 +1,87 @@
+"""What lies beside a checkpoint's file and belongs to it: its VAE, and a description, where A1111 looks."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from img2img_shared.checkpoints import VAES
+from img2img_shared.errors import Refused
+
+_PARAMETERIZATIONS = {"eps": "epsilon", "v": "v_prediction"}
+#: keys of an ldm model's ``params`` and, in diffusers' terms, of the scheduler
+_SCHEDULER = {"linear_start": "beta_start", "linear_end": "beta_end", "timesteps": "num_train_timesteps"}
+
+
+def vae_beside(path: Path) -> Path | None:
+    """The VAE that A1111 takes for this checkpoint: the first ``*.vae.*`` whose name begins with its name."""
+    found = sorted(
+        other
+        for other in path.parent.iterdir()
+        if other.name.lower().endswith(VAES) and other.name.startswith(path.stem) and other.is_file()
+    )
+    return found[0] if found else None
+
+
+def described(path: Path) -> dict[str, Any]:
+    """The ``params`` of the model in ``NAME.yaml``; empty where there is no such file.
+
+    Raises:
+        Refused: it describes no model.
+    """
+    file = path.with_suffix(".yaml")
+    if not file.is_file():
+        return {}
+    try:
+        read = yaml.safe_load(file.read_text(encoding="utf-8"))
+        params = read["model"]["params"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        params = None
+    if not isinstance(params, dict):
+        raise Refused(
+            "model", str(file), "a description of a model, with model: params:, or no file of that name"
+        )
+    return params
+
+
+def scheduler_of(params: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a description says of the noise and the prediction, in diffusers' terms.
+
+    Raises:
+        Refused: a parameterization that is not known.
+    """
+    if not params:
+        return {}
+    kind = params.get("parameterization", "eps")
+    scaling = str(_inside(params, "denoiser_config", "params", "scaling_config").get("target", ""))  # XL's
+    if scaling.endswith(".VScaling"):
+        kind = "v"
+    if kind not in _PARAMETERIZATIONS:
+        allowed = f"parameterization {' or '.join(_PARAMETERIZATIONS)}, not {kind!r}"
+        raise Refused("model", str(path.with_suffix(".yaml")), allowed)
+    found = {ours: params[theirs] for theirs, ours in _SCHEDULER.items() if theirs in params}
+    return found | {"prediction_type": _PARAMETERIZATIONS[kind]}
+
+
+def heads_of(params: dict[str, Any], channels: list[int], path: Path) -> int | list[int] | None:
+    """How many heads the UNet's attention has at each level, where a description says it.
+
+    Raises:
+        Refused: what it says is no number of heads.
+    """
+    unet = _inside(params, "unet_config", "params")
+    try:
+        if int(unet.get("num_heads", -1)) > 0:
+            return int(unet["num_heads"])
+        if int(unet.get("num_head_channels", -1)) > 0:
+            return [size // int(unet["num_head_channels"]) for size in channels]
+    except (TypeError, ValueError) as error:
+        raise Refused("model", str(path.with_suffix(".yaml")), f"a number of heads ({error})") from None
+    return None
+
+
+def _inside(found: Any, *keys: str) -> dict[str, Any]:
+    """The mapping below these keys; an empty one where there is none."""
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
