@@ -1,0 +1,1 @@
+"""Samplers as in their papers, their schedules and noise, compiled to plans."""

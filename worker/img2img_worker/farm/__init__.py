@@ -1,0 +1,1 @@
+"""A worker process: tickets, claims, leases, and the recipe of each image."""

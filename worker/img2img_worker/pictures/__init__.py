@@ -1,0 +1,1 @@
+"""Pixels before and after the model: decoding, masks, resizing, filling, pasting back, infotext."""
