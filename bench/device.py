@@ -29,6 +29,7 @@ from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.family import Family
+from tests.checkpoints import embedded
 
 STEPS, STRENGTH = 20, 0.7
 
@@ -136,7 +137,7 @@ def compile_table(family: Family, compiled: Family, side: int, counts: list[int]
 
 def _call(family: Family, side: int, rows: int) -> tuple[Tensor, Tensor, Conditions]:
     cells = side // family.vae_factor
-    row = family.condition(family.encode_prompts([""])[0], Params(width=side, height=side))
+    row = family.condition(embedded(family, ""), Params(width=side, height=side))
     x = torch.zeros(rows, family.latent_channels, cells, cells, device=family.device)
     return x, torch.full((rows,), 500.5, device=family.device), Conditions.stack([row] * rows)
 

@@ -30,6 +30,9 @@ from transformers import (
     T5Tokenizer,
 )
 
+from img2img_worker.models.families.family import Family
+from img2img_worker.models.prompts.steps import finished
+from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.tokenizer import END, bpe_tokenizer
 
 #: merges of a small vocabulary, so that some words are one token and others several
@@ -50,6 +53,12 @@ TOKENS = 2 * 256 + len(MERGES) + 2
 WIDTH = 64
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def embedded(family: Family, prompt: str, **more: Any) -> Encoded:
+    """One prompt's embeddings."""
+    (text,) = finished(family.encode_prompts([prompt], **more))
+    return text
 
 
 def cached(factory: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from img2img_shared.errors import Refused
-from img2img_shared.params import Params
+from img2img_shared.params import Params, Prompt, Text
 from img2img_shared.seeds import DRAW, SEED_MAX, counted
 
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
@@ -45,8 +45,8 @@ class Input(BaseModel):
     image: StoreKey | None = None
     mask: StoreKey | None = None
     #: replaces the job's
-    prompt: Annotated[str, Field(max_length=20_000)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=20_000)] | None = None
+    prompt: Prompt | None = None
+    negative_prompt: Text | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     #: how the user calls it (a file's stem); never part of a store key
     name: Annotated[str, Field(max_length=255)] | None = None

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,6 +32,8 @@ from img2img_shared.names import (
 )
 from img2img_shared.seeds import DRAW, SEED_MAX, SEED_MIN
 
+#: prompts that the word AND joins: each is a row of every model call
+MOST_PROMPTS = 32
 #: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another
 RESIZE_MIN = 16
 
@@ -66,6 +69,23 @@ Seed = Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)]
 Sigma = Annotated[float, Field(ge=0, le=256)]
 
 
+def _bounded(prompt: str) -> str:
+    n = len(prompts_of(prompt))
+    if n > MOST_PROMPTS:
+        allowed = f"up to {MOST_PROMPTS} prompts joined by AND; join fewer, or render them as several images"
+        raise Refused("prompt", f"{n} prompts joined by AND", allowed)
+    return prompt
+
+
+def prompts_of(text: str) -> list[str]:
+    """What the word AND joins."""
+    return re.split(r"\bAND\b", text)
+
+
+Text = Annotated[str, Field(max_length=20_000)]
+Prompt = Annotated[Text, AfterValidator(_bounded)]
+
+
 class Params(BaseModel):
     """How to render: one set for all the images of a job.
 
@@ -75,8 +95,8 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    prompt: Annotated[str, Field(max_length=20_000)] = ""
-    negative_prompt: Annotated[str, Field(max_length=20_000)] = ""
+    prompt: Prompt = ""
+    negative_prompt: Text = ""
     steps: Annotated[int, Field(ge=1, le=150)] = 20
     #: guidance; 1 runs no negative branch
     cfg_scale: Annotated[float, Field(ge=0, le=100)] = 7.0

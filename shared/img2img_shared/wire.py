@@ -51,6 +51,8 @@ def decode_inputs(data: bytes) -> tuple[Input, ...]:
         return _INPUTS.validate_python(_unpack("inputs", data))
     except ValidationError as error:
         raise WireError(f"inputs: {refusal(error)}") from None
+    except Refused as error:
+        raise WireError(f"inputs: {error}") from None
 
 
 def _pack(kind: str, body: Any) -> bytes:

@@ -17,6 +17,7 @@ from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -67,9 +68,13 @@ class ToyFamily:
         options: PromptOptions = DEFAULTS,
         negative: bool = False,
         loras: Patch = NO_PATCH,
-    ) -> list[Encoded]:
+    ) -> Steps[list[Encoded]]:
         self.texts.append(tuple(prompts))
-        return [Encoded(context=_context(prompt, options.clip_skip)) for prompt in prompts]
+        encoded = []
+        for prompt in prompts:
+            encoded.append(Encoded(context=_context(prompt, options.clip_skip)))
+            yield
+        return encoded
 
     def picture(
         self,

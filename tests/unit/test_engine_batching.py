@@ -9,14 +9,16 @@ import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.params import Params
-from img2img_worker.engine import condition_builder as conditions
+from img2img_worker.engine import prompt_encoder
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.guidance import without_negative
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.prompts.steps import finished
 from img2img_worker.sampling.noise import fill_noise
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.unit.engine_toys import ToyFamily, contexts, render
 
 SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")
@@ -185,7 +187,7 @@ def test_guided_by_the_picture_too_no_row_is_left_out(
 
 
 def test_without_a_negative_row_the_guidance_has_no_scale(family: ToyFamily) -> None:
-    cat, red = (family.condition(text, Params()) for text in family.encode_prompts(["cat", "red"]))
+    cat, red = (family.condition(text, Params()) for text in finished(family.encode_prompts(["cat", "red"])))
     assert [branch.weight for branch in without_negative([(cat, 0.7)])] == [1]
     assert [branch.weight for branch in without_negative([(cat, 1.0), (red, 0.25)])] == [0.75, 0.25]
 
@@ -340,7 +342,7 @@ def test_a_parameter_that_the_checkpoint_has_no_use_for_is_refused(family: ToyFa
 def test_prompts_are_forgotten_oldest_first_where_they_take_too_much_memory(
     family: ToyFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditions, "REMEMBERED", family.encode_prompts(["a"])[0].context.nbytes * 2)
+    monkeypatch.setattr(prompt_encoder, "REMEMBERED", embedded(family, "a").context.nbytes * 2)
     family.texts.clear()
     with Engine(family, slots=1) as engine:
         for prompt in ("cat", "dog", "cat", "red", "dog"):

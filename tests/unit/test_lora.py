@@ -20,6 +20,7 @@ from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.unit.loras import RANK, TEXT, UNET, Target, merge, tensors, write_kinds, write_kohya, write_peft
 
 PROMPT = "the red cat"
@@ -41,7 +42,7 @@ def opened(path: Path, folder: Path | None = None) -> StableDiffusion:
 def answer(family: Any, *loras: Lora) -> Answer:
     """What the text encoder and then the denoiser say: context, and latents."""
     wanted = family.loras.find(loras)
-    (text,) = family.encode_prompts([PROMPT], loras=wanted.text)
+    text = embedded(family, PROMPT, loras=wanted.text)
     row = family.condition(text, Params(), patch=wanted.denoiser)
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(1, family.latent_channels, 8, 8, generator=generator)

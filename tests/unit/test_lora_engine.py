@@ -17,6 +17,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.unit.engine_toys import render
 from tests.unit.loras import TEXT, UNET, merge, write_kinds, write_kohya
 
@@ -164,7 +165,7 @@ def test_a_model_call_has_rows_of_one_set_and_as_many_as_there_are(
 
 def test_rows_of_different_sets_cannot_be_stacked(sd1: Path, folder: Path) -> None:
     family = opened(sd1, folder)
-    (text,) = family.encode_prompts(["the cat"])
+    text = embedded(family, "the cat")
     patch = family.loras.find([Lora(name="ink")]).denoiser
     plain, other = (family.condition(text, Params(), patch=each) for each in (NO_PATCH, patch))
     with pytest.raises(ValueError, match="LoRAs"):

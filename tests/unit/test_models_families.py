@@ -19,6 +19,7 @@ from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from tests import checkpoints
+from tests.checkpoints import embedded
 
 # diffusers' scheduler fake_worker numpy a tensor in a way that numpy 2 warns of
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -64,7 +65,7 @@ def test_a_family_is_recognised(build: Build, name: str, opened: Opened) -> None
 
 def test_sdxl_is_told_sizes_and_the_crop(opened: Opened) -> None:
     _, family = opened(checkpoints.sdxl)
-    (text,) = family.encode_prompts(["a cat"])
+    text = embedded(family, "a cat")
     params = Params(width=64, height=128, sdxl_crop_top=32, sdxl_crop_left=48)
     assert family.condition(text, params).tensors["time_ids"].tolist() == [128, 64, 32, 48, 128, 64]
 
@@ -72,7 +73,7 @@ def test_sdxl_is_told_sizes_and_the_crop(opened: Opened) -> None:
 def test_of_sdxls_text_encoders_the_first_alone_may_skip(opened: Opened) -> None:
     _, family = opened(checkpoints.sdxl)
     options = PromptOptions(clip_skip=1, sdxl_clip_l_skip=True)
-    ((plain,), (skipped,)) = (family.encode_prompts(["a cat"], options=each) for each in (DEFAULTS, options))
+    plain, skipped = (embedded(family, "a cat", options=each) for each in (DEFAULTS, options))
     changed = (plain.context != skipped.context).any(0)
     assert changed[: len(changed) // 2].any()
     assert not changed[len(changed) // 2 :].any()
@@ -178,7 +179,7 @@ def test_other_checkpoints_look_at_no_picture(opened: Opened) -> None:
 
 
 def _conditions(family: Family, picture: Tensor | None = None) -> list[Condition]:
-    texts = [family.encode_prompts([PROMPT])[0], family.encode_prompts([NEGATIVE], negative=True)[0]]
+    texts = [embedded(family, PROMPT), embedded(family, NEGATIVE, negative=True)]
     return [family.condition(text, Params(width=64, height=64), picture=picture) for text in texts]
 
 

@@ -15,7 +15,9 @@ from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flux import Flux, packed, places, unpacked
+from img2img_worker.models.prompts.steps import finished
 from tests import checkpoints
+from tests.checkpoints import embedded
 
 PROMPT = "the red cat"
 
@@ -47,7 +49,7 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: Flux, folder: Path) -> 
     for prompt, clip in ((PROMPT, PROMPT), ("", ""), ("a red dog, " * 200, None)):
         with torch.no_grad():
             wanted, pooled, _ = pipeline.encode_prompt(prompt, None)
-        [found] = family.encode_prompts([prompt])
+        found = embedded(family, prompt)
         assert found.context.shape == (512, 4 * checkpoints.WIDTH)
         assert torch.equal(found.context, wanted[0])
         assert found.pooled is not None
@@ -71,7 +73,7 @@ def test_emphasis_multiplies_t5s_embeddings_and_restores_their_mean(family: Flux
 
 
 def test_emphasis_does_not_reach_the_pooled_embedding(family: Flux) -> None:
-    [plain], [weighted] = family.encode_prompts([PROMPT]), family.encode_prompts(["the (red:1.5) cat"])
+    plain, weighted = embedded(family, PROMPT), embedded(family, "the (red:1.5) cat")
     assert plain.pooled is not None
     assert weighted.pooled is not None
     assert torch.equal(plain.pooled, weighted.pooled)
@@ -79,11 +81,11 @@ def test_emphasis_does_not_reach_the_pooled_embedding(family: Flux) -> None:
 
 def test_weights_beyond_all_numbers_are_refused(family: Flux) -> None:
     with pytest.raises(Refused, match=r"prompt: .*keep its embedding finite"):
-        family.encode_prompts(["(cat:99999999999999999999999999999999999999999)"])
+        finished(family.encode_prompts(["(cat:99999999999999999999999999999999999999999)"]))
 
 
 def test_each_row_of_a_call_has_a_guidance_of_its_own(family: Flux) -> None:
-    [text] = family.encode_prompts([PROMPT])
+    text = embedded(family, PROMPT)
     x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1)).expand(3, -1, -1, -1)
     rows = [family.condition(text, Params(distilled_cfg_scale=scale)) for scale in (1.0, None, 9.0)]
     together = family.predict(x, torch.full((3,), 600.0), Conditions.stack(rows))
@@ -102,9 +104,7 @@ def test_timesteps_and_guidance_are_not_rounded_in_half_precision(family: Flux, 
         each.predict(
             x,
             t,
-            Conditions.stack(
-                [each.condition(each.encode_prompts([PROMPT])[0], Params(distilled_cfg_scale=3.508))]
-            ),
+            Conditions.stack([each.condition(embedded(each, PROMPT), Params(distilled_cfg_scale=3.508))]),
         )
         for each in (family, half)
     )
@@ -174,5 +174,5 @@ def test_a_transformer_that_sees_more_than_the_latent_is_refused(copy: Path) -> 
 
 
 def _context(family: Any, prompt: str) -> Tensor:
-    context: Tensor = family.encode_prompts([prompt])[0].context
+    context: Tensor = embedded(family, prompt).context
     return context

@@ -13,6 +13,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.unit.engine_toys import render
 
 
@@ -41,7 +42,7 @@ def moved(cells: Tensor, by: int = 1) -> Tensor:
 @pytest.mark.parametrize("tiling", [True, False])
 def test_a_unets_answer_moves_with_its_latent(tiling: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
     family = opened(tmp_path_factory)
-    row = family.condition(family.encode_prompts(["a red cat"])[0], Params(tiling=tiling))
+    row = family.condition(embedded(family, "a red cat"), Params(tiling=tiling))
     x, t, conditions = noise(1, 4, 8, 12), torch.tensor([601.5]), Conditions.stack([row])
     answer = family.predict(x, t, conditions)
     assert torch.allclose(family.predict(moved(x), t, conditions), moved(answer), atol=1e-4) == tiling

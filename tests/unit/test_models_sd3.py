@@ -14,6 +14,7 @@ from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from tests import checkpoints
+from tests.checkpoints import embedded
 
 PROMPT = "the red cat"
 
@@ -40,7 +41,7 @@ def test_a_plain_prompt_is_diffusers_bit_for_bit(family: StableDiffusion3, folde
             wanted, _, pooled, _ = pipeline.encode_prompt(
                 prompt, None, None, do_classifier_free_guidance=False, max_sequence_length=77
             )
-        [found] = family.encode_prompts([prompt])
+        found = embedded(family, prompt)
         assert torch.equal(found.context, wanted[0])
         assert found.pooled is not None
         # a projection's last bits hang on where diffusers' loader leaves its weights in memory
@@ -104,4 +105,4 @@ def test_half_precision_keeps_t5_in_the_precision_that_holds_it(folder: Path) ->
 
 
 def _context(family: StableDiffusion3, prompt: str) -> Tensor:
-    return family.encode_prompts([prompt])[0].context
+    return embedded(family, prompt).context

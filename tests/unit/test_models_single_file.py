@@ -14,6 +14,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.prompts import tokenizer
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.original import write_original
 
 PROMPT = "the red cat, (a dog:1.3)"
@@ -44,7 +45,7 @@ def test_both_layouts_hold_the_same_networks(layouts: tuple[Path, Path]) -> None
     for ours, theirs in zip(_networks(folder), _networks(file), strict=True):
         _assert_equal(ours, theirs)
     assert folder.vae.network.config.scaling_factor == file.vae.network.config.scaling_factor
-    [wanted], [found] = folder.encode_prompts([PROMPT]), file.encode_prompts([PROMPT])
+    wanted, found = embedded(folder, PROMPT), embedded(file, PROMPT)
     assert torch.equal(wanted.context, found.context)
     assert (wanted.pooled is None) == (found.pooled is None)
     assert wanted.pooled is None or found.pooled is None or torch.equal(wanted.pooled, found.pooled)
@@ -110,9 +111,9 @@ def test_other_names_of_a_text_encoder_are_understood(
     build: Build, name: str, other: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = write_original(checkpoints.cached(tmp_path_factory, build), tmp_path / "model.safetensors")
-    (wanted,) = _opened(file).encode_prompts([PROMPT])
+    wanted = embedded(_opened(file), PROMPT)
     save_file({key.replace(name, other): value for key, value in load_file(file).items()}, file)
-    (found,) = _opened(file).encode_prompts([PROMPT])
+    found = embedded(_opened(file), PROMPT)
     assert torch.equal(found.context, wanted.context)
 
 

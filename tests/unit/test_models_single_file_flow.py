@@ -17,6 +17,7 @@ from img2img_worker.models.checkpoints.key_mapping_flux import flux_name, flux_t
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.original_flow import write_original_flow
 
 PROMPT = "the red cat, (a dog:1.3)"
@@ -49,8 +50,10 @@ def test_both_layouts_are_the_same_checkpoint(
     file: Any = open_checkpoint(write_original_flow(path, tmp_path / "model.safetensors", vae=vae))
     assert file.name == folder.name
     assert file.distilled == folder.distilled
-    [wanted], [found] = folder.encode_prompts([PROMPT]), file.encode_prompts([PROMPT])
+    wanted, found = embedded(folder, PROMPT), embedded(file, PROMPT)
     assert torch.equal(wanted.context, found.context)
+    assert wanted.pooled is not None
+    assert found.pooled is not None
     assert torch.equal(wanted.pooled, found.pooled)
     x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1))
     conditions = Conditions.stack([folder.condition(wanted, Params())])

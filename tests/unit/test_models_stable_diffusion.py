@@ -15,6 +15,7 @@ from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.unit.engine_toys import render
 
 
@@ -30,9 +31,7 @@ def family(folder: Path) -> Family:
 
 
 def conditions(family: Family, *prompts: str) -> Conditions:
-    return Conditions.stack(
-        [family.condition(text, Params()) for prompt in prompts for text in family.encode_prompts([prompt])]
-    )
+    return Conditions.stack([family.condition(embedded(family, prompt), Params()) for prompt in prompts])
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

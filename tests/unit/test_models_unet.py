@@ -10,6 +10,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from tests import checkpoints
+from tests.checkpoints import embedded
 from tests.original_unet import original_unet
 
 
@@ -32,7 +33,7 @@ def test_a_latent_of_odd_sides_is_fitted_to_the_skip_connection_after_the_convol
     folder = checkpoints.cached(tmp_path_factory, build)
     family = open_checkpoint(folder)
     height, width = (side * 8 for side in size)
-    row = family.condition(family.encode_prompts(["a red cat"])[0], Params(width=width, height=height))
+    row = family.condition(embedded(family, "a red cat"), Params(width=width, height=height))
     x, t = noise(1, 4, *size), torch.tensor([601.5])
     conditions = Conditions.stack([row])
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
@@ -53,7 +54,7 @@ def test_rows_of_one_call_may_have_contexts_of_different_lengths(
     folder = checkpoints.cached(tmp_path_factory, build)
     family = open_checkpoint(folder)
     prompts = ("a red cat", "the dog", "a cat " * 50, "dog BREAK cat BREAK red")
-    texts = [family.encode_prompts([prompt])[0] for prompt in prompts]
+    texts = [embedded(family, prompt) for prompt in prompts]
     rows = [family.condition(text, Params(width=72, height=64)) for text in texts]
     conditions = Conditions.stack(rows, whole=whole)
     assert [len(text.context) // 77 for text in texts] == [1, 1, 2, 3]
@@ -68,12 +69,12 @@ def test_with_whole_runs_a_rows_bits_do_not_depend_on_its_neighbours_lengths(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
-    (text,) = family.encode_prompts(["a red cat"])
+    text = embedded(family, "a red cat")
     row = family.condition(text, Params())
     x, t = noise(4, 4, 8, 8), torch.tensor([601.5, 20.0, 999.0, 333.3])
     alike = family.predict(x, t, Conditions.stack([row] * 4, whole=True))
     for prompts in (["cat " * 90] * 3, ["cat", "cat " * 90, "cat " * 200], ["cat", "cat", "cat " * 90]):
-        others = [family.condition(family.encode_prompts([prompt])[0], Params()) for prompt in prompts]
+        others = [family.condition(embedded(family, prompt), Params()) for prompt in prompts]
         mixed = family.predict(x, t, Conditions.stack([row, *others], whole=True))
         assert torch.equal(mixed[0], alike[0])
 
@@ -83,7 +84,7 @@ def test_one_row_whose_latent_is_halved_down_to_one_cell_is_answered_as_beside_a
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
-    row = family.condition(family.encode_prompts(["a red cat"])[0], Params())
+    row = family.condition(embedded(family, "a red cat"), Params())
     x, t = noise(2, 4, 2, 2), torch.tensor([601.5, 20.0])
     both = family.predict(x, t, Conditions.stack([row, row]))
     torch.testing.assert_close(family.predict(x[:1], t[:1], Conditions.stack([row])), both[:1])

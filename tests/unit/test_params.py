@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from img2img_shared.errors import Refused
+from img2img_shared.job import Input
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params, allowed, read_params, refusal
 from img2img_shared.seeds import SEED_MAX, SEED_MIN
@@ -175,3 +176,12 @@ def test_a_png_has_no_quality() -> None:
     assert Params(quality=80, output_format="webp").quality == 80
     with pytest.raises(Refused, match="quality"):
         Params(quality=80)
+
+
+def test_as_many_prompts_may_be_joined_by_and_as_a_model_call_can_bear() -> None:
+    assert read_params({"prompt": " AND ".join(["a"] * 32)}).prompt
+    with pytest.raises(Refused, match=r"33 prompts joined by AND.*up to 32"):
+        read_params({"prompt": " AND ".join(["a"] * 33)})
+    with pytest.raises(Refused, match="3300 prompts joined by AND"):
+        Input(image="inputs/" + "0" * 64, prompt="a AND " * 3299 + "a")
+    assert read_params({"prompt": "a BAND AND ANDY " * 31})

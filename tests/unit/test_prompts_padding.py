@@ -19,7 +19,7 @@ def rows(chunks: int, value: float) -> Tensor:
 
 def test_prompts_joined_by_and_are_equally_long_and_the_negative_is_not() -> None:
     contexts = [rows(1, 1), rows(2, 2), rows(3, 3)]
-    short, long, negative = padded(contexts, 2, Params(), lambda: EMPTY)
+    short, long, negative = padded(contexts, 2, Params(), EMPTY)
     assert torch.equal(short[:77], contexts[0])
     assert (short[76:] == -1).all()  # the last vector again
     assert len(short) == 154
@@ -29,7 +29,7 @@ def test_prompts_joined_by_and_are_equally_long_and_the_negative_is_not() -> Non
 
 @pytest.mark.parametrize("positive", [1, 2, 3])
 def test_pad_cond_uncond_appends_the_empty_prompt_to_the_shorter(positive: int) -> None:
-    prompt, negative = padded([rows(positive, 1), rows(2, 2)], 1, Params(pad_cond_uncond=True), lambda: EMPTY)
+    prompt, negative = padded([rows(positive, 1), rows(2, 2)], 1, Params(pad_cond_uncond=True), EMPTY)
     target = max(positive, 2)
     assert torch.equal(prompt, torch.cat([rows(positive, 1), *[EMPTY] * (target - positive)]))
     assert torch.equal(negative, torch.cat([rows(2, 2), *[EMPTY] * (target - 2)]))
@@ -38,14 +38,14 @@ def test_pad_cond_uncond_appends_the_empty_prompt_to_the_shorter(positive: int) 
 def test_what_is_appended_may_be_more_than_one_block_to_a_chunk() -> None:
     sd3 = torch.cat([EMPTY, EMPTY])
     params = Params(pad_cond_uncond=True)
-    _, negative = padded([rows(4, 1), rows(2, 2)], 1, params, lambda: sd3)
+    _, negative = padded([rows(4, 1), rows(2, 2)], 1, params, sd3)
     assert torch.equal(negative, torch.cat([rows(2, 2), sd3]))
 
 
 @pytest.mark.parametrize("both", [False, True])
 def test_pad_cond_uncond_v0_repeats_the_negatives_last_vector_or_cuts_it(both: bool) -> None:
     params = Params(pad_cond_uncond_v0=True, pad_cond_uncond=both)
-    prompt, longer, shorter = padded([rows(2, 1), rows(3, 2), rows(1, 3)], 1, params, lambda: EMPTY)
+    prompt, longer, shorter = padded([rows(2, 1), rows(3, 2), rows(1, 3)], 1, params, EMPTY)
     assert torch.equal(prompt, rows(2, 1))
     assert torch.equal(longer, rows(3, 2)[:154])
     assert torch.equal(shorter, torch.cat([rows(1, 3), rows(1, 3)[-1:].expand(77, -1)]))

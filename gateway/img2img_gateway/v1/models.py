@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from img2img_gateway.json_route import INPUTS
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.job import ImageState, JobState
-from img2img_shared.params import Params
+from img2img_shared.params import Params, Prompt, Text
 from img2img_shared.records import Event, ImageStatus, JobStatus
 from img2img_shared.seeds import SEED_MAX
 
@@ -43,8 +43,8 @@ class InputItem(BaseModel):
 
     image: PictureText
     mask: PictureText | None = None
-    prompt: Annotated[str, Field(max_length=20_000)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=20_000)] | None = None
+    prompt: Prompt | None = None
+    negative_prompt: Text | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     #: how its outputs are called
     name: Annotated[str, Field(max_length=255)] | None = None

@@ -1,6 +1,7 @@
 """The engine's work: images join, the model answers rows, finished ones leave. One thread's affair."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from img2img_worker.engine.delivery import LATENT, PICTURE, SOUND, Delivery, Pac
 from img2img_worker.engine.latents import TOGETHER, Latents
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preview import Colours
+from img2img_worker.engine.prompt_encoder import PromptEncoder
 from img2img_worker.engine.scheduler import Scheduler
 from img2img_worker.engine.state import Pixels, RenderState
 from img2img_worker.models.families.family import Family
@@ -51,16 +53,19 @@ class EngineLoop:
         self._slots: Scheduler[RenderState] = Scheduler(slots)
         #: by latent height and width
         self._batches: dict[tuple[int, int], Batch] = {}
+        self._prompts = PromptEncoder(family)
         self._conditions = ConditionBuilder(family, pictures)
         self._latents = Latents(family, pictures)
         self._colours = Colours(family)
         self._delivery = Delivery()
         self._pace = Pace(family.device)
+        #: that the last model call took
+        self._seconds = 0.0
         self.counts = Counts()
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._slots)
+        return bool(self._slots) or bool(self._prompts)
 
     @property
     def limit(self) -> int:
@@ -68,8 +73,8 @@ class EngineLoop:
         return self._slots.limit
 
     def take(self, image: RenderState) -> None:
-        """It waits for a slot from now on."""
-        self._slots.wait(image)
+        """It waits from now on: for its texts, then for a slot."""
+        self._prompts.take(image)
 
     def show(self, picture: Future[Pixels], answer: Future[Pixels]) -> None:
         """Answers with the picture as it is now, or cancels the answer if it is not in flight."""
@@ -86,15 +91,19 @@ class EngineLoop:
 
     def end_early(self, pictures: Sequence[Future[Pixels]]) -> None:
         """Makes do with what the pictures are by now, or after their first step."""
-        for image in (*self._slots.in_flight, *self._slots.waiting):
+        for image in self._images():
             image.ends_early = image.ends_early or image.future in pictures
 
     def turn(self) -> None:
         """Images join, one model call is made, finished ones leave."""
         try:
+            # for as long as the last model call took, at most: half of the time
+            self._prompts.advance(self._seconds, self._slots.wait, self._fail)
             self._join()
             self._finish()  # some have no model call, or had their last before memory ran out
+            began = time.monotonic()
             self._call()
+            self._seconds = time.monotonic() - began
             self._finish()
             return
         except torch.OutOfMemoryError:
@@ -104,9 +113,13 @@ class EngineLoop:
 
     def abandon(self, reason: BaseException) -> None:
         """All images that are left fail with `reason`; returns when everything has been delivered."""
-        for image in (*self._slots.in_flight, *self._slots.waiting):
+        for image in self._images():
             self._delivery.error(image.future, reason)
         self._delivery.close()
+
+    def _images(self) -> tuple[RenderState, ...]:
+        """All that are not done, those that are furthest first."""
+        return (*self._slots.in_flight, *self._slots.waiting, *self._prompts.images)
 
     def _join(self) -> None:
         joining = [image for image in self._slots.next_up() if not _dropped(image)]
@@ -245,12 +258,13 @@ class EngineLoop:
             self._slots.put_back(back)
             log.warning("out of memory: %d slots for now, %d images put back", self._slots.limit, len(back))
             return
-        image = (*self._slots.in_flight, *self._slots.waiting)[0]
+        image = self._images()[0]
         if not image.was_short:  # once more: what others held is free by now
             image.was_short = True
             return
-        if image.slot is None:
+        if image in self._slots.waiting:
             self._slots.next_up()
+        self._prompts.drop(image)
         size = f"{image.render.params.width} × {image.render.params.height}"
         hint = "IMG2IMG_VAE_TILE bounds what the VAE takes"
         message = f"{size} is too large for {self._family.device}, even alone ({hint})"

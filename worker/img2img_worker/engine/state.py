@@ -1,6 +1,6 @@
 """One render on its way: what its model calls need, and how far it is."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,6 +17,7 @@ from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.lora import LoraSet
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.conditioning import Conditioning, conditioning
+from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.noise import NoiseStream, noises
 from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
@@ -45,7 +46,9 @@ class RenderState:
     #: what its init image's latent depends on; None: there is none
     digest: tuple[bytes, bool] | None
     future: Future[Any] = field(default_factory=Future)
-    #: its rows; None: its texts are not encoded yet
+    #: embeddings of its `prompts.texts`
+    texts: Sequence[Encoded] = ()
+    #: its rows; None: it has no slot yet
     guidance: Guidance | None = None
     #: those of the call under way; None: no call is left
     rows: CallRows | None = None
@@ -86,7 +89,7 @@ class RenderState:
     def ask(self) -> None:
         """Takes up its course's next call: none of its rows is answered."""
         if self.guidance is None:
-            raise ValueError("an image whose texts are not encoded")
+            raise ValueError("an image without its rows")
         call = self.course.call
         self.rows = None if call is None else self.guidance.rows(call)
         self.answers = []

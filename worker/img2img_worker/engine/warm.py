@@ -8,6 +8,7 @@ import torch
 from img2img_shared.params import Params, read_params
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.prompts.steps import finished
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,6 @@ def _conditions(family: Family, width: int, height: int) -> list[Condition]:
     pictures = family.picture(pixels, None)
     picture = None if pictures is None else pictures[0]
     params = Params(width=width, height=height)
-    texts = [family.encode_prompts([prompt])[0] for prompt in PROMPTS]
+    texts = [finished(family.encode_prompts([prompt]))[0] for prompt in PROMPTS]
     conditions = [family.condition(text, params, picture=picture) for text in texts]
     return list({condition.length: condition for condition in conditions}.values())

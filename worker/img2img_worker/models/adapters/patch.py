@@ -7,12 +7,16 @@ render without LoRAs sees no trace of one, not in the last bit.
 
 from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from img2img_worker.models.adapters.lora_keys import Layer, Place
 from img2img_worker.models.adapters.low_rank import Adapter
+from img2img_worker.models.prompts.steps import Steps
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,17 @@ class Patched:
                 self._kept[name] = (_copy(layer.weight), None if layer.bias is None else _copy(layer.bias))
             _set(layer, *patch.put_on(name, *self._kept[name]))
         self._worn = patch
+
+    def during(self, patch: Patch, steps: Steps[T]) -> Steps[T]:
+        """`steps`, each with `patch` added; others may add theirs in between."""
+        while True:
+            self.apply(patch)
+            try:
+                next(steps)
+            except StopIteration as end:
+                made: T = end.value
+                return made
+            yield
 
     def fitted(self, adapters: Mapping[str, tuple[Adapter, Sequence[Place]]]) -> dict[str, Adapter]:
         """Adapters by layer, each beside the layer, from those of a file with the places where each goes.

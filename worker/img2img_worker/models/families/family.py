@@ -13,6 +13,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -95,7 +96,7 @@ class Family(Protocol):
         options: PromptOptions = DEFAULTS,
         negative: bool = False,
         loras: Patch = NO_PATCH,
-    ) -> list[Encoded]:
+    ) -> Steps[list[Encoded]]:
         """Embeddings of each prompt, which may carry weights, but neither editing nor ``AND``.
 
         Depends on nothing else, so it can be cached by (prompt, options, negative, loras).

@@ -12,6 +12,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.flow import PATCH, FlowFamily
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
 
@@ -33,7 +34,6 @@ class Flux(FlowFamily):
     def distilled(self) -> bool:
         return bool(self.transformer.config.guidance_embeds)
 
-    @torch.inference_mode()
     def encode_prompts(
         self,
         prompts: Sequence[str],
@@ -41,21 +41,22 @@ class Flux(FlowFamily):
         options: PromptOptions = DEFAULTS,
         negative: bool = False,  # noqa: ARG002
         loras: Patch = NO_PATCH,
-    ) -> list[Encoded]:
+    ) -> Steps[list[Encoded]]:
         """As in `Family`; `clip_skip` does not reach Flux, and an empty negative prompt is one.
 
         Emphasis acts on T5's embeddings, as in Forge; the pooled one has none.
         """
-        self.loras.texts.apply(loras)
+        return self.loras.texts.during(loras, self._encode(prompts, options))
+
+    def _encode(self, prompts: Sequence[str], options: PromptOptions) -> Steps[list[Encoded]]:
         tokens = TOKENS_DEV if self.distilled else TOKENS_SCHNELL
-        return [
-            Encoded(
-                # kept as the transformer takes it: it is large
-                context=self.t5.encode(prompt, tokens, emphasis=options.emphasis).to(self.dtype),
-                pooled=self.clip.pooled(prompt, options),
-            )
-            for prompt in prompts
-        ]
+        encoded = []
+        for prompt in prompts:
+            # kept as the transformer takes it: it is large
+            context = self.t5.encode(prompt, tokens, emphasis=options.emphasis).to(self.dtype)
+            encoded.append(Encoded(context=context, pooled=self.clip.pooled(prompt, options)))
+            yield
+        return encoded
 
     def condition(
         self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH

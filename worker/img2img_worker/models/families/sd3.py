@@ -11,6 +11,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flow import FlowFamily
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode_side_by_side
 
@@ -26,7 +27,6 @@ class StableDiffusion3(FlowFamily):
     def most_patches(self) -> int | None:
         return int(self.transformer.config.pos_embed_max_size)
 
-    @torch.inference_mode()
     def encode_prompts(
         self,
         prompts: Sequence[str],
@@ -34,21 +34,25 @@ class StableDiffusion3(FlowFamily):
         options: PromptOptions = DEFAULTS,
         negative: bool = False,  # noqa: ARG002
         loras: Patch = NO_PATCH,
-    ) -> list[Encoded]:
+    ) -> Steps[list[Encoded]]:
         """As in `Family`; A1111's `clip_skip` does not reach SD 3, and an empty negative prompt is one.
 
         As in A1111, T5 gets as many tokens as CLIP, and its embeddings are not emphasised.
         """
-        self.loras.texts.apply(loras)
+        return self.loras.texts.during(loras, self._encode(prompts, options))
+
+    def _encode(self, prompts: Sequence[str], options: PromptOptions) -> Steps[list[Encoded]]:
         width = int(self.transformer.config.joint_attention_dim)
         encoded = []
-        for prompt, clip in zip(prompts, encode_side_by_side(self.texts, prompts, options), strict=True):
+        clips = yield from encode_side_by_side(self.texts, prompts, options)
+        for prompt, clip in zip(prompts, clips, strict=True):
             length = clip.context.shape[0]
             context = F.pad(clip.context, (0, width - clip.context.shape[-1]))
             rest = torch.zeros_like(context)
             if self.t5 is not None:
                 unweighted = "None" if options.emphasis == "None" else "Ignore"
                 rest = self.t5.encode(prompt, length, emphasis=unweighted)
+                yield
             # kept as the transformer takes it: T5's embeddings are large
             context = torch.cat([context, rest]).to(self.dtype)
             encoded.append(Encoded(context=context, pooled=clip.pooled))

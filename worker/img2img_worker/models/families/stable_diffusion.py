@@ -17,6 +17,7 @@ from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.padding import Padding
 from img2img_worker.models.families.vae import Decoded, Vae
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -75,7 +76,6 @@ class StableDiffusion:
     def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:  # noqa: ARG002 (the same for all sizes)
         return self.noise_levels
 
-    @torch.inference_mode()
     def encode_prompts(
         self,
         prompts: Sequence[str],
@@ -83,9 +83,9 @@ class StableDiffusion:
         options: PromptOptions = DEFAULTS,
         negative: bool = False,
         loras: Patch = NO_PATCH,
-    ) -> list[Encoded]:
-        self.loras.texts.apply(loras)
-        return encode(self.texts, prompts, options=options, negative=negative)
+    ) -> Steps[list[Encoded]]:
+        steps = encode(self.texts, prompts, options=options, negative=negative)
+        return self.loras.texts.during(loras, steps)
 
     @torch.inference_mode()
     def picture(

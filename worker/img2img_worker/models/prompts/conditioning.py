@@ -14,7 +14,7 @@ from functools import partial
 from itertools import accumulate, chain
 
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import Params
+from img2img_shared.params import Params, prompts_of
 from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
 from img2img_worker.models.prompts.editing import Entry, schedule
 
@@ -120,7 +120,7 @@ def told(prompt: str, negative_prompt: str, params: Params) -> dict[str, object]
 
 def compose(prompt: str) -> list[tuple[str, float]]:
     """The prompts that ``AND`` joins and their weights: ``a cat :1.2 AND a dog`` is a cat 1.2, a dog 1."""
-    return [_read_weight(part) for part in re.split(r"\bAND\b", prompt)]
+    return [_read_weight(part) for part in prompts_of(prompt)]
 
 
 def _read_weight(prompt: str) -> tuple[str, float]:

@@ -1,6 +1,6 @@
 """How long the embeddings of one image's prompts are made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from img2img_shared.params import Params
 
 
 def padded(
-    contexts: Sequence[Tensor], positives: int, params: Params, empty: Callable[[], Tensor]
+    contexts: Sequence[Tensor], positives: int, params: Params, empty: Tensor | None = None
 ) -> list[Tensor]:
     """One image's contexts [n, d], as long as A1111 makes them.
 
@@ -19,7 +19,7 @@ def padded(
 
     Args:
         contexts: of every text, the first `positives` of them positive.
-        empty: gives the embedding of the empty prompt; called only if needed.
+        empty: the embedding of the empty prompt, which only ``pad_cond_uncond`` needs.
     """
     longest = max(len(context) for context in contexts[:positives])
     prompts = [_extended(context, longest) for context in contexts[:positives]]
@@ -28,10 +28,9 @@ def padded(
         return prompts + [_extended(context, longest)[:longest] for context in negatives]
     both = prompts + negatives
     target = max(map(len, both))
-    if not params.pad_cond_uncond or min(map(len, both)) == target:
+    if not params.pad_cond_uncond or empty is None:
         return both
-    more = empty()
-    return [torch.cat([context, more.repeat((target - len(context)) // len(more), 1)]) for context in both]
+    return [torch.cat([context, empty.repeat((target - len(context)) // len(empty), 1)]) for context in both]
 
 
 def _extended(context: Tensor, length: int) -> Tensor:

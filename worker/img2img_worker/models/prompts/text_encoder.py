@@ -11,6 +11,7 @@ from torch import Tensor
 from img2img_shared.errors import Refused
 from img2img_worker.models.prompts.attention import BREAK, old_weight, pieces_of
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.steps import Steps
 
 #: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
 CHUNK = 75
@@ -37,6 +38,10 @@ class Chunk:
     weights: tuple[float, ...]
 
 
+#: of each chunk of some texts, embeddings float32 [B, 77, d] and weights [B, 77]; and the pooled ones [p]
+_Columns = tuple[list[tuple[Tensor, Tensor]], list[Tensor | None]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextEncoder:
     """A CLIP text model and its tokenizer, used as A1111 uses them.
@@ -56,27 +61,22 @@ class TextEncoder:
     #: whether the final layer norm follows
     final_norm: bool = True
 
-    def encode(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> list[Encoded]:
+    def encode(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[list[Encoded]]:
         """The texts of one schedule; the shorter ones are filled up with empty chunks.
 
         Weights multiply the embeddings, then the mean is restored: over all of `texts`, chunk by chunk, as
-        in A1111, which encodes a prompt's edits as one batch. CLIP itself sees one chunk at a time, so
-        that a text's bits do not depend on the others.
+        in A1111, which encodes a prompt's edits as one batch. CLIP itself sees one chunk at a time, in a step
+        of its own, so that a text's bits do not depend on the others.
 
         Raises:
             Refused: `clip_skip` beyond the model's layers, too many long texts, or weights beyond what floats
                 hold.
         """
-        columns, pooled = self.columns(texts, options)
+        columns, pooled = yield from self.columns(texts, options)
         return _joined(texts, [emphasised(*column, options.emphasis) for column in columns], pooled)
 
-    def columns(
-        self, texts: Sequence[str], options: PromptOptions = DEFAULTS
-    ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor | None]]:
-        """The texts as `encode` sees them, not emphasised yet, and each one's pooled embedding [p].
-
-        Returns:
-            of each chunk of all texts: embeddings float32 [B, 77, d] and weights [B, 77].
+    def columns(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[_Columns]:
+        """The texts as `encode` sees them, not emphasised yet.
 
         Raises:
             Refused: `clip_skip` beyond the model's layers, too many long texts.
@@ -94,6 +94,7 @@ class TextEncoder:
         for chunk in (chunk for chunks in padded for chunk in chunks):
             if chunk.tokens not in seen:
                 seen[chunk.tokens] = self._embed(chunk.tokens, options)
+                yield
         columns = [
             (
                 torch.stack([seen[chunk.tokens].context for chunk in column]),
@@ -211,7 +212,7 @@ def encode(
     *,
     options: PromptOptions = DEFAULTS,
     negative: bool = False,
-) -> list[Encoded]:
+) -> Steps[list[Encoded]]:
     """A schedule's texts by all of a family's encoders: contexts side by side, pooled by the last.
 
     Args:
@@ -220,7 +221,9 @@ def encode(
     Raises:
         Refused: as `TextEncoder.encode`.
     """
-    answers = [encoder.encode(texts, options) for encoder in encoders]
+    answers: list[list[Encoded]] = []
+    for encoder in encoders:
+        answers += [(yield from encoder.encode(texts, options))]
     rows = [
         Encoded(context=torch.cat([part.context for part in parts], dim=-1), pooled=parts[-1].pooled)
         for parts in zip(*answers, strict=True)
@@ -232,7 +235,7 @@ def encode(
 
 def encode_side_by_side(
     encoders: Sequence[TextEncoder], texts: Sequence[str], options: PromptOptions = DEFAULTS
-) -> list[Encoded]:
+) -> Steps[list[Encoded]]:
     """A schedule's texts as SD 3 sees them: contexts side by side, and so the pooled embeddings.
 
     Emphasis keeps the mean of both encoders together (A1111's SD 3 holds them as one text model).
@@ -240,7 +243,9 @@ def encode_side_by_side(
     Raises:
         Refused: as `TextEncoder.encode`.
     """
-    answers = [encoder.columns(texts, options) for encoder in encoders]
+    answers: list[_Columns] = []
+    for encoder in encoders:
+        answers += [(yield from encoder.columns(texts, options))]
     columns = [
         emphasised(torch.cat([context for context, _ in parts], dim=-1), parts[0][1], options.emphasis)
         for parts in zip(*(columns for columns, _ in answers), strict=True)
