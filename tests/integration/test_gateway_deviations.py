@@ -17,6 +17,10 @@ from PIL import Image
 from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.pictures.decode import decode_picture
+from img2img_worker.pictures.layout import lay_out
+from img2img_worker.pictures.mask import soft_mask
+from img2img_worker.pictures.prepare import prepare
+from img2img_worker.pictures.resize import resize
 from img2img_worker.sampling.plan import PlanKey, compile_plan
 from tests.checkpoints import cached, sd1
 from tests.integration.gateway import FakeWorker, Gateway, picture
@@ -74,6 +78,23 @@ def pictures_of_16_bits(_: Path, __: Send, ___: FakeWorker) -> None:
     assert grey.getextrema() == (0x40, 0x40)
 
 
+def pictures_of_several_sizes(_: Path, __: Send, ___: FakeWorker) -> None:
+    mask = Image.radial_gradient("L").resize((60, 40))
+    for size in ((60, 40), (90, 50), (60, 40)):
+        opening = lay_out(Image.new("RGB", size), mask, Params()).opening
+        assert opening is not None
+        assert opening.tobytes() == resize(soft_mask(mask, Params()), 0, *size).tobytes()
+
+
+def latent_upscale(_: Path, __: Send, ___: FakeWorker) -> None:
+    picture, mask = Image.effect_noise((90, 50), 60).convert("RGB"), Image.new("L", (90, 50))
+    mask.paste(255, (60, 0, 90, 50))
+    params = Params(resize_mode=3, width=64, height=64, mask_blur_x=0, mask_blur_y=0, inpaint_full_res=False)
+    pixels = prepare(picture, mask, params).pixels
+    assert pixels.shape == (50, 90, 3)
+    assert np.ptp(pixels[:, 80:]) < np.ptp(pixels[:, :20])
+
+
 def gpu_noise(_: Path, send: Send, __: FakeWorker) -> None:
     assert "RNG: NV" in info_of(send(override_settings={"randn_source": "GPU"}))["infotexts"][0]
     assert "RNG: CPU" in info_of(send())["infotexts"][0]
@@ -116,6 +137,8 @@ DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "The VAE's mean": the_vaes_mean,
     "Strength 0": strength_0,
     "16-bit pictures": pictures_of_16_bits,
+    "Pictures of several sizes": pictures_of_several_sizes,
+    "Latent upscale": latent_upscale,
     "GPU noise": gpu_noise,
     "Unknown names": unknown_names,
     "Values out of range": values_out_of_range,

@@ -301,6 +301,118 @@ def test_arbitrary_bytes_are_read_or_refused(noise: bytes, whole: bytes, data: s
         assert image.width * image.height <= 100_000
 
 
+def with_png_chunk(kind: bytes, content: bytes, *, sound: bool) -> bytes:
+    whole = saved(colours(16, 16), "PNG")
+    extra = chunk(kind, content)
+    return whole[:33] + (extra if sound else extra[:-1] + b"?") + whole[33:]
+
+
+def with_jpeg_segment(marker: int, content: bytes) -> bytes:
+    whole = saved(colours(16, 16), "JPEG")
+    return whole[:2] + struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content + whole[2:]
+
+
+def with_webp_chunk(kind: bytes, content: bytes) -> bytes:
+    still = saved(colours(16, 16), "WEBP", lossless=True)[12:]
+    flags = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}.get(kind, 0)
+    head = b"VP8X" + struct.pack("<IB", 10, flags) + bytes(3) + struct.pack("<HBHB", 15, 0, 15, 0)
+    extra = kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+    parts = (head, extra, still) if kind == b"ICCP" else (head, still, extra)
+    return b"RIFF" + struct.pack("<I", 4 + sum(map(len, parts))) + b"WEBP" + b"".join(parts)
+
+
+def with_gif_extension(label: int, content: bytes) -> bytes:
+    whole = saved(colours(16, 16), "GIF")
+    at = 13 + 3 * 2 ** (1 + (whole[10] & 7))
+    blocks = [content[i : i + 255] for i in range(0, len(content), 255)]
+    body = b"".join(bytes([len(block)]) + block for block in blocks)
+    return whole[:at] + b"!" + bytes([label]) + body + b"\0" + whole[at:]
+
+
+def with_tiff_tag(tag: int, kind: int, count: int, value: int) -> bytes:
+    """A grey ramp of 8 × 8 pixels, with one more tag."""
+    pixels = bytes(range(64))
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 8, 279: 64}
+    entries = [struct.pack("<HHII", each, 4, 1, number) for each, number in tags.items()]
+    entries.append(struct.pack("<HHII", tag, kind, count, value))
+    return (
+        b"II*\0" + struct.pack("<I", 72) + pixels + struct.pack("<H", len(entries)) + b"".join(entries)
+    ) + bytes(4)
+
+
+TEXT = st.one_of(st.binary(max_size=80), st.binary(max_size=40).map(lambda data: b"key\0" + data))
+EXIF = st.binary(max_size=60).map(lambda data: b"Exif\0\0II*\0" + data)
+ANCILLARY = st.one_of(
+    st.builds(
+        with_png_chunk,
+        st.sampled_from(
+            b"tEXt zTXt iTXt iCCP eXIf gAMA cHRM sRGB pHYs tIME bKGD sBIT sPLT tRNS acTL fcTL caBX".split()
+        ),
+        st.one_of(TEXT, EXIF.map(lambda exif: exif[6:])),
+        sound=st.booleans(),
+    ),
+    st.builds(with_jpeg_segment, st.sampled_from([*range(0xE0, 0xF0), 0xFE]), st.one_of(TEXT, EXIF)),
+    st.builds(
+        with_jpeg_segment,
+        st.sampled_from([0xE0, 0xE2, 0xED, 0xE1]),
+        st.tuples(
+            st.sampled_from(
+                [
+                    b"JFIF\0",
+                    b"ICC_PROFILE\0",
+                    b"Photoshop 3.0\x008BIM",
+                    b"MPF\0",
+                    b"http://ns.adobe.com/xap/1.0/\0",
+                ]
+            ),
+            st.binary(max_size=40),
+        ).map(b"".join),
+    ),
+    st.builds(
+        with_webp_chunk,
+        st.sampled_from([b"ICCP", b"EXIF", b"XMP ", b"ABCD"]),
+        st.one_of(st.binary(min_size=1, max_size=60), EXIF),
+    ),
+    st.builds(with_gif_extension, st.sampled_from([0xFE, 0xFF, 0x01, 0xAB]), st.binary(max_size=300)),
+    st.builds(
+        with_tiff_tag,
+        # texts, resolutions, profiles, EXIF's and GPS' directories, Photoshop's and private tags
+        st.sampled_from(
+            [270, 282, 296, 305, 306, 315, 700, 33723, 34377, 34665, 34675, 34853, 50_000, 65_000]
+        ),
+        st.integers(0, 20),
+        st.integers(0, 2**32 - 1) | st.integers(0, 20),
+        st.integers(0, 2**32 - 1) | st.integers(0, 200),
+    ),
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=600, deadline=None)
+@given(ANCILLARY)
+def test_no_metadata_spoils_sound_pixels(data: bytes) -> None:
+    whole = {16: colours(16, 16), 8: Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))}
+    image = decoded(data)
+    expected = np.asarray(whole[image.width].convert("RGB")).astype(int)
+    found = np.asarray(image.convert("RGB")).astype(int)
+    exact = not data.startswith((b"\xff\xd8", b"GIF"))
+    assert np.abs(found - expected).mean() < (0.1 if exact else 25)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(FORMATS), st.binary(min_size=1, max_size=200), st.binary(min_size=1, max_size=100))
+def test_no_profile_and_no_exif_spoils_sound_pixels(file_format: str, profile: bytes, exif: bytes) -> None:
+    sound = Image.Exif()
+    sound[0x010E] = "x" * 100
+    whole = saved(colours(16, 16), file_format, icc_profile=profile, exif=sound)
+    at = whole.find(sound.tobytes()[6:])
+    data = whole if at < 0 else whole[:at] + exif + whole[at + len(exif) :]
+    np.testing.assert_array_equal(
+        np.asarray(decoded(data)), np.asarray(decoded(saved(colours(16, 16), file_format)))
+    )
+
+
 def all_at_once(*calls: Callable[[], bytes]) -> list[bytes]:
     start = threading.Barrier(len(calls))
 

@@ -1,5 +1,6 @@
 """Files of pictures, as far as one must look into them before a reader may."""
 
+import re
 import struct
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -10,18 +11,41 @@ _GREY, _RGB, _PALETTE = 0, 2, 3
 _TRANSPARENT = {_GREY: 2, _RGB: 6, _PALETTE: 256}
 #: a JPEG's start of scan; the segments that its colours hang on, JFIF's and Adobe's; bytes of a whole one
 _SCAN, _COLOURS, _WHOLE = 0xDA, (0xE0, 0xEE), 16
+#: an AVIF's entry for its EXIF; how it is turned is told elsewhere
+_AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
+#: a TIFF's beginnings: its order of bytes, an offset's and a count's format, bytes of a tag
+_TIFF = {
+    b"II*\0": ("<", "I", "H", 12),
+    b"MM\0*": (">", "I", "H", 12),
+    b"II+\0": ("<", "Q", "Q", 20),
+    b"MM\0+": (">", "Q", "Q", 20),
+}
+#: and the tags that its pixels need
+_TIFF_TAGS = frozenset(
+    {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
+    | {332, 334, 338, 339, 347, 513, 514, 519, 520, 521, 529, 530, 531, 532}
+)
+#: a GIF's extensions, and the one of them that pixels need: what is transparent
+_EXTENSION, _GRAPHIC_CONTROL = 0x21, 0xF9
 _FILL, _METADATA = 0xFF, (*range(0xE0, 0xF0), 0xFE)
 
 
 def without_metadata(data: bytes) -> bytes:
-    """A PNG or JPEG with nothing in it that its pixels do without, any other file as it is.
+    """A picture's file with nothing in it that its pixels do without, as far as that is known of its format.
 
     What is left out (texts, profiles, EXIF) is nothing but a danger to a sound picture: Pillow refuses the
     whole of it for a text that is long, or broken.
     """
     if data.startswith(_PNG):
         return _bare_png(data)
-    return _bare_jpeg(data) if data.startswith(b"\xff\xd8") else data
+    if data.startswith(b"\xff\xd8"):
+        return _bare_jpeg(data)
+    if data.startswith(b"GIF8"):
+        return _bare_gif(data)
+    if data[:4] in _TIFF:
+        return _bare_tiff(data)
+    # by another name, an AVIF's EXIF is not looked for
+    return _AVIF_EXIF.sub(rb"\1none", data) if data[4:8] == b"ftyp" else data
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
@@ -75,3 +99,34 @@ def _bare_jpeg(data: bytes) -> bytes:
             kept.append(data[at:end])
         at = end
     return b"".join([*kept, data[at:]])
+
+
+def _bare_gif(data: bytes) -> bytes:
+    """Without the extensions before its first frame."""
+    if len(data) < 13:
+        return data
+    at = 13 + (3 << 1 + (data[10] & 7) if data[10] & 0x80 else 0)
+    kept = [data[:at]]
+    while data[at : at + 1] == bytes([_EXTENSION]) and at + 2 < len(data):
+        end = at + 2
+        while end < len(data) and data[end]:
+            end += 1 + data[end]
+        if data[at + 1] == _GRAPHIC_CONTROL:
+            kept.append(data[at : end + 1])
+        at = end + 1
+    return b"".join([*kept, data[at:]])
+
+
+def _bare_tiff(data: bytes) -> bytes:
+    """With the first page's directory alone, and of its tags those that are needed."""
+    order, offset, count, length = _TIFF[data[:4]]
+    try:
+        (start,) = struct.unpack_from(order + offset, data, struct.calcsize(offset))
+        (n,) = struct.unpack_from(order + count, data, start)
+    except struct.error:
+        return data
+    first = start + struct.calcsize(count)
+    tags = [data[at : at + length] for at in range(first, min(first + n * length, len(data)), length)]
+    kept = [tag for tag in tags if int.from_bytes(tag[:2], "little" if order == "<" else "big") in _TIFF_TAGS]
+    directory = struct.pack(order + count, len(kept)) + b"".join(kept) + bytes(struct.calcsize(offset))
+    return data[:start] + directory + data[start + len(directory) :]
