@@ -12,6 +12,7 @@ BENCHMARKS = (
     ("bench.device", "--slots", "1,2,4,8"),
     ("bench.farm",),
     ("bench.acknowledge",),
+    ("bench.ledger", "--workers", "100", "--jobs", "1000"),
     ("bench.gateway", "--images", "300", "--pollers", "50", "--watchers", "100"),
 )
 

@@ -1,16 +1,17 @@
-"""How many images a tenant has under way, counted over its open jobs: flat in the jobs' size."""
+"""How many images a key's tenant may have under way, and how large a job may be."""
 
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys import ApiKey
 from img2img_shared.errors import Refused
 from img2img_shared.ledger import FarmRedis
+from img2img_shared.ledger.reservations import Reservations
 
 
 class Quota:
     """Holds keys to what they may have under way."""
 
     def __init__(self, redis: FarmRedis) -> None:
-        self._redis = redis
+        self._reservations = Reservations(redis)
 
     def reserve(self, key: ApiKey, job_id: str, n: int, idempotency_key: str | None) -> None:
         """Count a job of `n` images that is about to be written; a repeat of an earlier one counts nothing.
@@ -24,8 +25,8 @@ class Quota:
             raise Refused("inputs", f"{n} images", f"at most {key.largest} images in a job with this key")
         if key.quota is None:
             return
-        under_way = int(self._redis.run("reserve", key.tenant, job_id, n, key.quota, idempotency_key or ""))
-        if under_way >= 0:
+        under_way = self._reservations.make(key.tenant, job_id, n, key.quota, idempotency_key)
+        if under_way is not None:
             raise Problem(
                 429,
                 f"{under_way} images are under way, and {n} more would exceed this key's {key.quota}",
@@ -35,4 +36,4 @@ class Quota:
 
     def drop(self, key: ApiKey, job_id: str) -> None:
         """A reserved job was not written after all."""
-        self._redis.call("HDEL", self._redis.key("gateway", "open", key.tenant), job_id)
+        self._reservations.drop(key.tenant, job_id)

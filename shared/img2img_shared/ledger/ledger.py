@@ -17,7 +17,7 @@ from img2img_shared.errors import Conflict, NotFound, Refused, Unavailable, one_
 from img2img_shared.job import Job
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import FarmRedis
-from img2img_shared.ledger.replies import event, image_status, job_status, worker_status
+from img2img_shared.ledger.replies import event, image_statuses, job_status, worker_status
 from img2img_shared.records import (
     Claim,
     Event,
@@ -197,8 +197,8 @@ class Ledger:
             raise Refused("start", start, "a whole number from 0")
         if not 1 <= count <= IMAGES:
             raise Refused("count", count, f"a whole number from 1 to {IMAGES}")
-        answers = self._found(job_id, self._redis.run("images", tenant, job_id, start, count))
-        return [image_status(start + i, *answer) for i, answer in enumerate(answers)]
+        answer = self._found(job_id, self._redis.run("images", tenant, job_id, start, count))
+        return image_statuses(start, *answer)
 
     def cancel(self, job_id: str, tenant: str) -> int:
         """Ends a job: nothing of it is given out any more, and workers stop its images between two steps.

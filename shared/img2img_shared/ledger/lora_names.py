@@ -9,6 +9,8 @@ from img2img_shared.ledger.connect import FarmRedis
 
 #: seconds between two times that a worker says it, and for which it holds
 EVERY, KEPT = 10.0, 30
+#: workers that one call to Redis asks about
+SHARE = 100
 
 
 class LoraNames:
@@ -26,7 +28,9 @@ class LoraNames:
         """Those that any of the workers has, in order; None: none of them has said."""
         if not workers:
             return None
-        said = self._call("MGET", *(keys.loras_key(self._prefix, worker) for worker in workers))
+        names = [keys.loras_key(self._prefix, worker) for worker in workers]
+        shares = (names[start : start + SHARE] for start in range(0, len(names), SHARE))
+        said = (data for share in shares for data in self._call("MGET", *share))
         lists = [msgpack.unpackb(data) for data in said if data is not None]
         found: dict[str, str] = {}
         for each in lists:  # a list of names alone is an older worker's

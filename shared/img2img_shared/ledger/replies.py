@@ -11,6 +11,8 @@ from img2img_shared.records import Event, ImageStatus, JobStatus, WorkerInfo, Wo
 
 #: seconds after which an image's end counts 1/e in its job's rate, as in jobs.lua
 RECENT = 30.0
+#: an image's state by its first letter
+_STATES = {state[0]: state for state in ImageState}
 
 
 def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
@@ -41,17 +43,23 @@ def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
     )
 
 
-def image_status(index: int, state: bytes, attempt: int, detail: bytes) -> ImageStatus:
+def image_statuses(start: int, states: bytes, more: list[Any]) -> list[ImageStatus]:
     """One answer of ``images``."""
-    image_state = ImageState(str(state, "utf-8"))
-    text = str(detail, "utf-8", "replace")
-    return ImageStatus(
-        index=index,
-        state=image_state,
-        attempt=attempt,
-        worker=text if image_state is ImageState.RUNNING else None,
-        reason=text if image_state is ImageState.FAILED else None,
-    )
+    details = {place: (attempt, str(detail, "utf-8", "replace")) for place, attempt, detail in more}
+    found = []
+    for place, letter in enumerate(states.decode()):
+        state = _STATES[letter]
+        attempt, detail = details.get(place, (int(state is ImageState.DONE), ""))
+        found.append(
+            ImageStatus(
+                index=start + place,
+                state=state,
+                attempt=attempt,
+                worker=detail if state is ImageState.RUNNING else None,
+                reason=detail if state is ImageState.FAILED else None,
+            )
+        )
+    return found
 
 
 def event(event_id: bytes, fields: dict[bytes, bytes]) -> Event:

@@ -1,6 +1,6 @@
 -- The user's hand on a job. False: no such job of this tenant; 'cancelled': too late; else what it changed.
 local tenant, id, verb, value = unpack(ARGV)
-local SHARE = 500 -- images that are retried at a time, so that Redis is never held up for long
+local SHARE = 200 -- images that are retried at a time, so that Redis is never held up for long
 local job = owned(tenant, id)
 if not job then return false end
 

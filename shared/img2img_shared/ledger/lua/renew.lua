@@ -6,7 +6,7 @@ local nonces = {unpack(ARGV, 3)}
 local ends = redis.call('ZMSCORE', leases, unpack(nonces))
 local claims = redis.call('HMGET', model_key(model, 'claims'), unpack(nonces))
 local states = {} -- what that is for claims of each job
-local answers = {}
+local answers, kept = {}, {}
 for i, nonce in ipairs(nonces) do
   local id = ends[i] and claims[i] and string.match(claims[i], '^(%S+) ')
   if not id then
@@ -18,7 +18,13 @@ for i, nonce in ipairs(nonces) do
       states[id] = not h[1] and 1 or not h[2] and 0 or h[3] and 3 or 2
     end
     answers[i] = states[id]
-    if answers[i] == 1 then drop(model, nonce) else redis.call('ZADD', leases, NOW + lease, nonce) end
+    if answers[i] == 1 then
+      drop(model, nonce)
+    else
+      kept[#kept + 1] = NOW + lease
+      kept[#kept + 1] = nonce
+    end
   end
 end
+if kept[1] then redis.call('ZADD', leases, unpack(kept)) end
 return answers

@@ -1,7 +1,7 @@
 -- The janitor's round. False when another worker is the janitor; else how many images were handed back, became
 -- suspects, and failed, and whether there are more.
 local model, worker, lease, term = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local SHARE = 100 -- leases at a time, so that Redis is never held up for long
+local SHARE = 50 -- leases at a time, so that Redis is never held up for long
 local janitor, tick = model_key(model, 'janitor'), model_key(model, 'tick')
 local elected = redis.call('GET', janitor)
 if elected and elected ~= worker then return false end
