@@ -96,7 +96,7 @@ def print_calls(images: int, slots: int, seed: int) -> None:
 def print_costs(repeats: int) -> None:
     levels = stable_diffusion_levels()
     print(f"\n{'30 steps, strength 0.75':<24}{'calls':>6}{'noises':>8}{'compile ms':>12}{'32 rows ms':>12}")
-    for sampler in SAMPLERS:
+    for sampler in (name for name, has in SAMPLERS.items() if not has.adaptive):
         key = PlanKey(sampler_name=sampler, scheduler="Automatic", steps=30, denoising_strength=0.75)
         plan = compile_plan(key, levels)
         calls = [i % len(plan.sigmas) for i in range(32)]

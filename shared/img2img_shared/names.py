@@ -58,6 +58,8 @@ class Sampler:
     uses_ensd: bool = False
     #: function in `img2img_worker.sampling.runs` that says which sigmas it visits
     run: str = "scheduled"
+    #: it chooses its steps by the model's answers
+    adaptive: bool = False
     #: how many levels it was distilled on, of the model's; None: it knows all of them
     original_timesteps: int | None = None
     #: which of its function's methods it is
@@ -164,6 +166,14 @@ SAMPLERS: dict[str, Sampler] = {
         uses_ensd=True,
         options=_ETA_NOISE,
         aliases=("k_dpm_fast",),
+    ),
+    "DPM adaptive": Sampler(
+        function="dpm_solver.dpm_adaptive",
+        run="ends",
+        adaptive=True,
+        uses_ensd=True,
+        options=_ETA,
+        aliases=("k_dpm_ad",),
     ),
     "Restart": Sampler(function="ode.restart", scheduler="Karras", second_order=True, aliases=("restart",)),
     "DDIM": Sampler(function="sde.ddim", run="timesteps", options=_ETA, aliases=("ddim",)),

@@ -11,8 +11,9 @@ from torch import Tensor
 from img2img_worker.engine import state
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.sampling.levels import Array, NoiseLevels
-from img2img_worker.sampling.live import LiveNoise, LivePlan, LiveSteps
+from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
+from img2img_worker.sampling.vectors import LiveNoise, LiveSteps
 from tests.unit.engine_toys import ToyFamily, render
 
 Sampler = Callable[..., LiveSteps]
@@ -60,9 +61,10 @@ def live(monkeypatch: pytest.MonkeyPatch) -> None:
             first=(1.0, float(plan.sigmas[0])),
             levels=levels,
             expected=key.steps,
+            last_sigma=0.1,
         )
 
-    monkeypatch.setattr(state, "compile_plan", plan_of)
+    monkeypatch.setattr(state, "plan_of", plan_of)
 
 
 def run(engine: Engine, renders: list[Render]) -> list[Pixels]:
@@ -86,7 +88,7 @@ def test_it_gives_the_picture_that_its_plan_would(
     with Engine(family) as engine:
         (found,) = run(engine, [each])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(state, "compile_plan", lambda _key, levels: compile_plan(key, levels))
+            patch.setattr(state, "plan_of", lambda _key, levels: compile_plan(key, levels))
             (planned,) = run(engine, [each])
     assert np.abs(found.astype(int) - planned).max() <= 1
 

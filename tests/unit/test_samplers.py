@@ -214,12 +214,23 @@ def test_txt2img_begins_with_noise_of_the_schedules_first_sigma(scaled: bool) ->
     assert plan.inputs[0, :2].tolist() == [0, pytest.approx(first)]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [name for name, has in SAMPLERS.items() if not has.adaptive])
 def test_every_sampler_that_is_named_runs_and_takes_its_options(sampler: str) -> None:
     assert sampler in REFERENCES or SAMPLERS[sampler].timesteps, "no reference of it in this file"
     assert callable(solver(sampler))
     plan = compile_plan(PlanKey.of(Params(sampler_name=sampler, steps=12, seed=1)), LEVELS)
     assert len(plan.sigmas) > 0
+
+
+def test_a_velocity_is_read_by_whole_timesteps_and_by_lcm_as_noise() -> None:
+    unipc = compile_plan(key("UniPC", "Automatic", 0.75, 13), LEVELS)
+    assert unipc.velocity_sigmas is not None
+    assert unipc.timesteps[1] % 1 > 0
+    assert unipc.velocity_sigmas.tolist() == [LEVELS.sigmas[int(t)] for t in unipc.timesteps]
+    lcm = compile_plan(key("LCM", "Automatic", 0.75, 13), LEVELS)
+    assert lcm.velocity_sigmas is not None
+    assert not lcm.velocity_sigmas.any()
+    assert compile_plan(key("Euler", "Automatic", 0.75, 13), LEVELS).velocity_sigmas is None
 
 
 @pytest.mark.parametrize("name", ["DDIM", "UniPC"])

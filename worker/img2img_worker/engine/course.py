@@ -12,9 +12,10 @@ from torch import Tensor
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.sampling.levels import Array
-from img2img_worker.sampling.live import LivePlan, LiveSteps
+from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.noise import NoiseStream
 from img2img_worker.sampling.plan import Plan
+from img2img_worker.sampling.vectors import LiveSteps
 
 #: where an image's history has what the model sees of its latent at the call under way, and z0; what else is
 #: in it is the course's affair

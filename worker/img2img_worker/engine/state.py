@@ -18,9 +18,9 @@ from img2img_worker.models.adapters.lora import LoraSet
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.conditioning import Conditioning, conditioning
 from img2img_worker.models.prompts.text_encoder import Encoded
-from img2img_worker.sampling.live import LivePlan
+from img2img_worker.sampling.live import LivePlan, plan_of
 from img2img_worker.sampling.noise import NoiseStream, noises
-from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
+from img2img_worker.sampling.plan import Plan, PlanKey
 
 Pixels = NDArray[np.uint8]
 #: (model calls done, model calls in all)
@@ -104,7 +104,7 @@ def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> R
     Raises:
         Refused: parameters that no plan can be made of, LoRAs that are not there or do not fit.
     """
-    plan = compile_plan(PlanKey.of(render.params), family.levels(render.latent_size))
+    plan = plan_of(PlanKey.of(render.params), family.levels(render.latent_size))
     prompts = conditioning(
         render.prompt, render.negative_prompt, render.params, earlier_calls=render.earlier_calls
     )

@@ -20,7 +20,8 @@ from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import prepare
 from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.plan import PlanKey, compile_plan
+from img2img_worker.sampling.live import plan_of
+from img2img_worker.sampling.plan import PlanKey
 
 #: files by store key, the finished picture's last
 Files = Mapping[str, bytes]
@@ -175,6 +176,6 @@ def _infotext(made: Made, served: Served) -> str:
 def _account(render: Render, levels: NoiseLevels) -> dict[str, object]:
     """What is told of how prompts were read and a picture was sampled."""
     params = render.params
-    plan = compile_plan(PlanKey.of(params), levels)
+    plan = plan_of(PlanKey.of(params), levels)
     prompts = conditioning.told(render.prompt, render.negative_prompt, params)
     return prompts | sampling_account.told(params, plan, levels)

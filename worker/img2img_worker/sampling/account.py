@@ -4,10 +4,11 @@ from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.params import Params
 from img2img_worker.sampling.guidance import skips_early, skips_negative
 from img2img_worker.sampling.levels import NoiseLevels
+from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.plan import Plan
 
 
-def told(params: Params, plan: Plan, levels: NoiseLevels) -> dict[str, object]:
+def told(params: Params, plan: Plan | LivePlan, levels: NoiseLevels) -> dict[str, object]:
     """What differs from A1111's defaults; nothing where it is as usual.
 
     `s_churn` and its like are not among it: A1111 tells them of its settings, but not of a request.
@@ -53,12 +54,17 @@ def _of_the_schedule(params: Params, levels: NoiseLevels) -> dict[str, object | 
     return pairs
 
 
-def _of_the_guidance(params: Params, plan: Plan) -> dict[str, object | None]:
-    told = enumerate(zip(plan.sigmas, plan.timesteps, strict=True))
-    skipped = {call for call, (sigma, t) in told if skips_negative(params, call, sigma=sigma, timestep=t)}
-    early = {call for call in skipped if skips_early(params, call)}
+def _of_the_guidance(params: Params, plan: Plan | LivePlan) -> dict[str, object | None]:
+    if isinstance(plan, LivePlan):
+        # its last calls come near to its end, every second one and the others
+        early, below = params.skip_early_cond > 0, plan.last_sigma < params.s_min_uncond
+    else:
+        told = enumerate(zip(plan.sigmas, plan.timesteps, strict=True))
+        skipped = {call for call, (sigma, t) in told if skips_negative(params, call, sigma=sigma, timestep=t)}
+        first = {call for call in skipped if skips_early(params, call)}
+        early, below = bool(first), bool(skipped - first)
     return {
         "Skip Early CFG": params.skip_early_cond if early else None,
-        "NGMS": params.s_min_uncond if skipped - early else None,
-        "NGMS all steps": True if skipped - early and params.s_min_uncond_all else None,
+        "NGMS": params.s_min_uncond if below else None,
+        "NGMS all steps": True if below and params.s_min_uncond_all else None,
     }

@@ -4,17 +4,18 @@ Such a sampler is a generator: it yields a latent and its sigma where others cal
 answer, and returns the last latent. Its calls join those of all other images.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
+from img2img_shared.names import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
-
-#: yields (x, sigma) for each model call, is sent the answer, and returns the last x; float32 [C, h, w] each
-LiveSteps = Generator[tuple[Tensor, float], Tensor, Tensor]
-#: the next noise of the image's stream, float32 [C, h, w], for the step between two sigmas
-LiveNoise = Callable[[float, float], Tensor]
+from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan, levels_of
+from img2img_worker.sampling.runs import run_of
+from img2img_worker.sampling.samplers import adaptive_solver
+from img2img_worker.sampling.vectors import LiveNoise, LiveSteps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,3 +30,24 @@ class LivePlan:
     levels: NoiseLevels
     #: model calls that it may take, for those who watch
     expected: int
+    #: the sigma that it ends at
+    last_sigma: float
+
+
+def plan_of(key: PlanKey, levels: NoiseLevels) -> Plan | LivePlan:
+    """What the engine runs for a render.
+
+    Raises:
+        Refused: as `compile_plan`.
+    """
+    if not SAMPLERS[key.sampler_name].adaptive or (key.denoising_strength == 0 and not key.txt2img):
+        return compile_plan(key, levels)
+    levels = levels_of(key, levels)
+    run = run_of(key, levels)
+    return LivePlan(
+        sampler=partial(adaptive_solver(key.sampler_name), sigmas=run.sigmas, **key.options),
+        first=run.first,
+        levels=levels,
+        expected=3 * key.steps,
+        last_sigma=float(run.sigmas[-1]),
+    )

@@ -77,9 +77,30 @@ class Plan:
         return terms(self.inputs)
 
 
+def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
+    """A model's levels as a render's sampler sees them.
+
+    Raises:
+        Refused: the sampler counts timesteps, and the levels are a continuum.
+    """
+    sampler = SAMPLERS[key.sampler_name]
+    if not levels.has_whole_timesteps and (sampler.timesteps or sampler.original_timesteps is not None):
+        allowed = (
+            "another: this checkpoint was trained on a continuum of noise, which has no timesteps to count"
+        )
+        raise Refused("sampler_name", key.sampler_name, allowed)
+    # A1111 makes img2img's k-diffusion samplers before it heeds the option
+    if key.sd_noise_schedule == "Zero Terminal SNR" and (sampler.timesteps or key.txt2img):
+        levels = levels.zero_terminal_snr
+    if sampler.original_timesteps is not None:
+        levels = levels.every(len(levels.sigmas) // sampler.original_timesteps)
+    return levels
+
+
 @lru_cache(maxsize=128)
 def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
-    """The plan of a render; a strength of 0 has no model call and its result is z0.
+    """The plan of a render whose sampler is not adaptive; a strength of 0 has no model call and its result is
+    z0.
 
     Raises:
         Refused: for steps, strength and schedule that do not go together.
@@ -97,16 +118,7 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
             span=(0.0, 0.0),
         )
     sampler = SAMPLERS[key.sampler_name]
-    if not levels.has_whole_timesteps and (sampler.timesteps or sampler.original_timesteps is not None):
-        allowed = (
-            "another: this checkpoint was trained on a continuum of noise, which has no timesteps to count"
-        )
-        raise Refused("sampler_name", key.sampler_name, allowed)
-    # A1111 makes img2img's k-diffusion samplers before it heeds the option
-    if key.sd_noise_schedule == "Zero Terminal SNR" and (sampler.timesteps or key.txt2img):
-        levels = levels.zero_terminal_snr
-    if sampler.original_timesteps is not None:
-        levels = levels.every(len(levels.sigmas) // sampler.original_timesteps)
+    levels = levels_of(key, levels)
     run = run_of(key, levels)
     if sampler.run == "uni_pc":
         levels = levels.log_alpha()
@@ -125,10 +137,12 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
             "a schedule whose sigmas all differ (fewer steps, a higher denoising_strength), eta up to 1",
         ) from None
     plan = recorder.plan(x * run.scale_out, run.span, levels)
-    if not sampler.timesteps:
-        return plan
-    whole = plan.timesteps.astype(int)  # A1111 reads a velocity by whole timesteps
-    return replace(plan, blends_input=True, velocity_sigmas=levels.sigmas[whole])
+    if sampler.timesteps:  # A1111 reads a velocity by whole timesteps
+        read_by = levels.sigmas[plan.timesteps.astype(int)]
+        return replace(plan, blends_input=True, velocity_sigmas=read_by)
+    if sampler.original_timesteps is not None:  # A1111's LCM takes any answer for noise, as at sigma 0
+        return replace(plan, velocity_sigmas=np.zeros_like(plan.sigmas))
+    return plan
 
 
 class _Recorder:

@@ -132,8 +132,8 @@ def ends(key: PlanKey, levels: NoiseLevels) -> Run:
     first, last = run.sigmas[0], run.sigmas[-2]
     if key.txt2img:
         first, last = levels.sigma_max, levels.sigma_min
-    elif first == last and key.options["eta"]:
-        raise Refused("denoising_strength", key.denoising_strength, "enough for two steps, or eta 0")
+    elif first == last and (key.options["eta"] or SAMPLERS[key.sampler_name].adaptive):
+        raise Refused("denoising_strength", key.denoising_strength, "enough for two of the steps")
     return Run(sigmas=np.geomspace(first, last, len(run.sigmas)), first=run.first)
 
 

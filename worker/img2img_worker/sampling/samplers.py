@@ -4,23 +4,33 @@ To add a sampler write one function in `ode` or `sde`, `(model, x, sigmas, noise
 paper's terms, and give it one entry in `img2img_shared.names.SAMPLERS`, which names that function. That is
 all: a plan is compiled by running it (`plan`), and the engine runs plans.
 
-A sampler must be linear in latent, noise and answers, and choose its steps by the sigmas alone: one that
-looks at the latent (DPM adaptive) has no plan.
+A sampler must be linear in latent, noise and answers, and choose its steps by the sigmas alone. One that
+looks at the answers (DPM adaptive) has no plan: it is a generator, `(x, noise, *, sigmas, options)`, and its
+entry says that it is adaptive (`live`).
 """
 
 from collections.abc import Callable
-from functools import cache
+from typing import Any
 
 from img2img_shared.names import SAMPLERS
 from img2img_worker.sampling import dpm_solver, ode, sde, uni_pc
-from img2img_worker.sampling.vectors import Vector
+from img2img_worker.sampling.vectors import LiveSteps, Vector
 
 _MODULES = {module.__name__.rpartition(".")[2]: module for module in (dpm_solver, ode, sde, uni_pc)}
 
 
-@cache
 def solver(sampler_name: str) -> Callable[..., Vector]:
-    """`(model, x, sigmas, noise, *, options) -> x` of a sampler."""
-    module, function = SAMPLERS[sampler_name].function.split(".")
-    found: Callable[..., Vector] = getattr(_MODULES[module], function)
+    """`(model, x, sigmas, noise, *, options) -> x` of a sampler that is not adaptive."""
+    found: Callable[..., Vector] = _function(sampler_name)
     return found
+
+
+def adaptive_solver(sampler_name: str) -> Callable[..., LiveSteps]:
+    """`(x, noise, *, sigmas, options) -> steps` of an adaptive sampler."""
+    found: Callable[..., LiveSteps] = _function(sampler_name)
+    return found
+
+
+def _function(sampler_name: str) -> Any:
+    module, function = SAMPLERS[sampler_name].function.split(".")
+    return getattr(_MODULES[module], function)
