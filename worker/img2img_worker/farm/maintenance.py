@@ -13,7 +13,7 @@ from img2img_shared.errors import FarmError
 from img2img_shared.farm.input_janitor import EVERY as TIDY_EVERY
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger
-from img2img_shared.ledger.ledger import TERM
+from img2img_shared.ledger.image_claims import TERM
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerInfo

@@ -1,0 +1,130 @@
+"""The part of the ledger that hands out images: claims, their leases and ends, and tickets."""
+
+from collections.abc import Sequence
+
+from img2img_shared.errors import Refused, one_line
+from img2img_shared.ledger import keys
+from img2img_shared.ledger.part import LedgerPart
+from img2img_shared.records import Claim, Lost, Sweep
+
+#: characters of a failure's reason that are kept
+REASON = 1000
+#: seconds for which tickets are kept that no janitor asks about
+TICKETS_KEPT = 60
+#: seconds a janitor stays elected without a round, where that is not longer than a quarter lease
+TERM = 3.0
+
+
+class ImageClaims(LedgerPart):
+    """Images, by model."""
+
+    def claim(self, model: str, worker: str, nonce: str, *, idle: bool) -> Claim | None:
+        """The next image of `model` for `worker`, or None when there is none for it now.
+
+        Highest priority first, then the tenant that had least, then its job that had least. Callers draw a
+        new `nonce` for each image; with that of a claim that is still held, that claim is given again. So a
+        lost reply is asked for.
+
+        `idle` says that nothing runs or is being prepared in the worker. Only then it may get a suspect
+        (``alone=True``), and nothing beside it until that one is finished, failed or released. While a
+        suspect waits, one busy worker is given nothing until it is idle.
+        """
+        answer = self._redis.run("claim", model, worker, nonce, self._lease_ms, int(idle))
+        if answer is None:
+            return None
+        job_id, tenant, index, attempt, alone = answer
+        return Claim(
+            job_id=str(job_id, "utf-8"),
+            tenant=str(tenant, "utf-8"),
+            index=index,
+            attempt=attempt,
+            model=model,
+            worker=worker,
+            nonce=nonce,
+            alone=bool(alone),
+        )
+
+    def renew(self, claims: Sequence[Claim]) -> list[Lost]:
+        """Holds on to `claims` (of one model) for another lease, and names those that must stop, or soon."""
+        if not claims:
+            return []
+        models = {claim.model for claim in claims}
+        if len(models) > 1:
+            raise Refused("claims", sorted(models), "claims of one model")
+        nonces = [claim.nonce for claim in claims]
+        answers = self._redis.run("renew", models.pop(), self._lease_ms, *nonces)
+        return [
+            Lost(claim=claim, cancelled=answer == 2, interrupted=answer == 3)
+            for claim, answer in zip(claims, answers, strict=True)
+            if answer != 0
+        ]
+
+    def finish(self, claim: Claim) -> bool:
+        """Reports that the picture is in the store.
+
+        False: the attempt was not the current one, nothing happened.
+        """
+        return bool(self._redis.run("finish", claim.model, claim.nonce))
+
+    def fail(self, claim: Claim, reason: str) -> bool:
+        """Reports that the image cannot be rendered; `reason` (cut at 1000 characters) is shown to the user.
+
+        False: the attempt was not the current one, nothing happened.
+        """
+        return bool(self._redis.run("fail", claim.model, claim.nonce, _kept(reason)))
+
+    def release(self, claim: Claim, delay: float = 0.0, trouble: str = "") -> bool:
+        """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
+
+        With `trouble`, what keeps this worker from rendering it, but perhaps not another: the delay doubles
+        each time, for as long again others have the image to themselves, and at the fifth time it fails with
+        that reason.
+
+        False: the attempt was not the current one, nothing happened.
+        """
+        return bool(self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble)))
+
+    def take_back(self, model: str, worker: str) -> Sweep | None:
+        """The janitor's round, about once a second: takes back the leases that ran out.
+
+        None: another worker is the janitor. After half a lease without any round (Redis was away) nothing is
+        taken back for one lease, so that holders can renew first. An image whose worker does not `beat` is a
+        suspect; after the third such death it fails.
+        """
+        term = round(min(TERM, self.lease / 4) * 1000)
+        counts = [0, 0, 0]
+        is_more = True
+        while is_more:
+            answer = self._redis.run("take_back", model, worker, self._lease_ms, term)
+            if answer is None:
+                return None
+            *found, is_more = answer
+            counts = [count + more for count, more in zip(counts, found, strict=True)]
+        handed_back, suspects, failed = counts
+        return Sweep(handed_back=handed_back, suspects=suspects, failed=failed)
+
+    def waiting(self, model: str, limit: int) -> int:
+        """How many images of `model` could be given out now, counted up to `limit`."""
+        return int(self._redis.run("waiting", model, limit))
+
+    def missing_tickets(self, model: str, limit: int) -> int:
+        """How many tickets the queue of `model` lacks, to hold one for each waiting image, or `limit`.
+
+        What is in it beyond that is removed: all, where nobody serves the model. They do not outlive those
+        who would take them: after a minute without this question they are forgotten.
+        """
+        queue = keys.queue_key(self._redis.prefix, model)
+        return int(self._redis.run("tickets", model, queue, limit, 1000 * TICKETS_KEPT))
+
+    def keep_tickets(self, model: str) -> None:
+        """Those that were published just now, for as long as others are."""
+        self._redis.call("EXPIRE", keys.queue_key(self._redis.prefix, model), TICKETS_KEPT)
+
+    def tickets(self, model: str) -> int:
+        """How many tickets of `model` lie in its queue."""
+        return int(self._redis.call("LLEN", keys.queue_key(self._redis.prefix, model)))
+
+
+def _kept(reason: str) -> bytes:
+    """A reason as it is kept: it may quote what users or damaged files say, and is shown on terminals."""
+    return one_line(reason[:REASON])[:REASON].encode()

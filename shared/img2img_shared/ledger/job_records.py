@@ -1,0 +1,275 @@
+"""The part of the ledger that producers call: jobs, and where their images stand."""
+
+import re
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+import msgpack
+from redis import ResponseError
+
+from img2img_shared.errors import Conflict, NotFound, Refused, Unavailable
+from img2img_shared.job import Job
+from img2img_shared.ledger import keys
+from img2img_shared.ledger.part import LedgerPart
+from img2img_shared.ledger.replies import event, image_statuses, job_status
+from img2img_shared.records import Event, ImageStatus, JobPage, JobStatus
+from img2img_shared.settings import Acknowledge
+from img2img_shared.wire import decode_job, encode_job
+
+#: images whose state one call gives
+IMAGES = 1000
+#: jobs that one call to Redis gives
+JOBS = 100
+#: seconds for which one command blocks at most, well below the least time-out of a socket
+BLOCK = 2.0
+#: seconds within which a job must be where `acknowledge` wants it, below the least time-out of a socket
+KEPT_WITHIN = 2.5
+#: what a submit waits for, by `acknowledge`: so many copies on the disk here, so many replicas
+_WAITS: dict[Acknowledge, tuple[str | int, ...]] = {
+    "memory": (),
+    "disk": ("WAITAOF", 1, 0),
+    "replica": ("WAIT", 1),
+}
+
+
+class JobRecords(LedgerPart):
+    """Jobs, by tenant."""
+
+    def check_acknowledge(self) -> None:
+        """That this server can promise what `acknowledge` asks for. Replicas may come, and go, later.
+
+        Raises:
+            Refused: it cannot.
+        """
+        if wait := _WAITS[self._acknowledge]:
+            try:
+                self._redis.call(*wait, 1)
+            except ResponseError as error:
+                wanted = f"what this Redis can do ({error}); for disk: version 7.2 and appendonly yes"
+                raise Refused("acknowledge", self._acknowledge, wanted) from None
+
+    def submit(self, job: Job, request: Mapping[str, str] | None = None) -> str:
+        """Writes a job and gives its id, or that of the tenant's first job with its idempotency key.
+
+        O(1) in time and memory, whatever the number of images. The inputs must lie in the store by now.
+
+        Args:
+            request: what was asked for, by its parts: with the same key it must be the same.
+
+        Raises:
+            Conflict: the key's first job was made from another request.
+            Refused: another job has this id, or it was given up (see `Submissions.abandoned`).
+            Unavailable: also where what `acknowledge` asks for has not happened within `KEPT_WITHIN` seconds.
+        """
+        answer = self._submit(
+            job.id,
+            job.tenant,
+            job.model,
+            job.n,
+            job.priority,
+            encode_job(job),
+            job.idempotency_key or "",
+            self._keep_ms,
+            msgpack.packb(dict(request or {})),
+        )
+        if answer is None:
+            raise Refused("id", job.id, "an id that no other job has")
+        if answer == b"abandoned":
+            raise Refused("id", job.id, "a submission of some days at most: its inputs are not kept any more")
+        first, kept = answer
+        before = msgpack.unpackb(kept) if kept else {}  # none: an older version wrote it
+        if before and request and before != request:
+            raise Conflict(str(job.idempotency_key), before, request)
+        return str(first, "utf-8")
+
+    def repeated_model(self, tenant: str, idempotency_key: str | None) -> str | None:
+        """The model of the job that a tenant's idempotency key has made; None: it has made none."""
+        if idempotency_key is None:
+            return None
+        first = self._redis.call("GET", self._redis.key("once", tenant, idempotency_key))
+        model = first and self._redis.call("HGET", self._redis.key("job", str(first, "utf-8")), "model")
+        return str(model, "utf-8") if model else None
+
+    def job(self, job_id: str, tenant: str) -> Job:
+        """The job as it was submitted (its priority may have been changed since: see `status`).
+
+        Raises:
+            NotFound: the tenant has no such job.
+            WireError: it was written by a version that this one cannot read.
+        """
+        owner, data = self._redis.call("HMGET", self._redis.key("job", job_id), "tenant", "data")
+        if owner is None or str(owner, "utf-8") != tenant:
+            raise _not_found(job_id)
+        return decode_job(data)
+
+    def knows(self, job_id: str) -> bool:
+        """Whether there is such a job, whosever it is."""
+        return bool(self._redis.call("EXISTS", self._redis.key("job", job_id)))
+
+    def status(self, job_id: str, tenant: str) -> JobStatus:
+        """Counts, rate and times of a job.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        now, answer = self._found(job_id, self._redis.run("status", tenant, job_id))
+        return job_status(tenant, now, answer)
+
+    def jobs(self, tenant: str, limit: int = 100) -> list[JobStatus]:
+        """The tenant's jobs, newest first, at most `limit`."""
+        return self.page_of_jobs(tenant, limit=limit).jobs
+
+    def page_of_jobs(self, tenant: str, after: str = "", limit: int = 100) -> JobPage:
+        """Some of the tenant's jobs, newest first: at most `limit`, from where another page ended on.
+
+        Redis is asked for a share at a time, so that it is never held up for long.
+
+        Args:
+            after: that page's `next`; "": from the newest on.
+
+        Raises:
+            Refused: that is no page's `next`, or a limit below 1.
+        """
+        if after and not re.fullmatch(r"\d{1,16} [A-Za-z0-9_-]{8,64}", after):
+            raise Refused("after", after, "what the page before gave as next")
+        if limit < 1:
+            raise Refused("limit", limit, "a whole number above 0")
+        found: list[JobStatus] = []
+        more: str | None = after
+        while more is not None and len(found) < limit:
+            share = min(limit - len(found), JOBS)
+            now, place, answers = self._redis.run("list_jobs", tenant, more, share)
+            found += [job_status(tenant, now, answer) for answer in answers]
+            more = str(place, "utf-8") or None
+        return JobPage(jobs=found, next=more)
+
+    def images(self, job_id: str, tenant: str, start: int = 0, count: int = IMAGES) -> list[ImageStatus]:
+        """The state of `count` images from `start` on (at most 1000), or of as many as the job has.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: a negative start, or a count outside 1..1000.
+        """
+        if start < 0:
+            raise Refused("start", start, "a whole number from 0")
+        if not 1 <= count <= IMAGES:
+            raise Refused("count", count, f"a whole number from 1 to {IMAGES}")
+        answer = self._found(job_id, self._redis.run("images", tenant, job_id, start, count))
+        return image_statuses(start, *answer)
+
+    def cancel(self, job_id: str, tenant: str) -> int:
+        """Ends a job: nothing of it is given out any more, and workers stop its images between two steps.
+
+        Gives the number of images that are thereby not rendered; 0 for a job that had ended.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        return self._control(job_id, tenant, "cancel")
+
+    def interrupt(self, job_id: str, tenant: str) -> int:
+        """As `cancel`, but images that a worker has end early and are done, as far as they are by then.
+
+        Gives the number of images that are thereby not rendered; 0 for a job that had ended.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        return self._control(job_id, tenant, "interrupt")
+
+    def pause(self, job_id: str, tenant: str) -> bool:
+        """Gives out no image of the job until `resume`; running ones go on. Says whether anything changed.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: the job was cancelled.
+        """
+        return bool(self._control(job_id, tenant, "pause"))
+
+    def resume(self, job_id: str, tenant: str) -> bool:
+        """Undoes `pause`; same answers."""
+        return bool(self._control(job_id, tenant, "resume"))
+
+    def set_priority(self, job_id: str, tenant: str, priority: int) -> bool:
+        """Changes what goes first, from the next claim on; same answers as `pause`.
+
+        Raises:
+            Refused: outside -100..100.
+        """
+        if not -100 <= priority <= 100:
+            raise Refused("priority", priority, "a whole number from -100 to 100; higher goes first")
+        return bool(self._control(job_id, tenant, "priority", priority))
+
+    def retry(self, job_id: str, tenant: str) -> int:
+        """Gives every failed image of the job another chance and says how many these are.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: the job was cancelled.
+        """
+        failed = self.status(job_id, tenant).failed
+        retried = 0
+        # in shares, and not those that fail again meanwhile
+        while (share := self._control(job_id, tenant, "retry")) and retried + share < failed:
+            retried += share
+        return retried + share
+
+    def events(self, job_id: str, tenant: str, after: str = "0", block: float = 0.0) -> list[Event]:
+        """Up to 500 events later than the event `after`, oldest first; waits up to `block` seconds for one.
+
+        The stream keeps about the last 1000; each event carries the job's counters, so that a gap costs a
+        watcher nothing but the detail.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: `after` is no event's id.
+        """
+        until = monotonic() + block
+        stream = keys.events_key(self._redis.prefix, job_id)
+        while True:
+            self.status(job_id, tenant)
+            wait = min(until - monotonic(), BLOCK)
+            blocking = ("BLOCK", max(1, round(wait * 1000))) if wait > 0 else ()
+            try:
+                streams = self._redis.call("XREAD", "COUNT", 500, *blocking, "STREAMS", stream, after)
+            except ResponseError:
+                raise Refused("after", after, "the id of an event, or 0") from None
+            if streams or monotonic() >= until:
+                return [event(*entry) for _, entries in streams or () for entry in entries]
+
+    def farm_id(self) -> str | None:
+        """What the farm's store is known by; None: it has none yet."""
+        found = self._redis.call("GET", self._redis.key("farm-id"))
+        return None if found is None else str(found, "utf-8")
+
+    def set_farm_id(self, farm_id: str) -> str:
+        """`farm_id` is the farm's from now on, unless it has one already; the one it has."""
+        self._redis.call("SET", self._redis.key("farm-id"), farm_id, "NX")
+        return self.farm_id() or farm_id
+
+    def _submit(self, *arguments: str | bytes | int) -> Any:
+        wait = _WAITS[self._acknowledge]
+        if not wait:
+            return self._redis.run("submit", *arguments)
+        milliseconds = round(KEPT_WITHIN * 1000)
+        answer, kept = self._redis.run_and_wait("submit", *arguments, wait=(*wait, milliseconds))
+        if not (kept[0] if isinstance(kept, list) else kept):
+            where = "Redis' disk" if self._acknowledge == "disk" else "a replica of Redis"
+            raise Unavailable(f"the job is not on {where} after {KEPT_WITHIN:g} s (IMG2IMG_ACKNOWLEDGE)")
+        return answer
+
+    def _control(self, job_id: str, tenant: str, verb: str, value: int = 0) -> int:
+        answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value))
+        if answer == b"cancelled":
+            raise Refused("job", job_id, "a job that was not cancelled")
+        return int(answer)
+
+    def _found(self, job_id: str, answer: Any) -> Any:
+        if answer is None:
+            raise _not_found(job_id)
+        return answer
+
+
+def _not_found(job_id: str) -> NotFound:
+    return NotFound(f"no job {job_id!r}: it never was, was forgotten, or belongs to another tenant")

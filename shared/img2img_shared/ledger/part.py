@@ -1,0 +1,22 @@
+"""What all parts of the ledger stand on."""
+
+from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.settings import Acknowledge
+
+
+class LedgerPart:
+    """One farm's Redis, and what its users have settled on; see `Ledger`."""
+
+    def __init__(
+        self,
+        redis: FarmRedis,
+        *,
+        lease: float = 30.0,
+        keep_jobs: float = 7 * 24 * 3600,
+        acknowledge: Acknowledge = "memory",
+    ) -> None:
+        self.lease = lease
+        self._lease_ms = round(lease * 1000)
+        self._keep_ms = round(keep_jobs * 1000)
+        self._redis = redis
+        self._acknowledge: Acknowledge = acknowledge

@@ -1,0 +1,85 @@
+"""The part of the ledger in which workers say that they live and what they have, and hear of cancels."""
+
+from dataclasses import asdict
+
+import msgpack
+
+from img2img_shared.errors import Refused
+from img2img_shared.ledger.part import LedgerPart
+from img2img_shared.ledger.replies import worker_status
+from img2img_shared.records import WorkerInfo, WorkerStatus
+
+#: workers that one call to Redis gives
+WORKERS = 100
+
+
+class WorkerRecords(LedgerPart):
+    """Workers, and the checkpoints that their models' names stand for."""
+
+    def check_model(self, model: str, sha256: str) -> None:
+        """That the farm knows no other checkpoint by the name of `model`.
+
+        Raises:
+            Refused: it does.
+        """
+        bound = self._redis.call("HGET", self._redis.key("models"), model)
+        if bound is not None and bound != sha256.encode():
+            raise _other_checkpoint(model, sha256, str(bound, "utf-8"))
+
+    def bind_model(self, model: str, sha256: str, *, rebind: bool = False) -> None:
+        """From now on the name of `model` stands for the checkpoint of that hash, until it is bound anew.
+
+        Two that differ would render two pictures of one seed.
+
+        Args:
+            rebind: whatever it stands for now; workers with that end when they `beat`.
+
+        Raises:
+            Refused: it stands for another one.
+        """
+        bound = str(self._redis.run("bind", model, sha256, int(rebind)), "utf-8")
+        if bound != sha256:
+            raise _other_checkpoint(model, sha256, bound)
+
+    def beat(self, info: WorkerInfo) -> bool:
+        """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead.
+
+        False: the name of its model stands for another checkpoint by now, and it must end.
+        """
+        data = msgpack.packb(asdict(info))
+        own = info.sha256 or ""
+        bound = self._redis.run("beat", info.id, data, self._lease_ms // 2, info.model, own)
+        return not own or bound == own.encode()
+
+    def leave(self, worker: str) -> None:
+        """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""
+        self._redis.run("leave", worker)
+
+    def cancels(self, after: str) -> tuple[set[str], str]:
+        """The jobs that were cancelled since a call gave `after`, and what to give next time; "0" at first.
+
+        About the last 1000 are known. `renew` tells the same, later.
+        """
+        found = self._redis.call("XREAD", "COUNT", 1000, "STREAMS", self._redis.key("cancels"), after)
+        entries = found[0][1] if found else []
+        jobs = {str(fields[b"job"], "utf-8") for _, fields in entries}
+        return jobs, str(entries[-1][0], "utf-8") if entries else after
+
+    def served(self) -> list[str]:
+        """The models that live workers have, in order."""
+        return sorted(str(model, "utf-8") for model in self._redis.run("served"))
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that live."""
+        names = self._redis.call("ZRANGE", self._redis.key("workers"), 0, -1)
+        shares = [names[start : start + WORKERS] for start in range(0, len(names), WORKERS)]
+        return [worker_status(*answer) for share in shares for answer in self._redis.run("workers", *share)]
+
+
+def _other_checkpoint(model: str, sha256: str, bound: str) -> Refused:
+    return Refused(
+        "model",
+        model,
+        f"the checkpoint that this farm knows by the name, of SHA-256 {bound}; that of this one is {sha256}. "
+        "Give it another name, or, if it is to take the name over, start its worker with --rebind",
+    )
