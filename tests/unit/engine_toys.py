@@ -76,6 +76,9 @@ class ToyFamily:
             yield
         return encoded
 
+    def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:
+        return max(len(_context(prompt, options.clip_skip)) for prompt in prompts)
+
     def picture(
         self,
         pixels: Tensor,

@@ -5,7 +5,12 @@ import torch
 from torch import Tensor
 
 from img2img_shared.params import Params
-from img2img_worker.models.prompts.padding import padded
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.prompts.conditioning import conditioning
+from img2img_worker.models.prompts.options import DEFAULTS
+from img2img_worker.models.prompts.padding import padded, told
+from img2img_worker.models.prompts.steps import finished
+from tests import checkpoints
 
 EMPTY = torch.arange(154.0).reshape(77, 2)
 
@@ -49,3 +54,30 @@ def test_pad_cond_uncond_v0_repeats_the_negatives_last_vector_or_cuts_it(both: b
     assert torch.equal(prompt, rows(2, 1))
     assert torch.equal(longer, rows(3, 2)[:154])
     assert torch.equal(shorter, torch.cat([rows(1, 3), rows(1, 3)[-1:].expand(77, -1)]))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative", "differ"),
+    [("a b", "c d", False), ("a b c", "d", True), ("a", "b c", True), ("a AND b c", "d e", False)],
+)
+def test_padding_is_told_where_there_was_any(prompt: str, negative: str, differ: bool) -> None:
+    for options, name in (
+        ({}, None),
+        ({"pad_cond_uncond": True}, "Pad conds"),
+        ({"pad_cond_uncond": True, "pad_cond_uncond_v0": True}, "Pad conds v0"),
+    ):
+        params = Params.model_validate(options)
+        found = told(
+            conditioning(prompt, negative, params),
+            params,
+            lambda texts: max(len(text.split()) for text in texts),
+        )
+        assert found == ({name: True} if name and differ else {})
+
+
+def test_a_familys_lengths_are_those_of_what_it_encodes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    for build in (checkpoints.sd1, checkpoints.sdxl, checkpoints.sd3, checkpoints.flux_schnell):
+        family = open_checkpoint(checkpoints.cached(tmp_path_factory, build))
+        for prompts in (["a cat"], ["cat", "dog BREAK cat"]):
+            encoded = finished(family.encode_prompts(prompts))
+            assert {len(text.context) for text in encoded} == {family.context_length(prompts, DEFAULTS)}

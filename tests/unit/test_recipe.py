@@ -27,6 +27,7 @@ SERVED = Served(
     vae_factor=8,
     lora_hashes=lambda _: {},
     levels=lambda _: LEVELS,
+    context_length=lambda _texts, _options: 77,
 )
 
 

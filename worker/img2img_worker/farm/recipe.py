@@ -12,7 +12,8 @@ from img2img_shared.prompt_tags import strip_comments
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
 from img2img_worker.farm.hires import Steps, second_pass
-from img2img_worker.models.prompts import conditioning
+from img2img_worker.models.prompts import conditioning, padding
+from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.pictures.colour import correct_colours
 from img2img_worker.pictures.composite import Composed, compose
 from img2img_worker.pictures.decode import Decoder
@@ -48,6 +49,8 @@ class Served:
     lora_hashes: Callable[[str], Mapping[str, str]]
     #: the noise levels for latents of a size
     levels: Callable[[tuple[int, int]], NoiseLevels]
+    #: tokens of the contexts of texts that are encoded together
+    context_length: Callable[[Sequence[str], PromptOptions], int]
     #: whether it was trained to see a mask, and what that leaves
     inpaints: bool = False
 
@@ -152,7 +155,7 @@ def _infotext(made: Made, served: Served) -> str:
     hashes: dict[str, str] = {}
     account: dict[str, object] = {}
     for each in made.passes:
-        account |= _account(each, served.levels(each.latent_size))
+        account |= _account(each, served)
         if not each.params.disable_extra_networks:
             hashes |= served.lora_hashes(each.prompt)
     return infotext(
@@ -173,9 +176,13 @@ def _infotext(made: Made, served: Served) -> str:
     )
 
 
-def _account(render: Render, levels: NoiseLevels) -> dict[str, object]:
+def _account(render: Render, served: Served) -> dict[str, object]:
     """What is told of how prompts were read and a picture was sampled."""
-    params = render.params
+    params, levels = render.params, served.levels(render.latent_size)
     plan = plan_of(PlanKey.of(params), levels)
-    prompts = conditioning.told(render.prompt, render.negative_prompt, params)
-    return prompts | sampling_account.told(params, plan, levels)
+    prompts = conditioning.conditioning(render.prompt, render.negative_prompt, params)
+    return {
+        **conditioning.told(render.prompt, render.negative_prompt, params),
+        **sampling_account.told(params, plan, levels),
+        **padding.told(prompts, params, lambda texts: served.context_length(texts, PromptOptions.of(params))),
+    }

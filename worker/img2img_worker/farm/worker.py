@@ -105,6 +105,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
             levels=family.levels,
+            context_length=family.context_length,
             inpaints=family.inpaints,
         )
         claim_loop = ClaimLoop(

@@ -106,6 +106,9 @@ class Family(Protocol):
             loras: what is added to the text encoders.
         """
 
+    def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:
+        """Tokens of each context that `encode_prompts` makes of them; thread-safe."""
+
     def picture(
         self,
         pixels: Tensor,

@@ -48,12 +48,15 @@ class Flux(FlowFamily):
         """
         return self.loras.texts.during(loras, self._encode(prompts, options))
 
+    def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:  # noqa: ARG002
+        return TOKENS_DEV if self.distilled else TOKENS_SCHNELL
+
     def _encode(self, prompts: Sequence[str], options: PromptOptions) -> Steps[list[Encoded]]:
-        tokens = TOKENS_DEV if self.distilled else TOKENS_SCHNELL
+        length = self.context_length(prompts, options)
         encoded = []
         for prompt in prompts:
             # kept as the transformer takes it: it is large
-            context = self.t5.encode(prompt, tokens, emphasis=options.emphasis).to(self.dtype)
+            context = self.t5.encode(prompt, length, emphasis=options.emphasis).to(self.dtype)
             encoded.append(Encoded(context=context, pooled=self.clip.pooled(prompt, options)))
             yield
         return encoded

@@ -41,6 +41,9 @@ class StableDiffusion3(FlowFamily):
         """
         return self.loras.texts.during(loras, self._encode(prompts, options))
 
+    def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:
+        return 2 * self.texts[0].length(prompts, options)
+
     def _encode(self, prompts: Sequence[str], options: PromptOptions) -> Steps[list[Encoded]]:
         width = int(self.transformer.config.joint_attention_dim)
         encoded = []

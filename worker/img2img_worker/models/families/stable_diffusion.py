@@ -87,6 +87,9 @@ class StableDiffusion:
         steps = encode(self.texts, prompts, options=options, negative=negative)
         return self.loras.texts.during(loras, steps)
 
+    def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:
+        return self.texts[0].length(prompts, options)
+
     @torch.inference_mode()
     def picture(
         self,

@@ -1,11 +1,12 @@
 """How long the embeddings of one image's prompts are made."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from img2img_shared.params import Params
+from img2img_worker.models.prompts.conditioning import Conditioning
 
 
 def padded(
@@ -31,6 +32,19 @@ def padded(
     if not params.pad_cond_uncond or empty is None:
         return both
     return [torch.cat([context, empty.repeat((target - len(context)) // len(empty), 1)]) for context in both]
+
+
+def told(prompts: Conditioning, params: Params, length: Callable[[Sequence[str]], int]) -> dict[str, object]:
+    """What a picture's text tells of it, by A1111's names.
+
+    Args:
+        length: tokens of the contexts of texts that are encoded together.
+    """
+    if not (params.pad_cond_uncond or params.pad_cond_uncond_v0):
+        return {}
+    if max(length(part.texts) for part in prompts.positive) == length(prompts.negative.texts):
+        return {}
+    return {"Pad conds v0" if params.pad_cond_uncond_v0 else "Pad conds": True}
 
 
 def _extended(context: Tensor, length: int) -> Tensor:

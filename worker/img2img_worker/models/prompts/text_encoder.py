@@ -104,6 +104,10 @@ class TextEncoder:
         ]
         return columns, [seen[chunks[0].tokens].pooled for chunks in padded]
 
+    def length(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> int:
+        """Tokens of each context that `encode` makes of texts; thread-safe, it asks no model."""
+        return (CHUNK + 2) * max(len(self.chunks(text, options)) for text in texts)
+
     @torch.inference_mode()
     def pooled(self, text: str, options: PromptOptions = DEFAULTS) -> Tensor:
         """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
