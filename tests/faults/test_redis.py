@@ -158,3 +158,28 @@ def test_a_redis_that_takes_no_writes_for_a_while_costs_no_worker(farm: FaultyFa
     assert worker.alive
     eventually("the late one serves", lambda: len(farm.producer.workers()) == 2)
     assert late.alive
+
+
+def test_a_job_whose_key_somebody_deletes_stops_no_other(farm: FaultyFarm, account: Account) -> None:
+    farm.worker()
+    doomed = farm.submit(20)
+    eventually("some are done", lambda: rendering(farm, doomed))
+    account.fault()
+    with farm.server.client() as client:
+        assert client.delete(f"{{img2img}}:job:{doomed}") == 1
+        others = [farm.submit(3), farm.submit(3, priority=-5)]
+        account.settle(farm, "the key of a running job deleted", *others)
+        eventually("nothing of it is left", lambda: not client.keys(f"{{img2img}}:job:{doomed}*"))
+
+
+def test_a_farm_goes_on_after_redis_forgot_everything(farm: FaultyFarm, account: Account) -> None:
+    worker = farm.worker()
+    farm.submit(20)
+    eventually("it renders", lambda: any(each.running for each in farm.producer.workers()))
+    account.fault()
+    with farm.server.client() as client:
+        client.flushall()
+    job = farm.submit(4)
+    account.settle(farm, "FLUSHALL, then another job", job)
+    eventually("the worker is known again", lambda: len(farm.producer.workers()) == 1)
+    assert worker.alive

@@ -396,7 +396,7 @@ def test_the_ledger_does_what_a_plain_one_does_in_any_order_of_calls(
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=240,  # some 11,000 steps
+            max_examples=160,  # some 7,000 steps
             stateful_step_count=50,
             database=None,
             deadline=None,
