@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from img2img_gateway.pictures import decode_base64, is_reference, read_texts
-from img2img_gateway.sdapi.read_infotext import read_pairs, read_parameters, request_fields
+from img2img_gateway.sdapi.read_infotext import read_pairs, read_parameters, request_fields, split_pairs
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
@@ -167,3 +168,17 @@ def test_styles_go_to_their_place_or_behind() -> None:
     assert apply_styles("a cat", "", ["oil", "big"], known) == ("oil of a cat, thick, huge", "tiny")
     with pytest.raises(Refused, match="oil, big"):
         apply_styles("a cat", "", ["none"], known)
+
+
+#: as A1111 has it: its time grows with the square of the line
+A1111_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+
+
+@given(st.text(st.sampled_from('aBé1 \t-/:,"\\.'), max_size=30))
+def test_pairs_are_what_a1111s_pattern_finds(line: str) -> None:
+    assert split_pairs(line) == A1111_PAIR.findall(line)
+
+
+@pytest.mark.parametrize("text", ["a", "a ", ",", "a:", "ab: c,", 'ab: "', "\n", 'ab: "\\', " ", 'ab: "x,'])
+def test_a_text_of_a_megabyte_is_read_at_once(text: str) -> None:
+    assert isinstance(read_pairs("Steps: 1, " + text * (2**20 // len(text))), dict)
