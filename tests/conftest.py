@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
@@ -18,6 +19,10 @@ from tests.servers import RedisServer, raw_client
 os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 watch_over_this_process()
+
+# A busy machine is no failure of what is tried.
+hypothesis.settings.register_profile("farm")
+hypothesis.settings.load_profile("farm")
 
 # A shell without job control starts what is in the background with SIGINT ignored, and so would be all
 # programs whose Ctrl-C is tested.

@@ -10,7 +10,9 @@ from typing import Any
 from img2img_shared.errors import Refused
 
 #: what counts as a picture in a folder or a glob; a file that is named is taken whatever it is called
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".gif"})
+EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".gif"}
+)
 #: bytes; nothing that decodes within the farm's pixel limit is larger
 LARGEST = 256 * 1024 * 1024
 

@@ -37,6 +37,6 @@ schema = schemathesis.openapi.from_dict(create_app().openapi())
 
 
 @schema.parametrize()
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=6, suppress_health_check=list(HealthCheck), database=None)
 def test_every_answer_is_as_documented(case: "schemathesis.Case[Any]", gateway: Gateway) -> None:
     case.call_and_validate(base_url=gateway.url, checks=CHECKS, timeout=30)

@@ -317,7 +317,7 @@ sizes = st.tuples(st.integers(8, 150), st.integers(8, 150))
 renders = st.sampled_from([(64, 64), (72, 136), (160, 64)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=sizes,
     render=renders,

@@ -2,12 +2,15 @@
 
 import io
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +19,7 @@ from PIL import Image, features
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.composite import compose
-from img2img_worker.pictures.containers import webp_size
+from img2img_worker.pictures.containers import size_told
 from img2img_worker.pictures.decode import Decoder, count_pixels, decode_picture, flatten
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.mask import soft_mask
@@ -101,12 +104,58 @@ def test_pillows_own_limit_is_not_in_the_way_of_a_higher_one() -> None:
     assert count_pixels(png(20_000, 20_000, pixels=b""), "image", 10**9) == 400_000_000
 
 
-def test_a_webp_is_measured_before_its_reader_takes_memory_for_it() -> None:
-    for options in ({"lossless": True}, {"quality": 80}, {"lossless": True, "exif": Image.Exif()}):
-        data = saved(Image.new("RGB", (300, 200)), "WEBP", **options)
-        assert webp_size(data) == (300, 200)
-        assert "300 × 200" in refusal(data, 59_999)
-    assert webp_size(saved(colours(), "JPEG")[:12] + data[12:]) is None
+def jxl(image: Image.Image, **options: object) -> bytes:
+    import_module("pillow_jxl")
+    return saved(image, "JXL", **options)
+
+
+def heic(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, quality=90)
+    return file.getvalue()
+
+
+SIDES = [(300, 200), (64, 64), (8, 256), (333, 250), (480, 270), (1000, 40), (40, 1000), (17, 9)]
+
+
+@pytest.mark.parametrize("size", SIDES)
+def test_what_its_reader_would_decode_at_once_is_measured_before(size: tuple[int, int]) -> None:
+    image, exif = Image.new("RGB", size, "#336699"), Image.Exif()
+    exif[0x010E] = "in a container"
+    files = [
+        *(
+            saved(image, "WEBP", **options)
+            for options in ({"lossless": True}, {"quality": 80}, {"exif": exif})
+        ),
+        *(jxl(image, **options) for options in ({}, {"use_container": True}, {"exif": exif.tobytes()})),
+    ]
+    for data in files:
+        assert size_told(data) == size
+        assert f"{size[0]} × {size[1]}" in refusal(data, size[0] * size[1] - 1)
+        assert decoded(data).size == size
+    assert size_told(saved(colours(), "JPEG")[:12] + files[0][12:]) is None
+
+
+@pytest.mark.parametrize("encode", [heic, jxl])
+def test_plug_ins_read_what_phones_write(encode: Callable[[Image.Image], bytes]) -> None:
+    data = encode(colours())
+    image = decoded(data)
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(colours()).astype(int)).mean() < 25
+    refusal(data[: len(data) // 2])
+    assert "80 × 64" in refusal(data, 5000)
+
+
+@pytest.mark.parametrize("encode", [heic, jxl])
+def test_without_its_plug_in_a_format_is_named(
+    encode: Callable[[Image.Image], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(colours())
+    for module in ("pillow_heif", "pillow_jxl.JpegXLImagePlugin"):
+        monkeypatch.setitem(sys.modules, module, None)
+    name = "HEIC" if encode is heic else "JPEG XL"
+    assert f"a {name} picture" in refusal(data)
+    assert "img2img-farm[photos]" in refusal(data)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +334,7 @@ def test_tiny_and_extreme_pictures_are_prepared_or_refused(
         assert mode == 3 or max(size) == 20_000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=200), st.sampled_from([b"", *(saved(colours(16, 16), f) for f in FORMATS)]), st.data()
 )
@@ -388,7 +437,7 @@ ANCILLARY = st.one_of(
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(ANCILLARY)
 def test_no_metadata_spoils_sound_pixels(data: bytes) -> None:
     whole = {16: colours(16, 16), 8: Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))}
@@ -400,7 +449,7 @@ def test_no_metadata_spoils_sound_pixels(data: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(FORMATS), st.binary(min_size=1, max_size=200), st.binary(min_size=1, max_size=100))
 def test_no_profile_and_no_exif_spoils_sound_pixels(file_format: str, profile: bytes, exif: bytes) -> None:
     sound = Image.Exif()

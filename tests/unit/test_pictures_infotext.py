@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from img2img_gateway.pictures import read_texts
+from img2img_gateway.sdapi.read_infotext import read_pairs
 from img2img_shared.params import Params
 from img2img_worker.pictures.infotext import encode_picture, infotext
 
@@ -146,6 +147,41 @@ def test_a_lower_quality_makes_a_smaller_file(output_format: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300))
 def test_any_text_survives_in_a_png(written: str) -> None:
     assert read_infotext(encode_picture(PICTURE, "png", written)) == written
+
+
+#: what A1111 keeps of a prompt: its lines, without the space around them
+LINES = st.lists(
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=40)
+    .map(str.strip)
+    .filter(lambda line: not line.startswith("Negative prompt:")),
+    max_size=4,
+).map(lambda lines: "\n".join(lines).strip("\n"))
+
+
+@settings(deadline=None)
+@given(prompt=LINES, negative=LINES, model=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_what_is_written_is_read_back_as_a1111_reads_it(prompt: str, negative: str, model: str) -> None:
+    params = Params(sampler_name="DPM++ 2M", scheduler="Exponential", subseed_strength=0.5, clip_skip=2)
+    read = read_pairs(text(params, prompt=prompt, negative_prompt=negative, model=f"x{model.strip()}x"))
+    assert (read["Prompt"], read["Negative prompt"]) == (prompt, negative)
+    assert read["Model"] == f"x{model.strip()}x"
+    assert (read["Sampler"], read["Schedule type"]) == ("DPM++ 2M", "Exponential")
+    assert (read["Seed"], read["Variation seed"], read["Size-1"], read["Clip skip"]) == ("7", "9", "512", "2")
+
+
+@pytest.mark.parametrize(
+    ("written", "prompt", "negative"),
+    [
+        ("a cat, Negative prompt: x", "a cat, Negative prompt: x", ""),
+        ("a cat\n  Negative prompt: x\ny", "a cat", "x\ny"),
+        ("Negative prompt: x", "", "x"),
+        ("a\nNegative prompt: x\nNegative prompt: y", "a", "x\ny"),
+        ("Steps: 1, Size: 2\nNegative prompt: x: y", "Steps: 1, Size: 2", "x: y"),
+    ],
+)
+def test_a_negative_prompt_begins_with_its_line(written: str, prompt: str, negative: str) -> None:
+    read = read_pairs(written + "\nSteps: 20, Sampler: Euler, Seed: 5")
+    assert (read["Prompt"], read["Negative prompt"], read["Seed"]) == (prompt, negative, "5")
 
 
 def test_a_jpeg_cuts_prompts_that_do_not_fit_and_keeps_the_parameters() -> None:

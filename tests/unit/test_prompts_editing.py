@@ -109,13 +109,13 @@ def _brackets(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 WELL_FORMED = st.lists(st.recursive(WORDS, _brackets, max_leaves=6), max_size=3).map("".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(WELL_FORMED)
 def test_well_formed_prompts_come_out_as_a1111s_grammar_has_them(prompt: str) -> None:
     assert schedule(prompt, 5) == _by_grammar(prompt, 5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.sampled_from("[]():|a2 \\"), max_size=5))
 def test_short_malformed_prompts_come_out_as_a1111s_grammar_has_them(prompt: str) -> None:
     assert schedule(prompt, 4) == _by_grammar(prompt, 4)

@@ -80,7 +80,7 @@ def test_a_long_prompt_has_as_many_chunks_as_it_needs(encoder: TextEncoder) -> N
     assert finished(encoder.encode([LONG]))[0].context.shape == (4 * 77, 64)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.sampled_from(["(the cat:1.2) ", "red ", ", ", "BREAK ", "[dog] ", "(of, :0.9)", "🦊"])

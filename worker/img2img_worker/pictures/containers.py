@@ -25,6 +25,9 @@ _TIFF_TAGS = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
     | {332, 334, 338, 339, 347, 513, 514, 519, 520, 521, 529, 530, 531, 532}
 )
+#: bits of a JPEG XL's side, and its width to its height
+_JXL_BITS = (9, 13, 18, 30)
+_JXL_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 #: a GIF's extensions, and the one of them that pixels need: what is transparent
 _EXTENSION, _GRAPHIC_CONTROL = 0x21, 0xF9
 _FILL, _METADATA = 0xFF, (*range(0xE0, 0xF0), 0xFE)
@@ -48,10 +51,19 @@ def without_metadata(data: bytes) -> bytes:
     return _AVIF_EXIF.sub(rb"\1none", data) if data[4:8] == b"ftyp" else data
 
 
-def webp_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) by a WebP's first chunk: its reader takes memory for all pixels when it opens it."""
+def size_told(data: bytes) -> tuple[int, int] | None:
+    """(width, height) by the header of a WebP or a JPEG XL: their readers take memory for all pixels, or even
+    decode them, when they open a file. None: it is another."""
+    if data.startswith(b"RIFF"):
+        return _webp_size(data)
+    if data.startswith(b"\xff\x0a") or data[4:8] == b"JXL ":
+        return _jxl_size(data if data.startswith(b"\xff") else _jxl_stream(data))
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
     kind, body = data[12:16], data[20:30]
-    if not data.startswith(b"RIFF") or data[8:12] != b"WEBP" or len(body) < 10:
+    if data[8:12] != b"WEBP" or len(body) < 10:
         return None
     if kind == b"VP8X":
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
@@ -130,3 +142,41 @@ def _bare_tiff(data: bytes) -> bytes:
     kept = [tag for tag in tags if int.from_bytes(tag[:2], "little" if order == "<" else "big") in _TIFF_TAGS]
     directory = struct.pack(order + count, len(kept)) + b"".join(kept) + bytes(struct.calcsize(offset))
     return data[:start] + directory + data[start + len(directory) :]
+
+
+def _jxl_stream(data: bytes) -> bytes:
+    """The beginning of the code stream in a JPEG XL's container; empty, if it is not found."""
+    at = 0
+    while at + 16 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        head = 16 if length == 1 else 8
+        if kind in (b"jxlc", b"jxlp"):
+            start = at + head + 4 * (kind == b"jxlp")  # a part has its number first
+            return data[start : start + 32]
+        length = int.from_bytes(data[at + 8 : at + 16], "big") if length == 1 else length
+        if length < head:
+            break
+        at += length
+    return b""
+
+
+def _jxl_size(stream: bytes) -> tuple[int, int]:
+    """(width, height), of ISO/IEC 18181-1's SizeHeader; (0, 0) of none."""
+    bits = int.from_bytes(stream[2:18], "little")
+
+    def read(n: int) -> int:
+        nonlocal bits
+        value = bits & (1 << n) - 1
+        bits >>= n
+        return value
+
+    if len(stream) < 18:
+        return 0, 0
+    is_small = read(1)
+
+    def side() -> int:
+        return 8 * (1 + read(5)) if is_small else 1 + read(_JXL_BITS[read(2)])
+
+    height = side()
+    ratio = read(3)
+    return (height * _JXL_RATIOS[ratio][0] // _JXL_RATIOS[ratio][1] if ratio else side()), height

@@ -6,23 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from img2img_shared.errors import Refused
-from img2img_worker.pictures.containers import webp_size, without_metadata
-
-#: what is read; a GIF's first frame, a TIFF's first page
-FORMATS = "PNG, JPEG, WebP, TIFF, BMP, AVIF, GIF"
+from img2img_worker.pictures.containers import size_told, without_metadata
+from img2img_worker.pictures.formats import Reader, reader_of
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -35,7 +23,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
-_AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
+#: readers that turn pictures themselves, on loading or before
+_TURNING = ("TIFF", "HEIF", "JXL")
 
 
 class Decoder:
@@ -88,20 +77,21 @@ def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
         max_pixels: refused above this, before any pixel is decoded.
 
     Raises:
-        Refused: not one of `FORMATS`, too large, truncated, damaged, or of a kind of pixel without a
+        Refused: of another format, too large, truncated, damaged, or of a kind of pixel without a
             defined range (32-bit integers, floats).
     """
     count_pixels(data, field, max_pixels)
+    reader = reader_of(data, field)
     try:
-        picture = _open(data)
-        _check_size(picture.size, field, max_pixels)  # should a WebP have told two sizes
+        picture = _open(data, reader)
+        _check_size(picture.size, field, max_pixels)  # should its header have told another
         picture.load()
         plain = _plain(picture, field)
     except (Refused, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged data
         raise _damaged(data, field, error) from None
-    upright = _UPRIGHT.get(_orientation(data, picture))
+    upright = _UPRIGHT.get(_orientation(data, reader, picture))
     return plain if upright is None else plain.transpose(upright)
 
 
@@ -109,12 +99,11 @@ def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
     """How many pixels decoding takes, by the file's header.
 
     Raises:
-        Refused: not one of `FORMATS`, damaged, or more than `max_pixels`.
+        Refused: of another format, damaged, or more than `max_pixels`.
     """
-    if _reader(data) is None:
-        raise Refused(field, f"a file of {len(data):,} bytes", f"a picture: {FORMATS}")
+    reader = reader_of(data, field)
     try:
-        size = webp_size(data) or _largest_sides(_open(data))
+        size = size_told(data) or _largest_sides(_open(data, reader))
     except MemoryError:
         raise
     except Exception as error:  # as in `decode_picture`
@@ -131,35 +120,9 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
     return canvas
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
+def _open(data: bytes, reader: Reader) -> ImageFile.ImageFile:
     """The file's headers, no pixel decoded; its metadata may be missing."""
-    reader = _reader(data)
-    if reader is None:
-        raise ValueError("no picture")
     return reader(io.BytesIO(without_metadata(data)))
-
-
-def _reader(data: bytes) -> type[ImageFile.ImageFile] | None:
-    """The plugin for `data`, by signature.
-
-    `Image.open` is not used: it checks sizes against a global of Pillow's and warns or raises by it, and it
-    would hand a JPEG on to the reader of multi-picture files.
-    """
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile
-    if data.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.JpegImageFile
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return TiffImagePlugin.TiffImageFile
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return GifImagePlugin.GifImageFile
-    if data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS:
-        return AvifImagePlugin.AvifImageFile
-    if data.startswith(b"BM"):
-        return BmpImagePlugin.BmpImageFile
-    return None
 
 
 def _check_size(size: tuple[int, int], field: str, max_pixels: int) -> int:
@@ -178,11 +141,12 @@ def _largest_sides(picture: ImageFile.ImageFile) -> tuple[int, int]:
     return width, height
 
 
-def _orientation(data: bytes, picture: ImageFile.ImageFile) -> int:
-    """EXIF orientation, 1 to 8. (TIFF's is applied by Pillow on loading, and gone by now.)"""
-    reader = _reader(data)
+def _orientation(data: bytes, reader: Reader, picture: ImageFile.ImageFile) -> int:
+    """EXIF orientation, 1 to 8, where it is not applied yet."""
+    if picture.format in _TURNING:
+        return 1
     try:
-        if isinstance(picture, PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile) and reader:
+        if isinstance(picture, PngImagePlugin.PngImageFile | JpegImagePlugin.JpegImageFile):
             picture = reader(io.BytesIO(data))  # once more, with its metadata
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken block says nothing about orientation; the pixels are sound

@@ -1,0 +1,80 @@
+"""Which of Pillow's readers a file is for, by its first bytes.
+
+`Image.open` is not used: it checks sizes against a global of Pillow's and warns or raises by it, and it would
+hand a JPEG on to the reader of multi-picture files.
+"""
+
+from importlib import import_module
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from img2img_shared.errors import Refused
+
+#: what is read; a GIF's first frame, a TIFF's first page
+FORMATS = "PNG, JPEG, WebP, TIFF, BMP, AVIF, GIF"
+#: what is read as well where its plug-in is, by its name: a module and its reader
+_OPTIONAL = {
+    "HEIC": ("pillow_heif", "HeifImageFile"),
+    "JPEG XL": ("pillow_jxl.JpegXLImagePlugin", "JXLImageFile"),
+}
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+_AVIF_BRANDS = (b"avif", b"avis")
+
+Reader = type[ImageFile.ImageFile]
+
+
+def reader_of(data: bytes, field: str) -> Reader:
+    """The class that opens `data`.
+
+    Raises:
+        Refused: names `field`; it is none of `FORMATS`, nor of what plug-ins read.
+    """
+    found = _reader(data)
+    if isinstance(found, str):
+        module, name = _OPTIONAL[found]
+        try:
+            reader: Reader = getattr(import_module(module), name)
+        except ImportError:
+            way_out = f"{FORMATS}; the worker has no plug-in for {found} (pip install 'img2img-farm[photos]')"
+            raise Refused(field, f"a {found} picture", way_out) from None
+        return reader
+    if found is None:
+        raise Refused(field, f"a file of {len(data):,} bytes", f"a picture: {FORMATS}")
+    return found
+
+
+def _reader(data: bytes) -> Reader | str | None:
+    """Pillow's own, or the name of an optional one."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImagePlugin.PngImageFile
+    if data.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return TiffImagePlugin.TiffImageFile
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return GifImagePlugin.GifImageFile
+    if data.startswith(_JXL):
+        return "JPEG XL"
+    if data[4:8] == b"ftyp":
+        return _of_container(data[8 : int.from_bytes(data[:4], "big")])
+    return BmpImagePlugin.BmpImageFile if data.startswith(b"BM") else None
+
+
+def _of_container(brands: bytes) -> Reader | str | None:
+    """By the brands of a container, of which the first may name neither format."""
+    named = [brands[i : i + 4] for i in range(0, min(len(brands), 256), 4)]
+    if any(brand in _AVIF_BRANDS for brand in named):
+        return AvifImagePlugin.AvifImageFile
+    return "HEIC" if any(brand in _HEIC_BRANDS for brand in named) else None
