@@ -158,6 +158,13 @@ def test_a_strength_of_a_single_step_is_refused() -> None:
         plan_of(key(denoising_strength=0.01), LEVELS)
 
 
+def test_without_noise_to_add_it_is_there_before_its_first_step() -> None:
+    plan = plan_of(key(denoising_strength=0.01, eta=0.0), LEVELS)
+    assert isinstance(plan, Plan)
+    assert plan.inputs.shape == (0, 2)
+    assert plan.result.tolist() == pytest.approx([1.0, LEVELS.sigma_min])
+
+
 def test_a_strength_of_0_calls_no_model() -> None:
     assert isinstance(plan_of(key(denoising_strength=0.0), LEVELS), Plan)
 

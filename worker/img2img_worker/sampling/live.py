@@ -42,12 +42,14 @@ def plan_of(key: PlanKey, levels: NoiseLevels) -> Plan | LivePlan:
     """
     if not SAMPLERS[key.sampler_name].adaptive or (key.denoising_strength == 0 and not key.txt2img):
         return compile_plan(key, levels)
-    levels = levels_of(key, levels)
-    run = run_of(key, levels)
+    seen = levels_of(key, levels)
+    run = run_of(key, seen)
+    if not len(run.sigmas):
+        return compile_plan(key, levels)
     return LivePlan(
         sampler=partial(adaptive_solver(key.sampler_name), sigmas=run.sigmas, **key.options),
         first=run.first,
-        levels=levels,
+        levels=seen,
         expected=3 * key.steps,
         last_sigma=float(run.sigmas[-1]),
     )

@@ -99,8 +99,7 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
 
 @lru_cache(maxsize=128)
 def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
-    """The plan of a render whose sampler is not adaptive; a strength of 0 has no model call and its result is
-    z0.
+    """The plan of a render, but of an adaptive sampler's calls; a strength of 0 calls no model and gives z0.
 
     Raises:
         Refused: for steps, strength and schedule that do not go together.

@@ -88,7 +88,7 @@ class PlanKey:
 class Run:
     """The sigmas that one image visits, and where it begins."""
 
-    #: [M + 1] descending; of timesteps as few as none
+    #: [M + 1] descending; none where no model is called
     sigmas: Array
     #: how much of z0 and of the first noise the first latent has
     first: tuple[float, float]
@@ -132,8 +132,10 @@ def ends(key: PlanKey, levels: NoiseLevels) -> Run:
     first, last = run.sigmas[0], run.sigmas[-2]
     if key.txt2img:
         first, last = levels.sigma_max, levels.sigma_min
-    elif first == last and (key.options["eta"] or SAMPLERS[key.sampler_name].adaptive):
-        raise Refused("denoising_strength", key.denoising_strength, "enough for two of the steps")
+    elif first == last and key.options["eta"]:
+        raise Refused("denoising_strength", key.denoising_strength, "enough for two of the steps, or eta 0")
+    elif first == last and SAMPLERS[key.sampler_name].adaptive:
+        return Run(sigmas=np.zeros(0), first=run.first)  # it is there before its first step
     return Run(sigmas=np.geomspace(first, last, len(run.sigmas)), first=run.first)
 
 
