@@ -312,6 +312,9 @@ class Params(BaseModel):
         int,
         Field(ge=0, le=8192, description="From where SDXL is told that the picture was cropped."),
     ] = 0
+    textual_inversion_add_hashes_to_infotext: Annotated[
+        bool, Field(description="Infotexts tell the hashes of the textual inversions that prompts name.")
+    ] = True
     use_old_scheduling: Annotated[
         bool,
         Field(description="In [a:b:when], `when` below 1 is a share of the steps, and from 1 on a step."),

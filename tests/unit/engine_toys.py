@@ -19,6 +19,7 @@ from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -44,6 +45,7 @@ class ToyFamily:
     is_compiled: bool = False
     #: whether rows of one call may have contexts of different lengths
     mixes_lengths: bool = True
+    inversions: TextualInversions = field(default_factory=TextualInversions)
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
     noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))

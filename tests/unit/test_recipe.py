@@ -26,6 +26,7 @@ SERVED = Served(
     decoder=Decoder(10_000),
     vae_factor=8,
     lora_hashes=lambda _: {},
+    inversion_hashes=lambda *_: {},
     levels=lambda _: LEVELS,
     context_length=lambda _texts, _options: 77,
 )

@@ -124,6 +124,7 @@ HELP: dict[str, dict[str, str]] = {
                 "use_old_scheduling",
                 "disable_extra_networks",
                 "sdxl_clip_l_skip",
+                "textual_inversion_add_hashes_to_infotext",
             )
         },
     },

@@ -116,7 +116,7 @@ class PromptEncoder:
     def _encode(
         self, texts: tuple[str, ...], options: PromptOptions, negative: bool, loras: Patch
     ) -> Steps[list[Encoded]]:
-        key = (texts, options, negative, loras.key)
+        key = (texts, options, negative, loras.key, self._family.inversions.current().key)
         while key in self._begun:
             yield
         if key not in self._encoded:

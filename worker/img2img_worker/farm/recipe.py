@@ -47,6 +47,8 @@ class Served:
     vae_factor: int
     #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
     lora_hashes: Callable[[str], Mapping[str, str]]
+    #: texts to the short hash of each textual inversion that they name
+    inversion_hashes: Callable[[Sequence[str], str], Mapping[str, str]]
     #: the noise levels for latents of a size
     levels: Callable[[tuple[int, int]], NoiseLevels]
     #: tokens of the contexts of texts that are encoded together
@@ -172,8 +174,16 @@ def _infotext(made: Made, served: Served) -> str:
         masked=first.mask is not None,
         hires=hires.told(first, more[0], f"{served.title} [{served.model_hash}]") if more else {},
         lora_hashes=hashes,
+        inversion_hashes=_inversion_hashes(first, served),
         account=account,
     )
+
+
+def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
+    if not render.params.textual_inversion_add_hashes_to_infotext:
+        return {}
+    texts = conditioning.conditioning(render.prompt, render.negative_prompt, render.params).texts
+    return served.inversion_hashes(texts, render.params.emphasis)
 
 
 def _account(render: Render, served: Served) -> dict[str, object]:

@@ -104,6 +104,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             decoder=Decoder(settings.max_pixels),
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
+            inversion_hashes=family.inversions.hashes,
             levels=family.levels,
             context_length=family.context_length,
             inpaints=family.inpaints,

@@ -34,6 +34,7 @@ def infotext(
     masked: bool = False,
     hires: Mapping[str, object] | None = None,
     lora_hashes: Mapping[str, str] | None = None,
+    inversion_hashes: Mapping[str, str] | None = None,
     account: Mapping[str, object] | None = None,
 ) -> str:
     """What A1111 writes for such a picture: prompt, negative prompt, and a line of ``Name: value`` pairs.
@@ -47,6 +48,7 @@ def infotext(
         masked: it was in force (`Prepared.mask` is there), and not empty.
         hires: what is to be told of a second pass.
         lora_hashes: of each LoRA that the prompts name, by that name.
+        inversion_hashes: the same of each textual inversion.
         account: what else is to be told of how it was made, in A1111's order.
     """
     pairs: dict[str, object] = {
@@ -79,7 +81,8 @@ def infotext(
         pairs |= _mask_pairs(params)
     if masked:
         pairs |= _inpaint_pairs(params)
-    pairs["Lora hashes"] = _lora_hashes(lora_hashes or {})
+    pairs["Lora hashes"] = _hashes(lora_hashes or {})
+    pairs["TI hashes"] = _hashes(inversion_hashes or {})
     pairs |= account or {}
     pairs["Version"] = f"img2img-farm {_version()}"
     line = ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
@@ -139,7 +142,7 @@ def _inpaint_pairs(params: Params) -> dict[str, object]:
     }
 
 
-def _lora_hashes(hashes: Mapping[str, str]) -> str | None:
+def _hashes(hashes: Mapping[str, str]) -> str | None:
     """``name: hash, name: hash``; the marks that part them are taken out of the names."""
     named = {name.translate(_WITHOUT_MARKS): short for name, short in hashes.items()}
     return ", ".join(f"{name}: {short}" for name, short in named.items()) or None

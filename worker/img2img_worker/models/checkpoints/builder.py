@@ -1,6 +1,7 @@
 """From the parts of a checkpoint to the family that they are of, its networks on their device."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from transformers import (
 from img2img_shared.errors import Refused
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.checkpoints.noise_schedule import latent_scale, noise_levels
-from img2img_worker.models.checkpoints.parts import FLUX, SD3, CheckpointParts, Component
+from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts, Component
 from img2img_worker.models.checkpoints.single_file import UNKNOWN
 from img2img_worker.models.checkpoints.weights import assemble
 from img2img_worker.models.families.family import Family, Prediction
@@ -36,6 +37,7 @@ from img2img_worker.models.families.unet import as_published
 from img2img_worker.models.families.vae import Vae
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import TextEncoder
+from img2img_worker.models.prompts.textual_inversion import TextualInversions
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
 #: channels that a UNet takes beside the latent, and what it is for
@@ -54,6 +56,8 @@ class Builder:
     vae_tile: int | None
     #: where LoRAs for it may be
     lora_folder: Path | None
+    #: where textual inversions may be
+    inversion_folders: tuple[Path, ...] = ()
     #: torch.compile's backend for the denoiser; None: it runs as it is
     compiler: str | None
 
@@ -63,12 +67,7 @@ class Builder:
         Raises:
             Refused: a family that is not known, weights that do not fit their configuration.
         """
-        kind = parts.denoiser.config.get("_class_name")
-        if kind == SD3:
-            return self._stable_diffusion_3(parts)
-        if kind == FLUX:
-            return self._flux(parts)
-        return self._stable_diffusion(parts)
+        return _FAMILIES[parts.denoiser.config["_class_name"]](self, parts)
 
     def _stable_diffusion(self, parts: CheckpointParts) -> StableDiffusion:
         unet = self._denoiser(parts, UNet2DConditionModel)
@@ -88,6 +87,10 @@ class Builder:
             self._text_encoder(parts, index, layer=layer, projects=index == 1, may_skip=index == 0)
             for index in range(len(parts.text_encoders))
         )
+        inversions = TextualInversions(
+            self.inversion_folders, texts[0].tokenize, [text.model.config.hidden_size for text in texts]
+        )
+        texts = tuple(replace(text, inversions=inversions, part=index) for index, text in enumerate(texts))
         levels = noise_levels(parts.scheduler, is_sdxl=is_xl)
         prediction = _prediction(parts, unet)
         sign = 1
@@ -105,6 +108,7 @@ class Builder:
             vae=self._vae(parts, latent_scale(parts.scheduler)),
             scales_edited=not levels.has_whole_timesteps,
             texts=texts,
+            inversions=inversions,
             loras=self._loras(unet, texts),
             is_compiled=self.compiler is not None,
         )
@@ -230,6 +234,14 @@ class Builder:
         if self.device.type == "cuda":  # the layout that a GPU's convolutions want
             built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub
         return built
+
+
+#: how a checkpoint becomes a family, by the class of its denoiser
+_FAMILIES: dict[str, Callable[[Builder, CheckpointParts], Family]] = {
+    UNET2D: Builder._stable_diffusion,
+    SD3: Builder._stable_diffusion_3,
+    FLUX: Builder._flux,
+}
 
 
 def _prediction(parts: CheckpointParts, unet: Any) -> Prediction:

@@ -14,7 +14,7 @@ from diffusers import (
 
 from img2img_shared.checkpoints import INDEX
 from img2img_shared.errors import Refused
-from img2img_worker.models.checkpoints.parts import FLUX, SD3, CheckpointParts, Component
+from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts, Component
 from img2img_worker.models.checkpoints.quantized import unscaled
 from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.checkpoints.weights import read_component, read_json
@@ -72,7 +72,7 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts
     if is_3 or kind in _FLUX:
         denoiser = _component(folder / "transformer", SD3 if is_3 else FLUX, allow_pickles)
     else:
-        denoiser = _component(folder / "unet", "UNet2DConditionModel", allow_pickles)
+        denoiser = _component(folder / "unet", UNET2D, allow_pickles)
         _refuse_inputs(denoiser.config, folder / "unet")
     return CheckpointParts(
         source=str(folder),
@@ -99,7 +99,7 @@ def _component(folder: Path, kind: str | None, allow_pickles: bool) -> Component
         raise Refused("model", str(folder), f"{kind}, not {config['_class_name']}")
     _refuse_unknown(config, folder)
     weights = unscaled(read_component(folder, allow_pickles=allow_pickles), folder)
-    return Component(config=config, weights=weights)
+    return Component(config=config if kind is None else config | {"_class_name": kind}, weights=weights)
 
 
 def _refuse_unknown(config: Mapping[str, Any], folder: Path) -> None:

@@ -12,6 +12,7 @@ from img2img_worker.models.checkpoints.builder import Builder
 from img2img_worker.models.checkpoints.folder import read_folder
 from img2img_worker.models.checkpoints.single_file import read_single_file
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.prompts.textual_inversion import folders_for
 
 
 def load(model: str | Path, settings: Settings) -> Family:
@@ -30,6 +31,7 @@ def load(model: str | Path, settings: Settings) -> Family:
         vae_tile=settings.vae_tile,
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
+        inversion_folders=folders_for(settings.models_dir),
         compiler="inductor" if settings.compile else None,
     )
 
@@ -43,6 +45,7 @@ def open_checkpoint(
     vae_tile: int | None = None,
     allow_pickles: bool = False,
     lora_folder: Path | None = None,
+    inversion_folders: tuple[Path, ...] = (),
     compiler: str | None = None,
 ) -> Family:
     """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
@@ -53,6 +56,7 @@ def open_checkpoint(
         vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own.
         vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
+        inversion_folders: where the textual inversions are that prompts may name.
         compiler: backend of ``torch.compile`` for the denoiser, which then compiles at its first call in
             each shape; see `Engine.warm_up`. None: it is not compiled.
 
@@ -70,6 +74,7 @@ def open_checkpoint(
         vae_dtype=vae_dtype,
         vae_tile=vae_tile,
         lora_folder=lora_folder,
+        inversion_folders=inversion_folders,
         compiler=compiler,
     )
     return builder.build(parts)

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-#: the classes of SD 3's and Flux's denoisers, in their configurations
-SD3, FLUX = "SD3Transformer2DModel", "FluxTransformer2DModel"
+#: the classes of denoisers, in their configurations: of SD 1, 2 and XL, of SD 3, of Flux
+UNET2D, SD3, FLUX = "UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel"
 
 
 @dataclass(frozen=True, kw_only=True)

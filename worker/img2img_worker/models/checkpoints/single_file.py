@@ -18,7 +18,7 @@ from img2img_worker.models.checkpoints.key_mapping_parts import (
     vae_component,
     weight,
 )
-from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
+from img2img_worker.models.checkpoints.parts import UNET2D, CheckpointParts, Component
 from img2img_worker.models.checkpoints.quantized import unscaled
 from img2img_worker.models.checkpoints.single_file_flow import VAES, is_flow, read_flow
 from img2img_worker.models.checkpoints.tensors import Tensors
@@ -119,7 +119,8 @@ def _unet(weights: Weights, pooled: int | None, params: dict[str, Any], path: Pa
     keys = network_keys(lambda: UNet2DConditionModel.from_config(config))
     layers = config["layers_per_block"]
     names = {key: key_mapping.unet_name(key, keys, layers=layers) for key in keys}
-    return Component(config=config, weights={key: weight(weights, UNET, names[key]) for key in keys})
+    found = {key: weight(weights, UNET, names[key]) for key in keys}
+    return Component(config=config | {"_class_name": UNET2D}, weights=found)
 
 
 def _clip(weights: Weights) -> Component:

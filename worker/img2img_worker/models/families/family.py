@@ -15,6 +15,7 @@ from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import NoiseLevels
 
 #: what the network's answer is: the noise, or the velocity sqrt(abar)·noise - sqrt(1 - abar)·x0
@@ -82,6 +83,10 @@ class Family(Protocol):
     def loras(self) -> Loras:
         """What can be added to its weights; finding one is a thing that other threads may do."""
 
+    @property
+    def inversions(self) -> TextualInversions:
+        """The textual inversions that prompts may name."""
+
     def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
         """The noise levels it was trained on for latents [C, h, w]: the same object for the same size.
 
@@ -99,7 +104,7 @@ class Family(Protocol):
     ) -> Steps[list[Encoded]]:
         """Embeddings of each prompt, which may carry weights, but neither editing nor ``AND``.
 
-        Depends on nothing else, so it can be cached by (prompt, options, negative, loras).
+        Depends on nothing else but `inversions`, so it can be cached by (prompt, options, negative, loras).
 
         Args:
             negative: SDXL replaces an empty negative prompt by zeros.

@@ -7,7 +7,7 @@ Their x is ``(1 - f) x0 + f noise`` for a share f of noise, and their answer ``n
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded, Vae
 from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
 #: latent cells to a patch, each way
@@ -87,6 +88,8 @@ class FlowFamily(ABC):
     transformer: Any
     vae: Vae
     loras: Loras
+    #: A1111 has none for these
+    inversions: TextualInversions = field(default_factory=TextualInversions)
     is_compiled: bool = False
 
     @property

@@ -19,6 +19,7 @@ from img2img_worker.models.families.vae import Decoded, Vae
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
+from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import NoiseLevels
 
 
@@ -37,6 +38,7 @@ class StableDiffusion:
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
     loras: Loras
+    inversions: TextualInversions
     #: -1: the network answers a velocity the other way round
     answer_sign: int = 1
     #: whether an edit checkpoint sees the picture's latent scaled, as CosXL does

@@ -1,7 +1,8 @@
 """From texts to embeddings: chunks of 75 tokens, emphasis, and the layer that ``clip_skip`` names."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ftfy
@@ -12,6 +13,7 @@ from img2img_shared.errors import Refused
 from img2img_worker.models.prompts.attention import BREAK, old_weight, pieces_of
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
+from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
 
 #: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
 CHUNK = 75
@@ -36,6 +38,13 @@ class Chunk:
 
     tokens: tuple[int, ...]
     weights: tuple[float, ...]
+    #: textual inversions, and at which of the 77 tokens the vectors of each begin
+    inserted: tuple[tuple[int, Inversion], ...] = ()
+
+    @property
+    def content(self) -> Hashable:
+        """What CLIP sees of it."""
+        return self.tokens, self.inserted
 
 
 #: of each chunk of some texts, embeddings float32 [B, 77, d] and weights [B, 77]; and the pooled ones [p]
@@ -60,6 +69,10 @@ class TextEncoder:
     may_skip: bool = False
     #: whether the final layer norm follows
     final_norm: bool = True
+    #: what prompts may name
+    inversions: TextualInversions = field(default_factory=TextualInversions)
+    #: which of an inversion's vectors are its
+    part: int = 0
 
     def encode(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[list[Encoded]]:
         """The texts of one schedule; the shorter ones are filled up with empty chunks.
@@ -90,19 +103,19 @@ class TextEncoder:
                 raise Refused("prompt", text, allowed)
         longest = max(map(len, chunked))
         padded = [chunks + [self._chunk([], [])] * (longest - len(chunks)) for chunks in chunked]
-        seen: dict[tuple[int, ...], Encoded] = {}
+        seen: dict[object, Encoded] = {}
         for chunk in (chunk for chunks in padded for chunk in chunks):
-            if chunk.tokens not in seen:
-                seen[chunk.tokens] = self._embed(chunk.tokens, options)
+            if chunk.content not in seen:
+                seen[chunk.content] = self._embed(chunk, options)
                 yield
         columns = [
             (
-                torch.stack([seen[chunk.tokens].context for chunk in column]),
+                torch.stack([seen[chunk.content].context for chunk in column]),
                 torch.tensor([chunk.weights for chunk in column]),
             )
             for column in zip(*padded, strict=True)
         ]
-        return columns, [seen[chunks[0].tokens].pooled for chunks in padded]
+        return columns, [seen[chunks[0].content].pooled for chunks in padded]
 
     def length(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> int:
         """Tokens of each context that `encode` makes of texts; thread-safe, it asks no model."""
@@ -134,11 +147,15 @@ class TextEncoder:
         done: list[Chunk] = []
         tokens: list[int] = []
         weights: list[float] = []
+        inserted: list[tuple[int, Inversion]] = []
         last_comma = -1
+        known = self.inversions.current()
 
         def close(length: int) -> None:
-            nonlocal last_comma
-            done.append(self._chunk(tokens[:length], weights[:length]))
+            nonlocal last_comma, inserted
+            here = [each for each in inserted if each[0] < length]
+            inserted = [(place - length, each) for place, each in inserted[len(here) :]]
+            done.append(self._chunk(tokens[:length], weights[:length], here))
             del tokens[:length], weights[:length]
             last_comma = -1
 
@@ -146,15 +163,28 @@ class TextEncoder:
             if piece == BREAK:
                 close(len(tokens))
                 continue
-            for token in ids:
+            position = 0
+            while position < len(ids):
+                token = ids[position]
                 if token == comma:
                     last_comma = len(tokens)
                 elif backtrack and len(tokens) == CHUNK and last_comma >= CHUNK - backtrack:
                     close(last_comma + 1)
                 if len(tokens) == CHUNK:
                     close(CHUNK)
-                tokens.append(token)
-                weights.append(piece[1])
+                found = known.at(ids, position)
+                if found is None:
+                    tokens.append(token)
+                    weights.append(piece[1])
+                    position += 1
+                    continue
+                inversion, length = found
+                if len(tokens) + inversion.length > CHUNK:  # whole, in the next one
+                    close(len(tokens))
+                inserted.append((len(tokens), inversion))
+                tokens += [0] * inversion.length
+                weights += [piece[1]] * inversion.length
+                position += length
         if tokens or not done:
             close(len(tokens))
         return done
@@ -164,15 +194,28 @@ class TextEncoder:
         (ids,) = self._tokenize([text])
         tokens: list[int] = []
         weights: list[float] = []
-        weight = 1.0
-        for token, word in zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True):
-            change = old_weight(word)
-            if change == 1 or options.emphasis == "None":
-                tokens.append(token)
+        inserted: list[tuple[int, Inversion]] = []
+        weight, position, known = 1.0, 0, self.inversions.current()
+        words = self.tokenizer.convert_ids_to_tokens(ids)
+        while position < len(ids):
+            change = 1.0 if options.emphasis == "None" else old_weight(words[position])
+            found = known.at(ids, position) if change == 1 else None
+            if change != 1:
+                weight *= change
+            elif found is None:
+                tokens.append(ids[position])
                 weights.append(weight)
             else:
-                weight *= change
-        return self._chunk(tokens[:CHUNK], weights[:CHUNK])
+                inserted.append((len(tokens), found[0]))
+                tokens += [0] * found[0].length
+                weights += [weight] * found[0].length
+            position += found[1] if found else 1
+        inserted = [each for each in inserted if each[0] < CHUNK]
+        return self._chunk(tokens[:CHUNK], weights[:CHUNK], inserted)
+
+    def tokenize(self, text: str) -> list[int]:
+        """A text's tokens, without start and end."""
+        return self._tokenize([text])[0]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without start and end; ftfy mends it first, as in CLIP's own tokenizer."""
@@ -182,7 +225,9 @@ class TextEncoder:
         )["input_ids"]
         return ids
 
-    def _chunk(self, tokens: list[int], weights: list[float]) -> Chunk:
+    def _chunk(
+        self, tokens: list[int], weights: list[float], inserted: Sequence[tuple[int, Inversion]] = ()
+    ) -> Chunk:
         start, end, pad = (
             self.tokenizer.bos_token_id,
             self.tokenizer.eos_token_id,
@@ -193,12 +238,21 @@ class TextEncoder:
         if pad != end:  # OpenCLIP: all behind the first end, were it written in the prompt
             first = row.index(end) + 1
             row[first:] = [pad] * (len(row) - first)
-        return Chunk(tokens=tuple(row), weights=(1.0, *weights, *[1.0] * (free + 1)))
+        return Chunk(
+            tokens=tuple(row),
+            weights=(1.0, *weights, *[1.0] * (free + 1)),
+            inserted=tuple((1 + place, inversion) for place, inversion in inserted),
+        )
 
     @torch.inference_mode()
-    def _embed(self, tokens: tuple[int, ...], options: PromptOptions) -> Encoded:
+    def _embed(self, chunk: Chunk, options: PromptOptions) -> Encoded:
         """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
-        answer = self.model(torch.tensor([tokens], device=self.model.device), output_hidden_states=True)
+        tokens = torch.tensor([chunk.tokens], device=self.model.device)
+        hook = self.model.get_input_embeddings().register_forward_hook(partial(self._insert, chunk.inserted))
+        try:
+            answer = self.model(tokens, output_hidden_states=True)
+        finally:
+            hook.remove()
         skips = self.may_skip and options.sdxl_clip_l_skip
         layer = options.clip_skip if self.layer is None or skips else self.layer
         if layer > len(answer.hidden_states):
@@ -208,6 +262,15 @@ class TextEncoder:
             context = getattr(self.model, "text_model", self.model).final_layer_norm(context)
         pooled = getattr(answer, "text_embeds", None)
         return Encoded(context=context[0].float(), pooled=None if pooled is None else pooled[0].float())
+
+    def _insert(
+        self, inserted: Sequence[tuple[int, Inversion]], _module: Any, _tokens: Any, embeddings: Tensor
+    ) -> Tensor:
+        """Token embeddings [1, 77, d] with those of textual inversions in their places."""
+        for place, inversion in inserted:
+            vectors = inversion.vectors[self.part][: embeddings.shape[1] - place]
+            embeddings[0, place : place + len(vectors)] = vectors.to(embeddings)
+        return embeddings
 
 
 def encode(

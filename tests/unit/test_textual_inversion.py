@@ -1,0 +1,153 @@
+"""Textual inversions are found in prompts by their names' tokens and take their places, as in A1111."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from img2img_shared.settings import Settings
+from img2img_worker.models.checkpoints.loading import load, open_checkpoint
+from img2img_worker.models.prompts.options import PromptOptions
+from img2img_worker.models.prompts.steps import finished
+from img2img_worker.models.prompts.text_encoder import CHUNK
+from img2img_worker.models.prompts.textual_inversion import folders_for
+from tests import checkpoints
+
+
+def vectors(number: int, width: int = 64, seed: int = 1) -> Tensor:
+    return torch.randn(number, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def family(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """SD 1.x with textual inversions of every kind of file."""
+    torch.set_num_threads(1)
+    folder = tmp_path / "embeddings"
+    (folder / "sub").mkdir(parents=True)
+    save_file({"emb_params": vectors(3)}, folder / "Three.safetensors")
+    torch.save({"string_to_param": {"*": vectors(2)}, "name": "other", "step": 7}, folder / "My Style v1.pt")
+    torch.save({"<token>": vectors(1)[0]}, folder / "sub" / "one.bin")
+    save_file({"emb_params": vectors(75)}, folder / "full.safetensors")
+    save_file({"emb_params": vectors(76)}, folder / "toolong.safetensors")
+    save_file({"clip_l": vectors(2), "clip_g": vectors(2, 128)}, folder / "xl.safetensors")
+    (folder / "broken.pt").write_bytes(b"no pickle")
+    torch.save({"string_to_param": {"*": Path("harm")}}, folder / "code.pt")
+    made = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    return open_checkpoint(made, inversion_folders=(folder,))
+
+
+def inserted(family: Any, text: str, **options: Any) -> list[list[tuple[int, str]]]:
+    """Of each chunk, the places and the names."""
+    chunks = family.texts[0].chunks(text, PromptOptions(**options))
+    return [[(place, inversion.name) for place, inversion in chunk.inserted] for chunk in chunks]
+
+
+def test_files_that_fit_are_loaded_and_others_are_skipped_with_their_reason(family: Any) -> None:
+    found = family.inversions.current()
+    assert {name: each.length for name, each in found.loaded.items()} == {
+        "My Style v1": 2,
+        "Three": 3,
+        "full": 75,
+        "one": 1,
+    }
+    assert found.loaded["My Style v1"].step == 7
+    assert found.skipped.keys() == {"toolong", "xl", "broken", "code"}
+    assert found.skipped["toolong"] == "1 to 75 vectors are read, not 76"
+    assert found.skipped["xl"] == "vectors of 64 and 128, and this checkpoint's are of 64"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("three", [[(1, "Three")]]),
+        ("THREE cat", [[(1, "Three")]]),
+        ("the my style V1, three", [[(2, "My Style v1"), (5, "Three")]]),
+        ("(one:1.3) one", [[(1, "one"), (2, "one")]]),
+        ("thre e", [[]]),
+        ("xl toolong", [[]]),
+    ],
+)
+def test_a_name_is_found_by_its_tokens(family: Any, text: str, wanted: Any) -> None:
+    assert inserted(family, text) == wanted
+
+
+def test_what_would_cross_the_end_of_a_chunk_moves_whole_into_the_next(family: Any) -> None:
+    assert inserted(family, "the " * (CHUNK - 3) + "three") == [[(CHUNK - 2, "Three")]]
+    assert inserted(family, "the " * (CHUNK - 2) + "three the") == [[], [(1, "Three")]]
+    assert inserted(family, "full full") == [[(1, "full")], [(1, "full")]]
+    chunks = family.texts[0].chunks("the " * (CHUNK - 2) + "(three:2)", PromptOptions())
+    assert chunks[0].weights == (1.0,) * (CHUNK + 2)
+    assert chunks[1].weights[:5] == (1.0, 2.0, 2.0, 2.0, 1.0)
+
+
+def test_what_follows_a_near_comma_moves_with_its_inversions(family: Any) -> None:
+    text = "the " * (CHUNK - 6) + ", one three the the"
+    assert inserted(family, text) == [[], [(1, "one"), (2, "Three")]]
+
+
+def test_the_old_way_finds_them_too(family: Any) -> None:
+    assert inserted(family, "the one three", use_old_emphasis_implementation=True) == [
+        [(2, "one"), (3, "Three")]
+    ]
+
+
+def test_the_vectors_stand_where_the_words_embeddings_would(family: Any) -> None:
+    """Those of known words, under a name of their own, read as the words themselves."""
+    encoder = family.texts[0]
+    words = encoder.tokenize("red cat")
+    table = encoder.model.get_input_embeddings().weight.detach()
+    (folder,) = family.inversions._folders
+    save_file({"emb_params": table[words].clone()}, folder / "zq.safetensors")
+    (wanted,) = finished(family.encode_prompts(["the (red cat:1.2) dog"]))
+    (found,) = finished(family.encode_prompts(["the (zq:1.2) dog"]))
+    assert torch.allclose(found.context, wanted.context, atol=1e-6)
+    (folder / "zq.safetensors").unlink()
+    (without,) = finished(family.encode_prompts(["the (zq:1.2) dog"]))
+    assert not torch.allclose(without.context, wanted.context, atol=1e-3)
+
+
+def test_each_of_xls_encoders_has_its_own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = checkpoints.cached(tmp_path_factory, checkpoints.sdxl)
+    family: Any = open_checkpoint(made, inversion_folders=(tmp_path,))
+    tables = [text.model.get_input_embeddings().weight.detach() for text in family.texts]
+    words = family.texts[0].tokenize("red cat")
+    parts = {name: table[words].clone() for name, table in zip(("clip_l", "clip_g"), tables, strict=True)}
+    save_file(parts, tmp_path / "zq.safetensors")
+    save_file({"emb_params": vectors(1)}, tmp_path / "small.safetensors")
+    (wanted,), (found,) = (
+        finished(family.encode_prompts(["the red cat"])),
+        finished(family.encode_prompts(["the zq"])),
+    )
+    assert torch.allclose(found.context, wanted.context, atol=1e-6)
+    assert found.pooled is not None
+    assert torch.allclose(found.pooled, wanted.pooled, atol=1e-6)
+    assert family.inversions.current().skipped == {
+        "small": "vectors of 64, and this checkpoint's are of 64 and 128"
+    }
+
+
+def test_hashes_are_a1111s(family: Any) -> None:
+    (folder,) = family.inversions._folders
+    short = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in folder.rglob("*.*")}
+    found = family.inversions.hashes(["(three:1.2), three", "one [my style v1]"])
+    assert found == {name: short[name] for name in ("Three", "one", "My Style v1")}
+    assert list(found) == ["Three", "one", "My Style v1"]
+    assert family.inversions.hashes(["the red cat"]) == {}
+
+
+def test_a_worker_looks_below_its_folder_of_models_and_beside_a1111s_tree(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "tiny").symlink_to(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
+    assert folders_for(models) == (models / "embeddings",)
+    (models / "Stable-diffusion").mkdir()
+    (tmp_path / "embeddings").mkdir()
+    save_file({"emb_params": vectors(2)}, tmp_path / "embeddings" / "easy.safetensors")
+    family: Any = load("tiny", Settings(models_dir=models, device="cpu"))
+    assert list(family.inversions.current().loaded) == ["easy"]

@@ -1,0 +1,199 @@
+"""Textual inversions: words whose embeddings lie in files, found in prompts as A1111 finds them."""
+
+import pickle
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from img2img_shared.checkpoints import A1111_FOLDER, sha256_of
+from img2img_shared.folders import files_below
+from img2img_worker.models.prompts.attention import pieces_of
+
+#: A1111's folder of them: below its models where all lie in one folder, beside them in its own tree
+FOLDER = "embeddings"
+ENDINGS = (".safetensors", ".pt", ".bin")
+#: vectors that fit into one chunk of a prompt
+MOST_VECTORS = 75
+#: what files for SDXL call the vectors of its text encoders, in the encoders' order
+_XL = ("clip_l", "clip_g")
+#: digits of a hash in an infotext
+_SHORT = 12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inversion:
+    """One file's vectors."""
+
+    name: str
+    #: for each text encoder, float32 [n, width]
+    vectors: tuple[Tensor, ...]
+    short_hash: str
+    step: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens that it takes the place of."""
+        return len(self.vectors[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inversions:
+    """The files of a moment."""
+
+    loaded: Mapping[str, Inversion] = field(default_factory=dict)
+    #: name to the reason why the checkpoint has no use for it
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    #: first token of a name to the whole names that begin with it, the longest first
+    by_token: Mapping[int, Sequence[tuple[list[int], Inversion]]] = field(default_factory=dict)
+    #: what was read: equal where the files are the same
+    key: Hashable = ()
+
+    def at(self, tokens: Sequence[int], position: int) -> tuple[Inversion, int] | None:
+        """The one whose name's tokens begin there, and how many those are."""
+        for name, inversion in self.by_token.get(tokens[position], ()):
+            if list(tokens[position : position + len(name)]) == name:
+                return inversion, len(name)
+        return None
+
+
+class TextualInversions:
+    """Those in some folders that fit a checkpoint, read when prompts are, and again when files have changed.
+
+    Args:
+        tokenize: a name's tokens, as a prompt's.
+        widths: dimensions of a token, of each text encoder.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[Path] = (),
+        tokenize: Callable[[str], list[int]] = lambda _: [],
+        widths: Sequence[int] = (),
+    ) -> None:
+        self._folders = tuple(folders)
+        self._tokenize = tokenize
+        self._widths = tuple(widths)
+        self._found = Inversions()
+
+    def current(self) -> Inversions:
+        """The files as they are now."""
+        files: list[tuple[Path, int, int]] = []
+        for folder in self._folders:
+            for path in files_below(folder, ENDINGS):
+                try:
+                    about = path.stat()
+                except OSError:
+                    continue
+                if about.st_size:
+                    files.append((path, about.st_mtime_ns, about.st_size))
+        if tuple(files) != self._found.key:
+            self._found = self._read(tuple(files))
+        return self._found
+
+    def hashes(self, texts: Iterable[str], emphasis: str = "Original") -> dict[str, str]:
+        """A1111's short hash of each that texts (edits written out) name, in order; thread-safe."""
+        known = self.current()
+        found: dict[str, str] = {}
+        if not known.by_token:
+            return found
+        for tokens in (self._tokenize(piece) for text in texts for piece, _ in pieces_of(text, emphasis)):
+            position = 0
+            while position < len(tokens):
+                inversion, length = known.at(tokens, position) or (None, 1)
+                if inversion is not None:
+                    found[inversion.name] = inversion.short_hash
+                position += length
+        return found
+
+    def _read(self, files: tuple[tuple[Path, int, int], ...]) -> Inversions:
+        loaded: dict[str, Inversion] = {}
+        skipped: dict[str, str] = {}
+        for path, modified, size in files:
+            try:
+                loaded[path.stem] = self._fitted(path.stem, *_read_file(path, modified, size))
+            except (ValueError, OSError) as error:
+                skipped[path.stem] = str(error)
+        by_token: dict[int, list[tuple[list[int], Inversion]]] = {}
+        for name, inversion in loaded.items():
+            tokens = self._tokenize(name)
+            if tokens:
+                by_token.setdefault(tokens[0], []).append((tokens, inversion))
+        for names in by_token.values():
+            names.sort(key=lambda each: len(each[0]), reverse=True)
+        return Inversions(loaded=loaded, skipped=skipped, by_token=by_token, key=files)
+
+    def _fitted(self, name: str, parts: Mapping[str, Tensor], step: int | None, short_hash: str) -> Inversion:
+        """
+        Raises:
+            ValueError: it is for another kind of checkpoint.
+        """
+        vectors = tuple(parts[part] for part in _XL) if parts.keys() == set(_XL) else tuple(parts.values())
+        widths = tuple(part.shape[-1] for part in vectors)
+        if widths != self._widths:
+            raise ValueError(
+                f"vectors of {_joined(widths)}, and this checkpoint's are of {_joined(self._widths)}"
+            )
+        return Inversion(name=name, vectors=vectors, step=step, short_hash=short_hash)
+
+
+def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
+    """Where textual inversions lie for a folder of models."""
+    if models_dir is None:
+        return ()
+    is_a1111s = models_dir.is_dir() and any(
+        each.name.lower() == A1111_FOLDER for each in models_dir.iterdir()
+    )
+    return (models_dir / FOLDER, *((models_dir.parent / FOLDER,) if is_a1111s else ()))
+
+
+@lru_cache(maxsize=4096)
+def _read_file(path: Path, _modified: int, _size: int) -> tuple[Mapping[str, Tensor], int | None, str]:
+    """Vectors float32 [n, width] by text encoder ("": of the only one), training step, short hash.
+
+    Raises:
+        ValueError: no textual inversion.
+        OSError: it cannot be read.
+    """
+    try:
+        if path.suffix.lower() == ".safetensors":
+            data: Any = load_file(path)
+        else:
+            data = torch.load(path, map_location="cpu", weights_only=True)  # runs nothing of what is in it
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(f"not readable ({(str(error).splitlines() or [''])[0]})") from None
+    parts = {part: _vectors(vectors) for part, vectors in _parts(data).items()}
+    lengths = {len(vectors) for vectors in parts.values()}
+    if len(lengths) != 1 or not 1 <= max(lengths) <= MOST_VECTORS:
+        raise ValueError(f"1 to {MOST_VECTORS} vectors are read, not {_joined(sorted(lengths))}")
+    step = data.get("step")
+    return parts, step if isinstance(step, int) else None, sha256_of(path)[:_SHORT]
+
+
+def _parts(data: Any) -> Mapping[str, Any]:
+    if isinstance(data, dict) and "string_to_param" in data:  # A1111's own
+        data = data["string_to_param"]
+    elif isinstance(data, dict) and data.keys() >= set(_XL):
+        return {part: data[part] for part in _XL}
+    if not isinstance(data, dict) or len(data) != 1:
+        raise ValueError("not one textual inversion")
+    return {"": next(iter(data.values()))}
+
+
+def _vectors(found: Any) -> Tensor:
+    if not isinstance(found, Tensor) or found.ndim not in (1, 2) or not found.is_floating_point():
+        raise ValueError("not one textual inversion")
+    vectors = found.detach().float()
+    if not vectors.isfinite().all():
+        raise ValueError("numbers that are not finite")
+    return vectors[None] if vectors.ndim == 1 else vectors
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return " and ".join(map(str, numbers))
