@@ -175,3 +175,8 @@ def test_a_worker_that_cannot_load_its_model_is_told_with_its_last_words(tmp_pat
         pytest.raises(Unavailable, match=r"(?s)no model.* has ended.*worker-.*\.log:.*model: "),
     ):
         farm.serve(str(tmp_path / "no model"))
+
+
+def test_a_folder_may_be_called_what_it_likes(tmp_path: Path) -> None:
+    with EmbeddedFarm(Settings(data_dir=tmp_path / "a #1? %20@b")) as farm:
+        assert answers(farm.redis_url)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 
 from img2img_shared.embedded.server import answers, server_command
 from img2img_shared.embedded.supervised import Supervised, Supervisor, own_folder
@@ -36,7 +37,7 @@ class EmbeddedFarm:
         folder = settings.data_dir.expanduser().absolute()
         self._keepers = Supervisor(folder)
         self._socket = self._keepers.run / "redis.sock"
-        self.redis_url = f"unix://{self._socket}"
+        self.redis_url = f"unix://{quote(str(self._socket))}"
         self.store_url = settings.store_url or str(folder / "store")
         #: what this program was given in code, for the processes that it starts
         given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)

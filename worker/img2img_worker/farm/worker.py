@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from celery import Celery, signals
 
-from img2img_shared.checkpoints import Checkpoint, sha256_of
+from img2img_shared.checkpoints import PICKLES, SAFE, Checkpoint, is_checkpoint, sha256_of
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger, connect
@@ -69,11 +69,10 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     redis = _when_redis_answers(partial(connect, redis_url, settings.prefix))
     ledger = Ledger(redis, lease=settings.lease)
     path = catalog.find_model(model, settings.models_dir)
-    sha256 = sha256_of(path)
     if not rebind:
-        _when_redis_answers(partial(ledger.check_model, model, sha256))
+        _check_name(ledger, model, path)
     family = load(model, settings)
-    # not before it is known to be one
+    sha256 = sha256_of(path)
     _when_redis_answers(partial(ledger.bind_model, model, sha256, rebind=rebind))
     leases = Leases(ledger)
     # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
@@ -167,6 +166,17 @@ def _own_parameters(family: Family) -> tuple[str, ...]:
 def _threads(slots: int) -> int:
     """Threads carry one image each: those in the batch, and half as many being prepared or stored."""
     return slots + max(2, slots // 2)
+
+
+def _check_name(ledger: Ledger, model: str, path: Path) -> None:
+    """That the farm knows no other checkpoint by this name; what is none, or unreadable, `load` refuses."""
+    if not is_checkpoint(path, SAFE + PICKLES):
+        return
+    try:
+        sha256 = sha256_of(path)
+    except OSError:
+        return
+    _when_redis_answers(partial(ledger.check_model, model, sha256))
 
 
 def _when_redis_answers(ask: Callable[[], T]) -> T:
