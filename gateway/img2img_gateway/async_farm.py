@@ -17,6 +17,7 @@ from img2img_shared.farm import input_janitor
 from img2img_shared.farm.patience import OUTAGE
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission
+from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.params import Params
 from img2img_shared.records import WorkerStatus
@@ -47,6 +48,7 @@ class AsyncFarm:
         self.redis_url, self.redis = service.redis_url, service.redis
         self.ledger, self.store, self.previews = service.ledger, service.store, service.previews
         self._lora_names = LoraNames(self.redis)
+        self._inversion_names = InversionNames(self.redis)
         #: models whose embedded workers are looked after
         self._serving: set[str] = set()
         #: why an embedded worker does not start, by model
@@ -98,6 +100,10 @@ class AsyncFarm:
         workers = [worker.info for worker in await self.workers()]
         ids = [info.id for info in workers if model is None or info.model == model]
         return await self.call(self._lora_names.of, ids)
+
+    async def inversions(self) -> dict[str, InversionInfo]:
+        """The textual inversions that workers have, by name, and those that they have no use for."""
+        return await self.call(self._inversion_names.of, [worker.info.id for worker in await self.workers()])
 
     async def model(self, wanted: str | None, *, now: bool) -> str:
         """The model that a job means; None: see `FarmService.default_model`.

@@ -17,6 +17,7 @@ from PIL import Image
 from img2img_gateway.async_farm import THREADS
 from img2img_shared.errors import Refused
 from img2img_shared.job import inputs_key, result_key
+from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.names import SAMPLERS, SCHEDULERS
@@ -357,6 +358,17 @@ def test_a_lora_that_no_worker_has_is_refused_before_anything_is_queued(
     fake_worker.end(fake_worker.await_claim())
     assert call.result().status_code == 200
     assert gateway.http.get("/sdapi/v1/loras").json()[0]["alias"] == "Gold leaf"
+
+
+def test_the_textual_inversions_that_prompts_may_name_are_listed(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    easy, xl = InversionInfo(step=7, shape=768, vectors=3), InversionInfo(reason="vectors of 2048")
+    InversionNames(fake_worker.client).say(fake_worker.worker, {"xl": xl, "Easy": easy})
+    about = {"step": 7, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 768, "vectors": 3}
+    listed = gateway.http.get("/sdapi/v1/embeddings").json()
+    assert listed["loaded"] == {"Easy": about}
+    assert listed["skipped"]["xl"]["reason"] == "vectors of 2048"
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,17 @@ async def nothing() -> list[dict[str, Any]]:
 
 
 @router.get("/embeddings")
-async def embeddings() -> dict[str, Any]:
-    """No textual inversions."""
-    return {"loaded": {}, "skipped": {}}
+async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, Any]]]:
+    """The textual inversions that prompts may name, and those that no worker's checkpoint has a use for."""
+    answer: dict[str, dict[str, dict[str, Any]]] = {"loaded": {}, "skipped": {}}
+    for name, info in (await parts.farm.inversions()).items():
+        about: dict[str, Any] = {"step": info.step, "sd_checkpoint": None, "sd_checkpoint_name": None}
+        about |= {"shape": info.shape, "vectors": info.vectors}
+        if info.reason is None:
+            answer["loaded"][name] = about
+        else:
+            answer["skipped"][name] = about | {"reason": info.reason}
+    return answer
 
 
 @router.get("/scripts")

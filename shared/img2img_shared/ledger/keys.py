@@ -92,6 +92,11 @@ def loras_key(prefix: str, worker: str) -> str:
     return f"{farm_key(prefix)}:worker:{worker}:loras"
 
 
+def inversions_key(prefix: str, worker: str) -> str:
+    """The textual inversions that a worker has."""
+    return f"{farm_key(prefix)}:worker:{worker}:inversions"
+
+
 def queue_name(model: str) -> str:
     """The Celery queue of a model: readable, safe whatever the model is called, its own."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", model)[-40:].strip("-.")

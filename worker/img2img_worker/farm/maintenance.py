@@ -14,11 +14,13 @@ from img2img_shared.farm.input_janitor import EVERY as TIDY_EVERY
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.image_claims import TERM
+from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerInfo
 from img2img_worker.farm.leases import Leases
 from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.prompts.textual_inversion import Inversions, TextualInversions
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class WorkerMaintenance:
         worker: WorkerInfo,
         loras: Loras,
         lora_names: LoraNames,
+        inversions: TextualInversions,
+        inversion_names: InversionNames,
         input_janitor: InputJanitor,
     ) -> None:
         self._app = app
@@ -52,6 +56,8 @@ class WorkerMaintenance:
         self._worker = worker
         self._loras = loras
         self._lora_names = lora_names
+        self._inversions = inversions
+        self._inversion_names = inversion_names
         self._input_janitor = input_janitor
         self._stopped = threading.Event()
         #: when to ask again whether this worker is the janitor
@@ -103,6 +109,7 @@ class WorkerMaintenance:
 
     def _say(self) -> None:
         self._lora_names.say(self._worker.id, self._loras.names)
+        self._inversion_names.say(self._worker.id, _infos(self._inversions.current()))
 
     def _tidy(self) -> None:
         self._input_janitor.round()
@@ -118,3 +125,13 @@ class WorkerMaintenance:
             except Exception:
                 log.exception("the worker goes on")
             self._stopped.wait(pause)
+
+
+def _infos(inversions: Inversions) -> dict[str, InversionInfo]:
+    loaded = {
+        name: InversionInfo(
+            step=each.step, shape=sum(part.shape[-1] for part in each.vectors), vectors=each.length
+        )
+        for name, each in inversions.loaded.items()
+    }
+    return loaded | {name: InversionInfo(reason=reason) for name, reason in inversions.skipped.items()}

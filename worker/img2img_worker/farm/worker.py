@@ -20,6 +20,7 @@ from img2img_shared.checkpoints import PICKLES, SAFE, Checkpoint, is_checkpoint,
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger, connect
+from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.ledger.keys import queue_name
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
@@ -125,6 +126,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             worker=info,
             loras=family.loras,
             lora_names=LoraNames(redis),
+            inversions=family.inversions,
+            inversion_names=InversionNames(redis),
             input_janitor=InputJanitor(Submissions(redis), store),
         )
         previews = Previews(redis)

@@ -1,0 +1,48 @@
+"""Which textual inversions a farm's workers have: said now and then, beside the beats."""
+
+from collections.abc import Collection
+
+import msgpack
+from pydantic import BaseModel, TypeAdapter
+
+from img2img_shared.ledger import keys
+from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.lora_names import KEPT
+
+
+class InversionInfo(BaseModel):
+    """One that a worker has found."""
+
+    #: training steps; None: its file does not say
+    step: int | None = None
+    #: dimensions of a token, of all text encoders together
+    shape: int = 0
+    #: tokens that it takes the place of
+    vectors: int = 0
+    #: why prompts cannot name it; None: they can
+    reason: str | None = None
+
+
+_INFOS = TypeAdapter(dict[str, InversionInfo])
+
+
+class InversionNames:
+    """Those of one farm. Every method raises `Unavailable` when Redis is away."""
+
+    def __init__(self, redis: FarmRedis) -> None:
+        self._prefix = redis.prefix
+        self._call = redis.call
+
+    def say(self, worker: str, infos: dict[str, InversionInfo]) -> None:
+        """What a worker has now, by name."""
+        key = keys.inversions_key(self._prefix, worker)
+        self._call("SET", key, msgpack.packb(_INFOS.dump_python(infos)), "EX", KEPT)
+
+    def of(self, workers: Collection[str]) -> dict[str, InversionInfo]:
+        """Those that any of the workers has; of one that some can use and others cannot, that it can be."""
+        found: dict[str, InversionInfo] = {}
+        for worker in workers:
+            data = self._call("GET", keys.inversions_key(self._prefix, worker))
+            said = {} if data is None else _INFOS.validate_python(msgpack.unpackb(data))
+            found |= {name: info for name, info in said.items() if info.reason is None or name not in found}
+        return dict(sorted(found.items(), key=lambda each: each[0].lower()))
