@@ -15,6 +15,8 @@ from img2img_shared.errors import Refused
 
 #: values of a body, by the characters that part them; and how many of them an object or a list may have
 VALUES, FIELDS, ITEMS = 1_000_000, 500, 2_000
+#: characters of a field's name
+NAME = 1000
 #: inputs of a job, the one list that may be longer
 INPUTS = 100_000
 #: bytes of memory that a byte of a body takes, at most: itself, the texts made of it, pictures out of base64;
@@ -100,6 +102,8 @@ def _check(found: Any, field: str) -> None:
         if isinstance(value, dict):
             if len(value) > FIELDS:
                 raise Refused(path or field, f"{len(value)} fields", f"at most {FIELDS} fields")
+            if longest := next((name for name in value if len(name) > NAME), None):
+                raise Refused(path or field, longest, f"names of at most {NAME} characters")
             names = {name: f"{path}.{name}" if path else name for name in value}
             left += [(each, names[name]) for name, each in value.items() if _is_many(each)]
         elif isinstance(value, list):

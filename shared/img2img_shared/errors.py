@@ -92,5 +92,5 @@ def one_line(text: str) -> str:
 
 def _shown(value: object, limit: int = 200) -> str:
     """``repr`` of a user's value, cut so that a message stays a line."""
-    text = repr(value)
+    text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

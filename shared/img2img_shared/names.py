@@ -280,4 +280,5 @@ def _meant(name: str) -> str | None:
 
 
 def _folded(name: str) -> str:
-    return name.lower().replace(" ", "").replace("_", "")
+    """As far as any name goes: a sender's may be endless."""
+    return name[:100].lower().replace(" ", "").replace("_", "")

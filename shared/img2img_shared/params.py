@@ -156,8 +156,8 @@ class Params(BaseModel):
     seed_mode: Literal["increment", "same"] = "increment"
     noise_source: Literal["cpu", "nv"] = "cpu"
 
-    sampler_name: str = "Euler"
-    scheduler: str = "Automatic"
+    sampler_name: Annotated[str, Field(max_length=100)] = "Euler"
+    scheduler: Annotated[str, Field(max_length=100)] = "Automatic"
     #: None: the sampler's own
     eta: Annotated[float, Field(ge=0, le=10)] | None = None
     s_churn: Annotated[float, Field(ge=0, le=1000)] = 0.0
@@ -210,10 +210,10 @@ class Params(BaseModel):
         int, Field(ge=0, le=150, description="Steps of the second pass; 0: as many as of the first.")
     ] = 0
     hr_sampler_name: Annotated[
-        str | None, Field(description="Sampler of the second pass; None: the first one's.")
+        str | None, Field(max_length=100, description="Sampler of the second pass; None: the first one's.")
     ] = None
     hr_scheduler: Annotated[
-        str | None, Field(description="Schedule of the second pass; None: the first one's.")
+        str | None, Field(max_length=100, description="Schedule of the second pass; None: the first one's.")
     ] = None
     hr_checkpoint_name: Annotated[
         str | None,
@@ -332,7 +332,7 @@ class Params(BaseModel):
     #: match the result's colours to the prepared input's
     color_correction: bool = False
     #: "#rrggbb": what transparent init images are flattened on
-    background: str = "#ffffff"
+    background: Annotated[str, Field(max_length=100)] = "#ffffff"
     #: A1111's ``n_iter`` × ``batch_size``
     images_per_input: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     output_format: Literal["png", "jpeg", "webp"] = "png"

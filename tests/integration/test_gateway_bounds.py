@@ -100,8 +100,10 @@ def test_a_body_costs_nothing_without_a_key(measured: Measured) -> None:
         b'{"inputs":[' + b"1," * 2_000_000 + b"1]}",
         b'{"init_images":[' + b"1," * 900_000 + b"1]}",
         b"{" + b",".join(b'"%d":1' % number for number in range(300_000)) + b"}",
+        b'{"' + b"a" * (20 * MIB) + b'":1}',
+        b'{"steps":' + b"9" * (20 * MIB) + b"}",
     ],
-    ids=["objects", "deep lists", "deep objects", "inputs", "pictures", "fields"],
+    ids=["objects", "deep lists", "deep objects", "inputs", "pictures", "fields", "name", "number"],
 )
 def test_json_of_many_parts_is_refused_at_little_cost(measured: Measured, path: str, body: bytes) -> None:
     grown, answer = measured.grown(lambda: measured.http.post(path, content=body, headers=JSON))
@@ -233,6 +235,41 @@ def test_every_endpoint_that_takes_json_takes_it_within_these_bounds(measured: M
         answer = measured.http.request(method, path, content=objects(4 * MIB), headers=JSON)
         assert answer.status_code == 422, path
         assert "at most 1000000 values" in answer.json()["detail"], path
+
+
+def unbounded_texts(described: Any, schemas: dict[str, Any], path: str) -> Iterator[str]:
+    """Where a request may hold a text of any length."""
+    if "$ref" in described:
+        name = described["$ref"].rpartition("/")[2]
+        yield from unbounded_texts(schemas[name], schemas, name)
+    if described.get("type") == "string" and not {"maxLength", "enum", "const", "format"} & described.keys():
+        yield path
+    for name, field in described.get("properties", {}).items():
+        yield from unbounded_texts(field, schemas, f"{path}.{name}")
+    for each in (*described.get("anyOf", ()), *(described[key] for key in ("items",) if key in described)):
+        yield from unbounded_texts(each, schemas, path)
+
+
+def test_no_text_but_a_pictures_may_be_endless() -> None:
+    document = create_app().openapi()
+    found = {
+        where.rpartition(".")[2]
+        for methods in document["paths"].values()
+        for facts in methods.values()
+        for body in facts.get("requestBody", {}).get("content", {}).values()
+        if "$ref" in body["schema"]
+        for where in unbounded_texts(body["schema"], document["components"]["schemas"], "")
+    }
+    assert found <= {"image", "mask", "init_images", "firstpass_image", "latent_mask"}
+
+
+@pytest.mark.parametrize("name", ["sampler_name", "scheduler", "hr_sampler_name", "prompt", "background"])
+def test_a_parameter_of_many_megabytes_is_refused_at_once(measured: Measured, name: str) -> None:
+    body = {"params": {name: "x" * (30 * MIB)}, "inputs": [{"image": "QQ=="}]}
+    grown, answer = measured.grown(lambda: measured.http.post("/v1/jobs", json=body))
+    assert answer.status_code == 422
+    assert len(answer.content) < 10_000
+    assert grown < REFUSED
 
 
 def test_a_client_that_hangs_up_in_a_body_leaves_nothing_behind(measured: Measured) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.async_farm import AsyncFarm
@@ -52,7 +52,7 @@ class ProgressResponse(BaseModel):
 class TaskRequest(BaseModel):
     """``POST /internal/progress``."""
 
-    id_task: str | None = None
+    id_task: Annotated[str, Field(max_length=1000)] | None = None
     id_live_preview: int | None = -1
     live_preview: bool | None = True
 

@@ -27,6 +27,9 @@ def _map_of(value: Any) -> Any:
     return {} if value == [] else value
 
 
+#: a prompt, as long as a job's may be; and the name of something
+Prompt = Annotated[str, Field(max_length=20_000)]
+Name = Annotated[str, Field(max_length=1000)]
 #: A1111 cuts a fraction off where it wants a whole number, and takes an empty list for an empty map
 Whole = Annotated[int, BeforeValidator(_without_fraction)]
 Map = Annotated[dict[str, Any], BeforeValidator(_map_of)]
@@ -41,16 +44,16 @@ class RenderRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, coerce_numbers_to_str=True)
 
-    prompt: str = ""
-    negative_prompt: str = ""
-    styles: list[str] | None = None
+    prompt: Prompt = ""
+    negative_prompt: Prompt = ""
+    styles: list[Name] | None = None
     seed: Whole = -1
     subseed: Whole = -1
     subseed_strength: float = 0
     seed_resize_from_h: Whole = -1
     seed_resize_from_w: Whole = -1
-    sampler_name: str | None = None
-    scheduler: str | None = None
+    sampler_name: Name | None = None
+    scheduler: Name | None = None
     batch_size: Annotated[Whole, Field(ge=1, le=100)] = 1
     n_iter: Annotated[Whole, Field(ge=1, le=100)] = 1
     steps: Whole = 50
@@ -70,15 +73,15 @@ class RenderRequest(BaseModel):
     s_noise: float | None = None
     override_settings: Map | None = None
     override_settings_restore_afterwards: bool = True
-    refiner_checkpoint: str | None = None
+    refiner_checkpoint: Name | None = None
     refiner_switch_at: float | None = None
     disable_extra_networks: bool = False
     firstpass_image: str | None = None
     comments: dict[str, Any] | None = None
     force_task_id: str | None = Field(None, max_length=200)
     #: older clients' name of `sampler_name`
-    sampler_index: str = "Euler"
-    script_name: str | None = None
+    sampler_index: Name = "Euler"
+    script_name: Name | None = None
     script_args: list[Any] = []
     send_images: bool = True
     save_images: bool = False
@@ -173,15 +176,15 @@ class Txt2ImgRequest(RenderRequest):
     firstphase_width: Whole = 0
     firstphase_height: Whole = 0
     hr_scale: float = 2.0
-    hr_upscaler: str | None = None
+    hr_upscaler: Name | None = None
     hr_second_pass_steps: Whole = 0
     hr_resize_x: Whole = 0
     hr_resize_y: Whole = 0
-    hr_checkpoint_name: str | None = None
-    hr_sampler_name: str | None = None
-    hr_scheduler: str | None = None
-    hr_prompt: str = ""
-    hr_negative_prompt: str = ""
+    hr_checkpoint_name: Name | None = None
+    hr_sampler_name: Name | None = None
+    hr_scheduler: Name | None = None
+    hr_prompt: Prompt = ""
+    hr_negative_prompt: Prompt = ""
 
 
 class RenderResponse(BaseModel):
