@@ -128,6 +128,24 @@ def test_a_deleted_job_that_does_not_wait_is_found_by_the_janitor(
     assert_nothing_is_left(raw)
 
 
+@pytest.mark.parametrize("key", [f"model:tenants:{MODEL}", f"model:jobs:0:default:{MODEL}"])
+def test_what_is_listed_no_more_is_listed_again(raw: Any, ledger: Ledger, take: Take, key: str) -> None:
+    ledger.submit(a_job("job-here", 3))
+    taken(take)
+    assert raw.delete(f"{FARM}:{key}")
+    assert take() is None
+    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert [taken(take).index for _ in range(2)] == [1, 2]
+
+
+def test_a_key_that_has_made_another_job_since_is_left_to_that(raw: Any, ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job("job-gone", idempotency_key="its key"))
+    delete(raw)
+    assert ledger.submit(a_job("job-next", idempotency_key="its key")) == "job-next"
+    assert taken(take).job_id == "job-next"
+    assert ledger.submit(a_job("job-more", idempotency_key="its key")) == "job-next"
+
+
 def test_a_deleted_job_is_one_that_never_was(raw: Any, ledger: Ledger) -> None:
     ledger.submit(a_job("job-gone", idempotency_key="once"))
     delete(raw)

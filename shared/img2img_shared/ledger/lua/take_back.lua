@@ -10,9 +10,7 @@ redis.call('SET', janitor, worker, 'PX', term)
 -- Some of what hands or older versions may have left behind.
 adopt(model)
 redis.call('DEL', model_key(model, 'floor'))
-for _, id in ipairs(redis.call('HRANDFIELD', OPEN, 2)) do
-  if redis.call('EXISTS', job_key(id)) == 0 then forget(id) end
-end
+for _, id in ipairs(redis.call('HRANDFIELD', OPEN, 2)) do mend(id) end
 
 -- Nobody has ticked for a while: Redis was away, and the holders could not renew. They come first.
 local h = redis.call('HMGET', tick, 'at', 'grace')

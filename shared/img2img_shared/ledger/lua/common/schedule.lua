@@ -20,7 +20,7 @@ end
 local function enter(job)
   local jobs, tenants = jobs_key(job.model, job.priority, job.tenant), model_key(job.model, 'tenants')
   local share, base = share_of(job.priority, job.tenant), -job.priority * CLASS
-  if redis.call('EXISTS', jobs) == 0 then
+  if not redis.call('ZSCORE', tenants, share) then
     local shares = model_key(job.model, 'shares')
     redis.call('ZADD', tenants, entry(tenants, base, tonumber(redis.call('ZSCORE', shares, share) or base)), share)
     redis.call('ZREM', shares, share)
@@ -100,9 +100,19 @@ local function forget(id)
     add_up(UNDER_WAY, was.tenant, -was.left)
     redis.call('HDEL', OPEN, id)
     redis.call('ZREM', tenant_key(was.tenant), id)
-    if was.once ~= '' then redis.call('DEL', idempotency_key(was.tenant, was.once)) end
+    local once = idempotency_key(was.tenant, was.once)
+    if redis.call('GET', once) == id then redis.call('DEL', once) end
   end
   for _, part in ipairs(JOB_PARTS) do redis.call('UNLINK', job_key(id, part)) end
+end
+
+-- Forgets a job whose hash is gone, and lists one again that is not where its record says: hands are about.
+local function mend(id)
+  local job = load(id)
+  if not job then return forget(id) end
+  local is_listed = redis.call('ZSCORE', jobs_key(job.model, job.priority, job.tenant), id)
+    and redis.call('ZSCORE', model_key(job.model, 'tenants'), share_of(job.priority, job.tenant))
+  if record_of(id).ready > 0 and not is_listed then enter(job) end
 end
 
 -- Jobs that an older version listed, which knew no tenants here.
