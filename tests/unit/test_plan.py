@@ -119,6 +119,21 @@ def test_what_has_no_plan_is_refused_by_name(params: dict[str, Any]) -> None:
         plan_of(**params)
 
 
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"rho": 0.01},
+        {"rho": 0.01, "sigma_max": 9000.0},
+        {"sigma_min": 500.0},
+        {"sigma_min": 2.0, "sigma_max": 2.0},
+        {"rho": 1.0, "sigma_min": 1e-9},
+    ],
+)
+def test_a_schedule_beyond_numbers_is_refused(ends: dict[str, float]) -> None:
+    with pytest.raises(Refused, match="sigma_min, sigma_max"):
+        plan_of(scheduler="Karras", steps=7, **ends)
+
+
 def test_a_plan_is_compiled_once_for_each_key_and_model() -> None:
     other = NoiseLevels.from_alphas_cumprod(LEVELS.alphas_cumprod)
     one, two = PlanKey.of(Params(seed=1)), PlanKey.of(Params(seed=2, prompt="a hat"))

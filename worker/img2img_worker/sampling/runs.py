@@ -214,7 +214,14 @@ def _schedule(key: PlanKey, steps: int, levels: NoiseLevels) -> Array:
         options |= {"alpha": key.beta_dist_alpha, "beta": key.beta_dist_beta}
     if SCHEDULERS[scheduler].default_rho is not None:
         options["rho"] = key.rho or SCHEDULERS[scheduler].default_rho
-    return sigmas(scheduler, steps, levels, **options)
+    try:
+        found = sigmas(scheduler, steps, levels, **options)
+    except OverflowError:
+        found = np.full(1, inf)
+    if not np.isfinite(found).all() or (found[:-1] <= 0).any():
+        given = (key.rho, key.sigma_min, key.sigma_max)
+        raise Refused("rho, sigma_min, sigma_max", given, "less extreme: sigmas are finite and above 0")
+    return found
 
 
 def _too_long(key: PlanKey, limit: int) -> Refused:

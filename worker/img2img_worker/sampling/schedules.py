@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from img2img_shared.errors import Refused
 from img2img_shared.names import SCHEDULERS
 from img2img_worker.sampling.levels import Array, NoiseLevels
 
@@ -39,10 +40,12 @@ def sigmas(
         options: rho, or alpha and beta, of a schedule that has them.
 
     Raises:
-        Refused: for a schedule that these levels do not have.
+        Refused: for a schedule that these levels do not have, or ends that are none.
     """
     scheduled = levels.scheduled
     ends = (sigma_min or scheduled.sigma_min, sigma_max or scheduled.sigma_max)
+    if not ends[0] < ends[1]:
+        raise Refused("sigma_min, sigma_max", ends, "a sigma_min below sigma_max")
     function = _FUNCTIONS[SCHEDULERS[scheduler].name]
     return levels.exploding(function(steps, replace(scheduled, ends=ends), **options))
 
