@@ -19,7 +19,8 @@ from img2img_shared.settings import Settings
 INTERRUPTED = 130
 
 RedisUrl = Annotated[
-    str | None, typer.Option(help="Its Redis: redis://, rediss:// or unix:// [IMG2IMG_REDIS_URL].")
+    str | None,
+    typer.Option(help="Its Redis: redis://, rediss://, unix:// or sentinel:// [IMG2IMG_REDIS_URL]."),
 ]
 StoreUrl = Annotated[
     str | None, typer.Option(help="Its store: a folder, s3://, gs:// or az:// [IMG2IMG_STORE_URL].")

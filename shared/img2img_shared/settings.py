@@ -17,7 +17,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="IMG2IMG_", frozen=True, extra="ignore")
 
-    #: redis://, rediss:// or unix:// URL; None: an embedded server in `data_dir`
+    #: redis://, rediss://, unix:// or sentinel:// URL (docs/redis.md); None: an embedded server in `data_dir`
     redis_url: str | None = None
     #: folder, file://, s3://bucket/prefix, gs://, az:// or memory://; None: a folder in `data_dir`
     store_url: str | None = None

@@ -44,7 +44,7 @@ def worker(
         ),
     ] = "demo",
     redis_url: Annotated[
-        str | None, typer.Option(help="redis://, rediss:// or unix:// URL [IMG2IMG_REDIS_URL].")
+        str | None, typer.Option(help="redis://, rediss://, unix:// or sentinel:// [IMG2IMG_REDIS_URL].")
     ] = None,
     store_url: Annotated[
         str | None, typer.Option(help="Folder, s3://, gs:// or az:// URL [IMG2IMG_STORE_URL].")
