@@ -31,6 +31,7 @@ from img2img_shared.names import (
     without_effect,
 )
 from img2img_shared.seeds import DRAW, SEED_MAX, SEED_MIN
+from img2img_shared.steps import check_steps
 
 #: prompts that the word AND joins: each is a row of every model call
 MOST_PROMPTS = 32
@@ -64,6 +65,9 @@ Upscaler = Literal[
     "Lanczos",
     "Nearest",
 ]
+#: context of validation: whoever wrote it has checked what has an effect, by the rules of its time
+WRITTEN = {"written": True}
+
 Pixels = Annotated[int, Field(ge=64, le=2048, json_schema_extra={"multipleOf": CELL})]
 Seed = Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)]
 Sigma = Annotated[float, Field(ge=0, le=256)]
@@ -407,11 +411,14 @@ class Params(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _nothing_is_ignored(self) -> Self:
+    def _nothing_is_ignored(self, info: ValidationInfo) -> Self:
+        if info.context == WRITTEN:
+            return self
         for name in sorted(without_effect(self.sampler_name, self.scheduler, txt2img=self.txt2img)):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and (name, value) != ("eta", 0.0):
                 raise Refused(name, value, f"nothing else {_takers(name)}")
+        check_steps(self)
         brownian = SAMPLERS[self.sampler_name].brownian_noise and not self.no_dpmpp_sde_batch_determinism
         if brownian and self.seed < DRAW:
             raise Refused("seed", self.seed, f"0 or more with {self.sampler_name!r}, or -1 to draw one")

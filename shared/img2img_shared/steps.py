@@ -1,6 +1,15 @@
 """How many of its schedule's steps a render takes."""
 
-from img2img_shared.params import Params
+from typing import TYPE_CHECKING
+
+from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS
+
+if TYPE_CHECKING:
+    from img2img_shared.params import Params
+
+#: noise levels of a model, which samplers with timesteps of their own count through
+LEVELS = 1000
 
 
 def schedule_and_start(steps: int, denoising_strength: float, *, fix_steps: bool = False) -> tuple[int, int]:
@@ -22,7 +31,7 @@ def schedule_and_start(steps: int, denoising_strength: float, *, fix_steps: bool
     return steps, int(strength * steps)
 
 
-def steps_taken(params: Params) -> int:
+def steps_taken(params: "Params") -> int:
     """The steps that A1111 tells and counts by; timesteps samplers take fewer (`DDIM`), others as many."""
     if params.txt2img:
         return params.steps
@@ -30,6 +39,39 @@ def steps_taken(params: Params) -> int:
     return start + 1
 
 
-def steps_in_all(params: Params) -> int:
+def steps_in_all(params: "Params") -> int:
     """Those of both passes, where the hires fix adds a second one."""
     return steps_taken(params) + (params.hr_second_pass_steps or params.steps if params.enable_hr else 0)
+
+
+def check_steps(params: "Params") -> None:
+    """That there are steps enough, and not too many, for what the sampler is to do.
+
+    Raises:
+        Refused: where A1111 fails on its way.
+    """
+    sampler = SAMPLERS[params.sampler_name]
+    if params.denoising_strength == 0 and not params.txt2img:
+        return
+    total, start = (
+        (params.steps, params.steps - 1)
+        if params.txt2img
+        else schedule_and_start(params.steps, params.denoising_strength, fix_steps=params.fix_steps)
+    )
+    if sampler.timesteps:
+        stride = LEVELS // (total + params.always_discard_next_to_last_sigma)
+        if stride == 0:
+            allowed = f"steps / denoising_strength up to {LEVELS:,} for {params.sampler_name!r}"
+            raise Refused("steps, denoising_strength, fix_steps", _strength(params), allowed)
+        visited = len(range(0, LEVELS, stride)) if params.txt2img else start
+        if sampler.run == "uni_pc" and params.uni_pc_order > visited:
+            allowed = f"at most {visited}, the steps that are run of {total}" if visited else "more steps"
+            raise Refused("uni_pc_order", params.uni_pc_order, allowed)
+    eta = sampler.eta if params.eta is None else params.eta
+    if sampler.run == "ends" and eta and start == 0 and not params.txt2img:
+        allowed = "more than one of the steps, or eta 0"
+        raise Refused("steps, denoising_strength, fix_steps", _strength(params), allowed)
+
+
+def _strength(params: "Params") -> tuple[int, float, bool]:
+    return params.steps, params.denoising_strength, params.fix_steps

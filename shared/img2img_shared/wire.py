@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from img2img_shared.errors import Refused, WireError
 from img2img_shared.job import Input, Job
-from img2img_shared.params import refusal
+from img2img_shared.params import WRITTEN, refusal
 
 #: raised when a reader of the version before would misread a message
 VERSION = 1
@@ -29,7 +29,7 @@ def decode_job(data: bytes) -> Job:
         WireError: not a job of this version, or one that no longer validates.
     """
     try:
-        return Job.model_validate(_unpack("job", data))
+        return Job.model_validate(_unpack("job", data), context=WRITTEN)
     except ValidationError as error:
         raise WireError(f"job: {refusal(error)}") from None
     except Refused as error:

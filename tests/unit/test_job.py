@@ -63,6 +63,12 @@ def test_a_job_comes_back_as_it_was_written() -> None:
     assert decode_job(encode_job(written)) == written
 
 
+def test_a_job_of_an_older_producer_is_read_though_it_would_be_refused_now() -> None:
+    written = msgpack.unpackb(encode_job(job(sampler_name="Euler a")))
+    written["body"]["params"]["s_noise"] = 1.05  # which Euler a took once
+    assert decode_job(msgpack.packb(written)).params.s_noise == 1.05
+
+
 def test_inputs_come_back_as_they_were_written() -> None:
     page = (Input(image=IMAGE), Input(image=IMAGE, mask=IMAGE, prompt="sea", seed=4, name="frame-1"))
     assert decode_inputs(encode_inputs(page)) == page
