@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -158,11 +159,12 @@ def test_an_image_of_many_rows_takes_several_calls_between_which_others_go_on(fa
 
 def test_an_image_of_many_rows_is_cancelled_between_two_of_its_calls(family: ToyFamily) -> None:
     many = render(1, prompt=" AND ".join(f"cat {n}" for n in range(20)), steps=3, denoising_strength=1)
+    submitted: Future[Future[Pixels]] = Future()
+    family.before = lambda *_: len(family.rows) == 3 and submitted.result().cancel()
     with Engine(family, slots=1, deterministic=False) as engine:
-        future = engine.submit(many)
-        family.before = lambda *_: len(family.rows) == 3 and future.cancel()
+        submitted.set_result(engine.submit(many))
         run(engine, [render(2, steps=1)])
-    assert future.cancelled()
+    assert submitted.result().cancelled()
     assert family.rows == [2, 2, 2, 2]
 
 
