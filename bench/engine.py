@@ -34,7 +34,8 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vae import Decoded
-from img2img_worker.sampling.plan import PlanKey, compile_plan
+from img2img_worker.sampling.plan import compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 
 SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
 BATCHES = (1, 2, 4, 8, 16, 32)

@@ -16,7 +16,8 @@ import numpy as np
 
 from img2img_shared.names import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
+from img2img_worker.sampling.plan import Plan, compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 
 MIX = ("Euler", "Euler a", "DPM++ 2M", "DPM++ SDE")
 STEPS = (20, 30, 50)

@@ -21,7 +21,8 @@ from img2img_worker.pictures.layout import lay_out
 from img2img_worker.pictures.mask import soft_mask
 from img2img_worker.pictures.prepare import prepare
 from img2img_worker.pictures.resize import resize
-from img2img_worker.sampling.plan import PlanKey, compile_plan
+from img2img_worker.sampling.plan import compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from tests.checkpoints import cached, sd1
 from tests.integration.gateway import FakeWorker, Gateway, picture
 from tests.unit.engine_toys import ToyFamily

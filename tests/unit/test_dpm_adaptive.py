@@ -15,7 +15,8 @@ from img2img_worker.sampling import dpm_solver
 from img2img_worker.sampling.dpm_solver import dpm_adaptive
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import LivePlan, plan_of
-from img2img_worker.sampling.plan import Plan, PlanKey
+from img2img_worker.sampling.plan import Plan
+from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.vectors import LiveSteps
 from tests.unit.engine_toys import ToyFamily, render
 

@@ -17,7 +17,8 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.prompts.steps import finished
 from img2img_worker.sampling.noise import fill_noise
-from img2img_worker.sampling.plan import PlanKey, compile_plan
+from img2img_worker.sampling.plan import compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.unit.engine_toys import ToyFamily, contexts, render

@@ -12,7 +12,8 @@ from img2img_worker.engine import state
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.live import LivePlan
-from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
+from img2img_worker.sampling.plan import Plan, compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.vectors import LiveNoise, LiveSteps
 from tests.unit.engine_toys import ToyFamily, render
 

@@ -23,7 +23,8 @@ from img2img_worker.engine.render import Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.plan import PlanKey, compile_plan
+from img2img_worker.sampling.plan import compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from tests import checkpoints
 from tests.original import write_original
 

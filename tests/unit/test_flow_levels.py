@@ -14,7 +14,8 @@ from scipy import stats
 from img2img_shared.errors import Refused
 from img2img_worker.models.families.flow import Shift
 from img2img_worker.sampling.levels import flow_levels
-from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
+from img2img_worker.sampling.plan import Plan, compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.schedules import sigmas
 
 LEVELS = flow_levels(3.0)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.sampling.plan import PlanKey, compile_plan
+from img2img_worker.sampling.plan import compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from tests import checkpoints
 from tests.original import write_original
 from tests.original_flow import write_original_flow

@@ -15,7 +15,8 @@ from img2img_worker.sampling.brownian import BrownianPath
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.noise import NoiseStream, fill_noise, first_draw, noises
 from img2img_worker.sampling.philox import Philox, philox
-from img2img_worker.sampling.plan import Draw, Increment, PlanKey, compile_plan
+from img2img_worker.sampling.plan import Draw, Increment, compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 
 LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
 SHAPE = (4, 8, 6)

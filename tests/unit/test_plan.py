@@ -9,7 +9,8 @@ from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.plan import Draw, Plan, PlanKey, compile_plan
+from img2img_worker.sampling.plan import Draw, Plan, compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.schedules import karras, uniform
 
 TABLED = [name for name, sampler in SAMPLERS.items() if not sampler.adaptive]

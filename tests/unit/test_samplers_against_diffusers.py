@@ -9,7 +9,8 @@ import torch
 
 from img2img_shared.names import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan
+from img2img_worker.sampling.plan import Plan, compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 from tests.unit.sampling_reference import Latent
 
 # diffusers fake_worker tensors to numpy in a way that numpy 2 warns about

@@ -9,7 +9,8 @@ from img2img_shared.params import Params
 from img2img_worker.models.prompts import conditioning
 from img2img_worker.sampling.account import told
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.plan import PlanKey, compile_plan
+from img2img_worker.sampling.plan import compile_plan
+from img2img_worker.sampling.plan_key import PlanKey
 
 LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
 

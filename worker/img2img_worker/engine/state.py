@@ -20,7 +20,8 @@ from img2img_worker.models.prompts.conditioning import Conditioning, conditionin
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.live import LivePlan, plan_of
 from img2img_worker.sampling.noise import NoiseStream, noises
-from img2img_worker.sampling.plan import Plan, PlanKey
+from img2img_worker.sampling.plan import Plan
+from img2img_worker.sampling.plan_key import PlanKey
 
 Pixels = NDArray[np.uint8]
 #: (model calls done, model calls in all)

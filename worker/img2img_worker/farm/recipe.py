@@ -22,7 +22,7 @@ from img2img_worker.pictures.prepare import prepare
 from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import plan_of
-from img2img_worker.sampling.plan import PlanKey
+from img2img_worker.sampling.plan_key import PlanKey
 
 #: files by store key, the finished picture's last
 Files = Mapping[str, bytes]

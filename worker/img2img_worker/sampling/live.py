@@ -12,7 +12,8 @@ from torch import Tensor
 
 from img2img_shared.names import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
-from img2img_worker.sampling.plan import Plan, PlanKey, compile_plan, levels_of
+from img2img_worker.sampling.plan import Plan, compile_plan, levels_of
+from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.runs import run_of
 from img2img_worker.sampling.samplers import adaptive_solver
 from img2img_worker.sampling.vectors import LiveNoise, LiveSteps
