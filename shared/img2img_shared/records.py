@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from img2img_shared.job import ImageState, JobState
 
@@ -68,6 +69,8 @@ class JobStatus:
     created: datetime
     started: datetime | None
     finished: datetime | None
+    #: what must happen before any of its images can be begun; None: nothing, or nobody has looked
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +133,54 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerReport:
+    """How a worker process is doing, as it says with every beat."""
+
+    #: why it claims nothing for now; None: it does
+    trouble: str | None = None
+    #: of which it has images in hand, some of them at most
+    jobs: tuple[str, ...] = ()
+    #: images it has finished, and those that failed here
+    done: int = 0
+    failed: int = 0
+    #: images finished a minute, of late
+    rate: float = 0.0
+    #: seconds since it was started
+    uptime: float = 0.0
+    #: bytes of the host's memory
+    memory: int = 0
+    #: bytes of its device's memory that are in use, and in all; 0: it is the host's
+    device_memory: int = 0
+    device_memory_total: int = 0
+    #: what went wrong last, and how many seconds ago
+    last_error: str | None = None
+    last_error_ago: float = 0.0
+
+
+class WorkerOrder(StrEnum):
+    """What an operator wants of a worker."""
+
+    DISABLE = "disable"  # it claims nothing more, and stays
+    DRAIN = "drain"  # it claims nothing more, and ends when what it has in hand is done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What the ledger answers a worker that beats."""
+
+    #: the name of its model stands for another checkpoint by now, and it must end
+    is_replaced: bool
+    order: WorkerOrder | None
+    #: images that it could not do and others have done, ever since it began
+    outdone: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerStatus:
     """A live worker as the ledger sees it."""
 
     info: WorkerInfo
+    report: WorkerReport
     #: images it holds now
     running: int
     seen: datetime

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     #: seconds a finished job is remembered
     keep_jobs: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
 
+    #: how a worker's log is written: lines for people, or JSON for programs
+    log_format: Literal["text", "json"] = "text"
+
     #: torch device of a worker: "auto", "cpu", "cuda", "cuda:1", ...
     device: str = "auto"
     #: the model's own precision; None: float32 on a CPU, float16 on a GPU

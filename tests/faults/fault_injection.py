@@ -1,5 +1,6 @@
 """Faults that a worker process does to itself at a chosen point: real signals, at a real moment."""
 
+import itertools
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import obstore
 import torch
 from PIL import Image
 from torch import Tensor
@@ -95,6 +97,38 @@ def broken_device(width: int) -> None:
     _before_predict(check)
 
 
+def failing_store(number: int, marker: str) -> None:
+    """What this worker writes to its store fails with that error of the system while the file is there."""
+    original = obstore.put
+
+    def put(*args: Any, **kwargs: Any) -> Any:
+        if Path(marker).exists():
+            raise OSError(number, os.strerror(number))
+        return original(*args, **kwargs)
+
+    setattr(obstore, "put", put)  # noqa: B010  # mypy lets no function be replaced
+
+
+def broken_library(marker: str) -> None:
+    """No picture can be read by this worker while the file is there."""
+
+    def check(_: object) -> None:
+        if Path(marker).exists():
+            raise AttributeError("module 'zlib' has no attribute 'decompress'")
+
+    _before_prepare(check)
+
+
+def broken_size(size: int) -> None:
+    """Pictures of `size` × `size` pixels meet an error that nobody foresaw."""
+
+    def check(image: Image.Image) -> None:
+        if image.width == size:
+            raise ArithmeticError(f"a picture of {size}")
+
+    _before_prepare(check)
+
+
 def forgetful(chance: float, seed: int) -> None:
     """This worker runs out of memory now and then, on the host or on the device."""
     draw = random.Random(seed)
@@ -108,11 +142,16 @@ def forgetful(chance: float, seed: int) -> None:
 
 
 def stall(seconds: float, marker: str) -> None:
-    """Each model call of this worker takes so long; it leaves a file when the first one begins."""
+    """Each model call of this worker takes so long; it leaves a file when the first one begins.
+
+    But for the one with which it tries itself out before it claims anything.
+    """
+    calls = itertools.count()
 
     def check(_: Tensor) -> None:
-        _first(marker)
-        time.sleep(seconds)
+        if next(calls):
+            _first(marker)
+            time.sleep(seconds)
 
     _before_predict(check)
 

@@ -60,19 +60,25 @@ def test_a_fault_that_passes_costs_time_only(
     account.settle(s3_farm, f"the store {fault}", job)
 
 
-def test_expired_credentials_fail_the_image_with_that_reason(
-    s3_farm: FaultyFarm, bad_network: FaultyStore, account: Account
+@pytest.mark.parametrize("fault", ["has expired credentials", "is full"])
+def test_images_wait_for_a_store_that_stays_away_and_the_job_says_so(
+    s3_farm: FaultyFarm, bad_network: FaultyStore, account: Account, fault: str
 ) -> None:
-    job = s3_farm.submit(2)
-    bad_network.fault = "has expired credentials"
-    s3_farm.worker(environment=_aws())
+    job = s3_farm.submit(3)
+    bad_network.fault = fault
+    worker = s3_farm.worker(environment=_aws())
+    eventually("it serves", s3_farm.producer.workers)
+    waits_for = eventually("the job says what it waits for", lambda: s3_farm.status(job).waits_for)
+    assert ERRORS[fault][1] in waits_for
+    assert s3_farm.store_url not in waits_for
+    assert ERRORS[fault][1] in s3_farm.command_line("status", job).stdout
+    assert "claims nothing for now: the store cannot" in s3_farm.command_line("workers").stdout
+    assert "claims nothing more for now" in worker.log.read_text()
     account.fault()
-    s3_farm.done(job)
     bad_network.fault = None
-    account.settle(s3_farm, "the store has expired credentials", job, failed=2)
-    assert all(ERRORS["has expired credentials"][1] in reason for reason in s3_farm.reasons(job).values())
-    s3_farm.producer.retry(job)
-    account.settle(s3_farm, "... retried with new ones", job)
+    account.settle(s3_farm, f"the store {fault} until it has not", job)
+    assert s3_farm.status(job).waits_for is None
+    assert "claims again" in worker.log.read_text()
 
 
 def test_a_lost_or_damaged_input_fails_its_image_alone_until_it_is_uploaded_again(

@@ -148,7 +148,7 @@ def test_text_of_users_stays_text(farm: FaultyFarm, account: Account) -> None:
     assert not any((folder / "pwned").exists() for folder in (Path(), ROOT, Path("/"), Path("/tmp")))  # noqa: S108
 
     stored = {str(path.relative_to(farm.folder / "store")) for path in files(farm.folder / "store")}
-    key = r"inputs/default/[0-9a-f]{64}|jobs/[0-9a-f]{16}/(\d+\.png|inputs/\d{6}\.msgpack)"
+    key = r"farm-id|inputs/default/[0-9a-f]{64}|jobs/[0-9a-f]{16}/(\d+\.png|inputs/\d{6}\.msgpack)"
     assert not [name for name in stored if not re.fullmatch(key, name)]
 
 

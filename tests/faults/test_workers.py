@@ -181,3 +181,26 @@ def test_a_second_checkpoint_under_a_models_name_is_refused_until_an_operator_sa
     assert third.alive
     (now,) = {each.info.sha256 for each in farm.producer.workers()}
     assert now != bound
+
+
+def test_a_worker_is_disabled_enabled_and_drained(farm: FaultyFarm, account: Account) -> None:
+    first, second = farm.worker(), farm.worker()
+    eventually("both serve", lambda: len(farm.producer.workers()) == 2)
+    (name,) = (each.info.id for each in farm.producer.workers() if f"-{first.pid}-" in each.info.id)
+    assert f"{name} claims nothing more" in farm.command_line("disable", name).stdout
+    eventually("it says so", lambda: "disabled by an operator" in farm.command_line("workers").stdout)
+    account.fault()
+    job = farm.submit(6)
+    farm.done(job)
+    assert "first image here" not in first.log.read_text()
+    assert "claims again" in farm.command_line("enable", name).stdout
+    second.signal("TERM")
+    assert second.exit_status == 0
+    other = farm.submit(6)
+    eventually("the first renders", lambda: farm.status(other).running)
+    farm.command_line("drain", name)
+    assert first.exit_status == 0
+    assert farm.status(other).running == 0
+    farm.worker()
+    account.settle(farm, "a worker disabled, enabled and drained", job, other)
+    assert "no worker 'nobody' lives" in farm.command_line("drain", "nobody").stderr

@@ -8,6 +8,7 @@ from img2img_shared.job import Job
 from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.events import Event, Lost, tell_all
 from img2img_worker.farm.leases import Leases
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -19,7 +20,7 @@ STEPS = 50
 def test_an_image_ends_early_with_its_picture(farm_redis: FarmRedis, is_told_before_it_begins: bool) -> None:
     ledger = Ledger(farm_redis)
     ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=2))
-    leases = Leases(ledger)
+    leases = Leases(ledger, tell_all())
     claim = ledger.claim(MODEL, "w", "nonce", idle=True)
     assert claim is not None
     held = leases.hold(claim)
@@ -47,3 +48,28 @@ def test_an_image_ends_early_with_its_picture(farm_redis: FarmRedis, is_told_bef
     status = ledger.status(JOB, TENANT)
     assert (status.done, status.cancelled) == (1, 1)
     assert status.finished is not None
+
+
+def test_a_lost_lease_is_told_with_whose_it_is_now(farm_redis: FarmRedis) -> None:
+    ledger = Ledger(farm_redis)
+    ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=1))
+    told: list[Event] = []
+    leases = Leases(ledger, told.append)
+    claim = ledger.claim(MODEL, "w", "nonce", idle=True)
+    assert claim is not None
+    held = leases.hold(claim)
+    ledger.release(claim)
+    ledger.claim(MODEL, "another", "another nonce", idle=True)
+    leases.renew()
+    assert held.lost
+    assert told == [Lost(claim=claim, cancelled=False, holder="another")]
+
+
+def test_what_comes_into_hand_while_the_worker_ends_is_lost_already(farm_redis: FarmRedis) -> None:
+    ledger = Ledger(farm_redis)
+    ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=1))
+    leases = Leases(ledger, tell_all())
+    leases.lose_all()
+    claim = ledger.claim(MODEL, "w", "nonce", idle=True)
+    assert claim is not None
+    assert leases.hold(claim).lost

@@ -749,10 +749,10 @@ def test_a_name_that_is_bound_anew_ends_workers_of_the_checkpoint_before(ledger:
         for name, digest in (("old", FIRST), ("new", SECOND))
     )
     ledger.bind_model(MODEL, FIRST)
-    assert ledger.beat(old)
+    assert not ledger.beat(old).is_replaced
     ledger.bind_model(MODEL, SECOND, rebind=True)
-    assert ledger.beat(new)
-    assert not ledger.beat(old)
+    assert not ledger.beat(new).is_replaced
+    assert ledger.beat(old).is_replaced
     with pytest.raises(Refused):
         ledger.check_model(MODEL, FIRST)
 
@@ -762,11 +762,11 @@ def test_a_redis_that_forgot_all_learns_from_the_next_beat_what_a_name_stands_fo
 ) -> None:
     ledger.bind_model(MODEL, FIRST)
     raw.flushall()
-    assert ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1, sha256=FIRST))
+    assert not ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1, sha256=FIRST)).is_replaced
     with pytest.raises(Refused):
         ledger.bind_model(MODEL, SECOND)
 
 
 def test_a_worker_of_an_older_version_does_not_say_what_it_has(ledger: Ledger) -> None:
     ledger.bind_model(MODEL, FIRST)
-    assert ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1))
+    assert not ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1)).is_replaced

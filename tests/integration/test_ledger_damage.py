@@ -62,7 +62,7 @@ def test_a_running_image_of_a_deleted_job_ends_like_a_late_one(
     ledger.submit(a_job("job-gone"))
     claim = taken(take)
     delete(raw)
-    assert ENDS[how](ledger, claim) is False
+    assert not ENDS[how](ledger, claim)
     assert_nothing_is_left(raw)
     assert raw.keys(f"{FARM}:worker:*:holding") == []
 

@@ -16,6 +16,7 @@ from img2img_shared.ledger.previews import Previews
 from img2img_shared.params import Params
 from img2img_shared.records import Claim
 from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.events import tell_all
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from tests.servers import RedisServer
@@ -117,7 +118,7 @@ def test_a_redis_that_is_away_is_unavailable(mortal_redis: RedisServer) -> None:
 
 @pytest.fixture
 def leases(ledger: Ledger) -> Leases:
-    return Leases(ledger)
+    return Leases(ledger, tell_all())
 
 
 class Watched:

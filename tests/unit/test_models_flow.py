@@ -179,8 +179,8 @@ def _ours(family: Family, size: tuple[int, int], **what: Any) -> Any:
     return _rendered(family, [_render(size, **what)])[0].astype(float)
 
 
-def _rendered(family: Family, renders: list[Render], **options: bool) -> list[Picture]:
-    with Engine(family, slots=8, **options) as engine:
+def _rendered(family: Family, renders: list[Render], *, deterministic: bool | None = None) -> list[Picture]:
+    with Engine(family, slots=8, deterministic=deterministic) as engine:
         return [future.result(120) for future in [engine.submit(each) for each in renders]]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from img2img_shared.errors import Refused, one_line
+from img2img_shared.job import ImageState
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.records import Claim, Lost, Sweep
@@ -13,6 +14,8 @@ REASON = 1000
 TICKETS_KEPT = 60
 #: seconds a janitor stays elected without a round, where that is not longer than a quarter lease
 TERM = 3.0
+#: what becomes of an image that is given back, as the scripts answer
+_GIVEN_BACK = {1: ImageState.PENDING, 2: ImageState.FAILED}
 
 
 class ImageClaims(LedgerPart):
@@ -73,16 +76,31 @@ class ImageClaims(LedgerPart):
         """
         return bool(self._redis.run("fail", claim.model, claim.nonce, _kept(reason)))
 
-    def release(self, claim: Claim, delay: float = 0.0, trouble: str = "") -> bool:
+    def release(self, claim: Claim, delay: float = 0.0, trouble: str = "") -> ImageState | None:
         """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
 
-        With `trouble`, what keeps this worker from rendering it, but perhaps not another: the delay doubles
-        each time, for as long again others have the image to themselves, and at the fifth time it fails with
-        that reason.
+        With `trouble`, what keeps this worker from rendering it now, but perhaps not later, or another: the
+        delay doubles each time, for as long again others have the image to themselves, and at the fifth time
+        it fails with that reason.
 
-        False: the attempt was not the current one, nothing happened.
+        Returns:
+            whether it is pending or failed; None: the attempt was not the current one, nothing happened.
         """
-        return bool(self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble)))
+        answer = self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble))
+        return _GIVEN_BACK.get(answer)
+
+    def doubt(self, claim: Claim, reason: str) -> ImageState | None:
+        """Gives the image back because of what may be its fault, or this worker's.
+
+        For a quarter lease others have it to themselves, longer each time. It fails with `reason` when a
+        second worker doubts it, when no other lives, or at the fifth time.
+
+        Returns:
+            whether it is pending or failed; None: the attempt was not the current one, nothing happened.
+        """
+        turn = round(self._lease_ms / 4)
+        answer = self._redis.run("doubt", claim.model, claim.nonce, turn, _kept(reason))
+        return _GIVEN_BACK.get(answer)
 
     def take_back(self, model: str, worker: str) -> Sweep | None:
         """The janitor's round, about once a second: takes back the leases that ran out.

@@ -12,6 +12,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:attempts       hash: index to attempts so far, of images that needed more than one
     {prefix}:job:ID:deaths         hash: index to workers that died on it
     {prefix}:job:ID:troubles       hash: index to "times put back in trouble, end of others' turn, worker"
+    {prefix}:job:ID:doubts         hash: index to the worker that could not do it, perhaps by its own fault
     {prefix}:job:ID:events         stream
     {prefix}:job:ID:watched        somebody wants to see its images under way; expires
     {prefix}:job:ID:preview:INDEX  a JPEG of such an image; expires
@@ -37,6 +38,8 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:submissions           sorted set of jobs whose inputs are being written, by when that began
     {prefix}:abandoned:JOB         such a job can be written no more: its inputs were removed; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires
+    {prefix}:worker:WORKER:order   what an operator wants of it; expires
+    {prefix}:worker:WORKER:outdone  how many images that it could not do others have done; expires
     {prefix}:worker:WORKER:holding hash: number of its claims, and nonce of the suspect that it runs alone
     {prefix}:worker:WORKER:reserved  the model for whose suspect it is running empty; expires
     {prefix}:worker:WORKER:loras   names of the LoRAs that it has; expires

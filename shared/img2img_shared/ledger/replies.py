@@ -7,7 +7,15 @@ from typing import Any
 import msgpack
 
 from img2img_shared.job import ImageState, JobState
-from img2img_shared.records import Event, ImageStatus, JobStatus, WorkerInfo, WorkerStatus, moment
+from img2img_shared.records import (
+    Event,
+    ImageStatus,
+    JobStatus,
+    WorkerInfo,
+    WorkerReport,
+    WorkerStatus,
+    moment,
+)
 
 #: seconds after which an image's end counts 1/e in its job's rate, as in jobs.lua
 RECENT = 30.0
@@ -81,10 +89,24 @@ def event(event_id: bytes, fields: dict[bytes, bytes]) -> Event:
 
 
 def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerStatus:
-    """One answer of ``workers``. What a newer worker says beside is left alone."""
-    said = msgpack.unpackb(data, use_list=False)
-    known = {each.name: said[each.name] for each in fields(WorkerInfo) if each.name in said}
-    return WorkerStatus(info=WorkerInfo(**known), running=int(running), seen=moment(seen))
+    """One answer of ``workers``."""
+    said = msgpack.unpackb(data)
+    return WorkerStatus(
+        info=WorkerInfo(**_known(WorkerInfo, said)),
+        report=WorkerReport(**_known(WorkerReport, said.get("report", {}))),
+        running=int(running),
+        seen=moment(seen),
+    )
+
+
+def _known(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
+    """What a record has fields for: a newer worker may say more."""
+    names = {field.name for field in fields(record)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in said.items()
+        if name in names
+    }
 
 
 def _rate(now: int, started: int, ended: float, ended_at: float) -> float:

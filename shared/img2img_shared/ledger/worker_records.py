@@ -7,7 +7,7 @@ import msgpack
 from img2img_shared.errors import Refused
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.ledger.replies import worker_status
-from img2img_shared.records import WorkerInfo, WorkerStatus
+from img2img_shared.records import Heard, WorkerInfo, WorkerOrder, WorkerReport, WorkerStatus
 
 #: workers that one call to Redis gives
 WORKERS = 100
@@ -41,15 +41,23 @@ class WorkerRecords(LedgerPart):
         if bound != sha256:
             raise _other_checkpoint(model, sha256, bound)
 
-    def beat(self, info: WorkerInfo) -> bool:
-        """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead.
-
-        False: the name of its model stands for another checkpoint by now, and it must end.
-        """
-        data = msgpack.packb(asdict(info))
+    def beat(self, info: WorkerInfo, report: WorkerReport | None = None) -> Heard:
+        """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
+        data = msgpack.packb({**asdict(info), "report": asdict(report or WorkerReport())})
         own = info.sha256 or ""
-        bound = self._redis.run("beat", info.id, data, self._lease_ms // 2, info.model, own)
-        return not own or bound == own.encode()
+        bound, order, outdone = self._redis.run("beat", info.id, data, self._lease_ms // 2, info.model, own)
+        return Heard(
+            is_replaced=bool(own) and bound != own.encode(),
+            order=None if order is None else WorkerOrder(str(order, "utf-8")),
+            outdone=int(outdone),
+        )
+
+    def order(self, worker: str, order: WorkerOrder | None) -> bool:
+        """Has a worker hear, with its next beat, what it is to do; None: as it would by itself.
+
+        False: there is no such worker.
+        """
+        return bool(self._redis.run("order", worker, "" if order is None else str(order)))
 
     def leave(self, worker: str) -> None:
         """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from img2img_shared.errors import FarmError
+from img2img_shared.errors import WorkerError
 
 
 class Delivery:
@@ -41,7 +41,7 @@ class Delivery:
                 if fault == SOUND:
                     _settle(future.set_result, answer.numpy())
                 else:
-                    _settle(future.set_exception, FarmError(NOT_FINITE[fault]))
+                    _settle(future.set_exception, WorkerError(NOT_FINITE[fault]))
 
         self._errands.put(deliver)
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from img2img_shared.errors import Unavailable
-from img2img_worker.engine.loop import Counts, EngineLoop
+from img2img_worker.engine.loop import Counts, EngineLoop, OnOutOfMemory
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.render import Render
 from img2img_worker.engine.state import OnStep, Pixels, RenderState, prepared
@@ -46,6 +46,7 @@ class Engine:
         deterministic: a picture's bytes do not depend on what else is in flight; by default on a CPU only.
         rows: in deterministic mode, the row count of every model call; by default 16 on a GPU, while on a
             CPU, where sharing calls gains little, each image has its own.
+        on_out_of_memory: told how many slots there are for a while, and how many images left them; quick.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Engine:
         slots: int | None = None,
         deterministic: bool | None = None,
         rows: int | None = None,
+        on_out_of_memory: OnOutOfMemory | None = None,
     ) -> None:
         on_cpu = family.device.type == "cpu"
         deterministic = on_cpu if deterministic is None else deterministic
@@ -67,7 +69,8 @@ class Engine:
             self._packer = BatchPacker(most=FIXED_ROWS, compiled=family.is_compiled, apart=True)
         else:
             self._packer = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
-        self._loop = EngineLoop(family, self.slots, self._packer, pictures=1 if deterministic else None)
+        pictures = 1 if deterministic else None
+        self._loop = EngineLoop(family, self.slots, self._packer, pictures, on_out_of_memory or _ignore)
         self._inbox: queue.SimpleQueue[RenderState | _Errand | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = self._broken = False
@@ -79,7 +82,7 @@ class Engine:
 
         ``future.cancel()`` works until it is done: it frees the slot before the next step.
         A future fails with `MemoryError` if the image alone is too large for the device, and with
-        `FarmError` if its latent or its picture is not finite.
+        `WorkerError` if its latent or its picture is not finite.
 
         Args:
             on_step: called with (model calls done, in all) after each; quick, it runs in the engine's thread.
@@ -204,3 +207,7 @@ class Engine:
             else:
                 self._inbox.put(errand)
         return errand.answer
+
+
+def _ignore(_slots: int, _put_back: int) -> None:
+    """Nobody wants to be told."""

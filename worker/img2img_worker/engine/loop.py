@@ -23,6 +23,8 @@ from img2img_worker.models.families.family import Family
 log = logging.getLogger(__name__)
 
 Work = Callable[[Sequence[RenderState]], None]
+#: told after memory was short: slots for a while, and images that left them
+OnOutOfMemory = Callable[[int, int], None]
 
 
 @dataclass(kw_only=True)
@@ -46,10 +48,18 @@ class EngineLoop:
         pictures: how many the VAE sees at a time, always; None: as many as there are.
     """
 
-    def __init__(self, family: Family, slots: int, packer: BatchPacker, pictures: int | None) -> None:
+    def __init__(
+        self,
+        family: Family,
+        slots: int,
+        packer: BatchPacker,
+        pictures: int | None,
+        on_out_of_memory: OnOutOfMemory,
+    ) -> None:
         self._family = family
         self._packer = packer
         self._pictures = pictures
+        self._on_out_of_memory = on_out_of_memory
         self._slots: Scheduler[RenderState] = Scheduler(slots)
         #: by latent height and width
         self._batches: dict[tuple[int, int], Batch] = {}
@@ -256,7 +266,7 @@ class EngineLoop:
             for image in back:
                 self._leave(image, keep=True)
             self._slots.put_back(back)
-            log.warning("out of memory: %d slots for now, %d images put back", self._slots.limit, len(back))
+            self._on_out_of_memory(self._slots.limit, len(back))
             return
         image = self._images()[0]
         if not image.was_short:  # once more: what others held is free by now

@@ -1,6 +1,7 @@
 """What keeps a worker from rendering, though no image is to blame: and that it then lets others go first."""
 
 import errno
+import random
 import re
 import threading
 import time
@@ -39,6 +40,14 @@ class Backoff:
     def end(self) -> None:
         """An image was finished: what the next trouble costs is little again."""
         self._troubles = 0
+
+
+def pause_before(tries: int, longest: float) -> float:
+    """Seconds before what failed `tries` times is tried again: 1, 2, 4, ... to `longest`, less up to a half.
+
+    So what failed everywhere at once is not tried everywhere at once.
+    """
+    return min(2.0 ** min(tries, 16), longest) * random.uniform(0.5, 1)
 
 
 def shortage(error: Exception) -> str | None:

@@ -6,31 +6,43 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from functools import lru_cache
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
-from celery.utils.time import get_exponential_backoff_interval
 from numpy.typing import NDArray
 
-from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable, WireError
-from img2img_shared.job import PAGE, Input, Job, inputs_key
+from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable
+from img2img_shared.job import PAGE, ImageState, Input, Job, inputs_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from img2img_worker.engine.engine import Engine, Render
-from img2img_worker.farm.backoff import Backoff, shortage
-from img2img_worker.farm.leases import LeasedClaim, Leases
+from img2img_worker.farm.backoff import Backoff, pause_before
+from img2img_worker.farm.checks import StoreCheck
+from img2img_worker.farm.events import (
+    Claimed,
+    Failed,
+    Finished,
+    LetGo,
+    Observer,
+    Prepared,
+    PutBack,
+    TooLate,
+    Warned,
+)
+from img2img_worker.farm.health import Health
+from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
 from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
+from img2img_worker.farm.verdict import Blame, Verdict, judge
 
 log = logging.getLogger(__name__)
 
-#: tries at a store, or Redis, that fails for a while, some five minutes in all
-TRIES = 14
-#: seconds, at most, between two tries
-LONGEST_PAUSE = 30
+#: seconds, at most, between two tries at a store, or Redis, that fails
+LONGEST_PAUSE = 30.0
 
 #: seconds before a ticket returns that found nothing while other images are in hand
 PAUSE = 0.2
@@ -41,10 +53,6 @@ BROKEN = 70
 T = TypeVar("T")
 
 
-class Stopped(Exception):
-    """The worker ends, or the claim was lost: leave the image as it is."""
-
-
 class ClaimLoop:
     """Claims and makes images of one model until it is told to stop. Each ticket's thread calls `serve`."""
 
@@ -53,19 +61,25 @@ class ClaimLoop:
         *,
         ledger: Ledger,
         store: Store,
+        store_check: StoreCheck,
         engine: Engine,
         leases: Leases,
+        health: Health,
         served: Served,
         worker: str,
         stopping: threading.Event,
+        observe: Observer,
     ) -> None:
         self._ledger = ledger
         self._store = store
+        self._store_check = store_check
         self._engine = engine
         self._leases = leases
+        self._health = health
         self._served = served
         self._worker = worker
         self._stopping = stopping
+        self._observe = observe
         self._rest = Backoff(stopping, longest=ledger.lease / 4)
         self._job = lru_cache(maxsize=256)(ledger.job)
         self._page = lru_cache(maxsize=64)(self._fetch_page)
@@ -79,7 +93,10 @@ class ClaimLoop:
         end = time.monotonic() + seconds
         claimed = 0
         while not self._stopping.is_set() and time.monotonic() < end:
+            self._health.wait()
             self._rest.take()
+            if self._stopping.is_set():
+                break
             claim = self._claim()
             if claim is None:
                 if len(self._leases):  # the ledger may want this worker idle, for a suspect: no hurry
@@ -96,7 +113,7 @@ class ClaimLoop:
             try:
                 return self._ledger.claim(self._served.model, self._worker, nonce, idle=not len(self._leases))
             except Unavailable as error:
-                log.warning("no claim: %s", error)
+                self._observe(Warned(text=f"no claim: {error}"))
                 if self._stopping.wait(1):
                     break
         return None
@@ -104,12 +121,14 @@ class ClaimLoop:
     def _carry(self, claim: Claim) -> None:
         """One image to its end, whatever that is; never raises."""
         held = self._leases.hold(claim)
+        self._observe(Claimed(claim=claim))
         try:
             self._make(held)
         except Exception as error:
             self._give_up(held, error)
         finally:
             self._leases.let_go(held)
+            self._observe(LetGo(claim=claim))
 
     def _give_up(self, held: LeasedClaim, error: Exception) -> None:
         """`error` ended this attempt: what that means for the image."""
@@ -119,36 +138,37 @@ class ClaimLoop:
             # the ledger does for those of a worker that died (each runs alone, three lives) is right here too
             log.critical("the engine is broken, this worker ends", exc_info=error)
             os._exit(BROKEN)
-        if isinstance(error, Stopped | CancelledError | Unavailable):
-            log.debug("image %d of job %s: put back: %r", claim.index, claim.job_id, error)
-            self._report(held, lambda: self._ledger.release(claim))
-        elif isinstance(error, WireError):
-            self._put_back(held, str(error))  # a worker of a newer version may read it
-        elif short_of := shortage(error):
-            self._put_back(held, f"{short_of}: {str(error) or type(error).__name__}")
-        elif isinstance(error, StoreError):
-            self._report(held, lambda: self._ledger.fail(claim, error.reason))
-        elif isinstance(error, FarmError):
-            self._report(held, lambda: self._ledger.fail(claim, str(error)))
-        else:
-            log.error("image %d of job %s", claim.index, claim.job_id, exc_info=error)
-            self._report(held, lambda: self._ledger.fail(claim, f"{type(error).__name__}: {error}"))
+        verdict = judge(error, self._health)
+        became = self._report(held, lambda: self._settle(claim, verdict))
+        if verdict.blame is Blame.MOMENT:
+            self._rest.prolong()
+        if became is ImageState.FAILED:
+            self._observe(Failed(claim=claim, reason=verdict.reason, error=verdict.error))
+        elif became:
+            reason = verdict.reason or ("this worker ends" if self._stopping.is_set() else "")
+            self._observe(PutBack(claim=claim, reason=reason, error=verdict.error))
 
-    def _put_back(self, held: LeasedClaim, trouble: str) -> None:
-        """Not here, or not now: the image waits for another worker, or a better time; but not forever."""
-        claim = held.claim
-        log.warning("image %d of job %s: put back: %s", claim.index, claim.job_id, trouble)
-        self._report(held, lambda: self._ledger.release(claim, self._ledger.lease / 8, trouble))
-        self._rest.prolong()
+    def _settle(self, claim: Claim, verdict: Verdict) -> ImageState | None:
+        """Tells the ledger; what became of the image, None: nothing by this attempt."""
+        match verdict.blame:
+            case Blame.IMAGE:
+                return ImageState.FAILED if self._ledger.fail(claim, verdict.reason) else None
+            case Blame.EITHER:
+                return self._ledger.doubt(claim, verdict.reason)
+            case Blame.MOMENT:
+                return self._ledger.release(claim, self._ledger.lease / 8, verdict.reason)
+            case Blame.WORKER | Blame.NOBODY:
+                return self._ledger.release(claim)
 
     def _make(self, held: LeasedClaim) -> None:
         claim = held.claim
-        job = self._patiently(held, lambda: self._job(claim.job_id, claim.tenant))
+        job = self._from_ledger(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
         blobs = {key: self._fetch(held, key) for key in ingredients(job, item)}
         for key, data in self._follow(recipe(job, item, claim.index, blobs, self._served), held).items():
             self._put(held, key, data)
-        self._report(held, lambda: self._ledger.finish(claim))
+        if self._report(held, lambda: self._ledger.finish(claim)):
+            self._observe(Finished(claim=claim, seconds=held.seconds))
         self._rest.end()
 
     def _follow(self, steps: Recipe, held: LeasedClaim) -> Files:
@@ -166,6 +186,7 @@ class ClaimLoop:
         counted = held.counter()
         futures = [self._engine.submit(render, counted) for render in renders]
         held.picture = futures[-1]
+        self._observe(Prepared(claim=held.claim))
         held.stop_with(lambda: _cancel(futures), lambda: self._engine.end_early(*futures))
         try:
             return [future.result() for future in futures]
@@ -173,15 +194,16 @@ class ClaimLoop:
             _cancel(futures)
 
     def _fetch(self, held: LeasedClaim, key: str) -> bytes:
-        return self._patiently(held, lambda: self._store.get_picture(key))
+        return self._from_store(held, lambda: self._store.get_picture(key))
 
     def _put(self, held: LeasedClaim, key: str, data: bytes) -> None:
-        self._patiently(held, lambda: self._store.put(key, data))
+        self._store_check.needs(len(data))
+        self._from_store(held, lambda: self._store.put(key, data))
 
     def _input(self, held: LeasedClaim, job: Job) -> Input:
         number, _ = job.output(held.claim.index)
         page, place = divmod(number, PAGE)
-        inputs = self._patiently(held, lambda: self._page(job.id, page))
+        inputs = self._from_store(held, lambda: self._page(job.id, page))
         if place >= len(inputs):
             raise Refused("inputs", f"page {page} of {len(inputs)}", f"a page that holds input {number}")
         return inputs[place]
@@ -189,35 +211,57 @@ class ClaimLoop:
     def _fetch_page(self, job_id: str, page: int) -> tuple[Input, ...]:
         return decode_inputs(self._store.get(inputs_key(job_id, page)))
 
-    def _patiently(self, held: LeasedClaim, call: Callable[[], T]) -> T:
-        """`call`, again and again with growing, jittered pauses while the store or Redis fails in passing."""
-        for tries in range(TRIES):
-            if held.lost or self._stopping.is_set():
+    def _from_ledger(self, held: LeasedClaim, call: Callable[[], T]) -> T:
+        """`call`, again and again while Redis is away: nobody else gets the image then."""
+        for tries in count():
+            try:
+                return call()
+            except Unavailable as error:
+                self._pause(held, tries, error)
+        raise AssertionError("unreachable")
+
+    def _from_store(self, held: LeasedClaim, call: Callable[[], T]) -> T:
+        """`call`, again while the store, or this worker's way to it, fails; but no longer than a lease.
+
+        So what was rendered is not lost to a moment's failure, and then another worker may have the image.
+        """
+        end = time.monotonic() + self._ledger.lease
+        for tries in count():
+            if held.lost:
                 raise Stopped
             try:
                 return call()
-            except (StoreError, Unavailable) as error:
-                passing = isinstance(error, Unavailable) or error.transient
-                if not passing or tries == TRIES - 1:
+            except StoreError as error:
+                trouble = self._health.check_store()
+                is_worth_it = not error.missing and (error.transient or trouble is not None)
+                if not is_worth_it or time.monotonic() > end:
                     raise
-                log.warning("%s; trying again", error)
-                pause = get_exponential_backoff_interval(1, tries, LONGEST_PAUSE, full_jitter=True)
-                self._stopping.wait(pause)
+                self._pause(held, tries, error)
         raise AssertionError("unreachable")
 
-    def _report(self, held: LeasedClaim, report: Callable[[], bool]) -> None:
-        """Tell the ledger how the attempt ended, until it has heard; a late report has no effect there."""
+    def _pause(self, held: LeasedClaim, tries: int, error: FarmError) -> None:
+        """Before the next try, longer each time, jittered.
+
+        Raises:
+            Stopped: the claim was lost.
+        """
+        like = error.reason.rpartition(": ")[2] if isinstance(error, StoreError) else ""
+        self._observe(Warned(text=f"{error}; trying again", like=like))
+        held.wait(pause_before(tries, LONGEST_PAUSE))
+
+    def _report(self, held: LeasedClaim, report: Callable[[], T]) -> T | None:
+        """Tell the ledger how the attempt ended, until it has heard; what it says to that, None: nothing."""
         while True:
             try:
-                if not report():
-                    log.info(
-                        "image %d of job %s: another attempt has it", held.claim.index, held.claim.job_id
-                    )
-                return
+                heard = report()
             except Unavailable as error:
-                log.warning("not reported: %s", error)
+                self._observe(Warned(text=f"not reported: {error}"))
                 if held.lost or self._stopping.wait(1):
-                    return  # its lease runs out, and it is rendered again
+                    return None  # its lease runs out, and it is rendered again
+            else:
+                if not heard:
+                    self._observe(TooLate(claim=held.claim))
+                return heard
 
 
 def _cancel(futures: Sequence[Future[Any]]) -> None:

@@ -80,24 +80,28 @@ def worker(
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="How much it tells.")
     ] = "info",
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="Lines for people, or JSON for programs.")
+    ] = None,
 ) -> None:
     """Render images of one checkpoint for the farm at REDIS_URL, until stopped.
 
     SIGTERM and Ctrl-C put the images in hand back and end within seconds; other workers go on with them.
     """
-    log_to_stderr(log_level)
     given: dict[str, Any] = {
         "redis_url": redis_url,
         "store_url": store_url,
         "slots": slots,
         "device": device,
         "compile": compile,
+        "log_format": log_format,
     }
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         typer.echo(f"img2img worker: {refusal(error, 'IMG2IMG_')}", err=True)
         raise typer.Exit(2) from None
+    log_to_stderr(log_level, as_json=settings.log_format == "json")
     if settings.redis_url is None or settings.store_url is None:
         typer.echo(
             "img2img worker: a worker needs a farm: set IMG2IMG_REDIS_URL and IMG2IMG_STORE_URL, or give "

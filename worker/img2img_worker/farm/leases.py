@@ -1,25 +1,32 @@
 """The claims that this process holds: one thread renews them all, and stops what is lost."""
 
-import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from img2img_shared.errors import FarmError
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
+from img2img_shared.records import Lost as LostClaim
 from img2img_worker.engine.engine import Pixels
+from img2img_worker.farm.events import Interrupted, Lost, Observer, Stepped
 
-log = logging.getLogger(__name__)
+
+class Stopped(Exception):
+    """The worker ends, or the claim was lost: leave the image as it is."""
 
 
 class LeasedClaim:
-    """One claim in hand. ``lost`` is set when its lease is, or its job was cancelled; ``interrupted`` when it
-    is to end early, with what there is."""
+    """One claim in hand. It is ``lost`` when its lease is, or its job was cancelled, or the worker ends;
+    ``interrupted`` when it is to end early, with what there is."""
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, observe: Observer) -> None:
         self.claim = claim
-        self.lost = False
         self.interrupted = False
+        self._observe = observe
+        self._lost = threading.Event()
+        self._since = time.monotonic()
         #: what the engine makes of it; None: not begun
         self.picture: Future[Pixels] | None = None
         #: model calls done, and in all; None: the first is not
@@ -28,14 +35,34 @@ class LeasedClaim:
         self._end_early: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
+    @property
+    def lost(self) -> bool:
+        """Whether it is not to be rendered any more, not here."""
+        return self._lost.is_set()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was claimed."""
+        return time.monotonic() - self._since
+
     def counter(self) -> Callable[[int, int], None]:
         """What the engine is to call for each model call of one render, after those that came before it."""
         before, _ = self.steps or (0, 0)
 
         def count(done: int, total: int) -> None:
             self.steps = before + done, before + total
+            self._observe(Stepped(claim=self.claim, done=before + done, total=before + total))
 
         return count
+
+    def wait(self, seconds: float) -> None:
+        """A pause before something is tried again.
+
+        Raises:
+            Stopped: it was lost meanwhile, or before.
+        """
+        if self._lost.wait(seconds):
+            raise Stopped
 
     def stop_with(self, stop: Callable[[], object], end_early: Callable[[], object]) -> None:
         """Call `stop` when the claim is lost, `end_early` when it is interrupted; at once if it is by now."""
@@ -50,7 +77,7 @@ class LeasedClaim:
     def lose(self) -> None:
         """The ledger no longer counts on this attempt: end it."""
         with self._lock:
-            self.lost = True
+            self._lost.set()
             stop = self._stop
         if stop is not None:
             stop()
@@ -67,21 +94,26 @@ class LeasedClaim:
 class Leases:
     """All claims of a process."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, observe: Observer) -> None:
         self._ledger = ledger
+        self._observe = observe
         #: the last cancellation that was heard of
         self._heard = "0"
         self._held: dict[Claim, LeasedClaim] = {}
+        self._is_ending = False
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def hold(self, claim: Claim) -> LeasedClaim:
-        """Renew `claim` from now on."""
-        held = LeasedClaim(claim)
+        """Renew `claim` from now on; it is lost already where the worker ends."""
+        held = LeasedClaim(claim, self._observe)
         with self._lock:
             self._held[claim] = held
+            is_ending = self._is_ending
+        if is_ending:
+            held.lose()
         return held
 
     def let_go(self, held: LeasedClaim) -> None:
@@ -122,16 +154,28 @@ class Leases:
             claim, held = one.claim, self._held.get(one.claim)
             if held is None or (one.interrupted and held.interrupted):
                 continue
-            why = "interrupted" if one.interrupted else "cancelled" if one.cancelled else "its lease was lost"
-            log.info("image %d of job %s: %s", claim.index, claim.job_id, why)
             if one.interrupted:
                 held.interrupt()
+                self._observe(Interrupted(claim=claim))
             else:
                 held.lose()
+                self._observe(Lost(claim=claim, cancelled=one.cancelled, holder=self._holder(one)))
+
+    def _holder(self, lost: LostClaim) -> str | None:
+        """Who has a lost claim's image now, as far as that can be told."""
+        claim = lost.claim
+        if lost.cancelled:
+            return None
+        try:
+            (image,) = self._ledger.images(claim.job_id, claim.tenant, claim.index, 1)
+        except (FarmError, ValueError):  # the job is forgotten, or Redis is away again
+            return None
+        return image.worker
 
     def lose_all(self) -> None:
-        """Stop everything in hand: the worker ends."""
+        """Stop everything in hand, and what comes into it: the worker ends."""
         with self._lock:
+            self._is_ending = True
             held = list(self._held.values())
         for one in held:
             one.lose()

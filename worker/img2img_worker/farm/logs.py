@@ -1,8 +1,15 @@
 """Log lines that nobody else can write: what users or damaged files say is spelt out in them."""
 
+import json
 import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
 
 from img2img_shared.errors import one_line
+
+#: seconds for which a warning is not written again, but counted
+REPEATS = 60.0
 
 
 class OneLineFormatter(logging.Formatter):
@@ -24,9 +31,55 @@ class OneLineFormatter(logging.Formatter):
         return "\n".join([first, *("  " + one_line(line) for line in rest)])
 
 
-def log_to_stderr(level: str) -> None:
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, message, and what an event has of its own (job, image, ...)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as an object."""
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)
+
+
+class RepeatFilter(logging.Filter):
+    """Lets a warning pass once in `REPEATS` seconds; the next of its kind says how many there were between.
+
+    Alike are those of one text, or those whose record says what it is ``like``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: by what they are like: when one was written, and how many were not since
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is to be written."""
+        if record.levelno < logging.WARNING or record.exc_info:
+            return True
+        like = getattr(record, "like", "") or record.getMessage()
+        now = time.monotonic()
+        written, count = self._seen.get(like, (-REPEATS, 0))
+        if now - written < REPEATS:
+            self._seen[like] = written, count + 1
+            return False
+        self._seen = {each: seen for each, seen in self._seen.items() if now - seen[0] < REPEATS}
+        self._seen[like] = now, 0
+        if count:
+            record.msg = f"{record.getMessage()} ({count} more like this in the last {now - written:.0f} s)"
+            record.args = None
+        return True
+
+
+def log_to_stderr(level: str, *, as_json: bool = False) -> None:
     """Set up logging for a program of the farm."""
     handler = logging.StreamHandler()
-    handler.setFormatter(OneLineFormatter())
+    handler.setFormatter(JsonFormatter() if as_json else OneLineFormatter())
+    handler.addFilter(RepeatFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)  # Pillow's, of damaged files

@@ -1,11 +1,10 @@
 """What a worker does beside rendering: renew its leases, say that it lives and what it has, keep house."""
 
-import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from celery import Celery
 
@@ -17,12 +16,14 @@ from img2img_shared.ledger.image_claims import TERM
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
-from img2img_shared.records import WorkerInfo
+from img2img_shared.records import WorkerInfo, WorkerOrder
+from img2img_worker.farm.events import Observer, TakenBack, Warned
+from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import Leases
+from img2img_worker.farm.log_observer import LogObserver
+from img2img_worker.farm.reporter import Reporter
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.prompts.textual_inversion import Inversions, TextualInversions
-
-log = logging.getLogger(__name__)
 
 #: seconds, at most, until a running image hears that its job was cancelled
 HEARING = 1.0
@@ -32,6 +33,12 @@ ROUND = 1.0
 RETRY = 1.0
 #: seconds for each thread to end
 PARTING = 10.0
+
+#: why a worker claims nothing, in words
+_ORDERS: Mapping[WorkerOrder | None, str] = {
+    WorkerOrder.DISABLE: "it was disabled by an operator",
+    WorkerOrder.DRAIN: "it was drained by an operator",
+}
 
 
 class WorkerMaintenance:
@@ -49,6 +56,10 @@ class WorkerMaintenance:
         inversions: TextualInversions,
         inversion_names: InversionNames,
         input_janitor: InputJanitor,
+        health: Health,
+        reporter: Reporter,
+        log: LogObserver,
+        observe: Observer,
     ) -> None:
         self._app = app
         self._ledger = ledger
@@ -59,10 +70,17 @@ class WorkerMaintenance:
         self._inversions = inversions
         self._inversion_names = inversion_names
         self._input_janitor = input_janitor
+        self._health = health
+        self._reporter = reporter
+        self._log = log
+        self._observe = observe
         self._stopped = threading.Event()
+        self._beating = threading.Lock()
         #: when to ask again whether this worker is the janitor
         self._candidate_from = 0.0
         self._is_ending = False
+        #: what the ledger was told that is wrong
+        self._told: str | None = None
         tasks = (
             # half of what the ledger waits for a worker
             ("leases", self._live, ledger.lease / 4),
@@ -71,6 +89,7 @@ class WorkerMaintenance:
             ("janitor", self._keep_house, min(ROUND, ledger.lease / 8)),
             ("loras", self._say, EVERY),
             ("inputs", self._tidy, TIDY_EVERY),
+            ("health", self._look_after_health, min(ROUND, ledger.lease / 8)),
         )
         self._threads = [
             threading.Thread(target=self._repeat, args=(work, seconds), name=name, daemon=True)
@@ -90,10 +109,32 @@ class WorkerMaintenance:
 
     def _live(self) -> None:
         self._leases.renew()
-        if not self._ledger.beat(self._worker) and not self._is_ending:
-            self._is_ending = True  # a second signal would be one to end at once
-            log.critical("%s stands for another checkpoint now: this worker ends", self._worker.model)
+        self._beat()
+
+    def _beat(self) -> None:
+        """Tell the ledger how it goes, and do what is heard from there."""
+        with self._beating:
+            self._told = self._health.trouble
+            report = self._reporter.report(self._told)
+            heard = self._ledger.beat(self._worker, report)
+            self._health.obey(_ORDERS.get(heard.order))
+            self._health.compare(done=report.done, outdone=heard.outdone, last_error=report.last_error)
+        if heard.is_replaced:
+            self._end(f"{self._worker.model} stands for another checkpoint now")
+        elif heard.order is WorkerOrder.DRAIN and not len(self._leases):
+            self._end(_ORDERS[WorkerOrder.DRAIN])
+
+    def _end(self, reason: str) -> None:
+        if not self._is_ending:  # a second signal would be one to end at once
+            self._is_ending = True
+            self._observe(Warned(text=f"this worker ends: {reason}"))
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _look_after_health(self) -> None:
+        self._health.round()
+        self._log.say_ends()
+        if self._health.trouble != self._told:  # nobody is to wait for the next beat to hear of it
+            self._beat()
 
     def _keep_house(self) -> None:
         model = self._worker.model
@@ -104,7 +145,7 @@ class WorkerMaintenance:
             self._candidate_from = time.monotonic() + min(TERM, self._ledger.lease / 8)
             return
         if sweep.handed_back or sweep.suspects or sweep.failed:
-            log.warning("taken back: %s", sweep)
+            self._observe(TakenBack(sweep=sweep))
         top_up(self._app, self._ledger, model)
 
     def _say(self) -> None:
@@ -120,10 +161,10 @@ class WorkerMaintenance:
             try:
                 work()
             except FarmError as error:
-                log.warning("%s", error)
+                self._observe(Warned(text=str(error)))
                 pause = min(every, RETRY)
-            except Exception:
-                log.exception("the worker goes on")
+            except Exception as error:
+                self._observe(Warned(text="the worker goes on after an error", error=error))
             self._stopped.wait(pause)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from celery import Celery, signals
 from img2img_shared.checkpoints import PICKLES, SAFE, Checkpoint, is_checkpoint, sha256_of
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.ledger.keys import queue_name
@@ -31,11 +33,17 @@ from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.measure import find_slots
+from img2img_worker.farm import memory
+from img2img_worker.farm.checks import StoreCheck, sample_render
 from img2img_worker.farm.claim_loop import ClaimLoop
+from img2img_worker.farm.events import Ended, Loaded, Observer, OutOfMemory, tell_all
+from img2img_worker.farm.health import Check, Health
 from img2img_worker.farm.leases import Leases
+from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.recipe import Served
+from img2img_worker.farm.reporter import Reporter
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.beside import vae_beside
 from img2img_worker.models.checkpoints.loading import load
@@ -64,6 +72,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     Raises:
         Refused: the model is no checkpoint, or not the farm's of that name, or a URL is none.
     """
+    begun = time.monotonic()
     stopping = threading.Event()
     store = Store(store_url)
     # first: a wrong URL is said before minutes of loading
@@ -75,26 +84,22 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     family = load(model, settings)
     sha256 = sha256_of(path)
     _when_redis_answers(partial(ledger.bind_model, model, sha256, rebind=rebind))
-    leases = Leases(ledger)
+    log_observer = LogObserver()
+    reporter = Reporter(family.device, begun)
+    observe = tell_all(log_observer, reporter)
+    leases = Leases(ledger, observe)
     # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
     torch.compiler.set_stance("eager_on_recompile")
     slots = settings.slots
     if slots == "auto":
         slots = find_slots(family, deterministic=settings.deterministic)
-    with Engine(family, slots=slots, deterministic=settings.deterministic) as engine:
+    with Engine(
+        family, slots=slots, deterministic=settings.deterministic, on_out_of_memory=_told_to(observe)
+    ) as engine:
         if settings.compile:
             log.info("compiling for pictures of %s: this takes minutes", settings.compile)
             engine.warm_up(settings.compiled_sizes).result()
-        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        info = WorkerInfo(
-            id=name,
-            model=model,
-            device=str(family.device),
-            slots=engine.slots,
-            file_name=path.name,
-            sha256=sha256,
-            takes=_own_parameters(family),
-        )
+        info = _info(model, family, engine.slots, path.name, sha256)
         checkpoint = Checkpoint(model=model, file_name=path.name, sha256=sha256)
         served = Served(
             model=model,
@@ -109,14 +114,25 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             context_length=family.context_length,
             inpaints=family.inpaints,
         )
+        store_check = StoreCheck(store, StoreMarker(store, ledger), info.id)
+        health = Health(
+            store=Check(store_check),
+            rendering=Check(sample_render(engine, served)),
+            stopping=stopping,
+            longest=ledger.lease,
+            observe=observe,
+        )
         claim_loop = ClaimLoop(
             ledger=ledger,
             store=store,
+            store_check=store_check,
             engine=engine,
             leases=leases,
+            health=health,
             served=served,
-            worker=name,
+            worker=info.id,
             stopping=stopping,
+            observe=observe,
         )
         app = _app(redis_url, settings.prefix, claim_loop, threads=_threads(engine.slots))
         maintenance = WorkerMaintenance(
@@ -129,25 +145,47 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             inversions=family.inversions,
             inversion_names=InversionNames(redis),
             input_janitor=InputJanitor(Submissions(redis), store),
+            health=health,
+            reporter=reporter,
+            log=log_observer,
+            observe=observe,
         )
         previews = Previews(redis)
         publisher = PreviewPublisher(
             previews=previews, engine=engine, leases=leases, seconds=settings.preview_seconds
         )
         _stop_on_signals(stopping, leases)
+        health.check_all()
         maintenance.start()
         publisher.start()
-        log.info("%s serves %s (%s) on %s, %d slots", name, model, family.name, info.device, info.slots)
+        seconds = time.monotonic() - begun
+        observe(Loaded(worker=info, family=family.name, memory=memory.told(family.device), seconds=seconds))
         try:
-            return _celery(app, name, queue_name(model))
+            return _celery(app, info.id, queue_name(model))
         finally:
             stopping.set()
             leases.lose_all()
             publisher.stop()
             maintenance.stop()
             with suppress(Unavailable):  # else it is listed, and waited for, for another half a lease
-                ledger.leave(name)
-            log.info("%s has ended", name)
+                ledger.leave(info.id)
+            observe(Ended(worker=info))
+
+
+def _info(model: str, family: Family, slots: int, file_name: str, sha256: str) -> WorkerInfo:
+    return WorkerInfo(
+        id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+        model=model,
+        device=str(family.device),
+        slots=slots,
+        file_name=file_name,
+        sha256=sha256,
+        takes=_own_parameters(family),
+    )
+
+
+def _told_to(observe: Observer) -> Callable[[int, int], None]:
+    return lambda slots, put_back: observe(OutOfMemory(slots=slots, put_back=put_back))
 
 
 def _vae_of(path: Path) -> tuple[str, str] | None:

@@ -1,5 +1,6 @@
 -- An image is given back unfinished, if this attempt at it is the current one. In trouble, it waits longer each time,
--- then as long again for another worker than this one; and fails when that was too often.
+-- then as long again for another worker than this one; and fails when that was too often. Gives 0 when the
+-- attempt is not the current one, 1 when the image waits again, 2 when it failed.
 local model, nonce, delay, trouble = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local claim = drop(model, nonce)
 if not claim then return 0 end
@@ -8,7 +9,7 @@ if trouble ~= '' and not claim.job.cancelled then
   local tries = (trouble_with(hget(troubles, claim.index)) or 0) + 1
   if tries >= TROUBLES then
     fail(claim, tries .. ' tries; the last: ' .. trouble)
-    return 1
+    return 2
   end
   delay = delay * 2 ^ (tries - 1)
   redis.call('HSET', troubles, claim.index, string.format('%d %.0f %s', tries, NOW + 2 * delay, claim.worker))

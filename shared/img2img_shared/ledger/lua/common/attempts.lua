@@ -2,6 +2,7 @@
 local DEATHS = 3 -- so many workers may die on an image before it fails
 local TROUBLES = 5 -- so often it may be put back because a worker could not do it, before it fails
 local LATER = 2 ^ 40 -- added to the score of what waits for other workers: it is looked at after all else of its job
+local ORDERS = 24 * 3600 * 1000 -- ms for which what a worker is told, or is told of, is kept beyond its last beat
 local PARDON = 24 * 3600 * 1000 -- ms after which a worker that was taken for dead is not asked about any more
 
 -- The fence: the claim that `nonce` names, once; false when it is not current any more, or its job is gone.
@@ -70,6 +71,7 @@ end
 local function end_with(claim, state, reason)
   local job = claim.job
   redis.call('HDEL', job_key(job.id, 'troubles'), claim.index)
+  redis.call('HDEL', job_key(job.id, 'doubts'), claim.index)
   count_end(job, state)
   event(job, claim.index, state, claim.attempt, reason)
   settle(job)

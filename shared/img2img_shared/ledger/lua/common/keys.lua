@@ -7,7 +7,8 @@
 --   an attempt is current if and only if its nonce is in its model's `leases`: who removes it there may report its end;
 --   a job whose hash somebody deleted is forgotten where it is met, and keeps nobody from the others.
 local FARM = KEYS[1]
-local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'events', 'pace'}
+local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'doubts', 'events',
+  'pace'}
 
 local function job_key(job, part)
   if part then return FARM .. ':job:' .. job .. ':' .. part end
@@ -19,6 +20,8 @@ local function jobs_key(model, priority, tenant) return model_key(model, 'jobs:'
 local function worker_key(worker) return FARM .. ':worker:' .. worker end
 local function holding_key(worker) return FARM .. ':worker:' .. worker .. ':holding' end
 local function reserved_key(worker) return FARM .. ':worker:' .. worker .. ':reserved' end
+local function order_key(worker) return FARM .. ':worker:' .. worker .. ':order' end
+local function outdone_key(worker) return FARM .. ':worker:' .. worker .. ':outdone' end
 local function dead_key(nonce) return FARM .. ':dead:' .. nonce end
 local function tenant_key(tenant) return FARM .. ':tenant:' .. tenant end
 local function submissions_key() return FARM .. ':submissions' end

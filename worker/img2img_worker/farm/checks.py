@@ -1,0 +1,67 @@
+"""What a worker needs to be fit, tried out for real: the farm's store, and a picture from end to end."""
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+
+from PIL import Image
+
+from img2img_shared.errors import FarmError, Unavailable
+from img2img_shared.farm.marker import StoreMarker
+from img2img_shared.job import Input, Job
+from img2img_shared.params import Params
+from img2img_shared.store import Store
+from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.recipe import Served, recipe
+
+#: bytes that are written, at least, to see whether that works
+LEAST = 64 * 1024
+#: pixels of the sample, each way: every family takes it, and it is soon done
+SIDE = 64
+
+
+class StoreCheck:
+    """The store is the farm's, and takes and gives what it must."""
+
+    def __init__(self, store: Store, marker: StoreMarker, worker: str) -> None:
+        self._store = store
+        self._marker = marker
+        self._key = f"checks/{worker}"
+        self._size = LEAST
+
+    def needs(self, size: int) -> None:
+        """So much was to be written: a disk that is nearly full takes less."""
+        self._size = max(self._size, size)
+
+    def __call__(self) -> None:
+        """Raises `StoreError`."""
+        with suppress(Unavailable):  # without Redis it is not known whose the store is, but whether it works
+            self._marker.check()
+        self._store.try_out(self._key, self._size)
+
+
+def sample_render(engine: Engine, served: Served) -> Callable[[], None]:
+    """Renders a picture of the worker's own the whole way, in one step; what that raises comes through.
+
+    But a `FarmError` does not: a checkpoint that overflows, or takes no such picture, is no worker's fault.
+    """
+    data = io.BytesIO()
+    Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB").save(data, "PNG")
+    key = "inputs/check/" + "0" * 64
+    params = Params(steps=1, cfg_scale=1, denoising_strength=1, width=SIDE, height=SIDE, seed=1, subseed=1)
+    job = Job(id="sample-render", model=served.model, params=params, n_inputs=1)
+
+    def look() -> None:
+        steps = recipe(job, Input(image=key), 0, {key: data.getvalue()}, served)
+        try:
+            renders = next(steps)
+            while True:
+                renders = steps.send([engine.submit(render).result() for render in renders])
+        except StopIteration:
+            return
+        except Unavailable:
+            raise
+        except FarmError:
+            return
+
+    return look

@@ -1,0 +1,164 @@
+"""Whether a worker is fit to claim images: one that is not would fail them beside others that would not."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from img2img_shared.errors import StoreError, Unavailable
+from img2img_worker.farm.backoff import pause_before
+from img2img_worker.farm.events import BackInService, Observer, OutOfService
+
+#: seconds between two looks at whether the worker ends
+PAUSE = 0.5
+#: images in a row at which a worker fails and others do not, until it is no longer trusted
+OUTDONE = 3
+
+
+class Check:
+    """One thing that a worker needs; it is looked at once for all who ask at the same time.
+
+    Args:
+        look: raises what is wrong; `Unavailable` says that nobody can tell now, which changes nothing.
+    """
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._lock = threading.Lock()
+        self._begun = 0.0
+        #: what was wrong when it was looked at last, for everybody
+        self.trouble: str | None = None
+        #: the same for who runs the farm
+        self.detail = ""
+
+    def now(self) -> str | None:
+        """What is wrong, by a look that began after this question; None: nothing."""
+        asked = time.monotonic()
+        with self._lock:
+            if self._begun < asked:
+                self._begun = time.monotonic()
+                self._find_out()
+            return self.trouble
+
+    def _find_out(self) -> None:
+        try:
+            self._look()
+            self.trouble = None
+        except Unavailable:
+            return
+        except StoreError as error:
+            self.trouble, self.detail = error.reason, str(error)
+        except Exception as error:
+            self.trouble = self.detail = f"{type(error).__name__}: {error}"
+
+
+class Health:
+    """A circuit breaker: the worker claims nothing while a check fails, an operator wants that, or others do
+    what it cannot.
+
+    Args:
+        store: writes to the farm's store and reads from it.
+        rendering: renders a picture that is known to be in order.
+        stopping: set when the worker ends.
+        longest: seconds, at most, between two checks of what is out of order.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Check,
+        rendering: Check,
+        stopping: threading.Event,
+        longest: float,
+        observe: Observer,
+    ) -> None:
+        self._store = store
+        self._rendering = rendering
+        self._stopping = stopping
+        self._longest = longest
+        self._observe = observe
+        self._lock = threading.Lock()
+        self._fit = threading.Event()
+        self._fit.set()
+        self._since = self._next_check = 0.0
+        self._checks = 0
+        self._order: str | None = None
+        self._distrust: str | None = None
+        self._distrusted_until = 0.0
+        self._times_distrusted = 0
+        #: images that others had done after this worker could not, and that it had done itself, at its last
+        self._outdone = self._done = 0
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the worker claims nothing; None: it does."""
+        return self._order or self._store.trouble or self._rendering.trouble or self._distrust
+
+    def wait(self) -> None:
+        """Returns when the worker may claim, or is to end."""
+        while not self._stopping.is_set() and not self._fit.wait(PAUSE):
+            pass
+
+    def check_store(self) -> str | None:
+        """What is wrong with this worker's store, or its way there; None: nothing."""
+        found = self._store.now()
+        self._settle()
+        return found
+
+    def check_all(self) -> str | None:
+        """What is wrong with the store, or with how this worker renders; None: nothing."""
+        found = self._store.now() or self._rendering.now()
+        self._settle()
+        return found
+
+    def obey(self, order: str | None) -> None:
+        """Claim nothing, for this reason of an operator's; None: they have none (any more)."""
+        self._order = order
+        self._settle()
+
+    def compare(self, *, done: int, outdone: int, last_error: str | None) -> None:
+        """Hold what this worker has done against what others have, after it could not.
+
+        Args:
+            done: images that it has finished, ever since it began.
+            outdone: images at which it failed and others did not, ever since it began.
+        """
+        if done > self._done:
+            self._done, self._outdone, self._times_distrusted = done, outdone, 0
+        if outdone - self._outdone < OUTDONE or self._distrust is not None:
+            return
+        rest = self._longest * 2 ** (1 + min(self._times_distrusted, 5))
+        self._times_distrusted += 1
+        self._outdone = outdone
+        self._distrusted_until = time.monotonic() + rest
+        told = f"others have done {OUTDONE} images that it could not"
+        self._distrust = f"{told}; its last error: {last_error}" if last_error else told
+        self._settle()
+
+    def round(self) -> None:
+        """To be called now and then: checks again what was out of order."""
+        now = time.monotonic()
+        if self._distrust is not None and now >= self._distrusted_until:
+            self._distrust = None
+            self._settle()
+        is_failing = self._store.trouble is not None or self._rendering.trouble is not None
+        if is_failing and now >= self._next_check:
+            self._next_check = now + pause_before(self._checks, self._longest)
+            self._checks += 1
+            self.check_all()
+
+    def _settle(self) -> None:
+        with self._lock:
+            trouble, was_fit = self.trouble, self._fit.is_set()
+            if trouble is not None and was_fit:
+                self._fit.clear()
+                self._since, self._checks, self._next_check = time.monotonic(), 0, 0.0
+                self._observe(OutOfService(reason=trouble, detail=self._detail(trouble)))
+            elif trouble is None and not was_fit:
+                self._fit.set()
+                self._observe(BackInService(seconds=time.monotonic() - self._since))
+
+    def _detail(self, trouble: str) -> str:
+        for check in (self._store, self._rendering):
+            if check.trouble == trouble:
+                return check.detail
+        return trouble

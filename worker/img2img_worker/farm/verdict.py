@@ -1,0 +1,59 @@
+"""What an error at an image says of the image, of this worker, or of neither."""
+
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from enum import Enum
+
+from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable, WireError, WorkerError
+from img2img_worker.farm.backoff import shortage
+from img2img_worker.farm.health import Health
+from img2img_worker.farm.leases import Stopped
+
+#: fields whose values name files that each worker has of its own
+_OWN_FILES = ("lora",)
+
+
+class Blame(Enum):
+    """Who or what kept an image from being rendered, and so what becomes of it."""
+
+    #: nobody: the worker ends, or the job was cancelled. It is given out again at once
+    NOBODY = "nobody"
+    #: this worker, which claims nothing more for now. It is given out again at once, to others
+    WORKER = "worker"
+    #: a shortage that passes. It waits, longer each time, and fails when that was too often
+    MOMENT = "moment"
+    #: the image, or something about this worker that no check tells. Another worker tries it, and decides
+    EITHER = "either"
+    #: the image: it fails
+    IMAGE = "image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Who is to blame, and what for."""
+
+    blame: Blame
+    reason: str = ""
+    #: one that nobody foresaw
+    error: Exception | None = None
+
+
+def judge(error: Exception, health: Health) -> Verdict:
+    """What `error` means for the image at which it came; may check what the worker needs."""
+    if isinstance(error, Stopped | CancelledError | Unavailable):
+        return Verdict(blame=Blame.NOBODY)
+    if isinstance(error, WireError):  # a worker of a newer version may read it
+        return Verdict(blame=Blame.MOMENT, reason=str(error))
+    if short_of := shortage(error):
+        return Verdict(blame=Blame.MOMENT, reason=f"{short_of}: {str(error) or type(error).__name__}")
+    if isinstance(error, StoreError):
+        if health.trouble is not None:
+            return Verdict(blame=Blame.WORKER, reason=health.trouble)
+        return Verdict(blame=Blame.MOMENT if error.transient else Blame.EITHER, reason=error.reason)
+    if isinstance(error, WorkerError) or (isinstance(error, Refused) and error.field in _OWN_FILES):
+        return Verdict(blame=Blame.EITHER, reason=str(error))
+    if isinstance(error, FarmError):
+        return Verdict(blame=Blame.IMAGE, reason=str(error))
+    if trouble := health.check_all():
+        return Verdict(blame=Blame.WORKER, reason=trouble, error=error)
+    return Verdict(blame=Blame.EITHER, reason=f"{type(error).__name__}: {error}", error=error)
