@@ -18,13 +18,15 @@ from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Upload
 from img2img_shared.job import Job
 from img2img_shared.params import Params
-from img2img_shared.records import ImageStatus, JobStatus, WorkerStatus
+from img2img_shared.records import ImageStatus, JobStatus, WorkerOrder, WorkerStatus
 from img2img_shared.settings import Settings
 
 #: seconds after which somebody who submits would rather know that Redis is away
 SUBMIT = 25.0
 #: seconds, at least, between two statuses of a watch
 INTERVAL = 0.2
+#: seconds without any news, after which a watch looks what the job waits for
+QUIET = 5.0
 
 
 class Farm:
@@ -122,15 +124,17 @@ class Farm:
             raise
 
     def status(self, job_id: str) -> JobStatus:
-        """Counts, rate (images a second), seconds to go and times of a job.
+        """Counts, rate (images a second), seconds to go, times of a job; and what it waits for, if it does.
 
         Raises:
             NotFound: there is no such job.
         """
-        return self._service.ledger.status(job_id, self.tenant)
+        return self._service.status(job_id, self.tenant)
 
     def watch(self, job_id: str) -> Iterator[JobStatus]:
-        """The job's status now, and after each change (five times a second at most), until it has ended.
+        """The job's status now, after each change (five times a second at most), and now and then besides.
+
+        It ends with the job.
 
         >>> for status in farm.watch(job):  # doctest: +SKIP
         ...     print(f"{status.done} of {status.n}, {status.eta} s to go")
@@ -148,7 +152,8 @@ class Farm:
             if status.finished is not None:
                 return
             time.sleep(INTERVAL)
-            while not feed.all(TICK):
+            quiet_since = time.monotonic()
+            while not feed.all(TICK) and time.monotonic() - quiet_since < QUIET:
                 self._service.supervise(status.model)
             self._service.supervise(status.model)
             status = patiently(lambda: self.status(job_id))
@@ -248,6 +253,17 @@ class Farm:
     def workers(self) -> list[WorkerStatus]:
         """The workers that live, whatever they serve."""
         return self._service.workers()
+
+    def order(self, worker: str, order: WorkerOrder | None) -> list[str]:
+        """Have a worker do something, from its next beat on, some seconds from now; None: as by itself again.
+
+        Args:
+            worker: its id, or the name of its host, which means all workers there.
+
+        Raises:
+            NotFound: none of them lives.
+        """
+        return self._service.order(worker, order)
 
     def default_model(self) -> str:
         """The model of a job that names none, as `FarmService.default_model`.

@@ -31,6 +31,7 @@ class ProgressDisplay:
             # not to be seen before there is something to say
             self._task = self._live.add_task("", total=None, more="", visible=False)
         self._last = ("", time.monotonic())
+        self._waits_for: str | None = None
 
     def stored(self, count: int, of: int) -> None:
         """So many of a job's inputs are in the store."""
@@ -43,6 +44,12 @@ class ProgressDisplay:
 
     def update(self, status: JobStatus) -> None:
         """The job stands like this now."""
+        if status.waits_for != self._waits_for:
+            self._waits_for = status.waits_for
+            if status.waits_for:
+                self._console.print(
+                    f"it waits for {status.waits_for}", markup=False, highlight=False, soft_wrap=True
+                )
         if self._live is not None:
             ended = status.done + status.failed
             self._live.update(
@@ -90,7 +97,7 @@ def _doing(status: JobStatus) -> str:
     if status.state not in (JobState.PENDING, JobState.RUNNING):
         return str(status.state)
     # one that has begun waits too, where its worker went away
-    return "rendering" if status.running or not status.pending else "waiting for a worker"
+    return "rendering" if status.running or not status.pending else "waiting"
 
 
 def _more(status: JobStatus) -> str:

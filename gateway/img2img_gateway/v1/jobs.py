@@ -146,7 +146,7 @@ async def jobs(
 @router.get("/{job}", summary="See where a job stands")
 async def job(job: JobId, caller: Caller, parts: Parts) -> JobAnswer:
     """Where a job stands."""
-    return JobAnswer.of(await parts.farm.call(parts.farm.ledger.status, job, caller.tenant))
+    return JobAnswer.of(await parts.farm.call(parts.farm.service.status, job, caller.tenant))
 
 
 @router.get("/{job}/params", summary="See a job's parameters")

@@ -50,17 +50,7 @@ async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnsw
 @router.get("/workers", tags=["farm"], summary="List the workers")
 async def workers(parts: Parts, _: Caller) -> list[WorkerAnswer]:
     """The workers that live."""
-    return [
-        WorkerAnswer(
-            id=worker.info.id,
-            model=worker.info.model,
-            device=worker.info.device,
-            slots=worker.info.slots,
-            running=worker.running,
-            seen=worker.seen,
-        )
-        for worker in await parts.farm.workers()
-    ]
+    return [WorkerAnswer.of(worker) for worker in await parts.farm.workers()]
 
 
 @router.get("/models", tags=["farm"], summary="List the models")

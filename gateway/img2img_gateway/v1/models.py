@@ -17,7 +17,7 @@ from img2img_gateway.json_route import INPUTS
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.job import ImageState, JobState
 from img2img_shared.params import Params, Prompt, Text
-from img2img_shared.records import Event, ImageStatus, JobStatus
+from img2img_shared.records import Event, ImageStatus, JobStatus, WorkerStatus
 from img2img_shared.seeds import SEED_MAX
 
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
@@ -126,6 +126,7 @@ class JobAnswer(BaseModel):
             "created": _MOMENT,
             "started": _MOMENT,
             "finished": None,
+            "waits_for": None,
         }
     )
 
@@ -146,6 +147,8 @@ class JobAnswer(BaseModel):
     created: datetime
     started: datetime | None
     finished: datetime | None
+    #: what must happen before any of its images can be begun; null: nothing, or it was not looked up
+    waits_for: str | None = None
 
     @classmethod
     def of(cls, status: JobStatus) -> Self:
@@ -282,6 +285,12 @@ class WorkerAnswer(BaseModel):
             "slots": 32,
             "running": 8,
             "seen": _MOMENT,
+            "trouble": None,
+            "rate": 41.5,
+            "uptime": 86_400.0,
+            "memory": 5_368_709_120,
+            "device_memory": 9_663_676_416,
+            "device_memory_total": 25_769_803_776,
         }
     )
 
@@ -293,6 +302,22 @@ class WorkerAnswer(BaseModel):
     #: images it holds now
     running: int
     seen: datetime
+    #: why it claims nothing for now; null: it does
+    trouble: str | None
+    #: images finished a minute, of late
+    rate: float
+    #: seconds since it was started
+    uptime: float
+    #: bytes of its host's memory
+    memory: int
+    #: bytes of its device's memory that are in use, and in all; 0: it is the host's
+    device_memory: int
+    device_memory_total: int
+
+    @classmethod
+    def of(cls, worker: WorkerStatus) -> Self:
+        """Without its jobs and its last error, which may be another tenant's affair."""
+        return cls.model_validate({**vars(worker.info), **vars(worker.report), **vars(worker)})
 
 
 class ModelAnswer(BaseModel):

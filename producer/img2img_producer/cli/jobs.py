@@ -1,4 +1,4 @@
-"""The commands that look after jobs: status, jobs, orphans, workers, cancel, pause, resume and so on."""
+"""The commands that look after jobs: status, jobs, orphans, cancel, pause, resume and so on."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -12,8 +12,6 @@ from img2img_producer.cli.terminal import (
     show_facts,
     show_job,
     show_jobs,
-    show_workers,
-    worker_facts,
 )
 from img2img_shared.command_line import AsJson, print_json
 from img2img_shared.job import ImageState
@@ -21,7 +19,7 @@ from img2img_shared.job import ImageState
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (status, jobs, orphans, workers, cancel, pause, resume, retry):
+    for command in (status, jobs, orphans, cancel, pause, resume, retry):
         app.command()(command)
     # else -5 were an option that there is not
     app.command(context_settings={"ignore_unknown_options": True})(priority)
@@ -72,16 +70,6 @@ def orphans(context: typer.Context, json: AsJson = False) -> None:
         for each in farm.orphans():
             text = f"{each.id} {each.pictures} picture{'' if each.pictures == 1 else 's'}"
             show_facts(asdict(each), text, as_json=json)
-
-
-def workers(context: typer.Context, json: AsJson = False) -> None:
-    """List the workers that live, and what they serve."""
-    with farm_of(context) as farm:
-        found = farm.workers()
-    if json:
-        print_json([worker_facts(each) for each in found])
-    else:
-        show_workers(found)
 
 
 def cancel(context: typer.Context, job: JobId, json: AsJson = False) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from img2img_producer.progress_display import duration
 from img2img_shared.command_line import print_json, say
 from img2img_shared.job import JobState
-from img2img_shared.records import JobStatus, WorkerStatus
+from img2img_shared.records import JobStatus, WorkerReport, WorkerStatus
 
 
 def job_facts(status: JobStatus) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def job_facts(status: JobStatus) -> dict[str, Any]:
 
 def worker_facts(worker: WorkerStatus) -> dict[str, Any]:
     """A worker in JSON's types."""
-    return {**asdict(worker.info), "running": worker.running, "seen": worker.seen.isoformat()}
+    counts = {"running": worker.running, "seen": worker.seen.isoformat()}
+    return {**asdict(worker.info), **asdict(worker.report), **counts}
 
 
 def show_job(status: JobStatus) -> None:
@@ -39,6 +40,7 @@ def show_job(status: JobStatus) -> None:
         "state": str(status.state),
         "priority": str(status.priority),
         "images": f"{status.n}: " + _counts(status),
+        "waits for": status.waits_for or "",
         "rate": f"{status.rate:.2f} images/s" if status.rate and runs else "",
         "to go": _to_go(status),
         "submitted": f"{status.created.astimezone():%Y-%m-%d %H:%M:%S}",
@@ -69,23 +71,30 @@ def show_jobs(jobs: Iterable[JobStatus]) -> None:
 
 
 def show_workers(workers: Iterable[WorkerStatus]) -> None:
-    """One line for each worker."""
+    """One line for each worker, and below them what is wrong with any."""
+    found = list(workers)
     rows = [
         (
             each.info.id,
             each.info.model,
             (each.info.sha256 or "")[:10],
             each.info.device,
-            str(each.info.slots),
-            str(each.running),
+            f"{each.running} of {each.info.slots}",
+            ", ".join(each.report.jobs),
+            f"{each.report.rate:.0f}" if each.report.rate >= 10 else f"{each.report.rate:.2g}",
+            _memory(each.report),
+            duration(each.report.uptime),
         )
-        for each in workers
+        for each in found
     ]
-    _table(
-        ("worker", "model", "hash", "device", "slots", "in hand"),
-        rows,
-        "no workers (start one: img2img worker --help)",
-    )
+    head = ("worker", "model", "hash", "device", "in hand", "jobs", "images/min", "memory", "up")
+    _table(head, rows, "no workers (start one: img2img worker --help)")
+    for each in found:
+        if each.report.trouble:
+            typer.echo(f"{each.info.id} claims nothing for now: {each.report.trouble}")
+        elif each.report.last_error:
+            ago = duration(each.report.last_error_ago)
+            typer.echo(f"{each.info.id}'s last error, {ago} ago: {each.report.last_error}")
 
 
 def show_facts(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
@@ -124,3 +133,11 @@ def _took(status: JobStatus) -> str:
     if status.started is None or status.finished is None:
         return ""
     return duration((status.finished - status.started).total_seconds())
+
+
+def _memory(report: WorkerReport) -> str:
+    gib = 2**30
+    host = f"{report.memory / gib:.1f} GiB"
+    if not report.device_memory_total:
+        return host
+    return f"{host}, device {report.device_memory / gib:.1f} of {report.device_memory_total / gib:.0f}"

@@ -4,17 +4,19 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint
 from img2img_shared.embedded.farm import EmbeddedFarm
-from img2img_shared.errors import Refused
+from img2img_shared.errors import NotFound, Refused
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.submission import UPLOADS, Submission, new_job, request_of
+from img2img_shared.farm.waiting import is_idle, waits_for
 from img2img_shared.job import Job
 from img2img_shared.ledger import IMAGES, Ledger, connect
 from img2img_shared.ledger.previews import Previews
@@ -22,7 +24,7 @@ from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.ledger.tables import Table
 from img2img_shared.params import Params
 from img2img_shared.queue import celery_app, top_up
-from img2img_shared.records import ImageStatus, WorkerInfo, WorkerStatus
+from img2img_shared.records import ImageStatus, JobStatus, WorkerInfo, WorkerOrder, WorkerStatus
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 
@@ -106,7 +108,7 @@ class FarmService:
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key), self._outage)
         job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
-        patiently(partial(self._marker.establish, anew=self.is_embedded), self._outage)
+        patiently(self._prove_store, self._outage)
         self.serve(model)
         patiently(lambda: self._submissions.begin(job.id), self._outage)
         return Submission(
@@ -120,6 +122,17 @@ class FarmService:
             stored=stored,
             outage=self._outage,
         )
+
+    def status(self, job_id: str, tenant: str) -> JobStatus:
+        """Where a job stands, and what it waits for if none of its images can be begun.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        status = self.ledger.status(job_id, tenant)
+        if not is_idle(status):
+            return status
+        return replace(status, waits_for=waits_for(status, self.workers()))
 
     def images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
         """Images of a job by their indexes (None: all), asked for as it goes."""
@@ -140,6 +153,20 @@ class FarmService:
     def workers(self) -> list[WorkerStatus]:
         """The workers that live, whatever they serve."""
         return self.ledger.workers()
+
+    def order(self, worker: str, order: WorkerOrder | None) -> list[str]:
+        """Have a worker, or all of a host's, do something from the next beat on; who it is.
+
+        Raises:
+            NotFound: none of them lives.
+        """
+        ids = [each.info.id for each in self.workers()]
+        # an id begins with its host, then the process' number
+        wanted = [each for each in ids if each == worker or each.rsplit("-", 2)[0] == worker]
+        found = [each for each in wanted if self.ledger.order(each, order)]
+        if not found:
+            raise NotFound(f"no worker {worker!r} lives; see img2img workers")
+        return found
 
     def served(self) -> list[str]:
         """The models that live workers have."""
@@ -241,6 +268,10 @@ class FarmService:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _prove_store(self) -> None:
+        # in a thread of the pool: Ctrl-C is not heard in a call to a store that hangs
+        self._uploads.submit(self._marker.establish, anew=self.is_embedded).result()
 
     def _urls(self, closing: ExitStack) -> tuple[str, str]:
         """Redis and store: those that are configured, else an embedded farm's."""
