@@ -16,6 +16,7 @@ from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.results import Result
 from img2img_shared.command_line import messages, say
 from img2img_shared.errors import FarmError, one_line
+from img2img_shared.farm.patience import await_result
 from img2img_shared.records import JobStatus
 
 #: downloads at a time
@@ -116,7 +117,7 @@ def collect(farm: Farm, job_id: str, out: Path, *, wait: bool, sources: Sequence
 
 def _settle(collection: Collection, result: Result, saved: Future[Path]) -> None:
     try:
-        collection.files[result.index] = saved.result()
+        collection.files[result.index] = await_result(saved)
     except FarmError as error:
         error.add_note(f"job {collection.status.id} has its results still")
         raise

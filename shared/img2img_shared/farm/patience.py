@@ -1,8 +1,9 @@
-"""What is asked again while Redis is away."""
+"""Waiting: for a Redis that is away, and for what other threads do, so that Ctrl-C is heard meanwhile."""
 
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from img2img_shared.errors import Unavailable
@@ -11,6 +12,8 @@ log = logging.getLogger(__name__)
 
 #: seconds for which Redis may be away before a watcher gives up
 OUTAGE = 120.0
+#: seconds, at most, until Ctrl-C is heard
+TURN = 0.2
 
 T = TypeVar("T")
 
@@ -42,3 +45,13 @@ def patiently(ask: Callable[[], T], outage: float = OUTAGE) -> T:
             if waits:
                 log.warning("Redis answers again")
             return answer
+
+
+def await_result(future: Future[T]) -> T:
+    """The future's result, waited for in short turns.
+
+    In one long wait Ctrl-C can go unheard: Python does not see a signal that comes just before it begins.
+    """
+    while not wait([future], TURN).done:
+        pass
+    return future.result()

@@ -14,7 +14,7 @@ from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import NotFound, Refused
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
-from img2img_shared.farm.patience import patiently
+from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.farm.submission import UPLOADS, Submission, new_job, request_of
 from img2img_shared.farm.waiting import is_idle, waits_for
 from img2img_shared.job import Job
@@ -271,7 +271,7 @@ class FarmService:
 
     def _prove_store(self) -> None:
         # in a thread of the pool: Ctrl-C is not heard in a call to a store that hangs
-        self._uploads.submit(self._marker.establish, anew=self.is_embedded).result()
+        await_result(self._uploads.submit(self._marker.establish, anew=self.is_embedded))
 
     def _urls(self, closing: ExitStack) -> tuple[str, str]:
         """Redis and store: those that are configured, else an embedded farm's."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from img2img_shared.errors import Conflict, FarmError, Refused, Unavailable
 from img2img_shared.farm.input_janitor import remove_pages
-from img2img_shared.farm.patience import patiently
+from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
@@ -158,7 +158,7 @@ class Submission:
             self._remove_pages()
 
     def _take(self) -> None:
-        item = self._under_way.popleft().result()
+        item = await_result(self._under_way.popleft())
         if self.job.idempotency_key is not None:
             self._digest.update(encode_inputs((item,)))
         self._page.append(item)
