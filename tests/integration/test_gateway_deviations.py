@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 from img2img_shared.params import Params
+from img2img_worker.engine.engine import Engine
 from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.prompts.conditioning import conditioning
 from img2img_worker.pictures.decode import decode_picture
 from img2img_worker.pictures.layout import lay_out
 from img2img_worker.pictures.mask import soft_mask
@@ -25,7 +27,7 @@ from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
 from tests.checkpoints import cached, sd1
 from tests.integration.gateway import FakeWorker, Gateway, picture
-from tests.unit.engine_toys import ToyFamily
+from tests.unit.engine_toys import ToyFamily, render
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = {"width": 64, "height": 64, "steps": 3, "prompt": "a cat"}
@@ -96,6 +98,19 @@ def latent_upscale(_: Path, __: Send, ___: FakeWorker) -> None:
     assert np.ptp(pixels[:, 80:]) < np.ptp(pixels[:, :20])
 
 
+def what_was_before_or_beside(_: Path, __: Send, ___: FakeWorker) -> None:
+    family, euler = ToyFamily(), PlanKey.of(Params())
+    rescaled = compile_plan(PlanKey.of(Params(sd_noise_schedule="Zero Terminal SNR")), family.noise_levels)
+    assert rescaled.sigmas.tolist() == compile_plan(euler, family.noise_levels).sigmas.tolist()
+    assert conditioning("<lora:x:1> a cat", "", Params(disable_extra_networks=True)).loras == ()
+    renders = [render(n, sampler_name="DPM adaptive", steps=6) for n in range(2)]
+    with Engine(family, slots=1) as engine:
+        alone = [engine.submit(each).result(60) for each in renders]
+    with Engine(family, slots=2) as engine:
+        beside = [future.result(60) for future in [engine.submit(each) for each in renders]]
+    assert np.abs(np.array(alone).astype(int) - np.array(beside)).max() <= 1
+
+
 def gpu_noise(_: Path, send: Send, __: FakeWorker) -> None:
     assert "RNG: NV" in info_of(send(override_settings={"randn_source": "GPU"}))["infotexts"][0]
     assert "RNG: CPU" in info_of(send())["infotexts"][0]
@@ -140,6 +155,7 @@ DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "16-bit pictures": pictures_of_16_bits,
     "Pictures of several sizes": pictures_of_several_sizes,
     "Latent upscale": latent_upscale,
+    "What was rendered before, or beside it": what_was_before_or_beside,
     "GPU noise": gpu_noise,
     "Unknown names": unknown_names,
     "Values out of range": values_out_of_range,
