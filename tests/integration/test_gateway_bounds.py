@@ -21,7 +21,7 @@ from img2img_gateway.pictures import read_texts
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.ledger.connect import connect
 from tests.faults.farm import memory_of
-from tests.integration.gateway import PATIENCE, eventually
+from tests.integration.gateway import PATIENCE, Callers, FakeWorker, eventually
 from tests.integration.test_gateway_process import command, free_port
 from tests.plain_png import plain_png
 from tests.servers import RedisServer
@@ -40,10 +40,14 @@ class Measured:
 
     def __init__(self, folder: Path) -> None:
         self.server = RedisServer()
+        self.folder = folder
         with connect(self.server.url) as redis:
             _, self.key = ApiKeys(redis).create("some", "default")
         self.port = free_port()
-        self._process = subprocess.Popen(command(self.server.url, folder, "--port", str(self.port)))
+        self._process = subprocess.Popen(
+            command(self.server.url, folder, "--port", str(self.port)),
+            env={**os.environ, "IMG2IMG_KEEP_ALIVE": "0.5"},
+        )
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}", headers={"X-API-Key": self.key}, timeout=300
         )
@@ -55,10 +59,15 @@ class Measured:
         except httpx.TransportError:
             return False
 
+    @property
+    def resident(self) -> int:
+        """Bytes that it holds."""
+        return memory_of(self._process.pid, "VmRSS")
+
     def grown(self, request: Callable[[], httpx.Response]) -> tuple[int, httpx.Response]:
         """By how many bytes it grew, at its largest, while it answered; and the answer."""
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")  # its peak is from now on
-        before = memory_of(self._process.pid, "VmRSS")
+        before = self.resident
         answer = request()
         return memory_of(self._process.pid, "VmHWM") - before, answer
 
@@ -283,3 +292,25 @@ def test_a_client_that_hangs_up_in_a_body_leaves_nothing_behind(measured: Measur
             connection.sendall(b"[" + b" " * MIB)
     answer = measured.http.post("/v1/jobs", content=b"[" + b" " * MIB, headers=JSON)
     assert answer.json()["field"] == "body"
+
+
+def test_a_call_that_waits_holds_none_of_its_pictures(measured: Measured) -> None:
+    farm = (measured.server.url, measured.folder)
+    fake_worker = FakeWorker(*farm)
+    picture = base64.b64encode(os.urandom(36 * MIB)).decode()
+    body = {"init_images": [picture], "width": 64, "height": 64, "steps": 1}
+
+    def call() -> httpx.Response:
+        return measured.http.post("/sdapi/v1/img2img", json=body)
+
+    def jobs() -> int:
+        return len(measured.http.get("/v1/jobs").json()["jobs"])
+
+    before, rest = jobs(), measured.resident
+    with Callers(fake_worker) as callers:
+        waiting = [callers.submit(call) for _ in range(4)]
+        eventually("all wait", lambda: jobs() == before + 4)
+        eventually("what they brought is let go", lambda: measured.resident < rest + 60 * MIB)
+        fake_worker.work()
+        assert [each.result().status_code for each in waiting] == [200] * 4
+    fake_worker.client.close()

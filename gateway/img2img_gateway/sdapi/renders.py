@@ -157,7 +157,10 @@ class _Call:
         keys = [
             await stored(self._parts, self._caller, each, f"init_images.{i}") for i, each in enumerate(images)
         ]
-        return keys, await stored(self._parts, self._caller, body.mask, "mask") if body.mask else None
+        mask = await stored(self._parts, self._caller, body.mask, "mask") if body.mask else None
+        if not body.include_init_images:  # a call may wait for hours, and need not hold what it brought
+            body.init_images, body.mask = None, mask
+        return keys, mask
 
     async def _render(self, task: Task) -> Answer:
         """Wait until there is an answer."""
