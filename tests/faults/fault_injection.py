@@ -18,7 +18,7 @@ from torch import Tensor
 from img2img_shared import wire
 from img2img_shared.ledger import Ledger
 from img2img_shared.store import Store
-from img2img_worker.farm import claim_loop, recipe
+from img2img_worker.farm import claim_loop, recipe, shutdown
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 
@@ -109,6 +109,17 @@ def failing_store(number: int, marker: str) -> None:
     setattr(obstore, "put", put)  # noqa: B010  # mypy lets no function be replaced
 
 
+def hanging_store(marker: str) -> None:
+    """No picture that this worker asks its store for ever comes; it leaves a file when the first does not."""
+
+    def get_picture(*_: object) -> bytes:
+        _first(marker)
+        threading.Event().wait()
+        return b""
+
+    setattr(Store, "get_picture", get_picture)  # noqa: B010  # mypy lets no method be replaced
+
+
 def broken_library(marker: str) -> None:
     """No picture can be read by this worker while the file is there."""
 
@@ -154,6 +165,11 @@ def stall(seconds: float, marker: str) -> None:
             time.sleep(seconds)
 
     _before_predict(check)
+
+
+def grace(seconds: float) -> None:
+    """This worker waits so long for what hangs in it when it is told to end."""
+    shutdown.GRACE = seconds
 
 
 def shift_clock(seconds: int) -> None:

@@ -108,7 +108,7 @@ def test_a_worker_told_to_stop_puts_its_images_back_and_ends_well(
 def test_a_second_signal_ends_a_worker_at_once(farm: FaultyFarm, account: Account, name: str) -> None:
     job = farm.submit(3)
     marker = farm.folder / "stalled"
-    first = farm.worker(stall={"seconds": 600, "marker": str(marker)})
+    first = farm.worker(stall={"seconds": 600, "marker": str(marker)}, grace={"seconds": 600})
     eventually("it is in a step that does not end", marker.exists)
     first.signal(name)
     # what it had is given back already, while the step goes on
@@ -120,6 +120,37 @@ def test_a_second_signal_ends_a_worker_at_once(farm: FaultyFarm, account: Accoun
     ended = account.since()
     farm.worker()
     account.settle(farm, f"SIG{name} twice: ended at once", job, seconds=ended)
+
+
+def test_a_worker_told_to_stop_does_not_wait_for_a_step_that_does_not_end(
+    farm: FaultyFarm, account: Account
+) -> None:
+    job = farm.submit(3)
+    marker = farm.folder / "stalled"
+    first = farm.worker(stall={"seconds": 600, "marker": str(marker)}, grace={"seconds": 1})
+    eventually("it is in a step that does not end", marker.exists)
+    first.signal("TERM")
+    account.fault()
+    assert first.exit_status == 0
+    assert "has ended" in first.log.read_text()
+    assert farm.producer.workers() == []
+    farm.worker()
+    account.settle(farm, "SIGTERM in a step that does not end", job)
+
+
+def test_a_worker_told_to_stop_does_not_wait_for_a_store_that_hangs(
+    farm: FaultyFarm, account: Account
+) -> None:
+    marker = farm.folder / "hangs"
+    first = farm.worker(hanging_store={"marker": str(marker)}, grace={"seconds": 5})
+    job = farm.submit(3)
+    eventually("it hangs", marker.exists)
+    first.signal("TERM")
+    account.fault()
+    eventually("its images are put back", lambda: farm.status(job).running == 0)
+    assert first.exit_status == 0
+    farm.worker()
+    account.settle(farm, "SIGTERM in a store that hangs", job)
 
 
 def test_an_image_that_breaks_the_device_fails_and_its_neighbours_are_rendered(

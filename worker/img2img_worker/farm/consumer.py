@@ -1,4 +1,4 @@
-"""Celery's consumer, for messages that only knock.
+"""Celery's worker and consumer, for messages that only knock.
 
 A ticket says that there is work, nothing else: whatever a message claims to be (its task, arguments,
 callbacks, time to run) is not read, so that a hostile or broken one can do no more than a good one.
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import msgpack
+from celery.apps.worker import Worker
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu import Connection
@@ -27,6 +28,13 @@ RETRY = 1.0
 #: what kombu raises, out of the event loop, at an envelope that is not one
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, LookupError, UnicodeError)
 NO_ARGUMENTS = msgpack.packb([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+
+
+class TicketWorker(Worker):  # type: ignore[misc]  # celery ships no types
+    """Leaves signals, and what else Celery does to a process, to us."""
+
+    def install_platform_tweaks(self, worker: object) -> None:
+        """Nothing: its Ctrl-C is a cold shutdown, which raises NotImplementedError in a pool of threads."""
 
 
 class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types

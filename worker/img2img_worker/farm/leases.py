@@ -126,6 +126,11 @@ class Leases:
         with self._lock:
             return [(held, held.picture) for held in self._held.values() if held.picture is not None]
 
+    def claims(self) -> list[Claim]:
+        """All that are in hand."""
+        with self._lock:
+            return list(self._held)
+
     def renew(self) -> None:
         """Renew all in one call, and stop what was lost. While Redis is away nothing is lost:
         the ledger waits a lease after an outage before it takes anything back.
@@ -133,9 +138,7 @@ class Leases:
         Raises:
             Unavailable: Redis does not answer.
         """
-        with self._lock:
-            claims = list(self._held)
-        self._renew(claims)
+        self._renew(self.claims())
 
     def hear_cancels(self) -> None:
         """Stop the images of jobs that were cancelled since this was asked last.

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TypeVar
 
 import torch
@@ -36,6 +34,7 @@ from img2img_worker.engine.measure import find_slots
 from img2img_worker.farm import memory
 from img2img_worker.farm.checks import StoreCheck, sample_render
 from img2img_worker.farm.claim_loop import ClaimLoop
+from img2img_worker.farm.consumer import TicketWorker
 from img2img_worker.farm.events import Ended, Loaded, Observer, OutOfMemory, tell_all
 from img2img_worker.farm.health import Check, Health
 from img2img_worker.farm.leases import Leases
@@ -44,6 +43,7 @@ from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.recipe import Served
 from img2img_worker.farm.reporter import Reporter
+from img2img_worker.farm.shutdown import Shutdown
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.beside import vae_beside
 from img2img_worker.models.checkpoints.loading import load
@@ -154,7 +154,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
         publisher = PreviewPublisher(
             previews=previews, engine=engine, leases=leases, seconds=settings.preview_seconds
         )
-        _stop_on_signals(stopping, leases)
+        shutdown = Shutdown(stopping=stopping, leases=leases, ledger=ledger, worker=info, observe=observe)
+        shutdown.take_over()
         health.check_all()
         maintenance.start()
         publisher.start()
@@ -250,9 +251,12 @@ def _app(redis_url: str, prefix: str, claim_loop: ClaimLoop, threads: int) -> Ce
 def _celery(app: Celery, name: str, queue: str) -> int:
     """Take tickets until stopped; gives the exit status."""
     signals.setup_logging.connect(_leave_logging_alone)
-    for chatty in ("celery.worker.strategy", "celery.app.trace"):  # two lines a ticket
+    # two lines a ticket, what our own log says better, and a line a second while Redis is away
+    for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.apps.worker"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    worker = app.Worker(
+    logging.getLogger("celery.worker.consumer.consumer").setLevel(logging.CRITICAL)
+    worker = TicketWorker(
+        app=app,
         hostname=f"img2img@{name}",
         queues=[queue],
         without_gossip=True,
@@ -266,27 +270,3 @@ def _celery(app: Celery, name: str, queue: str) -> int:
 
 def _leave_logging_alone(**_: object) -> None:
     """A receiver of this signal keeps Celery from setting up logging of its own."""
-
-
-def _stop_on_signals(stopping: threading.Event, leases: Leases) -> None:
-    """The first SIGTERM or SIGINT is Celery's warm shutdown, with the images in hand put back.
-
-    Celery's own SIGINT is a cold shutdown, which raises NotImplementedError in the threads pool.
-    """
-
-    def take_over(**_: object) -> None:
-        warm = signal.getsignal(signal.SIGTERM)
-
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            if stopping.is_set():
-                os._exit(128 + number)
-            stopping.set()
-            # in a thread: a signal handler must not take locks that the code it interrupts may hold
-            threading.Thread(target=leases.lose_all, name="stop", daemon=True).start()
-            if callable(warm):
-                warm(signal.SIGTERM, frame)
-
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
-
-    signals.worker_ready.connect(take_over, weak=False)
