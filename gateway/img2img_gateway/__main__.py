@@ -1,6 +1,9 @@
 """``python -m img2img_gateway``: what ``img2img gateway`` and ``img2img key`` start."""
 
-from img2img_gateway.commands import main
+from img2img_shared.loading import loading
+
+with loading():
+    from img2img_gateway.commands import main
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
 from img2img_shared.farm.service import DEFAULT_MODEL
 from img2img_shared.ledger.redis_url import read_redis_url
+from img2img_shared.loading import hold_interrupts
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -82,4 +83,5 @@ def _run_gateway(context: typer.Context, command: str) -> None:
 def _become(package: str, said: Connection, *words: str) -> None:
     """Let a program take this process' place: its signals and its exit status are what a supervisor sees."""
     os.environ.update(said.environment)
+    hold_interrupts()
     os.execv(sys.executable, [sys.executable, "-m", package, *words])  # noqa: S606

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from img2img_shared.errors import FarmError
+from img2img_shared.loading import end_on_interrupt
 from img2img_shared.params import refusal
 from img2img_shared.settings import SIZES, Settings
 from img2img_worker.farm.logs import log_to_stderr
@@ -114,9 +115,13 @@ def worker(
         model = str(path.absolute())  # as producers call it, from whatever folder they are
     # OpenMP's threads would spin while they wait, and take cores from whatever else runs on the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # only now: importing torch takes seconds, which a wrong option must not cost
-    from img2img_worker.farm.worker import run
-
+    end_on_interrupt()  # until it serves
+    try:
+        # only now: importing torch takes seconds, which a wrong option must not cost
+        from img2img_worker.farm.worker import run
+    except ModuleNotFoundError as error:
+        typer.echo(f"img2img worker: {error.name} is missing: pip install 'img2img-farm[worker]'", err=True)
+        raise typer.Exit(2) from None
     try:
         code = run(model, settings.redis_url, settings.store_url, settings, rebind=rebind)
     except FarmError as error:
