@@ -116,8 +116,10 @@ class Reference:
         steps, start = params.steps, int(min(params.denoising_strength, 0.999) * params.steps)
         noise = draw() * params.initial_noise_multiplier
         if params.sampler_name == "DDIM":
-            times = (np.arange(0, 1000, 1000 // steps) + 1).clip(0, 999)[: start + 1]
-            return self.ddim(z0, noise, [int(time) for time in times], noise_in, blended, params.extra_noise)
+            times = [int(time) for time in (np.arange(0, 1000, 1000 // steps) + 1).clip(0, 999)]
+            a = float(self.abar[times[start]])
+            x = a**0.5 * (z0 + noise * params.extra_noise) + (1 - a) ** 0.5 * noise
+            return self.ddim(x, times[:start], noise_in, blended)
 
         levels = ((1 - self.abar) / self.abar) ** 0.5
         sigmas = schedule(params, levels)[steps - start - 1 :]
@@ -133,21 +135,18 @@ class Reference:
 
     def ddim(
         self,
-        z0: Tensor,
-        noise: Tensor,
+        x: Tensor,
         times: list[int],
         noise_in: Callable[[Tensor, Tensor], Tensor],
         blended: Callable[[Tensor], Tensor],
-        extra_noise: float,
     ) -> Tensor:
-        """DDIM (Song et al. 2020) with eta 0, in its variance-preserving form; `times` ascend."""
-        a = float(self.abar[times[-1]])
-        x: Tensor = a**0.5 * (z0 + noise * extra_noise) + (1 - a) ** 0.5 * noise
-        for time, earlier in zip(reversed(times), [*reversed(times[:-1]), 0], strict=True):
+        """DDIM (Song et al. 2020) with eta 0, variance-preserving, from the last of `times` to the
+        first: as A1111 counts, which noises to the one after them.
+        """
+        for time, earlier in pairwise(reversed(times)):
             a, a_next = float(self.abar[time]), float(self.abar[earlier])
-            e = noise_in(x, torch.tensor(float(time)))
-            clean = blended((x - (1 - a) ** 0.5 * e) / a**0.5)
-            e = (x - a**0.5 * clean) / (1 - a) ** 0.5
+            e = noise_in(blended(x), torch.tensor(float(time)))  # the mask is laid over what the model sees
+            clean = (x - (1 - a) ** 0.5 * e) / a**0.5
             x = a_next**0.5 * clean + (1 - a_next) ** 0.5 * e
         return x
 
