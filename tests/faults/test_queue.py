@@ -11,7 +11,7 @@ import pytest
 from img2img_shared.ledger.keys import queue_key, queue_name
 from img2img_shared.queue import celery_app
 from tests.faults.conftest import Account
-from tests.faults.farm import FaultyFarm, eventually
+from tests.faults.farm import FaultyFarm, Worker, eventually
 
 
 def queue_of(farm: FaultyFarm) -> str:
@@ -19,23 +19,34 @@ def queue_of(farm: FaultyFarm) -> str:
     return queue_key(farm.settings.prefix, farm.model)
 
 
+def frozen_worker(farm: FaultyFarm) -> Worker:
+    """There are tickets only where somebody serves the model; a frozen worker takes one of them at most."""
+    worker = farm.worker()
+    eventually("it serves the model", farm.producer.workers)
+    worker.signal("STOP")
+    eventually("it is frozen", lambda: worker.stopped)
+    return worker
+
+
 def test_lost_tickets_cost_a_second(farm: FaultyFarm, account: Account) -> None:
+    worker = frozen_worker(farm)
     job = farm.submit(6)
     with farm.server.client() as client:
         assert client.delete(queue_of(farm)) == 1
     account.fault()
-    farm.worker()
+    worker.signal("CONT")
     account.settle(farm, "the queue deleted", job)
 
 
 def test_tickets_doubled_tenfold_render_nothing_twice(farm: FaultyFarm, account: Account) -> None:
+    worker = frozen_worker(farm)
     job = farm.submit(6)
     with farm.server.client() as client:
         tickets = client.lrange(queue_of(farm), 0, -1)
         for _ in range(9):
             client.lpush(queue_of(farm), *tickets)
     account.fault()
-    farm.worker()
+    worker.signal("CONT")
     farm.worker()
     account.settle(farm, "tickets doubled tenfold", job)
     assert farm.attempts(job) == [1] * 6

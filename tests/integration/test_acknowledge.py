@@ -43,7 +43,7 @@ def submit(farm: Farm, **fields: Any) -> str:
 def submit_in_vain(monkeypatch: pytest.MonkeyPatch, farm: Farm, message: str, **fields: Any) -> None:
     """Submit what is not acknowledged, without much patience."""
     with monkeypatch.context() as patches:
-        patches.setattr("img2img_shared.ledger.ledger.KEPT_WITHIN", 0.3)
+        patches.setattr("img2img_shared.ledger.job_records.KEPT_WITHIN", 0.3)
         patches.setattr(farm._service, "_outage", 0.0)
         with pytest.raises(Unavailable, match=message):
             submit(farm, **fields)
