@@ -2,9 +2,10 @@
 
     python -m bench.engine [--device cuda] [--size tiny|sd15|sdxl] [--images 200] [--slots 32]
 
-Four tables: model calls for 2,000 mixed images; wall time for some of them, rendered; images of equal
-parameters against diffusers' StableDiffusionImg2ImgPipeline at its best batch; CPU time of a step beside the
-model at 32 images. Weights are seeded, not trained: a network's speed does not depend on what it knows.
+Five tables: model calls for 2,000 mixed images; wall time for some of them, rendered; images of equal
+parameters against diffusers' StableDiffusionImg2ImgPipeline at its best batch; prompts of different lengths;
+CPU time of a step beside the model at 32 images. Weights are seeded, not trained: a network's speed does not
+depend on what it knows.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from bench.networks import SIZES, save
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.sampling.plan import compile_plan
@@ -78,6 +79,15 @@ def _render(number: int, params: Params) -> Render:
         pixels=pixels,
         latent_size=(params.height // 8, params.width // 8),
     )
+
+
+def of_lengths(n: int, side: int) -> list[Render]:
+    """Alike but for their prompts, of one piece of 75 tokens to three."""
+    renders = alike(n, side, 10, 1.0)
+    return [
+        replace(each, prompt=" BREAK ".join(["a photo of the cat"] * (1 + number % 3)))
+        for number, each in enumerate(renders)
+    ]
 
 
 def free(family: Family, size: int, rows: int, go: threading.Event | None = None) -> Family:
@@ -186,6 +196,41 @@ def wall_table(family: Family, n: int, slots: int, side: int) -> None:
     console.print(table)
 
 
+def lengths_table(family: Family, n: int, slots: int, side: int, rounds: int) -> None:
+    """Prompts of three lengths beside negative ones of one."""
+    renders = of_lengths(n, side)
+    ways = {"a call for each length": cast(Family, _ByLength(family)), "all lengths in one call": family}
+    seconds: dict[str, list[float]] = {how: [] for how in ways}
+    calls: dict[str, int] = {}
+    for _ in range(rounds):  # in turns, and the best of each: other load on the machine meets both
+        for how, each in ways.items():
+            with Engine(each, slots=slots, deterministic=False) as engine:
+
+                def run(engine: Engine = engine) -> None:
+                    wait([engine.submit(one) for one in renders])
+
+                seconds[how].append(_seconds(run))
+                calls[how] = engine.counts.calls
+    table = Table("how", "wall s", "model calls", title=f"{n} images of {side}², prompts of three lengths")
+    for how in ways:
+        table.add_row(how, f"{min(seconds[how]):.2f}", str(calls[how]))
+    console.print(table)
+
+
+class _ByLength:
+    """A family whose rows share a call only if their prompts are equally long."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._family, name)
+
+    def condition(self, *arguments: Any, **more: Any) -> Condition:
+        condition = self._family.condition(*arguments, **more)
+        return replace(condition, shares=(condition.shares, condition.length))
+
+
 def pipeline_table(family: Family, folder: Path, side: int, rounds: int) -> None:
     """Euler, 20 steps: at strength 0.7 the engine makes 15 model calls, at 0.75 the pipeline does."""
     pipeline = _pipeline(folder, family)
@@ -272,6 +317,9 @@ def main() -> None:
         calls_table(family, arguments.counted, arguments.slots)
         step_table(family, arguments.slots)
         pipeline_table(family, checkpoint, side, arguments.rounds)
+        lengths_table(
+            family, min(arguments.images, 2 * arguments.slots), arguments.slots, side, arguments.rounds
+        )
         wall_table(family, arguments.images, arguments.slots, side)
 
 

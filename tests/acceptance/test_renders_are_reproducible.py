@@ -14,6 +14,14 @@ from img2img_worker.models.families.family import Family
 from tests.checkpoints import cached, sd1
 
 SAMPLERS = ("Euler", "Euler a", "Heun", "DDIM", "DPM++ 2M")
+#: of one piece, of two and of three
+PROMPTS = (
+    "the cat",
+    "red dog BREAK cat",
+    "cat AND dog:0.7",
+    "the [cat:dog BREAK in BREAK of:0.5]",
+    "red " * 80,
+)
 #: latents of 8 × 8, and of 9 × 11: no multiple of any vector's width
 SIZES = ((64, 64), (88, 72))
 
@@ -44,7 +52,7 @@ def render(number: int, size: tuple[int, int]) -> Render:
             cfg_scale=(7.0, 1.0, 4.0)[number // 2 % 3],
             inpainting_fill=(1, 2)[number % 2],
         ),
-        prompt=("the cat", "red dog", "cat AND dog:0.7", "the [cat:dog:0.5]")[number % 4],
+        prompt=PROMPTS[number % len(PROMPTS)],
         negative_prompt="",
         seed=number,
         subseed=0,

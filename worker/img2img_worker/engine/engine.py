@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 #: images in flight, where nobody says how many
 SLOTS_GPU, SLOTS_CPU = 32, 4
-#: rows of every model call in deterministic mode on a GPU, and at most of one on a CPU
-FIXED_ROWS = 16
+#: in deterministic mode, rows of every model call on a GPU, and at most of one on a CPU, where an image has
+#: calls of its own
+FIXED_ROWS, ROWS_APART = 16, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,8 @@ class Engine:
         slots: images in flight, at most; by default 32 on a GPU and 4 on a CPU.
         deterministic: a picture's bytes do not depend on what else is in flight; by default on a CPU only.
         rows: in deterministic mode, the row count of every model call; by default 16 on a GPU, while on a
-            CPU, where sharing calls gains little, each image has its own.
+            CPU each image has calls of its own: there a row's bits depend on their number, and at the size
+            that a checkpoint was made for, sharing gains nothing (see `bench/README.md`).
         on_out_of_memory: told how many slots there are for a while, and how many images left them; quick.
     """
 
@@ -66,7 +68,7 @@ class Engine:
             self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
         elif rows is None and on_cpu:
             # not by the slots: the same on every worker
-            self._packer = BatchPacker(most=FIXED_ROWS, compiled=family.is_compiled, apart=True)
+            self._packer = BatchPacker(most=ROWS_APART, compiled=family.is_compiled, apart=True)
         else:
             self._packer = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
         pictures = 1 if deterministic else None
