@@ -1,88 +1,20 @@
 """The tensors of the images in flight that have one latent size, and the model calls that advance them."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from img2img_worker.engine.course import Z0, Call, X
-from img2img_worker.engine.guidance import CallRows
+from img2img_worker.engine.model_call import Layout, Part, Sums, collected, slot_of, summed
 from img2img_worker.engine.state import Answer, RenderState
 from img2img_worker.engine.transfer import sent
-from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.family import Family
 
 #: what a mask blends: what the model sees, or its answers
 INPUT, ANSWER = range(2)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
-    """Some rows of one image, for a model call."""
-
-    image: RenderState
-    #: all of its call's, and which of them
-    rows: CallRows
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether these are all."""
-        return len(self) == len(self.rows.rows)
-
-    def is_like(self, other: Self) -> bool:
-        """Whether a call has the same to do with it."""
-        same = self.image is other.image and self.rows is other.rows
-        return same and self.start == other.start and self.stop == other.stop
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sums:
-    """How the answers of some images' rows add up to their guided ones."""
-
-    #: the images' slots [n], and whether these are the first n, in order
-    slots: Tensor
-    are_first: bool
-    #: rows of the answers and their weights [m], and where each image's begin [n]
-    rows: Tensor
-    weights: Tensor
-    starts: Tensor
-
-    def of(self, tensor: Tensor) -> Tensor:
-        """The slots' entries of `tensor` [S, ...], which is copied only if it must be."""
-        return tensor[: len(self.slots)] if self.are_first else tensor.index_select(0, self.slots)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """A model call; it stays until an image joins, leaves, or has other rows."""
-
-    parts: Sequence[Part]
-    padding: int
-    #: each row's slot, [R], padding included
-    slots: Tensor
-    conditions: Conditions
-    #: where each part's rows are
-    places: Sequence[Sequence[int]]
-    #: where all rows of each image are in it
-    sums: _Sums | None
-
-    def fits(self, parts: Sequence[Part], padding: int) -> bool:
-        return (
-            self.padding == padding
-            and len(self.parts) == len(parts)
-            and all(own.is_like(other) for own, other in zip(self.parts, parts, strict=True))
-        )
 
 
 class Batch:
@@ -104,7 +36,7 @@ class Batch:
         self._whole = whole
         self._images: dict[int, RenderState] = {}
         #: by what the rows of each call share
-        self._layouts: dict[Hashable, _Layout] = {}
+        self._layouts: dict[Hashable, Layout] = {}
         shape = (family.latent_channels, *latent_size)
         device = family.device
         #: float32 [S, D, C, h, w] and, of what the model sees and of its answers, [S, 2, 1, h, w]
@@ -135,7 +67,7 @@ class Batch:
 
     def drop(self, image: RenderState, *, keep: bool = False) -> None:
         """Frees its slot; with `keep`, its history goes back to it, on the CPU."""
-        slot = _slot(image)
+        slot = slot_of(image)
         if keep:
             # a copy, on a CPU too: whoever gets the slot next overwrites it
             image.history = self._history[slot, : image.course.depth].to("cpu", copy=True)
@@ -154,7 +86,7 @@ class Batch:
         if not images:
             return
         depth = self._history.shape[1]
-        slots = np.array([_slot(image) for image in images])
+        slots = np.array([slot_of(image) for image in images])
         calls = [_call(image) for image in images]
         lengths = np.array([len(call.places) for call in calls])
         entries = [call.places + slot * depth for call, slot in zip(calls, slots, strict=True)]
@@ -166,7 +98,7 @@ class Batch:
         n, n_terms = len(images), int(lengths.sum())
         terms, starts, at, answers_at = torch.split(integers, [n_terms, n, n, n])
         weights, flat_numbers = torch.split(floats, [n_terms, 4 * n])
-        latents = _summed(self._history.flatten(0, 1), terms, weights, starts)
+        latents = summed(self._history.flatten(0, 1), terms, weights, starts)
         for kept, given in (
             (self._latents, latents),
             (self._numbers, flat_numbers.view(n, 4)),
@@ -198,13 +130,13 @@ class Batch:
             part.image.answers += [Answer(answers, row) for row in places]
         complete = [part.image for part in parts if not part.image.n_wanted]
         if complete:
-            self._answer(complete, *self._collected(complete))
+            self._answer(complete, *collected(complete, self._sent))
         return complete
 
     def advance(self, image: RenderState) -> None:
         """Takes `image`, which has its answer, to its next call, or its end."""
         image.has_begun = False
-        image.course.advance(self._history[_slot(image), : image.course.depth])
+        image.course.advance(self._history[slot_of(image), : image.course.depth])
         image.ask()
 
     def results(self, images: Sequence[RenderState]) -> Tensor:
@@ -213,20 +145,20 @@ class Batch:
 
     def estimate(self, image: RenderState) -> Tensor:
         """The final latent of `image` as its last model call has it, [C, h, w]; z0 before the first."""
-        return self._history[_slot(image), image.course.latest]
+        return self._history[slot_of(image), image.course.latest]
 
     def _seen(self, latents: Tensor, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
         """What the model sees of latents, those of `slots`."""
         return self._laid_over(latents, INPUT, slots, images)
 
-    def _answer(self, images: Sequence[RenderState], sums: _Sums, answers: Tensor) -> None:
+    def _answer(self, images: Sequence[RenderState], sums: Sums, answers: Tensor) -> None:
         """Stores what the rows' `answers` come to; not before, so that a call can be repeated."""
-        slots, x = sums.slots, sums.of(self._latents)
+        slots, x = sums.slots, sums.at_slots(self._latents)
         seen = self._seen(x, slots, images)
         skip, seen_share, out = (
-            each[:, None, None, None] for each in sums.of(self._numbers)[:, 1:].unbind(1)
+            each[:, None, None, None] for each in sums.at_slots(self._numbers)[:, 1:].unbind(1)
         )
-        denoised = _summed(answers, sums.rows, sums.weights, sums.starts).mul_(out)
+        denoised = sums.guided(answers).mul_(out)
         if seen is x:
             denoised.addcmul_(x, skip + seen_share)
         else:
@@ -234,7 +166,7 @@ class Batch:
         denoised = self._laid_over(denoised, ANSWER, slots, images)
         history, first = self._history.flatten(0, 1), slots * self._history.shape[1]
         history.index_copy_(0, first + X, x)
-        history.index_copy_(0, first + sums.of(self._answers), denoised)
+        history.index_copy_(0, first + sums.at_slots(self._answers), denoised)
 
     def _laid_over(self, latents: Tensor, which: int, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
         """What the mask keeps comes from z0; chosen there, not multiplied, because 0·nan is nan."""
@@ -244,7 +176,7 @@ class Batch:
         return _laid_over(latents, masks, self._history[:, Z0].index_select(0, slots))
 
     def _result(self, image: RenderState) -> Tensor:
-        slot = _slot(image)
+        slot = slot_of(image)
         history = self._history[slot, Z0 : image.course.depth]
         if image.course.call is not None:
             latent = self.estimate(image)
@@ -253,55 +185,13 @@ class Batch:
             latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
         return _laid_over(latent, self._masks[slot].amin(0), history[0])
 
-    def _layout(self, parts: Sequence[Part], padding: int) -> _Layout:
+    def _layout(self, parts: Sequence[Part], padding: int) -> Layout:
         """The last call's of rows of their kind, if nothing has changed."""
         kind = parts[0].rows.rows[parts[0].start].condition.shares
         layout = self._layouts.get(kind)
         if layout is None or not layout.fits(parts, padding):
-            layout = self._layouts[kind] = self._lay_out(parts, padding)
+            layout = self._layouts[kind] = Layout.of(parts, padding, self._sent, whole=self._whole)
         return layout
-
-    def _lay_out(self, parts: Sequence[Part], padding: int) -> _Layout:
-        rows = [
-            (which, row) for which, part in enumerate(parts) for row in part.rows.rows[part.start : part.stop]
-        ]
-        # those of equal length side by side
-        order = sorted(range(len(rows)), key=lambda number: rows[number][1].condition.length)
-        place = dict(zip(order, range(len(order)), strict=True))
-        firsts = accumulate((len(part) for part in parts), initial=0)
-        places = [
-            [place[first + k] for k in range(len(part))] for first, part in zip(firsts, parts, strict=False)
-        ]
-        order += order[-1:] * padding
-        images = [part.image for part in parts]
-        return _Layout(
-            parts=parts,
-            padding=padding,
-            slots=self._sent(np.array([_slot(images[rows[number][0]]) for number in order])),
-            conditions=Conditions.stack([rows[number][1].condition for number in order], whole=self._whole),
-            places=places,
-            sums=self._sums(images, places) if all(part.is_whole for part in parts) else None,
-        )
-
-    def _sums(self, images: Sequence[RenderState], rows: Sequence[Sequence[int]]) -> _Sums:
-        """The sums of `images`, whose answers are in `rows`."""
-        slots = np.array([_slot(image) for image in images])
-        lengths = np.array([len(own) for own in rows])
-        weights = [row.weight for image in images if image.rows is not None for row in image.rows.rows]
-        return _Sums(
-            slots=self._sent(slots),
-            are_first=np.array_equal(slots, np.arange(len(slots))),
-            rows=self._sent(np.concatenate([*rows]).astype(np.int64)),
-            weights=self._sent(np.array(weights, np.float32)),
-            starts=self._sent(np.cumsum(lengths) - lengths),
-        )
-
-    def _collected(self, images: Sequence[RenderState]) -> tuple[_Sums, Tensor]:
-        """The answers that several calls gave, put together."""
-        sources = {id(answers): answers for image in images for answers, _ in image.answers}
-        starts = dict(zip(sources, accumulate(map(len, sources.values()), initial=0), strict=False))
-        rows = [[starts[id(answers)] + row for answers, row in image.answers] for image in images]
-        return self._sums(images, rows), torch.cat(list(sources.values()))
 
     def _reserve(self, slots: int, depth: int) -> None:
         """Makes room for so many slots and so long a history."""
@@ -327,12 +217,6 @@ def _grown(tensor: Tensor, length: int) -> Tensor:
     return grown
 
 
-def _slot(image: RenderState) -> int:
-    if image.slot is None:
-        raise ValueError("an image that is not in flight")
-    return image.slot
-
-
 def _call(image: RenderState) -> Call:
     if image.course.call is None:
         raise ValueError("an image that is finished")
@@ -345,9 +229,3 @@ def _blended(image: RenderState) -> int:
 
 def _laid_over(latents: Tensor, mask: Tensor, z0: Tensor) -> Tensor:
     return torch.where(mask == 0, z0, latents * mask + z0 * (1 - mask))
-
-
-def _summed(latents: Tensor, entries: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
-    """Weighted sums of `latents` [N, C, h, w] at `entries` [n], one from each of `starts` [S] to the next."""
-    sums = F.embedding_bag(entries, latents.flatten(1), starts, mode="sum", per_sample_weights=weights)
-    return sums.view(-1, *latents.shape[1:])

@@ -12,7 +12,8 @@ from typing import Any, Self
 import torch
 
 from img2img_shared.errors import Unavailable
-from img2img_worker.engine.loop import Counts, EngineLoop, OnOutOfMemory
+from img2img_worker.engine.counts import Counts
+from img2img_worker.engine.loop import EngineLoop, OnOutOfMemory
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.render import Render
 from img2img_worker.engine.state import OnStep, Pixels, RenderState, prepared
@@ -147,7 +148,7 @@ class Engine:
 
     @property
     def limit(self) -> int:
-        """Scheduler that it fills for now: fewer than `slots` for a while after memory was short."""
+        """Slots that it fills for now: fewer than `slots` for a while after memory was short."""
         return self._loop.limit
 
     @property

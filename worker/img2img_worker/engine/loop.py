@@ -4,15 +4,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from img2img_worker.engine.batch import Batch, Part
+from img2img_worker.engine.batch import Batch
 from img2img_worker.engine.condition_builder import ConditionBuilder
+from img2img_worker.engine.counts import Counts
 from img2img_worker.engine.delivery import LATENT, PICTURE, SOUND, Delivery, Pace
 from img2img_worker.engine.latents import TOGETHER, Latents
+from img2img_worker.engine.model_call import Part
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preview import Colours
 from img2img_worker.engine.prompt_encoder import PromptEncoder
@@ -25,19 +26,6 @@ log = logging.getLogger(__name__)
 Work = Callable[[Sequence[RenderState]], None]
 #: told after memory was short: slots for a while, and images that left them
 OnOutOfMemory = Callable[[int, int], None]
-
-
-@dataclass(kw_only=True)
-class Counts:
-    """What the engine has done so far."""
-
-    #: model calls
-    calls: int = 0
-    #: rows of these calls that were some image's, and that were padding
-    rows: int = 0
-    padding: int = 0
-    #: model calls of single images, of all their rows
-    image_calls: int = 0
 
 
 class EngineLoop:
@@ -79,7 +67,7 @@ class EngineLoop:
 
     @property
     def limit(self) -> int:
-        """Scheduler that are filled for now: fewer for a while after memory was short."""
+        """Slots that are filled for now: fewer for a while after memory was short."""
         return self._slots.limit
 
     def take(self, image: RenderState) -> None:
