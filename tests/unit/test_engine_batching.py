@@ -138,6 +138,19 @@ def test_two_prompts_joined_by_and_have_a_row_each(family: ToyFamily) -> None:
     assert family.rows == [3] * 4
 
 
+def test_calls_are_filled_up_only_to_row_counts_that_there_are_graphs_for(family: ToyFamily) -> None:
+    family.is_compiled = True
+    five_rows = render(prompt="cat AND red AND of AND the", steps=2, denoising_strength=1)
+    with Engine(family, slots=3, deterministic=False) as engine:
+        (picture,) = run(engine, [five_rows])
+        assert (engine.counts.rows, engine.counts.padding) == (10, 2)
+    assert family.rows == [6, 6]
+    family.is_compiled = False
+    with Engine(family, slots=3, deterministic=False) as engine:
+        assert np.abs(run(engine, [five_rows])[0].astype(int) - picture).max() <= 1
+    assert family.rows[2:] == [5, 5]
+
+
 def test_an_image_of_many_rows_takes_several_calls_between_which_others_go_on(family: ToyFamily) -> None:
     many = render(1, prompt=" AND ".join(f"cat {n}" for n in range(20)), steps=3, denoising_strength=1)
     few = render(2, steps=3, denoising_strength=1)
