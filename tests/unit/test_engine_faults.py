@@ -97,6 +97,27 @@ def test_a_model_call_that_one_image_breaks_is_made_again_without_it(family: Toy
         assert np.array_equal(futures[2].result(60), expected[1])
 
 
+def test_where_images_can_no_longer_be_rendered_together_the_log_says_so(
+    family: ToyFamily, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = threading.Event()
+
+    def refuse(x: Tensor, t: Tensor, conditions: Conditions) -> None:
+        go.wait(60)
+        if len({len(context) for context in contexts(conditions)}) > 1:
+            raise RuntimeError("no such lengths")
+
+    family.before = refuse
+    pair = [render(n, prompt="a b", negative_prompt="c d", steps=3) for n in (1, 2)]
+    pair[1] = render(2, prompt="a b c", negative_prompt="d e f", steps=3)
+    with Engine(family, slots=2, rows=4) as engine:
+        futures = [engine.submit(each) for each in pair]
+        go.set()
+        assert all(future.result(60).size for future in futures)
+    assert "2 images together failed: each is tried alone" in caplog.text
+    assert "no such lengths" in caplog.text
+
+
 def test_a_latent_that_is_not_a_number_fails_its_image_only(family: ToyFamily) -> None:
     predict = family.predict
 
