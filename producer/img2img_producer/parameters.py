@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from img2img_shared.errors import Refused
-from img2img_shared.params import Params, read_params
+from img2img_shared.params import Params
+from img2img_shared.refusals import read_params
 
 
 def merge_params(base: Params | Mapping[str, Any] | None, given: Mapping[str, Any]) -> Params:

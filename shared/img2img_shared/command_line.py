@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from img2img_shared.errors import FarmError, NotFound, Refused
-from img2img_shared.params import refusal
+from img2img_shared.refusals import refusal
 from img2img_shared.settings import Settings
 
 #: exit status after Ctrl-C

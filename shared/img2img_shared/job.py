@@ -6,7 +6,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from img2img_shared.errors import Refused
-from img2img_shared.params import Params, Prompt, Text
+from img2img_shared.param_groups.prompt_params import Prompt, Text
+from img2img_shared.params import Params
 from img2img_shared.seeds import DRAW, SEED_MAX, counted
 
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)

@@ -7,7 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from img2img_shared.errors import Refused, WireError
 from img2img_shared.job import Input, Job
-from img2img_shared.params import WRITTEN, refusal
+from img2img_shared.params import WRITTEN
+from img2img_shared.refusals import refusal
 
 #: raised when a reader of the version before would misread a message
 VERSION = 1

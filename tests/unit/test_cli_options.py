@@ -2,18 +2,21 @@
 
 import inspect
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from rich.markup import render
 from typer.testing import CliRunner
 
-from img2img_producer.cli.options import HELP, read_params_file, with_parameters
+from img2img_producer.cli.options import read_params_file, with_parameters
 from img2img_producer.parameters import merge_params
 from img2img_shared.errors import Refused
+from img2img_shared.param_reference import schema_of
 from img2img_shared.params import Params
+
+SWITCHED_ON = [name for name, field in Params.model_fields.items() if field.default is True]
 
 
 def given(*arguments: str) -> dict[str, Any]:
@@ -26,12 +29,24 @@ def given(*arguments: str) -> dict[str, Any]:
     app = typer.Typer()
     app.command()(with_parameters(command))
     result = CliRunner().invoke(app, arguments)
+    if isinstance(result.exception, Refused):
+        raise result.exception
     assert result.exit_code == 0, result.output
     return got
 
 
-def test_each_parameter_has_its_option_and_a_line_of_help() -> None:
-    assert sorted(name for panel in HELP.values() for name in panel) == sorted(Params.model_fields)
+def help_text() -> dict[str, str]:
+    """What --help shows of each parameter, by its option's words."""
+
+    def command(*, parameters: dict[str, Any]) -> None: ...
+
+    signature = inspect.signature(with_parameters(command))
+    options = [option.annotation.__metadata__[0] for option in signature.parameters.values()]
+    return {
+        option.default.removeprefix("--").replace("-", "_"): render(option.help).plain
+        for option in options
+        if not option.hidden
+    }
 
 
 def test_only_what_was_given_is_passed_on() -> None:
@@ -54,10 +69,9 @@ def test_a_parameter_arrives_with_the_type_it_has(name: str) -> None:
     option = "--" + name.replace("_", "-")
     if isinstance(default, bool):
         assert given(option) == {name: True}
+        assert given(option.replace("--", "--no-", 1)) == {name: False}
         return
-    schema = Params.model_json_schema()["properties"][name]
-    kind = schema.get("type") or schema["anyOf"][0]["type"]
-    value = {"string": "x", "integer": 64, "number": 0.5}[kind]
+    value = {"string": "x", "integer": 64, "number": 0.5}[schema_of(name)["type"]]
     (arrived,) = given(option, str(value)).values()
     assert (arrived, type(arrived)) == (value, type(value))
 
@@ -69,16 +83,23 @@ def test_mask_blur_sets_both_unless_one_is_given() -> None:
     assert (params.mask_blur_x, params.mask_blur_y) == (9, 9)
 
 
-def test_help_says_range_and_default() -> None:
-    def command(*, parameters: dict[str, Any]) -> None: ...
+def test_a_switch_is_not_turned_on_and_off_at_once() -> None:
+    with pytest.raises(Refused, match="not both --tiling and --no-tiling"):
+        given("--tiling", "--no-tiling")
 
-    signature = inspect.signature(with_parameters(command))
-    helps = {name: option.annotation.__metadata__[0].help for name, option in signature.parameters.items()}
-    assert "(0..1, default 0.75)" in helps["denoising_strength"]
-    assert "(64..2048, multiple of 8, default 512)" in helps["width"]
-    assert "(0..10)" in helps["eta"]
-    assert "(default true)" in helps["mask_round"]
-    assert not re.search(r"\(.*9223372036854775807", helps["seed"])
+
+def test_help_says_what_each_parameter_does_with_its_range_and_default() -> None:
+    shown = help_text()
+    assert set(shown) == {*Params.model_fields, "mask_blur"} - set(SWITCHED_ON) | {
+        f"no_{name}" for name in SWITCHED_ON
+    }
+    assert shown["denoising_strength"].endswith("(0 to 1; default 0.75)")
+    assert shown["width"].endswith("(64 to 2048, a multiple of 8; default 512)")
+    assert shown["resize_mode"].endswith("3 (latent upscale); default 0)")
+    assert shown["eta"].endswith("(0 to 10)")
+    assert shown["no_mask_round"].startswith("Turn off: Make the mask black and white")
+    assert "9223372036854775807" not in shown["seed"]
+    assert "In [from:to:when], read" in shown["use_old_scheduling"]
 
 
 def test_a_file_of_parameters_is_read_by_name(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from img2img_gateway.sdapi.request import Img2ImgRequest
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import Params, read_params
+from img2img_shared.params import Params
+from img2img_shared.refusals import read_params
 
 
 def test_every_option_of_a1111_is_known() -> None:

@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import Params, allowed, read_params, refusal
+from img2img_shared.param_reference import allowed
+from img2img_shared.params import Params
+from img2img_shared.refusals import read_params, refusal
 from img2img_shared.seeds import SEED_MAX, SEED_MIN
 from img2img_shared.settings import Settings
 

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from img2img_gateway.sdapi.grid import GridOptions
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS, taker
-from img2img_shared.params import Params, read_params, refusal
+from img2img_shared.params import Params
+from img2img_shared.refusals import read_params, refusal
 
 #: characters of an option's value, written as JSON
 LONGEST = 2_000

@@ -15,8 +15,9 @@ from img2img_gateway.sdapi.scripts import refuse_scripts
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
-from img2img_shared.params import Params, refusal
+from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
+from img2img_shared.refusals import refusal
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")

@@ -7,7 +7,9 @@ from img2img_gateway.sdapi.option_table import parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused
 from img2img_shared.names import split_sampler, without_effect
-from img2img_shared.params import CELL, HIRES_FIELDS, Params, read_params
+from img2img_shared.param_groups.size_params import CELL
+from img2img_shared.params import HIRES_FIELDS, Params
+from img2img_shared.refusals import read_params
 
 _OF_MASKS = frozenset(
     {

@@ -12,7 +12,8 @@ from img2img_gateway.multipart import Part
 from img2img_gateway.submit import Sent, SentInput
 from img2img_gateway.v1.models import WebhookRequest
 from img2img_shared.errors import Refused
-from img2img_shared.params import Params, read_params, refusal
+from img2img_shared.params import Params
+from img2img_shared.refusals import read_params, refusal
 
 _PICTURES = ("image", "mask")
 #: bytes of all fields before the pictures, each of which counts for `FIELD` more than it has

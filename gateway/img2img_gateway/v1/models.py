@@ -16,7 +16,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from img2img_gateway.json_route import INPUTS
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.job import ImageState, JobState
-from img2img_shared.params import Params, Prompt, Text
+from img2img_shared.param_groups.prompt_params import Prompt, Text
+from img2img_shared.params import Params
 from img2img_shared.records import Event, ImageStatus, JobStatus, WorkerStatus
 from img2img_shared.seeds import SEED_MAX
 

@@ -2,151 +2,31 @@
 
 import inspect
 import json
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from img2img_shared.errors import Refused
-from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS
-from img2img_shared.names import SAMPLERS, SCHEDULERS
-from img2img_shared.params import Params
-from img2img_shared.seeds import SEED_MAX
-
-#: what `--help` says of each parameter, by the panel it stands in; ranges and defaults are added
-HELP: dict[str, dict[str, str]] = {
-    "Picture": {
-        "prompt": "What the picture should show.",
-        "negative_prompt": "What it should not show.",
-        "denoising_strength": "How much changes: 0 nothing but what the VAE loses, 1 everything.",
-        "width": "Of the result, in pixels.",
-        "height": "Of the result, in pixels.",
-        "resize_mode": "0 just resize, 1 crop and resize, 2 resize and fill, 3 latent upscale.",
-        "upscaler_for_img2img": "Enlarges a picture smaller than its result: None, Lanczos or Nearest.",
-        "images_per_input": "Outputs of each input, with seeds that count up.",
-        "background": 'What transparent inputs are laid on, as "#rrggbb".',
-        "output_format": "png, jpeg or webp; each holds its parameters as text.",
-        "quality": str(Params.model_fields["quality"].description),
-    },
-    "Mask (white is repainted)": {
-        "mask_blur_x": "Gaussian sigma across, in pixels.",
-        "mask_blur_y": "Gaussian sigma down, in pixels.",
-        "inpainting_mask_invert": "1: repaint what is not masked.",
-        "inpainting_fill": "Masked pixels start from: 0 fill, 1 original, 2 latent noise, 3 nothing.",
-        "inpaint_full_res_padding": "Margin of that region, in pixels.",
-        "inpainting_mask_weight": "How little an inpainting checkpoint sees of what is repainted.",
-    },
-    "Sampling": {
-        "steps": "Of the whole schedule; the strength says how many are run.",
-        "cfg_scale": "Guidance; 1 runs no negative branch, in half the time.",
-        "sampler_name": f"One of {', '.join(SAMPLERS)}; may end in a schedule's name.",
-        "scheduler": f"One of {', '.join(SCHEDULERS)}.",
-        "eta": "Noise of the ancestral samplers and DDIM; by default the sampler's own.",
-        "s_churn": "Noise that Euler and Heun add at each step.",
-        "s_tmin": "Lowest sigma at which they do.",
-        "s_tmax": "Highest sigma at which they do; by default no end.",
-        "s_noise": "Scales a sampler's noise.",
-        "tiling": "Let opposite edges fit each other: pictures that can be laid side by side.",
-        "pad_cond_uncond": "Fill up the shorter of prompt and negative prompt with the empty prompt.",
-        "pad_cond_uncond_v0": "As before A1111 1.6: repeat the negative prompt's last token, or cut it off.",
-        "s_min_uncond": "Below this sigma, every second step runs no negative branch.",
-        "image_cfg_scale": "Guidance by the picture, for instruct-pix2pix checkpoints.",
-        "distilled_cfg_scale": "Guidance that Flux.1 dev is told; by default 3.5.",
-        "clip_skip": "Layer of the text encoder that counts, from its last.",
-    },
-    "Noise and seeds": {
-        "seed": "Of the first output; -1 draws one.",
-        "seed_mode": "increment: output k takes seed + k; same: all take one.",
-        "subseed": "Of the noise to mix in; -1 draws one.",
-        "subseed_strength": "How much of it.",
-        "seed_resize_from_w": "Width at which the seed's picture is known, 0 off.",
-        "seed_resize_from_h": "Height at which it is known, 0 off.",
-        "noise_source": "cpu, or nv for what an NVIDIA GPU's generator gives.",
-        "initial_noise_multiplier": "Scales the first noise.",
-        "extra_noise": "So much more of it is added.",
-    },
-    "Settings of A1111's": {
-        name: str(Params.model_fields[name].description)
-        for name in (
-            "skip_early_cond",
-            "rho",
-            "sigma_min",
-            "sigma_max",
-            "beta_dist_alpha",
-            "beta_dist_beta",
-            "sd_noise_schedule",
-            "eta_noise_seed_delta",
-            "uni_pc_variant",
-            "uni_pc_skip_type",
-            "uni_pc_order",
-            "emphasis",
-            "comma_padding_backtrack",
-            "sdxl_crop_top",
-            "sdxl_crop_left",
-        )
-    },
-    "Hires fix (with --txt2img and --enable-hr)": {
-        "hr_scale": "How much larger each side becomes.",
-        "hr_resize_x": "Or how wide it becomes; 0 as --hr-scale says.",
-        "hr_resize_y": "Or how high; what does not fit either is cut off.",
-        "hr_upscaler": f"What enlarges it: {', '.join([*LATENT_UPSCALERS, *UPSCALERS])}; by default Latent.",
-        "hr_second_pass_steps": "Steps of the second pass; 0 as of the first.",
-        "hr_sampler_name": "Its sampler; by default the first one's.",
-        "hr_scheduler": "Its schedule; by default the first one's.",
-        "hr_checkpoint_name": "Its checkpoint; only the job's own.",
-        "hr_prompt": "Its prompt; by default the first one's.",
-        "hr_negative_prompt": "Its negative prompt, likewise.",
-    },
-    # apart, for their two long names leave little room beside them
-    "Switches": {
-        "enable_hr": "txt2img renders twice: small, and from that enlarged.",
-        "color_correction": "Match the result's colours to the input's.",
-        "mask_round": "Make the mask black and white, or leave it soft.",
-        "inpaint_full_res": "Only masked: work on the masked region at full size.",
-        "overlay_inpaint": "Lay the original over a masked result.",
-        "return_mask": "Store a masked result's mask beside it.",
-        "return_mask_composite": "Store what the mask shows of it, too.",
-        "fix_steps": "Run exactly that many, whatever the strength.",
-        **{
-            name: str(Params.model_fields[name].description)
-            for name in (
-                "odd_size",
-                "txt2img",
-                "s_min_uncond_all",
-                "use_old_karras_scheduler_sigmas",
-                "always_discard_next_to_last_sigma",
-                "sgm_noise_multiplier",
-                "no_dpmpp_sde_batch_determinism",
-                "uni_pc_lower_order_final",
-                "use_old_emphasis_implementation",
-                "use_old_scheduling",
-                "disable_extra_networks",
-                "sdxl_clip_l_skip",
-                "textual_inversion_add_hashes_to_infotext",
-            )
-        },
-    },
-}
+from img2img_shared.param_reference import description, schema_of, span
+from img2img_shared.params import GROUPS, Params
 
 
 def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
     """`command`, whose argument `parameters` is what was given of --steps, --width and all the others."""
     mine = inspect.signature(command, eval_str=True).parameters.values()
     options = [
-        _parameter(name, _option(name, text, panel))
-        for panel, fields in HELP.items()
-        for name, text in fields.items()
+        option
+        for heading, group in GROUPS.items()
+        for name in group.model_fields
+        for option in _options(name, heading)
     ]
-    blur = typer.Option(
-        metavar=" ", help="Sets both of the above.", rich_help_panel=list(HELP)[1], show_default=False
-    )
-    options.append(_parameter("mask_blur", Annotated[float | None, blur]))
 
     def run(**values: Any) -> None:
         given = {option.name: values.pop(option.name) for option in options}
-        command(**values, parameters={name: value for name, value in given.items() if value is not None})
+        command(**values, parameters=_parameters(given))
 
     kept = [each for each in mine if each.name != "parameters"]
     signature = inspect.Signature([*kept, *options])
@@ -175,35 +55,49 @@ def read_params_file(path: Path | None) -> dict[str, Any]:
     return values
 
 
-def _parameter(name: str, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+def _options(name: str, panel: str) -> Iterator[inspect.Parameter]:
+    """A parameter's option; of a switch two, of which the help shows the one that changes the default."""
+    kind = _TYPES[schema_of(name)["type"]]
+    words = name.replace("_", "-")
+    if kind is bool:
+        default = Params.model_fields[name].default
+        yield _option(name, bool, panel, f"--{words}", help=_help(name), hidden=default)
+        help_off = f"Turn off: {_help(name)}"
+        yield _option(_OFF + name, bool, panel, f"--no-{words}", help=help_off, hidden=not default)
+    else:
+        yield _option(name, kind, panel, f"--{words}", help=_help(name))
+    if name == "mask_blur_y":
+        yield _option("mask_blur", float, panel, "--mask-blur", help="Both of the above.")
 
 
-def _option(name: str, text: str, panel: str) -> Any:
-    schema = _schema()["properties"][name]
-    schema = {**schema, **schema.get("anyOf", [{}])[0]}  # of one that may be left to the sampler
-    option = typer.Option(
-        metavar=" ", help=f"{text} {_range(schema)}".strip(), rich_help_panel=panel, show_default=False
+def _option(name: str, kind: Any, panel: str, *words: str, **more: Any) -> inspect.Parameter:
+    option = typer.Option(*words, metavar=" ", rich_help_panel=panel, show_default=False, **more)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
-    return Annotated[_TYPES[schema["type"]] | None, option]
 
 
-def _range(schema: dict[str, Any]) -> str:
-    """ "(0..1, default 0.75)" """
-    parts = []
-    if "minimum" in schema and schema["maximum"] < SEED_MAX:
-        parts.append(f"{schema['minimum']}..{schema['maximum']}")
-    if "multipleOf" in schema:
-        parts.append(f"multiple of {schema['multipleOf']}")
-    if schema.get("default") not in (None, ""):
-        parts.append(f"default {json.dumps(schema['default']).strip(QUOTE)}")
-    return f"({', '.join(parts)})" if parts else ""
+def _parameters(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, by the names of parameters."""
+    values: dict[str, Any] = {}
+    for option, value in given.items():
+        name = option.removeprefix(_OFF)
+        if value is not None and name in values:
+            raise Refused(name, True, f"not both --{name} and --no-{name}".replace("_", "-"))
+        if value is not None:
+            values[name] = option == name if value is True else value
+    return values
 
 
-@cache
-def _schema() -> dict[str, Any]:
-    return Params.model_json_schema()
+def _help(name: str) -> str:
+    """ "How much changes: 0 runs no model, 1 runs the whole schedule. (0 to 1; default 0.75)" """
+    default = schema_of(name).get("default")
+    has_default = default not in (None, "") and not isinstance(default, bool)
+    told = [span(name), f"default {default}" if has_default else ""]
+    ending = "; ".join(filter(None, told))
+    return escape(f"{description(name)} ({ending})" if ending else description(name))
 
 
+#: before the name of an option that turns a switch off
+_OFF = "off_"
 _TYPES: dict[str, Any] = {"integer": int, "number": float, "boolean": bool, "string": str}
-QUOTE = '"'

@@ -17,7 +17,8 @@ from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
-from img2img_shared.params import Params, refusal
+from img2img_shared.params import Params
+from img2img_shared.refusals import refusal
 from img2img_shared.seeds import drawn
 from img2img_shared.store import Store
 from img2img_shared.wire import encode_inputs

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from img2img_shared.params import Params, read_params
+from img2img_shared.params import Params
+from img2img_shared.refusals import read_params
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.steps import finished

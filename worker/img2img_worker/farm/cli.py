@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from img2img_shared.errors import FarmError
 from img2img_shared.loading import end_on_interrupt
-from img2img_shared.params import refusal
+from img2img_shared.refusals import refusal
 from img2img_shared.settings import SIZES, Settings
 from img2img_worker.farm.logs import log_to_stderr
 

@@ -14,7 +14,8 @@ from functools import partial
 from itertools import accumulate, chain
 
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import Params, prompts_of
+from img2img_shared.param_groups.prompt_params import prompts_of
+from img2img_shared.params import Params
 from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
 from img2img_worker.models.prompts.editing import Entry, schedule
 

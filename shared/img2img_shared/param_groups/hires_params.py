@@ -1,0 +1,105 @@
+"""Parameters of the hires fix."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from img2img_shared.hires import LARGEST
+from img2img_shared.param_groups.group import ParamGroup
+
+Upscaler = Literal[
+    "Latent",
+    "Latent (antialiased)",
+    "Latent (bicubic)",
+    "Latent (bicubic antialiased)",
+    "Latent (nearest)",
+    "Latent (nearest-exact)",
+    "None",
+    "Lanczos",
+    "Nearest",
+]
+
+
+class HiresParams(ParamGroup):
+    """txt2img in two passes: a small picture, enlarged, and rendered again."""
+
+    enable_hr: Annotated[
+        bool,
+        Field(
+            description="Render txt2img at `width` × `height`, enlarge that, and render it again with "
+            "`denoising_strength`.",
+            examples=[True],
+        ),
+    ] = False
+    hr_scale: Annotated[
+        float, Field(ge=0.1, le=16, description="Factor by which each side grows.", examples=[1.5])
+    ] = 2.0
+    hr_resize_x: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=LARGEST,
+            description="Width of the enlarged picture, in pixels; 0: by `hr_scale`.",
+            examples=[1024],
+        ),
+    ] = 0
+    hr_resize_y: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=LARGEST,
+            description="Height of the enlarged picture, in pixels; what does not fit both is cut off.",
+            examples=[1024],
+        ),
+    ] = 0
+    hr_upscaler: Annotated[
+        Upscaler | None,
+        Field(
+            description="What enlarges the latent or the picture; without a value, Latent.",
+            examples=["Latent (nearest-exact)"],
+        ),
+    ] = None
+    hr_second_pass_steps: Annotated[
+        int,
+        Field(ge=0, le=150, description="Steps of the second pass; 0: as many as `steps`.", examples=[15]),
+    ] = 0
+    hr_sampler_name: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="Sampler of the second pass; without a value, the first one's.",
+            examples=["DPM++ 2M Karras"],
+        ),
+    ] = None
+    hr_scheduler: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="Noise schedule of the second pass; without a value, the first one's.",
+            examples=["Karras"],
+        ),
+    ] = None
+    hr_checkpoint_name: Annotated[
+        str | None,
+        Field(
+            max_length=1024,
+            description="Checkpoint of the second pass; it must be the job's own.",
+            examples=["sd15"],
+        ),
+    ] = None
+    hr_prompt: Annotated[
+        str,
+        Field(
+            max_length=20_000,
+            description="Prompt of the second pass; if empty, the first one's.",
+            examples=["an oil painting, fine detail"],
+        ),
+    ] = ""
+    hr_negative_prompt: Annotated[
+        str,
+        Field(
+            max_length=20_000,
+            description="Negative prompt of the second pass; if empty, the first one's.",
+            examples=["blurry"],
+        ),
+    ] = ""

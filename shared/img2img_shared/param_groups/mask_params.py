@@ -1,0 +1,75 @@
+"""Parameters of masks."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from img2img_shared.modes import InpaintingFill
+from img2img_shared.param_groups.group import ParamGroup
+
+Sigma = Annotated[float, Field(ge=0, le=256)]
+
+
+class MaskParams(ParamGroup):
+    """Which pixels are repainted, and from what. White in a mask is repainted."""
+
+    mask_blur_x: Annotated[
+        Sigma,
+        Field(
+            description="Blur of the mask across: the sigma of a Gaussian, in pixels. `mask_blur` sets both.",
+            examples=[8],
+        ),
+    ] = 4
+    mask_blur_y: Annotated[
+        Sigma,
+        Field(
+            description="Blur of the mask down: the sigma of a Gaussian, in pixels. `mask_blur` sets both.",
+            examples=[8],
+        ),
+    ] = 4
+    mask_round: Annotated[
+        bool,
+        Field(description="Make the mask black and white; otherwise it stays soft.", examples=[False]),
+    ] = True
+    inpainting_mask_invert: Annotated[
+        int, Field(ge=0, le=1, description="1: repaint what is not masked.", examples=[1])
+    ] = 0
+    inpainting_fill: Annotated[
+        InpaintingFill, Field(description="What masked pixels start from.", examples=[1])
+    ] = InpaintingFill.FILL
+    inpaint_full_res: Annotated[
+        bool,
+        Field(
+            description='"Only masked": enlarge the masked region to the full size, and render that alone.',
+            examples=[False],
+        ),
+    ] = True
+    inpaint_full_res_padding: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2048,
+            description='Margin around the masked region for "only masked", in pixels.',
+            examples=[32],
+        ),
+    ] = 0
+    inpainting_mask_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How strongly the masked part is hidden from an inpainting checkpoint.",
+            examples=[0.5],
+        ),
+    ] = 1.0
+    overlay_inpaint: Annotated[
+        bool,
+        Field(description="Lay the unmasked part of the original over the result.", examples=[False]),
+    ] = True
+    return_mask: Annotated[
+        bool, Field(description="Store the mask beside each masked result.", examples=[True])
+    ] = False
+    return_mask_composite: Annotated[
+        bool,
+        Field(description="Store the repainted part alone beside each masked result.", examples=[True]),
+    ] = False

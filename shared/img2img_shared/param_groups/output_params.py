@@ -1,0 +1,45 @@
+"""Parameters of what is stored."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from img2img_shared.param_groups.group import ParamGroup
+
+
+class OutputParams(ParamGroup):
+    """How many pictures are made, and how they are stored."""
+
+    images_per_input: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Number of results for each input, with seeds that count up (A1111's `n_iter` × "
+            "`batch_size`).",
+            examples=[4],
+        ),
+    ] = 1
+    output_format: Annotated[
+        Literal["png", "jpeg", "webp"],
+        Field(description="Format of the results; each holds its parameters as text.", examples=["webp"]),
+    ] = "png"
+    quality: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100,
+            description="Quality of a JPEG or WebP; without a value, 95 for JPEG and lossless for WebP.",
+            examples=[90],
+        ),
+    ] = None
+    color_correction: Annotated[
+        bool, Field(description="Match the colours of the result to those of the input.", examples=[True])
+    ] = False
+    textual_inversion_add_hashes_to_infotext: Annotated[
+        bool,
+        Field(
+            description="Write the hashes of the textual inversions that prompts use into the infotext.",
+            examples=[False],
+        ),
+    ] = True

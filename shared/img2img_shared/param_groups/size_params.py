@@ -1,0 +1,64 @@
+"""Parameters of the picture's size."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from img2img_shared.errors import Refused
+from img2img_shared.modes import ResizeMode
+from img2img_shared.param_groups.group import ParamGroup
+
+#: pixels that the VAE makes one cell of
+CELL = 8
+
+Pixels = Annotated[int, Field(ge=64, le=2048, json_schema_extra={"multipleOf": CELL})]
+
+
+class SizeParams(ParamGroup):
+    """How large the result is, and how an input gets that size."""
+
+    # before the sides, whose check reads it
+    odd_size: Annotated[
+        bool,
+        Field(
+            description="Accept a width and height that are no multiples of 8, and cut off the rest, as "
+            "A1111's API does.",
+            examples=[True],
+        ),
+    ] = False
+    width: Annotated[Pixels, Field(description="Width of the result, in pixels.", examples=[768])] = 512
+    height: Annotated[Pixels, Field(description="Height of the result, in pixels.", examples=[768])] = 512
+    resize_mode: Annotated[
+        ResizeMode, Field(description="How the input gets the result's size.", examples=[1])
+    ] = ResizeMode.JUST_RESIZE
+    upscaler_for_img2img: Annotated[
+        Literal["None", "Lanczos", "Nearest"],
+        Field(
+            description="What enlarges an input that is smaller than the result. None resizes with Lanczos "
+            "in one step; Lanczos takes A1111's way over multiples of 8.",
+            examples=["Lanczos"],
+        ),
+    ] = "None"
+    background: Annotated[
+        str,
+        Field(
+            max_length=100,
+            description='Colour behind transparent inputs, as "#rrggbb".',
+            examples=["#808080"],
+        ),
+    ] = "#ffffff"
+
+    @field_validator("width", "height")
+    @classmethod
+    def _side_is_of_whole_cells(cls, value: int, info: ValidationInfo) -> int:
+        if value % CELL and not info.data.get("odd_size"):
+            raise ValueError(f"a multiple of {CELL}")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _background_is_a_colour(cls, value: str) -> str:
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+            raise Refused("background", value, 'a colour as "#rrggbb"')
+        return value.lower()

@@ -1,0 +1,49 @@
+"""Every parameter is declared with all that help texts, OpenAPI and the table of parameters tell."""
+
+from typing import Any
+
+import pytest
+
+from img2img_shared.param_groups.hires_params import HiresParams
+from img2img_shared.param_reference import allowed, description, schema_of, span
+from img2img_shared.params import GROUPS, WRITTEN, Params
+
+
+def test_each_parameter_is_in_one_group() -> None:
+    grouped = [name for group in GROUPS.values() for name in group.model_fields]
+    assert sorted(grouped) == sorted(Params.model_fields)
+
+
+@pytest.mark.parametrize("name", Params.model_fields)
+def test_each_parameter_has_a_sentence_that_says_what_it_does(name: str) -> None:
+    text = description(name)
+    assert text.endswith(".")
+    assert 20 <= len(text) <= 260
+
+
+@pytest.mark.parametrize("name", Params.model_fields)
+def test_each_parameter_has_a_range_its_choices_or_a_length(name: str) -> None:
+    schema = schema_of(name)
+    assert schema["type"] == "boolean" or "enum" in schema or "maxLength" in schema or "minimum" in schema
+    assert allowed(name)
+
+
+@pytest.mark.parametrize("name", Params.model_fields)
+def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name: str) -> None:
+    example = (Params.model_fields[name].examples or ["there is none"])[0]
+    together: dict[str, Any] = (
+        {"txt2img": True, "enable_hr": True} if name in HiresParams.model_fields else {}
+    )
+    params = Params.model_validate(together | {name: example}, context=WRITTEN)
+    assert getattr(params, name) != Params.model_fields[name].default
+
+
+def test_what_is_allowed_is_told_in_words_and_in_short() -> None:
+    assert (allowed("steps"), span("steps")) == ("a whole number from 1 to 150", "1 to 150")
+    assert allowed("width") == "a multiple of 8 from 64 to 2048"
+    assert allowed("eta") == "a number from 0 to 10"
+    assert allowed("inpainting_fill") == "one of 0 (fill), 1 (original), 2 (latent noise), 3 (latent nothing)"
+    assert span("output_format") == "png, jpeg, webp"
+    assert (allowed("mask_round"), span("mask_round")) == ("true or false", "")
+    assert allowed("scheduler") == "text of at most 100 characters"
+    assert span("seed") == ""
