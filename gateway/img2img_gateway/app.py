@@ -20,6 +20,7 @@ from img2img_gateway.dependencies import Services
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.memory_budget import MemoryBudget
+from img2img_gateway.metrics import CountRequests
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
@@ -62,7 +63,6 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
     app.include_router(sdapi.router)
     app.include_router(status.router)
     app.add_middleware(Admission)
-    app.add_middleware(_NoTrailingSlash)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -72,6 +72,8 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
             expose_headers=["Location", "Retry-After"],
         )
     app.add_middleware(Deadlines, idle=chosen.upload_timeout, whole=chosen.upload_limit)
+    app.add_middleware(CountRequests)
+    app.add_middleware(_NoTrailingSlash)  # the outermost: it hands on another scope than it was given
     return app
 
 

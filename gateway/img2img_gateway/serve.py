@@ -15,13 +15,16 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.net import SocketSpec
 from granian.server.embed import Server
+from prometheus_client import REGISTRY
 
 from img2img_gateway.access import check_open
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
+from img2img_gateway.metrics import FarmCollector
 from img2img_shared.errors import Refused
+from img2img_shared.metrics import shown, time_ledger
 
 #: bytes of headers, and of what is read ahead of a body
 BUFFER = 64 * 1024
@@ -37,7 +40,9 @@ def serve(settings: GatewaySettings) -> None:
     Raises:
         Refused, Unavailable: it cannot start; see `create_app`.
     """
-    with AsyncFarm(settings) as farm:
+    with AsyncFarm(settings) as farm, shown(settings.metrics):
+        time_ledger(farm.redis)
+        REGISTRY.register(FarmCollector(farm.ledger))
         check_open(settings, ApiKeys(farm.redis))
         asyncio.run(_until_told(create_app(settings, farm), settings))
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from prometheus_client import Counter
 from standardwebhooks.webhooks import Webhook
 
 from img2img_gateway.async_farm import AsyncFarm
@@ -29,6 +30,8 @@ AT_ONCE, SHARE = 64, 16
 CLAIMED = 60
 #: dead deliveries of a tenant that are remembered
 DEAD = 1000
+
+_TRIES = Counter("img2img_webhook_tries", "Tries to deliver a message to a webhook.", ["outcome"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ class Deliveries:
             error = self._post(delivery)
         except FarmError as failure:
             error = str(failure)
+        _TRIES.labels("delivered" if error is None else "failed").inc()
         if error is None:
             self._forget(delivery)
         else:

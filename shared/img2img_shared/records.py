@@ -1,6 +1,6 @@
 """What the ledger answers with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -22,6 +22,8 @@ class Claim:
     nonce: str
     #: a worker died on this image: nothing else may run beside it in this process
     alone: bool
+    #: seconds since its job was submitted
+    waited: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,18 @@ class Sweep:
     suspects: int = 0
     #: too many workers died on them
     failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What there is to do for workers of a model, in images."""
+
+    model: str
+    #: could be given out now
+    waiting: int
+    #: wait for their next try
+    later: int
+    running: int
 
 
 @dataclass(frozen=True, kw_only=True)

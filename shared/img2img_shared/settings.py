@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     #: seconds a finished job is remembered
     keep_jobs: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
 
+    #: HOST:PORT at which a worker or gateway shows its metrics to Prometheus (docs/metrics.md); "": nowhere
+    metrics: Annotated[str, Field(pattern=r"^(\S+:\d{1,5})?$")] = ""
     #: how a worker's log is written: lines for people, or JSON for programs
     log_format: Literal["text", "json"] = "text"
 

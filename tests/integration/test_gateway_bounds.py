@@ -22,9 +22,9 @@ from img2img_gateway.problems import FINDINGS
 from img2img_shared.ledger.connect import connect
 from tests.faults.farm import memory_of
 from tests.integration.gateway import PATIENCE, Callers, FakeWorker, eventually
-from tests.integration.test_gateway_process import command, free_port
+from tests.integration.test_gateway_process import command
 from tests.plain_png import plain_png
-from tests.servers import RedisServer
+from tests.servers import RedisServer, free_port
 
 MIB = 2**20
 #: bytes by which a gateway may grow for a moment: what requests may hold together, and the most that one

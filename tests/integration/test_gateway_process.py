@@ -18,17 +18,12 @@ from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.serve import listen
 from img2img_shared.errors import Refused
 from tests.integration.gateway import PATIENCE, FakeWorker, eventually, picture
+from tests.servers import free_port, scraped
 
 #: asks for something large that needs no key
 SCRIPT = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 #: a TCP connection's state, as the kernel writes it
 ESTABLISHED = "01"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def command(redis_url: str, store: Path, *words: str) -> list[str]:
@@ -85,6 +80,36 @@ def test_it_ends_when_told_whatever_is_open(redis_url: str, tmp_path: Path) -> N
         assert stream.recv(100).startswith(b"HTTP/1.1 200")
         process.connect().sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n[")
         process.connect().sendall(b"GET / HTTP/1.1\r\nHost:")
+    fake_worker.client.close()
+
+
+def test_it_shows_what_there_is_to_do(redis_url: str, tmp_path: Path) -> None:
+    model, address = "metrics", f"127.0.0.1:{free_port()}"
+    fake_worker = FakeWorker(redis_url, tmp_path / "store", model)
+    with (
+        Process(redis_url, tmp_path / "store", IMG2IMG_METRICS=address) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{process.port}") as http,
+    ):
+        files = [("image", ("a.png", picture(number))) for number in range(3)]
+        http.post("/v1/jobs/upload", data={"model": model}, files=files).raise_for_status()
+        assert http.get("/no/such/path").status_code == 404
+        job = http.get("/v1/jobs").json()["jobs"][0]["id"]
+        http.get(f"/v1/jobs/{job}").raise_for_status()
+        assert fake_worker.claim() is not None
+        counts = {"waiting": 2, "later": 0, "running": 1}
+        own = [{"model": model, **counts, "images": 3}]
+        assert http.get("/v1/demand", params={"model": model}).json() == own
+        assert http.get("/v1/demand", params={"model": "none"}).json()[0]["images"] == 0
+        assert model in [each["model"] for each in http.get("/v1/demand").json()]
+        found = scraped(address)
+        for state, count in counts.items():
+            assert found["img2img_farm_images", ("model", model), ("state", state)] == count
+        assert found["img2img_farm_workers", ("model", model), ("state", "in_service")] == 1
+        requests = "img2img_http_requests_total"
+        assert found[requests, ("method", "POST"), ("route", "/v1/jobs/upload"), ("status", "201")] == 1
+        assert found[requests, ("method", "GET"), ("route", "/v1/jobs/{job}"), ("status", "200")] == 1
+        assert found[requests, ("method", "GET"), ("route", "none"), ("status", "404")] == 1
+        assert found["img2img_ledger_call_seconds_count", ("call", "submit")] == 1
     fake_worker.client.close()
 
 

@@ -15,7 +15,10 @@ from img2img_producer import Picture
 from tests.checkpoints import cached, sd1
 from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
 from tests.integration.gateway import Gateway
+from tests.servers import free_port, scraped
 
+#: where the worker shows what it counts
+METRICS = f"127.0.0.1:{free_port()}"
 SMALL = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
 
 
@@ -27,7 +30,11 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
         file = folder / "models" / "Lora" / f"{name}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    environment = {"IMG2IMG_PREVIEW_SECONDS": "0.02", "IMG2IMG_MODELS_DIR": str(folder / "models")}
+    environment = {
+        "IMG2IMG_PREVIEW_SECONDS": "0.02",
+        "IMG2IMG_MODELS_DIR": str(folder / "models"),
+        "IMG2IMG_METRICS": METRICS,
+    }
     with FaultyFarm(folder, fork_server, cached(tmp_path_factory, sd1)) as farm:
         farm.worker(environment=environment)
         eventually("the worker is there", farm.producer.workers)
@@ -62,6 +69,26 @@ def rendered(farm: FaultyFarm, inputs: list[Picture], **params: object) -> list[
 
 def same(one: Image.Image, other: Image.Image) -> bool:
     return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
+
+
+def test_a_worker_shows_what_it_does(farm: FaultyFarm) -> None:
+    model = ("model", farm.model)
+    before = scraped(METRICS)
+    rendered(farm, [Picture(image=picture(number)) for number in range(3)], **SMALL)
+    found = scraped(METRICS)
+
+    def more(name: str, *labels: tuple[str, str]) -> float:
+        key = (name, *sorted((model, *labels)))
+        return found[key] - before.get(key, 0.0)
+
+    assert more("img2img_images_total", ("outcome", "done"), ("tenant", "default")) == 3
+    for stage in ("waiting", "preparing", "encoding", "steps", "decoding", "storing"):
+        assert more("img2img_image_stage_seconds_count", ("stage", stage)) == 3
+    assert more("img2img_engine_steps_total") == 3 * 4
+    assert more("img2img_engine_rows_total", ("kind", "image")) == 3 * 4 * 2
+    assert found["img2img_engine_slots", ("kind", "all"), model] == 2
+    assert found["img2img_worker_in_service", model] == 1
+    assert found["img2img_ledger_call_seconds_count", ("call", "claim")] >= 3
 
 
 def test_webuiapi_gets_the_pictures_that_the_farm_renders(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:

@@ -1,8 +1,8 @@
 """What the farm has: pictures to refer to, workers, models, samplers, schedules."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
@@ -10,7 +10,7 @@ from img2img_gateway.errors import Problem
 from img2img_gateway.sent_file import SentFile
 from img2img_gateway.submit import stored
 from img2img_gateway.v1.jobs import UNLIMITED
-from img2img_gateway.v1.models import InputAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
+from img2img_gateway.v1.models import DemandAnswer, InputAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 
@@ -65,6 +65,17 @@ async def models(parts: Parts, _: Caller) -> list[ModelAnswer]:
         )
         for each in await parts.farm.checkpoints()
     ]
+
+
+@router.get("/demand", tags=["farm"], summary="See what there is to do")
+async def demand(
+    parts: Parts,
+    _: Caller,
+    model: Annotated[str | None, Query(description="This one alone, also if it has nothing to do.")] = None,
+) -> list[DemandAnswer]:
+    """Images that wait and run, by model: what to scale workers by. Every tenant's are counted."""
+    found = {each.model: DemandAnswer.of(each) for each in await parts.farm.call(parts.farm.ledger.demand)}
+    return list(found.values()) if model is None else [found.get(model, DemandAnswer(model=model))]
 
 
 @router.get("/samplers", tags=["farm"], summary="List the samplers")

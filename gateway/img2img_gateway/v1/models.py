@@ -1,5 +1,6 @@
 """What goes over the wire under ``/v1``."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +19,7 @@ from img2img_gateway.problems import FINDINGS
 from img2img_shared.job import ImageState, JobState
 from img2img_shared.param_groups.prompt_params import Prompt, Text
 from img2img_shared.params import Params
-from img2img_shared.records import Event, ImageStatus, JobStatus, WorkerStatus
+from img2img_shared.records import Demand, Event, ImageStatus, JobStatus, WorkerStatus
 from img2img_shared.seeds import SEED_MAX
 
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
@@ -330,6 +331,26 @@ class ModelAnswer(BaseModel):
     workers: int
     #: images in flight at once, over its workers
     slots: int
+
+
+class DemandAnswer(BaseModel):
+    """What there is to do for workers of a model, in images of all tenants."""
+
+    model_config = _example({"model": "sd15", "waiting": 240, "later": 0, "running": 32, "images": 272})
+
+    model: str
+    #: could be given out now
+    waiting: int = 0
+    #: wait for their next try
+    later: int = 0
+    running: int = 0
+    #: all of them
+    images: int = 0
+
+    @classmethod
+    def of(cls, demand: Demand) -> Self:
+        """As the ledger has it."""
+        return cls(**asdict(demand), images=demand.waiting + demand.later + demand.running)
 
 
 class SamplerAnswer(BaseModel):

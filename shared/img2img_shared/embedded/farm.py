@@ -42,6 +42,7 @@ class EmbeddedFarm:
         #: what this program was given in code, for the processes that it starts
         given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
         self._environment = {f"IMG2IMG_{name.upper()}": str(value) for name, value in given.items()}
+        self._environment["IMG2IMG_METRICS"] = ""  # the program's own listens there
         self._lock = threading.Lock()
         self._workers: dict[str, Supervised] = {}
         #: models whose worker was seen alive: from then on its death is an accident

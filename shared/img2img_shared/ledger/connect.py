@@ -1,5 +1,6 @@
 """The connection to Redis, and the one way in which its absence is reported."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -31,6 +32,8 @@ class FarmRedis:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self.prefix = prefix
+        #: told of each script that was run: its name, and the seconds that it took from here
+        self.on_call: Callable[[str, float], None] | None = None
         self._client = client
         self._execute: Callable[..., Any] = client.execute_command
         self._scripts: dict[str, Callable[..., Any]] = {}
@@ -46,7 +49,11 @@ class FarmRedis:
     def run(self, script: str, *arguments: str | bytes | int) -> Any:
         """What one of the Lua scripts answers, by its file's name."""
         known = self._known(script)
-        return self._do(lambda: known(keys=[keys.farm_key(self.prefix)], args=arguments))
+        begun = time.perf_counter()
+        answer = self._do(lambda: known(keys=[keys.farm_key(self.prefix)], args=arguments))
+        if self.on_call is not None:
+            self.on_call(script, time.perf_counter() - begun)
+        return answer
 
     def run_and_wait(self, script: str, *arguments: str | bytes | int, wait: Sequence[str | int]) -> Any:
         """What a script answers, and right after it on the same connection the command `wait`."""

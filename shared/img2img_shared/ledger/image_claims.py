@@ -6,7 +6,7 @@ from img2img_shared.errors import Refused, one_line
 from img2img_shared.job import ImageState
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.part import LedgerPart
-from img2img_shared.records import Claim, Lost, Sweep
+from img2img_shared.records import Claim, Demand, Lost, Sweep
 
 #: characters of a failure's reason that are kept
 REASON = 1000
@@ -35,7 +35,7 @@ class ImageClaims(LedgerPart):
         answer = self._redis.run("claim", model, worker, nonce, self._lease_ms, int(idle))
         if answer is None:
             return None
-        job_id, tenant, index, attempt, alone = answer
+        job_id, tenant, index, attempt, alone, waited = answer
         return Claim(
             job_id=str(job_id, "utf-8"),
             tenant=str(tenant, "utf-8"),
@@ -45,6 +45,7 @@ class ImageClaims(LedgerPart):
             worker=worker,
             nonce=nonce,
             alone=bool(alone),
+            waited=waited / 1000,
         )
 
     def renew(self, claims: Sequence[Claim]) -> list[Lost]:
@@ -124,6 +125,20 @@ class ImageClaims(LedgerPart):
     def waiting(self, model: str, limit: int) -> int:
         """How many images of `model` could be given out now, counted up to `limit`."""
         return int(self._redis.run("waiting", model, limit))
+
+    def demand(self) -> list[Demand]:
+        """What there is to do, by model; those without work that live workers have are among them."""
+        answers = self._redis.run("demand")
+        return [
+            Demand(model=str(model, "utf-8"), waiting=waiting, later=later, running=running)
+            for model, waiting, later, running in sorted(answers)
+        ]
+
+    def unfinished(self) -> dict[str, int]:
+        """Images that have not ended, by tenant."""
+        answer = self._redis.call("HGETALL", self._redis.key("under_way"))
+        counts = dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else answer
+        return {str(tenant, "utf-8"): int(count) for tenant, count in counts.items()}
 
     def missing_tickets(self, model: str, limit: int) -> int:
         """How many tickets the queue of `model` lacks, to hold one for each waiting image, or `limit`.

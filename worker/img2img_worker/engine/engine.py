@@ -152,6 +152,11 @@ class Engine:
         return self._loop.limit
 
     @property
+    def in_flight(self) -> int:
+        """Slots that are in use."""
+        return self._loop.in_flight
+
+    @property
     def broken(self) -> bool:
         """Whether it stopped by an error of its own, not by `close`: no picture comes out of it any more."""
         return self._broken

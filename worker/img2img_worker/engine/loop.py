@@ -70,6 +70,11 @@ class EngineLoop:
         """Slots that are filled for now: fewer for a while after memory was short."""
         return self._slots.limit
 
+    @property
+    def in_flight(self) -> int:
+        """Slots that are in use."""
+        return len(self._slots)
+
     def take(self, image: RenderState) -> None:
         """It waits from now on: for its texts, then for a slot."""
         self._prompts.take(image)

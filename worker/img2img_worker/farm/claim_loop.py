@@ -31,6 +31,8 @@ from img2img_worker.farm.events import (
     Observer,
     Prepared,
     PutBack,
+    Rendered,
+    StoreFailed,
     TooLate,
     Warned,
 )
@@ -189,9 +191,11 @@ class ClaimLoop:
         self._observe(Prepared(claim=held.claim))
         held.stop_with(lambda: _cancel(futures), lambda: self._engine.end_early(*futures))
         try:
-            return [future.result() for future in futures]
+            pictures = [future.result() for future in futures]
         finally:
             _cancel(futures)
+        self._observe(Rendered(claim=held.claim))
+        return pictures
 
     def _fetch(self, held: LeasedClaim, key: str) -> bytes:
         return self._from_store(held, lambda: self._store.get_picture(key))
@@ -232,6 +236,7 @@ class ClaimLoop:
             try:
                 return call()
             except StoreError as error:
+                self._observe(StoreFailed(claim=held.claim))
                 trouble = self._health.check_store()
                 is_worth_it = not error.missing and (error.transient or trouble is not None)
                 if not is_worth_it or time.monotonic() > end:

@@ -47,6 +47,20 @@ class Stepped:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """The engine has done its part: what is left is to finish and store the picture."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreFailed:
+    """The store did not do what it was asked, or not now."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """Its picture is stored, and the ledger has heard of it."""
 
@@ -162,6 +176,8 @@ Event = (
     | Claimed
     | Prepared
     | Stepped
+    | Rendered
+    | StoreFailed
     | Finished
     | Failed
     | PutBack

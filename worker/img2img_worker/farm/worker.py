@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 from celery import Celery, signals
+from prometheus_client import REGISTRY
 
 from img2img_shared.checkpoints import PICKLES, SAFE, Checkpoint, is_checkpoint, sha256_of
 from img2img_shared.errors import Unavailable
@@ -25,6 +26,7 @@ from img2img_shared.ledger.keys import queue_name
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.submissions import Submissions
+from img2img_shared.metrics import shown, time_ledger
 from img2img_shared.queue import TICKET, celery_app
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
@@ -40,6 +42,7 @@ from img2img_worker.farm.health import Check, Health
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.maintenance import WorkerMaintenance
+from img2img_worker.farm.metrics_observer import EngineCollector, MetricsObserver
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.recipe import Served
 from img2img_worker.farm.reporter import Reporter
@@ -86,16 +89,21 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     _when_redis_answers(partial(ledger.bind_model, model, sha256, rebind=rebind))
     log_observer = LogObserver()
     reporter = Reporter(family.device, begun)
-    observe = tell_all(log_observer, reporter)
+    observe = tell_all(log_observer, reporter, MetricsObserver(model))
+    time_ledger(redis)
     leases = Leases(ledger, observe)
     # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
     torch.compiler.set_stance("eager_on_recompile")
     slots = settings.slots
     if slots == "auto":
         slots = find_slots(family, deterministic=settings.deterministic)
-    with Engine(
-        family, slots=slots, deterministic=settings.deterministic, on_out_of_memory=_told_to(observe)
-    ) as engine:
+    with (
+        shown(settings.metrics),
+        Engine(
+            family, slots=slots, deterministic=settings.deterministic, on_out_of_memory=_told_to(observe)
+        ) as engine,
+    ):
+        REGISTRY.register(EngineCollector(model, engine, family.device))
         if settings.compile:
             log.info("compiling for pictures of %s: this takes minutes", settings.compile)
             engine.warm_up(settings.compiled_sizes).result()

@@ -3,6 +3,8 @@ local model, worker, nonce, lease, idle = unpack(ARGV)
 local LOOK = 32 -- so many jobs, and images of each that were handed back, are looked at for one that this worker may have
 local leases, tenants = model_key(model, 'leases'), model_key(model, 'tenants')
 
+local function waited(id) return NOW - tonumber(hget(job_key(id), 'created') or NOW) end
+
 local function take(job, index, alone)
   local attempt = tonumber(hget(job_key(job.id, 'attempts'), index) or '0') + 1
   local text = job.id .. ' ' .. index .. ' ' .. attempt .. ' ' .. alone .. ' ' .. worker
@@ -15,7 +17,7 @@ local function take(job, index, alone)
   set(job, 'running', job.running + 1)
   event(job, index, 'running', attempt)
   place(job)
-  return {job.id, job.tenant, tonumber(index), attempt, alone}
+  return {job.id, job.tenant, tonumber(index), attempt, alone, waited(job.id)}
 end
 
 -- Asked for again because the reply was lost: the same claim.
@@ -25,7 +27,7 @@ if before then
   local tenant = hget(job_key(id), 'tenant')
   if tenant then
     redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
-    return {id, tenant, tonumber(index), tonumber(attempt), tonumber(alone)}
+    return {id, tenant, tonumber(index), tonumber(attempt), tonumber(alone), waited(id)}
   end
   drop(model, nonce)
 end

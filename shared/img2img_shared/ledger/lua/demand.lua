@@ -1,0 +1,27 @@
+-- What there is to do, by model: {model, images that could be given out now, images that wait for their next try, images
+-- that are being rendered}. Models that have none of these and no live worker are left out.
+local models, known = {}, {}
+local function see(list)
+  for _, model in ipairs(list) do
+    if not known[model] then
+      known[model] = true
+      models[#models + 1] = model
+    end
+  end
+end
+see(redis.call('HKEYS', WAITING))
+see(redis.call('HKEYS', MODELS))
+see(redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf'))
+
+local answers = {}
+for _, model in ipairs(models) do
+  local delayed, due = model_key(model, 'delayed'), 0
+  due = redis.call('ZCOUNT', delayed, '-inf', NOW)
+  local waiting = tonumber(hget(WAITING, model) or '0') + due
+  local later, running = redis.call('ZCARD', delayed) - due, redis.call('ZCARD', model_key(model, 'leases'))
+  local is_served = tonumber(redis.call('ZSCORE', SERVED, model) or '0') > NOW
+  if waiting + later + running > 0 or is_served then
+    answers[#answers + 1] = {model, waiting, later, running}
+  end
+end
+return answers
