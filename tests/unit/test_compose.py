@@ -34,8 +34,10 @@ def test_no_reference_dangles() -> None:
     document = yaml.safe_load(COMPOSE.read_text())
     mounts = [mount for service in services().values() for mount in service.get("volumes", [])]
     named = {mount.split(":")[0] for mount in mounts}
-    assert {name for name in named if not name.startswith("$")} == set(document["volumes"])
+    assert {name for name in named if name[0] not in "$."} == set(document["volumes"])
     for service in services().values():
+        files = [mount.split(":")[0] for mount in service.get("volumes", []) if mount.startswith(".")]
+        assert all((ROOT / file).exists() for file in files)
         assert set(service.get("depends_on", {})) <= set(services())
         assert {each["source"] for each in service.get("configs", [])} <= set(document["configs"])
 
