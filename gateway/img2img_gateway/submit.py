@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,11 +25,12 @@ Sent = SentFile | str | bytes
 class SentInput:
     """One input as a request brought it."""
 
-    #: None: of txt2img
-    image: Sent | None = None
-    mask: Sent | None = None
-    #: what else `Input` has
-    own: Mapping[str, Any]
+    #: by their roles
+    pictures: Mapping[str, Sent]
+    #: parameters of its own
+    params: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    folder: str | None = None
 
 
 async def write(
@@ -37,10 +38,13 @@ async def write(
     principal: Principal,
     submission: Submission,
     inputs: AsyncIterator[SentInput],
-    mask: Sent | None = None,
+    pictures: Mapping[str, Sent] | None = None,
     hook: Hook | None = None,
 ) -> Written:
     """Store `inputs` as they come, then commit the submission; `hook` is told what becomes of the job.
+
+    Args:
+        pictures: by their roles, for all inputs that bring none.
 
     Raises:
         Refused: an input, or the key's quota; nothing was submitted.
@@ -56,8 +60,8 @@ async def write(
             parts.hooks.add(job, hook)
 
     try:
-        if mask is not None:
-            await farm.call(submission.set_mask, _source(parts, mask, "mask"))
+        for role, picture in (pictures or {}).items():
+            await farm.call(submission.set_picture, role, _source(parts, picture, role))
         index = 0
         async for sent in inputs:
             if index >= farm.settings.max_inputs:
@@ -86,9 +90,8 @@ async def stored(parts: Services, principal: Principal, picture: Sent, field: st
 
 
 def _upload(parts: Services, sent: SentInput, field: str) -> Upload:
-    image = None if sent.image is None else _source(parts, sent.image, f"{field}.image")
-    mask = None if sent.mask is None else _source(parts, sent.mask, f"{field}.mask")
-    return Upload(image=image, mask=mask, own=sent.own)
+    sources = {role: _source(parts, picture, f"{field}.{role}") for role, picture in sent.pictures.items()}
+    return Upload(pictures=sources, params=sent.params, name=sent.name, folder=sent.folder)
 
 
 def _source(parts: Services, picture: Sent, field: str) -> Source:

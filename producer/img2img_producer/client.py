@@ -73,6 +73,7 @@ class Farm:
         model: str | None = None,
         params: Params | Mapping[str, Any] | None = None,
         mask: Source | None = None,
+        pictures: Mapping[str, Source] | None = None,
         priority: int = 0,
         idempotency_key: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -90,6 +91,7 @@ class Farm:
             model: the checkpoint, by the name its workers serve it under; None: see `default_model`.
             params: parameters as `Params` or a dict; named ones win over them.
             mask: for all inputs that bring none.
+            pictures: by their roles, as a `Picture` has them, for all inputs that bring none.
             priority: -100..100, higher goes first.
             idempotency_key: a repeat with the same key returns the first job's id and does nothing else;
                 so ask again with it after an `Unavailable`.
@@ -114,8 +116,8 @@ class Farm:
         if isinstance(inputs, Picture | str | Path | bytes | Mapping):
             inputs = [inputs]
         try:
-            if mask is not None:
-                submission.set_mask(partial(_read, mask, "mask"))
+            for role, source in {**({} if mask is None else {"mask": mask}), **(pictures or {})}.items():
+                submission.set_picture(role, partial(_read, source, role))
             for index, item in enumerate(inputs):
                 submission.add(_upload(item, index))
             return submission.commit().id
@@ -315,17 +317,10 @@ class Farm:
 
 def _upload(item: object, index: int) -> Upload:
     picture = as_picture(item, index)
-    mask = None if picture.mask is None else partial(_read, picture.mask, f"inputs[{index}].mask")
-    return Upload(
-        image=partial(_read, picture.image, f"inputs[{index}].image"),
-        mask=mask,
-        own={
-            "prompt": picture.prompt,
-            "negative_prompt": picture.negative_prompt,
-            "seed": picture.seed,
-            "name": picture.label,
-        },
-    )
+    sources = {
+        role: partial(_read, source, f"inputs[{index}].{role}") for role, source in picture.pictures.items()
+    }
+    return Upload(pictures=sources, params=picture.params, name=picture.label, folder=picture.folder)
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from img2img_shared.errors import Refused
+from img2img_shared.input_fields import sort_fields
 
 #: what counts as a picture in a folder or a glob; a file that is named is taken whatever it is called
 EXTENSIONS = frozenset(
@@ -20,29 +21,57 @@ LARGEST = 256 * 1024 * 1024
 Source = str | Path | bytes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(init=False)
 class Picture:
-    """One init image with what is its own; what is None is the job's.
+    """One input with what is its own; what is left out, or None, is the job's.
 
-    >>> Picture(image="portrait.jpg", mask="face.png", prompt="an oil painting", seed=7)  # doctest: +ELLIPSIS
-    Picture(image='portrait.jpg', ...)
+    >>> Picture(image="portrait.jpg", mask="face.png", prompt="an oil painting", seed=7, steps=30).params
+    {'prompt': 'an oil painting', 'seed': 7, 'steps': 30}
+
+    Args:
+        image: what is repainted; None: the job's, or it is txt2img.
+        mask: where; white is repainted.
+        pictures: these and others by their roles ("control/0", "control/1", ...: for control units).
+        params: parameters; any of the job's, but those that shape it (`images_per_input`, `output_format`).
+        name: how its outputs are called; None: the image's stem.
+        folder: where they are put below the results' folder.
+        parameters: the same as `params`, by name.
     """
 
-    image: Source
-    mask: Source | None = None
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    #: 0 and up
-    seed: int | None = None
-    #: how its outputs are called; None: the file's stem
-    name: str | None = None
+    pictures: dict[str, Source]
+    params: dict[str, Any]
+    name: str | None
+    folder: str | None
+
+    def __init__(
+        self,
+        *,
+        image: Source | None = None,
+        mask: Source | None = None,
+        pictures: Mapping[str, Source] | None = None,
+        params: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        folder: str | None = None,
+        **parameters: Any,
+    ) -> None:
+        named = {"image": image, "mask": mask, **(pictures or {})}
+        self.pictures = {role: source for role, source in named.items() if source is not None}
+        given = {**(params or {}), **parameters}
+        self.params = {name: value for name, value in given.items() if value is not None}
+        self.name = name
+        self.folder = folder
+
+    @property
+    def image(self) -> Source | None:
+        """What is repainted."""
+        return self.pictures.get("image")
 
     @property
     def label(self) -> str | None:
         """The name it goes by: the one given, else the file's stem; None for bytes."""
         if self.name is not None:
             return self.name
-        if isinstance(self.image, bytes):
+        if self.image is None or isinstance(self.image, bytes):
             return None
         # a file name need not be text: what is not is shown as "?"
         return Path(self.image).stem.encode("utf-8", "replace").decode()[:255] or None
@@ -51,23 +80,32 @@ class Picture:
 def as_picture(item: object, index: int) -> Picture:
     """A `Picture` from any of the forms a user may write: itself, a path, bytes, (image, mask), a dict.
 
+    A dict has pictures by role and parameters by name, beside `name` and `folder`.
+
     Raises:
         Refused: names ``inputs[index]`` and the forms.
     """
     match item:
         case Picture():
-            return item
+            found = item
         case str() | Path() | bytes():
-            return Picture(image=item)
+            found = Picture(image=item)
         case bytearray() | memoryview():
-            return Picture(image=bytes(item))
+            found = Picture(image=bytes(item))
         case (image, mask):
-            return _picture({"image": image, "mask": mask}, index)
+            return as_picture({"image": image, "mask": mask}, index)
         case Mapping():
-            return _picture(item, index)
-    raise Refused(
-        f"inputs[{index}]", item, "a path, bytes, (image, mask), a Picture, or a dict of its fields"
-    )
+            try:
+                found = Picture(**vars(sort_fields(item)))
+            except Refused as error:
+                raise Refused(f"inputs[{index}].{error.field}", error.value, error.allowed) from None
+        case _:
+            allowed = "a path, bytes, (image, mask), a Picture, or a dict of its fields"
+            raise Refused(f"inputs[{index}]", item, allowed)
+    for role, source in found.pictures.items():
+        if not isinstance(source, str | Path | bytes):
+            raise Refused(f"inputs[{index}].{role}", source, "a path, or a picture's bytes")
+    return found
 
 
 def read_source(source: Source, field: str) -> bytes:
@@ -164,14 +202,3 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     """Sort key: numbers within a name by their value."""
     parts = re.split(r"(\d+)", str(path).lower())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
-
-
-def _picture(values: Mapping[Any, Any], index: int) -> Picture:
-    known = [field.name for field in fields(Picture)]
-    if unknown := [key for key in values if key not in known]:
-        raise Refused(f"inputs[{index}]", unknown[0], f"only {', '.join(known)}")
-    if not isinstance(values.get("image"), str | Path | bytes):
-        raise Refused(f"inputs[{index}].image", values.get("image"), "a path, or a picture's bytes")
-    if not isinstance(values.get("mask"), str | Path | bytes | None):
-        raise Refused(f"inputs[{index}].mask", values.get("mask"), "a path, a picture's bytes, or None")
-    return Picture(**values)

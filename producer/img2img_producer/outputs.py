@@ -63,10 +63,11 @@ def refuse_overwriting(
     Raises:
         Refused: names the file.
     """
-    sources = [mask, *(source for picture in pictures for source in (picture.image, picture.mask))]
+    sources = [mask, *(source for picture in pictures for source in picture.pictures.values())]
     originals = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
     extension = Path(result_key("any", 0, params.output_format)).suffix
-    for name in OutputNames([picture.label for picture in pictures], params.images_per_input, extension):
+    labels, folders = [picture.label for picture in pictures], [picture.folder for picture in pictures]
+    for name in OutputNames(labels, params.images_per_input, extension, folders):
         if (folder / name).resolve() in originals:
             raise Refused("out", str(folder), f"another folder: {name} there is an input")
 

@@ -1,6 +1,6 @@
 """The errors a user of the farm can meet: one small tree, each message says what would be right."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 #: what every refusal's message has in it
 _MARK = " is not allowed; allowed: "
@@ -12,6 +12,9 @@ class FarmError(Exception):
 
 class Refused(FarmError):
     """A value that is not allowed, by field: ``Refused("steps", 0, "a whole number from 1 to 150")``."""
+
+    #: what else was found, which its message tells too
+    others: Sequence["Refused"] = ()
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
         self.field = field

@@ -1,14 +1,15 @@
 """Jobs, their inputs, and the states an image goes through."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from img2img_shared.errors import Refused
-from img2img_shared.param_groups.prompt_params import Prompt, Text
+from img2img_shared.own_params import with_own
 from img2img_shared.params import Params
-from img2img_shared.seeds import DRAW, SEED_MAX, counted
+from img2img_shared.roles import Role
+from img2img_shared.seeds import DRAW, counted
 
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
 PAGE = 1000
@@ -37,20 +38,28 @@ class JobState(StrEnum):
     DONE = "done"  # every image is done or failed
 
 
+def _check_folder(folder: str) -> str:
+    if any(part in ("", ".", "..") or not part.isprintable() or "\\" in part for part in folder.split("/")):
+        raise Refused("folder", folder, "folders below the results' own, as in portraits/2024")
+    return folder
+
+
+#: where outputs go within their job's results
+Folder = Annotated[str, Field(max_length=1000), AfterValidator(_check_folder)]
+
+
 class Input(BaseModel):
-    """One init image of a job, by reference into the store, with what is its own."""
+    """One input of a job, by reference into the store, with what is its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: store key of the encoded picture, by its SHA-256; txt2img needs none
-    image: StoreKey | None = None
-    mask: StoreKey | None = None
-    #: replaces the job's
-    prompt: Prompt | None = None
-    negative_prompt: Text | None = None
-    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    #: store keys of encoded pictures, by their SHA-256; they replace the job's of the same roles
+    pictures: dict[Role, StoreKey] = {}
+    #: replace the job's; as `check_own` gives them
+    params: dict[str, Any] = {}
     #: how the user calls it (a file's stem); never part of a store key
     name: Annotated[str, Field(max_length=255)] | None = None
+    folder: Folder | None = None
 
 
 class Job(BaseModel):
@@ -66,8 +75,8 @@ class Job(BaseModel):
     model: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
     params: Params
     n_inputs: Annotated[int, Field(ge=1, le=10_000_000)]
-    #: mask for all inputs that bring none
-    mask: StoreKey | None = None
+    #: for all inputs that bring none of the same role
+    pictures: dict[Role, StoreKey] = {}
     tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
     #: higher goes first
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
@@ -88,13 +97,34 @@ class Job(BaseModel):
         """(input, repeat) of image `index`."""
         return divmod(index, self.params.images_per_input)
 
-    def seeds(self, index: int, own: int | None = None) -> tuple[int, int]:
-        """(seed, subseed) of image `index`, whose input may have a seed of its own."""
-        params, (_, repeat) = self.params, self.output(index)
-        first, offset = (params.seed, index) if own is None else (own, repeat)
+    def pictures_of(self, item: Input) -> dict[Role, StoreKey]:
+        """Store keys of the pictures that `item` is rendered from."""
+        found = {**self.pictures, **item.pictures}
+        if self.params_of(item).txt2img:
+            found = {role: key for role, key in found.items() if role not in ("image", "mask")}
+        return found
+
+    def params_of(self, item: Input) -> Params:
+        """The parameters that `item` is rendered with.
+
+        Raises:
+            WireError: a newer version wrote them.
+        """
+        return with_own(self.params, item.params)
+
+    def seeds(self, index: int, item: Input | None = None) -> tuple[int, int]:
+        """(seed, subseed) of image `index`, whose input is `item` (None: one with nothing of its own).
+
+        The job's count up over all its images, an input's own over its outputs.
+        """
+        item = item or Input()
+        params, (_, repeat) = self.params_of(item), self.output(index)
+        at, sub_at = (repeat if name in item.params else index for name in ("seed", "subseed"))
+        if "seed" in item.params:
+            sub_at = repeat
         if params.seed_mode == "same":
-            offset = 0
-        return counted(first, params.subseed, params.subseed_strength, offset)
+            at = sub_at = 0
+        return counted(params.seed, params.subseed, params.subseed_strength, at, sub_at)
 
 
 def picture_key(tenant: str, digest: str) -> str:

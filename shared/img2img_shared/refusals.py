@@ -32,7 +32,9 @@ def refusal(error: ValidationError, prefix: str = "") -> Refused:
         Refused(name.upper() if prefix.isupper() else name, item.get("input"), _allowed(item))
         for name, item in zip(names, error.errors(), strict=True)
     ]
-    return Refused(first.field, first.value, "; ".join([first.allowed, *map(str, rest)]))
+    found = Refused(first.field, first.value, "; ".join([first.allowed, *map(str, rest)]))
+    found.others = rest
+    return found
 
 
 def _path(location: Iterable[int | str]) -> str:

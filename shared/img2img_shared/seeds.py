@@ -29,9 +29,15 @@ def shifted(seed: int, by: int) -> int:
     return SEED_MAX if later == DRAW else later
 
 
-def counted(seed: int, subseed: int, subseed_strength: float, index: int) -> tuple[int, int]:
+def counted(
+    seed: int, subseed: int, subseed_strength: float, index: int, subseed_index: int | None = None
+) -> tuple[int, int]:
     """(seed, subseed) of image `index` of those that begin with these.
 
     Both count up, but with a subseed strength the seed stays (A1111's ``all_seeds`` and ``all_subseeds``).
+
+    Args:
+        subseed_index: of the image among those that its subseed is counted over; None: `index`.
     """
-    return seed if subseed_strength > 0 else shifted(seed, index), shifted(subseed, index)
+    later = index if subseed_index is None else subseed_index
+    return seed if subseed_strength > 0 else shifted(seed, index), shifted(subseed, later)

@@ -29,9 +29,10 @@ def test_messages_of_the_released_version_are_read_as_they_were_meant() -> None:
     assert (params.width, params.height, params.seed, params.subseed) == (64, 64, 5, 6)
     inputs = decode_inputs((RELEASED / "store/jobs" / JOB / "inputs/000000.msgpack").read_bytes())
     assert [item.name for item in inputs] == [f"picture {number}" for number in range(8)]
-    assert (inputs[1].prompt, inputs[1].negative_prompt, inputs[1].seed) == ("rain", "sun", 7)
-    assert inputs[1].mask is not None
-    assert inputs[0].prompt is inputs[0].mask is None
+    assert inputs[1].params == {"prompt": "rain", "negative_prompt": "sun", "seed": 7}
+    assert inputs[1].pictures.keys() == {"image", "mask"}
+    assert inputs[0].params == {}
+    assert inputs[0].pictures.keys() == {"image"}
 
 
 def test_a_farm_stopped_in_the_middle_by_the_released_version_goes_on_with_this_one(

@@ -132,18 +132,18 @@ class FakeWorker:
         job = self.ledger.job(claim.job_id, claim.tenant)
         at, _ = job.output(claim.index)
         item = decode_inputs(self.store.get(inputs_key(job.id, at // PAGE)))[at % PAGE]
-        seed, subseed = job.seeds(claim.index, item.seed)
+        params, (seed, subseed) = job.params_of(item), job.seeds(claim.index, item)
         text = infotext(
-            job.params,
-            prompt=item.prompt or job.params.prompt,
-            negative_prompt=job.params.negative_prompt,
+            params,
+            prompt=params.prompt,
+            negative_prompt=params.negative_prompt,
             seed=seed,
             subseed=subseed,
             model=checkpoint_name(self.model),
             model_hash=self.sha256[:10],
-            masked=bool(item.mask or job.mask),
+            masked="mask" in job.pictures_of(item),
         )
-        size = (job.params.width, job.params.height)
+        size = (params.width, params.height)
         data = encode_picture(Image.new("RGB", size, (seed % 256, 0, 0)), job.params.output_format, text)
         self.store.put(result_key(job.id, claim.index, job.params.output_format), data)
         assert self.ledger.finish(claim)

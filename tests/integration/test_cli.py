@@ -202,7 +202,7 @@ def test_masks_go_with_their_pictures(environment: dict[str, str], farm: Farm, p
     job = ask(environment, "submit", pictures, "--mask-dir", masks)["id"]
     store = Store(farm.store_url)
     inputs = decode_inputs(store.get(inputs_key(job, 0)))
-    assert [store.get(item.mask or "") for item in inputs] == [b"cat", b"dog", b"img10"]
+    assert [store.get(item.pictures["mask"]) for item in inputs] == [b"cat", b"dog", b"img10"]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

@@ -11,6 +11,7 @@ import redis as redis_module
 
 from img2img_producer import Farm, Picture
 from img2img_shared.errors import Conflict, NotFound, Refused, StoreError, Unavailable
+from img2img_shared.farm.originals import read_originals
 from img2img_shared.job import PAGE, ImageState, JobState, inputs_key, result_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
@@ -112,14 +113,77 @@ def test_what_the_workers_find_is_what_was_submitted(farm: Farm, worker: Worker)
     )
     assert (job.model, job.n_inputs, job.priority, job.tenant) == ("m", 3, 7, "default")
     assert (job.params.prompt, job.params.steps) == ("x", 3)
-    assert job.mask is not None
-    assert worker.store.get(job.mask) == b"all"
+    assert worker.store.get(job.pictures["mask"]) == b"all"
     first, second, third = decode_inputs(worker.store.get(inputs_key(job.id, 0)))
-    assert (first.prompt, first.negative_prompt, first.seed, first.name) == ("tiger", "dog", 5, "c")
-    assert [worker.store.get(key) for key in (first.image or "", first.mask or "")] == [b"cat", b"own"]
-    assert [worker.store.get(key) for key in (second.image or "", second.mask or "")] == [b"cow", b"cowmask"]
-    assert third.image == first.image
-    assert third.mask is None
+    assert first.params == {"prompt": "tiger", "negative_prompt": "dog", "seed": 5}
+    assert (first.name, second.params) == ("c", {})
+    found = [{role: worker.store.get(key) for role, key in item.pictures.items()} for item in (first, second)]
+    assert found == [{"image": b"cat", "mask": b"own"}, {"image": b"cow", "mask": b"cowmask"}]
+    assert third.pictures == {"image": first.pictures["image"]}
+
+
+def test_parameters_and_pictures_of_one_input_reach_the_workers(farm: Farm, worker: Worker) -> None:
+    own: dict[str, Any] = {"steps": "9", "sampler_name": "DPM++ 2M Karras", "mask_blur": 2, "seed": -1}
+    inputs: list[Any] = [
+        Picture(image=b"cat", folder="day/1", **own),
+        {"prompt": "a dog", "txt2img": True},
+        b"cow",
+    ]
+    job = farm.job(
+        farm.submit(inputs, pictures={"mask": b"m"}, steps=3, seed=4, subseed=5, scheduler="SGM Uniform")
+    )
+    first, second, third = decode_inputs(worker.store.get(inputs_key(job.id, 0)))
+    assert job.pictures.keys() == {"mask"}
+    drawn = first.params.pop("seed")
+    assert drawn >= 0
+    assert first.params == {
+        "steps": 9,
+        "sampler_name": "DPM++ 2M",
+        "scheduler": "Karras",
+        "mask_blur_x": 2.0,
+        "mask_blur_y": 2.0,
+    }
+    assert (first.folder, third.params) == ("day/1", {})
+    assert (second.params, second.pictures) == ({"prompt": "a dog", "txt2img": True}, {})
+    assert list(read_originals(worker.store, job).names) == [
+        "day/1/00000.png",
+        "00001.png",
+        "00002.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ({"image": b"x", "x": 1}, "x"),
+        ({"image": b"x", "steps": 0}, "steps"),
+        ({"image": b"x", "cfg_scale": float("nan")}, "cfg_scale"),
+        ({"image": b"x", "images_per_input": 2}, "images_per_input"),
+        ({"image": b"x", "output_format": "jpeg"}, "output_format"),
+        ({"image": b"x", "quality": 50}, "quality"),
+        ({"image": b"x", "s_churn": 1}, "s_churn"),
+        ({"image": b"x", "folder": "/etc"}, "folder"),
+        ({"image": b"x", "folder": "a/../.."}, "folder"),
+        ({"image": b"x", "control/0": b"x"}, "control/0"),
+        ({"image": b"x", "control/99": b"x"}, "pictures"),
+        ({"mask": b"x"}, "image"),
+    ],
+)
+def test_what_is_wrong_with_an_input_is_refused_with_its_place_before_it_is_stored(
+    farm: Farm, worker: Worker, item: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(Refused, match=rf"^inputs\[1\]\.{field}: "):
+        farm.submit([b"ok", item], sampler_name="Euler a")
+    assert farm.jobs() == []
+
+
+def test_a_request_whose_inputs_draw_seeds_may_be_repeated(farm: Farm) -> None:
+    def submit(seed: int) -> str:
+        return farm.submit([{"image": b"x", "seed": seed}], idempotency_key="k", model="m")
+
+    assert submit(-1) == submit(-1)
+    with pytest.raises(Conflict, match="differs in: inputs"):
+        submit(5)
 
 
 def test_seeds_are_drawn_once_and_recorded(folder_farm: Farm) -> None:
@@ -173,7 +237,7 @@ def test_many_inputs_are_read_as_they_go_and_paged(folder_farm: Farm, folder_wor
     assert ahead <= 64, "the generator must not be drained before its pictures are stored"
     pages = [decode_inputs(folder_worker.store.get(inputs_key(job.id, page))) for page in range(3)]
     assert [len(page) for page in pages] == [PAGE, PAGE, 5]
-    assert pages[2][4].image == pages[0][(2 * PAGE + 4) % 7].image
+    assert pages[2][4].pictures == pages[0][(2 * PAGE + 4) % 7].pictures
     assert len(list(folder_worker.store.list("inputs"))) == 7
 
 
@@ -183,7 +247,7 @@ def test_many_inputs_are_read_as_they_go_and_paged(folder_farm: Farm, folder_wor
         ([], {}, "inputs: .*at least one picture"),
         ([b"x", "gone.png"], {}, r"inputs\[1\]\.image: 'gone.png'.*No such file"),
         ([b"x", 5], {}, r"inputs\[1\]: 5"),
-        ([{"image": b"x", "seed": -3}], {}, r"inputs\[0\]\.seed: -3"),
+        ([{"image": b"x", "seed": 2**64}], {}, r"inputs\[0\]\.seed: 18446744073709551616"),
         ([b"x"], {"mask": "gone.png"}, "mask: 'gone.png'"),
         ([b"x"], {"steps": 0}, "steps: 0"),
         ([b"x"], {"stepz": 10}, "stepz: 10 .*no such parameter"),

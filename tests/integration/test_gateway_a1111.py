@@ -226,8 +226,7 @@ def test_a_mask_and_its_parameters_reach_the_job(
     call = pool.submit(render, gateway, mask=encoded(3), mask_blur=2, inpainting_fill=1)
     claim = fake_worker.await_claim()
     job = fake_worker.ledger.job(claim.job_id, "default")
-    assert job.mask is not None
-    assert fake_worker.store.get(job.mask) == picture(3)
+    assert fake_worker.store.get(job.pictures["mask"]) == picture(3)
     assert (job.params.mask_blur_x, job.params.mask_blur_y, job.params.inpainting_fill) == (2, 2, 1)
     fake_worker.end(claim)
     assert call.result().status_code == 200
@@ -779,7 +778,7 @@ def test_txt2img_is_noise_alone(gateway: Gateway, fake_worker: FakeWorker, pool:
     claim = fake_worker.await_claim()
     job = fake_worker.ledger.job(claim.job_id, "default")
     (item,) = decode_inputs(fake_worker.store.get(inputs_key(job.id, 0)))
-    assert (job.params.txt2img, item.image, job.mask) == (True, None, None)
+    assert (job.params.txt2img, item.pictures, job.pictures) == (True, {}, {})
     fake_worker.end(claim)
     assert json.loads(call.result().json()["info"])["prompt"] == "a cat"
 

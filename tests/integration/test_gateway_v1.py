@@ -133,11 +133,10 @@ def test_masks_of_a_form_go_with_their_pictures(
     job = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()
     with Farm(redis_url, fake_worker.store.url) as farm:
         written = farm.job(job["id"])
-    assert written.mask is not None
-    assert fake_worker.store.get(written.mask) == picture(9)
+    assert fake_worker.store.get(written.pictures["mask"]) == picture(9)
     first, second = decode_inputs(fake_worker.store.get(inputs_key(job["id"], 0)))
-    assert first.mask is not None
-    assert (fake_worker.store.get(first.mask), second.mask) == (picture(8), None)
+    assert fake_worker.store.get(first.pictures["mask"]) == picture(8)
+    assert "mask" not in second.pictures
     assert (first.name, second.name) == ("a", "b")
 
 
@@ -300,7 +299,15 @@ def test_the_events_of_a_job_that_ended_are_told_at_once(gateway: Gateway, fake_
         ({"inputs": [{"image": "inputs/" + "0" * 64}]}, "inputs[0].image"),
         ({"inputs": [{}]}, "inputs.0.image"),
         ({"inputs": [{"image": "QQ==", "colour": 1}]}, "inputs.0.colour"),
-        ({"inputs": [{"image": "QQ==", "seed": -1}]}, "inputs.0.seed"),
+        ({"inputs": [{"image": "QQ==", "seed": 2**64}]}, "inputs.0.seed"),
+        ({"inputs": [{"image": "QQ=="}, {"image": "QQ==", "params": {"steps": 0}}]}, "inputs.1.steps"),
+        ({"inputs": [{"image": "QQ==", "images_per_input": 2}]}, "inputs.0.images_per_input"),
+        ({"inputs": [{"image": "QQ==", "output_format": "png"}]}, "inputs.0.output_format"),
+        ({"inputs": [{"image": "QQ==", "eta": 0.5}]}, "inputs.0.eta"),
+        ({"inputs": [{"image": "QQ==", "control/0": "QQ=="}]}, "inputs.0.control/0"),
+        ({"inputs": [{"image": "QQ==", "pictures": {"contrl": "QQ=="}}]}, "inputs.0.pictures"),
+        ({"inputs": [{"image": "QQ==", "pictures": ["QQ=="]}]}, "inputs.0.pictures"),
+        ({"inputs": [{"image": "QQ==", "folder": "../up"}]}, "inputs.0.folder"),
         ({"inputs": [{"image": "QQ=="}], "params": {"steps": 0}}, "params.steps"),
         ({"inputs": [{"image": "QQ=="}], "params": {"nonesuch": 0}}, "params.nonesuch"),
         ({"inputs": [{"image": "QQ=="}], "params": {"sampler_name": "x"}}, "sampler_name"),

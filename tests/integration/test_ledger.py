@@ -11,7 +11,7 @@ from img2img_shared.errors import NotFound, Refused, WireError
 from img2img_shared.job import ImageState, JobState
 from img2img_shared.ledger import FarmRedis, Ledger, connect
 from img2img_shared.records import Claim, Sweep, WorkerInfo
-from img2img_shared.wire import encode_job
+from img2img_shared.wire import VERSION, encode_job
 from tests.integration.ledger_helpers import (
     FARM,
     MODEL,
@@ -95,9 +95,9 @@ def test_an_id_is_not_taken_twice(ledger: Ledger, other: dict[str, Any]) -> None
 
 def test_a_job_written_by_a_newer_version_is_refused(raw: Any, ledger: Ledger) -> None:
     ledger.submit(a_job())
-    newer = {**msgpack.unpackb(encode_job(a_job())), "v": 2}
+    newer = {**msgpack.unpackb(encode_job(a_job())), "v": VERSION + 1}
     raw.hset(f"{FARM}:job:job-0000", "data", msgpack.packb(newer))
-    with pytest.raises(WireError, match="written by version 2"):
+    with pytest.raises(WireError, match=f"written by version {VERSION + 1}"):
         ledger.job("job-0000", "default")
 
 

@@ -121,7 +121,7 @@ def service(redis_url: str, tmp_path: Path) -> Iterator[FarmService]:
 def begun(service: FarmService, **fields: Any) -> Submission:
     """A submission with its one input in the store."""
     submission = service.begin(**{"tenant": "default", "model": "m", "params": Params(), **fields})
-    submission.add(Upload(image=picture()))
+    submission.add(Upload(pictures={"image": picture()}))
     submission._take()
     submission._put_page()
     return submission

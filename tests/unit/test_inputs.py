@@ -92,10 +92,13 @@ def test_every_form_of_an_input_is_the_same_picture() -> None:
     assert as_picture(("a.png", b"m"), 0) == Picture(image="a.png", mask=b"m")
     assert as_picture(["a.png", "m.png"], 0) == Picture(image="a.png", mask="m.png")
     assert as_picture({"image": b"x", "seed": 3}, 0) == Picture(image=b"x", seed=3)
+    flat = as_picture({"image": "a", "control/0": "c", "steps": 9, "seed": None, "folder": "x"}, 0)
+    assert flat == Picture(pictures={"image": "a", "control/0": "c"}, params={"steps": 9}, folder="x")
+    assert as_picture({"pictures": {"image": "a"}, "params": {"steps": 9}}, 0) == Picture(image="a", steps=9)
 
 
 @pytest.mark.parametrize(
-    "item", [3, None, ("a", "b", "c"), {"mask": "a.png"}, {"image": 5}, {"image": "a", "x": 1}]
+    "item", [3, None, ("a", "b", "c"), {"mask": 5}, {"image": 5}, {"image": "a", "params": 1}]
 )
 def test_anything_else_is_refused_with_its_place(item: object) -> None:
     with pytest.raises(Refused, match=r"inputs\[4\]"):

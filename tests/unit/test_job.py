@@ -37,7 +37,7 @@ def test_one_seed_for_all_if_asked() -> None:
 
 def test_an_inputs_own_seed_counts_over_its_own_outputs() -> None:
     twice = job(images_per_input=2)
-    assert [twice.seeds(index, own=5)[0] for index in (2, 3)] == [5, 6]
+    assert [twice.seeds(index, Input(params={"seed": 5}))[0] for index in (2, 3)] == [5, 6]
 
 
 def test_after_the_largest_seed_comes_the_least() -> None:
@@ -70,7 +70,12 @@ def test_a_job_of_an_older_producer_is_read_though_it_would_be_refused_now() -> 
 
 
 def test_inputs_come_back_as_they_were_written() -> None:
-    page = (Input(image=IMAGE), Input(image=IMAGE, mask=IMAGE, prompt="sea", seed=4, name="frame-1"))
+    own = {"prompt": "sea", "seed": 4}
+    pictures = {"image": IMAGE, "mask": IMAGE, "control/0": IMAGE}
+    page = (
+        Input(pictures={"image": IMAGE}),
+        Input(pictures=pictures, params=own, name="frame-1", folder="a/b"),
+    )
     assert decode_inputs(encode_inputs(page)) == page
 
 
@@ -101,4 +106,4 @@ def test_a_newer_version_is_refused_by_number_not_misread() -> None:
 
 def test_a_store_key_from_user_text_is_refused() -> None:
     with pytest.raises(ValueError, match="image"):
-        Input(image="../../etc/passwd")
+        Input(pictures={"image": "../../etc/passwd"})

@@ -44,6 +44,14 @@ def test_a_name_that_others_chose_stays_in_its_folder(name: str) -> None:
     assert stem.isprintable()
 
 
+def test_inputs_of_one_name_in_two_folders_keep_it() -> None:
+    names = OutputNames(["cat", "cat", "CAT", None], 2, ".png", ["day", None, "day", "night/late"])
+    assert list(names) == [
+        *("day/cat.png", "day/cat-2.png", "cat.png", "cat-2.png"),
+        *("day/CAT-3.png", "day/CAT-4.png", "night/late/00003.png", "night/late/00003-2.png"),
+    ]
+
+
 @given(st.lists(st.none() | st.sampled_from(NAMES), max_size=12), st.integers(1, 4))
 def test_no_two_outputs_share_a_file_and_the_first_of_a_name_keeps_it(
     names: list[str | None], per_input: int

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from img2img_shared.errors import Refused
-from img2img_shared.job import Input
 from img2img_shared.names import SAMPLERS
+from img2img_shared.own_params import check_own
 from img2img_shared.param_reference import allowed
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
@@ -215,5 +215,5 @@ def test_as_many_prompts_may_be_joined_by_and_as_a_model_call_can_bear() -> None
     with pytest.raises(Refused, match=r"33 prompts joined by AND.*up to 32"):
         read_params({"prompt": " AND ".join(["a"] * 33)})
     with pytest.raises(Refused, match="3300 prompts joined by AND"):
-        Input(image="inputs/" + "0" * 64, prompt="a AND " * 3299 + "a")
+        check_own(Params(), {"prompt": "a AND " * 3299 + "a"})
     assert read_params({"prompt": "a BAND AND ANDY " * 31})

@@ -45,12 +45,13 @@ def half_mask() -> bytes:
     return encode_picture(mask, "png")
 
 
-BLOBS = {IMAGE: picture("RGB", "#204060"), MASK: picture("L", 255), OWN_MASK: picture("L", 0)}
+PICTURES = {"image": picture("RGB", "#204060"), "mask": picture("L", 255)}
+ITEM = Input(pictures={"image": IMAGE})
 
 
 def job(**params: object) -> Job:
     values = {"width": 64, "height": 64, "seed": 5, "subseed": 6, "images_per_input": 2, **params}
-    return Job(id="0" * 16, model="tiny", params=Params(**values), n_inputs=1, mask=MASK)
+    return Job(id="0" * 16, model="tiny", params=Params(**values), n_inputs=1, pictures={"mask": MASK})
 
 
 def finished(steps: Recipe, *answers: NDArray[np.uint8]) -> Files:
@@ -65,14 +66,15 @@ def opened(data: bytes) -> Image.Image:
 
 
 def test_a_recipe_wants_the_inputs_own_mask_before_the_jobs() -> None:
-    assert ingredients(job(), Input(image=IMAGE)) == (IMAGE, MASK)
-    assert ingredients(job(), Input(image=IMAGE, mask=OWN_MASK)) == (IMAGE, OWN_MASK)
-    assert ingredients(job().model_copy(update={"mask": None}), Input(image=IMAGE)) == (IMAGE,)
+    own = Input(pictures={"image": IMAGE, "mask": OWN_MASK})
+    assert ingredients(job(), ITEM) == {"image": IMAGE, "mask": MASK}
+    assert ingredients(job(), own) == {"image": IMAGE, "mask": OWN_MASK}
+    assert ingredients(job().model_copy(update={"pictures": {}}), ITEM) == {"image": IMAGE}
 
 
 def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
-    item = Input(image=IMAGE, mask=OWN_MASK, prompt="a boat", seed=70)
-    steps = recipe(job(), item, 1, BLOBS, SERVED)
+    item = Input(pictures={"image": IMAGE, "mask": OWN_MASK}, params={"prompt": "a boat", "seed": 70})
+    steps = recipe(job(), item, 1, {**PICTURES, "mask": picture("L", 0)}, SERVED)
     (render,) = next(steps)
     assert (render.prompt, render.negative_prompt, render.seed, render.subseed) == ("a boat", "", 71, 7)
     assert render.mask is None, "an all-black mask with only the masked part to work on"
@@ -90,9 +92,9 @@ def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
 
 def test_colours_are_corrected_before_the_original_is_laid_over() -> None:
     colours = np.random.default_rng(1).integers(60, 120, (64, 64, 3), dtype=np.uint8)
-    blobs = {IMAGE: encode_picture(Image.fromarray(colours), "png"), MASK: half_mask()}
+    pictures = {"image": encode_picture(Image.fromarray(colours), "png"), "mask": half_mask()}
     params = {"color_correction": True, "inpaint_full_res": False, "inpainting_fill": 1, "mask_blur": 0}
-    steps = recipe(job(**params), Input(image=IMAGE), 0, blobs, SERVED)
+    steps = recipe(job(**params), ITEM, 0, pictures, SERVED)
     (render,) = next(steps)
     assert render.pixels is not None
     answer = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -103,10 +105,10 @@ def test_colours_are_corrected_before_the_original_is_laid_over() -> None:
 
 
 def test_mask_and_composite_are_given_beside_a_masked_picture_and_the_picture_comes_last() -> None:
-    blobs = {**BLOBS, MASK: half_mask()}
+    pictures = {**PICTURES, "mask": half_mask()}
     wanted = {"return_mask": True, "return_mask_composite": True, "mask_blur": 0, "inpaint_full_res": False}
     answer = np.full((64, 64, 3), 200, np.uint8)
-    steps = recipe(job(**wanted), Input(image=IMAGE), 1, blobs, SERVED)
+    steps = recipe(job(**wanted), ITEM, 1, pictures, SERVED)
     next(steps)
     files = finished(steps, answer)
     assert list(files) == [result_key(job().id, 1, "png", each) for each in ("mask", "mask-composite", "")]
@@ -116,21 +118,46 @@ def test_mask_and_composite_are_given_beside_a_masked_picture_and_the_picture_co
     np.testing.assert_array_equal(picture[:, 32:], 200)
     assert "parameters" not in opened(next(iter(files.values()))).info
 
-    steps = recipe(job(**wanted, overlay_inpaint=False), Input(image=IMAGE), 1, blobs, SERVED)
+    steps = recipe(job(**wanted, overlay_inpaint=False), ITEM, 1, pictures, SERVED)
     next(steps)
     np.testing.assert_array_equal(np.asarray(opened([*finished(steps, answer).values()][-1])), 200)
-    steps = recipe(job(**wanted).model_copy(update={"mask": None}), Input(image=IMAGE), 1, blobs, SERVED)
+    steps = recipe(job(**wanted), ITEM, 1, {"image": pictures["image"]}, SERVED)
     next(steps)
     assert len(finished(steps, answer)) == 1
 
 
+def test_an_inputs_own_parameters_make_its_render_and_its_text() -> None:
+    own = {"cfg_scale": 3.5, "steps": 9, "width": 128, "sampler_name": "Euler a", "denoising_strength": 1.0}
+    item = Input(pictures={"image": IMAGE}, params=own)
+    steps = recipe(job(images_per_input=1), item, 0, {"image": PICTURES["image"]}, SERVED)
+    (render,) = next(steps)
+    assert (render.params.cfg_scale, render.params.steps, render.latent_size) == (3.5, 9, (8, 16))
+    (data,) = finished(steps, np.full((64, 128, 3), 200, np.uint8)).values()
+    text = read_texts(data)["parameters"]
+    assert (
+        "Steps: 9, Sampler: Euler a, Schedule type: Automatic, CFG scale: 3.5, Seed: 5, Size: 128x64" in text
+    )
+
+
+def test_an_input_may_be_noise_alone_beside_others_with_pictures() -> None:
+    item = Input(params={"txt2img": True})
+    assert ingredients(job(), item) == {}
+    (render,) = next(recipe(job(), item, 0, {}, SERVED))
+    assert render.pixels is None
+
+
+def test_a_control_picture_that_no_unit_looks_at_is_refused() -> None:
+    with pytest.raises(Refused, match="control/1: "):
+        ingredients(job(), Input(pictures={"image": IMAGE, "control/1": IMAGE}))
+
+
 def test_a_picture_that_cannot_be_read_is_refused_before_anything_is_rendered() -> None:
     with pytest.raises(Refused, match="image: "):
-        next(recipe(job(), Input(image=IMAGE), 0, {**BLOBS, IMAGE: b"nothing"}, SERVED))
+        next(recipe(job(), ITEM, 0, {**PICTURES, "image": b"nothing"}, SERVED))
 
 
 def test_txt2img_wants_no_picture_and_tells_of_no_strength() -> None:
-    assert ingredients(job(txt2img=True), Input()) == ()
+    assert ingredients(job(txt2img=True), Input()) == {}
     steps = recipe(job(txt2img=True, prompt="a boat # at night"), Input(), 0, {}, SERVED)
     (render,) = next(steps)
     assert (render.pixels, render.latent, render.mask) == (None, None, None)

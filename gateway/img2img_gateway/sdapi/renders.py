@@ -147,7 +147,8 @@ class _Call:
                 self._caller.tenant, model, shifted, priority=self._caller.allowed_priority()
             )
             jobs.append(submission.job.id)
-            await write(self._parts, self._caller, submission, _inputs(images), mask)
+            masks = {"mask": mask} if mask else {}
+            await write(self._parts, self._caller, submission, _inputs(images), masks)
 
     async def _pictures(self, body: Img2ImgRequest) -> tuple[list[str], str | None]:
         """Store keys of the init pictures and of the mask."""
@@ -188,7 +189,7 @@ class _Call:
 
 async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:
     for image in images:
-        yield SentInput(image=image, own={})
+        yield SentInput(pictures={} if image is None else {"image": image})
 
 
 def _shifted(params: Params, offset: int) -> Params:

@@ -1,6 +1,6 @@
 """A submitted form: fields first, then pictures, read as they come."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,8 +14,8 @@ from img2img_gateway.v1.models import WebhookRequest
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
+from img2img_shared.roles import is_role
 
-_PICTURES = ("image", "mask")
 #: bytes of all fields before the pictures, each of which counts for `FIELD` more than it has
 FIELDS, FIELD = 2 * 1024 * 1024, 1024
 
@@ -28,8 +28,8 @@ class Head:
     params: Params
     priority: int | None
     webhook: WebhookRequest | None
-    #: for all inputs that bring none
-    mask: Sent | None
+    #: by their roles, for all inputs that bring none
+    pictures: Mapping[str, Sent]
 
 
 class Form:
@@ -47,15 +47,16 @@ class Form:
         """
         fields: dict[str, str] = {}
         room = FIELDS
-        mask: Sent | None = None
+        pictures: dict[str, Sent] = {}
         async for part in self._parts:
             if part.name == "image":
                 self._first = part
                 break
-            if part.name in fields or (part.name == "mask" and mask is not None):
-                raise Refused(part.name, "given twice", "each field once, and one mask before the pictures")
-            if part.name == "mask":
-                mask = _picture(part)
+            if part.name in fields or part.name in pictures:
+                allowed = "each field once, and one picture of a role before the first image"
+                raise Refused(part.name, "given twice", allowed)
+            if is_role(part.name):
+                pictures[part.name] = _picture(part)
                 continue
             room -= part.file.size + FIELD
             if room < 0:
@@ -70,35 +71,52 @@ class Form:
             params=read_params({**base, **fields}),
             priority=priority,
             webhook=webhook,
-            mask=mask,
+            pictures=pictures,
         )
 
     async def inputs(self) -> AsyncIterator[SentInput]:
-        """The pictures, each with the mask that follows it.
+        """The pictures called image, each with what follows it.
 
         Raises:
-            Refused: a field comes after them.
+            Refused: a field of the job's comes after them.
         """
-        image = self._first
-        mask: Sent | None = None
+        given = None if self._first is None else _Given(self._first)
         async for part in self._parts:
-            if part.name not in _PICTURES:
-                raise Refused(part.name, "after a picture", "fields before the first picture")
-            if part.name == "mask":
-                if mask is not None:
-                    raise Refused("mask", "given twice", "one mask after each picture")
-                mask = _picture(part)
-            else:
-                if image is not None:
-                    yield _input(image, mask)
-                image, mask = part, None
-        if image is not None:
-            yield _input(image, mask)
+            if part.name == "image":
+                if given is not None:
+                    yield given.input()
+                given = _Given(part)
+            elif given is not None:
+                given.add(part)
+        if given is not None:
+            yield given.input()
 
 
-def _input(image: Part, mask: Sent | None) -> SentInput:
-    name = PurePosixPath((image.filename or "").replace("\\", "/")).stem
-    return SentInput(image=_picture(image), mask=mask, own={"name": name[:255] or None})
+class _Given:
+    """An image of a form, and what follows it."""
+
+    def __init__(self, image: Part) -> None:
+        self._name = PurePosixPath((image.filename or "").replace("\\", "/")).stem[:255] or None
+        self._pictures: dict[str, Sent] = {"image": _picture(image)}
+        self._params: dict[str, Any] | None = None
+
+    def add(self, part: Part) -> None:
+        if is_role(part.name):
+            if part.name in self._pictures:
+                raise Refused(part.name, "given twice", f"one {part.name} after each image")
+            self._pictures[part.name] = _picture(part)
+        elif part.name == "params":
+            if self._params is not None:
+                raise Refused("params", "given twice", "params once after each image")
+            if part.file.size > FIELDS:
+                raise Refused("params", f"{part.file.size} bytes", f"at most {FIELDS} bytes")
+            self._params = _json("params", part.text)
+        else:
+            allowed = "fields before the first picture; what is one picture's own follows it as params (JSON)"
+            raise Refused(part.name, "after a picture", allowed)
+
+    def input(self) -> SentInput:
+        return SentInput(pictures=self._pictures, params=self._params or {}, name=self._name)
 
 
 def _picture(part: Part) -> Sent:

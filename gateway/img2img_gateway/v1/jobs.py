@@ -1,6 +1,6 @@
 """Jobs: submitted, listed, told of, stopped and started."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -61,7 +61,15 @@ _FORM = {
                     "properties": {
                         "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         "mask": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                        "params": {"type": "string", "description": "Parameters as one JSON object."},
+                        "control/0": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "For the first control unit; control/1 for the second, ...",
+                        },
+                        "params": {
+                            "type": "string",
+                            "description": "Parameters as one JSON object; after an `image`, its own.",
+                        },
                         "model": {"type": "string"},
                         "priority": {"type": "integer", "minimum": -100, "maximum": 100},
                         "webhook": {"type": "string", "description": "A webhook as JSON."},
@@ -94,7 +102,9 @@ async def submit(
         idempotency_key=idempotency_key,
         webhook=body.webhook.model_dump_json() if body.webhook else None,
     )
-    return await _written(parts, caller, response, submission, _inputs(body), body.mask, body.webhook)
+    return await _written(
+        parts, caller, response, submission, _inputs(body), body.all_pictures(), body.webhook
+    )
 
 
 @router.post(
@@ -115,8 +125,10 @@ async def upload(
     """Submit pictures as a multipart form, which is stored as it comes.
 
     Fields first: `model`, `priority`, `webhook` (JSON), `params` (JSON), and any parameter by its name. Then
-    the pictures as `image`, as many as you like; a `mask` right after an `image` is that picture's, one
-    before the first is for all.
+    the pictures as `image`, as many as you like. What follows an `image` is its own: a `mask`, pictures for
+    control units (`control/0`, `control/1`, ...), and as JSON in `params` any parameter but those that shape
+    the job (`images_per_input`, `output_format`). A mask or a control picture before the first `image` is for
+    all that bring none.
     """
     form = Form(read_parts(request, parts.farm.settings.max_upload))
     head = await form.read_head()
@@ -128,7 +140,7 @@ async def upload(
         idempotency_key=idempotency_key,
         webhook=head.webhook.model_dump_json() if head.webhook else None,
     )
-    return await _written(parts, caller, response, submission, form.inputs(), head.mask, head.webhook)
+    return await _written(parts, caller, response, submission, form.inputs(), head.pictures, head.webhook)
 
 
 @router.get("", summary="List your jobs")
@@ -223,11 +235,11 @@ async def _written(
     response: Response,
     submission: Submission,
     inputs: AsyncIterator[SentInput],
-    mask: Sent | None,
+    pictures: Mapping[str, Sent],
     webhook: WebhookRequest | None,
 ) -> JobAnswer:
     hook = None if webhook is None else await parts.hooks.checked(webhook.url, webhook.events)
-    written = await write(parts, caller, submission, inputs, mask, hook)
+    written = await write(parts, caller, submission, inputs, pictures, hook)
     response.headers["Location"] = f"/v1/jobs/{written.id}"
     if written.repeated:
         response.status_code = 200
@@ -236,8 +248,7 @@ async def _written(
 
 async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:
     for item in body.inputs:
-        own = item.model_dump(exclude={"image", "mask"})
-        yield SentInput(image=item.image, mask=item.mask, own=own)
+        yield SentInput(pictures=item.pictures, params=item.params, name=item.name, folder=item.folder)
 
 
 async def _notify_workers(parts: Services, caller: Principal, job: str) -> None:

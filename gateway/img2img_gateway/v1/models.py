@@ -1,5 +1,6 @@
 """What goes over the wire under ``/v1``."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -9,18 +10,22 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from img2img_gateway.json_route import INPUTS
 from img2img_gateway.problems import FINDINGS
-from img2img_shared.job import ImageState, JobState
-from img2img_shared.param_groups.prompt_params import Prompt, Text
+from img2img_shared.errors import Refused
+from img2img_shared.input_fields import sort_fields
+from img2img_shared.job import Folder, ImageState, JobState
+from img2img_shared.own_params import OF_THE_JOB, check_own, with_own
 from img2img_shared.params import Params
 from img2img_shared.records import Demand, Event, ImageStatus, JobStatus, WorkerStatus
-from img2img_shared.seeds import SEED_MAX
+from img2img_shared.roles import Role, check_roles
 
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -38,38 +43,78 @@ def _example(facts: dict[str, Any]) -> ConfigDict:
 PictureText = Annotated[str, Field(min_length=1, examples=[_REFERENCE])]
 
 
+def _by_name(schema: dict[str, Any]) -> None:
+    """For the reference: pictures by role and parameters may stand by themselves."""
+    parameters = Params.model_json_schema()["properties"]
+    own = {name: each for name, each in parameters.items() if name not in OF_THE_JOB}
+    picture = {"type": "string", "minLength": 1, "examples": [_REFERENCE]}
+    schema["properties"] |= dict.fromkeys(("image", "mask", "control/0"), picture) | {
+        name: {key: value for key, value in each.items() if key != "default"} for name, each in own.items()
+    }
+
+
 class InputItem(BaseModel):
-    """One init picture with what is its own; what is left out is the job's."""
+    """One input with what is its own; what is left out, or null, is the job's.
 
-    model_config = ConfigDict(extra="forbid")
+    Pictures by their roles and parameters may stand by themselves: `image`, `mask`, `control/0`, ..., and any
+    parameter but those that shape the job (`images_per_input`, `output_format`).
+    """
 
-    image: PictureText
-    mask: PictureText | None = None
-    prompt: Prompt | None = None
-    negative_prompt: Text | None = None
-    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_by_name)
+
+    #: by role: image, mask, control/0, control/1, ...
+    pictures: dict[Role, PictureText] = {}
+    params: dict[str, Any] = {}
     #: how its outputs are called
     name: Annotated[str, Field(max_length=255)] | None = None
+    #: where they are put within the results
+    folder: Folder | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sorted(cls, values: Any) -> Any:
+        return vars(sort_fields(values)) if isinstance(values, dict) else values
+
+    def check(self, params: Params, pictures: Collection[str]) -> None:
+        """That it can be rendered with its job's parameters and pictures.
+
+        Raises:
+            Refused: names the field.
+        """
+        own = check_own(params, self.params)
+        check_roles({*pictures, *self.pictures}, with_own(params, own))
 
 
-def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
     """Each item by itself, until there are more findings than anybody reads."""
     if not isinstance(items, list):
         return validate(items)
-    found: list[Any] = []
+    params = info.data.get("params")
+    pictures = {*info.data.get("pictures", ()), *(["mask"] if info.data.get("mask") else [])}
+    found: list[InputItem] = []
     wrong: list[InitErrorDetails] = []
     for index, item in enumerate(items):
         try:
             found += validate([item])
+            if params is not None:
+                found[-1].check(params, pictures)
         except ValidationError as error:
             for each in error.errors(include_url=False):
                 kind = PydanticCustomError(each["type"], "{told}", {"told": each["msg"]})
                 wrong.append({"type": kind, "loc": (index, *each["loc"][1:]), "input": each["input"]})
+        except Refused as error:
+            wrong += [_finding(index, refused) for refused in (error, *error.others)]
         if len(wrong) > FINDINGS:
             break
     if wrong:
         raise ValidationError.from_exception_data("inputs", wrong)
     return found
+
+
+def _finding(index: int, error: Refused) -> InitErrorDetails:
+    told = str(Refused(error.field, error.value, error.allowed)).removeprefix(f"{error.field}: ")
+    kind = PydanticCustomError("refused", "{told}", {"told": told})
+    return {"type": kind, "loc": (index, *error.field.split(".")), "input": None}
 
 
 class WebhookRequest(BaseModel):
@@ -97,15 +142,22 @@ class JobRequest(BaseModel):
         },
     )
 
-    inputs: Annotated[list[InputItem], Field(min_length=1, max_length=INPUTS), WrapValidator(_first_findings)]
-    #: the checkpoint; left out: the one that is served
-    model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    # in this order: inputs are checked together with what stands before them
     params: Params = Params()
     #: for all inputs that bring none
     mask: PictureText | None = None
+    #: the same by role: mask, control/0, control/1, ...
+    pictures: dict[Role, PictureText] = {}
+    inputs: Annotated[list[InputItem], Field(min_length=1, max_length=INPUTS), WrapValidator(_first_findings)]
+    #: the checkpoint; left out: the one that is served
+    model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     #: higher goes first; left out: 0, or the key's highest where that is lower
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     webhook: WebhookRequest | None = None
+
+    def all_pictures(self) -> dict[str, str]:
+        """By their roles, those for all inputs that bring none."""
+        return self.pictures | ({} if self.mask is None else {"mask": self.mask})
 
 
 class JobAnswer(BaseModel):

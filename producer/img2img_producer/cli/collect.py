@@ -39,7 +39,7 @@ class Collection:
     failures: dict[int, Result] = field(default_factory=dict)
     #: the files that the inputs came from, where they are known: a result's name does not tell "cat.jpg"
     #: from "cat.png"
-    sources: Sequence[Source] = ()
+    sources: Sequence[Source | None] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -81,10 +81,12 @@ class Collection:
         if result.input >= len(self.sources):
             return result.name
         source = self.sources[result.input]
-        return result.name if isinstance(source, bytes) else str(source)
+        return str(source) if isinstance(source, str | Path) else result.name
 
 
-def collect(farm: Farm, job_id: str, out: Path, *, wait: bool, sources: Sequence[Source] = ()) -> Collection:
+def collect(
+    farm: Farm, job_id: str, out: Path, *, wait: bool, sources: Sequence[Source | None] = ()
+) -> Collection:
     """Save the results of a job in `out`: those that are there, or (`wait`) all until the job has ended.
 
     Raises:

@@ -28,7 +28,7 @@ class Request:
     model: str | None
 
     @property
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[Source | None]:
         """What the pictures were read from, in order."""
         return [picture.image for picture in self.pictures]
 

@@ -28,13 +28,23 @@ class OutputNames(Sequence[str]):
         names: of the inputs, in order; None where there is none, or one that is no file name.
         per_input: outputs of each input.
         extension: of the files, with its dot.
+        folders: where each input's outputs go, "/" between their parts; None: at the top.
 
     >>> list(OutputNames(["cat", "dog", "cat"], 2, ".png"))
     ['cat.png', 'cat-2.png', 'dog.png', 'dog-2.png', 'cat-3.png', 'cat-4.png']
     """
 
-    def __init__(self, names: Sequence[str | None], per_input: int, extension: str = "") -> None:
+    def __init__(
+        self,
+        names: Sequence[str | None],
+        per_input: int,
+        extension: str = "",
+        folders: Sequence[str | None] | None = None,
+    ) -> None:
         self._stems = [_file_stem(name, index) for index, name in enumerate(names)]
+        if folders is not None:
+            both = zip(folders, self._stems, strict=True)
+            self._stems = [f"{folder}/{stem}" if folder else stem for folder, stem in both]
         self._per_input = per_input
         self._extension = extension
         #: for each input: how many numbers its name has given out before it; None: it is the name's first
@@ -90,15 +100,16 @@ def read_originals(store: Store, job: Job) -> Originals:
         StoreError, WireError: a page cannot be read.
     """
     labels: list[str | None] = []
+    folders: list[str | None] = []
     digests: set[str] = set()
     for page in range(-(-job.n_inputs // PAGE)):
         for item in decode_inputs(store.get(inputs_key(job.id, page))):
             labels.append(item.name)
-            digests.update(picture_digest(key) for key in (item.image, item.mask) if key)
-    if job.mask:
-        digests.add(picture_digest(job.mask))
+            folders.append(item.folder)
+            digests.update(map(picture_digest, item.pictures.values()))
+    digests.update(map(picture_digest, job.pictures.values()))
     extension = Path(result_key(job.id, 0, job.params.output_format)).suffix
-    names = OutputNames(labels, job.params.images_per_input, extension)
+    names = OutputNames(labels, job.params.images_per_input, extension, folders)
     return Originals(names=names, digests=frozenset(digests))
 
 

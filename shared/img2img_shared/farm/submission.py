@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,11 +18,13 @@ from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
+from img2img_shared.own_params import check_own, draw_own_seeds
 from img2img_shared.params import Params
 from img2img_shared.refusals import refusal
+from img2img_shared.roles import check_role, check_roles
 from img2img_shared.seeds import drawn
 from img2img_shared.store import Store
-from img2img_shared.wire import encode_inputs
+from img2img_shared.wire import LIMIT, encode_inputs, fingerprint
 
 #: pictures on their way at a time: enough to hide a distant store's latency, few enough for its rate limits
 UPLOADS = 16
@@ -37,11 +40,12 @@ Source = bytes | Callable[[], AbstractContextManager[bytes]] | str
 class Upload:
     """One input of a job that is being submitted."""
 
-    #: None: of txt2img
-    image: Source | None = None
-    mask: Source | None = None
-    #: what else `Input` has
-    own: Mapping[str, Any] = field(default_factory=dict)
+    #: by their roles
+    pictures: Mapping[str, Source] = field(default_factory=dict)
+    #: parameters of its own
+    params: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    folder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ class Submission:
         stored: Callable[[int], None] | None = None,
         outage: float = 0.0,
     ) -> None:
-        #: with its seeds drawn; `n_inputs` and `mask` are told by `commit`
+        #: with its seeds drawn; `n_inputs` and `pictures` are told by `commit`
         self.job = job
         self._request = request
         self._store = store
@@ -80,21 +84,21 @@ class Submission:
         self._stored = stored
         self._outage = outage
         self._digest = hashlib.sha256()
-        self._mask: str | None = None
+        self._pictures: dict[str, str] = {}
         self._added = self._count = 0
         self._under_way: deque[Future[Input]] = deque()
         self._page: list[Input] = []
         #: whether the ledger was asked to write it: from then on it may be there, whatever the answer
         self._is_asked = False
 
-    def set_mask(self, mask: Source) -> None:
-        """Store the mask of all inputs that bring none.
+    def set_picture(self, role: str, picture: Source) -> None:
+        """Store the picture of all inputs that bring none of this role; before any of them is added.
 
         Raises:
-            Refused: it cannot be read.
+            Refused: there is no such role, or the picture cannot be read.
             StoreError: the store does not take it.
         """
-        self._mask = put_source(self._store, self.job.tenant, mask, "mask")
+        self._pictures[check_role(role)] = put_source(self._store, self.job.tenant, picture, role)
 
     def add(self, upload: Upload) -> None:
         """Begin to store one more input; waits where enough of them are under way.
@@ -105,11 +109,23 @@ class Submission:
         """
         if len(self._under_way) >= UPLOADS:
             self._take()
-        field = f"inputs[{self._added}]"
-        if upload.image is None and not self.job.params.txt2img:
-            raise Refused(f"{field}.image", None, "a picture, or txt2img")
-        self._under_way.append(self._pool.submit(_put_input, self._store, self.job.tenant, upload, field))
+        item = self._checked(upload)
+        put = partial(_put_pictures, self._store, self.job.tenant, upload.pictures, f"inputs[{self._added}].")
+        self._under_way.append(self._pool.submit(lambda: item.model_copy(update={"pictures": put()})))
         self._added += 1
+
+    def _checked(self, upload: Upload) -> Input:
+        """The next input without its pictures: what is wrong with it is said before anything is uploaded."""
+        try:
+            own = check_own(self.job.params, upload.params)
+            item = Input(params=own, name=upload.name, folder=upload.folder)
+            roles = {*self._pictures, *map(check_role, upload.pictures)}
+            check_roles(roles, self.job.params_of(item))
+        except ValidationError as error:
+            raise refusal(error, f"inputs[{self._added}].") from None
+        except Refused as error:
+            raise Refused(f"inputs[{self._added}].{error.field}", error.value, error.allowed) from None
+        return item
 
     def commit(self, prepare: Callable[[Job], None] | None = None) -> Written:
         """Wait for the inputs, and write the job into the ledger.
@@ -129,10 +145,11 @@ class Submission:
         if not self._count:
             raise Refused("inputs", [], "at least one picture")
         self._put_page()
-        job = _checked_job(self.job, n_inputs=self._count, mask=self._mask)
+        job = _checked_job(self.job, n_inputs=self._count, pictures=self._pictures)
         if prepare is not None:
             prepare(job)
-        request = {**self._request, "inputs": self._digest.hexdigest(), "mask": self._mask or ""}
+        asked = {"inputs": self._digest.hexdigest(), "mask": "", **self._pictures}
+        request = {**self._request, **asked}
         self._is_asked = True
         try:  # made twice, it takes effect once
             written = patiently(lambda: self._ledger.submit(job, request), self._outage)
@@ -161,8 +178,8 @@ class Submission:
     def _take(self) -> None:
         item = await_result(self._under_way.popleft())
         if self.job.idempotency_key is not None:
-            self._digest.update(encode_inputs((item,)))
-        self._page.append(item)
+            self._digest.update(fingerprint(item))
+        self._page.append(item.model_copy(update={"params": draw_own_seeds(item.params)}))
         self._count += 1
         if len(self._page) == PAGE:
             self._put_page()
@@ -172,7 +189,13 @@ class Submission:
     def _put_page(self) -> None:
         if self._page:
             number = (self._count - 1) // PAGE
-            self._store.put(inputs_key(self.job.id, number), encode_inputs(tuple(self._page)))
+            data = encode_inputs(tuple(self._page))
+            if len(data) > LIMIT:
+                allowed = (
+                    f"at most {LIMIT} for {PAGE} inputs: shorter texts, or the job's own for all of them"
+                )
+                raise Refused("inputs", f"{len(data)} bytes", allowed)
+            self._store.put(inputs_key(self.job.id, number), data)
             self._page.clear()
 
     def _remove_pages(self) -> None:
@@ -236,20 +259,8 @@ def put_source(store: Store, tenant: str, source: Source, field: str) -> str:
         return store.put_picture(tenant, data)
 
 
-def _put_input(store: Store, tenant: str, upload: Upload, field: str) -> Input:
-    try:
-        # what is wrong with a prompt or a seed is said before anything is uploaded
-        checked = Input(**upload.own)
-    except ValidationError as error:
-        raise refusal(error, f"{field}.") from None
-    sources = {"image": upload.image, "mask": upload.mask}
-    return checked.model_copy(
-        update={
-            name: put_source(store, tenant, source, f"{field}.{name}")
-            for name, source in sources.items()
-            if source is not None
-        }
-    )
+def _put_pictures(store: Store, tenant: str, pictures: Mapping[str, Source], prefix: str) -> dict[str, str]:
+    return {role: put_source(store, tenant, source, prefix + role) for role, source in pictures.items()}
 
 
 def _checked_job(job: Job, **changes: Any) -> Job:

@@ -47,12 +47,12 @@ def sample_render(engine: Engine, served: Served) -> Callable[[], None]:
     """
     data = io.BytesIO()
     Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB").save(data, "PNG")
-    key = "inputs/check/" + "0" * 64
+    pictures = {"image": data.getvalue()}
     params = Params(steps=1, cfg_scale=1, denoising_strength=1, width=SIDE, height=SIDE, seed=1, subseed=1)
     job = Job(id="sample-render", model=served.model, params=params, n_inputs=1)
 
     def look() -> None:
-        steps = recipe(job, Input(image=key), 0, {key: data.getvalue()}, served)
+        steps = recipe(job, Input(), 0, pictures, served)
         try:
             renders = next(steps)
             while True:

@@ -166,8 +166,10 @@ class ClaimLoop:
         claim = held.claim
         job = self._from_ledger(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
-        blobs = {key: self._fetch(held, key) for key in ingredients(job, item)}
-        for key, data in self._follow(recipe(job, item, claim.index, blobs, self._served), held).items():
+        wanted = ingredients(job, item)
+        blobs = {key: self._fetch(held, key) for key in {*wanted.values()}}  # one picture may have two roles
+        pictures = {role: blobs[key] for role, key in wanted.items()}
+        for key, data in self._follow(recipe(job, item, claim.index, pictures, self._served), held).items():
             self._put(held, key, data)
         if self._report(held, lambda: self._ledger.finish(claim)):
             self._observe(Finished(claim=claim, seconds=held.seconds))

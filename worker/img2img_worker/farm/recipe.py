@@ -9,6 +9,7 @@ from PIL import Image
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
 from img2img_shared.prompt_tags import strip_comments
+from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
 from img2img_worker.farm.hires import Steps, second_pass
@@ -57,35 +58,32 @@ class Served:
     inpaints: bool = False
 
 
-def ingredients(job: Job, item: Input) -> tuple[str, ...]:
-    """Store keys of the pictures that `recipe` wants.
+def ingredients(job: Job, item: Input) -> dict[Role, str]:
+    """Store keys of the pictures that `recipe` wants, by their roles.
 
     Raises:
-        Refused: it brings none, and is not txt2img.
+        Refused: one is missing, or would not be looked at.
     """
-    if job.params.txt2img:
-        return ()
-    if item.image is None:
-        raise Refused("image", None, "a picture, or txt2img")
-    mask = item.mask or job.mask
-    return (item.image,) if mask is None else (item.image, mask)
+    found = job.pictures_of(item)
+    check_roles(found, job.params_of(item))
+    return found
 
 
-def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served: Served) -> Recipe:
+def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], served: Served) -> Recipe:
     """Makes image `index` of `job`, whose input is `item`. It knows of no ledger, no store and no engine.
 
     Args:
-        blobs: what lies in the store under each of the `ingredients`.
+        pictures: the `ingredients`, as they lie in the store.
 
     Raises:
         Refused: names the field: a picture that cannot be read, parameters that do not go with it.
     """
-    params = job.params
-    seed, subseed = job.seeds(index, item.seed)
+    params = job.params_of(item)
+    seed, subseed = job.seeds(index, item)
     render = Render(
         params=params,
-        prompt=params.prompt if item.prompt is None else item.prompt,
-        negative_prompt=params.negative_prompt if item.negative_prompt is None else item.negative_prompt,
+        prompt=params.prompt,
+        negative_prompt=params.negative_prompt,
         seed=seed,
         subseed=subseed,
         latent_size=(params.height // served.vae_factor, params.width // served.vae_factor),
@@ -93,7 +91,7 @@ def recipe(job: Job, item: Input, index: int, blobs: Mapping[str, bytes], served
     if params.txt2img:
         made = yield from from_noise(render, served)
     else:
-        made = yield from from_picture(render, [blobs[key] for key in ingredients(job, item)], served)
+        made = yield from from_picture(render, pictures, served)
     composed, text = made.composed, _infotext(made, served)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
@@ -124,15 +122,11 @@ def from_noise(render: Render, served: Served) -> Steps[Made]:
     return Made(composed=Composed(picture=Image.fromarray(pixels)), passes=(render,))
 
 
-def from_picture(render: Render, files: Sequence[bytes], served: Served) -> Steps[Made]:
-    """img2img.
-
-    Args:
-        files: the picture, and its mask if there is one.
-    """
-    image, mask = files[0], files[1] if len(files) > 1 else None
-    with served.decoder.decoded(image, mask) as pictures:
-        prepared = prepare(*pictures, render.params, served.vae_factor)
+def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
+    """img2img, with a mask if there is one."""
+    image, mask = pictures["image"], pictures.get("mask")
+    with served.decoder.decoded(image, mask) as decoded:
+        prepared = prepare(*decoded, render.params, served.vae_factor)
     render = replace(
         render,
         pixels=prepared.pixels,
@@ -147,8 +141,8 @@ def from_picture(render: Render, files: Sequence[bytes], served: Served) -> Step
     composed = Composed(picture=result)
     if prepared.mask is not None:
         # read once more: what a picture of any size takes is not kept for as long as the engine has it
-        with served.decoder.decoded(image, mask) as pictures:
-            composed = compose(result, *pictures, render.params)
+        with served.decoder.decoded(image, mask) as decoded:
+            composed = compose(result, *decoded, render.params)
     return Made(composed=composed, passes=(render,), has_mask=mask is not None)
 
 

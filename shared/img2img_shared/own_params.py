@@ -1,0 +1,75 @@
+"""The parameters that an input has of its own: any of its job's, but those that shape the job."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from img2img_shared.errors import Refused, WireError
+from img2img_shared.names import split_sampler
+from img2img_shared.params import WRITTEN, Params
+from img2img_shared.refusals import read_params, refusal
+from img2img_shared.seeds import drawn
+
+#: what is one for all images of a job, beside its model, and why; every other parameter may be an input's own
+OF_THE_JOB = {
+    "images_per_input": "the ledger counts a job's images by it, and never looks at its inputs",
+    "output_format": "it is part of the store keys and file names by which the job's results are found",
+}
+#: of an input that names one of these, the seeds count from there
+_SEEDS = ("seed", "subseed")
+
+
+def check_own(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` as an `Input` holds it: checked together with its job's `params`, in full names and JSON's types.
+
+    None is the job's. Seeds that are to be drawn are left so: see `draw_own_seeds`.
+
+    Raises:
+        Refused: names the parameter; several are joined in one message.
+    """
+    given = {name: value for name, value in own.items() if value is not None}
+    for name in given.keys() & OF_THE_JOB.keys():
+        raise Refused(name, given[name], f"the job's, for all inputs: {OF_THE_JOB[name]}")
+    if not given:
+        return {}
+    whole = read_params({**params.model_dump(exclude_defaults=True), **_endings(given), **given})
+    named = {
+        name
+        for name in Params.model_fields
+        if given.get(name) is not None or getattr(whole, name) != getattr(params, name)
+    }
+    return whole.model_dump(mode="json", include=named)
+
+
+def _endings(given: Mapping[str, Any]) -> dict[str, str]:
+    """The schedules that samplers' names end in: the job's would win over those."""
+    found = {}
+    for prefix in ("", "hr_"):
+        name = given.get(f"{prefix}sampler_name")
+        if isinstance(name, str) and f"{prefix}scheduler" not in given:
+            _, ending = split_sampler(name)
+            if ending != "Automatic":
+                found[f"{prefix}scheduler"] = ending
+    return found
+
+
+def draw_own_seeds(own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` with its seeds drawn where they are -1, once, so that the image can be made again."""
+    return {name: drawn(value) if name in _SEEDS else value for name, value in own.items()}
+
+
+def with_own(params: Params, own: Mapping[str, Any]) -> Params:
+    """A job's parameters with what `check_own` has made of an input's own, as they were written.
+
+    Raises:
+        WireError: a newer version wrote them.
+    """
+    if not own:
+        return params
+    try:
+        return Params.model_validate({**params.model_dump(exclude_defaults=True), **own}, context=WRITTEN)
+    except ValidationError as error:
+        raise WireError(f"inputs: {refusal(error)}") from None
+    except Refused as error:
+        raise WireError(f"inputs: {error}") from None

@@ -1,0 +1,51 @@
+"""The pictures that a render may be made from, each by its role."""
+
+import re
+from collections.abc import Collection
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+
+#: control units of one render
+UNITS = 10
+
+_ROLES = re.compile(r"image|mask|control/[0-9]")
+#: for messages
+ROLES = f"image, mask, or control/0 to control/{UNITS - 1}"
+
+
+def check_role(role: str) -> str:
+    """`role`, if it is one.
+
+    Raises:
+        Refused: it is none.
+    """
+    if not is_role(role):
+        raise Refused("pictures", role, f"pictures by their roles: {ROLES}")
+    return role
+
+
+def is_role(text: str) -> bool:
+    """Whether pictures can have this role."""
+    return _ROLES.fullmatch(text) is not None
+
+
+#: "image", what is repainted; "mask", where; "control/0", "control/1", ...: what the control unit of that
+#: number looks at
+Role = Annotated[str, AfterValidator(check_role)]
+
+
+def check_roles(roles: Collection[str], params: Params) -> None:
+    """That a render has the pictures it needs, and looks at those it has.
+
+    Raises:
+        Refused: names the role.
+    """
+    if "image" not in roles and not params.txt2img:
+        raise Refused("image", None, "a picture, or txt2img")
+    for role in roles:
+        if role.startswith("control/"):
+            raise Refused(role, "a picture", "none: no control unit of this number is asked for")
