@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Self
 
 from tests.faults.farm import eventually
-from tests.servers import RedisServer, Sentinel, raw_client
+from tests.servers import RedisServer, Sentinel, free_port, raw_client
 
 
 class Pair:
@@ -20,6 +20,7 @@ class Pair:
     def await_replica(self) -> None:
         """Until the replica has all that the primary has been told."""
         with raw_client(self.primary.url) as client:
+            client.set("last", "word")  # what WAIT waits for is what its own connection has written
             eventually("the replica has caught up", lambda: client.execute_command("WAIT", 1, 100))
 
     def remove(self) -> None:
@@ -38,14 +39,19 @@ class OneAddress:
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def promote(self) -> None:
-        """The replica becomes the primary, and the old one, with all its connections, a replica of that."""
+    def promote(self, *, is_followed: bool = True) -> None:
+        """The replica becomes the primary, and the old one, with all its connections, a replica of that.
+
+        Args:
+            is_followed: or of one that is nowhere, so that it goes on knowing what it knew.
+        """
         self._pair.await_replica()
         old, new = self._pair.primary, self._pair.replica
         with raw_client(old.url) as former, raw_client(new.url) as latter:
             latter.execute_command("REPLICAOF", "NO", "ONE")
             self._target = new.port
-            former.execute_command("REPLICAOF", "127.0.0.1", str(new.port))
+            port = new.port if is_followed else free_port()
+            former.execute_command("REPLICAOF", "127.0.0.1", str(port))
 
     def __enter__(self) -> Self:
         return self

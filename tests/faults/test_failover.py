@@ -1,14 +1,20 @@
 """Another server becomes the primary while a farm works."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from img2img_shared.job import JobState
+from img2img_shared.ledger import Ledger, connect
+from img2img_shared.ledger.event_tail import EventTail
+from img2img_shared.records import Event
 from tests.checkpoints import cached, sd1
 from tests.faults.conftest import Account
 from tests.faults.failover import OneAddress, ThreeSentinels
 from tests.faults.farm import FaultyFarm, ForkServer, eventually, picture
 from tests.integration.gateway import Gateway
+from tests.integration.ledger_helpers import a_job
 
 
 @pytest.fixture
@@ -31,6 +37,32 @@ def test_connections_to_what_has_become_a_replica_are_left(
             events = gateway.http.get(f"/v1/jobs/{later[-1]}/events")  # until it has ended
         assert '"done"' in events.text
         account.settle(farm, "a replica promoted behind one address", job, *later)
+
+
+def test_no_reader_is_answered_by_what_was_the_primary() -> None:
+    with OneAddress() as redis, connect(redis.url) as one, connect(redis.url) as other:
+        reader = Ledger(one)  # its only connection is to the first primary
+        assert other.call("GET", "word") is None
+        seen = asyncio.run(_events_across(redis, reader))
+        assert reader.status("job-later", "default").n == 3
+        assert other.call("GET", "word") == b"new"
+    assert {event.job_state for event in seen} == {JobState.CANCELLED}
+
+
+async def _events_across(redis: OneAddress, reader: Ledger) -> list[Event]:
+    """Of a job that is cancelled after the promotion, by a connection from before it."""
+    reader.submit(a_job("job-early"))
+    tail = EventTail(redis.url, "img2img")
+    try:
+        last = await tail.newest("job-early")
+        redis.promote(is_followed=False)
+        with connect(redis.url) as new:
+            Ledger(new).cancel("job-early", "default")
+            Ledger(new).submit(a_job("job-later"))
+            new.call("SET", "word", "new")
+        return (await tail.read({"job-early": last}))["job-early"]
+    finally:
+        await tail.close()
 
 
 def upload(gateway: Gateway, farm: FaultyFarm) -> str:

@@ -1,6 +1,6 @@
 """Connections to the farm's Redis as its URL describes it: the ledger's, the watchers' and Celery's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -23,6 +23,31 @@ from img2img_shared.ledger.redis_url import RedisAddress
 
 class Demoted(redis.ConnectionError):
     """The server has become a replica, and the connection was dropped: a new one finds the primary."""
+
+
+#: the command by which a server says what it is; whoever may connect may ask it
+WHO = ("HELLO",)
+
+
+def facts(hello: Any) -> dict[bytes, Any]:
+    """What a server answers to `WHO`, in either version of its protocol."""
+    return hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
+
+
+def of_primary(answers: Sequence[Any]) -> list[Any]:
+    """The answers behind that to `WHO`.
+
+    Raises:
+        Demoted: it is no primary.
+        Exception: what one of the answers is.
+    """
+    hello, *others = answers
+    if not isinstance(hello, Exception) and facts(hello).get(b"role") != b"master":
+        raise Demoted("it is a replica")
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return others
 
 
 class _LeavesReplicas(AbstractConnection):
@@ -100,7 +125,7 @@ def pool_with(address: RedisAddress, options: dict[str, Any], known: Any) -> red
 
 
 def asynchronous(address: RedisAddress) -> redis.asyncio.Redis:
-    """A client of asyncio, which only reads: a replica will do."""
+    """A client of asyncio, which only reads."""
     retry = AsyncRetry(NoBackoff(), 0)
     options: dict[str, Any] = {**address.options, "retry": retry, "protocol": 2}
     if address.is_encrypted:

@@ -1,5 +1,6 @@
 """The connection to Redis, and the one way in which its absence is reported."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +8,21 @@ from typing import Any, Self
 
 import redis
 from kombu.exceptions import KombuError, SerializationError
-from redis.exceptions import AskError, AuthorizationError, ClusterError, RedisError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    AuthorizationError,
+    ClusterError,
+    NoScriptError,
+    RedisError,
+    TryAgainError,
+)
 
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import clients, keys
 from img2img_shared.ledger.redis_url import read_redis_url
+
+#: of a command
+Word = str | bytes | int | float
 
 #: whose error is that we are not let in
 _CLOSED = (redis.AuthenticationError, AuthorizationError, redis.exceptions.NoPermissionError)
@@ -35,57 +46,67 @@ class FarmRedis:
         #: told of each script that was run: its name, and the seconds that it took from here
         self.on_call: Callable[[str, float], None] | None = None
         self._client = client
-        self._execute: Callable[..., Any] = client.execute_command
-        self._scripts: dict[str, Callable[..., Any]] = {}
+        #: text and SHA-1 of each script that was run
+        self._scripts: dict[str, tuple[str, str]] = {}
 
     def key(self, *parts: str) -> str:
         """A key of this farm: ``{prefix}:one:two``."""
         return ":".join((keys.farm_key(self.prefix), *parts))
 
-    def call(self, *words: str | bytes | int | float) -> Any:
+    def call(self, *words: Word) -> Any:
         """What Redis answers to one command."""
-        return self._do(lambda: self._execute(*words))
+        return self._ask(words)[0]
 
-    def run(self, script: str, *arguments: str | bytes | int) -> Any:
+    def run(self, script: str, *arguments: Word) -> Any:
         """What one of the Lua scripts answers, by its file's name."""
-        known = self._known(script)
         begun = time.perf_counter()
-        answer = self._do(lambda: known(keys=[keys.farm_key(self.prefix)], args=arguments))
+        answer = self._run(script, arguments)[0]
         if self.on_call is not None:
             self.on_call(script, time.perf_counter() - begun)
         return answer
 
-    def run_and_wait(self, script: str, *arguments: str | bytes | int, wait: Sequence[str | int]) -> Any:
+    def run_and_wait(self, script: str, *arguments: Word, wait: Sequence[Word]) -> list[Any]:
         """What a script answers, and right after it on the same connection the command `wait`."""
-        known = self._known(script)
-
-        def both() -> Any:
-            with self._client.pipeline(transaction=False) as pipe:
-                known(keys=[keys.farm_key(self.prefix)], args=arguments, client=pipe)
-                more: Callable[..., Any] = pipe.execute_command
-                more(*wait)
-                return pipe.execute()
-
-        return self._do(both)
+        return self._run(script, arguments, wait)
 
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
 
-    def _known(self, script: str) -> Callable[..., Any]:
+    def _run(self, script: str, arguments: Sequence[Word], *more: Sequence[Word]) -> list[Any]:
+        text, sha1 = self._known(script)
+        command = ("EVALSHA", sha1, 1, keys.farm_key(self.prefix), *arguments)
+        try:
+            return self._ask(command, *more)
+        except NoScriptError:
+            self._ask(("SCRIPT", "LOAD", text))
+            return self._ask(command, *more)
+
+    def _known(self, script: str) -> tuple[str, str]:
         if script not in self._scripts:
-            self._scripts[script] = self._client.register_script(keys.script(script))
+            text = keys.script(script)
+            self._scripts[script] = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         return self._scripts[script]
 
-    def _do(self, command: Callable[[], Any]) -> Any:
+    def _ask(self, *commands: Sequence[Word]) -> list[Any]:
+        """The answers of the primary.
+
+        Whatever is asked, each time the server says what it is: one that was demoted would refuse to write,
+        but answer for ever what it knew.
+        """
         with answering():
             try:
-                return command()
-            except (
-                clients.Demoted
-            ):  # it had no effect; other connections that are idle lead to the same replica
+                return self._ask_once(commands)
+            except clients.Demoted:  # it had no effect; idle connections lead to the same replica
                 self._client.connection_pool.disconnect(inuse_connections=False)
-                return command()
+                return self._ask_once(commands)
+
+    def _ask_once(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipe:
+            queue: Callable[..., Any] = pipe.execute_command
+            for command in (clients.WHO, *commands):
+                queue(*command)
+            return clients.of_primary(pipe.execute(raise_on_error=False))
 
     def __enter__(self) -> Self:
         return self
@@ -118,8 +139,7 @@ def connect(url: str, prefix: str = "img2img") -> FarmRedis:
 def _check(client: redis.Redis, where: str) -> None:
     """That a farm can live there: what its server says of itself."""
     execute: Callable[..., Any] = client.execute_command
-    answer = execute("HELLO")
-    facts = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+    facts = clients.facts(execute(*clients.WHO))
     mode, role = facts.get(b"mode"), facts.get(b"role")
     if mode == b"cluster":
         raise Refused("redis_url", where, "a single Redis or sentinels; Celery cannot use a cluster")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from img2img_shared.ledger.clients import asynchronous
+from img2img_shared.ledger.clients import WHO, Demoted, asynchronous, of_primary
 from img2img_shared.ledger.connect import FarmRedis, answering
 from img2img_shared.ledger.keys import events_key
 from img2img_shared.ledger.redis_url import read_redis_url
@@ -22,10 +22,9 @@ class EventTail:
 
     def __init__(self, redis_url: str, prefix: str) -> None:
         self._prefix = prefix
-        client = asynchronous(read_redis_url(redis_url))
+        self._client = asynchronous(read_redis_url(redis_url))
         self._turns = asyncio.Semaphore(CONNECTIONS)
-        self._execute: Callable[..., Awaitable[Any]] = client.execute_command
-        self.close: Callable[[], Awaitable[None]] = client.aclose
+        self.close: Callable[[], Awaitable[None]] = self._client.aclose
 
     async def newest(self, job_id: str) -> str:
         """The id of a job's last event; "0": it has none."""
@@ -41,7 +40,18 @@ class EventTail:
     async def _call(self, *words: str | int) -> Any:
         async with self._turns:
             with answering():
-                return await self._execute(*words)
+                try:
+                    return await self._ask(*words)
+                except Demoted:  # connections that are idle lead to the same replica
+                    await self._client.connection_pool.disconnect(inuse_connections=False)
+                    return await self._ask(*words)
+
+    async def _ask(self, *words: str | int) -> Any:
+        async with self._client.pipeline(transaction=False) as pipe:
+            queue: Callable[..., Any] = pipe.execute_command
+            queue(*WHO)
+            queue(*words)
+            return of_primary(await pipe.execute(raise_on_error=False))[0]
 
 
 def read_events(redis: FarmRedis, after: Mapping[str, str], count: int) -> dict[str, list[Event]]:
