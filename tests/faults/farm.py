@@ -24,6 +24,7 @@ from img2img_shared.job import ImageState
 from img2img_shared.ledger.connect import connect
 from img2img_shared.records import Event, ImageStatus, JobStatus
 from img2img_shared.settings import Settings
+from tests.processes import ended_unless_ready
 from tests.servers import raw_client, server_program
 
 #: seconds: short, so that tests are; the farm's guarantee is in leases, not in seconds
@@ -69,7 +70,8 @@ class ForkServer:
             process_group=0,  # Ctrl-C is for the tests, not for the workers
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
         )
-        assert self._answer() == "ready"
+        with ended_unless_ready(self._process):
+            assert self._answer() == "ready"
 
     def fork(self, **wanted: Any) -> int:
         """A new worker's process id."""
@@ -123,7 +125,8 @@ class Server:
             self._process = subprocess.Popen(
                 [program, *options], stdout=log, stderr=subprocess.STDOUT, process_group=0
             )
-        eventually("Redis answers", lambda: connect(self.url))
+        with ended_unless_ready(self._process):
+            eventually("Redis answers", lambda: connect(self.url)).close()
 
     def client(self) -> redis.Redis:
         """A client of its own."""

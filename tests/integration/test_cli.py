@@ -19,6 +19,10 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
+from tests.processes import running
+
+#: seconds after which a test gives up on a process
+PATIENCE = 120.0
 
 PROGRAM = [sys.executable, "-c", "from img2img_producer.cli import main; main()"]
 
@@ -52,10 +56,18 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """The command as it ended, with this exit code and, as always, without a traceback."""
     command = [*PROGRAM, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def await_line(process: subprocess.Popen[str], words: str) -> None:
+    """Until the process says them on standard error."""
+    assert process.stderr is not None
+    assert any(words in line for line in process.stderr), "it has ended"
 
 
 def ask(environment: dict[str, str], *arguments: str | Path, code: int = 0) -> Any:
@@ -211,13 +223,10 @@ def test_ctrl_c_leaves_the_job_on_the_farm_and_says_how_to_come_back(
 ) -> None:
     out = tmp_path / "my out"
     command = [*PROGRAM, "render", str(pictures), "--out", str(out)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "no worker serves" in line:
-            break
-    process.send_signal(stop)
-    _, said = process.communicate(timeout=60)
+    with running(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        await_line(process, "no worker serves")
+        process.send_signal(stop)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in said
     (job,) = farm.jobs()
@@ -233,15 +242,11 @@ def test_a_failure_names_the_file_that_it_was_made_from(
     environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
 ) -> None:
     command = [*PROGRAM, "render", str(pictures), "--out", str(tmp_path / "out"), "--json"]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "no worker serves" in line:
-            break
-    work(farm, fail=frozenset({1}))
-    results, said = process.communicate(timeout=60)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with running(command, env=environment, text=True, **pipes) as process:
+        await_line(process, "no worker serves")
+        work(farm, fail=frozenset({1}))
+        results, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert f"failed: {pictures / 'dog.jpg'}: not a picture" in said
     assert json.loads(results)["images"][1]["name"] == str(pictures / "dog.jpg")
@@ -299,9 +304,10 @@ def test_ctrl_c_does_not_wait_for_a_store_that_hangs(environment: dict[str, str]
             "AWS_REGION": "us-east-1",
         }
         command = [*PROGRAM, "submit", str(pictures)]
-        process = subprocess.Popen(command, env={**environment, **hanging}, stderr=subprocess.PIPE, text=True)
-        client, _ = store.accept()  # it uploads, and is not answered
-        with client:
+        with (
+            running(command, env={**environment, **hanging}, stderr=subprocess.PIPE, text=True) as process,
+            store.accept()[0],  # it uploads, and is not answered
+        ):
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=40)  # the upload itself would give up after a minute
     assert process.returncode == 130

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from img2img_shared.embedded.supervised import Supervisor
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import connect
 from img2img_shared.settings import Settings
+from tests.processes import running
 from tests.servers import raw_client
 
 
@@ -40,13 +42,13 @@ with EmbeddedFarm(Settings(data_dir=Path(sys.argv[1]))) as farm:
 """
 
 
-def started(folder: Path) -> tuple[subprocess.Popen[str], str]:
+@contextmanager
+def user_of(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Another program on the folder, and the URL that it uses."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert program.stdout is not None
-    return program, program.stdout.readline().strip()
+    command = [sys.executable, "-c", USER, str(folder)]
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        yield program, program.stdout.readline().strip()
 
 
 def answers(url: str) -> bool:
@@ -85,28 +87,28 @@ def test_a_farm_with_nothing_configured_takes_jobs_and_keeps_them(tmp_path: Path
 
 
 def test_two_programs_share_one_server_and_it_ends_with_the_last(tmp_path: Path) -> None:
-    first, url = started(tmp_path)
-    pid = server_pid(url)
-    with EmbeddedFarm(Settings(data_dir=tmp_path)) as embedded:
-        assert embedded.redis_url == url
-        first.communicate()
-        assert server_pid(url) == pid
+    with user_of(tmp_path) as (first, url):
+        pid = server_pid(url)
+        with EmbeddedFarm(Settings(data_dir=tmp_path)) as embedded:
+            assert embedded.redis_url == url
+            first.communicate()
+            assert server_pid(url) == pid
     assert not answers(url)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_server_ends_with_a_program_however_that_ends(tmp_path: Path, how: signal.Signals) -> None:
-    program, url = started(tmp_path)
-    assert answers(url)
-    program.send_signal(how)
-    program.communicate()
+    with user_of(tmp_path) as (program, url):
+        assert answers(url)
+        program.send_signal(how)
+        program.communicate()
     assert eventually(lambda: not answers(url))
 
 
 def test_ctrl_c_in_the_terminal_reaches_the_program_not_its_server(tmp_path: Path) -> None:
-    program, url = started(tmp_path)
-    assert os.getpgid(server_pid(url)) != os.getpgid(program.pid)
-    program.communicate()
+    with user_of(tmp_path) as (program, url):
+        assert os.getpgid(server_pid(url)) != os.getpgid(program.pid)
+        program.communicate()
 
 
 def test_a_server_whose_keeper_was_killed_is_not_left_behind(tmp_path: Path) -> None:
@@ -123,8 +125,7 @@ def test_a_server_whose_keeper_was_killed_is_not_left_behind(tmp_path: Path) -> 
 
 def test_a_data_folder_too_deep_for_a_sockets_path_works_and_is_shared(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a long name for a folder"] * 6)
-    program, url = started(deep)
-    with EmbeddedFarm(Settings(data_dir=deep)) as embedded:
+    with user_of(deep) as (program, url), EmbeddedFarm(Settings(data_dir=deep)) as embedded:
         assert embedded.redis_url == url
         assert len(url) < 100
         program.communicate()

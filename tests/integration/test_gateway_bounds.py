@@ -24,6 +24,7 @@ from tests.faults.farm import memory_of
 from tests.integration.gateway import PATIENCE, Callers, FakeWorker, eventually
 from tests.integration.test_gateway_process import command
 from tests.plain_png import plain_png
+from tests.processes import ended_unless_ready
 from tests.servers import RedisServer, free_port
 
 MIB = 2**20
@@ -51,7 +52,8 @@ class Measured:
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}", headers={"X-API-Key": self.key}, timeout=300
         )
-        eventually("it answers", self._answers)
+        with ended_unless_ready(self._process):
+            eventually("it answers", self._answers)
 
     def _answers(self) -> bool:
         try:

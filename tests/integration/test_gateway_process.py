@@ -18,6 +18,7 @@ from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.serve import listen
 from img2img_shared.errors import Refused
 from tests.integration.gateway import PATIENCE, FakeWorker, eventually, picture
+from tests.processes import ended_unless_ready
 from tests.servers import free_port, scraped
 
 #: asks for something large that needs no key
@@ -44,7 +45,8 @@ class Process:
         )
         #: connections that stay open until it has ended
         self.kept = ExitStack()
-        eventually("it answers", self.answers)
+        with ended_unless_ready(self._process):
+            eventually("it answers", self.answers)
 
     def answers(self) -> bool:
         assert self._process.poll() is None, self._process.stderr and self._process.stderr.read()
@@ -61,9 +63,9 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self.kept:
+        with self.kept, ended_unless_ready(self._process):
             self._process.send_signal(signal.SIGTERM)
-            said = self._process.communicate(timeout=60)[1]
+            said = self._process.communicate(timeout=PATIENCE)[1]
         assert f"http://127.0.0.1:{self.port}" in said
         assert "Traceback" not in said, said
         assert self._process.returncode == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gateway import eventually
+from tests.processes import running
 from tests.reaper import marked
 
 ROOT = Path(__file__).parents[2]
@@ -30,14 +31,14 @@ def test_what_a_stopped_run_started_ends_with_it(tmp_path: Path, name: str) -> N
     (tmp_path / "test_one.py").write_text(TEST)
     started = tmp_path / "started"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.conftest"]
-    run = subprocess.Popen(
+    with running(
         [*command, "--rootdir", str(tmp_path), str(tmp_path / "test_one.py")],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "STARTED": str(started), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
-    )
-    mark = eventually("it has begun", lambda: started.exists() and started.read_text())
-    assert len(marked(mark)) >= 4  # the server, the shell and its two
-    run.send_signal(signal.Signals[f"SIG{name}"])
-    run.wait()
+    ) as run:
+        mark = eventually("it has begun", lambda: started.exists() and started.read_text())
+        eventually("the server, the shell and its two are there", lambda: len(marked(mark)) >= 4)
+        run.send_signal(signal.Signals[f"SIG{name}"])
+        run.wait()
     eventually("nothing of it is left", lambda: not marked(mark))
