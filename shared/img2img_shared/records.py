@@ -144,6 +144,8 @@ class WorkerInfo:
     sha256: str | None = None
     #: parameters that it takes and most checkpoints do not
     takes: tuple[str, ...] = ()
+    #: of img2img-farm; "": an older worker, which does not say
+    version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import signal
 
 import typer
 
-from img2img_producer.cli import jobs, machines, renders, workers
+from img2img_producer.cli import doctor, jobs, machines, renders, workers
 from img2img_shared.command_line import Connection, DataDir, RedisUrl, StoreUrl, Tenant, run
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (renders, jobs, workers, machines):
+for module in (renders, jobs, workers, machines, doctor):
     module.add_commands(app)
 
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -190,6 +191,7 @@ def _info(model: str, family: Family, slots: int, file_name: str, sha256: str) -
         file_name=file_name,
         sha256=sha256,
         takes=_own_parameters(family),
+        version=version("img2img-farm"),
     )
 
 

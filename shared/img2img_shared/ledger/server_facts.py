@@ -1,0 +1,79 @@
+"""What a Redis says of itself that matters to a farm."""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import redis
+
+from img2img_shared.errors import Unavailable
+from img2img_shared.ledger.connect import FarmRedis
+
+#: calls of which the latency is the middle
+_CALLS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerFacts:
+    """As found. None: the user that we are may not ask."""
+
+    version: str
+    #: milliseconds of a call, there and back
+    latency: float
+    #: seconds by which its clock is ahead of this machine's
+    clock: float
+    #: whether it keeps an append-only file
+    append_only: bool | None
+    #: what it does when its memory is full
+    eviction: str | None
+    #: bytes that it holds, and may hold; 0: no limit
+    memory: int | None
+    most_memory: int | None
+    #: whether its last write to disk failed
+    disk_fails: bool | None
+
+
+def server_facts(farm: FarmRedis) -> ServerFacts:
+    """Ask it.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
+    seconds = []
+    for _ in range(_CALLS):
+        begun = time.perf_counter()
+        farm.call("PING")
+        seconds.append(time.perf_counter() - begun)
+    now, stamp = time.time(), farm.call("TIME")
+    hello = farm.call("HELLO")
+    greeting = hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
+    info = _info(farm)
+    told = info.get
+    last_writes = [told(name, "ok") for name in ("aof_last_write_status", "aof_last_bgrewrite_status")]
+    last_writes.append(told("rdb_last_bgsave_status", "ok"))
+    return ServerFacts(
+        version=str(greeting[b"version"], "utf-8"),
+        latency=1000 * statistics.median(seconds),
+        clock=int(stamp[0]) + int(stamp[1]) / 1e6 - now,
+        append_only=told("aof_enabled") == "1" if info else None,
+        eviction=told("maxmemory_policy"),
+        memory=int(told("used_memory", 0)) if info else None,
+        most_memory=int(told("maxmemory", 0)) if info else None,
+        disk_fails=last_writes != ["ok"] * 3 if info else None,
+    )
+
+
+def _info(farm: FarmRedis) -> dict[str, str]:
+    """Its own account; nothing where we may not ask for it."""
+    try:
+        answer = farm.call("INFO")
+    except redis.ResponseError:
+        return {}
+    except Unavailable as error:
+        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+            return {}
+        raise
+    if isinstance(answer, dict):
+        return {name: str(value) for name, value in answer.items()}
+    lines = str(answer, "utf-8").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

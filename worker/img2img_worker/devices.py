@@ -1,0 +1,16 @@
+"""``python -m img2img_worker.devices``: what torch finds to render on, as JSON, for ``img2img doctor``."""
+
+import json
+
+import torch
+
+
+def main() -> None:
+    """Print torch's version, and name and bytes of memory of each GPU."""
+    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    gpus = [{"name": each.name, "memory": each.total_memory} for each in found]
+    print(json.dumps({"torch": torch.__version__, "gpus": gpus}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
