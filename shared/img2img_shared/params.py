@@ -4,6 +4,7 @@ They are declared in `param_groups`; here stands what they are together. A value
 would have no effect on the chosen sampler, is refused by name: nothing is accepted and ignored.
 """
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import ValidationInfo, model_validator
@@ -29,6 +30,7 @@ from img2img_shared.param_groups.sampling_params import SamplingParams
 from img2img_shared.param_groups.schedule_params import ScheduleParams
 from img2img_shared.param_groups.seed_params import SeedParams
 from img2img_shared.param_groups.size_params import SizeParams
+from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.seeds import DRAW
 from img2img_shared.steps import check_steps
 
@@ -37,6 +39,8 @@ RESIZE_MIN = 16
 
 #: what `enable_hr` alone gives a meaning
 HIRES_FIELDS = tuple(name for name in HiresParams.model_fields if name != "enable_hr")
+#: what `soft_inpainting` alone gives a meaning, in the order of A1111's script
+SOFT_FIELDS = tuple(name for name in SoftInpaintingParams.model_fields if name != "soft_inpainting")
 #: context of validation: whoever wrote it has checked what has an effect, by the rules of its time
 WRITTEN = {"written": True}
 
@@ -48,6 +52,7 @@ class Params(
     GuidanceParams,
     ScheduleParams,
     SamplingParams,
+    SoftInpaintingParams,
     MaskParams,
     DenoisingParams,
     SizeParams,
@@ -105,9 +110,15 @@ class Params(
         if self.enable_hr:
             hires_size(self)
             return self
-        for name in HIRES_FIELDS:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise Refused(name, getattr(self, name), "nothing else without enable_hr")
+        self._only_with("enable_hr", HIRES_FIELDS)
+        return self
+
+    @model_validator(mode="after")
+    def _soft_inpainting_is_of_img2img(self) -> Self:
+        if self.soft_inpainting and self.txt2img:
+            raise Refused("soft_inpainting", True, "false with txt2img, which has no masks")
+        if not self.soft_inpainting:
+            self._only_with("soft_inpainting", SOFT_FIELDS)
         return self
 
     @model_validator(mode="after")
@@ -130,6 +141,16 @@ class Params(
             raise Refused("seed_resize_from_w, seed_resize_from_h", sizes, allowed)
         return self
 
+    @property
+    def rounds_mask(self) -> bool:
+        """Whether masks are binarised: not those of soft inpainting."""
+        return self.mask_round and not self.soft_inpainting
+
+    def _only_with(self, switch: str, names: Iterable[str]) -> None:
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise Refused(name, getattr(self, name), f"nothing else without {switch}")
+
 
 #: the groups in the order of help texts and tables, by their headings
 GROUPS: dict[str, type[ParamGroup]] = {
@@ -137,6 +158,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Size": SizeParams,
     "Denoising": DenoisingParams,
     "Mask (white is repainted)": MaskParams,
+    "Soft inpainting (with a mask)": SoftInpaintingParams,
     "Sampling": SamplingParams,
     "Noise schedule": ScheduleParams,
     "Guidance": GuidanceParams,

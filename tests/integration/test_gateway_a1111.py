@@ -21,6 +21,7 @@ from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.params import SOFT_FIELDS
 from img2img_shared.wire import decode_inputs
 from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
 
@@ -232,6 +233,56 @@ def test_a_mask_and_its_parameters_reach_the_job(
     assert call.result().status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("arguments", "set_to"),
+    [
+        ([True, 2, 1.0, 8, 0.5, 1, 4, "more"], (2, 1.0, 8, 0.5, 1, 4)),
+        ([1, 2], (2, 0.5, 4, 0, 0.5, 2)),
+        ({"Soft inpainting": True, "Mask influence": 0.25}, (1, 0.5, 4, 0.25, 0.5, 2)),
+        ([{"Soft inpainting": True, "Mask influence": 0.25}], (1, 0.5, 4, 0, 0.5, 2)),
+    ],
+)
+def test_soft_inpainting_takes_its_values_by_position_or_by_label(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers, arguments: Any, set_to: tuple[float, ...]
+) -> None:
+    scripts = {"Soft Inpainting": {"args": arguments}}
+    call = pool.submit(render, gateway, mask=encoded(3), alwayson_scripts=scripts)
+    claim = fake_worker.await_claim()
+    params = fake_worker.ledger.job(claim.job_id, "default").params
+    assert params.soft_inpainting
+    assert repr(tuple(getattr(params, name) for name in SOFT_FIELDS)) == repr(set_to), "1 stays 1, 1.0 is 1.0"
+    fake_worker.end(claim)
+    assert call.result().status_code == 200
+
+
+def test_soft_inpainting_is_listed_with_its_arguments_as_a1111_lists_it(gateway: Gateway) -> None:
+    assert gateway.http.get("/sdapi/v1/scripts").json() == {"txt2img": [], "img2img": ["soft inpainting"]}
+    (info,) = gateway.http.get("/sdapi/v1/script-info").json()
+    assert (info["name"], info["is_alwayson"], info["is_img2img"]) == ("soft inpainting", True, True)
+    told = [
+        [each[name] for name in ("label", "value", "minimum", "maximum", "step")] for each in info["args"]
+    ]
+    assert told[0] == ["Soft inpainting", False, None, None, None]
+    assert told[3] == ["Transition contrast boost", 4, 1, 32, 0.5]
+    txt2img = {**SMALL, "alwayson_scripts": {"soft inpainting": {"args": [True]}}}
+    assert gateway.http.post("/sdapi/v1/txt2img", json=txt2img).json()["field"] == "alwayson_scripts"
+
+
+def test_soft_inpainting_is_read_from_an_infotext_and_means_nothing_without_a_mask(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    text = "x\nSteps: 4, Sampler: Euler, Size: 64x64, Soft inpainting enabled: True, "
+    text += "Soft inpainting schedule bias: 2, Soft inpainting mask influence: 0.3"
+    for mask, expected in ((encoded(3), (True, 2, 0.3)), (None, (False, 1, 0))):
+        call = pool.submit(render, gateway, mask=mask, infotext=text)
+        claim = fake_worker.await_claim()
+        params = fake_worker.ledger.job(claim.job_id, "default").params
+        told = params.soft_inpainting, params.mask_blend_power, params.composite_mask_influence
+        assert told == expected
+        fake_worker.end(claim)
+        assert call.result().status_code == 200
+
+
 def test_options_of_a_sampler_that_has_none_change_nothing(
     gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:
@@ -256,7 +307,10 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
         ({"restore_faces": True}, "restore_faces"),
         ({"script_name": "sd upscale"}, "script_name"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"image": "x"}]}}}, "alwayson_scripts"),
-        ({"alwayson_scripts": {"Soft inpainting": {"args": [True, 1, 0.5]}}}, "alwayson_scripts"),
+        (
+            {"alwayson_scripts": {"Soft inpainting": {"args": [True, "1"]}}},
+            "alwayson_scripts.soft inpainting.Schedule bias",
+        ),
         ({"refiner_checkpoint": "xl-refiner"}, "refiner_checkpoint"),
         ({"latent_mask": "x", "mask": "x"}, "latent_mask"),
         ({"styles": ["none such"]}, "styles"),

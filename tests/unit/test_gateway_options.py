@@ -59,7 +59,7 @@ def test_a_samplers_own_option_means_nothing_to_another() -> None:
 
     def read(sampler: str) -> dict[str, Any]:
         request = Img2ImgRequest(sampler_name=sampler, steps=20, s_noise=1.1)
-        params = read_request(request, ("", ""), options)
+        params = read_request(request, ("", ""), options, {})
         return params.model_dump(exclude_defaults=True, exclude={"sampler_name", "scheduler"})
 
     assert read("Euler a") == {"eta": 0.7}

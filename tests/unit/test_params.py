@@ -96,6 +96,8 @@ def test_an_automatic_that_is_named_wins_over_it() -> None:
         ({"uni_pc_order": 2}, "UniPC"),
         ({"no_dpmpp_sde_batch_determinism": True}, "DPM++ SDE"),
         ({"sgm_noise_multiplier": True}, "txt2img"),
+        ({"mask_blend_power": 2}, "soft_inpainting"),
+        ({"txt2img": True, "soft_inpainting": True}, "txt2img"),
     ],
 )
 def test_what_has_no_effect_is_refused_with_what_has(values: dict[str, Any], takers: str) -> None:

@@ -13,6 +13,7 @@ from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_base64, read_texts
 from img2img_gateway.sdapi.read_infotext import read_parameters
+from img2img_gateway.sdapi.scripts import script_info
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS
@@ -116,7 +117,6 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
 @router.get("/realesrgan-models")
-@router.get("/script-info")
 @router.get("/extensions")
 async def nothing() -> list[dict[str, Any]]:
     """None of these."""
@@ -139,8 +139,14 @@ async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, A
 
 @router.get("/scripts")
 async def scripts() -> dict[str, list[str]]:
-    """No scripts: a request that names one is refused."""
-    return {"txt2img": [], "img2img": []}
+    """Those that a request may turn on; one that names another is refused."""
+    return {"txt2img": [], "img2img": [script["name"] for script in script_info()]}
+
+
+@router.get("/script-info")
+async def script_infos() -> list[dict[str, Any]]:
+    """The same with their arguments."""
+    return script_info()
 
 
 @router.get("/cmd-flags")

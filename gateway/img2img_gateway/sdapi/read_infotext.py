@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from img2img_gateway.sdapi.option_table import defaults
@@ -69,6 +70,23 @@ _TXT2IMG_FIELDS: dict[str, tuple[str, type]] = {
     "Hires resize-2": ("hr_resize_y", int),
     "Hires prompt": ("hr_prompt", str),
     "Hires negative prompt": ("hr_negative_prompt", str),
+}
+
+
+def _number(text: str) -> float:
+    """A whole one as such, as A1111 has the arguments that are whole by default."""
+    return float(text) if "." in text else int(text)
+
+
+#: and those that tell soft inpainting's settings, by the labels of its script's arguments
+_SOFT_INPAINTING: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "Soft inpainting enabled": ("Soft inpainting", bool),
+    "Soft inpainting schedule bias": ("Schedule bias", _number),
+    "Soft inpainting preservation strength": ("Preservation strength", float),
+    "Soft inpainting transition contrast boost": ("Transition contrast boost", _number),
+    "Soft inpainting mask influence": ("Mask influence", _number),
+    "Soft inpainting difference threshold": ("Difference threshold", float),
+    "Soft inpainting difference contrast": ("Difference contrast", _number),
 }
 
 #: and the options that they set; A1111 writes the last two in another spelling, and so never reads them
@@ -181,6 +199,11 @@ def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[st
     return fields, {name: value for name, value in options.items() if value != defaults()[name]}
 
 
+def soft_inpainting_arguments(text: str) -> dict[str, Any]:
+    """What an infotext tells of soft inpainting, by the labels of its script's arguments."""
+    return _typed(read_pairs(text), _SOFT_INPAINTING)
+
+
 def _prompts(lines: list[str]) -> tuple[str, str]:
     """Positive and negative: the latter begins at a line that says so, and nowhere within one."""
     begins = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
@@ -188,7 +211,7 @@ def _prompts(lines: list[str]) -> tuple[str, str]:
     return "\n".join(lines[:begins]), "\n".join(negative)
 
 
-def _typed(pairs: dict[str, str], known: dict[str, tuple[str, type]]) -> dict[str, Any]:
+def _typed(pairs: dict[str, str], known: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
     """Fields by their names; what is no number stays a text, for the request to refuse."""
     found: dict[str, Any] = {}
     for name, (target, kind) in known.items():

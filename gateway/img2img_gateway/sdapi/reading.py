@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.options import Options
-from img2img_gateway.sdapi.read_infotext import read_pairs, request_fields
+from img2img_gateway.sdapi.read_infotext import read_pairs, request_fields, soft_inpainting_arguments
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
-from img2img_gateway.sdapi.scripts import refuse_scripts
+from img2img_gateway.sdapi.scripts import SOFT_INPAINTING, script_parameters
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
@@ -65,7 +65,7 @@ class Reader:
         if not body.model_fields_set & _PROMPTS and read_pairs(sent.infotext or "")["Prompt"]:
             why = "img2img takes no prompts from it, as in A1111; send them as prompt and negative_prompt"
             lenient.set_aside("infotext", sent.infotext, why)
-        refuse_scripts(body)
+        scripts = script_parameters(body, lenient)
         options = await self._chosen_options(body, lenient)
         styles = await farm.call(read_styles, farm.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
@@ -76,7 +76,7 @@ class Reader:
         if not body.disable_extra_networks:
             for prompt in (prompts[0], getattr(values, "hr_prompt", "")):
                 await self._check_tags(prompt, model, lenient)
-        params = read_request(values, prompts, options)
+        params = read_request(values, prompts, options, scripts)
         return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
 
     async def _chosen_options(self, body: RenderRequest, lenient: Leniency) -> dict[str, Any]:
@@ -162,10 +162,14 @@ def apply_infotext(sent: RenderRequest) -> RenderRequest:
     """
     if not sent.infotext:
         return sent
-    fields, options = request_fields(sent.infotext, txt2img=isinstance(sent, Txt2ImgRequest))
+    is_txt2img = isinstance(sent, Txt2ImgRequest)
+    fields, options = request_fields(sent.infotext, txt2img=is_txt2img)
+    soft = {} if is_txt2img else soft_inpainting_arguments(sent.infotext)
     left_out = {name: value for name, value in fields.items() if name not in sent.model_fields_set}
     if options:
         left_out["override_settings"] = options | (sent.override_settings or {})
+    if soft and not any(name.lower() == SOFT_INPAINTING for name in sent.alwayson_scripts):
+        left_out["alwayson_scripts"] = {SOFT_INPAINTING: {"args": soft}, **sent.alwayson_scripts}
     try:
         return type(sent).model_validate({**sent.model_dump(exclude_unset=True), **left_out})
     except ValidationError as error:

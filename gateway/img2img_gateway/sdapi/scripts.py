@@ -1,28 +1,92 @@
-"""Scripts in a request: none is here, so that each must ask for nothing; then it is set aside."""
+"""Scripts in a request: soft inpainting; any other must ask for nothing, and then is set aside."""
 
 from typing import Any
 
-from img2img_gateway.sdapi.request import RenderRequest
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_shared.errors import Refused
+from img2img_shared.param_reference import schema_of
 
 #: A1111's own that have no say over its API: what they would set are fields of the request
 _SILENT = frozenset({"seed", "sampler", "comments", "extra options", "hypertile"})
 #: how a script's arguments call the switch that turns it on
 _SWITCHES = ("enabled", "enable", "is_enabled")
 
+#: A1111's name of its script
+SOFT_INPAINTING = "soft inpainting"
+#: its arguments, in their order: their labels, and the parameters that they set
+_SOFT_ARGUMENTS = {
+    "Soft inpainting": "soft_inpainting",
+    "Schedule bias": "mask_blend_power",
+    "Preservation strength": "mask_blend_scale",
+    "Transition contrast boost": "inpaint_detail_preservation",
+    "Mask influence": "composite_mask_influence",
+    "Difference threshold": "composite_difference_threshold",
+    "Difference contrast": "composite_difference_contrast",
+}
 
-def refuse_scripts(request: RenderRequest) -> None:
-    """That no script of a request asks for anything.
+#: of the sliders that A1111's page has for them
+_STEPS = {
+    "Schedule bias": 0.1,
+    "Preservation strength": 0.05,
+    "Transition contrast boost": 0.5,
+    "Mask influence": 0.05,
+    "Difference threshold": 0.25,
+    "Difference contrast": 0.25,
+}
+
+
+def script_parameters(request: RenderRequest, lenient: Leniency) -> dict[str, Any]:
+    """The parameters that a request's scripts set.
 
     Raises:
-        Refused: one does, in A1111's words for a script that it does not have.
+        Refused: it wants one that is not here, in A1111's words for a script that it does not have.
     """
     name = request.script_name
     if name and name.lower() != "none":
         raise Refused("script_name", name, f"none: Script '{name}' not found")
+    found: dict[str, Any] = {}
     for name, given in request.alwayson_scripts.items():
-        if name.lower() not in _SILENT and _asks(given):
+        if name.lower() == SOFT_INPAINTING and isinstance(request, Img2ImgRequest):
+            found |= _soft_inpainting(given, lenient)
+        elif name.lower() not in _SILENT and _asks(given):
             raise Refused("alwayson_scripts", name, f"none: always on script {name} not found")
+    return found
+
+
+def script_info() -> list[dict[str, Any]]:
+    """What is here, and its arguments, as A1111 tells them."""
+    arguments = [
+        {
+            "label": label,
+            "value": schema_of(field)["default"],
+            "minimum": schema_of(field).get("minimum"),
+            "maximum": schema_of(field).get("maximum"),
+            "step": _STEPS.get(label),
+            "choices": None,
+        }
+        for label, field in _SOFT_ARGUMENTS.items()
+    ]
+    return [{"name": SOFT_INPAINTING, "is_alwayson": True, "is_img2img": True, "args": arguments}]
+
+
+def _soft_inpainting(given: Any, lenient: Leniency) -> dict[str, Any]:
+    """By position, those that are left out as they are by default; or by label."""
+    arguments = given.get("args", []) if isinstance(given, dict) else given
+    if isinstance(arguments, list):
+        if arguments and isinstance(arguments[0], dict):
+            why = "labels belong into args itself; in a list, as in A1111, they turn it on and no more"
+            lenient.set_aside("alwayson_scripts.soft inpainting.args", arguments[0], why)
+        arguments = dict(zip(_SOFT_ARGUMENTS, arguments, strict=False))
+    if not isinstance(arguments, dict) or not arguments.keys() <= _SOFT_ARGUMENTS.keys():
+        allowed = f"a list of {', '.join(_SOFT_ARGUMENTS)}, or a map of them by these labels"
+        raise Refused("alwayson_scripts.soft inpainting.args", arguments, allowed)
+    if not arguments.pop("Soft inpainting", False):
+        return {}
+    for label, value in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Refused(f"alwayson_scripts.soft inpainting.{label}", value, "a number")
+    return {"soft_inpainting": True} | {_SOFT_ARGUMENTS[label]: value for label, value in arguments.items()}
 
 
 def _asks(given: Any) -> bool:

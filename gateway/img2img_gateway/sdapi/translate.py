@@ -8,7 +8,7 @@ from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2Img
 from img2img_shared.errors import Refused
 from img2img_shared.names import split_sampler, without_effect
 from img2img_shared.param_groups.size_params import CELL
-from img2img_shared.params import HIRES_FIELDS, Params
+from img2img_shared.params import HIRES_FIELDS, SOFT_FIELDS, Params
 from img2img_shared.refusals import read_params
 
 _OF_MASKS = frozenset(
@@ -20,6 +20,8 @@ _OF_MASKS = frozenset(
         "inpaint_full_res",
         "inpaint_full_res_padding",
         "inpainting_mask_invert",
+        "soft_inpainting",
+        *SOFT_FIELDS,
     }
 )
 
@@ -28,11 +30,17 @@ _OF_IMG2IMG = frozenset({"initial_noise_multiplier", "color_correction", "fix_st
 _OF_HIRES = frozenset({*HIRES_FIELDS, "extra_noise", "denoising_strength"})
 
 
-def read_request(request: RenderRequest, prompts: tuple[str, str], options: Mapping[str, Any]) -> Params:
+def read_request(
+    request: RenderRequest,
+    prompts: tuple[str, str],
+    options: Mapping[str, Any],
+    scripts: Mapping[str, Any],
+) -> Params:
     """The parameters that a request means, with `prompts` (positive, negative) as they are after styles.
 
     Args:
         options: those that are set, the request's override_settings over the tenant's.
+        scripts: parameters that its scripts set.
 
     Raises:
         Refused: names the field.
@@ -42,7 +50,7 @@ def read_request(request: RenderRequest, prompts: tuple[str, str], options: Mapp
         request.sampler_name or request.sampler_index or "Euler", request.scheduler
     )
     inert = without_effect(sampler, scheduler, txt2img=isinstance(request, Txt2ImgRequest))
-    values = parameters_of(options, sampler) | _own_parameters(request)
+    values = {**parameters_of(options, sampler), **scripts, **_own_parameters(request)}
     values = {name: value for name, value in values.items() if name not in inert}
     values |= {
         "prompt": prompts[0],

@@ -7,8 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from img2img_shared.names import SAMPLERS
 from img2img_worker.engine.course import Z0, Call, X
 from img2img_worker.engine.model_call import Layout, Part, Sums, collected, slot_of, summed
+from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.engine.state import Answer, RenderState
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Family
@@ -42,10 +44,12 @@ class Batch:
         #: float32 [S, D, C, h, w] and, of what the model sees and of its answers, [S, 2, 1, h, w]
         self._history = torch.zeros(0, 0, *shape, device=device)
         self._masks = torch.zeros(0, 2, 1, *latent_size, device=device)
-        #: of the calls under way: their latents [S, C, h, w], their timestep, skip, seen and out [S, 4], and
-        #: the entries of the history where their answers go [S]
+        #: contrast of soft inpainting, 0 without, likewise [S, 2]
+        self._contrasts = torch.zeros(0, 2, device=device)
+        #: of the calls under way: their latents [S, C, h, w], their timestep, skip, seen, out and what a soft
+        #: mask is raised to [S, 5], and the entries of the history where their answers go [S]
         self._latents = torch.zeros(0, *shape, device=device)
-        self._numbers = torch.zeros(0, 4, device=device)
+        self._numbers = torch.zeros(0, 5, device=device)
         self._answers = torch.zeros(0, dtype=torch.int64, device=device)
 
     def __bool__(self) -> bool:
@@ -59,9 +63,11 @@ class Batch:
         slot = next(slot for slot in range(len(self._images) + 1) if slot not in self._images)
         self._reserve(slot + 1, image.course.depth)
         self._history[slot, : len(image.history)].copy_(image.history)
-        self._masks[slot] = 1.0
+        self._masks[slot], self._contrasts[slot] = 1.0, 0.0
         if image.render.mask is not None:
             self._masks[slot, _blended(image)] = self._sent(image.render.mask)
+            if _is_soft(image):
+                self._contrasts[slot, _blended(image)] = image.render.params.inpaint_detail_preservation
         self._images[slot] = image
         image.slot, image.history = slot, None
 
@@ -91,17 +97,17 @@ class Batch:
         lengths = np.array([len(call.places) for call in calls])
         entries = [call.places + slot * depth for call, slot in zip(calls, slots, strict=True)]
         answers = np.array([image.course.answer for image in images])
-        numbers = np.array([(call.timestep, call.skip, call.seen, call.out) for call in calls], np.float32)
+        numbers = np.array([_numbers(image) for image in images], np.float32)
         # two arrays for all of it: each costs a copy to the device
         integers = self._sent(np.concatenate([*entries, np.cumsum(lengths) - lengths, slots, answers]))
         floats = self._sent(np.concatenate([*(call.weights for call in calls), numbers.ravel()]))
         n, n_terms = len(images), int(lengths.sum())
         terms, starts, at, answers_at = torch.split(integers, [n_terms, n, n, n])
-        weights, flat_numbers = torch.split(floats, [n_terms, 4 * n])
+        weights, flat_numbers = torch.split(floats, [n_terms, 5 * n])
         latents = summed(self._history.flatten(0, 1), terms, weights, starts)
         for kept, given in (
             (self._latents, latents),
-            (self._numbers, flat_numbers.view(n, 4)),
+            (self._numbers, flat_numbers.view(n, 5)),
             (self._answers, answers_at),
         ):
             kept.index_copy_(0, at, given)
@@ -156,7 +162,7 @@ class Batch:
         slots, x = sums.slots, sums.at_slots(self._latents)
         seen = self._seen(x, slots, images)
         skip, seen_share, out = (
-            each[:, None, None, None] for each in sums.at_slots(self._numbers)[:, 1:].unbind(1)
+            each[:, None, None, None] for each in sums.at_slots(self._numbers)[:, 1:4].unbind(1)
         )
         denoised = sums.guided(answers).mul_(out)
         if seen is x:
@@ -169,11 +175,18 @@ class Batch:
         history.index_copy_(0, first + sums.at_slots(self._answers), denoised)
 
     def _laid_over(self, latents: Tensor, which: int, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
-        """What the mask keeps comes from z0; chosen there, not multiplied, because 0·nan is nan."""
-        if all(image.render.mask is None or _blended(image) != which for image in images):
+        """What the mask keeps comes from z0."""
+        blended = [image for image in images if image.render.mask is not None and _blended(image) == which]
+        if not blended:
             return latents
         masks = self._masks[:, which].index_select(0, slots)
-        return _laid_over(latents, masks, self._history[:, Z0].index_select(0, slots))
+        z0 = self._history[:, Z0].index_select(0, slots)
+        hard = _laid_over(latents, masks, z0)
+        if not any(_is_soft(image) for image in blended):
+            return hard
+        contrasts = self._contrasts[:, which].index_select(0, slots)
+        soft = soft_blend(latents, z0, masks, self._numbers[:, 4].index_select(0, slots), contrasts)
+        return torch.where(contrasts[:, None, None, None] > 0, soft, hard)
 
     def _result(self, image: RenderState) -> Tensor:
         slot = slot_of(image)
@@ -183,7 +196,7 @@ class Batch:
         else:
             coefficients = self._sent(image.course.result)
             latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
-        return _laid_over(latent, self._masks[slot].amin(0), history[0])
+        return latent if _is_soft(image) else _laid_over(latent, self._masks[slot].amin(0), history[0])
 
     def _layout(self, parts: Sequence[Part], padding: int) -> Layout:
         """The last call's of rows of their kind, if nothing has changed."""
@@ -202,8 +215,9 @@ class Batch:
         history = self._history.new_empty(slots, max(depth, had_depth), *self._history.shape[2:])
         history[:had_slots, :had_depth] = self._history
         self._history = history
-        self._masks, self._latents, self._numbers, self._answers = (
-            _grown(each, slots) for each in (self._masks, self._latents, self._numbers, self._answers)
+        self._masks, self._contrasts, self._latents, self._numbers, self._answers = (
+            _grown(each, slots)
+            for each in (self._masks, self._contrasts, self._latents, self._numbers, self._answers)
         )
 
     def _sent(self, array: NDArray[np.generic]) -> Tensor:
@@ -223,9 +237,23 @@ def _call(image: RenderState) -> Call:
     return image.course.call
 
 
+def _numbers(image: RenderState) -> tuple[float, ...]:
+    """What the device is told of its call."""
+    call, params = _call(image), image.render.params
+    # DDIM and its like tell A1111's script their timestep in sigma's place
+    level = call.timestep if SAMPLERS[params.sampler_name].timesteps else call.sigma
+    exponent = soft_exponent(level, params.mask_blend_power, params.mask_blend_scale)
+    return call.timestep, call.skip, call.seen, call.out, exponent
+
+
 def _blended(image: RenderState) -> int:
     return INPUT if image.course.blends_input else ANSWER
 
 
+def _is_soft(image: RenderState) -> bool:
+    return image.render.mask is not None and image.render.params.soft_inpainting
+
+
 def _laid_over(latents: Tensor, mask: Tensor, z0: Tensor) -> Tensor:
+    """Chosen where nothing is new, not multiplied: 0·nan is nan."""
     return torch.where(mask == 0, z0, latents * mask + z0 * (1 - mask))

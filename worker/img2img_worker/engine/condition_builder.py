@@ -52,7 +52,7 @@ class ConditionBuilder:
         pictures = self._family.picture(
             torch.from_numpy(pixels)[None],
             masks,
-            mask_round=render.params.mask_round,
+            mask_round=render.params.rounds_mask,
             mask_weight=mask_weight,
             tiling=render.params.tiling,
             rows=self._pictures,

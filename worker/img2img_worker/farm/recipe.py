@@ -13,6 +13,7 @@ from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
 from img2img_worker.farm.hires import Steps, second_pass
+from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.models.prompts import conditioning, padding
 from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.pictures.colour import correct_colours
@@ -124,9 +125,9 @@ def from_noise(render: Render, served: Served) -> Steps[Made]:
 
 def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
     """img2img, with a mask if there is one."""
-    image, mask = pictures["image"], pictures.get("mask")
+    params, image, mask = render.params, pictures["image"], pictures.get("mask")
     with served.decoder.decoded(image, mask) as decoded:
-        prepared = prepare(*decoded, render.params, served.vae_factor)
+        prepared = prepare(*decoded, params, served.vae_factor)
     render = replace(
         render,
         pixels=prepared.pixels,
@@ -134,7 +135,11 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
         mask=prepared.mask,
         cond_mask=prepared.cond_mask,
     )
-    (pixels,) = yield [render]
+    opening = None
+    if params.soft_inpainting and prepared.mask is not None:
+        pixels, opening = yield from soft_inpainted(render, prepared.mask)
+    else:
+        (pixels,) = yield [render]
     result = Image.fromarray(pixels)
     if prepared.colours is not None:
         result = correct_colours(result, prepared.colours)
@@ -142,7 +147,7 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
     if prepared.mask is not None:
         # read once more: what a picture of any size takes is not kept for as long as the engine has it
         with served.decoder.decoded(image, mask) as decoded:
-            composed = compose(result, *decoded, render.params)
+            composed = compose(result, *decoded, params, opening)
     return Made(composed=composed, passes=(render,), has_mask=mask is not None)
 
 

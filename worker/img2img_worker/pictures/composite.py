@@ -22,18 +22,29 @@ class Composed:
     mask_composite: Image.Image | None = None
 
 
-def compose(result: Image.Image, picture: Image.Image, mask: Image.Image | None, params: Params) -> Composed:
+def compose(
+    result: Image.Image,
+    picture: Image.Image,
+    mask: Image.Image | None,
+    params: Params,
+    soft_opening: Image.Image | None = None,
+) -> Composed:
     """`result` (RGB, of the render's size) laid into the picture it was made from, in its mask's place.
 
     Args:
         picture, mask: decoded, the same that were prepared.
+        soft_opening: L, of the render's size: where the result shows instead; always laid over, as in A1111.
     """
     layout = lay_out(picture, mask, params)
     opening = layout.opening
     if opening is None:
         return Composed(picture=result)
+    # for a canvas of another size (latent upscale) A1111's script fails, and its own mask is left
+    is_soft = soft_opening is not None and (layout.box is not None or soft_opening.size == opening.size)
+    if soft_opening is not None and is_soft:
+        opening = _placed(soft_opening, layout, "None").convert("L")
     finished = placed = result
-    if params.overlay_inpaint:
+    if params.overlay_inpaint or is_soft:
         placed = _placed(result, layout, params.upscaler_for_img2img)
         finished = placed.convert("RGBA")
         finished.alpha_composite(_cut_out(layout.canvas, opening))

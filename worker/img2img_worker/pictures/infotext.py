@@ -9,10 +9,19 @@ from importlib.metadata import version
 from PIL import ExifTags, Image, PngImagePlugin
 
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import Params
+from img2img_shared.params import SOFT_FIELDS, Params
 from img2img_worker.sampling.account import seed_delta
 
 _MASKED_CONTENT = {0: "fill", 2: "latent noise", 3: "latent nothing"}
+#: of `SOFT_FIELDS`
+_SOFT_NAMES = (
+    "Soft inpainting schedule bias",
+    "Soft inpainting preservation strength",
+    "Soft inpainting transition contrast boost",
+    "Soft inpainting mask influence",
+    "Soft inpainting difference threshold",
+    "Soft inpainting difference contrast",
+)
 _UNICODE = b"UNICODE\0"
 _WITHOUT_MARKS = str.maketrans("", "", ":,")
 #: bytes of UTF-16 text that fit into a JPEG's EXIF segment (64 KiB) beside its headers
@@ -78,7 +87,7 @@ def infotext(
     pairs["Tiling"] = params.tiling or None  # "True"
     pairs |= hires or {}
     if has_mask:
-        pairs |= _mask_pairs(params)
+        pairs |= _soft_pairs(params) | _mask_pairs(params)
     if masked:
         pairs |= _inpaint_pairs(params)
     pairs["Lora hashes"] = _hashes(lora_hashes or {})
@@ -123,6 +132,13 @@ def encode_picture(
 def _schedule(params: Params) -> str:
     """A1111 names the schedule that "Automatic" stood for, where the sampler prefers one."""
     return SAMPLERS[params.sampler_name].schedule(params.scheduler) or params.scheduler
+
+
+def _soft_pairs(params: Params) -> dict[str, object]:
+    if not params.soft_inpainting:
+        return {}
+    told = zip(_SOFT_NAMES, SOFT_FIELDS, strict=True)
+    return {"Soft inpainting enabled": True} | {name: getattr(params, field) for name, field in told}
 
 
 def _mask_pairs(params: Params) -> dict[str, object]:

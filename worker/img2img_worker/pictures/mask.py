@@ -18,7 +18,7 @@ def soft_mask(picture: Image.Image, params: Params) -> Image.Image:
     RGBA that is not opaque gives its alpha (with `mask_round`: above 128 → 255, else 0), anything else
     its luminance. Blur is across, then down, each rounded to 8 bits. (A1111: `create_binary_mask`.)
     """
-    mask = _read(picture, params.mask_round)
+    mask = _read(picture, params.rounds_mask)
     if params.inpainting_mask_invert:
         mask = ImageOps.invert(mask)
     across, down = params.mask_blur_x, params.mask_blur_y

@@ -62,7 +62,7 @@ def prepare(picture: Image.Image, mask: Image.Image | None, params: Params, fact
     return Prepared(
         pixels=np.array(work),
         latent_size=latent_size,
-        mask=latent_mask(layout.mask, latent_size, params.mask_round),
+        mask=latent_mask(layout.mask, latent_size, params.rounds_mask),
         cond_mask=np.array(over_work),
         colours=_colours(work, params),
     )

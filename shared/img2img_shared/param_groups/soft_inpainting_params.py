@@ -1,0 +1,95 @@
+"""Parameters of soft inpainting."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from annotated_types import GroupedMetadata
+from pydantic import Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
+
+from img2img_shared.param_groups.group import ParamGroup
+
+
+def _as_given(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    checked = check(given)
+    return given if type(given) is int else checked
+
+
+class AsGiven(GroupedMetadata):
+    """Of a number that texts tell as it was given, 1 or 1.0: it is sent so, too."""
+
+    def __iter__(self) -> Iterator[object]:
+        yield WrapValidator(_as_given)
+        yield PlainSerializer(lambda value: value, return_type=int | float)
+
+
+class SoftInpaintingParams(ParamGroup):
+    """Masks with soft edges, blended step by step. The values have the names of A1111's script."""
+
+    soft_inpainting: Annotated[
+        bool,
+        Field(
+            description="Keep half of the original where the mask is half white, step by step, and show the "
+            "original where little has changed. The mask stays soft.",
+            examples=[True],
+        ),
+    ] = False
+    mask_blend_power: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=8,
+            description="Schedule bias: above 1, the first steps keep more of the original; below, the last.",
+            examples=[2],
+        ),
+        AsGiven(),
+    ] = 1
+    mask_blend_scale: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=8,
+            description="Preservation strength: how much of the original half-masked parts keep.",
+            examples=[1],
+        ),
+        AsGiven(),
+    ] = 0.5
+    inpaint_detail_preservation: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=32,
+            description="Transition contrast boost: how much of their contrast half-masked parts keep.",
+            examples=[8],
+        ),
+        AsGiven(),
+    ] = 4
+    composite_mask_influence: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How much the mask decides where the original shows; 0: the change alone.",
+            examples=[0.5],
+        ),
+        AsGiven(),
+    ] = 0
+    composite_difference_threshold: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=8,
+            description="Change of a latent cell at which half of the original shows.",
+            examples=[1],
+        ),
+        AsGiven(),
+    ] = 0.5
+    composite_difference_contrast: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=8,
+            description="How suddenly the original gives way around that change.",
+            examples=[4],
+        ),
+        AsGiven(),
+    ] = 2
