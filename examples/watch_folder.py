@@ -52,8 +52,10 @@ def main() -> None:
             )
             for result in farm.results(job):
                 done += 1
-                said = f"failed: {result.reason}" if result.reason else f"-> {result.save(given.out)}"
-                print(result.name, said, flush=True)
+                if result.reason is None:
+                    print(result.name, "->", result.save(given.out, overwrite=True), flush=True)
+                else:
+                    print(result.name, "failed:", result.reason, flush=True)
 
 
 if __name__ == "__main__":

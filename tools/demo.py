@@ -76,7 +76,7 @@ class Studio:
             for name, (job, count) in self._jobs.items():
                 found: dict[int, Image.Image] = {}
                 for result in self._farm.results(job):
-                    path = result.save(self._folder(name))
+                    path = result.save(self._folder(name), overwrite=True)
                     found[result.index] = _opened(path).convert("RGB")
                     progress.advance(task)
                 self._done[name] = [found[index] for index in range(count)]

@@ -31,6 +31,8 @@ class SentInput:
     params: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
     folder: str | None = None
+    #: what it was sent as
+    path: str | None = None
 
 
 async def write(
@@ -91,7 +93,7 @@ async def stored(parts: Services, principal: Principal, picture: Sent, field: st
 
 def _upload(parts: Services, sent: SentInput, field: str) -> Upload:
     sources = {role: _source(parts, picture, f"{field}.{role}") for role, picture in sent.pictures.items()}
-    return Upload(pictures=sources, params=sent.params, name=sent.name, folder=sent.folder)
+    return Upload(pictures=sources, params=sent.params, name=sent.name, folder=sent.folder, path=sent.path)
 
 
 def _source(parts: Services, picture: Sent, field: str) -> Source:

@@ -154,7 +154,7 @@ def ends(latest: Event) -> bool:
     """Whether, by this event, nothing more comes of its job."""
     if latest.job_state is JobState.CANCELLED:
         return latest.running == 0
-    return latest.job_state is JobState.DONE
+    return latest.job_state in (JobState.DONE, JobState.FAILED)
 
 
 async def _until_it_may_have_ended(stream: Stream, position: int) -> None:

@@ -194,12 +194,12 @@ class Farm:
             progress(self.status(job_id))
 
     def images(self, job_id: str) -> Iterator[ImageStatus]:
-        """The state of every image of a job, by index.
+        """The state of every image of a job, by index, with its input's name and path.
 
         Raises:
             NotFound: there is no such job.
         """
-        return self._service.images(self.job(job_id))
+        return self._service.named_images(self.job(job_id))
 
     def preview(self, job_id: str, index: int = 0) -> bytes | None:
         """What an image under way looks like: a small JPEG, an eighth of the picture's size each way.
@@ -320,7 +320,13 @@ def _upload(item: object, index: int) -> Upload:
     sources = {
         role: partial(_read, source, f"inputs[{index}].{role}") for role, source in picture.pictures.items()
     }
-    return Upload(pictures=sources, params=picture.params, name=picture.label, folder=picture.folder)
+    return Upload(
+        pictures=sources,
+        params=picture.params,
+        name=picture.label,
+        folder=picture.folder,
+        path=picture.path,
+    )
 
 
 @contextmanager

@@ -73,8 +73,14 @@ class Picture:
             return self.name
         if self.image is None or isinstance(self.image, bytes):
             return None
-        # a file name need not be text: what is not is shown as "?"
-        return Path(self.image).stem.encode("utf-8", "replace").decode()[:255] or None
+        return _as_text(Path(self.image).stem)[:255] or None
+
+    @property
+    def path(self) -> str | None:
+        """The file its image is read from, as it was named; None for bytes."""
+        if self.image is None or isinstance(self.image, bytes):
+            return None
+        return _as_text(str(self.image))[:4096] or None
 
 
 def as_picture(item: object, index: int) -> Picture:
@@ -166,6 +172,11 @@ def find_masks(pictures: Iterable[Path], folder: Path) -> list[Path]:
             )
         masks.append(candidates[0])
     return masks
+
+
+def _as_text(name: str) -> str:
+    """A file name need not be text: what is not is shown as "?"."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _expanded(name: str) -> Iterator[Path]:

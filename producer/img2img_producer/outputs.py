@@ -8,26 +8,33 @@ from pathlib import Path
 
 from img2img_producer.inputs import Picture, Source
 from img2img_shared.errors import FarmError, Refused
-from img2img_shared.farm.originals import OutputNames
+from img2img_shared.farm.output_names import OutputNames
 from img2img_shared.job import result_key
 from img2img_shared.params import Params
 
 
-def save(data: bytes, path: Path, originals: Container[str] = ()) -> None:
-    """Write a picture whole or not at all, over an earlier result but never over an original.
+def save(data: bytes, path: Path, originals: Container[str] = (), *, overwrite: bool = False) -> None:
+    """Write a picture whole or not at all. Where it lies already, nothing is done.
 
     Args:
-        originals: SHA-256 of the job's inputs, as hexadecimal digits.
+        originals: SHA-256 of the job's inputs, as hexadecimal digits: these are never overwritten.
+        overwrite: whether other files are.
 
     Raises:
-        Refused: what lies there is one of them.
+        Refused: what lies there is another file.
         FarmError: it cannot be written.
     """
     try:
-        if path.exists() and _digest(path) in originals:
-            raise Refused(
-                "out", str(path.parent), f"another folder: {path.name} there is an input of this job"
-            )
+        if path.exists():
+            there = _digest(path)
+            if there == hashlib.sha256(data).hexdigest():
+                return
+            if there in originals:
+                raise Refused(
+                    "out", str(path.parent), f"another folder: {path.name} there is an input of this job"
+                )
+            if not overwrite:
+                raise _is_taken(path.parent, path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".img2img-{uuid.uuid4().hex}")
         try:
@@ -56,9 +63,12 @@ def writable_folder(folder: Path) -> None:
 
 
 def refuse_overwriting(
-    pictures: Sequence[Picture], mask: Source | None, params: Params, folder: Path
+    pictures: Sequence[Picture], mask: Source | None, params: Params, folder: Path, *, overwrite: bool = False
 ) -> None:
     """That no result would go where one of these pictures, or a mask, lies; before anything is done.
+
+    Args:
+        overwrite: whether a result may go where any other file lies.
 
     Raises:
         Refused: names the file.
@@ -66,10 +76,17 @@ def refuse_overwriting(
     sources = [mask, *(source for picture in pictures for source in picture.pictures.values())]
     originals = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
     extension = Path(result_key("any", 0, params.output_format)).suffix
-    labels, folders = [picture.label for picture in pictures], [picture.folder for picture in pictures]
-    for name in OutputNames(labels, params.images_per_input, extension, folders):
+    labels, folders, paths = zip(*((each.label, each.folder, each.path) for each in pictures), strict=True)
+    is_filled = folder.is_dir() and any(folder.iterdir())
+    for name in OutputNames(labels, params.images_per_input, extension, folders, paths):
         if (folder / name).resolve() in originals:
             raise Refused("out", str(folder), f"another folder: {name} there is an input")
+        if is_filled and not overwrite and (folder / name).exists():
+            raise _is_taken(folder, name)
+
+
+def _is_taken(folder: Path, name: str) -> Refused:
+    return Refused("out", str(folder), f"another folder, or overwriting: there is another {name} in it")
 
 
 def _digest(path: Path) -> str:

@@ -39,6 +39,8 @@ class Result:
     input: int
     #: file name: the input's stem, with -2, -3, ... for further outputs
     name: str
+    #: where the input was read from; None: it is not known
+    path: str | None
     #: of the picture in the store
     key: str
     #: why it failed; None: it is done
@@ -56,16 +58,19 @@ class Result:
             raise StoreError(f"{self.name} failed: {self.reason}", transient=False)
         return self._store.get(self.key)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the picture into `folder` under its `name`, over an earlier result; the file.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the picture into `folder` under its `name`, unless it lies there already; the file.
+
+        Args:
+            overwrite: over another file too, but never over an input of the job.
 
         Raises:
             StoreError: it failed, or cannot be read.
-            Refused: an input of the job lies there.
+            Refused: another file lies there.
             FarmError: it cannot be written.
         """
         path = Path(folder) / self.name
-        save(self.read(), path, self._digests)
+        save(self.read(), path, self._digests, overwrite=overwrite)
         return path
 
 
@@ -120,6 +125,7 @@ class Results:
                 index=index,
                 input=self._job.output(index)[0],
                 name=self._originals.names[index],
+                path=self._originals.paths[self._job.output(index)[0]],
                 key=result_key(self._job.id, index, self._job.params.output_format),
                 reason=(reason or "no reason was given") if code == _FAILED else None,
                 _store=self._store,

@@ -35,7 +35,8 @@ class JobState(StrEnum):
     RUNNING = "running"  # some image has begun, some is not done
     PAUSED = "paused"  # nothing of it is given out
     CANCELLED = "cancelled"
-    DONE = "done"  # every image is done or failed
+    DONE = "done"  # every image is done
+    FAILED = "failed"  # every image has ended, and some failed
 
 
 def _check_folder(folder: str) -> str:
@@ -60,6 +61,8 @@ class Input(BaseModel):
     #: how the user calls it (a file's stem); never part of a store key
     name: Annotated[str, Field(max_length=255)] | None = None
     folder: Folder | None = None
+    #: where the user has it (a file's path, the name it was uploaded under): for people, never opened
+    path: Annotated[str, Field(max_length=4096)] | None = None
 
 
 class Job(BaseModel):

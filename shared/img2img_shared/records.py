@@ -108,6 +108,11 @@ class ImageStatus:
     worker: str | None = None
     #: why it failed
     reason: str | None = None
+    #: index of the input it is made from, how that is called and where its user had it; None: the ledger
+    #: does not know, the store does (`originals.with_names`)
+    input: int | None = None
+    name: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ class PlainJob:
         if self.cancelled:
             return JobState.CANCELLED
         if len(self.done) + len(self.failed) == self.n:
-            return JobState.DONE
+            return JobState.FAILED if self.failed else JobState.DONE
         if self.paused:
             return JobState.PAUSED
         return JobState.RUNNING if self.done or self.failed or self.running else JobState.PENDING
@@ -295,7 +295,7 @@ class PlainLedger:
                 self.place(job)
 
     def interrupt(self, job: PlainJob) -> int:
-        if job.cancelled or job.state is JobState.DONE:
+        if job.cancelled or job.state in (JobState.DONE, JobState.FAILED):
             return 0
         dropped = self.cancel(job) - len(job.running)
         job.interrupted = True
@@ -305,7 +305,7 @@ class PlainLedger:
         if job.interrupted:
             job.interrupted = False
             return len(job.running)
-        if job.cancelled or job.state is JobState.DONE:
+        if job.cancelled or job.state in (JobState.DONE, JobState.FAILED):
             return 0
         job.cancelled = True
         job.back.clear()
@@ -314,7 +314,7 @@ class PlainLedger:
         return job.n - len(job.done) - len(job.failed)
 
     def pause(self, job: PlainJob) -> bool:
-        if job.paused or job.state is JobState.DONE:
+        if job.paused or job.state in (JobState.DONE, JobState.FAILED):
             return False
         job.paused = True
         self.place(job)

@@ -112,15 +112,17 @@ def test_a_failed_image_is_told_with_its_reason_and_the_others_are_saved(
     job = farm.submit(sorted(pictures.iterdir()), model="demo")
     work(farm, fail=frozenset({1}))
     told = run(environment, "fetch", job, "--out", tmp_path / "out", code=1)
-    assert "failed: dog.png: not a picture" in told.stderr
+    assert f"failed: {pictures / 'dog.jpg'}: not a picture" in told.stderr
     assert "2 of 3 images" in told.stderr
     facts = ask(environment, "render", "--resume", job, "--out", tmp_path / "out", code=1)
-    assert (facts["done"], facts["failed"], facts["state"]) == (2, 1, "done")
+    assert (facts["done"], facts["failed"], facts["state"]) == (2, 1, "failed")
     states = [(image["index"], image["state"], image["reason"]) for image in facts["images"]]
     assert states == [(0, "done", None), (1, "failed", "not a picture"), (2, "done", None)]
     assert Path(facts["images"][0]["file"]).read_bytes() == b"result 0"
     status = run(environment, "status", job, "--images").stdout
-    assert "image 1 failed: not a picture" in status
+    assert f"image 1 ({pictures / 'dog.jpg'}) failed: not a picture" in status
+    each = ask(environment, "status", job, "--images")["images"][1]
+    assert (each["index"], each["name"], each["path"]) == (1, "dog", str(pictures / "dog.jpg"))
     assert ask(environment, "retry", job) == {"job": job, "retried": 1}
     work(farm)
     run(environment, "fetch", job, "--out", tmp_path / "out")
@@ -249,7 +251,26 @@ def test_a_failure_names_the_file_that_it_was_made_from(
         results, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert f"failed: {pictures / 'dog.jpg'}: not a picture" in said
-    assert json.loads(results)["images"][1]["name"] == str(pictures / "dog.jpg")
+    assert json.loads(results)["images"][1]["path"] == str(pictures / "dog.jpg")
+
+
+def test_a_file_that_no_result_is_stays_unless_it_may_be_overwritten(
+    environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "dog.png").write_bytes(b"of last week")
+    refused = run(environment, "render", pictures, "--out", out, code=2)
+    assert "there is another dog.png in it" in refused.stderr
+    assert farm.jobs() == []
+    job = farm.submit(sorted(pictures.iterdir()), model="demo")
+    work(farm)
+    assert "there is another dog.png in it" in run(environment, "fetch", job, "--out", out, code=2).stderr
+    assert (out / "dog.png").read_bytes() == b"of last week"
+    for _ in range(2):  # what this command wrote is no other file
+        run(environment, "fetch", job, "--out", out, "--overwrite")
+        assert (out / "dog.png").read_bytes() == b"result 1"
+        run(environment, "fetch", job, "--out", out)
 
 
 def test_a_checkpoint_that_only_the_workers_have_is_taken_by_its_full_path(

@@ -207,6 +207,7 @@ def test_failed_images_say_why_and_get_another_chance(gateway: Gateway, fake_wor
     fake_worker.ledger.fail(fake_worker.await_claim(), "too dark")
     image = gateway.http.get(f"/v1/jobs/{job}/images/0").json()
     assert (image["state"], image["reason"]) == ("failed", "too dark")
+    assert (image["input"], image["name"], image["path"]) == (0, "pic-0", "pic-0.png")
     assert "too dark" in refusal(gateway.http.get(f"/v1/jobs/{job}/images/0/picture"), 404)["detail"]
     assert gateway.http.post(f"/v1/jobs/{job}/retry").json() == {"changed": 1}
     assert fake_worker.work() == 1

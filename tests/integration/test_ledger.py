@@ -242,7 +242,7 @@ def test_a_failed_image_keeps_its_reason_and_is_retried_alone_of_all(ledger: Led
     for _ in range(2):
         ledger.finish(taken(take))
     assert ledger.fail(taken(take), "é" * 5000)
-    assert ledger.status("job-0000", "default").state is JobState.DONE
+    assert ledger.status("job-0000", "default").state is JobState.FAILED
     failed = ledger.images("job-0000", "default")[2]
     assert (failed.state, failed.reason) == (ImageState.FAILED, "é" * 1000)
 
@@ -535,7 +535,7 @@ def test_an_image_that_killed_three_workers_fails_and_its_neighbours_do_not(
     assert image.state is ImageState.FAILED
     assert image.reason == "3 workers died while rendering it, the last of them w3"
     assert ledger.finish(taken(take, "w4", idle=True))
-    assert ledger.status("job-0000", "default").state is JobState.DONE
+    assert ledger.status("job-0000", "default").state is JobState.FAILED
 
     ledger.retry("job-0000", "default")
     again = taken(take, "w5", idle=True)
@@ -665,9 +665,9 @@ def test_events_tell_what_happened_in_order_and_go_on_from_an_id(ledger: Ledger,
         (0, "done", 1, 0, 0),
         (1, "running", 1, 0, 1),
         (1, "failed", 1, 1, 0),
-        (None, "done", 1, 1, 0),
+        (None, "failed", 1, 1, 0),
     ]
-    assert (events[4].reason, events[4].attempt, events[4].job_state) == ("no picture", 1, JobState.DONE)
+    assert (events[4].reason, events[4].attempt, events[4].job_state) == ("no picture", 1, JobState.FAILED)
     assert ledger.events("job-0000", "default", events[3].id) == events[4:]
     assert ledger.events("job-0000", "default", events[5].id) == []
     with pytest.raises(Refused, match="after"):

@@ -11,22 +11,44 @@ from hypothesis import strategies as st
 from img2img_producer.inputs import Picture
 from img2img_producer.outputs import refuse_overwriting, save, writable_folder
 from img2img_shared.errors import FarmError, Refused
-from img2img_shared.farm.originals import OutputNames
+from img2img_shared.farm.output_names import OutputNames
 from img2img_shared.params import Params
 
-NAMES = ["a", "A", "a-2", "a-2-2", "b", "00001"]
+NAMES = ["a", "A", "a-2", "a-2-2", "a--2", "a_2", "b", "00001"]
 
 
 def test_outputs_keep_their_inputs_stem_and_count_from_two() -> None:
     assert list(OutputNames(["cat", "dog"], 3)) == ["cat", "cat-2", "cat-3", "dog", "dog-2", "dog-3"]
 
 
-def test_inputs_of_one_name_from_two_folders_keep_apart() -> None:
-    assert list(OutputNames(["cat", "cat", "CAT"], 1)) == ["cat", "cat-2", "CAT-3"]
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["dup.jpg", "dup.png"], ["dup.jpg", "dup.png"]),
+        (["a/cat.png", "b/cat.png"], ["a_cat", "b_cat"]),
+        (["a/cat.png", "b/cat.png", "b/cat.jpg"], ["a_cat.png", "b_cat.png", "b_cat.jpg"]),
+        (["x/a/cat.png", "y/a/cat.png"], ["x_a_cat", "y_a_cat"]),
+        (["cat.png", "/photos/cat.png"], ["cat", "photos_cat"]),
+        (["cat.png", "cat.png", "a/cat.png"], ["cat", "cat_2", "cat_3"]),
+        (["a/cat.png", "b/cat.png", "a_cat.png"], ["a_cat.png", "b_cat.png", "a_cat"]),
+    ],
+)
+def test_inputs_of_one_stem_go_by_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
+    assert list(OutputNames([Path(path).stem for path in paths], 1, paths=paths)) == names
 
 
-def test_an_input_called_like_anothers_second_output_keeps_its_name() -> None:
-    assert list(OutputNames(["cat", "cat-2"], 2)) == ["cat", "cat-3", "cat-2", "cat-2-2"]
+def test_inputs_that_nothing_tells_apart_have_numbers_that_no_output_has() -> None:
+    assert list(OutputNames(["cat", "CAT", "cat_2"], 1)) == ["cat", "CAT_3", "cat_2"]
+    assert list(OutputNames(["cat", "cat"], 2)) == ["cat", "cat-2", "cat_2", "cat_2-2"]
+
+
+def test_a_name_that_was_chosen_is_not_made_a_file_name() -> None:
+    assert list(OutputNames(["mine", "mine"], 1, paths=["a/x.png", "b/y.png"])) == ["mine", "mine_2"]
+
+
+def test_a_second_output_is_never_taken_for_a_second_input() -> None:
+    assert list(OutputNames(["cat", "cat-2"], 2)) == ["cat", "cat--2", "cat-2", "cat-2--2"]
+    assert list(OutputNames(["cat", "cat-3"], 2)) == ["cat", "cat-2", "cat-3", "cat-3-2"]
 
 
 def test_bytes_without_a_name_go_by_their_number() -> None:
@@ -48,7 +70,7 @@ def test_inputs_of_one_name_in_two_folders_keep_it() -> None:
     names = OutputNames(["cat", "cat", "CAT", None], 2, ".png", ["day", None, "day", "night/late"])
     assert list(names) == [
         *("day/cat.png", "day/cat-2.png", "cat.png", "cat-2.png"),
-        *("day/CAT-3.png", "day/CAT-4.png", "night/late/00003.png", "night/late/00003-2.png"),
+        *("day/CAT_2.png", "day/CAT_2-2.png", "night/late/00003.png", "night/late/00003-2.png"),
     ]
 
 
@@ -67,24 +89,31 @@ def test_no_two_outputs_share_a_file_and_the_first_of_a_name_keeps_it(
 def test_names_of_many_outputs_are_made_when_they_are_asked_for() -> None:
     tracemalloc.start()
     names = OutputNames(["cat", "cat-3", "cat"], 1_000_000, ".png")
-    assert (names[1], names[2], names[999_999]) == ("cat-2.png", "cat-4.png", "cat-1000001.png")
-    assert (names[1_000_000], names[2_000_000]) == ("cat-3.png", "cat-1000002.png")
-    assert names[2_999_999] == names[-1:][0] == "cat-2000001.png"
+    assert (names[1], names[2], names[999_999]) == ("cat--2.png", "cat--3.png", "cat--1000000.png")
+    assert (names[1_000_000], names[2_000_000]) == ("cat-3.png", "cat_2.png")
+    assert names[2_999_999] == names[-1:][0] == "cat_2--1000000.png"
     assert tracemalloc.get_traced_memory()[1] < 100_000
     tracemalloc.stop()
 
 
-def test_a_result_replaces_an_earlier_one_and_leaves_nothing_else(tmp_path: Path) -> None:
-    for data in (b"first", b"second"):
-        save(data, tmp_path / "out" / "a.png")
-    assert (tmp_path / "out" / "a.png").read_bytes() == b"second"
-    assert len(list((tmp_path / "out").iterdir())) == 1
+def test_a_result_replaces_another_file_only_where_that_is_said_and_leaves_nothing_else(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    save(b"first", out / "a.png")
+    save(b"first", out / "a.png")  # fetched again
+    with pytest.raises(Refused, match=r"out: .* overwriting: there is another a\.png in it"):
+        save(b"second", out / "a.png")
+    assert (out / "a.png").read_bytes() == b"first"
+    save(b"second", out / "a.png", overwrite=True)
+    assert (out / "a.png").read_bytes() == b"second"
+    assert len(list(out.iterdir())) == 1
 
 
 def test_a_result_never_replaces_an_input_of_its_job(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"original")
     with pytest.raises(Refused, match=r"another folder: a\.png there is an input"):
-        save(b"result", tmp_path / "a.png", {hashlib.sha256(b"original").hexdigest()})
+        save(b"result", tmp_path / "a.png", {hashlib.sha256(b"original").hexdigest()}, overwrite=True)
     assert (tmp_path / "a.png").read_bytes() == b"original"
 
 
@@ -119,4 +148,17 @@ def test_an_out_folder_that_holds_the_inputs_is_refused_before_anything_is_done(
     with pytest.raises(Refused, match=r"a\.png there is an input"):
         refuse_overwriting(pictures, None, Params(), tmp_path / "out" / "..")
     with pytest.raises(Refused, match=r"b\.png there is an input"):
-        refuse_overwriting(pictures[1:], None, Params(), tmp_path)
+        refuse_overwriting(pictures[1:], None, Params(), tmp_path, overwrite=True)
+
+
+def test_an_out_folder_that_holds_other_files_of_these_names_is_refused_before_anything_is_done(
+    tmp_path: Path,
+) -> None:
+    pictures = [Picture(image=tmp_path / "a.jpg")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").write_bytes(b"something else")
+    refuse_overwriting(pictures, None, Params(), tmp_path / "out")
+    (tmp_path / "out" / "a.png").write_bytes(b"of last week")
+    with pytest.raises(Refused, match=r"there is another a\.png in it"):
+        refuse_overwriting(pictures, None, Params(), tmp_path / "out")
+    refuse_overwriting(pictures, None, Params(), tmp_path / "out", overwrite=True)

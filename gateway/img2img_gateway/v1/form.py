@@ -96,7 +96,7 @@ class _Given:
     """An image of a form, and what follows it."""
 
     def __init__(self, image: Part) -> None:
-        self._name = PurePosixPath((image.filename or "").replace("\\", "/")).stem[:255] or None
+        self._path = (image.filename or "").replace("\\", "/")[:4096] or None
         self._pictures: dict[str, Sent] = {"image": _picture(image)}
         self._params: dict[str, Any] | None = None
 
@@ -116,7 +116,8 @@ class _Given:
             raise Refused(part.name, "after a picture", allowed)
 
     def input(self) -> SentInput:
-        return SentInput(pictures=self._pictures, params=self._params or {}, name=self._name)
+        name = PurePosixPath(self._path or "").stem[:255] or None
+        return SentInput(pictures=self._pictures, params=self._params or {}, name=name, path=self._path)
 
 
 def _picture(part: Part) -> Sent:

@@ -176,21 +176,19 @@ async def images(
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
 ) -> ImageList:
     """Where its images stand, by index."""
-    found = await parts.farm.call(parts.farm.ledger.images, job, caller.tenant, start, limit)
-    status = await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)
+    found = await parts.farm.call(_images, parts, caller, job, range(start, start + limit))
+    total = (await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)).n
     end = start + len(found)
-    return ImageList(
-        images=[ImageAnswer.of(image) for image in found], next=end if found and end < status.n else None
-    )
+    return ImageList(images=found, next=end if found and end < total else None)
 
 
 @router.get("/{job}/images/{index}", summary="See where an image stands")
 async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> ImageAnswer:
     """Where one image stands, with `index` counting from 0."""
-    found = await parts.farm.call(parts.farm.ledger.images, job, caller.tenant, index, 1)
+    found = await parts.farm.call(_images, parts, caller, job, range(index, index + 1))
     if not found:
         raise NotFound(f"job {job} has no image {index}")
-    return ImageAnswer.of(found[0])
+    return found[0]
 
 
 @router.post("/{job}/cancel", summary="Cancel a job")
@@ -244,6 +242,11 @@ async def _written(
     if written.repeated:
         response.status_code = 200
     return JobAnswer.of(await parts.farm.call(parts.farm.ledger.status, written.id, caller.tenant))
+
+
+def _images(parts: Services, caller: Principal, job_id: str, wanted: range) -> list[ImageAnswer]:
+    job = parts.farm.ledger.job(job_id, caller.tenant)
+    return [ImageAnswer.of(image) for image in parts.farm.service.named_images(job, wanted)]
 
 
 async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:

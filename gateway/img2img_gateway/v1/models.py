@@ -221,7 +221,15 @@ class ImageAnswer(BaseModel):
     """Where an image stands."""
 
     model_config = _example(
-        {"index": 7, "state": "failed", "attempt": 1, "reason": "image: b'GIF8' is not allowed; allowed: PNG"}
+        {
+            "index": 7,
+            "state": "failed",
+            "attempt": 1,
+            "reason": "image: b'GIF8' is not allowed; allowed: PNG",
+            "input": 7,
+            "name": "harbour",
+            "path": "harbour.gif",
+        }
     )
 
     index: int
@@ -230,6 +238,10 @@ class ImageAnswer(BaseModel):
     attempt: int
     #: why it failed
     reason: str | None
+    #: index of its input, how that is called, and the file that it was sent as; null: none was told
+    input: int | None = None
+    name: str | None = None
+    path: str | None = None
 
     @classmethod
     def of(cls, status: ImageStatus) -> Self:

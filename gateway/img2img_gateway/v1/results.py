@@ -99,7 +99,7 @@ async def archive(
     """All pictures that are done by now as one archive, which is made as it is sent.
 
     What is not in it although it ended (a failed image, a picture that the store does not have any more) is
-    told in its last file, `missing.txt`, a line for each: index, name and reason.
+    told in its last file, `missing.txt`, a line for each: index, what it was sent as, and reason.
     """
     farm = parts.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
@@ -129,7 +129,8 @@ def _zipped(farm: AsyncFarm, job: Job, originals: Originals, wanted: range) -> I
                 archive.add(data, originals.names[image.index])
                 yield from archive.all_files()
         if reason is not None:
-            missing.append(f"{image.index} {originals.names[image.index]}: {reason}\n")
+            path = originals.paths[job.output(image.index)[0]]
+            missing.append(f"{image.index} {path or originals.names[image.index]}: {reason}\n")
     if missing:
         archive.add("".join(missing), "missing.txt")
     yield from archive.finalize()

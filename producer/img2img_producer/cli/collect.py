@@ -1,7 +1,6 @@
 """Brings a job's results into a folder, as they finish."""
 
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from typing import Any
 
 from img2img_producer.cli.terminal import job_facts
 from img2img_producer.client import Farm
-from img2img_producer.inputs import Source
 from img2img_producer.outputs import writable_folder
 from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.results import Result
@@ -37,9 +35,6 @@ class Collection:
     files: dict[int, Path] = field(default_factory=dict)
     #: by index: those that failed
     failures: dict[int, Result] = field(default_factory=dict)
-    #: the files that the inputs came from, where they are known: a result's name does not tell "cat.jpg"
-    #: from "cat.png"
-    sources: Sequence[Source | None] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -57,8 +52,9 @@ class Collection:
                 "index": index,
                 "state": "failed",
                 "file": None,
-                "name": self._called(result),
                 "reason": result.reason,
+                "name": result.name,
+                "path": result.path,
             }
             for index, result in self.failures.items()
         ]
@@ -68,7 +64,7 @@ class Collection:
     def tell(self) -> None:
         """For people: how many are where, and which failed and why."""
         for result in list(self.failures.values())[:TOLD]:
-            say(f"failed: {one_line(self._called(result))}: {result.reason}")
+            say(f"failed: {one_line(result.path or result.name)}: {result.reason}")
         if len(self.failures) > TOLD:
             say(f"... and {len(self.failures) - TOLD} more")
         status = self.status
@@ -77,24 +73,19 @@ class Collection:
         rest = "".join(f", {count} {name}" for name, count in counts.items() if count)
         say(f"{len(self.files)} of {status.n} images in {self.out}{rest}")
 
-    def _called(self, result: Result) -> str:
-        if result.input >= len(self.sources):
-            return result.name
-        source = self.sources[result.input]
-        return str(source) if isinstance(source, str | Path) else result.name
 
-
-def collect(
-    farm: Farm, job_id: str, out: Path, *, wait: bool, sources: Sequence[Source | None] = ()
-) -> Collection:
+def collect(farm: Farm, job_id: str, out: Path, *, wait: bool, overwrite: bool) -> Collection:
     """Save the results of a job in `out`: those that are there, or (`wait`) all until the job has ended.
+
+    Args:
+        overwrite: over other files that lie there, but never over an input of the job.
 
     Raises:
         NotFound: there is no such job.
-        Refused: `out` cannot be written to, or an input of the job lies where a result should go.
+        Refused: `out` cannot be written to, or another file lies where a result should go.
         FarmError: a result cannot be read or written.
     """
-    collection = Collection(status=farm.status(job_id), out=out, sources=sources)
+    collection = Collection(status=farm.status(job_id), out=out)
     writable_folder(out)
     pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="download")
     under_way: deque[tuple[Result, Future[Path]]] = deque()
@@ -105,7 +96,7 @@ def collect(
                     collection.failures[result.index] = result
                     continue
                 collection.failures.pop(result.index, None)  # it was retried meanwhile
-                under_way.append((result, pool.submit(result.save, out)))
+                under_way.append((result, pool.submit(result.save, out, overwrite=overwrite)))
                 while under_way and (len(under_way) > 2 * AT_ONCE or under_way[0][1].done()):
                     _settle(collection, *under_way.popleft())
             while under_way:

@@ -14,7 +14,9 @@ from img2img_producer.cli.terminal import (
     show_jobs,
 )
 from img2img_shared.command_line import AsJson, print_json
+from img2img_shared.errors import one_line
 from img2img_shared.job import ImageState
+from img2img_shared.records import ImageStatus
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -46,8 +48,13 @@ def status(
     show_job(now)
     for image in each:
         if image.state is not ImageState.DONE:
-            reason = f": {image.reason}" if image.reason else ""
-            typer.echo(f"image {image.index} {image.state}{reason}")
+            typer.echo(one_line(_told(image)))
+
+
+def _told(image: ImageStatus) -> str:
+    called = image.path or image.name
+    text = f"image {image.index}{f' ({called})' if called else ''} {image.state}"
+    return f"{text}: {image.reason}" if image.reason else text
 
 
 def jobs(

@@ -35,6 +35,9 @@ Priority = Annotated[int, typer.Option(help="-100..100, higher goes first.")]
 Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Save over other files in the folder; over inputs never.")
+]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id.", show_default=False)]
 
 
@@ -57,6 +60,7 @@ def render(
     resume: Annotated[
         str | None, typer.Option(metavar="JOB", help="Go on with a job that was stopped; takes no inputs.")
     ] = None,
+    overwrite: Overwrite = False,
     json: AsJson = False,
     parameters: dict[str, Any],
 ) -> None:
@@ -83,7 +87,7 @@ def render(
         request = Request.read(
             inputs, mask, mask_dir, params, parameters, model, elsewhere=_is_elsewhere(context)
         )
-        refuse_overwriting(request.pictures, mask, request.params, out)
+        refuse_overwriting(request.pictures, mask, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
         job = request.submit(farm, priority=priority) if request else str(resume)
@@ -91,7 +95,7 @@ def render(
             if farm.status(job).state is JobState.PAUSED:
                 farm.resume(job)
             _say_what_comes_first(context, farm, job)
-            collection = collect(farm, job, out, wait=True, sources=request.sources if request else ())
+            collection = collect(farm, job, out, wait=True, overwrite=overwrite)
         except KeyboardInterrupt:
             _say_stopped(context, farm, job, out)
             raise
@@ -153,6 +157,7 @@ def fetch(
     job: JobId,
     out: Out,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
     """Save the results of a job that are there by now, or with --wait all of them."""
@@ -160,7 +165,7 @@ def fetch(
         try:
             if wait:
                 _say_what_comes_first(context, farm, job)
-            collection = collect(farm, job, out, wait=wait)
+            collection = collect(farm, job, out, wait=wait, overwrite=overwrite)
         except KeyboardInterrupt:
             again = come_back(context, f"fetch {job} --wait --out {shlex.quote(str(out))}")
             say(f"the job goes on; to come back: {again}")

@@ -8,7 +8,7 @@ from typing import Any, Self
 from img2img_producer.cli.connection import model_of
 from img2img_producer.cli.options import read_params_file
 from img2img_producer.client import Farm
-from img2img_producer.inputs import Picture, Source, find_masks, find_pictures
+from img2img_producer.inputs import Picture, find_masks, find_pictures
 from img2img_producer.parameters import merge_params
 from img2img_producer.progress_display import ProgressDisplay
 from img2img_shared.command_line import messages
@@ -26,11 +26,6 @@ class Request:
     params: Params
     #: None: the farm's default
     model: str | None
-
-    @property
-    def sources(self) -> list[Source | None]:
-        """What the pictures were read from, in order."""
-        return [picture.image for picture in self.pictures]
 
     @classmethod
     def read(

@@ -14,6 +14,7 @@ from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import NotFound, Refused
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
+from img2img_shared.farm.originals import with_names
 from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.farm.submission import UPLOADS, Submission, new_job, request_of
 from img2img_shared.farm.waiting import is_idle, waits_for
@@ -135,10 +136,14 @@ class FarmService:
         return replace(status, waits_for=waits_for(status, self.workers()))
 
     def images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
-        """Images of a job by their indexes (None: all), asked for as it goes."""
+        """Images of a job by their indexes (None: all), asked for as it goes; without their inputs' names."""
         indexes = range(job.n) if wanted is None else wanted
         for start in range(indexes.start, indexes.stop, IMAGES):
             yield from self.ledger.images(job.id, job.tenant, start, min(IMAGES, indexes.stop - start))
+
+    def named_images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
+        """As `images`, with their inputs' names and paths, as far as the store has them."""
+        return with_names(self.store, job, self.images(job, wanted))
 
     def notify_workers(self, model: str) -> None:
         """Tickets for images that wait.

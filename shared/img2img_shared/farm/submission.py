@@ -46,6 +46,8 @@ class Upload:
     params: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
     folder: str | None = None
+    #: where its user has it
+    path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class Submission:
         """The next input without its pictures: what is wrong with it is said before anything is uploaded."""
         try:
             own = check_own(self.job.params, upload.params)
-            item = Input(params=own, name=upload.name, folder=upload.folder)
+            item = Input(params=own, name=upload.name, folder=upload.folder, path=upload.path)
             roles = {*self._pictures, *map(check_role, upload.pictures)}
             check_roles(roles, self.job.params_of(item))
         except ValidationError as error:

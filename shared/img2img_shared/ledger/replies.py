@@ -26,7 +26,7 @@ _STATES = {state[0]: state for state in ImageState}
 def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
     """How a job stands, as `standing` of jobs.lua gives it."""
     job_id, model, priority, state, n, running, done, failed, created, started, finished, *ends = answer
-    job_state = JobState(str(state, "utf-8"))
+    job_state = _job_state(str(state, "utf-8"), failed)
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
     rate = _rate(now, int(started or created), *map(float, ends))
@@ -74,16 +74,17 @@ def event(event_id: bytes, fields: dict[bytes, bytes]) -> Event:
     """One entry of a job's stream."""
     text = {str(key, "utf-8"): str(value, "utf-8", "replace") for key, value in fields.items()}
     index = int(text["index"]) if text["index"] else None
+    failed = int(text["failed"])
     return Event(
         id=str(event_id, "utf-8"),
-        state=JobState(text["state"]) if index is None else ImageState(text["state"]),
+        state=_job_state(text["state"], failed) if index is None else ImageState(text["state"]),
         index=index,
         attempt=int(text["attempt"]) if text["attempt"] else None,
         reason=text["reason"] or None,
-        job_state=JobState(text["job"]),
+        job_state=_job_state(text["job"], failed),
         n=int(text["n"]),
         done=int(text["done"]),
-        failed=int(text["failed"]),
+        failed=failed,
         running=int(text["running"]),
     )
 
@@ -97,6 +98,11 @@ def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerS
         running=int(running),
         seen=moment(seen),
     )
+
+
+def _job_state(state: str, failed: int) -> JobState:
+    """The ledger's own word for a job that has ended says nothing of its failures."""
+    return JobState.FAILED if state == JobState.DONE and failed else JobState(state)
 
 
 def _known(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
