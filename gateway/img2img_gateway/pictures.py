@@ -1,25 +1,13 @@
-"""Pictures as bytes: out of base64, and the texts that they carry. No pixel is decoded here."""
+"""Pictures as requests bring them: as base64, or by the key of one that was uploaded."""
 
 import base64
 import binascii
 import re
-import struct
-import zlib
-from collections.abc import Iterator
 
 from img2img_shared.errors import Refused
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _REFERENCE = re.compile(r"inputs/[0-9a-f]{64}")
 _DATA_URL = re.compile(r"data:[^,]{0,100},")
-#: bytes of the texts of a PNG that are read, unpacked
-_TEXTS = 1024 * 1024
-#: what each of them counts for beside its characters
-_KEYWORD = 100
-#: parts of a file that are looked at: many million empty ones would take seconds
-_CHUNKS = 100_000
-#: EXIF: the tag that points to its own directory, and that of the comment in there
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 
 
 def is_reference(text: str) -> bool:
@@ -46,112 +34,3 @@ def decode_base64(text: str, field: str, largest: int) -> bytes:
     if not data:
         raise Refused(field, text, "a picture as base64; this is empty")
     return data
-
-
-def read_texts(data: bytes) -> dict[str, str]:
-    """The texts in a picture's file: a PNG's by their keywords, EXIF's comment as "parameters".
-
-    Those of a PNG are left out from the first on that exceeds what all may have together.
-    """
-    if data.startswith(_PNG):
-        found = dict(_png_texts(data))
-        exif = next((chunk for kind, chunk in _chunks(data) if kind == b"eXIf"), None)
-    else:
-        found = {}
-        exif = _exif(data)
-    comment = _user_comment(exif) if exif else None
-    if comment and "parameters" not in found:
-        found["parameters"] = comment
-    return found
-
-
-def _png_texts(data: bytes) -> Iterator[tuple[str, str]]:
-    left = _TEXTS
-    for kind, chunk in _chunks(data):
-        for name, text in _png_text(kind, chunk, left):
-            left -= len(name) + len(text) + _KEYWORD
-            if left < 0:
-                return
-            yield name, text
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(_PNG)
-    for _ in range(_CHUNKS):
-        if at + 12 > len(data):
-            return
-        length = int.from_bytes(data[at : at + 4], "big")
-        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        at += 12 + length
-
-
-def _png_text(kind: bytes, chunk: bytes, most: int) -> Iterator[tuple[str, str]]:
-    name, _, rest = chunk.partition(b"\0")
-    try:
-        if kind == b"tEXt":
-            yield name.decode("latin-1"), rest.decode("latin-1")
-        elif kind == b"zTXt":
-            yield name.decode("latin-1"), _unpacked(rest[1:], most).decode("latin-1")
-        elif kind == b"iTXt":
-            packed, (_, _, text) = rest[:1] == b"\1", rest[2:].split(b"\0", 2)
-            yield (
-                name.decode("latin-1"),
-                (_unpacked(text, most) if packed else text).decode("utf-8", "replace"),
-            )
-    except (ValueError, zlib.error):
-        return  # a broken chunk carries no text
-
-
-def _unpacked(data: bytes, most: int) -> bytes:
-    return zlib.decompressobj().decompress(data, most + 1)
-
-
-def _exif(data: bytes) -> bytes | None:
-    """The EXIF block of a JPEG or a WebP."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        at = 12
-        for _ in range(_CHUNKS):
-            length = int.from_bytes(data[at + 4 : at + 8], "little")
-            if data[at : at + 4] == b"EXIF":
-                return data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
-            at += 8 + length + length % 2
-    at = 2
-    for _ in range(_CHUNKS):
-        if data[:2] != b"\xff\xd8" or data[at : at + 1] != b"\xff" or at + 4 > len(data):
-            break
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        block = data[at + 4 : at + 2 + length]
-        if data[at + 1] == 0xE1 and block.startswith(b"Exif\0\0"):
-            return block[6:]
-        at += 2 + length
-    return None
-
-
-def _user_comment(exif: bytes) -> str | None:
-    """EXIF's UserComment (EXIF 2.3, 4.6.5): eight bytes name its encoding."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return None
-    try:
-        first = int(struct.unpack_from(order + "I", exif, 4)[0])
-        _, own = _entry(exif, order, first, _EXIF_IFD)
-        length, start = _entry(exif, order, own, _USER_COMMENT)
-    except (struct.error, LookupError):
-        return None
-    value = exif[start : start + length]
-    if value.startswith(b"UNICODE\0"):
-        text = value[8:]
-        # big-endian as A1111 writes it, unless its zero bytes lie where little-endian has them
-        little = text[1::2].count(0) > text[::2].count(0)
-        return text.decode("utf-16-le" if little else "utf-16-be", "replace")
-    return value.removeprefix(b"ASCII\0\0\0").decode("utf-8", "replace").strip("\0 ") or None
-
-
-def _entry(exif: bytes, order: str, directory: int, wanted: int) -> tuple[int, int]:
-    """(number of values, their offset or, for a pointer, its value) of a tag in a directory."""
-    (count,) = struct.unpack_from(order + "H", exif, directory)
-    for i in range(count):
-        tag, _, length, value = struct.unpack_from(order + "HHII", exif, directory + 2 + 12 * i)
-        if tag == wanted:
-            return length, value
-    raise LookupError(wanted)

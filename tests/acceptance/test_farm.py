@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from img2img_gateway.pictures import read_texts
 from img2img_producer import Picture
+from img2img_shared.picture_texts import read_texts
 from img2img_worker.models.adapters.lora_file import short_hash
 from tests.faults.farm import FaultyFarm, eventually, picture
 

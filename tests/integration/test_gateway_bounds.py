@@ -17,9 +17,9 @@ import pytest
 from img2img_gateway.app import create_app
 from img2img_gateway.json_route import INPUTS
 from img2img_gateway.keys import ApiKeys
-from img2img_gateway.pictures import read_texts
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.ledger.connect import connect
+from img2img_shared.picture_texts import read_texts
 from tests.faults.farm import memory_of
 from tests.integration.gateway import PATIENCE, Callers, FakeWorker, eventually
 from tests.integration.test_gateway_process import command

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from img2img_gateway.pictures import decode_base64, is_reference, read_texts
-from img2img_gateway.sdapi.read_infotext import read_pairs, read_parameters, request_fields, split_pairs
+from img2img_gateway.pictures import decode_base64, is_reference
+from img2img_gateway.sdapi.read_infotext import read_parameters, request_fields
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
+from img2img_shared.infotext import read_pairs, split_pairs
 from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from tests.plain_png import plain_png
 

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2img_gateway.pictures import read_texts
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS, hires_size
 from img2img_shared.job import Input
 from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.farm.hires import Steps, second_pass

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from img2img_gateway.pictures import read_texts
-from img2img_gateway.sdapi.read_infotext import read_pairs
+from img2img_shared.infotext import read_pairs
 from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.infotext import encode_picture, infotext
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8))

@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2img_gateway.pictures import read_texts
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
 from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
 from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
 from img2img_worker.pictures.colour import colour_target, correct_colours
 from img2img_worker.pictures.decode import Decoder

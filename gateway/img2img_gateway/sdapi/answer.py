@@ -8,7 +8,6 @@ from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.errors import Problem
-from img2img_gateway.pictures import read_texts
 from img2img_gateway.sdapi.grid import MOST_PIXELS, GridOptions, grid, larger
 from img2img_gateway.sdapi.processed import processed
 from img2img_gateway.sdapi.reading import Reading
@@ -17,6 +16,7 @@ from img2img_gateway.sdapi.tasks import Task
 from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
+from img2img_shared.picture_texts import read_texts
 
 #: what a masked image may have beside its picture, by the parameter that asks for it
 _BESIDE = {"return_mask": "mask", "return_mask_composite": "mask-composite"}

@@ -11,13 +11,14 @@ from pydantic import BaseModel
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.pictures import decode_base64, read_texts
+from img2img_gateway.pictures import decode_base64
 from img2img_gateway.sdapi.read_infotext import read_parameters
 from img2img_gateway.sdapi.scripts import script_info
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS
 from img2img_shared.names import SAMPLERS, SCHEDULERS, Sampler
+from img2img_shared.picture_texts import read_texts
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"], route_class=JsonRoute)
 

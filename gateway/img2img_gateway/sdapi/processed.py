@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from img2img_gateway.sdapi.read_infotext import read_pairs
 from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_shared.checkpoints import checkpoint_name
+from img2img_shared.infotext import read_pairs
 from img2img_shared.job import Job
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.options import Options
-from img2img_gateway.sdapi.read_infotext import read_pairs, request_fields, soft_inpainting_arguments
+from img2img_gateway.sdapi.read_infotext import request_fields, soft_inpainting_arguments
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts import SOFT_INPAINTING, script_parameters
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
+from img2img_shared.infotext import read_pairs
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 from img2img_shared.refusals import refusal

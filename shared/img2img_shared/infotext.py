@@ -1,0 +1,68 @@
+"""A1111's infotext, split as A1111 splits it: a picture's text back into names and values."""
+
+import json
+import re
+
+#: what a name is made of, and what it begins with; and the value behind its colon, up to the next comma
+_NAME, _BEGINNING = re.compile(r"[\w \-/]*"), re.compile(r"\w")
+_VALUE = re.compile(r'\s*("(?:\\.|[^\\"])++"|[^,]*)(?:,|$)')
+#: a last line with fewer pairs is part of the prompt
+_FEWEST = 3
+_NEGATIVE = "Negative prompt:"
+
+
+def read_pairs(text: str) -> dict[str, str]:
+    """An infotext's names and values, the prompts among them; "Size: 512x768" as Size-1 and Size-2.
+
+    >>> read_pairs("a cat\\nNegative prompt: a dog\\nSteps: 20, Sampler: Euler, Size: 512x768")["Size-2"]
+    '768'
+    """
+    *lines, last = text.strip().split("\n")
+    pairs = split_pairs(last)
+    if len(pairs) < _FEWEST:
+        lines, pairs = [*lines, last], []
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        plain = _unquoted(value)
+        if size := re.match(r"(\d+)x(\d+)$", plain):
+            found |= {f"{name}-1": size[1], f"{name}-2": size[2]}
+        elif plain:
+            found[name] = plain
+    prompt, negative = _prompts([line.strip() for line in lines])
+    return {**found, "Prompt": prompt, "Negative prompt": negative}
+
+
+def split_pairs(line: str) -> list[tuple[str, str]]:
+    """The names and values in a line: what A1111's pattern finds, in a time that grows with the line.
+
+    >>> split_pairs('Steps: 20, Hashes: "a: 1, b: 2"')
+    [('Steps', '20'), ('Hashes', '"a: 1, b: 2"')]
+    """
+    found: list[tuple[str, str]] = []
+    start, colon = 0, line.find(":")
+    while colon >= 0:
+        end_of_name = _NAME.match(line[start:colon][::-1])
+        name = line[colon - (end_of_name.end() if end_of_name else 0) : colon]
+        begins = _BEGINNING.search(name)
+        start = colon + 1
+        if begins and len(name) > begins.start() + 1 and (value := _VALUE.match(line, start)):
+            found.append((name[begins.start() :], value[1]))
+            start = value.end()
+        colon = line.find(":", start)
+    return found
+
+
+def _prompts(lines: list[str]) -> tuple[str, str]:
+    """Positive and negative: the latter begins at a line that says so, and nowhere within one."""
+    begins = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
+    negative = [line.removeprefix(_NEGATIVE).strip() for line in lines[begins:]]
+    return "\n".join(lines[:begins]), "\n".join(negative)
+
+
+def _unquoted(value: str) -> str:
+    if not (value.startswith('"') and value.endswith('"')):
+        return value
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return value
