@@ -17,6 +17,7 @@ from img2img_shared.farm import input_janitor
 from img2img_shared.farm.patience import OUTAGE
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission
+from img2img_shared.ledger.file_names import FileKind, FileNames
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.params import Params
@@ -49,6 +50,7 @@ class AsyncFarm:
         self.ledger, self.store, self.previews = service.ledger, service.store, service.previews
         self._lora_names = LoraNames(self.redis)
         self._inversion_names = InversionNames(self.redis)
+        self._file_names = FileNames(self.redis)
         #: models whose embedded workers are looked after
         self._serving: set[str] = set()
         #: why an embedded worker does not start, by model
@@ -97,13 +99,19 @@ class AsyncFarm:
 
         None: no worker has said.
         """
-        workers = [worker.info for worker in await self.workers()]
-        ids = [info.id for info in workers if model is None or info.model == model]
-        return await self.call(self._lora_names.of, ids)
+        return await self.call(self._lora_names.of, await self._workers_of(model))
+
+    async def files(self, kind: FileKind, model: str | None = None) -> list[str] | None:
+        """The names of files of a kind that workers have (of a model, or all); None: no worker has said."""
+        return await self.call(self._file_names.of, await self._workers_of(model), kind)
 
     async def inversions(self) -> dict[str, InversionInfo]:
         """The textual inversions that workers have, by name, and those that they have no use for."""
-        return await self.call(self._inversion_names.of, [worker.info.id for worker in await self.workers()])
+        return await self.call(self._inversion_names.of, await self._workers_of(None))
+
+    async def _workers_of(self, model: str | None) -> list[str]:
+        workers = [worker.info for worker in await self.workers()]
+        return [info.id for info in workers if model is None or info.model == model]
 
     async def model(self, wanted: str | None, *, now: bool) -> str:
         """The model that a job means; None: see `FarmService.default_model`.

@@ -133,6 +133,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def identity(sha256: str, vae_sha256: str | None) -> str:
+    """What a model's name stands for: two workers of one identity render the same picture of a job.
+
+    Args:
+        vae_sha256: of the VAE in place of the checkpoint's own, where an image names none.
+    """
+    return sha256 if vae_sha256 is None else f"{sha256} with a VAE of {vae_sha256}"
+
+
 def with_hashes(checkpoints: Iterable[Checkpoint], seconds: float = 5.0) -> list[Checkpoint]:
     """The same, with the hashes of those that lie on this machine.
 

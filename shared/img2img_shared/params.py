@@ -24,6 +24,7 @@ from img2img_shared.param_groups.group import ParamGroup
 from img2img_shared.param_groups.guidance_params import GuidanceParams
 from img2img_shared.param_groups.hires_params import HiresParams
 from img2img_shared.param_groups.mask_params import MaskParams
+from img2img_shared.param_groups.model_params import ModelParams
 from img2img_shared.param_groups.output_params import OutputParams
 from img2img_shared.param_groups.prompt_params import PromptParams
 from img2img_shared.param_groups.sampling_params import SamplingParams
@@ -47,6 +48,7 @@ WRITTEN = {"written": True}
 
 class Params(
     OutputParams,
+    ModelParams,
     SeedParams,
     HiresParams,
     GuidanceParams,
@@ -164,6 +166,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Guidance": GuidanceParams,
     "Hires fix (with txt2img)": HiresParams,
     "Seed and variation": SeedParams,
+    "VAE": ModelParams,
     "Output": OutputParams,
 }
 

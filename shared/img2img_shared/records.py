@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from img2img_shared.checkpoints import identity
 from img2img_shared.job import ImageState, JobState
 
 
@@ -147,10 +148,17 @@ class WorkerInfo:
     file_name: str = ""
     #: of the checkpoint, hexadecimal
     sha256: str | None = None
+    #: of the VAE that it renders with where an image names none; None: the checkpoint's own
+    vae_sha256: str | None = None
     #: parameters that it takes and most checkpoints do not
     takes: tuple[str, ...] = ()
     #: of img2img-farm; "": an older worker, which does not say
     version: str = ""
+
+    @property
+    def identity(self) -> str | None:
+        """See `img2img_shared.checkpoints.identity`."""
+        return self.sha256 and identity(self.sha256, self.vae_sha256)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from PIL import Image
 from img2img_gateway.async_farm import THREADS
 from img2img_shared.errors import Refused
 from img2img_shared.job import inputs_key, result_key
+from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
@@ -315,7 +316,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
         ({"latent_mask": "x", "mask": "x"}, "latent_mask"),
         ({"styles": ["none such"]}, "styles"),
         ({"override_settings": {"no_such_option": 1}}, "no_such_option"),
-        ({"override_settings": {"sd_vae": "other.pt"}}, "sd_vae"),
+        ({"override_settings": {"sd_vae_decode_method": "Half"}}, "sd_vae_decode_method"),
         ({"override_settings": {"randn_source": "TPU"}}, "randn_source"),
         ({"sampler_name": "Nonesuch"}, "sampler_name"),
         ({"scheduler": "Nonesuch"}, "scheduler"),
@@ -422,6 +423,24 @@ def test_the_textual_inversions_that_prompts_may_name_are_listed(
     listed = gateway.http.get("/sdapi/v1/embeddings").json()
     assert listed["loaded"] == {"Easy": about}
     assert listed["skipped"]["xl"]["reason"] == "vectors of 2048"
+
+
+def test_a_vae_is_the_one_of_that_name_or_as_in_a1111_none(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    FileNames(fake_worker.client).say(fake_worker.worker, {"vae": ["soft.safetensors"]})
+    assert gateway.http.get("/sdapi/v1/sd-vae").json() == [
+        {"model_name": "soft.safetensors", "filename": "soft.safetensors"}
+    ]
+    for sent, wanted in {"soft.safetensors": "soft.safetensors", "auto": "Automatic", "soft": "None"}.items():
+        call = pool.submit(render, gateway, override_settings={"sd_vae": sent})
+        claim = fake_worker.await_claim()
+        assert fake_worker.ledger.job(claim.job_id, "default").params.vae == wanted
+        fake_worker.end(claim)
+        warnings = info_of(call.result()).get("warnings", [])
+        assert [warning.split(" (")[0] for warning in warnings] == (
+            ["sd_vae: no VAE 'soft' here"] if sent == "soft" else []
+        )
 
 
 @pytest.mark.parametrize(

@@ -743,6 +743,19 @@ def test_a_second_checkpoint_of_a_models_name_is_refused_with_both_named(ledger:
             ask(MODEL, SECOND)
 
 
+def test_the_vae_beside_a_checkpoint_is_part_of_what_its_name_stands_for(ledger: Ledger) -> None:
+    plain, other = (
+        WorkerInfo(id=name, model=MODEL, device="cpu", slots=1, sha256=FIRST, vae_sha256=vae)
+        for name, vae in (("plain", None), ("other", SECOND))
+    )
+    assert plain.identity == FIRST
+    ledger.bind_model(MODEL, str(other.identity))
+    with pytest.raises(Refused, match=f"{FIRST} with a VAE of {SECOND}; that of this one is {FIRST}"):
+        ledger.check_model(MODEL, str(plain.identity))
+    assert not ledger.beat(other).is_replaced
+    assert ledger.beat(plain).is_replaced
+
+
 def test_a_name_that_is_bound_anew_ends_workers_of_the_checkpoint_before(ledger: Ledger) -> None:
     old, new = (
         WorkerInfo(id=name, model=MODEL, device="cpu", slots=1, sha256=digest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
+from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded
+from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
@@ -47,6 +50,7 @@ class ToyFamily:
     mixes_lengths: bool = True
     inversions: TextualInversions = field(default_factory=TextualInversions)
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
+    vaes: Vaes = field(default_factory=lambda: no_vaes())
     noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )
@@ -90,6 +94,7 @@ class ToyFamily:
         mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
+        vaes: VaeChoice = AUTOMATIC,
     ) -> Tensor | None:
         return None
 
@@ -99,7 +104,9 @@ class ToyFamily:
         length = None if self.mixes_lengths else len(text.context)
         return Condition(tensors={"context": text.context}, patch=patch, shares=(patch, length))
 
-    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def encode(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Tensor:
         return _in_rows(self._encode, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -110,7 +117,9 @@ class ToyFamily:
         shift = torch.stack([context.mean() for context in contexts(conditions)]) + t / 1000
         return torch.tanh(F.conv2d(x, weight, padding=1) + shift[:, None, None, None])
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+    def decode(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Decoded:
         image = _in_rows(self._decode, latents, rows)
         pixels = ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
         return Decoded(pixels=pixels, is_finite=image.isfinite().flatten(1).all(1))
@@ -123,6 +132,15 @@ class ToyFamily:
     def _decode(self, latents: Tensor) -> Tensor:
         self.decoded.append(len(latents))
         return F.interpolate(latents[:, :3], scale_factor=FACTOR)
+
+
+def no_vaes() -> Vaes:
+    """None but the one that is loaded."""
+
+    def read(file: VaeFile) -> NoReturn:
+        raise AssertionError(file)
+
+    return Vaes(VaeFiles(), tiny="taesd", read=read)
 
 
 def contexts(conditions: Conditions) -> list[Tensor]:

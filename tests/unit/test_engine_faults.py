@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,10 +63,10 @@ def test_a_picture_that_cannot_be_encoded_fails_alone(family: ToyFamily) -> None
     damaged = torch.from_numpy(bad.pixels.copy())
     encode = family.encode
 
-    def refuse(pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def refuse(pixels: Tensor, **given: Any) -> Tensor:
         if (pixels == damaged).flatten(1).all(1).any():
             raise RuntimeError("this one")
-        return encode(pixels, tiling=tiling, rows=rows)
+        return encode(pixels, **given)
 
     good = [render(i) for i in (2, 3)]
     with Engine(family, slots=1) as engine:

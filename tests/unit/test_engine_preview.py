@@ -69,9 +69,9 @@ def test_looking_changes_no_byte(family: ToyFamily, deterministic: bool) -> None
 def test_an_estimate_is_the_latest_answer_in_colours(family: ToyFamily) -> None:
     decode, final = family.decode, list[Tensor]()
 
-    def note(latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+    def note(latents: Tensor, **given: Any) -> Decoded:
         final.append(latents)
-        return decode(latents, tiling=tiling, rows=rows)
+        return decode(latents, **given)
 
     family.decode = note  # type: ignore[method-assign]  # it still decodes
     with Engine(family, slots=1) as engine:
@@ -115,10 +115,10 @@ def test_what_is_not_in_flight_cannot_be_looked_at(family: ToyFamily) -> None:
 def test_a_glance_that_fails_costs_no_picture(family: ToyFamily) -> None:
     encode = family.encode
 
-    def short(pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def short(pixels: Tensor, **given: Any) -> Tensor:
         if pixels.shape[1] != 64:  # not the pictures, but what the map is fitted to
             raise torch.OutOfMemoryError("no room")
-        return encode(pixels, tiling=tiling, rows=rows)
+        return encode(pixels, **given)
 
     family.encode = short  # type: ignore[method-assign]  # a fault, put in where the model would have it
     glances: list[Future[Pixels]] = []
@@ -189,9 +189,9 @@ class Recording(ToyFamily):
 
     latents: list[Tensor] = field(default_factory=list)
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+    def decode(self, latents: Tensor, **given: Any) -> Decoded:
         self.latents.append(latents)
-        return super().decode(latents, tiling=tiling, rows=rows)
+        return super().decode(latents, **given)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

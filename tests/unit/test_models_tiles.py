@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.families.vae import to_unit
 from img2img_worker.models.families.vae_tiling import imposing, in_tiles, noting, starts
 from tests import checkpoints
 
@@ -89,7 +90,7 @@ def test_no_call_sees_more_than_a_tile_and_the_whole_stays_nearer_than_without_i
     pixels = (255 * smooth).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     whole, tiled = opened(folder, None), opened(folder, 128)
     vae = tiled.vae
-    latents, image = whole.encode(pixels), vae.to_unit(pixels)
+    latents, image = whole.encode(pixels), to_unit(pixels, vae.device)
     careless = in_tiles(vae._whole_mean, image, tile=16, before=8, after=1, norms=()) * vae._scale
     off, worse = ((each - latents).abs().mean() for each in (tiled.encode(pixels), careless))
     assert off < 0.75 * worse

@@ -54,6 +54,35 @@ def test_the_text_is_a1111s() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("params", "wanted"),
+    [
+        ({}, "Model: tiny, VAE hash: a6b9ba382a, VAE: soft.safetensors, Denoising"),
+        ({"add_vae_hash_to_info": False}, "Model: tiny, VAE: soft.safetensors, Denoising"),
+        ({"add_vae_name_to_info": False}, "Model: tiny, VAE hash: a6b9ba382a, Denoising"),
+    ],
+)
+def test_a_vae_is_told_as_a1111_tells_it(params: dict[str, Any], wanted: str) -> None:
+    vae = ("soft.safetensors", "a6b9ba382a")
+    assert wanted in infotext(
+        Params(**params), prompt="", negative_prompt="", seed=1, subseed=1, model="tiny", vae=vae
+    )
+
+
+@pytest.mark.parametrize(
+    ("fill", "wanted"),
+    [
+        (0, "Masked content: fill, VAE Encoder: TAESD, Version"),
+        (1, "padding: 0, VAE Encoder: TAESD, Version"),
+        (2, "padding: 0, VAE Encoder: TAESD, Masked content: latent noise, Version"),
+    ],
+)
+def test_what_encodes_is_told_before_what_is_made_of_the_latent(fill: int, wanted: str) -> None:
+    params = Params(inpainting_fill=fill, sd_vae_encode_method="TAESD")
+    assert wanted in text(params, masked=True)
+    assert "VAE Encoder" not in text(Params(txt2img=True, sd_vae_encode_method="TAESD"))
+
+
 def test_hashes_of_loras_stand_where_a1111_has_them() -> None:
     written = infotext(
         Params(),

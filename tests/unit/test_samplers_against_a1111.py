@@ -54,16 +54,16 @@ class Toy(ToyFamily):
         yield
         return [Encoded(context=torch.tensor([[float(prompt)]])) for prompt in prompts]
 
-    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
+    def encode(self, pixels: Tensor, **_: Any) -> Tensor:
         return Z0.expand(len(pixels), -1, -1, -1)
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         shift = 0.3 * torch.sin(0.01 * t) + torch.stack(contexts(conditions)).flatten()
         return torch.tanh(torch.einsum("ij,rjhw->rihw", MIX.float(), x) + shift[:, None, None, None])
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+    def decode(self, latents: Tensor, **given: Any) -> Decoded:
         self.latents += latents
-        return super().decode(latents, tiling=tiling, rows=rows)
+        return super().decode(latents, **given)
 
 
 @pytest.fixture(scope="module")

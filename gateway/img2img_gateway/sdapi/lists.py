@@ -114,7 +114,6 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
 
 
 @router.get("/sd-modules")  # Forge's
-@router.get("/sd-vae")
 @router.get("/hypernetworks")
 @router.get("/face-restorers")
 @router.get("/realesrgan-models")
@@ -122,6 +121,12 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
 async def nothing() -> list[dict[str, Any]]:
     """None of these."""
     return []
+
+
+@router.get("/sd-vae")
+async def sd_vae(parts: Parts, _: Caller) -> list[dict[str, str]]:
+    """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
+    return [{"model_name": name, "filename": name} for name in await parts.farm.files("vae") or []]
 
 
 @router.get("/embeddings")

@@ -33,6 +33,7 @@ _RENAMED = {
     "img2img_background_color": "background",
     "eta_ancestral": "eta",
     "eta_ddim": "eta",
+    "sd_vae": "vae",
 }
 #: texts that the two sides write differently, by parameter; a GPU of NVIDIA's draws what "nv" computes
 _WORDS = {
@@ -49,7 +50,6 @@ _ELSEWHERE: dict[str, Any] = {
 }
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "sd_vae": ("None",),
     "sd_unet": ("None",),
 }
 
@@ -112,6 +112,8 @@ def _value(name: str, value: Any) -> Any:
         return None  # no upper end
     if field == "clip_skip" and value == 0:
         return 1  # as A1111 takes it
+    if field == "vae" and value == "auto":
+        return "Automatic"  # an older A1111's word
     return _WORDS[field].get(str(value).lower(), value) if field in _WORDS else value
 
 

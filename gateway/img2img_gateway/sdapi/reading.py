@@ -24,6 +24,8 @@ from img2img_shared.refusals import refusal
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
 #: what A1111's page calls the request's own
 _SAME_CHECKPOINT = "Use same checkpoint"
+#: what A1111 calls the VAE that is found by the checkpoint's name, and once called it
+_AUTOMATIC = ("Automatic", "auto")
 #: so many LoRAs are named in a refusal
 _NAMED = 20
 _PROMPTS = {"prompt", "negative_prompt"}
@@ -77,6 +79,7 @@ class Reader:
         if not body.disable_extra_networks:
             for prompt in (prompts[0], getattr(values, "hr_prompt", "")):
                 await self._check_tags(prompt, model, lenient)
+        options = await self._for_workers(options, model, lenient)
         params = read_request(values, prompts, options, scripts)
         return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
 
@@ -140,6 +143,19 @@ class Reader:
             if lora.name not in names:
                 wanted = ", ".join([*known][:_NAMED]) or "nothing: there are none"
                 raise Refused("prompt", f"<lora:{lora.name}>", f"the name of a LoRA: {wanted}")
+
+    async def _for_workers(self, options: dict[str, Any], model: str, lenient: Leniency) -> dict[str, Any]:
+        """`options` without the name of a VAE that is not there: A1111 renders without one then."""
+        wanted = options.get("sd_vae", _AUTOMATIC[0])
+        if wanted in (*_AUTOMATIC, "None"):
+            return options
+        known = await self._farm.files("vae", model)
+        if known is None or wanted in known:
+            return options
+        names = ", ".join(known[:_NAMED]) or "there are none"
+        why = f"no VAE {wanted!r} here ({names}); the checkpoint's own renders it, as in A1111"
+        lenient.set_aside("sd_vae", wanted, why)
+        return {**options, "sd_vae": "None"}
 
     async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
         """`body` without what its checkpoint has no use for."""

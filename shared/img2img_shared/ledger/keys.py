@@ -43,6 +43,8 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:worker:WORKER:holding hash: number of its claims, and nonce of the suspect that it runs alone
     {prefix}:worker:WORKER:reserved  the model for whose suspect it is running empty; expires
     {prefix}:worker:WORKER:loras   names of the LoRAs that it has; expires
+    {prefix}:worker:WORKER:inversions  the textual inversions that it has; expires
+    {prefix}:worker:WORKER:files   names of the other files that it has, by kind; expires
     {prefix}:farm-id               what the farm's store holds under that name, too
     {prefix}:workers               sorted set of workers by when they were last heard
     {prefix}:served                sorted set of the models of live workers, by when that is over
@@ -98,6 +100,11 @@ def loras_key(prefix: str, worker: str) -> str:
 def inversions_key(prefix: str, worker: str) -> str:
     """The textual inversions that a worker has."""
     return f"{farm_key(prefix)}:worker:{worker}:inversions"
+
+
+def files_key(prefix: str, worker: str) -> str:
+    """The names of other files that a worker has."""
+    return f"{farm_key(prefix)}:worker:{worker}:files"
 
 
 def queue_name(model: str) -> str:

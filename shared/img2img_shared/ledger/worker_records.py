@@ -16,35 +16,36 @@ WORKERS = 100
 class WorkerRecords(LedgerPart):
     """Workers, and the checkpoints that their models' names stand for."""
 
-    def check_model(self, model: str, sha256: str) -> None:
+    def check_model(self, model: str, identity: str) -> None:
         """That the farm knows no other checkpoint by the name of `model`.
 
         Raises:
             Refused: it does.
         """
         bound = self._redis.call("HGET", self._redis.key("models"), model)
-        if bound is not None and bound != sha256.encode():
-            raise _other_checkpoint(model, sha256, str(bound, "utf-8"))
+        if bound is not None and bound != identity.encode():
+            raise _other_checkpoint(model, identity, str(bound, "utf-8"))
 
-    def bind_model(self, model: str, sha256: str, *, rebind: bool = False) -> None:
-        """From now on the name of `model` stands for the checkpoint of that hash, until it is bound anew.
+    def bind_model(self, model: str, identity: str, *, rebind: bool = False) -> None:
+        """From now on the name of `model` stands for that checkpoint, until it is bound anew.
 
         Two that differ would render two pictures of one seed.
 
         Args:
+            identity: see `img2img_shared.checkpoints.identity`.
             rebind: whatever it stands for now; workers with that end when they `beat`.
 
         Raises:
             Refused: it stands for another one.
         """
-        bound = str(self._redis.run("bind", model, sha256, int(rebind)), "utf-8")
-        if bound != sha256:
-            raise _other_checkpoint(model, sha256, bound)
+        bound = str(self._redis.run("bind", model, identity, int(rebind)), "utf-8")
+        if bound != identity:
+            raise _other_checkpoint(model, identity, bound)
 
     def beat(self, info: WorkerInfo, report: WorkerReport | None = None) -> Heard:
         """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
         data = msgpack.packb({**asdict(info), "report": asdict(report or WorkerReport())})
-        own = info.sha256 or ""
+        own = info.identity or ""
         bound, order, outdone = self._redis.run("beat", info.id, data, self._lease_ms // 2, info.model, own)
         return Heard(
             is_replaced=bool(own) and bound != own.encode(),
@@ -84,10 +85,10 @@ class WorkerRecords(LedgerPart):
         return [worker_status(*answer) for share in shares for answer in self._redis.run("workers", *share)]
 
 
-def _other_checkpoint(model: str, sha256: str, bound: str) -> Refused:
+def _other_checkpoint(model: str, identity: str, bound: str) -> Refused:
     return Refused(
         "model",
         model,
-        f"the checkpoint that this farm knows by the name, of SHA-256 {bound}; that of this one is {sha256}. "
-        "Give it another name, or, if it is to take the name over, start its worker with --rebind",
+        f"the checkpoint that this farm knows by the name, of SHA-256 {bound}; that of this one is {identity}"
+        ". Give it another name, or, if it is to take the name over, start its worker with --rebind",
     )

@@ -43,3 +43,9 @@ class OutputParams(ParamGroup):
             examples=[False],
         ),
     ] = True
+    add_vae_name_to_info: Annotated[
+        bool, Field(description="Write the name of the VAE into the infotext.", examples=[False])
+    ] = True
+    add_vae_hash_to_info: Annotated[
+        bool, Field(description="Write the hash of the VAE into the infotext.", examples=[False])
+    ] = True

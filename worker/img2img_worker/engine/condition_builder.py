@@ -56,6 +56,7 @@ class ConditionBuilder:
             mask_weight=mask_weight,
             tiling=render.params.tiling,
             rows=self._pictures,
+            vaes=image.vaes,
         )
         if pictures is None:
             return None

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from img2img_shared.modes import InpaintingFill, ResizeMode
 from img2img_worker.engine.render import Render
-from img2img_worker.engine.state import Pixels, RenderState
+from img2img_worker.engine.state import PictureKey, Pixels, RenderState
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.noise import fill_noise
@@ -26,11 +26,11 @@ class Latents:
     def __init__(self, family: Family, rows: int | None) -> None:
         self._family = family
         self._rows = rows
-        self._encoded: OrderedDict[tuple[bytes, bool], Tensor] = OrderedDict()
+        self._encoded: OrderedDict[PictureKey, Tensor] = OrderedDict()
 
     def encode(self, images: Sequence[RenderState]) -> None:
         """Makes sure that the pictures of all `images` are encoded."""
-        missing: dict[tuple[object, ...], dict[tuple[bytes, bool], Pixels]] = {}
+        missing: dict[tuple[object, ...], dict[PictureKey, Pixels]] = {}
         for image in images:
             pixels = image.render.pixels
             if pixels is None or image.digest is None:
@@ -38,7 +38,7 @@ class Latents:
             if image.digest in self._encoded:
                 self._encoded.move_to_end(image.digest)
             else:
-                kind = (pixels.shape, image.render.params.tiling)
+                kind = (pixels.shape, image.digest.tiling, image.digest.vae)
                 missing.setdefault(kind, {})[image.digest] = pixels
         for alike in missing.values():
             self._encode(list(alike.items()))
@@ -71,11 +71,12 @@ class Latents:
             return sent(torch.from_numpy(render.latent), self._family.device)
         return torch.zeros(self._family.latent_channels, *render.latent_size, device=self._family.device)
 
-    def _encode(self, pictures: Sequence[tuple[tuple[bytes, bool], Pixels]]) -> None:
+    def _encode(self, pictures: Sequence[tuple[PictureKey, Pixels]]) -> None:
         for start in range(0, len(pictures), TOGETHER):
             digests, pixels = zip(*pictures[start : start + TOGETHER], strict=True)
             stacked = sent(torch.stack([torch.from_numpy(each) for each in pixels]), self._family.device)
-            latents = self._family.encode(stacked, tiling=digests[0][1], rows=self._rows)
+            _, tiling, vae = digests[0]
+            latents = self._family.encode(stacked, tiling=tiling, rows=self._rows, vae=vae)
             for digest, latent in zip(digests, latents, strict=True):
                 # a copy, so that remembering one does not keep all
                 self._encoded[digest] = latent.clone()

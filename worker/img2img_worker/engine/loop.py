@@ -196,7 +196,7 @@ class EngineLoop:
         for image in self._slots.in_flight:
             if image.is_finished:
                 render = image.render
-                kind = render.latent_size, render.params.tiling, render.wants_latent
+                kind = render.latent_size, render.params.tiling, render.wants_latent, image.vaes.decoder
                 alike.setdefault(kind, []).append(image)
         for images in alike.values():
             for start in range(0, len(images), TOGETHER):
@@ -208,7 +208,9 @@ class EngineLoop:
         answers, faults = latents, _faults(latents)
         if not render.wants_latent:
             tiling = render.params.tiling
-            answers, is_finite = self._family.decode(latents, tiling=tiling, rows=self._pictures)
+            answers, is_finite = self._family.decode(
+                latents, tiling=tiling, rows=self._pictures, vae=images[0].vaes.decoder
+            )
             faults = torch.where((faults == SOUND) & ~is_finite, PICTURE, faults)
         self._delivery.answers([image.future for image in images], answers, faults)
         for image in images:

@@ -16,6 +16,7 @@ from img2img_worker.engine.guidance import CallRows, Guidance
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.lora import LoraSet
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.families.vaes import VaeChoice, VaeFile
 from img2img_worker.models.prompts.conditioning import Conditioning, conditioning
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.live import LivePlan, plan_of
@@ -26,6 +27,14 @@ from img2img_worker.sampling.plan_key import PlanKey
 Pixels = NDArray[np.uint8]
 #: (model calls done, model calls in all)
 OnStep = Callable[[int, int], None]
+
+
+class PictureKey(NamedTuple):
+    """What an init image's latent depends on."""
+
+    pixels: bytes
+    tiling: bool
+    vae: VaeFile | None
 
 
 class Answer(NamedTuple):
@@ -45,7 +54,9 @@ class RenderState:
     prompts: Conditioning
     loras: LoraSet
     #: what its init image's latent depends on; None: there is none
-    digest: tuple[bytes, bool] | None
+    digest: PictureKey | None
+    #: what encodes and decodes it
+    vaes: VaeChoice
     future: Future[Any] = field(default_factory=Future)
     #: embeddings of its `prompts.texts`
     texts: Sequence[Encoded] = ()
@@ -99,13 +110,14 @@ class RenderState:
 def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> RenderState:
     """A render as it begins.
 
-    To be called in the thread that submits: compiling a plan, drawing noise and reading LoRAs then cost the
-    engine's thread nothing.
+    To be called in the thread that submits: compiling a plan, drawing noise and reading LoRAs and VAEs then
+    cost the engine's thread nothing.
 
     Raises:
-        Refused: parameters that no plan can be made of, LoRAs that are not there or do not fit.
+        Refused: parameters that no plan can be made of, LoRAs or a VAE that are not there or do not fit.
     """
     plan = plan_of(PlanKey.of(render.params), family.levels(render.latent_size))
+    vaes = family.vaes.find(render.params)
     prompts = conditioning(
         render.prompt, render.negative_prompt, render.params, earlier_calls=render.earlier_calls
     )
@@ -115,7 +127,8 @@ def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> R
         course=_course(plan, render, family),
         prompts=prompts,
         loras=family.loras.find(prompts.loras),
-        digest=None if render.pixels is None else (_digest(render.pixels), render.params.tiling),
+        digest=_key(render, vaes.encoder),
+        vaes=vaes,
     )
 
 
@@ -130,5 +143,9 @@ def _course(plan: Plan | LivePlan, render: Render, family: Family) -> Course:
     return PlannedCourse(plan, family.prediction, drawn)
 
 
-def _digest(pixels: Pixels) -> bytes:
-    return blake2b(pixels.tobytes(), digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
+def _key(render: Render, vae: VaeFile | None) -> PictureKey | None:
+    pixels = render.pixels
+    if pixels is None:
+        return None
+    digest = blake2b(pixels.tobytes(), digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
+    return PictureKey(digest, render.params.tiling, vae)

@@ -12,6 +12,7 @@ from img2img_shared.errors import FarmError
 from img2img_shared.farm.input_janitor import EVERY as TIDY_EVERY
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.image_claims import TERM
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
@@ -23,6 +24,7 @@ from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.families.vaes import Vaes
 from img2img_worker.models.prompts.textual_inversion import Inversions, TextualInversions
 
 #: seconds, at most, until a running image hears that its job was cancelled
@@ -55,6 +57,8 @@ class WorkerMaintenance:
         lora_names: LoraNames,
         inversions: TextualInversions,
         inversion_names: InversionNames,
+        vaes: Vaes,
+        file_names: FileNames,
         input_janitor: InputJanitor,
         health: Health,
         reporter: Reporter,
@@ -69,6 +73,8 @@ class WorkerMaintenance:
         self._lora_names = lora_names
         self._inversions = inversions
         self._inversion_names = inversion_names
+        self._vaes = vaes
+        self._file_names = file_names
         self._input_janitor = input_janitor
         self._health = health
         self._reporter = reporter
@@ -151,6 +157,7 @@ class WorkerMaintenance:
     def _say(self) -> None:
         self._lora_names.say(self._worker.id, self._loras.names)
         self._inversion_names.say(self._worker.id, _infos(self._inversions.current()))
+        self._file_names.say(self._worker.id, {"vae": self._vaes.names})
 
     def _tidy(self) -> None:
         self._input_janitor.round()

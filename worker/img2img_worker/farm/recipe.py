@@ -8,6 +8,7 @@ from PIL import Image
 
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
+from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
@@ -41,8 +42,8 @@ class Served:
     #: as in a picture's infotext
     title: str
     model_hash: str | None
-    #: file name and short hash of its VAE, where that lies beside it
-    vae: tuple[str, str] | None = None
+    #: file name and short hash of an image's VAE; None: its own
+    vae: Callable[[Params], tuple[str, str] | None] = lambda _: None
     #: reads pictures for all of the worker's threads
     decoder: Decoder
     #: pixels to a latent cell, each way
@@ -159,6 +160,8 @@ def _infotext(made: Made, served: Served) -> str:
         account |= _account(each, served)
         if not each.params.disable_extra_networks:
             hashes |= served.lora_hashes(each.prompt)
+    if first.params.sd_vae_decode_method != "Full":
+        account["VAE Decoder"] = first.params.sd_vae_decode_method
     return infotext(
         first.params,
         prompt=strip_comments(first.prompt),
@@ -167,7 +170,7 @@ def _infotext(made: Made, served: Served) -> str:
         subseed=first.subseed,
         model=served.title,
         model_hash=served.model_hash,
-        vae=served.vae,
+        vae=served.vae(first.params),
         inpaints=served.inpaints,
         has_mask=made.has_mask,
         masked=first.mask is not None,

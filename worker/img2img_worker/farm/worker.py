@@ -17,11 +17,12 @@ import torch
 from celery import Celery, signals
 from prometheus_client import REGISTRY
 
-from img2img_shared.checkpoints import PICKLES, SAFE, Checkpoint, is_checkpoint, sha256_of
+from img2img_shared.checkpoints import PICKLES, SAFE, Checkpoint, identity, is_checkpoint, sha256_of
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.ledger import Ledger, connect
+from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.ledger.keys import queue_name
 from img2img_shared.ledger.lora_names import LoraNames
@@ -49,8 +50,8 @@ from img2img_worker.farm.recipe import Served
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.shutdown import Shutdown
 from img2img_worker.models.checkpoints import catalog
-from img2img_worker.models.checkpoints.beside import vae_beside
 from img2img_worker.models.checkpoints.loading import load
+from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.families.family import Family
 from img2img_worker.pictures.decode import Decoder
 
@@ -84,10 +85,12 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     ledger = Ledger(redis, lease=settings.lease)
     path = catalog.find_model(model, settings.models_dir)
     if not rebind:
-        _check_name(ledger, model, path)
+        _check_name(ledger, model, path, settings)
     family = load(model, settings)
     sha256 = sha256_of(path)
-    _when_redis_answers(partial(ledger.bind_model, model, sha256, rebind=rebind))
+    vae = family.vaes.automatic
+    vae_sha256 = None if vae is None else sha256_of(vae.path)
+    _when_redis_answers(partial(ledger.bind_model, model, identity(sha256, vae_sha256), rebind=rebind))
     log_observer = LogObserver()
     reporter = Reporter(family.device, begun)
     observe = tell_all(log_observer, reporter, MetricsObserver(model))
@@ -108,13 +111,23 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
         if settings.compile:
             log.info("compiling for pictures of %s: this takes minutes", settings.compile)
             engine.warm_up(settings.compiled_sizes).result()
-        info = _info(model, family, engine.slots, path.name, sha256)
+        info = WorkerInfo(
+            id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+            model=model,
+            device=str(family.device),
+            slots=engine.slots,
+            file_name=path.name,
+            sha256=sha256,
+            vae_sha256=vae_sha256,
+            takes=_own_parameters(family),
+            version=version("img2img-farm"),
+        )
         checkpoint = Checkpoint(model=model, file_name=path.name, sha256=sha256)
         served = Served(
             model=model,
             title=checkpoint.name,
             model_hash=checkpoint.short_hash,
-            vae=_vae_of(path),
+            vae=family.vaes.told,
             decoder=Decoder(settings.max_pixels),
             vae_factor=family.vae_factor,
             lora_hashes=family.loras.hashes,
@@ -153,6 +166,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             lora_names=LoraNames(redis),
             inversions=family.inversions,
             inversion_names=InversionNames(redis),
+            vaes=family.vaes,
+            file_names=FileNames(redis),
             input_janitor=InputJanitor(Submissions(redis), store),
             health=health,
             reporter=reporter,
@@ -182,27 +197,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             observe(Ended(worker=info))
 
 
-def _info(model: str, family: Family, slots: int, file_name: str, sha256: str) -> WorkerInfo:
-    return WorkerInfo(
-        id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
-        model=model,
-        device=str(family.device),
-        slots=slots,
-        file_name=file_name,
-        sha256=sha256,
-        takes=_own_parameters(family),
-        version=version("img2img-farm"),
-    )
-
-
 def _told_to(observe: Observer) -> Callable[[int, int], None]:
     return lambda slots, put_back: observe(OutOfMemory(slots=slots, put_back=put_back))
-
-
-def _vae_of(path: Path) -> tuple[str, str] | None:
-    """File name and A1111's short hash of the VAE beside a checkpoint's file."""
-    vae = vae_beside(path) if path.is_file() else None
-    return None if vae is None else (vae.name, sha256_of(vae)[:10])
 
 
 def _own_parameters(family: Family) -> tuple[str, ...]:
@@ -220,15 +216,16 @@ def _threads(slots: int) -> int:
     return slots + max(2, slots // 2)
 
 
-def _check_name(ledger: Ledger, model: str, path: Path) -> None:
+def _check_name(ledger: Ledger, model: str, path: Path, settings: Settings) -> None:
     """That the farm knows no other checkpoint by this name; what is none, or unreadable, `load` refuses."""
     if not is_checkpoint(path, SAFE + PICKLES):
         return
     try:
-        sha256 = sha256_of(path)
+        vae = VaeFiles.of(settings.models_dir, path).automatic()
+        own = identity(sha256_of(path), None if vae is None else sha256_of(vae))
     except OSError:
         return
-    _when_redis_answers(partial(ledger.check_model, model, sha256))
+    _when_redis_answers(partial(ledger.check_model, model, own))
 
 
 def _when_redis_answers(ask: Callable[[], T]) -> T:

@@ -51,7 +51,7 @@ def infotext(
     A1111 and the tools around it read it back. (A1111: `create_infotext`.)
 
     Args:
-        vae: file name and short hash of a VAE that is not in the checkpoint's file.
+        vae: file name and short hash of a VAE that is not the checkpoint's own.
         inpaints: the checkpoint sees masks.
         has_mask: a mask came with the picture; else mask parameters are left out.
         masked: it was in force (`Prepared.mask` is there), and not empty.
@@ -73,7 +73,9 @@ def infotext(
         "Model": model,
     }
     if vae is not None:
-        pairs |= {"VAE hash": vae[1], "VAE": vae[0]}
+        name, vae_hash = vae
+        pairs["VAE hash"] = vae_hash if params.add_vae_hash_to_info else None
+        pairs["VAE"] = name if params.add_vae_name_to_info else None
     if params.subseed_strength:
         pairs |= {"Variation seed": subseed, "Variation seed strength": params.subseed_strength}
     if params.seed_resize_from_w:
@@ -90,6 +92,7 @@ def infotext(
         pairs |= _soft_pairs(params) | _mask_pairs(params)
     if masked:
         pairs |= _inpaint_pairs(params)
+    pairs |= _start_pairs(params, masked=masked)
     pairs["Lora hashes"] = _hashes(lora_hashes or {})
     pairs["TI hashes"] = _hashes(inversion_hashes or {})
     pairs |= account or {}
@@ -154,8 +157,15 @@ def _inpaint_pairs(params: Params) -> dict[str, object]:
     return {
         "Inpaint area": "Only masked" if params.inpaint_full_res else None,
         "Masked area padding": params.inpaint_full_res_padding if params.inpaint_full_res else None,
-        "Masked content": _MASKED_CONTENT.get(params.inpainting_fill),
     }
+
+
+def _start_pairs(params: Params, *, masked: bool) -> dict[str, object]:
+    """What an init image's latent is made of: a fill of pixels comes before its encoding, others behind."""
+    content = {"Masked content": _MASKED_CONTENT.get(params.inpainting_fill) if masked else None}
+    encodes = not params.txt2img and params.sd_vae_encode_method != "Full"
+    encoder = {"VAE Encoder": params.sd_vae_encode_method if encodes else None}
+    return {**content, **encoder} if params.inpainting_fill == 0 else {**encoder, **content}
 
 
 def _hashes(hashes: Mapping[str, str]) -> str | None:

@@ -1,26 +1,15 @@
-"""What lies beside a checkpoint's file and belongs to it: its VAE, and a description, where A1111 looks."""
+"""The description that lies beside a checkpoint's file, where A1111 looks for it."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from img2img_shared.checkpoints import VAES
 from img2img_shared.errors import Refused
 
 _PARAMETERIZATIONS = {"eps": "epsilon", "v": "v_prediction"}
 #: keys of an ldm model's ``params`` and, in diffusers' terms, of the scheduler
 _SCHEDULER = {"linear_start": "beta_start", "linear_end": "beta_end", "timesteps": "num_train_timesteps"}
-
-
-def vae_beside(path: Path) -> Path | None:
-    """The VAE that A1111 takes for this checkpoint: the first ``*.vae.*`` whose name begins with its name."""
-    found = sorted(
-        other
-        for other in path.parent.iterdir()
-        if other.name.lower().endswith(VAES) and other.name.startswith(path.stem) and other.is_file()
-    )
-    return found[0] if found else None
 
 
 def described(path: Path) -> dict[str, Any]:

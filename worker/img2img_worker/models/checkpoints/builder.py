@@ -1,7 +1,7 @@
 """From the parts of a checkpoint to the family that they are of, its networks on their device."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
@@ -27,19 +28,24 @@ from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.checkpoints.noise_schedule import latent_scale, noise_levels
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts, Component
 from img2img_worker.models.checkpoints.single_file import UNKNOWN
+from img2img_worker.models.checkpoints.vae_files import VaeFiles, read_tiny, read_vae
 from img2img_worker.models.checkpoints.weights import assemble
 from img2img_worker.models.families.family import Family, Prediction
 from img2img_worker.models.families.flow import PATCH, Shift
 from img2img_worker.models.families.flux import Flux
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.families.tiny_vae import TinyVae
 from img2img_worker.models.families.unet import as_published
-from img2img_worker.models.families.vae import Vae
+from img2img_worker.models.families.vae import Autoencoder, Vae
+from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import TextEncoder
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
+#: how a VAE's latents are scaled: a checkpoint's affair, whichever VAE it is
+_SCALES = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 #: channels that a UNet takes beside the latent, and what it is for
 _BESIDE = {0: "", 4: " edit", 5: " inpainting"}
 
@@ -58,6 +64,8 @@ class Builder:
     lora_folder: Path | None
     #: where textual inversions may be
     inversion_folders: tuple[Path, ...] = ()
+    #: where VAEs for it may be
+    vae_files: VaeFiles = field(default_factory=VaeFiles)
     #: torch.compile's backend for the denoiser; None: it runs as it is
     compiler: str | None
 
@@ -93,7 +101,7 @@ class Builder:
         texts = tuple(replace(text, inversions=inversions, part=index) for index, text in enumerate(texts))
         levels = noise_levels(parts.scheduler, is_sdxl=is_xl)
         prediction = _prediction(parts, unet)
-        sign = 1
+        vae, sign = self._vae(parts, latent_scale(parts.scheduler)), 1
         if prediction == "epsilon" and not levels.has_whole_timesteps:
             # Karras et al.'s preconditioning: a velocity the other way round
             prediction, sign = "v", -1
@@ -105,7 +113,8 @@ class Builder:
             prediction=prediction,
             answer_sign=sign,
             unet=unet,
-            vae=self._vae(parts, latent_scale(parts.scheduler)),
+            vae=vae,
+            vaes=self._vaes(vae, "taesdxl" if is_xl else "taesd"),
             scales_edited=not levels.has_whole_timesteps,
             texts=texts,
             inversions=inversions,
@@ -119,13 +128,15 @@ class Builder:
         transformer = self._transformer(parts, SD3Transformer2DModel, PATCH)
         texts = tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2))
         t5 = self._t5(parts)
+        vae = self._vae(parts)
         return StableDiffusion3(
             name="SD 3",
             device=self.device,
             dtype=self.dtype,
             shift=Shift.of(parts.scheduler),
             transformer=transformer,
-            vae=self._vae(parts),
+            vae=vae,
+            vaes=self._vaes(vae, "taesd3"),
             texts=texts,
             t5=t5,
             loras=self._loras(transformer, texts, t5),
@@ -138,13 +149,15 @@ class Builder:
             raise Refused("model", parts.source, "a checkpoint with T5, its second text encoder")
         transformer = self._transformer(parts, FluxTransformer2DModel, 1)
         clip = self._text_encoder(parts, 0, layer=None, projects=False)
+        vae = self._vae(parts)
         return Flux(
             name="Flux",
             device=self.device,
             dtype=self.dtype,
             shift=Shift.of(parts.scheduler),
             transformer=transformer,
-            vae=self._vae(parts),
+            vae=vae,
+            vaes=self._vaes(vae, "taef1"),
             clip=clip,
             t5=t5,
             loras=self._loras(transformer, (clip,), t5),
@@ -179,13 +192,46 @@ class Builder:
         whole = Component(config=parts.t5.config, weights={**parts.t5.weights, **both})
         # T5 overflows in float16; it was trained in bfloat16
         dtype = torch.bfloat16 if self.dtype == torch.float16 else self.dtype
-        model = self._network(parts, whole, make, dtype)
+        model = self._network(parts.source, whole, make, dtype)
         model.encoder.embed_tokens.weight = model.shared.weight
         return T5(tokenizer=parts.t5_tokenizer, model=model)
 
     def _vae(self, parts: CheckpointParts, latent_scale: float = 1.0) -> Vae:
-        network = self._network(parts, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
+        network = self._network(parts.source, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
         return Vae(network=network, device=self.device, tile=self.vae_tile, latent_scale=latent_scale)
+
+    def _vaes(self, vae: Vae, tiny: str) -> Vaes:
+        return Vaes(self.vae_files, tiny=tiny, read=partial(self._read_vae, vae))
+
+    def _read_vae(self, like: Vae, file: VaeFile) -> Autoencoder:
+        """What a file holds, in place of the checkpoint's VAE.
+
+        Raises:
+            Refused: it is none for this checkpoint.
+        """
+        try:
+            if file.kind in ("encoder", "decoder"):
+                return self._tiny_vae(like, file)
+            config = like.network.config
+            scales = {name: config[name] for name in _SCALES if config.get(name) is not None}
+            component = read_vae(file.path, is_checkpoint=file.kind == "own", **scales)
+            network = self._network(file.path.name, component, AutoencoderKL.from_config, self.vae_dtype)
+        except Refused as error:
+            raise Refused("vae", file.path.name, error.allowed) from None
+        vae = replace(like, network=network)
+        if (vae.channels, vae.factor) != (like.channels, like.factor):
+            wanted = f"a VAE for latents of {like.channels} channels, a cell to {like.factor} pixels; "
+            raise Refused("vae", file.path.name, f"{wanted}its are {vae.channels} and {vae.factor}")
+        return vae
+
+    def _tiny_vae(self, like: Vae, file: VaeFile) -> TinyVae:
+        def make(config: dict[str, Any]) -> nn.Module:
+            half: nn.Module = getattr(AutoencoderTiny(**config), file.kind)
+            return half
+
+        component = read_tiny(file.path, is_decoder=file.kind == "decoder", latent_channels=like.channels)
+        network = self._network(file.path.name, component, make)
+        return TinyVae(network=network, device=self.device, dtype=self.dtype)
 
     def _text_encoder(
         self, parts: CheckpointParts, index: int, *, layer: int | None, projects: bool, may_skip: bool = False
@@ -195,7 +241,7 @@ class Builder:
             model: nn.Module = kind(CLIPTextConfig.from_dict(config))
             return model
 
-        model = self._network(parts, parts.text_encoders[index], make)
+        model = self._network(parts.source, parts.text_encoders[index], make)
         return TextEncoder(
             tokenizer=parts.tokenizers[index],
             model=model,
@@ -209,7 +255,7 @@ class Builder:
         return Loras(self.lora_folder, denoiser, models)
 
     def _denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
-        network = self._network(parts, parts.denoiser, kind.from_config)
+        network = self._network(parts.source, parts.denoiser, kind.from_config)
         if self.compiler is None:
             return network
         if kind is FluxTransformer2DModel:
@@ -221,15 +267,13 @@ class Builder:
         network.compile(backend=self.compiler, mode=mode, dynamic=False)
         return network
 
-    def _network(
-        self, parts: CheckpointParts, component: Component, make: Any, dtype: torch.dtype | None = None
-    ) -> Any:
+    def _network(self, source: str, component: Component, make: Any, dtype: torch.dtype | None = None) -> Any:
         built: nn.Module = assemble(
             partial(make, dict(component.config)),
             component.weights,
             device=self.device,
             dtype=dtype or self.dtype,
-            source=parts.source,
+            source=source,
         )
         if self.device.type == "cuda":  # the layout that a GPU's convolutions want
             built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub

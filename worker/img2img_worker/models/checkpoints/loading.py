@@ -11,6 +11,7 @@ from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.builder import Builder
 from img2img_worker.models.checkpoints.folder import read_folder
 from img2img_worker.models.checkpoints.single_file import read_single_file
+from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.textual_inversion import folders_for
 
@@ -32,6 +33,7 @@ def load(model: str | Path, settings: Settings) -> Family:
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
         inversion_folders=folders_for(settings.models_dir),
+        models_dir=settings.models_dir,
         compiler="inductor" if settings.compile else None,
     )
 
@@ -46,6 +48,7 @@ def open_checkpoint(
     allow_pickles: bool = False,
     lora_folder: Path | None = None,
     inversion_folders: tuple[Path, ...] = (),
+    models_dir: Path | None = None,
     compiler: str | None = None,
 ) -> Family:
     """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
@@ -57,6 +60,7 @@ def open_checkpoint(
         vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
         inversion_folders: where the textual inversions are that prompts may name.
+        models_dir: where VAEs are that images name, and one that A1111 takes for this checkpoint.
         compiler: backend of ``torch.compile`` for the denoiser, which then compiles at its first call in
             each shape; see `Engine.warm_up`. None: it is not compiled.
 
@@ -66,8 +70,11 @@ def open_checkpoint(
     path = Path(path)
     if not path.exists():
         raise Refused("model", str(path), "a checkpoint folder or a .safetensors file that exists")
-    read = read_folder if path.is_dir() else read_single_file
-    parts = read(path, allow_pickles=allow_pickles)
+    vae_files = VaeFiles.of(models_dir, path)
+    if path.is_dir():
+        parts = read_folder(path, allow_pickles=allow_pickles)
+    else:
+        parts = read_single_file(path, vae=vae_files.automatic(), allow_pickles=allow_pickles)
     builder = Builder(
         device=torch.device(device),
         dtype=dtype,
@@ -75,6 +82,7 @@ def open_checkpoint(
         vae_tile=vae_tile,
         lora_folder=lora_folder,
         inversion_folders=inversion_folders,
+        vae_files=vae_files,
         compiler=compiler,
     )
     return builder.build(parts)

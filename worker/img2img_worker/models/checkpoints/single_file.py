@@ -9,7 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints import infer_config, key_mapping
-from img2img_worker.models.checkpoints.beside import described, heads_of, scheduler_of, vae_beside
+from img2img_worker.models.checkpoints.beside import described, heads_of, scheduler_of
 from img2img_worker.models.checkpoints.infer_config import Weights
 from img2img_worker.models.checkpoints.key_mapping_parts import (
     below,
@@ -52,20 +52,23 @@ _OTHERS = {
 }
 
 
-def read_single_file(path: Path, *, allow_pickles: bool = False) -> CheckpointParts:
+def read_single_file(path: Path, *, vae: Path | None = None, allow_pickles: bool = False) -> CheckpointParts:
     """The parts in one file; configurations are read off the weights' shapes.
 
-    A VAE and a description beside the file hold in place of its own (see `beside`). CLIP's vocabulary ships
+    A description beside the file holds in place of its own (see `beside`). CLIP's vocabulary ships
     with this package; for a text encoder of another vocabulary, a folder ``tokenizer`` beside the file has to
     hold it, and T5's the folder ``tokenizer_t5``.
+
+    Args:
+        vae: a file whose VAE is to be in place of its own.
 
     Raises:
         Refused: not a checkpoint of a known kind, or not all of one.
     """
     read = unscaled(read_weights(path, allow_pickles=allow_pickles), path)
-    if vae := vae_beside(path):
+    if vae is not None:
         read = {key: value for key, value in read.items() if not key.startswith(VAES)}
-        own = unscaled(read_weights(vae, allow_pickles=allow_pickles), vae)
+        own = unscaled(read_weights(vae, allow_pickles=True), vae)  # tensors alone: nothing is run
         read |= {f"{VAE}{key.removeprefix(VAE)}": value for key, value in own.items()}
     weights = Tensors(_turbo_as_2x(read))
     for prefix, kind in _OTHERS.items():

@@ -73,9 +73,7 @@ class Tensors(Mapping[str, Tensor]):
             if whole not in self._taken and not _WITHOUT_EFFECT.fullmatch(whole)
         )
         if left:
-            raise Refused(
-                "model", str(source), f"a checkpoint of which all is used; in this, {some(left)} is not"
-            )
+            raise Refused("model", str(source), f"a file of which all is used; in this, {some(left)} is not")
 
 
 def some(names: list[str]) -> str:

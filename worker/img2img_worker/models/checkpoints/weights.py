@@ -34,7 +34,7 @@ def read_weights(path: Path, *, allow_pickles: bool = False) -> dict[str, Tensor
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
             raise Refused("model", str(path), f"a readable .safetensors file ({error})") from None
-    if ending not in {".ckpt", ".pt", ".bin"}:
+    if ending not in {".ckpt", ".pt", ".pth", ".bin"}:
         raise Refused("model", str(path), "a .safetensors file, or a folder in the diffusers layout")
     if not allow_pickles:
         raise Refused("model", str(path), "a .safetensors file: pickles can run code (IMG2IMG_ALLOW_PICKLES)")

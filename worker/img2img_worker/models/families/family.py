@@ -12,6 +12,7 @@ from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.vae import Decoded
+from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
@@ -87,6 +88,10 @@ class Family(Protocol):
     def inversions(self) -> TextualInversions:
         """The textual inversions that prompts may name."""
 
+    @property
+    def vaes(self) -> Vaes:
+        """What its images may go through; finding it is a thing that other threads may do."""
+
     def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
         """The noise levels it was trained on for latents [C, h, w]: the same object for the same size.
 
@@ -123,6 +128,7 @@ class Family(Protocol):
         mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
+        vaes: VaeChoice = AUTOMATIC,
     ) -> Tensor | None:
         """What the checkpoint wants to see of the init image: [B, c, h, w], or None.
 
@@ -142,8 +148,14 @@ class Family(Protocol):
             patch: what its LoRAs add to the denoiser.
         """
 
-    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
-        """uint8 [B, H, W, 3] to float32 latents [B, C, h, w]: the posterior's mean, scaled."""
+    def encode(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Tensor:
+        """uint8 [B, H, W, 3] to float32 latents [B, C, h, w]: the posterior's mean, scaled.
+
+        Args:
+            vae: out of `vaes`; None: the one that was loaded with the checkpoint.
+        """
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The network's raw answer, float32 [R, C, h, w]; nothing in it waits for the device.
@@ -154,7 +166,9 @@ class Family(Protocol):
             conditions: of rows whose `Condition.shares` are equal.
         """
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+    def decode(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Decoded:
         """float32 [B, C, h, w] to pictures on the device: clamped, times 255, truncated."""
 
 

@@ -20,7 +20,8 @@ from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
-from img2img_worker.models.families.vae import Decoded, Vae
+from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae
+from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
@@ -87,6 +88,8 @@ class FlowFamily(ABC):
     #: diffusers' transformer, which says nothing of its types
     transformer: Any
     vae: Vae
+    #: what images may go through in its place
+    vaes: Vaes
     loras: Loras
     #: A1111 has none for these
     inversions: TextualInversions = field(default_factory=TextualInversions)
@@ -140,6 +143,7 @@ class FlowFamily(ABC):
         mask_weight: float = 1.0,  # noqa: ARG002
         tiling: bool = False,  # noqa: ARG002
         rows: int | None = None,  # noqa: ARG002
+        vaes: VaeChoice = AUTOMATIC,  # noqa: ARG002
     ) -> Tensor | None:
         return None
 
@@ -158,8 +162,10 @@ class FlowFamily(ABC):
         return Condition(tensors=tensors, patch=patch, shares=(patch, len(text.context)))
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
-        return self.vae.encode(pixels, rows, tiling=tiling)
+    def encode(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Tensor:
+        return self._vae(vae).encode(pixels, rows, tiling=tiling)
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -178,5 +184,10 @@ class FlowFamily(ABC):
         """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
-        return self.vae.decode(latents, rows, tiling=tiling)
+    def decode(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Decoded:
+        return self._vae(vae).decode(latents, rows, tiling=tiling)
+
+    def _vae(self, file: VaeFile | None) -> Autoencoder:
+        return self.vae if file is None else self.vaes.get(file)

@@ -15,7 +15,8 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.padding import Padding
-from img2img_worker.models.families.vae import Decoded, Vae
+from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
+from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
@@ -35,6 +36,8 @@ class StableDiffusion:
     #: diffusers' UNet2DConditionModel, which says nothing of its types
     unet: Any
     vae: Vae
+    #: what images may go through in its place
+    vaes: Vaes
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
     loras: Loras
@@ -102,20 +105,22 @@ class StableDiffusion:
         mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
+        vaes: VaeChoice = AUTOMATIC,
     ) -> Tensor | None:
         if self.picture_channels == 0:
             return None
-        image = self.vae.to_unit(pixels)
-        if self.edits:  # unscaled, as it was trained (Brooks et al. 2023)
-            mean = self.vae.mean(image, rows, tiling=tiling)
-            return self.vae.scaled(mean) if self.scales_edited else mean
+        image = to_unit(pixels, self.device)
+        if self.edits:
+            latents = self._vae(vaes.vae).latents(image, rows, tiling=tiling)
+            # unscaled, as it was trained (Brooks et al. 2023)
+            return latents if self.scales_edited else self.vae.unscaled(latents)
         if masks is None:
             mask = image.new_ones(image.shape[0], 1, *image.shape[-2:])
         else:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
         seen = image * (1 - mask_weight * mask)
-        masked = self.vae.scaled(self.vae.mean(seen, rows, tiling=tiling))
+        masked = self._vae(vaes.encoder).latents(seen, rows, tiling=tiling)
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(
@@ -135,8 +140,10 @@ class StableDiffusion:
         return Condition(tensors=tensors, patch=patch, tiling=tiling, shares=(patch, tiling, length))
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
-        return self.vae.encode(pixels, rows, tiling=tiling)
+    def encode(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Tensor:
+        return self._vae(vae).encode(pixels, rows, tiling=tiling)
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -161,5 +168,10 @@ class StableDiffusion:
         return answer if self.answer_sign == 1 else -answer
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
-        return self.vae.decode(latents, rows, tiling=tiling)
+    def decode(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Decoded:
+        return self._vae(vae).decode(latents, rows, tiling=tiling)
+
+    def _vae(self, file: VaeFile | None) -> Autoencoder:
+        return self.vae if file is None else self.vaes.get(file)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,23 @@ class Decoded(NamedTuple):
     pixels: Tensor
     #: bool [B]: False where the network's answer was not finite, so that the picture means nothing
     is_finite: Tensor
+
+
+class Autoencoder(Protocol):
+    """What goes between pictures and latents; both are float32 but for pictures that are uint8."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What it runs."""
+
+    def encode(self, pixels: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
+        """uint8 [B, H, W, 3] to latents [B, C, h, w]."""
+
+    def latents(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
+        """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]."""
+
+    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Decoded:
+        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +82,24 @@ class Vae:
 
     def encode(self, pixels: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
         """uint8 [B, H, W, 3] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
-        return self.scaled(self.mean(self.to_unit(pixels), rows, tiling=tiling))
+        return self.latents(to_unit(pixels, self.device), rows, tiling=tiling)
+
+    def latents(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
+        """The same of [B, 3, H, W] in [-1, 1]."""
+        return self.scaled(self.mean(image, rows, tiling=tiling))
 
     def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Decoded:
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
-        answers = in_rows(partial(self._decode, tiling=tiling), latents / self._scale + self._shift, rows)
-        pixels = ((answers + 1) / 2).clamp(0, 1) * 255
-        return Decoded(
-            pixels=pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
-            is_finite=answers.isfinite().flatten(1).all(1),
-        )
+        answers = in_rows(partial(self._decode, tiling=tiling), self.unscaled(latents), rows)
+        return to_pictures(answers)
 
     def scaled(self, mean: Tensor) -> Tensor:
         """A posterior's mean as a latent."""
         return (mean - self._shift) * self._scale
 
-    def to_unit(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1]."""
-        # laid out channel by channel: else a group norm on a CPU goes wrong on flat pictures, by rounding
-        image = pixels.to(self.device).permute(0, 3, 1, 2).contiguous().float() / 255
-        return image * 2 - 1
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """The posterior's mean that a latent was."""
+        return latents / self._scale + self._shift
 
     def mean(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
         """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]."""
@@ -122,6 +137,22 @@ class Vae:
     def _whole_decode(self, latents: Tensor) -> Tensor:
         image: Tensor = self.network.decode(latents.to(self.network.dtype), return_dict=False)[0]
         return image.float()
+
+
+def to_unit(pixels: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1], on `device`."""
+    # laid out channel by channel: else a group norm on a CPU goes wrong on flat pictures, by rounding
+    image = pixels.to(device).permute(0, 3, 1, 2).contiguous().float() / 255
+    return image * 2 - 1
+
+
+def to_pictures(answers: Tensor) -> Decoded:
+    """A network's [B, 3, H, W] in [-1, 1] as pictures."""
+    pixels = ((answers + 1) / 2).clamp(0, 1) * 255
+    return Decoded(
+        pixels=pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
+        is_finite=answers.isfinite().flatten(1).all(1),
+    )
 
 
 def in_rows(network: Callable[[Tensor], Tensor], batch: Tensor, rows: int | None) -> Tensor:

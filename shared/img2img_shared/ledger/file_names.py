@@ -1,0 +1,30 @@
+"""Which files a farm's workers have beside checkpoints, by kind: said now and then, beside the beats."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+import msgpack
+
+from img2img_shared.ledger import keys
+from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.lora_names import KEPT
+
+FileKind = Literal["vae"]
+
+
+class FileNames:
+    """Those of one farm. Every method raises `Unavailable` when Redis is away."""
+
+    def __init__(self, redis: FarmRedis) -> None:
+        self._prefix = redis.prefix
+        self._call = redis.call
+
+    def say(self, worker: str, names: Mapping[FileKind, Sequence[str]]) -> None:
+        """What jobs may name for a worker now."""
+        self._call("SET", keys.files_key(self._prefix, worker), msgpack.packb(dict(names)), "EX", KEPT)
+
+    def of(self, workers: Collection[str], kind: FileKind) -> list[str] | None:
+        """Those of a kind that any of the workers has; None: none of them has said."""
+        said = [self._call("GET", keys.files_key(self._prefix, worker)) for worker in workers]
+        lists = [msgpack.unpackb(data).get(kind, []) for data in said if data is not None]
+        return list(dict.fromkeys(name for names in lists for name in names)) if lists else None

@@ -1,0 +1,32 @@
+"""Parameters of the networks beside the denoiser."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from img2img_shared.param_groups.group import ParamGroup
+
+VaeMethod = Literal["Full", "TAESD"]
+
+
+class ModelParams(ParamGroup):
+    """What else than the checkpoint's own networks is used."""
+
+    vae: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=255,
+            description="File name of the VAE. Automatic: the one whose name begins with the checkpoint's, else "
+            "the checkpoint's own. None: its own.",
+            examples=["sd-vae-ft-mse.safetensors"],
+        ),
+    ] = "Automatic"
+    sd_vae_encode_method: Annotated[
+        VaeMethod,
+        Field(description="Encode by the VAE, or by the small TAESD in its place.", examples=["TAESD"]),
+    ] = "Full"
+    sd_vae_decode_method: Annotated[
+        VaeMethod,
+        Field(description="Decode by the VAE, or by the small TAESD in its place.", examples=["TAESD"]),
+    ] = "Full"

@@ -1,0 +1,118 @@
+"""The files of VAEs that images may name, where A1111 looks for them, and what is in one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from img2img_shared.checkpoints import PICKLES, SAFE
+from img2img_shared.checkpoints import VAES as BESIDE
+from img2img_shared.errors import Refused
+from img2img_shared.folders import files_below
+from img2img_worker.models.checkpoints.key_mapping_parts import vae_component
+from img2img_worker.models.checkpoints.parts import Component
+from img2img_worker.models.checkpoints.quantized import unscaled
+from img2img_worker.models.checkpoints.single_file_flow import VAES
+from img2img_worker.models.checkpoints.tensors import Tensors
+from img2img_worker.models.checkpoints.weights import read_weights
+
+#: A1111's folders of them, below its models: whole ones, and TAESD's
+FOLDER, TINY_FOLDER = "VAE", "VAE-taesd"
+#: how its files of TAESD end
+_TINY_ENDINGS = (".pth", ".safetensors")
+#: the order in which A1111 looks through files beside checkpoints, and then through its folder
+_ENDINGS = (".ckpt", ".pt", ".safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeFiles:
+    """Those for one checkpoint, as they are when they are asked for."""
+
+    #: None: no folder but the checkpoint's own
+    models_dir: Path | None = None
+    #: its file; None: one that has none beside it
+    checkpoint: Path | None = None
+
+    @classmethod
+    def of(cls, models_dir: Path | None, checkpoint: Path) -> Self:
+        """Those for a checkpoint's file, or its folder, which has its VAE in it."""
+        return cls(models_dir=models_dir, checkpoint=None if checkpoint.is_dir() else checkpoint)
+
+    def by_name(self) -> dict[str, Path]:
+        """All by their files' names, in A1111's order; of one name, what lies beside the checkpoint."""
+        found: dict[str, Path] = {}
+        for path in (*self._beside_checkpoints(), *self._in_folder(), *self._beside()):
+            found[path.name] = path
+        return found
+
+    def automatic(self) -> Path | None:
+        """The one that A1111 takes for this checkpoint: the first whose name begins with its name."""
+        if self.checkpoint is None:
+            return None
+        name, folder = self.checkpoint.stem, self.checkpoint.parent
+        fitting = [path for path in self.by_name().values() if path.name.startswith(name)]
+        return min(fitting, key=lambda path: path.parent != folder, default=None)
+
+    def tiny(self, name: str) -> Path | None:
+        """TAESD's file of that name, as "taesd_decoder"."""
+        if self.models_dir is None:
+            return None
+        paths = (self.models_dir / TINY_FOLDER / f"{name}{ending}" for ending in _TINY_ENDINGS)
+        return next((path for path in paths if path.is_file()), None)
+
+    def _beside_checkpoints(self) -> list[Path]:
+        return _in_order(path for path in files_below(self.models_dir, BESIDE))
+
+    def _in_folder(self) -> list[Path]:
+        return _in_order(files_below(self.models_dir and self.models_dir / FOLDER, SAFE + PICKLES))
+
+    def _beside(self) -> list[Path]:
+        if self.checkpoint is None:
+            return []
+        others = self.checkpoint.parent.iterdir()
+        return _in_order(path for path in others if path.name.lower().endswith(BESIDE) and path.is_file())
+
+
+def read_vae(path: Path, *, is_checkpoint: bool = False, **scales: Any) -> Component:
+    """The VAE in a file in the original layout, its names with or without prefix.
+
+    A pickle's tensors are read, and nothing in it is run.
+
+    Args:
+        is_checkpoint: there is more than a VAE in it.
+        scales: as `vae_component` takes them.
+
+    Raises:
+        Refused: it holds no whole VAE, or more; it cannot be read.
+    """
+    try:
+        read = unscaled(read_weights(path, allow_pickles=True), path)
+        prefix = next((each for each in VAES if any(key.startswith(each) for key in read)), "")
+        own = {key: value for key, value in read.items() if key.startswith(prefix)}
+        other = {} if is_checkpoint else {key: value for key, value in read.items() if key not in own}
+        named = {f"{VAES[0]}{key.removeprefix(prefix)}": value for key, value in own.items()}
+        weights = Tensors(named | other)
+        component = vae_component(weights, VAES[0], **scales)
+        weights.refuse_left(path)
+    except KeyError as missing:
+        raise Refused("vae", path.name, f"a whole VAE; its file has no {missing.args[0]}") from None
+    return component
+
+
+def read_tiny(path: Path, *, is_decoder: bool, latent_channels: int) -> Component:
+    """A half of TAESD as its author publishes it, in the names of diffusers' AutoencoderTiny.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    # a published decoder counts the clamp before its first layer
+    weights = {
+        f"layers.{int(number) - is_decoder}.{rest}" if number.isdecimal() else key: value
+        for key, value in read_weights(path, allow_pickles=True).items()
+        for number, _, rest in [key.partition(".")]
+    }
+    return Component(config={"latent_channels": latent_channels}, weights=weights)
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: (_ENDINGS.index(path.suffix.lower()), path.as_posix()))

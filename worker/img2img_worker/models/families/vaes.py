@@ -1,0 +1,171 @@
+"""The VAEs that the images of one checkpoint may go through: loaded by demand, the rest left as it is."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from img2img_shared.checkpoints import sha256_of
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.models.checkpoints.vae_files import TINY_FOLDER, VaeFiles
+from img2img_worker.models.families.vae import Autoencoder
+
+#: bytes of VAEs that stay on the device beside the checkpoint's; the least recently used go first, and the
+#: last one stays whatever its size
+REMEMBERED = 1 << 30
+#: what a method of encoding or decoding, or a preview, is called that is TAESD's
+TINY = "TAESD"
+#: how many names a refusal lists
+_NAMED = 20
+#: digits of a hash in an infotext
+_SHORT = 10
+
+Kind = Literal["vae", "own", "encoder", "decoder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeFile:
+    """A file as it was when it was asked for."""
+
+    path: Path
+    time: int
+    size: int
+    #: what is read of it: the VAE that it is, the checkpoint's own, or a half of TAESD
+    kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeChoice:
+    """What one image goes through; None: the VAE that was loaded with the checkpoint."""
+
+    vae: VaeFile | None = None
+    #: the same, or TAESD's
+    encoder: VaeFile | None = None
+    decoder: VaeFile | None = None
+    #: what shows it while it is under way; None: colours
+    preview: VaeFile | None = None
+
+
+#: of an image that names none
+AUTOMATIC = VaeChoice()
+
+
+class Vaes:
+    """Finds VAEs by name, as A1111 does, and keeps the last ones.
+
+    Args:
+        files: where they are; its `automatic` one was loaded with the checkpoint.
+        tiny: what the files of the TAESD for this kind of checkpoint are called, up to "_encoder.pth".
+        read: what is in a file; raises `Refused` where that is no VAE for this checkpoint.
+    """
+
+    def __init__(
+        self,
+        files: VaeFiles,
+        *,
+        tiny: str,
+        read: Callable[[VaeFile], Autoencoder],
+    ) -> None:
+        self._files = files
+        self._tiny = tiny
+        self._read = read
+        automatic = self._files.automatic()
+        self.automatic = None if automatic is None else _file(automatic, "vae")
+        self._loaded: OrderedDict[VaeFile, tuple[Autoencoder, int]] = OrderedDict()
+        self._loading = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """The files that there are now."""
+        return list(self._files.by_name())
+
+    def find(self, params: Params) -> VaeChoice:
+        """What an image goes through, and that it is there; thread-safe.
+
+        Raises:
+            Refused: it is not there, is broken, or is meant for another kind of checkpoint.
+            MemoryError: the device has no room for it.
+        """
+        vae = self._named(params.vae)
+        methods = params.sd_vae_encode_method, params.sd_vae_decode_method
+        encoder = self._half("encoder", "sd_vae_encode_method") if methods[0] == TINY else vae
+        decoder = self._half("decoder", "sd_vae_decode_method") if methods[1] == TINY else vae
+        for file in (encoder, decoder):
+            if file is not None:
+                self._check(file)
+        return VaeChoice(vae=vae, encoder=encoder, decoder=decoder)
+
+    def get(self, file: VaeFile) -> Autoencoder:
+        """What is in it, read again if it is not kept any more; thread-safe.
+
+        Raises:
+            Refused: it is broken, or is meant for another kind of checkpoint.
+        """
+        with self._loading:
+            if file not in self._loaded:
+                vae = self._read(file)
+                self._loaded[file] = vae, sum(weight.nbytes for weight in vae.network.parameters())
+            self._loaded.move_to_end(file)
+            while len(self._loaded) > 1 and sum(size for _, size in self._loaded.values()) > REMEMBERED:
+                self._loaded.popitem(last=False)
+            return self._loaded[file][0]
+
+    def told(self, params: Params) -> tuple[str, str] | None:
+        """File name and A1111's short hash of an image's VAE; None: it is the checkpoint's own.
+
+        Raises:
+            Refused: it is not there.
+        """
+        named = self._named(params.vae)
+        file = self.automatic if named is None else named
+        if file is None or file.kind == "own":
+            return None
+        try:
+            return file.path.name, sha256_of(file.path)[:_SHORT]
+        except OSError as error:
+            raise _unreadable(file.path, error) from None
+
+    def _named(self, name: str) -> VaeFile | None:
+        if name == "Automatic":
+            return None
+        if name == "None":
+            checkpoint = self._files.checkpoint
+            return None if checkpoint is None or self.automatic is None else _file(checkpoint, "own")
+        known = self._files.by_name()
+        if name not in known:
+            more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+            raise Refused("vae", name, ", ".join(["Automatic", "None", *known][:_NAMED]) + more)
+        file = _file(known[name], "vae")
+        return None if file == self.automatic else file
+
+    def _half(self, half: Literal["encoder", "decoder"], field: str) -> VaeFile:
+        path = self._files.tiny(f"{self._tiny}_{half}")
+        if path is None:
+            wanted = f"{TINY_FOLDER}/{self._tiny}_{half}.pth"
+            raise Refused(
+                field, TINY, f"Full, or TAESD where workers have {wanted} in their folder of models"
+            )
+        return _file(path, half)
+
+    def _check(self, file: VaeFile) -> None:
+        try:
+            self.get(file)
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"no memory for VAE {file.path.name} beside what is in flight") from None
+
+
+def _file(path: Path, kind: Kind) -> VaeFile:
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return VaeFile(path=path, time=about.st_mtime_ns, size=about.st_size, kind=kind)
+
+
+def _unreadable(path: Path, error: OSError) -> Refused:
+    return Refused("vae", path.name, f"a readable file ({error.strerror})")
