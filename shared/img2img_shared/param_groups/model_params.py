@@ -17,8 +17,8 @@ class ModelParams(ParamGroup):
         Field(
             min_length=1,
             max_length=255,
-            description="File name of the VAE. Automatic: the one whose name begins with the checkpoint's, else "
-            "the checkpoint's own. None: its own.",
+            description="File name of the VAE. Automatic: one that is named like the checkpoint, or else "
+            "the checkpoint's own. None: the checkpoint's own.",
             examples=["sd-vae-ft-mse.safetensors"],
         ),
     ] = "Automatic"
