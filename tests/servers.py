@@ -187,7 +187,7 @@ class Sentinel:
 
 def scraped(address: str) -> dict[tuple[Any, ...], float]:
     """What is shown to Prometheus at HOST:PORT: by name and sorted labels."""
-    text = httpx.get(f"http://{address}/metrics").raise_for_status().text
+    text = httpx.get(f"http://{address}/metrics", timeout=60).raise_for_status().text
     families = text_string_to_metric_families(text)
     samples = [sample for family in families for sample in family.samples]
     return {(each.name, *sorted(each.labels.items())): each.value for each in samples}

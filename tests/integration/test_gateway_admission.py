@@ -14,7 +14,7 @@ from img2img_gateway.app import create_app
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys import ApiKeys
 from img2img_shared.ledger import FarmRedis
-from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
+from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
 from tests.servers import RedisServer
 
 PAPERS = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
@@ -161,7 +161,7 @@ def test_nothing_of_a_body_is_waited_for_without_a_key(gateway: Gateway, farm_re
     eventually("it has seen the key", lambda: gateway.http.get("/v1/jobs").status_code == 401)
     for path in post_paths():
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE) as connection:
             connection.sendall(f"{head}Content-Length: 60000000\r\n\r\n".encode())
             assert connection.recv(1000).startswith(b"HTTP/1.1 401"), path
 

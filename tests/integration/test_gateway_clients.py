@@ -11,7 +11,7 @@ import pytest
 import sd_backend_client
 from PIL import Image
 
-from tests.integration.gateway import FakeWorker, Gateway, picture
+from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, picture
 
 PICTURE = base64.b64encode(picture()).decode()
 
@@ -415,7 +415,7 @@ def test_sd_backend_client_finds_a_server_and_renders(gateway: Gateway) -> None:
         backend.submit_img2img(with_picture),
         backend.submit_inpaint(with_picture.model_copy(update={"mask": mask})),
     ):
-        assert [image.size for image in answer.wait(timeout=30).images] == [(64, 64)]
+        assert [image.size for image in answer.wait(timeout=PATIENCE).images] == [(64, 64)]
 
 
 def test_a_page_from_elsewhere_may_start_up(gateway: Gateway) -> None:

@@ -75,7 +75,7 @@ def test_it_ends_when_told_whatever_is_open(redis_url: str, tmp_path: Path) -> N
     fake_worker = FakeWorker(redis_url, tmp_path / "store")
     files = [("image", ("a.png", picture()))]
     with Process(redis_url, tmp_path / "store") as process:
-        with httpx.Client(base_url=f"http://127.0.0.1:{process.port}") as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=PATIENCE) as http:
             job = http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()["id"]
         stream = process.connect()
         stream.sendall(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -90,7 +90,7 @@ def test_it_shows_what_there_is_to_do(redis_url: str, tmp_path: Path) -> None:
     fake_worker = FakeWorker(redis_url, tmp_path / "store", model)
     with (
         Process(redis_url, tmp_path / "store", IMG2IMG_METRICS=address) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{process.port}") as http,
+        httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=PATIENCE) as http,
     ):
         files = [("image", ("a.png", picture(number))) for number in range(3)]
         http.post("/v1/jobs/upload", data={"model": model}, files=files).raise_for_status()
@@ -122,7 +122,7 @@ def test_slow_clients_keep_nobody_out(redis_url: str, tmp_path: Path) -> None:
         halves = [process.connect() for _ in range(120)]
         for half in halves:
             half.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
-        assert httpx.get(f"http://127.0.0.1:{process.port}/health", timeout=60).status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{process.port}/health", timeout=PATIENCE).status_code == 200
         for half in halves:
             assert half.recv(100) == b""
         stalled = process.kept.enter_context(socket.socket())
@@ -159,7 +159,7 @@ def test_what_it_may_not_is_said_in_a_line(
     redis_url: str, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     done = subprocess.run(
-        command(redis_url, tmp_path / "store", *words), capture_output=True, text=True, timeout=60
+        command(redis_url, tmp_path / "store", *words), capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode != 0
     assert said in done.stderr

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from img2img_gateway.app import create_app
-from tests.integration.gateway import Gateway
+from tests.integration.gateway import PATIENCE, Gateway
 from tests.servers import RedisServer
 
 CHECKS = [
@@ -39,4 +39,4 @@ schema = schemathesis.openapi.from_dict(create_app().openapi())
 @schema.parametrize()
 @settings(max_examples=6, suppress_health_check=list(HealthCheck), database=None)
 def test_every_answer_is_as_documented(case: "schemathesis.Case[Any]", gateway: Gateway) -> None:
-    case.call_and_validate(base_url=gateway.url, checks=CHECKS, timeout=30)
+    case.call_and_validate(base_url=gateway.url, checks=CHECKS, timeout=PATIENCE)

@@ -17,7 +17,7 @@ from img2img_producer import Farm
 from img2img_shared.job import PAGE, inputs_key
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.wire import decode_inputs
-from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
+from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
 
@@ -392,7 +392,7 @@ def test_an_upload_that_stops_is_given_up(redis_url: str, store: Path, path: str
     head += f"Content-Type: {kind}\r\n\r\n"
     part = '--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\nabc'
     with Gateway(redis_url, store, upload_timeout=0.2) as gateway:
-        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE) as connection:
             connection.sendall((head + part).encode())
             assert connection.recv(1000).startswith(b"HTTP/1.1 408")
         assert gateway.http.get("/v1/jobs").json()["jobs"] == []
@@ -440,4 +440,4 @@ def test_pictures_on_s3_are_given_by_addresses_that_anyone_can_fetch(redis_url: 
         data = fake_worker.end(fake_worker.await_claim())
         (found,) = gateway.http.get(f"/v1/jobs/{job}/results").json()["results"]
         assert "X-Amz-Signature" in found["url"]
-        assert httpx.get(found["url"]).content == data
+        assert httpx.get(found["url"], timeout=PATIENCE).content == data

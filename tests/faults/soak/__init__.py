@@ -1,0 +1,1 @@
+"""Random faults against a farm under continuous mixed load, and an account of every image at the end."""

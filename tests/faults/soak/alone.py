@@ -1,0 +1,53 @@
+"""How an image looks that is rendered alone: by a farm whose one worker has one image at a time."""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from PIL import Image
+
+from tests.faults.farm import FaultyFarm, ForkServer
+from tests.faults.soak.recipes import Recipe
+
+#: a picture's size and pixels; or why there is none
+Outcome = tuple[tuple[int, int], bytes] | str
+
+
+def pixels(data: bytes) -> Outcome:
+    """Of an encoded picture."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.size, image.convert("RGB").tobytes()
+
+
+class Alone:
+    """A quiet farm beside the one that is struck."""
+
+    def __init__(self, folder: Path, fork_server: ForkServer, checkpoint: Path) -> None:
+        folder.mkdir()
+        self._farm = FaultyFarm(folder, fork_server, checkpoint)
+        self._known: dict[tuple[Recipe, bytes], Outcome] = {}
+
+    def render(self, wanted: Iterable[tuple[Recipe, bytes]]) -> None:
+        """Have each of these images made, once."""
+        inputs: defaultdict[Recipe, list[bytes]] = defaultdict(list)
+        for recipe, image in sorted(set(wanted), key=repr):
+            inputs[recipe].append(image)
+        self._farm.worker(slots=1)
+        for recipe, images in inputs.items():
+            job = self._farm.producer.submit(images, model=self._farm.model, params=recipe.params())
+            self._farm.done(job, patience=3600)
+            for result in self._farm.producer.results(job, wait=False):
+                key = (recipe, images[result.input])
+                self._known[key] = result.reason or pixels(result.read())
+
+    def outcome(self, recipe: Recipe, image: bytes) -> Outcome:
+        """What became of one that `render` made."""
+        return self._known[recipe, image]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._farm.close()
