@@ -4,6 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
+from img2img_worker.farm.broken import BROKEN
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm, Worker, eventually, picture
 
@@ -132,3 +133,26 @@ def test_a_stale_copy_of_the_store_costs_no_image(farm: FaultyFarm, account: Acc
     job = farm.submit_many(40, steps=2)
     account.settle(farm, "a stale copy of the store at 1 of 2 workers", job)
     eventually("it is not trusted any more", lambda: "others have done 3 images" in bad.log.read_text())
+
+
+def test_a_share_that_hangs_costs_no_image(farm: FaultyFarm, account: Account) -> None:
+    marker = farm.folder / "hangs"
+    bad = farm.worker(hanging_store={"marker": str(marker)})
+    farm.worker()
+    all_serve(farm, 2)
+    job = farm.submit_many(40, steps=2)
+    account.fault()
+    eventually("it hangs", marker.exists)
+    assert "has not answered for" in eventually("it says so", lambda: trouble(farm))
+    account.settle(farm, "a store that hangs at 1 of 2 workers", job)
+    assert bad.alive
+
+
+def test_a_worker_whose_device_is_broken_claims_nothing(farm: FaultyFarm, account: Account) -> None:
+    bad = farm.worker(broken_device={"width": 64})
+    farm.worker()
+    account.fault()
+    job = farm.submit(6)
+    account.settle(farm, "a device that is broken from the start, at 1 of 2 workers", job)
+    assert bad.exit_status == BROKEN
+    assert farm.attempts(job) == [1] * 6

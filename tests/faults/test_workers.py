@@ -7,7 +7,7 @@ import pytest
 
 from img2img_shared.job import ImageState
 from img2img_shared.records import Event
-from img2img_worker.farm.claim_loop import BROKEN
+from img2img_worker.farm.broken import BROKEN
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm, Worker, eventually, picture
 from tests.faults.fault_injection import PHASES

@@ -1,7 +1,5 @@
 """Claims of images: one after the other taken, made by its recipe, stored and reported."""
 
-import logging
-import os
 import threading
 import time
 import uuid
@@ -22,6 +20,7 @@ from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.farm.backoff import Backoff, pause_before
+from img2img_worker.farm.broken import end_broken
 from img2img_worker.farm.checks import StoreCheck
 from img2img_worker.farm.events import (
     Claimed,
@@ -41,16 +40,11 @@ from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
 from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
 from img2img_worker.farm.verdict import Blame, Verdict, judge
 
-log = logging.getLogger(__name__)
-
 #: seconds, at most, between two tries at a store, or Redis, that fails
 LONGEST_PAUSE = 30.0
 
 #: seconds before a ticket returns that found nothing while other images are in hand
 PAUSE = 0.2
-
-#: exit status of a worker whose engine works no more
-BROKEN = 70
 
 T = TypeVar("T")
 
@@ -138,8 +132,7 @@ class ClaimLoop:
         if isinstance(error, torch.AcceleratorError) or self._engine.broken:
             # nothing works on this device any more, and any of the images in flight may be to blame: what
             # the ledger does for those of a worker that died (each runs alone, three lives) is right here too
-            log.critical("the engine is broken, this worker ends", exc_info=error)
-            os._exit(BROKEN)
+            end_broken(error)
         verdict = judge(error, self._health)
         became = self._report(held, lambda: self._settle(claim, verdict))
         if verdict.blame is Blame.MOMENT:
@@ -236,7 +229,8 @@ class ClaimLoop:
             if held.lost:
                 raise Stopped
             try:
-                return call()
+                with held.asking():
+                    return call()
             except StoreError as error:
                 self._observe(StoreFailed(claim=held.claim))
                 trouble = self._health.check_store()
