@@ -97,6 +97,18 @@ def broken_device(width: int) -> None:
     _before_predict(check)
 
 
+def breaking_device(after: int, marker: str) -> None:
+    """The device of this worker works for so many model calls, then never again; it leaves a file then."""
+    calls = itertools.count()
+
+    def check(_: Tensor) -> None:
+        if next(calls) >= after:
+            _first(marker)
+            raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
+
+    _before_predict(check)
+
+
 def failing_store(number: int, marker: str) -> None:
     """What this worker writes to its store fails with that error of the system while the file is there."""
     original = obstore.put

@@ -148,6 +148,18 @@ def test_a_share_that_hangs_costs_no_image(farm: FaultyFarm, account: Account) -
     assert bad.alive
 
 
+def test_a_device_that_breaks_among_good_ones_costs_no_image(farm: FaultyFarm, account: Account) -> None:
+    marker = farm.folder / "breaks"
+    bad = farm.worker(breaking_device={"after": 12, "marker": str(marker)})
+    farm.worker()
+    all_serve(farm, 2)
+    job = farm.submit_many(60)
+    eventually("it breaks", marker.exists)
+    account.fault()
+    account.settle(farm, "a device that breaks at 1 of 2 workers", job)
+    assert bad.exit_status == BROKEN
+
+
 def test_a_worker_whose_device_is_broken_claims_nothing(farm: FaultyFarm, account: Account) -> None:
     bad = farm.worker(broken_device={"width": 64})
     farm.worker()

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 
+import torch
 from PIL import Image
 
 from img2img_shared.errors import FarmError, Unavailable
@@ -12,6 +13,7 @@ from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.broken import end_broken
 from img2img_worker.farm.recipe import Served, recipe
 
 #: bytes that are written, at least, to see whether that works
@@ -59,9 +61,10 @@ def sample_render(engine: Engine, served: Served) -> Callable[[], None]:
                 renders = steps.send([engine.submit(render).result() for render in renders])
         except StopIteration:
             return
-        except Unavailable:
-            raise
-        except FarmError:
-            return
+        except Exception as error:
+            if isinstance(error, torch.AcceleratorError) or engine.broken:
+                end_broken(error)
+            if isinstance(error, Unavailable) or not isinstance(error, FarmError):
+                raise
 
     return look

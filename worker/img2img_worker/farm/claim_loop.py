@@ -233,7 +233,8 @@ class ClaimLoop:
                     return call()
             except StoreError as error:
                 self._observe(StoreFailed(claim=held.claim))
-                trouble = self._health.check_store()
+                with held.asking():  # what hung, hangs there too
+                    trouble = self._health.check_store()
                 is_worth_it = not error.missing and (error.transient or trouble is not None)
                 if not is_worth_it or time.monotonic() > end:
                     raise

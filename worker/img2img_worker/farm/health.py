@@ -82,6 +82,7 @@ class Health:
         self._since = self._next_check = 0.0
         self._checks = 0
         self._order: str | None = None
+        self._hanging: str | None = None
         self._distrust: str | None = None
         self._distrusted_until = 0.0
         self._times_distrusted = 0
@@ -91,7 +92,8 @@ class Health:
     @property
     def trouble(self) -> str | None:
         """Why the worker claims nothing; None: it does."""
-        return self._order or self._store.trouble or self._rendering.trouble or self._distrust
+        found = (self._order, self._hanging, self._store.trouble, self._rendering.trouble, self._distrust)
+        return next((trouble for trouble in found if trouble), None)
 
     def wait(self) -> None:
         """Returns when the worker may claim, or is to end."""
@@ -113,6 +115,11 @@ class Health:
     def obey(self, order: str | None) -> None:
         """Claim nothing, for this reason of an operator's; None: they have none (any more)."""
         self._order = order
+        self._settle()
+
+    def hang(self, trouble: str | None) -> None:
+        """Claim nothing while something hangs, so that no check can tell; None: nothing does (any more)."""
+        self._hanging = trouble
         self._settle()
 
     def compare(self, *, done: int, outdone: int, last_error: str | None) -> None:

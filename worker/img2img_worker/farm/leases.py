@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from img2img_shared.errors import FarmError
 from img2img_shared.ledger import Ledger
@@ -27,6 +28,8 @@ class LeasedClaim:
         self._observe = observe
         self._lost = threading.Event()
         self._since = time.monotonic()
+        #: when its thread asked the store for what has not come yet
+        self._asked: float | None = None
         #: what the engine makes of it; None: not begun
         self.picture: Future[Pixels] | None = None
         #: model calls done, and in all; None: the first is not
@@ -54,6 +57,20 @@ class LeasedClaim:
             self._observe(Stepped(claim=self.claim, done=before + done, total=before + total))
 
         return count
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Within it the store is asked for something."""
+        self._asked = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked = None
+
+    def hangs(self, seconds: float) -> bool:
+        """Whether the store has let it wait for so long."""
+        asked = self._asked
+        return asked is not None and time.monotonic() - asked > seconds
 
     def wait(self, seconds: float) -> None:
         """A pause before something is tried again.
@@ -100,6 +117,8 @@ class Leases:
         #: the last cancellation that was heard of
         self._heard = "0"
         self._held: dict[Claim, LeasedClaim] = {}
+        #: others may have them, but their threads still wait for the store
+        self._given_back: list[LeasedClaim] = []
         self._is_ending = False
         self._lock = threading.Lock()
 
@@ -130,6 +149,26 @@ class Leases:
         """All that are in hand."""
         with self._lock:
             return list(self._held)
+
+    def hanging(self, seconds: float) -> list[LeasedClaim]:
+        """Those that the store has let wait for so long, given back or not."""
+        with self._lock:
+            self._given_back = [held for held in self._given_back if held.hangs(seconds)]
+            return [*self._given_back, *(held for held in self._held.values() if held.hangs(seconds))]
+
+    def give_back(self, held: LeasedClaim) -> None:
+        """Let others have it, whatever its thread waits for: what that reports will be too late.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        if held.lost:
+            return
+        self._ledger.release(held.claim)
+        held.lose()
+        with self._lock:
+            self._given_back.append(held)
+            self._held.pop(held.claim, None)
 
     def renew(self) -> None:
         """Renew all in one call, and stop what was lost. While Redis is away nothing is lost:

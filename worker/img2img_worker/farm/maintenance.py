@@ -33,6 +33,8 @@ HEARING = 1.0
 ROUND = 1.0
 #: seconds, at most, until what failed is tried again
 RETRY = 1.0
+#: leases without an answer of the store to one question, after which it hangs
+HANGING = 3
 #: seconds for each thread to end
 PARTING = 10.0
 
@@ -114,8 +116,16 @@ class WorkerMaintenance:
             thread.join(PARTING)
 
     def _live(self) -> None:
+        self._let_go_of_what_hangs()
         self._leases.renew()
         self._beat()
+
+    def _let_go_of_what_hangs(self) -> None:
+        patience = HANGING * self._ledger.lease
+        hanging = self._leases.hanging(patience)
+        self._health.hang(f"the store has not answered for {patience:.0f} s" if hanging else None)
+        for held in hanging:
+            self._leases.give_back(held)
 
     def _beat(self) -> None:
         """Tell the ledger how it goes, and do what is heard from there."""
