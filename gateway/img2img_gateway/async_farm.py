@@ -121,7 +121,16 @@ class AsyncFarm:
 
         Raises:
             Refused: nobody serves it, or several are served and none is named.
+            Unavailable: nobody serves anything, and somebody waits.
         """
+        try:
+            return await self._model(wanted, now=now)
+        except Refused:
+            if now and not await self.checkpoints():  # which is not the request's fault, and may pass
+                raise Unavailable("no worker serves any model, for now") from None
+            raise
+
+    async def _model(self, wanted: str | None, *, now: bool) -> str:
         if wanted is None:
             return await self.call(self.service.default_model, now=now)
         checkpoint = await self.checkpoint(wanted)
@@ -130,7 +139,7 @@ class AsyncFarm:
         if not now and not self.service.is_embedded:
             return wanted  # its workers may come later
         known = ", ".join(each.model for each in await self.checkpoints())
-        raise Refused("model", wanted, f"one that is served: {known or 'none is, for now'}")
+        raise Refused("model", wanted, f"one that is served: {known}")
 
     async def begin(
         self,

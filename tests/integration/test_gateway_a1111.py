@@ -832,6 +832,13 @@ def test_a_checkpoint_has_one_queue_however_it_is_named(
         assert {job.model for job in worker.ledger.jobs("default")} == {"/models/tiny.safetensors"}
 
 
+@pytest.mark.parametrize("options", [{}, {"sd_model_checkpoint": "m"}])
+def test_a_farm_without_workers_asks_to_come_again(gateway: Gateway, options: dict[str, str]) -> None:
+    answer = render(gateway, override_settings=options)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json()["detail"] == "no worker serves any model, for now"
+
+
 def test_a_models_hash_is_told(gateway: Gateway, fake_worker: FakeWorker) -> None:
     (listed,) = gateway.http.get("/sdapi/v1/sd-models").json()
     assert listed["sha256"] == fake_worker.sha256
