@@ -130,6 +130,7 @@ def revoke(
 def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
     said: Connection = context.obj
     with FarmService(said.settings(GatewaySettings)) as service:
+        say(f"farm: {service.where}")
         yield ApiKeys(service.redis), service.settings.tenant
 
 

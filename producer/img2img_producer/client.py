@@ -66,6 +66,11 @@ class Farm:
         """Whether it lives in a folder of this machine and ends with the programs that use it."""
         return self._service.is_embedded
 
+    @property
+    def where(self) -> str:
+        """Which farm it is, for people: its folder or its Redis without a password, and the tenant."""
+        return self._service.where
+
     def submit(
         self,
         inputs: Iterable[Picture | Source | tuple[Source, Source] | Mapping[str, Any]] | Picture | Source,

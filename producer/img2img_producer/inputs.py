@@ -4,6 +4,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from img2img_shared.input_fields import sort_fields
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".gif"}
 )
+#: pictures that are read where a plug-in of the extra "photos" is: the format, and the plug-in's module
+PLUGINS = {
+    ".heic": ("HEIC", "pillow_heif"),
+    ".heif": ("HEIC", "pillow_heif"),
+    ".hif": ("HEIC", "pillow_heif"),
+    ".jxl": ("JPEG XL", "pillow_jxl"),
+}
 #: bytes; nothing that decodes within the farm's pixel limit is larger
 LARGEST = 256 * 1024 * 1024
 
@@ -202,11 +210,15 @@ def _some(paths: list[Path], name: str, wanted: str) -> list[Path]:
 
 def _pictures_among(paths: Iterable[Path]) -> list[Path]:
     wanted = (
-        path
-        for path in paths
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+        path for path in paths if _is_picture(path) and not path.name.startswith(".") and path.is_file()
     )
     return sorted(wanted, key=_natural)
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name: of a format that is read here, so that it is most likely read where it is rendered."""
+    ending = path.suffix.lower()
+    return ending in EXTENSIONS or (ending in PLUGINS and find_spec(PLUGINS[ending][1]) is not None)
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from img2img_producer import Farm
 from img2img_shared.job import inputs_key, result_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
+from img2img_shared.records import WorkerInfo
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from tests.processes import running
@@ -305,8 +307,61 @@ def test_a_submit_to_a_farm_that_runs_nowhere_says_that_nothing_renders_it(
     for name in ("IMG2IMG_REDIS_URL", "IMG2IMG_STORE_URL"):
         del environment[name]
     data = tmp_path / "data"
-    done = run(environment, "--data-dir", data, "submit", pictures, "--model", "m")
-    assert f"nothing renders it until this farm runs: img2img --data-dir {data} up --model m" in done.stderr
+    done = run(environment, "--data-dir", data, "submit", pictures, "--model", "demo")
+    again = f"img2img --data-dir {data} up --model demo"
+    assert f"nothing renders it until this farm runs: {again}" in done.stderr
+    assert f"farm: of this machine, in {data}" in done.stderr
+
+
+def test_a_model_that_nobody_has_is_refused_before_anything_is_uploaded(
+    environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "checkpoints"
+    models.mkdir()
+    (models / "dream.safetensors").write_bytes(b"")
+    embedded = {**environment, "IMG2IMG_MODELS_DIR": str(models)}
+    for name in ("IMG2IMG_REDIS_URL", "IMG2IMG_STORE_URL"):
+        del embedded[name]
+    data = tmp_path / "data"
+    told = run(embedded, "--data-dir", data, "submit", pictures, "--model", "draem", code=2).stderr
+    assert "model: 'draem' is not allowed; allowed: demo, dream, or a checkpoint's path" in told
+    assert f"names are looked up in {models} (IMG2IMG_MODELS_DIR)" in told
+    assert not (data / "store" / "inputs").exists()
+    run(environment, "submit", pictures, "--model", "sd15")  # nobody is there, who could say what is right?
+    farm._service.ledger.beat(WorkerInfo(id="w", model="sd15", device="none", slots=1))
+    told = run(environment, "submit", pictures, "--model", "sd5", code=2).stderr
+    assert "model: 'sd5' is not allowed; allowed: what workers of this farm serve: sd15" in told
+    farm._service.ledger.bind_model("sd5", "0" * 64)  # one was there, and may come back
+    run(environment, "submit", pictures, "--model", "sd5")
+
+
+def test_a_mask_of_another_size_is_refused_before_anything_is_uploaded(
+    environment: dict[str, str], farm: Farm, tmp_path: Path
+) -> None:
+    room, wall = tmp_path / "room.png", tmp_path / "wall.png"
+    Image.new("RGB", (64, 48)).save(room)
+    for size, code in (((64, 48), 0), ((128, 96), 2)):
+        Image.new("L", size).save(wall)
+        told = run(environment, "submit", room, "--mask", wall, code=code).stderr
+    assert f"mask: '{wall} of 128 × 96 pixels' is not allowed" in told
+    assert f"{room} is 64 × 48 pixels" in told
+    assert len(farm.jobs()) == 1
+
+
+def test_what_is_skipped_in_a_folder_is_named(environment: dict[str, str], pictures: Path) -> None:
+    (pictures / "more").mkdir()
+    for name in ("notes.txt", ".hidden", "more/cow.png"):
+        (pictures / name).write_bytes(b"x")
+    told = run(environment, "submit", pictures).stderr
+    assert "2 files skipped: " in told
+    assert f"{pictures / 'more/cow.png'} (in folders below; name these too)" in told
+    assert f"{pictures / 'notes.txt'} (no pictures, by their names)" in told
+
+
+def test_each_command_says_which_farm_it_talks_to(environment: dict[str, str], redis_url: str) -> None:
+    told = run({**environment, "IMG2IMG_TENANT": "studio"}, "jobs", "--json")
+    assert told.stdout == "[]\n"
+    assert told.stderr == f"farm: {redis_url}, tenant studio\n"
 
 
 def test_a_setting_that_is_wrong_stops_a_worker_with_one_clear_line(environment: dict[str, str]) -> None:

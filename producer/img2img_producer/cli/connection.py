@@ -6,19 +6,21 @@ from pathlib import Path
 import typer
 
 from img2img_producer.client import Farm
-from img2img_shared.command_line import Connection
+from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
 from img2img_shared.settings import Settings
 
 
 def farm_of(context: typer.Context) -> Farm:
-    """The farm that the command line and the environment name, else the one in the data folder.
+    """The farm that the command line and the environment name, else the one in the data folder; says which.
 
     Raises:
         Refused: an ``IMG2IMG_…`` variable or a URL is not allowed.
         Unavailable: Redis does not answer.
     """
-    return Farm(settings=settings_of(context))
+    farm = Farm(settings=settings_of(context))
+    say(f"farm: {farm.where}")
+    return farm
 
 
 def settings_of(context: typer.Context) -> Settings:

@@ -9,9 +9,11 @@ from img2img_producer.cli.connection import model_of
 from img2img_producer.cli.options import read_params_file
 from img2img_producer.client import Farm
 from img2img_producer.inputs import Picture, find_masks, find_pictures
+from img2img_producer.mask_sizes import check_mask_sizes
 from img2img_producer.parameters import merge_params
 from img2img_producer.progress_display import ProgressDisplay
-from img2img_shared.command_line import messages
+from img2img_producer.skipped import describe, skipped_files
+from img2img_shared.command_line import messages, say
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 
@@ -48,10 +50,12 @@ class Request:
             raise Refused("mask", str(mask), "--mask or --mask-dir, not both")
         if mask is not None and not mask.is_file():
             raise Refused("mask", str(mask), "a file that exists")
-        paths = find_pictures(inputs or [])
+        paths = _found(inputs or [])
         masks = [None] * len(paths) if mask_dir is None else find_masks(paths, mask_dir)
+        pictures = [Picture(image=path, mask=own) for path, own in zip(paths, masks, strict=True)]
+        check_mask_sizes(pictures, mask)
         return cls(
-            pictures=[Picture(image=path, mask=own) for path, own in zip(paths, masks, strict=True)],
+            pictures=pictures,
             mask=mask,
             params=merge_params(read_params_file(params_file), parameters),
             model=model_of(model, elsewhere=elsewhere),
@@ -69,3 +73,14 @@ class Request:
                 idempotency_key=idempotency_key,
                 progress=lambda count: board.stored(count, len(self.pictures)),
             )
+
+
+def _found(names: Sequence[str]) -> list[Path]:
+    """The pictures that `names` mean; what lies beside them and is skipped, is told."""
+    paths: list[Path] = []
+    try:
+        paths = find_pictures(names)
+    finally:  # a folder without any has perhaps some that are not read
+        if skipped := skipped_files(names, paths):
+            say(describe(skipped))
+    return paths

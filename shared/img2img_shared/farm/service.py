@@ -21,6 +21,7 @@ from img2img_shared.farm.waiting import is_idle, waits_for
 from img2img_shared.job import Job
 from img2img_shared.ledger import IMAGES, Ledger, connect
 from img2img_shared.ledger.previews import Previews
+from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.ledger.tables import Table
 from img2img_shared.params import Params
@@ -81,6 +82,13 @@ class FarmService:
         """Whether it lives in a folder of this machine and ends with the programs that use it."""
         return self._embedded is not None
 
+    @property
+    def where(self) -> str:
+        """Which farm it is, for people: a variable that was set and not exported is seen here."""
+        folder, tenant = self.settings.data_dir, self.settings.tenant
+        place = f"of this machine, in {folder}" if self.is_embedded else str(read_redis_url(self.redis_url))
+        return place if tenant == Settings.model_fields["tenant"].default else f"{place}, tenant {tenant}"
+
     def begin(
         self,
         *,
@@ -108,6 +116,7 @@ class FarmService:
         """
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key), self._outage)
+        patiently(partial(self._check_model, model), self._outage)
         job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
         patiently(self._prove_store, self._outage)
         self.serve(model)
@@ -240,6 +249,31 @@ class FarmService:
             return self.name_of(model)
         # of a repeat it is the first job's, whatever is served by now
         return self.ledger.repeated_model(tenant, idempotency_key) or self.default_model()
+
+    def _check_model(self, model: str) -> None:
+        """That somebody serves it, or may come to: a job of a misspelt model would wait for ever.
+
+        Raises:
+            Refused: says what there is, and where names are looked up.
+        """
+        if self.is_embedded:
+            folder = self.settings.models_dir
+            here = {**dict.fromkeys(self.models()), **checkpoints_in(folder, pickles=True)}
+            if model not in here and not Path(model).exists():
+                where = (
+                    f"in {folder} (IMG2IMG_MODELS_DIR)"
+                    if folder
+                    else "in IMG2IMG_MODELS_DIR, which is not set"
+                )
+                names = ", ".join(sorted(here))
+                raise Refused("model", model, f"{names}, or a checkpoint's path; names are looked up {where}")
+        elif (served := self.served()) and model not in served and not self.ledger.has_served(model):
+            raise Refused(
+                "model",
+                model,
+                f"what workers of this farm serve: {', '.join(served)}; or start one for it before: "
+                f"img2img worker --model {model}",
+            )
 
     def serve_by_default(self, model: str) -> None:
         """As `serve`, and for the next ten seconds jobs that name no model mean this one."""

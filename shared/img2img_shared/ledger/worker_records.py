@@ -16,6 +16,10 @@ WORKERS = 100
 class WorkerRecords(LedgerPart):
     """Workers, and the checkpoints that their models' names stand for."""
 
+    def has_served(self, model: str) -> bool:
+        """Whether a worker for `model` has ever been ready."""
+        return self._redis.call("HGET", self._redis.key("models"), model) is not None
+
     def check_model(self, model: str, identity: str) -> None:
         """That the farm knows no other checkpoint by the name of `model`.
 

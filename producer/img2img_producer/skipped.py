@@ -1,0 +1,70 @@
+"""What lies in the folders and globs that a user names and is not rendered, told before it is missed."""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from img2img_producer.inputs import EXTENSIONS, PLUGINS
+from img2img_shared.errors import one_line
+
+#: files that are looked at: who names a whole disk is not kept waiting
+LOOKED_AT = 20_000
+#: files of one kind that are named
+NAMED = 5
+
+_BELOW = "in folders below; name these too"
+_OTHER = "no pictures, by their names"
+
+
+def skipped_files(names: Iterable[str], taken: Collection[Path]) -> dict[str, list[Path]]:
+    """What folders (and those in them) and globs hold beside what is `taken`, by why it is not.
+
+    Hidden files are nobody's pictures, and are left out here too.
+    """
+    known = set(taken)
+    skipped: dict[str, list[Path]] = {}
+    for path, is_below in islice(_files(names), LOOKED_AT):
+        if path not in known:
+            skipped.setdefault(_why(path, is_below=is_below), []).append(path)
+    return skipped
+
+
+def describe(skipped: dict[str, list[Path]]) -> str:
+    """In one line: how many, and the first of each kind by name.
+
+    >>> describe({"no pictures, by their names": [Path("a/notes.txt")]})
+    '1 file skipped: a/notes.txt (no pictures, by their names)'
+    """
+    count = sum(len(paths) for paths in skipped.values())
+    kinds = []
+    for why in sorted(skipped, key=lambda why: why == _OTHER):  # what might be missed comes first
+        paths = skipped[why]
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        kinds.append(", ".join(one_line(str(path)) for path in paths[:NAMED]) + f"{more} ({why})")
+    return f"{count} file{'s' if count > 1 else ''} skipped: {'; '.join(kinds)}"
+
+
+def _files(names: Iterable[str]) -> Iterator[tuple[Path, bool]]:
+    """The files in folders and globs, and whether each lies deeper than was named."""
+    for name in names:
+        root = Path(name).expanduser()
+        if root.is_dir():
+            for folder, below, files in os.walk(root):
+                below[:] = sorted(each for each in below if not each.startswith("."))
+                for file in sorted(files):
+                    if not file.startswith("."):
+                        yield Path(folder, file), Path(folder) != root
+        elif not root.exists() and re.search(r"[*?[]", name):
+            for path in sorted(Path(root.anchor).glob(str(root.relative_to(root.anchor)))):
+                if path.is_file() and not path.name.startswith("."):
+                    yield path, False
+
+
+def _why(path: Path, *, is_below: bool) -> str:
+    ending = path.suffix.lower()
+    if ending in PLUGINS:
+        kind, _ = PLUGINS[ending]
+        return f"{kind}: pip install 'img2img-farm[photos]', here and where it is rendered"
+    return _BELOW if is_below and ending in EXTENSIONS else _OTHER
