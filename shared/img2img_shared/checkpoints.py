@@ -187,6 +187,11 @@ def is_checkpoint(path: Path, endings: tuple[str, ...] = SAFE) -> bool:
     return (path / INDEX).is_file() or (name.endswith(endings) and path.is_file())
 
 
+def is_a1111_tree(folder: Path) -> bool:
+    """Whether a folder of models is A1111's own, in whose parent other things for them lie."""
+    return folder.is_dir() and any(each.name.lower() == A1111_FOLDER for each in folder.iterdir())
+
+
 def _is_among(path: Path, folder: Path) -> bool:
     """Whether a file lies where checkpoints lie, and not in one of A1111's folders of other things."""
     inside = [part.lower() for part in path.relative_to(folder).parts[:-1]]

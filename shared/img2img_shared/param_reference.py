@@ -34,6 +34,8 @@ def allowed(name: str) -> str:
         return "true or false"
     if schema["type"] == "string":
         return f"text of at most {schema['maxLength']:,} characters"
+    if schema["type"] == "array":
+        return f"a list of at most {schema['maxItems']}, each a JSON object"
     if "multipleOf" in schema:
         return f"a multiple of {schema['multipleOf']} from {_ends(name)}"
     return f"a {'whole ' if schema['type'] == 'integer' else ''}number from {_ends(name)}"

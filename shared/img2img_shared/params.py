@@ -19,6 +19,7 @@ from img2img_shared.names import (
     split_sampler,
     without_effect,
 )
+from img2img_shared.param_groups.control_params import ControlParams
 from img2img_shared.param_groups.denoising_params import DenoisingParams
 from img2img_shared.param_groups.group import ParamGroup
 from img2img_shared.param_groups.guidance_params import GuidanceParams
@@ -50,6 +51,7 @@ class Params(
     OutputParams,
     ModelParams,
     SeedParams,
+    ControlParams,
     HiresParams,
     GuidanceParams,
     ScheduleParams,
@@ -165,6 +167,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Noise schedule": ScheduleParams,
     "Guidance": GuidanceParams,
     "Hires fix (with txt2img)": HiresParams,
+    "Control (ControlNet)": ControlParams,
     "Seed and variation": SeedParams,
     "VAE": ModelParams,
     "Output": OutputParams,

@@ -6,15 +6,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from img2img_shared.control import MOST_UNITS, control_roles
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 
-#: control units of one render
-UNITS = 10
-
-_ROLES = re.compile(r"image|mask|control/[0-9]")
+_ROLES = re.compile(r"image|mask|control/[0-9](/mask|/region)?")
 #: for messages
-ROLES = f"image, mask, or control/0 to control/{UNITS - 1}"
+ROLES = f"image, mask, or control/0 to control/{MOST_UNITS - 1}, each with /mask and /region of its own"
 
 
 def check_role(role: str) -> str:
@@ -34,7 +32,7 @@ def is_role(text: str) -> bool:
 
 
 #: "image", what is repainted; "mask", where; "control/0", "control/1", ...: what the control unit of that
-#: number looks at
+#: number looks at; "control/0/mask", what of that is to be repainted; "control/0/region", where it acts
 Role = Annotated[str, AfterValidator(check_role)]
 
 
@@ -46,6 +44,13 @@ def check_roles(roles: Collection[str], params: Params) -> None:
     """
     if "image" not in roles and not params.txt2img:
         raise Refused("image", None, "a picture, or txt2img")
+    known = {role for number in range(len(params.control)) for role in control_roles(number)}
     for role in roles:
-        if role.startswith("control/"):
+        if role.startswith("control/") and role not in known:
             raise Refused(role, "a picture", "none: no control unit of this number is asked for")
+    for number in range(len(params.control)):
+        own, mask, _ = control_roles(number)
+        if own not in roles and params.txt2img:
+            raise Refused(own, None, "a picture, for txt2img has none that the unit could take instead")
+        if own not in roles and mask in roles:
+            raise Refused(mask, "a picture", f"none without {own}")

@@ -15,6 +15,7 @@ from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
+from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded
@@ -51,6 +52,9 @@ class ToyFamily:
     inversions: TextualInversions = field(default_factory=TextualInversions)
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
     vaes: Vaes = field(default_factory=lambda: no_vaes())
+    controls: ControlNets = field(
+        default_factory=lambda: ControlNets((), None, device=torch.device("cpu"), dtype=torch.float32)
+    )
     noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )

@@ -56,7 +56,12 @@ def read_params_file(path: Path | None) -> dict[str, Any]:
 
 
 def _options(name: str, panel: str) -> Iterator[inspect.Parameter]:
-    """A parameter's option; of a switch two, of which the help shows the one that changes the default."""
+    """A parameter's option; of a switch two, of which the help shows the one that changes the default.
+
+    A list has none: it is in a file of parameters, or has an option of its own.
+    """
+    if schema_of(name)["type"] == "array":
+        return
     kind = _TYPES[schema_of(name)["type"]]
     words = name.replace("_", "-")
     if kind is bool:

@@ -1,10 +1,14 @@
 """What an image's model calls are conditioned on: its texts, its picture, its parameters."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_worker.engine.control import UnitRows, unit_rows
 from img2img_worker.engine.guidance import Guidance
 from img2img_worker.engine.state import RenderState
 from img2img_worker.models.families.family import Family
@@ -38,7 +42,24 @@ class ConditionBuilder:
             family.condition(text, params, picture=picture, patch=image.loras.denoiser)
             for text in image.texts
         ]
-        return Guidance(params, image.prompts, conditions, edits=family.edits)
+        return Guidance(params, image.prompts, conditions, edits=family.edits, units=self._units(image))
+
+    def _units(self, image: RenderState) -> list[UnitRows]:
+        render, family = image.render, self._family
+        if not render.controls:
+            return []
+
+        def encode(picture: NDArray[Any]) -> Tensor:
+            stacked = torch.from_numpy(np.ascontiguousarray(picture))[None]
+            tiling = render.params.tiling
+            return family.encode(stacked, tiling=tiling, rows=self._pictures, vae=image.vaes.encoder)[0]
+
+        levels = family.levels(render.latent_size)
+        sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
+        return [
+            unit_rows(control, network, hires=render.earlier_calls > 0, encode=encode, sigmas=sigmas)
+            for control, network in zip(render.controls, image.networks, strict=True)
+        ]
 
     def _picture(self, image: RenderState) -> Tensor | None:
         """What the checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""

@@ -15,8 +15,8 @@ from img2img_shared.errors import Unavailable
 from img2img_worker.engine.counts import Counts
 from img2img_worker.engine.loop import EngineLoop, OnOutOfMemory
 from img2img_worker.engine.packer import BatchPacker
-from img2img_worker.engine.render import Render
-from img2img_worker.engine.state import OnStep, Pixels, RenderState, prepared
+from img2img_worker.engine.render import Pixels, Render
+from img2img_worker.engine.state import OnStep, RenderState, prepared
 from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.families.family import Family
 

@@ -7,10 +7,12 @@ from typing import Self
 
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
+from img2img_worker.engine.control import UnitRows, controlled
 from img2img_worker.engine.course import Call
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import GuidanceRow, guide
 from img2img_worker.models.prompts.conditioning import Conditioning
+from img2img_worker.sampling.clock import share_done
 from img2img_worker.sampling.guidance import skips_negative
 
 #: A1111's guidance by the picture, where a job names none
@@ -45,12 +47,20 @@ class Guidance:
     Args:
         conditions: of each of the image's texts, as `prompts` counts them.
         edits: whether the checkpoint can be guided by the picture.
+        units: of control.
     """
 
     def __init__(
-        self, params: Params, prompts: Conditioning, conditions: Sequence[Condition], *, edits: bool
+        self,
+        params: Params,
+        prompts: Conditioning,
+        conditions: Sequence[Condition],
+        *,
+        edits: bool,
+        units: Sequence[UnitRows] = (),
     ) -> None:
         self._params, self._prompts, self._conditions = params, prompts, conditions
+        self._units = units
         self._scale = params.cfg_scale * SAMPLERS[params.sampler_name].cfg_scale_multiplier
         image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
         # with a scale of 1, the picture does not guide
@@ -65,16 +75,27 @@ class Guidance:
             self._params, call.number, sigma=call.sigma, timestep=call.timestep
         )
         at = self._at or self._prompts.at(call.number)
-        key = (at, skips, call.guidance)
+        acting = self._acting(call)
+        key = (at, skips, call.guidance, acting)
         if key not in self._rows:
-            positives = [(self._conditions[text], weight) for text, weight in at[0]]
-            negative = self._conditions[at[1]]
+            positives = [(self._row(text, acting), weight) for text, weight in at[0]]
+            negative = self._row(at[1], acting, negative=True)
             self._rows[key] = CallRows.of(
                 without_negative(positives, call.guidance)
                 if skips
                 else self._guided(positives, negative, call.guidance)
             )
         return self._rows[key]
+
+    def _acting(self, call: Call) -> tuple[bool, ...]:
+        if not self._units:
+            return ()
+        done = share_done(self._params, call.number)
+        return tuple(unit.acts(done) for unit in self._units)
+
+    def _row(self, text: int, acting: Sequence[bool], *, negative: bool = False) -> Condition:
+        condition = self._conditions[text]
+        return controlled(condition, self._units, acting, negative=negative) if self._units else condition
 
     def _guided(
         self, positives: Sequence[tuple[Condition, float]], negative: Condition, guidance: float

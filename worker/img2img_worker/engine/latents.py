@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_shared.modes import InpaintingFill, ResizeMode
-from img2img_worker.engine.render import Render
-from img2img_worker.engine.state import PictureKey, Pixels, RenderState
+from img2img_worker.engine.render import Pixels, Render
+from img2img_worker.engine.state import PictureKey, RenderState
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.noise import fill_noise

@@ -17,8 +17,9 @@ from img2img_worker.engine.model_call import Part
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preview import Colours
 from img2img_worker.engine.prompt_encoder import PromptEncoder
+from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.scheduler import Scheduler
-from img2img_worker.engine.state import Pixels, RenderState
+from img2img_worker.engine.state import RenderState
 from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ import torch
 from img2img_shared.errors import FarmError
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
-from img2img_worker.engine.render import Render
-from img2img_worker.engine.state import Pixels
+from img2img_worker.engine.render import Pixels, Render
 from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)

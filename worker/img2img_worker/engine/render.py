@@ -5,7 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from img2img_shared.control import ControlUnit
 from img2img_shared.params import Params
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Control:
+    """A control unit with its pictures, at the size of the render."""
+
+    unit: ControlUnit
+    #: [H, W, 3]; or [H, W, 4] with the mask of what is to be repainted, 255 where it is; float32 may have
+    #: fractions of the same numbers
+    picture: Pixels | NDArray[np.float32]
+    #: [H, W], 255 where the unit acts; None: everywhere
+    region: Pixels | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,13 +36,15 @@ class Render:
     #: (h, w) of the latent that is denoised
     latent_size: tuple[int, int]
     #: what is encoded: resized, cropped and filled, uint8 [H, W, 3]
-    pixels: NDArray[np.uint8] | None = None
+    pixels: Pixels | None = None
     #: what it begins from instead, float32 [C, h, w]; with neither, a latent of zeros
     latent: NDArray[np.float32] | None = None
     #: 1 = repaint, 0 = keep, float32 [h, w]
     mask: NDArray[np.float32] | None = None
     #: in pixel space, 255 = repaint, uint8 [H, W]; for checkpoints that look at it
-    cond_mask: NDArray[np.uint8] | None = None
+    cond_mask: Pixels | None = None
+    #: what holds it to control pictures
+    controls: tuple[Control, ...] = ()
     #: the answer is the last latent, float32 [C, h, w], and not its picture
     wants_latent: bool = False
     #: model calls of the pass before this one, after which its prompts' edits count on (A1111's hires fix)

@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_worker.engine.course import Course, LiveCourse, PlannedCourse
 from img2img_worker.engine.guidance import CallRows, Guidance
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.lora import LoraSet
+from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vaes import VaeChoice, VaeFile
 from img2img_worker.models.prompts.conditioning import Conditioning, conditioning
@@ -24,7 +23,6 @@ from img2img_worker.sampling.noise import NoiseStream, noises
 from img2img_worker.sampling.plan import Plan
 from img2img_worker.sampling.plan_key import PlanKey
 
-Pixels = NDArray[np.uint8]
 #: (model calls done, model calls in all)
 OnStep = Callable[[int, int], None]
 
@@ -53,6 +51,8 @@ class RenderState:
     course: Course
     prompts: Conditioning
     loras: LoraSet
+    #: of each of its controls; None: of one that has none
+    networks: Sequence[ControlNetwork | None]
     #: what its init image's latent depends on; None: there is none
     digest: PictureKey | None
     #: what encodes and decodes it
@@ -114,7 +114,8 @@ def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> R
     cost the engine's thread nothing.
 
     Raises:
-        Refused: parameters that no plan can be made of, LoRAs or a VAE that are not there or do not fit.
+        Refused: parameters that no plan can be made of; LoRAs, control networks or a VAE that are not there
+            or do not fit.
     """
     plan = plan_of(PlanKey.of(render.params), family.levels(render.latent_size))
     vaes = family.vaes.find(render.params)
@@ -127,6 +128,10 @@ def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> R
         course=_course(plan, render, family),
         prompts=prompts,
         loras=family.loras.find(prompts.loras),
+        networks=[
+            family.controls.find(control.unit.model) if control.unit.preprocessor.needs_network else None
+            for control in render.controls
+        ],
         digest=_key(render, vaes.encoder),
         vaes=vaes,
     )

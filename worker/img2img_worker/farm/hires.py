@@ -14,7 +14,7 @@ from img2img_shared.hires import DEFAULT_UPSCALER, LATENT_UPSCALERS, HiresSize, 
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import HIRES_FIELDS, Params
 from img2img_shared.prompt_tags import strip_comments
-from img2img_worker.engine.render import Render
+from img2img_worker.engine.render import Control, Render
 from img2img_worker.pictures.resize import scale
 
 T = TypeVar("T")
@@ -24,13 +24,16 @@ Steps = Generator[Sequence[Render], Sequence[NDArray[Any]], T]
 Latent = NDArray[np.float32]
 
 
-def second_pass(first: Render, factor: int) -> Steps[tuple[Render, NDArray[np.uint8]]]:
+def second_pass(
+    first: Render, factor: int, controls: tuple[Control, ...] = ()
+) -> Steps[tuple[Render, NDArray[np.uint8]]]:
     """Both passes from `first` on: the second one's render, and the picture.
 
     Source: A1111's ``StableDiffusionProcessingTxt2Img.sample_hr_pass``.
 
     Args:
         factor: pixels to a latent cell, each way.
+        controls: of the second pass.
     """
     params = first.params
     size, upscaler = hires_size(params), params.hr_upscaler or DEFAULT_UPSCALER
@@ -52,9 +55,19 @@ def second_pass(first: Render, factor: int) -> Steps[tuple[Render, NDArray[np.ui
         unchanged = second.params.model_copy(update={"denoising_strength": 0.0})
         (latent,) = yield [replace(second, params=unchanged, pixels=np.array(picture), wants_latent=True)]
     latent = cut(latent, size.surplus_width // factor, size.surplus_height // factor)
-    second = replace(second, latent=latent, latent_size=latent.shape[1:])
+    second = replace(second, latent=latent, latent_size=latent.shape[1:], controls=controls)
     (pixels,) = yield [second]
     return second, pixels
+
+
+def final_size(params: Params, factor: int) -> tuple[int, int]:
+    """(width, height) of what comes out of the second pass."""
+    size = hires_size(params)
+
+    def kept(side: int, surplus: int) -> int:
+        return (side // factor - max(surplus // factor, 0)) * factor
+
+    return kept(size.width, size.surplus_width), kept(size.height, size.surplus_height)
 
 
 def told(first: Render, second: Render, checkpoint: str) -> dict[str, object]:

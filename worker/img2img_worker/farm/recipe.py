@@ -1,7 +1,7 @@
 """How one image of a job is made: what the engine is to render for it, and what becomes of the answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from PIL import Image
@@ -13,6 +13,7 @@ from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
+from img2img_worker.farm.control import PreparedUnits
 from img2img_worker.farm.hires import Steps, second_pass
 from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.models.prompts import conditioning, padding
@@ -91,12 +92,13 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         latent_size=(params.height // served.vae_factor, params.width // served.vae_factor),
     )
     if params.txt2img:
-        made = yield from from_noise(render, served)
+        made = yield from from_noise(render, pictures, served)
     else:
         made = yield from from_picture(render, pictures, served)
     composed, text = made.composed, _infotext(made, served)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
+    beside |= made.maps
     files = {name: form(each) for name, each in beside.items() if each}
     files[""] = form(composed.picture, infotext=text)
     return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
@@ -110,18 +112,29 @@ class Made:
     passes: tuple[Render, ...]
     #: whether a mask came with the picture, were it an empty one
     has_mask: bool = False
+    #: the control pictures that are wanted, by what they are called beside it
+    maps: Mapping[str, Image.Image] = field(default_factory=dict)
 
 
-def from_noise(render: Render, served: Served) -> Steps[Made]:
+def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
     """txt2img, with its hires fix where that is wanted."""
-    if render.params.enable_hr:
-        wanted = render.params.hr_checkpoint_name
+    params = render.params
+    sizes = [(params.width, params.height)]
+    if params.enable_hr:
+        wanted = params.hr_checkpoint_name
         if wanted not in (None, served.model):
             raise Refused("hr_checkpoint_name", wanted, f"the job's own, {served.model!r}, or none")
-        second, pixels = yield from second_pass(render, served.vae_factor)
-        return Made(composed=Composed(picture=Image.fromarray(pixels)), passes=(render, second))
-    (pixels,) = yield [render]
-    return Made(composed=Composed(picture=Image.fromarray(pixels)), passes=(render,))
+        sizes.append(hires.final_size(params, served.vae_factor))
+    units = PreparedUnits(params, sizes, pictures, served.decoder)
+    render = replace(render, controls=units.controls())
+    passes: tuple[Render, ...] = (render,)
+    if params.enable_hr:
+        second, pixels = yield from second_pass(render, served.vae_factor, units.controls(1))
+        passes = (render, second)
+    else:
+        (pixels,) = yield [render]
+    composed = Composed(picture=Image.fromarray(units.finished(pixels)))
+    return Made(composed=composed, passes=passes, maps=units.maps)
 
 
 def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
@@ -129,19 +142,21 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
     params, image, mask = render.params, pictures["image"], pictures.get("mask")
     with served.decoder.decoded(image, mask) as decoded:
         prepared = prepare(*decoded, params, served.vae_factor)
+    units = PreparedUnits(params, [(params.width, params.height)], pictures, served.decoder)
     render = replace(
         render,
         pixels=prepared.pixels,
         latent_size=prepared.latent_size,
         mask=prepared.mask,
         cond_mask=prepared.cond_mask,
+        controls=units.controls(),
     )
     opening = None
     if params.soft_inpainting and prepared.mask is not None:
         pixels, opening = yield from soft_inpainted(render, prepared.mask)
     else:
         (pixels,) = yield [render]
-    result = Image.fromarray(pixels)
+    result = Image.fromarray(units.finished(pixels))
     if prepared.colours is not None:
         result = correct_colours(result, prepared.colours)
     composed = Composed(picture=result)
@@ -149,7 +164,7 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
         # read once more: what a picture of any size takes is not kept for as long as the engine has it
         with served.decoder.decoded(image, mask) as decoded:
             composed = compose(result, *decoded, params, opening)
-    return Made(composed=composed, passes=(render,), has_mask=mask is not None)
+    return Made(composed=composed, passes=(render,), has_mask=mask is not None, maps=units.maps)
 
 
 def _infotext(made: Made, served: Served) -> str:

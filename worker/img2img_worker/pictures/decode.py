@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -36,7 +36,7 @@ class Decoder:
 
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels = max_pixels
-        self._free = 2 * max_pixels
+        self._room_in_all = self._free = 2 * max_pixels
         self._turn = threading.Lock()
         self._freed = threading.Condition()
 
@@ -47,10 +47,23 @@ class Decoder:
         Raises:
             Refused: names "image" or "mask".
         """
-        files = [(image, "image"), *([] if mask is None else [(mask, "mask")])]
-        with self._room(sum(count_pixels(*file, self._max_pixels) for file in files)):
-            picture, *masks = [decode_picture(*file, self._max_pixels) for file in files]
-            yield picture, masks[0] if masks else None
+        files = {"image": image, **({} if mask is None else {"mask": mask})}
+        with self.decoded_pictures(files) as pictures:
+            yield pictures["image"], pictures.get("mask")
+
+    @contextmanager
+    def decoded_pictures(self, files: Mapping[str, bytes]) -> Iterator[dict[str, Image.Image]]:
+        """The same of any pictures, by what refusals call them.
+
+        Raises:
+            Refused: names the picture; or all together have more pixels than there is ever room for.
+        """
+        pixels = sum(count_pixels(data, name, self._max_pixels) for name, data in files.items())
+        if pixels > self._room_in_all:
+            allowed = f"pictures of at most {self._room_in_all:,} pixels together"
+            raise Refused(", ".join(files), f"{pixels:,} pixels", allowed)
+        with self._room(pixels):
+            yield {name: decode_picture(data, name, self._max_pixels) for name, data in files.items()}
 
     @contextmanager
     def _room(self, pixels: int) -> Iterator[None]:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from PIL import ExifTags, Image, PngImagePlugin
 
+from img2img_shared.control import ControlUnit
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import SOFT_FIELDS, Params
 from img2img_worker.sampling.account import seed_delta
@@ -87,9 +88,11 @@ def infotext(
     pairs["ENSD"] = seed_delta(params)
     pairs["RNG"] = params.noise_source.upper()
     pairs["Tiling"] = params.tiling or None  # "True"
+    pairs |= _soft_pairs(params) if has_mask else {}
+    pairs |= {f"ControlNet {number}": _told(unit) for number, unit in enumerate(params.control)}
     pairs |= hires or {}
     if has_mask:
-        pairs |= _soft_pairs(params) | _mask_pairs(params)
+        pairs |= _mask_pairs(params)
     if masked:
         pairs |= _inpaint_pairs(params)
     pairs |= _start_pairs(params, masked=masked)
@@ -166,6 +169,25 @@ def _start_pairs(params: Params, *, masked: bool) -> dict[str, object]:
     encodes = not params.txt2img and params.sd_vae_encode_method != "Full"
     encoder = {"VAE Encoder": params.sd_vae_encode_method if encodes else None}
     return {**content, **encoder} if params.inpainting_fill == 0 else {**encoder, **content}
+
+
+def _told(unit: ControlUnit) -> str:
+    """A unit as A1111's extension tells and reads it, which has no quotes for a name with a mark in it."""
+    first, second = unit.thresholds
+    told = {
+        "Module": unit.module,
+        "Model": unit.model,
+        "Weight": unit.weight,
+        "Resize Mode": unit.resize_mode,
+        "Processor Res": unit.resolution,
+        "Threshold A": first,
+        "Threshold B": second,
+        "Guidance Start": unit.guidance_start,
+        "Guidance End": unit.guidance_end,
+        "Pixel Perfect": unit.pixel_perfect,
+        "Control Mode": unit.control_mode,
+    }
+    return ", ".join(f"{name}: {str(value).translate(_WITHOUT_MARKS)}" for name, value in told.items())
 
 
 def _hashes(hashes: Mapping[str, str]) -> str | None:

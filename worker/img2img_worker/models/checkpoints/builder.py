@@ -30,6 +30,7 @@ from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, Checkpoin
 from img2img_worker.models.checkpoints.single_file import UNKNOWN
 from img2img_worker.models.checkpoints.vae_files import VaeFiles, read_tiny, read_vae
 from img2img_worker.models.checkpoints.weights import assemble
+from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.family import Family, Prediction
 from img2img_worker.models.families.flow import PATCH, Shift
 from img2img_worker.models.families.flux import Flux
@@ -66,6 +67,9 @@ class Builder:
     inversion_folders: tuple[Path, ...] = ()
     #: where VAEs for it may be
     vae_files: VaeFiles = field(default_factory=VaeFiles)
+    #: where control networks may be, and whether they may be pickles
+    control_folders: tuple[Path, ...] = ()
+    allow_pickles: bool = False
     #: torch.compile's backend for the denoiser; None: it runs as it is
     compiler: str | None
 
@@ -119,6 +123,7 @@ class Builder:
             texts=texts,
             inversions=inversions,
             loras=self._loras(unet, texts),
+            controls=self._controls(unet),
             is_compiled=self.compiler is not None,
         )
 
@@ -140,6 +145,7 @@ class Builder:
             texts=texts,
             t5=t5,
             loras=self._loras(transformer, texts, t5),
+            controls=self._controls(None),
             is_compiled=self.compiler is not None,
         )
 
@@ -161,6 +167,7 @@ class Builder:
             clip=clip,
             t5=t5,
             loras=self._loras(transformer, (clip,), t5),
+            controls=self._controls(None),
             is_compiled=self.compiler is not None,
         )
 
@@ -253,6 +260,15 @@ class Builder:
     def _loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...], t5: T5 | None = None) -> Loras:
         models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
         return Loras(self.lora_folder, denoiser, models)
+
+    def _controls(self, unet: Any) -> ControlNets:
+        return ControlNets(
+            self.control_folders,
+            unet,
+            device=self.device,
+            dtype=self.dtype,
+            allow_pickles=self.allow_pickles,
+        )
 
     def _denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
         network = self._network(parts.source, parts.denoiser, kind.from_config)

@@ -26,7 +26,7 @@ def unet_config(weights: Weights, *, pooled: int | None) -> dict[str, Any]:
     Raises:
         KeyError: a weight is missing that every such network has.
     """
-    levels = _unet_levels(weights)
+    levels = unet_levels(weights)
     channels = [level["channels"] for level in levels]
     mid = count(weights, "middle_block.1.transformer_blocks.{}.")
     linear = weights["middle_block.1.proj_in.weight"].ndim == 2
@@ -111,7 +111,7 @@ def count(names: Iterable[str], pattern: str) -> int:
     return len({found[1] for found in map(numbered.match, names) if found})
 
 
-def _unet_levels(weights: Weights) -> list[dict[str, int]]:
+def unet_levels(weights: Weights) -> list[dict[str, int]]:
     """Channels, resnets and depth of the transformers (0: none) of each level, finest first."""
     levels = [{"channels": 0, "layers": 0, "depth": 0}]
     for i in range(1, count(weights, "input_blocks.{}.")):

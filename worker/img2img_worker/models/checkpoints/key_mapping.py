@@ -25,6 +25,7 @@ _UNET_ENDS = {
     "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
 }
+_EYES = re.compile(r"controlnet_cond_embedding\.blocks\.(\d+)\.")
 _IN_VAE = {
     "conv_norm_out": "norm_out",
     "conv_shortcut": "nin_shortcut",
@@ -76,6 +77,22 @@ def unet_name(key: str, known: Iterable[str], *, layers: int) -> str:
         attends = any(other.startswith(f"up_blocks.{level}.attentions.") for other in known)
         return f"output_blocks.{first + layers}.{1 + attends}.{rest}"
     return _inside(f"output_blocks.{first + index}.{int(part == 'attentions')}.{rest}")
+
+
+def control_net_name(key: str, known: Iterable[str], *, layers: int) -> str:
+    """The original repository's name, without prefix, for a key of ControlNetModel; see `unet_name`."""
+    if key.startswith("controlnet_cond_embedding."):
+        last = max(int(found[1]) for found in map(_EYES.match, known) if found)
+        part, _, rest = key.removeprefix("controlnet_cond_embedding.").rpartition(".")
+        number = {"conv_in": 0, "conv_out": last + 2}.get(part)
+        number = int(part.removeprefix("blocks.")) + 1 if number is None else number
+        return f"input_hint_block.{2 * number}.{rest}"
+    if key.startswith("controlnet_mid_block."):
+        return key.replace("controlnet_mid_block", "middle_block_out.0")
+    if key.startswith("controlnet_down_blocks."):
+        _, number_, rest = key.split(".", 2)
+        return f"zero_convs.{number_}.0.{rest}"
+    return unet_name(key, known, layers=layers)
 
 
 def vae_name(key: str, *, levels: int) -> str:

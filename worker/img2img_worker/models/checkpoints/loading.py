@@ -12,6 +12,7 @@ from img2img_worker.models.checkpoints.builder import Builder
 from img2img_worker.models.checkpoints.folder import read_folder
 from img2img_worker.models.checkpoints.single_file import read_single_file
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
+from img2img_worker.models.control import folder as control_folder
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.textual_inversion import folders_for
 
@@ -33,6 +34,7 @@ def load(model: str | Path, settings: Settings) -> Family:
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
         inversion_folders=folders_for(settings.models_dir),
+        control_folders=control_folder.folders_for(settings.models_dir),
         models_dir=settings.models_dir,
         compiler="inductor" if settings.compile else None,
     )
@@ -49,6 +51,7 @@ def open_checkpoint(
     lora_folder: Path | None = None,
     inversion_folders: tuple[Path, ...] = (),
     models_dir: Path | None = None,
+    control_folders: tuple[Path, ...] = (),
     compiler: str | None = None,
 ) -> Family:
     """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
@@ -61,6 +64,7 @@ def open_checkpoint(
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
         inversion_folders: where the textual inversions are that prompts may name.
         models_dir: where VAEs are that images name, and one that A1111 takes for this checkpoint.
+        control_folders: where the control networks are that renders may name, looked at when they do.
         compiler: backend of ``torch.compile`` for the denoiser, which then compiles at its first call in
             each shape; see `Engine.warm_up`. None: it is not compiled.
 
@@ -83,6 +87,8 @@ def open_checkpoint(
         lora_folder=lora_folder,
         inversion_folders=inversion_folders,
         vae_files=vae_files,
+        control_folders=control_folders,
+        allow_pickles=allow_pickles,
         compiler=compiler,
     )
     return builder.build(parts)

@@ -2,13 +2,15 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.control.amends import RowAmend
+from img2img_worker.models.control.rows import ControlRows, RowControl
+from img2img_worker.models.families.runs import Run, runs_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,19 +33,15 @@ class Condition:
     tiling: bool = False
     #: rows may share a call where this is equal
     shares: Hashable = None
+    #: control networks that have a say in the row, and what becomes of its answer; neither keeps it from
+    #: sharing a call
+    controls: tuple[RowControl, ...] = ()
+    amends: tuple[RowAmend, ...] = ()
 
     @property
     def length(self) -> int:
         """Tokens of its context."""
         return self.tensors["context"].shape[0]
-
-
-class Run(NamedTuple):
-    """Neighbouring rows of a call whose contexts are equally long."""
-
-    rows: slice
-    #: [r, n_tokens, d]; or of all the rows, [R, n_tokens, d], where the others' have no meaning
-    context: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +54,9 @@ class Conditions:
     runs: tuple[Run, ...]
     patch: Patch = NO_PATCH
     tiling: bool = False
+    controls: tuple[ControlRows, ...] = ()
+    #: (row, what becomes of its answer), in order
+    amends: tuple[tuple[int, RowAmend], ...] = ()
 
     @classmethod
     def stack(cls, rows: Sequence[Condition], *, whole: bool = False) -> Self:
@@ -68,11 +69,14 @@ class Conditions:
         names = rows[0].tensors.keys() - {"context"}
         if len({(frozenset(row.tensors), row.patch, row.tiling) for row in rows}) > 1:
             raise ValueError("rows of one call must have the same tensors, LoRAs and tiling")
+        contexts = [row.tensors["context"] for row in rows]
         return cls(
             tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
-            runs=_runs([row.tensors["context"] for row in rows], whole=whole),
+            runs=runs_of(contexts, whole=whole),
             patch=rows[0].patch,
             tiling=rows[0].tiling,
+            controls=ControlRows.of([row.controls for row in rows], contexts, whole=whole),
+            amends=tuple((place, each) for place, row in enumerate(rows) for each in row.amends),
         )
 
     @property
@@ -83,17 +87,3 @@ class Conditions:
 
     def __len__(self) -> int:
         return int(self.runs[-1].rows.stop)
-
-
-def _runs(contexts: Sequence[Tensor], *, whole: bool) -> tuple[Run, ...]:
-    found: list[Run] = []
-    for length, members in groupby(contexts, key=len):
-        context = torch.stack(list(members))
-        start = found[-1].rows.stop if found else 0
-        rows = slice(start, start + len(context))
-        if whole and len(context) < len(contexts):
-            every = context.new_zeros(len(contexts), length, context.shape[-1])
-            every[rows] = context
-            context = every
-        found.append(Run(rows, context))
-    return tuple(found)

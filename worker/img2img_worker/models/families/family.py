@@ -10,6 +10,7 @@ from torch import Tensor
 from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
@@ -91,6 +92,10 @@ class Family(Protocol):
     @property
     def vaes(self) -> Vaes:
         """What its images may go through; finding it is a thing that other threads may do."""
+
+    @property
+    def controls(self) -> ControlNets:
+        """The control networks that renders may name; finding one is a thing that other threads may do."""
 
     def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
         """The noise levels it was trained on for latents [C, h, w]: the same object for the same size.

@@ -18,6 +18,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae
@@ -92,6 +93,7 @@ class FlowFamily(ABC):
     vaes: Vaes
     loras: Loras
     #: A1111 has none for these
+    controls: ControlNets
     inversions: TextualInversions = field(default_factory=TextualInversions)
     is_compiled: bool = False
 

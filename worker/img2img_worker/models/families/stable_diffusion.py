@@ -12,9 +12,13 @@ from torch.nn import functional as F
 from img2img_shared.params import Params
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.control.amends import amended
+from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.rows import unet_arguments
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.padding import Padding
+from img2img_worker.models.families.runs import as_context
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
 from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
@@ -42,6 +46,7 @@ class StableDiffusion:
     texts: tuple[TextEncoder, ...]
     loras: Loras
     inversions: TextualInversions
+    controls: ControlNets
     #: -1: the network answers a velocity the other way round
     answer_sign: int = 1
     #: whether an edit checkpoint sees the picture's latent scaled, as CosXL does
@@ -150,21 +155,26 @@ class StableDiffusion:
         self.loras.denoiser.apply(conditions.patch)
         self._padding.apply(circular=conditions.tiling)
         given = conditions.tensors
-        if "concat" in given:
-            x = torch.cat([x, given["concat"]], dim=1)
         added = None
         if "pooled" in given:
             added = {"text_embeds": given["pooled"], "time_ids": given["time_ids"]}
+        latents = x.to(self.dtype)
+        controls = unet_arguments(conditions.controls, latents, t, added)
+        if "concat" in given:
+            latents = torch.cat([x, given["concat"]], dim=1).to(self.dtype)
         # timesteps stay float32: the UNet takes their sines before it lowers the precision
         answer: Tensor = self.unet(
-            x.to(self.dtype),
+            latents,
             t,
-            encoder_hidden_states=conditions.context if len(conditions.runs) == 1 else conditions.runs,
+            encoder_hidden_states=as_context(conditions.runs),
             added_cond_kwargs=added,
+            **controls,
             return_dict=False,
         )[0]
         # a copy in any case: a CUDA graph's answer lies where its next one will
         answer = answer.to(torch.float32, copy=True)
+        for row, amend in conditions.amends:
+            answer[row] = amended(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
 
     @torch.inference_mode()

@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from img2img_worker.models.families.condition import Run
+from img2img_worker.models.families.runs import Run
 
 
 def as_published(unet: Any) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from img2img_shared.checkpoints import A1111_FOLDER, sha256_of
+from img2img_shared.checkpoints import is_a1111_tree, sha256_of
 from img2img_shared.folders import files_below
 from img2img_worker.models.prompts.attention import pieces_of
 
@@ -147,10 +147,8 @@ def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
     """Where textual inversions lie for a folder of models."""
     if models_dir is None:
         return ()
-    is_a1111s = models_dir.is_dir() and any(
-        each.name.lower() == A1111_FOLDER for each in models_dir.iterdir()
-    )
-    return (models_dir / FOLDER, *((models_dir.parent / FOLDER,) if is_a1111s else ()))
+    beside = (models_dir.parent / FOLDER,) if is_a1111_tree(models_dir) else ()
+    return (models_dir / FOLDER, *beside)
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,162 @@
+"""A unit of control: a network that holds a render to a picture's edges, depth or poses (ControlNet)."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from img2img_shared.control_modules import Module, Number, find_module
+from img2img_shared.errors import Refused
+
+#: units of a render
+MOST_UNITS = 10
+#: how many networks a refusal lists
+_NAMED = 20
+
+ControlMode = Literal["Balanced", "My prompt is more important", "ControlNet is more important"]
+ControlResizeMode = Literal["Just Resize", "Crop and Resize", "Resize and Fill"]
+HiresOption = Literal["Both", "Low res only", "High res only"]
+
+
+class ControlUnit(BaseModel):
+    """What holds a render to one control picture, with the names that A1111's extension has for it.
+
+    The picture, its mask and the region are an input's pictures of the roles that `control_roles` names.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    module: Annotated[
+        str,
+        Field(max_length=100, description="Preprocessor that makes the control picture; none: it is one."),
+    ] = "none"
+    model: Annotated[
+        str, Field(max_length=1000, description="Control network, by its file's name or a part of that.")
+    ] = "None"
+    weight: Annotated[float, Field(ge=0, le=2, description="How much the network says.")] = 1.0
+    resize_mode: Annotated[
+        ControlResizeMode, Field(description="How the control picture is fitted to the result's size.")
+    ] = "Crop and Resize"
+    processor_res: Annotated[
+        int | None,
+        Field(ge=0, le=2048, description="Shorter side that the preprocessor works at; None: its own."),
+    ] = None
+    threshold_a: Annotated[
+        float | None, Field(description="First number of the preprocessor; None: its own.")
+    ] = None
+    threshold_b: Annotated[
+        float | None, Field(description="Second number of the preprocessor; None: its own.")
+    ] = None
+    guidance_start: Annotated[
+        float, Field(ge=0, le=1, description="Share of the steps before which the network says nothing.")
+    ] = 0.0
+    guidance_end: Annotated[float, Field(ge=0, le=1, description="And after which it says no more.")] = 1.0
+    pixel_perfect: Annotated[
+        bool, Field(description="The preprocessor works at the resolution that the result will have.")
+    ] = False
+    control_mode: Annotated[
+        ControlMode, Field(description="Whether prompt or network counts more where they disagree.")
+    ] = "Balanced"
+    inpaint_crop_input_image: Annotated[
+        bool, Field(description='With "only masked", the control picture is cropped as the picture is.')
+    ] = True
+    hr_option: Annotated[HiresOption, Field(description="In which passes of a hires fix it acts.")] = "Both"
+    advanced_weighting: Annotated[
+        tuple[float, ...] | None,
+        Field(
+            min_length=1,
+            max_length=32,
+            description="A weight for each of the network's residuals, in place of `weight` and mode; those "
+            "behind the last say nothing.",
+        ),
+    ] = None
+    save_detected_map: Annotated[bool, Field(description="Store the control picture beside the result.")] = (
+        False
+    )
+
+    @field_validator("module")
+    @classmethod
+    def _module_is_known(cls, value: str) -> str:
+        if find_module(value) is None:
+            raise Refused("module", value, "a preprocessor (GET /controlnet/module_list)")
+        return value
+
+    @field_validator("processor_res", "threshold_a", "threshold_b")
+    @classmethod
+    def _is_in_its_range(cls, value: Number | None, info: ValidationInfo) -> Number | None:
+        module = find_module(info.data.get("module", ""))
+        if value is None or module is None:
+            return value
+        sliders = {
+            "processor_res": module.resolution,
+            "threshold_a": module.slider_1,
+            "threshold_b": module.slider_2,
+        }
+        slider = sliders[str(info.field_name)]
+        if slider.taken(value) != value:
+            allowed = f"{slider.minimum} to {slider.maximum} for {module.name}, or nothing"
+            raise Refused(str(info.field_name), value, allowed)
+        return value
+
+    @model_validator(mode="after")
+    def _ends_after_its_start(self) -> Self:
+        if self.guidance_start > self.guidance_end:
+            raise Refused(
+                "guidance_start", self.guidance_start, f"at most guidance_end ({self.guidance_end})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        if self.preprocessor.needs_network and self.model == "None":
+            raise Refused("model", self.model, "a control network, for this module needs one")
+        return self
+
+    @property
+    def preprocessor(self) -> Module:
+        module = find_module(self.module)
+        if module is None:
+            raise ValueError(f"no module {self.module!r}")
+        return module
+
+    @property
+    def resolution(self) -> Number:
+        """What its module works at, without `pixel_perfect`."""
+        return self.preprocessor.resolution.taken(self.processor_res)
+
+    @property
+    def thresholds(self) -> tuple[Number, Number]:
+        """What its module is given."""
+        module = self.preprocessor
+        return module.slider_1.taken(self.threshold_a), module.slider_2.taken(self.threshold_b)
+
+
+def control_roles(index: int) -> tuple[str, str, str]:
+    """Roles of the control picture of unit `index`, of its mask, and of the region where it acts."""
+    return f"control/{index}", f"control/{index}/mask", f"control/{index}/region"
+
+
+def meant(model: str, names: Iterable[str], titles: Mapping[str, str]) -> str | None:
+    """The name among `names` that `model` means, None: none of them.
+
+    A title or a name in any case, or the shortest name with that in it.
+
+    Args:
+        titles: names by their titles.
+    """
+    if model in titles:
+        return titles[model]
+    wanted = model.lower()
+    by_name = {name.lower(): name for name in names}
+    if not wanted:
+        return None
+    if wanted in by_name:
+        return by_name[wanted]
+    holding = sorted((name for name in by_name if wanted in name), key=len)
+    return by_name[holding[0]] if holding else None
+
+
+def named(names: Collection[str]) -> str:
+    """The first of the networks that there are, for a refusal."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (", ".join([*names][:_NAMED]) or "none, there are no others") + more

@@ -1,0 +1,22 @@
+"""What holds a render to control pictures."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from img2img_shared.control import MOST_UNITS, ControlUnit
+from img2img_shared.param_groups.group import ParamGroup
+
+
+class ControlParams(ParamGroup):
+    """ControlNet and T2I-Adapter."""
+
+    control: Annotated[
+        tuple[ControlUnit, ...],
+        Field(
+            max_length=MOST_UNITS,
+            description="Units of control (ControlNet): each holds the render to the edges, the depth or the "
+            "colours of a picture.",
+            examples=[[{"module": "canny", "model": "control_v11p_sd15_canny", "weight": 0.8}]],
+        ),
+    ] = ()

@@ -1,0 +1,233 @@
+"""Control networks: read from files as they are published, and run for the rows that want them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.control import folder as control_folder
+from img2img_worker.models.control.networks import ControlNetwork, seen_by
+from img2img_worker.models.control.rows import RowControl
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from tests import checkpoints
+from tests.checkpoints import embedded
+from tests.unit.control_files import (
+    adapter,
+    control_net,
+    write_diffusers,
+    write_original,
+    write_original_adapter,
+)
+
+#: rows and columns of the latents, which a UNet cannot halve evenly
+CELLS = (9, 7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def picture(seed: int = 0) -> torch.Tensor:
+    height, width = (8 * side for side in CELLS)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (height, width, 3), generator=generator, dtype=torch.uint8)
+
+
+def opened(checkpoint: Path, folder: Path) -> StableDiffusion:
+    family = open_checkpoint(checkpoint, control_folders=(folder,))
+    assert isinstance(family, StableDiffusion)
+    return family
+
+
+def control(network: ControlNetwork, seed: int = 0, **more: Any) -> RowControl:
+    return RowControl(
+        network=network, seen=seen_by(network, picture(seed)), **{"scales": (0.8,) * 20, **more}
+    )
+
+
+def condition(family: StableDiffusion, prompt: str, *controls: RowControl) -> Condition:
+    params = Params(width=64, height=72)
+    text = family.condition(embedded(family, prompt), params)
+    return Condition(tensors=text.tensors, controls=controls)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sd2, checkpoints.sdxl])
+def test_both_layouts_of_a_controlnet_answer_as_diffusers_own(
+    build: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, build)
+    network = control_net(checkpoint, seed=3)
+    write_original(network, tmp_path / "original.safetensors")
+    write_diffusers(network, tmp_path / "renamed.safetensors")
+    family = opened(checkpoint, tmp_path)
+    x, t = random(1, 4, *CELLS), torch.tensor([441.0])
+    text = condition(family, "the cat")
+    added = None
+    if "pooled" in text.tensors:
+        added = {"text_embeds": text.tensors["pooled"][None], "time_ids": text.tensors["time_ids"][None]}
+    context = text.tensors["context"][None]
+    down, mid = network(
+        x, t, context, picture().permute(2, 0, 1)[None] / 255, 0.8, added_cond_kwargs=added, return_dict=False
+    )
+    wanted = family.unet(
+        x,
+        t,
+        context,
+        added_cond_kwargs=added,
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=mid,
+    ).sample
+    assert (wanted - family.predict(x, t, Conditions.stack([text]))).abs().max() > 0.05
+    for name in ("original", "renamed"):
+        row = condition(family, "the cat", control(family.controls.find(name)))
+        torch.testing.assert_close(family.predict(x, t, Conditions.stack([row])), wanted)
+
+
+@torch.inference_mode()
+def test_both_layouts_of_an_adapter_answer_as_diffusers_own(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    network = adapter((32, 64), seed=4)
+    save_file(dict(network.state_dict()), tmp_path / "renamed.safetensors")
+    write_original_adapter(network, tmp_path / "original.safetensors")
+    family = opened(checkpoint, tmp_path)
+    # sides that halve evenly: at others its authors' pooling is not diffusers'
+    x, t = random(1, 4, 8, 8), torch.tensor([441.0])
+    shown = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    features = [feature * 0.8 for feature in network(shown.permute(2, 0, 1)[None] / 255)]
+    text = condition(family, "the cat")
+    unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
+    context = text.tensors["context"][None]
+    wanted = unet(x, t, context, down_intrablock_additional_residuals=features).sample
+    for name in ("original", "renamed"):
+        found = family.controls.find(name)
+        row = condition(
+            family, "the cat", RowControl(network=found, seen=seen_by(found, shown), scales=(0.8,) * 4)
+        )
+        torch.testing.assert_close(family.predict(x, t, Conditions.stack([row])), wanted)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in ((3, "edges"), (5, "depth")):
+        write_original(control_net(checkpoint, seed), folder / f"{name}.safetensors")
+    write_original_adapter(adapter((32, 64), 4), folder / "sketch.safetensors")
+    return opened(checkpoint, folder)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("whole", [False, True])
+def test_rows_with_other_networks_none_or_several_share_a_call_and_each_has_its_own(
+    many: StableDiffusion, whole: bool
+) -> None:
+    edges, depth, sketch = (many.controls.find(name) for name in ("edges", "depth", "sketch"))
+    region = torch.zeros(1, 8 * CELLS[0], 8 * CELLS[1])
+    region[:, :, :24] = 1
+    rows = [
+        condition(many, "the cat"),
+        condition(many, "the cat " * 60, control(edges)),
+        condition(many, "the dog", control(depth), control(edges, 1, scales=(0.3, 0.0, 0.1))),
+        condition(many, "red", control(edges, 2), control(edges, 3)),
+        condition(many, "red", control(sketch, 2, scales=(0.4, 0.9)), control(depth, region=region)),
+    ]
+    x, t = random(5, 4, *CELLS), torch.tensor([20.0, 441.0, 700.5, 3.0, 999.0])
+    order = sorted(range(5), key=lambda place: rows[place].length)
+    together = many.predict(x[order], t[order], Conditions.stack([rows[i] for i in order], whole=whole))
+    for place, i in enumerate(order):
+        alone = many.predict(x[i : i + 1], t[i : i + 1], Conditions.stack([rows[i]]))
+        torch.testing.assert_close(together[place : place + 1], alone)
+    plain = [Condition(tensors=row.tensors) for row in rows]
+    without = many.predict(x[order], t[order], Conditions.stack([plain[i] for i in order]))
+    torch.testing.assert_close(together[order.index(0)], without[order.index(0)])
+    assert all((together[order.index(i)] - without[order.index(i)]).abs().max() > 0.01 for i in range(1, 5))
+
+
+@torch.inference_mode()
+def test_where_rows_are_fixed_a_rows_bits_do_not_depend_on_who_else_has_a_network(
+    many: StableDiffusion,
+) -> None:
+    edges, depth = many.controls.find("edges"), many.controls.find("depth")
+    own = condition(many, "the cat", control(edges), control(depth), control(edges, 1))
+    x, t = random(4, 4, *CELLS), torch.full((4,), 441.0)
+    plain = condition(many, "the dog")
+    alike = [own, plain, plain, plain]
+    others = [own, *(condition(many, "red", control(depth, 2), control(edges, 2)) for _ in range(3))]
+    first, second = (many.predict(x, t, Conditions.stack(rows, whole=True))[0] for rows in (alike, others))
+    assert torch.equal(first, second)
+
+
+@torch.inference_mode()
+def test_a_network_runs_once_a_call_for_the_rows_that_use_it_alone(many: StableDiffusion) -> None:
+    edges, depth = many.controls.find("edges"), many.controls.find("depth")
+    seen: list[tuple[str, int]] = []
+    for name, network in (("edges", edges), ("depth", depth)):
+        inner: Any = network
+        inner.network.register_forward_pre_hook(
+            lambda _module, arguments, name=name: seen.append((name, len(arguments[0])))
+        )
+    rows = [condition(many, "the cat") for _ in range(3)]
+    many.predict(random(3, 4, *CELLS), torch.full((3,), 441.0), Conditions.stack(rows))
+    assert seen == []
+    rows = [*rows, condition(many, "red", control(edges)), condition(many, "dog", control(edges, 1))]
+    many.predict(random(5, 4, *CELLS), torch.full((5,), 441.0), Conditions.stack(rows))
+    assert seen == [("edges", 2)]
+
+
+def test_a_network_is_found_by_title_by_name_and_by_a_part_of_one(many: StableDiffusion) -> None:
+    titles = many.controls.titles
+    assert [title.partition(" [")[0] for title in titles] == ["depth", "edges", "sketch"]
+    assert many.controls.find(titles[1]).key == many.controls.find("EDGES").key
+    assert many.controls.find("dep").key == many.controls.find("depth").key
+    with pytest.raises(Refused, match="depth, edges, sketch"):
+        many.controls.find("pose")
+
+
+def test_those_least_used_make_room(many: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    edges, depth = many.controls.find("edges"), many.controls.find("depth")
+    assert many.controls.find("edges") is edges
+    monkeypatch.setattr(control_folder, "REMEMBERED", edges.n_bytes + 1)
+    assert many.controls.find("edges") is edges
+    assert many.controls.find("depth") is not depth
+
+
+@pytest.mark.parametrize("change", ["lacks", "another", "has more"])
+def test_a_file_that_is_not_used_to_the_last_tensor_is_refused(
+    change: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    path = write_original(control_net(checkpoint, 3), tmp_path / "edges.safetensors")
+    weights = load_file(path)
+    if change == "lacks":
+        del weights["control_model.zero_convs.1.0.bias"]
+    elif change == "has more":
+        weights["control_model.difference"] = torch.zeros(1)
+    else:
+        checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd2)
+    save_file(weights, path)
+    with pytest.raises(Refused, match="edges"):
+        opened(checkpoint, tmp_path).controls.find("edges")
+
+
+def test_what_is_no_control_network_is_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    save_file({"some.weight": torch.zeros(1)}, tmp_path / "thing.safetensors")
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    with pytest.raises(Refused, match=r"some\.weight"):
+        opened(checkpoint, tmp_path).controls.find("thing")

@@ -1,0 +1,112 @@
+"""Control pictures: what preprocessors make, and how it is fitted, against maps of A1111's own extension."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from img2img_shared.control import ControlUnit
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.pictures.control.fitting import fitted
+from img2img_worker.pictures.control.prepare import control_pictures, finished
+from img2img_worker.pictures.control.source import Originals
+from img2img_worker.pictures.control.thinning import thinned
+
+FOLDER = Path(__file__).parent / "a1111"
+CASES = json.loads((FOLDER / "control_maps.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def arrays() -> Any:
+    return np.load(FOLDER / "control_maps.npz")
+
+
+def unit(**fields: Any) -> ControlUnit:
+    return ControlUnit(**{"model": "some network", **fields})
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_a_map_is_the_one_that_the_extension_shows(case: Any, arrays: Any) -> None:
+    size = case["width"], case["height"]
+    params = Params(width=size[0], height=size[1], txt2img=case["txt2img"])
+    mask = case["mask"] and Image.fromarray(arrays[f"in {case['mask']}"])
+    originals = Originals(own=Image.fromarray(arrays[f"in {case['image']}"]), own_mask=mask)
+    (found,) = control_pictures(unit(**case["unit"]), originals, params, [size], 2 * case["seed"])
+    wanted = arrays[f"map {case['name']}"].astype(float)
+    # shuffle's noise is enlarged by another release of OpenCV
+    tolerance = 0.05 if case["unit"]["module"] == "shuffle" else 0.0
+    assert np.abs(np.array(found.map).astype(float) - wanted).mean() <= tolerance
+
+
+def test_a_unit_without_a_picture_looks_at_the_init_image_as_that_is_resized() -> None:
+    image = Image.radial_gradient("L").resize((96, 64)).convert("RGB")
+    params = Params(width=64, height=64, resize_mode=0)
+    (found,) = control_pictures(unit(), Originals(image=image), params, [(64, 64)], 0)
+    (wanted,) = control_pictures(unit(resize_mode="Just Resize"), Originals(own=image), params, [(64, 64)], 0)
+    np.testing.assert_array_equal(found.pixels, wanted.pixels)
+
+
+def test_with_only_masked_the_control_picture_is_cropped_as_the_picture_is_unless_told_not_to() -> None:
+    own = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 32))
+    params = Params(width=64, height=64, mask_blur_x=0, mask_blur_y=0, inpaint_full_res=True)
+    originals = Originals(own=own, image=own, mask=mask)
+    (cropped,) = control_pictures(unit(), originals, params, [(64, 64)], 0)
+    enlarged = np.array(own.crop((0, 0, 32, 32)).resize((64, 64), Image.Resampling.LANCZOS))
+    assert np.abs(cropped.pixels.astype(int) - enlarged).mean() < 2
+    (whole,) = control_pictures(unit(inpaint_crop_input_image=False), originals, params, [(64, 64)], 0)
+    np.testing.assert_array_equal(whole.pixels, own)
+
+
+def test_a_mask_of_another_size_than_its_picture_is_refused() -> None:
+    originals = Originals(own=Image.new("RGB", (64, 64)), own_mask=Image.new("L", (32, 64)))
+    with pytest.raises(Refused, match="32 × 64 pixels"):
+        control_pictures(unit(), originals, Params(width=64, height=64), [(64, 64)], 0)
+
+
+@pytest.mark.parametrize("module", ["openpose", "depth_anything", "reference_only", "inpaint_only+lama"])
+def test_a_module_that_is_not_here_is_refused_by_name(module: str) -> None:
+    originals = Originals(own=Image.new("RGB", (64, 64)))
+    with pytest.raises(Refused, match="module") as refused:
+        control_pictures(unit(module=module), originals, Params(width=64, height=64), [(64, 64)], 0)
+    assert refused.value.value == module
+
+
+def test_an_aspect_that_would_need_gigabytes_is_refused() -> None:
+    narrow = Image.new("RGB", (100_000, 8))
+    for fields in ({"module": "canny", "processor_res": 2048}, {"resize_mode": "Crop and Resize"}):
+        with pytest.raises(Refused, match="an aspect"):
+            control_pictures(
+                unit(**fields), Originals(own=narrow), Params(width=2048, height=2048), [(2048, 2048)], 0
+            )
+
+
+def test_what_inpaint_only_does_not_repaint_is_the_original_to_the_pixel() -> None:
+    own = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8))
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 16, 64))
+    inpaints = unit(module="inpaint_only")
+    originals = Originals(own=own, own_mask=mask)
+    (control,) = control_pictures(inpaints, originals, Params(width=64, height=64), [(64, 64)], 0)
+    result = finished(np.full((64, 64, 3), 200, np.uint8), inpaints, control)
+    np.testing.assert_array_equal(result[:, 24:], np.array(own)[:, 24:])
+    assert (result[:, :12] == 200).all()
+
+
+def test_lines_are_thinned_to_a_pixel_and_areas_are_left_to_their_colours() -> None:
+    lines = np.zeros((32, 32), np.uint8)
+    lines[14:18, 2:30] = 255
+    assert (thinned(lines, prune=False) > 0).sum(axis=0)[8:24].tolist() == [1] * 16
+    areas = np.zeros((20, 20, 3), np.uint8)
+    areas[:10], areas[10:, 10:] = (200, 30, 30), (30, 200, 30)
+    scaled = fitted(areas, "Just Resize", 33, 47)
+    assert {tuple(colour) for colour in scaled.reshape(-1, 3).tolist()} == {
+        (0, 0, 0),
+        (200, 30, 30),
+        (30, 200, 30),
+    }

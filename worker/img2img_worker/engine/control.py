@@ -1,0 +1,134 @@
+"""What a render's control units mean for the rows of its model calls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from img2img_shared.control import ControlUnit
+from img2img_worker.engine.render import Control
+from img2img_worker.engine.transfer import sent
+from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells
+from img2img_worker.models.control.networks import ControlNetwork, seen_by
+from img2img_worker.models.control.rows import RowControl
+from img2img_worker.models.families.condition import Condition
+
+#: modules whose networks are gentler in a hires fix' second pass, or small errors become edges
+_SOFT_IN_HIRES = ("canny", "mlsd")
+
+
+class Encode(Protocol):
+    """Makes a latent [C, h, w] of a picture [H, W, 3]."""
+
+    def __call__(self, picture: NDArray[Any]) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnitRows:
+    """One unit's part in the rows of an image."""
+
+    start: float
+    end: float
+    #: None: it says nothing
+    positive: RowControl | None
+    negative: RowControl | None
+    #: what it does to answers whatever the step
+    amends: tuple[RowAmend, ...] = ()
+    negative_amends: tuple[RowAmend, ...] = ()
+
+    def acts(self, done: float) -> bool:
+        """Whether its network has a say once that share of the steps is done."""
+        return self.start <= done <= self.end
+
+
+def unit_rows(
+    control: Control, network: ControlNetwork | None, *, hires: bool, encode: Encode, sigmas: Tensor
+) -> UnitRows:
+    """
+    Args:
+        network: None where the unit has none.
+        hires: whether this is a hires fix' second pass.
+        sigmas: [N] of the model's whole timesteps, on its device.
+    """
+    unit = control.unit
+    positive = negative = None
+    if network is not None:
+        scales = _scales(unit, network, hires=hires)
+        if any(scales):
+            positive = _row(control, network, scales, sigmas.device)
+            is_one_sided = unit.control_mode == "ControlNet is more important" or network.is_pooled
+            negative = None if is_one_sided else positive
+    amends = _amends(control, hires=hires, encode=encode, sigmas=sigmas)
+    return UnitRows(
+        start=unit.guidance_start,
+        end=unit.guidance_end,
+        positive=positive,
+        negative=negative,
+        amends=amends[0],
+        negative_amends=amends[1],
+    )
+
+
+def controlled(
+    condition: Condition, units: Sequence[UnitRows], acting: Sequence[bool], *, negative: bool
+) -> Condition:
+    """`condition` with what the units say in such a row, those that act."""
+    rows = [unit.negative if negative else unit.positive for unit in units]
+    return replace(
+        condition,
+        controls=tuple(row for row, acts in zip(rows, acting, strict=True) if acts and row is not None),
+        amends=tuple(
+            amend for unit in units for amend in (unit.negative_amends if negative else unit.amends)
+        ),
+    )
+
+
+def _scales(unit: ControlUnit, network: ControlNetwork, *, hires: bool) -> tuple[float, ...]:
+    if unit.advanced_weighting is not None:
+        return unit.advanced_weighting
+    is_soft = unit.control_mode != "Balanced" or (
+        hires and any(name in unit.module for name in _SOFT_IN_HIRES)
+    )
+    return tuple(unit.weight * (scale if is_soft else 1.0) for scale in network.soft_scales)
+
+
+def _row(
+    control: Control, network: ControlNetwork, scales: tuple[float, ...], device: torch.device
+) -> RowControl:
+    region = None
+    if control.region is not None:
+        region = sent(torch.from_numpy(control.region.astype(np.float32) / 255), device)[None]
+    return RowControl(
+        network=network,
+        seen=seen_by(network, sent(torch.from_numpy(control.picture), device)),
+        scales=scales,
+        region=region,
+    )
+
+
+def _amends(
+    control: Control, *, hires: bool, encode: Encode, sigmas: Tensor
+) -> tuple[tuple[RowAmend, ...], tuple[RowAmend, ...]]:
+    """Of positive and of negative rows."""
+    unit, picture = control.unit, control.picture
+    weight = min(1.0, unit.weight)
+    radius, sharpness = unit.thresholds
+    if "colorfix" in unit.module:
+        cells = int(radius) * (2 if hires else 1)
+        fix = ColourFix(sigmas=sigmas, weight=weight, origin=encode(picture[:, :, :3]), radius=cells)
+        softer = replace(fix, softened=sharpness * 0.01) if "+sharp" in unit.module else fix
+        return (fix,), (softer,)
+    if "inpaint_only" in unit.module and picture.shape[2] == 4:
+        mask = sent(torch.from_numpy(picture[:, :, 3].astype(np.float32) / 255), sigmas.device)
+        keep = Restore(
+            sigmas=sigmas,
+            weight=weight,
+            origin=encode(np.ascontiguousarray(picture[:, :, :3])),
+            mask=repainted_cells(mask[None]),
+        )
+        return (keep,), (keep,)
+    return (), ()

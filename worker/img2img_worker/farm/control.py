@@ -1,0 +1,112 @@
+"""The control units of one image: their pictures for its renders, and what becomes of its result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2img_shared.control import ControlUnit, control_roles
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.engine.render import Control
+from img2img_worker.pictures.control.prepare import ControlPicture, control_pictures, finished
+from img2img_worker.pictures.control.source import Originals, as_rgb
+from img2img_worker.pictures.decode import Decoder
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedUnit:
+    """A unit with its picture for each pass of a render."""
+
+    unit: ControlUnit
+    passes: tuple[ControlPicture, ...]
+    region: NDArray[np.uint8] | None
+
+    def control(self, number: int) -> Control | None:
+        """For pass `number` of them; None: it has no say in it."""
+        if len(self.passes) > 1 and self.unit.hr_option == ("Low res only", "High res only")[1 - number]:
+            return None
+        return Control(unit=self.unit, picture=self.passes[number].pixels, region=self.region)
+
+
+class PreparedUnits:
+    """All of an image's.
+
+    Args:
+        sizes: (width, height) of each pass.
+        pictures: the image's, by their roles, as they lie in the store.
+
+    Raises:
+        Refused: names what is wrong with a unit, or one of its pictures.
+    """
+
+    def __init__(
+        self, params: Params, sizes: list[tuple[int, int]], pictures: Mapping[str, bytes], decoder: Decoder
+    ) -> None:
+        self.units = tuple(
+            _prepared(number, unit, params, sizes, pictures, decoder)
+            for number, unit in enumerate(params.control)
+        )
+
+    def controls(self, number: int = 0) -> tuple[Control, ...]:
+        """What the render of pass `number` is told."""
+        found = (unit.control(number) for unit in self.units)
+        return tuple(control for control in found if control is not None)
+
+    def finished(self, result: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The last render's result [H, W, 3] after what the units' modules do to it."""
+        for each in self.units:
+            result = finished(result, each.unit, each.passes[-1])
+        return result
+
+    @property
+    def maps(self) -> dict[str, Image.Image]:
+        """The control pictures that are wanted, by what they are called beside the result."""
+        wanted = [each for each in self.units if each.unit.save_detected_map]
+        # the larger one first, as A1111's extension gives them
+        maps = [picture.map for each in wanted for picture in reversed(each.passes)]
+        return {f"control-{number}": shown for number, shown in enumerate(maps)}
+
+
+def _prepared(
+    number: int,
+    unit: ControlUnit,
+    params: Params,
+    sizes: list[tuple[int, int]],
+    pictures: Mapping[str, bytes],
+    decoder: Decoder,
+) -> PreparedUnit:
+    own, own_mask, region = control_roles(number)
+    files = {role: pictures[role] for role in (own, own_mask, region, "image", "mask") if role in pictures}
+    if unit.module == "inpaint_only" and "mask" in files:
+        # the render's own mask keeps the rest already, as the extension has it
+        unit = unit.model_copy(update={"module": "inpaint"})
+    with decoder.decoded_pictures(files) as decoded:
+        originals = Originals(
+            own=decoded.get(own),
+            own_mask=decoded.get(own_mask),
+            image=decoded.get("image"),
+            mask=decoded.get("mask"),
+        )
+        try:
+            passes = control_pictures(unit, originals, params, sizes, _seed(params))
+        except Refused as refused:
+            field = (
+                f"{own}{refused.field.removeprefix('control')}"
+                if "control" in refused.field
+                else refused.field
+            )
+            raise Refused(field, refused.value, refused.allowed) from None
+        area = None if region not in decoded else as_rgb(decoded[region])[:, :, 0]
+    return PreparedUnit(unit=unit, passes=tuple(passes), region=area)
+
+
+def _seed(params: Params) -> int:
+    """Of what is random in a preprocessor: that of a job's first image, so that a batch has one picture.
+
+    A1111's clients leave the variation seed to be drawn, which the extension takes for the seed itself.
+    """
+    second = params.subseed if params.subseed_strength else params.seed
+    return max(params.seed, 0) + max(second, 0)

@@ -1,0 +1,1 @@
+"""ControlNet and its relatives: reading files, and running networks for the rows that want them."""

@@ -1,0 +1,175 @@
+"""Control networks: what they see of a control picture, and what they add to the UNet's own features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: what a residual of a ControlNet is multiplied by, for each that comes after it, where its mode is soft
+SOFT = 0.825
+#: the same of an adapter's features, finest first
+SOFT_ADAPTER = (0.25, 0.62, 0.825, 1.0)
+
+
+class ControlNetwork(Protocol):
+    """One that is loaded. Its methods are called from the engine's thread alone."""
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others; calls go through networks in the order of these."""
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes of the device's memory."""
+
+    @property
+    def soft_scales(self) -> tuple[float, ...]:
+        """What its residuals are multiplied by where prompt or network is to count more."""
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether its residuals are averaged over the picture, and left out of negative rows."""
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether they are added as the UNet goes down, and not to what it keeps for its way up."""
+
+    def see(self, picture: Tensor) -> tuple[Tensor, ...]:
+        """What it makes once of a control picture, float [3, H, W] from 0 to 1 (-1 where it is masked)."""
+
+    def residuals(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Any,
+        added: Mapping[str, Tensor] | None,
+        seen: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        """[n, c, h, w] each, of n rows.
+
+        Args:
+            x: as the UNet sees it, but the latent's channels alone.
+            context: as the UNet takes it.
+            seen: what `see` gave for each row, stacked.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControlNet:
+    """diffusers' ControlNetModel: the UNet's way down, which also sees a picture (Zhang et al. 2023)."""
+
+    key: str
+    network: Any
+    #: its part that sees the picture, taken out of `network`
+    eyes: nn.Module
+    is_pooled: bool = False
+    is_adapter: bool = False
+
+    @classmethod
+    def of(cls, network: Any, *, key: str, is_pooled: bool) -> "ControlNet":
+        eyes, network.controlnet_cond_embedding = network.controlnet_cond_embedding, nn.Identity()
+        return cls(key=key, network=network, eyes=eyes, is_pooled=is_pooled)
+
+    @property
+    def n_bytes(self) -> int:
+        return _bytes(self.network) + _bytes(self.eyes)
+
+    @property
+    def soft_scales(self) -> tuple[float, ...]:
+        n = len(self.network.controlnet_down_blocks) + 1
+        # of SDXL's ten too, whose last ones so stay below 1
+        return tuple(SOFT ** (12 - i) for i in range(n))
+
+    def see(self, picture: Tensor) -> tuple[Tensor, ...]:
+        return (self.eyes(picture[None].to(self.network.dtype))[0],)
+
+    def residuals(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Any,
+        added: Mapping[str, Tensor] | None,
+        seen: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        down, mid = self.network(
+            x,
+            t,
+            encoder_hidden_states=context,
+            controlnet_cond=seen[0],
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return [*down, mid]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapter:
+    """diffusers' T2IAdapter: features of the picture alone (Mou et al. 2023)."""
+
+    key: str
+    network: Any
+    #: for each feature, how often the UNet has halved its sides where it is added
+    halvings: tuple[int, ...]
+    is_pooled: bool = False
+    is_adapter: bool = True
+
+    @classmethod
+    def of(cls, network: Any, *, key: str) -> "Adapter":
+        is_xl = network.config.adapter_type == "full_adapter_xl"
+        for block in network.adapter.body:
+            if block.downsample is not None:
+                block.downsample.ceil_mode = False  # as it was published, and A1111 runs it
+        levels = len(network.adapter.body)
+        return cls(key=key, network=network, halvings=(1, 1, 2, 2) if is_xl else tuple(range(levels)))
+
+    @property
+    def n_bytes(self) -> int:
+        return _bytes(self.network)
+
+    @property
+    def soft_scales(self) -> tuple[float, ...]:
+        return SOFT_ADAPTER
+
+    def see(self, picture: Tensor) -> tuple[Tensor, ...]:
+        if self.network.config.in_channels == 1:
+            picture = picture[:1]
+        features = self.network(picture[None].to(self.network.dtype))
+        cells = tuple(side // 8 for side in picture.shape[-2:])
+        return tuple(
+            F.interpolate(feature, size=[_halved(side, times) for side in cells])[0]
+            for feature, times in zip(features, self.halvings, strict=True)
+        )
+
+    def residuals(
+        self,
+        x: Tensor,  # noqa: ARG002 (nor do they depend on these)
+        t: Tensor,  # noqa: ARG002
+        context: Any,  # noqa: ARG002
+        added: Mapping[str, Tensor] | None,  # noqa: ARG002
+        seen: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        return seen
+
+
+def _halved(side: int, times: int) -> int:
+    """As a convolution of stride 2 halves it."""
+    for _ in range(times):
+        side = (side + 1) // 2
+    return side
+
+
+def _bytes(network: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+
+
+@torch.inference_mode()
+def seen_by(network: ControlNetwork, picture: Tensor) -> tuple[Tensor, ...]:
+    """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked: there it sees -1."""
+    values = picture.float().permute(2, 0, 1) / 255
+    if len(values) == 4:
+        mask = (values[3:] > 0.5).float()
+        values = values[:3] * (1 - mask) - mask
+    return network.see(values)

@@ -1,0 +1,226 @@
+"""Files of control networks, in the layouts that they are published in; every tensor is used, or refused."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, T2IAdapter
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.checkpoints.infer_config import count, unet_levels
+from img2img_worker.models.checkpoints.key_mapping import control_net_name
+from img2img_worker.models.checkpoints.tensors import some
+from img2img_worker.models.checkpoints.weights import assemble, read_weights
+from img2img_worker.models.control.networks import Adapter, ControlNet, ControlNetwork
+from img2img_worker.models.families.unet import attend_by_length, norm_single_values
+
+#: what the original repository puts before a ControlNet's names
+_PREFIX = "control_model."
+#: what a ControlNet takes over from the UNet that it is for
+_SHARED = (
+    "in_channels",
+    "attention_head_dim",
+    "addition_embed_type",
+    "addition_time_embed_dim",
+    "projection_class_embeddings_input_dim",
+    "cross_attention_dim",
+)
+#: latents' channels; what an inpainting UNet sees beside them, a ControlNet does not
+_LATENT = 4
+
+Weights = Mapping[str, Tensor]
+
+
+def read_network(
+    path: Path, unet: Any, *, key: str, device: torch.device, dtype: torch.dtype, allow_pickles: bool
+) -> ControlNetwork:
+    """The control network in a file, for checkpoints with this UNet.
+
+    Args:
+        key: tells it from all others.
+
+    Raises:
+        Refused: it is of a kind that is not known, broken, or meant for another kind of checkpoint.
+    """
+    weights: Weights = read_weights(path, allow_pickles=allow_pickles)
+    weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
+    build: Callable[..., Any]
+    if "input_hint_block.0.weight" in weights:
+        build = partial(_control_net, config=_original_config(weights, unet), name=_original_name)
+    elif "controlnet_cond_embedding.conv_in.weight" in weights:
+        build = partial(_control_net, config=_diffusers_config(weights, unet), name=_same_name)
+    elif "conv_in.weight" in weights and "body.0.block1.weight" in weights:
+        build = partial(_adapter, name=_original_adapter_name)
+    elif "adapter.conv_in.weight" in weights and "adapter.body.0.resnets.0.block1.weight" in weights:
+        build = partial(_adapter, name=_same_name)
+    else:
+        allowed = f"a ControlNet or a T2I-Adapter; nothing is known that has {some(sorted(weights))}"
+        raise Refused("control.model", path.stem, allowed)
+    network = build(path, weights, device=device, dtype=dtype)
+    own = (
+        network.config.block_out_channels if isinstance(network, ControlNetModel) else network.config.channels
+    )
+    wanted = unet.config.block_out_channels
+    if list(own[: len(wanted)]) != list(wanted):
+        allowed = f"a network for this kind of checkpoint, of {', '.join(map(str, wanted))} channels"
+        raise Refused("control.model", path.stem, f"{allowed}; this has {', '.join(map(str, own))}")
+    if isinstance(network, ControlNetModel):
+        attend_by_length(network)
+        norm_single_values(network)
+        return ControlNet.of(network, key=key, is_pooled="shuffle" in path.stem.lower())
+    return Adapter.of(network, key=key)
+
+
+def _control_net(
+    path: Path,
+    weights: Weights,
+    *,
+    config: dict[str, Any],
+    name: Callable[[str, Weights], str],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    return _assembled(path, weights, partial(ControlNetModel.from_config, config), name, device, dtype)
+
+
+def _adapter(
+    path: Path,
+    weights: Weights,
+    *,
+    name: Callable[[str, Weights], str],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    n_in = weights["conv_in.weight" if "conv_in.weight" in weights else "adapter.conv_in.weight"].shape[1]
+    is_xl = n_in in (256, 768)
+    factor = 16 if is_xl else 8
+    channels = _adapter_channels(weights)
+    make = partial(
+        T2IAdapter,
+        in_channels=n_in // factor**2,
+        channels=channels,
+        num_res_blocks=2,
+        downscale_factor=factor,
+        adapter_type="full_adapter_xl" if is_xl else "full_adapter",
+    )
+    return _assembled(path, weights, make, name, device, dtype)
+
+
+def _assembled(
+    path: Path,
+    weights: Weights,
+    make: Callable[[], Any],
+    name: Callable[[str, Weights], str],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    """The network with the weights under their own names for its, all of them."""
+    try:
+        with torch.device("meta"):
+            wanted = make().state_dict()
+    except Exception as error:  # see `assemble`
+        raise Refused("control.model", path.stem, f"a network whose shapes make sense ({error})") from None
+    names = {ours: name(ours, wanted) for ours in wanted}
+    left = sorted(weights.keys() - set(names.values()))
+    if left:
+        raise Refused("control.model", path.stem, f"a network of which all is used; here {some(left)} is not")
+    given = {
+        ours: _shaped(weights[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in weights
+    }
+    try:
+        return assemble(make, given, device=device, dtype=dtype, source=path.stem)
+    except Refused as error:
+        allowed = f"a network for this kind of checkpoint: {error.allowed}"
+        raise Refused("control.model", path.stem, allowed) from None
+
+
+def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
+    """Projections that one layout has as convolutions and another as matrices."""
+    same = tensor.numel() == like.numel() and {tensor.ndim, like.ndim} == {2, 4}
+    return tensor.reshape(like.shape) if same else tensor
+
+
+def _original_config(weights: Weights, unet: Any) -> dict[str, Any]:
+    levels = unet_levels(weights)
+    n_eyes = count(weights, "input_hint_block.{}.")
+    eyes = [weights[f"input_hint_block.{2 * i}.weight"].shape[0] for i in range(n_eyes - 1)]
+    return _config(
+        unet,
+        channels=[level["channels"] for level in levels],
+        layers=levels[0]["layers"],
+        depths=[level["depth"] for level in levels],
+        mid=count(weights, "middle_block.1.transformer_blocks.{}."),
+        linear=weights["middle_block.1.proj_in.weight"].ndim == 2,
+        pictures=weights["input_hint_block.0.weight"].shape[1],
+        eyes=[eyes[0], *eyes[2::2]],
+    )
+
+
+def _diffusers_config(weights: Weights, unet: Any) -> dict[str, Any]:
+    n = count(weights, "down_blocks.{}.")
+    eyes = [
+        weights[f"controlnet_cond_embedding.blocks.{i}.weight"].shape[0]
+        for i in range(count(weights, "controlnet_cond_embedding.blocks.{}."))
+    ]
+    return _config(
+        unet,
+        channels=[weights[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(n)],
+        layers=count(weights, "down_blocks.0.resnets.{}."),
+        depths=[count(weights, f"down_blocks.{i}.attentions.0.transformer_blocks.{{}}.") for i in range(n)],
+        mid=count(weights, "mid_block.attentions.0.transformer_blocks.{}."),
+        linear=weights["mid_block.attentions.0.proj_in.weight"].ndim == 2,
+        pictures=weights["controlnet_cond_embedding.conv_in.weight"].shape[1],
+        eyes=[weights["controlnet_cond_embedding.conv_in.weight"].shape[0], *eyes[1::2]],
+    )
+
+
+def _config(
+    unet: Any,
+    *,
+    channels: list[int],
+    layers: int,
+    depths: list[int],
+    mid: int,
+    linear: bool,
+    pictures: int,
+    eyes: list[int],
+) -> dict[str, Any]:
+    """Of diffusers' ControlNetModel: what shapes tell, and what its UNet does."""
+    shared = {name: unet.config[name] for name in _SHARED}
+    return shared | {
+        "in_channels": _LATENT,
+        "block_out_channels": channels,
+        "layers_per_block": layers,
+        "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
+        "transformer_layers_per_block": [*(depth or 1 for depth in depths[:-1]), mid],
+        "use_linear_projection": linear,
+        "conditioning_channels": pictures,
+        "conditioning_embedding_out_channels": eyes,
+    }
+
+
+def _original_name(key: str, known: Weights) -> str:
+    return control_net_name(key, known, layers=count(known, "down_blocks.0.resnets.{}."))
+
+
+def _same_name(key: str, _known: Weights) -> str:
+    return key
+
+
+def _original_adapter_name(key: str, _known: Weights) -> str:
+    name = key.removeprefix("adapter.")
+    # two residual blocks to a level, in one list; the first has the level's own convolution
+    name = re.sub(r"body\.(\d+)\.resnets\.(\d+)\.", lambda at: f"body.{2 * int(at[1]) + int(at[2])}.", name)
+    return re.sub(r"body\.(\d+)\.in_conv\.", lambda at: f"body.{2 * int(at[1])}.in_conv.", name)
+
+
+def _adapter_channels(weights: Weights) -> list[int]:
+    if "conv_in.weight" in weights:
+        n = count(weights, "body.{}.") // 2
+        return [weights[f"body.{2 * i}.block1.weight"].shape[0] for i in range(n)]
+    n = count(weights, "adapter.body.{}.")
+    return [weights[f"adapter.body.{i}.resnets.0.block1.weight"].shape[0] for i in range(n)]

@@ -1,0 +1,153 @@
+"""Which rows of a model call control networks run for, and how what they answer gets to the UNet's rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from img2img_worker.models.control.networks import ControlNetwork
+from img2img_worker.models.families.runs import Run, as_context, runs_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowControl:
+    """One network's say in one row."""
+
+    network: ControlNetwork
+    #: what it made of the control picture
+    seen: tuple[Tensor, ...]
+    #: what its residuals are multiplied by; those behind the last are left out
+    scales: tuple[float, ...]
+    #: [1, H, W], from 0 to 1: where it acts; None: everywhere
+    region: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControlRows:
+    """One network's rows in a call, each row once.
+
+    A network runs for them alone, unless `is_whole`: then for all R rows of the call, so that a row's bits do
+    not depend on how many of its neighbours want it.
+    """
+
+    network: ControlNetwork
+    #: [n] their places in the call
+    rows: Tensor
+    #: stacked, [n, ...], or [R, ...] with what has no meaning for rows that are not among them
+    seen: tuple[Tensor, ...]
+    #: [n, residuals]
+    scales: Tensor
+    regions: tuple[Tensor | None, ...]
+    #: the contexts that it sees
+    runs: tuple[Run, ...]
+    is_whole: bool
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Sequence[RowControl]], contexts: Sequence[Tensor], *, whole: bool = False
+    ) -> tuple[Self, ...]:
+        """Those of a call whose rows have these controls and contexts.
+
+        A network that a row has twice has two entries. Their order does not depend on a row's neighbours.
+        """
+        entries: dict[tuple[str, int], list[tuple[int, RowControl]]] = {}
+        for place, controls in enumerate(rows):
+            met: dict[str, int] = {}
+            for control in controls:
+                key = control.network.key
+                met[key] = met.get(key, 0) + 1
+                entries.setdefault((key, met[key]), []).append((place, control))
+        return tuple(cls._of(entries[key], contexts, whole=whole) for key in sorted(entries))
+
+    @classmethod
+    def _of(
+        cls, members: Sequence[tuple[int, RowControl]], contexts: Sequence[Tensor], *, whole: bool
+    ) -> Self:
+        places, controls = zip(*members, strict=True)
+        network = controls[0].network
+        is_whole = whole and not network.is_adapter
+        stacked = tuple(torch.stack(parts) for parts in zip(*(each.seen for each in controls), strict=True))
+        index = torch.tensor(places, device=stacked[0].device)
+        if is_whole:
+            stacked = tuple(
+                part.new_zeros(len(contexts), *part.shape[1:]).index_copy(0, index, part) for part in stacked
+            )
+        n = max(len(each.scales) for each in controls)
+        scales = [[*each.scales, *[0.0] * (n - len(each.scales))] for each in controls]
+        return cls(
+            network=network,
+            rows=index,
+            seen=stacked,
+            scales=torch.tensor(scales, device=stacked[0].device),
+            regions=tuple(each.region for each in controls),
+            runs=runs_of(contexts if is_whole else [contexts[place] for place in places], whole=is_whole),
+            is_whole=is_whole,
+        )
+
+    def residuals(self, x: Tensor, t: Tensor, added: Mapping[str, Tensor] | None) -> list[Tensor]:
+        """[n, c, h, w] each, scaled.
+
+        Args:
+            x, t, added: of all rows of the call.
+        """
+        if not self.is_whole:
+            x, t = x.index_select(0, self.rows), t.index_select(0, self.rows)
+            if added is not None:
+                added = {name: each.index_select(0, self.rows) for name, each in added.items()}
+        found = self.network.residuals(x, t, as_context(self.runs), added, self.seen)
+        if self.is_whole:
+            found = [each.index_select(0, self.rows) for each in found]
+        # one weight for each: of those behind the last it is 0
+        scales = F.pad(self.scales, (0, len(found) - self.scales.shape[1])).T
+        scaled = [
+            self._in_regions(each * scale.to(each.dtype)[:, None, None, None])
+            for each, scale in zip(found, scales, strict=True)
+        ]
+        if self.network.is_pooled:
+            return [each.mean(dim=(2, 3), keepdim=True).expand_as(each) for each in scaled]
+        return scaled
+
+    def _in_regions(self, residual: Tensor) -> Tensor:
+        if all(region is None for region in self.regions):
+            return residual
+        size = residual.shape[-2:]
+        masks = [
+            residual.new_ones(1, *size)
+            if region is None
+            else F.interpolate(region[None], size=size, mode="bilinear")[0].to(residual.dtype)
+            for region in self.regions
+        ]
+        return residual * torch.stack(masks)
+
+
+def unet_arguments(
+    controls: Sequence[ControlRows], x: Tensor, t: Tensor, added: Mapping[str, Tensor] | None
+) -> dict[str, Any]:
+    """What diffusers' UNet is given of all networks: sums for each row, zeros for those without control.
+
+    Args:
+        x, t, added: as the networks take them, of all rows of the call.
+    """
+    kept: list[Tensor] = []
+    down: list[Tensor] = []
+    for each in controls:
+        _add(down if each.network.is_adapter else kept, each.residuals(x, t, added), each.rows, len(x))
+    arguments: dict[str, Any] = {}
+    if kept:
+        arguments |= {
+            "down_block_additional_residuals": tuple(kept[:-1]),
+            "mid_block_additional_residual": kept[-1],
+        }
+    if down:  # a list, of which the UNet takes one after the other
+        arguments["down_intrablock_additional_residuals"] = down
+    return arguments
+
+
+def _add(totals: list[Tensor], residuals: Sequence[Tensor], rows: Tensor, n_rows: int) -> None:
+    for number, residual in enumerate(residuals):
+        if number == len(totals):
+            totals.append(residual.new_zeros(n_rows, *residual.shape[1:]))
+        totals[number].index_add_(0, rows, residual)

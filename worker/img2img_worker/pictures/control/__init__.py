@@ -1,0 +1,1 @@
+"""Control pictures: what preprocessors make of a picture, and how that is fitted to a render."""

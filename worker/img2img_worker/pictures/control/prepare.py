@@ -1,0 +1,94 @@
+"""From a control unit and its pictures to what its network sees, and what is done with the result."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2img_shared.control import ControlUnit
+from img2img_shared.params import Params
+from img2img_worker.pictures.control.fitting import Picture, fitted
+from img2img_worker.pictures.control.preprocessors import preprocess
+from img2img_worker.pictures.control.source import Originals, source
+
+Pixels = NDArray[np.uint8]
+
+#: pixels by which what `inpaint_only` repaints is widened, and softened, where it is laid into the original
+_SEAM = 7
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControlPicture:
+    """What a unit's network sees, at a render's size."""
+
+    #: [H, W, 3], or [H, W, 4] with the mask of what is to be repainted
+    pixels: Picture
+
+    @property
+    def map(self) -> Image.Image:
+        """To be shown; RGBA where it has a mask, what is repainted half transparent."""
+        shown = self.pixels.copy()
+        if shown.shape[2] == 4:
+            shown[:, :, 3] = 255 - shown[:, :, 3] // 2
+        return Image.fromarray(shown.clip(0, 255).astype(np.uint8))
+
+
+def control_pictures(
+    unit: ControlUnit, originals: Originals, params: Params, sizes: list[tuple[int, int]], seed: int
+) -> list[ControlPicture]:
+    """A unit's picture at each of `sizes`, (width, height).
+
+    Args:
+        seed: of what is random in a preprocessor.
+
+    Raises:
+        Refused: no picture to look at, a preprocessor that is not here, too extreme an aspect.
+    """
+    pixels, mode = source(unit, originals, params)
+    resolution = unit.resolution
+    if unit.pixel_perfect:
+        resolution = _pixel_perfect(pixels, mode, *sizes[0])
+    found: Picture = preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed)
+    if unit.preprocessor.inpaints:
+        found = found.astype(np.float32)
+    return [ControlPicture(pixels=fitted(found, mode, width, height)) for width, height in sizes]
+
+
+def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixels:
+    """A render's result [H, W, 3] after what the unit's module does to it in the end."""
+    if "recolor" in unit.module:
+        return _recoloured(result, control, by_luminance="luminance" in unit.module)
+    if "inpaint_only" in unit.module and control.pixels.shape[2] == 4:
+        return _laid_into(result, control)
+    return result
+
+
+def _pixel_perfect(pixels: Pixels, mode: str, width: int, height: int) -> int:
+    """The shorter side at which no pixel of the result is guessed."""
+    factors = height / pixels.shape[0], width / pixels.shape[1]
+    factor = min(factors) if mode == "Resize and Fill" else max(factors)
+    shorter: int = min(pixels.shape[:2])
+    return round(float(factor) * shorter)
+
+
+def _laid_into(result: Pixels, control: ControlPicture) -> Pixels:
+    original = control.pixels[:, :, :3].astype(np.float32) / 255
+    mask = control.pixels[:, :, 3].astype(np.float32) / 255
+    seam = cv2.blur(cv2.dilate(mask, np.ones((_SEAM, _SEAM), np.uint8)), (_SEAM, _SEAM))[:, :, None]
+    mixed = seam * (result.astype(np.float32) / 255) + (1 - seam) * original
+    return (255.0 * mixed.clip(0, 1)).astype(np.uint8)
+
+
+def _recoloured(result: Pixels, control: ControlPicture, *, by_luminance: bool) -> Pixels:
+    """`result` with the control picture's lightness."""
+    there, back, place = (
+        (cv2.COLOR_RGB2LAB, cv2.COLOR_LAB2RGB, 0)
+        if by_luminance
+        else (cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB, 2)
+    )
+    converted = cv2.cvtColor(result, there)
+    converted[:, :, place] = control.pixels[:, :, 0]
+    shares = cv2.cvtColor(converted, back).astype(np.float32) / 255.0
+    return (255.0 * shares).astype(np.uint8)

@@ -1,0 +1,195 @@
+"""The preprocessors of A1111's ControlNet that need no weights.
+
+Each takes a picture uint8 [H, W, 3], the shorter side that it works at, its two numbers and a seed, and gives
+uint8 [h, w, 3].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from img2img_shared.control_modules import MODULES, Module
+from img2img_shared.errors import Refused
+from img2img_worker.pictures.control.limits import LARGEST
+
+Pixels = NDArray[np.uint8]
+
+#: pixels to a cell of the colour grid, and of the noise that shuffles a picture
+_GRID, _SHUFFLE = 64, 256
+
+
+def preprocess(
+    module: Module, picture: Pixels, resolution: float, thresholds: tuple[float, float], seed: int
+) -> Pixels:
+    """What `module` makes of `picture`, which the inpaint modules leave as it is, mask and all.
+
+    Args:
+        seed: of what is random in it.
+
+    Raises:
+        Refused: a module that a worker cannot run.
+    """
+    if module.name not in _PREPROCESSORS:
+        raise Refused("control.module", module.title, _reason(module))
+    return _PREPROCESSORS[module.name](picture, resolution, thresholds, seed)
+
+
+def at_resolution(picture: Pixels, resolution: float) -> Pixels:
+    """`picture` with that as its shorter side.
+
+    Raises:
+        Refused: an aspect so extreme that more than `LARGEST` pixels would be needed.
+    """
+    factor = resolution / min(picture.shape[:2])
+    height, width = (round(side * factor) for side in picture.shape[:2])
+    _check_size(picture, width, height)
+    interpolation = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
+
+
+def _padded(picture: Pixels, resolution: float, work: Callable[[Pixels], Pixels]) -> Pixels:
+    """`work` at a resolution, over sides filled up to multiples of 64: what lies beyond an edge has a say."""
+    scaled = at_resolution(picture, resolution)
+    height, width = scaled.shape[:2]
+    padded = np.pad(scaled, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
+    return np.ascontiguousarray(work(padded)[:height, :width])
+
+
+def _unchanged(picture: Pixels, _resolution: float, _numbers: tuple[float, float], _seed: int) -> Pixels:
+    return picture
+
+
+def _canny(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
+    low, high = (int(number) for number in numbers)
+    return _padded(picture, resolution, lambda scaled: _grey_to_rgb(cv2.Canny(scaled, low, high)))
+
+
+def _invert(picture: Pixels, _resolution: float, _numbers: tuple[float, float], _seed: int) -> Pixels:
+    return 255 - picture
+
+
+def _threshold(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
+    return _padded(picture, resolution, lambda scaled: _white_where(scaled.min(axis=2) > numbers[0]))
+
+
+def _blur(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(at_resolution(picture, resolution), (0, 0), numbers[0]), np.uint8)
+
+
+def _xdog(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
+    def edges(scaled: Pixels) -> Pixels:
+        values = scaled.astype(np.float32)
+        fine, coarse = (cv2.GaussianBlur(values, (0, 0), sigma) for sigma in (0.5, 5.0))
+        difference = (255 - np.min(coarse - fine, axis=2)).clip(0, 255).astype(np.uint8)
+        # in 8 bits, as there: what is doubled wraps around
+        return _white_where(2 * (255 - difference) > numbers[0])
+
+    return _padded(picture, resolution, edges)
+
+
+def _tile(picture: Pixels, _resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
+    rate = numbers[0]
+    if rate < 1.1:
+        return picture
+    height, width = (int(side / rate) for side in picture.shape[:2])
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _colour_grid(picture: Pixels, resolution: float, _numbers: tuple[float, float], _seed: int) -> Pixels:
+    height, width = picture.shape[:2]
+    side = int(resolution)
+    size = (round(width / height * side), side) if height < width else (side, round(height / width * side))
+    _check_size(picture, *size)
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    cells = (size[0] // _GRID, size[1] // _GRID)
+    small = cv2.resize(scaled, cells, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _luminance(picture: Pixels, _resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
+    return _gamma(cv2.cvtColor(picture, cv2.COLOR_BGR2LAB)[:, :, 0], numbers[0])
+
+
+def _intensity(picture: Pixels, _resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
+    return _gamma(cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)[:, :, 2], numbers[0])
+
+
+def _shuffle(picture: Pixels, resolution: float, _numbers: tuple[float, float], seed: int) -> Pixels:
+    scaled = at_resolution(picture, resolution)
+    height, width = scaled.shape[:2]
+    random = np.random.RandomState(seed & 0xFFFFFFFF)
+    across = (_noise_disk(random, height, width) * float(width - 1)).astype(np.float32)
+    down = (_noise_disk(random, height, width) * float(height - 1)).astype(np.float32)
+    return np.asarray(cv2.remap(scaled, across, down, cv2.INTER_LINEAR), np.uint8)
+
+
+def _lineart(picture: Pixels, resolution: float, _numbers: tuple[float, float], _seed: int) -> Pixels:
+    def lines(scaled: Pixels) -> Pixels:
+        values = scaled.astype(np.float32)
+        darker = np.min(cv2.GaussianBlur(values, (0, 0), 6.0) - values, axis=2).clip(0, 255)
+        darker /= max(16, np.median(darker[darker > 8]))
+        return _grey_to_rgb((darker * 127).clip(0, 255).astype(np.uint8))
+
+    return _padded(picture, resolution, lines)
+
+
+def _noise_disk(random: np.random.RandomState, height: int, width: int) -> NDArray[np.float64]:
+    """Smooth noise [H, W] from 0 to 1."""
+    cell = _SHUFFLE
+    coarse = random.uniform(0, 1, (height // cell + 2, width // cell + 2, 1))
+    size = (width + 2 * cell, height + 2 * cell)
+    noise = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
+    noise = noise[cell : cell + height, cell : cell + width]
+    noise -= noise.min()
+    return np.asarray(noise / noise.max())
+
+
+def _check_size(picture: Pixels, width: int, height: int) -> None:
+    if width * height > LARGEST:
+        own = f"{picture.shape[1]} × {picture.shape[0]} pixels, to be scaled to {width} × {height}"
+        allowed = f"an aspect nearer to a square's, or a lower processor_res (at most {LARGEST:,} pixels)"
+        raise Refused("control", own, allowed)
+
+
+def _gamma(values: NDArray[Any], exponent: float) -> Pixels:
+    shares = (values.astype(np.float32) / 255.0) ** exponent
+    return _grey_to_rgb((shares * 255.0).clip(0, 255).astype(np.uint8))
+
+
+def _white_where(found: NDArray[np.bool_]) -> Pixels:
+    return _grey_to_rgb(np.where(found, np.uint8(255), np.uint8(0)))
+
+
+def _grey_to_rgb(values: NDArray[np.generic]) -> Pixels:
+    return np.asarray(np.repeat(values[:, :, None], 3, axis=2), np.uint8)
+
+
+def _reason(module: Module) -> str:
+    """Why a module cannot be run here."""
+    if not module.needs_network:
+        return "none of the modules that work without a control network: they are not here"
+    here = ", ".join(MODULES[name].title for name in _PREPROCESSORS)
+    return f"one of those that need no weights of their own: {here}"
+
+
+_PREPROCESSORS: dict[str, Callable[[Pixels, float, tuple[float, float], int], Pixels]] = {
+    "none": _unchanged,
+    "canny": _canny,
+    "invert": _invert,
+    "threshold": _threshold,
+    "blur_gaussian": _blur,
+    "scribble_xdog": _xdog,
+    "tile_resample": _tile,
+    "tile_colorfix": _unchanged,
+    "tile_colorfix+sharp": _unchanged,
+    "color": _colour_grid,
+    "recolor_luminance": _luminance,
+    "recolor_intensity": _intensity,
+    "shuffle": _shuffle,
+    "lineart_standard": _lineart,
+    "inpaint": _unchanged,
+    "inpaint_only": _unchanged,
+}

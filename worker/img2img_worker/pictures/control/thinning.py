@@ -1,0 +1,62 @@
+"""Lines made one pixel wide, so that scaling a drawing of edges leaves edges."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+#: rounds of thinning, at most
+_ROUNDS = 32
+#: for `cv2.MORPH_HITMISS`: 1 must be there, -1 must not be; each in four directions
+_BORDERS = (
+    ((-1, -1, -1), (0, 1, 0), (1, 1, 1)),
+    ((0, -1, -1), (1, 1, -1), (0, 1, 0)),
+)
+_SPURS = (
+    ((-1, -1, -1), (-1, 1, -1), (0, 0, -1)),
+    ((-1, -1, -1), (-1, 1, -1), (-1, 0, 0)),
+)
+#: neighbours along each of four directions
+_LINES = (
+    ((0, 0, 0), (1, 1, 1), (0, 0, 0)),
+    ((0, 1, 0), (0, 1, 0), (0, 1, 0)),
+    ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    ((0, 0, 1), (0, 1, 0), (1, 0, 0)),
+)
+
+
+def thinned(lines: Pixels, *, prune: bool) -> Pixels:
+    """White lines [H, W] on black, one pixel wide; with `prune`, without the spurs that scaling up makes."""
+    found = lines.copy()
+    borders = _turned(_BORDERS)
+    for _ in range(_ROUNDS):
+        if not _removed(found, borders):
+            break
+    if prune:
+        _removed(found, _turned(_SPURS))
+    return found
+
+
+def ridges(values: Pixels) -> Pixels:
+    """Of [H, W] what is a maximum along some line through it, else 0."""
+    found = np.zeros_like(values)
+    for line in _LINES:
+        highest = cv2.dilate(values, kernel=np.array(line, np.uint8))
+        np.putmask(found, highest == values, values)
+    return found
+
+
+def _turned(kernels: tuple[tuple[tuple[int, ...], ...], ...]) -> list[NDArray[np.int32]]:
+    """In four directions, all kernels of one direction before the next."""
+    return [np.rot90(np.array(kernel, np.int32), turns) for turns in range(4) for kernel in kernels]
+
+
+def _removed(lines: Pixels, kernels: list[NDArray[np.int32]]) -> bool:
+    """Takes what the kernels find out of `lines`, one after the other; whether there was any."""
+    any_found = False
+    for kernel in kernels:
+        hits = cv2.morphologyEx(lines, cv2.MORPH_HITMISS, kernel) > 127
+        lines[hits] = 0
+        any_found = any_found or bool(hits.any())
+    return any_found
