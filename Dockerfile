@@ -13,14 +13,14 @@ import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras["worker"], *extras["gateway"], sep="\n")
+print(*project["dependencies"], *extras["worker"], *extras["upscalers"], *extras["gateway"], sep="\n")
 PY
 RUN pip install -c constraints.txt -r requirements.txt
 COPY shared shared
 COPY producer producer
 COPY gateway gateway
 COPY worker worker
-RUN pip install --no-deps -c constraints.txt '.[worker,gateway]'
+RUN pip install --no-deps -c constraints.txt '.[worker,upscalers,gateway]'
 
 FROM python:3.12-slim
 COPY --from=build /opt/img2img /opt/img2img

@@ -48,6 +48,8 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once; PyTorch is the large part) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[worker,gateway,dev]'
+	@# without torchvision: PyPI's does not go with a CPU build of PyTorch, and nothing here has a use for it
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt --no-deps spandrel einops
 	@$(BIN)/python -c 'import torch; print("PyTorch", torch.__version__, "for", "CUDA " + torch.version.cuda if torch.version.cuda else "CPU")'
 	@touch $(READY)
 

@@ -25,6 +25,7 @@ _OF_OTHERS |= {
     "realesrgan",
     "swinir",
     "dat",
+    "hat",
     "gfpgan",
     "codeformer",
     "ldsr",

@@ -17,8 +17,6 @@ LATENT_UPSCALERS: dict[str, tuple[str, bool]] = {
     "Latent (nearest)": ("nearest", False),
     "Latent (nearest-exact)": ("nearest-exact", False),
 }
-#: what enlarges the picture
-UPSCALERS = ("None", "Lanczos", "Nearest")
 #: where none is named
 DEFAULT_UPSCALER = "Latent"
 #: most pixels of a side

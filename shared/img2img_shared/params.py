@@ -33,6 +33,7 @@ from img2img_shared.param_groups.schedule_params import ScheduleParams
 from img2img_shared.param_groups.seed_params import SeedParams
 from img2img_shared.param_groups.size_params import SizeParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
+from img2img_shared.param_groups.upscaling_params import UpscalingParams
 from img2img_shared.seeds import DRAW
 from img2img_shared.steps import check_steps
 
@@ -51,6 +52,7 @@ class Params(
     OutputParams,
     ModelParams,
     SeedParams,
+    UpscalingParams,
     ControlParams,
     HiresParams,
     GuidanceParams,
@@ -167,6 +169,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Noise schedule": ScheduleParams,
     "Guidance": GuidanceParams,
     "Hires fix (with txt2img)": HiresParams,
+    "Tiles of upscalers": UpscalingParams,
     "Control (ControlNet)": ControlParams,
     "Seed and variation": SeedParams,
     "VAE": ModelParams,

@@ -902,7 +902,6 @@ def test_a_hires_fix_takes_every_upscaler_that_is_listed(gateway: Gateway, busy:
     ("fields", "field"),
     [
         ({}, "denoising_strength"),
-        ({"denoising_strength": 0.5, "hr_upscaler": "ESRGAN_4x"}, "hr_upscaler"),
         ({"denoising_strength": 0.5, "hr_checkpoint_name": "nosuch"}, "hr_checkpoint_name"),
         ({"denoising_strength": 0.5, "hr_sampler_name": "Use same sampler"}, "hr_sampler_name"),
         ({"denoising_strength": 0.5, "firstpass_image": "x"}, "firstpass_image"),
@@ -914,6 +913,23 @@ def test_what_a_hires_fix_cannot_be_is_refused_by_name(
     body = {"prompt": "a cat", "enable_hr": True, **SMALL, **fields}
     answer = gateway.http.post("/sdapi/v1/txt2img", json=body)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+def test_an_upscaler_that_no_worker_has_is_refused_before_anything_is_queued(
+    gateway: Gateway, busy: FakeWorker
+) -> None:
+    FileNames(busy.client).say(busy.worker, {"upscaler": ["4x-cat"]})
+    listed = [each["name"] for each in gateway.http.get("/sdapi/v1/upscalers").json()]
+    assert listed == ["None", "Lanczos", "Nearest", "4x-cat"]
+    hires = {"prompt": "a cat", "enable_hr": True, "denoising_strength": 0.5, **SMALL}
+    answer = gateway.http.post("/sdapi/v1/txt2img", json={**hires, "hr_upscaler": "4x-dog"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "hr_upscaler")
+    assert answer.json()["detail"].endswith("None, Lanczos, Nearest, 4x-cat")
+    answer = render(gateway, override_settings={"upscaler_for_img2img": "4x-dog"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "upscaler_for_img2img")
+    assert not gateway.http.get("/v1/jobs").json()["jobs"]
+    assert gateway.http.post("/sdapi/v1/txt2img", json={**hires, "hr_upscaler": "4x-cat"}).status_code == 200
+    assert render(gateway, override_settings={"upscaler_for_img2img": "4x-cat"}).status_code == 200
 
 
 @pytest.mark.parametrize("output_format", ["png", "jpg", "webp"])

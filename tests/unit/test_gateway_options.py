@@ -20,7 +20,7 @@ from img2img_shared.refusals import read_params
 
 
 def test_every_option_of_a1111_is_known() -> None:
-    assert len(defaults()) == 312
+    assert len(defaults()) == 317
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_shared.errors import Refused
-from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS, hires_size
+from img2img_shared.hires import LATENT_UPSCALERS, hires_size
 from img2img_shared.job import Input
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
+from img2img_shared.upscalers import BUILT_IN
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.farm.hires import Steps, second_pass
@@ -50,7 +51,7 @@ def test_sizes_are_a1111s(changes: Any, size: tuple[int, int], surplus: tuple[in
     [
         ({"hr_scale": 0.5}, "hr_scale"),
         ({"hr_resize_x": 4096, "hr_resize_y": 4096}, "hr_scale"),
-        ({"hr_upscaler": "ESRGAN_4x"}, "hr_upscaler"),
+        ({"hr_upscaler": ""}, "hr_upscaler"),
         ({"hr_sampler_name": "Nosuch"}, "hr_sampler_name"),
         ({"hr_scheduler": "Nosuch"}, "hr_scheduler"),
         ({"txt2img": False}, "enable_hr"),
@@ -108,7 +109,7 @@ def test_a_latent_is_enlarged_and_rendered_from(upscaler: str) -> None:
         np.testing.assert_array_equal(high.latent, LATENT.repeat(2, 1).repeat(2, 2))
 
 
-@pytest.mark.parametrize("upscaler", UPSCALERS)
+@pytest.mark.parametrize("upscaler", BUILT_IN)
 def test_a_picture_is_enlarged_and_encoded(upscaler: str) -> None:
     render = first(hr_upscaler=upscaler, hr_resize_x=128, hr_resize_y=128, hr_prompt="a dog")
     encoded = np.zeros((4, 24, 16), np.float32)
@@ -124,6 +125,20 @@ def test_a_picture_is_enlarged_and_encoded(upscaler: str) -> None:
     np.testing.assert_array_equal(high.latent, 1)  # what is over in height was cut off, evenly
     assert high.latent_size == (16, 16)
     assert (high.prompt, high.negative_prompt) == ("a dog", "bad")
+
+
+def test_a_picture_is_enlarged_by_a_network_as_often_as_it_takes() -> None:
+    def run(name: str, image: Image.Image) -> Image.Image:
+        assert name == "2x-cat"
+        return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
+
+    steps = second_pass(first(hr_upscaler="2x-cat", hr_scale=3), 8, run=run)
+    _, unchanged = followed(steps, PICTURE)
+    four_times = Image.fromarray(PICTURE.repeat(4, 0).repeat(4, 1))
+    expected = four_times.resize((192, 384), Image.Resampling.LANCZOS).resize(
+        (192, 288), Image.Resampling.LANCZOS
+    )
+    np.testing.assert_array_equal(unchanged.pixels, np.asarray(expected))
 
 
 @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])

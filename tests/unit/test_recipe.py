@@ -1,6 +1,7 @@
 """How one image of a job is made, without a farm around it."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recip
 from img2img_worker.pictures.colour import colour_target, correct_colours
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.upscale import no_networks
 from img2img_worker.sampling.levels import NoiseLevels
 
 LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
@@ -29,6 +31,7 @@ SERVED = Served(
     inversion_hashes=lambda *_: {},
     levels=lambda _: LEVELS,
     context_length=lambda _texts, _options: 77,
+    run_upscaler=lambda name, image, _: no_networks(name, image),
 )
 
 
@@ -59,6 +62,20 @@ def finished(steps: Recipe, *answers: NDArray[np.uint8]) -> Files:
         steps.send(list(answers))
     files: Files = end.value.value
     return files
+
+
+def darkened(name: str, image: Image.Image, params: Params) -> Image.Image:
+    """A network's part: twice as large, and of a colour that tells of the name and the parameters."""
+    return Image.new("RGB", (image.width * 2, image.height * 2), (len(name), params.esrgan_tile, 7))
+
+
+def test_a_smaller_picture_goes_through_the_upscaler_that_is_wanted() -> None:
+    served = replace(SERVED, run_upscaler=darkened)
+    wanted = job(width=128, height=128, upscaler_for_img2img="2x", esrgan_tile=32)
+    steps = recipe(wanted, ITEM, 0, {"image": PICTURES["image"]}, served)
+    (render,) = next(steps)
+    assert render.pixels is not None
+    np.testing.assert_array_equal(render.pixels, np.full((128, 128, 3), (2, 32, 7), np.uint8))
 
 
 def opened(data: bytes) -> Image.Image:

@@ -16,9 +16,10 @@ from img2img_gateway.sdapi.read_infotext import read_parameters
 from img2img_gateway.sdapi.scripts import script_info
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
-from img2img_shared.hires import LATENT_UPSCALERS, UPSCALERS
+from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.names import SAMPLERS, SCHEDULERS, Sampler
 from img2img_shared.picture_texts import read_texts
+from img2img_shared.upscalers import BUILT_IN
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"], route_class=JsonRoute)
 
@@ -99,11 +100,21 @@ async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
 
 
 @router.get("/upscalers")
-async def upscalers() -> list[dict[str, Any]]:
-    """What init pictures can be resized by, and what hires fix can enlarge."""
+async def upscalers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
+    """What enlarges pictures: the built-in ones, and the files that a worker can use.
+
+    As in A1111, no scale is a file's own.
+    """
+    files = sorted(await parts.farm.files("upscaler") or [], key=str.lower)
     return [
-        {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4}
-        for name in UPSCALERS
+        {
+            "name": name,
+            "model_name": None,
+            "model_path": name if name in files else None,
+            "model_url": None,
+            "scale": 4,
+        }
+        for name in (*BUILT_IN, *files)
     ]
 
 

@@ -31,6 +31,14 @@ _RENAMED = {
     "img2img_color_correction": "color_correction",
     "img2img_fix_steps": "fix_steps",
     "img2img_background_color": "background",
+    "ESRGAN_tile": "esrgan_tile",
+    "ESRGAN_tile_overlap": "esrgan_tile_overlap",
+    "DAT_tile": "dat_tile",
+    "DAT_tile_overlap": "dat_tile_overlap",
+    "SWIN_tile": "swin_tile",
+    "SWIN_tile_overlap": "swin_tile_overlap",
+    "SCUNET_tile": "scunet_tile",
+    "SCUNET_tile_overlap": "scunet_tile_overlap",
     "eta_ancestral": "eta",
     "eta_ddim": "eta",
     "sd_vae": "vae",
@@ -39,7 +47,6 @@ _RENAMED = {
 _WORDS = {
     "noise_source": {"cpu": "cpu", "nv": "nv", "gpu": "nv"},
     "output_format": {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"},
-    "upscaler_for_img2img": {"none": "None", "lanczos": "Lanczos", "nearest": "Nearest"},
 }
 #: options of older versions, and of programs that follow A1111, at the value that asks for nothing
 _ELSEWHERE: dict[str, Any] = {
@@ -110,6 +117,8 @@ def _value(name: str, value: Any) -> Any:
     field = parameter(name) or ""
     if field == "s_tmax" and value == 0:
         return None  # no upper end
+    if field == "upscaler_for_img2img" and value is None:
+        return "None"
     if field == "clip_skip" and value == 0:
         return 1  # as A1111 takes it
     if field == "vae" and value == "auto":

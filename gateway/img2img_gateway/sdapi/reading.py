@@ -15,10 +15,12 @@ from img2img_gateway.sdapi.scripts import SOFT_INPAINTING, script_parameters
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
+from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.infotext import read_pairs
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 from img2img_shared.refusals import refusal
+from img2img_shared.upscalers import is_network, upscalers_told
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
@@ -81,6 +83,7 @@ class Reader:
                 await self._check_tags(prompt, model, lenient)
         options = await self._for_workers(options, model, lenient)
         params = read_request(values, prompts, options, scripts)
+        await self._check_upscalers(params, model)
         return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
 
     async def _chosen_options(self, body: RenderRequest, lenient: Leniency) -> dict[str, Any]:
@@ -156,6 +159,20 @@ class Reader:
         why = f"no VAE {wanted!r} here ({names}); the checkpoint's own renders it, as in A1111"
         lenient.set_aside("sd_vae", wanted, why)
         return {**options, "sd_vae": "None"}
+
+    async def _check_upscalers(self, params: Params, model: str) -> None:
+        """That the upscalers' files are there.
+
+        Raises:
+            Refused: one is not.
+        """
+        fields = ("hr_upscaler",) if params.txt2img else ("upscaler_for_img2img",)
+        for field in fields:
+            name = getattr(params, field)
+            if is_network(name) and name not in LATENT_UPSCALERS:
+                known = await self._farm.files("upscaler", model)
+                if known is not None and name not in known:
+                    raise Refused(field, name, upscalers_told(known))
 
     async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
         """`body` without what its checkpoint has no use for."""

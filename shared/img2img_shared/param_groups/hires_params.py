@@ -1,23 +1,12 @@
 """Parameters of the hires fix."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from img2img_shared.hires import LARGEST
 from img2img_shared.param_groups.group import ParamGroup
-
-Upscaler = Literal[
-    "Latent",
-    "Latent (antialiased)",
-    "Latent (bicubic)",
-    "Latent (bicubic antialiased)",
-    "Latent (nearest)",
-    "Latent (nearest-exact)",
-    "None",
-    "Lanczos",
-    "Nearest",
-]
+from img2img_shared.upscalers import UpscalerName
 
 
 class HiresParams(ParamGroup):
@@ -53,9 +42,11 @@ class HiresParams(ParamGroup):
         ),
     ] = 0
     hr_upscaler: Annotated[
-        Upscaler | None,
+        UpscalerName | None,
         Field(
-            description="What enlarges the latent or the picture; without a value, Latent.",
+            description="What enlarges the latent (Latent, Latent (antialiased), Latent (bicubic), Latent "
+            "(bicubic antialiased), Latent (nearest), Latent (nearest-exact)) or, as in "
+            "`upscaler_for_img2img`, the picture; without a value, Latent.",
             examples=["Latent (nearest-exact)"],
         ),
     ] = None

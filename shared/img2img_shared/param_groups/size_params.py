@@ -1,13 +1,14 @@
 """Parameters of the picture's size."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from img2img_shared.errors import Refused
 from img2img_shared.modes import ResizeMode
 from img2img_shared.param_groups.group import ParamGroup
+from img2img_shared.upscalers import UpscalerName
 
 #: pixels that the VAE makes one cell of
 CELL = 8
@@ -33,10 +34,10 @@ class SizeParams(ParamGroup):
         ResizeMode, Field(description="How the input gets the result's size.", examples=[1])
     ] = ResizeMode.JUST_RESIZE
     upscaler_for_img2img: Annotated[
-        Literal["None", "Lanczos", "Nearest"],
+        UpscalerName,
         Field(
-            description="What enlarges an input that is smaller than the result. None resizes with Lanczos "
-            "in one step; Lanczos takes A1111's way over multiples of 8.",
+            description="What enlarges an input that is smaller than the result: None (Lanczos in one step), "
+            "Lanczos (A1111's way over multiples of 8), Nearest, or a network by its file's name.",
             examples=["Lanczos"],
         ),
     ] = "None"

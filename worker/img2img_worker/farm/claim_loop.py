@@ -5,7 +5,8 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
 from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
 from img2img_worker.farm.verdict import Blame, Verdict, judge
+from img2img_worker.models.upscalers.upscalers import Upscalers
 
 #: seconds, at most, between two tries at a store, or Redis, that fails
 LONGEST_PAUSE = 30.0
@@ -59,6 +61,7 @@ class ClaimLoop:
         store: Store,
         store_check: StoreCheck,
         engine: Engine,
+        upscalers: Upscalers,
         leases: Leases,
         health: Health,
         served: Served,
@@ -70,6 +73,7 @@ class ClaimLoop:
         self._store = store
         self._store_check = store_check
         self._engine = engine
+        self._upscalers = upscalers
         self._leases = leases
         self._health = health
         self._served = served
@@ -162,7 +166,9 @@ class ClaimLoop:
         wanted = ingredients(job, item)
         blobs = {key: self._fetch(held, key) for key in {*wanted.values()}}  # one picture may have two roles
         pictures = {role: blobs[key] for role, key in wanted.items()}
-        for key, data in self._follow(recipe(job, item, claim.index, pictures, self._served), held).items():
+        run = partial(self._upscalers.enlarge, is_wanted=lambda: not held.lost)
+        served = replace(self._served, run_upscaler=run)
+        for key, data in self._follow(recipe(job, item, claim.index, pictures, served), held).items():
             self._put(held, key, data)
         if self._report(held, lambda: self._ledger.finish(claim)):
             self._observe(Finished(claim=claim, seconds=held.seconds))

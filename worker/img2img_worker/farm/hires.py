@@ -16,6 +16,7 @@ from img2img_shared.params import HIRES_FIELDS, Params
 from img2img_shared.prompt_tags import strip_comments
 from img2img_worker.engine.render import Control, Render
 from img2img_worker.pictures.resize import scale
+from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 T = TypeVar("T")
 #: yields renders that may run side by side, and is sent what comes of them in the same order
@@ -25,7 +26,10 @@ Latent = NDArray[np.float32]
 
 
 def second_pass(
-    first: Render, factor: int, controls: tuple[Control, ...] = ()
+    first: Render,
+    factor: int,
+    controls: tuple[Control, ...] = (),
+    run: RunNetwork = no_networks,
 ) -> Steps[tuple[Render, NDArray[np.uint8]]]:
     """Both passes from `first` on: the second one's render, and the picture.
 
@@ -34,6 +38,7 @@ def second_pass(
     Args:
         factor: pixels to a latent cell, each way.
         controls: of the second pass.
+        run: what runs an upscaler's network.
     """
     params = first.params
     size, upscaler = hires_size(params), params.hr_upscaler or DEFAULT_UPSCALER
@@ -51,7 +56,7 @@ def second_pass(
         latent = enlarged(latent, second.latent_size, *LATENT_UPSCALERS[upscaler])
     else:
         (pixels,) = yield [first]
-        picture = scale(Image.fromarray(pixels), (size.width, size.height), upscaler)
+        picture = scale(Image.fromarray(pixels), (size.width, size.height), upscaler, run)
         unchanged = second.params.model_copy(update={"denoising_strength": 0.0})
         (latent,) = yield [replace(second, params=unchanged, pixels=np.array(picture), wants_latent=True)]
     latent = cut(latent, size.surplus_width // factor, size.surplus_height // factor)

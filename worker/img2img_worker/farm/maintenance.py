@@ -26,6 +26,7 @@ from img2img_worker.farm.reporter import Reporter
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.families.vaes import Vaes
 from img2img_worker.models.prompts.textual_inversion import Inversions, TextualInversions
+from img2img_worker.models.upscalers.upscalers import Upscalers
 
 #: seconds, at most, until a running image hears that its job was cancelled
 HEARING = 1.0
@@ -61,6 +62,7 @@ class WorkerMaintenance:
         inversion_names: InversionNames,
         vaes: Vaes,
         file_names: FileNames,
+        upscalers: Upscalers,
         input_janitor: InputJanitor,
         health: Health,
         reporter: Reporter,
@@ -77,6 +79,9 @@ class WorkerMaintenance:
         self._inversion_names = inversion_names
         self._vaes = vaes
         self._file_names = file_names
+        self._upscalers = upscalers
+        #: files of upscalers that cannot be used, and that the log tells of
+        self._unusable: dict[str, str] = {}
         self._input_janitor = input_janitor
         self._health = health
         self._reporter = reporter
@@ -167,7 +172,16 @@ class WorkerMaintenance:
     def _say(self) -> None:
         self._lora_names.say(self._worker.id, self._loras.names)
         self._inversion_names.say(self._worker.id, _infos(self._inversions.current()))
-        self._file_names.say(self._worker.id, {"vae": self._vaes.names})
+        self._file_names.say(self._worker.id, {"vae": self._vaes.names, "upscaler": self._usable_upscalers()})
+
+    def _usable_upscalers(self) -> list[str]:
+        """Their names; what is wrong with each of the others is told once."""
+        files = self._upscalers.files
+        unusable = {name: file.reason for name, file in files.items() if file.reason is not None}
+        for name in unusable.keys() - self._unusable.keys():
+            self._observe(Warned(text=f"upscaler {name!r} cannot be used: {unusable[name]}"))
+        self._unusable = unusable
+        return [name for name in files if name not in unusable]
 
     def _tidy(self) -> None:
         self._input_janitor.round()

@@ -23,6 +23,7 @@ from img2img_worker.pictures.composite import Composed, compose
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import prepare
+from img2img_worker.pictures.upscale import RunNetwork
 from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import plan_of
@@ -59,6 +60,12 @@ class Served:
     context_length: Callable[[Sequence[str], PromptOptions], int]
     #: whether it was trained to see a mask, and what that leaves
     inpaints: bool = False
+    #: a picture through the network of an upscaler's name, once, in tiles as parameters say
+    run_upscaler: Callable[[str, Image.Image, Params], Image.Image]
+
+    def run_network(self, params: Params) -> RunNetwork:
+        """`run_upscaler` for an image with these parameters."""
+        return lambda name, image: self.run_upscaler(name, image, params)
 
 
 def ingredients(job: Job, item: Input) -> dict[Role, str]:
@@ -129,7 +136,8 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
     render = replace(render, controls=units.controls())
     passes: tuple[Render, ...] = (render,)
     if params.enable_hr:
-        second, pixels = yield from second_pass(render, served.vae_factor, units.controls(1))
+        run = served.run_network(params)
+        second, pixels = yield from second_pass(render, served.vae_factor, units.controls(1), run)
         passes = (render, second)
     else:
         (pixels,) = yield [render]
@@ -140,8 +148,9 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
 def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
     """img2img, with a mask if there is one."""
     params, image, mask = render.params, pictures["image"], pictures.get("mask")
+    run = served.run_network(params)
     with served.decoder.decoded(image, mask) as decoded:
-        prepared = prepare(*decoded, params, served.vae_factor)
+        prepared = prepare(*decoded, params, served.vae_factor, run)
     units = PreparedUnits(params, [(params.width, params.height)], pictures, served.decoder)
     render = replace(
         render,
@@ -163,7 +172,7 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
     if prepared.mask is not None:
         # read once more: what a picture of any size takes is not kept for as long as the engine has it
         with served.decoder.decoded(image, mask) as decoded:
-            composed = compose(result, *decoded, params, opening)
+            composed = compose(result, *decoded, params, opening, run)
     return Made(composed=composed, passes=(render,), has_mask=mask is not None, maps=units.maps)
 
 

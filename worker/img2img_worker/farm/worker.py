@@ -53,6 +53,7 @@ from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.loading import load
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.upscalers.upscalers import Upscalers
 from img2img_worker.pictures.decode import Decoder
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             takes=_own_parameters(family),
             version=version("img2img-farm"),
         )
+        upscalers = Upscalers(settings.models_dir, family.device)
         checkpoint = Checkpoint(model=model, file_name=path.name, sha256=sha256)
         served = Served(
             model=model,
@@ -135,6 +137,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             levels=family.levels,
             context_length=family.context_length,
             inpaints=family.inpaints,
+            run_upscaler=upscalers.enlarge,
         )
         store_check = StoreCheck(store, StoreMarker(store, ledger), info.id)
         health = Health(
@@ -149,6 +152,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             store=store,
             store_check=store_check,
             engine=engine,
+            upscalers=upscalers,
             leases=leases,
             health=health,
             served=served,
@@ -168,6 +172,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             inversion_names=InversionNames(redis),
             vaes=family.vaes,
             file_names=FileNames(redis),
+            upscalers=upscalers,
             input_janitor=InputJanitor(Submissions(redis), store),
             health=health,
             reporter=reporter,

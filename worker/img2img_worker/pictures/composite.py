@@ -8,6 +8,7 @@ from img2img_shared.modes import ResizeMode
 from img2img_shared.params import Params
 from img2img_worker.pictures.layout import Layout, lay_out
 from img2img_worker.pictures.resize import resize
+from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,24 +29,26 @@ def compose(
     mask: Image.Image | None,
     params: Params,
     soft_opening: Image.Image | None = None,
+    run: RunNetwork = no_networks,
 ) -> Composed:
     """`result` (RGB, of the render's size) laid into the picture it was made from, in its mask's place.
 
     Args:
         picture, mask: decoded, the same that were prepared.
         soft_opening: L, of the render's size: where the result shows instead; always laid over, as in A1111.
+        run: what runs an upscaler's network.
     """
-    layout = lay_out(picture, mask, params)
+    layout = lay_out(picture, mask, params, run)
     opening = layout.opening
     if opening is None:
         return Composed(picture=result)
     # for a canvas of another size (latent upscale) A1111's script fails, and its own mask is left
     is_soft = soft_opening is not None and (layout.box is not None or soft_opening.size == opening.size)
     if soft_opening is not None and is_soft:
-        opening = _placed(soft_opening, layout, "None").convert("L")
+        opening = _placed(soft_opening, layout, "None", run).convert("L")
     finished = placed = result
     if params.overlay_inpaint or is_soft:
-        placed = _placed(result, layout, params.upscaler_for_img2img)
+        placed = _placed(result, layout, params.upscaler_for_img2img, run)
         finished = placed.convert("RGBA")
         finished.alpha_composite(_cut_out(layout.canvas, opening))
     return Composed(
@@ -55,15 +58,14 @@ def compose(
     )
 
 
-def _placed(result: Image.Image, layout: Layout, upscaler: str) -> Image.Image:
+def _placed(result: Image.Image, layout: Layout, upscaler: str, run: RunNetwork) -> Image.Image:
     """`result` where it belongs on a canvas, which is transparent elsewhere. (A1111: `uncrop`.)"""
     if layout.box is None:
         return result
     left, top, right, bottom = layout.box
     placed = Image.new("RGBA", layout.canvas.size)
-    placed.paste(
-        resize(result, ResizeMode.CROP_AND_RESIZE, right - left, bottom - top, upscaler), (left, top)
-    )
+    size = right - left, bottom - top
+    placed.paste(resize(result, ResizeMode.CROP_AND_RESIZE, *size, upscaler, run), (left, top))
     return placed
 
 

@@ -9,6 +9,7 @@ from img2img_shared.params import Params
 from img2img_worker.pictures.decode import flatten
 from img2img_worker.pictures.mask import Box, crop_box, doubled, soft_mask
 from img2img_worker.pictures.resize import inner_size, resize
+from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,12 +26,17 @@ class Layout:
     box: Box | None = None
 
 
-def lay_out(picture: Image.Image, mask: Image.Image | None, params: Params) -> Layout:
+def lay_out(
+    picture: Image.Image, mask: Image.Image | None, params: Params, run: RunNetwork = no_networks
+) -> Layout:
     """A decoded picture and its mask, which may have any size, as A1111 lays them out.
 
     A mask of another size than its picture is not fitted to it: "only masked" takes its box in the mask's own
     pixels, the whole picture's mask is resized as the picture is. With "only masked" an all-black mask
     is none; with the whole picture it repaints nothing. (A1111: `StableDiffusionProcessingImg2Img.init`.)
+
+    Args:
+        run: what runs an upscaler's network.
 
     Raises:
         Refused: names "image": an aspect too extreme for the resize mode.
@@ -44,7 +50,7 @@ def lay_out(picture: Image.Image, mask: Image.Image | None, params: Params) -> L
     if box is not None or mode == ResizeMode.LATENT_UPSCALE:
         canvas = picture
     else:
-        canvas = resize(picture, mode, width, height, params.upscaler_for_img2img)
+        canvas = resize(picture, mode, width, height, params.upscaler_for_img2img, run)
     if soft is None or (params.inpaint_full_res and box is None):
         return Layout(canvas=canvas)
     if box is None:
@@ -58,5 +64,5 @@ def lay_out(picture: Image.Image, mask: Image.Image | None, params: Params) -> L
     if opening.size != canvas.size:
         # the whole picture's is RGB in A1111 by now, so that an upscaler enlarges it too
         opening = opening.convert("RGB") if box is None else opening
-        opening = resize(opening, mode, *canvas.size, params.upscaler_for_img2img).convert("L")
+        opening = resize(opening, mode, *canvas.size, params.upscaler_for_img2img, run).convert("L")
     return Layout(canvas=canvas, mask=inner, opening=opening, box=box)

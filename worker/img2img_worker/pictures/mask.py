@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from img2img_shared.params import Params
-from img2img_worker.pictures.resize import in_two_passes
+from img2img_worker.pictures.upscale import in_two_passes
 
 #: left, top, right, bottom; the last two are outside
 Box = tuple[int, int, int, int]

@@ -14,6 +14,7 @@ from img2img_worker.pictures.fill import fill
 from img2img_worker.pictures.layout import lay_out
 from img2img_worker.pictures.mask import latent_mask
 from img2img_worker.pictures.resize import resize, scale
+from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,23 +33,29 @@ class Prepared:
     colours: NDArray[np.uint8] | None = None
 
 
-def prepare(picture: Image.Image, mask: Image.Image | None, params: Params, factor: int = 8) -> Prepared:
+def prepare(
+    picture: Image.Image,
+    mask: Image.Image | None,
+    params: Params,
+    factor: int = 8,
+    run: RunNetwork = no_networks,
+) -> Prepared:
     """Lay out, crop, resize and fill: A1111's `StableDiffusionProcessingImg2Img.init`, up to encoding.
 
     Args:
         picture, mask: decoded, of any size.
         factor: pixels to a latent cell, each way; 8 in every published checkpoint.
+        run: what runs an upscaler's network.
 
     Raises:
         Refused: names "image": too small, or of too extreme an aspect, for the resize mode.
     """
-    layout = lay_out(picture, mask, params)
+    layout = lay_out(picture, mask, params, run)
     work = layout.canvas
     if layout.box is not None:
         crop = work.crop(layout.box)
-        work = resize(
-            crop, ResizeMode.RESIZE_AND_FILL, params.width, params.height, params.upscaler_for_img2img
-        )
+        inner = params.width, params.height
+        work = resize(crop, ResizeMode.RESIZE_AND_FILL, *inner, params.upscaler_for_img2img, run)
     if min(work.size) < factor:
         size = f"{work.width} × {work.height} pixels"
         raise Refused("image", size, f"at least {factor} × {factor} pixels in resize mode 3")

@@ -4,14 +4,20 @@ from PIL import Image
 
 from img2img_shared.errors import Refused
 from img2img_shared.modes import ResizeMode
+from img2img_worker.pictures.upscale import RunNetwork, in_two_passes, no_networks, upscale
 
 #: most pixels a picture may have between two passes, or between scaling and cropping
 LARGEST = 1 << 27
 
-_FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
 
-
-def resize(image: Image.Image, mode: int, width: int, height: int, upscaler: str = "None") -> Image.Image:
+def resize(
+    image: Image.Image,
+    mode: int,
+    width: int,
+    height: int,
+    upscaler: str = "None",
+    run: RunNetwork = no_networks,
+) -> Image.Image:
     """`image` (RGB or L) at `width` × `height`.
 
     Crop and resize covers, and crops around the centre. Resize and fill, and here latent upscale,
@@ -21,12 +27,13 @@ def resize(image: Image.Image, mode: int, width: int, height: int, upscaler: str
     Args:
         mode: a `ResizeMode`.
         upscaler: what enlarges an RGB picture; an L one is a mask, and always scaled by Lanczos.
+        run: what runs an upscaler's network.
 
     Raises:
         Refused: an aspect so extreme that more than `LARGEST` pixels would be needed in between.
     """
     inner = inner_size(image.size, mode, width, height)
-    scaled = scale(image, inner, "None" if image.mode == "L" else upscaler)
+    scaled = scale(image, inner, "None" if image.mode == "L" else upscaler, run)
     if mode == ResizeMode.JUST_RESIZE:
         return scaled
     inner_width, inner_height = inner
@@ -64,26 +71,14 @@ def inner_size(size: tuple[int, int], mode: int, width: int, height: int) -> tup
     return inner_width, inner_height
 
 
-def scale(image: Image.Image, size: tuple[int, int], upscaler: str = "None") -> Image.Image:
-    """`image` stretched to `size`; an upscaler enlarges it first, by the larger of both factors.
-
-    (A1111: `Upscaler.upscale`, whose answer's sides are multiples of 8.)
-    """
+def scale(
+    image: Image.Image, size: tuple[int, int], upscaler: str = "None", run: RunNetwork = no_networks
+) -> Image.Image:
+    """`image` stretched to `size`; an upscaler enlarges it first, by the larger of both factors."""
     factor = max(size[0] / image.width, size[1] / image.height)
     if upscaler != "None" and factor > 1:
-        width, height = image.width * factor, image.height * factor
-        wanted = int(width // 8 * 8), int(height // 8 * 8)
-        if image.width < wanted[0] or image.height < wanted[1]:
-            image = in_two_passes(image, (int(width), int(height)), _FILTERS[upscaler])
-        if all(wanted):
-            image = in_two_passes(image, wanted, Image.Resampling.LANCZOS)
+        image = upscale(image, factor, upscaler, run)
     return in_two_passes(image, size, Image.Resampling.LANCZOS)
-
-
-def in_two_passes(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
-    """Resampled across, and then down: a release of Pillow later than A1111's picks the order by its cost,
-    and each pass rounds to 8 bits."""
-    return image.resize((size[0], image.height), resampling).resize(size, resampling)
 
 
 def _check_passes(size: tuple[int, int], inner: tuple[int, int], wanted: str) -> None:

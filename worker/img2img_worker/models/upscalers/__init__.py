@@ -1,0 +1,1 @@
+"""Networks that enlarge pictures, from the folders that AUTOMATIC1111 has for them."""

@@ -1,0 +1,152 @@
+"""The upscalers of a worker: networks on its device beside the checkpoint, run one tile at a time."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_shared.upscalers import upscalers_told
+from img2img_worker.models.upscalers.catalog import UpscalerFile, find_upscalers
+from img2img_worker.models.upscalers.weights import load
+from img2img_worker.pictures.tiles import Tiling, averaged, blended
+
+#: bytes of networks that stay on the device between pictures; the last one stays whatever its size
+REMEMBERED = 1 << 30
+#: most pixels of a picture that a network makes
+LARGEST = 1 << 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """One file, on the device."""
+
+    time: int
+    size: int
+    #: spandrel's ``ImageModelDescriptor``
+    network: Any
+
+
+class Upscalers:
+    """Finds upscalers by A1111's names, and runs them; thread-safe.
+
+    Pictures of several threads take turns tile by tile, and what else the device does (the engine's steps)
+    goes on in between.
+
+    Args:
+        models_dir: see `find_upscalers`; None: there are none.
+    """
+
+    def __init__(self, models_dir: Path | None, device: torch.device) -> None:
+        self._models_dir = models_dir
+        self._device = device
+        self._loaded: OrderedDict[Path, _Loaded] = OrderedDict()
+        self._loading = threading.Lock()
+        self._turn = threading.Lock()
+
+    @property
+    def files(self) -> dict[str, UpscalerFile]:
+        """Those that are there now, by name."""
+        return find_upscalers(self._models_dir)
+
+    def enlarge(
+        self,
+        name: str,
+        image: Image.Image,
+        params: Params,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Image.Image:
+        """`image` through the network of that name, once; RGB.
+
+        Args:
+            params: how it is cut into tiles.
+            is_wanted: asked before each tile.
+
+        Raises:
+            Refused: names "upscaler"; it is not there, or not to be had, or the picture becomes too large.
+            CancelledError: it is not wanted any more.
+            MemoryError: the device has no room for it.
+        """
+        file = self._file(name)
+        tiling = _tiling(params, file.kind.options)
+        network = self._network(name, file)
+        scale = int(network.scale)
+        size = image.width * scale, image.height * scale
+        if size[0] * size[1] > LARGEST:
+            raise Refused("upscaler", f"{size[0]} × {size[1]} pixels", f"at most {LARGEST:,} pixels")
+
+        def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            if not is_wanted():
+                raise CancelledError
+            return self._run(network, values)
+
+        image = image.convert("RGB")
+        if file.kind.averages:
+            return _picture(averaged(_values(image), tiling, run, scale))
+        return blended(image, tiling, lambda tile: _picture(run(_values(tile))), scale)
+
+    def _run(self, network: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One call of a network; float32 [3, H, W]."""
+        with self._turn, torch.inference_mode():
+            tensor = torch.from_numpy(np.ascontiguousarray(values))[None]
+            try:
+                answer = network(tensor.to(self._device, network.dtype)).float().cpu()[0]
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                raise MemoryError("no memory for a tile of an upscaler's beside what is in flight") from None
+        return np.asarray(answer.numpy(), dtype=np.float32)
+
+    def _file(self, name: str) -> UpscalerFile:
+        files = self.files
+        if name not in files:
+            usable = [each for each, file in files.items() if file.reason is None]
+            raise Refused("upscaler", name, upscalers_told(usable))
+        return files[name]
+
+    def _network(self, name: str, file: UpscalerFile) -> Any:
+        """The network of a file as it is now, read again if it has changed."""
+        try:
+            about = file.path.stat()
+        except OSError as error:
+            raise Refused("upscaler", name, f"a readable file ({error.strerror})") from None
+        with self._loading:
+            loaded = self._loaded.pop(file.path, None)
+            if loaded is None or (loaded.time, loaded.size) != (about.st_mtime_ns, about.st_size):
+                network = self._read(name, file)
+                loaded = _Loaded(time=about.st_mtime_ns, size=about.st_size, network=network)
+            self._loaded[file.path] = loaded
+            while len(self._loaded) > 1 and sum(each.size for each in self._loaded.values()) > REMEMBERED:
+                self._loaded.popitem(last=False)
+        return loaded.network
+
+    def _read(self, name: str, file: UpscalerFile) -> Any:
+        try:
+            network = load(file.path, self._device)
+        except ValueError as error:
+            raise Refused("upscaler", name, f"an upscaler that can be used: {error}") from None
+        if file.kind.halves and network.supports_half and self._device.type == "cuda":
+            network.half()
+        return network
+
+
+def _tiling(params: Params, options: str) -> Tiling:
+    return Tiling(size=getattr(params, f"{options}_tile"), overlap=getattr(params, f"{options}_tile_overlap"))
+
+
+def _values(image: Image.Image) -> NDArray[np.float32]:
+    """float32 [3, H, W] in [0, 1]: blue, green, red, as A1111 gives it to every network."""
+    return np.asarray(np.asarray(image)[..., ::-1].transpose(2, 0, 1) / 255, dtype=np.float32)
+
+
+def _picture(values: NDArray[np.float32]) -> Image.Image:
+    pixels = (np.clip(values, 0, 1) * np.float32(255)).round().astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)[..., ::-1]))

@@ -1,0 +1,50 @@
+"""A1111's upscalers: what makes a picture larger, once and again, until it is as large as is wanted."""
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from img2img_shared.errors import Refused
+
+#: a picture through the network of that name, once
+RunNetwork = Callable[[str, Image.Image], Image.Image]
+
+_FILTERS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
+#: how often a network makes a picture larger, at most
+_PASSES = 3
+
+
+def no_networks(name: str, _: Image.Image) -> Image.Image:
+    """Where no network can be run."""
+    raise Refused("upscaler", name, "None, Lanczos or Nearest")
+
+
+def upscale(image: Image.Image, factor: float, upscaler: str, run: RunNetwork) -> Image.Image:
+    """`image` `factor` times as large, with sides that are multiples of 8; by a network, RGB.
+
+    What an upscaler makes too small goes through it again; of what is too large, Lanczos makes the wanted
+    size. (A1111: ``Upscaler.upscale``.)
+    """
+    width, height = (int(side * factor // 8 * 8) for side in image.size)
+    for number in range(_PASSES):
+        if image.width >= width and image.height >= height and (number or factor != 1):
+            break
+        before = image.size
+        if upscaler in _FILTERS:
+            size = int(image.width * factor), int(image.height * factor)
+            image = in_two_passes(image, size, _FILTERS[upscaler])
+        else:
+            image = run(upscaler, image)
+        if image.size == before:
+            break
+    if width and height:
+        image = in_two_passes(image, (width, height), Image.Resampling.LANCZOS)
+    return image
+
+
+def in_two_passes(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
+    """Resampled across, and then down: a release of Pillow later than A1111's picks the order by its cost,
+    and each pass rounds to 8 bits."""
+    if image.mode == "RGBA":  # as Pillow does it: what is transparent has no colour
+        return in_two_passes(image.convert("RGBa"), size, resampling).convert("RGBA")
+    return image.resize((size[0], image.height), resampling).resize(size, resampling)
