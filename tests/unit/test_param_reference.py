@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from img2img_shared.param_groups.hires_params import HiresParams
+from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
 from img2img_shared.params import GROUPS, WRITTEN, Params
 
@@ -32,9 +33,11 @@ def test_each_parameter_has_a_range_its_choices_or_a_length(name: str) -> None:
 @pytest.mark.parametrize("name", Params.model_fields)
 def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name: str) -> None:
     example = (Params.model_fields[name].examples or ["there is none"])[0]
-    together: dict[str, Any] = (
-        {"txt2img": True, "enable_hr": True} if name in HiresParams.model_fields else {}
-    )
+    together: dict[str, Any] = {}
+    if name in HiresParams.model_fields:
+        together = {"txt2img": True, "enable_hr": True}
+    elif name in SoftInpaintingParams.model_fields:
+        together = {"soft_inpainting": True}
     params = Params.model_validate(together | {name: example}, context=WRITTEN)
     assert getattr(params, name) != Params.model_fields[name].default
 
