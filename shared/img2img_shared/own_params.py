@@ -33,13 +33,19 @@ def check_own(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
         raise Refused(name, given[name], f"the job's, for all inputs: {OF_THE_JOB[name]}")
     if not given:
         return {}
-    whole = read_params({**params.model_dump(exclude_defaults=True), **_endings(given), **given})
+    whole = read_params({**_below(params, given), **_endings(given), **given})
     named = {
         name
         for name in Params.model_fields
         if given.get(name) is not None or getattr(whole, name) != getattr(params, name)
     }
     return whole.model_dump(mode="json", include=named)
+
+
+def _below(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's parameters under an input's own: of sizes, those that are given stand for all."""
+    sizes = {"width", "height", "fit"}
+    return params.model_dump(exclude_defaults=True, exclude=sizes if sizes & given.keys() else None)
 
 
 def _endings(given: Mapping[str, Any]) -> dict[str, str]:

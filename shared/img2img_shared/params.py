@@ -141,6 +141,8 @@ class Params(
             raise Refused("seed", self.seed, f"0 or more with {self.sampler_name!r}, or -1 to draw one")
         if self.quality is not None and self.output_format == "png":
             raise Refused("quality", self.quality, "nothing but with output_format jpeg or webp")
+        if self.fit is not None and self.model_fields_set & {"width", "height"}:
+            raise Refused("fit", self.fit, "nothing beside width and height")
         sizes = self.seed_resize_from_w, self.seed_resize_from_h
         if any(sizes) and min(sizes) < RESIZE_MIN:
             allowed = f"both {RESIZE_MIN} or more, or both 0"

@@ -42,6 +42,8 @@ class ToyFamily:
     dtype: torch.dtype = torch.float32
     latent_channels: int = CHANNELS
     vae_factor: int = FACTOR
+    native_side: int = 512
+    side_multiple: int = FACTOR
     prediction: Prediction = "epsilon"
     edits: bool = False
     inpaints: bool = False

@@ -34,7 +34,9 @@ def distance(one: Pictures, other: Pictures) -> float:
 @pytest.fixture(scope="module")
 def painter() -> Iterator[Painter]:
     torch.set_num_threads(1)
-    with Engine(open_checkpoint(DEMO)) as engine:
+    family = open_checkpoint(DEMO)
+    assert family.native_side == 128
+    with Engine(family) as engine:
         yield Painter(engine, guidance=4.0)
 
 

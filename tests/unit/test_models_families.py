@@ -60,7 +60,8 @@ def test_a_family_is_recognised(build: Build, name: str, opened: Opened) -> None
     assert family.prediction == ("v" if name == "SD 2.x" else "epsilon")
     assert family.edits == (name == "SD 1.x edit")
     assert family.levels((8, 8)).is_sdxl == name.startswith("SDXL")
-    assert (family.latent_channels, family.vae_factor) == (4, 8)
+    assert (family.latent_channels, family.vae_factor, family.side_multiple) == (4, 8, 8)
+    assert family.native_side == 64, "as its folder says"
 
 
 def test_sdxl_is_told_sizes_and_the_crop(opened: Opened) -> None:

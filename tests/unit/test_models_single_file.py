@@ -41,6 +41,9 @@ def layouts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_both_layouts_hold_the_same_networks(layouts: tuple[Path, Path]) -> None:
     folder, file = (_opened(path) for path in layouts)
     assert folder.name == file.name
+    assert file.native_side == (
+        1024 if file.name.startswith("SDXL") else 768 if file.prediction == "v" else 512
+    )
     assert (folder.noise_levels.alphas_cumprod == file.noise_levels.alphas_cumprod).all()
     for ours, theirs in zip(_networks(folder), _networks(file), strict=True):
         _assert_equal(ours, theirs)

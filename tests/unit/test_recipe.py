@@ -107,6 +107,21 @@ def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
     assert "RNG: CPU, Mask blur: 4, Version" in text, "A1111 tells it of an empty mask, and no more"
 
 
+def test_a_result_that_is_to_fit_has_its_inputs_shape_and_tells_its_size() -> None:
+    wide = encode_picture(Image.new("RGB", (120, 60)), "png")
+    small = replace(SERVED, native_side=64)
+    fitting = Job(id="0" * 16, model="tiny", params=Params(fit=0, seed=5, subseed=6), n_inputs=1)
+    steps = recipe(fitting, ITEM, 0, {"image": wide}, small)
+    (render,) = next(steps)
+    assert render.pixels is not None
+    assert (render.pixels.shape, render.latent_size) == ((64, 128, 3), (8, 16))
+    (data,) = finished(steps, np.zeros((64, 128, 3), np.uint8)).values()
+    assert "Size: 128x64," in read_texts(data)["parameters"]
+    noise = fitting.model_copy(update={"params": Params(fit=0, txt2img=True, seed=5, subseed=6)})
+    (render,) = next(recipe(noise, Input(), 0, {}, small))
+    assert render.latent_size == (8, 8)
+
+
 def test_colours_are_corrected_before_the_original_is_laid_over() -> None:
     colours = np.random.default_rng(1).integers(60, 120, (64, 64, 3), dtype=np.uint8)
     pictures = {"image": encode_picture(Image.fromarray(colours), "png"), "mask": half_mask()}

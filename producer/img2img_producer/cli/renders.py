@@ -27,6 +27,13 @@ MaskDir = Annotated[Path | None, typer.Option(help="Folder with a mask of the sa
 ParamsFile = Annotated[
     Path | None, typer.Option("--params", help="JSON file of parameters; options win over it.")
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WxH",
+        help="Exact size of the results; by default each picture's own, within what the model was made for.",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(help="Checkpoint: NAME, FOLDER or FILE.safetensors; by default the one that is served."),
@@ -55,6 +62,7 @@ def render(
     mask: Mask = None,
     mask_dir: MaskDir = None,
     params: ParamsFile = None,
+    size: Size = None,
     model: Model = None,
     priority: Priority = 0,
     resume: Annotated[
@@ -80,12 +88,12 @@ def render(
     2 wrong use.
     """
     if resume is not None:
-        if inputs or parameters or params or mask or mask_dir or model:
+        if inputs or parameters or params or size or mask or mask_dir or model:
             raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
         request = None
     else:
         request = Request.read(
-            inputs, mask, mask_dir, params, parameters, model, elsewhere=_is_elsewhere(context)
+            inputs, mask, mask_dir, params, parameters, size, model, elsewhere=_is_elsewhere(context)
         )
         refuse_overwriting(request.pictures, mask, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
@@ -113,6 +121,7 @@ def submit(
     mask: Mask = None,
     mask_dir: MaskDir = None,
     params: ParamsFile = None,
+    size: Size = None,
     model: Model = None,
     priority: Priority = 0,
     idempotency_key: Key = None,
@@ -127,7 +136,7 @@ def submit(
       img2img fetch $job --out out --wait
     """
     request = Request.read(
-        inputs, mask, mask_dir, params, parameters, model, elsewhere=_is_elsewhere(context)
+        inputs, mask, mask_dir, params, parameters, size, model, elsewhere=_is_elsewhere(context)
     )
     with farm_of(context) as farm:
         job = request.submit(farm, priority=priority, idempotency_key=idempotency_key)

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from img2img_producer.cli.connection import model_of
 from img2img_producer.cli.options import read_params_file
+from img2img_producer.cli.sizes import with_size
 from img2img_producer.client import Farm
 from img2img_producer.inputs import Picture, find_masks, find_pictures
 from img2img_producer.mask_sizes import check_mask_sizes
@@ -37,6 +38,7 @@ class Request:
         mask_dir: Path | None,
         params_file: Path | None,
         parameters: dict[str, Any],
+        size: str | None,
         model: str | None,
         *,
         elsewhere: bool,
@@ -57,7 +59,7 @@ class Request:
         return cls(
             pictures=pictures,
             mask=mask,
-            params=merge_params(read_params_file(params_file), parameters),
+            params=merge_params(*with_size(read_params_file(params_file), parameters, size)),
             model=model_of(model, elsewhere=elsewhere),
         )
 

@@ -116,7 +116,6 @@ class FarmService:
         """
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key), self._outage)
-        patiently(partial(self._check_model, model), self._outage)
         job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
         patiently(self._prove_store, self._outage)
         self.serve(model)
@@ -245,10 +244,13 @@ class FarmService:
         )
 
     def _model_meant(self, tenant: str, model: str | None, idempotency_key: str | None) -> str:
-        if model is not None:
-            return self.name_of(model)
-        # of a repeat it is the first job's, whatever is served by now
-        return self.ledger.repeated_model(tenant, idempotency_key) or self.default_model()
+        repeated = self.ledger.repeated_model(tenant, idempotency_key)
+        if model is None:  # of a repeat it is the first job's, whatever is served by now
+            return repeated or self.default_model()
+        name = self.name_of(model)
+        if repeated is None:
+            self._check_model(name)
+        return name
 
     def _check_model(self, model: str) -> None:
         """That somebody serves it, or may come to: a job of a misspelt model would wait for ever.

@@ -13,7 +13,10 @@ from img2img_shared.upscalers import UpscalerName
 #: pixels that the VAE makes one cell of
 CELL = 8
 
-Pixels = Annotated[int, Field(ge=64, le=2048, json_schema_extra={"multipleOf": CELL})]
+#: pixels of a result's side
+LEAST, MOST = 64, 2048
+
+Pixels = Annotated[int, Field(ge=LEAST, le=MOST, json_schema_extra={"multipleOf": CELL})]
 
 
 class SizeParams(ParamGroup):
@@ -30,6 +33,16 @@ class SizeParams(ParamGroup):
     ] = False
     width: Annotated[Pixels, Field(description="Width of the result, in pixels.", examples=[768])] = 512
     height: Annotated[Pixels, Field(description="Height of the result, in pixels.", examples=[768])] = 512
+    fit: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MOST,
+            description="Longer side of the result, whose shape is then its input's, in place of width and "
+            "height; 0 takes the input's own size, within the area that the model was trained for.",
+            examples=[768],
+        ),
+    ] = None
     resize_mode: Annotated[
         ResizeMode, Field(description="How the input gets the result's size.", examples=[1])
     ] = ResizeMode.JUST_RESIZE

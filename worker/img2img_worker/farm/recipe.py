@@ -23,6 +23,7 @@ from img2img_worker.pictures.composite import Composed, compose
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import prepare
+from img2img_worker.pictures.size import fitted_size
 from img2img_worker.pictures.upscale import RunNetwork
 from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.levels import NoiseLevels
@@ -50,6 +51,9 @@ class Served:
     decoder: Decoder
     #: pixels to a latent cell, each way
     vae_factor: int
+    #: see `Family`
+    native_side: int = 512
+    side_multiple: int = 8
     #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
     lora_hashes: Callable[[str], Mapping[str, str]]
     #: texts to the short hash of each textual inversion that they name
@@ -89,6 +93,8 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         Refused: names the field: a picture that cannot be read, parameters that do not go with it.
     """
     params = job.params_of(item)
+    if params.txt2img:  # there is no picture whose shape it could have
+        params = _sized(params, (served.native_side, served.native_side), served)
     seed, subseed = job.seeds(index, item)
     render = Render(
         params=params,
@@ -147,13 +153,15 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
 
 def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
     """img2img, with a mask if there is one."""
-    params, image, mask = render.params, pictures["image"], pictures.get("mask")
-    run = served.run_network(params)
+    image, mask = pictures["image"], pictures.get("mask")
+    run = served.run_network(render.params)
     with served.decoder.decoded(image, mask) as decoded:
+        params = _sized(render.params, decoded[0].size, served)
         prepared = prepare(*decoded, params, served.vae_factor, run)
     units = PreparedUnits(params, [(params.width, params.height)], pictures, served.decoder)
     render = replace(
         render,
+        params=params,
         pixels=prepared.pixels,
         latent_size=prepared.latent_size,
         mask=prepared.mask,
@@ -174,6 +182,16 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
         with served.decoder.decoded(image, mask) as decoded:
             composed = compose(result, *decoded, params, opening, run)
     return Made(composed=composed, passes=(render,), has_mask=mask is not None, maps=units.maps)
+
+
+def _sized(params: Params, size: tuple[int, int], served: Served) -> Params:
+    """With the width and height that `fit` asks for."""
+    if params.fit is None:
+        return params
+    width, height = fitted_size(
+        size, params.fit, native_side=served.native_side, multiple=served.side_multiple
+    )
+    return params.model_copy(update={"width": width, "height": height, "fit": None})
 
 
 def _infotext(made: Made, served: Served) -> str:

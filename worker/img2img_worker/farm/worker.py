@@ -132,6 +132,8 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             vae=family.vaes.told,
             decoder=Decoder(settings.max_pixels),
             vae_factor=family.vae_factor,
+            native_side=family.native_side,
+            side_multiple=family.side_multiple,
             lora_hashes=family.loras.hashes,
             inversion_hashes=family.inversions.hashes,
             levels=family.levels,

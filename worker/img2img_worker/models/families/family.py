@@ -62,6 +62,14 @@ class Family(Protocol):
         """Pixels to a latent cell, each way."""
 
     @property
+    def native_side(self) -> int:
+        """Pixels of a side of the squares that it was trained on."""
+
+    @property
+    def side_multiple(self) -> int:
+        """Pixels that the sides of its pictures are multiples of."""
+
+    @property
     def prediction(self) -> Prediction:
         """How `predict`'s answer is to be read."""
 

@@ -110,6 +110,14 @@ class FlowFamily(ABC):
         return self.vae.factor
 
     @property
+    def native_side(self) -> int:
+        return 1024
+
+    @property
+    def side_multiple(self) -> int:
+        return PATCH * self.vae_factor
+
+    @property
     def edits(self) -> bool:
         return False
 

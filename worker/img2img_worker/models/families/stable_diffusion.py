@@ -67,6 +67,21 @@ class StableDiffusion:
         return self.vae.factor
 
     @property
+    def native_side(self) -> int:
+        cells = self.unet.config.sample_size  # a single file does not say
+        if isinstance(cells, int):
+            return cells * self.vae_factor
+        is_xl, is_2_v = (
+            len(self.texts) == 2,
+            self.unet.config.use_linear_projection and self.prediction == "v",
+        )
+        return 1024 if is_xl else 768 if is_2_v else 512
+
+    @property
+    def side_multiple(self) -> int:
+        return self.vae_factor
+
+    @property
     def picture_channels(self) -> int:
         """Channels beside the latent: 5 mask and masked latent, 4 (edit) the picture's latent, 0 none."""
         return int(self.unet.config.in_channels) - self.latent_channels
