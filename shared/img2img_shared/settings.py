@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: sizes of pictures in pixels, as `Settings.compile` has them
 SIZES = r"^\d{2,4}x\d{2,4}(,\d{2,4}x\d{2,4})*$"
+#: torch's names of devices, as `Settings.device` has them
+DEVICES = r"auto|(cpu|mps|xpu|cuda(:\d{1,2})?)(,(cpu|mps|xpu|cuda(:\d{1,2})?))*"
 
 Acknowledge = Literal["memory", "disk", "replica"]
 
@@ -44,8 +46,8 @@ class Settings(BaseSettings):
     #: how a worker's log is written: lines for people, or JSON for programs
     log_format: Literal["text", "json"] = "text"
 
-    #: torch device of a worker: "auto", "cpu", "cuda", "cuda:1", ...
-    device: str = "auto"
+    #: torch devices of a worker, "cuda:0,cuda:1", each in a process of its own; "auto": every GPU, or the CPU
+    device: Annotated[str, Field(pattern=rf"^({DEVICES})$")] = "auto"
     #: the model's own precision; None: float32 on a CPU, float16 on a GPU
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     #: pictures larger than this many pixels, either way, go through the VAE in overlapping tiles:

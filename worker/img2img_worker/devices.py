@@ -5,6 +5,11 @@ import json
 import torch
 
 
+def all_gpus() -> list[str]:
+    """torch's names of this machine's GPUs."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+
+
 def main() -> None:
     """Print torch's version, and name and bytes of memory of each GPU."""
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]

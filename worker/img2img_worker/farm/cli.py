@@ -2,16 +2,18 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 
-from img2img_shared.errors import FarmError
-from img2img_shared.loading import end_on_interrupt
+from img2img_shared.errors import FarmError, Refused
+from img2img_shared.loading import end_on_interrupt, hold_interrupts
 from img2img_shared.refusals import refusal
-from img2img_shared.settings import SIZES, Settings
+from img2img_shared.settings import DEVICES, SIZES, Settings
+from img2img_worker.farm.device_processes import REFUSED, DeviceProcesses
 from img2img_worker.farm.logs import log_to_stderr
 
 app = typer.Typer(
@@ -28,6 +30,12 @@ def _slots(text: str) -> int | str:
     if text.isdecimal() and 1 <= int(text) <= 1024:
         return int(text)
     raise typer.BadParameter(f"{text!r}: a whole number from 1 to 1024, or auto")
+
+
+def _devices(text: str) -> str:
+    if re.fullmatch(DEVICES, text):
+        return text
+    raise typer.BadParameter(f"{text!r}: auto, cpu, cuda or cuda:NUMBER, several with commas: cuda:0,cuda:1")
 
 
 def _sizes(text: str) -> str:
@@ -68,7 +76,13 @@ def worker(
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help='"cpu", "cuda", "cuda:1", ...; by default a GPU where there is one.')
+        str | None,
+        typer.Option(
+            parser=_devices,
+            metavar="NAME,...",
+            help="cpu, cuda:1, ...; several with commas. Each has a process of its own, which is started "
+            "again if it dies. By default every GPU of this machine, or the CPU where there is none.",
+        ),
     ] = None,
     rebind: Annotated[
         bool,
@@ -101,7 +115,7 @@ def worker(
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         typer.echo(f"img2img worker: {refusal(error, 'IMG2IMG_')}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(REFUSED) from None
     log_to_stderr(log_level, as_json=settings.log_format == "json")
     if settings.redis_url is None or settings.store_url is None:
         typer.echo(
@@ -109,25 +123,39 @@ def worker(
             "--redis-url and --store-url; for a farm on this machine alone, use: img2img up",
             err=True,
         )
-        raise typer.Exit(2)
+        raise typer.Exit(REFUSED)
     path = Path(model).expanduser()
     if ("/" in model or path.suffix) and path.exists():
         model = str(path.absolute())  # as producers call it, from whatever folder they are
+    if "," in settings.device:
+        raise typer.Exit(_serve_all(settings.device.split(","), settings.metrics))
     # OpenMP's threads would spin while they wait, and take cores from whatever else runs on the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     end_on_interrupt()  # until it serves
     try:
         # only now: importing torch takes seconds, which a wrong option must not cost
+        from img2img_worker.devices import all_gpus
         from img2img_worker.farm.worker import run
     except ModuleNotFoundError as error:
         typer.echo(f"img2img worker: {error.name} is missing: pip install 'img2img-farm[worker]'", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(REFUSED) from None
+    if settings.device == "auto" and len(gpus := all_gpus()) > 1:
+        # as a new program, which need not keep torch in memory beside all those that render
+        hold_interrupts()
+        words = [*sys.argv[1:], "--device", ",".join(gpus)]
+        os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *words])  # noqa: S606
     try:
         code = run(model, settings.redis_url, settings.store_url, settings, rebind=rebind)
     except FarmError as error:
         typer.echo(f"img2img worker: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(REFUSED if isinstance(error, Refused) else 1) from None
     raise typer.Exit(code)
+
+
+def _serve_all(devices: list[str], metrics: str) -> int:
+    """A process for each, with this one's options; gives the exit status."""
+    command = [sys.executable, "-m", "img2img_worker", *sys.argv[1:]]  # of two --device the last one counts
+    return DeviceProcesses(command, devices, metrics).run()
 
 
 def main() -> None:
