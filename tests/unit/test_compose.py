@@ -1,11 +1,13 @@
 """docker-compose.yml, as far as it can be checked without an engine."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +92,14 @@ def test_what_the_dockerfile_copies_is_let_in() -> None:
 
 def test_the_image_runs_as_a_user_of_its_own() -> None:
     assert re.search(r"^USER (?!root)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (ROOT / "deploy" / "img2img-worker.service").read_text()
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("no systemd here")
+    copy = tmp_path / "img2img-worker.service"
+    copy.write_text(unit.replace("/opt/img2img/bin/img2img", sys.executable))  # it must be there
+    done = subprocess.run([verify, "verify", str(copy)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
