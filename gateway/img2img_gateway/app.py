@@ -82,7 +82,8 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         farm = given if given is not None else await asyncio.to_thread(AsyncFarm, settings)
         try:
-            keys = ApiKeys(farm.redis)
+            keys = ApiKeys(farm.redis, farm.store)
+            await farm.call(keys.look_after_mark)
             await farm.call(check_open, settings, keys)
             watch = Watch(farm)
             hooks = WebhookStore(farm)

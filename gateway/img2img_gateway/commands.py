@@ -131,7 +131,7 @@ def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
     said: Connection = context.obj
     with FarmService(said.settings(GatewaySettings)) as service:
         say(f"farm: {service.where}")
-        yield ApiKeys(service.redis), service.settings.tenant
+        yield ApiKeys(service.redis, service.store), service.settings.tenant
 
 
 def _moment(seconds: int) -> str:

@@ -1,19 +1,26 @@
 """API keys: who calls, for which tenant, and how much they may. Redis holds a key's hash, never the key."""
 
 import hashlib
+import logging
 import secrets
 import time
 from dataclasses import asdict, dataclass
 
 from img2img_gateway.errors import Problem
-from img2img_shared.errors import NotFound, Refused
+from img2img_gateway.keys_mark import KEY, KeysMark
+from img2img_shared.errors import NotFound, Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.tables import Table, count_in_window
+from img2img_shared.store import Store
+
+log = logging.getLogger(__name__)
 
 #: seconds over which a key's requests are counted, and within which its use is noted once
 WINDOW = 60
 #: seconds for which it is believed that there are keys, or none
 FRESH = 1.0
+#: under which name the key is noted that was revoked last of all
+_LAST = "last"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +57,11 @@ class ApiKey:
 
 
 class ApiKeys:
-    """The keys of a farm. Every method raises `Unavailable` when Redis does not answer."""
+    """The keys of a farm. Every method raises `Unavailable` when Redis, or the store, does not answer."""
 
-    def __init__(self, redis: FarmRedis) -> None:
+    def __init__(self, redis: FarmRedis, store: Store) -> None:
         self._redis = redis
+        self._mark = KeysMark(store)
         #: by the hash of their secrets
         self._keys = Table(redis, "keys")
         #: there when the last key was revoked, rather than lost with all that Redis knew
@@ -89,7 +97,9 @@ class ApiKeys:
         )
         # what is not limited is not written: a gateway of an older version may not know it
         facts = {name: value for name, value in asdict(key).items() if value is not None}
+        self._mark.put()
         self._keys.put({_hashed(secret): facts})
+        self._revoked.remove(_LAST)
         return key, secret
 
     def all(self) -> list[ApiKey]:
@@ -111,20 +121,39 @@ class ApiKeys:
                 self._keys.remove(digest)
                 self._uses.remove(key.id)
                 if not len(self._keys):
-                    self._revoked.put({"last": key.id})
+                    self._revoked.put({_LAST: key.id})
+                    self._mark.remove()
                 return key
         raise NotFound(f"no key {key_id!r}; `img2img key list` names them")
 
     def exist(self) -> bool:
         """Whether there is any key; asked anew each second.
 
-        Once there was one, it is so until the last is revoked: a Redis that lost all its keys opens no door.
+        Once there was one, it is so until the last is revoked: a Redis that lost all its keys opens no door,
+        not even to a gateway that starts after that.
         """
         now = time.monotonic()
         if now >= self._asked + FRESH:
-            self._exist = len(self._keys) > 0 or (self._exist and not len(self._revoked))
+            self._exist = len(self._keys) > 0 or (not len(self._revoked) and self._existed())
             self._asked = now
         return self._exist
+
+    def look_after_mark(self) -> None:
+        """Have the store remember keys that an older version made, and tell of those that Redis lost.
+
+        Nothing is wrong with a farm whose store does not answer just now: it is asked again when it matters.
+        """
+        try:
+            if len(self._keys):
+                self._mark.put()
+            elif not len(self._revoked) and self._mark.is_there():
+                log.warning(
+                    "API keys were lost: the store remembers some (%s), and Redis knows none. Nobody is "
+                    "answered until there is one again (img2img key create), or that is removed",
+                    KEY,
+                )
+        except Unavailable as error:
+            log.warning("%s", error)
 
     def admit(self, secret: str) -> ApiKey | None:
         """The key of a secret, with this request counted; None: there is none.
@@ -140,6 +169,9 @@ class ApiKeys:
         if key.rate is not None:
             self._count(key.id, key.rate)
         return key
+
+    def _existed(self) -> bool:
+        return self._exist or self._mark.is_there()
 
     def _note_use(self, key_id: str) -> None:
         now = int(time.time())

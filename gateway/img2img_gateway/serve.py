@@ -43,7 +43,7 @@ def serve(settings: GatewaySettings) -> None:
     with AsyncFarm(settings) as farm, shown(settings.metrics):
         time_ledger(farm.redis)
         REGISTRY.register(FarmCollector(farm.ledger))
-        check_open(settings, ApiKeys(farm.redis))
+        check_open(settings, ApiKeys(farm.redis, farm.store))
         asyncio.run(_until_told(create_app(settings, farm), settings))
 
 

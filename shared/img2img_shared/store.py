@@ -221,6 +221,8 @@ class Store:
         except FileNotFoundError as error:
             if what == "read" and "<Code>NoSuchBucket<" not in str(error):
                 raise self._error(what, key, "there is no such object", missing=True) from error
+            if self._folder is not None:  # it was there a moment ago, when it was opened or written to
+                raise self._error(what, key, "its folder is gone", transient=True) from error
             raise self._error(what, key, "the bucket does not exist") from error
         except (BaseError, OSError, ValueError) as error:
             raise self._error(what, key, _why(error), transient=_is_transient(error)) from error

@@ -7,6 +7,7 @@ import pytest
 
 from img2img_gateway.keys import ApiKeys
 from img2img_shared.ledger import connect
+from img2img_shared.store import Store
 from tests.checkpoints import cached, sd1
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm, ForkServer, eventually
@@ -48,7 +49,7 @@ def test_a_farm_needs_no_more_than_the_guide_says(
 def use_gateway(farm: FaultyFarm, url: str) -> None:
     """Everything of it that is kept in Redis."""
     with connect(url) as redis:
-        _, secret = ApiKeys(redis).create("all", "default", rate=1_000_000, quota=1000)
+        _, secret = ApiKeys(redis, Store(farm.store_url)).create("all", "default", rate=1_000_000, quota=1000)
     key = {"Authorization": f"Bearer {secret}"}
     with Gateway(url, Path(farm.store_url)) as gateway:
         http = gateway.http

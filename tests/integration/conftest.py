@@ -12,6 +12,7 @@ from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.records import Claim
 from tests.integration.gateway import FakeWorker, Gateway
 from tests.integration.ledger_helpers import MODEL, Take, tick
+from tests.servers import raw_client
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,8 @@ def running_gateway(
     request: pytest.FixtureRequest, redis_server: str, store_folder: Path
 ) -> Iterator[Gateway]:
     """The module's gateway, with the settings that it calls GATEWAY."""
+    with raw_client(redis_server) as client:
+        client.flushall()  # keys of another module's gateway would close this one
     with Gateway(redis_server, store_folder, **getattr(request.module, "GATEWAY", {})) as gateway:
         yield gateway
 

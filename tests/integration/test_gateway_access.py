@@ -17,14 +17,16 @@ from img2img_gateway.app import create_app
 from img2img_gateway.commands import app as cli
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKeys
-from img2img_shared.errors import Refused
+from img2img_gateway.keys_mark import KEY
+from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
+from img2img_shared.store import Store
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 
 
 @pytest.fixture
-def ring(farm_redis: FarmRedis) -> ApiKeys:
-    return ApiKeys(farm_redis)
+def ring(farm_redis: FarmRedis, store: Path) -> ApiKeys:
+    return ApiKeys(farm_redis, Store(store))
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -198,6 +200,41 @@ def test_a_gateway_that_had_keys_stays_closed_when_redis_forgets_them(
         last, _ = ring.create("new", "default")
         ring.revoke(last.id)
         eventually("it is open: the last key was revoked", is_open)
+
+
+def test_a_gateway_that_starts_after_redis_forgot_the_keys_is_closed(
+    redis_url: str, redis: redis_module.Redis, ring: ApiKeys, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ring.create("only", "default")
+    redis.flushall()
+    with Gateway(redis_url, store) as gateway:
+        assert gateway.http.get("/v1/jobs").status_code == 401
+        assert "API keys were lost" in caplog.text
+        key, secret = ring.create("new", "default")
+        assert gateway.http.get("/v1/jobs", headers=bearer(secret)).status_code == 200
+    ring.revoke(key.id)
+    redis.flushall()
+    with Gateway(redis_url, store) as gateway:
+        assert gateway.http.get("/v1/jobs").status_code == 200
+
+
+def test_the_store_is_told_of_keys_that_an_older_version_made(
+    redis_url: str, redis: redis_module.Redis, ring: ApiKeys, store: Path
+) -> None:
+    ring.create("older", "default")
+    (store / KEY).unlink()
+    with Gateway(redis_url, store):
+        redis.flushall()
+    with Gateway(redis_url, store) as gateway:
+        assert gateway.http.get("/v1/jobs").status_code == 401
+
+
+def test_no_key_is_made_that_the_store_would_not_remember(ring: ApiKeys, store: Path) -> None:
+    (store / "gateway").write_text("no folder")
+    with pytest.raises(Unavailable, match="is not noted"):
+        ring.create("only", "default")
+    assert not ring.all()
+    (store / "gateway").unlink()
 
 
 def test_a_key_may_have_a_highest_priority(gateway: Gateway, ring: ApiKeys) -> None:

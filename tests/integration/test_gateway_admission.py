@@ -14,6 +14,7 @@ from img2img_gateway.app import create_app
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys import ApiKeys
 from img2img_shared.ledger import FarmRedis
+from img2img_shared.store import Store
 from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
 from tests.servers import RedisServer
 
@@ -153,11 +154,16 @@ def test_the_reference_sums_up_describes_and_shows_each_endpoint() -> None:
         assert has_example(shown, document), name
 
 
+@pytest.fixture
+def ring(farm_redis: FarmRedis, store: Path) -> ApiKeys:
+    return ApiKeys(farm_redis, Store(store))
+
+
 # From here on the gateway has seen a key, and stays closed to who has none.
 
 
-def test_nothing_of_a_body_is_waited_for_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
-    ApiKeys(farm_redis).create("some", "default")
+def test_nothing_of_a_body_is_waited_for_without_a_key(gateway: Gateway, ring: ApiKeys) -> None:
+    ring.create("some", "default")
     eventually("it has seen the key", lambda: gateway.http.get("/v1/jobs").status_code == 401)
     for path in post_paths():
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -166,15 +172,15 @@ def test_nothing_of_a_body_is_waited_for_without_a_key(gateway: Gateway, farm_re
             assert connection.recv(1000).startswith(b"HTTP/1.1 401"), path
 
 
-def test_a_key_that_a_page_was_given_is_its_own_proof(gateway: Gateway, farm_redis: FarmRedis) -> None:
-    _, secret = ApiKeys(farm_redis).create("page", "default")
+def test_a_key_that_a_page_was_given_is_its_own_proof(gateway: Gateway, ring: ApiKeys) -> None:
+    _, secret = ring.create("page", "default")
     for shown in ({"Authorization": f"Bearer {secret}"}, {"X-API-Key": secret}):
         assert gateway.http.get("/v1/jobs", headers={**PAPERS, **shown}).status_code == 200
     assert gateway.http.get("/v1/jobs", headers=PAPERS, auth=("any", secret)).status_code == 403
 
 
-def test_people_find_what_is_here_without_a_key(gateway: Gateway, farm_redis: FarmRedis) -> None:
-    ApiKeys(farm_redis).create("some", "default")
+def test_people_find_what_is_here_without_a_key(gateway: Gateway, ring: ApiKeys) -> None:
+    ring.create("some", "default")
     page = gateway.http.get("/", headers=PAPERS)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")

@@ -20,6 +20,7 @@ from img2img_gateway.keys import ApiKeys
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.ledger.connect import connect
 from img2img_shared.picture_texts import read_texts
+from img2img_shared.store import Store
 from tests.faults.farm import memory_of
 from tests.integration.gateway import PATIENCE, Callers, FakeWorker, eventually
 from tests.integration.test_gateway_process import command
@@ -43,7 +44,7 @@ class Measured:
         self.server = RedisServer()
         self.folder = folder
         with connect(self.server.url) as redis:
-            _, self.key = ApiKeys(redis).create("some", "default")
+            _, self.key = ApiKeys(redis, Store(folder)).create("some", "default")
         self.port = free_port()
         self._process = subprocess.Popen(
             command(self.server.url, folder, "--port", str(self.port)),

@@ -1,8 +1,11 @@
 """The store on a folder and in memory, and the URLs it takes; a real S3 server is in tests/integration."""
 
 import hashlib
+import shutil
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 from obstore.exceptions import GenericError
 
@@ -153,6 +156,21 @@ def test_a_folder_in_the_way_of_a_key_is_not_worth_a_retry(tmp_path: Path) -> No
         store.put("jobs/abcdefgh/0.png", b"x")
     assert not caught.value.transient
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_goes_while_it_is_written_to_is_worth_a_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = obstore.put
+
+    def put_and_lose(*args: Any, **kwargs: Any) -> None:
+        put(*args, **kwargs)
+        shutil.rmtree(tmp_path / "store")
+
+    monkeypatch.setattr(obstore, "put", put_and_lose)
+    with pytest.raises(StoreError, match="its folder is gone") as raised:
+        Store(tmp_path / "store").put("jobs/a", b"x")
+    assert raised.value.transient
 
 
 def test_the_reason_for_others_does_not_say_where_the_store_is(tmp_path: Path) -> None:

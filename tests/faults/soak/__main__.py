@@ -21,6 +21,7 @@ from rich.table import Table
 
 from img2img_gateway.keys import ApiKeys
 from img2img_shared.ledger.connect import connect
+from img2img_shared.store import Store
 from tests.checkpoints import sd1
 from tests.faults.farm import FaultyFarm, ForkServer, eventually
 from tests.faults.soak.alone import Alone
@@ -44,7 +45,8 @@ def clients(
     """Half of them use Python; the others HTTP, each second one of these as A1111's clients do."""
     kitchen = Kitchen(wanted.seed)
     with connect(farm.redis_url) as redis:
-        keys = {tenant: ApiKeys(redis).create("soak", tenant)[1] for tenant in ("default", "synchronous")}
+        ring = ApiKeys(redis, Store(farm.store_url))
+        keys = {tenant: ring.create("soak", tenant)[1] for tenant in ("default", "synchronous")}
     urls = [each.url for each in gateways]
     found: list[Client] = []
     for number in range(wanted.clients):

@@ -1,9 +1,11 @@
 """Draws faults, and commits them."""
 
+import ctypes
 import os
 import random
 import resource
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +22,11 @@ from tests.faults.test_queue import HOSTILE
 
 #: chance that an image runs a worker out of memory
 FORGETFUL = 0.02
+HALF = 0.5
+
+#: of <fcntl.h> and <linux/fs.h>
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Saboteur:
@@ -111,16 +118,18 @@ class Saboteur:
             time.sleep(self._chance.uniform(0, LEASE))
 
     def hide_store(self) -> None:
-        """The folder is no folder for some time: what is not retried fails with error 20."""
+        """For some time there is an empty folder instead, as under a share, or no folder (error 20)."""
         folder = self._farm.folder / "store"
-        aside = folder.with_name("hidden")
-        folder.rename(aside)
+        other = Path(tempfile.mkdtemp(dir=self._farm.folder)) / "other"
+        if self._chance.random() < HALF:
+            other.mkdir()
+        else:
+            other.touch()
+        exchange(folder, other)
         try:
-            folder.touch()
             time.sleep(self._chance.uniform(0, LEASE))
         finally:
-            folder.unlink()
-            aside.rename(folder)
+            exchange(folder, other)
 
     def cut_connections(self) -> None:
         with self._farm.server.client() as client:
@@ -163,6 +172,12 @@ class Saboteur:
         self._farm.producer.pause(job)
         time.sleep(self._chance.uniform(0, 2))
         self._farm.producer.resume(job)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Each has the other's name, at once: at no moment there is neither."""
+    if libc.renameat2(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), "renameat2")
 
 
 @contextmanager
