@@ -151,7 +151,7 @@ class Farm:
             Unavailable: Redis stays away, or the embedded farm's worker does not start.
         """
         feed = Feed(self._service.ledger, job_id, self.tenant)
-        status = self.status(job_id)
+        status = self._watched(job_id)
         if status.finished is None:
             self._service.serve(status.model)
         while True:
@@ -160,10 +160,11 @@ class Farm:
                 return
             time.sleep(INTERVAL)
             quiet_since = time.monotonic()
-            while not feed.all(TICK) and time.monotonic() - quiet_since < QUIET:
+            quiet = TICK if status.running else QUIET  # running images have steps
+            while not feed.all(TICK) and time.monotonic() - quiet_since < quiet:
                 self._service.supervise(status.model)
             self._service.supervise(status.model)
-            status = patiently(lambda: self.status(job_id))
+            status = patiently(lambda: self._watched(job_id))
 
     def results(
         self, job_id: str, *, wait: bool = True, progress: Callable[[JobStatus], None] | None = None
@@ -191,7 +192,7 @@ class Farm:
             nonlocal told
             self._service.supervise(job.model)
             if progress is not None and time.monotonic() - told >= INTERVAL:
-                progress(patiently(lambda: self.status(job_id)))
+                progress(patiently(lambda: self._watched(job_id)))
                 told = time.monotonic()
 
         yield from results.follow(tick)
@@ -313,6 +314,9 @@ class Farm:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _watched(self, job_id: str) -> JobStatus:
+        return self._service.watched(job_id, self.tenant)
 
     def _notify_workers(self, job_id: str) -> None:
         """Tickets for a job that has images to give out again; the workers' janitor comes a second later."""

@@ -1,11 +1,15 @@
 """How far a job is, for whoever looks at the terminal: a live bar, or plain lines in a log."""
 
 import time
+from contextlib import ExitStack
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
+from img2img_producer.pace import Pace
+from img2img_producer.terminal_echo import without_control_characters
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus
 
@@ -25,13 +29,22 @@ class ProgressDisplay:
         self._console = console
         self._live: Progress | None = None
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            times = (TextColumn("{task.fields[more]}"), TimeElapsedColumn())
-            self._live = Progress(*columns, *times, console=console, transient=False)
+            whole = Column(no_wrap=True)  # in a narrow terminal the bar is what gives way
+            self._live = Progress(
+                TextColumn("{task.description}", table_column=whole),
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),
+                MofNCompleteColumn(table_column=whole),
+                TextColumn("{task.fields[more]}", table_column=whole),
+                TimeElapsedColumn(table_column=whole),
+                console=console,
+                expand=True,
+            )
             # not to be seen before there is something to say
             self._task = self._live.add_task("", total=None, more="", visible=False)
         self._last = ("", time.monotonic())
         self._waits_for: str | None = None
+        self._pace = Pace()
+        self._closing = ExitStack()
 
     def stored(self, count: int, of: int) -> None:
         """So many of a job's inputs are in the store."""
@@ -50,23 +63,34 @@ class ProgressDisplay:
                 self._console.print(
                     f"it waits for {status.waits_for}", markup=False, highlight=False, soft_wrap=True
                 )
+        progress = status.done + status.failed + status.under_way
+        if status.state is JobState.RUNNING and status.running:
+            self._pace.see(time.monotonic(), progress)
+        else:
+            self._pace.forget()
+        more = _more(status, self._to_go(status, status.n - status.cancelled - progress))
         if self._live is not None:
-            ended = status.done + status.failed
             self._live.update(
                 self._task,
                 description=_doing(status),
-                completed=ended,
+                completed=progress,
                 total=status.n,
-                more=_more(status),
+                more=more,
                 visible=True,
             )
         else:
             line = f"{_doing(status)}: {status.done} of {status.n} done"
-            more = _more(status)
             self._line(f"{line}, {more}" if more else line, now=status.finished is not None)
+
+    def _to_go(self, status: JobStatus, left: float) -> str:
+        """By what was seen here, else by what the ledger knows; "" where neither can tell."""
+        if (seen := self._pace.to_go(left)) is not None:
+            return between(*seen)
+        return remaining(status)
 
     def __enter__(self) -> "ProgressDisplay":
         if self._live is not None:
+            self._closing.enter_context(without_control_characters())
             self._live.start()
         return self
 
@@ -75,6 +99,7 @@ class ProgressDisplay:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        self._closing.close()
 
     def _line(self, text: str, *, now: bool = False) -> None:
         last, at = self._last
@@ -93,6 +118,32 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def between(low: float, high: float) -> str:
+    """ "40 s", "2 to 4 min", "50 s to 2 min": seconds that lie between two, no finer than they are known."""
+    at_least, at_most = _roughly(low), _roughly(high)
+    if at_least == at_most:
+        return " ".join(at_least)
+    unit = "" if at_least[1] == at_most[1] else f" {at_least[1]}"
+    return f"{at_least[0]}{unit} to {' '.join(at_most)}"
+
+
+def remaining(status: JobStatus) -> str:
+    """How long a job that moves has to go, as far as its ledger can tell; else ""."""
+    if status.eta is None or status.state is not JobState.RUNNING:
+        return ""  # a paused job's pace says nothing of its end
+    spread = status.eta_spread or 0.0
+    return between(status.eta - spread, status.eta + spread)
+
+
+def _roughly(seconds: float) -> tuple[str, str]:
+    if seconds < 57.5:
+        return f"{max(1, round(seconds) if seconds < 10 else 5 * round(seconds / 5))}", "s"
+    if seconds < 5400:
+        return f"{max(1, round(seconds / 60))}", "min"
+    hours = seconds / 3600
+    return (f"{hours:.0f}" if hours >= 10 else f"{hours:.1f}".removesuffix(".0")), "h"
+
+
 def _doing(status: JobStatus) -> str:
     if status.state not in (JobState.PENDING, JobState.RUNNING):
         return str(status.state)
@@ -100,7 +151,7 @@ def _doing(status: JobStatus) -> str:
     return "rendering" if status.running or not status.pending else "waiting"
 
 
-def _more(status: JobStatus) -> str:
+def _more(status: JobStatus, to_go: str) -> str:
     parts = []
     if status.failed:
         parts.append(f"{status.failed} failed")
@@ -108,8 +159,10 @@ def _more(status: JobStatus) -> str:
         parts.append(f"{status.cancelled} cancelled")
     if status.state is not JobState.RUNNING:
         return ", ".join(parts)  # what was fast once is over
-    if status.rate:
+    if status.steps and status.running == 1:
+        parts.append("step {} of {}".format(*status.steps))
+    if status.rate and status.done + status.failed > 1:
         parts.append(f"{status.rate:.2g} images/s" if status.rate < 10 else f"{status.rate:.0f} images/s")
-    if status.eta is not None:
-        parts.append(f"{duration(status.eta)} to go")
+    if to_go:
+        parts.append(f"{to_go} to go")
     return ", ".join(parts)

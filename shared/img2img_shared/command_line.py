@@ -91,6 +91,8 @@ def run(app: typer.Typer) -> None:
     except FarmError as error:
         say("\n".join([f"img2img: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(2 if isinstance(error, Refused | NotFound) else 1)
+    except KeyboardInterrupt:  # while the options were being made, before there was a command to hear it
+        sys.exit(INTERRUPTED)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             # all is let go of by now, but for threads that a hanging store keeps: nobody waits for these

@@ -11,9 +11,14 @@ _TELLING = 2**53
 
 
 @cache
+def _whole_schema() -> dict[str, Any]:
+    return Params.model_json_schema()
+
+
+@cache
 def schema_of(name: str) -> dict[str, Any]:
     """The JSON schema of one parameter, without references; of one that may be None, as if it were not."""
-    schema = Params.model_json_schema()
+    schema = _whole_schema()
     found = schema["properties"][name]
     kinds = [kind for kind in found.get("anyOf", [found]) if kind.get("type") != "null"]
     reference = str(kinds[0].get("$ref", "")).rpartition("/")[2]

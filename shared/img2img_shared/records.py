@@ -79,13 +79,19 @@ class JobStatus:
     cancelled: int
     #: images that ended per second, of late
     rate: float
-    #: seconds until the last image ends at this rate; None: unknown, or nothing is left
+    #: seconds until the last image ends at this rate; None: nothing is left, or too few have ended to tell
     eta: float | None
+    #: seconds by which that is likely wrong, either way
+    eta_spread: float | None = None
     created: datetime
     started: datetime | None
     finished: datetime | None
     #: what must happen before any of its images can be begun; None: nothing, or nobody has looked
     waits_for: str | None = None
+    #: steps that are done of its running images, and all that these have; None: it is not known
+    steps: tuple[int, int] | None = None
+    #: how much of its running images is done by their steps, in images
+    under_way: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

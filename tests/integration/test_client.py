@@ -16,6 +16,7 @@ from img2img_shared.job import PAGE, ImageState, JobState, inputs_key, result_ke
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
 from img2img_shared.ledger.keys import queue_key
+from img2img_shared.ledger.previews import Previews
 from img2img_shared.params import Params
 from img2img_shared.records import Claim, WorkerInfo
 from img2img_shared.store import Store
@@ -338,6 +339,22 @@ def test_a_watch_sees_the_job_change_and_ends_with_it(folder_farm: Farm, folder_
     *_, last = watch
     assert (last.state, last.done) == (JobState.DONE, 3)
     assert [status.state for status in folder_farm.watch(job)] == [JobState.DONE]
+
+
+def test_a_watch_tells_how_far_running_images_are(folder_farm: Farm, folder_worker: Worker) -> None:
+    job = folder_farm.submit([b"x", b"y", b"z"], model="m")
+    assert folder_worker.claim()
+    assert folder_worker.claim()
+    previews = Previews(folder_worker.client)
+    assert previews.watched([job]) == set()
+    watch = folder_farm.watch(job)
+    assert (next(watch).steps, previews.watched([job])) == (None, {job})
+    previews.count(job, 0, 6, 20)
+    assert (status := next(watch)).steps == (6, 20)
+    assert status.under_way == pytest.approx(0.3)
+    previews.count(job, 1, 5, 10)
+    assert (status := next(watch)).steps == (11, 30)
+    assert status.under_way == pytest.approx(0.8)
 
 
 def test_a_cancelled_job_ends_its_watch_and_its_results(folder_farm: Farm, folder_worker: Worker) -> None:

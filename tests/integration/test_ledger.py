@@ -641,8 +641,21 @@ def test_rate_and_time_left_follow_the_last_images(raw: Any, ledger: Ledger, tak
     status = ledger.status("job-0000", "default")
     assert status.rate == pytest.approx(2, rel=0.1)
     assert status.eta == pytest.approx(250 / status.rate)
+    assert status.eta_spread == pytest.approx(status.eta / 60**0.5, rel=0.1)
     happened_before(600, "ended_at")
-    assert ledger.status("job-0000", "default").rate < 0.001
+    status = ledger.status("job-0000", "default")
+    assert status.rate < 0.001
+    # by its whole life, which says something where the last half minute does not
+    assert status.eta == pytest.approx(250 / (150 / 600), rel=0.1)
+
+
+def test_nobody_says_when_a_job_ends_before_some_of_its_images_have(ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job(n=400))
+    for _ in range(4):
+        status = ledger.status("job-0000", "default")
+        assert (status.eta, status.eta_spread) == (None, None)
+        ledger.finish(taken(take))
+    assert ledger.status("job-0000", "default").eta is not None
 
 
 def test_the_rate_of_a_young_job_is_that_of_its_time(raw: Any, ledger: Ledger, take: Take) -> None:

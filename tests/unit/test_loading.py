@@ -5,8 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
+import typer
+
+from img2img_shared import command_line
 
 #: interrupts the process when the named module is imported, as Ctrl-C at that moment does
 INTERRUPT = """
@@ -52,3 +56,12 @@ def test_a_worker_without_its_packages_says_so_in_one_line(tmp_path: Path) -> No
     ended = run(tmp_path, "img2img", "worker", "--redis-url=redis://127.0.0.1:1", "--store-url=memory://")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "img2img worker: torch is missing: pip install 'img2img-farm[worker]'\n"
+
+
+def test_ctrl_c_while_options_are_made_ends_it_without_a_word() -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        command_line.run(cast(typer.Typer, interrupted))
+    assert end.value.code == command_line.INTERRUPTED

@@ -1,13 +1,14 @@
 """What a terminal, and a log, show of a job."""
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
-from img2img_producer.progress_display import ProgressDisplay, duration
+from img2img_producer.progress_display import ProgressDisplay, between, duration
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus
 
@@ -25,7 +26,8 @@ STATUS = JobStatus(
     failed=1,
     cancelled=0,
     rate=2.0,
-    eta=3.0,
+    eta=180.0,
+    eta_spread=60.0,
     created=NOW,
     started=NOW,
     finished=None,
@@ -53,8 +55,28 @@ def test_a_terminal_sees_state_counts_rate_and_what_is_to_go() -> None:
     console = terminal()
     with ProgressDisplay(console) as board:
         board.update(STATUS)
-    for part in ("rendering", "4/10", "1 failed", "2 images/s", "3 s to go"):
+    for part in ("rendering", "4/10", "1 failed", "2 images/s", "2 to 4 min to go"):
         assert part in shown(console)
+
+
+def test_a_single_image_shows_its_steps() -> None:
+    console = terminal()
+    alone = replace(
+        STATUS, n=1, done=0, failed=0, pending=0, eta=None, rate=0.0, steps=(12, 20), under_way=0.6
+    )
+    with ProgressDisplay(console) as board:
+        board.update(alone)
+    assert "step 12 of 20" in shown(console)
+
+
+def test_a_line_of_eighty_columns_holds_all_that_is_told() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
+    with ProgressDisplay(console) as board:
+        board.update(replace(STATUS, n=100_000, done=33_333, eta=60_000, eta_spread=20_000.0))
+    (line,) = {
+        each for each in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown(console)).split("\n") if "rend" in each
+    }
+    assert "33334/100000 1 failed, 2 images/s, 11 to 22 h to go 0:00:00" in line
 
 
 def test_a_job_that_began_and_lost_its_worker_waits_for_one() -> None:
@@ -82,6 +104,13 @@ def test_a_log_has_a_line_of_its_own_for_the_end() -> None:
         board.update(STATUS)  # too soon after the line before
         board.update(replace(STATUS, state=JobState.DONE, done=9, finished=NOW))
     assert shown(console) == "stored 1 input\ndone: 9 of 10 done, 1 failed\n"
+
+
+def test_what_is_left_is_told_no_finer_than_it_is_known() -> None:
+    cases = ((0.2, 0.9), (41, 42), (12, 34), (50, 70), (118, 121), (110, 260), (3000, 9000))
+    assert [between(*case) for case in cases] == [
+        *("1 s", "40 s", "10 to 35 s", "50 s to 1 min", "2 min", "2 to 4 min", "50 min to 2.5 h"),
+    ]
 
 
 def test_durations_are_read_at_a_glance() -> None:

@@ -177,6 +177,7 @@ class JobAnswer(BaseModel):
             "cancelled": 0,
             "rate": 2.5,
             "eta": 26.4,
+            "eta_spread": 4.3,
             "created": _MOMENT,
             "started": _MOMENT,
             "finished": None,
@@ -196,8 +197,10 @@ class JobAnswer(BaseModel):
     cancelled: int
     #: images that ended per second, of late
     rate: float
-    #: seconds to go; null: unknown, or nothing is left
+    #: seconds to go; null: nothing is left, or too few images have ended to tell
     eta: float | None
+    #: seconds by which that is likely wrong, either way
+    eta_spread: float | None = None
     created: datetime
     started: datetime | None
     finished: datetime | None

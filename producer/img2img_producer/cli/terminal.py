@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from img2img_producer.progress_display import duration
+from img2img_producer.progress_display import duration, remaining
 from img2img_shared.command_line import print_json, say
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus, WorkerReport, WorkerStatus
@@ -42,7 +42,7 @@ def show_job(status: JobStatus) -> None:
         "images": f"{status.n}: " + _counts(status),
         "waits for": status.waits_for or "",
         "rate": f"{status.rate:.2f} images/s" if status.rate and runs else "",
-        "to go": _to_go(status),
+        "to go": remaining(status),
         "submitted": f"{status.created.astimezone():%Y-%m-%d %H:%M:%S}",
         "took": _took(status),
     }
@@ -63,7 +63,7 @@ def show_jobs(jobs: Iterable[JobStatus]) -> None:
             str(job.priority),
             job.model,
             _counts(job),
-            _to_go(job),
+            remaining(job),
         )
         for job in jobs
     ]
@@ -122,11 +122,6 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: st
 def _counts(status: JobStatus) -> str:
     counts = {name: getattr(status, name) for name in ("done", "running", "pending", "failed", "cancelled")}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-
-
-def _to_go(status: JobStatus) -> str:
-    """Nothing where nothing moves: a paused job's pace says nothing of its end."""
-    return duration(status.eta) if status.eta is not None and status.state is JobState.RUNNING else ""
 
 
 def _took(status: JobStatus) -> str:

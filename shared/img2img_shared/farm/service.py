@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: the checkpoint that comes with the worker
 DEFAULT_MODEL = "demo"
+#: running images of a job whose steps are looked at
+MOST_WATCHED = 200
 #: seconds for which a model is the default, unless it is said again
 _BY_DEFAULT = 10
 
@@ -142,6 +144,22 @@ class FarmService:
         if not is_idle(status):
             return status
         return replace(status, waits_for=waits_for(status, self.workers()))
+
+    def watched(self, job_id: str, tenant: str) -> JobStatus:
+        """As `status`, and how far running images are: their workers tell it for some seconds from now on.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        status = self.status(job_id, tenant)
+        if not status.running:
+            return status
+        found = self.previews.steps(job_id, tenant, self.ledger.running(job_id)[:MOST_WATCHED])
+        if not found:
+            return status
+        done, total = (sum(counts) for counts in zip(*found, strict=True))
+        under_way = sum(each / of for each, of in found if of)
+        return replace(status, steps=(done, total), under_way=under_way)
 
     def images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
         """Images of a job by their indexes (None: all), asked for as it goes; without their inputs' names."""

@@ -158,6 +158,10 @@ class JobRecords(LedgerPart):
         answer = self._found(job_id, self._redis.run("images", tenant, job_id, start, count))
         return image_statuses(start, *answer)
 
+    def running(self, job_id: str) -> list[int]:
+        """The indexes of a job's images that workers hold now."""
+        return [int(index) for index in self._redis.call("HKEYS", self._redis.key("job", job_id, "running"))]
+
     def cancel(self, job_id: str, tenant: str) -> int:
         """Ends a job: nothing of it is given out any more, and workers stop its images between two steps.
 

@@ -1,7 +1,7 @@
 """What the ledger's scripts answer, as records."""
 
 from dataclasses import fields
-from math import exp, expm1
+from math import exp, expm1, sqrt
 from typing import Any
 
 import msgpack
@@ -19,6 +19,8 @@ from img2img_shared.records import (
 
 #: seconds after which an image's end counts 1/e in its job's rate, as in jobs.lua
 RECENT = 30.0
+#: images that must have ended before they say when the others will
+ENOUGH = 4
 #: an image's state by its first letter
 _STATES = {state[0]: state for state in ImageState}
 
@@ -29,8 +31,10 @@ def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
     job_state = _job_state(str(state, "utf-8"), failed)
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
-    rate = _rate(now, int(started or created), *map(float, ends))
-    left = rest - cancelled + running
+    seconds = max(now - int(started or created), 1) / 1000
+    recent = _recent(now, *map(float, ends))
+    rate = recent / (RECENT * -expm1(-seconds / RECENT))
+    eta, eta_spread = _eta(rest - cancelled + running, done + failed, seconds, recent, rate)
     return JobStatus(
         id=str(job_id, "utf-8"),
         tenant=tenant,
@@ -44,7 +48,8 @@ def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
         failed=failed,
         cancelled=cancelled,
         rate=rate,
-        eta=left / rate if left and rate else None,
+        eta=eta,
+        eta_spread=eta_spread,
         created=moment(created),
         started=moment(started) if started else None,
         finished=moment(finished) if finished else None,
@@ -115,10 +120,25 @@ def _known(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rate(now: int, started: int, ended: float, ended_at: float) -> float:
-    """Images per second of late: `ended` of them by the time `ended_at`, those of before counted for less.
+def _eta(
+    left: int, ended: int, seconds: float, recent: float, rate: float
+) -> tuple[float | None, float | None]:
+    """Seconds to go and how far they are likely off, if the images that ended say anything of the others.
+
+    By the `rate` of late where `recent` images stand for it, else by that of the whole job: of slow images,
+    none may have ended of late. Ends that come at random spread as the square root of their number.
+    """
+    if recent < ENOUGH:
+        recent, rate = ended, ended / seconds
+    if not left or recent < ENOUGH:
+        return None, None
+    eta = left / rate
+    return eta, eta / sqrt(recent)
+
+
+def _recent(now: int, ended: float, ended_at: float) -> float:
+    """How many images ended of late: `ended` by the time `ended_at`, those of before counted for less.
 
     Times are in ms. Were they all counted, that were `RECENT` seconds' images; of a young job it is less.
     """
-    left = ended * exp(min(0.0, ended_at - now) / 1000 / RECENT)
-    return left / (RECENT * -expm1(-max(now - started, 1) / 1000 / RECENT))
+    return ended * exp(min(0.0, ended_at - now) / 1000 / RECENT)
