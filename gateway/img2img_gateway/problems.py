@@ -50,7 +50,7 @@ class A1111Document(BaseModel):
 FINDINGS = 20
 
 #: paths whose errors have the shape that A1111's clients read
-_A1111 = ("/sdapi", "/internal")
+_A1111 = ("/sdapi", "/internal", "/controlnet")
 
 _STATUSES = {
     400: "The request cannot be read.",

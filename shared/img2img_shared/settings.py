@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     #: where the embedded server, the folder store and caches live
     data_dir: Path = Path.home() / ".img2img"
     #: folder whose checkpoints, in its folders too, are the models that workers serve by name; LoRAs are in
-    #: its folder "Lora", textual inversions in "embeddings", upscalers in "ESRGAN", "SwinIR", ... as in A1111
+    #: its folder "Lora", textual inversions in "embeddings", control networks in "ControlNet", upscalers in
+    #: "ESRGAN", "SwinIR", ... as in A1111
     models_dir: Path | None = None
     #: first part of every ledger key, so that farms can share a Redis
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "img2img"

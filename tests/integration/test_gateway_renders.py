@@ -16,6 +16,7 @@ from tests.checkpoints import cached, sd1
 from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
 from tests.integration.gateway import Gateway
 from tests.servers import free_port, scraped
+from tests.unit.control_files import control_net, write_original
 
 #: where the worker shows what it counts
 METRICS = f"127.0.0.1:{free_port()}"
@@ -30,6 +31,9 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
         file = folder / "models" / "Lora" / f"{name}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
+    control = folder / "models" / "ControlNet" / "control_sd15_edges.safetensors"
+    control.parent.mkdir()
+    write_original(control_net(cached(tmp_path_factory, sd1), seed=3), control)
     environment = {
         "IMG2IMG_PREVIEW_SECONDS": "0.02",
         "IMG2IMG_MODELS_DIR": str(folder / "models"),
@@ -125,6 +129,33 @@ def test_inpainting_keeps_what_is_not_masked(api: webuiapi.WebUIApi) -> None:
 def test_the_loras_that_prompts_may_name_are_listed(api: webuiapi.WebUIApi) -> None:
     listed = eventually("the worker has said which it has", api.get_loras)
     assert listed == [{"name": name, "alias": name, "path": name, "metadata": {}} for name in ("gold", "ink")]
+
+
+def test_webuiapis_control_units_hold_a_render_to_their_pictures(
+    farm: FaultyFarm, api: webuiapi.WebUIApi
+) -> None:
+    eventually("the worker has said what it has", api.controlnet_model_list)
+    (title,) = api.controlnet_model_list()
+    source, shown = picture(1), picture(2)
+    units = [
+        webuiapi.ControlNetUnit(image=pixels(shown), module="canny", model="edges", processor_res=64),
+        webuiapi.ControlNetUnit(module="invert", model=title, weight=0.5, hr_option="Both"),
+    ]
+    plain = api.img2img(images=[pixels(source)], **SMALL)
+    # a map of its own: this client keeps what is put into its default one
+    result = api.img2img(images=[pixels(source)], controlnet_units=units, alwayson_scripts={}, **SMALL)
+    found, edges, inverted = (image.convert("RGB") for image in result.images)
+    assert not same(found, plain.image.convert("RGB"))
+    assert same(inverted, ImageChops.invert(pixels(source)))
+    assert {colour for _, colour in edges.getcolors()} == {(0, 0, 0), (255, 255, 255)}
+    assert 'ControlNet 1: "Module: invert' in result.info["infotexts"][0]
+    with pytest.raises(RuntimeError, match=r"control_sd15_edges \["):
+        api.img2img(
+            images=[pixels(source)],
+            controlnet_units=[webuiapi.ControlNetUnit(model="pose")],
+            alwayson_scripts={},
+            **SMALL,
+        )
 
 
 def test_txt2img_starts_from_noise_and_nothing_else(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:

@@ -19,8 +19,8 @@ from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
 
 
-def test_every_option_of_a1111_is_known() -> None:
-    assert len(defaults()) == 317
+def test_every_option_of_a1111_and_the_one_of_its_controlnet_are_known() -> None:
+    assert len(defaults()) == 317 + 1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

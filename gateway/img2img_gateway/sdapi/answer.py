@@ -35,6 +35,8 @@ class Answer:
         #: store keys of all that is sent, in order
         self._keys: list[str] = []
         self._texts: list[str] = []
+        #: store keys of the control pictures, which come last
+        self._maps: list[str] = []
         #: width and height of the largest picture
         self._cell = (0, 0)
 
@@ -53,6 +55,8 @@ class Answer:
                 self._texts.append(read_texts(picture).get("parameters", ""))
                 self._keys += self._keys_of(job, index)
                 self._cell = larger(self._cell, picture)
+                # one picture for all of a call's images
+                self._maps = self._maps or list(self._map_keys(job, index))
 
     def parts(self) -> Iterator[bytes]:
         """The answer's JSON, bit by bit.
@@ -76,7 +80,7 @@ class Answer:
             with suppress(FarmError):
                 job = self._ledger.job(job_id, self._tenant)
                 for index in range(job.n):
-                    for key in self._keys_of(job, index):
+                    for key in (*self._keys_of(job, index), *self._map_keys(job, index)):
                         self._store.delete(key)
 
     def _done(self, job: Job) -> Iterator[int]:
@@ -97,10 +101,16 @@ class Answer:
                 if self._store.exists(key):  # none of an image without a mask
                     yield key
 
+    def _map_keys(self, job: Job, index: int) -> Iterator[str]:
+        """What an image's control units looked at; with a hires fix, of both passes."""
+        wanted = sum(unit.save_detected_map for unit in job.params.control)
+        for number in range(wanted * (1 + job.params.enable_hr)):
+            yield result_key(job.id, index, job.params.output_format, f"control-{number}")
+
     def _pictures(self, sheet: bytes | None) -> Iterator[bytes]:
         if sheet is not None:
             yield sheet
-        for key in self._keys:
+        for key in (*self._keys, *self._maps):
             yield self._store.get(key)
 
     def _grid(self) -> bytes | None:

@@ -1,4 +1,4 @@
-"""A1111's options by name (v1.10.1): their defaults, and what each means for a render here.
+"""A1111's options by name (v1.10.1), and one of its ControlNet: their defaults, and what each means here.
 
 An option that changes pictures is a parameter here, or must keep its default. All others (a web page's,
 folders', memory's) mean nothing to a farm: they are taken, and told as they were sent.
@@ -54,6 +54,9 @@ _ELSEWHERE: dict[str, Any] = {
     "filter_nsfw": False,
     "forge_additional_modules": [],
     "use_scale_latent_for_hires_fix": False,
+    "control_net_inpaint_blur_sigma": 7,
+    "control_net_unit_count": 3,
+    "controlnet_ignore_noninpaint_mask": False,
 }
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

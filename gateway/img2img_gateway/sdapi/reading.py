@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.sdapi.control_units import SentUnits, control_units
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.options import Options
 from img2img_gateway.sdapi.read_infotext import request_fields, soft_inpainting_arguments
@@ -14,12 +15,14 @@ from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts import SOFT_INPAINTING, script_parameters
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
+from img2img_shared.control import meant, named
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.infotext import read_pairs
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 from img2img_shared.refusals import refusal
+from img2img_shared.roles import check_roles
 from img2img_shared.upscalers import is_network, upscalers_told
 
 #: options that A1111 has read before it comes to a request's override_settings
@@ -45,6 +48,8 @@ class Reading:
     params: Params
     #: those that are set, the request's own over the tenant's
     options: Mapping[str, Any]
+    #: base64, by their roles
+    control_pictures: Mapping[str, str]
     #: what of it was set aside
     warnings: list[str]
 
@@ -71,6 +76,7 @@ class Reader:
             why = "img2img takes no prompts from it, as in A1111; send them as prompt and negative_prompt"
             lenient.set_aside("infotext", sent.infotext, why)
         scripts = script_parameters(body, lenient)
+        control = control_units(body, lenient)
         options = await self._chosen_options(body, lenient)
         styles = await farm.call(read_styles, farm.settings.styles_file)
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
@@ -82,9 +88,34 @@ class Reader:
             for prompt in (prompts[0], getattr(values, "hr_prompt", "")):
                 await self._check_tags(prompt, model, lenient)
         options = await self._for_workers(options, model, lenient)
+        await self._check_control(control, model)
+        scripts |= {"control": control.told(options)} if control.units else {}
         params = read_request(values, prompts, options, scripts)
         await self._check_upscalers(params, model)
-        return Reading(body=body, model=model, params=params, options=options, warnings=lenient.warnings)
+        check_roles({*control.pictures, *(() if params.txt2img else ("image",))}, params)
+        return Reading(
+            body=body,
+            model=model,
+            params=params,
+            options=options,
+            control_pictures=control.pictures,
+            warnings=lenient.warnings,
+        )
+
+    async def _check_control(self, control: SentUnits, model: str) -> None:
+        """That the control networks of a request are there.
+
+        Raises:
+            Refused: one is not.
+        """
+        titles = await self._farm.files("control", model) if control.units else None
+        if titles is None:
+            return
+        by_title = {title: title.rpartition(" [")[0] for title in titles}
+        for number, unit in enumerate(control.units):
+            is_needed = unit.preprocessor.needs_network
+            if is_needed and meant(unit.model, by_title.values(), by_title) is None:
+                raise Refused(f"control/{number}.model", unit.model, named(titles))
 
     async def _chosen_options(self, body: RenderRequest, lenient: Leniency) -> dict[str, Any]:
         """The options that are set for it. Those that it is to leave set are written."""

@@ -136,6 +136,9 @@ class _Call:
         """A job for each iteration, its seeds following the one before; each is told in `jobs`."""
         body = self._body
         images, mask = await self._pictures(body) if isinstance(body, Img2ImgRequest) else ([None], None)
+        shared = {"mask": mask} if mask else {}
+        for role, picture in self._reading.control_pictures.items():
+            shared[role] = await stored(self._parts, self._caller, picture, role)
         per_job = body.batch_size
         params = draw_seeds(params)
         if len(images) > 1:  # a batch of different pictures: one output each
@@ -147,8 +150,7 @@ class _Call:
                 self._caller.tenant, model, shifted, priority=self._caller.allowed_priority()
             )
             jobs.append(submission.job.id)
-            masks = {"mask": mask} if mask else {}
-            await write(self._parts, self._caller, submission, _inputs(images), masks)
+            await write(self._parts, self._caller, submission, _inputs(images), shared)
 
     async def _pictures(self, body: Img2ImgRequest) -> tuple[list[str], str | None]:
         """Store keys of the init pictures and of the mask."""

@@ -1,7 +1,8 @@
-"""Scripts in a request: soft inpainting; any other must ask for nothing, and then is set aside."""
+"""Scripts in a request: soft inpainting, ControlNet (see `control_units`); others must ask for nothing."""
 
 from typing import Any
 
+from img2img_gateway.sdapi.control_units import SCRIPT
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_shared.errors import Refused
@@ -9,6 +10,8 @@ from img2img_shared.param_reference import schema_of
 
 #: A1111's own that have no say over its API: what they would set are fields of the request
 _SILENT = frozenset({"seed", "sampler", "comments", "extra options", "hypertile"})
+#: read by a module of its own
+_ELSEWHERE = frozenset({SCRIPT})
 #: how a script's arguments call the switch that turns it on
 _SWITCHES = ("enabled", "enable", "is_enabled")
 
@@ -49,7 +52,7 @@ def script_parameters(request: RenderRequest, lenient: Leniency) -> dict[str, An
     for name, given in request.alwayson_scripts.items():
         if name.lower() == SOFT_INPAINTING and isinstance(request, Img2ImgRequest):
             found |= _soft_inpainting(given, lenient)
-        elif name.lower() not in _SILENT and _asks(given):
+        elif name.lower() not in _ELSEWHERE and name.lower() not in _SILENT and _asks(given):
             raise Refused("alwayson_scripts", name, f"none: always on script {name} not found")
     return found
 

@@ -70,6 +70,9 @@ class ConditionBuilder:
             # it is to see nothing of what is not there
             mask_weight, factor = 1.0, self._family.vae_factor
             pixels = np.zeros((*(factor * side for side in render.latent_size), 3), np.uint8)
+        masked = [control.picture for control in render.controls if control.picture.shape[2] == 4]
+        if masked and self._family.inpaints:
+            return self._control_picture(image, masked[-1])
         pictures = self._family.picture(
             torch.from_numpy(pixels)[None],
             masks,
@@ -84,3 +87,16 @@ class ConditionBuilder:
         if pictures.shape[-2:] != render.latent_size:
             pictures = torch.nn.functional.interpolate(pictures, size=render.latent_size, mode="bilinear")
         return pictures[0]
+
+    def _control_picture(self, image: RenderState, picture: NDArray[Any]) -> Tensor | None:
+        """The same of a control picture [H, W, 4]: its mask takes the place of the init image's."""
+        pixels = torch.from_numpy(np.ascontiguousarray(picture[:, :, :3]))[None]
+        mask = torch.from_numpy(np.where(picture[:, :, 3] > 127.5, np.uint8(255), np.uint8(0)))[None]
+        pictures = self._family.picture(
+            pixels, mask, tiling=image.render.params.tiling, rows=self._pictures, vaes=image.vaes
+        )
+        if pictures is None:
+            return None
+        # a cell is repainted where any of its pixels is
+        cells = torch.nn.functional.max_pool2d(mask.float() / 255, self._family.vae_factor)
+        return torch.cat([cells.to(pictures), pictures[0, 1:]])

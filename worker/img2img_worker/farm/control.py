@@ -99,8 +99,17 @@ def _prepared(
                 else refused.field
             )
             raise Refused(field, refused.value, refused.allowed) from None
-        area = None if region not in decoded else as_rgb(decoded[region])[:, :, 0]
+        area = _area(decoded.get(region), region)
     return PreparedUnit(unit=unit, passes=tuple(passes), region=area)
+
+
+def _area(picture: Image.Image | None, role: str) -> NDArray[np.uint8] | None:
+    """Where a unit acts [H, W], by the first channel; of a grey one, A1111's extension makes nothing."""
+    if picture is None:
+        return None
+    if picture.mode == "L":
+        raise Refused(role, "a grey picture", "one with colours, white where the unit acts: save it as RGB")
+    return as_rgb(picture)[:, :, 0]
 
 
 def _seed(params: Params) -> int:

@@ -12,7 +12,7 @@ from img2img_shared.errors import FarmError
 from img2img_shared.farm.input_janitor import EVERY as TIDY_EVERY
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.ledger import Ledger
-from img2img_shared.ledger.file_names import FileNames
+from img2img_shared.ledger.file_names import FileKind, FileNames
 from img2img_shared.ledger.image_claims import TERM
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
@@ -24,6 +24,7 @@ from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.vaes import Vaes
 from img2img_worker.models.prompts.textual_inversion import Inversions, TextualInversions
 from img2img_worker.models.upscalers.upscalers import Upscalers
@@ -61,6 +62,7 @@ class WorkerMaintenance:
         inversions: TextualInversions,
         inversion_names: InversionNames,
         vaes: Vaes,
+        controls: ControlNets,
         file_names: FileNames,
         upscalers: Upscalers,
         input_janitor: InputJanitor,
@@ -78,6 +80,7 @@ class WorkerMaintenance:
         self._inversions = inversions
         self._inversion_names = inversion_names
         self._vaes = vaes
+        self._controls = controls
         self._file_names = file_names
         self._upscalers = upscalers
         #: files of upscalers that cannot be used, and that the log tells of
@@ -172,7 +175,12 @@ class WorkerMaintenance:
     def _say(self) -> None:
         self._lora_names.say(self._worker.id, self._loras.names)
         self._inversion_names.say(self._worker.id, _infos(self._inversions.current()))
-        self._file_names.say(self._worker.id, {"vae": self._vaes.names, "upscaler": self._usable_upscalers()})
+        files: dict[FileKind, list[str]] = {
+            "vae": self._vaes.names,
+            "control": self._controls.titles,
+            "upscaler": self._usable_upscalers(),
+        }
+        self._file_names.say(self._worker.id, files)
 
     def _usable_upscalers(self) -> list[str]:
         """Their names; what is wrong with each of the others is told once."""

@@ -173,6 +173,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             inversions=family.inversions,
             inversion_names=InversionNames(redis),
             vaes=family.vaes,
+            controls=family.controls,
             file_names=FileNames(redis),
             upscalers=upscalers,
             input_janitor=InputJanitor(Submissions(redis), store),

@@ -1,0 +1,186 @@
+"""The always-on script ControlNet in a request, as sd-webui-controlnet 1.1 takes it (its API's version 3).
+
+Where that leaves a unit out of a picture without a word (no network of that name, no picture to look at, a
+preprocessor that is not there), the request is refused, with the reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.request import RenderRequest
+from img2img_shared.control import ControlUnit, control_roles
+from img2img_shared.control_modules import Module, find_module
+from img2img_shared.errors import Refused
+
+#: A1111's name of it, in lower case
+SCRIPT = "controlnet"
+#: units that count: the extension's option is left at its default
+MOST = 3
+
+#: names of fields of older versions, and of Forge
+_ALIASES = {
+    "guidance": "guidance_end",
+    "lowvram": "low_vram",
+    "input_image": "image",
+    "mask_image": "mask",
+}
+_RESIZE_MODES = {
+    "Inner Fit (Scale to Fit)": "Crop and Resize",
+    "Scale to Fit (Inner Fit)": "Crop and Resize",
+    "Outer Fit (Shrink to Fit)": "Resize and Fill",
+    "Envelope (Outer Fit)": "Resize and Fill",
+}
+#: fields without a part in any picture: of its page, of memory, of other extensions
+_SILENT = frozenset(
+    {
+        "is_ui",
+        "input_mode",
+        "batch_images",
+        "output_dir",
+        "loopback",
+        "low_vram",
+        "batch_mask_dir",
+        "animatediff_batch",
+        "batch_modifiers",
+        "batch_image_files",
+        "batch_keyframe_idx",
+    }
+)
+#: fields that may ask for nothing, and the value that does
+_NEUTRAL: dict[str, Any] = {
+    "pulid_mode": "Fidelity",
+    "union_control_type": "Unknown",
+    "ipadapter_input": None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentUnits:
+    """The units of a request that are on."""
+
+    units: tuple[ControlUnit, ...] = ()
+    #: base64, by their roles
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    def told(self, options: Mapping[str, Any]) -> tuple[ControlUnit, ...]:
+        """The units, which keep their control pictures to themselves where an option says so."""
+        if not options.get("control_net_no_detectmap"):
+            return self.units
+        return tuple(unit.model_copy(update={"save_detected_map": False}) for unit in self.units)
+
+
+def control_units(request: RenderRequest, lenient: Leniency) -> SentUnits:
+    """What a request's units say.
+
+    Raises:
+        Refused: names the unit's field.
+    """
+    units: list[ControlUnit] = []
+    pictures: dict[str, str] = {}
+    for name, given in request.alwayson_scripts.items():
+        if name.lower() != SCRIPT:
+            continue
+        for number, sent in enumerate(_arguments(name, given)):
+            where = f"alwayson_scripts.{name}.args[{number}]"
+            if not isinstance(sent, dict) or not sent.get("enabled"):
+                continue
+            if number >= MOST:
+                lenient.set_aside(where, "a unit", f"only the first {MOST} units count, as in A1111")
+                continue
+            unit, own = _unit(dict(sent), where, lenient)
+            pictures |= dict(zip(control_roles(len(units)), own, strict=True))
+            units.append(unit)
+    sent_pictures = {role: picture for role, picture in pictures.items() if picture}
+    return SentUnits(units=tuple(units), pictures=sent_pictures)
+
+
+def _arguments(name: str, given: Any) -> list[Any]:
+    arguments = given.get("args", []) if isinstance(given, dict) else given
+    if not isinstance(arguments, list):
+        raise Refused(f"alwayson_scripts.{name}.args", arguments, "a list of units")
+    return arguments
+
+
+def _unit(sent: dict[str, Any], where: str, lenient: Leniency) -> tuple[ControlUnit, tuple[str, str, str]]:
+    """A unit, and its picture, mask and region; empty where there is none."""
+    for alias, name in _ALIASES.items():
+        if alias in sent:
+            if sent.get(name) is not None:
+                raise Refused(
+                    f"{where}.{alias}", sent[alias], f"one of {alias} and {name}, which are the same"
+                )
+            sent[name] = sent.pop(alias)
+    image, mask = _pictures(sent.pop("image", None), sent.pop("mask", None), where)
+    region = sent.pop("effective_region_mask", None) or ""
+    if not isinstance(region, str):
+        raise Refused(f"{where}.effective_region_mask", region, "a picture as base64")
+    for name, value in _NEUTRAL.items():
+        if sent.pop(name, value) != value:
+            raise Refused(f"{where}.{name}", "what was sent", f"nothing else than {value!r}")
+    module = find_module(str(sent.get("module", "none")))
+    if module is None:
+        raise Refused(f"{where}.module", sent["module"], "a module of GET /controlnet/module_list")
+    values = {"save_detected_map": True, **_known(sent, where, lenient)}
+    values = {name: _value(name, value, module, where, lenient) for name, value in values.items()}
+    try:
+        return ControlUnit.model_validate(values), (image, mask, region)
+    except ValidationError as error:
+        first = error.errors()[0]  # the parameters of its fields' names are others
+        name = ".".join(str(part) for part in first["loc"])
+        allowed = str(first["msg"]).removeprefix("Input should be ")
+        raise Refused(f"{where}.{name}", first["input"], allowed) from None
+    except Refused as refused:
+        raise Refused(f"{where}.{refused.field}", refused.value, refused.allowed) from None
+
+
+def _known(sent: Mapping[str, Any], where: str, lenient: Leniency) -> dict[str, Any]:
+    """The fields that have a part in a picture; of others that nobody knows, it is told."""
+    known = ControlUnit.model_fields.keys()
+    for name, value in sent.items():
+        if name not in known and name not in _SILENT and name != "enabled":
+            lenient.set_aside(f"{where}.{name}", value, "there is no such field")
+    return {name: value for name, value in sent.items() if name in known}
+
+
+def _value(name: str, value: Any, module: Module, where: str, lenient: Leniency) -> Any:
+    """A field's value as the unit has it."""
+    if name == "resize_mode" and isinstance(value, str):
+        return _RESIZE_MODES.get(value, value)
+    sliders = {
+        "processor_res": module.resolution,
+        "threshold_a": module.slider_1,
+        "threshold_b": module.slider_2,
+    }
+    slider = sliders.get(name)
+    if slider is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    value = int(value) if name == "processor_res" else value
+    if slider.taken(value) == value:
+        return value
+    # clients send numbers of their own for modules that take none
+    is_told = value != -1 and slider in module.sliders
+    why = f"out of range for {module.name}, which takes {slider.value}, as in A1111"
+    lenient.set_aside(f"{where}.{name}", value, why, told=is_told)
+    return None
+
+
+def _pictures(image: Any, mask: Any, where: str) -> tuple[str, str]:
+    """A picture and its mask, which may be sent together: as a pair, or as a map of both."""
+    if isinstance(image, list) and len(image) == 1 and isinstance(image[0], dict):
+        image = image[0]
+    if isinstance(image, list) and len(image) == 2 and not isinstance(image[0], dict):
+        image, mask = image
+    if isinstance(image, dict):
+        image, mask = image.get("image"), image.get("mask")
+    found = []
+    for name, picture in (("image", image), ("mask", mask)):
+        if picture is not None and not isinstance(picture, str):
+            raise Refused(f"{where}.{name}", picture, "one picture as base64, or a map of image and mask")
+        found.append(picture or "")
+    if found[1] and not found[0]:
+        raise Refused(f"{where}.mask", "a picture", "none without an image of the unit's own")
+    return found[0], found[1]
