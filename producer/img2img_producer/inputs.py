@@ -160,26 +160,34 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
 
 
 def find_masks(pictures: Iterable[Path], folder: Path) -> list[Path]:
-    """For each picture the mask in `folder` of the same stem.
+    """For each picture the mask in `folder` of the same stem; see `find_paired`."""
+    return find_paired(pictures, folder, "mask_dir", "mask")
+
+
+def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -> list[Path]:
+    """For each picture the one in `folder` of the same stem.
+
+    Args:
+        field, noun: what a refusal calls the folder, and what is in it.
 
     Raises:
-        Refused: no such folder, or a picture without a mask, or with two.
+        Refused: no such folder, or a picture without one in it, or with two.
     """
     if not folder.is_dir():
-        raise Refused("mask_dir", str(folder), "a folder that exists")
+        raise Refused(field, str(folder), "a folder that exists")
     by_stem: dict[str, list[Path]] = {}
     for path in _pictures_among(folder.iterdir()):
         by_stem.setdefault(path.stem, []).append(path)
-    masks = []
+    paired = []
     for picture in pictures:
         candidates = by_stem.get(picture.stem, [])
         if len(candidates) != 1:
             seen = ", ".join(path.name for path in candidates) or "none"
             raise Refused(
-                "mask_dir", str(folder), f"one mask called {picture.stem}.* for {picture} (found: {seen})"
+                field, str(folder), f"one {noun} called {picture.stem}.* for {picture} (found: {seen})"
             )
-        masks.append(candidates[0])
-    return masks
+        paired.append(candidates[0])
+    return paired
 
 
 def _as_text(name: str) -> str:

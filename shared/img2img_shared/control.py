@@ -106,12 +106,6 @@ class ControlUnit(BaseModel):
             )
         return self
 
-    @model_validator(mode="after")
-    def _has_what_it_needs(self) -> Self:
-        if self.preprocessor.needs_network and self.model == "None":
-            raise Refused("model", self.model, "a control network, for this module needs one")
-        return self
-
     @property
     def preprocessor(self) -> Module:
         module = find_module(self.module)

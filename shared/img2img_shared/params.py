@@ -128,6 +128,18 @@ class Params(
         return self
 
     @model_validator(mode="after")
+    def _control_has_what_it_needs(self) -> Self:
+        if self.control_only and len(self.control) != 1:
+            raise Refused(
+                "control_only", True, f"false, or true with one unit; there are {len(self.control)}"
+            )
+        for number, unit in enumerate(self.control):
+            if unit.preprocessor.needs_network and unit.model == "None" and not self.control_only:
+                allowed = f"a control network, for {unit.module} works with one"
+                raise Refused(f"control.{number}.model", unit.model, allowed)
+        return self
+
+    @model_validator(mode="after")
     def _nothing_is_ignored(self, info: ValidationInfo) -> Self:
         if info.context == WRITTEN:
             return self

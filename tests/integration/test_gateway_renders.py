@@ -158,6 +158,20 @@ def test_webuiapis_control_units_hold_a_render_to_their_pictures(
         )
 
 
+def test_preprocessors_run_without_a_render(api: webuiapi.WebUIApi) -> None:
+    shown = pixels(picture(2))
+    sent = {"controlnet_input_images": [webuiapi.raw_b64_img(shown)] * 2}
+
+    def detect(module: str) -> Any:
+        return api.custom_post("controlnet/detect", payload={"controlnet_module": module, **sent})
+
+    found = detect("invert").images
+    assert [same(each.convert("RGB"), ImageChops.invert(shown)) for each in found] == [True, True]
+    for module, words in (("nonsense", "Module not available"), ("openpose", "no weights of their own")):
+        with pytest.raises(RuntimeError, match=words):
+            detect(module)
+
+
 def test_txt2img_starts_from_noise_and_nothing_else(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:
     result = api.txt2img(prompt="a cat", **SMALL)
     assert not same(result.image.convert("RGB"), api.txt2img(prompt="a cat", **{**SMALL, "seed": 4}).image)

@@ -86,7 +86,6 @@ def test_numbers_that_clients_send_to_modules_without_any_are_passed_over_in_sil
     ("unit", "words"),
     [
         ({**UNIT, "module": "Canny"}, "module_list"),
-        ({"enabled": True}, "a control network"),
         ({**UNIT, "control_mode": "balanced"}, "Balanced"),
         ({**UNIT, "control_mode": 1}, "Balanced"),
         ({**UNIT, "resize_mode": 1}, "Just Resize"),

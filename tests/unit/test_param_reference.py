@@ -38,6 +38,8 @@ def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name:
         together = {"txt2img": True, "enable_hr": True}
     elif name in SoftInpaintingParams.model_fields:
         together = {"soft_inpainting": True}
+    elif name == "control_only":
+        together = {"control": [{"module": "canny"}]}
     params = Params.model_validate(together | {name: example}, context=WRITTEN)
     assert getattr(params, name) != Params.model_fields[name].default
 

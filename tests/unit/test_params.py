@@ -161,6 +161,14 @@ def test_an_option_at_its_neutral_value_is_let_through() -> None:
     assert read_params({"sampler_name": "DPM++ 2M", "eta": 0.0, "s_churn": 0.0, "s_noise": 1.0}).eta == 0.0
 
 
+def test_a_control_unit_has_a_network_unless_its_picture_is_all_that_is_wanted() -> None:
+    unit = {"module": "canny"}
+    assert refusal_of(control=[unit]).field == "control.0.model"
+    assert read_params({"control": [unit], "control_only": True}).control[0].model == "None"
+    assert refusal_of(control_only=True).field == "control_only"
+    assert "canny" in str(refusal_of(control=[{"model": "x", "module": "canny", "threshold_a": 300}]))
+
+
 def test_mask_blur_sets_both_directions() -> None:
     params = read_params({"mask_blur": 9, "mask_blur_x": 1})
     assert (params.mask_blur_x, params.mask_blur_y) == (9, 9)

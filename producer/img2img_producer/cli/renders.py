@@ -24,6 +24,14 @@ Inputs = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)]
 Mask = Annotated[Path | None, typer.Option(help="One mask for all inputs; white is repainted.")]
 MaskDir = Annotated[Path | None, typer.Option(help="Folder with a mask of the same stem for each input.")]
+Control = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NETWORK[:MODULE[:WEIGHT]][=DIR]",
+        help="Hold the results to control pictures (ControlNet): those of the same stem in DIR, one FILE for "
+        "all, or the inputs themselves; MODULE makes them. May be given again.",
+    ),
+]
 ParamsFile = Annotated[
     Path | None, typer.Option("--params", help="JSON file of parameters; options win over it.")
 ]
@@ -61,6 +69,7 @@ def render(
     inputs: Inputs = None,
     mask: Mask = None,
     mask_dir: MaskDir = None,
+    control: Control = None,
     params: ParamsFile = None,
     size: Size = None,
     model: Model = None,
@@ -83,17 +92,26 @@ def render(
       img2img render 'a/*.jpg' --out out --params oil.json --steps 30
       img2img render room.png --mask wall.png --out out --mask-blur 8
       img2img render photos/ --mask-dir masks/ --out out --model v1-5
+      img2img render frames/ --control canny=edges/ --out out --prompt "a comic"
 
     Exit status: 0 all images are done, 1 some are not (the reasons are told),
     2 wrong use.
     """
     if resume is not None:
-        if inputs or parameters or params or size or mask or mask_dir or model:
+        if inputs or parameters or params or size or mask or mask_dir or control or model:
             raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
         request = None
     else:
         request = Request.read(
-            inputs, mask, mask_dir, params, parameters, size, model, elsewhere=_is_elsewhere(context)
+            inputs,
+            mask,
+            mask_dir,
+            params,
+            parameters,
+            size,
+            model,
+            controls=control or [],
+            elsewhere=_is_elsewhere(context),
         )
         refuse_overwriting(request.pictures, mask, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
@@ -120,6 +138,7 @@ def submit(
     inputs: Inputs = None,
     mask: Mask = None,
     mask_dir: MaskDir = None,
+    control: Control = None,
     params: ParamsFile = None,
     size: Size = None,
     model: Model = None,
@@ -136,7 +155,15 @@ def submit(
       img2img fetch $job --out out --wait
     """
     request = Request.read(
-        inputs, mask, mask_dir, params, parameters, size, model, elsewhere=_is_elsewhere(context)
+        inputs,
+        mask,
+        mask_dir,
+        params,
+        parameters,
+        size,
+        model,
+        controls=control or [],
+        elsewhere=_is_elsewhere(context),
     )
     with farm_of(context) as farm:
         job = request.submit(farm, priority=priority, idempotency_key=idempotency_key)

@@ -1,6 +1,6 @@
 """What a command line asks to be rendered, checked before any farm is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +9,7 @@ from img2img_producer.cli.connection import model_of
 from img2img_producer.cli.options import read_params_file
 from img2img_producer.cli.sizes import with_size
 from img2img_producer.client import Farm
+from img2img_producer.control_words import ControlWord
 from img2img_producer.inputs import Picture, find_masks, find_pictures
 from img2img_producer.mask_sizes import check_mask_sizes
 from img2img_producer.parameters import merge_params
@@ -41,12 +42,14 @@ class Request:
         size: str | None,
         model: str | None,
         *,
+        controls: Sequence[str] = (),
         elsewhere: bool,
     ) -> Self:
         """From the words of a command line.
 
         Raises:
-            Refused: an input, a mask, a parameter or the model is not there or not allowed.
+            Refused: an input, a mask, a control picture, a parameter or the model is not there, or not
+                allowed.
         """
         if mask is not None and mask_dir is not None:
             raise Refused("mask", str(mask), "--mask or --mask-dir, not both")
@@ -56,10 +59,13 @@ class Request:
         masks = [None] * len(paths) if mask_dir is None else find_masks(paths, mask_dir)
         pictures = [Picture(image=path, mask=own) for path, own in zip(paths, masks, strict=True)]
         check_mask_sizes(pictures, mask)
+        given = read_params_file(params_file)
+        if controls:
+            parameters = {**parameters, "control": _controlled(pictures, paths, controls, given)}
         return cls(
             pictures=pictures,
             mask=mask,
-            params=merge_params(*with_size(read_params_file(params_file), parameters, size)),
+            params=merge_params(*with_size(given, parameters, size)),
             model=model_of(model, elsewhere=elsewhere),
         )
 
@@ -75,6 +81,22 @@ class Request:
                 idempotency_key=idempotency_key,
                 progress=lambda count: board.stored(count, len(self.pictures)),
             )
+
+
+def _controlled(
+    pictures: Sequence[Picture], paths: Sequence[Path], words: Sequence[str], given: Mapping[str, Any]
+) -> list[Any]:
+    """The file's control units and those of `words`, whose pictures go to `pictures`."""
+    units = given.get("control", [])
+    if not isinstance(units, list):
+        raise Refused("control", units, "a list of control units in the file of parameters")
+    units = list(units)
+    for word in map(ControlWord.read, words):
+        for picture, source in zip(pictures, word.sources(paths), strict=True):
+            if source is not None:
+                picture.pictures[f"control/{len(units)}"] = source
+        units.append(word.unit)
+    return units
 
 
 def _found(names: Sequence[str]) -> list[Path]:

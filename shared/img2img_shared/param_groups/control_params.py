@@ -20,3 +20,11 @@ class ControlParams(ParamGroup):
             examples=[[{"module": "canny", "model": "control_v11p_sd15_canny", "weight": 0.8}]],
         ),
     ] = ()
+    control_only: Annotated[
+        bool,
+        Field(
+            description="Render nothing: the result is what the preprocessor of the one control unit makes "
+            "of its picture, or of the input.",
+            examples=[True],
+        ),
+    ] = False

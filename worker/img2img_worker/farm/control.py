@@ -11,7 +11,12 @@ from img2img_shared.control import ControlUnit, control_roles
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Control
-from img2img_worker.pictures.control.prepare import ControlPicture, control_pictures, finished
+from img2img_worker.pictures.control.prepare import (
+    ControlPicture,
+    control_map,
+    control_pictures,
+    finished,
+)
 from img2img_worker.pictures.control.source import Originals, as_rgb
 from img2img_worker.pictures.decode import Decoder
 
@@ -70,6 +75,23 @@ class PreparedUnits:
         return {f"control-{number}": shown for number, shown in enumerate(maps)}
 
 
+def detected(params: Params, pictures: Mapping[str, bytes], decoder: Decoder) -> Image.Image:
+    """What the preprocessor of a render's one unit makes of its picture, at the size that it has there.
+
+    Raises:
+        Refused: as `PreparedUnits`.
+    """
+    (unit,) = params.control
+    own, own_mask, _ = control_roles(0)
+    files = {role: pictures[role] for role in (own, own_mask, "image", "mask") if role in pictures}
+    with decoder.decoded_pictures(files) as decoded:
+        originals = _originals(decoded, own, own_mask)
+        try:
+            return control_map(unit, originals, params, _seed(params))
+        except Refused as refused:
+            raise _by_role(refused, own) from None
+
+
 def _prepared(
     number: int,
     unit: ControlUnit,
@@ -84,23 +106,29 @@ def _prepared(
         # the render's own mask keeps the rest already, as the extension has it
         unit = unit.model_copy(update={"module": "inpaint"})
     with decoder.decoded_pictures(files) as decoded:
-        originals = Originals(
-            own=decoded.get(own),
-            own_mask=decoded.get(own_mask),
-            image=decoded.get("image"),
-            mask=decoded.get("mask"),
-        )
+        originals = _originals(decoded, own, own_mask)
         try:
             passes = control_pictures(unit, originals, params, sizes, _seed(params))
         except Refused as refused:
-            field = (
-                f"{own}{refused.field.removeprefix('control')}"
-                if "control" in refused.field
-                else refused.field
-            )
-            raise Refused(field, refused.value, refused.allowed) from None
+            raise _by_role(refused, own) from None
         area = _area(decoded.get(region), region)
     return PreparedUnit(unit=unit, passes=tuple(passes), region=area)
+
+
+def _originals(decoded: Mapping[str, Image.Image], own: str, own_mask: str) -> Originals:
+    return Originals(
+        own=decoded.get(own),
+        own_mask=decoded.get(own_mask),
+        image=decoded.get("image"),
+        mask=decoded.get("mask"),
+    )
+
+
+def _by_role(refused: Refused, own: str) -> Refused:
+    """The refusal of a unit, by the role of its picture."""
+    rest = refused.field.removeprefix("control")
+    field = refused.field if rest == refused.field else own + rest
+    return Refused(field, refused.value, refused.allowed)
 
 
 def _area(picture: Image.Image | None, role: str) -> NDArray[np.uint8] | None:

@@ -13,7 +13,7 @@ from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
-from img2img_worker.farm.control import PreparedUnits
+from img2img_worker.farm.control import PreparedUnits, detected
 from img2img_worker.farm.hires import Steps, second_pass
 from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.models.prompts import conditioning, padding
@@ -93,6 +93,10 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         Refused: names the field: a picture that cannot be read, parameters that do not go with it.
     """
     params = job.params_of(item)
+    if params.control_only:
+        shown = detected(params, pictures, served.decoder)
+        data = encode_picture(shown, params.output_format, quality=params.quality)
+        return {result_key(job.id, index, params.output_format): data}
     if params.txt2img:  # there is no picture whose shape it could have
         params = _sized(params, (served.native_side, served.native_side), served)
     seed, subseed = job.seeds(index, item)

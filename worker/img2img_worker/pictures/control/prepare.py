@@ -47,13 +47,17 @@ def control_pictures(
         Refused: no picture to look at, a preprocessor that is not here, too extreme an aspect.
     """
     pixels, mode = source(unit, originals, params)
-    resolution = unit.resolution
-    if unit.pixel_perfect:
-        resolution = _pixel_perfect(pixels, mode, *sizes[0])
-    found: Picture = preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed)
+    found = _preprocessed(unit, pixels, mode, sizes[0], seed)
     if unit.preprocessor.inpaints:
         found = found.astype(np.float32)
     return [ControlPicture(pixels=fitted(found, mode, width, height)) for width, height in sizes]
+
+
+def control_map(unit: ControlUnit, originals: Originals, params: Params, seed: int) -> Image.Image:
+    """What a unit's preprocessor makes of its picture, as it is; see `control_pictures`."""
+    pixels, mode = source(unit, originals, params)
+    found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed)
+    return ControlPicture(pixels=found).map
 
 
 def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixels:
@@ -63,6 +67,11 @@ def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixe
     if "inpaint_only" in unit.module and control.pixels.shape[2] == 4:
         return _laid_into(result, control)
     return result
+
+
+def _preprocessed(unit: ControlUnit, pixels: Pixels, mode: str, size: tuple[int, int], seed: int) -> Picture:
+    resolution = _pixel_perfect(pixels, mode, *size) if unit.pixel_perfect else unit.resolution
+    return preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed)
 
 
 def _pixel_perfect(pixels: Pixels, mode: str, width: int, height: int) -> int:
@@ -77,7 +86,8 @@ def _laid_into(result: Pixels, control: ControlPicture) -> Pixels:
     original = control.pixels[:, :, :3].astype(np.float32) / 255
     mask = control.pixels[:, :, 3].astype(np.float32) / 255
     seam = cv2.blur(cv2.dilate(mask, np.ones((_SEAM, _SEAM), np.uint8)), (_SEAM, _SEAM))[:, :, None]
-    mixed = seam * (result.astype(np.float32) / 255) + (1 - seam) * original
+    # half a level is what a result has lost, on average, when it was cut off to whole ones
+    mixed = seam * ((result.astype(np.float32) + 0.5) / 255) + (1 - seam) * original
     return (255.0 * mixed.clip(0, 1)).astype(np.uint8)
 
 

@@ -1,0 +1,53 @@
+"""``--control``: a control unit in a word, and the pictures that it looks at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from img2img_producer.inputs import find_paired
+from img2img_shared.errors import Refused
+
+FORM = "NETWORK[:MODULE[:WEIGHT]][=FOLDER or FILE], as in canny=edges/ or tile:tile_resample:0.6"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlWord:
+    """What one of them says."""
+
+    #: fields of a `ControlUnit`
+    unit: dict[str, Any]
+    #: pictures to look at: one for all inputs, or a folder of one for each; None: the inputs themselves
+    source: Path | None
+
+    @classmethod
+    def read(cls, word: str) -> "ControlWord":
+        """
+        Raises:
+            Refused: it has another form.
+        """
+        settings, _, source = word.partition("=")
+        network, *more = settings.split(":")
+        if not network.strip() or len(more) > 2:
+            raise Refused("control", word, FORM)
+        unit: dict[str, Any] = {"model": network}
+        if more and more[0]:
+            unit["module"] = more[0]
+        if len(more) == 2:
+            try:
+                unit["weight"] = float(more[1])
+            except ValueError:
+                raise Refused("control", word, FORM) from None
+        return cls(unit=unit, source=Path(source) if source else None)
+
+    def sources(self, inputs: Sequence[Path]) -> list[Path | None]:
+        """The picture for each of `inputs`.
+
+        Raises:
+            Refused: no such file or folder, or an input without a picture in it, or with two.
+        """
+        if self.source is None:
+            return [None] * len(inputs)
+        if self.source.is_file():
+            return [self.source] * len(inputs)
+        return [*find_paired(inputs, self.source, "control", "control picture")]
