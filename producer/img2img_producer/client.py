@@ -1,13 +1,15 @@
 """The farm as other programs use it: submit pictures, watch, take the results."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from img2img_producer.feed import Feed
+from img2img_producer.find_jobs import find_jobs
 from img2img_producer.inputs import Picture, Source, as_picture, read_source
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
@@ -16,7 +18,7 @@ from img2img_shared.farm.orphans import Orphan, find_orphans
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Upload
-from img2img_shared.job import Job
+from img2img_shared.job import Job, JobState
 from img2img_shared.params import Params
 from img2img_shared.records import ImageStatus, JobStatus, WorkerOrder, WorkerStatus
 from img2img_shared.settings import Settings
@@ -79,6 +81,7 @@ class Farm:
         params: Params | Mapping[str, Any] | None = None,
         mask: Source | None = None,
         pictures: Mapping[str, Source] | None = None,
+        name: str | None = None,
         priority: int = 0,
         idempotency_key: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -97,6 +100,7 @@ class Farm:
             params: parameters as `Params` or a dict; named ones win over them.
             mask: for all inputs that bring none.
             pictures: by their roles, as a `Picture` has them, for all inputs that bring none.
+            name: for people, to find the job by; several may share one.
             priority: -100..100, higher goes first.
             idempotency_key: a repeat with the same key returns the first job's id and does nothing else;
                 so ask again with it after an `Unavailable`.
@@ -114,6 +118,7 @@ class Farm:
             tenant=self.tenant,
             model=model,
             params=merged,
+            name=name,
             priority=priority,
             idempotency_key=idempotency_key,
             stored=progress,
@@ -250,9 +255,23 @@ class Farm:
         """Let a job go before those of lower priority (-100..100); whether that changed anything."""
         return self._service.ledger.set_priority(job_id, self.tenant, priority)
 
-    def jobs(self, limit: int = 100) -> list[JobStatus]:
-        """Your jobs, newest first."""
-        return self._service.ledger.jobs(self.tenant, limit)
+    def jobs(
+        self,
+        limit: int = 100,
+        *,
+        search: str | None = None,
+        states: Collection[JobState] = (),
+        model: str | None = None,
+    ) -> list[JobStatus]:
+        """Your jobs, newest first.
+
+        Args:
+            limit: so many at most.
+            search: in their names or ids, in any case.
+            states: those in one of these; none: in any.
+            model: those of this one.
+        """
+        return list(islice(find_jobs(self._service.ledger, self.tenant, search, states, model), limit))
 
     def orphans(self) -> Iterator[Orphan]:
         """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""

@@ -18,6 +18,9 @@ PAGE = 1000
 StoreKey = Annotated[str, Field(pattern=r"^inputs/([A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}/)?[0-9a-f]{64}$")]
 
 
+JobName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+
+
 class ImageState(StrEnum):
     """Where an image stands."""
 
@@ -81,6 +84,8 @@ class Job(BaseModel):
     #: for all inputs that bring none of the same role
     pictures: dict[Role, StoreKey] = {}
     tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+    #: for people, to find it by; jobs may share one
+    name: JobName | None = None
     #: higher goes first
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None

@@ -86,6 +86,8 @@ class JobStatus:
     created: datetime
     started: datetime | None
     finished: datetime | None
+    #: what its user calls it
+    name: str | None = None
     #: what must happen before any of its images can be begun; None: nothing, or nobody has looked
     waits_for: str | None = None
     #: steps that are done of its running images, and all that these have; None: it is not known

@@ -393,3 +393,40 @@ def test_ctrl_c_does_not_wait_for_a_store_that_hangs(environment: dict[str, str]
 def test_help_shows_what_a_command_takes(environment: dict[str, str]) -> None:
     for command, shown in (("render", "--denoising-strength"), ("fetch", "--wait"), ("worker", "--slots")):
         assert shown in run(environment, command, "--help").stdout
+
+
+def test_jobs_are_found_by_name_state_and_model(
+    environment: dict[str, str], farm: Farm, pictures: Path
+) -> None:
+    named = {}
+    for name, model in (("Summer catalogue", "demo"), ("winter", "demo"), ("summer, other", "sd15")):
+        named[name] = farm.submit(pictures / "cat.png", model=model, name=name)
+    unnamed = ask(environment, "submit", pictures, "--model", "sd15")["id"]
+    farm.cancel(named["winter"])
+
+    def found(*words: str) -> list[str]:
+        return [job["id"] for job in ask(environment, "jobs", *words)]
+
+    assert len(found()) == 4
+    assert found("summer") == [named["summer, other"], named["Summer catalogue"]]
+    assert found("summer", "--model", "demo") == [named["Summer catalogue"]]
+    assert found("--state", "cancelled", "--state", "done") == [named["winter"]]
+    assert found("--model", "sd15", "--limit", "1") == [unnamed]
+    assert found(unnamed[:12]) == [unnamed]
+    assert "winter" in run(environment, "jobs").stdout
+    assert "winter" in run(environment, "status", named["winter"]).stdout
+    assert "no such jobs" in run(environment, "jobs", "autumn").stderr
+    wrong = run(environment, "submit", pictures, "--name", "two\nlines", code=2)
+    assert "name: 'two\\nlines' is not allowed" in wrong.stderr
+
+
+def test_it_says_its_version_and_completes_words(environment: dict[str, str]) -> None:
+    assert run(environment, "--version").stdout.startswith("img2img-farm ")
+
+    def completed(words: str) -> str:
+        asked = {"_IMG2IMG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": f"img2img {words}"}
+        return run({**environment, **asked}).stdout
+
+    assert '"watch":' in completed("w")
+    assert '"Euler a"' in completed("submit --sampler-name Eu")
+    assert '"webp"' in completed("render --output-format ")

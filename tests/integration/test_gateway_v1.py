@@ -151,9 +151,11 @@ def test_json_takes_base64_and_references(gateway: Gateway, fake_worker: FakeWor
             {"image": base64.b64encode(picture(5)).decode(), "prompt": "own", "seed": 77},
         ],
         "priority": 5,
+        "name": "summer",
     }
     answer = gateway.http.post("/v1/jobs", json=body)
     assert answer.status_code == 201
+    assert answer.json()["name"] == "summer"
     assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
     assert answer.json()["priority"] == 5
     assert fake_worker.work() == 2

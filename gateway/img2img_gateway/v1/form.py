@@ -26,6 +26,8 @@ class Head:
 
     model: str | None
     params: Params
+    #: of the job, for people
+    name: str | None
     priority: int | None
     webhook: WebhookRequest | None
     #: by their roles, for all inputs that bring none
@@ -63,12 +65,14 @@ class Form:
                 raise Refused("body", "the form's fields", "fewer or shorter ones, before the pictures")
             fields[part.name] = part.text
         model = fields.pop("model", None)
+        name = fields.pop("name", None)
         priority = _priority(fields.pop("priority", None))
         webhook = _webhook(fields.pop("webhook", None))
         base = _json("params", fields.pop("params", "{}"))
         return Head(
             model=model or None,
             params=read_params({**base, **fields}),
+            name=name or None,
             priority=priority,
             webhook=webhook,
             pictures=pictures,

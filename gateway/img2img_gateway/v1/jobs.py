@@ -71,6 +71,7 @@ _FORM = {
                             "description": "Parameters as one JSON object; after an `image`, its own.",
                         },
                         "model": {"type": "string"},
+                        "name": {"type": "string", "description": "For people, to find the job by."},
                         "priority": {"type": "integer", "minimum": -100, "maximum": 100},
                         "webhook": {"type": "string", "description": "A webhook as JSON."},
                     },
@@ -98,6 +99,7 @@ async def submit(
         caller.tenant,
         body.model,
         body.params,
+        name=body.name,
         priority=caller.allowed_priority(body.priority),
         idempotency_key=idempotency_key,
         webhook=body.webhook.model_dump_json() if body.webhook else None,
@@ -124,11 +126,11 @@ async def upload(
 ) -> JobAnswer:
     """Submit pictures as a multipart form, which is stored as it comes.
 
-    Fields first: `model`, `priority`, `webhook` (JSON), `params` (JSON), and any parameter by its name. Then
-    the pictures as `image`, as many as you like. What follows an `image` is its own: a `mask`, pictures for
-    control units (`control/0`, `control/1`, ...), and as JSON in `params` any parameter but those that shape
-    the job (`images_per_input`, `output_format`). A mask or a control picture before the first `image` is for
-    all that bring none.
+    Fields first: `model`, `name`, `priority`, `webhook` (JSON), `params` (JSON), and any parameter by its
+    name. Then the pictures as `image`, as many as you like. What follows an `image` is its own: a `mask`,
+    pictures for control units (`control/0`, `control/1`, ...), and as JSON in `params` any parameter but
+    those that shape the job (`images_per_input`, `output_format`). A mask or a control picture before the
+    first `image` is for all that bring none.
     """
     form = Form(read_parts(request, parts.farm.settings.max_upload))
     head = await form.read_head()
@@ -136,6 +138,7 @@ async def upload(
         caller.tenant,
         head.model,
         head.params,
+        name=head.name,
         priority=caller.allowed_priority(head.priority),
         idempotency_key=idempotency_key,
         webhook=head.webhook.model_dump_json() if head.webhook else None,

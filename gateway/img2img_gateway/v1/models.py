@@ -21,7 +21,7 @@ from img2img_gateway.json_route import INPUTS
 from img2img_gateway.problems import FINDINGS
 from img2img_shared.errors import Refused
 from img2img_shared.input_fields import sort_fields
-from img2img_shared.job import Folder, ImageState, JobState
+from img2img_shared.job import Folder, ImageState, JobName, JobState
 from img2img_shared.own_params import OF_THE_JOB, check_own, with_own
 from img2img_shared.params import Params
 from img2img_shared.records import Demand, Event, ImageStatus, JobStatus, WorkerStatus
@@ -151,6 +151,8 @@ class JobRequest(BaseModel):
     inputs: Annotated[list[InputItem], Field(min_length=1, max_length=INPUTS), WrapValidator(_first_findings)]
     #: the checkpoint; left out: the one that is served
     model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    #: for people, to find the job by
+    name: JobName | None = None
     #: higher goes first; left out: 0, or the key's highest where that is lower
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     webhook: WebhookRequest | None = None
@@ -166,6 +168,7 @@ class JobAnswer(BaseModel):
     model_config = _example(
         {
             "id": _JOB,
+            "name": "summer catalogue",
             "model": "sd15",
             "priority": 0,
             "state": "running",
@@ -186,6 +189,8 @@ class JobAnswer(BaseModel):
     )
 
     id: str
+    #: what its user calls it
+    name: str | None = None
     model: str
     priority: int
     state: JobState

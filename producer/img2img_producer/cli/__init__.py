@@ -1,6 +1,8 @@
 """The command line: ``img2img``."""
 
 import signal
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -9,13 +11,19 @@ from img2img_shared.command_line import Connection, DataDir, RedisUrl, StoreUrl,
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (renders, jobs, workers, machines, doctor):
     module.add_commands(app)
+
+
+def say_version(wanted: bool) -> None:
+    """The version, and nothing else."""
+    if wanted:
+        typer.echo(f"img2img-farm {version('img2img-farm')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -25,6 +33,10 @@ def farm(
     store_url: StoreUrl = None,
     data_dir: DataDir = None,
     tenant: Tenant = None,
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=say_version),
+    ] = False,
 ) -> None:
     """Render pictures from pictures, with AUTOMATIC1111's parameters, here or on a farm.
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from img2img_producer.cli.connection import farm_of
+from img2img_producer.cli.connection import farm_of, model_of
 from img2img_producer.cli.renders import JobId, say_who_renders
 from img2img_producer.cli.terminal import (
     job_facts,
@@ -15,7 +15,7 @@ from img2img_producer.cli.terminal import (
 )
 from img2img_shared.command_line import AsJson, print_json
 from img2img_shared.errors import one_line
-from img2img_shared.job import ImageState
+from img2img_shared.job import ImageState, JobState
 from img2img_shared.records import ImageStatus
 
 
@@ -59,16 +59,28 @@ def _told(image: ImageStatus) -> str:
 
 def jobs(
     context: typer.Context,
+    search: Annotated[
+        str | None, typer.Argument(help="Only those with this in their name or id.", show_default=False)
+    ] = None,
+    state: Annotated[
+        list[JobState] | None, typer.Option(help="Only those in this state; may be repeated.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     json: AsJson = False,
 ) -> None:
-    """List the newest jobs."""
+    """List jobs, newest first.
+
+    [bold]Example[/bold]
+
+      img2img jobs summer --state running --state pending
+    """
     with farm_of(context) as farm:
-        found = farm.jobs(limit)
+        found = farm.jobs(limit, search=search, states=state or (), model=model_of(model, elsewhere=True))
     if json:
         print_json([job_facts(each) for each in found])
     else:
-        show_jobs(found)
+        show_jobs(found, "no such jobs" if search or state or model else "no jobs yet")
 
 
 def orphans(context: typer.Context, json: AsJson = False) -> None:

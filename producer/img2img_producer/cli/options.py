@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from img2img_shared.errors import Refused
+from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.param_reference import description, schema_of, span
 from img2img_shared.params import GROUPS, Params
 
@@ -70,7 +71,9 @@ def _options(name: str, panel: str) -> Iterator[inspect.Parameter]:
         help_off = f"Turn off: {_help(name)}"
         yield _option(_OFF + name, bool, panel, f"--no-{words}", help=help_off, hidden=not default)
     else:
-        yield _option(name, kind, panel, f"--{words}", help=_help(name))
+        choices = _CHOICES.get(name) or schema_of(name).get("enum")
+        complete = _completing(choices) if choices else None
+        yield _option(name, kind, panel, f"--{words}", help=_help(name), autocompletion=complete)
     if name == "mask_blur_y":
         yield _option("mask_blur", float, panel, "--mask-blur", help="Both of the above.")
 
@@ -80,6 +83,15 @@ def _option(name: str, kind: Any, panel: str, *words: str, **more: Any) -> inspe
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
+
+
+def _completing(choices: Iterable[object]) -> Callable[[str], list[str]]:
+    """What gives a shell those of `choices` that begin like a word."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [text for text in map(str, choices) if text.casefold().startswith(incomplete.casefold())]
+
+    return complete
 
 
 def _parameters(given: dict[str, Any]) -> dict[str, Any]:
@@ -106,3 +118,10 @@ def _help(name: str) -> str:
 #: before the name of an option that turns a switch off
 _OFF = "off_"
 _TYPES: dict[str, Any] = {"integer": int, "number": float, "boolean": bool, "string": str}
+#: values of parameters that are texts to the schema, for a shell to complete
+_CHOICES: dict[str, Iterable[str]] = {
+    "sampler_name": SAMPLERS,
+    "scheduler": SCHEDULERS,
+    "hr_sampler_name": SAMPLERS,
+    "hr_scheduler": SCHEDULERS,
+}

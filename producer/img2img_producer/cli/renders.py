@@ -46,6 +46,7 @@ Model = Annotated[
     str | None,
     typer.Option(help="Checkpoint: NAME, FOLDER or FILE.safetensors; by default the one that is served."),
 ]
+Name = Annotated[str | None, typer.Option(help="For the job, to find it by: see img2img jobs.")]
 Priority = Annotated[int, typer.Option(help="-100..100, higher goes first.")]
 Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
@@ -73,6 +74,7 @@ def render(
     params: ParamsFile = None,
     size: Size = None,
     model: Model = None,
+    name: Name = None,
     priority: Priority = 0,
     resume: Annotated[
         str | None, typer.Option(metavar="JOB", help="Go on with a job that was stopped; takes no inputs.")
@@ -98,7 +100,7 @@ def render(
     2 wrong use.
     """
     if resume is not None:
-        if inputs or parameters or params or size or mask or mask_dir or control or model:
+        if inputs or parameters or params or size or mask or mask_dir or control or model or name:
             raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
         request = None
     else:
@@ -116,7 +118,7 @@ def render(
         refuse_overwriting(request.pictures, mask, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
-        job = request.submit(farm, priority=priority) if request else str(resume)
+        job = request.submit(farm, name=name, priority=priority) if request else str(resume)
         try:
             if farm.status(job).state is JobState.PAUSED:
                 farm.resume(job)
@@ -142,6 +144,7 @@ def submit(
     params: ParamsFile = None,
     size: Size = None,
     model: Model = None,
+    name: Name = None,
     priority: Priority = 0,
     idempotency_key: Key = None,
     json: AsJson = False,
@@ -166,7 +169,7 @@ def submit(
         elsewhere=_is_elsewhere(context),
     )
     with farm_of(context) as farm:
-        job = request.submit(farm, priority=priority, idempotency_key=idempotency_key)
+        job = request.submit(farm, name=name, priority=priority, idempotency_key=idempotency_key)
         show_facts(job_facts(farm.status(job)), job, as_json=json)
         say_who_renders(context, farm, job)
 

@@ -69,7 +69,9 @@ class Request:
             model=model_of(model, elsewhere=elsewhere),
         )
 
-    def submit(self, farm: Farm, *, priority: int, idempotency_key: str | None = None) -> str:
+    def submit(
+        self, farm: Farm, *, name: str | None, priority: int, idempotency_key: str | None = None
+    ) -> str:
         """Store the pictures, write the job, and say how far the storing is; the job's id."""
         with ProgressDisplay(messages()) as board:
             return farm.submit(
@@ -77,6 +79,7 @@ class Request:
                 model=self.model,
                 params=self.params,
                 mask=self.mask,
+                name=name,
                 priority=priority,
                 idempotency_key=idempotency_key,
                 progress=lambda count: board.stored(count, len(self.pictures)),

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from img2img_producer.progress_display import duration, remaining
 from img2img_shared.command_line import print_json, say
+from img2img_shared.errors import one_line
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus, WorkerReport, WorkerStatus
 
@@ -36,6 +37,7 @@ def show_job(status: JobStatus) -> None:
     runs = status.state is JobState.RUNNING
     facts = {
         "job": status.id,
+        "name": one_line(status.name or ""),
         "model": status.model,
         "state": str(status.state),
         "priority": str(status.priority),
@@ -53,11 +55,13 @@ def show_job(status: JobStatus) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def show_jobs(jobs: Iterable[JobStatus]) -> None:
-    """One line for each job."""
+def show_jobs(jobs: Iterable[JobStatus], otherwise: str) -> None:
+    """One line for each job; `otherwise` where there is none."""
+    found = list(jobs)
     rows = [
         (
             job.id,
+            one_line(job.name or ""),
             f"{job.created.astimezone():%m-%d %H:%M}",
             str(job.state),
             str(job.priority),
@@ -65,9 +69,10 @@ def show_jobs(jobs: Iterable[JobStatus]) -> None:
             _counts(job),
             remaining(job),
         )
-        for job in jobs
+        for job in found
     ]
-    _table(("job", "submitted", "state", "priority", "model", "images", "to go"), rows, "no jobs yet")
+    head = ("job", "name", "submitted", "state", "priority", "model", "images", "to go")
+    _table(head, rows, otherwise)
 
 
 def show_workers(workers: Iterable[WorkerStatus]) -> None:

@@ -97,6 +97,7 @@ class FarmService:
         tenant: str,
         model: str | None,
         params: Params,
+        name: str | None = None,
         priority: int = 0,
         idempotency_key: str | None = None,
         webhook: str | None = None,
@@ -108,6 +109,7 @@ class FarmService:
 
         Args:
             model: None: see `default_model`.
+            name: for people, to find it by.
             webhook: what is to be told where, as far as a repeat with the same key must have it too.
             stored: told how many inputs are in the store.
 
@@ -118,7 +120,7 @@ class FarmService:
         """
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key), self._outage)
-        job = new_job(tenant, model, params, priority=priority, idempotency_key=idempotency_key)
+        job = new_job(tenant, model, params, name=name, priority=priority, idempotency_key=idempotency_key)
         patiently(self._prove_store, self._outage)
         self.serve(model)
         patiently(lambda: self._submissions.begin(job.id), self._outage)

@@ -207,7 +207,13 @@ class Submission:
 
 
 def new_job(
-    tenant: str, model: str, params: Params, *, priority: int = 0, idempotency_key: str | None = None
+    tenant: str,
+    model: str,
+    params: Params,
+    *,
+    name: str | None = None,
+    priority: int = 0,
+    idempotency_key: str | None = None,
 ) -> Job:
     """A job of one input, with its seeds drawn.
 
@@ -221,6 +227,7 @@ def new_job(
             model=model,
             params=draw_seeds(params),
             n_inputs=1,
+            name=name,
             priority=priority,
             idempotency_key=idempotency_key,
         )

@@ -72,6 +72,7 @@ class JobRecords(LedgerPart):
             job.idempotency_key or "",
             self._keep_ms,
             msgpack.packb(dict(request or {})),
+            job.name or "",
         )
         if answer is None:
             raise Refused("id", job.id, "an id that no other job has")

@@ -27,7 +27,7 @@ _STATES = {state[0]: state for state in ImageState}
 
 def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
     """How a job stands, as `standing` of jobs.lua gives it."""
-    job_id, model, priority, state, n, running, done, failed, created, started, finished, *ends = answer
+    job_id, model, priority, state, n, running, done, failed, created, started, finished, *ends, name = answer
     job_state = _job_state(str(state, "utf-8"), failed)
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
@@ -39,6 +39,7 @@ def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
         id=str(job_id, "utf-8"),
         tenant=tenant,
         model=str(model, "utf-8"),
+        name=str(name, "utf-8") or None,
         priority=int(priority),
         state=job_state,
         n=n,
