@@ -102,8 +102,10 @@ def check_open(settings: GatewaySettings, keys: ApiKeys) -> None:
         Refused: it would not.
     """
     if not settings.is_local and settings.api_auth is None and not keys.exist():
-        wanted = "127.0.0.1, as long as there is no API key (img2img key create) and no --api-auth"
-        raise Refused("host", settings.host, wanted)
+        reason = (
+            "others could use it; create an API key (img2img key create), set --api-auth, or use 127.0.0.1"
+        )
+        raise Refused("host", settings.host, reason)
 
 
 def _is_bearer(request: Request) -> bool:

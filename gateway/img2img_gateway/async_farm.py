@@ -139,7 +139,7 @@ class AsyncFarm:
         if not now and not self.service.is_embedded:
             return wanted  # its workers may come later
         known = ", ".join(each.model for each in await self.checkpoints())
-        raise Refused("model", wanted, f"one that is served: {known}")
+        raise Refused("model", wanted, f"give one that is served: {known}")
 
     async def begin(
         self,

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from img2img_gateway.dependencies import services
 from img2img_gateway.errors import Problem
 from img2img_gateway.sent_file import SentFile
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 #: values of a body, by the characters that part them; and how many of them an object or a list may have
 VALUES, FIELDS, ITEMS = 1_000_000, 500, 2_000
@@ -70,7 +70,11 @@ async def _taken_in(request: Request) -> AsyncIterator[Request]:
             raise Problem(413, f"a JSON body may have {parts.farm.settings.max_body} bytes", field="body")
         values += sum(chunk.count(each) for each in _PARTING)
         if values > VALUES:
-            raise Refused("body", f"more than {VALUES} values", f"at most {VALUES} values")
+            raise Refused(
+                "body",
+                Summary(f"more than {VALUES:,} values"),
+                f"send at most {VALUES:,}, or upload pictures first and name them",
+            )
         is_wide = is_wide or not chunk.isascii()
     async with parts.bodies.held(sent.size * (_WIDE_COST if is_wide else _COST)):
         data = sent.read()
@@ -89,7 +93,11 @@ def read_json(data: bytes | str, field: str = "body") -> Any:
     try:
         found = from_json(data)
     except ValueError as error:
-        raise Refused(field, data[:100], f"JSON ({error})") from None
+        raise Refused(
+            field,
+            data[:100] if isinstance(data, str) else data[:100].decode(errors="replace"),
+            f"send valid JSON ({error})",
+        ) from None
     _check(found, field)
     return found
 
@@ -101,15 +109,15 @@ def _check(found: Any, field: str) -> None:
         value, path = left.pop()
         if isinstance(value, dict):
             if len(value) > FIELDS:
-                raise Refused(path or field, f"{len(value)} fields", f"at most {FIELDS} fields")
+                raise Refused(path or field, Summary(f"{len(value)} fields"), f"send at most {FIELDS}")
             if longest := next((name for name in value if len(name) > NAME), None):
-                raise Refused(path or field, longest, f"names of at most {NAME} characters")
+                raise Refused(path or field, longest, f"give names of at most {NAME} characters")
             names = {name: f"{path}.{name}" if path else name for name in value}
             left += [(each, names[name]) for name, each in value.items() if _is_many(each)]
         elif isinstance(value, list):
             most = INPUTS if path == "inputs" else ITEMS
             if len(value) > most:
-                raise Refused(path or field, f"{len(value)} values", f"at most {most} values")
+                raise Refused(path or field, Summary(f"{len(value)} values"), f"send at most {most}")
             left += [(each, f"{path}[{index}]") for index, each in enumerate(value) if _is_many(each)]
 
 

@@ -52,7 +52,7 @@ class ApiKey:
         if asked is None:
             return min(0, highest)
         if asked > highest:
-            raise Refused("priority", asked, f"at most {highest} with this key")
+            raise Refused("priority", asked, f"this key allows at most {highest}")
         return asked
 
 

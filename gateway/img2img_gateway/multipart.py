@@ -9,7 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from img2img_gateway.errors import Problem
 from img2img_gateway.sent_file import SentFile
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 #: bytes of a part that is no file; of a part's headers the library takes few
 _FIELD = 1024 * 1024
@@ -35,7 +35,7 @@ class Part:
         try:
             return data.decode()
         except UnicodeDecodeError:
-            raise Refused(self.name, data, "UTF-8 text") from None
+            raise Refused(self.name, data, "send text in UTF-8") from None
 
 
 async def read_parts(request: Request, largest: int) -> AsyncIterator[Part]:
@@ -97,13 +97,19 @@ class _Reader:
         try:
             self._parser.write(chunk)
         except MultipartParseError as error:
-            raise Refused("body", "multipart/form-data", f"a body that can be read ({error})") from None
+            raise Refused(
+                "body", Summary("a form that cannot be read"), f"send valid multipart/form-data ({error})"
+            ) from None
         found, self._done = self._done, []
         return found
 
     def close(self) -> None:
         if not self._ended:
-            raise Refused("body", "multipart/form-data", "a body that is complete")
+            raise Refused(
+                "body",
+                Summary("a multipart form that is cut off"),
+                "send the whole body; it ended before its last boundary",
+            )
 
     def _begin(self) -> None:
         self._open = _Open()
@@ -117,7 +123,7 @@ class _Reader:
         part = self._open
         _, options = parse_options_header(part.headers.get("content-disposition"))
         if b"name" not in options:
-            raise Refused("body", "a part", "a name for each part")
+            raise Refused("body", Summary("a form with a part that has no name"), "give each part a name")
         part.name = options[b"name"].decode("utf-8", "replace")
         if b"filename" in options:
             part.filename = options[b"filename"].decode("utf-8", "replace")
@@ -127,7 +133,7 @@ class _Reader:
         largest = _FIELD if part.filename is None else self._largest
         if part.file.size + end - start > largest:
             what = "this field" if part.filename is None else part.filename
-            raise Refused(part.name, what, f"at most {largest} bytes; this is longer")
+            raise Refused(part.name, what, f"send at most {largest:,} bytes")
         part.file.write(data[start:end])
 
     def _end(self) -> None:

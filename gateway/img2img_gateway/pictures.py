@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 _REFERENCE = re.compile(r"inputs/[0-9a-f]{64}")
 _DATA_URL = re.compile(r"data:[^,]{0,100},")
@@ -22,15 +22,19 @@ def decode_base64(text: str, field: str, largest: int) -> bytes:
         Refused: names `field`; it is none, or is larger than `largest` bytes.
     """
     if text.startswith(("http://", "https://")):
-        raise Refused(field, text, "the picture itself, as base64: URLs are not fetched")
+        raise Refused(field, text, "send the picture itself as base64; URLs are not fetched")
     if len(text) > largest * 4 // 3 + 200:
-        raise Refused(field, f"{len(text)} characters", f"a picture of at most {largest} bytes")
+        raise Refused(
+            field, Summary(f"{len(text):,} characters"), f"send a picture of at most {largest:,} bytes"
+        )
     start = _DATA_URL.match(text)
     bare = text[start.end() :] if start else text
     try:
         data = base64.b64decode("".join(bare.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise Refused(field, text, "a picture as base64, bare or as a data: URL") from None
+        raise Refused(
+            field, text, "send a picture as base64, with or without data:...;base64, before it"
+        ) from None
     if not data:
-        raise Refused(field, text, "a picture as base64; this is empty")
+        raise Refused(field, text, "send a picture as base64; this one has no data")
     return data

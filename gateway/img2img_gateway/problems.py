@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from img2img_gateway.errors import Problem
 from img2img_shared.errors import Conflict, FarmError, NotFound, Refused, StoreError, Unavailable
+from img2img_shared.refusals import finding
 
 #: seconds after which to ask again, where something is away
 RETRY_AFTER = 5
@@ -26,7 +27,7 @@ class Document(BaseModel):
     detail: str
     #: what is wrong, by name
     field: str | None = None
-    #: what it may be
+    #: what is wrong with it, and what to send instead
     allowed: str | None = None
     #: every field that is wrong, where several are
     errors: list[dict[str, Any]] | None = None
@@ -42,7 +43,7 @@ class A1111Document(BaseModel):
     errors: str
     #: what is wrong, by name
     field: str | None = None
-    #: what it may be
+    #: what is wrong with it, and what to send instead
     allowed: str | None = None
 
 
@@ -62,7 +63,7 @@ _STATUSES = {
     409: "The idempotency key has made a job from another request: `allowed` says what differs.",
     413: "The body is too large.",
     415: "Not a body of this type.",
-    422: "A field is wrong: `field` names it, `allowed` says what it may be.",
+    422: "A field is wrong: `field` names it, `allowed` says what to send instead.",
     429: "Too many requests, or too many images under way.",
     500: "It failed.",
     503: "Redis or the store is away; whether a job was written tells a repeat with its idempotency key.",
@@ -104,9 +105,9 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             status, headers = error.status, error.headers
             members = {"field": error.field} if error.field else {}
         case Conflict():
-            status, members = 409, {"field": error.field, "allowed": error.allowed}
+            status, members = 409, {"field": error.field, "allowed": error.reason}
         case Refused():
-            status, members = 422, {"field": error.field, "allowed": error.allowed}
+            status, members = 422, {"field": error.field, "allowed": error.reason}
         case NotFound():
             status = 404
         case Unavailable() | StoreError(transient=True):
@@ -149,11 +150,9 @@ def _detail(error: Exception, status: int) -> str:
 def _findings(error: RequestValidationError) -> dict[str, Any]:
     """The first fields that are wrong; the first one's name as the document's."""
     all_found = error.errors()
-    found = [
-        {"field": ".".join(str(part) for part in each["loc"][1:]) or "body", "allowed": str(each["msg"])}
-        for each in all_found[:FINDINGS]
-    ]
-    detail = "; ".join(f"{each['field']}: {each['allowed']}" for each in found)
+    refusals = [finding({**each, "loc": each["loc"][1:] or ("body",)}) for each in all_found[:FINDINGS]]
+    detail = "; ".join(map(str, refusals))
     if len(all_found) > FINDINGS:
         detail += f"; and {len(all_found) - FINDINGS} more"
-    return {"detail": detail, "field": found[0]["field"], "allowed": found[0]["allowed"], "errors": found}
+    found = [{"field": each.field, "allowed": each.reason} for each in refusals]
+    return {"detail": detail, **found[0], "errors": found}

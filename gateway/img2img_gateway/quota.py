@@ -2,7 +2,7 @@
 
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys import ApiKey
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.reservations import Reservations
 
@@ -22,7 +22,9 @@ class Quota:
             Unavailable: Redis does not answer.
         """
         if key.largest is not None and n > key.largest:
-            raise Refused("inputs", f"{n} images", f"at most {key.largest} images in a job with this key")
+            raise Refused(
+                "inputs", Summary(f"{n:,} images"), f"this key allows at most {key.largest:,} images in a job"
+            )
         if key.quota is None:
             return
         under_way = self._reservations.make(key.tenant, job_id, n, key.quota, idempotency_key)

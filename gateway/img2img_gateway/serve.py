@@ -118,7 +118,7 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind(address)
         except OSError as error:
-            raise Refused("port", port, f"one that is free at {host} ({error.strerror})") from None
+            raise Refused("port", port, f"give a port that is free at {host} ({error.strerror})") from None
         return int(probe.getsockname()[1])
 
 

@@ -13,7 +13,7 @@ from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.pictures import decode_base64, is_reference
 from img2img_gateway.sent_file import SentFile
 from img2img_gateway.webhook_store import Hook
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.submission import Source, Submission, Upload, Written, put_source
 from img2img_shared.job import Job, picture_digest
 
@@ -67,7 +67,11 @@ async def write(
         index = 0
         async for sent in inputs:
             if index >= farm.settings.max_inputs:
-                raise Refused("inputs", index + 1, f"at most {farm.settings.max_inputs} pictures")
+                raise Refused(
+                    "inputs",
+                    Summary(f"{index + 1:,} pictures"),
+                    f"a job takes at most {farm.settings.max_inputs:,}; submit several jobs",
+                )
             await farm.call(submission.add, _upload(parts, sent, f"inputs[{index}]"))
             index += 1
         written = await farm.call(submission.commit, prepare)
@@ -104,7 +108,9 @@ def _source(parts: Services, picture: Sent, field: str) -> Source:
     if isinstance(picture, str):
         return partial(_decoded, parts.pictures, picture, field, largest)
     if picture.size > largest:
-        raise Refused(field, f"{picture.size} bytes", f"at most {largest} bytes")
+        raise Refused(
+            field, Summary(f"{picture.size:,} bytes"), f"send a picture of at most {largest:,} bytes"
+        )
     return partial(_read, parts.pictures, picture)
 
 

@@ -58,14 +58,14 @@ def find_target(url: str, *, private: bool) -> Target:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise Refused("webhook.url", url, "a URL") from None
+        raise Refused("webhook.url", url, "give a URL") from None
     if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not private):
-        raise Refused("webhook.url", url, "an https:// URL")
+        raise Refused("webhook.url", url, "give an https:// URL")
     if not parts.hostname or parts.username is not None:
-        raise Refused("webhook.url", url, "a URL with a host, and without a password")
+        raise Refused("webhook.url", url, "give a URL with a host and without a password")
     addresses = _look_up(parts.hostname, port)
     if not addresses or not (private or all(map(is_public, addresses))):
-        raise Refused("webhook.url", url, "a URL of a host that the public internet knows")
+        raise Refused("webhook.url", url, "give a URL whose host has a public address")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(
         scheme=parts.scheme, host=parts.hostname, port=port, path=path, addresses=tuple(addresses[:KEPT])

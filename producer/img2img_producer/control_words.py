@@ -8,7 +8,7 @@ from typing import Any
 from img2img_producer.inputs import find_paired
 from img2img_shared.errors import Refused
 
-FORM = "NETWORK[:MODULE[:WEIGHT]][=FOLDER or FILE], as in canny=edges/ or tile:tile_resample:0.6"
+FORM = "write NETWORK[:MODULE[:WEIGHT]][=FOLDER or FILE], as in canny=edges/ or tile:tile_resample:0.6"
 
 
 @dataclass(frozen=True, kw_only=True)

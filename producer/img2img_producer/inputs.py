@@ -112,13 +112,13 @@ def as_picture(item: object, index: int) -> Picture:
             try:
                 found = Picture(**vars(sort_fields(item)))
             except Refused as error:
-                raise Refused(f"inputs[{index}].{error.field}", error.value, error.allowed) from None
+                raise error.under(f"inputs[{index}].") from None
         case _:
-            allowed = "a path, bytes, (image, mask), a Picture, or a dict of its fields"
-            raise Refused(f"inputs[{index}]", item, allowed)
+            reason = "give a path, bytes, (image, mask), a Picture, or a dict of its fields"
+            raise Refused(f"inputs[{index}]", item, reason)
     for role, source in found.pictures.items():
         if not isinstance(source, str | Path | bytes):
-            raise Refused(f"inputs[{index}].{role}", source, "a path, or a picture's bytes")
+            raise Refused(f"inputs[{index}].{role}", source, "give a path or the bytes of a picture")
     return found
 
 
@@ -130,18 +130,20 @@ def read_source(source: Source, field: str) -> bytes:
     """
     if isinstance(source, bytes):
         if len(source) > LARGEST:
-            raise Refused(field, f"{len(source)} bytes", f"at most {LARGEST} bytes")
+            raise Refused(field, source, f"give at most {LARGEST:,} bytes")
         return source
     path = Path(source)
     try:
         if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
-            raise Refused(field, str(source), "a file; a pipe or a device could keep us waiting for ever")
+            raise Refused(field, str(source), "give a regular file; a pipe or a device may never end")
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
-        raise Refused(field, str(source), f"a file that can be read ({error.strerror})") from None
+        raise Refused(
+            field, str(source), f"cannot be read ({error.strerror}); give a file that can"
+        ) from None
     if len(data) > LARGEST:
-        raise Refused(field, str(source), f"a file of at most {LARGEST} bytes")
+        raise Refused(field, str(source), f"give a file of at most {LARGEST:,} bytes")
     return data
 
 
@@ -155,7 +157,7 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
     """
     found = [path for name in names for path in _expanded(str(name))]
     if not found:
-        raise Refused("inputs", [], "at least one picture: files, folders or globs")
+        raise Refused("inputs", [], "give at least one picture: files, folders or globs")
     return found
 
 
@@ -174,7 +176,7 @@ def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -
         Refused: no such folder, or a picture without one in it, or with two.
     """
     if not folder.is_dir():
-        raise Refused(field, str(folder), "a folder that exists")
+        raise Refused(field, str(folder), f"no such folder; give one with a {noun} for each picture")
     by_stem: dict[str, list[Path]] = {}
     for path in _pictures_among(folder.iterdir()):
         by_stem.setdefault(path.stem, []).append(path)
@@ -184,7 +186,9 @@ def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -
         if len(candidates) != 1:
             seen = ", ".join(path.name for path in candidates) or "none"
             raise Refused(
-                field, str(folder), f"one {noun} called {picture.stem}.* for {picture} (found: {seen})"
+                field,
+                str(folder),
+                f"put one {noun} named {picture.stem}.* there for {picture} (found: {seen})",
             )
         paired.append(candidates[0])
     return paired
@@ -198,16 +202,18 @@ def _as_text(name: str) -> str:
 def _expanded(name: str) -> Iterator[Path]:
     path = Path(name).expanduser()
     if not name.strip():  # an unset variable of a script: the working folder is not what it means
-        raise Refused("inputs", name, "a file, folder or glob that exists")
+        raise Refused("inputs", name, "no such file or folder; give a picture, a folder or a glob")
     if path.is_dir():
-        yield from _some(_pictures_among(path.iterdir()), name, "a folder that holds pictures")
+        yield from _some(
+            _pictures_among(path.iterdir()), name, "it holds no pictures; give a folder with some"
+        )
     elif path.exists():
         yield path
     elif re.search(r"[*?[]", name):
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        yield from _some(_pictures_among(matches), name, "a glob that matches pictures")
+        yield from _some(_pictures_among(matches), name, "it matches no pictures; give a glob that does")
     else:
-        raise Refused("inputs", name, "a file, folder or glob that exists")
+        raise Refused("inputs", name, "no such file or folder; give a picture, a folder or a glob")
 
 
 def _some(paths: list[Path], name: str, wanted: str) -> list[Path]:

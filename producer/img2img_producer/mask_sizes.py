@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from img2img_producer.inputs import Picture, Source
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 
 def check_mask_sizes(pictures: Iterable[Picture], mask: Source | None) -> None:
@@ -22,8 +22,8 @@ def check_mask_sizes(pictures: Iterable[Picture], mask: Source | None) -> None:
             continue
         size, wanted = _size(own), _size(picture.image)
         if size and wanted and sorted(size) != sorted(wanted):  # one of them may be turned by its EXIF
-            told = f"a mask of the size of its picture: {picture.path or 'that'} is {_shown(wanted)}"
-            raise Refused("mask", f"{own!s} of {_shown(size)}", told)
+            reason = f"give a mask of its picture's size; {picture.path or 'that'} has {_shown(wanted)}"
+            raise Refused("mask", Summary(f"{own!s} of {_shown(size)}"), reason)
 
 
 @cache

@@ -31,7 +31,7 @@ def save(data: bytes, path: Path, originals: Container[str] = (), *, overwrite: 
                 return
             if there in originals:
                 raise Refused(
-                    "out", str(path.parent), f"another folder: {path.name} there is an input of this job"
+                    "out", str(path.parent), f"{path.name} there is an input of this job; give another folder"
                 )
             if not overwrite:
                 raise _is_taken(path.parent, path.name)
@@ -59,7 +59,9 @@ def writable_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise Refused("out", str(folder), f"a folder that can be written to ({error.strerror})") from None
+        raise Refused(
+            "out", str(folder), f"cannot be written to ({error.strerror}); give another folder"
+        ) from None
 
 
 def refuse_overwriting(
@@ -80,13 +82,13 @@ def refuse_overwriting(
     is_filled = folder.is_dir() and any(folder.iterdir())
     for name in OutputNames(labels, params.images_per_input, extension, folders, paths):
         if (folder / name).resolve() in originals:
-            raise Refused("out", str(folder), f"another folder: {name} there is an input")
+            raise Refused("out", str(folder), f"{name} there is an input; give another folder")
         if is_filled and not overwrite and (folder / name).exists():
             raise _is_taken(folder, name)
 
 
 def _is_taken(folder: Path, name: str) -> Refused:
-    return Refused("out", str(folder), f"another folder, or overwriting: there is another {name} in it")
+    return Refused("out", str(folder), f"it has another {name}; give another folder, or allow overwriting")
 
 
 def _digest(path: Path) -> str:

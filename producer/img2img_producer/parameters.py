@@ -17,7 +17,7 @@ def merge_params(base: Params | Mapping[str, Any] | None, given: Mapping[str, An
     if isinstance(base, Params):
         base = base.model_dump(exclude_unset=True)
     elif not isinstance(base, Mapping | None):
-        raise Refused("params", base, "a map of parameters")
+        raise Refused("params", base, "give a dict of parameters")
     below = dict(base or {})
     if "mask_blur" in below:  # else the base's short form would win over a given mask_blur_x
         below["mask_blur_x"] = below["mask_blur_y"] = below.pop("mask_blur")

@@ -102,7 +102,7 @@ def find_checkpoint(wanted: str, known: Iterable[Checkpoint]) -> Checkpoint | No
     found = [checkpoint for checkpoint in checkpoints if checkpoint.is_called(wanted)]
     if len({each.sha256 or each.model for each in found}) > 1:
         names = ", ".join(each.model for each in found)
-        raise Refused("model", wanted, f"one of the checkpoints of that name: {names}")
+        raise Refused("model", wanted, f"several checkpoints have that name; give one of {names}")
     return found[0] if found else None
 
 

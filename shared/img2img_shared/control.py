@@ -1,6 +1,6 @@
 """A unit of control: a network that holds a render to a picture's edges, depth or poses (ControlNet)."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -10,8 +10,6 @@ from img2img_shared.errors import Refused
 
 #: units of a render
 MOST_UNITS = 10
-#: how many networks a refusal lists
-_NAMED = 20
 
 ControlMode = Literal["Balanced", "My prompt is more important", "ControlNet is more important"]
 ControlResizeMode = Literal["Just Resize", "Crop and Resize", "Resize and Fill"]
@@ -78,7 +76,7 @@ class ControlUnit(BaseModel):
     @classmethod
     def _module_is_known(cls, value: str) -> str:
         if find_module(value) is None:
-            raise Refused("module", value, "a preprocessor (GET /controlnet/module_list)")
+            raise Refused("module", value, "give a preprocessor of GET /controlnet/module_list")
         return value
 
     @field_validator("processor_res", "threshold_a", "threshold_b")
@@ -94,15 +92,15 @@ class ControlUnit(BaseModel):
         }
         slider = sliders[str(info.field_name)]
         if slider.taken(value) != value:
-            allowed = f"{slider.minimum} to {slider.maximum} for {module.name}, or nothing"
-            raise Refused(str(info.field_name), value, allowed)
+            reason = f"{module.name} takes {slider.minimum} to {slider.maximum}; give that, or leave it out"
+            raise Refused(str(info.field_name), value, reason)
         return value
 
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Self:
         if self.guidance_start > self.guidance_end:
             raise Refused(
-                "guidance_start", self.guidance_start, f"at most guidance_end ({self.guidance_end})"
+                "guidance_start", self.guidance_start, f"give at most guidance_end, {self.guidance_end}"
             )
         return self
 
@@ -148,9 +146,3 @@ def meant(model: str, names: Iterable[str], titles: Mapping[str, str]) -> str | 
         return by_name[wanted]
     holding = sorted((name for name in by_name if wanted in name), key=len)
     return by_name[holding[0]] if holding else None
-
-
-def named(names: Collection[str]) -> str:
-    """The first of the networks that there are, for a refusal."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return (", ".join([*names][:_NAMED]) or "none, there are no others") + more

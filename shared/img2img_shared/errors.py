@@ -1,26 +1,51 @@
 """The errors a user of the farm can meet: one small tree, each message says what would be right."""
 
+import re
 from collections.abc import Mapping, Sequence
+from enum import Enum
+from reprlib import Repr
 
-#: what every refusal's message has in it
-_MARK = " is not allowed; allowed: "
+#: how a refusal begins: the fields' names, "is" or "are", the value, and after a colon what to do
+_REFUSAL = re.compile(r"[a-z_][\w.\[\]/]*(, [a-z_]\w*)* (is|are) .+: ", re.DOTALL)
 
 
 class FarmError(Exception):
     """Anything the farm refuses or cannot do; the message is written for the person who asked."""
 
 
+class Summary(str):
+    """A value in words, where it would say nothing itself: ``Summary("a file of 12 bytes")``."""
+
+    __slots__ = ()
+
+
 class Refused(FarmError):
-    """A value that is not allowed, by field: ``Refused("steps", 0, "a whole number from 1 to 150")``."""
+    """A value that cannot be used.
 
-    #: what else was found, which its message tells too
-    others: Sequence["Refused"] = ()
+    Args:
+        field: its name; of several that contradict each other, all names, with commas between them.
+        value: as it was given. Bytes are not shown, and what is long is shortened.
+        reason: what is wrong with it where that is not plain, and what to do.
+        others: what else was found; the message tells it too.
 
-    def __init__(self, field: str, value: object, allowed: str) -> None:
+    >>> print(Refused("steps", 0, "give a whole number from 1 to 150"))
+    steps is 0: give a whole number from 1 to 150
+    >>> print(Refused("image", b"GIF8", "give a picture"))
+    image is data of 4 bytes: give a picture
+    """
+
+    def __init__(self, field: str, value: object, reason: str, others: Sequence["Refused"] = ()) -> None:
         self.field = field
         self.value = value
-        self.allowed = allowed
-        super().__init__(f"{field}: {_shown(value)}{_MARK}{allowed}")
+        self.reason = reason
+        self.others = tuple(others)
+        verb = "are" if ", " in field else "is"
+        super().__init__("; ".join([f"{field} {verb} {_shown(value)}: {reason}", *map(str, others)]))
+
+    def under(self, prefix: str) -> "Refused":
+        """The same of a part: ``inputs[3].`` before the field's name."""
+        others = [other.under(prefix) for other in self.others]
+        return Refused(prefix + self.field, self.value, self.reason, others)
 
 
 class Conflict(Refused):
@@ -29,12 +54,15 @@ class Conflict(Refused):
     def __init__(self, key: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         self.differs = sorted(part for part in {*before, *now} if before.get(part) != now.get(part))
         told = ", ".join(self.differs)
-        super().__init__("idempotency_key", key, f"a key of its own for a request that differs in: {told}")
+        reason = (
+            f"it belongs to a job from another request; use a new key, for this request differs in: {told}"
+        )
+        super().__init__("idempotency_key", key, reason)
 
 
 def is_refusal(message: str) -> bool:
     """Whether a `Refused` wrote it: what ended an image was asked for by its user."""
-    return _MARK in message
+    return _REFUSAL.match(message) is not None
 
 
 class NotFound(FarmError):
@@ -93,7 +121,34 @@ def one_line(text: str) -> str:
     )
 
 
-def _shown(value: object, limit: int = 200) -> str:
-    """``repr`` of a user's value, cut so that a message stays a line."""
-    text = repr(value[: limit + 1] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+class _Short(Repr):
+    """``repr`` that keeps a message readable: bytes are counted, and the rest is cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = 200
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 8
+
+    def repr_bytes(self, value: bytes | bytearray, _level: int) -> str:
+        return f"data of {len(value):,} bytes"
+
+    repr_bytearray = repr_bytes
+
+    def repr_int(self, value: int, level: int) -> str:
+        if value.bit_length() > 200:  # Python refuses to write out the longest
+            return f"a number of {value.bit_length():,} bits"
+        return super().repr_int(value, level)
+
+
+def _shown(value: object) -> str:
+    """A user's value in a message."""
+    if isinstance(value, Summary):
+        return str(value)
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None:
+        return "missing"
+    if isinstance(value, str | bytes | list | tuple | dict) and not value:
+        return "empty"
+    return _Short().repr(value)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 if TYPE_CHECKING:
     from img2img_shared.params import Params
@@ -58,7 +58,7 @@ def hires_size(params: "Params") -> HiresSize:
     if min(kept) < 64 or max(size) > LARGEST:
         raise Refused(
             "hr_scale, hr_resize_x, hr_resize_y",
-            f"{size[0]} × {size[1]} pixels",
-            f"sides from 64 to {LARGEST} pixels",
+            Summary(f"{size[0]} × {size[1]} pixels"),
+            f"give sides from 64 to {LARGEST} pixels",
         )
     return HiresSize(width=size[0], height=size[1], surplus_width=surplus[0], surplus_height=surplus[1])

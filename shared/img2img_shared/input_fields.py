@@ -46,5 +46,5 @@ def _map(fields: Mapping[Any, Any], name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise Refused(name, value, "a map")
+        raise Refused(name, value, "give a map of names and values")
     return {str(key): each for key, each in value.items() if each is not None}

@@ -44,7 +44,7 @@ class JobState(StrEnum):
 
 def _check_folder(folder: str) -> str:
     if any(part in ("", ".", "..") or not part.isprintable() or "\\" in part for part in folder.split("/")):
-        raise Refused("folder", folder, "folders below the results' own, as in portraits/2024")
+        raise Refused("folder", folder, "give a folder below that of the results, such as portraits/2024")
     return folder
 
 
@@ -93,7 +93,7 @@ class Job(BaseModel):
     @model_validator(mode="after")
     def _is_drawn(self) -> Self:
         if DRAW in (self.params.seed, self.params.subseed):
-            raise Refused("params.seed", DRAW, "seeds drawn before a job is written (see `drawn`)")
+            raise Refused("params.seed", DRAW, "draw seeds before a job is written (see `drawn`)")
         return self
 
     @property

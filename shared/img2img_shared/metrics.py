@@ -62,7 +62,9 @@ def shown(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[None
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except (OSError, OverflowError) as error:
-        raise Refused("metrics", address, f"HOST:PORT of this machine that is free ({error})") from None
+        raise Refused(
+            "metrics", address, f"give a HOST:PORT of this machine that is free ({error})"
+        ) from None
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from img2img_shared.errors import Refused
+from img2img_shared.suggestions import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +238,10 @@ def split_sampler(name: str, scheduler: str | None = None) -> tuple[str, str]:
     """
     bare, ending = _without_endings(name)
     if bare not in SAMPLERS:
-        raise Refused("sampler_name", name, _meant(name) or ", ".join(SAMPLERS))
+        meant = _meant(name)
+        raise Refused(
+            "sampler_name", name, f"use {meant}" if meant else unknown_name("sampler", name, SAMPLERS)
+        )
     return bare, find_scheduler(scheduler) if scheduler else ending
 
 
@@ -253,7 +257,9 @@ def find_scheduler(name: str) -> str:
         if name in (label, scheduler.name):
             return label
     meant = [label for label in SCHEDULERS if _folded(label) == _folded(name)]
-    raise Refused("scheduler", name, repr(meant[0]) if meant else ", ".join(SCHEDULERS))
+    raise Refused(
+        "scheduler", name, f"use {meant[0]!r}" if meant else unknown_name("schedule", name, SCHEDULERS)
+    )
 
 
 def _without_endings(name: str) -> tuple[str, str]:

@@ -36,6 +36,7 @@ from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingPar
 from img2img_shared.param_groups.upscaling_params import UpscalingParams
 from img2img_shared.seeds import DRAW
 from img2img_shared.steps import check_steps
+from img2img_shared.suggestions import one_of
 
 #: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another
 RESIZE_MIN = 16
@@ -106,13 +107,13 @@ class Params(
                 if ending != "Automatic" and not scheduler:
                     values["hr_scheduler"] = ending
         except Refused as refused:
-            raise Refused(f"hr_{refused.field}", refused.value, refused.allowed) from None
+            raise Refused(f"hr_{refused.field}", refused.value, refused.reason) from None
         return values
 
     @model_validator(mode="after")
     def _hires_is_of_txt2img(self) -> Self:
         if self.enable_hr and not self.txt2img:
-            raise Refused("enable_hr", True, "false, or true with txt2img")
+            raise Refused("enable_hr", True, "it needs txt2img: turn that on, or this off")
         if self.enable_hr:
             hires_size(self)
             return self
@@ -122,7 +123,7 @@ class Params(
     @model_validator(mode="after")
     def _soft_inpainting_is_of_img2img(self) -> Self:
         if self.soft_inpainting and self.txt2img:
-            raise Refused("soft_inpainting", True, "false with txt2img, which has no masks")
+            raise Refused("soft_inpainting", True, "txt2img has no masks; turn one of the two off")
         if not self.soft_inpainting:
             self._only_with("soft_inpainting", SOFT_FIELDS)
         return self
@@ -130,13 +131,11 @@ class Params(
     @model_validator(mode="after")
     def _control_has_what_it_needs(self) -> Self:
         if self.control_only and len(self.control) != 1:
-            raise Refused(
-                "control_only", True, f"false, or true with one unit; there are {len(self.control)}"
-            )
+            raise Refused("control_only", True, f"it needs one unit, and there are {len(self.control)}")
         for number, unit in enumerate(self.control):
             if unit.preprocessor.needs_network and unit.model == "None" and not self.control_only:
-                allowed = f"a control network, for {unit.module} works with one"
-                raise Refused(f"control.{number}.model", unit.model, allowed)
+                reason = f"{unit.module} works with a control network; give one"
+                raise Refused(f"control.{number}.model", unit.model, reason)
         return self
 
     @model_validator(mode="after")
@@ -146,19 +145,25 @@ class Params(
         for name in sorted(without_effect(self.sampler_name, self.scheduler, txt2img=self.txt2img)):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and (name, value) != ("eta", 0.0):
-                raise Refused(name, value, f"nothing else {_takers(name)}")
+                raise Refused(name, value, f"it has no effect here; leave it out, or use {_takers(name)}")
         check_steps(self)
         brownian = SAMPLERS[self.sampler_name].brownian_noise and not self.no_dpmpp_sde_batch_determinism
         if brownian and self.seed < DRAW:
-            raise Refused("seed", self.seed, f"0 or more with {self.sampler_name!r}, or -1 to draw one")
+            raise Refused(
+                "seed", self.seed, f"{self.sampler_name} needs a seed of 0 or more, or -1 to draw one"
+            )
         if self.quality is not None and self.output_format == "png":
-            raise Refused("quality", self.quality, "nothing but with output_format jpeg or webp")
+            raise Refused(
+                "quality",
+                self.quality,
+                "a png has no quality; leave it out, or set output_format to jpeg or webp",
+            )
         if self.fit is not None and self.model_fields_set & {"width", "height"}:
-            raise Refused("fit", self.fit, "nothing beside width and height")
+            raise Refused("fit", self.fit, "give fit, or width and height, not both")
         sizes = self.seed_resize_from_w, self.seed_resize_from_h
         if any(sizes) and min(sizes) < RESIZE_MIN:
-            allowed = f"both {RESIZE_MIN} or more, or both 0"
-            raise Refused("seed_resize_from_w, seed_resize_from_h", sizes, allowed)
+            reason = f"give both {RESIZE_MIN} or more, or both 0"
+            raise Refused("seed_resize_from_w, seed_resize_from_h", sizes, reason)
         return self
 
     @property
@@ -169,7 +174,11 @@ class Params(
     def _only_with(self, switch: str, names: Iterable[str]) -> None:
         for name in names:
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise Refused(name, getattr(self, name), f"nothing else without {switch}")
+                raise Refused(
+                    name,
+                    getattr(self, name),
+                    f"it needs {switch}; turn that on, or leave this out",
+                )
 
 
 #: the groups in the order of help texts and tables, by their headings
@@ -192,14 +201,12 @@ GROUPS: dict[str, type[ParamGroup]] = {
 
 
 def _takers(name: str) -> str:
-    """With which samplers or schedules a parameter has an effect, in words."""
+    """The samplers or schedules with which a parameter has an effect, in words."""
     if name in SAMPLER_OPTIONS:
-        return "but with " + ", ".join(sampler for sampler, has in SAMPLERS.items() if name in has.options)
+        return one_of(sampler for sampler, has in SAMPLERS.items() if name in has.options)
     if name == "sgm_noise_multiplier":
-        return "but with txt2img and a sampler that runs on sigmas"
+        return "txt2img with a sampler that runs on sigmas"
     schedules = [each for each in SCHEDULERS if name not in without_effect("LMS", each)]
     if schedules:
-        return f"but with a scheduler out of {', '.join(schedules)}, and a sampler that runs on it"
-    return "but with " + ", ".join(
-        sampler for sampler in SAMPLERS if name not in without_effect(sampler, "Automatic")
-    )
+        return f"scheduler {one_of(schedules)}, with a sampler that runs on it"
+    return one_of(sampler for sampler in SAMPLERS if name not in without_effect(sampler, "Automatic"))

@@ -9,7 +9,7 @@ from img2img_shared.errors import Refused
 _TAG = re.compile(r"<(\w+):([^>]+)>")
 #: words that mean a LoRA
 _KINDS = ("lora", "lyco")
-_FORM = "<lora:name:weight>, the weight a number such as 0.8"
+_FORM = "write <lora:name:weight>, with a number such as 0.8 as weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def take_loras(prompt: str) -> tuple[str, tuple[Lora, ...]]:
     tags, rest = _tags(prompt)
     for tag in tags:
         if tag[1] == "hypernet":
-            raise Refused("prompt", tag[0], "<lora:name:weight>; hypernetworks are not known here")
+            raise Refused("prompt", tag[0], "hypernetworks are not supported here; remove the tag")
     wanted = [tag for tag in tags if tag[1] in _KINDS]
     words = [tag[1] for tag in wanted]
     wanted.sort(key=lambda tag: words.index(tag[1]))
@@ -75,7 +75,7 @@ def _read_lora(tag: re.Match[str]) -> Lora:
         else:
             positional.append(argument)
     if unknown := named.keys() - {"te", "unet", "dyn"}:
-        raise Refused("prompt", tag[0], f"te=, unet= and dyn= in it; {min(unknown)}= is not known here")
+        raise Refused("prompt", tag[0], f"{min(unknown)}= is unknown; use te=, unet= and dyn=")
     try:
         text_weight = float(positional[1]) if len(positional) > 1 else 1.0
         text_weight = float(named.get("te", text_weight))

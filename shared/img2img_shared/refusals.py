@@ -1,6 +1,5 @@
 """What pydantic finds wrong, told as the farm tells it."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -8,13 +7,14 @@ from pydantic import ValidationError
 from img2img_shared.errors import Refused
 from img2img_shared.param_reference import allowed
 from img2img_shared.params import Params
+from img2img_shared.suggestions import unknown_name
 
 
 def read_params(values: dict[str, Any]) -> Params:
     """Params from plain values, refused in one line for each field that is wrong.
 
     Raises:
-        Refused: names field, value and what is allowed; several fields are joined in one message.
+        Refused: names field, value and way out; several fields are joined in one message.
     """
     try:
         return Params(**values)
@@ -23,30 +23,38 @@ def read_params(values: dict[str, Any]) -> Params:
 
 
 def refusal(error: ValidationError, prefix: str = "") -> Refused:
-    """pydantic's findings as one ``Refused``: field, value and what is allowed, for each.
+    """pydantic's findings as one ``Refused``: field, value and way out, for each.
 
     After a prefix in capitals, as environment variables have, the field is in capitals too.
     """
-    names = [prefix + _path(item["loc"]) for item in error.errors()]
-    first, *rest = [
-        Refused(name.upper() if prefix.isupper() else name, item.get("input"), _allowed(item))
-        for name, item in zip(names, error.errors(), strict=True)
-    ]
-    found = Refused(first.field, first.value, "; ".join([first.allowed, *map(str, rest)]))
-    found.others = rest
-    return found
+    first, *rest = [finding(item, prefix, is_params=error.title == "Params") for item in error.errors()]
+    return Refused(first.field, first.value, first.reason, rest)
 
 
-def _path(location: Iterable[int | str]) -> str:
-    return ".".join(str(part) for part in location)
+def finding(item: Any, prefix: str = "", *, is_params: bool = False) -> Refused:
+    """One of pydantic's findings (an item of its ``errors()``), in `Params` or in another model."""
+    name = prefix + ".".join(str(part) for part in item["loc"])
+    return Refused(name.upper() if prefix.isupper() else name, item.get("input"), _reason(item, is_params))
 
 
-def _allowed(item: Any) -> str:
-    name = item["loc"][0] if item["loc"] else ""
-    if item["type"] == "extra_forbidden":
-        return "no such parameter; known: mask_blur, " + ", ".join(Params.model_fields)
-    if len(item["loc"]) == 1 and name in Params.model_fields:
-        return allowed(name)
-    if item["type"] == "string_pattern_mismatch":
-        return f"text of the form {item['ctx']['pattern']}"
-    return str(item["msg"]).removeprefix("Input should be ")
+def _reason(item: Any, is_params: bool) -> str:
+    *above, name = item["loc"] or ("",)
+    is_parameter = is_params or above[-1:] == ["params"]
+    match item["type"]:
+        case "extra_forbidden" if is_parameter:
+            return unknown_name("parameter", name, [*Params.model_fields, "mask_blur"])
+        case "extra_forbidden":
+            return "unknown field; leave it out"
+        case "missing":
+            return "give it"
+        case _ if is_parameter and name in Params.model_fields:
+            return f"give {allowed(name)}"
+        case "refused":
+            return str(item["msg"])
+        case "string_pattern_mismatch":
+            return f"give text of the form {item['ctx']['pattern']}"
+    message = str(item["msg"])
+    for opening in ("Input should be ", "Value error, "):
+        if message.startswith(opening):
+            return f"give {message.removeprefix(opening)}"
+    return message[:1].lower() + message[1:]

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from img2img_shared.control import MOST_UNITS, control_roles
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 
 _ROLES = re.compile(r"image|mask|control/[0-9](/mask|/region)?")
@@ -22,7 +22,7 @@ def check_role(role: str) -> str:
         Refused: it is none.
     """
     if not is_role(role):
-        raise Refused("pictures", role, f"pictures by their roles: {ROLES}")
+        raise Refused("pictures", role, f"give pictures by their roles: {ROLES}")
     return role
 
 
@@ -43,14 +43,16 @@ def check_roles(roles: Collection[str], params: Params) -> None:
         Refused: names the role.
     """
     if "image" not in roles and not params.txt2img:
-        raise Refused("image", None, "a picture, or txt2img")
+        raise Refused("image", None, "give a picture, or set txt2img")
     known = {role for number in range(len(params.control)) for role in control_roles(number)}
     for role in roles:
         if role.startswith("control/") and role not in known:
-            raise Refused(role, "a picture", "none: no control unit of this number is asked for")
+            raise Refused(
+                role, Summary("a picture"), "no control unit of this number is asked for; leave it out"
+            )
     for number in range(len(params.control)):
         own, mask, _ = control_roles(number)
         if own not in roles and params.txt2img:
-            raise Refused(own, None, "a picture, for txt2img has none that the unit could take instead")
+            raise Refused(own, None, "give a picture; txt2img has none that the unit could use instead")
         if own not in roles and mask in roles:
-            raise Refused(mask, "a picture", f"none without {own}")
+            raise Refused(mask, Summary("a picture"), f"it needs {own} beside it; give both or neither")

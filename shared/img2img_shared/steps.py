@@ -61,16 +61,20 @@ def check_steps(params: "Params") -> None:
     if sampler.timesteps:
         stride = LEVELS // (total + params.always_discard_next_to_last_sigma)
         if stride == 0:
-            allowed = f"steps / denoising_strength up to {LEVELS:,} for {params.sampler_name!r}"
-            raise Refused("steps, denoising_strength, fix_steps", _strength(params), allowed)
+            reason = (
+                f"{params.sampler_name} runs at most {LEVELS:,} steps / denoising_strength; use fewer steps"
+            )
+            raise Refused("steps, denoising_strength, fix_steps", _strength(params), reason)
         visited = len(range(0, LEVELS, stride)) if params.txt2img else start
         if sampler.run == "uni_pc" and params.uni_pc_order > visited:
-            allowed = f"at most {visited}, the steps that are run of {total}" if visited else "more steps"
-            raise Refused("uni_pc_order", params.uni_pc_order, allowed)
+            reason = (
+                f"use at most {visited}, the steps that are run of {total}" if visited else "use more steps"
+            )
+            raise Refused("uni_pc_order", params.uni_pc_order, reason)
     eta = sampler.eta if params.eta is None else params.eta
     if sampler.run == "ends" and eta and start == 0 and not params.txt2img:
-        allowed = "more than one of the steps, or eta 0"
-        raise Refused("steps, denoising_strength, fix_steps", _strength(params), allowed)
+        reason = "they leave one step; use more, or eta 0"
+        raise Refused("steps, denoising_strength, fix_steps", _strength(params), reason)
 
 
 def _strength(params: "Params") -> tuple[int, float, bool]:

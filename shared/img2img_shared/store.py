@@ -20,9 +20,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 from img2img_shared.errors import Refused, StoreError
 from img2img_shared.job import picture_digest, picture_key
 
-_KINDS = (
-    "a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
-)
+_KINDS = "give a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
 _REMOTE = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_…"
@@ -293,7 +291,7 @@ def _folder(url: str) -> Path | None:
     if scheme[1].lower() != "file":
         return None
     if not url.startswith("file:///"):
-        raise Refused("store_url", url, "file:///folder, with three slashes before an absolute path")
+        raise Refused("store_url", url, "write file:///folder, with three slashes before an absolute path")
     return Path(url.removeprefix("file://"))
 
 

@@ -1,6 +1,5 @@
 """Upscalers by A1111's names."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -8,20 +7,12 @@ from pydantic import AfterValidator, Field
 #: those that need no file. "None" is Lanczos without the detour that A1111's "Lanczos" takes, by sides that
 #: are multiples of 8
 BUILT_IN = ("None", "Lanczos", "Nearest")
-#: how many names a refusal lists
-_NAMED = 20
 _BY_LOWER = {name.lower(): name for name in BUILT_IN}
 
 
 def is_network(name: str | None) -> bool:
     """Whether an upscaler is a file's, and not one of those that every worker has."""
     return name is not None and name not in BUILT_IN
-
-
-def upscalers_told(names: Sequence[str]) -> str:
-    """All that may be named, of files the first ones: "None, Lanczos, Nearest, 4x-UltraSharp"."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join([*BUILT_IN, *names[:_NAMED]]) + more
 
 
 def _spelled(name: str) -> str:

@@ -202,7 +202,7 @@ def test_a_second_checkpoint_under_a_models_name_is_refused_until_an_operator_sa
     second = farm.worker(model="sd15", environment=folder("other"))
     assert second.exit_status == 2
     (bound,) = {each.info.sha256 for each in farm.producer.workers()}
-    assert f"of SHA-256 {bound}; that of this one is " in second.log.read_text()
+    assert f"of SHA-256 {bound}; this one has " in second.log.read_text()
 
     account.fault()
     third = farm.worker(model="sd15", environment=folder("other"), options=["--rebind"])

@@ -152,29 +152,32 @@ def test_everything_has_json_alone_on_standard_output(
     [
         (["render", "--out", "out"], "at least one picture"),
         (["render", "gone.png", "--out", "out"], "'gone.png'"),
-        (["render", "empty", "--out", "out"], "a folder that holds pictures"),
+        (["render", "empty", "--out", "out"], "it holds no pictures"),
         (["render", "pics", "--out", "pics"], "cat.png there is an input"),
         (["render", "pics"], "--out"),
-        (["submit", "pics", "--sampler-name", "Foo"], "sampler_name: 'Foo' is not allowed; allowed: DPM++"),
-        (["submit", "pics", "--denoising-strength", "2"], "denoising_strength: 2.0"),
+        (["submit", "pics", "--sampler-name", "Foo"], "sampler_name is 'Foo': unknown sampler; use DPM++"),
+        (
+            ["submit", "pics", "--denoising-strength", "2"],
+            "denoising_strength is 2.0: give a number from 0 to 1",
+        ),
         (["submit", "pics", "--steps", "many"], "--steps"),
         (["submit", "pics", "--stepz", "3"], "--stepz"),
         (["submit", "pics", "--params", "gone.json"], "gone.json"),
         (["submit", "pics", "--mask", "gone.png"], "gone.png"),
-        (["submit", "pics", "--mask-dir", "empty"], "one mask called cat."),
+        (["submit", "pics", "--mask-dir", "empty"], "one mask named cat."),
         (["submit", "pics", "--model", "folder/gone"], "folder/gone"),
-        (["render", "pics", "--resume", "abcdefgh", "--out", "out"], "no inputs"),
+        (["render", "pics", "--resume", "abcdefgh", "--out", "out"], "leave out inputs"),
         (["render", "--resume", "abcdefgh", "--out", "out"], "no job 'abcdefgh'"),
         (["status", "abcdefgh"], "no job 'abcdefgh'"),
         (["fly"], "fly"),
-        (["--redis-url", "ftp://x", "jobs"], "redis_url: 'ftp://x'"),
-        (["--tenant", "a b", "jobs"], "IMG2IMG_TENANT: 'a b'"),
-        (["--tenant", "x", "worker"], "tenant: 'x'"),
+        (["--redis-url", "ftp://x", "jobs"], "redis_url is 'ftp://x'"),
+        (["--tenant", "a b", "jobs"], "IMG2IMG_TENANT is 'a b'"),
+        (["--tenant", "x", "worker"], "tenant is 'x'"),
         (["worker", "--log-level", "loud"], "'loud'"),
-        (["render", "", "--out", "out"], "inputs: ''"),
-        (["render", "pics", "--out", "text.safetensors/out"], "a folder that can be written to"),
-        (["submit", "pics", "--model", "./empty"], "no model_index.json in it"),
-        (["submit", "pics", "--model", "text.safetensors"], "does not begin like one"),
+        (["render", "", "--out", "out"], "inputs is empty"),
+        (["render", "pics", "--out", "text.safetensors/out"], "cannot be written to"),
+        (["submit", "pics", "--model", "./empty"], "no model_index.json"),
+        (["submit", "pics", "--model", "text.safetensors"], "this is no .safetensors file"),
     ],
 )
 def test_wrong_use_is_one_clear_line_and_exit_code_two(
@@ -263,11 +266,11 @@ def test_a_file_that_no_result_is_stays_unless_it_may_be_overwritten(
     out.mkdir()
     (out / "dog.png").write_bytes(b"of last week")
     refused = run(environment, "render", pictures, "--out", out, code=2)
-    assert "there is another dog.png in it" in refused.stderr
+    assert "it has another dog.png" in refused.stderr
     assert farm.jobs() == []
     job = farm.submit(sorted(pictures.iterdir()), model="demo")
     work(farm)
-    assert "there is another dog.png in it" in run(environment, "fetch", job, "--out", out, code=2).stderr
+    assert "it has another dog.png" in run(environment, "fetch", job, "--out", out, code=2).stderr
     assert (out / "dog.png").read_bytes() == b"of last week"
     for _ in range(2):  # what this command wrote is no other file
         run(environment, "fetch", job, "--out", out, "--overwrite")
@@ -366,7 +369,7 @@ def test_each_command_says_which_farm_it_talks_to(environment: dict[str, str], r
 
 def test_a_setting_that_is_wrong_stops_a_worker_with_one_clear_line(environment: dict[str, str]) -> None:
     done = run({**environment, "IMG2IMG_LEASE": "long"}, "worker", code=2)
-    assert done.stderr.startswith("img2img worker: IMG2IMG_LEASE: 'long' is not allowed")
+    assert done.stderr.startswith("img2img worker: IMG2IMG_LEASE is 'long': give a valid number")
     assert done.stderr.count("\n") == 1
 
 

@@ -108,7 +108,7 @@ def test_a_tenant_names_only_pictures_that_it_has_uploaded(
     assert name(ours, key).status_code == 201
     for answer in (name(theirs, key), name(theirs, key, "/sdapi/v1/img2img")):
         assert answer.status_code == 422
-        assert "that you have uploaded" in answer.json()["allowed"]
+        assert "upload the picture first" in answer.json()["allowed"]
     in_store = f"inputs/default/{key.removeprefix('inputs/')}"
     assert name(theirs, in_store).status_code == 422
     assert upload(theirs) == key  # the same picture, theirs now

@@ -62,9 +62,9 @@ def test_a_list_of_forgotten_jobs_ends_at_the_first_that_are_not(raw: Any, ledge
 
 @pytest.mark.parametrize("after", ["yesterday", "1", "1 x", "1 job-0000\n", "-1 job-0000"])
 def test_what_is_no_place_in_the_list_is_refused(ledger: Ledger, after: str) -> None:
-    with pytest.raises(Refused, match="after: "):
+    with pytest.raises(Refused, match="after is "):
         ledger.page_of_jobs("default", after)
-    with pytest.raises(Refused, match="limit: "):
+    with pytest.raises(Refused, match="limit is "):
         ledger.page_of_jobs("default", limit=0)
 
 

@@ -126,7 +126,7 @@ def test_certificates_of_both_sides_are_checked(
     stranger = Authority(tmp_path / "other")
     with pytest.raises(Unavailable, match="certificate verify failed"):  # we do not know its
         connect(f"{place}?ssl_ca_certs={stranger.path}&{own}")
-    with pytest.raises(Refused, match="option ssl_certfile is a file that can be read"):
+    with pytest.raises(Refused, match="option ssl_certfile must be a file that can be read"):
         connect(f"{place}?ssl_certfile={tmp_path}/nowhere")
     with pytest.raises(Unavailable, match="does not answer"):
         connect(f"redis://127.0.0.1:{tls_server.port}")

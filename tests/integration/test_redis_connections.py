@@ -90,7 +90,7 @@ def test_who_is_not_let_in_is_told_so(server: RedisServer, url: str) -> None:
 
 def test_a_database_that_is_not_there_is_refused(server: RedisServer, tmp_path: Path) -> None:
     url = f"redis://:{ENCODED}@127.0.0.1:{server.port}/99"
-    with pytest.raises(Refused, match=r"^redis_url: .*:\d+/99' is not allowed; .*out of range"):
+    with pytest.raises(Refused, match=r"^redis_url is .*:\d+/99': .*out of range"):
         Farm(url, tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_a_cluster_is_refused_before_anything_is_written(tmp_path: Path) -> None
     cluster = RedisServer("--cluster-enabled", "yes", has_port=True)
     try:
         for url in (f"redis://127.0.0.1:{cluster.port}", cluster.url):
-            with pytest.raises(Refused, match="Celery cannot use a cluster"):
+            with pytest.raises(Refused, match="a cluster, which Celery cannot use"):
                 Farm(url, tmp_path)
     finally:
         cluster.remove()
@@ -107,7 +107,7 @@ def test_a_cluster_is_refused_before_anything_is_written(tmp_path: Path) -> None
 def test_a_sentinel_is_told_from_the_server_that_it_watches(server: RedisServer, tmp_path: Path) -> None:
     sentinel = Sentinel(server.port, quorum=1)
     try:
-        with pytest.raises(Refused, match=r"sentinel://\.\.\. where sentinels answer"):
+        with pytest.raises(Refused, match=r"a sentinel answers there; give sentinel://"):
             Farm(f"redis://127.0.0.1:{sentinel.port}", tmp_path)
     finally:
         sentinel.remove()

@@ -85,7 +85,7 @@ def test_mask_blur_sets_both_unless_one_is_given() -> None:
 
 
 def test_a_switch_is_not_turned_on_and_off_at_once() -> None:
-    with pytest.raises(Refused, match="not both --tiling and --no-tiling"):
+    with pytest.raises(Refused, match="give --tiling or --no-tiling, not both"):
         given("--tiling", "--no-tiling")
 
 
@@ -107,7 +107,9 @@ def test_a_file_of_parameters_is_read_by_name(tmp_path: Path) -> None:
     assert read_params_file(None) == {}
 
 
-@pytest.mark.parametrize(("text", "allowed"), [("[1]", "one JSON object"), ("{steps: 3}", "a JSON file")])
+@pytest.mark.parametrize(
+    ("text", "allowed"), [("[1]", "one JSON object"), ("{steps: 3}", "a file of valid JSON")]
+)
 def test_a_file_that_holds_no_parameters_is_refused(tmp_path: Path, text: str, allowed: str) -> None:
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(Refused, match=allowed):

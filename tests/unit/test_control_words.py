@@ -51,7 +51,7 @@ def test_they_come_after_those_of_a_file_of_parameters(frames: Path) -> None:
 
 def test_an_input_without_a_control_picture_is_told(frames: Path) -> None:
     (frames / "edges" / "b.png").unlink()
-    with pytest.raises(Refused, match=r"one control picture called b\.\*"):
+    with pytest.raises(Refused, match=r"one control picture named b\.\*"):
         request(frames, f"canny={frames / 'edges'}")
 
 

@@ -91,7 +91,7 @@ def test_numbers_that_clients_send_to_modules_without_any_are_passed_over_in_sil
         ({**UNIT, "resize_mode": 1}, "Just Resize"),
         ({**UNIT, "weight": 2.5}, "weight"),
         ({**UNIT, "guidance_start": 0.7, "guidance_end": 0.2}, "guidance_end"),
-        ({**UNIT, "mask": "bbbb"}, "none without an image"),
+        ({**UNIT, "mask": "bbbb"}, "it needs an image of the unit"),
         ({**UNIT, "image": ["aaaa", "bbbb", "cccc"]}, "one picture"),
         ({**UNIT, "image": "aaaa", "input_image": "bbbb"}, "the same"),
         ({**UNIT, "union_control_type": "Depth"}, "Unknown"),

@@ -113,20 +113,20 @@ def test_hashes_are_a1111s_by_the_names_in_the_prompt(sd1: Path, tmp_path: Path)
 
 def test_a_lora_that_is_not_there_is_refused_with_those_that_are(sd1: Path, tmp_path: Path) -> None:
     family = opened(sd1, tmp_path / "Lora")
-    with pytest.raises(Refused, match=r"'ink'.*allowed: none"):
+    with pytest.raises(Refused, match=r"'ink': unknown LoRA; there is none here"):
         family.loras.find([Lora(name="ink")])
     for name in ("gold", "words"):
         write_kohya(tmp_path / "Lora" / f"{name}.safetensors", family.unet, UNET[:1], seed=1)
     (tmp_path / "outside.safetensors").write_bytes((tmp_path / "Lora" / "gold.safetensors").read_bytes())
     for name in ("ink", "Gold", "../outside", str(tmp_path / "outside"), "gold.safetensors", ""):
-        with pytest.raises(Refused, match=r"allowed: gold, words$"):
+        with pytest.raises(Refused, match=r"(Known are|use) gold, words$"):
             family.loras.find([Lora(name="gold"), Lora(name=name)])
     (tmp_path / "Lora" / "gone.safetensors").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Refused, match=r"'gone'.*readable"):
+    with pytest.raises(Refused, match=r"'gone': the file cannot be read"):
         family.loras.find([Lora(name="gone")])
     for number in range(30):
         (tmp_path / "Lora" / f"n{number}.safetensors").touch()
-    with pytest.raises(Refused, match=r"and 13 more$"):
+    with pytest.raises(Refused, match=r"and 3 more$"):
         family.loras.find([Lora(name="ink")])
 
 
@@ -146,8 +146,8 @@ def without_up(weights: Weights) -> Weights:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        (without_up, r"lora_up\.weight for every layer"),
-        (lambda _: {}, "not empty"),
+        (without_up, r"needs lora_down\.weight and lora_up\.weight"),
+        (lambda _: {}, "the file is empty"),
         (lambda weights: weights | {f"{KEY}.hada_w1_a": torch.ones(1)}, "hada_w1_a"),
         (lambda weights: weights | {f"{KEY}.dora_scale": torch.ones(1)}, r"dora_scale \[1\]"),
         (lambda weights: weights | {f"{KEY}.dora_scale": torch.ones(33, 1)}, r"dora_scale \[33, 1\]"),
@@ -158,8 +158,8 @@ def without_up(weights: Weights) -> Weights:
         ),
         (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.tensor(1.0)}, "single numbers"),
         (lambda weights: weights | {f"{KEY}.lora_down.weight": torch.tensor(1.0)}, "single numbers"),
-        (lambda weights: weights | {f"{KEY}.lora_down.weight": torch.ones(0, 64)}, "a rank of 1 or more"),
-        (lambda weights: weights | {f"{KEY}.alpha": torch.ones(2)}, "one number as alpha"),
+        (lambda weights: weights | {f"{KEY}.lora_down.weight": torch.ones(0, 64)}, "has rank 0"),
+        (lambda weights: weights | {f"{KEY}.alpha": torch.ones(2)}, r"alpha has 2 numbers instead of one"),
         (lambda weights: weights | {f"{KEY}.alpha": torch.tensor(torch.nan)}, "finite"),
         (lambda weights: weights | {f"{KEY}.lora_up.weight": torch.full((32, RANK), torch.inf)}, "finite"),
         (lambda _: {f"{KEY}.diff": torch.ones(64, 32)}, "this kind of checkpoint"),
@@ -173,7 +173,7 @@ def without_up(weights: Weights) -> Weights:
         ),
         (
             lambda weights: weights | {f"{UNET[1].peft}.lora_A.weight": torch.ones(RANK, 64)},
-            "each layer once",
+            "are one layer",
         ),
         (
             lambda weights: weights | {f"{KEY}.lora_up.weight": torch.ones(33, RANK)},
@@ -202,7 +202,7 @@ def test_files_that_are_no_lora_for_this_checkpoint_are_refused(
 @pytest.mark.parametrize("data", [b"", b"no tensors", b"\xff" * 200])
 def test_a_broken_file_is_refused(sd1: Path, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "ink.safetensors").write_bytes(data)
-    with pytest.raises(Refused, match=r"'ink'.*readable"):
+    with pytest.raises(Refused, match=r"'ink': it cannot be read as \.safetensors"):
         opened(sd1, tmp_path).loras.find([Lora(name="ink")])
 
 

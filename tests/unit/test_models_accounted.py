@@ -99,14 +99,14 @@ def test_scales_that_fit_no_weight_and_formats_that_are_not_known_are_refused(wr
     path = written("sd1")
     change(path, lambda weights: in_8_bits(weights, "scale_weight", lambda _: torch.ones(3, 1)[:1]))
     change(path, lambda weights: weights | {_first_scale(weights): torch.ones(3)})
-    with pytest.raises(Refused, match=r"a finite scale for a weight, or for each of its rows; .*\[3\]"):
+    with pytest.raises(Refused, match=r"no finite scale for a weight or for each of its rows"):
         open_checkpoint(path)
     how = torch.tensor(list(json.dumps({"format": "nvfp4"}).encode()), dtype=torch.uint8)
     change(path, lambda weights: weights | {f"{UNET}out.2.comfy_quant": how})
     with pytest.raises(Refused, match=r"out.2.comfy_quant is nvfp4"):
         open_checkpoint(path)
     change(path, lambda weights: weights | {f"{UNET}out.2.weight.absmax": torch.ones(3)})
-    with pytest.raises(Refused, match=r"weights of 8 bits or more; this has .*absmax"):
+    with pytest.raises(Refused, match=r"absmax.* has weights of 4 bits; use a file with 8 bits or more"):
         open_checkpoint(path)
 
 
@@ -127,7 +127,7 @@ def test_a_tensor_that_nobody_takes_is_named(name: str, key: str, written: Write
     change(path, lambda weights: weights | {key: torch.ones(2)})
     with pytest.raises(Refused) as refused:
         open_checkpoint(path)
-    assert f"in this, {key} is not" in str(refused.value)
+    assert f"nothing here uses {key} in it" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_cosxls_noise_levels_are_a_continuum(written: Write) -> None:
     assert levels.t_to_sigma(0.25) == pytest.approx(torch.e, rel=1e-5)
     key: dict[str, Any] = {"scheduler": "Karras", "steps": 4, "denoising_strength": 0.5}
     assert compile_plan(PlanKey(sampler_name="Euler", **key), levels).timesteps[0] > 0
-    with pytest.raises(Refused, match="no timesteps to count"):
+    with pytest.raises(Refused, match="without timesteps"):
         compile_plan(PlanKey(sampler_name="DDIM", **key), levels)
 
 
@@ -211,23 +211,31 @@ def test_playgrounds_preconditioning_and_statistics_are_karras_and_its_own(
 
 
 FOLDERS: dict[str, tuple[str, dict[str, object], str]] = {
-    "LCM's": ("unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim: 256"),
-    "classes": ("unet/config.json", {"num_class_embeds": 7}, "num_class_embeds: 7"),
+    "LCM's": ("unet/config.json", {"time_cond_proj_dim": 256}, "unet.time_cond_proj_dim is 256: "),
+    "classes": ("unet/config.json", {"num_class_embeds": 7}, "unet.num_class_embeds is 7: "),
     "picture prompts": ("unet/config.json", {"addition_embed_type": "image"}, "'image'"),
-    "a key of another version": ("unet/config.json", {"attend_twice": True}, "unet: attend_twice: True"),
-    "a VAE's": ("vae/config.json", {"patch_size": 2}, "vae: patch_size: 2"),
+    "a key of another version": (
+        "unet/config.json",
+        {"attend_twice": True},
+        "model.unet.attend_twice is True: ",
+    ),
+    "a VAE's": ("vae/config.json", {"patch_size": 2}, "model.vae.patch_size is 2: "),
     "a quantized text encoder": ("text_encoder/config.json", {"quantization_config": {"bits": 4}}, "quant"),
     "a flow": (
         "scheduler/scheduler_config.json",
         {"_class_name": "FlowMatchEulerDiscreteScheduler"},
-        "one of a diffusion model",
+        "use that of a diffusion model",
     ),
     "shifted by SNR": (
         "scheduler/scheduler_config.json",
         {"snr_shift_scale": 3},
         "snr_shift_scale",
     ),
-    "another part": ("model_index.json", {"prior": ["diffusers", "PriorTransformer"]}, "prior would not be"),
+    "another part": (
+        "model_index.json",
+        {"prior": ["diffusers", "PriorTransformer"]},
+        "nothing here uses prior in it",
+    ),
 }
 
 

@@ -157,7 +157,7 @@ def test_every_schedule_is_one_of_a_flow(name: str, opened: Opened) -> None:
 
 def test_align_your_steps_is_refused_for_a_flow(opened: Opened) -> None:
     _, family = opened(checkpoints.flux_dev)
-    with Engine(family) as engine, pytest.raises(Refused, match="a flow has no such noise levels"):
+    with Engine(family) as engine, pytest.raises(Refused, match="a flow model has no such noise levels"):
         engine.submit(render(scheduler="Align Your Steps"))
 
 

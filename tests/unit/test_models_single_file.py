@@ -132,7 +132,7 @@ def test_a_file_without_its_vae_is_refused(tmp_path: Path, tmp_path_factory: pyt
     file = write_original(folder, tmp_path / "model.safetensors")
     kept = {key: value for key, value in load_file(file).items() if not key.startswith("first_stage_model.")}
     save_file(kept, file)
-    with pytest.raises(Refused, match=r"this has no first_stage_model\.\*"):
+    with pytest.raises(Refused, match=r"it lacks first_stage_model\.\*"):
         open_checkpoint(file)
 
 
@@ -145,14 +145,14 @@ def test_a_file_without_its_vae_is_refused(tmp_path: Path, tmp_path_factory: pyt
 )
 def test_other_kinds_of_file_are_refused_by_name(key: str, kind: str, tmp_path: Path) -> None:
     save_file({key: torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(Refused, match=f"checkpoint, not {kind}"):
+    with pytest.raises(Refused, match=f"this is {kind}; use"):
         open_checkpoint(tmp_path / "other.safetensors")
 
 
 def test_an_sdxl_refiner_is_no_turbo(tmp_path: Path) -> None:
     names = ("conditioner.embedders.0.model.ln_final.weight", "model.diffusion_model.label_emb.0.0.weight")
     save_file({name: torch.zeros(1) for name in names}, tmp_path / "refiner.safetensors")
-    with pytest.raises(Refused, match="checkpoint, not an SDXL refiner"):
+    with pytest.raises(Refused, match="this is an SDXL refiner; use"):
         open_checkpoint(tmp_path / "refiner.safetensors")
 
 

@@ -49,14 +49,14 @@ def test_what_a1111_would_take_for_another_sampler_is_refused_with_the_right_nam
 ) -> None:
     with pytest.raises(Refused) as refused:
         split_sampler(name)
-    assert refused.value.allowed == meant
+    assert refused.value.reason == f"use {meant}"
 
 
 @pytest.mark.parametrize(("name", "meant"), [("KARRAS", "'Karras'"), ("SGMUniform", "'SGM Uniform'")])
 def test_what_a1111_would_take_for_automatic_is_refused_with_the_right_name(name: str, meant: str) -> None:
     with pytest.raises(Refused) as refused:
         find_scheduler(name)
-    assert refused.value.allowed == meant
+    assert refused.value.reason == f"use {meant}"
 
 
 def test_names_that_nobody_means_are_refused_with_the_list() -> None:

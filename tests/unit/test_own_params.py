@@ -54,7 +54,7 @@ def test_every_parameter_may_be_an_inputs_own_but_those_that_shape_the_job() -> 
 
 
 def test_every_finding_is_told_and_what_only_fails_beside_the_jobs_too() -> None:
-    with pytest.raises(Refused, match=r"^steps: 0 .*colour: 1 ") as caught:
+    with pytest.raises(Refused, match=r"^steps is 0: .*colour is 1: ") as caught:
         check_own(PARAMS, {"steps": 0, "colour": 1})
     assert [each.field for each in caught.value.others] == ["colour"]
     with pytest.raises(Refused, match="s_churn"):

@@ -51,19 +51,19 @@ def refusal_of(**values: Any) -> Refused:
 def test_a_value_out_of_range_is_refused_by_field_value_and_range(name: str, value: object) -> None:
     refused = refusal_of(**{name: value})
     assert refused.field == name
-    assert str(refused).startswith(f"{name}: {value!r} is not allowed; allowed: ")
+    assert str(refused).startswith(f"{name} is {value!r}: give ")
     assert allowed(name) in str(refused)
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
     message = str(refusal_of(steps=0, width=513))
-    assert "steps: 0" in message
-    assert "width: 513" in message
+    assert "steps is 0: " in message
+    assert "width is 513: " in message
 
 
 def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
     message = str(refusal_of(denoise=0.5))
-    assert message.startswith("denoise: 0.5")
+    assert message.startswith("denoise is 0.5: unknown parameter; did you mean")
     assert "denoising_strength" in message
 
 
@@ -90,7 +90,7 @@ def test_an_automatic_that_is_named_wins_over_it() -> None:
     ("values", "takers"),
     [
         ({"sampler_name": "Euler a", "s_noise": 1.1}, "DPM fast"),
-        ({"sampler_name": "DDIM", "scheduler": "Karras", "rho": 5}, "Karras, Polyexponential"),
+        ({"sampler_name": "DDIM", "scheduler": "Karras", "rho": 5}, "Karras or Polyexponential"),
         ({"scheduler": "Automatic", "sigma_max": 10}, "Uniform, Karras"),
         ({"scheduler": "Karras", "beta_dist_alpha": 0.5}, "Beta"),
         ({"uni_pc_order": 2}, "UniPC"),
@@ -103,7 +103,7 @@ def test_an_automatic_that_is_named_wins_over_it() -> None:
 def test_what_has_no_effect_is_refused_with_what_has(values: dict[str, Any], takers: str) -> None:
     refused = refusal_of(**values)
     assert refused.field in values
-    assert takers in refused.allowed
+    assert takers in refused.reason
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -182,7 +182,7 @@ def test_one_side_alone_of_the_seed_resize_is_refused() -> None:
 def test_a_seed_resize_that_leaves_no_noise_to_turn_is_refused(size: tuple[int, int]) -> None:
     refused = refusal_of(seed_resize_from_w=size[0], seed_resize_from_h=size[1])
     assert refused.value == size
-    assert "16" in refused.allowed
+    assert "16" in refused.reason
     assert read_params({"seed_resize_from_w": 16, "seed_resize_from_h": 16}).seed_resize_from_h == 16
 
 
@@ -202,15 +202,15 @@ def test_a_setting_is_refused_by_the_name_of_its_variable() -> None:
         Settings(tenant="a b")
     refused = refusal(caught.value, "IMG2IMG_")
     assert refused.field == "IMG2IMG_TENANT"
-    assert refused.allowed.startswith("text of the form ^[A-Z")
+    assert refused.reason.startswith("give text of the form ^[A-Z")
 
 
 def test_sides_that_are_no_multiples_of_8_are_taken_only_where_that_is_said() -> None:
     assert Params(width=100, height=70, odd_size=True).width == 100
     for name in ("width", "height"):
-        with pytest.raises(Refused, match=f"{name}: 100.*a multiple of 8 from 64 to 2048"):
+        with pytest.raises(Refused, match=f"{name} is 100: give a multiple of 8 from 64 to 2048"):
             read_params({name: 100})
-    with pytest.raises(Refused, match="width: 63"):
+    with pytest.raises(Refused, match="width is 63: "):
         read_params({"width": 63, "odd_size": True})
 
 
@@ -222,7 +222,7 @@ def test_a_png_has_no_quality() -> None:
 
 def test_as_many_prompts_may_be_joined_by_and_as_a_model_call_can_bear() -> None:
     assert read_params({"prompt": " AND ".join(["a"] * 32)}).prompt
-    with pytest.raises(Refused, match=r"33 prompts joined by AND.*up to 32"):
+    with pytest.raises(Refused, match=r"33 prompts joined by AND: join at most 32"):
         read_params({"prompt": " AND ".join(["a"] * 33)})
     with pytest.raises(Refused, match="3300 prompts joined by AND"):
         check_own(Params(), {"prompt": "a AND " * 3299 + "a"})

@@ -153,7 +153,7 @@ def test_a_hypernetwork_is_refused_not_ignored() -> None:
 
 
 def test_what_only_an_extension_knows_is_refused_not_ignored() -> None:
-    with pytest.raises(Refused, match=r"<lora:ink:1:lbw=ALL>.*te=, unet= and dyn=.*lbw="):
+    with pytest.raises(Refused, match=r"<lora:ink:1:lbw=ALL>.*lbw= is unknown; use te=, unet= and dyn="):
         conditioning("a boat <lora:ink:1:lbw=ALL>", "", Params())
 
 

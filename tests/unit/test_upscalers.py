@@ -59,7 +59,7 @@ def test_they_are_called_as_a1111_calls_them(upscalers: Upscalers) -> None:
 def test_without_a_folder_there_are_none(tmp_path: Path) -> None:
     for folder in (None, tmp_path, tmp_path / "nowhere"):
         assert not Upscalers(folder, CPU).files
-    with pytest.raises(Refused, match=r"'4x-cat'.* allowed: None, Lanczos, Nearest$"):
+    with pytest.raises(Refused, match=r"'4x-cat': unknown upscaler; use None, Lanczos, Nearest$"):
         Upscalers(None, CPU).enlarge("4x-cat", picture("s"), Params())
 
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert "more than tensors" in reasons["code"]
     assert "no tensors by name" in reasons["list"]
     for name in reasons:  # what only loading tells, a render is told
-        with pytest.raises(Refused, match=f"upscaler: '?{name}'?.* allowed: an upscaler that can be used: "):
+        with pytest.raises(Refused, match=f"upscaler is '?{name}'?: it cannot be used"):
             upscalers.enlarge(name, picture("s"), Params())
 
 
@@ -136,7 +136,7 @@ def test_who_is_not_wanted_any_more_stops_at_the_next_tile(upscalers: Upscalers)
 
 
 def test_what_becomes_too_large_is_refused(upscalers: Upscalers) -> None:
-    with pytest.raises(Refused, match=r"80000 × 8000 pixels'?.* allowed: at most"):
+    with pytest.raises(Refused, match=r"is 80000 × 8000 pixels: give a picture of at most"):
         upscalers.enlarge("tiny_rrdb", Image.new("RGB", (20_000, 2_000)), TILES)
 
 
@@ -150,5 +150,5 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
 
 
 def test_tiles_must_be_larger_than_what_they_share() -> None:
-    with pytest.raises(Refused, match=r"swin_tile_overlap: 16.* allowed: less than swin_tile, which is 16"):
+    with pytest.raises(Refused, match=r"swin_tile_overlap is 16: give less than swin_tile, which is 16"):
         Params(swin_tile=16, swin_tile_overlap=16)

@@ -195,10 +195,10 @@ def test_what_is_not_there_or_does_not_fit_is_refused_by_name(models: Path, tmp_
     (tmp_path / "VAE" / "broken.pt").write_bytes(b"no pickle")
     family = open_checkpoint(models / "mine.safetensors", models_dir=tmp_path)
     for name, reason in {
-        "left.safetensors": "control.weight is not",
-        "lacks.safetensors": "has no first_stage_model.decoder.conv_out.weight",
+        "left.safetensors": "nothing here uses first_stage_model.control.weight",
+        "lacks.safetensors": "it lacks first_stage_model.decoder.conv_out.weight",
         "wide.safetensors": "its are 16 and 8",
-        "broken.pt": "a pickle that holds tensors only",
+        "broken.pt": "it holds more than tensors",
         "soft": "Automatic, None, broken.pt, lacks.safetensors",
     }.items():
         with pytest.raises(Refused, match=reason) as refused:

@@ -107,9 +107,9 @@ def test_a_jobs_images_are_counted_and_its_failures_told(log: Log) -> None:
     (failed,) = log.tell(
         Finished(claim=CLAIM, seconds=1.0),
         LetGo(claim=CLAIM),
-        Failed(claim=CLAIM, reason="image: b'' is not allowed"),
+        Failed(claim=CLAIM, reason="image is empty: give a picture"),
     )
-    assert failed.endswith("WARNING image 3 of job job-1: failed: image: b'' is not allowed")
+    assert failed.endswith("WARNING image 3 of job job-1: failed: image is empty: give a picture")
     log.observer.say_ends(quiet=0.0)
     assert len(log.lines) == 2  # one is still in hand
     log.tell(LetGo(claim=CLAIM))

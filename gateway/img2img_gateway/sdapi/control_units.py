@@ -14,7 +14,8 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_shared.control import ControlUnit, control_roles
 from img2img_shared.control_modules import Module, find_module
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
+from img2img_shared.refusals import refusal
 
 #: A1111's name of it, in lower case
 SCRIPT = "controlnet"
@@ -101,7 +102,7 @@ def control_units(request: RenderRequest, lenient: Leniency) -> SentUnits:
 def _arguments(name: str, given: Any) -> list[Any]:
     arguments = given.get("args", []) if isinstance(given, dict) else given
     if not isinstance(arguments, list):
-        raise Refused(f"alwayson_scripts.{name}.args", arguments, "a list of units")
+        raise Refused(f"alwayson_scripts.{name}.args", arguments, "give a list of units")
     return arguments
 
 
@@ -111,30 +112,29 @@ def _unit(sent: dict[str, Any], where: str, lenient: Leniency) -> tuple[ControlU
         if alias in sent:
             if sent.get(name) is not None:
                 raise Refused(
-                    f"{where}.{alias}", sent[alias], f"one of {alias} and {name}, which are the same"
+                    f"{where}.{alias}", sent[alias], f"it is the same as {name}; give one of the two"
                 )
             sent[name] = sent.pop(alias)
     image, mask = _pictures(sent.pop("image", None), sent.pop("mask", None), where)
     region = sent.pop("effective_region_mask", None) or ""
     if not isinstance(region, str):
-        raise Refused(f"{where}.effective_region_mask", region, "a picture as base64")
+        raise Refused(f"{where}.effective_region_mask", region, "give a picture as base64")
     for name, value in _NEUTRAL.items():
         if sent.pop(name, value) != value:
-            raise Refused(f"{where}.{name}", "what was sent", f"nothing else than {value!r}")
+            raise Refused(
+                f"{where}.{name}", Summary("another value"), f"only {value!r} is supported here; leave it out"
+            )
     module = find_module(str(sent.get("module", "none")))
     if module is None:
-        raise Refused(f"{where}.module", sent["module"], "a module of GET /controlnet/module_list")
+        raise Refused(f"{where}.module", sent["module"], "give a module of GET /controlnet/module_list")
     values = {"save_detected_map": True, **_known(sent, where, lenient)}
     values = {name: _value(name, value, module, where, lenient) for name, value in values.items()}
     try:
         return ControlUnit.model_validate(values), (image, mask, region)
     except ValidationError as error:
-        first = error.errors()[0]  # the parameters of its fields' names are others
-        name = ".".join(str(part) for part in first["loc"])
-        allowed = str(first["msg"]).removeprefix("Input should be ")
-        raise Refused(f"{where}.{name}", first["input"], allowed) from None
+        raise refusal(error, f"{where}.") from None
     except Refused as refused:
-        raise Refused(f"{where}.{refused.field}", refused.value, refused.allowed) from None
+        raise refused.under(f"{where}.") from None
 
 
 def _known(sent: Mapping[str, Any], where: str, lenient: Leniency) -> dict[str, Any]:
@@ -179,8 +179,12 @@ def _pictures(image: Any, mask: Any, where: str) -> tuple[str, str]:
     found = []
     for name, picture in (("image", image), ("mask", mask)):
         if picture is not None and not isinstance(picture, str):
-            raise Refused(f"{where}.{name}", picture, "one picture as base64, or a map of image and mask")
+            raise Refused(
+                f"{where}.{name}", picture, "give one picture as base64, or a map of image and mask"
+            )
         found.append(picture or "")
     if found[1] and not found[0]:
-        raise Refused(f"{where}.mask", "a picture", "none without an image of the unit's own")
+        raise Refused(
+            f"{where}.mask", Summary("a picture"), "it needs an image of the unit; give both or neither"
+        )
     return found[0], found[1]

@@ -27,6 +27,6 @@ class Leniency:
             Refused: it is a strict gateway's.
         """
         if self._strict:
-            raise Refused(field, value, f"nothing: {why}")
+            raise Refused(field, value, why)
         if told:
             self.warnings.append(f"{field}: {why}")

@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_gateway.sdapi.grid import GridOptions
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.names import SAMPLERS, taker
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
+from img2img_shared.suggestions import unknown_name
 
 #: characters of an option's value, written as JSON
 LONGEST = 2_000
@@ -102,7 +103,7 @@ def check_option(name: str, value: Any) -> None:
     if name in _ELSEWHERE and value == _ELSEWHERE[name]:
         return
     if name not in defaults():
-        raise Refused(name, value, "an option of GET /sdapi/v1/options")
+        raise Refused(name, value, unknown_name("option", name, defaults()))
     _check_size(name, value)
     if name in GridOptions.model_fields:
         _check_grid(name, value)
@@ -112,7 +113,7 @@ def check_option(name: str, value: Any) -> None:
     if field is not None:
         _check_range(name, field, value)
     elif value != defaults()[name] and value not in _NEUTRAL.get(name, ()):
-        raise Refused(name, value, f"{defaults()[name]!r}: nothing else is to be had here")
+        raise Refused(name, value, f"only {defaults()[name]!r} is supported here")
 
 
 def _value(name: str, value: Any) -> Any:
@@ -131,12 +132,12 @@ def _value(name: str, value: Any) -> Any:
 
 def _check_range(name: str, field: str, value: Any) -> None:
     if field in _WORDS and _value(name, value) not in _WORDS[field].values():
-        raise Refused(name, value, " or ".join(_WORDS[field]))
+        raise Refused(name, value, f"give {' or '.join(_WORDS[field])}")
     try:
         # with what lets it have its effect
         read_params({"output_format": "jpeg", field: _value(name, value), **taker(field)})
     except Refused as refusal:
-        raise Refused(name, value, refusal.allowed) from None
+        raise Refused(name, value, refusal.reason) from None
 
 
 def _check_grid(name: str, value: Any) -> None:
@@ -150,9 +151,9 @@ def _check_size(name: str, value: Any) -> None:
     try:
         length = len(json.dumps(value, allow_nan=False))
     except (ValueError, RecursionError):
-        raise Refused(name, value, "a finite number, a text, or a list of such") from None
+        raise Refused(name, value, "give a finite number, a text, or a list of these") from None
     if length > LONGEST:
-        raise Refused(name, f"{length} characters", f"at most {LONGEST} characters")
+        raise Refused(name, Summary(f"{length:,} characters"), f"give at most {LONGEST:,} characters")
 
 
 @cache

@@ -60,7 +60,7 @@ class Options:
         checkpoint = await self._farm.checkpoint(str(wanted))
         if checkpoint is None:
             served = ", ".join(each.title for each in await self._farm.checkpoints()) or "none is, for now"
-            raise Refused("sd_model_checkpoint", wanted, f"a model that is served: {served}")
+            raise Refused("sd_model_checkpoint", wanted, f"give a model that is served: {served}")
         return checkpoint.model
 
     def _read(self) -> dict[str, Any]:

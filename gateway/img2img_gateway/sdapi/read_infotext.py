@@ -177,4 +177,4 @@ def _option(label: str, text: str) -> Any:
     try:
         return float(text) if isinstance(default, float) else int(float(text))
     except (ValueError, OverflowError):
-        raise Refused(f"infotext.{label}", text, "a number") from None
+        raise Refused(f"infotext.{label}", text, "give a number") from None

@@ -15,7 +15,7 @@ from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts import SOFT_INPAINTING, script_parameters
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
-from img2img_shared.control import meant, named
+from img2img_shared.control import meant
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.infotext import read_pairs
@@ -23,7 +23,8 @@ from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_roles
-from img2img_shared.upscalers import is_network, upscalers_told
+from img2img_shared.suggestions import unknown_name
+from img2img_shared.upscalers import BUILT_IN, is_network
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
@@ -115,7 +116,9 @@ class Reader:
         for number, unit in enumerate(control.units):
             is_needed = unit.preprocessor.needs_network
             if is_needed and meant(unit.model, by_title.values(), by_title) is None:
-                raise Refused(f"control/{number}.model", unit.model, named(titles))
+                raise Refused(
+                    f"control/{number}.model", unit.model, unknown_name("control network", unit.model, titles)
+                )
 
     async def _chosen_options(self, body: RenderRequest, lenient: Leniency) -> dict[str, Any]:
         """The options that are set for it. Those that it is to leave set are written."""
@@ -146,8 +149,8 @@ class Reader:
         if wanted:
             found = await self._farm.checkpoint(wanted)
             if found is None or found.model != model:
-                allowed = f"the checkpoint of the first pass, or {_SAME_CHECKPOINT!r}"
-                raise Refused("hr_checkpoint_name", wanted, allowed)
+                reason = f"give the checkpoint of the first pass, or {_SAME_CHECKPOINT!r}"
+                raise Refused("hr_checkpoint_name", wanted, reason)
         own = body.hr_prompt or body.prompt, body.hr_negative_prompt or body.negative_prompt
         prompt, negative_prompt = apply_styles(*own, body.styles or [], styles)
         changes = {
@@ -175,8 +178,7 @@ class Reader:
         names = {*known, *known.values()}
         for lora in loras:
             if lora.name not in names:
-                wanted = ", ".join([*known][:_NAMED]) or "nothing: there are none"
-                raise Refused("prompt", f"<lora:{lora.name}>", f"the name of a LoRA: {wanted}")
+                raise Refused("prompt", f"<lora:{lora.name}>", unknown_name("LoRA", lora.name, known))
 
     async def _for_workers(self, options: dict[str, Any], model: str, lenient: Leniency) -> dict[str, Any]:
         """`options` without the name of a VAE that is not there: A1111 renders without one then."""
@@ -203,7 +205,7 @@ class Reader:
             if is_network(name) and name not in LATENT_UPSCALERS:
                 known = await self._farm.files("upscaler", model)
                 if known is not None and name not in known:
-                    raise Refused(field, name, upscalers_told(known))
+                    raise Refused(field, name, unknown_name("upscaler", name, [*BUILT_IN, *known]))
 
     async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
         """`body` without what its checkpoint has no use for."""

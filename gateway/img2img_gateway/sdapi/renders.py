@@ -23,7 +23,7 @@ from img2img_gateway.sdapi.request import (
 )
 from img2img_gateway.sdapi.tasks import Task, Tasks
 from img2img_gateway.submit import SentInput, stored, write
-from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_shared.errors import FarmError, Refused, Summary, Unavailable
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.params import Params
 from img2img_shared.seeds import counted
@@ -42,7 +42,7 @@ async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts:
     A caller that hangs up stops the render unless it asked for ``save_images``.
     """
     if not body.init_images:
-        raise Refused("init_images", body.init_images, "at least one picture as base64")
+        raise Refused("init_images", body.init_images, "send at least one picture as base64")
     reading = await Reader(parts.farm, caller.tenant).read(body)
     return await _Call(parts, caller, "img2img", reading).answer(request)
 
@@ -156,7 +156,11 @@ class _Call:
         """Store keys of the init pictures and of the mask."""
         images = body.init_images or []
         if len(images) > 1 and len(images) > body.batch_size:
-            raise Refused("init_images", f"{len(images)} pictures", f"at most batch_size ({body.batch_size})")
+            raise Refused(
+                "init_images",
+                Summary(f"{len(images)} pictures"),
+                f"send at most batch_size, {body.batch_size}",
+            )
         keys = [
             await stored(self._parts, self._caller, each, f"init_images.{i}") for i, each in enumerate(images)
         ]

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
@@ -108,8 +108,8 @@ class RenderRequest(BaseModel):
         if self.n_iter * self.batch_size > MOST_IMAGES:
             raise Refused(
                 "n_iter",
-                f"{self.n_iter} times {self.batch_size} pictures",
-                f"at most {MOST_IMAGES} pictures in one call; more are a job (POST /v1/jobs)",
+                Summary(f"{self.n_iter} times {self.batch_size} pictures"),
+                f"ask for at most {MOST_IMAGES} in one call; for more, submit a job (POST /v1/jobs)",
             )
         return self
 

@@ -47,13 +47,14 @@ def script_parameters(request: RenderRequest, lenient: Leniency) -> dict[str, An
     """
     name = request.script_name
     if name and name.lower() != "none":
-        raise Refused("script_name", name, f"none: Script '{name}' not found")
+        raise Refused("script_name", name, f"Script '{name}' not found; send no script_name")
     found: dict[str, Any] = {}
     for name, given in request.alwayson_scripts.items():
         if name.lower() == SOFT_INPAINTING and isinstance(request, Img2ImgRequest):
             found |= _soft_inpainting(given, lenient)
         elif name.lower() not in _ELSEWHERE and name.lower() not in _SILENT and _asks(given):
-            raise Refused("alwayson_scripts", name, f"none: always on script {name} not found")
+            reason = f"always on script {name} not found; leave it out, or turn it off"
+            raise Refused("alwayson_scripts", name, reason)
     return found
 
 
@@ -82,13 +83,13 @@ def _soft_inpainting(given: Any, lenient: Leniency) -> dict[str, Any]:
             lenient.set_aside("alwayson_scripts.soft inpainting.args", arguments[0], why)
         arguments = dict(zip(_SOFT_ARGUMENTS, arguments, strict=False))
     if not isinstance(arguments, dict) or not arguments.keys() <= _SOFT_ARGUMENTS.keys():
-        allowed = f"a list of {', '.join(_SOFT_ARGUMENTS)}, or a map of them by these labels"
-        raise Refused("alwayson_scripts.soft inpainting.args", arguments, allowed)
+        reason = f"give a list of {', '.join(_SOFT_ARGUMENTS)}, or a map of them by these labels"
+        raise Refused("alwayson_scripts.soft inpainting.args", arguments, reason)
     if not arguments.pop("Soft inpainting", False):
         return {}
     for label, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Refused(f"alwayson_scripts.soft inpainting.{label}", value, "a number")
+            raise Refused(f"alwayson_scripts.soft inpainting.{label}", value, "give a number")
     return {"soft_inpainting": True} | {_SOFT_ARGUMENTS[label]: value for label, value in arguments.items()}
 
 

@@ -29,7 +29,7 @@ def read_styles(path: Path | None) -> dict[str, Style]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Refused("styles_file", str(path), f"a styles.csv that can be read ({error})") from None
+        raise Refused("styles_file", str(path), f"make it a readable styles.csv ({error})") from None
     return {
         row["name"]: Style(
             name=row["name"],
@@ -51,7 +51,11 @@ def apply_styles(
     """
     for name in (name for name in names if name not in ("", "None")):  # what menus send for "no style"
         if name not in known:
-            raise Refused("styles", name, ", ".join(known) or "nothing: there are no styles here")
+            raise Refused(
+                "styles",
+                name,
+                f"give one of {', '.join(known)}" if known else "there are no styles here; leave them out",
+            )
         prompt = _merged(known[name].prompt, prompt)
         negative_prompt = _merged(known[name].negative_prompt, negative_prompt)
     return prompt, negative_prompt

@@ -5,7 +5,7 @@ from typing import Any
 
 from img2img_gateway.sdapi.option_table import parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.names import split_sampler, without_effect
 from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import HIRES_FIELDS, SOFT_FIELDS, Params
@@ -75,19 +75,23 @@ def refuse_unsupported(request: RenderRequest) -> None:
     """
     for name in ("restore_faces", "tiling"):
         if getattr(request, name) and name not in Params.model_fields:
-            raise Refused(name, True, "false")
+            raise Refused(name, True, "this is not supported here; leave it out")
     if isinstance(request, Img2ImgRequest) and request.latent_mask and request.mask:
-        raise Refused("latent_mask", "a picture", "none beside a mask, as in A1111")
+        raise Refused(
+            "latent_mask", Summary("a picture"), "send a mask or a latent_mask, not both, as in A1111"
+        )
     if isinstance(request, Txt2ImgRequest) and request.firstpass_image and request.enable_hr:
-        raise Refused("firstpass_image", "a picture", "none; render from it with img2img")
+        raise Refused("firstpass_image", Summary("a picture"), "render from a picture with img2img instead")
     if request.refiner_checkpoint not in (None, "", "None", "none"):
-        raise Refused("refiner_checkpoint", request.refiner_checkpoint, "none")
+        raise Refused(
+            "refiner_checkpoint", request.refiner_checkpoint, "refiners are not supported here; leave it out"
+        )
 
 
 def _of_txt2img(request: Txt2ImgRequest, values: Mapping[str, Any]) -> dict[str, Any]:
     """What of `values` means something to txt2img."""
     if request.enable_hr and request.denoising_strength is None:
-        raise Refused("denoising_strength", None, "a number from 0 to 1 with enable_hr")
+        raise Refused("denoising_strength", None, "enable_hr needs it: give a number from 0 to 1")
     inert = _OF_IMG2IMG if request.enable_hr else _OF_IMG2IMG | _OF_HIRES
     kept = {name: value for name, value in values.items() if name not in inert}
     if request.firstphase_width or request.firstphase_height:

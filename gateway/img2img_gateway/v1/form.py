@@ -11,7 +11,7 @@ from img2img_gateway.json_route import read_json
 from img2img_gateway.multipart import Part
 from img2img_gateway.submit import Sent, SentInput
 from img2img_gateway.v1.models import WebhookRequest
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
 from img2img_shared.roles import is_role
@@ -55,14 +55,18 @@ class Form:
                 self._first = part
                 break
             if part.name in fields or part.name in pictures:
-                allowed = "each field once, and one picture of a role before the first image"
-                raise Refused(part.name, "given twice", allowed)
+                reason = "send each field once, and one picture of a role before the first image"
+                raise Refused(part.name, Summary("given twice"), reason)
             if is_role(part.name):
                 pictures[part.name] = _picture(part)
                 continue
             room -= part.file.size + FIELD
             if room < 0:
-                raise Refused("body", "the form's fields", "fewer or shorter ones, before the pictures")
+                raise Refused(
+                    "body",
+                    Summary("a form with too much text"),
+                    "send fewer or shorter fields before the pictures",
+                )
             fields[part.name] = part.text
         model = fields.pop("model", None)
         name = fields.pop("name", None)
@@ -107,17 +111,18 @@ class _Given:
     def add(self, part: Part) -> None:
         if is_role(part.name):
             if part.name in self._pictures:
-                raise Refused(part.name, "given twice", f"one {part.name} after each image")
+                raise Refused(part.name, Summary("given twice"), f"send one {part.name} after each image")
             self._pictures[part.name] = _picture(part)
         elif part.name == "params":
             if self._params is not None:
-                raise Refused("params", "given twice", "params once after each image")
+                raise Refused("params", Summary("given twice"), "send params once after each image")
             if part.file.size > FIELDS:
-                raise Refused("params", f"{part.file.size} bytes", f"at most {FIELDS} bytes")
+                size = Summary(f"{part.file.size:,} bytes")
+                raise Refused("params", size, f"send at most {FIELDS:,} bytes")
             self._params = _json("params", part.text)
         else:
-            allowed = "fields before the first picture; what is one picture's own follows it as params (JSON)"
-            raise Refused(part.name, "after a picture", allowed)
+            reason = "send fields before the first picture, or as params (JSON) for the picture before"
+            raise Refused(part.name, Summary("after a picture"), reason)
 
     def input(self) -> SentInput:
         name = PurePosixPath(self._path or "").stem[:255] or None
@@ -127,7 +132,7 @@ class _Given:
 def _picture(part: Part) -> Sent:
     """A file; of a field, base64 or a reference."""
     if part.filename is not None and not part.file.size:
-        raise Refused(part.name, part.filename, "a picture; this file is empty")
+        raise Refused(part.name, part.filename, "send a picture; this file is empty")
     return part.text if part.filename is None else part.file
 
 
@@ -135,13 +140,13 @@ def _priority(text: str | None) -> int | None:
     try:
         return None if text is None else int(text)
     except ValueError:
-        raise Refused("priority", text, "a whole number") from None
+        raise Refused("priority", text, "give a whole number") from None
 
 
 def _json(name: str, text: str) -> dict[str, Any]:
     found = read_json(text, name)
     if not isinstance(found, dict):
-        raise Refused(name, text, "a JSON object")
+        raise Refused(name, text, 'send a JSON object, such as {"steps": 30}')
     return found
 
 

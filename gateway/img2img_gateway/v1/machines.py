@@ -43,7 +43,7 @@ async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnsw
         if sent.size > parts.farm.settings.max_upload:
             raise Problem(413, f"a picture may have {parts.farm.settings.max_upload} bytes", field="body")
     if not sent.size:
-        raise Refused("body", "", "a picture's bytes")
+        raise Refused("body", "", "send the bytes of a picture")
     return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
 
 

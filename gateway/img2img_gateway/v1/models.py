@@ -25,6 +25,7 @@ from img2img_shared.job import Folder, ImageState, JobName, JobState
 from img2img_shared.own_params import OF_THE_JOB, check_own, with_own
 from img2img_shared.params import Params
 from img2img_shared.records import Demand, Event, ImageStatus, JobStatus, WorkerStatus
+from img2img_shared.refusals import finding
 from img2img_shared.roles import Role, check_roles
 
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
@@ -99,11 +100,11 @@ def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: Va
             if params is not None:
                 found[-1].check(params, pictures)
         except ValidationError as error:
-            for each in error.errors(include_url=False):
-                kind = PydanticCustomError(each["type"], "{told}", {"told": each["msg"]})
-                wrong.append({"type": kind, "loc": (index, *each["loc"][1:]), "input": each["input"]})
+            all_found = error.errors(include_url=False)
+            wrong += [_finding((index, *each["loc"][1:]), finding(each)) for each in all_found]
         except Refused as error:
-            wrong += [_finding(index, refused) for refused in (error, *error.others)]
+            found_in_it = (error, *error.others)
+            wrong += [_finding((index, *each.field.split(".")), each) for each in found_in_it]
         if len(wrong) > FINDINGS:
             break
     if wrong:
@@ -111,10 +112,9 @@ def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: Va
     return found
 
 
-def _finding(index: int, error: Refused) -> InitErrorDetails:
-    told = str(Refused(error.field, error.value, error.allowed)).removeprefix(f"{error.field}: ")
-    kind = PydanticCustomError("refused", "{told}", {"told": told})
-    return {"type": kind, "loc": (index, *error.field.split(".")), "input": None}
+def _finding(location: tuple[int | str, ...], error: Refused) -> InitErrorDetails:
+    kind = PydanticCustomError("refused", "{reason}", {"reason": error.reason})
+    return {"type": kind, "loc": location, "input": error.value}
 
 
 class WebhookRequest(BaseModel):

@@ -12,7 +12,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.v1.jobs import Index, JobId, Start
 from img2img_gateway.v1.models import ResultItem, ResultList
-from img2img_shared.errors import NotFound, Refused, StoreError
+from img2img_shared.errors import NotFound, Refused, StoreError, Summary
 from img2img_shared.farm.originals import Originals, read_originals
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
@@ -104,7 +104,11 @@ async def archive(
     farm = parts.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
     if start + limit < found.n and limit == ARCHIVE:
-        raise Refused("limit", f"{found.n} images", f"{ARCHIVE} in an archive: ask with start and limit")
+        raise Refused(
+            "limit",
+            Summary(f"{found.n:,} images"),
+            f"an archive holds {ARCHIVE:,}: ask for a part with start and limit",
+        )
     originals = await farm.call(read_originals, farm.store, found)
     return StreamingResponse(
         _zipped(farm, found, originals, range(start, min(start + limit, found.n))),

@@ -55,14 +55,18 @@ def model_of(text: str | None, *, elsewhere: bool = False) -> str | None:
         if not path.exists():
             if elsewhere and path.is_absolute():
                 return text
-            raise Refused("model", text, "a name, or a checkpoint folder or .safetensors file that exists")
+            raise Refused(
+                "model",
+                text,
+                "no such file or folder; give a model's name, a checkpoint folder or a .safetensors file",
+            )
         # a worker that finds out takes half a minute to start, and others of its name would fail too
         if path.is_dir() and not (path / "model_index.json").is_file():
             raise Refused(
-                "model", text, "a folder in the diffusers layout: there is no model_index.json in it"
+                "model", text, "the folder has no model_index.json; give one in the diffusers layout"
             )
         if path.suffix == ".safetensors" and path.is_file() and not _is_safetensors(path):
-            raise Refused("model", text, "a .safetensors file: this one does not begin like one")
+            raise Refused("model", text, "this is no .safetensors file; give one")
         return str(path.absolute())
     # a folder of that name counts if it is a checkpoint: people have folders called "demo"
     return str(path.absolute()) if (path / "model_index.json").is_file() else text

@@ -32,7 +32,7 @@ def doctor(context: typer.Context, json: AsJson = False) -> None:
         raise Refused(
             "redis_url" if settings.redis_url is None else "store_url",
             None,
-            "both URLs for a farm of several machines, or neither for this machine's own",
+            "give both URLs for a farm of several machines, or neither for this machine alone",
         )
     if settings.redis_url is None or settings.store_url is None:
         with farm_of(context) as farm:  # it runs meanwhile

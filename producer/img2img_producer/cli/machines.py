@@ -33,10 +33,10 @@ def worker(context: typer.Context) -> None:
     """
     said: Connection = context.obj
     if said.tenant:
-        raise Refused("tenant", said.tenant, "none for a worker: it renders for all tenants")
+        raise Refused("tenant", said.tenant, "leave it out: a worker renders for all tenants")
     if said.data_dir:
         raise Refused(
-            "data_dir", str(said.data_dir), "none for a worker: it serves a farm by its URLs; see img2img up"
+            "data_dir", str(said.data_dir), "leave it out: a worker finds its farm by URLs; see img2img up"
         )
     _become("img2img_worker", said, *context.args)
 
@@ -61,7 +61,7 @@ def up(context: typer.Context, model: Model = None) -> None:
             raise Refused(
                 "redis_url",
                 str(read_redis_url(farm.redis_url)),
-                "none: that farm runs already; add to it: img2img worker",
+                "leave it out: that farm runs already; add a worker to it with img2img worker",
             )
         wanted = model_of(model) or DEFAULT_MODEL
         say(f"loading {wanted} ...")

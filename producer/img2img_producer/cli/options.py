@@ -48,11 +48,11 @@ def read_params_file(path: Path | None) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except OSError as error:
-        raise Refused("params", str(path), f"a file that can be read ({error.strerror})") from None
+        raise Refused("params", str(path), f"cannot be read ({error.strerror}); give a JSON file") from None
     except ValueError as error:
-        raise Refused("params", str(path), f"a JSON file ({error})") from None
+        raise Refused("params", str(path), f"give a file of valid JSON ({error})") from None
     if not isinstance(values, dict):
-        raise Refused("params", str(path), 'one JSON object, like {"steps": 30}')
+        raise Refused("params", str(path), 'give a file with one JSON object, such as {"steps": 30}')
     return values
 
 
@@ -100,7 +100,7 @@ def _parameters(given: dict[str, Any]) -> dict[str, Any]:
     for option, value in given.items():
         name = option.removeprefix(_OFF)
         if value is not None and name in values:
-            raise Refused(name, True, f"not both --{name} and --no-{name}".replace("_", "-"))
+            raise Refused(name, True, f"give --{name} or --no-{name}, not both".replace("_", "-"))
         if value is not None:
             values[name] = option == name if value is True else value
     return values

@@ -101,7 +101,7 @@ def render(
     """
     if resume is not None:
         if inputs or parameters or params or size or mask or mask_dir or control or model or name:
-            raise Refused("resume", resume, "no inputs and no parameters beside it: the job has its own")
+            raise Refused("resume", resume, "leave out inputs and parameters: the job has its own")
         request = None
     else:
         request = Request.read(

@@ -52,9 +52,9 @@ class Request:
                 allowed.
         """
         if mask is not None and mask_dir is not None:
-            raise Refused("mask", str(mask), "--mask or --mask-dir, not both")
+            raise Refused("mask", str(mask), "give --mask or --mask-dir, not both")
         if mask is not None and not mask.is_file():
-            raise Refused("mask", str(mask), "a file that exists")
+            raise Refused("mask", str(mask), "no such file; give a picture")
         paths = _found(inputs or [])
         masks = [None] * len(paths) if mask_dir is None else find_masks(paths, mask_dir)
         pictures = [Picture(image=path, mask=own) for path, own in zip(paths, masks, strict=True)]
@@ -92,7 +92,7 @@ def _controlled(
     """The file's control units and those of `words`, whose pictures go to `pictures`."""
     units = given.get("control", [])
     if not isinstance(units, list):
-        raise Refused("control", units, "a list of control units in the file of parameters")
+        raise Refused("control", units, "give a list of control units in the file of parameters")
     units = list(units)
     for word in map(ControlWord.read, words):
         for picture, source in zip(pictures, word.sources(paths), strict=True):

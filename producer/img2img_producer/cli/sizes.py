@@ -23,7 +23,7 @@ def with_size(
     below, given = dict(file), dict(options)
     if size is not None:
         if found := [name for name in _SIZES if name in given]:
-            raise Refused("size", size, f"nothing beside --{found[0]}")
+            raise Refused("size", size, f"give --size or --{found[0]}, not both")
         given |= _sides(size)
     if any(name in given for name in _SIZES):
         below = {name: value for name, value in below.items() if name not in _SIZES}
@@ -35,11 +35,11 @@ def with_size(
     elif len(asked) == 1 and "fit" not in asked:
         ((name, value),) = asked.items()
         other = "height" if name == "width" else "width"
-        raise Refused(name, value, f"with {other} too; or --fit {value}, which keeps the pictures' shapes")
+        raise Refused(name, value, f"give {other} too, or --fit {value}, which keeps the pictures' shapes")
     return below, given
 
 
 def _sides(text: str) -> dict[str, int]:
     if not (match := re.fullmatch(r"(\d{2,4})[x×](\d{2,4})", text.strip().lower())):
-        raise Refused("size", text, "width and height in pixels, as 768x512")
+        raise Refused("size", text, "give width and height in pixels, such as 768x512")
     return {"width": int(match[1]), "height": int(match[2])}

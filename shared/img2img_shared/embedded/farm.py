@@ -33,7 +33,11 @@ class EmbeddedFarm:
 
     def __init__(self, settings: Settings) -> None:
         if (settings.store_url or "").startswith("memory:"):
-            raise Refused("store_url", settings.store_url, "a store that the worker's process can reach")
+            raise Refused(
+                "store_url",
+                settings.store_url,
+                "the worker is another process and cannot reach that; give a folder or a URL",
+            )
         folder = settings.data_dir.expanduser().absolute()
         self._keepers = Supervisor(folder)
         self._socket = self._keepers.run / "redis.sock"

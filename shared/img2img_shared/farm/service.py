@@ -260,7 +260,11 @@ class FarmService:
         if DEFAULT_MODEL in names or not (names or now):
             return DEFAULT_MODEL
         raise Refused(
-            "model", None, f"one of those that are served: {', '.join(names) or 'none is, for now'}"
+            "model",
+            None,
+            f"give one that is served: {', '.join(names)}"
+            if names
+            else "no worker serves one now; start a worker",
         )
 
     def _model_meant(self, tenant: str, model: str | None, idempotency_key: str | None) -> str:
@@ -288,12 +292,14 @@ class FarmService:
                     else "in IMG2IMG_MODELS_DIR, which is not set"
                 )
                 names = ", ".join(sorted(here))
-                raise Refused("model", model, f"{names}, or a checkpoint's path; names are looked up {where}")
+                raise Refused(
+                    "model", model, f"use {names}, or the path of a checkpoint; names are looked up {where}"
+                )
         elif (served := self.served()) and model not in served and not self.ledger.has_served(model):
             raise Refused(
                 "model",
                 model,
-                f"what workers of this farm serve: {', '.join(served)}; or start one for it before: "
+                f"workers of this farm serve {', '.join(served)}; use one of these, or start a worker first: "
                 f"img2img worker --model {model}",
             )
 
@@ -340,8 +346,8 @@ class FarmService:
             self._embedded = closing.enter_context(EmbeddedFarm(self.settings))
             return self._embedded.redis_url, self._embedded.store_url
         if self.settings.store_url is None:
-            wanted = "the store that the workers of this Redis use (IMG2IMG_STORE_URL)"
-            raise Refused("store_url", None, wanted)
+            reason = "give the store that the workers of this Redis use (IMG2IMG_STORE_URL)"
+            raise Refused("store_url", None, reason)
         return self.settings.redis_url, self.settings.store_url
 
 

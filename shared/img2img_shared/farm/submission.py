@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from img2img_shared.errors import Conflict, FarmError, Refused, Unavailable
+from img2img_shared.errors import Conflict, FarmError, Refused, Summary, Unavailable
 from img2img_shared.farm.input_janitor import remove_pages
 from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
@@ -126,7 +126,7 @@ class Submission:
         except ValidationError as error:
             raise refusal(error, f"inputs[{self._added}].") from None
         except Refused as error:
-            raise Refused(f"inputs[{self._added}].{error.field}", error.value, error.allowed) from None
+            raise error.under(f"inputs[{self._added}].") from None
         return item
 
     def commit(self, prepare: Callable[[Job], None] | None = None) -> Written:
@@ -145,7 +145,7 @@ class Submission:
         while self._under_way:
             self._take()
         if not self._count:
-            raise Refused("inputs", [], "at least one picture")
+            raise Refused("inputs", [], "give at least one picture")
         self._put_page()
         job = _checked_job(self.job, n_inputs=self._count, pictures=self._pictures)
         if prepare is not None:
@@ -193,10 +193,10 @@ class Submission:
             number = (self._count - 1) // PAGE
             data = encode_inputs(tuple(self._page))
             if len(data) > LIMIT:
-                allowed = (
-                    f"at most {LIMIT} for {PAGE} inputs: shorter texts, or the job's own for all of them"
+                reason = (
+                    f"{PAGE} inputs may have {LIMIT:,}; shorten their texts, or give them once for the job"
                 )
-                raise Refused("inputs", f"{len(data)} bytes", allowed)
+                raise Refused("inputs", Summary(f"{len(data):,} bytes"), reason)
             self._store.put(inputs_key(self.job.id, number), data)
             self._page.clear()
 
@@ -260,7 +260,9 @@ def put_source(store: Store, tenant: str, source: Source, field: str) -> str:
     if isinstance(source, str):
         key = picture_key(tenant, picture_digest(source))
         if not store.exists(key):
-            raise Refused(field, source, "the key of a picture that you have uploaded (POST /v1/inputs)")
+            raise Refused(
+                field, source, "no such upload of yours; upload the picture first (POST /v1/inputs)"
+            )
         return key
     if isinstance(source, bytes):
         return store.put_picture(tenant, source)

@@ -129,7 +129,9 @@ def connect(url: str, prefix: str = "img2img") -> FarmRedis:
             _check(client, address.shown)
     except redis.ResponseError as error:
         client.close()
-        raise Refused("redis_url", address.shown, f"a database of a Redis 7 or newer ({error})") from None
+        raise Refused(
+            "redis_url", address.shown, f"give a database of a Redis 7 or newer ({error})"
+        ) from None
     except BaseException:
         client.close()
         raise
@@ -142,9 +144,13 @@ def _check(client: redis.Redis, where: str) -> None:
     facts = clients.facts(execute(*clients.WHO))
     mode, role = facts.get(b"mode"), facts.get(b"role")
     if mode == b"cluster":
-        raise Refused("redis_url", where, "a single Redis or sentinels; Celery cannot use a cluster")
+        raise Refused(
+            "redis_url", where, "this is a cluster, which Celery cannot use; give a single Redis or sentinels"
+        )
     if mode == b"sentinel":
-        raise Refused("redis_url", where, "sentinel://... where sentinels answer, with their master_name")
+        raise Refused(
+            "redis_url", where, "a sentinel answers there; give sentinel://... with its master_name"
+        )
     if role != b"master":
         raise Unavailable(f"Redis at {where} takes no writes: it is a replica")
 

@@ -54,7 +54,7 @@ class ImageClaims(LedgerPart):
             return []
         models = {claim.model for claim in claims}
         if len(models) > 1:
-            raise Refused("claims", sorted(models), "claims of one model")
+            raise Refused("claims", sorted(models), "renew the claims of one model at a time")
         nonces = [claim.nonce for claim in claims]
         answers = self._redis.run("renew", models.pop(), self._lease_ms, *nonces)
         return [

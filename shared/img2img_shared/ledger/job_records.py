@@ -46,8 +46,10 @@ class JobRecords(LedgerPart):
             try:
                 self._redis.call(*wait, 1)
             except ResponseError as error:
-                wanted = f"what this Redis can do ({error}); for disk: version 7.2 and appendonly yes"
-                raise Refused("acknowledge", self._acknowledge, wanted) from None
+                reason = (
+                    f"this Redis cannot do that ({error}); for disk it needs version 7.2 and appendonly yes"
+                )
+                raise Refused("acknowledge", self._acknowledge, reason) from None
 
     def submit(self, job: Job, request: Mapping[str, str] | None = None) -> str:
         """Writes a job and gives its id, or that of the tenant's first job with its idempotency key.
@@ -75,9 +77,9 @@ class JobRecords(LedgerPart):
             job.name or "",
         )
         if answer is None:
-            raise Refused("id", job.id, "an id that no other job has")
+            raise Refused("id", job.id, "another job has it; give a new one")
         if answer == b"abandoned":
-            raise Refused("id", job.id, "a submission of some days at most: its inputs are not kept any more")
+            raise Refused("id", job.id, "it was begun too long ago, and its inputs are gone; submit again")
         first, kept = answer
         before = msgpack.unpackb(kept) if kept else {}  # none: an older version wrote it
         if before and request and before != request:
@@ -133,9 +135,9 @@ class JobRecords(LedgerPart):
             Refused: that is no page's `next`, or a limit below 1.
         """
         if after and not re.fullmatch(r"\d{1,16} [A-Za-z0-9_-]{8,64}", after):
-            raise Refused("after", after, "what the page before gave as next")
+            raise Refused("after", after, "give the `next` of the page before")
         if limit < 1:
-            raise Refused("limit", limit, "a whole number above 0")
+            raise Refused("limit", limit, "give a whole number from 1")
         found: list[JobStatus] = []
         more: str | None = after
         while more is not None and len(found) < limit:
@@ -153,9 +155,9 @@ class JobRecords(LedgerPart):
             Refused: a negative start, or a count outside 1..1000.
         """
         if start < 0:
-            raise Refused("start", start, "a whole number from 0")
+            raise Refused("start", start, "give a whole number from 0")
         if not 1 <= count <= IMAGES:
-            raise Refused("count", count, f"a whole number from 1 to {IMAGES}")
+            raise Refused("count", count, f"give a whole number from 1 to {IMAGES}")
         answer = self._found(job_id, self._redis.run("images", tenant, job_id, start, count))
         return image_statuses(start, *answer)
 
@@ -203,7 +205,7 @@ class JobRecords(LedgerPart):
             Refused: outside -100..100.
         """
         if not -100 <= priority <= 100:
-            raise Refused("priority", priority, "a whole number from -100 to 100; higher goes first")
+            raise Refused("priority", priority, "give a whole number from -100 to 100; higher goes first")
         return bool(self._control(job_id, tenant, "priority", priority))
 
     def retry(self, job_id: str, tenant: str) -> int:
@@ -239,7 +241,7 @@ class JobRecords(LedgerPart):
             try:
                 streams = self._redis.call("XREAD", "COUNT", 500, *blocking, "STREAMS", stream, after)
             except ResponseError:
-                raise Refused("after", after, "the id of an event, or 0") from None
+                raise Refused("after", after, "give the id of an event, or 0") from None
             if streams or monotonic() >= until:
                 return [event(*entry) for _, entries in streams or () for entry in entries]
 
@@ -267,7 +269,7 @@ class JobRecords(LedgerPart):
     def _control(self, job_id: str, tenant: str, verb: str, value: int = 0) -> int:
         answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value))
         if answer == b"cancelled":
-            raise Refused("job", job_id, "a job that was not cancelled")
+            raise Refused("job", job_id, "this job was cancelled; submit it again")
         return int(answer)
 
     def _found(self, job_id: str, answer: Any) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from img2img_shared.errors import Refused, one_line
+from img2img_shared.errors import Refused, Summary, one_line
 from img2img_shared.ledger.redis_options import KNOWN, OPTIONS, is_whole
 
 #: seconds until a server that does not take the connection counts as away
@@ -31,10 +31,10 @@ _SCHEMES = {
     "redis+sentinel": (26379, False),
     "rediss+sentinel": (26379, True),
 }
-_FORMS = "a redis://, rediss:// or unix:// URL, or that of sentinels, sentinel://HOST,HOST/0?master_name=NAME"
-_ENCODED = (
-    "a URL in which a password's special characters are encoded: %2F for /, %3F for ?, %23 for #, %40 for @"
+_FORMS = (
+    "give a redis://, rediss:// or unix:// URL, or that of sentinels, sentinel://HOST,HOST/0?master_name=NAME"
 )
+_ENCODED = "encode a password's special characters: %2F for /, %3F for ?, %23 for #, %40 for @"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def read_redis_url(url: str) -> RedisAddress:
     scheme, separator, rest = url.partition("://")
     if scheme not in _SCHEMES or not separator:
         has_secrets = not separator or {*"@?#"} & {*rest}
-        raise Refused("redis_url", "…" if has_secrets else url, _FORMS)
+        raise Refused("redis_url", Summary("not shown") if has_secrets else url, _FORMS)
     rest = rest.replace(f";{scheme}://", ",")  # as Celery separates sentinels
     login, place, path, query = _split(scheme, rest)
     given = _options(scheme, query)
@@ -78,7 +78,7 @@ def read_redis_url(url: str) -> RedisAddress:
     hosts: tuple[tuple[str, int], ...] = ()
     if scheme == "unix":
         if not path.strip("/"):
-            raise _refused(scheme, "a URL with the path of a socket: unix:///run/redis.sock")
+            raise _refused(scheme, "give the path of a socket: unix:///run/redis.sock")
         socket = unquote(path)
     else:
         hosts = tuple(_host(scheme, each, port) for each in place.split(","))
@@ -86,10 +86,10 @@ def read_redis_url(url: str) -> RedisAddress:
         given = _joined(scheme, given, database | name, "the path")
         master_name = given.pop("master_name", None)
     if ("sentinel" in scheme) != (master_name is not None):
-        wanted = "with the option master_name, which names the server that the sentinels watch"
-        raise _refused(scheme, f"a URL of sentinels, sentinel://..., {wanted}")
+        wanted = "the option master_name, which names the server that the sentinels watch"
+        raise _refused(scheme, f"a URL of sentinels, sentinel://..., needs {wanted}; no other has it")
     if len(hosts) > 1 and master_name is None:
-        raise _refused(scheme, "a URL with one host")
+        raise _refused(scheme, "give one host, or the URL of sentinels")
     options = _checked(scheme, given, is_encrypted)
     return RedisAddress(
         shown=_shown(scheme, hosts, socket, master_name, options["db"]),
@@ -118,7 +118,7 @@ def _split(scheme: str, rest: str) -> tuple[str, str, str, str]:
 def _login(scheme: str, login: str) -> dict[str, str]:
     user, _, password = login.partition(":")
     if user and not password:
-        raise _refused(scheme, f"a URL with a password behind the user, {scheme}://USER:PASSWORD@...")
+        raise _refused(scheme, f"write a password after the user: {scheme}://USER:PASSWORD@...")
     found = {"username": unquote(user), "password": unquote(password)}
     return {name: value for name, value in found.items() if value}
 
@@ -127,7 +127,7 @@ def _host(scheme: str, text: str, port: int) -> tuple[str, int]:
     bare = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
     said = text.rpartition("]")[2].partition(":")[2]
     if not said.isascii() or not (said or str(port)).isdigit() or not 0 < int(said or port) < 65536:
-        raise _refused(scheme, "a URL with a port from 1 to 65535; " + _ENCODED)
+        raise _refused(scheme, "give a port from 1 to 65535; " + _ENCODED)
     return unquote(bare) or "localhost", int(said or port)
 
 
@@ -136,7 +136,7 @@ def _path(scheme: str, path: str) -> tuple[dict[str, str], dict[str, str]]:
     steps = [unquote(step) for step in path.strip("/").split("/")] if path.strip("/") else []
     name = {"master_name": steps.pop(0)} if "sentinel" in scheme and steps and not is_whole(steps[0]) else {}
     if len(steps) > 1 or not all(map(is_whole, steps)):
-        raise _refused(scheme, "a URL with a database's number behind the host, such as /0; " + _ENCODED)
+        raise _refused(scheme, "write the database's number after the host, such as /0; " + _ENCODED)
     return name, {"db": steps[0]} if steps else {}
 
 
@@ -144,13 +144,13 @@ def _options(scheme: str, query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=50)
     except ValueError:
-        raise _refused(scheme, "a URL with options written as ?name=value&name=value") from None
+        raise _refused(scheme, "write options as ?name=value&name=value") from None
     names = [name for name, _ in pairs]
     for name in names:
         if name not in OPTIONS:
-            raise _refused(scheme, f"a URL without an option {one_line(name)[:40]!r}; {KNOWN}")
+            raise _refused(scheme, f"its option {one_line(name)[:40]!r} is unknown; {KNOWN}")
         if names.count(name) > 1:
-            raise _refused(scheme, f"a URL with the option {name} once")
+            raise _refused(scheme, f"give the option {name} once")
     return dict(pairs)
 
 
@@ -158,7 +158,7 @@ def _joined(scheme: str, given: dict[str, str], more: dict[str, str], where: str
     """Both, which may not contradict each other."""
     for name, value in more.items():
         if given.get(name, value) != value:
-            raise _refused(scheme, f"a URL whose option {name} says nothing else than {where}")
+            raise _refused(scheme, f"its option {name} and {where} say different things; leave one out")
     return given | more
 
 
@@ -170,17 +170,17 @@ def _checked(scheme: str, given: Mapping[str, str], is_encrypted: bool) -> dict[
     for name, text in given.items():
         read, allowed = OPTIONS[name]
         if name.startswith("ssl_") and not is_encrypted:
-            raise _refused(scheme, f"a rediss:// URL, where the option {name} is given")
+            raise _refused(scheme, f"the option {name} needs a rediss:// URL")
         if name.startswith("sentinel_") and "sentinel" not in scheme:
-            raise _refused(scheme, f"a URL of sentinels, where the option {name} is given")
+            raise _refused(scheme, f"the option {name} needs a URL of sentinels")
         if scheme == "unix" and name in ("socket_connect_timeout", "socket_keepalive"):
-            raise _refused(scheme, f"a URL without the option {name}, which a unix socket does not have")
+            raise _refused(scheme, f"leave out the option {name}; a unix socket has none")
         try:
             options[name] = read(text)
         except (ValueError, KeyError):
-            raise _refused(scheme, f"a URL whose option {name} is {allowed}") from None
+            raise _refused(scheme, f"its option {name} must be {allowed}") from None
     if "username" in options and "password" not in options:
-        raise _refused(scheme, "a URL with a password beside the user")
+        raise _refused(scheme, "give a password for the user")
     return options
 
 
@@ -199,5 +199,5 @@ def _shown(
     return one_line(f"{scheme}://{socket or places}{name}" + (f"/{db}" if db else ""))
 
 
-def _refused(scheme: str, allowed: str) -> Refused:
-    return Refused("redis_url", f"{scheme}://…", allowed)
+def _refused(scheme: str, reason: str) -> Refused:
+    return Refused("redis_url", f"{scheme}://…", reason)

@@ -93,6 +93,6 @@ def _other_checkpoint(model: str, identity: str, bound: str) -> Refused:
     return Refused(
         "model",
         model,
-        f"the checkpoint that this farm knows by the name, of SHA-256 {bound}; that of this one is {identity}"
-        ". Give it another name, or, if it is to take the name over, start its worker with --rebind",
+        f"this farm knows another checkpoint by that name, of SHA-256 {bound}; this one has {identity}. "
+        "Give it another name, or start its worker with --rebind to take the name over",
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.param_groups.group import ParamGroup
 
 #: prompts that the word AND joins: each is a row of every model call
@@ -20,8 +20,8 @@ def prompts_of(text: str) -> list[str]:
 def _bounded(prompt: str) -> str:
     n = len(prompts_of(prompt))
     if n > MOST_PROMPTS:
-        allowed = f"up to {MOST_PROMPTS} prompts joined by AND; join fewer, or render them as several images"
-        raise Refused("prompt", f"{n} prompts joined by AND", allowed)
+        reason = f"join at most {MOST_PROMPTS}, or render them as several images"
+        raise Refused("prompt", Summary(f"{n} prompts joined by AND"), reason)
     return prompt
 
 

@@ -74,5 +74,5 @@ class SizeParams(ParamGroup):
     @classmethod
     def _background_is_a_colour(cls, value: str) -> str:
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
-            raise Refused("background", value, 'a colour as "#rrggbb"')
+            raise Refused("background", value, 'give a colour as "#rrggbb"')
         return value.lower()

@@ -48,5 +48,5 @@ class UpscalingParams(ParamGroup):
         for name in ("esrgan_tile", "dat_tile", "swin_tile", "scunet_tile"):
             size, overlap = getattr(self, name), getattr(self, f"{name}_overlap")
             if 0 < size <= overlap:
-                raise Refused(f"{name}_overlap", overlap, f"less than {name}, which is {size}")
+                raise Refused(f"{name}_overlap", overlap, f"give less than {name}, which is {size}")
         return self

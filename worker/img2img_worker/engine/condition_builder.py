@@ -33,10 +33,14 @@ class ConditionBuilder:
         """
         params, family = image.render.params, self._family
         if params.image_cfg_scale is not None and not family.edits:
-            raise Refused("image_cfg_scale", params.image_cfg_scale, "nothing but with an edit checkpoint")
+            raise Refused(
+                "image_cfg_scale",
+                params.image_cfg_scale,
+                "only instruct-pix2pix checkpoints use it; leave it out, or choose such a model",
+            )
         if params.distilled_cfg_scale is not None and not family.distilled:
-            allowed = "nothing but with a checkpoint of Flux.1 dev"
-            raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, allowed)
+            reason = "only checkpoints of Flux.1 dev use it; leave it out, or choose such a model"
+            raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, reason)
         picture = self._picture(image)
         conditions = [
             family.condition(text, params, picture=picture, patch=image.loras.denoiser)

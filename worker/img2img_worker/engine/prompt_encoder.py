@@ -103,7 +103,11 @@ class PromptEncoder:
             )
             tokens += sum(len(text.context) for text in encoded)
             if tokens > MOST_TOKENS:
-                raise Refused("prompt", image.render.prompt, f"texts of {MOST_TOKENS} tokens in all")
+                raise Refused(
+                    "prompt",
+                    image.render.prompt,
+                    f"shorten it: its texts may have {MOST_TOKENS:,} tokens in all",
+                )
             texts += encoded
         empty = None
         if params.pad_cond_uncond:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from numpy.typing import NDArray
 
-from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable
+from img2img_shared.errors import FarmError, Refused, StoreError, Summary, Unavailable
 from img2img_shared.job import PAGE, ImageState, Input, Job, inputs_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
@@ -210,7 +210,11 @@ class ClaimLoop:
         page, place = divmod(number, PAGE)
         inputs = self._from_store(held, lambda: self._page(job.id, page))
         if place >= len(inputs):
-            raise Refused("inputs", f"page {page} of {len(inputs)}", f"a page that holds input {number}")
+            raise Refused(
+                "inputs",
+                Summary(f"page {page} of {len(inputs)}"),
+                f"input {number} is not on it; submit the job again",
+            )
         return inputs[place]
 
     def _fetch_page(self, job_id: str, page: int) -> tuple[Input, ...]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_shared.control import ControlUnit, control_roles
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Control
 from img2img_worker.pictures.control.prepare import (
@@ -128,7 +128,7 @@ def _by_role(refused: Refused, own: str) -> Refused:
     """The refusal of a unit, by the role of its picture."""
     rest = refused.field.removeprefix("control")
     field = refused.field if rest == refused.field else own + rest
-    return Refused(field, refused.value, refused.allowed)
+    return Refused(field, refused.value, refused.reason)
 
 
 def _area(picture: Image.Image | None, role: str) -> NDArray[np.uint8] | None:
@@ -136,7 +136,11 @@ def _area(picture: Image.Image | None, role: str) -> NDArray[np.uint8] | None:
     if picture is None:
         return None
     if picture.mode == "L":
-        raise Refused(role, "a grey picture", "one with colours, white where the unit acts: save it as RGB")
+        raise Refused(
+            role,
+            Summary("a grey picture"),
+            "give one with colours, white where the unit acts; save it as RGB",
+        )
     return as_rgb(picture)[:, :, 0]
 
 

@@ -140,7 +140,9 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
     if params.enable_hr:
         wanted = params.hr_checkpoint_name
         if wanted not in (None, served.model):
-            raise Refused("hr_checkpoint_name", wanted, f"the job's own, {served.model!r}, or none")
+            raise Refused(
+                "hr_checkpoint_name", wanted, f"give the job's own model, {served.model!r}, or leave it out"
+            )
         sizes.append(hires.final_size(params, served.vae_factor))
     units = PreparedUnits(params, sizes, pictures, served.decoder)
     render = replace(render, controls=units.controls())

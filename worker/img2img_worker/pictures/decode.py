@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_worker.pictures.containers import size_told, without_metadata
 from img2img_worker.pictures.formats import Reader, reader_of
 
@@ -141,7 +141,9 @@ def _open(data: bytes, reader: Reader) -> ImageFile.ImageFile:
 def _check_size(size: tuple[int, int], field: str, max_pixels: int) -> int:
     width, height = size
     if not 0 < width * height <= max_pixels:
-        raise Refused(field, f"{width} × {height} pixels", f"at most {max_pixels:,} pixels")
+        raise Refused(
+            field, Summary(f"{width} × {height} pixels"), f"give a picture of at most {max_pixels:,} pixels"
+        )
     return width * height
 
 
@@ -178,11 +180,17 @@ def _plain(picture: Image.Image, field: str) -> Image.Image:
         return picture.convert("L")
     if mode in ("P", "PA", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"):
         return picture.convert("RGB")
-    raise Refused(field, f"pixels of mode {mode!r}", "8 or 16 bits a channel; grey, palette, RGB or CMYK")
+    raise Refused(
+        field,
+        Summary(f"a picture of mode {mode}"),
+        "give a picture of 8 or 16 bits a channel in grey, palette, RGB or CMYK",
+    )
 
 
 def _damaged(data: bytes, field: str, error: Exception) -> Refused:
     reason = (str(error) or type(error).__name__).splitlines()[0][:120]
     return Refused(
-        field, f"a file of {len(data):,} bytes", f"a whole picture; this one cannot be read: {reason}"
+        field,
+        Summary(f"a file of {len(data):,} bytes"),
+        f"it cannot be read ({reason}); give a complete picture",
     )

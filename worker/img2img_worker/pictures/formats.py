@@ -17,7 +17,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 #: what is read; a GIF's first frame, a TIFF's first page
 FORMATS = "PNG, JPEG, WebP, TIFF, BMP, AVIF, GIF"
@@ -45,11 +45,13 @@ def reader_of(data: bytes, field: str) -> Reader:
         try:
             reader: Reader = getattr(import_module(module), name)
         except ImportError:
-            way_out = f"{FORMATS}; the worker has no plug-in for {found} (pip install 'img2img-farm[photos]')"
-            raise Refused(field, f"a {found} picture", way_out) from None
+            reason = (
+                f"give {FORMATS}; the worker has no plug-in for {found} (pip install 'img2img-farm[photos]')"
+            )
+            raise Refused(field, Summary(f"a {found} picture"), reason) from None
         return reader
     if found is None:
-        raise Refused(field, f"a file of {len(data):,} bytes", f"a picture: {FORMATS}")
+        raise Refused(field, Summary(f"a file of {len(data):,} bytes"), f"give a picture: {FORMATS}")
     return found
 
 

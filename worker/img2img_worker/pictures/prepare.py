@@ -58,7 +58,9 @@ def prepare(
         work = resize(crop, ResizeMode.RESIZE_AND_FILL, *inner, params.upscaler_for_img2img, run)
     if min(work.size) < factor:
         size = f"{work.width} × {work.height} pixels"
-        raise Refused("image", size, f"at least {factor} × {factor} pixels in resize mode 3")
+        raise Refused(
+            "image", size, f"give a picture of at least {factor} × {factor} pixels for resize mode 3"
+        )
     latent_size = params.height // factor, params.width // factor
     if layout.mask is None:
         return Prepared(pixels=np.array(work), latent_size=latent_size, colours=_colours(work, params))

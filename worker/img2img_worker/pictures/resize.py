@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.modes import ResizeMode
 from img2img_worker.pictures.upscale import RunNetwork, in_two_passes, no_networks, upscale
 
@@ -85,6 +85,6 @@ def _check_passes(size: tuple[int, int], inner: tuple[int, int], wanted: str) ->
     if inner[0] * max(inner[1], size[1]) > LARGEST:
         raise Refused(
             "image",
-            f"{size[0]} × {size[1]} pixels, to be scaled to {wanted}",
-            f"an aspect nearer to that (at most {LARGEST:,} pixels while it is scaled)",
+            Summary(f"{size[0]} × {size[1]} pixels, to be scaled to {wanted}"),
+            f"use a size of a more similar shape (at most {LARGEST:,} pixels while it is scaled)",
         )

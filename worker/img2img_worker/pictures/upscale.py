@@ -16,7 +16,7 @@ _PASSES = 3
 
 def no_networks(name: str, _: Image.Image) -> Image.Image:
     """Where no network can be run."""
-    raise Refused("upscaler", name, "None, Lanczos or Nearest")
+    raise Refused("upscaler", name, "use None, Lanczos or Nearest")
 
 
 def upscale(image: Image.Image, factor: float, upscaler: str, run: RunNetwork) -> Image.Image:

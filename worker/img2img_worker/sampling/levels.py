@@ -229,7 +229,11 @@ class FlowLevels(NoiseLevels):
             Refused: shares above 1, which only one schedule has.
         """
         if sigmas.max() > 1:
-            raise Refused("scheduler", "Align Your Steps", "another: a flow has no such noise levels")
+            raise Refused(
+                "scheduler",
+                "Align Your Steps",
+                "a flow model has no such noise levels; choose another scheduler",
+            )
         shares = np.minimum(sigmas, _MOST)
         return np.asarray(shares / (1 - shares))
 

@@ -84,10 +84,10 @@ def levels_of(key: PlanKey, levels: NoiseLevels) -> NoiseLevels:
     """
     sampler = SAMPLERS[key.sampler_name]
     if not levels.has_whole_timesteps and (sampler.timesteps or sampler.original_timesteps is not None):
-        allowed = (
-            "another: this checkpoint was trained on a continuum of noise, which has no timesteps to count"
+        reason = (
+            "this checkpoint was trained on a continuum of noise, without timesteps; choose another sampler"
         )
-        raise Refused("sampler_name", key.sampler_name, allowed)
+        raise Refused("sampler_name", key.sampler_name, reason)
     # A1111 makes img2img's k-diffusion samplers before it heeds the option
     if key.sd_noise_schedule == "Zero Terminal SNR" and (sampler.timesteps or key.txt2img):
         levels = levels.zero_terminal_snr
@@ -132,7 +132,7 @@ def compile_plan(key: PlanKey, levels: NoiseLevels) -> Plan:
         raise Refused(
             "sampler_name, scheduler, steps, eta",
             (key.sampler_name, key.scheduler, key.steps, key.eta),
-            "a schedule whose sigmas all differ (fewer steps, a higher denoising_strength), eta up to 1",
+            "sigmas are equal, or eta is too large; use fewer steps, more strength, or eta up to 1",
         ) from None
     plan = recorder.plan(x * run.scale_out, run.span, levels)
     if sampler.timesteps:  # A1111 reads a velocity by whole timesteps

@@ -69,7 +69,11 @@ def ends(key: PlanKey, levels: NoiseLevels) -> Run:
     if key.txt2img:
         first, last = levels.sigma_max, levels.sigma_min
     elif first == last and key.options["eta"]:
-        raise Refused("denoising_strength", key.denoising_strength, "enough for two of the steps, or eta 0")
+        raise Refused(
+            "denoising_strength",
+            key.denoising_strength,
+            "use more, so that two of the steps are run, or eta 0",
+        )
     elif first == last and SAMPLERS[key.sampler_name].adaptive:
         return Run(sigmas=np.zeros(0), first=run.first)  # it is there before its first step
     return Run(sigmas=np.geomspace(first, last, len(run.sigmas)), first=run.first)
@@ -94,8 +98,8 @@ def uni_pc(key: PlanKey, levels: NoiseLevels) -> Run:
     visited, noised_to = _timesteps(key, levels)
     n, total = len(visited), len(levels.sigmas)
     if n < key.uni_pc_order:
-        allowed = f"at most {n}, the steps that this denoising_strength leaves of {key.steps}"
-        raise Refused("uni_pc_order", key.uni_pc_order, allowed if n else "a higher denoising_strength")
+        reason = f"use at most {n}, the steps that this denoising_strength leaves of {key.steps}"
+        raise Refused("uni_pc_order", key.uni_pc_order, reason if n else "use a higher denoising_strength")
     start = total - 1 if key.txt2img else visited[-1]
     levels = levels.log_alpha()
 
@@ -156,13 +160,16 @@ def _schedule(key: PlanKey, steps: int, levels: NoiseLevels) -> Array:
         found = np.full(1, inf)
     if not np.isfinite(found).all() or (found[:-1] <= 0).any():
         given = (key.rho, key.sigma_min, key.sigma_max)
-        raise Refused("rho, sigma_min, sigma_max", given, "less extreme: sigmas are finite and above 0")
+        raise Refused(
+            "rho, sigma_min, sigma_max", given, "sigmas must be finite and above 0; use less extreme values"
+        )
     return found
 
 
 def _too_long(key: PlanKey, limit: int) -> Refused:
+    sampler = f"{key.sampler_name} with schedule {key.scheduler}"
     return Refused(
         "steps, denoising_strength, fix_steps",
         (key.steps, key.denoising_strength, key.fix_steps),
-        f"steps / denoising_strength up to {limit:,} for {key.sampler_name!r}, schedule {key.scheduler!r}",
+        f"{sampler} takes at most {limit:,} steps / denoising_strength; use fewer steps",
     )

@@ -45,7 +45,7 @@ def sigmas(
     scheduled = levels.scheduled
     ends = (sigma_min or scheduled.sigma_min, sigma_max or scheduled.sigma_max)
     if not ends[0] < ends[1]:
-        raise Refused("sigma_min, sigma_max", ends, "a sigma_min below sigma_max")
+        raise Refused("sigma_min, sigma_max", ends, "give a sigma_min below sigma_max")
     function = _FUNCTIONS[SCHEDULERS[scheduler].name]
     return levels.exploding(function(steps, replace(scheduled, ends=ends), **options))
 

@@ -13,6 +13,7 @@ from torch import nn
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
 from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
+from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.lora_file import metadata, read_lora, short_hash
 from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
 from img2img_worker.models.adapters.low_rank import Adapter
@@ -22,8 +23,6 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch, Patched
 FOLDER = "Lora"
 #: bytes of LoRAs that stay on the device between renders; the last one stays whatever its size
 REMEMBERED = 1 << 30
-#: how many names a refusal lists
-_NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,7 @@ class Loras:
         try:
             about = path.stat()
         except OSError as error:
-            raise Refused("lora", name, f"a readable file ({error.strerror})") from None
+            raise Refused("lora", name, f"the file cannot be read ({error.strerror})") from None
         with self._loading:
             loaded = self._loaded.pop(path, None)
             if loaded is None or (loaded.time, loaded.size) != (about.st_mtime_ns, about.st_size):
@@ -112,8 +111,8 @@ class Loras:
 
     def _path(self, name: str) -> Path:
         if self._folder is None:
-            allowed = f"none: IMG2IMG_MODELS_DIR is not set, whose folder {FOLDER} would hold LoRAs"
-            raise Refused("lora", name, allowed)
+            reason = f"set IMG2IMG_MODELS_DIR, whose folder {FOLDER} holds LoRAs"
+            raise Refused("lora", name, reason)
         # looked up, not joined: a name from a prompt is no path
         paths = self._paths()
         if name in paths:
@@ -121,8 +120,7 @@ class Loras:
         for path in reversed(paths.values()):
             if _alias(path) == name:
                 return path
-        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-        raise Refused("lora", name, (", ".join([*paths][:_NAMED]) or "none, there are no others") + more)
+        raise Refused("lora", name, unknown_name("LoRA", name, paths))
 
     def _paths(self) -> dict[str, Path]:
         return {path.stem: path for path in files_below(self._folder, (".safetensors",))}
@@ -142,7 +140,11 @@ class Loras:
                 denoiser=self.denoiser.fitted(denoiser),
             )
         except ValueError as error:
-            raise Refused("lora", path.stem, f"one for this kind of checkpoint: {error}") from None
+            raise Refused(
+                "lora",
+                path.stem,
+                f"it does not fit this kind of checkpoint ({error}); use one that was trained for it",
+            ) from None
         except torch.OutOfMemoryError:
             raise MemoryError(f"no memory for LoRA {path.stem} beside what is in flight") from None
 

@@ -47,22 +47,26 @@ def read_lora(path: Path) -> dict[str, Adapter]:
     try:
         tensors = read_weights(path)
     except Refused as error:
-        raise Refused("lora", path.stem, error.allowed) from None
+        raise Refused("lora", path.stem, error.reason) from None
     for key, tensor in tensors.items():
         layer, part = _read_key(path, key)
         if part == "lora_magnitude_vector":
             part, tensor = "dora_scale", tensor.reshape(-1, 1)
         if part in parts.setdefault(layer, {}):
-            raise Refused("lora", path.stem, f"each tensor once; {key} is there under another name too")
+            raise Refused("lora", path.stem, f"{key} is there twice, under two names; use another file")
         parts[layer][part] = tensor
     if not parts:
-        raise Refused("lora", path.stem, "a file that is not empty")
+        raise Refused("lora", path.stem, "the file is empty; use another")
     settings = _settings(path)
     adapters: dict[str, Adapter] = {}
     for layer, own in parts.items():
         name = kohya_name(layer)
         if name in adapters:
-            raise Refused("lora", path.stem, f"each layer once; {adapters[name].layer} and {layer} are one")
+            raise Refused(
+                "lora",
+                path.stem,
+                f"{adapters[name].layer} and {layer} are one layer, and it is there twice; use another file",
+            )
         adapters[name] = _adapter(path, layer, own, settings)
     return adapters
 
@@ -79,7 +83,7 @@ def short_hash(path: Path) -> str:
             :_SHORT
         ]
     except OSError as error:
-        raise Refused("lora", path.stem, f"a readable file ({error.strerror})") from None
+        raise Refused("lora", path.stem, f"the file cannot be read ({error.strerror})") from None
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -107,7 +111,7 @@ def _read_key(path: Path, key: str) -> tuple[str, str]:
     if found := _KEY.fullmatch(key):
         return found[1], found[2]
     kinds = ", ".join(dict.fromkeys(kind.name for kind in KINDS))
-    raise Refused("lora", path.stem, f"tensors that are named as those of {kinds}, which {key} is not")
+    raise Refused("lora", path.stem, f"tensor {key} is unknown; use a file of one of these kinds: {kinds}")
 
 
 def _adapter(
@@ -116,13 +120,19 @@ def _adapter(
     kind = _kind(path, layer, tensors)
     for name in {"alpha", "scale", "on_input"} & tensors.keys():
         if tensors[name].numel() != 1:
-            raise Refused("lora", path.stem, f"one number as {name}; {layer} has {tensors[name].numel()}")
+            raise Refused(
+                "lora",
+                path.stem,
+                f"{layer}.{name} has {tensors[name].numel()} numbers instead of one; use another file",
+            )
     if not all(tensor.float().isfinite().all() for tensor in tensors.values()):
-        raise Refused("lora", path.stem, f"finite numbers; {layer} has others")
+        raise Refused("lora", path.stem, f"{layer} has numbers that are not finite; use another file")
     if any(
         tensor.ndim == 0 for name, tensor in tensors.items() if name not in ("alpha", "scale", "on_input")
     ):
-        raise Refused("lora", path.stem, f"vectors, matrices and kernels; {layer} has single numbers")
+        raise Refused(
+            "lora", path.stem, f"{layer} has single numbers where matrices belong; use another file"
+        )
     return Adapter(
         layer=layer,
         kind=kind,
@@ -138,7 +148,7 @@ def _kind(path: Path, layer: str, tensors: Mapping[str, Tensor]) -> Kind:
     near = [kind for kind in KINDS if (kind.needs | kind.may) & tensors.keys()]
     wanted = " or ".join(" and ".join(sorted(kind.needs)) for kind in near) or "a kind of LoRA"
     found = ", ".join(f"{layer}.{part}" for part in sorted(tensors))
-    raise Refused("lora", path.stem, f"{wanted} for every layer; there is {found}")
+    raise Refused("lora", path.stem, f"the file has {found}, but each layer needs {wanted}")
 
 
 def _prepared(kind: Kind, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -162,7 +172,7 @@ def _scale(
         return float(tensors["scale"]) if "scale" in tensors else 1.0
     rank = tensors[kind.rank].shape[0]
     if rank == 0:
-        raise Refused("lora", path.stem, f"a rank of 1 or more; {layer} has {kind.rank} of 0")
+        raise Refused("lora", path.stem, f"{layer} has rank 0 in {kind.rank}; use another file")
     if "scale" in tensors:
         return float(tensors["scale"])
     if "alpha" in tensors:
@@ -170,9 +180,11 @@ def _scale(
     try:
         scale = _peft_scale(layer, rank, settings)
     except (ValueError, TypeError, AttributeError, OverflowError):
-        raise Refused("lora", path.stem, f"PEFT's settings as {_METADATA}") from None
+        raise Refused(
+            "lora", path.stem, f"its {_METADATA} cannot be read as settings of PEFT; use another file"
+        ) from None
     if not math.isfinite(scale):
-        raise Refused("lora", path.stem, f"finite numbers in {_METADATA}")
+        raise Refused("lora", path.stem, f"{_METADATA} has numbers that are not finite; use another file")
     return scale
 
 
@@ -183,7 +195,7 @@ def _settings(path: Path) -> dict[str, dict[str, Any]]:
     except ValueError:
         read = None
     if not isinstance(read, dict):
-        raise Refused("lora", path.stem, f"a JSON object as {_METADATA}")
+        raise Refused("lora", path.stem, f"its {_METADATA} is no JSON object; use another file")
     settings: dict[str, dict[str, Any]] = {}
     for key, value in read.items():
         network, _, name = key.partition(".")

@@ -28,7 +28,7 @@ def described(path: Path) -> dict[str, Any]:
         params = None
     if not isinstance(params, dict):
         raise Refused(
-            "model", str(file), "a description of a model, with model: params:, or no file of that name"
+            "model", str(file), "it describes no model (model: params: is missing); correct it or remove it"
         )
     return params
 
@@ -46,8 +46,8 @@ def scheduler_of(params: dict[str, Any], path: Path) -> dict[str, Any]:
     if scaling.endswith(".VScaling"):
         kind = "v"
     if kind not in _PARAMETERIZATIONS:
-        allowed = f"parameterization {' or '.join(_PARAMETERIZATIONS)}, not {kind!r}"
-        raise Refused("model", str(path.with_suffix(".yaml")), allowed)
+        reason = f"its parameterization is {kind!r}; use {' or '.join(_PARAMETERIZATIONS)}"
+        raise Refused("model", str(path.with_suffix(".yaml")), reason)
     found = {ours: params[theirs] for theirs, ours in _SCHEDULER.items() if theirs in params}
     return found | {"prediction_type": _PARAMETERIZATIONS[kind]}
 
@@ -65,7 +65,11 @@ def heads_of(params: dict[str, Any], channels: list[int], path: Path) -> int | l
         if int(unet.get("num_head_channels", -1)) > 0:
             return [size // int(unet["num_head_channels"]) for size in channels]
     except (TypeError, ValueError) as error:
-        raise Refused("model", str(path.with_suffix(".yaml")), f"a number of heads ({error})") from None
+        raise Refused(
+            "model",
+            str(path.with_suffix(".yaml")),
+            f"its number of attention heads makes no sense ({error}); correct it or remove it",
+        ) from None
     return None
 
 

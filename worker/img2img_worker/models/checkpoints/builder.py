@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from img2img_shared.errors import Refused
+from img2img_shared.suggestions import one_of
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.checkpoints.noise_schedule import latent_scale, noise_levels
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts, Component
@@ -87,10 +88,9 @@ class Builder:
         latent_channels = int(unet.config.out_channels)
         beside = _BESIDE.get(unet.config.in_channels - latent_channels)
         if beside is None:
-            allowed = (
-                f"a UNet with {', '.join(str(latent_channels + more) for more in _BESIDE)} input channels"
-            )
-            raise Refused("model", parts.source, f"{allowed}; this has {unet.config.in_channels}")
+            known = one_of(str(latent_channels + more) for more in _BESIDE)
+            reason = f"its UNet has {unet.config.in_channels} input channels; use one with {known}"
+            raise Refused("model", parts.source, reason)
         is_xl = len(parts.text_encoders) == 2
         is_2 = unet.config.use_linear_projection and not is_xl
         # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
@@ -129,7 +129,11 @@ class Builder:
 
     def _stable_diffusion_3(self, parts: CheckpointParts) -> StableDiffusion3:
         if len(parts.text_encoders) != 2:
-            raise Refused("model", parts.source, "a checkpoint with two CLIP text encoders")
+            raise Refused(
+                "model",
+                parts.source,
+                "it lacks one of the two CLIP text encoders of SD 3; use a complete checkpoint",
+            )
         transformer = self._transformer(parts, SD3Transformer2DModel, PATCH)
         texts = tuple(self._text_encoder(parts, index, layer=2, projects=True) for index in range(2))
         t5 = self._t5(parts)
@@ -152,7 +156,9 @@ class Builder:
     def _flux(self, parts: CheckpointParts) -> Flux:
         t5 = self._t5(parts)
         if t5 is None:
-            raise Refused("model", parts.source, "a checkpoint with T5, its second text encoder")
+            raise Refused(
+                "model", parts.source, "it lacks T5, its second text encoder; use a complete checkpoint"
+            )
         transformer = self._transformer(parts, FluxTransformer2DModel, 1)
         clip = self._text_encoder(parts, 0, layer=None, projects=False)
         vae = self._vae(parts)
@@ -182,8 +188,10 @@ class Builder:
         config = transformer.config
         if (config.patch_size, config.in_channels, transformer.out_channels) != (patch, cells, cells):
             has = f"{config.patch_size}, {config.in_channels} and {transformer.out_channels}"
-            allowed = f"a transformer with patches of {patch} and {cells} channels in and out; this has {has}"
-            raise Refused("model", parts.source, allowed)
+            reason = (
+                f"its transformer has {has}; use one with patches of {patch} and {cells} channels in and out"
+            )
+            raise Refused("model", parts.source, reason)
         return transformer
 
     def _t5(self, parts: CheckpointParts) -> T5 | None:
@@ -224,7 +232,7 @@ class Builder:
             component = read_vae(file.path, is_checkpoint=file.kind == "own", **scales)
             network = self._network(file.path.name, component, AutoencoderKL.from_config, self.vae_dtype)
         except Refused as error:
-            raise Refused("vae", file.path.name, error.allowed) from None
+            raise Refused("vae", file.path.name, error.reason) from None
         vae = replace(like, network=network)
         if (vae.channels, vae.factor) != (like.channels, like.factor):
             wanted = f"a VAE for latents of {like.channels} channels, a cell to {like.factor} pixels; "
@@ -309,7 +317,9 @@ def _prediction(parts: CheckpointParts, unet: Any) -> Prediction:
     if kind == UNKNOWN:
         return "v" if _answers_velocity(unet) else "epsilon"
     if kind not in _PREDICTIONS:
-        raise Refused("model: prediction_type", kind, ", ".join(_PREDICTIONS))
+        raise Refused(
+            "model.prediction_type", kind, f"use a checkpoint that predicts one of {', '.join(_PREDICTIONS)}"
+        )
     return _PREDICTIONS[kind]
 
 

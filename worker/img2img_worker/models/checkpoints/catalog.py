@@ -28,7 +28,9 @@ def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
     if len(called) == 1:
         return known[called[0]]
     names = f", or one of {', '.join(called or known)}" if known else ""
-    raise Refused("model", wanted, f"a checkpoint folder or a .safetensors file that exists{names}")
+    raise Refused(
+        "model", wanted, f"no such checkpoint; give a folder or a .safetensors file that exists{names}"
+    )
 
 
 def _names(name: str, path: Path) -> set[str]:

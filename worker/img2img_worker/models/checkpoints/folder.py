@@ -55,10 +55,16 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts
     kind = str(index.get("_class_name", ""))
     others = [name for name in index if _has(index, name) and name not in _PARTS | _WITHOUT_EFFECT]
     if others:
-        raise Refused("model", str(folder), f"a checkpoint of which all is used; {some(others)} would not be")
+        raise Refused(
+            "model",
+            str(folder),
+            f"nothing here uses {some(others)} in it; remove that, or use another checkpoint",
+        )
     if not kind.startswith("StableDiffusion") and kind not in _FLUX:
-        allowed = f"a Stable Diffusion checkpoint, not {kind or 'nothing'} (of Flux: {', '.join(_FLUX)})"
-        raise Refused("model", str(folder), allowed)
+        reason = (
+            f"it is {kind or 'nothing'}; use a Stable Diffusion checkpoint, or of Flux {', '.join(_FLUX)}"
+        )
+        raise Refused("model", str(folder), reason)
     is_3 = kind.startswith("StableDiffusion3")
     t5 = "text_encoder_2" if kind in _FLUX else "text_encoder_3" if is_3 else None
     clips = [name for name in ("text_encoder", "text_encoder_2") if name != t5]
@@ -67,7 +73,9 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts
         t5 = None
     if not encoders or encoders[0] != "text_encoder":
         raise Refused(
-            "model", str(folder), "a checkpoint with its first text encoder (an SDXL refiner has none)"
+            "model",
+            str(folder),
+            "it lacks the first text encoder (as an SDXL refiner does); use a base checkpoint",
         )
     if is_3 or kind in _FLUX:
         denoiser = _component(folder / "transformer", SD3 if is_3 else FLUX, allow_pickles)
@@ -96,7 +104,7 @@ def _has(index: dict[str, object], name: str) -> bool:
 def _component(folder: Path, kind: str | None, allow_pickles: bool) -> Component:
     config = read_json(folder / "config.json")
     if kind is not None and config.get("_class_name", kind) != kind:
-        raise Refused("model", str(folder), f"{kind}, not {config['_class_name']}")
+        raise Refused("model", str(folder), f"its class is {config['_class_name']}, where {kind} is expected")
     _refuse_unknown(config, folder)
     weights = unscaled(read_component(folder, allow_pickles=allow_pickles), folder)
     return Component(config=config if kind is None else config | {"_class_name": kind}, weights=weights)
@@ -108,7 +116,11 @@ def _refuse_unknown(config: Mapping[str, Any], folder: Path) -> None:
     unknown = set() if network is None else config.keys() - signature(network.__init__).parameters.keys()
     for key in sorted({*unknown, *(_QUANTIZATION & config.keys())}):
         if not key.startswith("_") and config[key] not in (None, False):
-            raise Refused(f"model: {folder.name}: {key}", config[key], "nothing, for it is not known here")
+            raise Refused(
+                f"model.{folder.name}.{key}",
+                config[key],
+                "this setting is unknown here; remove it, or use another checkpoint",
+            )
 
 
 def _refuse_inputs(config: Mapping[str, Any], folder: Path) -> None:
@@ -117,5 +129,7 @@ def _refuse_inputs(config: Mapping[str, Any], folder: Path) -> None:
         if config.get(key) not in allowed:
             known = " or ".join("nothing" if value is None else str(value) for value in allowed)
             raise Refused(
-                f"model: {folder.name}: {key}", config[key], f"{known}: no other input is given to it"
+                f"model.{folder.name}.{key}",
+                config[key],
+                f"only {known} is supported; use another checkpoint",
             )

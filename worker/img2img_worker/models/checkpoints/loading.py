@@ -73,7 +73,9 @@ def open_checkpoint(
     """
     path = Path(path)
     if not path.exists():
-        raise Refused("model", str(path), "a checkpoint folder or a .safetensors file that exists")
+        raise Refused(
+            "model", str(path), "no such file or folder; give a checkpoint folder or a .safetensors file"
+        )
     vae_files = VaeFiles.of(models_dir, path)
     if path.is_dir():
         parts = read_folder(path, allow_pickles=allow_pickles)
@@ -107,5 +109,5 @@ def find_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         has = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
-        raise Refused("device", name, f"auto, {has}") from None
+        raise Refused("device", name, f"give auto, {has}") from None
     return device

@@ -37,10 +37,16 @@ def noise_levels(config: Mapping[str, Any], *, is_sdxl: bool) -> NoiseLevels:
     """
     for key, value in config.items():
         if not _KNOWN.fullmatch(key) and value not in (None, False):
-            raise Refused(f"model: scheduler: {key}", value, "nothing, for it is not known here")
+            raise Refused(
+                f"model.scheduler.{key}",
+                value,
+                "this setting is unknown here; remove it, or use another checkpoint",
+            )
     kind = str(config.get("_class_name", ""))
     if "FlowMatch" in kind:
-        raise Refused("model: scheduler", kind, "one of a diffusion model")
+        raise Refused(
+            "model.scheduler", kind, "this scheduler is unknown here; use that of a diffusion model"
+        )
     if not kind.startswith("EDM") and "sigma_data" not in config:
         return NoiseLevels.from_alphas_cumprod(alphas_cumprod(config), is_sdxl=is_sdxl)
     try:
@@ -49,7 +55,9 @@ def noise_levels(config: Mapping[str, Any], *, is_sdxl: bool) -> NoiseLevels:
             least, most, latent_scale=latent_scale(config), is_sdxl=is_sdxl
         )
     except (TypeError, ValueError) as error:
-        raise Refused("model: scheduler", dict(config), f"numbers that make sense ({error})") from None
+        raise Refused(
+            "model.scheduler", dict(config), f"its numbers make no sense ({error}); use another checkpoint"
+        ) from None
 
 
 def latent_scale(config: Mapping[str, Any]) -> float:
@@ -64,7 +72,7 @@ def latent_scale(config: Mapping[str, Any]) -> float:
     except (TypeError, ValueError):
         scale = 0.0
     if not 0 < scale < float("inf"):
-        raise Refused("model: sigma_data", config.get("sigma_data"), "a number above 0")
+        raise Refused("model.sigma_data", config.get("sigma_data"), "give a number above 0")
     return scale
 
 
@@ -81,9 +89,11 @@ def alphas_cumprod(config: Mapping[str, Any]) -> NDArray[np.float32]:
     try:
         abar = _abar(config)
     except (TypeError, ValueError) as error:
-        raise Refused("model: scheduler", dict(config), f"numbers that make sense ({error})") from None
+        raise Refused(
+            "model.scheduler", dict(config), f"its numbers make no sense ({error}); use another checkpoint"
+        ) from None
     if abar.ndim != 1 or not ((abar > 0) & (abar < 1)).all():
-        raise Refused("model: scheduler", dict(config), "betas between 0 and 1")
+        raise Refused("model.scheduler", dict(config), "its betas must be between 0 and 1")
     return _zero_terminal(abar) if config.get("rescale_betas_zero_snr") else abar
 
 
@@ -100,7 +110,7 @@ def _abar(config: Mapping[str, Any]) -> NDArray[np.float32]:
     elif schedule == "linear":
         betas = np.linspace(first, last, n, dtype=np.float64)
     else:
-        raise Refused("model: beta_schedule", schedule, "linear or scaled_linear")
+        raise Refused("model.beta_schedule", schedule, "use linear or scaled_linear")
     abar: NDArray[np.float32] = np.cumprod(1 - betas).astype(np.float32)
     return abar
 

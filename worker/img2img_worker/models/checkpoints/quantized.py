@@ -40,7 +40,7 @@ def unscaled(weights: Mapping[str, Tensor], source: object) -> dict[str, Tensor]
     packed = [key for key in weights if key.endswith(_PACKED)]
     if packed:
         raise Refused(
-            "model", str(source), f"weights of 8 bits or more; this has {packed[0]} beside some of 4"
+            "model", str(source), f"{packed[0]} has weights of 4 bits; use a file with 8 bits or more"
         )
     plain = {key: tensor for key, tensor in weights.items() if key.rpartition(".")[2] != _MARKER}
     for key in [key for key in plain if key.endswith(_FORMAT)]:
@@ -58,8 +58,8 @@ def unscaled(weights: Mapping[str, Tensor], source: object) -> dict[str, Tensor]
 def _scaled(weight: Tensor, scale: Tensor, key: str, source: object) -> Tensor:
     rows = scale.float().reshape(-1, *[1] * (weight.ndim - 1))
     if len(rows) not in (1, len(weight)) or not (rows.isfinite().all()):
-        allowed = f"a finite scale for a weight, or for each of its rows; {key} is {list(scale.shape)}"
-        raise Refused("model", str(source), allowed)
+        reason = f"{key} is no finite scale for a weight or for each of its rows; use another file"
+        raise Refused("model", str(source), reason)
     return (weight.float() * rows).to(torch.float16)
 
 
@@ -69,4 +69,4 @@ def _check_format(tensor: Tensor, key: str, source: object) -> None:
     except (ValueError, KeyError, TypeError):
         kind = "not readable"
     if kind not in _READ_FORMATS:
-        raise Refused("model", str(source), f"weights as {' or '.join(_READ_FORMATS)}; {key} is {kind}")
+        raise Refused("model", str(source), f"{key} is {kind}; use a file with {' or '.join(_READ_FORMATS)}")

@@ -73,12 +73,12 @@ def read_single_file(path: Path, *, vae: Path | None = None, allow_pickles: bool
     weights = Tensors(_turbo_as_2x(read))
     for prefix, kind in _OTHERS.items():
         if any(key.startswith(prefix) for key in weights):
-            raise Refused("model", str(path), f"a Stable Diffusion or Flux checkpoint, not {kind}")
+            raise Refused("model", str(path), f"this is {kind}; use a Stable Diffusion or Flux checkpoint")
     try:
         parts = read_flow(weights, path) if is_flow(weights) else _parts(weights, path)
     except KeyError as missing:
-        allowed = f"a whole checkpoint in the original layout; this has no {missing.args[0]}"
-        raise Refused("model", str(path), allowed) from None
+        reason = f"it lacks {missing.args[0]}; use a complete checkpoint in the original layout"
+        raise Refused("model", str(path), reason) from None
     weights.refuse_left(path)
     return parts
 

@@ -82,8 +82,10 @@ def _refuse_parts(weights: Weights, path: Path, kind: str, texts: tuple[str, ...
         f"{prefixes[0]}*" for prefixes in wanted if not any(key.startswith(prefixes) for key in weights)
     ]
     if missing:
-        allowed = f"a diffusers folder of {kind}, or a file with its text encoders and VAE too"
-        raise Refused("model", str(path), f"{allowed}; this has no {', '.join(missing)}")
+        reason = (
+            f"it lacks {', '.join(missing)}; use a diffusers folder of {kind}, or a file that holds these too"
+        )
+        raise Refused("model", str(path), reason)
 
 
 def _scheduler(config: Mapping[str, Any], *, is_flux: bool) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ class Tensors(Mapping[str, Tensor]):
             if whole not in self._taken and not _WITHOUT_EFFECT.fullmatch(whole)
         )
         if left:
-            raise Refused("model", str(source), f"a file of which all is used; in this, {some(left)} is not")
+            raise Refused("model", str(source), f"nothing here uses {some(left)} in it; use another file")
 
 
 def some(names: list[str]) -> str:

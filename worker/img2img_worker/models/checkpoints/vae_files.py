@@ -95,7 +95,7 @@ def read_vae(path: Path, *, is_checkpoint: bool = False, **scales: Any) -> Compo
         component = vae_component(weights, VAES[0], **scales)
         weights.refuse_left(path)
     except KeyError as missing:
-        raise Refused("vae", path.name, f"a whole VAE; its file has no {missing.args[0]}") from None
+        raise Refused("vae", path.name, f"it lacks {missing.args[0]}; use a complete VAE") from None
     return component
 
 

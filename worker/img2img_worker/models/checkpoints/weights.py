@@ -33,15 +33,23 @@ def read_weights(path: Path, *, allow_pickles: bool = False) -> dict[str, Tensor
             with safe_open(path, framework="pt", device="cpu") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError) as error:
-            raise Refused("model", str(path), f"a readable .safetensors file ({error})") from None
+            raise Refused(
+                "model", str(path), f"it cannot be read as .safetensors ({error}); use another copy"
+            ) from None
     if ending not in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise Refused("model", str(path), "a .safetensors file, or a folder in the diffusers layout")
+        raise Refused("model", str(path), "give a .safetensors file, or a folder in the diffusers layout")
     if not allow_pickles:
-        raise Refused("model", str(path), "a .safetensors file: pickles can run code (IMG2IMG_ALLOW_PICKLES)")
+        raise Refused(
+            "model",
+            str(path),
+            "pickles can run code; give a .safetensors file, or set IMG2IMG_ALLOW_PICKLES=true",
+        )
     try:
         read = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise Refused("model", str(path), f"a pickle that holds tensors only ({_line(error)})") from None
+        raise Refused(
+            "model", str(path), f"it holds more than tensors ({_line(error)}); give a .safetensors file"
+        ) from None
     tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
     return {key: value for key, value in tensors.items() if isinstance(value, Tensor)}
 
@@ -63,7 +71,7 @@ def read_component(folder: Path, *, allow_pickles: bool = False) -> dict[str, Te
                 file = folder / f"{stem}{variant}{ending}"
                 if file.is_file():
                     return read_weights(file, allow_pickles=allow_pickles)
-    raise Refused("model", str(folder), "a folder with .safetensors weights")
+    raise Refused("model", str(folder), "the folder has no .safetensors weights; use one that has")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -75,11 +83,15 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Refused("model", str(path.parent), f"a folder with {path.name}") from None
+        raise Refused(
+            "model", str(path.parent), f"{path.name} is missing in it; use a complete checkpoint"
+        ) from None
     except (ValueError, OSError) as error:
-        raise Refused("model", str(path), f"a JSON file ({_line(error)})") from None
+        raise Refused(
+            "model", str(path), f"it cannot be read as JSON ({_line(error)}); use a complete checkpoint"
+        ) from None
     if not isinstance(read, dict):
-        raise Refused("model", str(path), "a JSON object")
+        raise Refused("model", str(path), "it holds no JSON object; use a complete checkpoint")
     return read
 
 
@@ -106,15 +118,21 @@ def assemble(
         with torch.device("meta"):
             built = network()
     except Exception as error:  # a configuration may be wrong in as many ways as there are lines in a network
-        allowed = f"a checkpoint whose configuration makes sense ({type(error).__name__}: {_line(error)})"
-        raise Refused("model", str(source), allowed) from None
+        why = f"{type(error).__name__}: {_line(error)}"
+        raise Refused(
+            "model", str(source), f"its configuration fits no network ({why}); use another"
+        ) from None
     wanted = built.state_dict()
     found = {_renamed(key, wanted): value for key, value in weights.items() if not key.endswith(_OBSOLETE)}
     missing, superfluous = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     misfits = sorted(key for key in wanted.keys() & found.keys() if wanted[key].shape != found[key].shape)
     for what, keys in (("lacks", missing), ("does not know", superfluous), ("has another size of", misfits)):
         if keys:
-            raise Refused("model", str(source), f"a whole checkpoint; this one {what} {some(keys)}")
+            raise Refused(
+                "model",
+                str(source),
+                f"it {what} {some(keys)}; use a complete checkpoint of a kind that is supported",
+            )
     # copied: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
     placed = {key: value.to(device=device, dtype=dtype, copy=True) for key, value in found.items()}
     built.load_state_dict(placed, assign=True)
@@ -126,7 +144,7 @@ def _shards(index: Path) -> list[str]:
     """Names of the files that an index speaks of; nothing outside of its folder."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict):
-        raise Refused("model", str(index), "an index with a weight_map")
+        raise Refused("model", str(index), "it has no weight_map; use a complete checkpoint")
     return sorted({Path(str(name)).name for name in names.values()})
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from img2img_shared.checkpoints import is_a1111_tree
-from img2img_shared.control import meant, named
+from img2img_shared.control import meant
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
+from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.control.reading import read_network
 
@@ -65,7 +66,7 @@ class ControlNets:
         try:
             about = path.stat()
         except OSError as error:
-            raise Refused("control.model", model, f"a readable file ({error.strerror})") from None
+            raise Refused("control.model", model, f"the file cannot be read ({error.strerror})") from None
         key = f"{path} {about.st_mtime_ns} {about.st_size}"
         with self._loading:
             network = self._loaded.pop(key, None) or self._read(path, key)
@@ -80,9 +81,9 @@ class ControlNets:
         if name is not None:
             return paths[name]
         if not self._folders:
-            allowed = f"none: IMG2IMG_MODELS_DIR is not set, whose folder {FOLDER} would hold them"
-            raise Refused("control.model", model, allowed)
-        raise Refused("control.model", model, named(paths))
+            reason = f"set IMG2IMG_MODELS_DIR, whose folder {FOLDER} holds control networks"
+            raise Refused("control.model", model, reason)
+        raise Refused("control.model", model, unknown_name("control network", model, paths))
 
     def _paths(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
@@ -94,7 +95,9 @@ class ControlNets:
 
     def _read(self, path: Path, key: str) -> ControlNetwork:
         if self._unet is None:
-            raise Refused("control.model", path.stem, "none: control networks are for SD 1, 2 and XL here")
+            raise Refused(
+                "control.model", path.stem, "control networks work with SD 1, 2 and XL only; leave it out"
+            )
         try:
             return read_network(
                 path,

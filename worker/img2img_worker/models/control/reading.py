@@ -58,16 +58,18 @@ def read_network(
     elif "adapter.conv_in.weight" in weights and "adapter.body.0.resnets.0.block1.weight" in weights:
         build = partial(_adapter, name=_same_name)
     else:
-        allowed = f"a ControlNet or a T2I-Adapter; nothing is known that has {some(sorted(weights))}"
-        raise Refused("control.model", path.stem, allowed)
+        reason = f"it has {some(sorted(weights))}, which is unknown; use a ControlNet or a T2I-Adapter"
+        raise Refused("control.model", path.stem, reason)
     network = build(path, weights, device=device, dtype=dtype)
     own = (
         network.config.block_out_channels if isinstance(network, ControlNetModel) else network.config.channels
     )
     wanted = unet.config.block_out_channels
     if list(own[: len(wanted)]) != list(wanted):
-        allowed = f"a network for this kind of checkpoint, of {', '.join(map(str, wanted))} channels"
-        raise Refused("control.model", path.stem, f"{allowed}; this has {', '.join(map(str, own))}")
+        channels = (
+            f"{', '.join(map(str, own))} channels, where this checkpoint has {', '.join(map(str, wanted))}"
+        )
+        raise Refused("control.model", path.stem, f"it has {channels}; use one for this kind of checkpoint")
     if isinstance(network, ControlNetModel):
         attend_by_length(network)
         norm_single_values(network)
@@ -123,19 +125,19 @@ def _assembled(
         with torch.device("meta"):
             wanted = make().state_dict()
     except Exception as error:  # see `assemble`
-        raise Refused("control.model", path.stem, f"a network whose shapes make sense ({error})") from None
+        raise Refused("control.model", path.stem, f"its shapes fit no network ({error})") from None
     names = {ours: name(ours, wanted) for ours in wanted}
     left = sorted(weights.keys() - set(names.values()))
     if left:
-        raise Refused("control.model", path.stem, f"a network of which all is used; here {some(left)} is not")
+        raise Refused("control.model", path.stem, f"nothing here uses {some(left)} in it; use another file")
     given = {
         ours: _shaped(weights[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in weights
     }
     try:
         return assemble(make, given, device=device, dtype=dtype, source=path.stem)
     except Refused as error:
-        allowed = f"a network for this kind of checkpoint: {error.allowed}"
-        raise Refused("control.model", path.stem, allowed) from None
+        reason = f"it is no network for this kind of checkpoint: {error.reason}"
+        raise Refused("control.model", path.stem, reason) from None
 
 
 def _shaped(tensor: Tensor, like: Tensor) -> Tensor:

@@ -69,7 +69,11 @@ class Shift:
             if not (found.at(found.few) > 0 and found.at(found.many) > 0):
                 raise ValueError("a shift is not above 0")
         except (TypeError, ValueError, ArithmeticError) as error:
-            raise Refused("model: scheduler", dict(scheduler), f"one that makes sense ({error})") from None
+            raise Refused(
+                "model.scheduler",
+                dict(scheduler),
+                f"its shift makes no sense ({error}); use another checkpoint",
+            ) from None
         return found
 
     def at(self, patches: int) -> float:
@@ -140,8 +144,8 @@ class FlowFamily(ABC):
         cells = self.most_patches and self.most_patches * PATCH
         if height % PATCH or width % PATCH or (cells and max(latent_size) > cells):
             limit = f" up to {cells * self.vae_factor}" if cells else ""
-            allowed = f"multiples of {PATCH * self.vae_factor}{limit} with a checkpoint of {self.name}"
-            raise Refused("width, height", (width * self.vae_factor, height * self.vae_factor), allowed)
+            reason = f"checkpoints of {self.name} need multiples of {PATCH * self.vae_factor}{limit}"
+            raise Refused("width, height", (width * self.vae_factor, height * self.vae_factor), reason)
         return flow_levels(self.shift.at(height // PATCH * (width // PATCH)))
 
     def picture(

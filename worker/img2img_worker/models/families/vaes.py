@@ -12,6 +12,7 @@ import torch
 from img2img_shared.checkpoints import sha256_of
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
+from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.checkpoints.vae_files import TINY_FOLDER, VaeFiles
 from img2img_worker.models.families.vae import Autoencoder
 
@@ -138,8 +139,7 @@ class Vaes:
             return None if checkpoint is None or self.automatic is None else _file(checkpoint, "own")
         known = self._files.by_name()
         if name not in known:
-            more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
-            raise Refused("vae", name, ", ".join(["Automatic", "None", *known][:_NAMED]) + more)
+            raise Refused("vae", name, unknown_name("VAE", name, ["Automatic", "None", *known]))
         file = _file(known[name], "vae")
         return None if file == self.automatic else file
 
@@ -147,9 +147,7 @@ class Vaes:
         path = self._files.tiny(f"{self._tiny}_{half}")
         if path is None:
             wanted = f"{TINY_FOLDER}/{self._tiny}_{half}.pth"
-            raise Refused(
-                field, TINY, f"Full, or TAESD where workers have {wanted} in their folder of models"
-            )
+            raise Refused(field, TINY, f"the worker has no {wanted} in its folder of models; use Full")
         return _file(path, half)
 
     def _check(self, file: VaeFile) -> None:
@@ -168,4 +166,4 @@ def _file(path: Path, kind: Kind) -> VaeFile:
 
 
 def _unreadable(path: Path, error: OSError) -> Refused:
-    return Refused("vae", path.name, f"a readable file ({error.strerror})")
+    return Refused("vae", path.name, f"the file cannot be read ({error.strerror})")

@@ -37,7 +37,7 @@ class T5:
         answer = self.model(torch.tensor([tokens], device=self.model.device))
         context = emphasised(answer.last_hidden_state.float(), torch.tensor([weights]), emphasis)
         if not context.isfinite().all():
-            raise Refused("prompt", text, "weights that keep its embedding finite")
+            raise Refused("prompt", text, "its weights make the embedding infinite; use smaller ones")
         return context[0]
 
     def _tokens(self, text: str, length: int, emphasis: str) -> tuple[list[int], list[float]]:

@@ -99,8 +99,8 @@ class TextEncoder:
             chunked.append(self.chunks(text, options))
             if len(texts) * len(chunked[-1]) > MOST_CHUNKS:
                 fits = CHUNK * (MOST_CHUNKS // len(texts))
-                allowed = f"edits with fewer texts, or up to {fits} tokens in each of these {len(texts)}"
-                raise Refused("prompt", text, allowed)
+                reason = f"edit fewer texts, or use at most {fits} tokens in each of these {len(texts)}"
+                raise Refused("prompt", text, reason)
         longest = max(map(len, chunked))
         padded = [chunks + [self._chunk([], [])] * (longest - len(chunks)) for chunks in chunked]
         seen: dict[object, Encoded] = {}
@@ -139,7 +139,11 @@ class TextEncoder:
         """
         if options.use_old_emphasis_implementation:
             if self.layer is not None:
-                raise Refused("use_old_emphasis_implementation", True, "false with this checkpoint")
+                raise Refused(
+                    "use_old_emphasis_implementation",
+                    True,
+                    "this checkpoint does not support it; turn it off",
+                )
             return [self._old_chunk(text, options)]
         pieces = pieces_of(text, options.emphasis)
         backtrack = options.comma_padding_backtrack
@@ -256,7 +260,7 @@ class TextEncoder:
         skips = self.may_skip and options.sdxl_clip_l_skip
         layer = options.clip_skip if self.layer is None or skips else self.layer
         if layer > len(answer.hidden_states):
-            raise Refused("clip_skip", layer, f"1 to {len(answer.hidden_states)} with this checkpoint")
+            raise Refused("clip_skip", layer, f"this checkpoint takes 1 to {len(answer.hidden_states)}")
         context = answer.hidden_states[-layer]
         if self.final_norm:
             context = getattr(self.model, "text_model", self.model).final_layer_norm(context)
@@ -339,7 +343,7 @@ def _joined(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor
     context = torch.cat(columns, dim=1)
     for text, row in zip(texts, context, strict=True):
         if not row.isfinite().all():
-            raise Refused("prompt", text, "weights that keep its embedding finite")
+            raise Refused("prompt", text, "its weights make the embedding infinite; use smaller ones")
     return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
 
 

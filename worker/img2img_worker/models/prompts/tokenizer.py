@@ -21,11 +21,11 @@ def read_tokenizer(folder: Path) -> Any:
         Refused: nothing there that is one.
     """
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise Refused("model", str(folder), "a folder with tokenizer.json, or vocab.json and merges.txt")
+        raise Refused("model", str(folder), "put tokenizer.json there, or vocab.json and merges.txt")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises plain Exception
-        raise Refused("model", str(folder), f"a CLIP tokenizer ({error})") from None
+        raise Refused("model", str(folder), f"it holds no CLIP tokenizer ({error})") from None
 
 
 def read_t5_tokenizer(folder: Path) -> Any:
@@ -35,11 +35,11 @@ def read_t5_tokenizer(folder: Path) -> Any:
         Refused: nothing there that is one.
     """
     if not (folder / "tokenizer.json").is_file():
-        raise Refused("model", str(folder), "a folder with T5's tokenizer.json, whose vocabulary is wanted")
+        raise Refused("model", str(folder), "put T5's tokenizer.json there; its vocabulary is needed")
     try:
         return T5Tokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises plain Exception
-        raise Refused("model", str(folder), f"a T5 tokenizer ({error})") from None
+        raise Refused("model", str(folder), f"it holds no T5 tokenizer ({error})") from None
 
 
 def clip_tokenizer(*, pad: str = END) -> Any:

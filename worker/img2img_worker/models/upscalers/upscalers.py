@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
-from img2img_shared.upscalers import upscalers_told
+from img2img_shared.suggestions import unknown_name
+from img2img_shared.upscalers import BUILT_IN
 from img2img_worker.models.upscalers.catalog import UpscalerFile, find_upscalers
 from img2img_worker.models.upscalers.weights import load
 from img2img_worker.pictures.tiles import Tiling, averaged, blended
@@ -82,7 +83,8 @@ class Upscalers:
         scale = int(network.scale)
         size = image.width * scale, image.height * scale
         if size[0] * size[1] > LARGEST:
-            raise Refused("upscaler", f"{size[0]} × {size[1]} pixels", f"at most {LARGEST:,} pixels")
+            told = Summary(f"{size[0]} × {size[1]} pixels")
+            raise Refused("upscaler", told, f"give a picture of at most {LARGEST:,} pixels once enlarged")
 
         def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
             if not is_wanted():
@@ -109,7 +111,7 @@ class Upscalers:
         files = self.files
         if name not in files:
             usable = [each for each, file in files.items() if file.reason is None]
-            raise Refused("upscaler", name, upscalers_told(usable))
+            raise Refused("upscaler", name, unknown_name("upscaler", name, [*BUILT_IN, *usable]))
         return files[name]
 
     def _network(self, name: str, file: UpscalerFile) -> Any:
@@ -117,7 +119,7 @@ class Upscalers:
         try:
             about = file.path.stat()
         except OSError as error:
-            raise Refused("upscaler", name, f"a readable file ({error.strerror})") from None
+            raise Refused("upscaler", name, f"the file cannot be read ({error.strerror})") from None
         with self._loading:
             loaded = self._loaded.pop(file.path, None)
             if loaded is None or (loaded.time, loaded.size) != (about.st_mtime_ns, about.st_size):
@@ -132,7 +134,7 @@ class Upscalers:
         try:
             network = load(file.path, self._device)
         except ValueError as error:
-            raise Refused("upscaler", name, f"an upscaler that can be used: {error}") from None
+            raise Refused("upscaler", name, f"it cannot be used ({error}); choose another") from None
         if file.kind.halves and network.supports_half and self._device.type == "cuda":
             network.half()
         return network

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2img_shared.control import ControlResizeMode
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_worker.pictures.control.limits import LARGEST
 from img2img_worker.pictures.control.thinning import ridges, thinned
 
@@ -35,7 +35,8 @@ def fitted(picture: Picture, mode: ControlResizeMode, width: int, height: int) -
     size = round(own_width * factor), round(own_height * factor)
     if size[0] * size[1] > LARGEST:
         told = f"{own_width} × {own_height} pixels, to be scaled to {width} × {height}"
-        raise Refused("control", told, f"an aspect nearer to that (at most {LARGEST:,} pixels once scaled)")
+        reason = f"use a picture of a more similar shape (at most {LARGEST:,} pixels once scaled)"
+        raise Refused("control", Summary(told), reason)
     scaled = _scaled(picture, max(1, size[0]), max(1, size[1]))
     new_height, new_width = scaled.shape[:2]
     if fills:

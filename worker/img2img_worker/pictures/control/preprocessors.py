@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2img_shared.control_modules import MODULES, Module
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_worker.pictures.control.limits import LARGEST
 
 Pixels = NDArray[np.uint8]
@@ -150,8 +150,8 @@ def _noise_disk(random: np.random.RandomState, height: int, width: int) -> NDArr
 def _check_size(picture: Pixels, width: int, height: int) -> None:
     if width * height > LARGEST:
         own = f"{picture.shape[1]} × {picture.shape[0]} pixels, to be scaled to {width} × {height}"
-        allowed = f"an aspect nearer to a square's, or a lower processor_res (at most {LARGEST:,} pixels)"
-        raise Refused("control", own, allowed)
+        reason = f"use a squarer picture, or a lower processor_res (at most {LARGEST:,} pixels)"
+        raise Refused("control", Summary(own), reason)
 
 
 def _gamma(values: NDArray[Any], exponent: float) -> Pixels:
@@ -170,9 +170,9 @@ def _grey_to_rgb(values: NDArray[np.generic]) -> Pixels:
 def _reason(module: Module) -> str:
     """Why a module cannot be run here."""
     if not module.needs_network:
-        return "none of the modules that work without a control network: they are not here"
+        return "modules without a control network are not supported here; choose another"
     here = ", ".join(MODULES[name].title for name in _PREPROCESSORS)
-    return f"one of those that need no weights of their own: {here}"
+    return f"it needs weights of its own, which are not supported here; use one of {here}"
 
 
 _PREPROCESSORS: dict[str, Callable[[Pixels, float, tuple[float, float], int], Pixels]] = {

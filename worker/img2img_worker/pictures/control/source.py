@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_shared.control import ControlResizeMode, ControlUnit
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.modes import ResizeMode
 from img2img_shared.params import Params
 from img2img_worker.pictures.mask import crop_box, soft_mask
@@ -85,7 +85,11 @@ def _chosen(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pi
         mask = None if originals.own_mask is None else as_rgb(originals.own_mask)[:, :, :1]
         if mask is not None and mask.shape[:2] != pixels.shape[:2]:
             size = f"{mask.shape[1]} × {mask.shape[0]} pixels"
-            raise Refused("control.mask", size, f"the picture's own, {pixels.shape[1]} × {pixels.shape[0]}")
+            raise Refused(
+                "control.mask",
+                Summary(size),
+                f"give the picture's size, {pixels.shape[1]} × {pixels.shape[0]}",
+            )
         if inpaints:
             mask = np.zeros_like(pixels[:, :, :1]) if mask is None else mask
             return np.concatenate([pixels, mask], axis=2), unit.resize_mode
@@ -93,7 +97,7 @@ def _chosen(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pi
             pixels = np.repeat(mask, 3, axis=2)
         return pixels, unit.resize_mode
     if originals.image is None:
-        raise Refused("control.image", None, "a picture: txt2img has none that a unit could take instead")
+        raise Refused("control.image", None, "give a picture; txt2img has none that a unit could use instead")
     pixels, mode = as_rgb(originals.image), _MODES[params.resize_mode]
     if not inpaints:
         return pixels, mode
@@ -102,8 +106,8 @@ def _chosen(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pi
         mask = np.array(plain_mask(originals.mask, params))[:, :, None]
     if mask.shape[:2] != pixels.shape[:2]:
         size = f"{mask.shape[1]} × {mask.shape[0]} pixels"
-        allowed = f"the picture's own size, {pixels.shape[1]} × {pixels.shape[0]}, for {unit.module}"
-        raise Refused("mask", size, allowed)
+        reason = f"{unit.module} needs the size of the picture, {pixels.shape[1]} × {pixels.shape[0]}"
+        raise Refused("mask", Summary(size), reason)
     return np.concatenate([pixels, mask], axis=2), mode
 
 

@@ -1,0 +1,39 @@
+"""What a refusal says of a name that is unknown."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+#: names that a message lists
+LISTED = 30
+#: characters of a name that are compared: a sender's may be endless
+_COMPARED = 100
+#: how alike two names are, from 0 to 1, of which one may be meant by the other
+_ALIKE = 0.45
+
+
+def one_of(names: Iterable[str]) -> str:
+    """
+    >>> one_of(["png", "jpeg", "webp"])
+    'png, jpeg or webp'
+    """
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The reason of a refusal: which name may be meant, and which names there are.
+
+    >>> unknown_name("format", "jpg", ["png", "jpeg"])
+    'unknown format; did you mean jpeg? Known are png, jpeg'
+    """
+    names = list(known)
+    if not names:
+        return f"unknown {kind}; there is none here, so leave it out"
+    folded = {each.lower(): each for each in reversed(names)}
+    near = [folded[each] for each in get_close_matches(name[:_COMPARED].lower(), folded, 3, _ALIKE)]
+    meant = f"did you mean {one_of(near)}?" if near else ""
+    if meant and len(names) > LISTED:
+        return f"unknown {kind}; {meant}"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    listed = ", ".join(names[:LISTED]) + more
+    return f"unknown {kind}; {meant} Known are {listed}" if meant else f"unknown {kind}; use {listed}"
