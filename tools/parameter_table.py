@@ -66,7 +66,7 @@ def _plain(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return text.replace("|", "\\|").replace("<", "\\<")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from img2img_gateway.errors import Problem
 from img2img_shared.errors import Conflict, FarmError, NotFound, Refused, StoreError, Unavailable
-from img2img_shared.refusals import finding
+from img2img_shared.refusals import TOLD, finding
 
 #: seconds after which to ask again, where something is away
 RETRY_AFTER = 5
@@ -46,9 +46,6 @@ class A1111Document(BaseModel):
     #: what is wrong with it, and what to send instead
     allowed: str | None = None
 
-
-#: findings of one request that are told
-FINDINGS = 20
 
 #: paths whose errors have the shape that A1111's clients read
 _A1111 = ("/sdapi", "/internal", "/controlnet")
@@ -150,9 +147,9 @@ def _detail(error: Exception, status: int) -> str:
 def _findings(error: RequestValidationError) -> dict[str, Any]:
     """The first fields that are wrong; the first one's name as the document's."""
     all_found = error.errors()
-    refusals = [finding({**each, "loc": each["loc"][1:] or ("body",)}) for each in all_found[:FINDINGS]]
+    refusals = [finding({**each, "loc": each["loc"][1:] or ("body",)}) for each in all_found[:TOLD]]
     detail = "; ".join(map(str, refusals))
-    if len(all_found) > FINDINGS:
-        detail += f"; and {len(all_found) - FINDINGS} more"
+    if len(all_found) > TOLD:
+        detail += f"; and {len(all_found) - TOLD} more"
     found = [{"field": each.field, "allowed": each.reason} for each in refusals]
     return {"detail": detail, **found[0], "errors": found}

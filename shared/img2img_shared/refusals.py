@@ -9,6 +9,9 @@ from img2img_shared.param_reference import allowed
 from img2img_shared.params import Params
 from img2img_shared.suggestions import unknown_name
 
+#: findings that a message tells
+TOLD = 20
+
 
 def read_params(values: dict[str, Any]) -> Params:
     """Params from plain values, refused in one line for each field that is wrong.
@@ -23,11 +26,12 @@ def read_params(values: dict[str, Any]) -> Params:
 
 
 def refusal(error: ValidationError, prefix: str = "") -> Refused:
-    """pydantic's findings as one ``Refused``: field, value and way out, for each.
+    """pydantic's first findings as one ``Refused``: field, value and way out, for each.
 
     After a prefix in capitals, as environment variables have, the field is in capitals too.
     """
-    first, *rest = [finding(item, prefix, is_params=error.title == "Params") for item in error.errors()]
+    items = error.errors(include_url=False)[:TOLD]
+    first, *rest = [finding(item, prefix, is_params=error.title == "Params") for item in items]
     return Refused(first.field, first.value, first.reason, rest)
 
 
@@ -47,6 +51,8 @@ def _reason(item: Any, is_params: bool) -> str:
             return "unknown field; leave it out"
         case "missing":
             return "give it"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "give an object of fields and values"
         case _ if is_parameter and name in Params.model_fields:
             return f"give {allowed(name)}"
         case "refused":

@@ -17,9 +17,9 @@ import pytest
 from img2img_gateway.app import create_app
 from img2img_gateway.json_route import INPUTS
 from img2img_gateway.keys import ApiKeys
-from img2img_gateway.problems import FINDINGS
 from img2img_shared.ledger.connect import connect
 from img2img_shared.picture_texts import read_texts
+from img2img_shared.refusals import TOLD
 from img2img_shared.store import Store
 from tests.faults.farm import memory_of
 from tests.integration.gateway import PATIENCE, Callers, FakeWorker, eventually
@@ -129,7 +129,7 @@ def test_of_many_wrong_inputs_the_first_are_told(measured: Measured) -> None:
     grown, answer = measured.grown(lambda: measured.http.post("/v1/jobs", json=body))
     assert answer.status_code == 422
     told = answer.json()["errors"]
-    assert len(told) == FINDINGS
+    assert len(told) == TOLD
     assert {each["field"] for each in told[:2]} == {"inputs.0.seed", "inputs.0.colour"}
     assert grown < LIMIT
 

@@ -8,6 +8,7 @@ from img2img_shared.param_groups.hires_params import HiresParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
 from img2img_shared.params import GROUPS, WRITTEN, Params
+from tools.parameter_table import FILE, table
 
 
 def test_each_parameter_is_in_one_group() -> None:
@@ -53,3 +54,7 @@ def test_what_is_allowed_is_told_in_words_and_in_short() -> None:
     assert (allowed("mask_round"), span("mask_round")) == ("true or false", "")
     assert allowed("scheduler") == "text of at most 100 characters"
     assert span("seed") == ""
+
+
+def test_the_table_of_parameters_is_what_is_declared() -> None:
+    assert FILE.read_text() == table(), "it is old: python -m tools.parameter_table"

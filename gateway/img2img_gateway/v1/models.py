@@ -18,14 +18,13 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from img2img_gateway.json_route import INPUTS
-from img2img_gateway.problems import FINDINGS
 from img2img_shared.errors import Refused
 from img2img_shared.input_fields import sort_fields
 from img2img_shared.job import Folder, ImageState, JobName, JobState
 from img2img_shared.own_params import OF_THE_JOB, check_own, with_own
 from img2img_shared.params import Params
 from img2img_shared.records import Demand, Event, ImageStatus, JobStatus, WorkerStatus
-from img2img_shared.refusals import finding
+from img2img_shared.refusals import TOLD, finding
 from img2img_shared.roles import Role, check_roles
 
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
@@ -105,7 +104,7 @@ def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: Va
         except Refused as error:
             found_in_it = (error, *error.others)
             wrong += [_finding((index, *each.field.split(".")), each) for each in found_in_it]
-        if len(wrong) > FINDINGS:
+        if len(wrong) > TOLD:
             break
     if wrong:
         raise ValidationError.from_exception_data("inputs", wrong)
