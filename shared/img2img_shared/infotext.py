@@ -52,6 +52,16 @@ def split_pairs(line: str) -> list[tuple[str, str]]:
     return found
 
 
+def quoted(value: object) -> str:
+    """A value as an infotext has it: in quotes where it holds what ends a value or a name.
+
+    >>> quoted("a, b"), quoted(2.0)
+    ('"a, b"', '2.0')
+    """
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
+
+
 def _prompts(lines: list[str]) -> tuple[str, str]:
     """Positive and negative: the latter begins at a line that says so, and nowhere within one."""
     begins = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))

@@ -14,6 +14,7 @@ from img2img_shared.seeds import drawn
 #: what is one for all images of a job, beside its model, and why; every other parameter may be an input's own
 OF_THE_JOB = {
     "images_per_input": "the ledger counts a job's images by it, and never looks at its inputs",
+    "extras": "its images go to any worker that has the upscalers, and others to those of their model",
     "output_format": "it is part of the store keys and file names by which the job's results are found",
 }
 #: of an input that names one of these, the seeds count from there

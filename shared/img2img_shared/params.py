@@ -21,6 +21,7 @@ from img2img_shared.names import (
 )
 from img2img_shared.param_groups.control_params import ControlParams
 from img2img_shared.param_groups.denoising_params import DenoisingParams
+from img2img_shared.param_groups.extras_params import ExtrasParams
 from img2img_shared.param_groups.group import ParamGroup
 from img2img_shared.param_groups.guidance_params import GuidanceParams
 from img2img_shared.param_groups.hires_params import HiresParams
@@ -45,6 +46,16 @@ RESIZE_MIN = 16
 HIRES_FIELDS = tuple(name for name in HiresParams.model_fields if name != "enable_hr")
 #: what `soft_inpainting` alone gives a meaning, in the order of A1111's script
 SOFT_FIELDS = tuple(name for name in SoftInpaintingParams.model_fields if name != "soft_inpainting")
+#: what `extras` alone gives a meaning
+EXTRAS_FIELDS = tuple(name for name in ExtrasParams.model_fields if name != "extras")
+#: what has a meaning with `extras`; seeds are drawn for every job
+_WITH_EXTRAS = frozenset(
+    {
+        *("extras", "output_format", "quality", "seed", "subseed"),
+        *EXTRAS_FIELDS,
+        *UpscalingParams.model_fields,
+    }
+)
 #: context of validation: whoever wrote it has checked what has an effect, by the rules of its time
 WRITTEN = {"written": True}
 
@@ -53,6 +64,7 @@ class Params(
     OutputParams,
     ModelParams,
     SeedParams,
+    ExtrasParams,
     UpscalingParams,
     ControlParams,
     HiresParams,
@@ -139,6 +151,18 @@ class Params(
         return self
 
     @model_validator(mode="after")
+    def _extras_render_nothing(self) -> Self:
+        if not self.extras:
+            self._only_with("extras", EXTRAS_FIELDS)
+            return self
+        for name, field in type(self).model_fields.items():
+            if name not in _WITH_EXTRAS and getattr(self, name) != field.get_default(
+                call_default_factory=True
+            ):
+                raise Refused(name, getattr(self, name), "leave it out: extras render nothing")
+        return self
+
+    @model_validator(mode="after")
     def _nothing_is_ignored(self, info: ValidationInfo) -> Self:
         if info.context == WRITTEN:
             return self
@@ -192,6 +216,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Noise schedule": ScheduleParams,
     "Guidance": GuidanceParams,
     "Hires fix (with txt2img)": HiresParams,
+    "Extras (nothing is rendered)": ExtrasParams,
     "Tiles of upscalers": UpscalingParams,
     "Control (ControlNet)": ControlParams,
     "Seed and variation": SeedParams,

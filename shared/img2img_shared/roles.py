@@ -44,6 +44,8 @@ def check_roles(roles: Collection[str], params: Params) -> None:
     """
     if "image" not in roles and not params.txt2img:
         raise Refused("image", None, "give a picture, or set txt2img")
+    if "mask" in roles and params.extras:
+        raise Refused("mask", "a picture", "send none with extras, which look at the whole picture")
     known = {role for number in range(len(params.control)) for role in control_roles(number)}
     for role in roles:
         if role.startswith("control/") and role not in known:

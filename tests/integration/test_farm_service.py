@@ -1,8 +1,15 @@
 """What a farm's service knows of its checkpoints, and which it means where a job names none."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from img2img_shared.errors import Refused
 from img2img_shared.farm.service import FarmService
+from img2img_shared.farm.submission import Upload
+from img2img_shared.ledger.file_names import FileNames
+from img2img_shared.params import Params
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 
@@ -35,6 +42,32 @@ def test_what_others_have_asked_for_does_not_change_an_embedded_farms_default(tm
         assert farm.default_model() == "demo"
         beat(farm, "/models/tiny.safetensors")
         assert farm.default_model() == "demo"
+
+
+def test_extras_go_to_workers_that_have_the_upscalers_whatever_those_render(
+    redis_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(redis_url=redis_url, store_url=str(tmp_path))
+    with FarmService(settings) as farm:
+        names = FileNames(farm.redis)
+        for model, has in (("a", []), ("b", ["4x-cat"]), ("c", ["2x-cat", "4x-cat"])):
+            beat(farm, model)
+            names.say(model, {"upscaler": has})
+
+        def model_of(**wanted: Any) -> str:
+            params = Params(extras=True, **wanted)
+            submission = farm.begin(tenant="default", model=None, params=params)
+            submission.add(Upload(pictures={"image": b"picture"}))
+            submission.commit()
+            return submission.job.model
+
+        # of those that have it, the one with the least to do
+        assert [model_of(upscaler_1="Lanczos") for _ in range(3)] == ["a", "b", "c"]
+        assert [model_of(upscaler_1="4x-cat") for _ in range(2)] == ["b", "c"]
+        two = {"upscaler_1": "4x-cat", "upscaler_2": "2x-cat", "extras_upscaler_2_visibility": 0.5}
+        assert model_of(**two) == "c"
+        with pytest.raises(Refused, match=r"upscaler_2 is .8x-cat.: .*4x-cat"):
+            model_of(**{**two, "upscaler_2": "8x-cat"})
 
 
 def test_two_names_of_one_checkpoint_leave_no_doubt(redis_url: str, tmp_path: Path) -> None:

@@ -932,6 +932,44 @@ def test_an_upscaler_that_no_worker_has_is_refused_before_anything_is_queued(
     assert render(gateway, override_settings={"upscaler_for_img2img": "4x-cat"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"upscaler_1": "4x-dog"}, "upscaler_1"),
+        ({"resize_mode": 2}, "resize_mode"),
+        ({"image": ""}, "image"),
+        ({"image": "https://example.com/cat.png"}, "image"),
+        ({"upscaling_resize": 0}, "upscaling_resize"),
+        ({"extras_upscaler_2_visibility": 2}, "extras_upscaler_2_visibility"),
+    ],
+)
+def test_what_extras_cannot_be_is_refused_by_name(
+    gateway: Gateway, busy: FakeWorker, fields: dict[str, Any], field: str
+) -> None:
+    FileNames(busy.client).say(busy.worker, {"upscaler": ["4x-cat"]})
+    answer = gateway.http.post("/sdapi/v1/extra-single-image", json={"image": encoded(), **fields})
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert not gateway.http.get("/v1/jobs").json()["jobs"]
+
+
+def test_extras_are_one_job_whose_pictures_go_with_its_answer(gateway: Gateway, busy: FakeWorker) -> None:
+    FileNames(busy.client).say(busy.worker, {"upscaler": ["4x-cat"]})
+    gateway.http.post(
+        "/sdapi/v1/options", json={"samples_format": "webp", "ESRGAN_tile": 64.0, "eta_ddim": 0.5}
+    )
+    files = [{"data": encoded(1), "name": "sea/a.png"}, {"data": encoded(2), "name": ""}]
+    body = {"imageList": files, "upscaler_1": "4x-cat", "upscaling_resize": 3, "upscale_first": True}
+    answer = gateway.http.post("/sdapi/v1/extra-batch-images", json={**body, "model": "clip"}).json()
+    assert answer["html_info"] == "<p>Postprocess upscale by: 3.0, Postprocess upscaler: 4x-cat</p>"
+    assert len(answer["images"]) == 2
+    (job,) = gateway.http.get("/v1/jobs").json()["jobs"]
+    params = gateway.http.get(f"/v1/jobs/{job['id']}/params").json()
+    assert (params["output_format"], params["esrgan_tile"], params["extras"]) == ("webp", 64, True)
+    images = gateway.http.get(f"/v1/jobs/{job['id']}/images").json()["images"]
+    assert [image["name"] for image in images] == ["a", None]
+    assert not busy.store.exists(result_key(job["id"], 0, "webp"))
+
+
 @pytest.mark.parametrize("output_format", ["png", "jpg", "webp"])
 def test_png_info_reads_a_result_back(gateway: Gateway, busy: FakeWorker, output_format: str) -> None:
     fields = {"prompt": "a cat, in “rain”", "negative_prompt": "fog", "seed": 3, "sampler_name": "DPM++ 2M"}

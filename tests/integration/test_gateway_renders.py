@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import webuiapi
 from PIL import Image, ImageChops
 
 from img2img_producer import Picture
+from img2img_shared.params import Params
+from img2img_worker.models.upscalers.upscalers import Upscalers
+from img2img_worker.pictures.upscale import upscale
+from tests import upscalers as tiny_upscalers
 from tests.checkpoints import cached, sd1
 from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
 from tests.integration.gateway import Gateway
@@ -20,23 +25,30 @@ from tests.unit.control_files import control_net, write_original
 
 #: where the worker shows what it counts
 METRICS = f"127.0.0.1:{free_port()}"
-SMALL = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
+SMALL: dict[str, Any] = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
-    fork_server = ForkServer()
-    folder = tmp_path_factory.mktemp("farm")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
     for name in ("ink", "gold"):
-        file = folder / "models" / "Lora" / f"{name}.safetensors"
+        file = folder / "Lora" / f"{name}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    control = folder / "models" / "ControlNet" / "control_sd15_edges.safetensors"
+    control = folder / "ControlNet" / "control_sd15_edges.safetensors"
     control.parent.mkdir()
     write_original(control_net(cached(tmp_path_factory, sd1), seed=3), control)
+    tiny_upscalers.save(folder / "ESRGAN", "tiny-4x.pth", tiny_upscalers.esrgan())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def farm(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
+    fork_server = ForkServer()
+    folder = tmp_path_factory.mktemp("farm")
     environment = {
         "IMG2IMG_PREVIEW_SECONDS": "0.02",
-        "IMG2IMG_MODELS_DIR": str(folder / "models"),
+        "IMG2IMG_MODELS_DIR": str(models),
         "IMG2IMG_METRICS": METRICS,
     }
     with FaultyFarm(folder, fork_server, cached(tmp_path_factory, sd1)) as farm:
@@ -170,6 +182,37 @@ def test_preprocessors_run_without_a_render(api: webuiapi.WebUIApi) -> None:
     for module, words in (("nonsense", "Module not available"), ("openpose", "no weights of their own")):
         with pytest.raises(RuntimeError, match=words):
             detect(module)
+
+
+def test_webuiapi_enlarges_pictures_by_the_networks_that_workers_have(
+    models: Path, api: webuiapi.WebUIApi
+) -> None:
+    def names() -> list[str]:
+        return [each["name"] for each in api.get_upscalers()]
+
+    eventually("the worker has said which it has", lambda: "tiny-4x" in names())
+    source = pixels(picture(3)).crop((0, 0, 40, 24))
+    result = api.extra_single_image(source, upscaler_1="tiny-4x", upscaling_resize=2)
+    upscalers = Upscalers(models, torch.device("cpu"))
+    expected = upscale(source, 2, "tiny-4x", lambda name, image: upscalers.enlarge(name, image, Params()))
+    assert same(result.image, expected)
+    assert result.info == "<p>Postprocess upscale by: 2.0, Postprocess upscaler: tiny-4x</p>"
+    both = api.extra_batch_images([source, source.rotate(90)], ["a.png", "b.png"], upscaler_1="Nearest")
+    assert same(both.images[0], source.resize((80, 48), Image.Resampling.NEAREST))
+    assert len(both.images) == 2
+
+
+def test_extras_share_a_worker_with_renders(farm: FaultyFarm) -> None:
+    source = picture(4)
+    jobs = [
+        farm.producer.submit(source, extras=True, upscaler_1="tiny-4x"),
+        farm.producer.submit(source, prompt="a cat", **SMALL),
+        farm.producer.submit(source, extras=True, upscaler_1="Lanczos", upscaling_resize=3),
+    ]
+    results = [result for job in jobs for result in farm.producer.results(job)]
+    sizes = [Image.open(io.BytesIO(result.read())).size for result in results]
+    side = pixels(source).width
+    assert sizes == [(2 * side, 2 * side), (64, 64), (3 * side, 3 * side)]
 
 
 def test_txt2img_starts_from_noise_and_nothing_else(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:

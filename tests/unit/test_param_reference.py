@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from img2img_shared.param_groups.extras_params import ExtrasParams
 from img2img_shared.param_groups.hires_params import HiresParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
@@ -37,6 +38,8 @@ def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name:
     together: dict[str, Any] = {}
     if name in HiresParams.model_fields:
         together = {"txt2img": True, "enable_hr": True}
+    elif name in ExtrasParams.model_fields:
+        together = {"extras": True, "upscaling_resize_w": 64, "upscaling_resize_h": 64}
     elif name in SoftInpaintingParams.model_fields:
         together = {"soft_inpainting": True}
     elif name == "control_only":

@@ -6,6 +6,7 @@ from img2img_gateway.access import principal
 from img2img_gateway.problems import A1111Document, documented
 from img2img_gateway.sdapi.control_detect import router as control_detect
 from img2img_gateway.sdapi.control_lists import router as control_lists
+from img2img_gateway.sdapi.extras import router as extras
 from img2img_gateway.sdapi.lists import router as lists
 from img2img_gateway.sdapi.option_routes import router as settings
 from img2img_gateway.sdapi.page import router as page
@@ -18,5 +19,5 @@ router = APIRouter(
     dependencies=[Depends(principal)],
     responses=documented("application/json", A1111Document),
 )
-for part in (renders, progress, settings, lists, control_lists, control_detect, page):
+for part in (renders, extras, progress, settings, lists, control_lists, control_detect, page):
     router.include_router(part)

@@ -15,7 +15,7 @@ from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.tasks import Task
 from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, result_key
-from img2img_shared.ledger import IMAGES
+from img2img_shared.ledger import IMAGES, Ledger
 from img2img_shared.picture_texts import read_texts
 
 #: what a masked image may have beside its picture, by the parameter that asks for it
@@ -50,7 +50,7 @@ class Answer:
         for job_id in self._task.jobs:
             job = self._ledger.job(job_id, self._tenant)
             self._jobs.append(job)
-            for index in self._done(job):
+            for index in done_images(self._ledger, job, self._tenant):
                 picture = self._store.get(result_key(job.id, index, job.params.output_format))
                 self._texts.append(read_texts(picture).get("parameters", ""))
                 self._keys += self._keys_of(job, index)
@@ -82,15 +82,6 @@ class Answer:
                 for index in range(job.n):
                     for key in (*self._keys_of(job, index), *self._map_keys(job, index)):
                         self._store.delete(key)
-
-    def _done(self, job: Job) -> Iterator[int]:
-        for start in range(0, job.n, IMAGES):
-            for image in self._ledger.images(job.id, self._tenant, start, IMAGES):
-                if image.state is ImageState.FAILED:
-                    status = 422 if is_refusal(image.reason or "") else 500
-                    raise Problem(status, f"image {image.index} failed: {image.reason}")
-                if image.state is ImageState.DONE:
-                    yield image.index
 
     def _keys_of(self, job: Job, index: int) -> Iterator[str]:
         """An image's picture, and what lies beside it."""
@@ -131,6 +122,21 @@ class Answer:
         texts = [*self._texts[:has_grid], *self._texts]  # the grid's is the first one's
         info = processed(self._reading, self._jobs, texts, self._task.begun)
         return {**info, "index_of_first_image": int(has_grid)}
+
+
+def done_images(ledger: Ledger, job: Job, tenant: str) -> Iterator[int]:
+    """Indexes of a job's images that are done.
+
+    Raises:
+        Problem: one failed, with its reason; 422, if it is the request's fault.
+    """
+    for start in range(0, job.n, IMAGES):
+        for image in ledger.images(job.id, tenant, start, IMAGES):
+            if image.state is ImageState.FAILED:
+                status = 422 if is_refusal(image.reason or "") else 500
+                raise Problem(status, f"image {image.index} failed: {image.reason}")
+            if image.state is ImageState.DONE:
+                yield image.index
 
 
 def _parameters(body: RenderRequest) -> dict[str, Any]:

@@ -1,29 +1,23 @@
 """``img2img`` and ``txt2img``: A1111's synchronous calls, answered when the pictures are there."""
 
-import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
-from starlette.concurrency import iterate_in_threadpool
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.problems import problem_response
 from img2img_gateway.sdapi.answer import Answer
+from img2img_gateway.sdapi.call import Call
 from img2img_gateway.sdapi.reading import Reader, Reading
 from img2img_gateway.sdapi.request import (
     Img2ImgRequest,
     RenderResponse,
     Txt2ImgRequest,
 )
-from img2img_gateway.sdapi.tasks import Task, Tasks
+from img2img_gateway.sdapi.tasks import Task
 from img2img_gateway.submit import SentInput, stored, write
-from img2img_shared.errors import FarmError, Refused, Summary, Unavailable
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.params import Params
 from img2img_shared.seeds import counted
@@ -44,97 +38,31 @@ async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts:
     if not body.init_images:
         raise Refused("init_images", body.init_images, "send at least one picture as base64")
     reading = await Reader(parts.farm, caller.tenant).read(body)
-    return await _Call(parts, caller, "img2img", reading).answer(request)
+    return await _Render(parts, caller, "img2img", reading).answer(request)
 
 
 @router.post("/txt2img", response_model=RenderResponse)
 async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, parts: Parts) -> Response:
     """Render from pure noise, and answer when the pictures are there; see img2img."""
     reading = await Reader(parts.farm, caller.tenant).read(body)
-    return await _Call(parts, caller, "txt2img", reading).answer(request)
+    return await _Render(parts, caller, "txt2img", reading).answer(request)
 
 
-class _Call:
+class _Render(Call):
     """One synchronous render."""
 
     def __init__(self, parts: Services, caller: Principal, kind: str, reading: Reading) -> None:
-        self._parts = parts
-        self._caller = caller
-        self._kind = kind
+        super().__init__(parts, caller)
         self._reading = reading
         self._body = reading.body
-        self._tasks = Tasks(parts.farm, caller.tenant)
+        self.kind = kind
+        self.steps = steps_in_all(reading.params)
+        self.task_id = reading.body.force_task_id
+        self.keeps = reading.body.save_images
 
-    async def answer(self, request: Request) -> Response:
-        """The response: with its status if it is there soon, else begun with whitespace."""
-        task = await self._begin()
-        rendering = asyncio.create_task(self._render(task))
-        try:
-            soon = await self._soon(request, rendering)
-        except BaseException:
-            rendering.cancel()
-            raise
-        if soon is None:
-            return StreamingResponse(self._stream(rendering), media_type="application/json")
-        return soon
-
-    async def _soon(self, request: Request, rendering: asyncio.Task[Answer]) -> Response | None:
-        """The response within one keep-alive, or None."""
-        end = time.monotonic() + self._parts.farm.settings.keep_alive
-        while time.monotonic() < end:
-            done, _ = await asyncio.wait([rendering], timeout=min(1.0, max(0.0, end - time.monotonic())))
-            if done:
-                return StreamingResponse(self._sent(rendering.result()), media_type="application/json")
-            if await request.is_disconnected():
-                rendering.cancel()
-                return Response(status_code=499)
-        return None
-
-    async def _stream(self, rendering: asyncio.Task[Answer]) -> AsyncIterator[bytes]:
-        try:
-            while not rendering.done():
-                yield b" "
-                await asyncio.wait([rendering], timeout=self._parts.farm.settings.keep_alive)
-            try:
-                answer = rendering.result()
-            except Exception as error:
-                yield bytes(problem_response("/sdapi", error).body)
-            else:
-                async for part in self._sent(answer):
-                    yield part
-        finally:
-            rendering.cancel()
-
-    async def _sent(self, answer: Answer) -> AsyncIterator[bytes]:
-        """The answer's bytes; what A1111 would not keep on its disk is removed behind them."""
-        try:
-            async for part in iterate_in_threadpool(answer.parts()):
-                yield part
-        finally:
-            await self._tidy(answer)
-
-    async def _begin(self) -> Task:
-        """Submit it: whatever is wrong with its pictures is told from here."""
-        reading = self._reading
-        jobs: list[str] = []
-        try:
-            await self._submit(reading.model, reading.params, jobs)
-            task = Task(
-                id=self._body.force_task_id or f"task({secrets.token_hex(8)})",
-                kind=self._kind,
-                jobs=tuple(jobs),
-                steps=steps_in_all(reading.params),
-                begun=time.time(),
-            )
-            await self._tasks.begin(task)
-        except BaseException:  # nobody will ask for these; the last may be there although no answer came
-            await asyncio.shield(self._parts.farm.cancel(self._caller.tenant, jobs))
-            raise
-        return task
-
-    async def _submit(self, model: str, params: Params, jobs: list[str]) -> None:
-        """A job for each iteration, its seeds following the one before; each is told in `jobs`."""
-        body = self._body
+    async def submit(self, jobs: list[str]) -> None:
+        """A job for each iteration, its seeds following the one before."""
+        body, model, params = self._body, self._reading.model, self._reading.params
         images, mask = await self._pictures(body) if isinstance(body, Img2ImgRequest) else ([None], None)
         shared = {"mask": mask} if mask else {}
         for role, picture in self._reading.control_pictures.items():
@@ -169,28 +97,9 @@ class _Call:
             body.init_images, body.mask = None, mask
         return keys, mask
 
-    async def _render(self, task: Task) -> Answer:
-        """Wait until there is an answer."""
-        farm = self._parts.farm
-        answer = Answer(farm, self._caller.tenant, task, self._reading)
-        try:
-            for job in task.jobs:
-                await self._parts.watch.finished(job, self._caller.tenant)
-            await farm.call(answer.read)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError | Unavailable) and not self._body.save_images:
-                await asyncio.shield(farm.cancel(self._caller.tenant, task.jobs))
-            await self._tidy(answer)
-            raise
-        finally:
-            with suppress(FarmError):
-                await asyncio.shield(self._tasks.end(task))
-        return answer
-
-    async def _tidy(self, answer: Answer) -> None:
-        if not self._body.save_images:
-            with suppress(FarmError):
-                await asyncio.shield(self._parts.farm.call(answer.remove))
+    def answer_of(self, task: Task) -> Answer:
+        """The pictures, the request, and A1111's account of them."""
+        return Answer(self._parts.farm, self._caller.tenant, task, self._reading)
 
 
 async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +15,20 @@ from img2img_shared.param_reference import description, schema_of, span
 from img2img_shared.params import GROUPS, Params
 
 
-def with_parameters(command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, whose argument `parameters` is what was given of --steps, --width and all the others."""
+def with_parameters(
+    command: Callable[..., None], names: Collection[str] = tuple(Params.model_fields)
+) -> Callable[..., None]:
+    """`command`, whose argument `parameters` is what was given of --steps, --width and all the others.
+
+    Args:
+        names: the parameters that have options.
+    """
     mine = inspect.signature(command, eval_str=True).parameters.values()
     options = [
         option
         for heading, group in GROUPS.items()
         for name in group.model_fields
+        if name in names
         for option in _options(name, heading)
     ]
 

@@ -17,6 +17,8 @@ from img2img_producer.progress_display import ProgressDisplay
 from img2img_shared.command_line import AsJson, messages, print_json, say
 from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.job import JobState
+from img2img_shared.param_groups.upscaling_params import UpscalingParams
+from img2img_shared.params import EXTRAS_FIELDS
 
 Inputs = Annotated[
     list[str] | None, typer.Argument(metavar="INPUTS...", help="Pictures: files, folders or globs.")
@@ -57,9 +59,14 @@ Overwrite = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id.", show_default=False)]
 
 
+#: parameters of how results are stored that `upscale` takes
+_OUTPUT = ("output_format", "quality")
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (with_parameters(render), with_parameters(submit), watch, fetch):
+    upscaling = with_parameters(upscale, (*EXTRAS_FIELDS, *UpscalingParams.model_fields, *_OUTPUT))
+    for command in (with_parameters(render), upscaling, with_parameters(submit), watch, fetch):
         app.command()(command)
 
 
@@ -132,6 +139,44 @@ def render(
             error.add_note(f"job {job} is kept; to go on with it: {again}")
             raise
     _report(collection, json)
+
+
+def upscale(
+    context: typer.Context,
+    *,
+    out: Out,
+    inputs: Inputs = None,
+    model: Model = None,
+    priority: Priority = 0,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+    parameters: dict[str, Any],
+) -> None:
+    """Enlarge pictures without rendering them, by an upscaler's network or by Lanczos.
+
+    Networks are files in A1111's folders (ESRGAN, SwinIR, ...) of the workers'
+    IMG2IMG_MODELS_DIR, and have the names that they have in A1111.
+
+    [bold]Examples[/bold]
+
+      img2img upscale cat.png --out out --upscaler-1 4x-UltraSharp
+      img2img upscale photos/ --out out --upscaler-1 Lanczos --upscaling-resize 3
+    """
+    if parameters.get("upscaler_1", "None") == "None":
+        raise Refused(
+            "upscaler_1", None, "say what enlarges them: Lanczos, Nearest, or a network by its name"
+        )
+    parameters = {**parameters, "extras": True}
+    render(
+        context,
+        out=out,
+        inputs=inputs,
+        model=model,
+        priority=priority,
+        overwrite=overwrite,
+        json=json,
+        parameters=parameters,
+    )
 
 
 def submit(

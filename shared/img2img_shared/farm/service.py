@@ -12,6 +12,7 @@ from typing import Self
 from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import NotFound, Refused
+from img2img_shared.farm.any_model import model_with_upscalers
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.farm.originals import with_names
@@ -20,6 +21,7 @@ from img2img_shared.farm.submission import UPLOADS, Submission, new_job, request
 from img2img_shared.farm.waiting import is_idle, waits_for
 from img2img_shared.job import Job
 from img2img_shared.ledger import IMAGES, Ledger, connect
+from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.ledger.submissions import Submissions
@@ -74,6 +76,7 @@ class FarmService:
             self._submissions = Submissions(self.redis)
             self.input_janitor = InputJanitor(self._submissions, self.store)
             self._defaults = Table(self.redis, "defaults")
+            self._file_names = FileNames(self.redis)
             self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
             # whoever ends must not wait for a store that hangs
             closing.callback(self._uploads.shutdown, wait=False, cancel_futures=True)
@@ -108,7 +111,7 @@ class FarmService:
         An embedded farm begins to load the model meanwhile.
 
         Args:
-            model: None: see `default_model`.
+            model: None: see `default_model`; with extras, one whose workers have the upscalers.
             name: for people, to find it by.
             webhook: what is to be told where, as far as a repeat with the same key must have it too.
             stored: told how many inputs are in the store.
@@ -119,7 +122,7 @@ class FarmService:
             Unavailable: Redis is away, or an embedded farm cannot run a worker.
         """
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
-        model = patiently(partial(self._model_meant, tenant, model, idempotency_key), self._outage)
+        model = patiently(partial(self._model_meant, tenant, model, idempotency_key, params), self._outage)
         job = new_job(tenant, model, params, name=name, priority=priority, idempotency_key=idempotency_key)
         patiently(self._prove_store, self._outage)
         self.serve(model)
@@ -267,14 +270,19 @@ class FarmService:
             else "no worker serves one now; start a worker",
         )
 
-    def _model_meant(self, tenant: str, model: str | None, idempotency_key: str | None) -> str:
-        repeated = self.ledger.repeated_model(tenant, idempotency_key)
-        if model is None:  # of a repeat it is the first job's, whatever is served by now
-            return repeated or self.default_model()
-        name = self.name_of(model)
-        if repeated is None:
-            self._check_model(name)
-        return name
+    def _model_meant(
+        self, tenant: str, model: str | None, idempotency_key: str | None, params: Params
+    ) -> str:
+        found = self.ledger.repeated_model(tenant, idempotency_key)
+        if model is not None:
+            name = self.name_of(model)
+            if found is None:
+                self._check_model(name)
+            return name
+        # of a repeat it is the first job's, whatever is served by now
+        if found is None and params.extras:
+            found = model_with_upscalers(params, self.ledger, self._file_names)
+        return found or self.default_model()
 
     def _check_model(self, model: str) -> None:
         """That somebody serves it, or may come to: a job of a misspelt model would wait for ever.

@@ -14,6 +14,7 @@ from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
 from img2img_worker.farm.control import PreparedUnits, detected
+from img2img_worker.farm.extras import postprocessed
 from img2img_worker.farm.hires import Steps, second_pass
 from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.models.prompts import conditioning, padding
@@ -93,6 +94,10 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         Refused: names the field: a picture that cannot be read, parameters that do not go with it.
     """
     params = job.params_of(item)
+    if params.extras:
+        run = served.run_network(params)
+        data = postprocessed(pictures["image"], params, served.decoder, run)
+        return {result_key(job.id, index, params.output_format): data}
     if params.control_only:
         shown = detected(params, pictures, served.decoder)
         data = encode_picture(shown, params.output_format, quality=params.quality)

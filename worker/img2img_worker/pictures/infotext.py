@@ -1,7 +1,6 @@
 """The text that says how a picture was made, in A1111's format, and the files that carry it."""
 
 import io
-import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -9,6 +8,7 @@ from importlib.metadata import version
 from PIL import ExifTags, Image, PngImagePlugin
 
 from img2img_shared.control import ControlUnit
+from img2img_shared.infotext import quoted
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import SOFT_FIELDS, Params
 from img2img_worker.sampling.account import seed_delta
@@ -100,13 +100,18 @@ def infotext(
     pairs["TI hashes"] = _hashes(inversion_hashes or {})
     pairs |= account or {}
     pairs["Version"] = f"img2img-farm {_version()}"
-    line = ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
+    line = ", ".join(f"{name}: {quoted(value)}" for name, value in pairs.items() if value is not None)
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
     return f"{prompt}{negative}\n{line}".strip()
 
 
 def encode_picture(
-    image: Image.Image, output_format: str, infotext: str = "", quality: int | None = None
+    image: Image.Image,
+    output_format: str,
+    infotext: str = "",
+    quality: int | None = None,
+    *,
+    texts: Mapping[str, str] | None = None,
 ) -> bytes:
     """`image` (RGB or RGBA) as a file that carries `infotext`, if there is any.
 
@@ -116,6 +121,7 @@ def encode_picture(
     Args:
         output_format: "png", "jpeg" or "webp".
         quality: 1 to 100, of a JPEG (None: 95) or a WebP (None: without loss).
+        texts: others, by their keywords, which a PNG alone has.
     """
     file = io.BytesIO()
     image = image.copy()  # saving one object from two threads at once would mix their options
@@ -123,6 +129,8 @@ def encode_picture(
         chunks = PngImagePlugin.PngInfo()
         if infotext:
             chunks.add_text("parameters", infotext)
+        for keyword, text in (texts or {}).items():
+            chunks.add_text(keyword, text)
         # a third of the default's time at a few per cent more bytes
         image.save(file, "PNG", pnginfo=chunks, compress_level=1, compress_type=2)
     elif output_format == "jpeg":
@@ -194,11 +202,6 @@ def _hashes(hashes: Mapping[str, str]) -> str | None:
     """``name: hash, name: hash``; the marks that part them are taken out of the names."""
     named = {name.translate(_WITHOUT_MARKS): short for name, short in hashes.items()}
     return ", ".join(f"{name}: {short}" for name, short in named.items()) or None
-
-
-def _quoted(value: object) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
 
 
 def _user_comment(text: str) -> Image.Exif:

@@ -45,6 +45,9 @@ def upscale(image: Image.Image, factor: float, upscaler: str, run: RunNetwork) -
 def in_two_passes(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
     """Resampled across, and then down: a release of Pillow later than A1111's picks the order by its cost,
     and each pass rounds to 8 bits."""
-    if image.mode == "RGBA":  # as Pillow does it: what is transparent has no colour
+    if image.size == size:
+        return image
+    if image.mode == "RGBA" and resampling != Image.Resampling.NEAREST:
+        # as Pillow does it: what is transparent has no colour
         return in_two_passes(image.convert("RGBa"), size, resampling).convert("RGBA")
     return image.resize((size[0], image.height), resampling).resize(size, resampling)

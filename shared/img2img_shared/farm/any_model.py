@@ -1,0 +1,35 @@
+"""Which model's workers make a picture that needs no checkpoint."""
+
+from img2img_shared.errors import Refused
+from img2img_shared.extras import networks_of
+from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.file_names import FileNames
+from img2img_shared.params import Params
+from img2img_shared.suggestions import unknown_name
+from img2img_shared.upscalers import BUILT_IN
+
+
+def model_with_upscalers(params: Params, ledger: Ledger, file_names: FileNames) -> str | None:
+    """That whose workers have the upscalers, and the least to do; None: no worker lives.
+
+    Raises:
+        Refused: none of those that live has one of the upscalers.
+        Unavailable: Redis does not answer.
+    """
+    wanted, known = {*networks_of(params)}, dict[str, list[str]]()
+    by_model: dict[str, list[str]] = {}
+    for worker in ledger.workers():
+        by_model.setdefault(worker.info.model, []).append(worker.info.id)
+    for model, workers in by_model.items():
+        known[model] = file_names.of(workers, "upscaler") or []
+    having = [model for model, names in known.items() if wanted <= {*names}]
+    if by_model and not having:
+        names = sorted({name for names in known.values() for name in names}, key=str.lower)
+        field = "upscaler_1" if params.upscaler_1 in wanted - {*names} else "upscaler_2"
+        raise Refused(
+            field,
+            getattr(params, field),
+            unknown_name("upscaler", getattr(params, field), [*BUILT_IN, *names]),
+        )
+    to_do = {each.model: each.waiting + each.running for each in ledger.demand()}
+    return min(sorted(having), key=lambda model: to_do.get(model, 0), default=None)

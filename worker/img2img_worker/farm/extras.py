@@ -1,0 +1,26 @@
+"""The recipe of A1111's Extras: a picture in, a picture out, and no render."""
+
+from img2img_shared.extras import told
+from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
+from img2img_worker.pictures.decode import Decoder
+from img2img_worker.pictures.extras import postprocess
+from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.upscale import RunNetwork
+
+
+def postprocessed(data: bytes, params: Params, decoder: Decoder, run: RunNetwork) -> bytes:
+    """The file that Extras make of one; it keeps the text of how that was rendered, as in A1111.
+
+    Args:
+        run: what runs an upscaler's network.
+
+    Raises:
+        Refused: names the field.
+    """
+    with decoder.decoded(data, None) as (picture, _):
+        result = postprocess(picture, params, run)
+    infotext = read_texts(data).get("parameters", "")
+    account = told(params)
+    texts = {"postprocessing": account} if account else {}
+    return encode_picture(result, params.output_format, infotext, params.quality, texts=texts)

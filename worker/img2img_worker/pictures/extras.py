@@ -1,0 +1,45 @@
+"""Pictures that are enlarged and not rendered: A1111's page "Extras"."""
+
+from PIL import Image
+
+from img2img_shared.errors import Refused, Summary
+from img2img_shared.params import Params
+from img2img_worker.pictures.resize import LARGEST
+from img2img_worker.pictures.upscale import RunNetwork, upscale
+
+
+def postprocess(picture: Image.Image, params: Params, run: RunNetwork) -> Image.Image:
+    """What Extras make of a decoded picture: RGB, or RGBA where no network saw it. (A1111: ``run_extras``.)
+
+    Raises:
+        Refused: names the field: it would be too large, or nothing.
+    """
+    picture = picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")
+    first, second, opacity = params.upscaler_1, params.upscaler_2, params.extras_upscaler_2_visibility
+    if first == "None":
+        return picture
+    result = _enlarged(picture, first, params, run)
+    if second != "None" and opacity:
+        over = _enlarged(picture, second, params, run).convert(result.mode)
+        result = Image.blend(result, over, opacity)
+    return result
+
+
+def _enlarged(picture: Image.Image, upscaler: str, params: Params, run: RunNetwork) -> Image.Image:
+    wanted = params.upscaling_resize_w, params.upscaling_resize_h
+    factor = params.upscaling_resize
+    if all(wanted):
+        factor = max(side / own for side, own in zip(wanted, picture.size, strict=True))
+    width, height = (int(side * factor) for side in picture.size)
+    if min(width, height) < 8 or width * height > LARGEST:
+        raise Refused(
+            "upscaling_resize",
+            Summary(f"{factor:g}, which makes {width} × {height} pixels"),
+            f"ask for sides of 8 pixels or more, and at most {LARGEST:,} pixels",
+        )
+    result = upscale(picture, factor, upscaler, run)
+    if not all(wanted) or not params.upscaling_crop:
+        return result
+    cropped = Image.new("RGB", wanted)
+    cropped.paste(result, (wanted[0] // 2 - result.width // 2, wanted[1] // 2 - result.height // 2))
+    return cropped
