@@ -1,7 +1,7 @@
 """A unit of control: a network that holds a render to a picture's edges, depth or poses (ControlNet)."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +13,19 @@ MOST_UNITS = 10
 
 ControlMode = Literal["Balanced", "My prompt is more important", "ControlNet is more important"]
 ControlResizeMode = Literal["Just Resize", "Crop and Resize", "Resize and Fill"]
+UnionType = Literal[
+    "OpenPose",
+    "Depth",
+    "Soft Edge",
+    "Hard Edge",
+    "Normal Map",
+    "Segmentation",
+    "Tile",
+    "Inpaint",
+    "Unknown",
+]
+#: in the order in which unions of networks count them; the last is none of them
+UNION_TYPES: tuple[UnionType, ...] = get_args(UnionType)[:-1]
 HiresOption = Literal["Both", "Low res only", "High res only"]
 
 
@@ -68,6 +81,9 @@ class ControlUnit(BaseModel):
             "behind the last say nothing.",
         ),
     ] = None
+    union_control_type: Annotated[
+        UnionType, Field(description="What a union of networks is to see in the control picture.")
+    ] = "Unknown"
     save_detected_map: Annotated[bool, Field(description="Store the control picture beside the result.")] = (
         False
     )

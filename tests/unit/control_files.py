@@ -1,10 +1,11 @@
 """Tiny control networks with seeded weights, written as they are published."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, T2IAdapter, UNet2DConditionModel
+from diffusers import ControlNetModel, ControlNetUnionModel, T2IAdapter, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,6 +31,42 @@ def write_original(network: ControlNetModel, path: Path, prefix: str = "control_
     weights = _weights(network)
     layers = len(network.down_blocks[0].resnets)
     named = {prefix + control_net_name(key, weights, layers=layers): weights[key] for key in weights}
+    save_file(named, path)
+    return path
+
+
+def union(checkpoint: Path, seed: int) -> ControlNetUnionModel:
+    """A union of six kinds for the UNet of a checkpoint for SDXL."""
+    unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
+    torch.manual_seed(seed)
+    names = signature(ControlNetUnionModel.__init__).parameters
+    shared = {name: unet.config[name] for name in names if name in unet.config}
+    network: Any = ControlNetUnionModel(
+        **{**shared, "num_trans_channel": 64, "num_trans_head": 8, "num_proj_channel": 64}
+    )
+    return _shaken(network, ("controlnet_", "spatial_ch_projs", "task_embedding"), 0.3)
+
+
+def write_lora(network: ControlNetModel, checkpoint: Path, path: Path) -> Path:
+    """A network as what it adds to the checkpoint's UNet: two layers of low rank, and what the UNet lacks.
+
+    The network's other layers must be the UNet's; its two are changed to what the file says.
+    """
+    weights = _weights(network)
+    layers = len(network.down_blocks[0].resnets)
+    named = {"lora_controlnet": torch.zeros(())}
+    low = ("down_blocks.0.resnets.0.conv1.weight", "mid_block.attentions.0.proj_in.weight")
+    for key, value in weights.items():
+        name = control_net_name(key, weights, layers=layers)
+        if key.startswith("controlnet_"):
+            named[name] = value
+        elif key in low:
+            stem = name.removesuffix(".weight")
+            up, down = torch.randn(len(value), 2), torch.randn(2, value[0].numel())
+            named |= {f"{stem}.up": up * 0.1, f"{stem}.down": down * 0.1}
+            parameter = network.get_parameter(key)
+            with torch.no_grad():
+                parameter.add_((0.1 * up @ (0.1 * down)).reshape(value.shape))
     save_file(named, path)
     return path
 

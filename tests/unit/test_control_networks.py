@@ -8,8 +8,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from img2img_shared.control import UnionType
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
+from img2img_shared.prompt_tags import Lora
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.control import folder as control_folder
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
@@ -21,10 +23,13 @@ from tests.checkpoints import embedded
 from tests.unit.control_files import (
     adapter,
     control_net,
+    union,
     write_diffusers,
+    write_lora,
     write_original,
     write_original_adapter,
 )
+from tests.unit.loras import Target, write_kohya
 
 #: rows and columns of the latents, which a UNet cannot halve evenly
 CELLS = (9, 7)
@@ -94,6 +99,74 @@ def test_both_layouts_of_a_controlnet_answer_as_diffusers_own(
     for name in ("original", "renamed"):
         row = condition(family, "the cat", control(family.controls.find(name)))
         torch.testing.assert_close(family.predict(x, t, Conditions.stack([row])), wanted)
+
+
+@torch.inference_mode()
+def test_a_union_answers_as_diffusers_own_for_each_of_its_kinds(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sdxl)
+    network = union(checkpoint, seed=6)
+    write_diffusers(network, tmp_path / "union.safetensors")
+    family = opened(checkpoint, tmp_path)
+    x, t = random(2, 4, *CELLS), torch.tensor([441.0, 20.0])
+    text = condition(family, "the cat")
+    kinds: dict[UnionType, int] = {"OpenPose": 0, "Hard Edge": 3}
+    rows = [condition(family, "the cat", control(family.controls.find("union", kind))) for kind in kinds]
+    found = family.predict(x, t, Conditions.stack(rows))
+    for place, number in enumerate(kinds.values()):
+        own = slice(place, place + 1)
+        added = {"text_embeds": text.tensors["pooled"][None], "time_ids": text.tensors["time_ids"][None]}
+        context = text.tensors["context"][None]
+        down, mid = network(
+            x[own],
+            t[own],
+            context,
+            [picture().permute(2, 0, 1)[None] / 255],
+            torch.nn.functional.one_hot(torch.tensor([number]), 6),
+            [number],
+            conditioning_scale=[0.8],
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        wanted = family.unet(
+            x[own],
+            t[own],
+            context,
+            added_cond_kwargs=added,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
+        torch.testing.assert_close(found[own], wanted, rtol=1e-4, atol=1e-4)
+    with pytest.raises(Refused, match="Hard Edge"):
+        family.controls.find("union")
+    with pytest.raises(Refused, match="Tile"):
+        family.controls.find("union", "Tile")
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sdxl])
+def test_a_control_lora_is_the_unet_with_what_it_adds_whatever_loras_that_wears(
+    build: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, build)
+    network = control_net(checkpoint, seed=8)
+    write_lora(network, checkpoint, tmp_path / "lora.safetensors")
+    write_original(network, tmp_path / "whole.safetensors")
+    (tmp_path / "Lora").mkdir()
+    unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
+    name = "mid_block.attentions.0.proj_in"
+    ink = Target(module=name, kohya=f"lora_unet_{name.replace('.', '_')}", peft=f"unet.{name}")
+    write_kohya(tmp_path / "Lora" / "ink.safetensors", unet, [ink], seed=9)
+    family = open_checkpoint(checkpoint, control_folders=(tmp_path,), lora_folder=tmp_path / "Lora")
+    assert isinstance(family, StableDiffusion)
+    family.loras.denoiser.apply(family.loras.find([Lora(name="ink")]).denoiser)
+    x, t = random(1, 4, *CELLS), torch.tensor([441.0])
+    answers = [
+        family.predict(x, t, Conditions.stack([condition(family, "the cat", control(found))]))
+        for found in (family.controls.find("lora"), family.controls.find("whole"))
+    ]
+    torch.testing.assert_close(*answers)
 
 
 @torch.inference_mode()

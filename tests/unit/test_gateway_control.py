@@ -94,7 +94,8 @@ def test_numbers_that_clients_send_to_modules_without_any_are_passed_over_in_sil
         ({**UNIT, "mask": "bbbb"}, "it needs an image of the unit"),
         ({**UNIT, "image": ["aaaa", "bbbb", "cccc"]}, "one picture"),
         ({**UNIT, "image": "aaaa", "input_image": "bbbb"}, "the same"),
-        ({**UNIT, "union_control_type": "Depth"}, "Unknown"),
+        ({**UNIT, "union_control_type": "Colour"}, "Depth"),
+        ({**UNIT, "pulid_mode": "Extremely style"}, "Fidelity"),
         ({**UNIT, "advanced_weighting": []}, "advanced_weighting"),
     ],
 )

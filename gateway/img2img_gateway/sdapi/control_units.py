@@ -54,7 +54,6 @@ _SILENT = frozenset(
 #: fields that may ask for nothing, and the value that does
 _NEUTRAL: dict[str, Any] = {
     "pulid_mode": "Fidelity",
-    "union_control_type": "Unknown",
     "ipadapter_input": None,
 }
 

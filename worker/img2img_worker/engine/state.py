@@ -129,7 +129,9 @@ def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> R
         prompts=prompts,
         loras=family.loras.find(prompts.loras),
         networks=[
-            family.controls.find(control.unit.model) if control.unit.preprocessor.needs_network else None
+            family.controls.find(control.unit.model, control.unit.union_control_type)
+            if control.unit.preprocessor.needs_network
+            else None
             for control in render.controls
         ],
         digest=_key(render, vaes.encoder),

@@ -5,12 +5,13 @@ costs what it costs without. The weights as they were are kept meanwhile and put
 render without LoRAs sees no trace of one, not in the last bit.
 """
 
+import threading
 from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2img_worker.models.adapters.lora_keys import Layer, Place
 from img2img_worker.models.adapters.low_rank import Adapter
@@ -59,12 +60,30 @@ class Patched:
         self._layers = layers
         self._kept: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._worn: Patch | None = NO_PATCH
+        self._changing = threading.Lock()
 
     @torch.inference_mode()
     def apply(self, patch: Patch) -> None:
         """From now on the weights are the checkpoint's own with `patch`, and nothing else, added."""
         if patch == self._worn:
             return
+        with self._changing:
+            self._change(patch)
+
+    @torch.inference_mode()
+    def unpatched(self, network: nn.Module) -> dict[str, Tensor]:
+        """The checkpoint's own weights of `network`, whose layers these are, as copies; thread-safe."""
+        names = {id(module): name for name, module in network.named_modules()}
+        with self._changing:
+            found = {key: weight.clone() for key, weight in network.state_dict().items()}
+            for layer, (weight, bias) in self._kept.items():
+                name = names[id(self._layers[layer])]
+                found[f"{name}.weight"] = weight.clone()
+                if bias is not None:
+                    found[f"{name}.bias"] = bias.clone()
+        return found
+
+    def _change(self, patch: Patch) -> None:
         self._worn = None  # until it is done: memory may run out on the way
         wanted = patch.layers()
         for name in self._kept.keys() - wanted:

@@ -109,6 +109,7 @@ class Builder:
         if prediction == "epsilon" and not levels.has_whole_timesteps:
             # Karras et al.'s preconditioning: a velocity the other way round
             prediction, sign = "v", -1
+        loras = self._loras(unet, texts)
         return StableDiffusion(
             name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
             device=self.device,
@@ -122,8 +123,8 @@ class Builder:
             scales_edited=not levels.has_whole_timesteps,
             texts=texts,
             inversions=inversions,
-            loras=self._loras(unet, texts),
-            controls=self._controls(unet),
+            loras=loras,
+            controls=self._controls(unet, loras),
             is_compiled=self.compiler is not None,
         )
 
@@ -149,7 +150,7 @@ class Builder:
             texts=texts,
             t5=t5,
             loras=self._loras(transformer, texts, t5),
-            controls=self._controls(None),
+            controls=self._controls(),
             is_compiled=self.compiler is not None,
         )
 
@@ -173,7 +174,7 @@ class Builder:
             clip=clip,
             t5=t5,
             loras=self._loras(transformer, (clip,), t5),
-            controls=self._controls(None),
+            controls=self._controls(),
             is_compiled=self.compiler is not None,
         )
 
@@ -269,10 +270,11 @@ class Builder:
         models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
         return Loras(self.lora_folder, denoiser, models)
 
-    def _controls(self, unet: Any) -> ControlNets:
+    def _controls(self, unet: Any = None, loras: Loras | None = None) -> ControlNets:
         return ControlNets(
             self.control_folders,
             unet,
+            dict if loras is None else partial(loras.denoiser.unpatched, unet),
             device=self.device,
             dtype=self.dtype,
             allow_pickles=self.allow_pickles,

@@ -3,18 +3,21 @@
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from img2img_shared.checkpoints import is_a1111_tree
-from img2img_shared.control import meant
+from img2img_shared.control import UNION_TYPES, UnionType, meant
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
-from img2img_shared.suggestions import unknown_name
-from img2img_worker.models.control.networks import ControlNetwork
+from img2img_shared.suggestions import one_of, unknown_name
+from img2img_worker.models.control.networks import ControlNetwork, UnionControlNet
 from img2img_worker.models.control.reading import read_network
 
 #: where A1111 has them below its folder of models, and the extension in its own
@@ -32,19 +35,21 @@ class ControlNets:
     Args:
         folders: where they may lie; none: there are none.
         unet: of the checkpoint; None: no control network goes with its kind.
+        own: the UNet's weights as they are without LoRAs.
     """
 
     def __init__(
         self,
         folders: tuple[Path, ...],
         unet: Any,
+        own: Callable[[], Mapping[str, Tensor]] = dict,
         *,
         device: torch.device,
         dtype: torch.dtype,
         allow_pickles: bool = False,
     ) -> None:
         self._folders = folders
-        self._unet = unet
+        self._unet, self._own = unet, own
         self._device, self._dtype = device, dtype
         self._allow_pickles = allow_pickles
         self._loaded: OrderedDict[str, ControlNetwork] = OrderedDict()
@@ -55,8 +60,11 @@ class ControlNets:
         """As A1111's extension lists them: "control_v11p_sd15_canny [d14c016b]"."""
         return [f"{name} [{_short_hash(path)}]" for name, path in self._paths().items()]
 
-    def find(self, model: str) -> ControlNetwork:
+    def find(self, model: str, kind: UnionType = "Unknown") -> ControlNetwork:
         """The network that `model` means: a title, a name, or a part of one in any case; thread-safe.
+
+        Args:
+            kind: of the pictures that a union of networks is to look at; to others it is nothing.
 
         Raises:
             Refused: there is none, it is broken, or meant for another kind of checkpoint.
@@ -73,7 +81,7 @@ class ControlNets:
             self._loaded[key] = network
             while len(self._loaded) > 1 and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
                 self._loaded.popitem(last=False)
-        return network
+        return _of_kind(network, kind, path) if isinstance(network, UnionControlNet) else network
 
     def _path(self, model: str) -> Path:
         paths = self._paths()
@@ -102,6 +110,7 @@ class ControlNets:
             return read_network(
                 path,
                 self._unet,
+                self._own,
                 key=key,
                 device=self._device,
                 dtype=self._dtype,
@@ -109,6 +118,14 @@ class ControlNets:
             )
         except torch.OutOfMemoryError:
             raise MemoryError(f"no memory for control network {path.stem} beside what is in flight") from None
+
+
+def _of_kind(network: UnionControlNet, kind: UnionType, path: Path) -> ControlNetwork:
+    """A union that looks at pictures of that kind; with others of its kinds it shares all but its calls."""
+    known = UNION_TYPES[: network.network.config.num_control_type]
+    if kind not in known:
+        raise Refused("control.union_control_type", kind, f"{path.stem} wants to be told: {one_of(known)}")
+    return replace(network, kind=known.index(kind), key=f"{network.key} {kind}")
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:

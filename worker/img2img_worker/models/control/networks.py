@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ class ControlNet:
     is_adapter: bool = False
 
     @classmethod
-    def of(cls, network: Any, *, key: str, is_pooled: bool) -> "ControlNet":
+    def of(cls, network: Any, *, key: str, is_pooled: bool) -> Self:
         eyes, network.controlnet_cond_embedding = network.controlnet_cond_embedding, nn.Identity()
         return cls(key=key, network=network, eyes=eyes, is_pooled=is_pooled)
 
@@ -99,6 +99,36 @@ class ControlNet:
             t,
             encoder_hidden_states=context,
             controlnet_cond=seen[0],
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return [*down, mid]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnionControlNet(ControlNet):
+    """diffusers' ControlNetUnionModel: one network for several kinds of pictures, told which it sees."""
+
+    #: which of the kinds that it knows
+    kind: int = 0
+
+    def residuals(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Any,
+        added: Mapping[str, Tensor] | None,
+        seen: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        kinds = x.new_zeros(len(x), self.network.config.num_control_type)
+        kinds[:, self.kind] = 1
+        down, mid = self.network(
+            x,
+            t,
+            encoder_hidden_states=context,
+            controlnet_cond=[seen[0]],
+            control_type=kinds,
+            control_type_idx=[self.kind],
             added_cond_kwargs=added,
             return_dict=False,
         )

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, T2IAdapter
+from diffusers import ControlNetModel, ControlNetUnionModel, T2IAdapter
 from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.infer_config import count, unet_levels
-from img2img_worker.models.checkpoints.key_mapping import control_net_name
+from img2img_worker.models.checkpoints.key_mapping import control_net_name, unet_name
 from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.checkpoints.weights import assemble, read_weights
-from img2img_worker.models.control.networks import Adapter, ControlNet, ControlNetwork
+from img2img_worker.models.control.networks import Adapter, ControlNet, ControlNetwork, UnionControlNet
 from img2img_worker.models.families.unet import attend_by_length, norm_single_values
 
 #: what the original repository puts before a ControlNet's names
@@ -36,11 +36,19 @@ Weights = Mapping[str, Tensor]
 
 
 def read_network(
-    path: Path, unet: Any, *, key: str, device: torch.device, dtype: torch.dtype, allow_pickles: bool
+    path: Path,
+    unet: Any,
+    own: Callable[[], Weights],
+    *,
+    key: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    allow_pickles: bool,
 ) -> ControlNetwork:
     """The control network in a file, for checkpoints with this UNet.
 
     Args:
+        own: the UNet's weights as they are without LoRAs.
         key: tells it from all others.
 
     Raises:
@@ -49,8 +57,12 @@ def read_network(
     weights: Weights = read_weights(path, allow_pickles=allow_pickles)
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
     build: Callable[..., Any]
+    if "lora_controlnet" in weights:
+        weights = _with_unet({name: each for name, each in weights.items() if name != "lora_controlnet"}, own)
     if "input_hint_block.0.weight" in weights:
         build = partial(_control_net, config=_original_config(weights, unet), name=_original_name)
+    elif "task_embedding" in weights:
+        build = partial(_union, config=_diffusers_config(weights, unet))
     elif "controlnet_cond_embedding.conv_in.weight" in weights:
         build = partial(_control_net, config=_diffusers_config(weights, unet), name=_same_name)
     elif "conv_in.weight" in weights and "body.0.block1.weight" in weights:
@@ -61,20 +73,19 @@ def read_network(
         reason = f"it has {some(sorted(weights))}, which is unknown; use a ControlNet or a T2I-Adapter"
         raise Refused("control.model", path.stem, reason)
     network = build(path, weights, device=device, dtype=dtype)
-    own = (
-        network.config.block_out_channels if isinstance(network, ControlNetModel) else network.config.channels
-    )
+    is_adapter = isinstance(network, T2IAdapter)
+    channels = network.config.channels if is_adapter else network.config.block_out_channels
     wanted = unet.config.block_out_channels
-    if list(own[: len(wanted)]) != list(wanted):
-        channels = (
-            f"{', '.join(map(str, own))} channels, where this checkpoint has {', '.join(map(str, wanted))}"
-        )
-        raise Refused("control.model", path.stem, f"it has {channels}; use one for this kind of checkpoint")
-    if isinstance(network, ControlNetModel):
-        attend_by_length(network)
-        norm_single_values(network)
-        return ControlNet.of(network, key=key, is_pooled="shuffle" in path.stem.lower())
-    return Adapter.of(network, key=key)
+    if list(channels[: len(wanted)]) != list(wanted):
+        its, wants = (", ".join(map(str, each)) for each in (channels, wanted))
+        told = f"{its} channels, where this checkpoint has {wants}"
+        raise Refused("control.model", path.stem, f"it has {told}; use one for this kind of checkpoint")
+    if is_adapter:
+        return Adapter.of(network, key=key)
+    attend_by_length(network)
+    norm_single_values(network)
+    kind = UnionControlNet if isinstance(network, ControlNetUnionModel) else ControlNet
+    return kind.of(network, key=key, is_pooled="shuffle" in path.stem.lower())
 
 
 def _control_net(
@@ -87,6 +98,43 @@ def _control_net(
     dtype: torch.dtype,
 ) -> Any:
     return _assembled(path, weights, partial(ControlNetModel.from_config, config), name, device, dtype)
+
+
+def _union(
+    path: Path, weights: Weights, *, config: dict[str, Any], device: torch.device, dtype: torch.dtype
+) -> Any:
+    kinds, size = weights["task_embedding"].shape
+    config = config | {
+        "num_control_type": kinds,
+        "num_trans_channel": size,
+        "num_trans_layer": count(weights, "transformer_layes.{}."),
+        "num_proj_channel": weights["spatial_ch_projs.weight"].shape[0],
+    }
+    make = partial(ControlNetUnionModel.from_config, config)
+    return _assembled(path, weights, make, _same_name, device, dtype)
+
+
+def _with_unet(weights: Weights, own: Callable[[], Weights]) -> Weights:
+    """A "control LoRA" (Stability) as the whole network: what it lacks is the UNet's, which it adds to.
+
+    Names are the original repository's; those of the UNet come in diffusers'.
+    """
+    unet = own()
+    layers = count(unet, "down_blocks.0.resnets.{}.")
+    found = {name: each for name, each in weights.items() if not name.endswith((".up", ".down"))}
+    left = weights.keys() - found.keys()
+    for key, value in unet.items():
+        if key.startswith(("up_blocks.", "conv_norm_out.", "conv_out.")):
+            continue
+        name = unet_name(key, unet, layers=layers)
+        stem = name.removesuffix(".weight")
+        if f"{stem}.up" in weights and name != stem:
+            up, down = (weights[f"{stem}.{part}"].to(value).flatten(1) for part in ("up", "down"))
+            found[name] = value + (up @ down).reshape(value.shape)
+            left -= {f"{stem}.up", f"{stem}.down"}
+        else:
+            found.setdefault(name, value)
+    return found | {name: weights[name] for name in left}  # of no layer: refused by name
 
 
 def _adapter(

@@ -15,6 +15,8 @@ from img2img_worker.pictures.control.source import Originals, source
 
 Pixels = NDArray[np.uint8]
 
+#: modules that look at transparency by itself where they run without a render
+_SEE_ALPHA = frozenset(("none", "canny", "blur_gaussian"))
 #: pixels by which what `inpaint_only` repaints is widened, and softened, where it is laid into the original
 _SEAM = 7
 
@@ -56,6 +58,8 @@ def control_pictures(
 def control_map(unit: ControlUnit, originals: Originals, params: Params, seed: int) -> Image.Image:
     """What a unit's preprocessor makes of its picture, as it is; see `control_pictures`."""
     pixels, mode = source(unit, originals, params)
+    if originals.own is not None and originals.own.mode == "RGBA" and unit.preprocessor.name in _SEE_ALPHA:
+        pixels = np.array(originals.own)
     found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed)
     return ControlPicture(pixels=found).map
 
