@@ -305,7 +305,6 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"restore_faces": True}, "restore_faces"),
         ({"script_name": "sd upscale"}, "script_name"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"image": "x"}]}}}, "alwayson_scripts"),
         (
@@ -337,6 +336,13 @@ def test_what_cannot_be_done_is_refused_by_name(
     facts = refused(gateway, **fields)
     assert facts["field"] == named
     assert named.split(".")[0] in facts["detail"]
+
+
+def test_faces_stay_as_they_are_where_nobody_can_restore_them(gateway: Gateway, busy: FakeWorker) -> None:
+    """A1111's own test of its API wants a picture, though there are no weights."""
+    (warning,) = info_of(render(gateway, restore_faces=True))["warnings"]
+    assert warning.startswith("restore_faces: there is no face restorer here")
+    assert "warnings" not in info_of(render(gateway, restore_faces=False))
 
 
 def test_a_script_that_is_not_here_is_refused_in_a1111s_words(gateway: Gateway, busy: FakeWorker) -> None:

@@ -83,6 +83,9 @@ class Reader:
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
         model = await farm.model(options.get("sd_model_checkpoint"), now=True)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
+        if values.restore_faces:
+            why = "there is no face restorer here; faces stay as they are, as in A1111 without one"
+            lenient.set_aside("restore_faces", True, why)
         if isinstance(values, Txt2ImgRequest) and values.enable_hr:
             values = await self._for_hires(values, styles, model)
         if not body.disable_extra_networks:

@@ -73,9 +73,6 @@ def refuse_unsupported(request: RenderRequest) -> None:
     Raises:
         Refused: names the field.
     """
-    for name in ("restore_faces", "tiling"):
-        if getattr(request, name) and name not in Params.model_fields:
-            raise Refused(name, True, "this is not supported here; leave it out")
     if isinstance(request, Img2ImgRequest) and request.latent_mask and request.mask:
         raise Refused(
             "latent_mask", Summary("a picture"), "send a mask or a latent_mask, not both, as in A1111"
