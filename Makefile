@@ -8,7 +8,10 @@ PIP_ARGS ?=
 PARALLEL ?= -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
+# there when all is installed: an environment without it was interrupted, and is made anew
 READY := $(VENV)/.ready
+# so is one that does not work any more: its Python is gone, or the folder was moved
+BROKEN := $(shell test ! -e $(READY) || $(BIN)/python -c 'import img2img' 2>/dev/null || rm -f $(READY))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults soak lint format bench clean
@@ -45,9 +48,13 @@ setup: $(READY)  ## virtual environment and pinned dependencies
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH: make PYTHON=..." >&2; exit 1; }
-	@echo "Setting up $(VENV) (once; PyTorch is the large part) ..."
+	@test ! -e $(VENV) -o -e $(READY) || { echo "$(VENV) is incomplete or does not work: making it anew"; rm -rf $(VENV); }
+	@rm -f $(READY)
+	@echo "Setting up $(VENV) (once). What is downloaded, PyTorch above all:"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[worker,gateway,dev]'
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(PIP_ARGS) \
+		-c constraints.txt -e '.[worker,gateway,dev]' || touch $(VENV)/.failed; } | awk -f tools/downloads.awk
+	@test ! -e $(VENV)/.failed
 	@# without torchvision: PyPI's does not go with a CPU build of PyTorch, and nothing here has a use for it
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt --no-deps spandrel einops
 	@$(BIN)/python -c 'import torch; print("PyTorch", torch.__version__, "for", "CUDA " + torch.version.cuda if torch.version.cuda else "CPU")'
