@@ -1,7 +1,8 @@
 # Of all that pip says while it installs: each package that it downloads, how large it is, and how much they are together.
 
 /^ *Downloading / && !/\.metadata/ {
-    sub(/^ */, "  ")
+    sub(/^ *Downloading /, "  ")
+    sub(/-(cp|py)[0-9][^ ]*\.whl/, "")
     print
     size = $(NF - 1)
     sub(/\(/, "", size)

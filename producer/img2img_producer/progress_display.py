@@ -109,12 +109,14 @@ class ProgressDisplay:
 
 
 def duration(seconds: float) -> str:
-    """ "42 s", "3 min 20 s", "2 h 05 min" """
+    """ "42 s", "3 min 20 s", "21 min", "2 h 05 min" """
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
+    if whole < 600:
         return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 

@@ -114,4 +114,6 @@ def test_what_is_left_is_told_no_finer_than_it_is_known() -> None:
 
 
 def test_durations_are_read_at_a_glance() -> None:
-    assert [duration(seconds) for seconds in (0.4, 200, 7500)] == ["0 s", "3 min 20 s", "2 h 05 min"]
+    assert [duration(seconds) for seconds in (0.4, 200, 1290, 7500)] == [
+        *("0 s", "3 min 20 s", "21 min", "2 h 05 min")
+    ]

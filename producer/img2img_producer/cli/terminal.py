@@ -84,7 +84,7 @@ def show_workers(workers: Iterable[WorkerStatus]) -> None:
             each.info.model,
             (each.info.sha256 or "")[:10],
             each.info.device,
-            f"{each.running} of {each.info.slots}",
+            f"{each.running}/{each.info.slots}",
             ", ".join(each.report.jobs),
             f"{each.report.rate:.0f}" if each.report.rate >= 10 else f"{each.report.rate:.2g}",
             _memory(each.report),
@@ -92,7 +92,7 @@ def show_workers(workers: Iterable[WorkerStatus]) -> None:
         )
         for each in found
     ]
-    head = ("worker", "model", "hash", "device", "in hand", "jobs", "images/min", "memory", "up")
+    head = ("worker", "model", "hash", "device", "busy", "jobs", "per min", "memory", "up")
     _table(head, rows, "no workers (start one: img2img worker --help)")
     for each in found:
         if each.report.trouble:
@@ -114,11 +114,14 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: st
     if not rows:
         say(otherwise)
         return
+    told = [index for index in range(len(head)) if any(row[index] for row in rows)]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for index, name in enumerate(head):
-        table.add_column(name, no_wrap=index == 0, min_width=16 if index == 0 else None)  # ids are copied
+    for index in told:
+        table.add_column(
+            head[index], no_wrap=index == 0, min_width=16 if index == 0 else None
+        )  # ids are copied
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in told))
     # a pipe has no width: no cell is cut for the sake of one
     width = None if sys.stdout.isatty() else 10_000
     Console(highlight=False, markup=False, width=width).print(table)
