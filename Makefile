@@ -52,7 +52,7 @@ $(READY): pyproject.toml constraints.txt
 	@rm -f $(READY)
 	@echo "Setting up $(VENV) (once). What is downloaded, PyTorch above all:"
 	@$(PYTHON) -m venv $(VENV)
-	@{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(PIP_ARGS) \
+	@{ $(BIN)/python -u -m pip install --disable-pip-version-check --progress-bar off $(PIP_ARGS) \
 		-c constraints.txt -e '.[worker,gateway,dev]' || touch $(VENV)/.failed; } | awk -f tools/downloads.awk
 	@test ! -e $(VENV)/.failed
 	@# without torchvision: PyPI's does not go with a CPU build of PyTorch, and nothing here has a use for it

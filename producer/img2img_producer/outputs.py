@@ -88,7 +88,7 @@ def refuse_overwriting(
 
 
 def _is_taken(folder: Path, name: str) -> Refused:
-    return Refused("out", str(folder), f"it has another {name}; give another folder, or allow overwriting")
+    return Refused("out", str(folder), f"it has another {name}; give another folder, or --overwrite")
 
 
 def _digest(path: Path) -> str:

@@ -103,7 +103,7 @@ def test_a_result_replaces_another_file_only_where_that_is_said_and_leaves_nothi
     save(b"first", out / "a.png")
     save(b"first", out / "a.png")  # fetched again
     with pytest.raises(
-        Refused, match=r"out is .*: it has another a\.png; give another folder, or allow overwriting"
+        Refused, match=r"out is .*: it has another a\.png; give another folder, or --overwrite"
     ):
         save(b"second", out / "a.png")
     assert (out / "a.png").read_bytes() == b"first"
