@@ -1,15 +1,17 @@
-"""What in a prompt is no part of its text: comments, and the tags that ask for LoRAs. A1111's syntax."""
+"""What in a prompt is no part of its text: comments, and tags for LoRAs and hypernetworks. A1111's syntax."""
 
 import math
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from img2img_shared.errors import Refused
 
 _TAG = re.compile(r"<(\w+):([^>]+)>")
 #: words that mean a LoRA
 _KINDS = ("lora", "lyco")
-_FORM = "write <lora:name:weight>, with a number such as 0.8 as weight"
+_HYPERNETWORK = "hypernet"
+_FORM = "write <{}:name:weight>, with a number such as 0.8 as weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,31 +25,48 @@ class Lora:
     dyn: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hypernetwork:
+    """``<hypernet:name:weight>``: a hypernetwork and how strongly it acts."""
+
+    name: str
+    weight: float = 1.0
+
+
+class ExtraNetworks(NamedTuple):
+    """What a prompt names by tags, and what is left of it without them."""
+
+    text: str
+    loras: tuple[Lora, ...] = ()
+    hypernetworks: tuple[Hypernetwork, ...] = ()
+
+
 def strip_comments(text: str) -> str:
     """The text without ``#`` to the end of the line (A1111's "Enable comments", on by default)."""
     text = re.sub(r"(^|\n)#[^\n]*(\n|$)", "\n", text)
     return re.sub(r"#[^\n]*(\n|$)", "\n", text)
 
 
-def take_loras(prompt: str) -> tuple[str, tuple[Lora, ...]]:
-    """The prompt without its ``<kind:...>`` tags, and the LoRAs that they name.
+def take_extra_networks(prompt: str) -> ExtraNetworks:
+    """The prompt without its ``<kind:...>`` tags, and the LoRAs and hypernetworks that they name.
 
     ``<lora:name:0.8>``, ``<lora:name:text:unet:dyn>``, ``<lora:name:te=0.5:unet=0.8:dyn=4>``; ``lyco`` is
-    the same. All of one word come before those of the other, as in A1111.
+    the same. All of one word come before those of the other, as in A1111. ``<hypernet:name:0.8>``.
 
     Raises:
         Refused: a tag is malformed (where A1111 puts all of them out of force), or asks for what only an
             extension of A1111's knows.
     """
     tags, rest = _tags(prompt)
-    for tag in tags:
-        if tag[1] == "hypernet":
-            raise Refused("prompt", tag[0], "hypernetworks are not supported here; remove the tag")
     wanted = [tag for tag in tags if tag[1] in _KINDS]
     words = [tag[1] for tag in wanted]
     wanted.sort(key=lambda tag: words.index(tag[1]))
     text = _TAG.sub("", prompt[: len(prompt) - len(rest)]) + rest
-    return text, tuple(_read_lora(tag) for tag in wanted)
+    return ExtraNetworks(
+        text,
+        tuple(_read_lora(tag) for tag in wanted),
+        tuple(_read_hypernetwork(tag) for tag in tags if tag[1] == _HYPERNETWORK),
+    )
 
 
 def unknown_tags(prompt: str) -> list[str]:
@@ -56,7 +75,7 @@ def unknown_tags(prompt: str) -> list[str]:
     >>> unknown_tags("a <lore:x:1> cat <lora:y:1>")
     ['<lore:x:1>']
     """
-    return [tag[0] for tag in _tags(prompt)[0] if tag[1] not in (*_KINDS, "hypernet")]
+    return [tag[0] for tag in _tags(prompt)[0] if tag[1] not in (*_KINDS, _HYPERNETWORK)]
 
 
 def _tags(prompt: str) -> tuple[list[re.Match[str]], str]:
@@ -85,7 +104,18 @@ def _read_lora(tag: re.Match[str]) -> Lora:
         dyn = int(named["dyn"]) if "dyn" in named else dyn
         lora = Lora(name=positional[0], text_weight=text_weight, unet_weight=unet_weight, dyn=dyn)
     except (ValueError, IndexError):
-        raise Refused("prompt", tag[0], _FORM) from None
+        raise Refused("prompt", tag[0], _FORM.format("lora")) from None
     if not (math.isfinite(text_weight) and math.isfinite(unet_weight)):
-        raise Refused("prompt", tag[0], _FORM)
+        raise Refused("prompt", tag[0], _FORM.format("lora"))
     return lora
+
+
+def _read_hypernetwork(tag: re.Match[str]) -> Hypernetwork:
+    name, *rest = tag[2].split(":")
+    try:
+        weight = float(rest[0]) if rest else 1.0
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise Refused("prompt", tag[0], _FORM.format(_HYPERNETWORK))
+    return Hypernetwork(name=name, weight=weight)

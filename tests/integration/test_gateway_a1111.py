@@ -403,6 +403,7 @@ def test_a_lora_that_no_worker_has_is_refused_before_anything_is_queued(
     prompt = "a boat <lora:ink:1> <lora:Gold leaf:0.5>"
     names = LoraNames(fake_worker.client)
     names.say(fake_worker.worker, {"ink": "Ink", "gold": "Gold leaf"})
+    FileNames(fake_worker.client).say(fake_worker.worker, {"hypernetwork": ["lines"]})
     call = pool.submit(render, gateway, prompt=prompt + " <lore:x:1>")
     fake_worker.end(fake_worker.await_claim())
     assert info_of(call.result())["warnings"] == ["prompt: <lore:x:1> asks for nothing that is known here"]
@@ -429,6 +430,36 @@ def test_the_textual_inversions_that_prompts_may_name_are_listed(
     listed = gateway.http.get("/sdapi/v1/embeddings").json()
     assert listed["loaded"] == {"Easy": about}
     assert listed["skipped"]["xl"]["reason"] == "vectors of 2048"
+
+
+def test_the_hypernetwork_of_the_settings_is_named_in_the_prompt(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    FileNames(fake_worker.client).say(fake_worker.worker, {"hypernetwork": ["lines"]})
+    assert gateway.http.get("/sdapi/v1/hypernetworks").json() == [{"name": "lines", "path": "lines"}]
+    for name, prompt, wanted in (
+        ("lines", "a boat", "a boat<hypernet:lines:1.0>"),
+        ("lines", "a <hypernet:lines:0.5> boat", "a <hypernet:lines:0.5> boat"),
+        ("nope", "a boat", "a boat"),
+    ):
+        call = pool.submit(render, gateway, prompt=prompt, override_settings={"sd_hypernetwork": name})
+        claim = fake_worker.await_claim()
+        assert fake_worker.ledger.job(claim.job_id, "default").params.prompt == wanted
+        fake_worker.end(claim)
+        assert ("warnings" in info_of(call.result())) == (name == "nope")
+
+
+def test_the_ratio_of_merged_tokens_is_a1111s(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    both = {"token_merging_ratio": 0.7, "token_merging_ratio_img2img": 0.3}
+    gateway.http.post("/sdapi/v1/options", json={"token_merging_ratio_img2img": 0.4}).raise_for_status()
+    for options, wanted in (({}, 0.4), (both, 0.7), ({"token_merging_ratio": 0.2}, 0.2)):
+        call = pool.submit(render, gateway, override_settings=options)
+        claim = fake_worker.await_claim()
+        assert fake_worker.ledger.job(claim.job_id, "default").params.token_merging_ratio == wanted
+        fake_worker.end(claim)
+        call.result()
 
 
 def test_a_vae_is_the_one_of_that_name_or_as_in_a1111_none(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Render
+from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
@@ -53,6 +54,7 @@ class ToyFamily:
     mixes_lengths: bool = True
     inversions: TextualInversions = field(default_factory=TextualInversions)
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
+    hypernetworks: Hypernetworks = field(default_factory=Hypernetworks)
     vaes: Vaes = field(default_factory=lambda: no_vaes())
     controls: ControlNets = field(
         default_factory=lambda: ControlNets((), None, device=torch.device("cpu"), dtype=torch.float32)
@@ -105,7 +107,13 @@ class ToyFamily:
         return None
 
     def condition(
-        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+        self,
+        text: Encoded,
+        params: Params,
+        *,
+        picture: Tensor | None = None,
+        patch: Patch = NO_PATCH,
+        hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
         length = None if self.mixes_lengths else len(text.context)
         return Condition(tensors={"context": text.context}, patch=patch, shares=(patch, length))

@@ -27,7 +27,7 @@ def test_every_option_of_a1111_and_the_one_of_its_controlnet_are_known() -> None
 def test_every_option_at_its_default_changes_nothing(sampler: str) -> None:
     for name, default in defaults().items():
         check_option(name, default)
-    found = parameters_of(defaults(), sampler)
+    found = parameters_of(defaults(), sampler, txt2img=False)
     neutral = Params(sampler_name=sampler)
     # the eta that A1111's settings hold is the one that its samplers have by themselves
     told = found.pop("eta", None)
@@ -47,11 +47,29 @@ def test_every_option_at_its_default_changes_nothing(sampler: str) -> None:
         ("initial_noise_multiplier", 0.5, "initial_noise_multiplier", 0.5),
         ("s_tmax", 0, "s_tmax", None),
         ("s_churn", 4, "s_churn", 4),
+        ("sd_vae", "soft.safetensors", "vae", "soft.safetensors"),
+        ("token_merging_ratio_img2img", 0.4, "token_merging_ratio", 0.4),
     ],
 )
 def test_an_option_sets_its_parameter(name: str, value: Any, field: str, set_to: Any) -> None:
     check_option(name, value)
-    assert getattr(read_params(parameters_of({name: value}, "Euler")), field) == set_to
+    assert getattr(read_params(parameters_of({name: value}, "Euler", txt2img=False)), field) == set_to
+
+
+def test_an_option_of_hires_fix_may_be_set() -> None:
+    check_option("token_merging_ratio_hr", 0.2)
+    with pytest.raises(Refused, match=r"a number from 0 to 0\.9"):
+        check_option("token_merging_ratio_hr", 1)
+
+
+def test_img2img_has_a_ratio_of_its_own_where_that_is_not_0() -> None:
+    def ratio(txt2img: bool, **options: float) -> float | None:
+        return parameters_of(options, "Euler", txt2img=txt2img).get("token_merging_ratio")
+
+    both = {"token_merging_ratio": 0.3, "token_merging_ratio_img2img": 0.5}
+    assert (ratio(False, **both), ratio(True, **both)) == (0.5, 0.3)
+    assert ratio(False, **both | {"token_merging_ratio_img2img": 0.0}) == 0.3
+    assert ratio(True, token_merging_ratio_img2img=0.5) is None
 
 
 def test_a_samplers_own_option_means_nothing_to_another() -> None:
@@ -79,7 +97,7 @@ def test_an_option_that_is_a_parameter_is_refused_out_of_its_range(name: str) ->
 
 def test_an_option_that_changes_pictures_and_is_no_parameter_keeps_its_default() -> None:
     left = [name for name in defaults() if changes_pictures(name) and not parameter(name)]
-    for name in set(left) - {"sd_model_checkpoint"}:
+    for name in set(left) - {"sd_model_checkpoint", "sd_hypernetwork"}:
         with pytest.raises(Refused) as refusal:
             check_option(name, "another")
         assert refusal.value.field == name

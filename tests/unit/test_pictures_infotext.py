@@ -83,6 +83,14 @@ def test_what_encodes_is_told_before_what_is_made_of_the_latent(fill: int, wante
     assert "VAE Encoder" not in text(Params(txt2img=True, sd_vae_encode_method="TAESD"))
 
 
+def test_merged_tokens_are_told_where_a1111_tells_them() -> None:
+    assert "0.75, Token merging ratio: 0.5, RNG: CPU" in text(Params(token_merging_ratio=0.5))
+    hires = {"txt2img": True, "enable_hr": True, "token_merging_ratio": 0.5}
+    assert "Token merging ratio: 0.5, Token merging ratio hr: 0.5, RNG" in text(Params(**hires))
+    assert "ratio: 0.5, Token merging ratio hr: 0.2," in text(Params(**hires, token_merging_ratio_hr=0.2))
+    assert "merging" not in text(Params())
+
+
 def test_hashes_of_loras_stand_where_a1111_has_them() -> None:
     written = infotext(
         Params(),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_shared.prompt_tags import Lora, strip_comments, take_loras, unknown_tags
+from img2img_shared.prompt_tags import ExtraNetworks, Lora, strip_comments, take_extra_networks, unknown_tags
 from img2img_worker.models.prompts.conditioning import Conditioning, compose, conditioning
 
 
@@ -50,7 +50,7 @@ def test_and_joins_prompts_with_weights(prompt: str, parts: list[tuple[str, floa
     ],
 )
 def test_lora_tags_are_taken_out_and_read(prompt: str, text: str, loras: tuple[Lora, ...]) -> None:
-    assert take_loras(prompt) == (text, loras)
+    assert take_extra_networks(prompt) == ExtraNetworks(text, loras)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_lora_tags_are_taken_out_and_read(prompt: str, text: str, loras: tuple[L
 )
 def test_a_malformed_lora_is_refused_by_name(tag: str) -> None:
     with pytest.raises(Refused) as refusal:
-        take_loras(f"a cat <lora:a> {tag}")
+        take_extra_networks(f"a cat <lora:a> {tag}")
     assert refusal.value.value == tag
 
 
@@ -145,11 +145,6 @@ def _owner(prompts: Conditioning, index: int) -> int:
     """Which of the schedules, the negative one last, holds the text of that index."""
     lengths = [len(part.entries) for part in (*prompts.positive, prompts.negative)]
     return next(i for i in range(len(lengths)) if index < sum(lengths[: i + 1]))
-
-
-def test_a_hypernetwork_is_refused_not_ignored() -> None:
-    with pytest.raises(Refused, match=r"<hypernet:style:0\.5>"):
-        conditioning("a boat <hypernet:style:0.5>", "", Params())
 
 
 def test_what_only_an_extension_knows_is_refused_not_ignored() -> None:

@@ -197,7 +197,7 @@ def test_what_is_not_there_or_does_not_fit_is_refused_by_name(models: Path, tmp_
     for name, reason in {
         "left.safetensors": "nothing here uses first_stage_model.control.weight",
         "lacks.safetensors": "it lacks first_stage_model.decoder.conv_out.weight",
-        "wide.safetensors": "its are 16 and 8",
+        "wide.safetensors": "its latents have 16 channels, a cell to 8 pixels; 4 and 8 are needed",
         "broken.pt": "it holds more than tensors",
         "soft": "Automatic, None, broken.pt, lacks.safetensors",
     }.items():

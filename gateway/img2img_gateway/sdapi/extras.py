@@ -87,7 +87,8 @@ class _ExtrasRequest(BaseModel):
         if not self.resize_mode:
             own = {name: value for name, value in own.items() if name not in _OF_A_SIZE}
         set_there = {name: value for name, value in options.items() if name in _OPTIONS}
-        return read_params({**parameters_of(set_there, "Euler"), **own, "extras": True})
+        found = parameters_of(set_there, "Euler", txt2img=False)
+        return read_params({**found, **own, "extras": True})
 
 
 class ExtrasSingleRequest(_ExtrasRequest):

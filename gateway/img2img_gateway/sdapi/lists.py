@@ -125,7 +125,6 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
 
 
 @router.get("/sd-modules")  # Forge's
-@router.get("/hypernetworks")
 @router.get("/face-restorers")
 @router.get("/realesrgan-models")
 @router.get("/extensions")
@@ -138,6 +137,12 @@ async def nothing() -> list[dict[str, Any]]:
 async def sd_vae(parts: Parts, _: Caller) -> list[dict[str, str]]:
     """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
     return [{"model_name": name, "filename": name} for name in await parts.farm.files("vae") or []]
+
+
+@router.get("/hypernetworks")
+async def hypernetworks(parts: Parts, _: Caller) -> list[dict[str, str]]:
+    """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
+    return [{"name": name, "path": name} for name in await parts.farm.files("hypernetwork") or []]
 
 
 @router.get("/embeddings")

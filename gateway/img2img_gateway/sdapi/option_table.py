@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from img2img_gateway.sdapi.grid import GridOptions
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.names import SAMPLERS, taker
-from img2img_shared.params import Params
+from img2img_shared.params import HIRES_FIELDS, Params
 from img2img_shared.refusals import read_params, refusal
 from img2img_shared.suggestions import unknown_name
 
@@ -43,6 +43,7 @@ _RENAMED = {
     "eta_ancestral": "eta",
     "eta_ddim": "eta",
     "sd_vae": "vae",
+    "token_merging_ratio_img2img": "token_merging_ratio",
 }
 #: texts that the two sides write differently, by parameter; a GPU of NVIDIA's draws what "nv" computes
 _WORDS = {
@@ -59,6 +60,8 @@ _ELSEWHERE: dict[str, Any] = {
     "control_net_unit_count": 3,
     "controlnet_ignore_noninpaint_mask": False,
 }
+#: options that name what workers have, or have not: who reads a request looks whether it is there
+_FILES = ("sd_model_checkpoint", "sd_hypernetwork")
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_unet": ("None",),
@@ -82,10 +85,12 @@ def parameter(name: str) -> str | None:
     return renamed if changes_pictures(name) and renamed in Params.model_fields else None
 
 
-def parameters_of(options: Mapping[str, Any], sampler: str) -> dict[str, Any]:
-    """The parameters that options set; of the two etas, that of the sampler."""
-    other_eta = "eta_ancestral" if SAMPLERS[sampler].timesteps else "eta_ddim"
-    found = {parameter(name): _value(name, value) for name, value in options.items() if name != other_eta}
+def parameters_of(options: Mapping[str, Any], sampler: str, *, txt2img: bool) -> dict[str, Any]:
+    """The parameters that options set; of the two etas, that of the sampler, and likewise of the ratios."""
+    others = {"eta_ancestral" if SAMPLERS[sampler].timesteps else "eta_ddim"}
+    ratio = options.get("token_merging_ratio_img2img")
+    others.add("token_merging_ratio_img2img" if txt2img or not ratio else "token_merging_ratio")
+    found = {parameter(name): _value(name, value) for name, value in options.items() if name not in others}
     if found.get("output_format", "png") == "png":
         found.pop("quality", None)
     else:  # of a WebP, too; it has no default of its own there
@@ -107,7 +112,7 @@ def check_option(name: str, value: Any) -> None:
     _check_size(name, value)
     if name in GridOptions.model_fields:
         _check_grid(name, value)
-    if not changes_pictures(name) or name == "sd_model_checkpoint":
+    if not changes_pictures(name) or name in _FILES:
         return
     field = parameter(name)
     if field is not None:
@@ -135,7 +140,8 @@ def _check_range(name: str, field: str, value: Any) -> None:
         raise Refused(name, value, f"give {' or '.join(_WORDS[field])}")
     try:
         # with what lets it have its effect
-        read_params({"output_format": "jpeg", field: _value(name, value), **taker(field)})
+        with_it = {"output_format": "jpeg", "enable_hr": field in HIRES_FIELDS, **taker(field)}
+        read_params({**with_it, field: _value(name, value)})
     except Refused as refusal:
         raise Refused(name, value, refusal.reason) from None
 

@@ -15,12 +15,12 @@ from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts import SOFT_INPAINTING, script_parameters
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
+from img2img_gateway.sdapi.worker_files import WorkerFiles
 from img2img_shared.control import meant
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.infotext import read_pairs
 from img2img_shared.params import Params
-from img2img_shared.prompt_tags import strip_comments, take_loras, unknown_tags
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_roles
 from img2img_shared.suggestions import unknown_name
@@ -30,10 +30,6 @@ from img2img_shared.upscalers import BUILT_IN, is_network
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
 #: what A1111's page calls the request's own
 _SAME_CHECKPOINT = "Use same checkpoint"
-#: what A1111 calls the VAE that is found by the checkpoint's name, and once called it
-_AUTOMATIC = ("Automatic", "auto")
-#: so many LoRAs are named in a refusal
-_NAMED = 20
 _PROMPTS = {"prompt", "negative_prompt"}
 #: what clients send to checkpoints of any kind, and which value of it is a default of theirs
 _FOR_FEW = {"image_cfg_scale": 1.5, "distilled_cfg_scale": 3.5}
@@ -88,10 +84,15 @@ class Reader:
             lenient.set_aside("restore_faces", True, why)
         if isinstance(values, Txt2ImgRequest) and values.enable_hr:
             values = await self._for_hires(values, styles, model)
+        files = WorkerFiles(farm, model, lenient)
         if not body.disable_extra_networks:
-            for prompt in (prompts[0], getattr(values, "hr_prompt", "")):
-                await self._check_tags(prompt, model, lenient)
-        options = await self._for_workers(options, model, lenient)
+            prompts = await files.with_hypernetwork(prompts[0], options), prompts[1]
+            await files.check_tags(prompts[0])
+            if isinstance(values, Txt2ImgRequest) and values.enable_hr:
+                hr_prompt = await files.with_hypernetwork(values.hr_prompt, options)
+                values = values.model_copy(update={"hr_prompt": hr_prompt})
+                await files.check_tags(hr_prompt)
+        options = await files.with_vae(options)
         await self._check_control(control, model)
         scripts |= {"control": control.told(options)} if control.units else {}
         params = read_request(values, prompts, options, scripts)
@@ -140,6 +141,8 @@ class Reader:
                 if name in chosen:
                     why = "it has no effect in override_settings, as in A1111"
                     lenient.set_aside(name, chosen.pop(name), why, told=False)
+        if chosen.get("token_merging_ratio"):  # which wins over img2img's own if the request brings it
+            chosen["token_merging_ratio_img2img"] = 0.0
         return {**await self._options.chosen(), **chosen}
 
     async def _for_hires(self, body: Txt2ImgRequest, styles: dict[str, Style], model: str) -> Txt2ImgRequest:
@@ -164,37 +167,6 @@ class Reader:
             "hr_scheduler": body.hr_scheduler or None,
         }
         return body.model_copy(update=changes)
-
-    async def _check_tags(self, prompt: str, model: str, lenient: Leniency) -> None:
-        """That the LoRAs of a prompt are there.
-
-        Raises:
-            Refused: one is not, or is named in a way that is not understood.
-        """
-        text = strip_comments(prompt)
-        for tag in unknown_tags(text):
-            lenient.set_aside("prompt", tag, f"{tag} asks for nothing that is known here")
-        _, loras = take_loras(text)
-        known = await self._farm.loras(model) if loras else None
-        if known is None:
-            return
-        names = {*known, *known.values()}
-        for lora in loras:
-            if lora.name not in names:
-                raise Refused("prompt", f"<lora:{lora.name}>", unknown_name("LoRA", lora.name, known))
-
-    async def _for_workers(self, options: dict[str, Any], model: str, lenient: Leniency) -> dict[str, Any]:
-        """`options` without the name of a VAE that is not there: A1111 renders without one then."""
-        wanted = options.get("sd_vae", _AUTOMATIC[0])
-        if wanted in (*_AUTOMATIC, "None"):
-            return options
-        known = await self._farm.files("vae", model)
-        if known is None or wanted in known:
-            return options
-        names = ", ".join(known[:_NAMED]) or "there are none"
-        why = f"no VAE {wanted!r} here ({names}); the checkpoint's own renders it, as in A1111"
-        lenient.set_aside("sd_vae", wanted, why)
-        return {**options, "sd_vae": "None"}
 
     async def _check_upscalers(self, params: Params, model: str) -> None:
         """That the upscalers' files are there.

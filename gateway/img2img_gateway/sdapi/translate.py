@@ -49,8 +49,10 @@ def read_request(
     sampler, scheduler = split_sampler(
         request.sampler_name or request.sampler_index or "Euler", request.scheduler
     )
-    inert = without_effect(sampler, scheduler, txt2img=isinstance(request, Txt2ImgRequest))
-    values = {**parameters_of(options, sampler), **scripts, **_own_parameters(request)}
+    txt2img = isinstance(request, Txt2ImgRequest)
+    inert = without_effect(sampler, scheduler, txt2img=txt2img)
+    set_by_options = parameters_of(options, sampler, txt2img=txt2img)
+    values = {**set_by_options, **scripts, **_own_parameters(request)}
     values = {name: value for name, value in values.items() if name not in inert}
     values |= {
         "prompt": prompts[0],

@@ -94,3 +94,12 @@ class HiresParams(ParamGroup):
             examples=["blurry"],
         ),
     ] = ""
+    token_merging_ratio_hr: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.9,
+            description="`token_merging_ratio` of the second pass; 0: the first one's.",
+            examples=[0.5],
+        ),
+    ] = 0.0

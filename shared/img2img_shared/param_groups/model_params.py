@@ -12,6 +12,16 @@ VaeMethod = Literal["Full", "TAESD"]
 class ModelParams(ParamGroup):
     """What else than the checkpoint's own networks is used."""
 
+    token_merging_ratio: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=0.9,
+            description="Share of the picture's places that are merged before self-attention, 0.75 at most: "
+            "faster and coarser. For SD 1.x, 2.x and XL.",
+            examples=[0.5],
+        ),
+    ] = 0.0
     vae: Annotated[
         str,
         Field(

@@ -43,7 +43,13 @@ class ConditionBuilder:
             raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, reason)
         picture = self._picture(image)
         conditions = [
-            family.condition(text, params, picture=picture, patch=image.loras.denoiser)
+            family.condition(
+                text,
+                params,
+                picture=picture,
+                patch=image.loras.denoiser,
+                hypernetworks=image.hypernetworks,
+            )
             for text in image.texts
         ]
         return Guidance(params, image.prompts, conditions, edits=family.edits, units=self._units(image))

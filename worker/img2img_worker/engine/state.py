@@ -12,6 +12,7 @@ from torch import Tensor
 from img2img_worker.engine.course import Course, LiveCourse, PlannedCourse
 from img2img_worker.engine.guidance import CallRows, Guidance
 from img2img_worker.engine.render import Render
+from img2img_worker.models.adapters.hypernetworks import HypernetworkSet
 from img2img_worker.models.adapters.lora import LoraSet
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.family import Family
@@ -51,6 +52,7 @@ class RenderState:
     course: Course
     prompts: Conditioning
     loras: LoraSet
+    hypernetworks: HypernetworkSet
     #: of each of its controls; None: of one that has none
     networks: Sequence[ControlNetwork | None]
     #: what its init image's latent depends on; None: there is none
@@ -110,12 +112,11 @@ class RenderState:
 def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> RenderState:
     """A render as it begins.
 
-    To be called in the thread that submits: compiling a plan, drawing noise and reading LoRAs and VAEs then
+    To be called in the thread that submits: compiling a plan, drawing noise and reading its files then
     cost the engine's thread nothing.
 
     Raises:
-        Refused: parameters that no plan can be made of; LoRAs, control networks or a VAE that are not there
-            or do not fit.
+        Refused: parameters that no plan can be made of, files that are not there or do not fit.
     """
     plan = plan_of(PlanKey.of(render.params), family.levels(render.latent_size))
     vaes = family.vaes.find(render.params)
@@ -128,6 +129,7 @@ def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> R
         course=_course(plan, render, family),
         prompts=prompts,
         loras=family.loras.find(prompts.loras),
+        hypernetworks=family.hypernetworks.find(prompts.hypernetworks),
         networks=[
             family.controls.find(control.unit.model, control.unit.union_control_type)
             if control.unit.preprocessor.needs_network

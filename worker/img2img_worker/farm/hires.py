@@ -113,6 +113,7 @@ def second_params(params: Params, size: HiresSize) -> Params:
         "steps": params.hr_second_pass_steps or params.steps,
         "sampler_name": params.hr_sampler_name or params.sampler_name,
         "scheduler": params.hr_scheduler or params.scheduler,
+        "token_merging_ratio": params.token_merging_ratio_hr or params.token_merging_ratio,
         "fix_steps": True,
         "initial_noise_multiplier": 1.0,
     }

@@ -23,6 +23,7 @@ from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.reporter import Reporter
+from img2img_worker.models.adapters.hypernetworks import Hypernetworks
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.vaes import Vaes
@@ -61,6 +62,7 @@ class WorkerMaintenance:
         lora_names: LoraNames,
         inversions: TextualInversions,
         inversion_names: InversionNames,
+        hypernetworks: Hypernetworks,
         vaes: Vaes,
         controls: ControlNets,
         file_names: FileNames,
@@ -79,6 +81,7 @@ class WorkerMaintenance:
         self._lora_names = lora_names
         self._inversions = inversions
         self._inversion_names = inversion_names
+        self._hypernetworks = hypernetworks
         self._vaes = vaes
         self._controls = controls
         self._file_names = file_names
@@ -176,6 +179,7 @@ class WorkerMaintenance:
         self._lora_names.say(self._worker.id, self._loras.names)
         self._inversion_names.say(self._worker.id, _infos(self._inversions.current()))
         files: dict[FileKind, list[str]] = {
+            "hypernetwork": self._hypernetworks.names,
             "vae": self._vaes.names,
             "control": self._controls.titles,
             "upscaler": self._usable_upscalers(),

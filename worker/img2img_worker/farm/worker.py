@@ -174,6 +174,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             lora_names=LoraNames(redis),
             inversions=family.inversions,
             inversion_names=InversionNames(redis),
+            hypernetworks=family.hypernetworks,
             vaes=family.vaes,
             controls=family.controls,
             file_names=FileNames(redis),

@@ -86,6 +86,9 @@ def infotext(
     pairs["Conditional mask weight"] = params.inpainting_mask_weight if inpaints else None
     pairs["Clip skip"] = params.clip_skip if params.clip_skip > 1 else None
     pairs["ENSD"] = seed_delta(params)
+    pairs["Token merging ratio"] = params.token_merging_ratio or None
+    if params.enable_hr:
+        pairs["Token merging ratio hr"] = params.token_merging_ratio_hr or params.token_merging_ratio or None
     pairs["RNG"] = params.noise_source.upper()
     pairs["Tiling"] = params.tiling or None  # "True"
     pairs |= _soft_pairs(params) if has_mask else {}

@@ -12,7 +12,7 @@ from torch import nn
 
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
-from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
+from img2img_shared.prompt_tags import Lora, strip_comments, take_extra_networks
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.lora_file import metadata, read_lora, short_hash
 from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
@@ -90,7 +90,7 @@ class Loras:
         Raises:
             Refused: one is not there.
         """
-        _, loras = take_loras(strip_comments(prompt))
+        loras = take_extra_networks(strip_comments(prompt)).loras
         return {lora.name: short_hash(self._path(lora.name)) for lora in loras}
 
     def _load(self, name: str) -> _Loaded:

@@ -25,6 +25,7 @@ from transformers import (
 
 from img2img_shared.errors import Refused
 from img2img_shared.suggestions import one_of
+from img2img_worker.models.adapters.hypernetworks import Hypernetworks
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.checkpoints.noise_schedule import latent_scale, noise_levels
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts, Component
@@ -66,6 +67,8 @@ class Builder:
     lora_folder: Path | None
     #: where textual inversions may be
     inversion_folders: tuple[Path, ...] = ()
+    #: where hypernetworks for it may be
+    hypernetwork_folder: Path | None = None
     #: where VAEs for it may be
     vae_files: VaeFiles = field(default_factory=VaeFiles)
     #: where control networks may be, and whether they may be pickles
@@ -125,6 +128,7 @@ class Builder:
             inversions=inversions,
             loras=loras,
             controls=self._controls(unet, loras),
+            hypernetworks=Hypernetworks(self.hypernetwork_folder, unet),
             is_compiled=self.compiler is not None,
         )
 
@@ -236,8 +240,9 @@ class Builder:
             raise Refused("vae", file.path.name, error.reason) from None
         vae = replace(like, network=network)
         if (vae.channels, vae.factor) != (like.channels, like.factor):
-            wanted = f"a VAE for latents of {like.channels} channels, a cell to {like.factor} pixels; "
-            raise Refused("vae", file.path.name, f"{wanted}its are {vae.channels} and {vae.factor}")
+            reason = f"its latents have {vae.channels} channels, a cell to {vae.factor} pixels"
+            wanted = f"{like.channels} and {like.factor} are needed"
+            raise Refused("vae", file.path.name, f"{reason}; {wanted}")
         return vae
 
     def _tiny_vae(self, like: Vae, file: VaeFile) -> TinyVae:

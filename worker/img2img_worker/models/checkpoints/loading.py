@@ -6,7 +6,7 @@ import torch
 
 from img2img_shared.errors import Refused
 from img2img_shared.settings import Settings
-from img2img_worker.models.adapters import lora
+from img2img_worker.models.adapters import hypernetworks, lora
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.builder import Builder
 from img2img_worker.models.checkpoints.folder import read_folder
@@ -63,7 +63,8 @@ def open_checkpoint(
         vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
         inversion_folders: where the textual inversions are that prompts may name.
-        models_dir: where VAEs are that images name, and one that A1111 takes for this checkpoint.
+        models_dir: where hypernetworks and VAEs are that images name, and the VAE that A1111 takes for this
+            checkpoint.
         control_folders: where the control networks are that renders may name, looked at when they do.
         compiler: backend of ``torch.compile`` for the denoiser, which then compiles at its first call in
             each shape; see `Engine.warm_up`. None: it is not compiled.
@@ -88,6 +89,7 @@ def open_checkpoint(
         vae_tile=vae_tile,
         lora_folder=lora_folder,
         inversion_folders=inversion_folders,
+        hypernetwork_folder=models_dir and models_dir / hypernetworks.FOLDER,
         vae_files=vae_files,
         control_folders=control_folders,
         allow_pickles=allow_pickles,

@@ -18,6 +18,10 @@ class ControlNetwork(Protocol):
     """One that is loaded. Its methods are called from the engine's thread alone."""
 
     @property
+    def network(self) -> nn.Module:
+        """What it runs."""
+
+    @property
     def key(self) -> str:
         """Tells it from all others; calls go through networks in the order of these."""
 

@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, HypernetworkSet
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.amends import RowAmend
 from img2img_worker.models.control.rows import ControlRows, RowControl
@@ -31,12 +32,21 @@ class Condition:
     patch: Patch = NO_PATCH
     #: whether convolutions wrap around at the edges
     tiling: bool = False
+    #: what comes before the denoiser's keys and values
+    hypernetworks: HypernetworkSet = NO_HYPERNETWORKS
+    #: share of the tokens that are merged before self-attention
+    merge_ratio: float = 0.0
     #: rows may share a call where this is equal
     shares: Hashable = None
     #: control networks that have a say in the row, and what becomes of its answer; neither keeps it from
     #: sharing a call
     controls: tuple[RowControl, ...] = ()
     amends: tuple[RowAmend, ...] = ()
+
+    @property
+    def changes(self) -> tuple[Patch, bool, HypernetworkSet, float]:
+        """All that makes another network of the denoiser, for all rows of a call."""
+        return self.patch, self.tiling, self.hypernetworks, self.merge_ratio
 
     @property
     def length(self) -> int:
@@ -54,6 +64,8 @@ class Conditions:
     runs: tuple[Run, ...]
     patch: Patch = NO_PATCH
     tiling: bool = False
+    hypernetworks: HypernetworkSet = NO_HYPERNETWORKS
+    merge_ratio: float = 0.0
     controls: tuple[ControlRows, ...] = ()
     #: (row, what becomes of its answer), in order
     amends: tuple[tuple[int, RowAmend], ...] = ()
@@ -66,15 +78,18 @@ class Conditions:
             whole: every run has contexts for all rows. What is computed with it has the same shape then, and
                 a row's bits do not depend on how long its neighbours are.
         """
-        names = rows[0].tensors.keys() - {"context"}
-        if len({(frozenset(row.tensors), row.patch, row.tiling) for row in rows}) > 1:
-            raise ValueError("rows of one call must have the same tensors, LoRAs and tiling")
+        first = rows[0]
+        names = first.tensors.keys() - {"context"}
+        if len({(frozenset(row.tensors), *row.changes) for row in rows}) > 1:
+            raise ValueError("rows of one call must have the same tensors, and change the denoiser alike")
         contexts = [row.tensors["context"] for row in rows]
         return cls(
             tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
             runs=runs_of(contexts, whole=whole),
-            patch=rows[0].patch,
-            tiling=rows[0].tiling,
+            patch=first.patch,
+            tiling=first.tiling,
+            hypernetworks=first.hypernetworks,
+            merge_ratio=first.merge_ratio,
             controls=ControlRows.of([row.controls for row in rows], contexts, whole=whole),
             amends=tuple((place, each) for place, row in enumerate(rows) for each in row.amends),
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.params import Params
+from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.folder import ControlNets
@@ -94,6 +95,10 @@ class Family(Protocol):
         """What can be added to its weights; finding one is a thing that other threads may do."""
 
     @property
+    def hypernetworks(self) -> Hypernetworks:
+        """What can come before its keys and values; finding one is a thing that other threads may do."""
+
+    @property
     def inversions(self) -> TextualInversions:
         """The textual inversions that prompts may name."""
 
@@ -152,13 +157,22 @@ class Family(Protocol):
         """
 
     def condition(
-        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+        self,
+        text: Encoded,
+        params: Params,
+        *,
+        picture: Tensor | None = None,
+        patch: Patch = NO_PATCH,
+        hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
         """What a row of one image's model calls is conditioned on.
 
         Args:
             picture: the image's row of `picture`, [c, h, w], at the latent's size.
             patch: what its LoRAs add to the denoiser.
+
+        Raises:
+            Refused: parameters that mean nothing to this kind of checkpoint.
         """
 
     def encode(

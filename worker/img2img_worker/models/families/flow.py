@@ -16,6 +16,7 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
+from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.folder import ControlNets
@@ -99,6 +100,7 @@ class FlowFamily(ABC):
     #: A1111 has none for these
     controls: ControlNets
     inversions: TextualInversions = field(default_factory=TextualInversions)
+    hypernetworks: Hypernetworks = field(default_factory=Hypernetworks)
     is_compiled: bool = False
 
     @property
@@ -164,12 +166,16 @@ class FlowFamily(ABC):
     def condition(
         self,
         text: Encoded,
-        params: Params,  # noqa: ARG002
+        params: Params,
         *,
         picture: Tensor | None = None,  # noqa: ARG002
         patch: Patch = NO_PATCH,
+        hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,  # noqa: ARG002 (`find` gives none)
     ) -> Condition:
         """As in `Family`. Text and picture attend to each other, so rows of one call have equal lengths."""
+        if params.token_merging_ratio:
+            reason = "leave it out, or use a checkpoint of SD 1.x, 2.x or XL"
+            raise Refused("token_merging_ratio", params.token_merging_ratio, reason)
         tensors = {"context": text.context.to(self.dtype)}
         if text.pooled is not None:
             tensors["pooled"] = text.pooled.to(self.dtype)

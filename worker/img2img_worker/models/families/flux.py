@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from img2img_shared.params import Params
+from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, HypernetworkSet
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.flow import PATCH, FlowFamily
@@ -62,9 +63,15 @@ class Flux(FlowFamily):
         return encoded
 
     def condition(
-        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+        self,
+        text: Encoded,
+        params: Params,
+        *,
+        picture: Tensor | None = None,
+        patch: Patch = NO_PATCH,
+        hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
-        plain = super().condition(text, params, picture=picture, patch=patch)
+        plain = super().condition(text, params, picture=picture, patch=patch, hypernetworks=hypernetworks)
         if not self.distilled:
             return plain
         scale = DISTILLED_CFG_SCALE if params.distilled_cfg_scale is None else params.distilled_cfg_scale

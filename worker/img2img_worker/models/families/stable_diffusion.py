@@ -1,7 +1,8 @@
 """Stable Diffusion 1.x and 2.x, their 9-channel inpainting checkpoints, and instruct-pix2pix."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_shared.params import Params
+from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.amends import amended
@@ -19,6 +21,7 @@ from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.padding import Padding
 from img2img_worker.models.families.runs import as_context
+from img2img_worker.models.families.token_merging import TokenMerging
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
 from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
@@ -45,6 +48,7 @@ class StableDiffusion:
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
     loras: Loras
+    hypernetworks: Hypernetworks
     inversions: TextualInversions
     controls: ControlNets
     #: -1: the network answers a velocity the other way round
@@ -57,6 +61,10 @@ class StableDiffusion:
     @cached_property
     def _padding(self) -> Padding:
         return Padding(self.unet)
+
+    @cached_property
+    def _merging(self) -> TokenMerging:
+        return TokenMerging(self.unet)
 
     @property
     def latent_channels(self) -> int:
@@ -144,7 +152,13 @@ class StableDiffusion:
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(
-        self, text: Encoded, params: Params, *, picture: Tensor | None = None, patch: Patch = NO_PATCH
+        self,
+        text: Encoded,
+        params: Params,
+        *,
+        picture: Tensor | None = None,
+        patch: Patch = NO_PATCH,
+        hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
         # cast once, not at every call
         tensors = {"context": text.context.to(self.dtype)}
@@ -156,8 +170,14 @@ class StableDiffusion:
         if picture is not None:
             tensors["concat"] = picture
         length = len(text.context) if self.is_compiled else None
-        tiling = params.tiling
-        return Condition(tensors=tensors, patch=patch, tiling=tiling, shares=(patch, tiling, length))
+        made = Condition(
+            tensors=tensors,
+            patch=patch,
+            tiling=params.tiling,
+            hypernetworks=hypernetworks,
+            merge_ratio=params.token_merging_ratio,
+        )
+        return replace(made, shares=(*made.changes, length))
 
     @torch.inference_mode()
     def encode(
@@ -169,6 +189,9 @@ class StableDiffusion:
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         self.loras.denoiser.apply(conditions.patch)
         self._padding.apply(circular=conditions.tiling)
+        beside = [each.network.network for each in conditions.controls]
+        self.hypernetworks.apply(conditions.hypernetworks, *beside)
+        self._merging.apply(conditions.merge_ratio)
         given = conditions.tensors
         added = None
         if "pooled" in given:
@@ -177,15 +200,19 @@ class StableDiffusion:
         controls = unet_arguments(conditions.controls, latents, t, added)
         if "concat" in given:
             latents = torch.cat([x, given["concat"]], dim=1).to(self.dtype)
-        # timesteps stay float32: the UNet takes their sines before it lowers the precision
-        answer: Tensor = self.unet(
-            latents,
-            t,
-            encoder_hidden_states=as_context(conditions.runs),
-            added_cond_kwargs=added,
-            **controls,
-            return_dict=False,
-        )[0]
+        # graphs know nothing of what was put into the UNet after they were made
+        is_changed = bool(conditions.hypernetworks.networks or conditions.merge_ratio)
+        eager = self.is_compiled and is_changed
+        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
+            # timesteps stay float32: the UNet takes their sines before it lowers the precision
+            answer: Tensor = self.unet(
+                latents,
+                t,
+                encoder_hidden_states=as_context(conditions.runs),
+                added_cond_kwargs=added,
+                **controls,
+                return_dict=False,
+            )[0]
         # a copy in any case: a CUDA graph's answer lies where its next one will
         answer = answer.to(torch.float32, copy=True)
         for row, amend in conditions.amends:

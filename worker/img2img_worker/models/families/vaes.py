@@ -21,8 +21,6 @@ from img2img_worker.models.families.vae import Autoencoder
 REMEMBERED = 1 << 30
 #: what a method of encoding or decoding, or a preview, is called that is TAESD's
 TINY = "TAESD"
-#: how many names a refusal lists
-_NAMED = 20
 #: digits of a hash in an infotext
 _SHORT = 10
 

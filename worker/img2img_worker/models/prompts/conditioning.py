@@ -16,7 +16,7 @@ from itertools import accumulate, chain
 from img2img_shared.names import SAMPLERS
 from img2img_shared.param_groups.prompt_params import prompts_of
 from img2img_shared.params import Params
-from img2img_shared.prompt_tags import Lora, strip_comments, take_loras
+from img2img_shared.prompt_tags import Hypernetwork, Lora, strip_comments, take_extra_networks
 from img2img_worker.models.prompts.editing import Entry, schedule
 
 
@@ -48,6 +48,7 @@ class Conditioning:
     positive: tuple[Schedule, ...]
     negative: Schedule
     loras: tuple[Lora, ...] = ()
+    hypernetworks: tuple[Hypernetwork, ...] = ()
     #: index of each schedule's first text, the negative's last
     _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
@@ -90,18 +91,21 @@ def conditioning(
             begins anew, and has as many.
 
     Raises:
-        Refused: as `take_loras`.
+        Refused: as `take_extra_networks`.
     """
     total = params.steps * 2 if SAMPLERS[params.sampler_name].second_order else params.steps
     if params.use_old_scheduling:
         edited = partial(schedule, steps=earlier_calls or total, old=True)
     else:
         edited = partial(schedule, steps=total, earlier=earlier_calls)
-    text, loras = take_loras(strip_comments(prompt))
+    text, loras, hypernetworks = take_extra_networks(strip_comments(prompt))
+    if params.disable_extra_networks:
+        loras, hypernetworks = (), ()
     return Conditioning(
         positive=tuple(Schedule(entries=edited(part), weight=weight) for part, weight in compose(text)),
         negative=Schedule(entries=edited(strip_comments(negative_prompt))),
-        loras=() if params.disable_extra_networks else loras,
+        loras=loras,
+        hypernetworks=hypernetworks,
     )
 
 

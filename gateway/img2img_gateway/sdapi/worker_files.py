@@ -1,0 +1,78 @@
+"""What a request names that lies in workers' folders: LoRAs and hypernetworks by tags, VAEs by an option."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_shared.errors import Refused
+from img2img_shared.prompt_tags import strip_comments, take_extra_networks, unknown_tags
+from img2img_shared.suggestions import unknown_name
+
+#: what A1111 calls the VAE that is found by the checkpoint's name, and once called it
+_AUTOMATIC = ("Automatic", "auto")
+#: so many are named in a warning
+_NAMED = 20
+
+
+class WorkerFiles:
+    """Those of a model's workers, for one request."""
+
+    def __init__(self, farm: AsyncFarm, model: str, lenient: Leniency) -> None:
+        self._farm = farm
+        self._model = model
+        self._lenient = lenient
+
+    async def check_tags(self, prompt: str) -> None:
+        """That what the tags of a prompt name is there.
+
+        Raises:
+            Refused: something is not, or is named in a way that is not understood.
+        """
+        text = strip_comments(prompt)
+        for tag in unknown_tags(text):
+            self._lenient.set_aside("prompt", tag, f"{tag} asks for nothing that is known here")
+        _, loras, hypernetworks = take_extra_networks(text)
+        if loras and (known := await self._farm.loras(self._model)) is not None:
+            names = {*known, *known.values()}
+            _check("lora", "LoRA", [lora.name for lora in loras], names, listed=known)
+        if hypernetworks and (files := await self._farm.files("hypernetwork", self._model)) is not None:
+            _check("hypernet", "hypernetwork", [each.name for each in hypernetworks], files, listed=files)
+
+    async def with_hypernetwork(self, prompt: str, options: Mapping[str, Any]) -> str:
+        """`prompt` with the hypernetwork that the options name, if there is such; as A1111 appends it."""
+        name = str(options.get("sd_hypernetwork", "None"))
+        if name == "None":
+            return prompt
+        known = await self._farm.files("hypernetwork", self._model)
+        if known is not None and name not in known:
+            why = f"no hypernetwork {name!r} here ({_list(known)}); as in A1111, none is used"
+            self._lenient.set_aside("sd_hypernetwork", name, why)
+            return prompt
+        if any(each.name == name for each in take_extra_networks(strip_comments(prompt)).hypernetworks):
+            return prompt
+        return f"{prompt}<hypernet:{name}:{options.get('extra_networks_default_multiplier', 1.0)}>"
+
+    async def with_vae(self, options: dict[str, Any]) -> dict[str, Any]:
+        """`options` without the name of a VAE that is not there: A1111 renders without one then."""
+        wanted = options.get("sd_vae", _AUTOMATIC[0])
+        if wanted in (*_AUTOMATIC, "None"):
+            return options
+        known = await self._farm.files("vae", self._model)
+        if known is None or wanted in known:
+            return options
+        why = f"no VAE {wanted!r} here ({_list(known)}); the checkpoint's own renders it, as in A1111"
+        self._lenient.set_aside("sd_vae", wanted, why)
+        return {**options, "sd_vae": "None"}
+
+
+def _check(
+    tag: str, kind: str, wanted: Collection[str], known: Collection[str], *, listed: Collection[str]
+) -> None:
+    for name in wanted:
+        if name not in known:
+            raise Refused("prompt", f"<{tag}:{name}>", unknown_name(kind, name, listed))
+
+
+def _list(names: Collection[str]) -> str:
+    return ", ".join([*names][:_NAMED]) or "there are none"

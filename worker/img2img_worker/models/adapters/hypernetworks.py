@@ -1,0 +1,170 @@
+"""The hypernetworks in a folder, and how those of an image come before the keys and values of attention."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from img2img_shared.errors import Refused
+from img2img_shared.folders import files_below
+from img2img_shared.prompt_tags import Hypernetwork
+from img2img_shared.suggestions import unknown_name
+from img2img_worker.models.adapters.hypernetwork_file import Layers, read_hypernetwork
+
+#: where A1111 has them below its folder of models
+FOLDER = "hypernetworks"
+#: bytes of them that stay on the device between renders; the last one stays whatever its size
+REMEMBERED = 1 << 30
+_KEY, _VALUE = range(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HypernetworkSet:
+    """Those of one image, in the order in which they come. Equal where their files and weights are."""
+
+    #: name, time and size of its file, and weight of each
+    key: tuple[tuple[str, int, int, float], ...] = ()
+    networks: tuple[tuple[Layers, float], ...] = field(default=(), compare=False, repr=False)
+
+    def apply(self, x: Tensor, which: int) -> Tensor:
+        """What a key (or value) is made of, in place of `x` [R, n, d]."""
+        for layers, weight in self.networks:
+            if (pair := layers.get(x.shape[-1])) is not None:
+                given = x.float()
+                x = (given + weight * pair[which](given)).to(x.dtype)
+        return x
+
+
+#: of an image that names none
+NO_HYPERNETWORKS = HypernetworkSet()
+
+
+class _Worn(NamedTuple):
+    """What networks wear, and which beside the UNet; modules are equal where they are the same."""
+
+    hypernetworks: HypernetworkSet
+    beside: tuple[nn.Module, ...]
+
+
+class Hypernetworks:
+    """Finds hypernetworks by name, as A1111 does, and puts them into a UNet.
+
+    They act on whatever keys and values are made of: the context, or in self-attention the picture itself
+    (A1111's ``apply_hypernetworks``).
+
+    Args:
+        folder: None: there are none.
+        unet: diffusers' UNet; None: a network that A1111 trains none for.
+    """
+
+    def __init__(self, folder: Path | None = None, unet: nn.Module | None = None) -> None:
+        self._folder = folder
+        self._keys = _named(unet, "to_k")
+        self._values = _named(unet, "to_v")
+        self._loaded: OrderedDict[Path, tuple[tuple[int, int], Layers]] = OrderedDict()
+        self._loading = threading.Lock()
+        self._worn = _Worn(NO_HYPERNETWORKS, ())
+        self._hooks: list[RemovableHandle] = []
+
+    @property
+    def names(self) -> list[str]:
+        """The files that are there now."""
+        return list(self._paths())
+
+    def find(self, wanted: Sequence[Hypernetwork]) -> HypernetworkSet:
+        """What these are together, in that order; thread-safe.
+
+        Of the same name several times, the last one's weight holds for each, as in A1111 once it is loaded.
+
+        Raises:
+            Refused: one is not there, is broken, or is meant for another kind of checkpoint.
+            MemoryError: the device has no room for one.
+        """
+        last = {each.name: each for each in wanted}
+        found = [(last[each.name], *self._load(each.name)) for each in wanted]
+        acting = [part for part in found if part[0].weight != 0]
+        return HypernetworkSet(
+            key=tuple((each.name, *about, each.weight) for each, about, _ in acting),
+            networks=tuple((layers, each.weight) for each, _, layers in acting),
+        )
+
+    def apply(self, hypernetworks: HypernetworkSet, *beside: nn.Module) -> None:
+        """From now on these, and no others, come before the UNet's keys and values.
+
+        Args:
+            beside: networks that run with it, and have keys and values too.
+        """
+        worn = _Worn(hypernetworks, beside if hypernetworks.networks else ())
+        if worn == self._worn:
+            return
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._worn = [], worn
+        if hypernetworks.networks:
+            keys = [*self._keys, *(key for network in beside for key in _named(network, "to_k"))]
+            values = [*self._values, *(value for network in beside for value in _named(network, "to_v"))]
+            for which, layers in ((_KEY, keys), (_VALUE, values)):
+                change = partial(_change, hypernetworks, which)
+                self._hooks += [layer.register_forward_pre_hook(change) for layer in layers]
+
+    def _load(self, name: str) -> tuple[tuple[int, int], Layers]:
+        """The file of that name as it is now, its time and its size first; read again if it has changed."""
+        path = self._path(name)
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise Refused("hypernetwork", name, f"the file cannot be read ({error.strerror})") from None
+        about = stat.st_mtime_ns, stat.st_size
+        with self._loading:
+            loaded = self._loaded.pop(path, None)
+            if loaded is None or loaded[0] != about:
+                loaded = about, self._read(path)
+            self._loaded[path] = loaded
+            while len(self._loaded) > 1 and sum(size for (_, size), _ in self._loaded.values()) > REMEMBERED:
+                self._loaded.popitem(last=False)
+        return loaded
+
+    def _read(self, path: Path) -> Layers:
+        try:
+            layers = read_hypernetwork(path, self._keys[0].weight.device)
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"no memory for hypernetwork {path.stem} beside what is in flight") from None
+        widths = {layer.in_features for layer in self._keys}
+        if widths.isdisjoint(layers):
+            has, own = (", ".join(map(str, sorted(found))) for found in (layers, widths))
+            raise Refused(
+                "hypernetwork",
+                path.stem,
+                f"its widths are {has}, and this checkpoint's {own}; use one of its kind",
+            )
+        return layers
+
+    def _path(self, name: str) -> Path:
+        if not self._keys:
+            raise Refused("hypernetwork", name, "use it with a checkpoint of SD 1.x, 2.x or XL")
+        # looked up, not joined: a name from a prompt is no path
+        paths = self._paths()
+        if name in paths:
+            return paths[name]
+        raise Refused("hypernetwork", name, unknown_name("hypernetwork", name, paths))
+
+    def _paths(self) -> dict[str, Path]:
+        # a file called None is not listed in A1111, where that means none
+        found = {path.stem: path for path in files_below(self._folder, (".pt",)) if path.stem != "None"}
+        return dict(sorted(found.items(), key=lambda each: each[0].lower()))
+
+
+def _named(unet: nn.Module | None, name: str) -> list[nn.Linear]:
+    modules = [] if unet is None else unet.named_modules()
+    return [module for path, module in modules if path.endswith(f".{name}") and isinstance(module, nn.Linear)]
+
+
+def _change(hypernetworks: HypernetworkSet, which: int, _: nn.Module, given: tuple[Any, ...]) -> Tensor:
+    return hypernetworks.apply(given[0], which)
