@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import tomesd
-
 
 class TokenMerging:
     """Tokens that are alike merged before self-attention, as A1111 has tomesd do it, in a UNet's first level.
@@ -19,6 +17,8 @@ class TokenMerging:
         """From now on so many of a row's tokens are merged, at most three of four."""
         if ratio == self._ratio:
             return
+        import tomesd  # few images ask for it
+
         if self._ratio:
             tomesd.remove_patch(self._unet)
         if ratio:
