@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.models.checkpoints.loading import open_checkpoint
@@ -148,6 +149,14 @@ def an_infotext(_: Path, send: Send, __: FakeWorker) -> None:
     assert "RNG: CPU" in info_of(send(infotext=text))["infotexts"][0]
 
 
+def a_control_unit(_: Path, send: Send, worker: FakeWorker) -> None:
+    FileNames(worker.client).say(worker.worker, {"control": ["edges [12345678]"]})
+    for unit, words in (({"model": "depth"}, ("depth", "edges")), ({"module": "no_such"}, ("no_such",))):
+        answer = send(alwayson_scripts={"controlnet": {"args": [{"enabled": True, **unit}]}})
+        assert answer.status_code == 422
+        assert all(word in answer.json()["detail"] for word in words)
+
+
 #: what the README calls each, and the proof
 DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "The VAE's mean": the_vaes_mean,
@@ -157,6 +166,7 @@ DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "Latent upscale": latent_upscale,
     "What was rendered before, or beside it": what_was_before_or_beside,
     "GPU noise": gpu_noise,
+    "A control unit that cannot act": a_control_unit,
     "Unknown names": unknown_names,
     "Values out of range": values_out_of_range,
     "What A1111 leaves out of account": what_is_left_out_of_account,
