@@ -1,11 +1,9 @@
 """``--control``: a control unit in a word, and the pictures that it looks at."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from img2img_producer.inputs import find_paired
 from img2img_shared.errors import Refused
 
 FORM = "write NETWORK[:MODULE[:WEIGHT]][=FOLDER or FILE], as in canny=edges/ or tile:tile_resample:0.6"
@@ -39,15 +37,3 @@ class ControlWord:
             except ValueError:
                 raise Refused("control", word, FORM) from None
         return cls(unit=unit, source=Path(source) if source else None)
-
-    def sources(self, inputs: Sequence[Path]) -> list[Path | None]:
-        """The picture for each of `inputs`.
-
-        Raises:
-            Refused: no such file or folder, or an input without a picture in it, or with two.
-        """
-        if self.source is None:
-            return [None] * len(inputs)
-        if self.source.is_file():
-            return [self.source] * len(inputs)
-        return [*find_paired(inputs, self.source, "control", "control picture")]

@@ -161,11 +161,6 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def find_masks(pictures: Iterable[Path], folder: Path) -> list[Path]:
-    """For each picture the mask in `folder` of the same stem; see `find_paired`."""
-    return find_paired(pictures, folder, "mask_dir", "mask")
-
-
 def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -> list[Path]:
     """For each picture the one in `folder` of the same stem.
 
@@ -178,7 +173,7 @@ def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -
     if not folder.is_dir():
         raise Refused(field, str(folder), f"no such folder; give one with a {noun} for each picture")
     by_stem: dict[str, list[Path]] = {}
-    for path in _pictures_among(folder.iterdir()):
+    for path in pictures_among(folder.iterdir()):
         by_stem.setdefault(path.stem, []).append(path)
     paired = []
     for picture in pictures:
@@ -194,6 +189,20 @@ def find_paired(pictures: Iterable[Path], folder: Path, field: str, noun: str) -
     return paired
 
 
+def pictures_among(paths: Iterable[Path]) -> list[Path]:
+    """The files that are called like pictures, in natural order; hidden ones are left out."""
+    wanted = (
+        path for path in paths if _is_picture(path) and not path.name.startswith(".") and path.is_file()
+    )
+    return sorted(wanted, key=_natural)
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name: of a format that is read here, so that it is most likely read where it is rendered."""
+    ending = path.suffix.lower()
+    return ending in EXTENSIONS or (ending in PLUGINS and find_spec(PLUGINS[ending][1]) is not None)
+
+
 def _as_text(name: str) -> str:
     """A file name need not be text: what is not is shown as "?"."""
     return name.encode("utf-8", "replace").decode()
@@ -205,13 +214,13 @@ def _expanded(name: str) -> Iterator[Path]:
         raise Refused("inputs", name, "no such file or folder; give a picture, a folder or a glob")
     if path.is_dir():
         yield from _some(
-            _pictures_among(path.iterdir()), name, "it holds no pictures; give a folder with some"
+            pictures_among(path.iterdir()), name, "it holds no pictures; give a folder with some"
         )
     elif path.exists():
         yield path
     elif re.search(r"[*?[]", name):
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        yield from _some(_pictures_among(matches), name, "it matches no pictures; give a glob that does")
+        yield from _some(pictures_among(matches), name, "it matches no pictures; give a glob that does")
     else:
         raise Refused("inputs", name, "no such file or folder; give a picture, a folder or a glob")
 
@@ -220,19 +229,6 @@ def _some(paths: list[Path], name: str, wanted: str) -> list[Path]:
     if not paths:
         raise Refused("inputs", name, f"{wanted} ({', '.join(sorted(EXTENSIONS))})")
     return paths
-
-
-def _pictures_among(paths: Iterable[Path]) -> list[Path]:
-    wanted = (
-        path for path in paths if _is_picture(path) and not path.name.startswith(".") and path.is_file()
-    )
-    return sorted(wanted, key=_natural)
-
-
-def _is_picture(path: Path) -> bool:
-    """By its name: of a format that is read here, so that it is most likely read where it is rendered."""
-    ending = path.suffix.lower()
-    return ending in EXTENSIONS or (ending in PLUGINS and find_spec(PLUGINS[ending][1]) is not None)
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

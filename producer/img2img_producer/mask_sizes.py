@@ -1,7 +1,7 @@
 """That masks have the sizes of their pictures: seen from the files' heads, before anything is uploaded."""
 
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 
 from img2img_producer.inputs import Picture, Source
 from img2img_shared.errors import Refused, Summary
@@ -26,7 +26,7 @@ def check_mask_sizes(pictures: Iterable[Picture], mask: Source | None) -> None:
             raise Refused("mask", Summary(f"{own!s} of {_shown(size)}"), reason)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _size(source: Source) -> tuple[int, int] | None:
     """(width, height) as the head of a picture's file tells it; None: it does not."""
     import imagesize  # by who has masks only

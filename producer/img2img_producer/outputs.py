@@ -3,7 +3,8 @@
 import hashlib
 import tempfile
 import uuid
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from img2img_producer.inputs import Picture, Source
@@ -65,26 +66,38 @@ def writable_folder(folder: Path) -> None:
 
 
 def refuse_overwriting(
-    pictures: Sequence[Picture], mask: Source | None, params: Params, folder: Path, *, overwrite: bool = False
+    pictures: Sequence[Picture],
+    for_all: Iterable[Source],
+    params: Params,
+    folder: Path,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """That no result would go where one of these pictures, or a mask, lies; before anything is done.
+    """That no result would go where one of these pictures lies; before anything is done.
 
     Args:
+        for_all: pictures that all inputs share.
         overwrite: whether a result may go where any other file lies.
 
     Raises:
         Refused: names the file.
     """
-    sources = [mask, *(source for picture in pictures for source in picture.pictures.values())]
-    originals = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
     extension = Path(result_key("any", 0, params.output_format)).suffix
     labels, folders, paths = zip(*((each.label, each.folder, each.path) for each in pictures), strict=True)
-    is_filled = folder.is_dir() and any(folder.iterdir())
-    for name in OutputNames(labels, params.images_per_input, extension, folders, paths):
-        if (folder / name).resolve() in originals:
+    there_now = folder.resolve()  # which "new/.." may be, too
+    is_filled = there_now.is_dir() and any(there_now.iterdir())
+    names = OutputNames(labels, params.images_per_input, extension, folders, paths) if is_filled else ()
+    there = {(there_now / name).resolve(): name for name in names if (there_now / name).exists()}
+    for source in _files(pictures, for_all) if there else ():
+        if name := there.get(source.resolve()):
             raise Refused("out", str(folder), f"{name} there is an input; give another folder")
-        if is_filled and not overwrite and (folder / name).exists():
-            raise _is_taken(folder, name)
+    if there and not overwrite:
+        raise _is_taken(folder, min(there.values()))
+
+
+def _files(pictures: Sequence[Picture], for_all: Iterable[Source]) -> Iterator[Path]:
+    sources = (source for picture in pictures for source in picture.pictures.values())
+    yield from (Path(each) for each in chain(sources, for_all) if isinstance(each, str | Path))
 
 
 def _is_taken(folder: Path, name: str) -> Refused:

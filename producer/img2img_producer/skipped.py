@@ -14,7 +14,7 @@ LOOKED_AT = 20_000
 #: files of one kind that are named
 NAMED = 5
 
-_BELOW = "in folders below; name these too"
+_BELOW = "in folders below; --recursive takes these too"
 _OTHER = "no pictures, by their names"
 
 

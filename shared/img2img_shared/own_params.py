@@ -1,6 +1,7 @@
 """The parameters that an input has of its own: any of its job's, but those that shape the job."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,12 @@ OF_THE_JOB = {
 _SEEDS = ("seed", "subseed")
 
 
+@cache
+def own_names() -> tuple[str, ...]:
+    """The parameters that an input may have of its own, `mask_blur` for both ways among them."""
+    return ("mask_blur", *(name for name in Params.model_fields if name not in OF_THE_JOB))
+
+
 def check_own(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
     """`own` as an `Input` holds it: checked together with its job's `params`, in full names and JSON's types.
 
@@ -31,7 +38,7 @@ def check_own(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {name: value for name, value in own.items() if value is not None}
     for name in given.keys() & OF_THE_JOB.keys():
-        raise Refused(name, given[name], f"the job's, for all inputs: {OF_THE_JOB[name]}")
+        raise Refused(name, given[name], f"give it once for the whole job: {OF_THE_JOB[name]}")
     if not given:
         return {}
     whole = read_params({**_below(params, given), **_endings(given), **given})
@@ -44,9 +51,12 @@ def check_own(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _below(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The job's parameters under an input's own: of sizes, those that are given stand for all."""
-    sizes = {"width", "height", "fit"}
-    return params.model_dump(exclude_defaults=True, exclude=sizes if sizes & given.keys() else None)
+    """The job's parameters under an input's own, but for a size that is said in another way."""
+    sides = [name for name in ("width", "height") if name in given]
+    if len(sides) == 1 and params.fit is not None:
+        raise Refused(sides[0], given[sides[0]], "give width and height, or fit alone")
+    other = {"fit"} if sides else {"width", "height"} if "fit" in given else set()
+    return params.model_dump(exclude_defaults=True, exclude=other)
 
 
 def _endings(given: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from img2img_shared.picture_texts import read_texts
 from tests.checkpoints import cached, sd1
 from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
 from tests.integration.gateway import Gateway
@@ -73,6 +74,19 @@ def test_a_folder_is_rendered_into_another(farm: FaultyFarm, photos: Path, tmp_p
     mask.save(photos / "photo1.mask.png")
     run(farm, "render_folder.py", photos, tmp_path / "out", "--prompt", "snow")
     assert sizes(tmp_path / "out") == {"photo1.png": (64, 64), "photo2.png": (64, 64)}
+
+
+def test_a_manifest_is_rendered_with_what_is_each_lines_own(farm: FaultyFarm, tmp_path: Path) -> None:
+    urls = {"IMG2IMG_REDIS_URL": farm.server.url, "IMG2IMG_STORE_URL": str(farm.store_url)}
+    command = [sys.executable, "-m", "img2img", "render", "--manifest", str(EXAMPLES / "manifest.csv")]
+    command += ["--out", str(tmp_path / "out"), "--size", "64x64", "--steps", "2"]
+    subprocess.run(command, env={**os.environ, **urls}, check=True, timeout=240)
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert found == {"night/harbour.png", "winter/harbour.png", "lake-masked.png", "coast.png"}
+    texts = read_texts((tmp_path / "out/night/harbour.png").read_bytes())["parameters"]
+    assert texts.startswith("a harbour at night, oil painting\nSteps: 2,")
+    assert "Seed: 7, Size: 64x64" in texts
+    assert "Denoising strength: 0.5" in texts
 
 
 def test_what_is_put_into_a_folder_is_rendered(farm: FaultyFarm, photos: Path, tmp_path: Path) -> None:

@@ -357,7 +357,7 @@ def test_what_is_skipped_in_a_folder_is_named(environment: dict[str, str], pictu
         (pictures / name).write_bytes(b"x")
     told = run(environment, "submit", pictures).stderr
     assert "2 files skipped: " in told
-    assert f"{pictures / 'more/cow.png'} (in folders below; name these too)" in told
+    assert f"{pictures / 'more/cow.png'} (in folders below; --recursive takes these too)" in told
     assert f"{pictures / 'notes.txt'} (no pictures, by their names)" in told
 
 

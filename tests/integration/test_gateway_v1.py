@@ -328,6 +328,69 @@ def test_a_wrong_request_is_refused_by_its_field(gateway: Gateway, body: dict[st
     assert gateway.http.get("/v1/jobs").json()["jobs"] == []
 
 
+def test_what_follows_a_picture_of_a_form_is_its_own(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    files = [
+        ("image", ("day/a.png", picture(1))),
+        ("params", (None, b'{"prompt": "rain", "seed": 7, "sampler_name": "DPM++ 2M Karras"}')),
+        ("mask", ("m.png", picture(8))),
+        ("image", ("b.png", picture(2))),
+    ]
+    job = gateway.http.post("/v1/jobs/upload", data={"model": "m", "steps": "9"}, files=files).json()
+    first, second = decode_inputs(fake_worker.store.get(inputs_key(job["id"], 0)))
+    own = {"prompt": "rain", "seed": 7, "sampler_name": "DPM++ 2M", "scheduler": "Karras"}
+    assert (first.params, sorted(first.pictures)) == (own, ["image", "mask"])
+    assert (second.params, sorted(second.pictures)) == ({}, ["image"])
+
+
+def test_inputs_of_json_have_parameters_and_pictures_by_name_or_in_maps(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    text = base64.b64encode(picture(1)).decode()
+    body = {
+        "model": "m",
+        "params": {"steps": 9},
+        "pictures": {"mask": text},
+        "inputs": [
+            {"image": text, "prompt": "", "cfg_scale": 3, "seed": None, "folder": "a/b", "name": "n"},
+            {"pictures": {"image": text}, "params": {"cfg_scale": 4}},
+            {"txt2img": True},
+        ],
+    }
+    answer = gateway.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 201, answer.text
+    job = answer.json()["id"]
+    found = decode_inputs(fake_worker.store.get(inputs_key(job, 0)))
+    assert [item.params for item in found] == [
+        {"prompt": "", "cfg_scale": 3.0},
+        {"cfg_scale": 4.0},
+        {"txt2img": True},
+    ]
+    assert [sorted(item.pictures) for item in found] == [["image"], ["image"], []]
+    assert (found[0].folder, found[0].name) == ("a/b", "n")
+    assert fake_worker.ledger.job(job, "default").pictures.keys() == {"mask"}
+
+
+@pytest.mark.parametrize(
+    ("files", "field"),
+    [
+        ([("image", ("a.png", b"x")), ("prompt", (None, b"late"))], "prompt"),
+        ([("image", ("a.png", b"x")), ("params", (None, b"[1]"))], "params"),
+        ([("image", ("a.png", b"x")), ("params", (None, b'{"steps": 0}'))], "inputs[0].steps"),
+        ([("image", ("a.png", b"x")), ("params", (None, b'{"quality": 5}'))], "inputs[0].quality"),
+        ([("image", ("a.png", b"x")), ("params", (None, b"{}")), ("params", (None, b"{}"))], "params"),
+        ([("image", ("a.png", b"x")), ("mask", ("m", b"x")), ("mask", ("m", b"x"))], "mask"),
+        ([("image", ("a.png", b"x")), ("control/0", ("c", b"x"))], "inputs[0].control/0"),
+        ([("control/3", ("c", b"x")), ("image", ("a.png", b"x"))], "inputs[0].control/3"),
+    ],
+)
+def test_what_a_form_gives_a_picture_wrongly_is_refused(
+    gateway: Gateway, files: list[Any], field: str
+) -> None:
+    answer = gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=files)
+    assert refusal(answer)["field"] == field
+    assert gateway.http.get("/v1/jobs").json()["jobs"] == []
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

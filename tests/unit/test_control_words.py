@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from img2img_producer.cli.request import Request
+from img2img_producer.cli.sources import Sources
 from img2img_producer.control_words import ControlWord
 from img2img_shared.errors import Refused
 
@@ -20,9 +21,8 @@ def frames(tmp_path: Path) -> Path:
 
 
 def request(frames: Path, *controls: str, params: Path | None = None) -> Request:
-    return Request.read(
-        [str(frames / "frames")], None, None, params, {}, None, None, controls=controls, elsewhere=True
-    )
+    sources = Sources(inputs=[str(frames / "frames")], control=list(controls))
+    return Request.read(sources, params, {}, None, None, elsewhere=True)
 
 
 def test_pictures_of_a_folder_go_to_the_inputs_of_their_stems(frames: Path) -> None:
@@ -38,7 +38,7 @@ def test_pictures_of_a_folder_go_to_the_inputs_of_their_stems(frames: Path) -> N
     assert first.pictures["control/0"] == frames / "edges" / "a.png"
     assert second.pictures["control/0"] == frames / "edges" / "b.png"
     assert "control/1" not in first.pictures
-    assert second.pictures["control/2"] == frames / "edges" / "a.png"
+    assert read.for_all == {"control/2": frames / "edges" / "a.png"}
 
 
 def test_they_come_after_those_of_a_file_of_parameters(frames: Path) -> None:
@@ -53,6 +53,23 @@ def test_an_input_without_a_control_picture_is_told(frames: Path) -> None:
     (frames / "edges" / "b.png").unlink()
     with pytest.raises(Refused, match=r"one control picture named b\.\*"):
         request(frames, f"canny={frames / 'edges'}")
+
+
+def test_lines_of_a_manifest_bring_control_pictures_in_columns_and_units_stand_on_the_command_line(
+    frames: Path,
+) -> None:
+    manifest = frames / "list.csv"
+    manifest.write_text("image,control/0\nframes/a.png,edges/a.png\nframes/b.png,\n")
+    one = f"depth={frames / 'edges' / 'b.png'}"
+    read = Request.read(
+        Sources(manifest=manifest, control=["canny", one]), None, {}, None, None, elsewhere=True
+    )
+    assert read.pictures[0].pictures["control/0"] == frames / "edges" / "a.png"
+    assert read.pictures[1].pictures.keys() == {"image"}
+    assert read.for_all == {"control/1": frames / "edges" / "b.png"}
+    folder = Sources(manifest=manifest, control=[f"canny={frames / 'edges'}"])
+    with pytest.raises(Refused, match="control/0"):
+        Request.read(folder, None, {}, None, None, elsewhere=True)
 
 
 @pytest.mark.parametrize("word", ["", "=edges", "canny:canny:much", "a:b:1:2"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from img2img_producer.inputs import Picture, as_picture, find_masks, find_pictures, read_source
+from img2img_producer.inputs import Picture, as_picture, find_paired, find_pictures, read_source
 from img2img_shared.errors import Refused
 
 
@@ -68,21 +68,21 @@ def test_masks_are_found_by_stem_whatever_their_format(folder: Path, tmp_path: P
     (tmp_path / "masks").mkdir()
     for name in ("img1.png", "img2.bmp", "img2.txt", "img10.PNG"):
         (tmp_path / "masks" / name).write_bytes(b"m")
-    masks = find_masks(find_pictures([folder]), tmp_path / "masks")
+    masks = find_paired(find_pictures([folder]), tmp_path / "masks", "mask_dir", "mask")
     assert names(masks) == ["img1.png", "img2.bmp", "img10.PNG"]
 
 
 def test_a_missing_or_doubled_mask_is_refused_with_its_picture(folder: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     with pytest.raises(Refused, match="no such folder"):
-        find_masks([folder / "img1.webp"], masks)
+        find_paired([folder / "img1.webp"], masks, "mask_dir", "mask")
     masks.mkdir()
     with pytest.raises(Refused, match=r"img1\.\* there for .*img1.webp \(found: none\)"):
-        find_masks([folder / "img1.webp"], masks)
+        find_paired([folder / "img1.webp"], masks, "mask_dir", "mask")
     (masks / "img1.png").write_bytes(b"m")
     (masks / "img1.bmp").write_bytes(b"m")
     with pytest.raises(Refused, match="found: img1"):
-        find_masks([folder / "img1.webp"], masks)
+        find_paired([folder / "img1.webp"], masks, "mask_dir", "mask")
 
 
 def test_every_form_of_an_input_is_the_same_picture() -> None:

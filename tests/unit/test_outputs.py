@@ -145,12 +145,14 @@ def test_a_folder_that_is_there_but_read_only_is_refused() -> None:
 
 def test_an_out_folder_that_holds_the_inputs_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     pictures = [Picture(image=tmp_path / "a.png"), Picture(image=tmp_path / "b.jpg", mask=tmp_path / "b.png")]
-    refuse_overwriting(pictures, None, Params(output_format="webp"), tmp_path)
-    refuse_overwriting(pictures, None, Params(), tmp_path / "out")
+    for name in ("a.png", "b.jpg", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    refuse_overwriting(pictures, (), Params(output_format="webp"), tmp_path)
+    refuse_overwriting(pictures, (), Params(), tmp_path / "out")
     with pytest.raises(Refused, match=r"a\.png there is an input"):
-        refuse_overwriting(pictures, None, Params(), tmp_path / "out" / "..")
+        refuse_overwriting(pictures, (), Params(), tmp_path / "out" / "..")
     with pytest.raises(Refused, match=r"b\.png there is an input"):
-        refuse_overwriting(pictures[1:], None, Params(), tmp_path, overwrite=True)
+        refuse_overwriting(pictures[1:], (), Params(), tmp_path, overwrite=True)
 
 
 def test_an_out_folder_that_holds_other_files_of_these_names_is_refused_before_anything_is_done(
@@ -159,8 +161,8 @@ def test_an_out_folder_that_holds_other_files_of_these_names_is_refused_before_a
     pictures = [Picture(image=tmp_path / "a.jpg")]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.png").write_bytes(b"something else")
-    refuse_overwriting(pictures, None, Params(), tmp_path / "out")
+    refuse_overwriting(pictures, (), Params(), tmp_path / "out")
     (tmp_path / "out" / "a.png").write_bytes(b"of last week")
     with pytest.raises(Refused, match=r"it has another a\.png"):
-        refuse_overwriting(pictures, None, Params(), tmp_path / "out")
-    refuse_overwriting(pictures, None, Params(), tmp_path / "out", overwrite=True)
+        refuse_overwriting(pictures, (), Params(), tmp_path / "out")
+    refuse_overwriting(pictures, (), Params(), tmp_path / "out", overwrite=True)

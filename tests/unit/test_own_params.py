@@ -43,6 +43,18 @@ def test_what_an_input_says_is_held_by_full_names_and_the_rest_is_the_jobs(
     assert with_own(PARAMS, check_own(PARAMS, own)) == expected
 
 
+def test_an_inputs_own_size_is_said_in_one_way_whatever_way_the_jobs_is() -> None:
+    fitted, sized = Params(fit=0), Params(width=128, height=256)
+    assert check_own(fitted, {"width": 512, "height": "64"}) == {"width": 512, "height": 64, "fit": None}
+    assert check_own(sized, {"width": 64}) == {"width": 64}
+    assert with_own(sized, check_own(sized, {"fit": 768})).fit == 768
+    assert with_own(fitted, check_own(fitted, {"fit": 768})).fit == 768
+    with pytest.raises(Refused, match="width and height, or fit alone"):
+        check_own(fitted, {"width": 512})
+    with pytest.raises(Refused, match="fit is 768"):
+        check_own(fitted, {"width": 512, "height": 64, "fit": 768})
+
+
 def test_every_parameter_may_be_an_inputs_own_but_those_that_shape_the_job() -> None:
     for name in Params.model_fields.keys() - OF_THE_JOB.keys():
         default = getattr(Params(), name)

@@ -33,7 +33,7 @@ def test_a_phones_pictures_are_skipped_by_name_where_nothing_reads_them(
     assert skipped(folder) == {
         "HEIC: pip install 'img2img-farm[photos]', here and where it is rendered": ["phone.HEIC"],
         "no pictures, by their names": ["notes.txt"],
-        "in folders below; name these too": ["b.jpg"],
+        "in folders below; --recursive takes these too": ["b.jpg"],
     }
 
 
@@ -53,9 +53,9 @@ def test_a_glob_skips_what_it_matches_and_is_no_picture(folder: Path) -> None:
 def test_what_may_be_missed_comes_first_and_the_line_stays_short() -> None:
     kinds = {
         "no pictures, by their names": [Path(f"{number}.txt") for number in range(7)],
-        "in folders below; name these too": [Path("a\n.png")],
+        "in folders below; --recursive takes these too": [Path("a\n.png")],
     }
     assert describe(kinds) == (
-        "8 files skipped: a\\n.png (in folders below; name these too); "
+        "8 files skipped: a\\n.png (in folders below; --recursive takes these too); "
         "0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more (no pictures, by their names)"
     )

@@ -1,6 +1,5 @@
 """What goes over the wire under ``/v1``."""
 
-from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -19,13 +18,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from img2img_gateway.json_route import INPUTS
 from img2img_shared.errors import Refused
+from img2img_shared.farm.checked_input import checked_input
 from img2img_shared.input_fields import sort_fields
 from img2img_shared.job import Folder, ImageState, JobName, JobState
-from img2img_shared.own_params import OF_THE_JOB, check_own, with_own
+from img2img_shared.own_params import OF_THE_JOB
 from img2img_shared.params import Params
 from img2img_shared.records import Demand, Event, ImageStatus, JobStatus, WorkerStatus
 from img2img_shared.refusals import TOLD, finding
-from img2img_shared.roles import Role, check_roles
+from img2img_shared.roles import Role
 
 _REFERENCE = "inputs/" + "0123456789abcdef" * 4
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -45,7 +45,7 @@ PictureText = Annotated[str, Field(min_length=1, examples=[_REFERENCE])]
 
 def _by_name(schema: dict[str, Any]) -> None:
     """For the reference: pictures by role and parameters may stand by themselves."""
-    parameters = Params.model_json_schema()["properties"]
+    parameters = Params.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
     own = {name: each for name, each in parameters.items() if name not in OF_THE_JOB}
     picture = {"type": "string", "minLength": 1, "examples": [_REFERENCE]}
     schema["properties"] |= dict.fromkeys(("image", "mask", "control/0"), picture) | {
@@ -75,15 +75,6 @@ class InputItem(BaseModel):
     def _sorted(cls, values: Any) -> Any:
         return vars(sort_fields(values)) if isinstance(values, dict) else values
 
-    def check(self, params: Params, pictures: Collection[str]) -> None:
-        """That it can be rendered with its job's parameters and pictures.
-
-        Raises:
-            Refused: names the field.
-        """
-        own = check_own(params, self.params)
-        check_roles({*pictures, *self.pictures}, with_own(params, own))
-
 
 def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
     """Each item by itself, until there are more findings than anybody reads."""
@@ -96,8 +87,10 @@ def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: Va
     for index, item in enumerate(items):
         try:
             found += validate([item])
+            own = found[-1]
             if params is not None:
-                found[-1].check(params, pictures)
+                roles = {*pictures, *own.pictures}
+                checked_input(params, roles=roles, own=own.params, name=own.name, folder=own.folder)
         except ValidationError as error:
             all_found = error.errors(include_url=False)
             wrong += [_finding((index, *each["loc"][1:]), finding(each)) for each in all_found]

@@ -1,6 +1,7 @@
 """The commands that send pictures and bring pictures: render, submit, watch, fetch."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from img2img_producer.cli.collect import Collection, collect
 from img2img_producer.cli.connection import come_back, farm_of, settings_of
 from img2img_producer.cli.options import with_parameters
 from img2img_producer.cli.request import Request
+from img2img_producer.cli.sources import Sources, with_sources
 from img2img_producer.cli.terminal import job_facts, show_facts
 from img2img_producer.client import Farm
 from img2img_producer.outputs import refuse_overwriting, writable_folder
@@ -20,20 +22,7 @@ from img2img_shared.job import JobState
 from img2img_shared.param_groups.upscaling_params import UpscalingParams
 from img2img_shared.params import EXTRAS_FIELDS
 
-Inputs = Annotated[
-    list[str] | None, typer.Argument(metavar="INPUTS...", help="Pictures: files, folders or globs.")
-]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)]
-Mask = Annotated[Path | None, typer.Option(help="One mask for all inputs; white is repainted.")]
-MaskDir = Annotated[Path | None, typer.Option(help="Folder with a mask of the same stem for each input.")]
-Control = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NETWORK[:MODULE[:WEIGHT]][=DIR]",
-        help="Hold the results to control pictures (ControlNet): those of the same stem in DIR, one FILE for "
-        "all, or the inputs themselves; MODULE makes them. May be given again.",
-    ),
-]
 ParamsFile = Annotated[
     Path | None, typer.Option("--params", help="JSON file of parameters; options win over it.")
 ]
@@ -65,8 +54,15 @@ _OUTPUT = ("output_format", "quality")
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    upscaling = with_parameters(upscale, (*EXTRAS_FIELDS, *UpscalingParams.model_fields, *_OUTPUT))
-    for command in (with_parameters(render), upscaling, with_parameters(submit), watch, fetch):
+    enlarging = (*EXTRAS_FIELDS, *UpscalingParams.model_fields, *_OUTPUT)
+    commands: list[Callable[..., None]] = [
+        with_parameters(with_sources(render)),
+        with_parameters(with_sources(upscale, ("inputs", "manifest", "recursive")), enlarging),
+        with_parameters(with_sources(submit)),
+        watch,
+        fetch,
+    ]
+    for command in commands:
         app.command()(command)
 
 
@@ -74,10 +70,7 @@ def render(
     context: typer.Context,
     *,
     out: Out,
-    inputs: Inputs = None,
-    mask: Mask = None,
-    mask_dir: MaskDir = None,
-    control: Control = None,
+    sources: Sources,
     params: ParamsFile = None,
     size: Size = None,
     model: Model = None,
@@ -102,27 +95,22 @@ def render(
       img2img render room.png --mask wall.png --out out --mask-blur 8
       img2img render photos/ --mask-dir masks/ --out out --model v1-5
       img2img render frames/ --control canny=edges/ --out out --prompt "a comic"
+      img2img render --manifest frames.csv --out out
+      img2img render shoots/ --recursive --prompt-files --out out
+      img2img render old/ --from-infotext prompt,seed --steps 40 --out out
 
     Exit status: 0 all images are done, 1 some are not (the reasons are told),
     2 wrong use.
     """
     if resume is not None:
-        if inputs or parameters or params or size or mask or mask_dir or control or model or name:
+        if sources.are_given or parameters or params or size or model or name:
             raise Refused("resume", resume, "leave out inputs and parameters: the job has its own")
         request = None
     else:
-        request = Request.read(
-            inputs,
-            mask,
-            mask_dir,
-            params,
-            parameters,
-            size,
-            model,
-            controls=control or [],
-            elsewhere=_is_elsewhere(context),
-        )
-        refuse_overwriting(request.pictures, mask, request.params, out, overwrite=overwrite)
+        elsewhere = _is_elsewhere(context)
+        request = Request.read(sources, params, parameters, size, model, out=out, elsewhere=elsewhere)
+        for_all = request.for_all.values()
+        refuse_overwriting(request.pictures, for_all, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
         job = request.submit(farm, name=name, priority=priority) if request else str(resume)
@@ -145,7 +133,7 @@ def upscale(
     context: typer.Context,
     *,
     out: Out,
-    inputs: Inputs = None,
+    sources: Sources,
     model: Model = None,
     priority: Priority = 0,
     overwrite: Overwrite = False,
@@ -170,7 +158,7 @@ def upscale(
     render(
         context,
         out=out,
-        inputs=inputs,
+        sources=sources,
         model=model,
         priority=priority,
         overwrite=overwrite,
@@ -182,10 +170,7 @@ def upscale(
 def submit(
     context: typer.Context,
     *,
-    inputs: Inputs = None,
-    mask: Mask = None,
-    mask_dir: MaskDir = None,
-    control: Control = None,
+    sources: Sources,
     params: ParamsFile = None,
     size: Size = None,
     model: Model = None,
@@ -202,17 +187,7 @@ def submit(
       job=$(img2img submit photos/ --prompt "snow" --denoising-strength 0.4)
       img2img fetch $job --out out --wait
     """
-    request = Request.read(
-        inputs,
-        mask,
-        mask_dir,
-        params,
-        parameters,
-        size,
-        model,
-        controls=control or [],
-        elsewhere=_is_elsewhere(context),
-    )
+    request = Request.read(sources, params, parameters, size, model, elsewhere=_is_elsewhere(context))
     with farm_of(context) as farm:
         job = request.submit(farm, name=name, priority=priority, idempotency_key=idempotency_key)
         show_facts(job_facts(farm.status(job)), job, as_json=json)

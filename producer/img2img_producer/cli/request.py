@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from img2img_producer.check_inputs import check_inputs
 from img2img_producer.cli.connection import model_of
 from img2img_producer.cli.options import read_params_file
 from img2img_producer.cli.sizes import with_size
+from img2img_producer.cli.sources import Sources
 from img2img_producer.client import Farm
-from img2img_producer.control_words import ControlWord
-from img2img_producer.inputs import Picture, find_masks, find_pictures
-from img2img_producer.mask_sizes import check_mask_sizes
+from img2img_producer.inputs import Picture
+from img2img_producer.own_texts import OwnTexts
 from img2img_producer.parameters import merge_params
 from img2img_producer.progress_display import ProgressDisplay
-from img2img_producer.skipped import describe, skipped_files
 from img2img_shared.command_line import messages, say
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
@@ -24,9 +24,11 @@ from img2img_shared.params import Params
 class Request:
     """Pictures and how to render them."""
 
-    pictures: list[Picture]
-    #: for all pictures that bring none
-    mask: Path | None
+    pictures: Sequence[Picture]
+    #: adds to a picture what is its own in a text
+    own_texts: OwnTexts
+    #: pictures by their roles, for all inputs that bring none
+    for_all: dict[str, Path]
     params: Params
     #: None: the farm's default
     model: str | None
@@ -34,40 +36,40 @@ class Request:
     @classmethod
     def read(
         cls,
-        inputs: Sequence[str] | None,
-        mask: Path | None,
-        mask_dir: Path | None,
+        sources: Sources,
         params_file: Path | None,
         parameters: dict[str, Any],
         size: str | None,
         model: str | None,
         *,
-        controls: Sequence[str] = (),
+        out: Path | None = None,
         elsewhere: bool,
     ) -> Self:
         """From the words of a command line.
+
+        Args:
+            out: where outputs go, which are no inputs.
 
         Raises:
             Refused: an input, a mask, a control picture, a parameter or the model is not there, or not
                 allowed.
         """
-        if mask is not None and mask_dir is not None:
-            raise Refused("mask", str(mask), "give --mask or --mask-dir, not both")
-        if mask is not None and not mask.is_file():
-            raise Refused("mask", str(mask), "no such file; give a picture")
-        paths = _found(inputs or [])
-        masks = [None] * len(paths) if mask_dir is None else find_masks(paths, mask_dir)
-        pictures = [Picture(image=path, mask=own) for path, own in zip(paths, masks, strict=True)]
-        check_mask_sizes(pictures, mask)
         given = read_params_file(params_file)
-        if controls:
-            parameters = {**parameters, "control": _controlled(pictures, paths, controls, given)}
-        return cls(
-            pictures=pictures,
-            mask=mask,
-            params=merge_params(*with_size(given, parameters, size)),
+        units = control_units(given)
+        if sources.control:
+            parameters = {**parameters, "control": [*units, *sources.control_units()]}
+        params = merge_params(*with_size(given, parameters, size))
+        request = cls(
+            pictures=sources.pictures(out, first_unit=len(units)),
+            own_texts=sources.own_texts(params),
+            for_all=sources.for_all(first_unit=len(units)),
+            params=params,
             model=model_of(model, elsewhere=elsewhere),
         )
+        check_inputs(request.pictures, params, request.for_all, own=request.own_texts)
+        for note in request.own_texts.notes():
+            say(note)
+        return request
 
     def submit(
         self, farm: Farm, *, name: str | None, priority: int, idempotency_key: str | None = None
@@ -75,10 +77,10 @@ class Request:
         """Store the pictures, write the job, and say how far the storing is; the job's id."""
         with ProgressDisplay(messages()) as board:
             return farm.submit(
-                self.pictures,
+                map(self.own_texts, self.pictures),
                 model=self.model,
                 params=self.params,
-                mask=self.mask,
+                pictures=self.for_all,
                 name=name,
                 priority=priority,
                 idempotency_key=idempotency_key,
@@ -86,28 +88,13 @@ class Request:
             )
 
 
-def _controlled(
-    pictures: Sequence[Picture], paths: Sequence[Path], words: Sequence[str], given: Mapping[str, Any]
-) -> list[Any]:
-    """The file's control units and those of `words`, whose pictures go to `pictures`."""
+def control_units(given: Mapping[str, Any]) -> list[Any]:
+    """Those in a file of parameters.
+
+    Raises:
+        Refused: they are no list.
+    """
     units = given.get("control", [])
     if not isinstance(units, list):
         raise Refused("control", units, "give a list of control units in the file of parameters")
-    units = list(units)
-    for word in map(ControlWord.read, words):
-        for picture, source in zip(pictures, word.sources(paths), strict=True):
-            if source is not None:
-                picture.pictures[f"control/{len(units)}"] = source
-        units.append(word.unit)
     return units
-
-
-def _found(names: Sequence[str]) -> list[Path]:
-    """The pictures that `names` mean; what lies beside them and is skipped, is told."""
-    paths: list[Path] = []
-    try:
-        paths = find_pictures(names)
-    finally:  # a folder without any has perhaps some that are not read
-        if skipped := skipped_files(names, paths):
-            say(describe(skipped))
-    return paths

@@ -13,15 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_shared.errors import Conflict, FarmError, Refused, Summary, Unavailable
+from img2img_shared.farm.checked_input import checked_input
 from img2img_shared.farm.input_janitor import remove_pages
 from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
-from img2img_shared.own_params import check_own, draw_own_seeds
+from img2img_shared.own_params import draw_own_seeds
 from img2img_shared.params import Params
 from img2img_shared.refusals import refusal
-from img2img_shared.roles import check_role, check_roles
+from img2img_shared.roles import check_role
 from img2img_shared.seeds import drawn
 from img2img_shared.store import Store
 from img2img_shared.wire import LIMIT, encode_inputs, fingerprint
@@ -119,15 +120,16 @@ class Submission:
     def _checked(self, upload: Upload) -> Input:
         """The next input without its pictures: what is wrong with it is said before anything is uploaded."""
         try:
-            own = check_own(self.job.params, upload.params)
-            item = Input(params=own, name=upload.name, folder=upload.folder, path=upload.path)
-            roles = {*self._pictures, *map(check_role, upload.pictures)}
-            check_roles(roles, self.job.params_of(item))
-        except ValidationError as error:
-            raise refusal(error, f"inputs[{self._added}].") from None
+            return checked_input(
+                self.job.params,
+                roles={*self._pictures, *upload.pictures},
+                own=upload.params,
+                name=upload.name,
+                folder=upload.folder,
+                path=upload.path,
+            )
         except Refused as error:
             raise error.under(f"inputs[{self._added}].") from None
-        return item
 
     def commit(self, prepare: Callable[[Job], None] | None = None) -> Written:
         """Wait for the inputs, and write the job into the ledger.

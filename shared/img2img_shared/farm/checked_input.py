@@ -1,0 +1,40 @@
+"""What is checked of an input before anything of it is stored, by whoever takes it."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from img2img_shared.job import Input
+from img2img_shared.own_params import check_own, with_own
+from img2img_shared.params import Params
+from img2img_shared.refusals import refusal
+from img2img_shared.roles import check_role, check_roles
+
+
+def checked_input(
+    params: Params,
+    *,
+    roles: Collection[str],
+    own: Mapping[str, Any],
+    name: str | None = None,
+    folder: str | None = None,
+    path: str | None = None,
+) -> Input:
+    """An input of a job with these parameters, as it is written but for its pictures.
+
+    Args:
+        roles: of the pictures that it is rendered from, its own and those of the job.
+        own: parameters of its own.
+        path: where its user has it.
+
+    Raises:
+        Refused: names a picture's role, a parameter, its name or its folder.
+    """
+    checked = check_own(params, own)
+    try:
+        item = Input(params=checked, name=name, folder=folder, path=path)
+    except ValidationError as error:
+        raise refusal(error) from None
+    check_roles({check_role(role) for role in roles}, with_own(params, checked))
+    return item
