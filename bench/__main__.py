@@ -9,6 +9,7 @@ import sys
 BENCHMARKS = (
     ("bench.sampling",),
     ("bench.engine", "--images", "40"),
+    ("bench.control", "--rounds", "1"),
     ("bench.device", "--slots", "1,2,4,8"),
     ("bench.farm",),
     ("bench.acknowledge",),

@@ -11,6 +11,7 @@ from img2img_shared.control import ControlUnit, control_roles
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Control
+from img2img_worker.farm.control_cache import ControlCache, key_of
 from img2img_worker.pictures.control.prepare import (
     ControlPicture,
     control_map,
@@ -48,10 +49,15 @@ class PreparedUnits:
     """
 
     def __init__(
-        self, params: Params, sizes: list[tuple[int, int]], pictures: Mapping[str, bytes], decoder: Decoder
+        self,
+        params: Params,
+        sizes: list[tuple[int, int]],
+        pictures: Mapping[str, bytes],
+        decoder: Decoder,
+        cache: ControlCache,
     ) -> None:
         self.units = tuple(
-            _prepared(number, unit, params, sizes, pictures, decoder)
+            _prepared(number, unit, params, sizes, pictures, decoder, cache)
             for number, unit in enumerate(params.control)
         )
 
@@ -83,7 +89,7 @@ def detected(params: Params, pictures: Mapping[str, bytes], decoder: Decoder) ->
     """
     (unit,) = params.control
     own, own_mask, _ = control_roles(0)
-    files = {role: pictures[role] for role in (own, own_mask, "image", "mask") if role in pictures}
+    files = _files(pictures, own, own_mask)
     with decoder.decoded_pictures(files) as decoded:
         originals = _originals(decoded, own, own_mask)
         try:
@@ -99,20 +105,35 @@ def _prepared(
     sizes: list[tuple[int, int]],
     pictures: Mapping[str, bytes],
     decoder: Decoder,
+    cache: ControlCache,
 ) -> PreparedUnit:
     own, own_mask, region = control_roles(number)
-    files = {role: pictures[role] for role in (own, own_mask, region, "image", "mask") if role in pictures}
-    if unit.module == "inpaint_only" and "mask" in files:
+    if unit.module == "inpaint_only" and "mask" in pictures:
         # the render's own mask keeps the rest already, as the extension has it
         unit = unit.model_copy(update={"module": "inpaint"})
-    with decoder.decoded_pictures(files) as decoded:
-        originals = _originals(decoded, own, own_mask)
-        try:
-            passes = control_pictures(unit, originals, params, sizes, _seed(params))
-        except Refused as refused:
-            raise _by_role(refused, own) from None
-        area = _area(decoded.get(region), region)
-    return PreparedUnit(unit=unit, passes=tuple(passes), region=area)
+    files = _files(pictures, own, own_mask)
+
+    def make() -> tuple[ControlPicture, ...]:
+        with decoder.decoded_pictures(files) as decoded:
+            originals = _originals(decoded, own, own_mask)
+            try:
+                return tuple(control_pictures(unit, originals, params, sizes, _seed(params)))
+            except Refused as refused:
+                raise _by_role(refused, own) from None
+
+    by_part = {name.removeprefix(own): data for name, data in files.items()}
+    passes = cache.get(key_of(unit, params, sizes, by_part, _seed(params)), make)
+    area = None
+    if region in pictures:
+        with decoder.decoded_pictures({region: pictures[region]}) as decoded:
+            area = _area(decoded[region], region)
+    return PreparedUnit(unit=unit, passes=passes, region=area)
+
+
+def _files(pictures: Mapping[str, bytes], own: str, own_mask: str) -> dict[str, bytes]:
+    """What a unit looks at: its own picture with its mask, or else the render's; and the render's mask."""
+    looked_at = (own, own_mask) if own in pictures else ("image",)
+    return {role: pictures[role] for role in (*looked_at, "mask") if role in pictures}
 
 
 def _originals(decoded: Mapping[str, Image.Image], own: str, own_mask: str) -> Originals:
@@ -131,10 +152,8 @@ def _by_role(refused: Refused, own: str) -> Refused:
     return Refused(field, refused.value, refused.reason)
 
 
-def _area(picture: Image.Image | None, role: str) -> NDArray[np.uint8] | None:
+def _area(picture: Image.Image, role: str) -> NDArray[np.uint8]:
     """Where a unit acts [H, W], by the first channel; of a grey one, A1111's extension makes nothing."""
-    if picture is None:
-        return None
     if picture.mode == "L":
         raise Refused(
             role,

@@ -14,6 +14,7 @@ from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
 from img2img_worker.farm.control import PreparedUnits, detected
+from img2img_worker.farm.control_cache import ControlCache
 from img2img_worker.farm.extras import postprocessed
 from img2img_worker.farm.hires import Steps, second_pass
 from img2img_worker.farm.soft_inpainting import soft_inpainted
@@ -50,6 +51,8 @@ class Served:
     vae: Callable[[Params], tuple[str, str] | None] = lambda _: None
     #: reads pictures for all of the worker's threads
     decoder: Decoder
+    #: and remembers what preprocessors have made of them
+    control_cache: ControlCache = field(default_factory=ControlCache)
     #: pixels to a latent cell, each way
     vae_factor: int
     #: see `Family`
@@ -149,7 +152,7 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
                 "hr_checkpoint_name", wanted, f"give the job's own model, {served.model!r}, or leave it out"
             )
         sizes.append(hires.final_size(params, served.vae_factor))
-    units = PreparedUnits(params, sizes, pictures, served.decoder)
+    units = PreparedUnits(params, sizes, pictures, served.decoder, served.control_cache)
     render = replace(render, controls=units.controls())
     passes: tuple[Render, ...] = (render,)
     if params.enable_hr:
@@ -169,7 +172,9 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
     with served.decoder.decoded(image, mask) as decoded:
         params = _sized(render.params, decoded[0].size, served)
         prepared = prepare(*decoded, params, served.vae_factor, run)
-    units = PreparedUnits(params, [(params.width, params.height)], pictures, served.decoder)
+    units = PreparedUnits(
+        params, [(params.width, params.height)], pictures, served.decoder, served.control_cache
+    )
     render = replace(
         render,
         params=params,

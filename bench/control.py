@@ -1,0 +1,162 @@
+"""What it costs that half of the images are held to control pictures, by three networks.
+
+    python -m bench.control [--size tiny|sd15] [--images 32] [--slots 32]
+
+The same mixed images in flight together, in groups by network, and each alone through diffusers'
+StableDiffusionControlNetImg2ImgPipeline or, without control, StableDiffusionImg2ImgPipeline.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bench.engine import mixed
+from bench.networks import SIZES, save
+from img2img_shared.control import ControlUnit
+from img2img_worker.engine.engine import Engine, Render
+from img2img_worker.engine.render import Control
+from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.families.family import Family
+from tests.unit.control_files import control_net, write_original
+
+NETWORKS = ("canny", "depth", "tile")
+
+console = Console()
+
+
+def controlled(n: int, side: int) -> list[Render]:
+    """Mixed images, every second of which uses one of the networks."""
+    return [
+        render
+        if number % 2
+        else replace(render, controls=(_control(NETWORKS[number // 2 % 3], number, side),))
+        for number, render in enumerate(mixed(n, side))
+    ]
+
+
+def _control(model: str, number: int, side: int) -> Control:
+    picture = np.random.default_rng(1000 + number).integers(0, 256, (side, side, 3), np.uint8)
+    return Control(unit=ControlUnit(model=model), picture=picture)
+
+
+def name_of(render: Render) -> str:
+    """The network that it uses."""
+    return render.controls[0].unit.model if render.controls else ""
+
+
+class Counted:
+    """Counts the calls of the control networks, and their rows."""
+
+    def __init__(self, family: Family) -> None:
+        self.calls = self.rows = 0
+        for name in NETWORKS:
+            network: Any = family.controls.find(name)
+            network.network.register_forward_pre_hook(self.count, with_kwargs=True)
+
+    def count(self, _module: object, arguments: tuple[Any, ...], _more: object) -> None:
+        """A call of one of them, with its rows first."""
+        self.calls += 1
+        self.rows += len(arguments[0])
+
+
+def in_flight(family: Family, groups: Sequence[Sequence[Render]], slots: int) -> int:
+    """Renders each group together, one after the other; the UNet's calls."""
+    calls = 0
+    for group in groups:
+        with Engine(family, slots=slots, deterministic=False) as engine:
+            wait([engine.submit(each) for each in group])
+            calls += engine.counts.calls
+    return calls
+
+
+def pipelines(checkpoint: Path, networks: dict[str, Any], renders: Sequence[Render]) -> int:
+    """Renders each alone through diffusers; the UNet's calls."""
+    plain: Any = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(checkpoint, safety_checker=None)
+    plain.set_progress_bar_config(disable=True)
+    by_network = {"": plain}
+    for name, network in networks.items():
+        by_network[name] = diffusers.StableDiffusionControlNetImg2ImgPipeline(
+            **plain.components, controlnet=network
+        )
+        by_network[name].set_progress_bar_config(disable=True)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    hook = plain.unet.register_forward_pre_hook(count)
+    for render in renders:
+        shown = {"control_image": Image.fromarray(render.controls[0].picture)} if render.controls else {}
+        by_network[name_of(render)](
+            prompt=render.prompt,
+            negative_prompt=render.negative_prompt,
+            image=Image.fromarray(np.asarray(render.pixels)),
+            strength=render.params.denoising_strength,
+            num_inference_steps=render.params.steps,
+            guidance_scale=render.params.cfg_scale,
+            output_type="np",
+            **shown,
+        )
+    hook.remove()
+    return calls
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=["tiny", "sd15"], default="tiny")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    side = SIZES[options.size]
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = save(options.size, Path(folder, "checkpoint"), torch.float32)
+        networks = {name: control_net(checkpoint, seed) for seed, name in enumerate(NETWORKS)}
+        for name, network in networks.items():
+            write_original(network, Path(folder, f"{name}.safetensors"))
+        family = open_checkpoint(checkpoint, control_folders=(Path(folder),))
+        counted = Counted(family)
+        for network in networks.values():
+            network.register_forward_pre_hook(counted.count, with_kwargs=True)
+        renders = controlled(options.images, side)
+        groups = [[each for each in renders if name_of(each) == name] for name in ("", *NETWORKS)]
+        ways: dict[str, Callable[[], int]] = {
+            "in flight together": lambda: in_flight(family, [renders], options.slots),
+            "in flight, by network": lambda: in_flight(family, groups, options.slots),
+            "diffusers, one by one": lambda: pipelines(checkpoint, networks, renders),
+        }
+        seconds: dict[str, list[float]] = {how: [] for how in ways}
+        calls: dict[str, tuple[int, int, int]] = {}
+        for _ in range(options.rounds):  # in turns, and the best of each: other load meets all
+            for how, run in ways.items():
+                counted.calls = counted.rows = 0
+                start = time.perf_counter()
+                unet_calls = run()
+                seconds[how].append(time.perf_counter() - start)
+                calls[how] = unet_calls, counted.calls, counted.rows
+        table = Table(
+            "how", "wall s", "UNet calls", "control calls", "their rows", title=f"{len(renders)} images"
+        )
+        for how in ways:
+            table.add_row(how, f"{min(seconds[how]):.1f}", *map(str, calls[how]))
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

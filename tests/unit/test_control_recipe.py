@@ -1,0 +1,146 @@
+"""Control units in an image's making: the pictures that they see, what is remembered, and what is given."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2img_shared.errors import Refused
+from img2img_shared.job import Input, Job, result_key
+from img2img_worker.engine.render import Render
+from img2img_worker.farm import control
+from img2img_worker.farm.control_cache import ControlCache, key_of
+from img2img_worker.farm.recipe import Files, ingredients, recipe
+from img2img_worker.pictures.control.prepare import ControlPicture, control_pictures
+from img2img_worker.pictures.infotext import encode_picture
+from tests.unit.test_recipe import SERVED
+
+EDGES = {"model": "edges", "save_detected_map": True}
+
+
+def picture(seed: int, size: int = 64) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+    return encode_picture(Image.fromarray(pixels), "png")
+
+
+PICTURES = {"image": picture(0), "control/0": picture(1)}
+
+
+def job(*units: dict[str, object], **params: object) -> Job:
+    values = {"width": 64, "height": 64, "seed": 5, "subseed": 6, "control": units, **params}
+    return Job.model_validate({"id": "0" * 16, "model": "tiny", "params": values, "n_inputs": 1})
+
+
+def made(one: Job, pictures: dict[str, bytes]) -> tuple[list[Render], Files]:
+    """The renders of its one image, each answered with grey, and the files that come out."""
+    steps = recipe(one, Input(), 0, pictures, SERVED)
+    renders: list[Render] = []
+    try:
+        asked = next(steps)
+        while True:
+            renders += asked
+            asked = steps.send([grey(each) for each in asked])
+    except StopIteration as end:
+        files: Files = end.value
+        return renders, files
+
+
+def grey(render: Render) -> NDArray[np.generic]:
+    height, width = render.latent_size
+    if render.wants_latent:
+        return np.zeros((4, height, width), np.float32)
+    return np.full((8 * height, 8 * width, 3), 128, np.uint8)
+
+
+def test_a_unit_sees_its_own_picture_else_the_init_image_and_its_map_lies_beside_the_result() -> None:
+    one = job(EDGES, {**EDGES, "module": "invert"})
+    (render,), files = made(one, PICTURES)
+    own, inverted = (each.picture for each in render.controls)
+    assert (own != 255 - inverted).any()
+    names = [result_key(one.id, 0, "png", name) for name in ("control-0", "control-1", "")]
+    assert list(files) == names
+
+
+def test_a_hires_fix_has_a_picture_for_each_pass_the_larger_first_and_units_for_one_alone() -> None:
+    low = {**EDGES, "hr_option": "Low res only"}
+    one = job(EDGES, low, txt2img=True, enable_hr=True, hr_scale=1.5, denoising_strength=0.5)
+    renders, files = made(one, {"control/0": picture(1), "control/1": picture(2)})
+    assert [len(each.controls) for each in (renders[0], renders[-1])] == [2, 1]
+    assert renders[-1].controls[0].picture.shape == (96, 96, 3)
+    maps = [Image.open(io.BytesIO(data)).size for data in list(files.values())[:-1]]
+    assert maps == [(96, 96), (64, 64)] * 2
+
+
+def test_without_a_render_the_result_is_what_the_preprocessor_makes() -> None:
+    one = job({"module": "canny", "processor_res": 128}, control_only=True)
+    renders, files = made(one, PICTURES)
+    assert renders == []
+    (data,) = files.values()
+    assert Image.open(io.BytesIO(data)).size == (128, 128)
+
+
+def test_pictures_without_a_unit_and_units_without_a_picture_are_refused() -> None:
+    one = job(EDGES)
+    key = "inputs/" + "0" * 64
+    with pytest.raises(Refused, match="control/1"):
+        ingredients(one, Input(pictures={"image": key, "control/1": key}))
+    with pytest.raises(Refused, match="control/0"):
+        ingredients(job(EDGES, txt2img=True), Input())
+    with pytest.raises(Refused, match="control/0/mask"):
+        ingredients(one, Input(pictures={"image": key, "control/0/mask": key}))
+
+
+def test_a_grey_region_is_refused_for_the_extension_makes_nothing_of_it() -> None:
+    region = encode_picture(Image.new("L", (64, 64), 255), "png")
+    with pytest.raises(Refused, match="control/0/region"):
+        made(job(EDGES), {**PICTURES, "control/0/region": region})
+
+
+def test_one_picture_with_one_setting_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    def counted(*given: Any) -> list[ControlPicture]:
+        calls.append(given)
+        return control_pictures(*given)
+
+    monkeypatch.setattr(control, "control_pictures", counted)
+    pictures = {**PICTURES, "control/0": picture(77)}
+    made(job(EDGES), pictures)
+    made(job({**EDGES, "weight": 0.5}, seed=8, prompt="other"), pictures)
+    assert len(calls) == 1
+    made(job({**EDGES, "module": "canny"}), pictures)
+    made(job(EDGES, width=72), pictures)
+    assert len(calls) == 3
+
+
+def test_the_seed_has_a_part_in_what_is_random_alone() -> None:
+    params = job(EDGES).params
+    keys = {
+        module: [
+            key_of(job({**EDGES, "module": module}).params.control[0], params, [(64, 64)], {}, seed)
+            for seed in (1, 2)
+        ]
+        for module in ("canny", "shuffle")
+    }
+    assert keys["canny"][0] == keys["canny"][1]
+    assert keys["shuffle"][0] != keys["shuffle"][1]
+
+
+def test_the_least_used_is_forgotten_first() -> None:
+    cache = ControlCache(most=2 * 3 * 64 * 64)
+    one = (ControlPicture(pixels=np.zeros((64, 64, 3), np.uint8)),)
+    made: list[str] = []
+
+    def ask(key: str) -> None:
+        def make() -> tuple[ControlPicture, ...]:
+            made.append(key)
+            return one
+
+        cache.get(key, make)
+
+    for key in ("a", "b", "a", "c", "a", "b"):
+        ask(key)
+    assert made == ["a", "b", "c", "b"]

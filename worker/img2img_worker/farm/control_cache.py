@@ -1,0 +1,80 @@
+"""Control pictures that are remembered: a batch has one for all of its images, a film often for many."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+
+from img2img_shared.control import ControlUnit
+from img2img_shared.params import Params
+from img2img_worker.pictures.control.prepare import ControlPicture
+
+#: bytes of them, at most
+REMEMBERED = 256 << 20
+#: what of a unit, and what of a render, has a part in its control picture
+_OF_UNIT = {
+    "module",
+    "resize_mode",
+    "processor_res",
+    "threshold_a",
+    "threshold_b",
+    "pixel_perfect",
+    "inpaint_crop_input_image",
+}
+_OF_RENDER = {
+    "width",
+    "height",
+    "resize_mode",
+    "mask_blur_x",
+    "mask_blur_y",
+    "mask_round",
+    "inpainting_mask_invert",
+    "inpaint_full_res",
+    "inpaint_full_res_padding",
+}
+
+Passes = tuple[ControlPicture, ...]
+
+
+class ControlCache:
+    """Those of a worker, least used ones forgotten; thread-safe."""
+
+    def __init__(self, most: int = REMEMBERED) -> None:
+        self._most = most
+        self._found: OrderedDict[object, Passes] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def get(self, key: object, make: Callable[[], Passes]) -> Passes:
+        """What lies under `key`, or is made now; two that ask at once may both make it."""
+        with self._turn:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
+        made = make()
+        with self._turn:
+            self._found[key] = made
+            while len(self._found) > 1 and sum(map(_bytes, self._found.values())) > self._most:
+                self._found.popitem(last=False)
+        return made
+
+
+def key_of(
+    unit: ControlUnit,
+    params: Params,
+    sizes: Sequence[tuple[int, int]],
+    files: Mapping[str, bytes],
+    seed: int,
+) -> object:
+    """Equal where the control pictures are.
+
+    Args:
+        files: the pictures that they are made from, by what they are to the unit.
+        seed: of what is random in a preprocessor.
+    """
+    digests = tuple((name, blake2b(data, digest_size=16).digest()) for name, data in files.items())
+    settings = (unit.model_dump_json(include=_OF_UNIT), params.model_dump_json(include=_OF_RENDER))
+    return (digests, settings, tuple(sizes), seed if unit.preprocessor.name == "shuffle" else 0)
+
+
+def _bytes(passes: Passes) -> int:
+    return sum(each.pixels.nbytes for each in passes)
