@@ -22,7 +22,7 @@ from img2img_shared.command_line import (
     say,
 )
 from img2img_shared.errors import Unavailable
-from img2img_shared.farm.service import FarmService
+from img2img_shared.farm.service import FarmService, where
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,6 +71,7 @@ def gateway(
     settings = said.settings(
         GatewaySettings, host=host, port=port, api_auth=api_auth, cors_origins=cors_origin or None
     )
+    say(f"farm: {where(settings)}")
     say(f"the gateway will listen at http://{settings.host}:{settings.port}; its reference: /docs")
     serve(settings)
 

@@ -89,10 +89,8 @@ class FarmService:
 
     @property
     def where(self) -> str:
-        """Which farm it is, for people: a variable that was set and not exported is seen here."""
-        folder, tenant = self.settings.data_dir, self.settings.tenant
-        place = f"of this machine, in {folder}" if self.is_embedded else str(read_redis_url(self.redis_url))
-        return place if tenant == Settings.model_fields["tenant"].default else f"{place}, tenant {tenant}"
+        """Which farm it is, as `where`."""
+        return where(self.settings)
 
     def begin(
         self,
@@ -357,6 +355,17 @@ class FarmService:
             reason = "give the store that the workers of this Redis use (IMG2IMG_STORE_URL)"
             raise Refused("store_url", None, reason)
         return self.settings.redis_url, self.settings.store_url
+
+
+def where(settings: Settings) -> str:
+    """Which farm is meant, for people: a variable that was set and not exported is seen here.
+
+    Raises:
+        Refused: a URL that is none.
+    """
+    url, tenant = settings.redis_url, settings.tenant
+    place = f"of this machine, in {settings.data_dir}" if url is None else str(read_redis_url(url))
+    return place if tenant == Settings.model_fields["tenant"].default else f"{place}, tenant {tenant}"
 
 
 def _served_checkpoint(info: WorkerInfo, here: Mapping[str, Path]) -> Checkpoint:

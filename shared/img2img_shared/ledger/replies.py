@@ -31,7 +31,7 @@ def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
     job_state = _job_state(str(state, "utf-8"), failed)
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
-    seconds = max(now - int(started or created), 1) / 1000
+    seconds = max(now - int(started or created), 1000) / 1000  # before, one image would make any rate
     recent = _recent(now, *map(float, ends))
     rate = recent / (RECENT * -expm1(-seconds / RECENT))
     eta, eta_spread = _eta(rest - cancelled + running, done + failed, seconds, recent, rate)
