@@ -20,7 +20,7 @@ from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded
-from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
+from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
@@ -102,7 +102,7 @@ class ToyFamily:
         mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
-        vaes: VaeChoice = AUTOMATIC,
+        vae: VaeFile | None = None,
     ) -> Tensor | None:
         return None
 

@@ -47,6 +47,8 @@ def test_every_option_at_its_default_changes_nothing(sampler: str) -> None:
         ("initial_noise_multiplier", 0.5, "initial_noise_multiplier", 0.5),
         ("s_tmax", 0, "s_tmax", None),
         ("s_churn", 4, "s_churn", 4),
+        ("show_progress_type", "TAESD", "show_progress_type", "TAESD"),
+        ("show_progress_type", "Full", "show_progress_type", "Approx NN"),
         ("sd_vae", "soft.safetensors", "vae", "soft.safetensors"),
         ("token_merging_ratio_img2img", 0.4, "token_merging_ratio", 0.4),
     ],

@@ -1,6 +1,7 @@
 """VAEs by name, and TAESD: found as A1111 finds them, read by demand, kept as long as there is room."""
 
 import hashlib
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,33 @@ def test_taesd_encodes_as_diffusers_own_does(models: Path, tmp_path: Path) -> No
     assert torch.allclose(family.encode(pixels, vae=chosen.encoder), wanted, atol=1e-5)
 
 
+def test_taesd_shows_a_picture_under_way_at_its_full_size(models: Path) -> None:
+    family, glances, is_known = opened(models), list[Future[Pixels]](), threading.Event()
+    with Engine(family, slots=1) as engine:
+
+        def look(done: int, _total: int) -> None:
+            is_known.wait()
+            if done == 2:
+                glances.append(engine.estimate(future))
+
+        wanted = render(1, sd_vae_decode_method="TAESD", show_progress_type="TAESD")
+        future = engine.submit(wanted, look)
+        is_known.set()
+        picture = future.result(120)
+    (glance,) = glances
+    # as far as its last model call but one has it
+    assert glance.result(120).shape == picture.shape == (64, 64, 3)
+    assert not np.array_equal(glance.result(120), picture)
+
+
 def test_taesd_that_is_not_there_is_refused_with_the_file_that_is_missing(models: Path) -> None:
     with pytest.raises(Refused, match=r"VAE-taesd/taesd_encoder\.pth") as refused:
         opened(models).vaes.find(Params(sd_vae_encode_method="TAESD"))
     assert refused.value.field == "sd_vae_encode_method"
+
+
+def test_previews_by_taesd_want_its_file_too(models: Path, tmp_path: Path) -> None:
+    family: Any = open_checkpoint(models / "mine.safetensors", models_dir=tmp_path)
+    with pytest.raises(Refused, match=r"VAE-taesd/taesd_decoder\.pth") as refused:
+        family.vaes.find(Params(show_progress_type="TAESD"))
+    assert refused.value.field == "show_progress_type"

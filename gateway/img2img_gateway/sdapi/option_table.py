@@ -47,6 +47,13 @@ _RENAMED = {
 }
 #: texts that the two sides write differently, by parameter; a GPU of NVIDIA's draws what "nv" computes
 _WORDS = {
+    # a whole VAE for each preview would keep others waiting
+    "show_progress_type": {
+        "full": "Approx NN",
+        "approx nn": "Approx NN",
+        "approx cheap": "Approx cheap",
+        "taesd": "TAESD",
+    },
     "noise_source": {"cpu": "cpu", "nv": "nv", "gpu": "nv"},
     "output_format": {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"},
 }
@@ -79,10 +86,15 @@ def changes_pictures(name: str) -> bool:
     return name in _table()["picture"]
 
 
+def _set_here() -> frozenset[str]:
+    """Options that are not for A1111's page and machine alone: those of pictures, and what previews show."""
+    return frozenset((*_table()["picture"], "show_progress_type"))
+
+
 def parameter(name: str) -> str | None:
     """The parameter that an option sets; None: it sets none."""
     renamed = _RENAMED.get(name, name)
-    return renamed if changes_pictures(name) and renamed in Params.model_fields else None
+    return renamed if name in _set_here() and renamed in Params.model_fields else None
 
 
 def parameters_of(options: Mapping[str, Any], sampler: str, *, txt2img: bool) -> dict[str, Any]:
@@ -112,7 +124,7 @@ def check_option(name: str, value: Any) -> None:
     _check_size(name, value)
     if name in GridOptions.model_fields:
         _check_grid(name, value)
-    if not changes_pictures(name) or name in _FILES:
+    if name not in _set_here() or name in _FILES:
         return
     field = parameter(name)
     if field is not None:

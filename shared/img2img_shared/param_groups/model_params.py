@@ -40,3 +40,10 @@ class ModelParams(ParamGroup):
         VaeMethod,
         Field(description="Decode by the VAE, or by the small TAESD in its place.", examples=["TAESD"]),
     ] = "Full"
+    show_progress_type: Annotated[
+        Literal["Approx NN", "Approx cheap", "TAESD"],
+        Field(
+            description="What shows a picture under way: its colours (either Approx), or what TAESD decodes.",
+            examples=["TAESD"],
+        ),
+    ] = "Approx NN"

@@ -90,7 +90,7 @@ class ConditionBuilder:
             mask_weight=mask_weight,
             tiling=render.params.tiling,
             rows=self._pictures,
-            vaes=image.vaes,
+            vae=image.vaes.vae,
         )
         if pictures is None:
             return None
@@ -103,7 +103,7 @@ class ConditionBuilder:
         pixels = torch.from_numpy(np.ascontiguousarray(picture[:, :, :3]))[None]
         mask = torch.from_numpy(np.where(picture[:, :, 3] > 127.5, np.uint8(255), np.uint8(0)))[None]
         pictures = self._family.picture(
-            pixels, mask, tiling=image.render.params.tiling, rows=self._pictures, vaes=image.vaes
+            pixels, mask, tiling=image.render.params.tiling, rows=self._pictures, vae=image.vaes.vae
         )
         if pictures is None:
             return None

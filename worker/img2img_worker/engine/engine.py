@@ -104,6 +104,7 @@ class Engine:
     def estimate(self, picture: Future[Pixels]) -> Future[Pixels]:
         """What a picture looks like so far: uint8 [h, w, 3], a pixel for each latent cell; thread-safe.
 
+        Where TAESD shows it, uint8 [H, W, 3].
         Answered before the next step, from the model's last answer, or the init image before the first.
         Costs no model call and changes no picture. Cancelled where the picture is not in flight: it waits,
         or it is done.

@@ -88,7 +88,11 @@ class EngineLoop:
             return
         try:
             latent = self._batches[image.render.latent_size].estimate(image)[None]
-            pixels = self._colours.pictures(latent)
+            preview, tiling = image.vaes.preview, image.render.params.tiling
+            if preview is None:
+                pixels = self._colours.pictures(latent)
+            else:
+                pixels = self._family.decode(latent, tiling=tiling, rows=1, vae=preview).pixels
             self._delivery.answers([answer], pixels, _faults(latent))
         except Exception as error:  # a wish that costs a picture would be worse than one not granted
             self._delivery.error(answer, error)

@@ -84,6 +84,8 @@ def told(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
     params = first.params
     sampler, prompt, negative = second.params.sampler_name, second.prompt, second.negative_prompt
     before, now = (_named_schedule(each.params) for each in (first, second))
+    is_latent = (params.hr_upscaler or DEFAULT_UPSCALER) in LATENT_UPSCALERS
+    method = params.sd_vae_encode_method
     is_resized = bool(params.hr_resize_x or params.hr_resize_y)
     return {
         "Hires checkpoint": checkpoint if params.hr_checkpoint_name else None,
@@ -95,6 +97,7 @@ def told(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
         "Hires resize": f"{params.hr_resize_x}x{params.hr_resize_y}" if is_resized else None,
         "Hires steps": params.hr_second_pass_steps or None,
         "Hires upscaler": params.hr_upscaler,
+        "VAE Encoder": None if is_latent or method == "Full" else method,
     }
 
 

@@ -218,7 +218,7 @@ def _infotext(made: Made, served: Served) -> str:
         account |= _account(each, served)
         if not each.params.disable_extra_networks:
             hashes |= served.lora_hashes(each.prompt)
-    if first.params.sd_vae_decode_method != "Full":
+    if first.params.sd_vae_decode_method != "Full" and not more:  # A1111 does not tell it of hires fix
         account["VAE Decoder"] = first.params.sd_vae_decode_method
     return infotext(
         first.params,

@@ -14,7 +14,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.vae import Decoded
-from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
+from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
@@ -146,7 +146,7 @@ class Family(Protocol):
         mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
-        vaes: VaeChoice = AUTOMATIC,
+        vae: VaeFile | None = None,
     ) -> Tensor | None:
         """What the checkpoint wants to see of the init image: [B, c, h, w], or None.
 
@@ -154,6 +154,7 @@ class Family(Protocol):
             pixels: uint8 [B, H, W, 3].
             masks: uint8 [B, H, W], 255 = repaint; None: everything is.
             mask_weight: how much of what is repainted it does not get to see.
+            vae: what encodes it, out of `vaes`; A1111 takes no TAESD for that.
         """
 
     def condition(

@@ -23,7 +23,7 @@ from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae
-from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
+from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
@@ -159,7 +159,7 @@ class FlowFamily(ABC):
         mask_weight: float = 1.0,  # noqa: ARG002
         tiling: bool = False,  # noqa: ARG002
         rows: int | None = None,  # noqa: ARG002
-        vaes: VaeChoice = AUTOMATIC,  # noqa: ARG002
+        vae: VaeFile | None = None,  # noqa: ARG002
     ) -> Tensor | None:
         return None
 

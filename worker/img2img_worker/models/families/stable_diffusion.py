@@ -23,7 +23,7 @@ from img2img_worker.models.families.padding import Padding
 from img2img_worker.models.families.runs import as_context
 from img2img_worker.models.families.token_merging import TokenMerging
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
-from img2img_worker.models.families.vaes import AUTOMATIC, VaeChoice, VaeFile, Vaes
+from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
@@ -133,13 +133,13 @@ class StableDiffusion:
         mask_weight: float = 1.0,
         tiling: bool = False,
         rows: int | None = None,
-        vaes: VaeChoice = AUTOMATIC,
+        vae: VaeFile | None = None,
     ) -> Tensor | None:
         if self.picture_channels == 0:
             return None
         image = to_unit(pixels, self.device)
         if self.edits:
-            latents = self._vae(vaes.vae).latents(image, rows, tiling=tiling)
+            latents = self._vae(vae).latents(image, rows, tiling=tiling)
             # unscaled, as it was trained (Brooks et al. 2023)
             return latents if self.scales_edited else self.vae.unscaled(latents)
         if masks is None:
@@ -148,7 +148,7 @@ class StableDiffusion:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
         seen = image * (1 - mask_weight * mask)
-        masked = self._vae(vaes.encoder).latents(seen, rows, tiling=tiling)
+        masked = self._vae(vae).latents(seen, rows, tiling=tiling)
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(

@@ -94,10 +94,11 @@ class Vaes:
         methods = params.sd_vae_encode_method, params.sd_vae_decode_method
         encoder = self._half("encoder", "sd_vae_encode_method") if methods[0] == TINY else vae
         decoder = self._half("decoder", "sd_vae_decode_method") if methods[1] == TINY else vae
-        for file in (encoder, decoder):
+        preview = self._half("decoder", "show_progress_type") if params.show_progress_type == TINY else None
+        for file in (encoder, decoder, preview):
             if file is not None:
                 self._check(file)
-        return VaeChoice(vae=vae, encoder=encoder, decoder=decoder)
+        return VaeChoice(vae=vae, encoder=encoder, decoder=decoder, preview=preview)
 
     def get(self, file: VaeFile) -> Autoencoder:
         """What is in it, read again if it is not kept any more; thread-safe.
