@@ -11,7 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from img2img_gateway import sdapi, status, v1
+from img2img_gateway import openai, sdapi, status, v1
 from img2img_gateway.access import check_open
 from img2img_gateway.admission import Admission
 from img2img_gateway.async_farm import AsyncFarm
@@ -61,6 +61,7 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
     add_handlers(app)
     app.include_router(v1.router)
     app.include_router(sdapi.router)
+    app.include_router(openai.router)
     app.include_router(status.router)
     app.add_middleware(Admission)
     if chosen.cors_origins:

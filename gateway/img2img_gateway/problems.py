@@ -47,8 +47,25 @@ class A1111Document(BaseModel):
     allowed: str | None = None
 
 
+class OpenAiDocument(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    class Error(BaseModel):
+        message: str
+        #: "invalid_request_error", "authentication_error" or "server_error"
+        type: str
+        #: the field that is wrong
+        param: str | None = None
+        code: str | None = None
+
+    error: Error
+
+
 #: paths whose errors have the shape that A1111's clients read
 _A1111 = ("/sdapi", "/internal", "/controlnet")
+
+#: and OpenAI's
+OPENAI = "/v1/images"
 
 _STATUSES = {
     400: "The request cannot be read.",
@@ -83,6 +100,13 @@ def problem_response(path: str, error: Exception) -> Response:
     """The response that tells `error` to whoever called `path`."""
     status, facts, headers = describe(error)
     is_a1111 = path.startswith(_A1111)
+    if path.startswith(OPENAI):
+        return Response(
+            json.dumps({"error": _openai_error(status, facts)}),
+            status_code=status,
+            headers=headers,
+            media_type="application/json",
+        )
     if is_a1111:
         facts = {**facts, "error": type(error).__name__, "body": "", "errors": facts["detail"]}
     return Response(
@@ -91,6 +115,14 @@ def problem_response(path: str, error: Exception) -> Response:
         headers=headers,
         media_type="application/json" if is_a1111 else "application/problem+json",
     )
+
+
+def _openai_error(status: int, facts: dict[str, Any]) -> dict[str, Any]:
+    kind = "authentication_error" if status in (401, 403) else "invalid_request_error"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    error = OpenAiDocument.Error(message=facts["detail"], type=kind, param=facts.get("field"))
+    return error.model_dump()
 
 
 def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:

@@ -1,0 +1,36 @@
+"""OpenAI's masks: what is transparent is to be painted. The farm's: what is white."""
+
+import io
+
+from PIL import Image
+
+from img2img_gateway.dependencies import Services
+from img2img_shared.errors import Refused
+
+#: bytes of memory that a pixel takes while its transparency is read
+_COST = 6
+
+
+def opaque_is_black(parts: Services, data: bytes, largest: int) -> bytes:
+    """A mask of the farm's kind, as PNG. Blocks.
+
+    Args:
+        largest: pixels that it may have.
+
+    Raises:
+        Refused: it cannot be read, is too large, or has no transparency.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as mask:
+            width, height = mask.size
+            if width * height > largest:
+                raise Refused("mask", f"{width} x {height}", f"a picture of at most {largest} pixels")
+            if not mask.has_transparency_data:
+                raise Refused("mask", mask.mode, "a picture with transparency, which is what is painted")
+            with parts.pictures.held_in_thread(_COST * width * height):
+                alpha = mask.convert("RGBA").getchannel("A")
+                found = io.BytesIO()
+                alpha.point(lambda value: 255 - value).save(found, "PNG", compress_level=1)
+                return found.getvalue()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Refused("mask", data[:8], f"a picture that can be read ({error})") from None
