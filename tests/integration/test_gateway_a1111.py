@@ -306,7 +306,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
     ("fields", "named"),
     [
         ({"script_name": "sd upscale"}, "script_name"),
-        ({"alwayson_scripts": {"ControlNet": {"args": [{"image": "x"}]}}}, "alwayson_scripts"),
+        ({"alwayson_scripts": {"ADetailer": {"args": [{"ad_model": "x"}]}}}, "alwayson_scripts"),
         (
             {"alwayson_scripts": {"Soft inpainting": {"args": [True, "1"]}}},
             "alwayson_scripts.soft inpainting.Schedule bias",
@@ -353,7 +353,9 @@ def test_a_script_that_is_not_here_is_refused_in_a1111s_words(gateway: Gateway, 
 
 
 def test_nobody_to_serve_is_said_at_once(gateway: Gateway) -> None:
-    assert refused(gateway)["field"] == "model"
+    answer = render(gateway)
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "no worker serves any model, for now"
 
 
 def test_names_that_a1111_does_not_know_either_are_left_alone(gateway: Gateway, busy: FakeWorker) -> None:

@@ -250,8 +250,8 @@ def test_a_key_may_have_a_highest_priority(gateway: Gateway, ring: ApiKeys) -> N
 
     assert (priority_of(low), priority_of(high)) == (-5, 0)
     assert (priority_of(low, -7), priority_of(high, 5)) == (-7, 5)
-    assert "at most -5 with this key" in str(priority_of(low, 0))
-    assert "at most 5 with this key" in str(priority_of(high, 6))
+    assert "this key allows at most -5" in str(priority_of(low, 0))
+    assert "this key allows at most 5" in str(priority_of(high, 6))
 
     job = gateway.http.get("/v1/jobs", headers=bearer(low)).json()["jobs"][0]["id"]
     for secret, code in ((low, 422), (high, 200)):

@@ -765,7 +765,7 @@ def test_the_vae_beside_a_checkpoint_is_part_of_what_its_name_stands_for(ledger:
     )
     assert plain.identity == FIRST
     ledger.bind_model(MODEL, str(other.identity))
-    with pytest.raises(Refused, match=f"{FIRST} with a VAE of {SECOND}; that of this one is {FIRST}"):
+    with pytest.raises(Refused, match=f"{FIRST} with a VAE of {SECOND}; this one has {FIRST}"):
         ledger.check_model(MODEL, str(plain.identity))
     assert not ledger.beat(other).is_replaced
     assert ledger.beat(plain).is_replaced

@@ -32,7 +32,7 @@ _MOST = 100
 class DetectRequest(BaseModel):
     """``POST /controlnet/detect``."""
 
-    controlnet_module: str = "none"
+    controlnet_module: Annotated[str, Field(max_length=100)] = "none"
     controlnet_input_images: Annotated[list[str], Field(max_length=_MOST)] = []
     controlnet_processor_res: int = -1
     controlnet_threshold_a: float = -1

@@ -101,7 +101,7 @@ class ExtrasFile(BaseModel):
     """One of several pictures."""
 
     data: str
-    name: str
+    name: Annotated[str, Field(max_length=1000)]
 
 
 class ExtrasBatchRequest(_ExtrasRequest):
