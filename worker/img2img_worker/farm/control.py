@@ -18,8 +18,18 @@ from img2img_worker.pictures.control.prepare import (
     control_pictures,
     finished,
 )
+from img2img_worker.pictures.control.preprocessors import Depth
 from img2img_worker.pictures.control.source import Originals, as_rgb
 from img2img_worker.pictures.decode import Decoder
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControlTools:
+    """What control pictures are made with."""
+
+    decoder: Decoder
+    cache: ControlCache
+    depth: Depth
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,11 +63,10 @@ class PreparedUnits:
         params: Params,
         sizes: list[tuple[int, int]],
         pictures: Mapping[str, bytes],
-        decoder: Decoder,
-        cache: ControlCache,
+        tools: ControlTools,
     ) -> None:
         self.units = tuple(
-            _prepared(number, unit, params, sizes, pictures, decoder, cache)
+            _prepared(number, unit, params, sizes, pictures, tools)
             for number, unit in enumerate(params.control)
         )
 
@@ -81,7 +90,7 @@ class PreparedUnits:
         return {f"control-{number}": shown for number, shown in enumerate(maps)}
 
 
-def detected(params: Params, pictures: Mapping[str, bytes], decoder: Decoder) -> Image.Image:
+def detected(params: Params, pictures: Mapping[str, bytes], tools: ControlTools) -> Image.Image:
     """What the preprocessor of a render's one unit makes of its picture, at the size that it has there.
 
     Raises:
@@ -90,10 +99,10 @@ def detected(params: Params, pictures: Mapping[str, bytes], decoder: Decoder) ->
     (unit,) = params.control
     own, own_mask, _ = control_roles(0)
     files = _files(pictures, own, own_mask)
-    with decoder.decoded_pictures(files) as decoded:
+    with tools.decoder.decoded_pictures(files) as decoded:
         originals = _originals(decoded, own, own_mask)
         try:
-            return control_map(unit, originals, params, _seed(params))
+            return control_map(unit, originals, params, _seed(params), tools.depth)
         except Refused as refused:
             raise _by_role(refused, own) from None
 
@@ -104,8 +113,7 @@ def _prepared(
     params: Params,
     sizes: list[tuple[int, int]],
     pictures: Mapping[str, bytes],
-    decoder: Decoder,
-    cache: ControlCache,
+    tools: ControlTools,
 ) -> PreparedUnit:
     own, own_mask, region = control_roles(number)
     if unit.module == "inpaint_only" and "mask" in pictures:
@@ -114,18 +122,18 @@ def _prepared(
     files = _files(pictures, own, own_mask)
 
     def make() -> tuple[ControlPicture, ...]:
-        with decoder.decoded_pictures(files) as decoded:
+        with tools.decoder.decoded_pictures(files) as decoded:
             originals = _originals(decoded, own, own_mask)
             try:
-                return tuple(control_pictures(unit, originals, params, sizes, _seed(params)))
+                return tuple(control_pictures(unit, originals, params, sizes, _seed(params), tools.depth))
             except Refused as refused:
                 raise _by_role(refused, own) from None
 
     by_part = {name.removeprefix(own): data for name, data in files.items()}
-    passes = cache.get(key_of(unit, params, sizes, by_part, _seed(params)), make)
+    passes = tools.cache.get(key_of(unit, params, sizes, by_part, _seed(params)), make)
     area = None
     if region in pictures:
-        with decoder.decoded_pictures({region: pictures[region]}) as decoded:
+        with tools.decoder.decoded_pictures({region: pictures[region]}) as decoded:
             area = _area(decoded[region], region)
     return PreparedUnit(unit=unit, passes=passes, region=area)
 

@@ -13,7 +13,7 @@ from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
-from img2img_worker.farm.control import PreparedUnits, detected
+from img2img_worker.farm.control import ControlTools, PreparedUnits, detected
 from img2img_worker.farm.control_cache import ControlCache
 from img2img_worker.farm.extras import postprocessed
 from img2img_worker.farm.hires import Steps, second_pass
@@ -22,6 +22,7 @@ from img2img_worker.models.prompts import conditioning, padding
 from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.pictures.colour import correct_colours
 from img2img_worker.pictures.composite import Composed, compose
+from img2img_worker.pictures.control.preprocessors import Depth, no_depth
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import prepare
@@ -53,6 +54,8 @@ class Served:
     decoder: Decoder
     #: and remembers what preprocessors have made of them
     control_cache: ControlCache = field(default_factory=ControlCache)
+    #: tells how near pixels are, by a module's network
+    depth: Depth = no_depth
     #: pixels to a latent cell, each way
     vae_factor: int
     #: see `Family`
@@ -74,6 +77,11 @@ class Served:
     def run_network(self, params: Params) -> RunNetwork:
         """`run_upscaler` for an image with these parameters."""
         return lambda name, image: self.run_upscaler(name, image, params)
+
+    @property
+    def control_tools(self) -> ControlTools:
+        """What control pictures are made with."""
+        return ControlTools(decoder=self.decoder, cache=self.control_cache, depth=self.depth)
 
 
 def ingredients(job: Job, item: Input) -> dict[Role, str]:
@@ -102,7 +110,7 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         data = postprocessed(pictures["image"], params, served.decoder, run)
         return {result_key(job.id, index, params.output_format): data}
     if params.control_only:
-        shown = detected(params, pictures, served.decoder)
+        shown = detected(params, pictures, served.control_tools)
         data = encode_picture(shown, params.output_format, quality=params.quality)
         return {result_key(job.id, index, params.output_format): data}
     if params.txt2img:  # there is no picture whose shape it could have
@@ -152,7 +160,7 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
                 "hr_checkpoint_name", wanted, f"give the job's own model, {served.model!r}, or leave it out"
             )
         sizes.append(hires.final_size(params, served.vae_factor))
-    units = PreparedUnits(params, sizes, pictures, served.decoder, served.control_cache)
+    units = PreparedUnits(params, sizes, pictures, served.control_tools)
     render = replace(render, controls=units.controls())
     passes: tuple[Render, ...] = (render,)
     if params.enable_hr:
@@ -172,9 +180,7 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
     with served.decoder.decoded(image, mask) as decoded:
         params = _sized(render.params, decoded[0].size, served)
         prepared = prepare(*decoded, params, served.vae_factor, run)
-    units = PreparedUnits(
-        params, [(params.width, params.height)], pictures, served.decoder, served.control_cache
-    )
+    units = PreparedUnits(params, [(params.width, params.height)], pictures, served.control_tools)
     render = replace(
         render,
         params=params,

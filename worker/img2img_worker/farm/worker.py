@@ -54,6 +54,7 @@ from img2img_worker.farm.shutdown import Shutdown
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.loading import load
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
+from img2img_worker.models.control.annotators import Annotators
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.upscalers.upscalers import Upscalers
 from img2img_worker.pictures.decode import Decoder
@@ -133,6 +134,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             model_hash=checkpoint.short_hash,
             vae=family.vaes.told,
             decoder=Decoder(settings.max_pixels),
+            depth=Annotators(settings.models_dir, device=family.device).depth,
             vae_factor=family.vae_factor,
             native_side=family.native_side,
             side_multiple=family.side_multiple,

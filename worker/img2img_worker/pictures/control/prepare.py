@@ -10,7 +10,7 @@ from PIL import Image
 from img2img_shared.control import ControlUnit
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import Picture, fitted
-from img2img_worker.pictures.control.preprocessors import preprocess
+from img2img_worker.pictures.control.preprocessors import Depth, no_depth, preprocess
 from img2img_worker.pictures.control.source import Originals, source
 
 Pixels = NDArray[np.uint8]
@@ -38,29 +38,37 @@ class ControlPicture:
 
 
 def control_pictures(
-    unit: ControlUnit, originals: Originals, params: Params, sizes: list[tuple[int, int]], seed: int
+    unit: ControlUnit,
+    originals: Originals,
+    params: Params,
+    sizes: list[tuple[int, int]],
+    seed: int,
+    depth: Depth = no_depth,
 ) -> list[ControlPicture]:
     """A unit's picture at each of `sizes`, (width, height).
 
     Args:
         seed: of what is random in a preprocessor.
+        depth: tells how near pixels are.
 
     Raises:
         Refused: no picture to look at, a preprocessor that is not here, too extreme an aspect.
     """
     pixels, mode = source(unit, originals, params)
-    found = _preprocessed(unit, pixels, mode, sizes[0], seed)
+    found = _preprocessed(unit, pixels, mode, sizes[0], seed, depth)
     if unit.preprocessor.inpaints:
         found = found.astype(np.float32)
     return [ControlPicture(pixels=fitted(found, mode, width, height)) for width, height in sizes]
 
 
-def control_map(unit: ControlUnit, originals: Originals, params: Params, seed: int) -> Image.Image:
+def control_map(
+    unit: ControlUnit, originals: Originals, params: Params, seed: int, depth: Depth = no_depth
+) -> Image.Image:
     """What a unit's preprocessor makes of its picture, as it is; see `control_pictures`."""
     pixels, mode = source(unit, originals, params)
     if originals.own is not None and originals.own.mode == "RGBA" and unit.preprocessor.name in _SEE_ALPHA:
         pixels = np.array(originals.own)
-    found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed)
+    found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed, depth)
     return ControlPicture(pixels=found).map
 
 
@@ -73,9 +81,11 @@ def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixe
     return result
 
 
-def _preprocessed(unit: ControlUnit, pixels: Pixels, mode: str, size: tuple[int, int], seed: int) -> Picture:
+def _preprocessed(
+    unit: ControlUnit, pixels: Pixels, mode: str, size: tuple[int, int], seed: int, depth: Depth
+) -> Picture:
     resolution = _pixel_perfect(pixels, mode, *size) if unit.pixel_perfect else unit.resolution
-    return preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed)
+    return preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed, depth)
 
 
 def _pixel_perfect(pixels: Pixels, mode: str, width: int, height: int) -> int:

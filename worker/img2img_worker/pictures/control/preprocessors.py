@@ -1,4 +1,4 @@
-"""The preprocessors of A1111's ControlNet that need no weights.
+"""The preprocessors of A1111's ControlNet: those that need no weights, and depth by a network of its own.
 
 Each takes a picture uint8 [H, W, 3], the shorter side that it works at, its two numbers and a seed, and gives
 uint8 [h, w, 3].
@@ -17,21 +17,38 @@ from img2img_worker.pictures.control.limits import LARGEST
 
 Pixels = NDArray[np.uint8]
 
+#: makes of a module's name and [H, W, 3] how near each pixel is, [H, W], the nearest 255
+Depth = Callable[[str, Pixels], Pixels]
+#: the modules that do
+DEPTHS = ("depth", "depth_anything", "depth_anything_v2")
 #: pixels to a cell of the colour grid, and of the noise that shuffles a picture
 _GRID, _SHUFFLE = 64, 256
 
 
+def no_depth(module: str, _picture: Pixels) -> Pixels:
+    """Where there is no network that tells depth."""
+    raise Refused("control.module", module, "its network is not here; use a module without one")
+
+
 def preprocess(
-    module: Module, picture: Pixels, resolution: float, thresholds: tuple[float, float], seed: int
+    module: Module,
+    picture: Pixels,
+    resolution: float,
+    thresholds: tuple[float, float],
+    seed: int,
+    depth: Depth = no_depth,
 ) -> Pixels:
     """What `module` makes of `picture`, which the inpaint modules leave as it is, mask and all.
 
     Args:
         seed: of what is random in it.
+        depth: tells how near pixels are.
 
     Raises:
         Refused: a module that a worker cannot run.
     """
+    if module.name in DEPTHS:
+        return _padded(picture, resolution, lambda scaled: _grey_to_rgb(depth(module.name, scaled)))
     if module.name not in _PREPROCESSORS:
         raise Refused("control.module", module.title, _reason(module))
     return _PREPROCESSORS[module.name](picture, resolution, thresholds, seed)
