@@ -28,7 +28,7 @@ class ProgressDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Progress | None = None
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             whole = Column(no_wrap=True)  # in a narrow terminal the bar is what gives way
             self._live = Progress(
                 TextColumn("{task.description}", table_column=whole),

@@ -117,3 +117,11 @@ def test_durations_are_read_at_a_glance() -> None:
     assert [duration(seconds) for seconds in (0.4, 200, 1290, 7500)] == [
         *("0 s", "3 min 20 s", "21 min", "2 h 05 min")
     ]
+
+
+def test_a_terminal_that_moves_no_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    console = terminal()
+    with ProgressDisplay(console) as board:
+        board.update(replace(STATUS, state=JobState.DONE, done=10, failed=0, finished=NOW))
+    assert shown(console) == "done: 10 of 10 done\n"
