@@ -53,7 +53,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once). What is downloaded, PyTorch above all:"
 	@$(PYTHON) -m venv $(VENV)
 	@{ $(BIN)/python -u -m pip install --disable-pip-version-check --progress-bar off $(PIP_ARGS) \
-		-c constraints.txt -e '.[worker,gateway,dev]' || touch $(VENV)/.failed; } | awk -f tools/downloads.awk
+		-c constraints.txt -e '.[worker,gateway,dev]' || touch $(VENV)/.failed; } | $(BIN)/python tools/downloads.py
 	@test ! -e $(VENV)/.failed
 	@# without torchvision: PyPI's does not go with a CPU build of PyTorch, and nothing here has a use for it
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt --no-deps spandrel einops
