@@ -215,8 +215,14 @@ def without_effect(sampler_name: str, scheduler: str, *, txt2img: bool = False) 
     return frozenset(found)
 
 
+#: parameters that a refiner alone gives a meaning
+REFINER_OPTIONS = ("refiner_switch_at", "hires_fix_refiner_pass")
+
+
 def taker(option: str) -> dict[str, str | bool]:
     """Parameters with which `option` has its effect, whichever it is."""
+    if option in REFINER_OPTIONS:
+        return {"refiner_checkpoint": "any"}
     for sampler_name, scheduler in product(SAMPLERS, SCHEDULERS):
         if option not in without_effect(sampler_name, scheduler, txt2img=True):
             return {"sampler_name": sampler_name, "scheduler": scheduler, "txt2img": True}

@@ -12,6 +12,7 @@ from pydantic import ValidationInfo, model_validator
 from img2img_shared.errors import Refused
 from img2img_shared.hires import hires_size
 from img2img_shared.names import (
+    REFINER_OPTIONS,
     SAMPLER_OPTIONS,
     SAMPLERS,
     SCHEDULERS,
@@ -29,6 +30,7 @@ from img2img_shared.param_groups.mask_params import MaskParams
 from img2img_shared.param_groups.model_params import ModelParams
 from img2img_shared.param_groups.output_params import OutputParams
 from img2img_shared.param_groups.prompt_params import PromptParams
+from img2img_shared.param_groups.refiner_params import RefinerParams
 from img2img_shared.param_groups.sampling_params import SamplingParams
 from img2img_shared.param_groups.schedule_params import ScheduleParams
 from img2img_shared.param_groups.seed_params import SeedParams
@@ -67,6 +69,7 @@ class Params(
     ExtrasParams,
     UpscalingParams,
     ControlParams,
+    RefinerParams,
     HiresParams,
     GuidanceParams,
     ScheduleParams,
@@ -138,6 +141,12 @@ class Params(
             raise Refused("soft_inpainting", True, "txt2img has no masks; turn one of the two off")
         if not self.soft_inpainting:
             self._only_with("soft_inpainting", SOFT_FIELDS)
+        return self
+
+    @model_validator(mode="after")
+    def _switches_to_a_refiner(self) -> Self:
+        if not self.refiner_checkpoint:
+            self._only_with("refiner_checkpoint", REFINER_OPTIONS)
         return self
 
     @model_validator(mode="after")
@@ -216,6 +225,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Noise schedule": ScheduleParams,
     "Guidance": GuidanceParams,
     "Hires fix (with txt2img)": HiresParams,
+    "Refiner": RefinerParams,
     "Extras (nothing is rendered)": ExtrasParams,
     "Tiles of upscalers": UpscalingParams,
     "Control (ControlNet)": ControlParams,

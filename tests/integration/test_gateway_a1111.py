@@ -311,7 +311,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
             {"alwayson_scripts": {"Soft inpainting": {"args": [True, "1"]}}},
             "alwayson_scripts.soft inpainting.Schedule bias",
         ),
-        ({"refiner_checkpoint": "xl-refiner"}, "refiner_checkpoint"),
+        ({"refiner_checkpoint": "xl-refiner", "refiner_switch_at": 2}, "refiner_switch_at"),
         ({"latent_mask": "x", "mask": "x"}, "latent_mask"),
         ({"styles": ["none such"]}, "styles"),
         ({"override_settings": {"no_such_option": 1}}, "no_such_option"),
@@ -464,6 +464,28 @@ def test_the_ratio_of_merged_tokens_is_a1111s(
         call.result()
 
 
+def test_a_refiner_is_a_checkpoint_that_workers_have(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    names = ["sd15", "sub/xl-refiner", "sub/xl-refiner-2"]
+    FileNames(fake_worker.client).say(fake_worker.worker, {"checkpoint": names})
+    wanted = {"xl-refiner": names[1], "xl-refiner.safetensors [0123456789]": names[1], "refiner": names[1]}
+    for sent, meant in {**wanted, "m": None, "None": None, "": None}.items():
+        call = pool.submit(render, gateway, refiner_checkpoint=sent, refiner_switch_at=0.5)
+        claim = fake_worker.await_claim()
+        params = fake_worker.ledger.job(claim.job_id, "default").params
+        facts = params.refiner_checkpoint, params.refiner_switch_at
+        assert facts == (meant, 0.5 if meant else None)
+        fake_worker.end(claim)
+        assert call.result().status_code == 200
+    answer = refused(gateway, refiner_checkpoint="nonesuch")
+    assert answer["field"] == "refiner_checkpoint"
+    assert "sd15, sub/xl-refiner, sub/xl-refiner-2" in answer["detail"]
+    body = {"params": {"refiner_checkpoint": "nonesuch"}, "inputs": [{"image": encoded()}], "model": "m"}
+    own = gateway.http.post("/v1/jobs", json=body)
+    assert (own.status_code, own.json()["field"]) == (422, "refiner_checkpoint")
+
+
 def test_a_vae_is_the_one_of_that_name_or_as_in_a1111_none(
     gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:
@@ -527,6 +549,7 @@ def test_a_password_that_nobody_asked_for_is_ignored(gateway: Gateway, credentia
         {"ControlNet": {"args": [{"enabled": False, "image": "x"}]}},
         {"controlnet": {}},
         {"Refiner": {"args": [False, "", 0.8]}},
+        {"Refiner": {"args": [True, "xl-refiner", 0.8]}},
         {"Seed": {"args": [99, True, 5, 0.5, 0, 0]}},
         {"Sampler": {"args": [20, "Euler a", "Karras"]}},
         {"Soft inpainting": {"args": [False, 1, 0.5, 4, 0, 0.5, 2]}},
@@ -949,6 +972,7 @@ def test_a_hires_fix_takes_every_upscaler_that_is_listed(gateway: Gateway, busy:
 def test_what_a_hires_fix_cannot_be_is_refused_by_name(
     gateway: Gateway, busy: FakeWorker, fields: dict[str, Any], field: str
 ) -> None:
+    FileNames(busy.client).say(busy.worker, {"checkpoint": ["xl"]})
     body = {"prompt": "a cat", "enable_hr": True, **SMALL, **fields}
     answer = gateway.http.post("/sdapi/v1/txt2img", json=body)
     assert (answer.status_code, answer.json()["field"]) == (422, field)

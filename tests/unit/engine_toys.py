@@ -48,6 +48,7 @@ class ToyFamily:
     prediction: Prediction = "epsilon"
     edits: bool = False
     inpaints: bool = False
+    configuration: str | None = "toy"
     distilled: bool = False
     is_compiled: bool = False
     #: whether rows of one call may have contexts of different lengths

@@ -14,6 +14,7 @@ from img2img_shared.checkpoints import (
     with_hashes,
 )
 from img2img_shared.errors import Refused
+from img2img_worker.models.checkpoints.catalog import find_other
 
 SHA = "5166b7f969" + "0" * 54
 SD15 = Checkpoint(model="/models/sd15.safetensors", file_name="sd15.safetensors", sha256=SHA)
@@ -45,6 +46,23 @@ def test_a_checkpoint_is_found_by_whatever_it_is_called(wanted: str) -> None:
 )
 def test_another_is_not(wanted: str) -> None:
     assert find_checkpoint(wanted, [SD15]) is None
+
+
+def test_another_checkpoint_of_the_folder_is_found_by_its_name_and_by_no_other_ones_hash(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "dream.safetensors"
+    path.write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    for wanted in ("sub/dream", "dream", "dream.safetensors", f"dream.safetensors [{sha256[:10]}]"):
+        found = find_other(wanted, tmp_path)
+        assert (found.model, found.path, found.sha256) == ("sub/dream", path, sha256)
+    for wanted in ("dream [0123456789]", "another"):
+        with pytest.raises(Refused, match="one of sub/dream"):
+            find_other(wanted, tmp_path)
+    with pytest.raises(Refused, match="the folder has none"):
+        find_other("dream", None)
 
 
 def test_a_title_with_the_hash_of_a_checkpoint_that_nobody_has_read_is_its_name() -> None:

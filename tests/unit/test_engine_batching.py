@@ -10,7 +10,7 @@ import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.params import Params
-from img2img_worker.engine import prompt_encoder
+from img2img_worker.engine import encoded_texts
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.guidance import without_negative
 from img2img_worker.models.checkpoints.loading import open_checkpoint
@@ -359,7 +359,7 @@ def test_a_parameter_that_the_checkpoint_has_no_use_for_is_refused(family: ToyFa
 def test_prompts_are_forgotten_oldest_first_where_they_take_too_much_memory(
     family: ToyFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt_encoder, "REMEMBERED", embedded(family, "a").context.nbytes * 2)
+    monkeypatch.setattr(encoded_texts, "REMEMBERED", embedded(family, "a").context.nbytes * 2)
     family.texts.clear()
     with Engine(family, slots=1) as engine:
         for prompt in ("cat", "dog", "cat", "red", "dog"):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from img2img_shared.names import REFINER_OPTIONS
 from img2img_shared.param_groups.extras_params import ExtrasParams
 from img2img_shared.param_groups.hires_params import HiresParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
@@ -42,6 +43,8 @@ def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name:
         together = {"extras": True, "upscaling_resize_w": 64, "upscaling_resize_h": 64}
     elif name in SoftInpaintingParams.model_fields:
         together = {"soft_inpainting": True}
+    elif name in REFINER_OPTIONS:
+        together = {"refiner_checkpoint": "sd_xl_refiner"}
     elif name == "control_only":
         together = {"control": [{"module": "canny"}]}
     params = Params.model_validate(together | {name: example}, context=WRITTEN)

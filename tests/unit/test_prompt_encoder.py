@@ -10,6 +10,7 @@ import torch
 from img2img_shared.errors import Refused
 from img2img_worker.engine import prompt_encoder
 from img2img_worker.engine.engine import Engine
+from img2img_worker.engine.loaded import Loaded
 from img2img_worker.engine.prompt_encoder import PromptEncoder
 from img2img_worker.engine.state import RenderState, prepared
 from tests.unit.engine_toys import ToyFamily, render
@@ -23,8 +24,8 @@ def family() -> ToyFamily:
 class Encoding:
     """An encoder, and what has come out of it."""
 
-    def __init__(self, family: ToyFamily) -> None:
-        self.encoder = PromptEncoder(family)
+    def __init__(self) -> None:
+        self.encoder = PromptEncoder()
         self.ready: list[RenderState] = []
         self.failed: list[tuple[RenderState, Exception]] = []
 
@@ -34,26 +35,27 @@ class Encoding:
 
 
 def of(family: ToyFamily, *prompts: str, **params: Any) -> list[RenderState]:
-    return [prepared(render(prompt=prompt, **params), family) for prompt in prompts]
+    checkpoint = Loaded.of(family)
+    return [prepared(render(prompt=prompt, **params), checkpoint) for prompt in prompts]
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_ones_end(family: ToyFamily) -> None:
     # an edit for each step: thirty texts
     long, short = of(family, "[" + "|".join(f"cat {n}" for n in range(30)) + "]", "cat", steps=30)
-    encoding = Encoding(family)
+    encoding = Encoding()
     for image in (long, short):
         encoding.encoder.take(image)
     encoding.advance(times=4)
     assert encoding.ready == [short]
     encoding.advance(times=30)
     assert encoding.ready == [short, long]
-    assert [len(image.texts) for image in (short, long)] == [2, 31]
+    assert [len(image.phase.texts) for image in (short, long)] == [2, 31]
     assert not encoding.encoder
 
 
 def test_what_several_want_at_once_is_encoded_once(family: ToyFamily) -> None:
     images = of(family, *["cat"] * 3)
-    encoding = Encoding(family)
+    encoding = Encoding()
     for image in images:
         encoding.encoder.take(image)
     encoding.advance(times=10)
@@ -63,14 +65,14 @@ def test_what_several_want_at_once_is_encoded_once(family: ToyFamily) -> None:
 
 def test_where_the_first_that_wants_it_is_cancelled_another_goes_on(family: ToyFamily) -> None:
     first, second = of(family, *["[a:b:2]"] * 2)
-    encoding = Encoding(family)
+    encoding = Encoding()
     for image in (first, second):
         encoding.encoder.take(image)
     encoding.advance()
     first.future.cancel()
     encoding.advance(times=10)
     assert encoding.ready == [second]
-    assert len(second.texts) == 3
+    assert len(second.phase.texts) == 3
 
 
 def test_a_prompt_that_cannot_be_encoded_fails_its_image_alone(
@@ -78,7 +80,7 @@ def test_a_prompt_that_cannot_be_encoded_fails_its_image_alone(
 ) -> None:
     monkeypatch.setattr(prompt_encoder, "MOST_TOKENS", 4)
     bad, good = of(family, "a b c AND d e", "cat")
-    encoding = Encoding(family)
+    encoding = Encoding()
     for image in (bad, good):
         encoding.encoder.take(image)
     encoding.advance(times=10)

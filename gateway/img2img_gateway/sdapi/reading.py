@@ -79,6 +79,7 @@ class Reader:
         prompts = apply_styles(body.prompt, body.negative_prompt, body.styles or [], styles)
         model = await farm.model(options.get("sd_model_checkpoint"), now=True)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
+        values = await self._with_refiner(values, model)
         if values.restore_faces:
             why = "there is no face restorer here; faces stay as they are, as in A1111 without one"
             lenient.set_aside("restore_faces", True, why)
@@ -149,24 +150,39 @@ class Reader:
         """`body` with its second pass' prompts as they are after styles, and with its checkpoint.
 
         Raises:
-            Refused: it wants another checkpoint there.
+            Refused: it wants a checkpoint there that is not here.
         """
         wanted = body.hr_checkpoint_name if body.hr_checkpoint_name != _SAME_CHECKPOINT else None
-        if wanted:
-            found = await self._farm.checkpoint(wanted)
-            if found is None or found.model != model:
-                reason = f"give the checkpoint of the first pass, or {_SAME_CHECKPOINT!r}"
-                raise Refused("hr_checkpoint_name", wanted, reason)
+        other = await self._other("hr_checkpoint_name", wanted, model) if wanted else None
         own = body.hr_prompt or body.prompt, body.hr_negative_prompt or body.negative_prompt
         prompt, negative_prompt = apply_styles(*own, body.styles or [], styles)
         changes = {
             "hr_prompt": prompt,
             "hr_negative_prompt": negative_prompt,
-            "hr_checkpoint_name": model if wanted else None,
+            "hr_checkpoint_name": other or (model if wanted else None),
             "hr_sampler_name": body.hr_sampler_name or None,
             "hr_scheduler": body.hr_scheduler or None,
         }
         return body.model_copy(update=changes)
+
+    async def _with_refiner(self, body: RenderRequest, model: str) -> RenderRequest:
+        """`body` with its refiner by the name that workers know it by; None: it has none.
+
+        Raises:
+            Refused: it is not here.
+        """
+        wanted = body.refiner_checkpoint
+        if wanted in (None, "", "None", "none"):
+            return body.model_copy(update={"refiner_checkpoint": None})
+        other = await self._other("refiner_checkpoint", wanted, model)
+        return body.model_copy(update={"refiner_checkpoint": other})
+
+    async def _other(self, field: str, wanted: str, model: str) -> str | None:
+        """What workers call another checkpoint than their own; None: it is their own."""
+        own = await self._farm.checkpoint(wanted)
+        if own is not None and own.model == model:
+            return None
+        return await self._farm.call(self._farm.service.other_checkpoint, field, wanted, model)
 
     async def _check_upscalers(self, params: Params, model: str) -> None:
         """That the upscalers' files are there.

@@ -52,6 +52,9 @@ def script_parameters(request: RenderRequest, lenient: Leniency) -> dict[str, An
     for name, given in request.alwayson_scripts.items():
         if name.lower() == SOFT_INPAINTING and isinstance(request, Img2ImgRequest):
             found |= _soft_inpainting(given, lenient)
+        elif name.lower() == "refiner" and _asks(given):
+            why = "A1111's API has it do nothing; send refiner_checkpoint and refiner_switch_at"
+            lenient.set_aside("alwayson_scripts", name, why)
         elif name.lower() not in _ELSEWHERE and name.lower() not in _SILENT and _asks(given):
             reason = f"always on script {name} not found; leave it out, or turn it off"
             raise Refused("alwayson_scripts", name, reason)

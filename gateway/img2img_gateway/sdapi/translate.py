@@ -6,7 +6,7 @@ from typing import Any
 from img2img_gateway.sdapi.option_table import parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused, Summary
-from img2img_shared.names import split_sampler, without_effect
+from img2img_shared.names import REFINER_OPTIONS, split_sampler, without_effect
 from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import HIRES_FIELDS, SOFT_FIELDS, Params
 from img2img_shared.refusals import read_params
@@ -65,6 +65,8 @@ def read_request(
         values = _of_txt2img(request, values)
     elif isinstance(request, Img2ImgRequest) and not request.mask:
         values = {name: value for name, value in values.items() if name not in _OF_MASKS}
+    if request.refiner_checkpoint is None:
+        values = {name: value for name, value in values.items() if name not in REFINER_OPTIONS}
     is_odd = any(values[side] % CELL for side in ("width", "height"))
     return read_params(values | {"odd_size": is_odd})
 
@@ -81,10 +83,6 @@ def refuse_unsupported(request: RenderRequest) -> None:
         )
     if isinstance(request, Txt2ImgRequest) and request.firstpass_image and request.enable_hr:
         raise Refused("firstpass_image", Summary("a picture"), "render from a picture with img2img instead")
-    if request.refiner_checkpoint not in (None, "", "None", "none"):
-        raise Refused(
-            "refiner_checkpoint", request.refiner_checkpoint, "refiners are not supported here; leave it out"
-        )
 
 
 def _of_txt2img(request: Txt2ImgRequest, values: Mapping[str, Any]) -> dict[str, Any]:

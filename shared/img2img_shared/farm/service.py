@@ -40,6 +40,8 @@ DEFAULT_MODEL = "demo"
 MOST_WATCHED = 200
 #: seconds for which a model is the default, unless it is said again
 _BY_DEFAULT = 10
+#: so many checkpoints are named in a refusal
+_NAMED = 20
 
 
 class FarmService:
@@ -72,6 +74,7 @@ class FarmService:
             )
             self.ledger.check_acknowledge()
             self.previews = Previews(self.redis)
+            self._file_names = FileNames(self.redis)
             self._marker = StoreMarker(self.store, self.ledger)
             self._submissions = Submissions(self.redis)
             self.input_janitor = InputJanitor(self._submissions, self.store)
@@ -121,6 +124,9 @@ class FarmService:
         """
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key, params), self._outage)
+        for field in ("refiner_checkpoint", "hr_checkpoint_name"):
+            if wanted := getattr(params, field):
+                patiently(partial(self._check_other, field, wanted, model), self._outage)
         job = new_job(tenant, model, params, name=name, priority=priority, idempotency_key=idempotency_key)
         patiently(self._prove_store, self._outage)
         self.serve(model)
@@ -230,6 +236,31 @@ class FarmService:
             Refused: it means several.
         """
         return find_checkpoint(wanted, self.checkpoints())
+
+    def other_checkpoint(self, field: str, wanted: str, model: str) -> str:
+        """What workers call the checkpoint beside their own that images of `model` want for a refiner's part.
+
+        As in A1111, a part of a name is enough; of several, the shortest is meant.
+
+        Args:
+            field: the parameter that names it.
+
+        Raises:
+            Refused: no worker of the model has it.
+        """
+        names = self._file_names.of(
+            [each.info.id for each in self.workers() if each.info.model == model], "checkpoint"
+        )
+        if names is None:  # nobody has said: the worker that gets it will
+            return wanted
+        found = find_checkpoint(wanted, [Checkpoint(model=name, file_name=name) for name in names])
+        if found is not None:
+            return found.model
+        alike = sorted((name for name in names if wanted in name), key=len)
+        if not alike:
+            listed = ", ".join(names[:_NAMED]) or "none: its workers have no other checkpoints"
+            raise Refused(field, wanted, f"give one that workers of {model!r} have: {listed}")
+        return alike[0]
 
     def name_of(self, model: str) -> str:
         """What jobs call a model: a checkpoint has one name, and one queue, however it is named.
@@ -341,6 +372,10 @@ class FarmService:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_other(self, field: str, wanted: str, model: str) -> None:
+        if self.name_of(wanted) != model:
+            self.other_checkpoint(field, wanted, model)
 
     def _prove_store(self) -> None:
         # in a thread of the pool: Ctrl-C is not heard in a call to a store that hangs

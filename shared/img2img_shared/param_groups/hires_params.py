@@ -74,7 +74,7 @@ class HiresParams(ParamGroup):
         str | None,
         Field(
             max_length=1024,
-            description="Checkpoint of the second pass; it must be the job's own.",
+            description="Checkpoint of the second pass; without a value, the job's own.",
             examples=["sd15"],
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""The tensors of the images in flight that have one latent size, and the model calls that advance them."""
+"""The tensors of the images in flight that have one latent shape, and the model calls that advance them."""
 
 from collections.abc import Hashable, Sequence
 
@@ -13,14 +13,13 @@ from img2img_worker.engine.model_call import Layout, Part, Sums, collected, slot
 from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.engine.state import Answer, RenderState
 from img2img_worker.engine.transfer import sent
-from img2img_worker.models.families.family import Family
 
 #: what a mask blends: what the model sees, or its answers
 INPUT, ANSWER = range(2)
 
 
 class Batch:
-    """Images of one latent size, a slot each.
+    """Images whose latents are of one `shape` [C, h, w], a slot each.
 
     A slot's history is what its course makes of it (see `engine.course`). The latent that a call sees is a
     sum of a few of its entries, so one weighted gathering serves all slots. It adds each slot's terms by
@@ -33,17 +32,15 @@ class Batch:
         whole: see `Conditions.stack`.
     """
 
-    def __init__(self, family: Family, latent_size: tuple[int, int], *, whole: bool) -> None:
-        self._family = family
+    def __init__(self, shape: tuple[int, int, int], device: torch.device, *, whole: bool) -> None:
+        self._device = device
         self._whole = whole
         self._images: dict[int, RenderState] = {}
         #: by what the rows of each call share
         self._layouts: dict[Hashable, Layout] = {}
-        shape = (family.latent_channels, *latent_size)
-        device = family.device
         #: float32 [S, D, C, h, w] and, of what the model sees and of its answers, [S, 2, 1, h, w]
         self._history = torch.zeros(0, 0, *shape, device=device)
-        self._masks = torch.zeros(0, 2, 1, *latent_size, device=device)
+        self._masks = torch.zeros(0, 2, 1, *shape[1:], device=device)
         #: contrast of soft inpainting, 0 without, likewise [S, 2]
         self._contrasts = torch.zeros(0, 2, device=device)
         #: of the calls under way: their latents [S, C, h, w], their timestep, skip, seen, out and what a soft
@@ -128,7 +125,7 @@ class Batch:
         # indexed for each call: its input is a tensor of its own, laid out in memory like any other's
         seen = self._seen(self._latents.index_select(0, layout.slots), layout.slots, images)
         timesteps = self._numbers[:, 0].index_select(0, layout.slots)
-        answers = self._family.predict(seen, timesteps, layout.conditions)
+        answers = parts[0].rows.family.predict(seen, timesteps, layout.conditions)
         if layout.sums is not None:
             self._answer(images, layout.sums, answers)
             return images
@@ -200,7 +197,7 @@ class Batch:
 
     def _layout(self, parts: Sequence[Part], padding: int) -> Layout:
         """The last call's of rows of their kind, if nothing has changed."""
-        kind = parts[0].rows.rows[parts[0].start].condition.shares
+        kind = parts[0].rows.kind(parts[0].start)
         layout = self._layouts.get(kind)
         if layout is None or not layout.fits(parts, padding):
             layout = self._layouts[kind] = Layout.of(parts, padding, self._sent, whole=self._whole)
@@ -222,7 +219,7 @@ class Batch:
 
     def _sent(self, array: NDArray[np.generic]) -> Tensor:
         """`array` on the device, without waiting for it."""
-        return sent(torch.from_numpy(array), self._family.device)
+        return sent(torch.from_numpy(array), self._device)
 
 
 def _grown(tensor: Tensor, length: int) -> Tensor:

@@ -11,7 +11,6 @@ from img2img_shared.errors import Refused
 from img2img_worker.engine.control import UnitRows, unit_rows
 from img2img_worker.engine.guidance import Guidance
 from img2img_worker.engine.state import RenderState
-from img2img_worker.models.families.family import Family
 
 
 class ConditionBuilder:
@@ -21,17 +20,16 @@ class ConditionBuilder:
         pictures: how many pictures the VAE sees at a time, always; None: as many as there are.
     """
 
-    def __init__(self, family: Family, pictures: int | None) -> None:
-        self._family = family
+    def __init__(self, pictures: int | None) -> None:
         self._pictures = pictures
 
-    def guidance(self, image: RenderState) -> Guidance:
-        """The rows of the model calls of `image`, whose texts are encoded.
+    def build(self, image: RenderState) -> None:
+        """Gives each phase of `image`, whose texts are encoded, the rows of its model calls.
 
         Raises:
-            Refused: parameters that this checkpoint has no use for.
+            Refused: parameters that its checkpoint has no use for.
         """
-        params, family = image.render.params, self._family
+        params, family = image.render.params, image.phase.checkpoint.family
         if params.image_cfg_scale is not None and not family.edits:
             raise Refused(
                 "image_cfg_scale",
@@ -42,27 +40,36 @@ class ConditionBuilder:
             reason = "only checkpoints of Flux.1 dev use it; leave it out, or choose such a model"
             raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, reason)
         picture = self._picture(image)
-        conditions = [
-            family.condition(
-                text,
-                params,
-                picture=picture,
-                patch=image.loras.denoiser,
-                hypernetworks=image.hypernetworks,
+        units = self._units(image)
+        for phase in image.phases:
+            family = phase.checkpoint.family
+            # what the first checkpoint has encoded, as in A1111
+            seen = picture if family.inpaints or family.edits else None
+            own = params.model_copy(update={"tiling": phase.tiling})
+            conditions = [
+                family.condition(
+                    text,
+                    own,
+                    picture=seen,
+                    patch=phase.loras.denoiser,
+                    hypernetworks=phase.hypernetworks,
+                )
+                for text in phase.texts
+            ]
+            phase.guidance = Guidance(
+                params, image.prompts, conditions, family, units=units if phase.is_controlled else ()
             )
-            for text in image.texts
-        ]
-        return Guidance(params, image.prompts, conditions, edits=family.edits, units=self._units(image))
 
     def _units(self, image: RenderState) -> list[UnitRows]:
-        render, family = image.render, self._family
+        render, phase = image.render, image.phase
+        family = phase.checkpoint.family
         if not render.controls:
             return []
 
         def encode(picture: NDArray[Any]) -> Tensor:
             stacked = torch.from_numpy(np.ascontiguousarray(picture))[None]
             tiling = render.params.tiling
-            return family.encode(stacked, tiling=tiling, rows=self._pictures, vae=image.vaes.encoder)[0]
+            return family.encode(stacked, tiling=tiling, rows=self._pictures, vae=phase.vaes.encoder)[0]
 
         levels = family.levels(render.latent_size)
         sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
@@ -72,25 +79,25 @@ class ConditionBuilder:
         ]
 
     def _picture(self, image: RenderState) -> Tensor | None:
-        """What the checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
-        render = image.render
+        """What its first checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
+        render, family = image.render, image.phase.checkpoint.family
         masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
         pixels, mask_weight = render.pixels, render.params.inpainting_mask_weight
         if pixels is None:
             # it is to see nothing of what is not there
-            mask_weight, factor = 1.0, self._family.vae_factor
+            mask_weight, factor = 1.0, family.vae_factor
             pixels = np.zeros((*(factor * side for side in render.latent_size), 3), np.uint8)
         masked = [control.picture for control in render.controls if control.picture.shape[2] == 4]
-        if masked and self._family.inpaints:
+        if masked and family.inpaints:
             return self._control_picture(image, masked[-1])
-        pictures = self._family.picture(
+        pictures = family.picture(
             torch.from_numpy(pixels)[None],
             masks,
             mask_round=render.params.rounds_mask,
             mask_weight=mask_weight,
             tiling=render.params.tiling,
             rows=self._pictures,
-            vae=image.vaes.vae,
+            vae=image.phase.vaes.vae,
         )
         if pictures is None:
             return None
@@ -100,13 +107,14 @@ class ConditionBuilder:
 
     def _control_picture(self, image: RenderState, picture: NDArray[Any]) -> Tensor | None:
         """The same of a control picture [H, W, 4]: its mask takes the place of the init image's."""
+        family = image.phase.checkpoint.family
         pixels = torch.from_numpy(np.ascontiguousarray(picture[:, :, :3]))[None]
         mask = torch.from_numpy(np.where(picture[:, :, 3] > 127.5, np.uint8(255), np.uint8(0)))[None]
-        pictures = self._family.picture(
-            pixels, mask, tiling=image.render.params.tiling, rows=self._pictures, vae=image.vaes.vae
+        pictures = family.picture(
+            pixels, mask, tiling=image.render.params.tiling, rows=self._pictures, vae=image.phase.vaes.vae
         )
         if pictures is None:
             return None
         # a cell is repainted where any of its pixels is
-        cells = torch.nn.functional.max_pool2d(mask.float() / 255, self._family.vae_factor)
+        cells = torch.nn.functional.max_pool2d(mask.float() / 255, family.vae_factor)
         return torch.cat([cells.to(pictures), pictures[0, 1:]])

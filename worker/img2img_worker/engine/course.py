@@ -11,7 +11,7 @@ from torch import Tensor
 
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Prediction
-from img2img_worker.sampling.levels import Array
+from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.noise import NoiseStream
 from img2img_worker.sampling.plan import Plan
@@ -77,6 +77,13 @@ class Course(Protocol):
     def blends_input(self) -> bool:
         """Whether what a mask keeps is laid into what the model sees, and not into its answers."""
 
+    def read_by(self, prediction: Prediction, levels: NoiseLevels) -> None:
+        """Calls that are not answered yet are another checkpoint's.
+
+        Args:
+            levels: its noise levels, as the sampler sees them.
+        """
+
     def begin(self, z0: Tensor) -> Tensor:
         """What the history has at the start behind `z0`, float32 [n, C, h, w]."""
 
@@ -94,6 +101,7 @@ class PlannedCourse:
     blends_input: bool
 
     def __init__(self, plan: Plan, prediction: Prediction, noises: Tensor) -> None:
+        self._plan = plan
         self._calls = _calls(plan, prediction)
         self._noises = noises
         self._first = REST + len(noises)
@@ -115,6 +123,9 @@ class PlannedCourse:
     def latest(self) -> int:
         return self.answer - 1 if self.done else Z0
 
+    def read_by(self, prediction: Prediction, levels: NoiseLevels) -> None:
+        self._calls = _calls(self._plan.told_by(levels), prediction)
+
     def begin(self, z0: Tensor) -> Tensor:
         return sent(self._noises, z0.device)
 
@@ -134,6 +145,7 @@ class LiveCourse:
 
     def __init__(self, plan: LivePlan, prediction: Prediction, noises: NoiseStream) -> None:
         self._plan, self._prediction, self._noises = plan, prediction, noises
+        self._levels = plan.levels
         self._steps: LiveSteps
         self.done = 0
         self.call: Call | None = None
@@ -145,6 +157,11 @@ class LiveCourse:
     @property
     def latest(self) -> int:
         return self._ANSWER if self.done else Z0
+
+    def read_by(self, prediction: Prediction, levels: NoiseLevels) -> None:
+        self._prediction, self._levels = prediction, levels
+        if self.call is not None:
+            self.call = self._call(self.call.sigma)
 
     def begin(self, z0: Tensor) -> Tensor:
         def noise(_sigma: float = 0, _sigma_next: float = 0) -> Tensor:
@@ -174,7 +191,7 @@ class LiveCourse:
         return Call(
             number=self.done,
             sigma=sigma,
-            timestep=self._plan.levels.sigma_to_t(sigma),
+            timestep=self._levels.sigma_to_t(sigma),
             skip=float(skip),
             seen=float(seen),
             out=float(out),

@@ -11,9 +11,11 @@ from typing import Any, Self
 
 import torch
 
-from img2img_shared.errors import Unavailable
+from img2img_shared.errors import Refused, Unavailable
 from img2img_worker.engine.counts import Counts
+from img2img_worker.engine.loaded import Loaded
 from img2img_worker.engine.loop import EngineLoop, OnOutOfMemory
+from img2img_worker.engine.other_checkpoints import OtherCheckpoints
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.render import Pixels, Render
 from img2img_worker.engine.state import OnStep, RenderState, prepared
@@ -39,6 +41,10 @@ class _Errand:
     answer: Future[Any]
 
 
+def _no_other(name: str) -> Family:
+    raise Refused("checkpoint", name, "leave it out; there is no other here")
+
+
 class Engine:
     """Renders pictures, whose rows share model calls whatever their parameters.
 
@@ -49,6 +55,8 @@ class Engine:
         rows: in deterministic mode, the row count of every model call; by default 16 on a GPU, while on a
             CPU each image has calls of its own: there a row's bits depend on their number, and at the size
             that a checkpoint was made for, sharing gains nothing (see `bench/README.md`).
+        others: loads another checkpoint that an image wants, by its name; see `OtherCheckpoints`.
+        most_others: how many of them there are at a time.
         on_out_of_memory: told how many slots there are for a while, and how many images left them; quick.
     """
 
@@ -59,12 +67,16 @@ class Engine:
         slots: int | None = None,
         deterministic: bool | None = None,
         rows: int | None = None,
+        others: Callable[[str], Family] = _no_other,
+        most_others: int = 0,
         on_out_of_memory: OnOutOfMemory | None = None,
     ) -> None:
         on_cpu = family.device.type == "cpu"
         deterministic = on_cpu if deterministic is None else deterministic
         self.slots = slots or (SLOTS_CPU if on_cpu else SLOTS_GPU)
         self._family = family
+        self._own = Loaded.of(family)
+        self._others = OtherCheckpoints(others, most_others)
         if not deterministic:
             self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
         elif rows is None and on_cpu:
@@ -73,7 +85,14 @@ class Engine:
         else:
             self._packer = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
         pictures = 1 if deterministic else None
-        self._loop = EngineLoop(family, self.slots, self._packer, pictures, on_out_of_memory or _ignore)
+        self._loop = EngineLoop(
+            family.device,
+            self.slots,
+            self._packer,
+            pictures,
+            drop_idle=self._others.drop_idle,
+            on_out_of_memory=on_out_of_memory or _ignore,
+        )
         self._inbox: queue.SimpleQueue[RenderState | _Errand | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = self._broken = False
@@ -90,15 +109,30 @@ class Engine:
         Args:
             on_step: called with (model calls done, in all) after each; quick, it runs in the engine's thread.
 
+        Waits while another checkpoint that it wants is loaded.
+
         Raises:
-            Refused: parameters that no plan can be made of, LoRAs that are not there or do not fit.
+            Refused: parameters that no plan can be made of, LoRAs or checkpoints that are not there or do not
+                fit.
             Unavailable: the engine is closed.
         """
-        image = prepared(render, self._family, on_step)
-        with self._closing:
-            if self._closed:
-                raise Unavailable("the engine is closed")
-            self._inbox.put(image)
+        names = {name for name in (render.checkpoint, render.params.refiner_checkpoint) if name}
+        others = self._others.borrow(names)
+        try:
+            image = prepared(
+                render,
+                others.get(render.checkpoint or "", self._own),
+                others.get(render.params.refiner_checkpoint or ""),
+                on_step,
+            )
+            with self._closing:
+                if self._closed:
+                    raise Unavailable("the engine is closed")
+                self._inbox.put(image)
+        except BaseException:
+            self._others.give_back(names)
+            raise
+        image.future.add_done_callback(lambda _: self._others.give_back(names))
         return image.future
 
     def estimate(self, picture: Future[Pixels]) -> Future[Pixels]:
@@ -166,6 +200,7 @@ class Engine:
         """Stops after the running step; pictures that are not done fail with `Unavailable`."""
         with self._closing:
             self._closed = True
+        self._others.close()
         self._inbox.put(None)
         self._thread.join()
 

@@ -10,7 +10,7 @@ from img2img_shared.params import Params
 from img2img_worker.engine.control import UnitRows, controlled
 from img2img_worker.engine.course import Call
 from img2img_worker.models.families.condition import Condition
-from img2img_worker.models.families.family import GuidanceRow, guide
+from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from img2img_worker.models.prompts.conditioning import Conditioning
 from img2img_worker.sampling.clock import share_done
 from img2img_worker.sampling.guidance import skips_negative
@@ -26,9 +26,15 @@ class CallRows:
     rows: tuple[GuidanceRow, ...]
     #: behind the last row that may share a call with it, for each
     ends: tuple[int, ...]
+    #: what answers them
+    family: Family
+
+    def kind(self, row: int) -> Hashable:
+        """What the rows of a model call have in common with this one."""
+        return id(self.family), self.rows[row].condition.shares
 
     @classmethod
-    def of(cls, rows: Iterable[GuidanceRow]) -> Self:
+    def of(cls, rows: Iterable[GuidanceRow], family: Family) -> Self:
         kinds: dict[Hashable, list[GuidanceRow]] = {}
         for row in rows:
             kinds.setdefault(row.condition.shares, []).append(row)
@@ -38,6 +44,7 @@ class CallRows:
             tuple(
                 chain.from_iterable([end] * len(kind) for end, kind in zip(ends, kinds.values(), strict=True))
             ),
+            family,
         )
 
 
@@ -46,7 +53,7 @@ class Guidance:
 
     Args:
         conditions: of each of the image's texts, as `prompts` counts them.
-        edits: whether the checkpoint can be guided by the picture.
+        family: what answers its rows.
         units: of control.
     """
 
@@ -55,16 +62,16 @@ class Guidance:
         params: Params,
         prompts: Conditioning,
         conditions: Sequence[Condition],
+        family: Family,
         *,
-        edits: bool,
         units: Sequence[UnitRows] = (),
     ) -> None:
-        self._params, self._prompts, self._conditions = params, prompts, conditions
+        self._params, self._prompts, self._conditions, self._family = params, prompts, conditions, family
         self._units = units
         self._scale = params.cfg_scale * SAMPLERS[params.sampler_name].cfg_scale_multiplier
         image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
         # with a scale of 1, the picture does not guide
-        self._image_scale = image_scale if edits and image_scale != 1 else None
+        self._image_scale = image_scale if family.edits and image_scale != 1 else None
         self._may_skip = self._image_scale is None and bool(params.s_min_uncond or params.skip_early_cond)
         self._at = prompts.at(0) if prompts.is_constant else None
         self._rows: dict[object, CallRows] = {}
@@ -83,7 +90,8 @@ class Guidance:
             self._rows[key] = CallRows.of(
                 without_negative(positives, call.guidance)
                 if skips
-                else self._guided(positives, negative, call.guidance)
+                else self._guided(positives, negative, call.guidance),
+                self._family,
             )
         return self._rows[key]
 

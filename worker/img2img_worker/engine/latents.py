@@ -1,6 +1,5 @@
 """Init images as latents: encoded together where their sizes agree, and each picture once."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -8,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_shared.modes import InpaintingFill, ResizeMode
-from img2img_worker.engine.render import Pixels, Render
-from img2img_worker.engine.state import PictureKey, RenderState
+from img2img_worker.engine.loaded import Loaded, PictureKey
+from img2img_worker.engine.render import Pixels
+from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.transfer import sent
-from img2img_worker.models.families.family import Family
 from img2img_worker.sampling.noise import fill_noise
 
 #: encoded pictures that are remembered
@@ -23,27 +22,28 @@ TOGETHER = 8
 class Latents:
     """Encodes init images. With `rows`, the VAE always sees that many."""
 
-    def __init__(self, family: Family, rows: int | None) -> None:
-        self._family = family
+    def __init__(self, rows: int | None) -> None:
         self._rows = rows
-        self._encoded: OrderedDict[PictureKey, Tensor] = OrderedDict()
 
     def encode(self, images: Sequence[RenderState]) -> None:
-        """Makes sure that the pictures of all `images` are encoded."""
+        """Makes sure that the pictures of all `images`, which begin with one checkpoint, are encoded."""
+        if not images:
+            return
+        checkpoint = images[0].phase.checkpoint
         missing: dict[tuple[object, ...], dict[PictureKey, Pixels]] = {}
         for image in images:
             pixels = image.render.pixels
             if pixels is None or image.digest is None:
                 continue
-            if image.digest in self._encoded:
-                self._encoded.move_to_end(image.digest)
+            if image.digest in checkpoint.latents:
+                checkpoint.latents.move_to_end(image.digest)
             else:
                 kind = (pixels.shape, image.digest.tiling, image.digest.vae)
                 missing.setdefault(kind, {})[image.digest] = pixels
         for alike in missing.values():
-            self._encode(list(alike.items()))
-        while len(self._encoded) > max(REMEMBERED, len(images)):
-            self._encoded.popitem(last=False)
+            self._encode(checkpoint, list(alike.items()))
+        while len(checkpoint.latents) > max(REMEMBERED, len(images)):
+            checkpoint.latents.popitem(last=False)
 
     def start(self, image: RenderState) -> Tensor:
         """z0 of an image as its sampling wants it, [C, h, w]: encoded, resized, its masked part filled.
@@ -52,8 +52,8 @@ class Latents:
         """
         render = image.render
         if image.digest is None:
-            return self._without_picture(render)
-        z0 = self._encoded[image.digest]
+            return _without_picture(image)
+        z0 = image.phase.checkpoint.latents[image.digest]
         if render.params.resize_mode == ResizeMode.LATENT_UPSCALE:
             z0 = F.interpolate(z0[None], size=render.latent_size, mode="bilinear", align_corners=False)[0]
         if render.mask is None or render.params.inpainting_fill < InpaintingFill.LATENT_NOISE:
@@ -66,17 +66,20 @@ class Latents:
         noise = fill_noise(render.seed, (channels, height, width), render.params.noise_source)
         return kept + sent(noise, z0.device) * mask
 
-    def _without_picture(self, render: Render) -> Tensor:
-        if render.latent is not None:
-            return sent(torch.from_numpy(render.latent), self._family.device)
-        return torch.zeros(self._family.latent_channels, *render.latent_size, device=self._family.device)
-
-    def _encode(self, pictures: Sequence[tuple[PictureKey, Pixels]]) -> None:
+    def _encode(self, checkpoint: Loaded, pictures: Sequence[tuple[PictureKey, Pixels]]) -> None:
+        family = checkpoint.family
         for start in range(0, len(pictures), TOGETHER):
             digests, pixels = zip(*pictures[start : start + TOGETHER], strict=True)
-            stacked = sent(torch.stack([torch.from_numpy(each) for each in pixels]), self._family.device)
+            stacked = sent(torch.stack([torch.from_numpy(each) for each in pixels]), family.device)
             _, tiling, vae = digests[0]
-            latents = self._family.encode(stacked, tiling=tiling, rows=self._rows, vae=vae)
+            latents = family.encode(stacked, tiling=tiling, rows=self._rows, vae=vae)
             for digest, latent in zip(digests, latents, strict=True):
                 # a copy, so that remembering one does not keep all
-                self._encoded[digest] = latent.clone()
+                checkpoint.latents[digest] = latent.clone()
+
+
+def _without_picture(image: RenderState) -> Tensor:
+    device = image.phase.checkpoint.family.device
+    if image.render.latent is not None:
+        return sent(torch.from_numpy(image.render.latent), device)
+    return torch.zeros(image.shape, device=device)

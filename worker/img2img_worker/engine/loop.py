@@ -15,12 +15,10 @@ from img2img_worker.engine.delivery import LATENT, PICTURE, SOUND, Delivery, Pac
 from img2img_worker.engine.latents import TOGETHER, Latents
 from img2img_worker.engine.model_call import Part
 from img2img_worker.engine.packer import BatchPacker
-from img2img_worker.engine.preview import Colours
 from img2img_worker.engine.prompt_encoder import PromptEncoder
 from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.scheduler import Scheduler
 from img2img_worker.engine.state import RenderState
-from img2img_worker.models.families.family import Family
 
 log = logging.getLogger(__name__)
 
@@ -35,29 +33,32 @@ class EngineLoop:
     Args:
         slots: images in flight, at most.
         pictures: how many the VAE sees at a time, always; None: as many as there are.
+        drop_idle: forgets checkpoints that no image uses.
     """
 
     def __init__(
         self,
-        family: Family,
+        device: torch.device,
         slots: int,
         packer: BatchPacker,
         pictures: int | None,
+        *,
+        drop_idle: Callable[[], None],
         on_out_of_memory: OnOutOfMemory,
     ) -> None:
-        self._family = family
+        self._device = device
         self._packer = packer
         self._pictures = pictures
+        self._drop_idle = drop_idle
         self._on_out_of_memory = on_out_of_memory
         self._slots: Scheduler[RenderState] = Scheduler(slots)
-        #: by latent height and width
-        self._batches: dict[tuple[int, int], Batch] = {}
-        self._prompts = PromptEncoder(family)
-        self._conditions = ConditionBuilder(family, pictures)
-        self._latents = Latents(family, pictures)
-        self._colours = Colours(family)
+        #: by the shape of a latent
+        self._batches: dict[tuple[int, int, int], Batch] = {}
+        self._prompts = PromptEncoder()
+        self._conditions = ConditionBuilder(pictures)
+        self._latents = Latents(pictures)
         self._delivery = Delivery()
-        self._pace = Pace(family.device)
+        self._pace = Pace(device)
         #: that the last model call took
         self._seconds = 0.0
         self.counts = Counts()
@@ -87,12 +88,12 @@ class EngineLoop:
             answer.cancel()
             return
         try:
-            latent = self._batches[image.render.latent_size].estimate(image)[None]
-            preview, tiling = image.vaes.preview, image.render.params.tiling
+            latent, phase = self._batches[image.shape].estimate(image)[None], image.phase
+            family, preview = phase.checkpoint.family, phase.vaes.preview
             if preview is None:
-                pixels = self._colours.pictures(latent)
+                pixels = phase.checkpoint.colours.pictures(latent)
             else:
-                pixels = self._family.decode(latent, tiling=tiling, rows=1, vae=preview).pixels
+                pixels = family.decode(latent, tiling=phase.tiling, rows=1, vae=preview).pixels
             self._delivery.answers([answer], pixels, _faults(latent))
         except Exception as error:  # a wish that costs a picture would be worse than one not granted
             self._delivery.error(answer, error)
@@ -143,7 +144,7 @@ class EngineLoop:
         images = [image for image in self._slots.turn() if self._is_wanted(image)]
         if not images:
             return
-        batch = self._batches[images[0].render.latent_size]
+        batch = self._batches[images[0].shape]
         parts = self._parts(self._done(batch.begin, images))
         complete: list[RenderState] = []
 
@@ -171,25 +172,26 @@ class EngineLoop:
 
     def _encode(self, images: Sequence[RenderState]) -> None:
         fresh = [image for image in images if image.history is None]
-        self._latents.encode(fresh)
+        for checkpoint in {id(image.phase.checkpoint): image.phase.checkpoint for image in fresh}.values():
+            self._latents.encode([image for image in fresh if image.phase.checkpoint is checkpoint])
         for image in fresh:
-            image.guidance = self._conditions.guidance(image)
+            self._conditions.build(image)
             z0 = self._latents.start(image)
             image.history = torch.cat([torch.zeros_like(z0)[None], z0[None], image.course.begin(z0)])
             image.ask()
 
     def _enter(self, images: Sequence[RenderState]) -> None:
         for image in images:
-            size = image.render.latent_size
-            if size not in self._batches:
-                self._batches[size] = Batch(self._family, size, whole=self._packer.is_fixed)
-            self._batches[size].put(image)
+            shape = image.shape
+            if shape not in self._batches:
+                self._batches[shape] = Batch(shape, self._device, whole=self._packer.is_fixed)
+            self._batches[shape].put(image)
             self._slots.enter(image, image.group)
 
     def _go_on(self, images: Sequence[RenderState]) -> None:
         """Takes images whose call is answered to their next one."""
         for image in images:
-            self._batches[image.render.latent_size].advance(image)
+            self._batches[image.shape].advance(image)
             self._slots.move(image, image.group)
             self.counts.image_calls += 1
             if image.on_step is not None:
@@ -201,7 +203,8 @@ class EngineLoop:
         for image in self._slots.in_flight:
             if image.is_finished:
                 render = image.render
-                kind = render.latent_size, render.params.tiling, render.wants_latent, image.vaes.decoder
+                decoder = id(image.phase.checkpoint), image.phase.vaes.decoder
+                kind = image.shape, image.phase.tiling, render.wants_latent, decoder
                 alike.setdefault(kind, []).append(image)
         for images in alike.values():
             for start in range(0, len(images), TOGETHER):
@@ -209,12 +212,12 @@ class EngineLoop:
 
     def _answer(self, images: Sequence[RenderState]) -> None:
         render = images[0].render
-        latents = self._batches[render.latent_size].results(images)
+        latents = self._batches[images[0].shape].results(images)
         answers, faults = latents, _faults(latents)
         if not render.wants_latent:
-            tiling = render.params.tiling
-            answers, is_finite = self._family.decode(
-                latents, tiling=tiling, rows=self._pictures, vae=images[0].vaes.decoder
+            phase = images[0].phase
+            answers, is_finite = phase.checkpoint.family.decode(
+                latents, tiling=phase.tiling, rows=self._pictures, vae=phase.vaes.decoder
             )
             faults = torch.where((faults == SOUND) & ~is_finite, PICTURE, faults)
         self._delivery.answers([image.future for image in images], answers, faults)
@@ -229,11 +232,11 @@ class EngineLoop:
         return False
 
     def _leave(self, image: RenderState, *, keep: bool = False) -> None:
-        size = image.render.latent_size
-        self._batches[size].drop(image, keep=keep)
+        shape = image.shape
+        self._batches[shape].drop(image, keep=keep)
         self._slots.leave(image)
-        if not self._batches[size]:
-            del self._batches[size]
+        if not self._batches[shape]:
+            del self._batches[shape]
 
     def _done(self, work: Work, images: Sequence[RenderState]) -> list[RenderState]:
         """Those that `work` could be done for: together, or else each alone, so that only culprits fail."""
@@ -259,7 +262,8 @@ class EngineLoop:
 
     def _make_room(self) -> None:
         """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
-        if self._family.device.type == "cuda":
+        self._drop_idle()
+        if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if self._slots.limit > 1:
             back = self._slots.halve()
@@ -277,7 +281,7 @@ class EngineLoop:
         self._prompts.drop(image)
         size = f"{image.render.params.width} × {image.render.params.height}"
         hint = "IMG2IMG_VAE_TILE bounds what the VAE takes"
-        message = f"{size} is too large for {self._family.device}, even alone ({hint})"
+        message = f"{size} is too large for {self._device}, even alone ({hint})"
         self._fail(image, MemoryError(message))
 
 

@@ -1,23 +1,20 @@
 """The prompts of images that wait, encoded between model calls."""
 
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from img2img_shared.errors import Refused
-from img2img_worker.engine.state import RenderState
-from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.families.family import Family
+from img2img_worker.engine.state import Phase, RenderState
+from img2img_worker.models.adapters.patch import NO_PATCH
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.padding import padded
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import CHUNK, MOST_CHUNKS, Encoded
 
-#: encoded prompts that are remembered: as many as fit into so many bytes
-REMEMBERED = 256 * 2**20
 #: tokens of all texts of one image: any prompt and any negative prompt that may be had by itself
 MOST_TOKENS = 2 * MOST_CHUNKS * (CHUNK + 2)
 
@@ -29,13 +26,8 @@ class PromptEncoder:
     is remembered.
     """
 
-    def __init__(self, family: Family) -> None:
-        self._family = family
-        self._images: deque[tuple[RenderState, Steps[list[Encoded]]]] = deque()
-        self._encoded: OrderedDict[tuple[object, ...], list[Encoded]] = OrderedDict()
-        self._bytes = 0
-        #: keys of what is being encoded for one image, and may be wanted by others
-        self._begun: set[tuple[object, ...]] = set()
+    def __init__(self) -> None:
+        self._images: deque[tuple[RenderState, Steps[None]]] = deque()
 
     def __bool__(self) -> bool:
         """Whether any image waits for its texts."""
@@ -73,8 +65,7 @@ class PromptEncoder:
                 continue
             try:
                 next(steps)
-            except StopIteration as made:
-                image.texts = made.value
+            except StopIteration:
                 ready(image)
             except torch.OutOfMemoryError:
                 self._images.appendleft((image, self._texts(image)))
@@ -91,57 +82,29 @@ class PromptEncoder:
                 steps.close()
         self._images = deque(each for each in self._images if each[0] is not image)
 
-    def _texts(self, image: RenderState) -> Steps[list[Encoded]]:
-        """All of the image's texts, positive ones first, as long as they are to be."""
-        params, prompts = image.render.params, image.prompts
-        texts: list[Encoded] = []
-        tokens = 0
-        for schedule in (*prompts.positive, prompts.negative):
-            is_negative = schedule is prompts.negative
-            encoded = yield from self._encode(
-                schedule.texts, PromptOptions.of(params), is_negative, image.loras.text
-            )
-            tokens += sum(len(text.context) for text in encoded)
-            if tokens > MOST_TOKENS:
-                raise Refused(
-                    "prompt",
-                    image.render.prompt,
-                    f"shorten it: its texts may have {MOST_TOKENS:,} tokens in all",
-                )
-            texts += encoded
-        empty = None
-        if params.pad_cond_uncond:
-            (nothing,) = yield from self._encode(("",), DEFAULTS, False, NO_PATCH)
-            empty = nothing.context
-        n_positive = len(texts) - len(prompts.negative.texts)
-        contexts = padded([text.context for text in texts], n_positive, params, empty)
-        return [replace(text, context=context) for text, context in zip(texts, contexts, strict=True)]
-
-    def _encode(
-        self, texts: tuple[str, ...], options: PromptOptions, negative: bool, loras: Patch
-    ) -> Steps[list[Encoded]]:
-        key = (texts, options, negative, loras.key, self._family.inversions.current().key)
-        while key in self._begun:
-            yield
-        if key not in self._encoded:
-            self._begun.add(key)
-            try:
-                encoded = yield from self._family.encode_prompts(
-                    texts, options=options, negative=negative, loras=loras
-                )
-            finally:
-                self._begun.remove(key)
-            self._remember(key, encoded)
-            return encoded
-        self._encoded.move_to_end(key)
-        return self._encoded[key]
-
-    def _remember(self, key: tuple[object, ...], encoded: list[Encoded]) -> None:
-        self._encoded[key] = encoded
-        self._bytes += _bytes(encoded)
-        while self._bytes > REMEMBERED and len(self._encoded) > 1:
-            self._bytes -= _bytes(self._encoded.popitem(last=False)[1])
+    def _texts(self, image: RenderState) -> Steps[None]:
+        """All of the image's texts, by its checkpoint and its refiner."""
+        for phase in image.phases:
+            phase.texts = yield from _texts(image, phase)
 
 
-def _bytes(texts: Sequence[Encoded]) -> int:
-    return sum(text.context.nbytes for text in texts)
+def _texts(image: RenderState, phase: Phase) -> Steps[list[Encoded]]:
+    """Positive ones first, as long as they are to be."""
+    params, prompts, encode = image.render.params, image.prompts, phase.checkpoint.texts.encode
+    texts: list[Encoded] = []
+    tokens = 0
+    for schedule in (*prompts.positive, prompts.negative):
+        is_negative = schedule is prompts.negative
+        encoded = yield from encode(schedule.texts, PromptOptions.of(params), is_negative, phase.loras.text)
+        tokens += sum(len(text.context) for text in encoded)
+        if tokens > MOST_TOKENS:
+            reason = f"shorten it: its texts may have {MOST_TOKENS:,} tokens in all"
+            raise Refused("prompt", image.render.prompt, reason)
+        texts += encoded
+    empty = None
+    if params.pad_cond_uncond:
+        (nothing,) = yield from encode(("",), DEFAULTS, False, NO_PATCH)
+        empty = nothing.context
+    n_positive = len(texts) - len(prompts.negative.texts)
+    contexts = padded([text.context for text in texts], n_positive, params, empty)
+    return [replace(text, context=context) for text, context in zip(texts, contexts, strict=True)]

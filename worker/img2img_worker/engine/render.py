@@ -28,6 +28,8 @@ class Render:
     """What to render, and all that decides it: from an init image, from a latent, or from noise alone."""
 
     params: Params
+    #: another than the worker's own, by its name
+    checkpoint: str | None = None
     #: of this image: an input's own replaces its job's
     prompt: str
     negative_prompt: str

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from img2img_worker.engine.course import Course, LiveCourse, PlannedCourse
+from img2img_shared.errors import Refused
+from img2img_worker.engine.course import Call, Course, LiveCourse, PlannedCourse
 from img2img_worker.engine.guidance import CallRows, Guidance
+from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.hypernetworks import HypernetworkSet
 from img2img_worker.models.adapters.lora import LoraSet
@@ -19,21 +21,15 @@ from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vaes import VaeChoice, VaeFile
 from img2img_worker.models.prompts.conditioning import Conditioning, conditioning
 from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import LivePlan, plan_of
 from img2img_worker.sampling.noise import NoiseStream, noises
-from img2img_worker.sampling.plan import Plan
+from img2img_worker.sampling.plan import Plan, levels_of
 from img2img_worker.sampling.plan_key import PlanKey
+from img2img_worker.sampling.refiner import takes_over
 
 #: (model calls done, model calls in all)
 OnStep = Callable[[int, int], None]
-
-
-class PictureKey(NamedTuple):
-    """What an init image's latent depends on."""
-
-    pixels: bytes
-    tiling: bool
-    vae: VaeFile | None
 
 
 class Answer(NamedTuple):
@@ -44,6 +40,25 @@ class Answer(NamedTuple):
 
 
 @dataclass(eq=False, kw_only=True)
+class Phase:
+    """Model calls of one image that one checkpoint makes."""
+
+    checkpoint: Loaded
+    loras: LoraSet
+    hypernetworks: HypernetworkSet
+    #: what encodes and decodes it
+    vaes: VaeChoice
+    #: whether convolutions wrap around at the edges
+    tiling: bool
+    #: whether its rows are
+    is_controlled: bool = True
+    #: embeddings of its `prompts.texts`
+    texts: Sequence[Encoded] = ()
+    #: its rows; None: it has no slot yet
+    guidance: Guidance | None = None
+
+
+@dataclass(eq=False, kw_only=True)
 class RenderState:
     """A render and the state of its sampling. `prepared` makes one."""
 
@@ -51,19 +66,13 @@ class RenderState:
     on_step: OnStep | None
     course: Course
     prompts: Conditioning
-    loras: LoraSet
-    hypernetworks: HypernetworkSet
+    #: the one that it is in, and its refiner's, as long as that has not begun
+    phases: list[Phase]
     #: of each of its controls; None: of one that has none
     networks: Sequence[ControlNetwork | None]
     #: what its init image's latent depends on; None: there is none
     digest: PictureKey | None
-    #: what encodes and decodes it
-    vaes: VaeChoice
     future: Future[Any] = field(default_factory=Future)
-    #: embeddings of its `prompts.texts`
-    texts: Sequence[Encoded] = ()
-    #: its rows; None: it has no slot yet
-    guidance: Guidance | None = None
     #: those of the call under way; None: no call is left
     rows: CallRows | None = None
     #: the answers of the first of them
@@ -87,12 +96,19 @@ class RenderState:
         return self.course.call is None or (self.ends_early and self.course.done > 0)
 
     @property
+    def phase(self) -> Phase:
+        """The one that it is in."""
+        return self.phases[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C, h, w] of its latent."""
+        return (self.phase.checkpoint.family.latent_channels, *self.render.latent_size)
+
+    @property
     def group(self) -> Hashable:
         """What images must have in common for their next rows to share a model call."""
-        size = self.render.latent_size
-        return (
-            (size, None) if self.rows is None else (size, self.rows.rows[len(self.answers)].condition.shares)
-        )
+        return (self.shape, None if self.rows is None else self.rows.kind(len(self.answers)))
 
     @property
     def n_wanted(self) -> int:
@@ -101,43 +117,94 @@ class RenderState:
         return 0 if self.rows is None or done == len(self.rows.ends) else self.rows.ends[done] - done
 
     def ask(self) -> None:
-        """Takes up its course's next call: none of its rows is answered."""
-        if self.guidance is None:
-            raise ValueError("an image without its rows")
+        """Takes up its course's next call, where a refiner may take over: none of its rows is answered."""
         call = self.course.call
-        self.rows = None if call is None else self.guidance.rows(call)
+        if call is not None and len(self.phases) > 1 and self._is_refined(call):
+            del self.phases[0]
+            family = self.phase.checkpoint.family
+            self.course.read_by(family.prediction, self._levels(family))
+            call = self.course.call
+        if self.phase.guidance is None:
+            raise ValueError("an image without its rows")
+        self.rows = None if call is None else self.phase.guidance.rows(call)
         self.answers = []
 
+    def _is_refined(self, call: Call) -> bool:
+        levels = self._levels(self.phase.checkpoint.family)
+        at = call.number, call.sigma, call.timestep
+        return takes_over(self.render.params, at[0], sigma=at[1], timestep=at[2], levels=levels)
 
-def prepared(render: Render, family: Family, on_step: OnStep | None = None) -> RenderState:
+    def _levels(self, family: Family) -> NoiseLevels:
+        return levels_of(PlanKey.of(self.render.params), family.levels(self.render.latent_size))
+
+
+def prepared(
+    render: Render, checkpoint: Loaded, refiner: Loaded | None = None, on_step: OnStep | None = None
+) -> RenderState:
     """A render as it begins.
 
     To be called in the thread that submits: compiling a plan, drawing noise and reading its files then
     cost the engine's thread nothing.
 
+    Args:
+        refiner: what makes its last model calls.
+
     Raises:
-        Refused: parameters that no plan can be made of, files that are not there or do not fit.
+        Refused: parameters that no plan can be made of, files that are not there or do not fit, a refiner of
+            another kind than the checkpoint.
     """
+    family = checkpoint.family
+    if render.latent is not None and len(render.latent) != family.latent_channels:
+        reason = "its latents are of another kind than the first pass'; choose an upscaler of pictures"
+        raise Refused("hr_checkpoint_name", render.checkpoint, reason)
     plan = plan_of(PlanKey.of(render.params), family.levels(render.latent_size))
-    vaes = family.vaes.find(render.params)
     prompts = conditioning(
         render.prompt, render.negative_prompt, render.params, earlier_calls=render.earlier_calls
     )
+    own = Phase(
+        checkpoint=checkpoint,
+        loras=family.loras.find(prompts.loras),
+        hypernetworks=family.hypernetworks.find(prompts.hypernetworks),
+        vaes=family.vaes.find(render.params),
+        tiling=render.params.tiling,
+    )
+    phases = [own] if refiner is None else [own, _refining(render, family, refiner, prompts)]
     return RenderState(
         render=render,
         on_step=on_step,
         course=_course(plan, render, family),
         prompts=prompts,
-        loras=family.loras.find(prompts.loras),
-        hypernetworks=family.hypernetworks.find(prompts.hypernetworks),
+        phases=phases,
         networks=[
             family.controls.find(control.unit.model, control.unit.union_control_type)
             if control.unit.preprocessor.needs_network
             else None
             for control in render.controls
         ],
-        digest=_key(render, vaes.encoder),
-        vaes=vaes,
+        digest=_key(render, phases[0].vaes.encoder),
+    )
+
+
+def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditioning) -> Phase:
+    """The calls that a refiner makes of a render that another checkpoint, of `family`, begins."""
+    own = refiner.family
+    if not isinstance(own, type(family)) or own.latent_channels != family.latent_channels:
+        reason = f"it is {own.name}; choose a checkpoint of the same kind as the model, {family.name}"
+        raise Refused("refiner_checkpoint", render.params.refiner_checkpoint, reason)
+    if (own.inpaints or own.edits) and (own.inpaints, own.edits) != (family.inpaints, family.edits):
+        reason = f"it is {own.name}, and wants to see more of the picture than the model, {family.name}"
+        raise Refused("refiner_checkpoint", render.params.refiner_checkpoint, reason)
+    # to A1111 checkpoints of one configuration are one network, which keeps LoRAs, tiling and control
+    is_alike = own.configuration is not None and own.configuration == family.configuration
+    loras = own.loras.find(prompts.loras if is_alike else ())
+    tiling = render.params.tiling and is_alike
+    return Phase(
+        checkpoint=refiner,
+        loras=loras,
+        hypernetworks=own.hypernetworks.find(prompts.hypernetworks),
+        vaes=own.vaes.find(render.params),
+        tiling=tiling,
+        is_controlled=is_alike,
     )
 
 

@@ -25,13 +25,14 @@ Steps = Generator[Sequence[Render], Sequence[NDArray[Any]], T]
 Latent = NDArray[np.float32]
 
 
-def second_pass(
-    first: Render,
+def both_passes(
+    render: Render,
     factor: int,
     controls: tuple[Control, ...] = (),
     run: RunNetwork = no_networks,
-) -> Steps[tuple[Render, NDArray[np.uint8]]]:
-    """Both passes from `first` on: the second one's render, and the picture.
+    checkpoint: str | None = None,
+) -> Steps[tuple[Render, Render, NDArray[np.uint8]]]:
+    """The renders of both passes of `render`, and the picture.
 
     Source: A1111's ``StableDiffusionProcessingTxt2Img.sample_hr_pass``.
 
@@ -39,11 +40,14 @@ def second_pass(
         factor: pixels to a latent cell, each way.
         controls: of the second pass.
         run: what runs an upscaler's network.
+        checkpoint: another than the first pass', for the second.
     """
-    params = first.params
+    params = render.params
+    first = replace(render, params=_in_pass("first pass", params))
     size, upscaler = hires_size(params), params.hr_upscaler or DEFAULT_UPSCALER
     second = Render(
-        params=second_params(params, size),
+        params=_in_pass("second pass", second_params(params, size)),
+        checkpoint=checkpoint,
         prompt=params.hr_prompt or first.prompt,
         negative_prompt=params.hr_negative_prompt or first.negative_prompt,
         seed=first.seed,
@@ -57,12 +61,18 @@ def second_pass(
     else:
         (pixels,) = yield [first]
         picture = scale(Image.fromarray(pixels), (size.width, size.height), upscaler, run)
-        unchanged = second.params.model_copy(update={"denoising_strength": 0.0})
+        unchanged = second.params.model_copy(update={"denoising_strength": 0.0, "refiner_checkpoint": None})
         (latent,) = yield [replace(second, params=unchanged, pixels=np.array(picture), wants_latent=True)]
     latent = cut(latent, size.surplus_width // factor, size.surplus_height // factor)
     second = replace(second, latent=latent, latent_size=latent.shape[1:], controls=controls)
     (pixels,) = yield [second]
-    return second, pixels
+    return first, second, pixels
+
+
+def _in_pass(name: str, params: Params) -> Params:
+    """`params` without a refiner that has no part in a pass."""
+    has_part = params.hires_fix_refiner_pass in (name, "both passes")
+    return params if has_part else params.model_copy(update={"refiner_checkpoint": None})
 
 
 def final_size(params: Params, factor: int) -> tuple[int, int]:

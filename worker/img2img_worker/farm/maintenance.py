@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from celery import Celery
 
@@ -65,6 +65,7 @@ class WorkerMaintenance:
         hypernetworks: Hypernetworks,
         vaes: Vaes,
         controls: ControlNets,
+        checkpoints: Callable[[], Sequence[str]],
         file_names: FileNames,
         upscalers: Upscalers,
         input_janitor: InputJanitor,
@@ -84,6 +85,7 @@ class WorkerMaintenance:
         self._hypernetworks = hypernetworks
         self._vaes = vaes
         self._controls = controls
+        self._checkpoints = checkpoints
         self._file_names = file_names
         self._upscalers = upscalers
         #: files of upscalers that cannot be used, and that the log tells of
@@ -183,6 +185,7 @@ class WorkerMaintenance:
             "vae": self._vaes.names,
             "control": self._controls.titles,
             "upscaler": self._usable_upscalers(),
+            "checkpoint": [*self._checkpoints()],
         }
         self._file_names.say(self._worker.id, files)
 

@@ -6,7 +6,6 @@ from functools import partial
 
 from PIL import Image
 
-from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
@@ -16,7 +15,7 @@ from img2img_worker.farm import hires
 from img2img_worker.farm.control import ControlTools, PreparedUnits, detected
 from img2img_worker.farm.control_cache import ControlCache
 from img2img_worker.farm.extras import postprocessed
-from img2img_worker.farm.hires import Steps, second_pass
+from img2img_worker.farm.hires import Steps, both_passes
 from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.models.prompts import conditioning, padding
 from img2img_worker.models.prompts.options import PromptOptions
@@ -73,6 +72,13 @@ class Served:
     inpaints: bool = False
     #: a picture through the network of an upscaler's name, once, in tiles as parameters say
     run_upscaler: Callable[[str, Image.Image, Params], Image.Image]
+    #: name and short hash of another checkpoint that is there; raises `Refused` where it is not
+    other_title: Callable[[str], str] = str
+
+    @property
+    def own_title(self) -> str:
+        """Its own."""
+        return f"{self.title} [{self.model_hash}]"
 
     def run_network(self, params: Params) -> RunNetwork:
         """`run_upscaler` for an image with these parameters."""
@@ -124,6 +130,8 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         subseed=subseed,
         latent_size=(params.height // served.vae_factor, params.width // served.vae_factor),
     )
+    if params.refiner_checkpoint and served.other_title(params.refiner_checkpoint) == served.own_title:
+        render = replace(render, params=params.model_copy(update={"refiner_checkpoint": None}))
     if params.txt2img:
         made = yield from from_noise(render, pictures, served)
     else:
@@ -154,19 +162,21 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
     params = render.params
     sizes = [(params.width, params.height)]
     if params.enable_hr:
-        wanted = params.hr_checkpoint_name
-        if wanted not in (None, served.model):
-            raise Refused(
-                "hr_checkpoint_name", wanted, f"give the job's own model, {served.model!r}, or leave it out"
-            )
         sizes.append(hires.final_size(params, served.vae_factor))
     units = PreparedUnits(params, sizes, pictures, served.control_tools)
     render = replace(render, controls=units.controls())
     passes: tuple[Render, ...] = (render,)
     if params.enable_hr:
-        run = served.run_network(params)
-        second, pixels = yield from second_pass(render, served.vae_factor, units.controls(1), run)
-        passes = (render, second)
+        wanted = params.hr_checkpoint_name
+        is_own = wanted in (None, served.model) or served.other_title(wanted) == served.own_title
+        first, second, pixels = yield from both_passes(
+            render,
+            served.vae_factor,
+            units.controls(1),
+            served.run_network(params),
+            checkpoint=None if is_own else wanted,
+        )
+        passes = (first, second)
     else:
         (pixels,) = yield [render]
     composed = Composed(picture=Image.fromarray(units.finished(pixels)))
@@ -217,14 +227,16 @@ def _sized(params: Params, size: tuple[int, int], served: Served) -> Params:
 
 
 def _infotext(made: Made, served: Served) -> str:
-    first, *more = made.passes
+    first = made.passes[0]
     hashes: dict[str, str] = {}
     account: dict[str, object] = {}
     for each in made.passes:
         account |= _account(each, served)
         if not each.params.disable_extra_networks:
             hashes |= served.lora_hashes(each.prompt)
-    if first.params.sd_vae_decode_method != "Full" and not more:  # A1111 does not tell it of hires fix
+    if (
+        first.params.sd_vae_decode_method != "Full" and len(made.passes) == 1
+    ):  # A1111 does not tell it of hires fix
         account["VAE Decoder"] = first.params.sd_vae_decode_method
     return infotext(
         first.params,
@@ -238,11 +250,19 @@ def _infotext(made: Made, served: Served) -> str:
         inpaints=served.inpaints,
         has_mask=made.has_mask,
         masked=first.mask is not None,
-        hires=hires.told(first, more[0], f"{served.title} [{served.model_hash}]") if more else {},
+        hires=_hires(made, served),
         lora_hashes=hashes,
         inversion_hashes=_inversion_hashes(first, served),
         account=account,
     )
+
+
+def _hires(made: Made, served: Served) -> dict[str, object]:
+    if len(made.passes) == 1:
+        return {}
+    first, second = made.passes
+    other = second.checkpoint
+    return hires.told(first, second, served.own_title if other is None else served.other_title(other))
 
 
 def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
@@ -256,9 +276,10 @@ def _account(render: Render, served: Served) -> dict[str, object]:
     """What is told of how prompts were read and a picture was sampled."""
     params, levels = render.params, served.levels(render.latent_size)
     plan = plan_of(PlanKey.of(params), levels)
+    refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, params)
     return {
         **conditioning.told(render.prompt, render.negative_prompt, params),
-        **sampling_account.told(params, plan, levels),
+        **sampling_account.told(params, plan, levels, refiner),
         **padding.told(prompts, params, lambda texts: served.context_length(texts, PromptOptions.of(params))),
     }

@@ -19,7 +19,7 @@ def soft_inpainted(render: Render, mask: NDArray[np.float32]) -> Steps[tuple[NDA
     """
     (after,) = yield [replace(render, wants_latent=True)]
     # of these two, neither has a model call
-    still = render.params.model_copy(update={"denoising_strength": 0.0})
+    still = render.params.model_copy(update={"denoising_strength": 0.0, "refiner_checkpoint": None})
     begin = replace(render, params=still, wants_latent=True)
     decode = replace(render, params=still, pixels=None, mask=None, cond_mask=None, latent=after)
     before, pixels = yield [begin, decode]

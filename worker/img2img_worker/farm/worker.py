@@ -19,7 +19,15 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from prometheus_client import REGISTRY
 
-from img2img_shared.checkpoints import PICKLES, SAFE, Checkpoint, identity, is_checkpoint, sha256_of
+from img2img_shared.checkpoints import (
+    PICKLES,
+    SAFE,
+    Checkpoint,
+    checkpoints_in,
+    identity,
+    is_checkpoint,
+    sha256_of,
+)
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
@@ -52,7 +60,7 @@ from img2img_worker.farm.recipe import Served
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.shutdown import Shutdown
 from img2img_worker.models.checkpoints import catalog
-from img2img_worker.models.checkpoints.loading import load
+from img2img_worker.models.checkpoints.loading import load, load_other
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control.annotators import Annotators
 from img2img_worker.models.families.family import Family
@@ -108,7 +116,12 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     with (
         shown(settings.metrics),
         Engine(
-            family, slots=slots, deterministic=settings.deterministic, on_out_of_memory=_told_to(observe)
+            family,
+            slots=slots,
+            deterministic=settings.deterministic,
+            others=partial(load_other, settings=settings),
+            most_others=settings.other_checkpoints,
+            on_out_of_memory=_told_to(observe),
         ) as engine,
     ):
         REGISTRY.register(EngineCollector(model, engine, family.device))
@@ -144,6 +157,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             context_length=family.context_length,
             inpaints=family.inpaints,
             run_upscaler=upscalers.enlarge,
+            other_title=partial(_title, models_dir=settings.models_dir),
         )
         store_check = StoreCheck(store, StoreMarker(store, ledger), info.id)
         health = Health(
@@ -179,6 +193,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
             hypernetworks=family.hypernetworks,
             vaes=family.vaes,
             controls=family.controls,
+            checkpoints=partial(_other_names, settings),
             file_names=FileNames(redis),
             upscalers=upscalers,
             input_janitor=InputJanitor(Submissions(redis), store),
@@ -212,6 +227,17 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
 
 def _told_to(observe: Observer) -> Callable[[int, int], None]:
     return lambda slots, put_back: observe(OutOfMemory(slots=slots, put_back=put_back))
+
+
+def _other_names(settings: Settings) -> list[str]:
+    """Checkpoints that images may name beside the one that is served."""
+    known = checkpoints_in(settings.models_dir, pickles=settings.allow_pickles)
+    return [*known] if settings.other_checkpoints else []
+
+
+def _title(wanted: str, models_dir: Path | None) -> str:
+    checkpoint = catalog.find_other(wanted, models_dir)
+    return f"{checkpoint.name} [{checkpoint.short_hash}]"
 
 
 def _own_parameters(family: Family) -> tuple[str, ...]:

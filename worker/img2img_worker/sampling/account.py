@@ -1,17 +1,26 @@
 """What a picture's text tells of its sampling, by A1111's names and in its order."""
 
+from operator import itemgetter
+
 from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.param_groups.refiner_params import RefinerParams
 from img2img_shared.params import Params
 from img2img_worker.sampling.guidance import skips_early, skips_negative
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.plan import Plan
+from img2img_worker.sampling.refiner import first_refined
 
 
-def told(params: Params, plan: Plan | LivePlan, levels: NoiseLevels) -> dict[str, object]:
+def told(
+    params: Params, plan: Plan | LivePlan, levels: NoiseLevels, refiner: str | None = None
+) -> dict[str, object]:
     """What differs from A1111's defaults; nothing where it is as usual.
 
     `s_churn` and its like are not among it: A1111 tells them of its settings, but not of a request.
+
+    Args:
+        refiner: the name and hash of its refiner.
     """
     pairs: dict[str, object | None] = {
         "Noise Schedule": params.sd_noise_schedule if params.sd_noise_schedule != "Default" else None,
@@ -25,9 +34,8 @@ def told(params: Params, plan: Plan | LivePlan, levels: NoiseLevels) -> dict[str
     sampler = SAMPLERS[params.sampler_name]
     if "eta" in sampler.options and params.eta not in (None, sampler.eta):
         pairs["Eta DDIM" if sampler.timesteps else "Eta"] = params.eta
-    return {
-        name: value for name, value in (pairs | _of_the_guidance(params, plan)).items() if value is not None
-    }
+    pairs |= _of_the_calls(params, plan, levels, refiner)
+    return {name: value for name, value in pairs.items() if value is not None}
 
 
 def seed_delta(params: Params) -> int | None:
@@ -54,17 +62,38 @@ def _of_the_schedule(params: Params, levels: NoiseLevels) -> dict[str, object | 
     return pairs
 
 
-def _of_the_guidance(params: Params, plan: Plan | LivePlan) -> dict[str, object | None]:
+def _of_the_calls(
+    params: Params, plan: Plan | LivePlan, levels: NoiseLevels, refiner: str | None
+) -> dict[str, object | None]:
+    """What A1111 tells at model calls, in the order of these."""
+    by_steps = params.refiner_switch_by_sample_steps or None
+    told: list[tuple[int, dict[str, object | None]]] = [(-1, {"Refiner switch by sampling steps": by_steps})]
+    refined = first_refined(params, plan, levels)
+    if refined is not None:
+        hires = params.hires_fix_refiner_pass
+        is_told = hires != RefinerParams.model_fields["hires_fix_refiner_pass"].default
+        pairs = {"Hires refiner": hires if is_told else None, "Refiner": refiner}
+        told.append((refined, pairs | {"Refiner switch at": params.refiner_switch_at}))
+    told += _of_the_guidance(params, plan)
+    return {name: value for _, pairs in sorted(told, key=itemgetter(0)) for name, value in pairs.items()}
+
+
+def _of_the_guidance(params: Params, plan: Plan | LivePlan) -> list[tuple[int, dict[str, object | None]]]:
+    """With the first call that it is told of."""
     if isinstance(plan, LivePlan):
         # its last calls come near to its end, every second one and the others
-        early, below = params.skip_early_cond > 0, plan.last_sigma < params.s_min_uncond
+        skipped = {plan.expected} if plan.last_sigma < params.s_min_uncond else set()
+        first = {0} if params.skip_early_cond > 0 else set()
     else:
-        told = enumerate(zip(plan.sigmas, plan.timesteps, strict=True))
-        skipped = {call for call, (sigma, t) in told if skips_negative(params, call, sigma=sigma, timestep=t)}
+        calls = enumerate(zip(plan.sigmas, plan.timesteps, strict=True))
+        skipped = {
+            call for call, (sigma, t) in calls if skips_negative(params, call, sigma=sigma, timestep=t)
+        }
         first = {call for call in skipped if skips_early(params, call)}
-        early, below = bool(first), bool(skipped - first)
-    return {
-        "Skip Early CFG": params.skip_early_cond if early else None,
-        "NGMS": params.s_min_uncond if below else None,
-        "NGMS all steps": True if below and params.s_min_uncond_all else None,
-    }
+    told: list[tuple[int, dict[str, object | None]]] = []
+    if first:
+        told.append((min(first), {"Skip Early CFG": params.skip_early_cond}))
+    if below := skipped - first:
+        all_steps = params.s_min_uncond_all or None
+        told.append((min(below), {"NGMS": params.s_min_uncond, "NGMS all steps": all_steps}))
+    return told

@@ -19,8 +19,9 @@ def skips_negative(params: Params, call: int, *, sigma: float, timestep: float) 
 
 def skips_early(params: Params, call: int) -> bool:
     """Whether it is among the first, as many as ``skip_early_cond`` says."""
-    if not params.skip_early_cond:
-        return False
-    # as A1111 reckons their number, by which it knows what a share of the steps is
-    total = steps_taken(params) * (2 if SAMPLERS[params.sampler_name].second_order else 1)
-    return call / total <= params.skip_early_cond
+    return bool(params.skip_early_cond) and share_of_steps(params, call) <= params.skip_early_cond
+
+
+def share_of_steps(params: Params, call: int) -> float:
+    """How much of its steps an image has behind it at a model call, as A1111 reckons it."""
+    return call / (steps_taken(params) * (2 if SAMPLERS[params.sampler_name].second_order else 1))

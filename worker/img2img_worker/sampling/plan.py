@@ -8,6 +8,7 @@ are the table's rows. Executing a plan needs no sampler: each model call's laten
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +70,13 @@ class Plan:
     @property
     def n_noises(self) -> int:
         return len(self.noises)
+
+    def told_by(self, levels: NoiseLevels) -> Self:
+        """The same steps for a checkpoint of other noise levels; timesteps that are counted stay."""
+        if self.blends_input:
+            return self
+        told = np.array([levels.sigma_to_t(sigma) for sigma in self.sigmas], dtype=np.float32)
+        return replace(self, timesteps=told)
 
     @cached_property
     def terms(self) -> tuple[Terms, ...]:

@@ -1,8 +1,16 @@
 """Which checkpoint a worker means by a name."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from img2img_shared.checkpoints import checkpoint_name, checkpoints_in, is_checkpoint
+from img2img_shared.checkpoints import (
+    Checkpoint,
+    checkpoint_name,
+    checkpoints_in,
+    find_checkpoint,
+    is_checkpoint,
+    sha256_of,
+)
 from img2img_shared.errors import Refused
 
 #: the checkpoint that comes with the worker: small, and the default where none is named
@@ -31,6 +39,22 @@ def find_model(model: str | Path, models_dir: Path | None = None) -> Path:
     raise Refused(
         "model", wanted, f"no such checkpoint; give a folder or a .safetensors file that exists{names}"
     )
+
+
+def find_other(wanted: str, models_dir: Path | None) -> Checkpoint:
+    """The checkpoint in `models_dir` that a name, a file's name or a title with a hash means, with its hash.
+
+    Raises:
+        Refused: there is none; says which names there are.
+    """
+    known = checkpoints_in(models_dir, pickles=True)
+    listed = [Checkpoint(model=name, file_name=path.name, path=path) for name, path in known.items()]
+    found = find_checkpoint(wanted, listed)
+    if found is not None and found.path is not None:
+        found = replace(found, sha256=sha256_of(found.path))
+        if wanted == found.model or found.is_called(wanted):
+            return found
+    raise Refused("checkpoint", wanted, f"give one of {', '.join(known) or 'none: the folder has none'}")
 
 
 def _names(name: str, path: Path) -> set[str]:

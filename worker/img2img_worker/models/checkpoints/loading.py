@@ -40,6 +40,15 @@ def load(model: str | Path, settings: Settings) -> Family:
     )
 
 
+def load_other(wanted: str, settings: Settings) -> Family:
+    """A checkpoint of the models folder, for images that want another than the one that is served.
+
+    Raises:
+        Refused: there is none of that name, or it is none that can be read.
+    """
+    return load(catalog.find_other(wanted, settings.models_dir).model, settings)
+
+
 def open_checkpoint(
     path: str | Path,
     *,

@@ -83,6 +83,10 @@ class Family(Protocol):
         """Whether `image_cfg_scale` has a meaning (instruct-pix2pix)."""
 
     @property
+    def configuration(self) -> str | None:
+        """Which of the published ones its network has; None: one of its own."""
+
+    @property
     def inpaints(self) -> bool:
         """Whether it was trained to see a mask and what that leaves (9 channels)."""
 

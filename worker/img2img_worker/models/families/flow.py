@@ -128,6 +128,10 @@ class FlowFamily(ABC):
         return False
 
     @property
+    def configuration(self) -> str | None:
+        return self.name
+
+    @property
     def inpaints(self) -> bool:
         return False
 

@@ -30,6 +30,9 @@ from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, enc
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import NoiseLevels
 
+#: channels of the first level: of 1.x, 2.x and XL, and of XL's refiner
+_PUBLISHED = (320, 384)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StableDiffusion:
@@ -97,6 +100,11 @@ class StableDiffusion:
     @property
     def edits(self) -> bool:
         return self.picture_channels == self.latent_channels
+
+    @property
+    def configuration(self) -> str | None:
+        is_published = int(self.unet.config.block_out_channels[0]) in _PUBLISHED
+        return f"{self.name}, {self.prediction}" if is_published else None
 
     @property
     def inpaints(self) -> bool:

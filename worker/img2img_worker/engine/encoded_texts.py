@@ -1,0 +1,54 @@
+"""Embeddings of texts that one checkpoint has encoded, remembered while there is room."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from img2img_worker.models.adapters.patch import Patch
+from img2img_worker.models.families.family import Family
+from img2img_worker.models.prompts.options import PromptOptions
+from img2img_worker.models.prompts.steps import Steps
+from img2img_worker.models.prompts.text_encoder import Encoded
+
+#: encoded prompts that are remembered: as many as fit into so many bytes
+REMEMBERED = 256 * 2**20
+
+
+class EncodedTexts:
+    """Encodes texts that are not remembered; those of one schedule together."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._encoded: OrderedDict[tuple[object, ...], list[Encoded]] = OrderedDict()
+        self._bytes = 0
+        #: keys of what is being encoded for one image, and may be wanted by others
+        self._begun: set[tuple[object, ...]] = set()
+
+    def encode(
+        self, texts: tuple[str, ...], options: PromptOptions, negative: bool, loras: Patch
+    ) -> Steps[list[Encoded]]:
+        """Their embeddings, made piece by piece; their bits depend on no other text."""
+        key = (texts, options, negative, loras.key, self._family.inversions.current().key)
+        while key in self._begun:
+            yield
+        if key not in self._encoded:
+            self._begun.add(key)
+            try:
+                encoded = yield from self._family.encode_prompts(
+                    texts, options=options, negative=negative, loras=loras
+                )
+            finally:
+                self._begun.remove(key)
+            self._remember(key, encoded)
+            return encoded
+        self._encoded.move_to_end(key)
+        return self._encoded[key]
+
+    def _remember(self, key: tuple[object, ...], encoded: list[Encoded]) -> None:
+        self._encoded[key] = encoded
+        self._bytes += _bytes(encoded)
+        while self._bytes > REMEMBERED and len(self._encoded) > 1:
+            self._bytes -= _bytes(self._encoded.popitem(last=False)[1])
+
+
+def _bytes(texts: Sequence[Encoded]) -> int:
+    return sum(text.context.nbytes for text in texts)

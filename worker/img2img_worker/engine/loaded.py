@@ -1,0 +1,36 @@
+"""A checkpoint as the engine runs it, with what it remembers of its pictures and prompts."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from torch import Tensor
+
+from img2img_worker.engine.encoded_texts import EncodedTexts
+from img2img_worker.engine.preview import Colours
+from img2img_worker.models.families.family import Family
+from img2img_worker.models.families.vaes import VaeFile
+
+
+class PictureKey(NamedTuple):
+    """What an init image's latent depends on."""
+
+    pixels: bytes
+    tiling: bool
+    vae: VaeFile | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """One checkpoint on the device."""
+
+    family: Family
+    texts: EncodedTexts
+    colours: Colours
+    #: of pictures that it has encoded
+    latents: OrderedDict[PictureKey, Tensor] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def of(cls, family: Family) -> Self:
+        """A checkpoint of which nothing is remembered yet."""
+        return cls(family=family, texts=EncodedTexts(family), colours=Colours(family))
