@@ -1,16 +1,22 @@
 """Textual inversions are found in prompts by their names' tokens and take their places, as in A1111."""
 
+import base64
 import hashlib
+import json
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2img_shared.settings import Settings
 from img2img_worker.models.checkpoints.loading import load, open_checkpoint
+from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.models.prompts.steps import finished
 from img2img_worker.models.prompts.text_encoder import CHUNK
@@ -151,3 +157,76 @@ def test_a_worker_looks_below_its_folder_of_models_and_beside_a1111s_tree(
     save_file({"emb_params": vectors(2)}, tmp_path / "embeddings" / "easy.safetensors")
     family: Any = load("tiny", Settings(models_dir=models, device="cpu"))
     assert list(family.inversions.current().loaded) == ["easy"]
+
+
+def encoded(data: Any) -> bytes:
+    """As A1111 writes it into a picture: a tensor as lists of numbers."""
+    return json.dumps(data, default=lambda tensor: {"TORCHTENSOR": tensor.tolist()}).encode()
+
+
+def in_pixels(data: Any, height: int = 24) -> Image.Image:
+    """A picture between the two halves of the packed data, its low halves under A1111's own pattern."""
+    packed = np.frombuffer(zlib.compress(encoded(data), 9), np.uint8)
+    size = -(-packed.size // (3 * height)) * 3 * height
+    halves = []
+    for half in (packed & 0x0F, packed >> 4):
+        pattern, seed = [], 0
+        for _ in range(size):
+            seed = (1664525 * seed + 1013904223) % 2**32
+            pattern.append(seed % 255 & 0x0F)
+        block = np.resize(half, size) ^ np.array(pattern, np.uint8)
+        halves.append((block | 0xB0).reshape(height, -1, 3))
+    black, shown = np.zeros((height, 1, 3), np.uint8), np.full((height, 30, 3), 201, np.uint8)
+    return Image.fromarray(np.concatenate([halves[0], black, shown, black, halves[1]], 1))
+
+
+def test_inversions_in_pictures_are_read_by_the_names_that_they_say(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = {"string_to_param": {"*": vectors(2)}, "step": 9}
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_text("sd-ti-embedding", base64.b64encode(encoded(data | {"name": "chunked"})).decode())
+    plain = Image.new("RGB", (64, 24), (9, 80, 120))
+    plain.save(tmp_path / "one.png", pnginfo=chunk)
+    in_pixels(data | {"name": "inpixels"}).save(tmp_path / "two.png")
+    in_pixels(data).save(tmp_path / "three.webp", lossless=True)
+    in_pixels(data | {"name": "shown"}).save(tmp_path / "two.preview.png")
+    plain.save(tmp_path / "plain.png")
+    striped = np.full((24, 64, 3), 77, np.uint8)
+    striped[:, [20, 40]] = 0  # as if there were data, and there is none
+    Image.fromarray(striped).save(tmp_path / "striped.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    made = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    found = open_checkpoint(made, inversion_folders=(tmp_path,)).inversions.current()
+    assert {name: each.step for name, each in found.loaded.items()} == {
+        "chunked": 9,
+        "inpixels": 9,
+        "three": 9,
+    }
+    for each in found.loaded.values():
+        assert torch.allclose(each.vectors[0], vectors(2))
+    assert (
+        found.loaded["chunked"].short_hash
+        == hashlib.sha256((tmp_path / "one.png").read_bytes()).hexdigest()[:12]
+    )
+    assert found.skipped.keys() == {"broken"}
+
+
+def test_a_picture_that_unpacks_to_more_than_any_inversion_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inversion_picture, "_LONGEST", 1000)
+    in_pixels({"string_to_param": {"*": vectors(2)}}).save(tmp_path / "x.png")
+    assert inversion_picture.read_picture(tmp_path / "x.png") is None
+
+
+def test_what_the_oldest_trainer_saved_is_read(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    parameters = nn.ParameterDict({"*": nn.Parameter(vectors(3))})
+    torch.save(
+        {"string_to_param": parameters, "string_to_token": {"*": torch.tensor(265)}}, tmp_path / "old.pt"
+    )
+    made = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    found = open_checkpoint(made, inversion_folders=(tmp_path,)).inversions.current()
+    assert torch.equal(found.loaded["old"].vectors[0], vectors(3))

@@ -98,7 +98,8 @@ def infotext(
         pairs |= _mask_pairs(params)
     if masked:
         pairs |= _inpaint_pairs(params)
-    pairs |= _start_pairs(params, masked=masked)
+    if not params.txt2img:
+        pairs |= _start_pairs(params, masked=masked)
     pairs["Lora hashes"] = _hashes(lora_hashes or {})
     pairs["TI hashes"] = _hashes(inversion_hashes or {})
     pairs |= account or {}
@@ -177,8 +178,8 @@ def _inpaint_pairs(params: Params) -> dict[str, object]:
 def _start_pairs(params: Params, *, masked: bool) -> dict[str, object]:
     """What an init image's latent is made of: a fill of pixels comes before its encoding, others behind."""
     content = {"Masked content": _MASKED_CONTENT.get(params.inpainting_fill) if masked else None}
-    encodes = not params.txt2img and params.sd_vae_encode_method != "Full"
-    encoder = {"VAE Encoder": params.sd_vae_encode_method if encodes else None}
+    method = params.sd_vae_encode_method
+    encoder = {"VAE Encoder": None if method == "Full" else method}
     return {**content, **encoder} if params.inpainting_fill == 0 else {**encoder, **content}
 
 

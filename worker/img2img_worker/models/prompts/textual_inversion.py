@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2img_shared.checkpoints import is_a1111_tree, sha256_of
 from img2img_shared.folders import files_below
+from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.attention import pieces_of
 
 #: A1111's folder of them: below its models where all lie in one folder, beside them in its own tree
 FOLDER = "embeddings"
-ENDINGS = (".safetensors", ".pt", ".bin")
+ENDINGS = (".safetensors", ".pt", ".bin", *inversion_picture.ENDINGS)
 #: vectors that fit into one chunk of a prompt
 MOST_VECTORS = 75
 #: what files for SDXL call the vectors of its text encoders, in the encoders' order
@@ -116,10 +117,15 @@ class TextualInversions:
         loaded: dict[str, Inversion] = {}
         skipped: dict[str, str] = {}
         for path, modified, size in files:
+            name = path.stem
             try:
-                loaded[path.stem] = self._fitted(path.stem, *_read_file(path, modified, size))
+                file = _read_file(path, modified, size)
+                if file is None:
+                    continue
+                name = file.name
+                loaded[name] = self._fitted(file)
             except (ValueError, OSError) as error:
-                skipped[path.stem] = str(error)
+                skipped[name] = str(error)
         by_token: dict[int, list[tuple[list[int], Inversion]]] = {}
         for name, inversion in loaded.items():
             tokens = self._tokenize(name)
@@ -129,18 +135,31 @@ class TextualInversions:
             names.sort(key=lambda each: len(each[0]), reverse=True)
         return Inversions(loaded=loaded, skipped=skipped, by_token=by_token, key=files)
 
-    def _fitted(self, name: str, parts: Mapping[str, Tensor], step: int | None, short_hash: str) -> Inversion:
+    def _fitted(self, file: "_File") -> Inversion:
         """
         Raises:
             ValueError: it is for another kind of checkpoint.
         """
+        parts = file.parts
         vectors = tuple(parts[part] for part in _XL) if parts.keys() == set(_XL) else tuple(parts.values())
         widths = tuple(part.shape[-1] for part in vectors)
         if widths != self._widths:
             raise ValueError(
                 f"vectors of {_joined(widths)}, and this checkpoint's are of {_joined(self._widths)}"
             )
-        return Inversion(name=name, vectors=vectors, step=step, short_hash=short_hash)
+        return Inversion(name=file.name, vectors=vectors, step=file.step, short_hash=file.short_hash)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """What is in one, whichever checkpoint it is for."""
+
+    #: its file's, or what a picture says
+    name: str
+    #: float32 [n, width] by text encoder ("": of the only one)
+    parts: Mapping[str, Tensor]
+    step: int | None
+    short_hash: str
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
@@ -152,31 +171,48 @@ def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _read_file(path: Path, _modified: int, _size: int) -> tuple[Mapping[str, Tensor], int | None, str]:
-    """Vectors float32 [n, width] by text encoder ("": of the only one), training step, short hash.
+def _read_file(path: Path, _modified: int, _size: int) -> _File | None:
+    """None: a picture that shows something and holds nothing.
 
     Raises:
         ValueError: no textual inversion.
         OSError: it cannot be read.
     """
-    try:
-        if path.suffix.lower() == ".safetensors":
-            data: Any = load_file(path)
-        else:
-            data = torch.load(path, map_location="cpu", weights_only=True)  # runs nothing of what is in it
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"not readable ({(str(error).splitlines() or [''])[0]})") from None
+    data: Any = _read_data(path)
+    if data is None:
+        return None
     parts = {part: _vectors(vectors) for part, vectors in _parts(data).items()}
     lengths = {len(vectors) for vectors in parts.values()}
     if len(lengths) != 1 or not 1 <= max(lengths) <= MOST_VECTORS:
         raise ValueError(f"1 to {MOST_VECTORS} vectors are read, not {_joined(sorted(lengths))}")
     step = data.get("step")
-    return parts, step if isinstance(step, int) else None, sha256_of(path)[:_SHORT]
+    says = data.get("name") if path.suffix.lower() in inversion_picture.ENDINGS else None
+    return _File(
+        name=says if isinstance(says, str) and says else path.stem,
+        parts=parts,
+        step=step if isinstance(step, int) else None,
+        short_hash=sha256_of(path)[:_SHORT],
+    )
+
+
+def _read_data(path: Path) -> Any:
+    ending = path.suffix.lower()
+    if ending in inversion_picture.ENDINGS:
+        return inversion_picture.read_picture(path)
+    try:
+        if ending == ".safetensors":
+            return load_file(path)
+        # runs nothing of what is in it; the oldest trainer saved torch's dictionary of parameters
+        with torch.serialization.safe_globals([nn.ParameterDict]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(f"not readable ({(str(error).splitlines() or [''])[0]})") from None
 
 
 def _parts(data: Any) -> Mapping[str, Any]:
     if isinstance(data, dict) and "string_to_param" in data:  # A1111's own
         data = data["string_to_param"]
+        data = dict(data) if isinstance(data, nn.ParameterDict) else data
     elif isinstance(data, dict) and data.keys() >= set(_XL):
         return {part: data[part] for part in _XL}
     if not isinstance(data, dict) or len(data) != 1:
