@@ -24,6 +24,7 @@ from img2img_gateway.metrics import CountRequests
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
+from img2img_gateway.sent_file import UploadSpace
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_store import WebhookStore
@@ -96,6 +97,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
                 quota=Quota(farm.redis),
                 hooks=hooks,
                 readiness=ReadinessProbe(farm),
+                uploads=UploadSpace(settings.upload_space),
                 bodies=MemoryBudget(BODIES),
                 pictures=MemoryBudget(PICTURES),
             )

@@ -10,6 +10,7 @@ from img2img_gateway.keys import ApiKeys
 from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
+from img2img_gateway.sent_file import UploadSpace
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_store import WebhookStore
 
@@ -24,7 +25,9 @@ class Services:
     quota: Quota
     hooks: WebhookStore
     readiness: ReadinessProbe
-    #: for JSON bodies, and for pictures on their way to the store
+    #: for what was sent, until it is read or stored
+    uploads: UploadSpace
+    #: memory for JSON bodies, and for pictures on their way to the store
     bodies: MemoryBudget
     pictures: MemoryBudget
 

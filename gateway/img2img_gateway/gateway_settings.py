@@ -29,6 +29,8 @@ class GatewaySettings(Settings):
     max_upload: Annotated[int, Field(ge=1024)] = 64 * _MIB
     #: bytes of a JSON body, which is held in memory
     max_body: Annotated[int, Field(ge=1024)] = 128 * _MIB
+    #: bytes on the temporary disk of all requests that are being sent; a tenant may have half of them
+    upload_space: Annotated[int, Field(ge=1024)] = 8 * 1024 * _MIB
     #: pictures in one request
     max_inputs: Annotated[int, Field(ge=1)] = 100_000
     #: seconds without a byte, sent or taken, after which a client is given up

@@ -8,9 +8,9 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
+from img2img_gateway.access import principal
 from img2img_gateway.dependencies import services
 from img2img_gateway.errors import Problem
-from img2img_gateway.sent_file import SentFile
 from img2img_shared.errors import Refused, Summary
 
 #: values of a body, by the characters that part them; and how many of them an object or a list may have
@@ -63,25 +63,28 @@ class _TakenIn(Request):
 @asynccontextmanager
 async def _taken_in(request: Request) -> AsyncIterator[Request]:
     parts = services(request)
-    sent, values, is_wide = SentFile(), 0, False
-    async for chunk in request.stream():
-        sent.write(chunk)
-        if sent.size > parts.farm.settings.max_body:
-            raise Problem(413, f"a JSON body may have {parts.farm.settings.max_body} bytes", field="body")
-        values += sum(chunk.count(each) for each in _PARTING)
-        if values > VALUES:
-            raise Refused(
-                "body",
-                Summary(f"more than {VALUES:,} values"),
-                f"send at most {VALUES:,}, or upload pictures first and name them",
-            )
-        is_wide = is_wide or not chunk.isascii()
-    async with parts.bodies.held(sent.size * (_WIDE_COST if is_wide else _COST)):
-        data = sent.read()
-        found = read_json(data) if data and _is_json(request) else None
-        taken = _TakenIn(request, data[:100], found)
-        del data, sent, found
-        yield taken
+    with parts.uploads.files(principal(request).tenant) as new_file:
+        sent, values, is_wide = new_file(), 0, False
+        async for chunk in request.stream():
+            sent.write(chunk)
+            if sent.size > parts.farm.settings.max_body:
+                most = parts.farm.settings.max_body
+                raise Problem(413, f"a JSON body may have {most} bytes", field="body")
+            values += sum(chunk.count(each) for each in _PARTING)
+            if values > VALUES:
+                raise Refused(
+                    "body",
+                    Summary(f"more than {VALUES:,} values"),
+                    f"send at most {VALUES:,}, or upload pictures first and name them",
+                )
+            is_wide = is_wide or not chunk.isascii()
+        async with parts.bodies.held(sent.size * (_WIDE_COST if is_wide else _COST)):
+            data = sent.read()
+            sent.close()
+            found = read_json(data) if data and _is_json(request) else None
+            taken = _TakenIn(request, data[:100], found)
+            del data, found
+            yield taken
 
 
 def read_json(data: bytes | str, field: str = "body") -> Any:

@@ -1,6 +1,6 @@
 """A multipart body read as it comes: a part at a time, never the whole."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -38,21 +38,22 @@ class Part:
             raise Refused(self.name, data, "send text in UTF-8") from None
 
 
-async def read_parts(request: Request, largest: int) -> AsyncIterator[Part]:
+async def read_parts(request: Request, largest: int, new_file: Callable[[], SentFile]) -> AsyncIterator[Part]:
     """The parts of a multipart/form-data body, each as soon as it is complete.
 
     Args:
         largest: bytes of a file.
+        new_file: makes what takes in a part.
 
     Raises:
         Refused: a part is too large, or it is not such a body.
-        Problem: 415, it is of another type.
+        Problem: 415, it is of another type; 503, there is no room for it now.
         ClientDisconnect: it ended too early.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise Problem(415, "a multipart/form-data body is wanted")
-    reader = _Reader(options[b"boundary"], largest)
+    reader = _Reader(options[b"boundary"], largest, new_file)
     async for chunk in request.stream():
         for part in reader.feed(chunk):
             yield part
@@ -66,7 +67,7 @@ class _Open:
     header: bytearray = field(default_factory=bytearray)
     headers: dict[str, bytes] = field(default_factory=dict)
     value: bytearray = field(default_factory=bytearray)
-    file: SentFile = field(default_factory=SentFile)
+    file: SentFile
     name: str = ""
     filename: str | None = None
 
@@ -74,9 +75,10 @@ class _Open:
 class _Reader:
     """python-multipart's callbacks, gathered into parts."""
 
-    def __init__(self, boundary: bytes, largest: int) -> None:
+    def __init__(self, boundary: bytes, largest: int, new_file: Callable[[], SentFile]) -> None:
         self._largest = largest
-        self._open = _Open()
+        self._new_file = new_file
+        self._open = _Open(file=new_file())
         self._done: list[Part] = []
         self._ended = False
         self._parser = MultipartParser(
@@ -112,7 +114,7 @@ class _Reader:
             )
 
     def _begin(self) -> None:
-        self._open = _Open()
+        self._open = _Open(file=self._new_file())
 
     def _end_header(self) -> None:
         part = self._open
@@ -139,7 +141,7 @@ class _Reader:
     def _end(self) -> None:
         part = self._open
         self._done.append(Part(name=part.name, filename=part.filename, file=part.file))
-        self._open = _Open()
+        self._open = _Open(file=self._new_file())
 
     def _finish(self) -> None:
         self._ended = True

@@ -1,27 +1,105 @@
-"""Bytes as a client sends them: on the disk beyond the first, since it may take its time over the rest."""
+"""Bytes as clients send them: on the disk beyond the first, since they may take their time over the rest."""
 
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
+from weakref import WeakSet
 
-#: bytes up to which they stay in memory
-IN_MEMORY = 1024 * 1024
+from img2img_gateway.errors import Problem
+
+#: bytes of a file up to which they stay in memory
+IN_MEMORY = 16 * 1024
+#: seconds until who was refused is to come again
+RETRY_AFTER = 5
+
+
+class UploadSpace:
+    """Room for what was sent and is not stored yet, of all requests.
+
+    A tenant may have half of it, so that whoever sends slowly keeps nobody else out.
+
+    Args:
+        size: bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.RLock()  # a file may be collected, and give back, in the middle of a take
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def files(self, tenant: str) -> Iterator[Callable[[], "SentFile"]]:
+        """Makes files for one request, none of which is left when it has ended, whoever still holds it."""
+        made: WeakSet[SentFile] = WeakSet()
+
+        def new_file() -> SentFile:
+            file = SentFile(self, tenant)
+            made.add(file)
+            return file
+
+        try:
+            yield new_file
+        finally:
+            for file in list(made):
+                file.close()
+
+    def take(self, tenant: str, size: int) -> None:
+        """So many bytes more are there.
+
+        Raises:
+            Problem: 503, there is no room for them.
+        """
+        with self._lock:
+            is_fair = 2 * (self._held[tenant] + size) <= self._size
+            is_room = is_fair and self._held.total() + size <= self._size
+            if is_room:
+                self._held[tenant] += size
+        if not is_room:
+            raise Problem(
+                503,
+                "too much is being uploaded at the moment: come again",
+                headers={"Retry-After": str(RETRY_AFTER)},
+            )
+
+    def give_back(self, tenant: str, size: int) -> None:
+        """They are gone."""
+        with self._lock:
+            self._held[tenant] -= size
+            if not self._held[tenant]:
+                del self._held[tenant]
 
 
 class SentFile:
-    """What has come so far. The file has no name, and goes with this object."""
+    """What has come so far of one. It has no name on the disk, and goes with this object, if not before."""
 
-    def __init__(self) -> None:
+    def __init__(self, space: UploadSpace, tenant: str) -> None:
         self.size = 0
+        self._space = space
+        self._tenant = tenant
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  # closed with this object
 
     def write(self, data: bytes) -> None:
-        """Add to its end."""
-        self._file.write(data)
+        """Add to its end.
+
+        Raises:
+            Problem: 503, there is no room.
+        """
+        self._space.take(self._tenant, len(data))
         self.size += len(data)
+        self._file.write(data)
 
     def read(self) -> bytes:
         """All of it."""
         self._file.seek(0)
         return self._file.read()
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Forget what came."""
         self._file.close()
+        size, self.size = self.size, 0
+        self._space.give_back(self._tenant, size)
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,5 +1,6 @@
 """Faults that a worker process does to itself at a chosen point: real signals, at a real moment."""
 
+import ctypes
 import itertools
 import os
 import random
@@ -130,6 +131,24 @@ def hanging_store(marker: str) -> None:
         return b""
 
     setattr(Store, "get_picture", get_picture)  # noqa: B010  # mypy lets no method be replaced
+
+
+def names(are_known: bool) -> None:
+    """Whether this process finds an address for a host by its name."""
+    configure = ctypes.CDLL(None)["__nss_configure_lookup"]  # what /etc/nsswitch.conf says, for one process
+    assert configure(b"hosts", b"files dns" if are_known else b"none") == 0
+
+
+def forgotten_names(marker: str) -> None:
+    """This worker finds no address for any host's name while the file is there."""
+
+    def watch() -> None:
+        for are_lost in itertools.cycle((True, False)):
+            while Path(marker).exists() != are_lost:
+                time.sleep(0.01)
+            names(not are_lost)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def broken_library(marker: str) -> None:

@@ -19,7 +19,7 @@ ERRORS = {
 class FaultyStore(ThreadingHTTPServer):
     """Passes requests on to `endpoint`, but for those that meet the `fault` in force.
 
-    Faults: a key of `ERRORS`; "is slow"; "breaks off in the middle"; None.
+    Faults: a key of `ERRORS`; "is slow"; "breaks off in the middle"; "hangs up", once it has answered; None.
     """
 
     daemon_threads = True
@@ -77,6 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
+        if self.server.fault == "hangs up":
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

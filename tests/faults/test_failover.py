@@ -12,7 +12,7 @@ from img2img_shared.records import Event
 from tests.checkpoints import cached, sd1
 from tests.faults.conftest import Account
 from tests.faults.failover import OneAddress, ThreeSentinels
-from tests.faults.farm import FaultyFarm, ForkServer, eventually, picture
+from tests.faults.farm import FaultyFarm, ForkServer, eventually
 from tests.integration.gateway import Gateway
 from tests.integration.ledger_helpers import a_job
 
@@ -30,10 +30,10 @@ def test_connections_to_what_has_become_a_replica_are_left(
         job = farm.submit(10)
         with Gateway(redis.url, Path(farm.store_url)) as gateway:
             eventually("some are done", lambda: farm.status(job).done >= 2)
-            assert all(upload(gateway, farm) for _ in range(3))
+            assert all(gateway.upload(farm.model) for _ in range(3))
             account.fault()
             redis.promote()
-            later = [farm.submit(2), upload(gateway, farm)]
+            later = [farm.submit(2), gateway.upload(farm.model)]
             events = gateway.http.get(f"/v1/jobs/{later[-1]}/events")  # until it has ended
         assert '"done"' in events.text
         account.settle(farm, "a replica promoted behind one address", job, *later)
@@ -63,13 +63,6 @@ async def _events_across(redis: OneAddress, reader: Ledger) -> list[Event]:
         return (await tail.read({"job-early": last}))["job-early"]
     finally:
         await tail.close()
-
-
-def upload(gateway: Gateway, farm: FaultyFarm) -> str:
-    """A job of one picture, by HTTP."""
-    form = {"model": farm.model, "steps": "2", "width": "64", "height": "64"}
-    answer = gateway.http.post("/v1/jobs/upload", data=form, files={"image": ("a.png", picture(1))})
-    return str(answer.raise_for_status().json()["id"])
 
 
 def test_sentinels_lead_to_the_new_primary(

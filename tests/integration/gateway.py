@@ -60,6 +60,12 @@ class Gateway:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+    def upload(self, model: str) -> str:
+        """A job of one small, quick picture."""
+        form = {"model": model, "steps": "2", "width": "64", "height": "64"}
+        answer = self.http.post("/v1/jobs/upload", data=form, files={"image": ("a.png", picture(1))})
+        return str(answer.raise_for_status().json()["id"])
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(listen(create_app(self.settings), self.settings, self._stop, self._told))

@@ -1,7 +1,9 @@
 """Who is let in is decided by headers alone; what is open to everybody."""
 
+import select
 import shutil
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +189,39 @@ def test_people_find_what_is_here_without_a_key(gateway: Gateway, ring: ApiKeys)
     for link in ("/docs", "/health", "/ready", "/openapi.json"):
         assert f'href="{link}"' in page.text
         assert gateway.http.get(link, headers=PAPERS).status_code == 200, link
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/inputs", "/v1/jobs/upload"])
+def test_who_sends_slowly_leaves_room_for_others(
+    redis_url: str, store: Path, ring: ApiKeys, path: str
+) -> None:
+    slow, other = (ring.create(tenant, tenant)[1] for tenant in ("slow", "other"))
+    form = "Content-Type: multipart/form-data; boundary=x\r\n" if path.endswith("upload") else ""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {slow}\r\n{form}"
+    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' if form else b""
+    with Gateway(redis_url, store, upload_space=400_000) as gateway, ExitStack() as open_ends:
+
+        def upload(secret: str) -> int:
+            body = picture() + bytes(100_000)
+            return gateway.http.post("/v1/inputs", content=body, headers={"X-API-Key": secret}).status_code
+
+        end: socket.socket
+
+        def send_slowly() -> socket.socket:
+            end = socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE)
+            end.sendall(f"{head}Content-Length: 1000000\r\n\r\n".encode() + part + b"x" * 150_000)
+            return open_ends.enter_context(end)
+
+        def is_full() -> bool:
+            nonlocal end
+            if select.select([end], [], [], 0)[
+                0
+            ]:  # it came while an upload was there, and was refused itself
+                end = send_slowly()
+            return upload(slow) == 503
+
+        end = send_slowly()
+        eventually("its tenant has no more room", is_full)
+        assert upload(other) == 201
+        open_ends.close()
+        eventually("what it had is free again", lambda: upload(slow) == 201)

@@ -132,18 +132,20 @@ async def upload(
     those that shape the job (`images_per_input`, `output_format`). A mask or a control picture before the
     first `image` is for all that bring none.
     """
-    form = Form(read_parts(request, parts.farm.settings.max_upload))
-    head = await form.read_head()
-    submission = await parts.farm.begin(
-        caller.tenant,
-        head.model,
-        head.params,
-        name=head.name,
-        priority=caller.allowed_priority(head.priority),
-        idempotency_key=idempotency_key,
-        webhook=head.webhook.model_dump_json() if head.webhook else None,
-    )
-    return await _written(parts, caller, response, submission, form.inputs(), head.pictures, head.webhook)
+    with parts.uploads.files(caller.tenant) as new_file:
+        form = Form(read_parts(request, parts.farm.settings.max_upload, new_file))
+        head = await form.read_head()
+        submission = await parts.farm.begin(
+            caller.tenant,
+            head.model,
+            head.params,
+            name=head.name,
+            priority=caller.allowed_priority(head.priority),
+            idempotency_key=idempotency_key,
+            webhook=head.webhook.model_dump_json() if head.webhook else None,
+        )
+        inputs = form.inputs()
+        return await _written(parts, caller, response, submission, inputs, head.pictures, head.webhook)
 
 
 @router.get("", summary="List your jobs")

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.errors import Problem
-from img2img_gateway.sent_file import SentFile
 from img2img_gateway.submit import stored
 from img2img_gateway.v1.jobs import UNLIMITED
 from img2img_gateway.v1.models import DemandAnswer, InputAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
@@ -37,14 +36,15 @@ _BODY = {
 )
 async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnswer:
     """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
-    sent = SentFile()
-    async for chunk in request.stream():
-        sent.write(chunk)
-        if sent.size > parts.farm.settings.max_upload:
-            raise Problem(413, f"a picture may have {parts.farm.settings.max_upload} bytes", field="body")
-    if not sent.size:
-        raise Refused("body", "", "send the bytes of a picture")
-    return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
+    with parts.uploads.files(caller.tenant) as new_file:
+        sent = new_file()
+        async for chunk in request.stream():
+            sent.write(chunk)
+            if sent.size > parts.farm.settings.max_upload:
+                raise Problem(413, f"a picture may have {parts.farm.settings.max_upload} bytes", field="body")
+        if not sent.size:
+            raise Refused("body", "", "send the bytes of a picture")
+        return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
 
 
 @router.get("/workers", tags=["farm"], summary="List the workers")

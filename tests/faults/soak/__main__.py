@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import random
+import signal
 import tempfile
 import time
 from contextlib import ExitStack
@@ -127,6 +128,8 @@ def main() -> None:
     console = Console()
     logging.disable(logging.WARNING)  # the clients' own, of each fault
     watch_over_this_process()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background, and workers would ignore it too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     fork_server = ForkServer()
     try:
         with tempfile.TemporaryDirectory() as name:
