@@ -128,7 +128,7 @@ def main() -> None:
     console = Console()
     logging.disable(logging.WARNING)  # the clients' own, of each fault
     watch_over_this_process()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background, and workers would ignore it too
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background: so would workers
         signal.signal(signal.SIGINT, signal.default_int_handler)
     fork_server = ForkServer()
     try:
