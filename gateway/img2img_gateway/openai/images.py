@@ -4,12 +4,12 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.concurrency import iterate_in_threadpool
 
 from img2img_gateway.access import Caller, Principal
@@ -68,7 +68,8 @@ class Picture(BaseModel):
 class ImagesResponse(BaseModel):
     """The pictures."""
 
-    created: int
+    #: seconds since 1970
+    created: Annotated[int, Field(examples=[1767225600])]
     data: list[Picture]
     size: str
     quality: str
@@ -76,40 +77,42 @@ class ImagesResponse(BaseModel):
     output_format: str
 
 
-@router.post("/edits", response_model=ImagesResponse, openapi_extra=_FORM, summary="Edit pictures")
+@router.post("/edits", response_model=ImagesResponse, openapi_extra=_FORM, summary="Edit some pictures")
 async def edits(request: Request, caller: Caller, parts: Parts) -> Response:
     """Repaint pictures by a prompt; with a mask, only where that is transparent.
 
     Several pictures (``image[]``) are each repainted. Fields that OpenAI does not know are the farm's own
     parameters: ``denoising_strength``, ``steps``, ``seed``, ...
     """
-    body, images, mask = await _read_form(request, parts)
-    return await _ImagesCall(parts, caller, "image_edit", body, images, mask).respond(request)
+    with parts.uploads.files(caller.tenant) as new_file:
+        body, images, mask = await _read_form(request, parts, new_file)
+        return await _ImagesCall(parts, caller, "image_edit", body, images, mask).respond(request)
 
 
 @router.post("/variations", response_model=ImagesResponse, openapi_extra=_FORM, summary="Vary a picture")
 async def variations(request: Request, caller: Caller, parts: Parts) -> Response:
     """Repaint a picture without a prompt; ``denoising_strength`` (0.75) says how freely."""
-    body, images, mask = await _read_form(request, parts)
-    if mask is not None:
-        raise Refused("mask", "a picture", "none here; /v1/images/edits takes one")
-    return await _ImagesCall(parts, caller, "image_edit", body, images).respond(request)
+    with parts.uploads.files(caller.tenant) as new_file:
+        body, images, mask = await _read_form(request, parts, new_file)
+        if mask is not None:
+            raise Refused("mask", "a picture", "none here; /v1/images/edits takes one")
+        return await _ImagesCall(parts, caller, "image_edit", body, images).respond(request)
 
 
-@router.post("/generations", response_model=ImagesResponse, summary="Generate pictures")
+@router.post("/generations", response_model=ImagesResponse, summary="Generate some pictures")
 async def generations(request: Request, body: GenerationRequest, caller: Caller, parts: Parts) -> Response:
     """Paint pictures from a prompt alone."""
     return await _ImagesCall(parts, caller, "image_generation", body, []).respond(request)
 
 
 async def _read_form(
-    request: Request, parts: Services
+    request: Request, parts: Services, new_file: Callable[[], SentFile]
 ) -> tuple[EditRequest, list[SentFile], SentFile | None]:
     """Fields, pictures and mask, in whatever order they come."""
     fields: dict[str, str] = {}
     images: list[SentFile] = []
     mask: SentFile | None = None
-    async for part in read_parts(request, parts.farm.settings.max_upload):
+    async for part in read_parts(request, parts.farm.settings.max_upload, new_file):
         name = part.name.removesuffix("[]")
         if name == "image" and len(images) < _PICTURES:
             images.append(_file(part))
