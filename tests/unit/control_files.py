@@ -71,11 +71,11 @@ def write_lora(network: ControlNetModel, checkpoint: Path, path: Path) -> Path:
     return path
 
 
-def adapter(channels: tuple[int, ...], seed: int) -> T2IAdapter:
-    """A full T2I-Adapter of these channels."""
+def adapter(channels: tuple[int, ...], seed: int, kind: str = "full_adapter") -> T2IAdapter:
+    """A T2I-Adapter of these channels."""
     torch.manual_seed(seed)
     network: Any = T2IAdapter(
-        in_channels=3, channels=channels, num_res_blocks=2, downscale_factor=8, adapter_type="full_adapter"
+        in_channels=3, channels=channels, num_res_blocks=2, downscale_factor=8, adapter_type=kind
     )
     return _shaken(network, ("adapter.",), 0.1)
 
@@ -93,6 +93,27 @@ def write_original_adapter(network: T2IAdapter, path: Path) -> Path:
             parts = ["body", str(number), *rest]
         named[".".join(parts)] = value
     save_file(named, path)
+    return path
+
+
+def write_original_light(network: T2IAdapter, path: Path) -> Path:
+    """A light one as its authors' file."""
+    weights = _weights(network)
+    named = {key.removeprefix("adapter.").replace(".resnets.", ".body."): weights[key] for key in weights}
+    save_file(named, path)
+    return path
+
+
+def write_difference(network: ControlNetModel, checkpoint: Path, path: Path) -> Path:
+    """As the original repository's file, less what it was copied from."""
+    unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False).state_dict()
+    weights = _weights(network)
+    layers = len(network.down_blocks[0].resnets)
+    named = {
+        f"control_model.{control_net_name(key, weights, layers=layers)}": value - unet.get(key, 0)
+        for key, value in weights.items()
+    }
+    save_file({**named, "difference": torch.zeros(())}, path)
     return path
 
 

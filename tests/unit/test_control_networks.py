@@ -24,10 +24,12 @@ from tests.unit.control_files import (
     adapter,
     control_net,
     union,
+    write_difference,
     write_diffusers,
     write_lora,
     write_original,
     write_original_adapter,
+    write_original_light,
 )
 from tests.unit.loras import Target, write_kohya
 
@@ -170,13 +172,45 @@ def test_a_control_lora_is_the_unet_with_what_it_adds_whatever_loras_that_wears(
 
 
 @torch.inference_mode()
-def test_both_layouts_of_an_adapter_answer_as_diffusers_own(
+def test_a_difference_from_the_unet_is_added_to_it(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
-    network = adapter((32, 64), seed=4)
+    network = control_net(checkpoint, seed=8)
+    with torch.no_grad():
+        network.mid_block.resnets[0].conv1.weight.add_(0.1)
+    write_difference(network, checkpoint, tmp_path / "difference.safetensors")
+    write_original(network, tmp_path / "whole.safetensors")
+    family = opened(checkpoint, tmp_path)
+    x, t = random(1, 4, *CELLS), torch.tensor([441.0])
+    answers = [
+        family.predict(x, t, Conditions.stack([condition(family, "the cat", control(found))]))
+        for found in (family.controls.find("difference"), family.controls.find("whole"))
+    ]
+    torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("kind", "build", "channels"),
+    [
+        ("full_adapter", checkpoints.sd1, (32, 64)),
+        # whose last level is as wide as the one before
+        ("light_adapter", checkpoints.sd2, (64,)),
+    ],
+)
+def test_both_layouts_of_an_adapter_answer_as_diffusers_own(
+    kind: str,
+    build: Any,
+    channels: tuple[int, ...],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, build)
+    network = adapter(channels, 4, kind)
     save_file(dict(network.state_dict()), tmp_path / "renamed.safetensors")
-    write_original_adapter(network, tmp_path / "original.safetensors")
+    write = write_original_adapter if kind == "full_adapter" else write_original_light
+    write(network, tmp_path / "original.safetensors")
     family = opened(checkpoint, tmp_path)
     # sides that halve evenly: at others its authors' pooling is not diffusers'
     x, t = random(1, 4, 8, 8), torch.tensor([441.0])
@@ -289,7 +323,7 @@ def test_a_file_that_is_not_used_to_the_last_tensor_is_refused(
     if change == "lacks":
         del weights["control_model.zero_convs.1.0.bias"]
     elif change == "has more":
-        weights["control_model.difference"] = torch.zeros(1)
+        weights["control_model.surplus"] = torch.zeros(1)
     else:
         checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd2)
     save_file(weights, path)

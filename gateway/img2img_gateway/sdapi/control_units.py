@@ -73,6 +73,26 @@ class SentUnits:
         return tuple(unit.model_copy(update={"save_detected_map": False}) for unit in self.units)
 
 
+def control_info(*, img2img: bool) -> dict[str, Any]:
+    """What A1111 tells of it: a unit as it is by itself, for each that counts."""
+    unit = {
+        **{name: each.default for name, each in ControlUnit.model_fields.items()},
+        "enabled": False,
+        "image": None,
+        "mask": None,
+        "effective_region_mask": None,
+        "low_vram": False,
+        "processor_res": -1,
+        "threshold_a": -1,
+        "threshold_b": -1,
+        "save_detected_map": True,
+        **_NEUTRAL,
+    }
+    rest = {"minimum": None, "maximum": None, "step": None, "choices": None}
+    arguments = [{"label": "", "value": unit, **rest} for _ in range(MOST)]
+    return {"name": SCRIPT, "is_alwayson": True, "is_img2img": img2img, "args": arguments}
+
+
 def control_units(request: RenderRequest, lenient: Leniency) -> SentUnits:
     """What a request's units say.
 

@@ -12,6 +12,7 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_base64
+from img2img_gateway.sdapi.control_units import SCRIPT, control_info
 from img2img_gateway.sdapi.read_infotext import read_parameters
 from img2img_gateway.sdapi.scripts import script_info
 from img2img_gateway.sdapi.styles import read_styles
@@ -162,13 +163,14 @@ async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, A
 @router.get("/scripts")
 async def scripts() -> dict[str, list[str]]:
     """Those that a request may turn on; one that names another is refused."""
-    return {"txt2img": [], "img2img": [script["name"] for script in script_info()]}
+    own = [script["name"] for script in script_info()]
+    return {"txt2img": [SCRIPT], "img2img": [*own, SCRIPT]}
 
 
 @router.get("/script-info")
 async def script_infos() -> list[dict[str, Any]]:
     """The same with their arguments."""
-    return script_info()
+    return [control_info(img2img=False), *script_info(), control_info(img2img=True)]
 
 
 @router.get("/cmd-flags")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from img2img_shared.errors import Refused, Summary
+
 #: what a residual of a ControlNet is multiplied by, for each that comes after it, where its mode is soft
 SOFT = 0.825
 #: the same of an adapter's features, finest first
@@ -168,6 +170,10 @@ class Adapter:
         return SOFT_ADAPTER
 
     def see(self, picture: Tensor) -> tuple[Tensor, ...]:
+        factor = self.network.config.downscale_factor
+        if any(side % factor for side in picture.shape[-2:]):
+            size = Summary(f"{picture.shape[-1]} × {picture.shape[-2]}")
+            raise Refused("width, height", size, f"this adapter works with multiples of {factor}")
         if self.network.config.in_channels == 1:
             picture = picture[:1]
         features = self.network(picture[None].to(self.network.dtype))

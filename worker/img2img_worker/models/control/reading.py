@@ -59,6 +59,8 @@ def read_network(
     build: Callable[..., Any]
     if "lora_controlnet" in weights:
         weights = _with_unet({name: each for name, each in weights.items() if name != "lora_controlnet"}, own)
+    if "difference" in weights:
+        weights = _from_difference(weights, own)
     if "input_hint_block.0.weight" in weights:
         build = partial(_control_net, config=_original_config(weights, unet), name=_original_name)
     elif "task_embedding" in weights:
@@ -67,6 +69,10 @@ def read_network(
         build = partial(_control_net, config=_diffusers_config(weights, unet), name=_same_name)
     elif "conv_in.weight" in weights and "body.0.block1.weight" in weights:
         build = partial(_adapter, name=_original_adapter_name)
+    elif "body.0.in_conv.weight" in weights and "body.0.out_conv.weight" in weights:
+        build = partial(_light_adapter, name=_original_light_name)
+    elif "adapter.body.0.out_conv.weight" in weights:
+        build = partial(_light_adapter, name=_same_name)
     elif "adapter.conv_in.weight" in weights and "adapter.body.0.resnets.0.block1.weight" in weights:
         build = partial(_adapter, name=_same_name)
     else:
@@ -74,9 +80,11 @@ def read_network(
         raise Refused("control.model", path.stem, reason)
     network = build(path, weights, device=device, dtype=dtype)
     is_adapter = isinstance(network, T2IAdapter)
-    channels = network.config.channels if is_adapter else network.config.block_out_channels
+    channels = list(network.config.channels if is_adapter else network.config.block_out_channels)
+    if is_adapter and network.config.adapter_type == "light_adapter":
+        channels.append(channels[-1])
     wanted = unet.config.block_out_channels
-    if list(channels[: len(wanted)]) != list(wanted):
+    if channels[: len(wanted)] != list(wanted):
         its, wants = (", ".join(map(str, each)) for each in (channels, wanted))
         told = f"{its} channels, where this checkpoint has {wants}"
         raise Refused("control.model", path.stem, f"it has {told}; use one for this kind of checkpoint")
@@ -112,6 +120,18 @@ def _union(
     }
     make = partial(ControlNetUnionModel.from_config, config)
     return _assembled(path, weights, make, _same_name, device, dtype)
+
+
+def _from_difference(weights: Weights, own: Callable[[], Weights]) -> Weights:
+    """A network whose file has the difference from the UNet that it was copied from."""
+    unet = own()
+    layers = count(unet, "down_blocks.0.resnets.{}.")
+    found = {name: each for name, each in weights.items() if name != "difference"}
+    for key, value in unet.items():
+        name = unet_name(key, unet, layers=layers)
+        if name in found:
+            found[name] = found[name].to(value) + value
+    return found
 
 
 def _with_unet(weights: Weights, own: Callable[[], Weights]) -> Weights:
@@ -156,6 +176,28 @@ def _adapter(
         num_res_blocks=2,
         downscale_factor=factor,
         adapter_type="full_adapter_xl" if is_xl else "full_adapter",
+    )
+    return _assembled(path, weights, make, name, device, dtype)
+
+
+def _light_adapter(
+    path: Path,
+    weights: Weights,
+    *,
+    name: Callable[[str, Weights], str],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    prefix = "adapter." if "adapter.body.0.in_conv.weight" in weights else ""
+    n = count(weights, f"{prefix}body.{{}}.") - 1  # the last level is as wide as the one before
+    blocks = "resnets" if prefix else "body"
+    make = partial(
+        T2IAdapter,
+        in_channels=weights[f"{prefix}body.0.in_conv.weight"].shape[1] // 8**2,
+        channels=[weights[f"{prefix}body.{i}.out_conv.weight"].shape[0] for i in range(n)],
+        num_res_blocks=count(weights, f"{prefix}body.0.{blocks}.{{}}."),
+        downscale_factor=8,
+        adapter_type="light_adapter",
     )
     return _assembled(path, weights, make, name, device, dtype)
 
@@ -266,6 +308,10 @@ def _original_adapter_name(key: str, _known: Weights) -> str:
     # two residual blocks to a level, in one list; the first has the level's own convolution
     name = re.sub(r"body\.(\d+)\.resnets\.(\d+)\.", lambda at: f"body.{2 * int(at[1]) + int(at[2])}.", name)
     return re.sub(r"body\.(\d+)\.in_conv\.", lambda at: f"body.{2 * int(at[1])}.in_conv.", name)
+
+
+def _original_light_name(key: str, _known: Weights) -> str:
+    return re.sub(r"body\.(\d+)\.resnets\.", r"body.\1.body.", key.removeprefix("adapter."))
 
 
 def _adapter_channels(weights: Weights) -> list[int]:
