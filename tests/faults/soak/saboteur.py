@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import redis
+
 from img2img_shared.errors import FarmError
 from img2img_shared.ledger.keys import queue_key
 from img2img_shared.ledger.redis_url import ANSWER_TIMEOUT
@@ -65,8 +67,8 @@ class Saboteur:
         fault = self._chance.choice(self._faults)
         try:
             fault()
-        except (FarmError, ConnectionError):
-            return  # Redis was not there to be asked
+        except (FarmError, ConnectionError, redis.ConnectionError):
+            return  # Redis was not there to be asked, or still loads
         self.committed[fault.__name__.replace("_", " ")] += 1
         self._live = [worker if worker.alive else self._worker() for worker in self._live]
 
