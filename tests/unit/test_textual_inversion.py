@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from img2img_shared.errors import Refused
+from img2img_shared.prompt_tags import Lora
 from img2img_shared.settings import Settings
+from img2img_worker.engine.engine import Engine
 from img2img_worker.models.checkpoints.loading import load, open_checkpoint
 from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.options import PromptOptions
@@ -22,6 +26,7 @@ from img2img_worker.models.prompts.steps import finished
 from img2img_worker.models.prompts.text_encoder import CHUNK
 from img2img_worker.models.prompts.textual_inversion import folders_for
 from tests import checkpoints
+from tests.unit.test_vaes import render
 
 
 def vectors(number: int, width: int = 64, seed: int = 1) -> Tensor:
@@ -230,3 +235,47 @@ def test_what_the_oldest_trainer_saved_is_read(
     made = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
     found = open_checkpoint(made, inversion_folders=(tmp_path,)).inversions.current()
     assert torch.equal(found.loaded["old"].vectors[0], vectors(3))
+
+
+def test_those_that_come_with_a_lora_are_known_where_a_prompt_names_it(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tensors = {
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight": torch.zeros(1, 64),
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight": torch.zeros(64, 1),
+        "bundle_emb.zq.string_to_param.*": vectors(2),
+        "bundle_emb.one.emb_params": vectors(1, seed=2),
+        "bundle_emb.filed.emb_params": vectors(3),
+    }
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "embeddings").mkdir()
+    save_file(tensors, tmp_path / "loras" / "ink.safetensors")
+    save_file({"bundle_emb.wide.emb_params": vectors(2, 128)}, tmp_path / "loras" / "wide.safetensors")
+    save_file({"emb_params": vectors(1)}, tmp_path / "embeddings" / "filed.safetensors")
+    made = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    family: Any = open_checkpoint(
+        made, lora_folder=tmp_path / "loras", inversion_folders=(tmp_path / "embeddings",)
+    )
+    text = "the zq, one, filed"
+    assert [name for _, name in inserted(family, text)[0]] == ["filed"]
+    bundles = family.loras.find([Lora(name="ink")]).bundles
+    assert bundles == ("ink",)
+    (found,) = inserted(family, text, bundles=bundles)
+    assert found == [(2, "zq"), (5, "one"), (7, "filed")]
+    short = hashlib.sha256((tmp_path / "embeddings" / "filed.safetensors").read_bytes()).hexdigest()[:12]
+    assert family.inversions.hashes([text], bundles=["ink"]) == {"zq": "ink", "one": "ink", "filed": short}
+    with pytest.raises(Refused, match="textual inversion wide in it: vectors of 128"):
+        family.inversions.current(["wide"])
+
+
+def test_a_picture_with_such_a_lora_is_another_than_without_its_inversion(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    save_file({"bundle_emb.zq.emb_params": 3 * vectors(2)}, tmp_path / "ink.safetensors")
+    family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1), lora_folder=tmp_path)
+    with Engine(family, slots=3, deterministic=False) as engine:
+        prompts = ("the zq <lora:ink:1>", "the zq ", "the zq <lora:ink:0>")
+        futures = [engine.submit(replace(render(1), prompt=prompt)) for prompt in prompts]
+        bundled, plain, unweighted = (future.result(120) for future in futures)
+    assert not np.array_equal(bundled, plain)
+    assert np.abs(bundled.astype(int) - unweighted.astype(int)).max() <= 1

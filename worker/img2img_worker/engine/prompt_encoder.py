@@ -91,11 +91,12 @@ class PromptEncoder:
 def _texts(image: RenderState, phase: Phase) -> Steps[list[Encoded]]:
     """Positive ones first, as long as they are to be."""
     params, prompts, encode = image.render.params, image.prompts, phase.checkpoint.texts.encode
+    options = PromptOptions.of(params, phase.loras.bundles)
     texts: list[Encoded] = []
     tokens = 0
     for schedule in (*prompts.positive, prompts.negative):
         is_negative = schedule is prompts.negative
-        encoded = yield from encode(schedule.texts, PromptOptions.of(params), is_negative, phase.loras.text)
+        encoded = yield from encode(schedule.texts, options, is_negative, phase.loras.text)
         tokens += sum(len(text.context) for text in encoded)
         if tokens > MOST_TOKENS:
             reason = f"shorten it: its texts may have {MOST_TOKENS:,} tokens in all"

@@ -62,8 +62,8 @@ class Served:
     side_multiple: int = 8
     #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
     lora_hashes: Callable[[str], Mapping[str, str]]
-    #: texts to the short hash of each textual inversion that they name
-    inversion_hashes: Callable[[Sequence[str], str], Mapping[str, str]]
+    #: texts, their emphasis and LoRAs to the short hash of each textual inversion that they name
+    inversion_hashes: Callable[[Sequence[str], str, Sequence[str]], Mapping[str, str]]
     #: the noise levels for latents of a size
     levels: Callable[[tuple[int, int]], NoiseLevels]
     #: tokens of the contexts of texts that are encoded together
@@ -268,8 +268,9 @@ def _hires(made: Made, served: Served) -> dict[str, object]:
 def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
     if not render.params.textual_inversion_add_hashes_to_infotext:
         return {}
-    texts = conditioning.conditioning(render.prompt, render.negative_prompt, render.params).texts
-    return served.inversion_hashes(texts, render.params.emphasis)
+    prompts = conditioning.conditioning(render.prompt, render.negative_prompt, render.params)
+    loras = [lora.name for lora in prompts.loras]
+    return served.inversion_hashes(prompts.texts, render.params.emphasis, loras)
 
 
 def _account(render: Render, served: Served) -> dict[str, object]:
@@ -278,8 +279,9 @@ def _account(render: Render, served: Served) -> dict[str, object]:
     plan = plan_of(PlanKey.of(params), levels)
     refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, params)
+    options = PromptOptions.of(params, [lora.name for lora in prompts.loras])
     return {
         **conditioning.told(render.prompt, render.negative_prompt, params),
         **sampling_account.told(params, plan, levels, refiner),
-        **padding.told(prompts, params, lambda texts: served.context_length(texts, PromptOptions.of(params))),
+        **padding.told(prompts, params, lambda texts: served.context_length(texts, options)),
     }

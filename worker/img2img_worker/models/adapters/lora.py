@@ -2,10 +2,11 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
 from img2img_shared.prompt_tags import Lora, strip_comments, take_extra_networks
 from img2img_shared.suggestions import unknown_name
-from img2img_worker.models.adapters.lora_file import metadata, read_lora, short_hash
+from img2img_worker.models.adapters.lora_file import metadata, read_bundle, read_lora, short_hash
 from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch, Patched
@@ -31,6 +32,8 @@ class LoraSet:
 
     text: Patch = NO_PATCH
     denoiser: Patch = NO_PATCH
+    #: those whose files bring textual inversions
+    bundles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,8 @@ class _Loaded:
     size: int
     text: Mapping[str, Adapter]
     denoiser: Mapping[str, Adapter]
+    #: textual inversions that come with it, by name: what files of theirs hold
+    bundle: Mapping[str, Mapping[str, Any]]
 
 
 class Loras:
@@ -82,7 +87,17 @@ class Loras:
         return LoraSet(
             text=_patch([(lora, file, file.text, lora.text_weight) for lora, file in found]),
             denoiser=_patch([(lora, file, file.denoiser, lora.unet_weight) for lora, file in found]),
+            bundles=tuple(dict.fromkeys(lora.name for lora, file in found if file.bundle)),
         )
+
+    def bundled(self, name: str) -> tuple[Hashable, Mapping[str, Mapping[str, Any]]]:
+        """The textual inversions that come with a LoRA, and what is another where its file is; thread-safe.
+
+        Raises:
+            Refused: it is not there, or is broken.
+        """
+        loaded = self._load(name)
+        return (name, loaded.time, loaded.size), loaded.bundle
 
     def hashes(self, prompt: str) -> dict[str, str]:
         """A1111's short hash of each LoRA that a prompt names, by that name; thread-safe.
@@ -138,6 +153,7 @@ class Loras:
                 size=size,
                 text=self.texts.fitted(text),
                 denoiser=self.denoiser.fitted(denoiser),
+                bundle=read_bundle(path),
             )
         except ValueError as error:
             raise Refused(

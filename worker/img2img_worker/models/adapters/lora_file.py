@@ -33,6 +33,8 @@ _PEFT_PARTS = {"A": "lora_down.weight", "B": "lora_up.weight"}
 _MAGNITUDE = re.compile(r"(.+?)\.lora_magnitude_vector(?:\.weight)?")
 #: where diffusers writes the settings of PEFT's adapters into a file
 _METADATA = "lora_adapter_metadata"
+#: how the names of a textual inversion's tensors begin, and of A1111's own kind
+_BUNDLE, _PARAMETERS = "bundle_emb.", "string_to_param."
 #: digits of a hash in an infotext
 _SHORT = 12
 
@@ -49,13 +51,15 @@ def read_lora(path: Path) -> dict[str, Adapter]:
     except Refused as error:
         raise Refused("lora", path.stem, error.reason) from None
     for key, tensor in tensors.items():
+        if key.startswith(_BUNDLE):
+            continue
         layer, part = _read_key(path, key)
         if part == "lora_magnitude_vector":
             part, tensor = "dora_scale", tensor.reshape(-1, 1)
         if part in parts.setdefault(layer, {}):
             raise Refused("lora", path.stem, f"{key} is there twice, under two names; use another file")
         parts[layer][part] = tensor
-    if not parts:
+    if not tensors:
         raise Refused("lora", path.stem, "the file is empty; use another")
     settings = _settings(path)
     adapters: dict[str, Adapter] = {}
@@ -69,6 +73,26 @@ def read_lora(path: Path) -> dict[str, Adapter]:
             )
         adapters[name] = _adapter(path, layer, own, settings)
     return adapters
+
+
+def read_bundle(path: Path) -> dict[str, dict[str, Any]]:
+    """The textual inversions in a LoRA's file by name, each as its own file would hold it.
+
+    Raises:
+        Refused: it cannot be read; a tensor of one has no name.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for key, tensor in read_weights(path).items():
+        if not key.startswith(_BUNDLE):
+            continue
+        name, dot, part = key.removeprefix(_BUNDLE).partition(".")
+        if not name or not dot:
+            raise Refused("lora", path.stem, f"{key} names no textual inversion; use another file")
+        own = found.setdefault(name, {})
+        if part.startswith(_PARAMETERS):
+            own = own.setdefault(_PARAMETERS.removesuffix("."), {})
+        own[part.removeprefix(_PARAMETERS)] = tensor
+    return found
 
 
 def short_hash(path: Path) -> str:

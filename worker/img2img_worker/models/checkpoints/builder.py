@@ -102,8 +102,12 @@ class Builder:
             self._text_encoder(parts, index, layer=layer, projects=index == 1, may_skip=index == 0)
             for index in range(len(parts.text_encoders))
         )
+        loras = self._loras(unet, texts)
         inversions = TextualInversions(
-            self.inversion_folders, texts[0].tokenize, [text.model.config.hidden_size for text in texts]
+            self.inversion_folders,
+            texts[0].tokenize,
+            [text.model.config.hidden_size for text in texts],
+            loras.bundled,
         )
         texts = tuple(replace(text, inversions=inversions, part=index) for index, text in enumerate(texts))
         levels = noise_levels(parts.scheduler, is_sdxl=is_xl)
@@ -112,7 +116,6 @@ class Builder:
         if prediction == "epsilon" and not levels.has_whole_timesteps:
             # Karras et al.'s preconditioning: a velocity the other way round
             prediction, sign = "v", -1
-        loras = self._loras(unet, texts)
         return StableDiffusion(
             name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
             device=self.device,

@@ -1,5 +1,6 @@
 """How texts are read and encoded, beside what they say."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,10 +16,13 @@ class PromptOptions:
     emphasis: str = "Original"
     use_old_emphasis_implementation: bool = False
     comma_padding_backtrack: int = 20
+    #: LoRAs whose files bring textual inversions, which these texts may name
+    bundles: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, params: Params) -> Self:
-        return cls(**{name: getattr(params, name) for name in cls.__dataclass_fields__})
+    def of(cls, params: Params, bundles: Iterable[str] = ()) -> Self:
+        own = {name: getattr(params, name) for name in cls.__dataclass_fields__ if name != "bundles"}
+        return cls(**own, bundles=tuple(bundles))
 
 
 #: A1111's defaults

@@ -153,7 +153,7 @@ class TextEncoder:
         weights: list[float] = []
         inserted: list[tuple[int, Inversion]] = []
         last_comma = -1
-        known = self.inversions.current()
+        known = self.inversions.current(options.bundles)
 
         def close(length: int) -> None:
             nonlocal last_comma, inserted
@@ -199,7 +199,7 @@ class TextEncoder:
         tokens: list[int] = []
         weights: list[float] = []
         inserted: list[tuple[int, Inversion]] = []
-        weight, position, known = 1.0, 0, self.inversions.current()
+        weight, position, known = 1.0, 0, self.inversions.current(options.bundles)
         words = self.tokenizer.convert_ids_to_tokens(ids)
         while position < len(ids):
             change = 1.0 if options.emphasis == "None" else old_weight(words[position])

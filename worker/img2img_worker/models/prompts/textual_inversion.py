@@ -1,6 +1,7 @@
 """Textual inversions: words whose embeddings lie in files, found in prompts as A1111 finds them."""
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from img2img_shared.checkpoints import is_a1111_tree, sha256_of
+from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
 from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.attention import pieces_of
@@ -20,6 +22,8 @@ from img2img_worker.models.prompts.attention import pieces_of
 #: A1111's folder of them: below its models where all lie in one folder, beside them in its own tree
 FOLDER = "embeddings"
 ENDINGS = (".safetensors", ".pt", ".bin", *inversion_picture.ENDINGS)
+#: how many sets of LoRAs' textual inversions are remembered
+_BUNDLES = 64
 #: vectors that fit into one chunk of a prompt
 MOST_VECTORS = 75
 #: what files for SDXL call the vectors of its text encoders, in the encoders' order
@@ -70,6 +74,7 @@ class TextualInversions:
     Args:
         tokenize: a name's tokens, as a prompt's.
         widths: dimensions of a token, of each text encoder.
+        bundled: what comes with a LoRA of that name, and what is another where its file is.
     """
 
     def __init__(
@@ -77,14 +82,52 @@ class TextualInversions:
         folders: Iterable[Path] = (),
         tokenize: Callable[[str], list[int]] = lambda _: [],
         widths: Sequence[int] = (),
+        bundled: Callable[[str], tuple[Hashable, Mapping[str, Any]]] = lambda _: ((), {}),
     ) -> None:
+        self._bundled = bundled
         self._folders = tuple(folders)
         self._tokenize = tokenize
         self._widths = tuple(widths)
         self._found = Inversions()
+        #: by what it was put together from
+        self._with_bundles: OrderedDict[Hashable, Inversions] = OrderedDict()
 
-    def current(self) -> Inversions:
-        """The files as they are now."""
+    def current(self, bundles: Sequence[str] = ()) -> Inversions:
+        """The files as they are now, and what comes with LoRAs: of one name, the file.
+
+        Args:
+            bundles: the LoRAs' names.
+
+        Raises:
+            Refused: a LoRA is not there, or what comes with it is not for this checkpoint.
+        """
+        found = self._in_folders()
+        parts = [(lora, *self._bundled(lora)) for lora in bundles]
+        parts = [part for part in parts if part[2]]
+        if not parts:
+            return found
+        key = found.key, tuple(about for _, about, _ in parts)
+        known = self._with_bundles.get(key)
+        if known is None:
+            loaded = dict(found.loaded)
+            for lora, _, bundle in parts:
+                for name, data in bundle.items():
+                    loaded.setdefault(name, self._of_bundle(lora, name, data))
+            known = self._named(loaded, found.skipped, key)
+            self._with_bundles[key] = known
+            if len(self._with_bundles) > _BUNDLES:
+                self._with_bundles.popitem(last=False)
+        return known
+
+    def _of_bundle(self, lora: str, name: str, data: Any) -> Inversion:
+        try:
+            return self._fitted(_File(name=name, parts=_checked_parts(data), step=None, short_hash=lora))
+        except ValueError as error:
+            raise Refused(
+                "lora", lora, f"textual inversion {name} in it: {error}; use another file"
+            ) from None
+
+    def _in_folders(self) -> Inversions:
         files: list[tuple[Path, int, int]] = []
         for folder in self._folders:
             for path in files_below(folder, ENDINGS):
@@ -98,9 +141,14 @@ class TextualInversions:
             self._found = self._read(tuple(files))
         return self._found
 
-    def hashes(self, texts: Iterable[str], emphasis: str = "Original") -> dict[str, str]:
-        """A1111's short hash of each that texts (edits written out) name, in order; thread-safe."""
-        known = self.current()
+    def hashes(
+        self, texts: Iterable[str], emphasis: str = "Original", bundles: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """A1111's short hash of each that texts (edits written out) name, in order; thread-safe.
+
+        Of one that comes with a LoRA, that one's name, as in A1111.
+        """
+        known = self.current(bundles)
         found: dict[str, str] = {}
         if not known.by_token:
             return found
@@ -126,6 +174,11 @@ class TextualInversions:
                 loaded[name] = self._fitted(file)
             except (ValueError, OSError) as error:
                 skipped[name] = str(error)
+        return self._named(loaded, skipped, files)
+
+    def _named(
+        self, loaded: Mapping[str, Inversion], skipped: Mapping[str, str], key: Hashable
+    ) -> Inversions:
         by_token: dict[int, list[tuple[list[int], Inversion]]] = {}
         for name, inversion in loaded.items():
             tokens = self._tokenize(name)
@@ -133,7 +186,7 @@ class TextualInversions:
                 by_token.setdefault(tokens[0], []).append((tokens, inversion))
         for names in by_token.values():
             names.sort(key=lambda each: len(each[0]), reverse=True)
-        return Inversions(loaded=loaded, skipped=skipped, by_token=by_token, key=files)
+        return Inversions(loaded=loaded, skipped=skipped, by_token=by_token, key=key)
 
     def _fitted(self, file: "_File") -> Inversion:
         """
@@ -181,10 +234,7 @@ def _read_file(path: Path, _modified: int, _size: int) -> _File | None:
     data: Any = _read_data(path)
     if data is None:
         return None
-    parts = {part: _vectors(vectors) for part, vectors in _parts(data).items()}
-    lengths = {len(vectors) for vectors in parts.values()}
-    if len(lengths) != 1 or not 1 <= max(lengths) <= MOST_VECTORS:
-        raise ValueError(f"1 to {MOST_VECTORS} vectors are read, not {_joined(sorted(lengths))}")
+    parts = _checked_parts(data)
     step = data.get("step")
     says = data.get("name") if path.suffix.lower() in inversion_picture.ENDINGS else None
     return _File(
@@ -207,6 +257,14 @@ def _read_data(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
         raise ValueError(f"not readable ({(str(error).splitlines() or [''])[0]})") from None
+
+
+def _checked_parts(data: Any) -> Mapping[str, Tensor]:
+    parts = {part: _vectors(vectors) for part, vectors in _parts(data).items()}
+    lengths = {len(vectors) for vectors in parts.values()}
+    if len(lengths) != 1 or not 1 <= max(lengths) <= MOST_VECTORS:
+        raise ValueError(f"1 to {MOST_VECTORS} vectors are read, not {_joined(sorted(lengths))}")
+    return parts
 
 
 def _parts(data: Any) -> Mapping[str, Any]:
