@@ -122,14 +122,14 @@ def leases(ledger: Ledger) -> Leases:
 
 
 class Watched:
-    """An image that is rendered in ever so many steps, until it is let go; and a painter beside it."""
+    """An image that is rendered in ever so many steps, until it is released; its previews are published."""
 
     def __init__(self, previews: Previews, leases: Leases, claim: Claim, engine: Engine) -> None:
         self.engine = engine
         held = leases.hold(claim)
         slow = render(1, steps=150, denoising_strength=1, sampler_name="DPM2")
         self.picture = held.picture = engine.submit(slow, held.counter())
-        self.painter = PreviewPublisher(previews=previews, engine=engine, leases=leases, seconds=0.01)
+        self.publisher = PreviewPublisher(previews=previews, engine=engine, leases=leases, seconds=0.01)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def watched(family: ToyFamily, previews: Previews, leases: Leases, ledger: Ledge
     with Engine(family, slots=1) as engine:
         watched = Watched(previews, leases, claimed(ledger), engine)
         yield watched
-        watched.painter.stop()
+        watched.publisher.stop()
 
 
 def test_what_is_watched_is_shown_as_a_small_jpeg_while_it_is_rendered(
@@ -159,7 +159,7 @@ def test_what_is_watched_is_shown_as_a_small_jpeg_while_it_is_rendered(
             family.rows.clear()
 
     family.before = look
-    watched.painter.start()
+    watched.publisher.start()
     watched.picture.result(60)
     with Image.open(io.BytesIO(seen[0])) as image:
         assert image.format == "JPEG"
@@ -170,10 +170,10 @@ def test_what_is_watched_is_shown_as_a_small_jpeg_while_it_is_rendered(
     assert 0 < done <= total > 150
 
 
-def test_where_nobody_watches_nothing_is_painted(
+def test_where_nobody_watches_nothing_is_published(
     watched: Watched, family: ToyFamily, previews: Previews, raw: Any
 ) -> None:
-    watched.painter.start()
+    watched.publisher.start()
     watched.picture.result(60)
     assert not raw.keys("*preview*")
     assert not raw.keys("*steps*")

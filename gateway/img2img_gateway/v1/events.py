@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.v1.jobs import JobId
-from img2img_gateway.v1.models import StatusEvent
+from img2img_gateway.v1.models import JobUpdate
 from img2img_gateway.watch import LOOK, ends
 from img2img_shared.records import Event, JobStatus
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/jobs", tags=["events"])
 PACE = 0.2
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"example": StatusEvent.example()}}}
+    200: {"content": {"text/event-stream": {"example": JobUpdate.example()}}}
 }
 LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")]
 
@@ -47,7 +47,7 @@ async def events(
         position = stream.total
         past = await _past(parts, job, status.tenant, last_event_id or "0")
         if past:
-            yield _told(past)
+            yield _sent(past)
         elif status.finished is not None:
             return  # its last event was seen before
         while not (past and ends(past[-1])) and not parts.watch.stopping:
@@ -56,7 +56,7 @@ async def events(
             news, position = stream.since(position), stream.total
             news = [each for each in news if not past or _order(each.id) > _order(past[-1].id)]
             if news:
-                yield _told(news)
+                yield _sent(news)
                 past = news
 
 
@@ -69,9 +69,9 @@ async def _past(parts: Services, job: str, tenant: str, after: str) -> list[Even
     return found
 
 
-def _told(news: list[Event]) -> ServerSentEvent:
-    kind = "end" if ends(news[-1]) else "news"
-    return ServerSentEvent(raw_data=StatusEvent.of(news).model_dump_json(), event=kind, id=news[-1].id)
+def _sent(events: list[Event]) -> ServerSentEvent:
+    kind = "end" if ends(events[-1]) else "news"
+    return ServerSentEvent(raw_data=JobUpdate.of(events).model_dump_json(), event=kind, id=events[-1].id)
 
 
 def _order(event_id: str) -> tuple[int, int]:

@@ -301,8 +301,8 @@ class InputAnswer(BaseModel):
     bytes: int
 
 
-class EventType(BaseModel):
-    """One image's news, or (without `index`) the job's."""
+class JobEvent(BaseModel):
+    """Something that happened to an image, or (without `index`) to the job."""
 
     state: str
     index: int | None
@@ -310,7 +310,7 @@ class EventType(BaseModel):
     reason: str | None
 
 
-class StatusEvent(BaseModel):
+class JobUpdate(BaseModel):
     """One server-sent event: the job's counters now, and what happened since the one before."""
 
     state: JobState
@@ -318,7 +318,7 @@ class StatusEvent(BaseModel):
     done: int
     failed: int
     running: int
-    events: list[EventType]
+    events: list[JobEvent]
 
     @classmethod
     def of(cls, events: list[Event]) -> Self:
@@ -329,19 +329,19 @@ class StatusEvent(BaseModel):
             done=latest.done,
             failed=latest.failed,
             running=latest.running,
-            events=[EventType.model_validate(each, from_attributes=True) for each in events],
+            events=[JobEvent.model_validate(each, from_attributes=True) for each in events],
         )
 
     @classmethod
     def example(cls) -> str:
         """How one looks on the wire, for the reference."""
-        news = EventType(state="done", index=41, attempt=1, reason=None)
-        told = cls(state=JobState.RUNNING, n=100, done=42, failed=1, running=8, events=[news])
-        return f"event: news\ndata: {told.model_dump_json()}\nid: 1767225600000-0\n\n"
+        event = JobEvent(state="done", index=41, attempt=1, reason=None)
+        update = cls(state=JobState.RUNNING, n=100, done=42, failed=1, running=8, events=[event])
+        return f"event: news\ndata: {update.model_dump_json()}\nid: 1767225600000-0\n\n"
 
 
 class WorkerAnswer(BaseModel):
-    """A worker that lives."""
+    """A live worker."""
 
     model_config = _example(
         {

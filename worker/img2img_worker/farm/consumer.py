@@ -1,4 +1,4 @@
-"""Celery's worker and consumer, for messages that only knock.
+"""Celery's worker and consumer, for messages that say no more than that there is work.
 
 A ticket says that there is work, nothing else: whatever a message claims to be (its task, arguments,
 callbacks, time to run) is not read, so that a hostile or broken one can do no more than a good one.
@@ -38,7 +38,7 @@ class TicketWorker(Worker):  # type: ignore[misc]  # celery ships no types
 
 
 class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
-    """Reads every message as one knock, and goes on after one that cannot be read at all."""
+    """Takes every message for one ticket, and goes on after one that cannot be read at all."""
 
     #: Celery's event loop
     loop: Callable[..., None]

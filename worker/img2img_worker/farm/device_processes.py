@@ -47,12 +47,14 @@ class DeviceProcesses:
         """Until all have ended; gives the exit status. SIGTERM and SIGINT are passed on to each."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._on_signal)
-        keepers = [threading.Thread(target=self._keep, args=[number]) for number in range(len(self._devices))]
-        for keeper in keepers:
-            keeper.start()
-        for keeper in keepers:
-            while keeper.is_alive():
-                keeper.join(0.5)  # in between, signals are handled
+        supervisors = [
+            threading.Thread(target=self._keep, args=[number]) for number in range(len(self._devices))
+        ]
+        for supervisor in supervisors:
+            supervisor.start()
+        for supervisor in supervisors:
+            while supervisor.is_alive():
+                supervisor.join(0.5)  # in between, signals are handled
         return REFUSED if self._is_refused else 0
 
     def _on_signal(self, name: int, _: FrameType | None) -> None:

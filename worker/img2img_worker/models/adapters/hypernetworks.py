@@ -46,8 +46,8 @@ class HypernetworkSet:
 NO_HYPERNETWORKS = HypernetworkSet()
 
 
-class _Worn(NamedTuple):
-    """What networks wear, and which beside the UNet; modules are equal where they are the same."""
+class _Applied(NamedTuple):
+    """What is applied to which networks beside the UNet; modules are equal where they are the same."""
 
     hypernetworks: HypernetworkSet
     beside: tuple[nn.Module, ...]
@@ -70,7 +70,7 @@ class Hypernetworks:
         self._values = _named(unet, "to_v")
         self._loaded: OrderedDict[Path, tuple[tuple[int, int], Layers]] = OrderedDict()
         self._loading = threading.Lock()
-        self._worn = _Worn(NO_HYPERNETWORKS, ())
+        self._worn = _Applied(NO_HYPERNETWORKS, ())
         self._hooks: list[RemovableHandle] = []
 
     @property
@@ -101,7 +101,7 @@ class Hypernetworks:
         Args:
             beside: networks that run with it, and have keys and values too.
         """
-        worn = _Worn(hypernetworks, beside if hypernetworks.networks else ())
+        worn = _Applied(hypernetworks, beside if hypernetworks.networks else ())
         if worn == self._worn:
             return
         for hook in self._hooks:

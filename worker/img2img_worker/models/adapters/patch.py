@@ -54,7 +54,7 @@ NO_PATCH = Patch()
 
 
 class Patched:
-    """The layers of a network, by name, and the patch that they wear."""
+    """The layers of a network, by name, and the patch that is applied to them."""
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self._layers = layers

@@ -1,0 +1,134 @@
+"""The checkpoint that a worker process serves."""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from img2img_shared.checkpoints import (
+    PICKLES,
+    SAFE,
+    Checkpoint,
+    checkpoints_in,
+    identity,
+    is_checkpoint,
+    sha256_of,
+)
+from img2img_shared.ledger import Ledger
+from img2img_shared.records import WorkerInfo
+from img2img_shared.settings import Settings
+from img2img_worker.farm.recipe import Served
+from img2img_worker.farm.redis_wait import when_redis_answers
+from img2img_worker.models.checkpoints import catalog
+from img2img_worker.models.checkpoints.loading import load
+from img2img_worker.models.checkpoints.vae_files import VaeFiles
+from img2img_worker.models.control.annotators import Annotators
+from img2img_worker.models.families.family import Family
+from img2img_worker.models.upscalers.upscalers import Upscalers
+from img2img_worker.pictures.decode import Decoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedCheckpoint:
+    """A checkpoint on its device, and what the farm knows it by."""
+
+    #: the name that jobs have for it
+    model: str
+    family: Family
+    path: Path
+    sha256: str
+    #: of the VAE beside it; None: it has its own
+    vae_sha256: str | None
+
+    @classmethod
+    def load(cls, model: str, ledger: Ledger, settings: Settings, *, rebind: bool) -> "LoadedCheckpoint":
+        """Load it, and bind its name to it in the whole farm.
+
+        Args:
+            rebind: whichever checkpoint the farm knew by this name before.
+
+        Raises:
+            Refused: it is no checkpoint, or not the farm's of that name.
+        """
+        path = catalog.find_model(model, settings.models_dir)
+        if not rebind:
+            _check_name(ledger, model, path, settings)
+        family = load(model, settings)
+        sha256 = sha256_of(path)
+        vae = family.vaes.automatic
+        vae_sha256 = None if vae is None else sha256_of(vae.path)
+        when_redis_answers(partial(ledger.bind_model, model, identity(sha256, vae_sha256), rebind=rebind))
+        return cls(model=model, family=family, path=path, sha256=sha256, vae_sha256=vae_sha256)
+
+    def worker_info(self, slots: int) -> WorkerInfo:
+        """How this process announces itself."""
+        return WorkerInfo(
+            id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+            model=self.model,
+            device=str(self.family.device),
+            slots=slots,
+            file_name=self.path.name,
+            sha256=self.sha256,
+            vae_sha256=self.vae_sha256,
+            takes=_own_parameters(self.family),
+            version=version("img2img-farm"),
+        )
+
+    def served(self, settings: Settings, upscalers: Upscalers) -> Served:
+        """What recipes need to know of it."""
+        family = self.family
+        checkpoint = Checkpoint(model=self.model, file_name=self.path.name, sha256=self.sha256)
+        return Served(
+            model=self.model,
+            title=checkpoint.name,
+            model_hash=checkpoint.short_hash,
+            vae=family.vaes.told,
+            decoder=Decoder(settings.max_pixels),
+            depth=Annotators(settings.models_dir, device=family.device).depth,
+            vae_factor=family.vae_factor,
+            native_side=family.native_side,
+            side_multiple=family.side_multiple,
+            lora_hashes=family.loras.hashes,
+            inversion_hashes=family.inversions.hashes,
+            levels=family.levels,
+            context_length=family.context_length,
+            inpaints=family.inpaints,
+            run_upscaler=upscalers.enlarge,
+            other_title=partial(_title, models_dir=settings.models_dir),
+        )
+
+
+def other_checkpoints(settings: Settings) -> list[str]:
+    """Names of checkpoints that images may use beside the one that is served."""
+    known = checkpoints_in(settings.models_dir, pickles=settings.allow_pickles)
+    return [*known] if settings.other_checkpoints else []
+
+
+def _title(wanted: str, models_dir: Path | None) -> str:
+    checkpoint = catalog.find_other(wanted, models_dir)
+    return f"{checkpoint.name} [{checkpoint.short_hash}]"
+
+
+def _own_parameters(family: Family) -> tuple[str, ...]:
+    """Parameters that this checkpoint takes and most others refuse."""
+    taken = {
+        "image_cfg_scale": family.edits,
+        "distilled_cfg_scale": family.distilled,
+        "inpainting_mask_weight": family.inpaints,
+    }
+    return tuple(name for name, is_taken in taken.items() if is_taken)
+
+
+def _check_name(ledger: Ledger, model: str, path: Path, settings: Settings) -> None:
+    """That the farm knows no other checkpoint by this name; what is none, or unreadable, `load` refuses."""
+    if not is_checkpoint(path, SAFE + PICKLES):
+        return
+    try:
+        vae = VaeFiles.of(settings.models_dir, path).automatic()
+        own = identity(sha256_of(path), None if vae is None else sha256_of(vae))
+    except OSError:
+        return
+    when_redis_answers(partial(ledger.check_model, model, own))
