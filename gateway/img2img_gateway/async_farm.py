@@ -12,7 +12,7 @@ from anyio import CapacityLimiter, to_thread
 
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_shared.checkpoints import Checkpoint
-from img2img_shared.errors import FarmError, NotFound, Refused, Unavailable
+from img2img_shared.errors import FarmError, NotFound, NoWorkers, Refused, Unavailable
 from img2img_shared.farm import input_janitor
 from img2img_shared.farm.patience import OUTAGE
 from img2img_shared.farm.service import FarmService
@@ -71,7 +71,7 @@ class AsyncFarm:
         if wanted is None:
             try:
                 wanted = await self.call(self.service.default_model, now=True)
-            except Refused:
+            except (Refused, NoWorkers):
                 return None
         return await self.call(self.service.find_checkpoint, wanted)
 
@@ -121,16 +121,8 @@ class AsyncFarm:
 
         Raises:
             Refused: nobody serves it, or several are served and none is named.
-            Unavailable: nobody serves anything, and somebody waits.
+            NoWorkers: nobody serves anything, and somebody waits.
         """
-        try:
-            return await self._model(wanted, now=now)
-        except Refused:
-            if now and not await self.checkpoints():  # which is not the request's fault, and may pass
-                raise Unavailable("no worker serves any model, for now") from None
-            raise
-
-    async def _model(self, wanted: str | None, *, now: bool) -> str:
         if wanted is None:
             return await self.call(self.service.default_model, now=now)
         checkpoint = await self.checkpoint(wanted)
@@ -139,6 +131,8 @@ class AsyncFarm:
         if not now and not self.service.is_embedded:
             return wanted  # its workers may come later
         known = ", ".join(each.model for each in await self.checkpoints())
+        if not known:
+            raise NoWorkers
         raise Refused("model", wanted, f"give one that is served: {known}")
 
     async def begin(

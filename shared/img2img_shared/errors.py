@@ -109,6 +109,13 @@ class Unavailable(FarmError):
         super().__init__(message)
 
 
+class NoWorkers(Unavailable):
+    """No worker serves any model, and somebody waits for one: that is nobody's fault, and may pass."""
+
+    def __init__(self) -> None:
+        super().__init__("no worker serves any model, for now")
+
+
 def one_line(text: str) -> str:
     """`text` as logs and terminals may show it: what is not printable (line ends, escape sequences, marks
     that turn the direction of writing) is spelt out.

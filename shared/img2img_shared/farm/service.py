@@ -11,7 +11,7 @@ from typing import Self
 
 from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint
 from img2img_shared.embedded.farm import EmbeddedFarm
-from img2img_shared.errors import NotFound, Refused
+from img2img_shared.errors import NotFound, NoWorkers, Refused
 from img2img_shared.farm.any_model import model_with_upscalers
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
@@ -281,7 +281,8 @@ class FarmService:
             now: somebody waits for it, so that it must be served already, or be startable.
 
         Raises:
-            Refused: several are served, and "demo" is none of them; or none is, `now`.
+            Refused: several are served, and "demo" is none of them.
+            NoWorkers: none is, `now`.
         """
         if self.is_embedded:
             return str(self._defaults.get("model") or DEFAULT_MODEL)
@@ -291,13 +292,9 @@ class FarmService:
         names = [each.model for each in served]
         if DEFAULT_MODEL in names or not (names or now):
             return DEFAULT_MODEL
-        raise Refused(
-            "model",
-            None,
-            f"give one that is served: {', '.join(names)}"
-            if names
-            else "no worker serves one now; start a worker",
-        )
+        if not names:
+            raise NoWorkers
+        raise Refused("model", None, f"give one that is served: {', '.join(names)}")
 
     def _model_meant(
         self, tenant: str, model: str | None, idempotency_key: str | None, params: Params
