@@ -15,7 +15,7 @@ from img2img_shared.prompt_tags import Lora
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.control import folder as control_folder
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
-from img2img_worker.models.control.rows import RowControl
+from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
@@ -244,8 +244,9 @@ def test_rows_with_other_networks_none_or_several_share_a_call_and_each_has_its_
     many: StableDiffusion, whole: bool
 ) -> None:
     edges, depth, sketch = (many.controls.find(name) for name in ("edges", "depth", "sketch"))
-    region = torch.zeros(1, 8 * CELLS[0], 8 * CELLS[1])
-    region[:, :, :24] = 1
+    mask = torch.zeros(8 * CELLS[0], 8 * CELLS[1], dtype=torch.uint8)
+    mask[:, :24] = 255
+    region = Region(mask)
     rows = [
         condition(many, "the cat"),
         condition(many, "the cat " * 60, control(edges)),

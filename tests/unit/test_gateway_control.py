@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from img2img_gateway.sdapi.control_lists import _of_kind, module_list
-from img2img_gateway.sdapi.control_units import SentUnits, control_units
+from img2img_gateway.sdapi.control_units import SentUnits, control_units, forget_pictures
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import Img2ImgRequest
 from img2img_shared.errors import Refused
@@ -50,6 +50,13 @@ def test_a_unit_is_read_as_it_was_sent_and_its_pictures_by_their_roles() -> None
 def test_a_picture_and_its_mask_may_be_sent_together(image: Any) -> None:
     found, _ = sent({**UNIT, "image": image})
     assert found.pictures == {"control/0": "aaaa", "control/0/mask": "bbbb"}
+
+
+def test_a_request_lets_go_of_the_pictures_that_are_stored() -> None:
+    unit = {**UNIT, "image": {"image": "aaaa"}, "mask_image": "bbbb", "weight": 0.5}
+    scripts = {"ControlNet": {"args": [unit, None, "other"]}, "soft inpainting": {"args": [True]}}
+    forget_pictures(scripts)
+    assert unit == {**UNIT, "image": None, "mask_image": None, "weight": 0.5}
 
 
 def test_older_names_of_fields_and_modes_are_understood() -> None:

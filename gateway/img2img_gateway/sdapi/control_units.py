@@ -29,6 +29,7 @@ _ALIASES = {
     "input_image": "image",
     "mask_image": "mask",
 }
+_OF_PICTURES = frozenset(("image", "input_image", "mask", "mask_image", "effective_region_mask"))
 _RESIZE_MODES = {
     "Inner Fit (Scale to Fit)": "Crop and Resize",
     "Scale to Fit (Inner Fit)": "Crop and Resize",
@@ -64,13 +65,22 @@ class SentUnits:
 
     units: tuple[ControlUnit, ...] = ()
     #: base64, by their roles
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
 
     def told(self, options: Mapping[str, Any]) -> tuple[ControlUnit, ...]:
         """The units, which keep their control pictures to themselves where an option says so."""
         if not options.get("control_net_no_detectmap"):
             return self.units
         return tuple(unit.model_copy(update={"save_detected_map": False}) for unit in self.units)
+
+
+def forget_pictures(scripts: Mapping[str, Any]) -> None:
+    """Takes the pictures of units out of a request, which are stored by now: it may wait for hours."""
+    for name, given in scripts.items():
+        units = given.get("args", []) if isinstance(given, dict) and name.lower() == SCRIPT else []
+        for unit in units:
+            for field_name in _OF_PICTURES & unit.keys() if isinstance(unit, dict) else ():
+                unit[field_name] = None
 
 
 def control_info(*, img2img: bool) -> dict[str, Any]:

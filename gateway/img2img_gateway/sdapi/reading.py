@@ -46,7 +46,7 @@ class Reading:
     #: those that are set, the request's own over the tenant's
     options: Mapping[str, Any]
     #: base64, by their roles
-    control_pictures: Mapping[str, str]
+    control_pictures: dict[str, str]
     #: what of it was set aside
     warnings: list[str]
 

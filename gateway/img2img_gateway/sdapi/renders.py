@@ -9,6 +9,7 @@ from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.answer import Answer
 from img2img_gateway.sdapi.call import Call
+from img2img_gateway.sdapi.control_units import forget_pictures
 from img2img_gateway.sdapi.reading import Reader, Reading
 from img2img_gateway.sdapi.request import (
     Img2ImgRequest,
@@ -67,6 +68,9 @@ class _Render(Call):
         shared = {"mask": mask} if mask else {}
         for role, picture in self._reading.control_pictures.items():
             shared[role] = await stored(self._parts, self._caller, picture, role)
+        if not getattr(body, "include_init_images", False):
+            forget_pictures(body.alwayson_scripts)
+            self._reading.control_pictures.clear()
         per_job = body.batch_size
         params = draw_seeds(params)
         if len(images) > 1:  # a batch of different pictures: one output each

@@ -14,7 +14,7 @@ from img2img_worker.engine.render import Control
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
-from img2img_worker.models.control.rows import RowControl
+from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
 
 #: modules whose networks are gentler in a hires fix' second pass, or small errors become edges
@@ -99,9 +99,7 @@ def _scales(unit: ControlUnit, network: ControlNetwork, *, hires: bool) -> tuple
 def _row(
     control: Control, network: ControlNetwork, scales: tuple[float, ...], device: torch.device
 ) -> RowControl:
-    region = None
-    if control.region is not None:
-        region = sent(torch.from_numpy(control.region.astype(np.float32) / 255), device)[None]
+    region = None if control.region is None else Region(torch.from_numpy(control.region))
     return RowControl(
         network=network,
         seen=seen_by(network, sent(torch.from_numpy(control.picture), device)),

@@ -12,6 +12,25 @@ from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.runs import Run, as_context, runs_of
 
 
+class Region:
+    """Where a network acts, by a mask uint8 [H, W] of any size, 255 where it does.
+
+    It is scaled once to each size that is asked for, on the CPU: it may have many times a render's pixels.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self._mask = mask
+        self._scaled: dict[tuple[int, ...], Tensor] = {}
+
+    def at(self, size: tuple[int, ...], like: Tensor) -> Tensor:
+        """[1, h, w], from 0 to 1, of the type of `like` and beside it."""
+        if size not in self._scaled:
+            mask = self._mask[None, None].float() / 255
+            scaled = F.interpolate(mask, size=size, mode="bilinear")[0]
+            self._scaled[size] = scaled.to(device=like.device, dtype=like.dtype)
+        return self._scaled[size]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowControl:
     """One network's say in one row."""
@@ -21,8 +40,8 @@ class RowControl:
     seen: tuple[Tensor, ...]
     #: what its residuals are multiplied by; those behind the last are left out
     scales: tuple[float, ...]
-    #: [1, H, W], from 0 to 1: where it acts; None: everywhere
-    region: Tensor | None = None
+    #: where it acts; None: everywhere
+    region: Region | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +59,7 @@ class ControlRows:
     seen: tuple[Tensor, ...]
     #: [n, residuals]
     scales: Tensor
-    regions: tuple[Tensor | None, ...]
+    regions: tuple[Region | None, ...]
     #: the contexts that it sees
     runs: tuple[Run, ...]
     is_whole: bool
@@ -115,9 +134,7 @@ class ControlRows:
             return residual
         size = residual.shape[-2:]
         masks = [
-            residual.new_ones(1, *size)
-            if region is None
-            else F.interpolate(region[None], size=size, mode="bilinear")[0].to(residual.dtype)
+            residual.new_ones(1, *size) if region is None else region.at(tuple(size), residual)
             for region in self.regions
         ]
         return residual * torch.stack(masks)
