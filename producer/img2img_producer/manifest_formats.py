@@ -17,7 +17,6 @@ from img2img_shared.suggestions import unknown_name
 #: bytes of a line: far more than the longest prompts
 LONGEST = 1024 * 1024
 _DELIMITERS = ",;\t"
-_COLUMN = Summary("a column")
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, as Excel and Notepad begin a file
 
 
@@ -72,11 +71,11 @@ class CsvFormat:
         text = decoded(first)
         self._delimiter = max(_DELIMITERS, key=text.count)
         self._columns = [name.strip() for name in self._cells(text)]
-        for name in self._columns:
+        for number, name in enumerate(self._columns, 1):
             if name:
-                check_column(name)
+                check_column(name, f"column {number}")
         if twice := first_repeated(filter(None, self._columns)):
-            raise Refused(twice, _COLUMN, "it stands there twice; give each column a name of its own")
+            raise Refused("column", twice, "it stands there twice; give each column a name of its own")
 
     def records(self, file: BinaryIO) -> Iterator[tuple[int, int]]:
         lines = Lines(file)
@@ -136,7 +135,7 @@ class JsonLinesFormat:
             raise Refused("line", found, 'write one JSON object, as in {"image": "a.png", "seed": 7}')
         for name in found:
             if name not in ("pictures", "params"):
-                check_column(name)
+                check_column(name, "column")
         return found
 
 
@@ -158,17 +157,17 @@ FORMATS: dict[str, type[CsvFormat] | type[JsonLinesFormat]] = {
 }
 
 
-def check_column(name: str) -> None:
+def check_column(name: str, place: str) -> None:
     """That a column can be one.
 
     Raises:
-        Refused: with the one that may be meant.
+        Refused: names its place; with the name that may be meant.
     """
     if name in OF_THE_JOB:
-        raise Refused(name, _COLUMN, f"give it once for all lines, as an option: {OF_THE_JOB[name]}")
+        raise Refused(place, name, f"give it once for all lines, as an option: {OF_THE_JOB[name]}")
     if not is_role(name) and name not in PLACES and name not in own_names():
         known = ["image", "mask", "control/0", *PLACES, *own_names()]
-        raise Refused(name, _COLUMN, unknown_name("picture or parameter", name, known))
+        raise Refused(place, name, unknown_name("picture or parameter", name, known))
 
 
 def first_repeated(names: Iterable[str]) -> str | None:

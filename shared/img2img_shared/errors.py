@@ -40,7 +40,8 @@ class Refused(FarmError):
         self.reason = reason
         self.others = tuple(others)
         verb = "are" if ", " in field else "is"
-        super().__init__("; ".join([f"{field} {verb} {_shown(value)}: {reason}", *map(str, others)]))
+        own = f"{one_line(field)} {verb} {_shown(value)}: {reason}"
+        super().__init__("; ".join([own, *map(str, others)]))
 
     def under(self, prefix: str) -> "Refused":
         """The same of a part: ``inputs[3].`` before the field's name."""

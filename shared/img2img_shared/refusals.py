@@ -1,5 +1,6 @@
 """What pydantic finds wrong, told as the farm tells it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,8 +32,13 @@ def refusal(error: ValidationError, prefix: str = "") -> Refused:
     After a prefix in capitals, as environment variables have, the field is in capitals too.
     """
     items = error.errors(include_url=False)[:TOLD]
-    first, *rest = [finding(item, prefix, is_params=error.title == "Params") for item in items]
-    return Refused(first.field, first.value, first.reason, rest)
+    return joined([finding(item, prefix, is_params=error.title == "Params") for item in items])
+
+
+def joined(findings: Sequence[Refused]) -> Refused:
+    """Several as one, which tells them all."""
+    first, *rest = findings
+    return Refused(first.field, first.value, first.reason, (*first.others, *rest))
 
 
 def finding(item: Any, prefix: str = "", *, is_params: bool = False) -> Refused:

@@ -85,7 +85,7 @@ def test_every_wrong_line_is_told_with_its_column_before_anything_is_sent(folder
         "image,seed,cfg_scale,name,folder\n"
         "frames/a.png,x,nan,a,\n"
         "frames/gone.png,7,,b,\n"
-        "frames/a.png,7,inf,c,\n"
+        "frames/a.png,7,inf,c,/etc\n"
         "frames/a.png,7,,d,../up\n"
         "frames/a.png,7,,e,,more\n"
         ",7,,f,\n"
@@ -104,15 +104,16 @@ def test_every_wrong_line_is_told_with_its_column_before_anything_is_sent(folder
     ]
     for text, place in zip(told[0].splitlines()[1:], places, strict=True):
         assert text.strip().startswith(f"list.csv line {place}"), text
+    assert "folder is '/etc'" in told[0].splitlines()[3]
     assert "seed is 'x'" in told[0].splitlines()[1], "a line is looked at to its end"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "image,promt\nx,y\n", "promt is a column.* did you mean prompt"),
+        ("a.csv", "image,promt\nx,y\n", "column 2 is 'promt'.* did you mean prompt"),
         ("a.csv", "image,images_per_input\nx,2\n", "images_per_input.*once for all lines"),
-        ("a.csv", "image,seed,seed\nx,1,2\n", "seed is a column: .*a name of its own"),
+        ("a.csv", "image,seed,seed\nx,1,2\n", "column is 'seed': .*a name of its own"),
         ("a.csv", "image,control/77\nx,y\n", "control/77"),
         ("a.csv", "", "number of lines is 0"),
         ("a.csv", "image\n\n , \n", "number of lines is 0"),
@@ -144,9 +145,11 @@ def test_what_is_no_manifest_is_refused_with_the_reason(
         ('{"image": "/dev/zero"}', "line 1: image"),
         ('{"image": "frames/a.png", "seed": NaN}', "line 1: seed"),
         ('{"image": "frames/a.png", "seed": 1, "seed": 2}', "'seed' stands there twice"),
-        ('{"image": "frames/a.png", "sede": 1}', "sede is a column.* did you mean seed"),
+        ('{"image": "frames/a.png", "sede": 1}', "column is 'sede'.* did you mean seed"),
         ('{"image": "frames/a.png", "output_format": "jpeg"}', "output_format.*once for all lines"),
         ('{"image": "frames/a.png", "params": {"colour": "\\u001b[31m"}}', r"colour.*\\x1b"),
+        ('{"image": "frames/a.png", "\\u001b[31m": 1}', r"column is '\\x1b"),
+        ('{"image": "frames/a.png", "params": {"\\u001b[31m": 1}}', r"line 1: \\x1b"),
         ('{"image": "frames/a.png", "name": 5}', "line 1: name"),
         ('{"image": "frames/a.png", "pictures": []}', "line 1: pictures"),
         ('{"image": "frames/a.png", "control/0": "frames/b.png"}', "line 1: control/0"),

@@ -5,10 +5,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from img2img_shared.errors import Refused
 from img2img_shared.job import Input
 from img2img_shared.own_params import check_own, with_own
 from img2img_shared.params import Params
-from img2img_shared.refusals import refusal
+from img2img_shared.refusals import joined, refusal
 from img2img_shared.roles import check_role, check_roles
 
 
@@ -29,12 +30,21 @@ def checked_input(
         path: where its user has it.
 
     Raises:
-        Refused: names a picture's role, a parameter, its name or its folder.
+        Refused: names a picture's role, a parameter, its name or its folder; several are joined.
     """
-    checked = check_own(params, own)
+    wrong: list[Refused] = []
+    checked: dict[str, Any] = {}
+    try:
+        checked = check_own(params, own)
+    except Refused as error:
+        wrong.append(error)
     try:
         item = Input(params=checked, name=name, folder=folder, path=path)
     except ValidationError as error:
-        raise refusal(error) from None
+        wrong.append(refusal(error))
+    except Refused as error:
+        wrong.append(error)
+    if wrong:
+        raise joined(wrong)
     check_roles({check_role(role) for role in roles}, with_own(params, checked))
     return item
