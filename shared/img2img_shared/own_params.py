@@ -28,10 +28,11 @@ def own_names() -> tuple[str, ...]:
     return ("mask_blur", *(name for name in Params.model_fields if name not in OF_THE_JOB))
 
 
-def check_own(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` as an `Input` holds it: checked together with its job's `params`, in full names and JSON's types.
+def check_own(params: Params, own: Mapping[str, Any]) -> tuple[dict[str, Any], Params]:
+    """`own` as an `Input` holds it, and all its parameters: checked together with its job's `params`.
 
-    None is the job's. Seeds that are to be drawn are left so: see `draw_own_seeds`.
+    What an input holds is in full names and JSON's types. None is the job's. Seeds that are to be drawn are
+    left so: see `draw_own_seeds`.
 
     Raises:
         Refused: names the parameter; several are joined in one message.
@@ -40,14 +41,11 @@ def check_own(params: Params, own: Mapping[str, Any]) -> dict[str, Any]:
     for name in given.keys() & OF_THE_JOB.keys():
         raise Refused(name, given[name], f"give it once for the whole job: {OF_THE_JOB[name]}")
     if not given:
-        return {}
+        return {}, params
     whole = read_params({**_below(params, given), **_endings(given), **given})
-    named = {
-        name
-        for name in Params.model_fields
-        if given.get(name) is not None or getattr(whole, name) != getattr(params, name)
-    }
-    return whole.model_dump(mode="json", include=named)
+    before = vars(params)
+    named = {name for name, value in vars(whole).items() if name in given or value != before[name]}
+    return whole.model_dump(mode="json", include=named), whole
 
 
 def _below(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -205,8 +205,9 @@ class Params(
         return self.mask_round and not self.soft_inpainting
 
     def _only_with(self, switch: str, names: Iterable[str]) -> None:
+        fields = type(self).model_fields  # which is looked up anew each time
         for name in names:
-            if getattr(self, name) != type(self).model_fields[name].default:
+            if getattr(self, name) != fields[name].default:
                 raise Refused(
                     name,
                     getattr(self, name),

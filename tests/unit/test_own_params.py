@@ -6,8 +6,16 @@ import pytest
 
 from img2img_shared.errors import Refused, WireError
 from img2img_shared.job import Input, Job
-from img2img_shared.own_params import OF_THE_JOB, check_own, draw_own_seeds, with_own
+from img2img_shared.own_params import OF_THE_JOB, draw_own_seeds, with_own
+from img2img_shared.own_params import check_own as checked
 from img2img_shared.params import Params
+
+
+def check_own(params: Params, own: dict[str, Any]) -> dict[str, Any]:
+    held, whole = checked(params, own)
+    assert with_own(params, held) == whole
+    return held
+
 
 PARAMS = Params(
     prompt="x", steps=30, sampler_name="DPM++ 2M Karras", mask_blur_x=9, mask_blur_y=9, seed=10, subseed=20

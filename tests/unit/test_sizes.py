@@ -94,8 +94,8 @@ def test_two_sizes_and_half_a_size_are_refused(options: dict[str, object], size:
 
 
 def test_an_inputs_own_size_stands_for_the_jobs() -> None:
-    own = check_own(Params(fit=0), {"width": 640, "height": 384})
+    own, _ = check_own(Params(fit=0), {"width": 640, "height": 384})
     found = with_own(Params(fit=0), own)
     assert (found.width, found.height, found.fit) == (640, 384, None)
-    own = check_own(Params(width=640, height=384), {"fit": 300})
+    own, _ = check_own(Params(width=640, height=384), {"fit": 300})
     assert with_own(Params(width=640, height=384), own).fit == 300

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input
-from img2img_shared.own_params import check_own, with_own
+from img2img_shared.own_params import check_own
 from img2img_shared.params import Params
 from img2img_shared.refusals import joined, refusal
 from img2img_shared.roles import check_role, check_roles
@@ -33,9 +33,9 @@ def checked_input(
         Refused: names a picture's role, a parameter, its name or its folder; several are joined.
     """
     wrong: list[Refused] = []
-    checked: dict[str, Any] = {}
+    checked, whole = dict[str, Any](), params
     try:
-        checked = check_own(params, own)
+        checked, whole = check_own(params, own)
     except Refused as error:
         wrong.append(error)
     try:
@@ -46,5 +46,5 @@ def checked_input(
         wrong.append(error)
     if wrong:
         raise joined(wrong)
-    check_roles({check_role(role) for role in roles}, with_own(params, checked))
+    check_roles({check_role(role) for role in roles}, whole)
     return item
