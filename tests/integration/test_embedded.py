@@ -171,11 +171,11 @@ def test_a_store_in_memory_is_refused(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_load_its_model_is_told_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "no model").mkdir()
-    with (
-        Farm(settings=Settings(data_dir=tmp_path / "data")) as farm,
-        pytest.raises(Unavailable, match=r"(?s)no model.* has ended.*worker-.*\.log:.*model: "),
-    ):
-        farm.serve(str(tmp_path / "no model"))
+    with Farm(settings=Settings(data_dir=tmp_path / "data")) as farm:
+        job = farm.submit(b"x", model=str(tmp_path / "no model"))
+        assert farm.status(job).waits_for is None, "its worker is being loaded"
+        with pytest.raises(Unavailable, match=r"(?s)no model.* has ended.*worker-.*\.log:.*model is "):
+            farm.serve(str(tmp_path / "no model"))
 
 
 def test_a_folder_may_be_called_what_it_likes(tmp_path: Path) -> None:

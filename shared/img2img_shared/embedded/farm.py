@@ -66,6 +66,11 @@ class EmbeddedFarm:
             if model not in self._workers:
                 self._start_worker(model)
 
+    def has_worker(self, model: str) -> bool:
+        """Whether this program has asked for a worker for `model`: it is there, or being loaded."""
+        with self._lock:
+            return model in self._workers
+
     def supervise(self, model: str, is_served: Callable[[], bool]) -> bool:
         """Look after the server and the model's worker; whether that worker is ready.
 

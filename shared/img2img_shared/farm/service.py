@@ -150,8 +150,8 @@ class FarmService:
             NotFound: the tenant has no such job.
         """
         status = self.ledger.status(job_id, tenant)
-        if not is_idle(status):
-            return status
+        if not is_idle(status) or (self._embedded and self._embedded.has_worker(status.model)):
+            return status  # or its worker is only just being loaded
         return replace(status, waits_for=waits_for(status, self.workers()))
 
     def watched(self, job_id: str, tenant: str) -> JobStatus:
