@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import random
+import shutil
 import signal
 import tempfile
 import time
@@ -115,6 +116,14 @@ def soak(
     return table, reckoning.wrong
 
 
+def keep_logs(folder: Path, console: Console) -> None:
+    """What the programs said, of a soak that has found something."""
+    kept = Path(tempfile.mkdtemp(prefix="img2img-soak-"))
+    for log in folder.glob("*.log"):
+        shutil.copy(log, kept)
+    console.print(f"the logs are in {kept}")
+
+
 def main() -> None:
     """Soak, account, and say what was found."""
     parser = argparse.ArgumentParser(
@@ -139,7 +148,13 @@ def main() -> None:
                 FaultyFarm(folder, fork_server, checkpoint) as farm,
                 Alone(folder / "alone", fork_server, checkpoint) as alone,
             ):
-                table, wrong = soak(farm, alone, wanted, console)
+                try:
+                    table, wrong = soak(farm, alone, wanted, console)
+                except BaseException:
+                    keep_logs(folder, console)
+                    raise
+                if wrong:
+                    keep_logs(folder, console)
     finally:
         fork_server.close()
     console.print(table)
