@@ -86,5 +86,5 @@ def _findings(
             # a hash: the names of a million inputs are no small thing
             key = hash((picture.folder, picture.name.casefold()))
             if (before := named.setdefault(key, index)) != index:
-                allowed = f"give each input a name of its own: {place_of(pictures, before)} has it"
-                yield Refused(f"{place}name", picture.name, allowed)
+                reason = f"give each input a name of its own: {place_of(pictures, before)} has it"
+                yield Refused(f"{place}name", picture.name, reason)

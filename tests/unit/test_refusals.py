@@ -1,6 +1,9 @@
 """Every refusal is a sentence with the field, its value and the way out, whatever the value is."""
 
+import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +28,8 @@ HOSTILE: list[Any] = [
     {"a": {"b": {"c": ["d" * 1000] * 1000}}},
     object(),
 ]
+ROOT = Path(__file__).parents[2]
+ROOMS = ("shared", "producer", "gateway", "worker")
 #: what a way out begins with
 WAY_OUT = re.compile(r"\b(give|use|leave|turn|join|choose|set|draw)\b")
 
@@ -127,3 +132,23 @@ def test_a_name_among_hundreds_is_answered_with_a_few() -> None:
     assert unknown_name("LoRA", "zzz", names).endswith(" and 270 more")
     assert unknown_name("LoRA", "x" * 10_000_000, names)
     assert unknown_name("LoRA", "x", []) == "unknown LoRA; there is none here, so leave it out"
+
+
+def reasons() -> Iterator[tuple[str, str]]:
+    """The places where something is refused, and the words of each reason that stand there."""
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Refused" and len(node.args) > 2:
+                reason = node.args[2]
+                first = reason.values[0] if isinstance(reason, ast.JoinedStr) else reason
+                if isinstance(first, ast.Constant):
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", str(first.value)
+
+
+def test_every_reason_is_a_clause_and_not_what_would_be_allowed() -> None:
+    found = dict(reasons())
+    assert len(found) > 150
+    nouns = re.compile(
+        r"an? (?!job|archive|png|flow|sentinel)|one of|at most|none|nothing(?! here uses)|less than"
+    )
+    assert {place: words for place, words in found.items() if nouns.match(words)} == {}

@@ -24,7 +24,7 @@ from img2img_gateway.sdapi.call import Call
 from img2img_gateway.sdapi.tasks import Task
 from img2img_gateway.sent_file import SentFile
 from img2img_gateway.submit import SentInput, write
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.job import Job
 from img2img_shared.steps import steps_in_all
 
@@ -95,7 +95,7 @@ async def variations(request: Request, caller: Caller, parts: Parts) -> Response
     with parts.uploads.files(caller.tenant) as new_file:
         body, images, mask = await _read_form(request, parts, new_file)
         if mask is not None:
-            raise Refused("mask", "a picture", "none here; /v1/images/edits takes one")
+            raise Refused("mask", Summary("a picture"), "leave it out; /v1/images/edits takes one")
         return await _ImagesCall(parts, caller, "image_edit", body, images).respond(request)
 
 
@@ -117,21 +117,21 @@ async def _read_form(
         if name == "image" and len(images) < _PICTURES:
             images.append(_file(part))
         elif name == "image":
-            raise Refused("image", len(images) + 1, f"at most {_PICTURES} pictures")
+            raise Refused("image", Summary(f"{len(images) + 1} pictures"), f"send at most {_PICTURES}")
         elif name == "mask":
             mask = _file(part)
         elif len(fields) < FIELDS:
             fields[name] = part.text
         else:
-            raise Refused("body", f"more than {FIELDS} fields", f"at most {FIELDS} fields")
+            raise Refused("body", Summary(f"more than {FIELDS} fields"), f"send at most {FIELDS}")
     if not images:
-        raise Refused("image", None, "a picture, as a file")
+        raise Refused("image", None, "send a picture as a file")
     return read_form(fields), images, mask
 
 
 def _file(part: Part) -> SentFile:
     if part.filename is None or not part.file.size:
-        raise Refused(part.name, part.filename, "a picture, as a file that is not empty")
+        raise Refused(part.name, part.filename, "send a picture as a file that is not empty")
     return part.file
 
 
@@ -166,7 +166,7 @@ class _ImagesCall(Call):
         self._base = str(request.base_url).rstrip("/")
         if not self._body.stream:
             if self._body.partial_images:
-                raise Refused("partial_images", self._body.partial_images, "0, or more with stream")
+                raise Refused("partial_images", self._body.partial_images, "set stream, or give 0")
             return await self.answer(request)
         task = await self._begin()
         return StreamingResponse(self._events(task), media_type="text/event-stream")

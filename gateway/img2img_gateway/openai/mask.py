@@ -5,7 +5,7 @@ import io
 from PIL import Image
 
 from img2img_gateway.dependencies import Services
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 
 #: bytes of memory that a pixel takes while its transparency is read
 _COST = 6
@@ -24,13 +24,21 @@ def opaque_is_black(parts: Services, data: bytes, largest: int) -> bytes:
         with Image.open(io.BytesIO(data)) as mask:
             width, height = mask.size
             if width * height > largest:
-                raise Refused("mask", f"{width} x {height}", f"a picture of at most {largest} pixels")
+                raise Refused(
+                    "mask",
+                    Summary(f"{width} × {height} pixels"),
+                    f"give a picture of at most {largest:,} pixels",
+                )
             if not mask.has_transparency_data:
-                raise Refused("mask", mask.mode, "a picture with transparency, which is what is painted")
+                raise Refused(
+                    "mask",
+                    Summary(f"a picture of mode {mask.mode}"),
+                    "give one with transparency: its transparent part is painted",
+                )
             with parts.pictures.held_in_thread(_COST * width * height):
                 alpha = mask.convert("RGBA").getchannel("A")
                 found = io.BytesIO()
                 alpha.point(lambda value: 255 - value).save(found, "PNG", compress_level=1)
                 return found.getvalue()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Refused("mask", data[:8], f"a picture that can be read ({error})") from None
+        raise Refused("mask", data[:8], f"it cannot be read ({error}); give a complete picture") from None

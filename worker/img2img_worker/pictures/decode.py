@@ -60,8 +60,8 @@ class Decoder:
         """
         pixels = sum(count_pixels(data, name, self._max_pixels) for name, data in files.items())
         if pixels > self._room_in_all:
-            allowed = f"pictures of at most {self._room_in_all:,} pixels together"
-            raise Refused(", ".join(files), f"{pixels:,} pixels", allowed)
+            reason = f"give pictures of at most {self._room_in_all:,} pixels together"
+            raise Refused(", ".join(files), Summary(f"{pixels:,} pixels"), reason)
         with self._room(pixels):
             yield {name: decode_picture(data, name, self._max_pixels) for name, data in files.items()}
 
