@@ -23,6 +23,7 @@ from img2img_shared.names import (
 from img2img_shared.param_groups.control_params import ControlParams
 from img2img_shared.param_groups.denoising_params import DenoisingParams
 from img2img_shared.param_groups.extras_params import ExtrasParams
+from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.param_groups.group import ParamGroup
 from img2img_shared.param_groups.guidance_params import GuidanceParams
 from img2img_shared.param_groups.hires_params import HiresParams
@@ -50,6 +51,8 @@ HIRES_FIELDS = tuple(name for name in HiresParams.model_fields if name != "enabl
 SOFT_FIELDS = tuple(name for name in SoftInpaintingParams.model_fields if name != "soft_inpainting")
 #: what `extras` alone gives a meaning
 EXTRAS_FIELDS = tuple(name for name in ExtrasParams.model_fields if name != "extras")
+#: what `restore_faces` alone gives a meaning
+FACE_FIELDS = tuple(name for name in FaceParams.model_fields if name != "restore_faces")
 #: what has a meaning with `extras`; seeds are drawn for every job
 _WITH_EXTRAS = frozenset(
     {
@@ -67,6 +70,7 @@ class Params(
     ModelParams,
     SeedParams,
     ExtrasParams,
+    FaceParams,
     UpscalingParams,
     ControlParams,
     RefinerParams,
@@ -160,6 +164,12 @@ class Params(
         return self
 
     @model_validator(mode="after")
+    def _faces_are_restored_by_something(self) -> Self:
+        if not self.restore_faces:
+            self._only_with("restore_faces", FACE_FIELDS)
+        return self
+
+    @model_validator(mode="after")
     def _extras_render_nothing(self) -> Self:
         if not self.extras:
             self._only_with("extras", EXTRAS_FIELDS)
@@ -227,6 +237,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Guidance": GuidanceParams,
     "Hires fix (with txt2img)": HiresParams,
     "Refiner": RefinerParams,
+    "Faces": FaceParams,
     "Extras (nothing is rendered)": ExtrasParams,
     "Tiles of upscalers": UpscalingParams,
     "Control (ControlNet)": ControlParams,

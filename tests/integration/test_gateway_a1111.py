@@ -344,8 +344,24 @@ def test_what_cannot_be_done_is_refused_by_name(
 def test_faces_stay_as_they_are_where_nobody_can_restore_them(gateway: Gateway, busy: FakeWorker) -> None:
     """A1111's own test of its API wants a picture, though there are no weights."""
     (warning,) = info_of(render(gateway, restore_faces=True))["warnings"]
-    assert warning.startswith("restore_faces: there is no face restorer here")
+    assert warning.startswith("restore_faces: there is no CodeFormer here")
     assert "warnings" not in info_of(render(gateway, restore_faces=False))
+
+
+def test_faces_are_restored_by_what_a_worker_has(gateway: Gateway, busy: FakeWorker) -> None:
+    FileNames(busy.client).say(busy.worker, {"face_restorer": ["GFPGAN"]})
+    listed = gateway.http.get("/sdapi/v1/face-restorers").json()
+    assert listed == [{"name": "GFPGAN", "cmd_dir": None}]
+    wanted = {"face_restoration": True, "face_restoration_model": "GFPGAN", "code_former_weight": 0.2}
+    info = info_of(render(gateway, override_settings=wanted))
+    assert (info["restore_faces"], info["face_restoration_model"]) == (True, "GFPGAN")
+    assert "warnings" not in info
+    assert info_of(render(gateway, override_settings=wanted, restore_faces=False))["restore_faces"] is False
+    extras = {"image": encoded(), "gfpgan_visibility": 0.5}
+    answer = gateway.http.post("/sdapi/v1/extra-single-image", json=extras).json()
+    assert answer["html_info"] == "<p>GFPGAN visibility: 0.5</p>"
+    refusal = gateway.http.post("/sdapi/v1/extra-single-image", json={**extras, "codeformer_visibility": 1})
+    assert (refusal.status_code, refusal.json()["field"]) == (422, "codeformer_visibility")
 
 
 def test_a_script_that_is_not_here_is_refused_in_a1111s_words(gateway: Gateway, busy: FakeWorker) -> None:

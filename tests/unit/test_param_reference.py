@@ -6,6 +6,7 @@ import pytest
 
 from img2img_shared.names import REFINER_OPTIONS
 from img2img_shared.param_groups.extras_params import ExtrasParams
+from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.param_groups.hires_params import HiresParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
@@ -41,6 +42,8 @@ def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name:
         together = {"txt2img": True, "enable_hr": True}
     elif name in ExtrasParams.model_fields:
         together = {"extras": True, "upscaling_resize_w": 64, "upscaling_resize_h": 64}
+    elif name in FaceParams.model_fields:
+        together = {"restore_faces": True}
     elif name in SoftInpaintingParams.model_fields:
         together = {"soft_inpainting": True}
     elif name in REFINER_OPTIONS:

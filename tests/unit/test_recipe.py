@@ -31,6 +31,7 @@ SERVED = Served(
     inversion_hashes=lambda *_: {},
     levels=lambda _: LEVELS,
     context_length=lambda _texts, _options: 77,
+    restore_faces=lambda _name, pixels, _weight: 255 - pixels,
     run_upscaler=lambda name, image, _: no_networks(name, image),
 )
 

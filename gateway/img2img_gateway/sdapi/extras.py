@@ -80,9 +80,6 @@ class _ExtrasRequest(BaseModel):
         Raises:
             Refused: names the field.
         """
-        for name in ("gfpgan_visibility", "codeformer_visibility"):
-            if getattr(self, name):
-                raise Refused(name, getattr(self, name), "send 0: there is no such network here")
         own = {name: getattr(self, name) for name in EXTRAS_FIELDS}
         if not self.resize_mode:
             own = {name: value for name, value in own.items() if name not in _OF_A_SIZE}

@@ -126,7 +126,6 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
 
 
 @router.get("/sd-modules")  # Forge's
-@router.get("/face-restorers")
 @router.get("/realesrgan-models")
 @router.get("/extensions")
 async def nothing() -> list[dict[str, Any]]:
@@ -144,6 +143,12 @@ async def sd_vae(parts: Parts, _: Caller) -> list[dict[str, str]]:
 async def hypernetworks(parts: Parts, _: Caller) -> list[dict[str, str]]:
     """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
     return [{"name": name, "path": name} for name in await parts.farm.files("hypernetwork") or []]
+
+
+@router.get("/face-restorers")
+async def face_restorers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
+    """Those that a worker can use."""
+    return [{"name": name, "cmd_dir": None} for name in await parts.farm.files("face_restorer") or []]
 
 
 @router.get("/embeddings")

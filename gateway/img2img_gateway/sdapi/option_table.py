@@ -32,6 +32,7 @@ _RENAMED = {
     "img2img_color_correction": "color_correction",
     "img2img_fix_steps": "fix_steps",
     "img2img_background_color": "background",
+    "face_restoration": "restore_faces",
     "ESRGAN_tile": "esrgan_tile",
     "ESRGAN_tile_overlap": "esrgan_tile_overlap",
     "DAT_tile": "dat_tile",
@@ -152,7 +153,12 @@ def _check_range(name: str, field: str, value: Any) -> None:
         raise Refused(name, value, f"give {' or '.join(_WORDS[field])}")
     try:
         # with what lets it have its effect
-        with_it = {"output_format": "jpeg", "enable_hr": field in HIRES_FIELDS, **taker(field)}
+        with_it = {
+            "output_format": "jpeg",
+            "restore_faces": True,
+            "enable_hr": field in HIRES_FIELDS,
+            **taker(field),
+        }
         read_params({**with_it, field: _value(name, value)})
     except Refused as refusal:
         raise Refused(name, value, refusal.reason) from None

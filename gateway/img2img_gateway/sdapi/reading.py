@@ -20,6 +20,7 @@ from img2img_shared.control import meant
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.infotext import read_pairs
+from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.params import Params
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_roles
@@ -80,9 +81,6 @@ class Reader:
         model = await farm.model(options.get("sd_model_checkpoint"), now=True)
         values = await self._for_checkpoint(_with_sampler(body, lenient), model, lenient)
         values = await self._with_refiner(values, model)
-        if values.restore_faces:
-            why = "there is no face restorer here; faces stay as they are, as in A1111 without one"
-            lenient.set_aside("restore_faces", True, why)
         if isinstance(values, Txt2ImgRequest) and values.enable_hr:
             values = await self._for_hires(values, styles, model)
         files = WorkerFiles(farm, model, lenient)
@@ -98,6 +96,7 @@ class Reader:
         scripts |= {"control": control.told(options)} if control.units else {}
         params = read_request(values, prompts, options, scripts)
         await self._check_upscalers(params, model)
+        params = await self._with_faces(params, model, lenient)
         check_roles({*control.pictures, *(() if params.txt2img else ("image",))}, params)
         return Reading(
             body=body,
@@ -183,6 +182,17 @@ class Reader:
         if own is not None and own.model == model:
             return None
         return await self._farm.call(self._farm.service.other_checkpoint, field, wanted, model)
+
+    async def _with_faces(self, params: Params, model: str, lenient: Leniency) -> Params:
+        """`params`, where nobody can restore faces without that: A1111 leaves them alone then."""
+        known = await self._farm.files("face_restorer", model) if params.restore_faces else None
+        name = params.face_restoration_model
+        if not params.restore_faces or name in (known or ()):
+            return params
+        why = f"there is no {name} here; faces stay as they are, as in A1111 without its files"
+        lenient.set_aside("restore_faces", True, why)
+        neutral = {each: field.default for each, field in FaceParams.model_fields.items()}
+        return params.model_copy(update=neutral)
 
     async def _check_upscalers(self, params: Params, model: str) -> None:
         """That the upscalers' files are there.

@@ -8,7 +8,7 @@ from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2Img
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.names import REFINER_OPTIONS, split_sampler, without_effect
 from img2img_shared.param_groups.size_params import CELL
-from img2img_shared.params import HIRES_FIELDS, SOFT_FIELDS, Params
+from img2img_shared.params import FACE_FIELDS, HIRES_FIELDS, SOFT_FIELDS, Params
 from img2img_shared.refusals import read_params
 
 _OF_MASKS = frozenset(
@@ -61,6 +61,8 @@ def read_request(
         "scheduler": scheduler,
         "images_per_input": request.batch_size,
     }
+    if not values.get("restore_faces"):
+        values = {name: value for name, value in values.items() if name not in FACE_FIELDS}
     if isinstance(request, Txt2ImgRequest):
         values = _of_txt2img(request, values)
     elif isinstance(request, Img2ImgRequest) and not request.mask:

@@ -1,7 +1,7 @@
 """Which model's workers make a picture that needs no checkpoint."""
 
 from img2img_shared.errors import Refused
-from img2img_shared.extras import networks_of
+from img2img_shared.extras import networks_of, restorers_of
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
@@ -17,11 +17,21 @@ def model_with_upscalers(params: Params, ledger: Ledger, file_names: FileNames) 
         Unavailable: Redis does not answer.
     """
     wanted, known = {*networks_of(params)}, dict[str, list[str]]()
+    restorers = {*restorers_of(params)}
     by_model: dict[str, list[str]] = {}
     for worker in ledger.workers():
         by_model.setdefault(worker.info.model, []).append(worker.info.id)
     for model, workers in by_model.items():
         known[model] = file_names.of(workers, "upscaler") or []
+        if not restorers <= {*(file_names.of(workers, "face_restorer") or [])}:
+            del known[model]
+    if by_model and not known:
+        first = min(restorers)
+        raise Refused(
+            f"{first.lower()}_visibility",
+            getattr(params, f"{first.lower()}_visibility"),
+            f"give 0: no worker has {first} and what finds faces for it",
+        )
     having = [model for model, names in known.items() if wanted <= {*names}]
     if by_model and not having:
         names = sorted({name for names in known.values() for name in names}, key=str.lower)

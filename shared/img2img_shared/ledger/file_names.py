@@ -9,7 +9,7 @@ from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.lora_names import KEPT
 
-FileKind = Literal["checkpoint", "control", "hypernetwork", "upscaler", "vae"]
+FileKind = Literal["checkpoint", "control", "face_restorer", "hypernetwork", "upscaler", "vae"]
 
 
 class FileNames:

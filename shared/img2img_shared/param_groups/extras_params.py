@@ -74,6 +74,22 @@ class ExtrasParams(ParamGroup):
         ),
     ] = True
 
+    gfpgan_visibility: Annotated[
+        float, Field(ge=0, le=1, description="Opacity of the faces that GFPGAN restores.", examples=[1])
+    ] = 0.0
+    codeformer_visibility: Annotated[
+        float, Field(ge=0, le=1, description="Opacity of the faces that CodeFormer restores.", examples=[1])
+    ] = 0.0
+    codeformer_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How much of a face CodeFormer leaves as it is in Extras; 0: most changes.",
+            examples=[0.5],
+        ),
+    ] = 0.0
+
     @model_validator(mode="after")
     def _width_and_height_go_together(self) -> Self:
         size = self.upscaling_resize_w, self.upscaling_resize_h

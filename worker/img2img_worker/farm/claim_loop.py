@@ -40,6 +40,7 @@ from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
 from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
 from img2img_worker.farm.verdict import Blame, Verdict, judge
+from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
 #: seconds, at most, between two tries at a store, or Redis, that fails
@@ -62,6 +63,7 @@ class ClaimLoop:
         store_check: StoreCheck,
         engine: Engine,
         upscalers: Upscalers,
+        face_restorers: FaceRestorers,
         leases: Leases,
         health: Health,
         served: Served,
@@ -74,6 +76,7 @@ class ClaimLoop:
         self._store_check = store_check
         self._engine = engine
         self._upscalers = upscalers
+        self._face_restorers = face_restorers
         self._leases = leases
         self._health = health
         self._served = served
@@ -167,7 +170,8 @@ class ClaimLoop:
         blobs = {key: self._fetch(held, key) for key in {*wanted.values()}}  # one picture may have two roles
         pictures = {role: blobs[key] for role, key in wanted.items()}
         run = partial(self._upscalers.enlarge, is_wanted=lambda: not held.lost)
-        served = replace(self._served, run_upscaler=run)
+        restore = partial(self._face_restorers.restore, is_wanted=lambda: not held.lost)
+        served = replace(self._served, run_upscaler=run, restore_faces=restore)
         for key, data in self._follow(recipe(job, item, claim.index, pictures, served), held).items():
             self._put(held, key, data)
         if self._report(held, lambda: self._ledger.finish(claim)):

@@ -4,22 +4,25 @@ from img2img_shared.extras import told
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.decode import Decoder
-from img2img_worker.pictures.extras import postprocess
+from img2img_worker.pictures.extras import RestoreFaces, postprocess
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.upscale import RunNetwork
 
 
-def postprocessed(data: bytes, params: Params, decoder: Decoder, run: RunNetwork) -> bytes:
+def postprocessed(
+    data: bytes, params: Params, decoder: Decoder, run: RunNetwork, restore: RestoreFaces
+) -> bytes:
     """The file that Extras make of one; it keeps the text of how that was rendered, as in A1111.
 
     Args:
         run: what runs an upscaler's network.
+        restore: what restores faces.
 
     Raises:
         Refused: names the field.
     """
     with decoder.decoded(data, None) as (picture, _):
-        result = postprocess(picture, params, run)
+        result = postprocess(picture, params, run, restore)
     infotext = read_texts(data).get("parameters", "")
     account = told(params)
     texts = {"postprocessing": account} if account else {}

@@ -26,6 +26,7 @@ from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.loading import load
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control.annotators import Annotators
+from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.upscalers.upscalers import Upscalers
 from img2img_worker.pictures.decode import Decoder
@@ -77,7 +78,7 @@ class LoadedCheckpoint:
             version=version("img2img-farm"),
         )
 
-    def served(self, settings: Settings, upscalers: Upscalers) -> Served:
+    def served(self, settings: Settings, upscalers: Upscalers, face_restorers: FaceRestorers) -> Served:
         """What recipes need to know of it."""
         family = self.family
         checkpoint = Checkpoint(model=self.model, file_name=self.path.name, sha256=self.sha256)
@@ -97,6 +98,7 @@ class LoadedCheckpoint:
             context_length=family.context_length,
             inpaints=family.inpaints,
             run_upscaler=upscalers.enlarge,
+            restore_faces=face_restorers.restore,
             other_title=partial(_title, models_dir=settings.models_dir),
         )
 

@@ -26,6 +26,7 @@ from img2img_worker.farm.reporter import Reporter
 from img2img_worker.models.adapters.hypernetworks import Hypernetworks
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.families.vaes import Vaes
 from img2img_worker.models.prompts.textual_inversion import Inversions, TextualInversions
 from img2img_worker.models.upscalers.upscalers import Upscalers
@@ -68,6 +69,7 @@ class WorkerMaintenance:
         checkpoints: Callable[[], Sequence[str]],
         file_names: FileNames,
         upscalers: Upscalers,
+        face_restorers: FaceRestorers,
         input_janitor: InputJanitor,
         health: Health,
         reporter: Reporter,
@@ -88,7 +90,8 @@ class WorkerMaintenance:
         self._checkpoints = checkpoints
         self._file_names = file_names
         self._upscalers = upscalers
-        #: files of upscalers that cannot be used, and that the log tells of
+        self._face_restorers = face_restorers
+        #: upscalers and face restorers that cannot be used, and that the log tells of
         self._unusable: dict[str, str] = {}
         self._input_janitor = input_janitor
         self._health = health
@@ -180,23 +183,25 @@ class WorkerMaintenance:
     def _say(self) -> None:
         self._lora_names.say(self._worker.id, self._loras.names)
         self._inversion_names.say(self._worker.id, _infos(self._inversions.current()))
+        upscalers = {name: file.reason for name, file in self._upscalers.files.items()}
+        restorers = self._face_restorers.reasons
+        self._warn_of(upscalers | restorers)
         files: dict[FileKind, list[str]] = {
             "hypernetwork": self._hypernetworks.names,
             "vae": self._vaes.names,
             "control": self._controls.titles,
-            "upscaler": self._usable_upscalers(),
             "checkpoint": [*self._checkpoints()],
+            "upscaler": [name for name, reason in upscalers.items() if reason is None],
+            "face_restorer": [name for name, reason in restorers.items() if reason is None],
         }
         self._file_names.say(self._worker.id, files)
 
-    def _usable_upscalers(self) -> list[str]:
-        """Their names; what is wrong with each of the others is told once."""
-        files = self._upscalers.files
-        unusable = {name: file.reason for name, file in files.items() if file.reason is not None}
+    def _warn_of(self, reasons: Mapping[str, str | None]) -> None:
+        """What is wrong with files that cannot be used, each once."""
+        unusable = {name: reason for name, reason in reasons.items() if reason is not None}
         for name in unusable.keys() - self._unusable.keys():
-            self._observe(Warned(text=f"upscaler {name!r} cannot be used: {unusable[name]}"))
+            self._observe(Warned(text=f"{name} cannot be used: {unusable[name]}"))
         self._unusable = unusable
-        return [name for name in files if name not in unusable]
 
     def _tidy(self) -> None:
         self._input_janitor.round()

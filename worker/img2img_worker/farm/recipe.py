@@ -23,6 +23,7 @@ from img2img_worker.pictures.colour import correct_colours
 from img2img_worker.pictures.composite import Composed, compose
 from img2img_worker.pictures.control.preprocessors import Depth, no_depth
 from img2img_worker.pictures.decode import Decoder
+from img2img_worker.pictures.extras import Pixels, RestoreFaces
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.pictures.prepare import prepare
 from img2img_worker.pictures.size import fitted_size
@@ -72,6 +73,8 @@ class Served:
     inpaints: bool = False
     #: a picture through the network of an upscaler's name, once, in tiles as parameters say
     run_upscaler: Callable[[str, Image.Image, Params], Image.Image]
+    #: a picture with its faces restored, by a restorer's name and at CodeFormer's weight
+    restore_faces: RestoreFaces
     #: name and short hash of another checkpoint that is there; raises `Refused` where it is not
     other_title: Callable[[str], str] = str
 
@@ -113,7 +116,7 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
     params = job.params_of(item)
     if params.extras:
         run = served.run_network(params)
-        data = postprocessed(pictures["image"], params, served.decoder, run)
+        data = postprocessed(pictures["image"], params, served.decoder, run, served.restore_faces)
         return {result_key(job.id, index, params.output_format): data}
     if params.control_only:
         shown = detected(params, pictures, served.control_tools)
@@ -179,8 +182,8 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
         passes = (first, second)
     else:
         (pixels,) = yield [render]
-    composed = Composed(picture=Image.fromarray(units.finished(pixels)))
-    return Made(composed=composed, passes=passes, maps=units.maps)
+    result = _with_faces(units.finished(pixels), params, served)
+    return Made(composed=Composed(picture=Image.fromarray(result)), passes=passes, maps=units.maps)
 
 
 def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
@@ -205,7 +208,7 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
         pixels, opening = yield from soft_inpainted(render, prepared.mask)
     else:
         (pixels,) = yield [render]
-    result = Image.fromarray(units.finished(pixels))
+    result = Image.fromarray(_with_faces(units.finished(pixels), params, served))
     if prepared.colours is not None:
         result = correct_colours(result, prepared.colours)
     composed = Composed(picture=result)
@@ -214,6 +217,12 @@ def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served)
         with served.decoder.decoded(image, mask) as decoded:
             composed = compose(result, *decoded, params, opening, run)
     return Made(composed=composed, passes=(render,), has_mask=mask is not None, maps=units.maps)
+
+
+def _with_faces(pixels: Pixels, params: Params, served: Served) -> Pixels:
+    if not params.restore_faces:
+        return pixels
+    return served.restore_faces(params.face_restoration_model, pixels, params.code_former_weight)
 
 
 def _sized(params: Params, size: tuple[int, int], served: Served) -> Params:

@@ -11,7 +11,7 @@ from img2img_worker.farm.leases import Stopped
 
 #: fields whose values name files that each worker has of its own
 _OWN_FILES = (
-    *("checkpoint", "lora", "hypernetwork", "upscaler"),
+    *("checkpoint", "lora", "hypernetwork", "upscaler", "face_restorer"),
     *("vae", "sd_vae_encode_method", "sd_vae_decode_method", "show_progress_type"),
 )
 

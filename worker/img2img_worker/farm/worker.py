@@ -43,6 +43,7 @@ from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.shutdown import Shutdown
 from img2img_worker.models.checkpoints.loading import load_other
+from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
@@ -150,7 +151,8 @@ class WorkerProcess:
         self._stopping = threading.Event()
         self._leases = Leases(ledger, observers.tell)
         self._upscalers = Upscalers(settings.models_dir, checkpoint.family.device)
-        served = checkpoint.served(settings, self._upscalers)
+        self._face_restorers = FaceRestorers(settings.models_dir, checkpoint.family.device)
+        served = checkpoint.served(settings, self._upscalers, self._face_restorers)
         store_check = StoreCheck(store, StoreMarker(store, ledger), self.info.id)
         self._health = Health(
             store=Check(store_check),
@@ -165,6 +167,7 @@ class WorkerProcess:
             store_check=store_check,
             engine=engine,
             upscalers=self._upscalers,
+            face_restorers=self._face_restorers,
             leases=self._leases,
             health=self._health,
             served=served,
@@ -214,6 +217,7 @@ class WorkerProcess:
             controls=family.controls,
             file_names=FileNames(self._redis),
             upscalers=self._upscalers,
+            face_restorers=self._face_restorers,
             checkpoints=partial(other_checkpoints, self._settings),
             input_janitor=InputJanitor(Submissions(self._redis), self._store),
             health=self._health,

@@ -1,5 +1,9 @@
 """Pictures that are enlarged and not rendered: A1111's page "Extras"."""
 
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_shared.errors import Refused, Summary
@@ -7,14 +11,34 @@ from img2img_shared.params import Params
 from img2img_worker.pictures.resize import LARGEST
 from img2img_worker.pictures.upscale import RunNetwork, upscale
 
+Pixels = NDArray[np.uint8]
+#: a restorer's name, a picture [H, W, 3], and CodeFormer's weight
+RestoreFaces = Callable[[str, Pixels, float], Pixels]
 
-def postprocess(picture: Image.Image, params: Params, run: RunNetwork) -> Image.Image:
+
+def postprocess(picture: Image.Image, params: Params, run: RunNetwork, restore: RestoreFaces) -> Image.Image:
     """What Extras make of a decoded picture: RGB, or RGBA where no network saw it. (A1111: ``run_extras``.)
+
+    Args:
+        run: what runs an upscaler's network.
+        restore: what restores faces.
 
     Raises:
         Refused: names the field: it would be too large, or nothing.
     """
-    picture = picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")
+    picture = _upscaled(picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB"), params, run)
+    for name, opacity in (
+        ("GFPGAN", params.gfpgan_visibility),
+        ("CodeFormer", params.codeformer_visibility),
+    ):
+        if opacity:
+            plain = picture.convert("RGB")
+            faces = Image.fromarray(restore(name, np.array(plain), params.codeformer_weight))
+            picture = faces if opacity == 1 else Image.blend(plain, faces, opacity)
+    return picture
+
+
+def _upscaled(picture: Image.Image, params: Params, run: RunNetwork) -> Image.Image:
     first, second, opacity = params.upscaler_1, params.upscaler_2, params.extras_upscaler_2_visibility
     if first == "None":
         return picture

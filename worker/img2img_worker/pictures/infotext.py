@@ -69,6 +69,7 @@ def infotext(
         "Distilled CFG Scale": params.distilled_cfg_scale,
         "Image CFG scale": params.image_cfg_scale,
         "Seed": seed,
+        "Face restoration": params.face_restoration_model if params.restore_faces else None,
         "Size": f"{params.width}x{params.height}",
         "Model hash": model_hash,
         "Model": model,

@@ -1,6 +1,7 @@
 """spandrel, which knows upscalers' networks by their weights, as far as it is installed."""
 
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -24,6 +25,12 @@ def spandrel() -> Any:
     sys.modules.update(stand_ins)
     try:
         import spandrel
+
+        # networks whose licences are not for every use: who wants them installs them
+        with suppress(ImportError):
+            import spandrel_extra_arches
+
+            spandrel_extra_arches.install(ignore_duplicates=True)
     finally:
         for name in stand_ins:  # nobody else is to take them for the real ones
             del sys.modules[name]

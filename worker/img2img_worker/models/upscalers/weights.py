@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2img_worker.models.upscalers.spandrel_import import spandrel
 
@@ -35,6 +35,26 @@ def load(path: Path, device: torch.device) -> Any:
     Raises:
         ValueError: as `architecture`; or its tensors do not fit together.
     """
+    found = _described(path, device)
+    if found.purpose in _OTHER_PURPOSES:
+        raise ValueError(f"{found.architecture.name} {_OTHER_PURPOSES[found.purpose]}")
+    channels = found.input_channels, found.output_channels
+    if channels != (3, 3):
+        raise ValueError(f"it takes {channels[0]} channels and gives {channels[1]}, not 3 and 3")
+    return found
+
+
+def load_face_restorer(path: Path, device: torch.device) -> nn.Module:
+    """The network in a file, in its authors' own dress, in float32, ready to run.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    network: nn.Module = _described(path, device).model
+    return network
+
+
+def _described(path: Path, device: torch.device) -> Any:
     package = _package()
     try:
         found = package.ModelLoader(device=device).load_from_state_dict(read_state(path, "cpu"))
@@ -44,11 +64,6 @@ def load(path: Path, device: torch.device) -> Any:
         raise MemoryError(f"no memory for {path.name} beside what is in flight") from None
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError, IndexError) as error:
         raise ValueError(f"its tensors do not fit together ({_line(error)})") from None
-    if found.purpose in _OTHER_PURPOSES:
-        raise ValueError(f"{found.architecture.name} {_OTHER_PURPOSES[found.purpose]}")
-    channels = found.input_channels, found.output_channels
-    if channels != (3, 3):
-        raise ValueError(f"it takes {channels[0]} channels and gives {channels[1]}, not 3 and 3")
     found.to(torch.float32).eval()
     return found
 

@@ -1,0 +1,166 @@
+"""Faces: cut out, restored and put back as facexlib does it for A1111."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from img2img_shared.errors import Refused
+from img2img_shared.extras import restorers_of, told
+from img2img_shared.params import Params
+from img2img_worker.farm.recipe import recipe
+from img2img_worker.models.faces.parsenet import KINDS, ParseNet
+from img2img_worker.models.faces.restorers import DETECTION, PARSING, FaceRestorers
+from img2img_worker.models.faces.restoring import restored
+from img2img_worker.models.faces.retinaface import Faces, RetinaFace
+from img2img_worker.pictures.extras import postprocess
+from img2img_worker.pictures.upscale import no_networks
+from tests.unit.test_recipe import ITEM, PICTURES, SERVED, finished, job
+
+#: a picture, and what facexlib 0.3.0 makes of it with the finder, the restorer and the parts below
+REFERENCE = Path(__file__).parent / "a1111/faces"
+#: where the features of a face lie, about its middle
+FEATURES = np.array(
+    [
+        [192.98138, 239.94708],
+        [318.90277, 240.1936],
+        [256.63416, 314.01935],
+        [201.26117, 371.41043],
+        [313.08905, 371.15118],
+    ]
+)
+
+
+def pixels(name: str) -> NDArray[np.uint8]:
+    return np.array(Image.open(REFERENCE / f"{name}.png").convert("RGB"))
+
+
+def two(image: NDArray[np.uint8]) -> Faces:
+    """Two faces that lean to either side."""
+    height, width = image.shape[:2]
+    found = []
+    for x, y, size, angle in ((0.3, 0.5, 0.9, 0.2), (0.75, 0.4, 0.6, -0.4)):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        found.append((FEATURES - 256) * size * 0.8 * height / 640 @ turn.T + [x * width, y * height])
+    landmarks = np.array(found, np.float32)
+    return Faces(scores=np.ones(2, np.float32), boxes=np.zeros((2, 4), np.float32), landmarks=landmarks)
+
+
+def none(_: NDArray[np.uint8]) -> Faces:
+    empty = np.zeros((0, 5, 2), np.float32)
+    return Faces(scores=empty[:, 0, 0], boxes=np.zeros((0, 4), np.float32), landmarks=empty)
+
+
+def negative(face: Tensor) -> Tensor:
+    return -face * 0.9
+
+
+def parts(_: Tensor) -> Tensor:
+    """Skin within a circle, hair above."""
+    scores = torch.zeros(1, KINDS, 512, 512)
+    y, x = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
+    scores[0, 1] = ((x - 256) ** 2 + (y - 270) ** 2 < 200**2).float()
+    scores[0, 17] = (y < 120).float() * 2
+    return scores
+
+
+def test_faces_are_put_back_where_they_were() -> None:
+    found = restored(pixels("source"), two, negative, parts)
+    difference = np.abs(found.astype(int) - pixels("pasted").astype(int))
+    assert difference.mean() < 0.02
+    assert np.abs(pixels("source").astype(int) - pixels("pasted").astype(int)).mean() > 5
+
+
+def test_a_picture_without_faces_stays_as_it_is() -> None:
+    source = pixels("source")
+    np.testing.assert_array_equal(restored(source, none, negative, parts), source)
+
+
+def test_what_is_found_lies_apart_and_is_sure() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = RetinaFace().eval()
+    heads: Any = network.ClassHead, network.BboxHead, network.LandmarkHead
+    with torch.no_grad():
+        for level, head in enumerate(heads[0]):
+            head.conv1x1.weight.zero_()
+            # of the coarsest map, the smaller of two boxes at each cell
+            head.conv1x1.bias.copy_(torch.tensor([4.0, -4.0 if level < 2 else 9.0, 4.0, -4.0]))
+        for head in (*heads[1], *heads[2]):
+            head.conv1x1.weight.zero_()
+            head.conv1x1.bias.zero_()
+    faces = network.find(np.zeros((300, 500, 3), np.uint8))
+    assert (faces.scores > 0.97).all()
+    assert [faces.boxes[0].round().tolist(), faces.boxes[-1].round().tolist()[2:]] == [
+        [-112, -112, 144, 144],
+        [624, 432],
+    ]
+    sizes = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    np.testing.assert_allclose(sizes, 256, atol=1e-3)
+    for one, box in enumerate(faces.boxes):
+        for other in faces.boxes[:one]:
+            shared = (np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])).clip(0).prod()
+            assert shared / (2 * 256**2 - shared) <= 0.4
+    middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    np.testing.assert_allclose(faces.landmarks, np.repeat(middles[:, None], 5, axis=1), atol=1e-3)
+
+
+def test_a_restorer_is_to_be_had_with_all_that_it_takes(tmp_path: Path) -> None:
+    restorers = FaceRestorers(tmp_path, torch.device("cpu"))
+    assert restorers.reasons == {}
+    with pytest.raises(Refused, match="no file of it in the folder GFPGAN"):
+        restorers.restore("GFPGAN", pixels("source"), 0.5)
+    folder = tmp_path / "GFPGAN"
+    folder.mkdir()
+    names = ("toRGB.0.weight", "stylegan_decoder.style_mlp.1.weight")
+    torch.save({name: torch.zeros(1) for name in names}, folder / "GFPGANv1.4.pth")
+    assert restorers.reasons == {"GFPGAN": f"{DETECTION} is missing in the folder GFPGAN"}
+    for name in (DETECTION, PARSING):
+        torch.save({"x": torch.zeros(1)}, folder / name)
+    assert restorers.reasons == {"GFPGAN": None}
+    with pytest.raises(Refused, match="it cannot be used"):  # what only loading tells
+        restorers.restore("GFPGAN", pixels("source"), 0.5)
+    torch.save({"x": torch.zeros(1)}, tmp_path / "codeformer.pth")
+    (tmp_path / "Codeformer").mkdir()
+    (tmp_path / "codeformer.pth").rename(tmp_path / "Codeformer" / "codeformer-v0.1.0.pth")
+    assert "spandrel_extra_arches" in str(restorers.reasons["CodeFormer"])
+
+
+def test_parts_of_a_face_are_told_apart_at_its_own_size() -> None:
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        scores = ParseNet().eval()(torch.zeros(1, 3, 64, 64))
+    assert scores.shape == (1, KINDS, 64, 64)
+
+
+def test_a_render_has_its_faces_restored_before_it_is_told() -> None:
+    wanted = job(restore_faces=True, face_restoration_model="GFPGAN")
+    steps = recipe(wanted, ITEM, 0, {"image": PICTURES["image"]}, SERVED)
+    next(steps)
+    (data,) = finished(steps, np.full((64, 64, 3), 55, np.uint8)).values()
+    assert b"Seed: 5, Face restoration: GFPGAN, Size: 64x64" in data
+
+
+@pytest.mark.parametrize("opacity", [1, 0.5])
+def test_extras_restore_faces_last_and_lay_them_over(opacity: float) -> None:
+    calls: list[tuple[str, tuple[int, ...], float]] = []
+
+    def restore(name: str, image: NDArray[np.uint8], weight: float) -> NDArray[np.uint8]:
+        calls.append((name, image.shape, weight))
+        return np.full_like(image, 200)
+
+    own = {"codeformer_visibility": opacity, "codeformer_weight": 0.25, "upscaler_1": "Nearest"}
+    params = Params(extras=True, **own)
+    picture = postprocess(Image.new("RGB", (16, 8), (100, 100, 100)), params, no_networks, restore)
+    assert calls == [("CodeFormer", (16, 32, 3), 0.25)]
+    level = 200 if opacity == 1 else 150
+    assert picture.getpixel((3, 3)) == (level, level, level)
+    assert restorers_of(params) == ["CodeFormer"]
+    assert told(params).endswith(
+        f"Postprocess upscaler: Nearest, CodeFormer visibility: {params.codeformer_visibility}, "
+        "CodeFormer weight: 0.25"
+    )

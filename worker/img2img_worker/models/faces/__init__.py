@@ -1,0 +1,1 @@
+"""Faces: found in a picture, restored by a network, and put back."""
