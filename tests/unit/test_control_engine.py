@@ -130,6 +130,7 @@ def test_what_inpaint_only_keeps_stays_as_it_was_encoded(family: StableDiffusion
         ("Heun", 3, [0, 0, 0, 1, 1]),
         ("DPM++ SDE", 3, [0, 0, 0, 1, 1]),
         ("PLMS", 4, [0, 0, 0, 1, 2]),
+        ("UniPC", 5, [0, 0, 0, 1, 2]),
         ("DDIM", 4, [0, 0, 1, 2]),
     ],
 )

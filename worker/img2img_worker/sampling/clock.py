@@ -14,7 +14,7 @@ def share_done(params: Params, call: int) -> float:
     sampler = SAMPLERS[params.sampler_name]
     if sampler.second_order:
         done = (call - 1) // 2
-    elif params.sampler_name == "PLMS":  # whose first step takes two calls
+    elif params.sampler_name in {"PLMS", "UniPC"}:  # whose first step takes two calls
         done = call - 2
     elif params.sampler_name == "DPM adaptive":  # set at a step's end, of three calls
         done = call // 3 - 1
