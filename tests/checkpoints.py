@@ -33,7 +33,7 @@ from transformers import (
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.steps import finished
 from img2img_worker.models.prompts.text_encoder import Encoded
-from img2img_worker.models.prompts.tokenizer import END, bpe_tokenizer
+from img2img_worker.models.prompts.tokenizer import END, VOCABULARY, bpe_tokenizer, clip_tokenizer
 
 #: merges of a small vocabulary, so that some words are one token and others several
 MERGES = [
@@ -70,6 +70,21 @@ def cached(factory: pytest.TempPathFactory, build: Callable[[Path], Path]) -> Pa
 def sd1(folder: Path, *, seed: int = 1) -> Path:
     """Stable Diffusion 1.x, some 1.3 million weights; returns `folder`, as all of these do."""
     return _save(folder, kind="StableDiffusionPipeline", denoiser=_unet(seed), seed=seed)
+
+
+def sd1_published(folder: Path, *, seed: int = 101) -> Path:
+    """1.x with the levels and the tokenizer that published ones have, so that A1111 can load it too."""
+    unet = _unet(
+        seed,
+        block_out_channels=(32, 32, 32, 64),
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    )
+    text = clip(seed + 2, layers=4, vocabulary=VOCABULARY)
+    _save(folder, kind="StableDiffusionPipeline", denoiser=unet, seed=seed, texts=(text,))
+    clip_tokenizer().save_pretrained(folder / "tokenizer")
+    return folder
 
 
 def sd1_inpainting(folder: Path, *, seed: int = 11) -> Path:
@@ -215,22 +230,28 @@ def vae(seed: int, **changes: Any) -> AutoencoderKL:
 
 
 def clip(
-    seed: int, *, hidden_act: str = "quick_gelu", projects: bool = False, heads: int = 1
+    seed: int,
+    *,
+    hidden_act: str = "quick_gelu",
+    projects: bool = False,
+    heads: int = 1,
+    layers: int = 3,
+    vocabulary: int = TOKENS,
 ) -> CLIPTextModel:
-    """A text encoder of three layers over `MERGES`, with or without projection of its pooled state."""
+    """A text encoder, by default over `MERGES`, with or without projection of its pooled state."""
     torch.manual_seed(seed)
     config = CLIPTextConfig(
-        vocab_size=TOKENS,
+        vocab_size=vocabulary,
         hidden_size=WIDTH * heads,
         intermediate_size=2 * WIDTH,
-        num_hidden_layers=3,
+        num_hidden_layers=layers,
         num_attention_heads=heads,
         max_position_embeddings=77,
         hidden_act=hidden_act,
         projection_dim=WIDTH * heads,
-        bos_token_id=TOKENS - 2,
-        eos_token_id=TOKENS - 1,
-        pad_token_id=TOKENS - 1,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
     )
     return CLIPTextModelWithProjection(config) if projects else CLIPTextModel(config)
 

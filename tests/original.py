@@ -17,7 +17,10 @@ def write_original(folder: Path, path: Path) -> Path:
     """The checkpoint in `folder` as one ``.safetensors`` file; its tokenizer's folder is put beside it."""
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
-    weights = {f"model.diffusion_model.{original.unet_name(key, unet, layers=1)}": unet[key] for key in unet}
+    layers = json.loads((folder / "unet" / "config.json").read_text())["layers_per_block"]
+    weights = {
+        f"model.diffusion_model.{original.unet_name(key, unet, layers=layers)}": unet[key] for key in unet
+    }
     for key, value in vae.items():
         square = ".attentions." in key and value.ndim == 2
         weights[f"first_stage_model.{original.vae_name(key, levels=4)}"] = (
