@@ -9,6 +9,8 @@ LISTED = 30
 _COMPARED = 100
 #: how alike two names are, from 0 to 1, of which one may be meant by the other
 _ALIKE = 0.45
+#: characters that a name has most likely right: of the names that are alike, those that begin so come first
+_BEGINNING = 4
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -30,7 +32,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     if not names:
         return f"unknown {kind}; there is none here, so leave it out"
     folded = {each.lower(): each for each in reversed(names)}
-    near = [folded[each] for each in get_close_matches(name[:_COMPARED].lower(), folded, 3, _ALIKE)]
+    wanted = name[:_COMPARED].lower()
+    near = [folded[each] for each in get_close_matches(wanted, folded, 3, _ALIKE)]
+    near.sort(key=lambda each: not each.lower().startswith(wanted[:_BEGINNING]))
     meant = f"did you mean {one_of(near)}?" if near else ""
     if meant and len(names) > LISTED:
         return f"unknown {kind}; {meant}"

@@ -109,7 +109,8 @@ def test_what_else_ended_an_image_is_no_refusal() -> None:
     ("name", "meant"),
     [
         ("denoise_strength", "did you mean denoising_strength"),
-        ("sampler", "sampler_name"),
+        ("sampler", "did you mean sampler_name"),
+        ("denoise", "did you mean denoising_strength"),
         ("Steps", "did you mean steps"),
         ("negativ_prompt", "did you mean negative_prompt"),
     ],

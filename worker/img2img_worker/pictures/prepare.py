@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.modes import InpaintingFill, ResizeMode
 from img2img_shared.params import Params
 from img2img_worker.pictures.colour import colour_target
@@ -57,7 +57,7 @@ def prepare(
         inner = params.width, params.height
         work = resize(crop, ResizeMode.RESIZE_AND_FILL, *inner, params.upscaler_for_img2img, run)
     if min(work.size) < factor:
-        size = f"{work.width} × {work.height} pixels"
+        size = Summary(f"{work.width} × {work.height} pixels")
         raise Refused(
             "image", size, f"give a picture of at least {factor} × {factor} pixels for resize mode 3"
         )
