@@ -92,7 +92,7 @@ def orphans(context: typer.Context, json: AsJson = False) -> None:
 
 
 def cancel(context: typer.Context, job: JobId, json: AsJson = False) -> None:
-    """End a job; what is done stays."""
+    """End a job; finished images are kept."""
     with farm_of(context) as farm:
         count = farm.cancel(job)
     text = f"cancelled {count} image{'s' if count > 1 else ''}" if count else "it had ended already"
@@ -100,7 +100,7 @@ def cancel(context: typer.Context, job: JobId, json: AsJson = False) -> None:
 
 
 def pause(context: typer.Context, job: JobId, json: AsJson = False) -> None:
-    """Begin no further image of a job until it is resumed; running ones go on."""
+    """Start no further images of a job until it is resumed; running images finish."""
     with farm_of(context) as farm:
         changed = farm.pause(job)
     text = "paused" if changed else "nothing to pause: it is paused or has ended"
@@ -108,7 +108,7 @@ def pause(context: typer.Context, job: JobId, json: AsJson = False) -> None:
 
 
 def resume(context: typer.Context, job: JobId, json: AsJson = False) -> None:
-    """Go on with a paused job."""
+    """Continue a paused job."""
     with farm_of(context) as farm:
         changed = farm.resume(job)
         if changed:
@@ -117,7 +117,7 @@ def resume(context: typer.Context, job: JobId, json: AsJson = False) -> None:
 
 
 def retry(context: typer.Context, job: JobId, json: AsJson = False) -> None:
-    """Give the failed images of a job another chance."""
+    """Render the failed images of a job again."""
     with farm_of(context) as farm:
         count = farm.retry(job)
         if count:
@@ -134,7 +134,7 @@ def priority(
     value: Annotated[int, typer.Argument(help="-100..100, higher goes first.", show_default=False)],
     json: AsJson = False,
 ) -> None:
-    """Let a job go before, or after, others."""
+    """Change the priority of a job."""
     with farm_of(context) as farm:
         changed = farm.set_priority(job, value)
     text = f"priority {value}" if changed else f"it had priority {value}"

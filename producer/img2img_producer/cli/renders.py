@@ -24,7 +24,7 @@ from img2img_shared.params import EXTRAS_FIELDS
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)]
 ParamsFile = Annotated[
-    Path | None, typer.Option("--params", help="JSON file of parameters; options win over it.")
+    Path | None, typer.Option("--params", help="JSON file of parameters; options override it.")
 ]
 Size = Annotated[
     str | None,
@@ -43,7 +43,8 @@ Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Save over other files in the folder; over inputs never.")
+    bool,
+    typer.Option("--overwrite", help="Overwrite other files in the folder; inputs are never overwritten."),
 ]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Its id.", show_default=False)]
 
@@ -77,7 +78,7 @@ def render(
     name: Name = None,
     priority: Priority = 0,
     resume: Annotated[
-        str | None, typer.Option(metavar="JOB", help="Go on with a job that was stopped; takes no inputs.")
+        str | None, typer.Option(metavar="JOB", help="Continue a job that was stopped; takes no inputs.")
     ] = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
@@ -180,7 +181,7 @@ def submit(
     json: AsJson = False,
     parameters: dict[str, Any],
 ) -> None:
-    """Submit pictures and print the job's id; nothing waits.
+    """Submit pictures and print the job's id, without waiting.
 
     [bold]Example[/bold]
 
@@ -219,7 +220,7 @@ def fetch(
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
-    """Save the results of a job that are there by now, or with --wait all of them."""
+    """Save the results of a job that are ready; with --wait, all of them."""
     with farm_of(context) as farm:
         try:
             if wait:

@@ -24,7 +24,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def workers(context: typer.Context, json: AsJson = False) -> None:
-    """List the workers that live: what they serve, do and lack."""
+    """List the live workers: what they serve, what they do, and what is wrong with them."""
     with farm_of(context) as farm:
         found = farm.workers()
     if json:
@@ -34,17 +34,17 @@ def workers(context: typer.Context, json: AsJson = False) -> None:
 
 
 def disable(context: typer.Context, worker: Named, json: AsJson = False) -> None:
-    """Have a worker claim nothing more, until it is enabled; what it has in hand goes on."""
+    """Stop a worker from claiming images until it is enabled; it finishes those it has."""
     _order(context, worker, WorkerOrder.DISABLE, "claims nothing more", as_json=json)
 
 
 def enable(context: typer.Context, worker: Named, json: AsJson = False) -> None:
-    """Have a disabled worker claim again."""
+    """Let a disabled worker claim images again."""
     _order(context, worker, None, "claims again", as_json=json)
 
 
 def drain(context: typer.Context, worker: Named, json: AsJson = False) -> None:
-    """Have a worker finish what it has in hand, and end; a supervisor may start it again."""
+    """Let a worker finish its images and exit; a supervisor may start it again."""
     _order(context, worker, WorkerOrder.DRAIN, "ends when what it has in hand is done", as_json=json)
 
 
