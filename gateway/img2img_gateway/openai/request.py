@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from img2img_shared.param_groups.prompt_params import Text
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
 
@@ -23,13 +24,21 @@ class ImagesRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    prompt: str = ""
+    prompt: Text = ""
     model: Annotated[
-        str | None, Field(description="One that is served; OpenAI's own names mean the farm's default one.")
+        str | None,
+        Field(
+            max_length=1024, description="One that is served; OpenAI's own names mean the farm's default one."
+        ),
     ] = None
     n: Annotated[int, Field(ge=1, le=10, description="Pictures, for each picture that is sent.")] = 1
     size: Annotated[
-        str, Field(pattern=_SIZE, description="WIDTHxHEIGHT; auto: that of the picture, or the default.")
+        str,
+        Field(
+            max_length=9,
+            pattern=_SIZE,
+            description="WIDTHxHEIGHT; auto: that of the picture, or the default.",
+        ),
     ] = "auto"
     quality: Annotated[
         Literal["auto", "standard", "low", "medium", "high", "hd"],
@@ -53,7 +62,9 @@ class ImagesRequest(BaseModel):
     moderation: Annotated[
         Literal["auto", "low"], Field(description="Changes nothing: nothing is moderated here.")
     ] = "auto"
-    user: Annotated[str | None, Field(description="Changes nothing: a key says who calls.")] = None
+    user: Annotated[
+        str | None, Field(max_length=1000, description="Changes nothing: a key says who calls.")
+    ] = None
 
     def params(self) -> Params:
         """As the farm takes them.
