@@ -225,7 +225,7 @@ class ImageAnswer(BaseModel):
             "index": 7,
             "state": "failed",
             "attempt": 1,
-            "reason": "image: b'GIF8' is not allowed; allowed: PNG",
+            "reason": "image is a file of 12 bytes: give a picture: PNG, JPEG or WebP",
             "input": 7,
             "name": "harbour",
             "path": "harbour.gif",
