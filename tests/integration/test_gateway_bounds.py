@@ -246,7 +246,7 @@ def test_every_endpoint_that_takes_json_takes_it_within_these_bounds(measured: M
     for method, path in json_endpoints():
         answer = measured.http.request(method, path, content=objects(4 * MIB), headers=JSON)
         assert answer.status_code == 422, path
-        assert "more than 1,000,000 values" in answer.json()["detail"], path
+        assert "more than 1,000,000 values" in answer.text, path
 
 
 def unbounded_texts(described: Any, schemas: dict[str, Any], path: str) -> Iterator[str]:
