@@ -27,6 +27,7 @@ _CREDENTIALS = (
 )
 #: keys are made by the farm (hashes, job ids, indices), never of a user's text
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+_AWAY = "the folder is not the farm's any more (is its share mounted?)"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 #: what a folder may recover from: too many open files, interrupted, disk or quota full, a server away
 _PASSING = (
@@ -198,9 +199,14 @@ class Store:
             if self._folder is None:
                 return
             _sync(self._folder / key)
-        if self._marker is not None and not _holds(self._folder / self._marker[0], self._marker[1]):
-            why = "the folder is not the farm's any more (is its share mounted?)"
-            raise self._error("write", key, why, transient=True)
+        if self._is_away():
+            raise self._error("write", key, _AWAY, transient=True)
+
+    def _is_away(self) -> bool:
+        """Whether the marker that a folder is known by is not in it."""
+        if self._folder is None or self._marker is None:
+            return False
+        return not _holds(self._folder / self._marker[0], self._marker[1])
 
     def _size(self, key: str) -> int | None:
         with self._told("look up", key):
@@ -217,6 +223,8 @@ class Store:
         except AlreadyExistsError:
             raise
         except FileNotFoundError as error:
+            if self._marker is not None and key != self._marker[0] and self._is_away():
+                raise self._error(what, key, _AWAY, transient=True) from error
             if what == "read" and "<Code>NoSuchBucket<" not in str(error):
                 raise self._error(what, key, "there is no such object", missing=True) from error
             if self._folder is not None:  # it was there a moment ago, when it was opened or written to

@@ -158,6 +158,18 @@ def test_a_folder_in_the_way_of_a_key_is_not_worth_a_retry(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_nothing_is_missing_from_a_share_that_is_not_mounted(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for key in ("farm-id", "jobs/a"):
+        store.put(key, b"x")
+    store.expect("farm-id", "x")
+    (tmp_path / "store").rename(tmp_path / "away")
+    (tmp_path / "store").mkdir()
+    with pytest.raises(StoreError, match="is its share mounted") as raised:
+        store.get("jobs/a")
+    assert (raised.value.transient, raised.value.missing) == (True, False)
+
+
 def test_a_folder_that_goes_while_it_is_written_to_is_worth_a_retry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
