@@ -75,8 +75,8 @@ def test_a_bad_input_fails_with_one_line_and_the_others_are_rendered(farm: Fault
     reasons = farm.reasons(job)
     assert sorted(reasons) == [1, 2, 3]
     assert all("\n" not in reason for reason in reasons.values())
-    assert reasons[1].startswith("image: ")
-    assert reasons[3].startswith("mask: ")
+    assert reasons[1].startswith("image is ")
+    assert reasons[3].startswith("mask is ")
     assert sorted(farm.pictures(job)) == [0, 4]
 
 

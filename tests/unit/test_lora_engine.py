@@ -168,7 +168,7 @@ def test_rows_of_different_sets_cannot_be_stacked(sd1: Path, folder: Path) -> No
     text = embedded(family, "the cat")
     patch = family.loras.find([Lora(name="ink")]).denoiser
     plain, other = (family.condition(text, Params(), patch=each) for each in (NO_PATCH, patch))
-    with pytest.raises(ValueError, match="LoRAs"):
+    with pytest.raises(ValueError, match="change the denoiser alike"):
         Conditions.stack([plain, other])
 
 

@@ -334,8 +334,8 @@ def test_a_part_that_is_not_known_is_named(tmp_path: Path, part: str, value: Ten
         adapter(tmp_path, tensors("lora", (16, 8), seed=7) | {part: value})
 
 
-@pytest.mark.parametrize("key", ["bundle_emb.style.string_to_param.*", "emb_params", "a.b.c"])
+@pytest.mark.parametrize("key", ["emb_params", "a.b.c"])
 def test_a_key_that_is_no_layers_is_named(tmp_path: Path, key: str) -> None:
     save_file({key: torch.ones(2, 8)}, tmp_path / "ink.safetensors")
-    with pytest.raises(Refused, match=rf"tensor {key.replace('*', '.')} is unknown"):
+    with pytest.raises(Refused, match=f"tensor {key} is unknown"):
         read_lora(tmp_path / "ink.safetensors")
