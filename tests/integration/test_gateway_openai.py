@@ -129,6 +129,10 @@ def test_generations_and_variations(client: openai.OpenAI, fake_worker: FakeWork
     (found,) = call.result().data
     assert decoded(found.b64_json).size == (128, 64)
     assert job_of(fake_worker).params.txt2img
+    call = callers.submit(client.images.generate, prompt="a barn")
+    fake_worker.end(fake_worker.await_claim())
+    call.result()
+    assert job_of(fake_worker).params.fit == 0  # as the model was made for
     call = callers.submit(client.images.create_variation, image=("a.png", picture(1)), extra_body=SMALL)
     fake_worker.end(fake_worker.await_claim())
     assert len(call.result().data) == 1

@@ -37,7 +37,7 @@ class ImagesRequest(BaseModel):
         Field(
             max_length=9,
             pattern=_SIZE,
-            description="WIDTHxHEIGHT; auto: that of the picture, or the default.",
+            description="WIDTHxHEIGHT; auto: that of the picture, or the model's own.",
         ),
     ] = "auto"
     quality: Annotated[
@@ -89,7 +89,10 @@ class ImagesRequest(BaseModel):
             meant["quality"] = max(1, self.output_compression)
         if self.quality in _STEPS:
             meant["steps"] = _STEPS[self.quality]
-        if self.size != "auto":
+        if self.size == "auto":
+            if not {"width", "height"} & set(self.model_extra or {}):
+                meant["fit"] = 0
+        else:
             meant["width"], meant["height"] = map(int, self.size.split("x"))
         return meant
 
@@ -115,8 +118,6 @@ class EditRequest(ImagesRequest):
 
     def _meant(self) -> dict[str, Any]:
         meant = super()._meant()
-        if self.size == "auto" and not {"width", "height"} & set(self.model_extra or {}):
-            meant["fit"] = 0
         if self.input_fidelity is not None:
             meant["denoising_strength"] = _STRENGTHS[self.input_fidelity]
         return meant
