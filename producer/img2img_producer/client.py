@@ -273,6 +273,15 @@ class Farm:
         """
         return list(islice(find_jobs(self._service.ledger, self.tenant, search, states, model), limit))
 
+    def remove(self, job_id: str) -> int:
+        """Forget a job that has ended, with its results; how many objects of the store these were.
+
+        Raises:
+            NotFound: there is no such job.
+            Refused: the job has not ended: cancel it first.
+        """
+        return self._service.remove(job_id, self.tenant)
+
     def orphans(self) -> Iterator[Orphan]:
         """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""
         return find_orphans(self._service.store, self._service.ledger)

@@ -145,6 +145,8 @@ def test_everything_has_json_alone_on_standard_output(
     watched = run(environment, "watch", job, "--json", code=1).stdout.splitlines()
     assert json.loads(watched[-1])["cancelled"] == 3
     assert [each["state"] for each in ask(environment, "jobs")] == ["cancelled"]
+    assert ask(environment, "rm", job) == {"job": job, "removed": 1}  # its list of inputs
+    assert ask(environment, "jobs") == []
 
 
 @pytest.mark.parametrize(

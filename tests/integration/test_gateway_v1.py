@@ -506,3 +506,16 @@ def test_pictures_on_s3_are_given_by_addresses_that_anyone_can_fetch(redis_url: 
         (found,) = gateway.http.get(f"/v1/jobs/{job}/results").json()["results"]
         assert "X-Amz-Signature" in found["url"]
         assert httpx.get(found["url"], timeout=PATIENCE).content == data
+
+
+def test_a_removed_job_leaves_nothing_in_the_store(
+    gateway: Gateway, fake_worker: FakeWorker, store: Path
+) -> None:
+    job = submit(gateway, 2)["id"]
+    assert "cancel it first" in refusal(gateway.http.delete(f"/v1/jobs/{job}"))["detail"]
+    fake_worker.work()
+    assert gateway.http.delete(f"/v1/jobs/{job}").json() == {"removed": 3}  # two pictures, a page of inputs
+    assert not [each for each in store.rglob("*") if each.is_file() and job in str(each)]
+    assert len(list((store / "inputs").rglob("*"))) == 1 + 2, "what was uploaded stays"
+    for answer in (gateway.http.get(f"/v1/jobs/{job}"), gateway.http.delete(f"/v1/jobs/{job}")):
+        refusal(answer, 404)

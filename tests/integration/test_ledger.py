@@ -79,6 +79,28 @@ def test_a_repeated_idempotency_key_gives_the_tenants_first_job(ledger: Ledger) 
     assert [status.id for status in ledger.jobs("default")] == ["job-1111"]
 
 
+def test_nothing_is_left_of_a_job_that_is_removed(raw: Any, ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job(n=3, idempotency_key="k"))
+    with pytest.raises(Refused, match="has not ended; cancel it first"):
+        ledger.remove("job-0000", "default")
+    with pytest.raises(NotFound):
+        ledger.remove("job-0000", "other")
+    ledger.finish(taken(take))
+    ledger.release(taken(take), 3600.0, "no store")
+    ledger.cancel("job-0000", "default")
+    ledger.remove("job-0000", "default")
+    with pytest.raises(NotFound):
+        ledger.remove("job-0000", "default")
+    assert ledger.jobs("default") == []
+    assert ledger.demand() == []
+    assert not [key for key in raw.keys("*") if b"job-0000" in key and b":abandoned:" not in key]
+    assert not raw.keys("*:once:*")
+    with pytest.raises(Refused, match="submit again"):  # by a client that slept
+        ledger.submit(a_job(n=3, idempotency_key="k"))
+    assert ledger.submit(a_job("job-1111", idempotency_key="k")) == "job-1111"
+    assert taken(take).job_id == "job-1111"
+
+
 def test_the_same_job_submitted_twice_is_one_job(ledger: Ledger) -> None:
     ledger.submit(a_job())
     assert ledger.submit(a_job()) == "job-0000"

@@ -19,6 +19,7 @@ from img2img_gateway.v1.models import (
     JobList,
     JobRequest,
     PriorityRequest,
+    Removed,
     WebhookRequest,
 )
 from img2img_shared.errors import NotFound
@@ -200,6 +201,12 @@ async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> Image
 async def cancel(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """End it: running images stop between two steps. Tells how many are thereby not rendered."""
     return Changed(changed=await parts.farm.call(parts.farm.ledger.cancel, job, caller.tenant))
+
+
+@router.delete("/{job}", summary="Remove a job")
+async def remove(job: JobId, caller: Caller, parts: Parts) -> Removed:
+    """Forget a job that has ended, with its results. The pictures that it was made from stay."""
+    return Removed(removed=await parts.farm.call(parts.farm.service.remove, job, caller.tenant))
 
 
 @router.post("/{job}/pause", summary="Pause a job")

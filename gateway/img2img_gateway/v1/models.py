@@ -284,6 +284,15 @@ class Changed(BaseModel):
     changed: int
 
 
+class Removed(BaseModel):
+    """What was removed with a job."""
+
+    model_config = _example({"removed": 101})
+
+    #: objects of the store: results, and what the job listed
+    removed: int
+
+
 class PriorityRequest(BaseModel):
     """``PUT /v1/jobs/{job}/priority``."""
 

@@ -23,6 +23,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     for command in (status, jobs, orphans, cancel, pause, resume, retry):
         app.command()(command)
+    app.command("rm")(remove)
     # else -5 were an option that there is not
     app.command(context_settings={"ignore_unknown_options": True})(priority)
 
@@ -97,6 +98,19 @@ def cancel(context: typer.Context, job: JobId, json: AsJson = False) -> None:
         count = farm.cancel(job)
     text = f"cancelled {count} image{'s' if count > 1 else ''}" if count else "it had ended already"
     show_facts({"job": job, "cancelled": count}, text, as_json=json)
+
+
+def remove(
+    context: typer.Context,
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="As submit has printed it.")],
+    json: AsJson = False,
+) -> None:
+    """Forget jobs that have ended, with their results. The pictures that they were made from stay."""
+    with farm_of(context) as farm:
+        for job in jobs:
+            count = farm.remove(job)
+            text = f"{job} is removed: {count} object{'' if count == 1 else 's'} of the store"
+            show_facts({"job": job, "removed": count}, text, as_json=json)
 
 
 def pause(context: typer.Context, job: JobId, json: AsJson = False) -> None:

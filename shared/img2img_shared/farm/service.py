@@ -143,6 +143,23 @@ class FarmService:
             outage=self._outage,
         )
 
+    def remove(self, job_id: str, tenant: str) -> int:
+        """Forgets a job that has ended, with its results; how many objects of the store these were.
+
+        Pictures that it was made from are the tenant's, and stay. Should the store fail in between, what is
+        left is found by `find_orphans`.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: the job has not ended.
+            StoreError: the store does not remove something.
+        """
+        self.ledger.remove(job_id, tenant)
+        keys = list(self.store.list(f"jobs/{job_id}"))
+        for key in keys:
+            self.store.delete(key)
+        return len(keys)
+
     def status(self, job_id: str, tenant: str) -> JobStatus:
         """Where a job stands, and what it waits for if none of its images can be begun.
 

@@ -222,6 +222,16 @@ class JobRecords(LedgerPart):
             retried += share
         return retried + share
 
+    def remove(self, job_id: str, tenant: str) -> None:
+        """Forgets a job that has ended. What the store has of it is the caller's to remove, right after.
+
+        Raises:
+            NotFound: the tenant has no such job.
+            Refused: the job has not ended.
+        """
+        if not self._found(job_id, self._redis.run("remove", tenant, job_id)):
+            raise Refused("job", job_id, "this job has not ended; cancel it first")
+
     def events(self, job_id: str, tenant: str, after: str = "0", block: float = 0.0) -> list[Event]:
         """Up to 500 events later than the event `after`, oldest first; waits up to `block` seconds for one.
 

@@ -36,7 +36,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:tenant:TENANT         sorted set of jobs by creation
     {prefix}:once:TENANT:KEY       the job that an idempotency key made
     {prefix}:submissions           sorted set of jobs whose inputs are being written, by when that began
-    {prefix}:abandoned:JOB         such a job can be written no more: its inputs were removed; expires
+    {prefix}:abandoned:JOB         such a job can be written no more: it was removed, or its inputs; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires
     {prefix}:worker:WORKER:order   what an operator wants of it; expires
     {prefix}:worker:WORKER:outdone  how many images that it could not do others have done; expires
