@@ -199,7 +199,8 @@ class Store:
             if self._folder is None:
                 return
             _sync(self._folder / key)
-        if self._is_away():
+        # in this order: what was written beside a share that was mounted a moment later is not in it
+        if self._is_away() or not (self._folder / key).exists():
             raise self._error("write", key, _AWAY, transient=True)
 
     def _is_away(self) -> bool:

@@ -9,6 +9,7 @@ import obstore
 import pytest
 from obstore.exceptions import GenericError
 
+from img2img_shared import store as store_module
 from img2img_shared.errors import FarmError, Refused, StoreError
 from img2img_shared.store import Store, _is_transient, _why
 
@@ -168,6 +169,30 @@ def test_nothing_is_missing_from_a_share_that_is_not_mounted(tmp_path: Path) -> 
     with pytest.raises(StoreError, match="is its share mounted") as raised:
         store.get("jobs/a")
     assert (raised.value.transient, raised.value.missing) == (True, False)
+
+
+def test_what_was_written_beside_a_share_that_comes_back_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder, away = Store(tmp_path / "store"), tmp_path / "store", tmp_path / "away"
+    store.put("farm-id", b"x")
+    store.expect("farm-id", "x")
+    folder.rename(away)
+    folder.mkdir()
+    sync = store_module._sync
+
+    def mounted_after(path: Path) -> None:
+        sync(path)
+        folder.rename(tmp_path / "beside")
+        away.rename(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_sync", mounted_after)
+        with pytest.raises(StoreError, match="is its share mounted") as raised:
+            store.put("jobs/a", b"x")
+    assert raised.value.transient
+    store.put("jobs/a", b"x")
+    assert store.get("jobs/a") == b"x"
 
 
 def test_a_folder_that_goes_while_it_is_written_to_is_worth_a_retry(
