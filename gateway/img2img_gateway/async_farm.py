@@ -145,6 +145,7 @@ class AsyncFarm:
         priority: int = 0,
         idempotency_key: str | None = None,
         webhook: str | None = None,
+        sets_tags_aside: bool = False,
     ) -> Submission:
         """As `FarmService.begin`; an embedded worker is looked after from now on.
 
@@ -162,6 +163,7 @@ class AsyncFarm:
             priority=priority,
             idempotency_key=idempotency_key,
             webhook=webhook,
+            sets_tags_aside=sets_tags_aside,
         )
         self._trouble.pop(submission.job.model, None)
         self._serving.add(submission.job.model)

@@ -78,6 +78,17 @@ def unknown_tags(prompt: str) -> list[str]:
     return [tag[0] for tag in _tags(prompt)[0] if tag[1] not in (*_KINDS, _HYPERNETWORK)]
 
 
+def check_tags(**prompts: str) -> None:
+    """That prompts have no tags of other kinds, which would be left out of them without a word.
+
+    Raises:
+        Refused: names the first one's field.
+    """
+    for field, prompt in prompts.items():
+        for tag in unknown_tags(strip_comments(prompt)):
+            raise Refused(field, tag, "write <lora:name:weight> or <hypernet:name:weight>, in lower case")
+
+
 def _tags(prompt: str) -> tuple[list[re.Match[str]], str]:
     """A prompt's tags, and what comes behind the last one."""
     end = prompt.rfind(">") + 1  # nothing behind it is a tag, and to look there costs a square of its length

@@ -519,3 +519,19 @@ def test_a_removed_job_leaves_nothing_in_the_store(
     assert len(list((store / "inputs").rglob("*"))) == 1 + 2, "what was uploaded stays"
     for answer in (gateway.http.get(f"/v1/jobs/{job}"), gateway.http.delete(f"/v1/jobs/{job}")):
         refusal(answer, 404)
+
+
+@pytest.mark.usefixtures("fake_worker")
+@pytest.mark.parametrize("prompt", ["boat <loha:ink:0.8>", "boat <LORA:ink:0.8>"])
+def test_a_tag_that_nothing_here_knows_is_refused(gateway: Gateway, prompt: str) -> None:
+    files = [("image", ("a.png", picture()))]
+    fields = {"model": "m", "prompt": prompt}
+    facts = refusal(gateway.http.post("/v1/jobs/upload", data=fields, files=files))
+    assert facts["field"] == "prompt"
+    assert "write <lora:name:weight>" in facts["detail"]
+    own: Any = [("image", ("a.png", picture())), ("params", (None, json.dumps({"prompt": prompt})))]
+    facts = refusal(gateway.http.post("/v1/jobs/upload", data={"model": "m"}, files=own))
+    assert "<" in facts["detail"]
+    assert facts["field"].endswith("prompt")
+    off = submit(gateway, prompt=prompt, disable_extra_networks=True)
+    assert off["state"] == "pending", "all tags were switched off"

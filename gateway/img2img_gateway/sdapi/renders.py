@@ -79,7 +79,11 @@ class _Render(Call):
         for iteration in range(body.n_iter):
             shifted = _shifted(params, iteration * per_job)
             submission = await self._parts.farm.begin(
-                self._caller.tenant, model, shifted, priority=self._caller.allowed_priority()
+                self._caller.tenant,
+                model,
+                shifted,
+                priority=self._caller.allowed_priority(),
+                sets_tags_aside=True,  # with a warning, or strictly refused by now
             )
             jobs.append(submission.job.id)
             await write(self._parts, self._caller, submission, _inputs(images), shared)

@@ -9,6 +9,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.job import Input
 from img2img_shared.own_params import check_own
 from img2img_shared.params import Params
+from img2img_shared.prompt_tags import check_tags
 from img2img_shared.refusals import joined, refusal
 from img2img_shared.roles import check_role, check_roles
 
@@ -36,6 +37,7 @@ def checked_input(
     checked, whole = dict[str, Any](), params
     try:
         checked, whole = check_own(params, own)
+        check_tags(**{name: checked[name] for name in ("prompt", "hr_prompt") if name in checked})
     except Refused as error:
         wrong.append(error)
     try:

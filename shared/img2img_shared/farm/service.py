@@ -27,6 +27,7 @@ from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.ledger.tables import Table
 from img2img_shared.params import Params
+from img2img_shared.prompt_tags import check_tags
 from img2img_shared.queue import celery_app, top_up
 from img2img_shared.records import ImageStatus, JobStatus, WorkerInfo, WorkerOrder, WorkerStatus
 from img2img_shared.settings import Settings
@@ -106,6 +107,7 @@ class FarmService:
         idempotency_key: str | None = None,
         webhook: str | None = None,
         stored: Callable[[int], None] | None = None,
+        sets_tags_aside: bool = False,
     ) -> Submission:
         """A job to be given its inputs and then committed; what is wrong with it is said before it has any.
 
@@ -116,12 +118,15 @@ class FarmService:
             name: for people, to find it by.
             webhook: what is to be told where, as far as a repeat with the same key must have it too.
             stored: told how many inputs are in the store.
+            sets_tags_aside: the caller is told otherwise of tags in prompts that are unknown here.
 
         Raises:
             Refused: names the field.
             StoreError: the store is not this farm's, or does not answer.
             Unavailable: Redis is away, or an embedded farm cannot run a worker.
         """
+        if not sets_tags_aside and not params.disable_extra_networks:
+            check_tags(prompt=params.prompt, hr_prompt=params.hr_prompt)
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key, params), self._outage)
         for field in ("refiner_checkpoint", "hr_checkpoint_name"):
