@@ -9,8 +9,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.v1.job_answers import JobUpdate
 from img2img_gateway.v1.jobs import JobId
-from img2img_gateway.v1.models import JobUpdate
 from img2img_gateway.watch import LOOK, ends
 from img2img_shared.records import Event, JobStatus
 

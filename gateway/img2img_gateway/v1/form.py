@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from img2img_gateway.json_route import read_json
 from img2img_gateway.multipart import Part
 from img2img_gateway.submit import Sent, SentInput
-from img2img_gateway.v1.models import WebhookRequest
+from img2img_gateway.v1.job_request import WebhookRequest
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal

@@ -11,17 +11,8 @@ from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.multipart import read_parts
 from img2img_gateway.submit import Sent, SentInput, write
 from img2img_gateway.v1.form import Form
-from img2img_gateway.v1.models import (
-    Changed,
-    ImageAnswer,
-    ImageList,
-    JobAnswer,
-    JobList,
-    JobRequest,
-    PriorityRequest,
-    Removed,
-    WebhookRequest,
-)
+from img2img_gateway.v1.job_answers import Changed, ImageAnswer, ImageList, JobAnswer, JobList, Removed
+from img2img_gateway.v1.job_request import JobRequest, PriorityRequest, WebhookRequest
 from img2img_shared.errors import NotFound
 from img2img_shared.farm.submission import Submission
 from img2img_shared.ledger import IMAGES

@@ -8,8 +8,9 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.errors import Problem
 from img2img_gateway.submit import stored
+from img2img_gateway.v1.job_answers import InputAnswer
 from img2img_gateway.v1.jobs import UNLIMITED
-from img2img_gateway.v1.models import DemandAnswer, InputAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
+from img2img_gateway.v1.machine_answers import DemandAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
-from img2img_gateway.v1.models import Changed
+from img2img_gateway.v1.job_answers import Changed
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 

@@ -1,0 +1,148 @@
+"""What a job is submitted with, under ``/v1``."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from img2img_gateway.json_route import INPUTS
+from img2img_gateway.v1.examples import PIXEL, REFERENCE
+from img2img_shared.errors import Refused
+from img2img_shared.farm.checked_input import checked_input
+from img2img_shared.input_fields import sort_fields
+from img2img_shared.job import Folder, JobName
+from img2img_shared.own_params import OF_THE_JOB
+from img2img_shared.params import Params
+from img2img_shared.refusals import TOLD, finding
+from img2img_shared.roles import Role
+
+#: a picture as base64 (bare or a data: URL), or the key of one that was uploaded: "inputs/" and its SHA-256
+PictureText = Annotated[str, Field(min_length=1, examples=[REFERENCE])]
+
+
+def _by_name(schema: dict[str, Any]) -> None:
+    """For the reference: pictures by role and parameters may stand by themselves."""
+    parameters = Params.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
+    own = {name: each for name, each in parameters.items() if name not in OF_THE_JOB}
+    picture = {"type": "string", "minLength": 1, "examples": [REFERENCE]}
+    schema["properties"] |= dict.fromkeys(("image", "mask", "control/0"), picture) | {
+        name: {key: value for key, value in each.items() if key != "default"} for name, each in own.items()
+    }
+
+
+class InputItem(BaseModel):
+    """One input with what is its own; what is left out, or null, is the job's.
+
+    Pictures by their roles and parameters may stand by themselves: `image`, `mask`, `control/0`, ..., and any
+    parameter but those that shape the job (`images_per_input`, `output_format`).
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_by_name)
+
+    #: by role: image, mask, control/0, control/1, ...
+    pictures: dict[Role, PictureText] = {}
+    params: dict[str, Any] = {}
+    #: how its outputs are called
+    name: Annotated[str, Field(max_length=255)] | None = None
+    #: where they are put within the results
+    folder: Folder | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sorted(cls, values: Any) -> Any:
+        return vars(sort_fields(values)) if isinstance(values, dict) else values
+
+
+def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Each item by itself, until there are more findings than anybody reads."""
+    if not isinstance(items, list):
+        return validate(items)
+    params = info.data.get("params")
+    pictures = {*info.data.get("pictures", ()), *(["mask"] if info.data.get("mask") else [])}
+    found: list[InputItem] = []
+    wrong: list[InitErrorDetails] = []
+    for index, item in enumerate(items):
+        try:
+            found += validate([item])
+            own = found[-1]
+            if params is not None:
+                roles = {*pictures, *own.pictures}
+                checked_input(params, roles=roles, own=own.params, name=own.name, folder=own.folder)
+        except ValidationError as error:
+            all_found = error.errors(include_url=False)
+            wrong += [_finding((index, *each["loc"][1:]), finding(each)) for each in all_found]
+        except Refused as error:
+            found_in_it = (error, *error.others)
+            wrong += [_finding((index, *each.field.split(".")), each) for each in found_in_it]
+        if len(wrong) > TOLD:
+            break
+    if wrong:
+        raise ValidationError.from_exception_data("inputs", wrong)
+    return found
+
+
+def _finding(location: tuple[int | str, ...], error: Refused) -> InitErrorDetails:
+    kind = PydanticCustomError("refused", "{reason}", {"reason": error.reason})
+    return {"type": kind, "loc": location, "input": error.value}
+
+
+class WebhookRequest(BaseModel):
+    """Where to tell what becomes of a job, signed as Standard Webhooks has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, Field(max_length=2000, pattern=r"^https?://")]
+    #: what is told: that the job has ended ("done", or "failed" where some image did), or each image
+    events: Annotated[list[Literal["done", "failed", "image"]], Field(min_length=1)] = ["done", "failed"]
+
+
+class JobRequest(BaseModel):
+    """``POST /v1/jobs``."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "params": {"prompt": "an oil painting", "denoising_strength": 0.4, "steps": 20},
+                    "inputs": [{"image": PIXEL, "name": "harbour"}],
+                }
+            ]
+        },
+    )
+
+    # in this order: inputs are checked together with what stands before them
+    params: Params = Params()
+    #: for all inputs that bring none
+    mask: PictureText | None = None
+    #: the same by role: mask, control/0, control/1, ...
+    pictures: dict[Role, PictureText] = {}
+    inputs: Annotated[list[InputItem], Field(min_length=1, max_length=INPUTS), WrapValidator(_first_findings)]
+    #: the checkpoint; left out: the one that is served
+    model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    #: for people, to find the job by
+    name: JobName | None = None
+    #: higher goes first; left out: 0, or the key's highest where that is lower
+    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    webhook: WebhookRequest | None = None
+
+    def all_pictures(self) -> dict[str, str]:
+        """By their roles, those for all inputs that bring none."""
+        return self.pictures | ({} if self.mask is None else {"mask": self.mask})
+
+
+class PriorityRequest(BaseModel):
+    """``PUT /v1/jobs/{job}/priority``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: Annotated[int, Field(ge=-100, le=100, examples=[10])]

@@ -1,0 +1,102 @@
+"""What ``/v1`` answers about workers, models and samplers."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel
+
+from img2img_gateway.v1.examples import MOMENT, example
+from img2img_shared.records import Demand, WorkerStatus
+
+
+class WorkerAnswer(BaseModel):
+    """A live worker."""
+
+    model_config = example(
+        {
+            "id": "gpu-1-4711",
+            "model": "sd15",
+            "device": "cuda",
+            "slots": 32,
+            "running": 8,
+            "seen": MOMENT,
+            "trouble": None,
+            "rate": 41.5,
+            "uptime": 86_400.0,
+            "memory": 5_368_709_120,
+            "device_memory": 9_663_676_416,
+            "device_memory_total": 25_769_803_776,
+        }
+    )
+
+    id: str
+    model: str
+    device: str
+    #: most images in flight
+    slots: int
+    #: images it holds now
+    running: int
+    seen: datetime
+    #: why it claims nothing for now; null: it does
+    trouble: str | None
+    #: images finished a minute, of late
+    rate: float
+    #: seconds since it was started
+    uptime: float
+    #: bytes of its host's memory
+    memory: int
+    #: bytes of its device's memory that are in use, and in all; 0: it is the host's
+    device_memory: int
+    device_memory_total: int
+
+    @classmethod
+    def of(cls, worker: WorkerStatus) -> Self:
+        """Without its jobs and its last error, which may be another tenant's affair."""
+        return cls.model_validate({**vars(worker.info), **vars(worker.report), **vars(worker)})
+
+
+class ModelAnswer(BaseModel):
+    """A checkpoint that jobs can name."""
+
+    model_config = example({"name": "sd15", "workers": 2, "slots": 64})
+
+    name: str
+    workers: int
+    #: images in flight at once, over its workers
+    slots: int
+
+
+class DemandAnswer(BaseModel):
+    """What there is to do for workers of a model, in images of all tenants."""
+
+    model_config = example({"model": "sd15", "waiting": 240, "later": 0, "running": 32, "images": 272})
+
+    model: str
+    #: could be given out now
+    waiting: int = 0
+    #: wait for their next try
+    later: int = 0
+    running: int = 0
+    #: all of them
+    images: int = 0
+
+    @classmethod
+    def of(cls, demand: Demand) -> Self:
+        """As the ledger has it."""
+        return cls(**asdict(demand), images=demand.waiting + demand.later + demand.running)
+
+
+class SamplerAnswer(BaseModel):
+    """A sampler, by A1111's name."""
+
+    model_config = example(
+        {"name": "DPM++ 2M", "aliases": ["k_dpmpp_2m"], "scheduler": "Karras", "options": []}
+    )
+
+    name: str
+    aliases: list[str]
+    #: the schedule that "Automatic" stands for
+    scheduler: str
+    #: the optional parameters that change its result
+    options: list[str]
