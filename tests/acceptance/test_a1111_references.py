@@ -15,7 +15,7 @@ from PIL import Image
 
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import Img2ImgRequest
-from img2img_gateway.sdapi.scripts import script_parameters
+from img2img_gateway.sdapi.scripts.always_on import script_parameters
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.job import Input, Job

@@ -258,8 +258,13 @@ def test_soft_inpainting_takes_its_values_by_position_or_by_label(
 
 def test_soft_inpainting_is_listed_with_its_arguments_as_a1111_lists_it(gateway: Gateway) -> None:
     names = gateway.http.get("/sdapi/v1/scripts").json()
-    assert names == {"txt2img": ["controlnet"], "img2img": ["soft inpainting", "controlnet"]}
-    of_txt2img, info, of_img2img = gateway.http.get("/sdapi/v1/script-info").json()
+    of_both = ["prompt matrix", "prompts from file or textbox"]
+    assert names == {
+        "txt2img": [*of_both, "controlnet"],
+        "img2img": [*of_both, "soft inpainting", "controlnet"],
+    }
+    always_on = [each for each in gateway.http.get("/sdapi/v1/script-info").json() if each["is_alwayson"]]
+    of_txt2img, info, of_img2img = always_on
     assert [each["is_img2img"] for each in (of_txt2img, of_img2img)] == [False, True]
     assert of_img2img["args"][2]["value"]["control_mode"] == "Balanced"
     assert (info["name"], info["is_alwayson"], info["is_img2img"]) == ("soft inpainting", True, True)

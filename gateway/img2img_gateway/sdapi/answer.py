@@ -2,13 +2,15 @@
 
 import base64
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.errors import Problem
-from img2img_gateway.sdapi.grid import MOST_PIXELS, GridOptions, grid, larger
+from img2img_gateway.sdapi.grid import MOST_PIXELS, GridOptions, grid, larger, png
 from img2img_gateway.sdapi.processed import processed
 from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
@@ -31,12 +33,13 @@ class Answer:
         self._tenant = tenant
         self._task = task
         self._reading = reading
-        self._jobs: list[Job] = []
+        #: of each render
+        self._jobs: list[list[Job]] = []
         #: store keys of all that is sent, in order
+        self._sent: list[str] = []
+        #: and of those, of pictures and their masks
         self._keys: list[str] = []
         self._texts: list[str] = []
-        #: store keys of the control pictures, which come last
-        self._maps: list[str] = []
         #: width and height of the largest picture
         self._cell = (0, 0)
 
@@ -47,16 +50,26 @@ class Answer:
             Problem: an image failed, with its reason; 422, if it is the request's fault.
             StoreError: one cannot be read.
         """
-        for job_id in self._task.jobs:
-            job = self._ledger.job(job_id, self._tenant)
-            self._jobs.append(job)
+        jobs = iter(self._task.jobs)
+        for render in self._reading.renders:
+            ids = islice(jobs, render.body.n_iter)
+            self._jobs.append([self._ledger.job(job_id, self._tenant) for job_id in ids])
+            self._read_render(self._jobs[-1])
+
+    def _read_render(self, jobs: Sequence[Job]) -> None:
+        """Look at what there is of one render: its pictures, then its control pictures."""
+        maps: list[str] = []
+        for job in jobs:
             for index in done_images(self._ledger, job, self._tenant):
                 picture = self._store.get(result_key(job.id, index, job.params.output_format))
                 self._texts.append(read_texts(picture).get("parameters", ""))
-                self._keys += self._keys_of(job, index)
+                keys = list(self._keys_of(job, index))
+                self._keys += keys
+                self._sent += keys
                 self._cell = larger(self._cell, picture)
-                # one picture for all of a call's images
-                self._maps = self._maps or list(self._map_keys(job, index))
+                # one picture for all of a render's images
+                maps = maps or list(self._map_keys(job, index))
+        self._sent += maps
 
     def parts(self) -> Iterator[bytes]:
         """The answer's JSON, bit by bit.
@@ -64,7 +77,7 @@ class Answer:
         Raises:
             StoreError: a picture cannot be read any more.
         """
-        sheet = self._grid() if self._reading.body.save_images else None
+        sheet = self._sheet()
         yield b'{"images": ['
         if self._reading.body.send_images:
             comma = b""
@@ -101,19 +114,35 @@ class Answer:
     def _pictures(self, sheet: bytes | None) -> Iterator[bytes]:
         if sheet is not None:
             yield sheet
-        for key in (*self._keys, *self._maps):
+        for key in self._sent:
             yield self._store.get(key)
 
-    def _grid(self) -> bytes | None:
+    def _sheet(self) -> bytes | None:
         """The pictures in one, where A1111 has that before them."""
+        run = self._reading.run
+        if run is None:
+            return self._grid() if self._reading.body.save_images else None
+        if run.sheet is None or len(self._keys) < run.count:  # which interrupted ones have not
+            return None
+        options = GridOptions.model_validate(dict(self._reading.options))
+        if not self._has_room("the script's sheet", run.sheet.size(self._cell)):
+            return None
+        return png(run.sheet.drawn(map(self._store.get, self._keys), self._cell, options))
+
+    def _has_room(self, name: str, size: tuple[int, int]) -> bool:
+        pixels = math.prod(size)
+        if pixels > MOST_PIXELS:
+            self._reading.warnings.append(f"{name}: there is none, for it would have {pixels} pixels")
+        return pixels <= MOST_PIXELS
+
+    def _grid(self) -> bytes | None:
+        """The pictures in rows."""
         options = GridOptions.model_validate(dict(self._reading.options))
         count = len(self._keys)
         if not options.wants_grid(count):
             return None
         size = options.size(count, self._reading.body.batch_size)
-        pixels = size[0] * self._cell[0] * size[1] * self._cell[1]
-        if pixels > MOST_PIXELS:
-            self._reading.warnings.append(f"return_grid: there is none, for it would have {pixels} pixels")
+        if not self._has_room("return_grid", (size[0] * self._cell[0], size[1] * self._cell[1])):
             return None
         pictures = map(self._store.get, self._keys)
         return grid(pictures, size, self._cell, options.grid_background_color, self._texts[0])

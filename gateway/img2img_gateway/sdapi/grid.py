@@ -17,6 +17,9 @@ def _is_colour(text: str) -> str:
     return text
 
 
+Colour = Annotated[str, AfterValidator(_is_colour)]
+
+
 class GridOptions(BaseModel):
     """A1111's options that say whether there is a grid, and what it looks like."""
 
@@ -28,7 +31,11 @@ class GridOptions(BaseModel):
     grid_prevent_empty_spots: bool = False
     #: 0: as many as a batch has pictures; -1: as many as columns
     n_rows: Annotated[int, Field(ge=-1, le=1000)] = -1
-    grid_background_color: Annotated[str, AfterValidator(_is_colour)] = "#ffffff"
+    grid_background_color: Colour = "#ffffff"
+    #: of the captions beside a script's sheet
+    grid_text_active_color: Colour = "#000000"
+    #: and of those that are struck through
+    grid_text_inactive_color: Colour = "#999999"
 
     def wants_grid(self, count: int) -> bool:
         """Whether a grid goes before so many pictures."""
@@ -54,7 +61,14 @@ def larger(cell: tuple[int, int], picture: bytes) -> tuple[int, int]:
 def grid(
     pictures: Iterable[bytes], size: tuple[int, int], cell: tuple[int, int], background: str, text: str
 ) -> bytes:
-    """A PNG of pictures in rows, each in the middle of its cell, with an infotext.
+    """A PNG of pictures in rows (see `in_rows`), with an infotext."""
+    return png(in_rows(pictures, size, cell, background), text)
+
+
+def in_rows(
+    pictures: Iterable[bytes], size: tuple[int, int], cell: tuple[int, int], background: str
+) -> Image.Image:
+    """Pictures in rows, each in the middle of its cell.
 
     Args:
         size: columns and rows.
@@ -68,8 +82,14 @@ def grid(
             left = i % columns * width + (width - picture.width) // 2
             top = i // columns * height + (height - picture.height) // 2
             sheet.paste(picture.convert("RGBA"), (left, top))
+    return sheet
+
+
+def png(sheet: Image.Image, text: str | None = None) -> bytes:
+    """A sheet as a file."""
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_text("parameters", text)
+    if text is not None:
+        chunks.add_text("parameters", text)
     file = io.BytesIO()
     sheet.save(file, "PNG", pnginfo=chunks)
     return file.getvalue()

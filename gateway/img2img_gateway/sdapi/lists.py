@@ -14,7 +14,8 @@ from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_base64
 from img2img_gateway.sdapi.control_units import SCRIPT, control_info
 from img2img_gateway.sdapi.read_infotext import read_parameters
-from img2img_gateway.sdapi.scripts import script_info
+from img2img_gateway.sdapi.scripts.always_on import script_info
+from img2img_gateway.sdapi.scripts.selectable import script_infos, scripts_of
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.hires import LATENT_UPSCALERS
@@ -169,13 +170,18 @@ async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, A
 async def scripts() -> dict[str, list[str]]:
     """Those that a request may turn on; one that names another is refused."""
     own = [script["name"] for script in script_info()]
-    return {"txt2img": [SCRIPT], "img2img": [*own, SCRIPT]}
+    of_txt2img, of_img2img = ([each.title for each in scripts_of(img2img=i)] for i in (False, True))
+    return {"txt2img": [*of_txt2img, SCRIPT], "img2img": [*of_img2img, *own, SCRIPT]}
 
 
 @router.get("/script-info")
-async def script_infos() -> list[dict[str, Any]]:
+async def scripts_with_arguments() -> list[dict[str, Any]]:
     """The same with their arguments."""
-    return [control_info(img2img=False), *script_info(), control_info(img2img=True)]
+    of_txt2img, of_img2img = (script_infos(img2img=i) for i in (False, True))
+    return [
+        *(*of_txt2img, control_info(img2img=False)),
+        *(*of_img2img, *script_info(), control_info(img2img=True)),
+    ]
 
 
 @router.get("/cmd-flags")

@@ -49,28 +49,20 @@ _PLAIN = frozenset(
 )
 
 
-def processed(reading: Reading, jobs: Sequence[Job], texts: Sequence[str], begun: float) -> dict[str, Any]:
+def processed(
+    reading: Reading, jobs: Sequence[Sequence[Job]], texts: Sequence[str], begun: float
+) -> dict[str, Any]:
     """What A1111 tells of a render; beside it `warnings`, where something of the request was set aside.
 
     Args:
-        jobs: one for each iteration.
+        jobs: of each render, one for each iteration.
         texts: the pictures' infotexts.
         begun: seconds since 1970.
     """
-    body, params = reading.body, jobs[0].params
+    body, params = reading.body, reading.params
     pairs = read_pairs(texts[0]) if texts else {}
-    n = body.n_iter * body.batch_size  # though fewer init pictures give fewer
-    seeds = [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
-    prompt, negative_prompt = strip_comments(params.prompt), strip_comments(params.negative_prompt)
     told = {
-        "prompt": prompt,
-        "all_prompts": [prompt] * n,
-        "negative_prompt": negative_prompt,
-        "all_negative_prompts": [negative_prompt] * n,
-        "seed": seeds[0][0],
-        "all_seeds": [seed for seed, _ in seeds],
-        "subseed": seeds[0][1],
-        "all_subseeds": [subseed for _, subseed in seeds],
+        **_images(reading, jobs),
         "subseed_strength": body.subseed_strength,
         "width": params.width,
         "height": params.height,
@@ -96,7 +88,31 @@ def processed(reading: Reading, jobs: Sequence[Job], texts: Sequence[str], begun
         "is_using_inpainting_conditioning": "Conditional mask weight" in pairs,
         "version": pairs.get("Version", ""),
     }
-    return told | ({"warnings": reading.warnings} if reading.warnings else {})
+    of_script = reading.run.told if reading.run else {}
+    return {**told, **of_script} | ({"warnings": reading.warnings} if reading.warnings else {})
+
+
+def _images(reading: Reading, jobs: Sequence[Sequence[Job]]) -> dict[str, Any]:
+    """Prompts and seeds of each image."""
+    prompts: list[str] = []
+    negative_prompts: list[str] = []
+    seeds: list[tuple[int, int]] = []
+    for render, (first, *_) in zip(reading.renders, jobs, strict=True):
+        n = render.body.n_iter * render.body.batch_size  # though fewer init pictures give fewer
+        params = first.params
+        prompts += [strip_comments(params.prompt)] * n
+        negative_prompts += [strip_comments(params.negative_prompt)] * n
+        seeds += [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
+    return {
+        "prompt": prompts[0],
+        "all_prompts": prompts,
+        "negative_prompt": negative_prompts[0],
+        "all_negative_prompts": negative_prompts,
+        "seed": seeds[0][0],
+        "all_seeds": [seed for seed, _ in seeds],
+        "subseed": seeds[0][1],
+        "all_subseeds": [subseed for _, subseed in seeds],
+    }
 
 
 def _extra(body: RenderRequest, params: Params, pairs: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a request means once infotext, settings, styles and scripts are read: parameters, for a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +12,9 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.options import Options
 from img2img_gateway.sdapi.read_infotext import request_fields, soft_inpainting_arguments
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
-from img2img_gateway.sdapi.scripts import SOFT_INPAINTING, script_parameters
+from img2img_gateway.sdapi.scripts.always_on import SOFT_INPAINTING, script_parameters
+from img2img_gateway.sdapi.scripts.script import Run
+from img2img_gateway.sdapi.scripts.selectable import script_run
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.translate import read_request
 from img2img_gateway.sdapi.worker_files import WorkerFiles
@@ -50,6 +52,14 @@ class Reading:
     control_pictures: dict[str, str]
     #: what of it was set aside
     warnings: list[str]
+    #: what its script makes of it, and that as it can be rendered
+    run: Run | None = None
+    of_script: tuple["Reading", ...] = ()
+
+    @property
+    def renders(self) -> tuple["Reading", ...]:
+        """What is rendered for it, one after the other."""
+        return (self,) if self.run is None else self.of_script
 
 
 class Reader:
@@ -60,13 +70,26 @@ class Reader:
         self._options = Options(farm, tenant)
 
     async def read(self, sent: RenderRequest) -> Reading:
-        """What `sent` means.
+        """What `sent` means, with its script.
 
         Raises:
             Refused: names the field.
         """
+        lenient = Leniency(strict=self._farm.settings.strict)
+        reading = await self._read(sent, lenient)
+        run = script_run(reading.body, lenient)
+        if run is None:
+            return reading
+        renders = []
+        for each in run.requests:
+            own = Leniency(strict=self._farm.settings.strict)
+            renders.append(await self._read(each, own))
+            lenient.warnings += [warning for warning in own.warnings if warning not in lenient.warnings]
+        return replace(reading, run=run, of_script=tuple(renders))
+
+    async def _read(self, sent: RenderRequest, lenient: Leniency) -> Reading:
+        """What `sent` means without its script."""
         farm = self._farm
-        lenient = Leniency(strict=farm.settings.strict)
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
         body = apply_infotext(sent)

@@ -1,6 +1,6 @@
 """``img2img`` and ``txt2img``: A1111's synchronous calls, answered when the pictures are there."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from fastapi import APIRouter, Request, Response
 
@@ -62,16 +62,23 @@ class _Render(Call):
         self.keeps = reading.body.save_images
 
     async def submit(self, jobs: list[str]) -> None:
-        """A job for each iteration, its seeds following the one before."""
-        body, model, params = self._body, self._reading.model, self._reading.params
+        """A job for each iteration of each render."""
+        body = self._body
         images, mask = await self._pictures(body) if isinstance(body, Img2ImgRequest) else ([None], None)
         shared = {"mask": mask} if mask else {}
         for role, picture in self._reading.control_pictures.items():
             shared[role] = await stored(self._parts, self._caller, picture, role)
         if not getattr(body, "include_init_images", False):
-            forget_pictures(body.alwayson_scripts)
-            self._reading.control_pictures.clear()
-        per_job = body.batch_size
+            for each in (self._reading, *self._reading.of_script):
+                _forget(each, mask)
+        for each in self._reading.renders:
+            await self._submit_render(each, images, shared, jobs)
+
+    async def _submit_render(
+        self, reading: Reading, images: Sequence[str | None], shared: Mapping[str, str], jobs: list[str]
+    ) -> None:
+        """A job for each iteration, its seeds following the one before."""
+        body, params, per_job = reading.body, reading.params, reading.body.batch_size
         params = draw_seeds(params)
         if len(images) > 1:  # a batch of different pictures: one output each
             per_job = len(images)
@@ -80,7 +87,7 @@ class _Render(Call):
             shifted = _shifted(params, iteration * per_job)
             submission = await self._parts.farm.begin(
                 self._caller.tenant,
-                model,
+                reading.model,
                 shifted,
                 priority=self._caller.allowed_priority(),
                 sets_tags_aside=True,  # with a warning, or strictly refused by now
@@ -101,13 +108,20 @@ class _Render(Call):
             await stored(self._parts, self._caller, each, f"init_images.{i}") for i, each in enumerate(images)
         ]
         mask = await stored(self._parts, self._caller, body.mask, "mask") if body.mask else None
-        if not body.include_init_images:  # a call may wait for hours, and need not hold what it brought
-            body.init_images, body.mask = None, mask
         return keys, mask
 
     def answer_of(self, task: Task) -> Answer:
         """The pictures, the request, and A1111's account of them."""
         return Answer(self._parts.farm, self._caller.tenant, task, self._reading)
+
+
+def _forget(reading: Reading, mask: str | None) -> None:
+    """Let go of pictures, which are stored by now: a call may wait for hours."""
+    body = reading.body
+    if isinstance(body, Img2ImgRequest):
+        body.init_images, body.mask = None, mask
+    forget_pictures(body.alwayson_scripts)
+    reading.control_pictures.clear()
 
 
 async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:

@@ -1,4 +1,4 @@
-"""Scripts in a request: soft inpainting, ControlNet (see `control_units`); others must ask for nothing."""
+"""Scripts beside a render: soft inpainting, ControlNet (see `control_units`); others must ask for nothing."""
 
 from typing import Any
 
@@ -40,14 +40,11 @@ _STEPS = {
 
 
 def script_parameters(request: RenderRequest, lenient: Leniency) -> dict[str, Any]:
-    """The parameters that a request's scripts set.
+    """The parameters that the scripts beside a request's render set.
 
     Raises:
         Refused: it wants one that is not here, in A1111's words for a script that it does not have.
     """
-    name = request.script_name
-    if name and name.lower() != "none":
-        raise Refused("script_name", name, f"Script '{name}' not found; send no script_name")
     found: dict[str, Any] = {}
     for name, given in request.alwayson_scripts.items():
         if name.lower() == SOFT_INPAINTING and isinstance(request, Img2ImgRequest):

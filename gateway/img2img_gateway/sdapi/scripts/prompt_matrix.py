@@ -1,0 +1,95 @@
+"""A1111's "Prompt matrix": a render for each choice of a prompt's parts between bars, and a sheet of all."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from PIL import Image
+from pydantic import Field
+
+from img2img_gateway.sdapi.grid import GridOptions, in_rows
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.request import RenderRequest
+from img2img_gateway.sdapi.scripts.captions import Caption, captioned, captioned_size
+from img2img_gateway.sdapi.scripts.script import Run, Script, Sheet, changed, check_count
+from img2img_shared.errors import Refused
+from img2img_shared.seeds import drawn, shifted
+
+
+class PromptMatrix(Script):
+    """Its arguments."""
+
+    title: ClassVar = "prompt matrix"
+
+    put_at_start: Annotated[bool, Field(title="Put variable parts at start of prompt")] = False
+    different_seeds: Annotated[bool, Field(title="Use different seed for each picture")] = False
+    prompt_type: Annotated[Literal["positive", "negative"], Field(title="Select prompt")] = "positive"
+    delimiter: Annotated[Literal["comma", "space"], Field(title="Select joining char")] = "comma"
+    margin_size: Annotated[
+        int, Field(title="Grid margins (px)", ge=0, le=500, json_schema_extra={"step": 2})
+    ] = 0
+
+    def run(self, request: RenderRequest, _: Leniency) -> Run:
+        """Every choice of the parts behind the first, the first part's bit counting least.
+
+        Raises:
+            Refused: there are too many.
+        """
+        name = "prompt" if self.prompt_type == "positive" else "negative_prompt"
+        first, *parts = getattr(request, name).split("|")
+        if len(parts) > 20:
+            raise Refused(name, getattr(request, name), "its parts between bars have too many combinations")
+        check_count(1 << len(parts), name)
+        seed, subseed = drawn(request.seed), drawn(request.subseed)
+        requests = []
+        for number in range(1 << len(parts)):
+            changes = {
+                name: self._joined(first, [part for i, part in enumerate(parts) if number >> i & 1]),
+                "seed": shifted(seed, number if self.different_seeds else 0),
+                "subseed": shifted(subseed, number),
+                "batch_size": 1,
+                "n_iter": 1,
+            }
+            requests.append(changed(request, changes))
+        return Run(requests=requests, sheet=MatrixSheet(parts=tuple(parts), margin=self.margin_size))
+
+    def _joined(self, first: str, chosen: list[str]) -> str:
+        words = [part.strip().strip(",") for part in chosen]
+        return (", " if self.delimiter == "comma" else " ").join(
+            [*words, first] if self.put_at_start else [first, *words]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixSheet(Sheet):
+    """One half of the parts chosen along the columns, the other along the rows."""
+
+    parts: tuple[str, ...]
+    #: pixels between two pictures
+    margin: int
+
+    def size(self, cell: tuple[int, int]) -> tuple[int, int]:
+        """See `Sheet`."""
+        return captioned_size(self._across, self._down, cell, self.margin)
+
+    def drawn(self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions) -> Image.Image:
+        """See `Sheet`."""
+        shape = len(self._across), len(self._down)
+        plain = in_rows(pictures, shape, cell, options.grid_background_color)
+        return captioned(plain, self._across, self._down, cell, options, self.margin)
+
+    @property
+    def _across(self) -> list[list[Caption]]:
+        return _choices(self.parts[: (len(self.parts) + 1) // 2])
+
+    @property
+    def _down(self) -> list[list[Caption]]:
+        return _choices(self.parts[(len(self.parts) + 1) // 2 :])
+
+
+def _choices(parts: tuple[str, ...]) -> list[list[Caption]]:
+    """Of each choice, all parts: those that are not chosen struck through."""
+    return [
+        [Caption(part, is_struck=not number >> i & 1) for i, part in enumerate(parts)]
+        for number in range(1 << len(parts))
+    ]

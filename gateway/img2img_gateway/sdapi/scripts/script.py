@@ -1,0 +1,121 @@
+"""What a script is that runs a request itself: its arguments, and the renders that it makes of it."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from img2img_gateway.sdapi.grid import GridOptions
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.request import MOST_IMAGES, RenderRequest
+from img2img_shared.errors import Refused, Summary
+from img2img_shared.refusals import refusal
+
+
+class Sheet:
+    """A picture that a script lays out of those that it had rendered, and that goes before them."""
+
+    @abstractmethod
+    def size(self, cell: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in pixels, with the largest picture's in `cell`."""
+
+    @abstractmethod
+    def drawn(self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions) -> Image.Image:
+        """The sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a script makes of a request."""
+
+    #: rendered one after the other, each by itself
+    requests: Sequence[RenderRequest]
+    sheet: Sheet | None = None
+    #: of A1111's account, what is not said by the renders
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Pictures."""
+        return sum(each.n_iter * each.batch_size for each in self.requests)
+
+
+class Script(BaseModel):
+    """One script. Its fields are its arguments in A1111's order, their titles A1111's labels."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    #: as A1111 lists it
+    title: ClassVar[str]
+    of_txt2img: ClassVar[bool] = True
+
+    @abstractmethod
+    def run(self, request: RenderRequest, lenient: Leniency) -> Run:
+        """What it makes of `request`.
+
+        Raises:
+            Refused: names an argument, or a field.
+        """
+
+    @classmethod
+    def read(cls, arguments: Sequence[Any], lenient: Leniency) -> "Script":
+        """It with arguments by position; those that are left out, or null, as they are by default.
+
+        Raises:
+            Refused: names one.
+        """
+        names = list(cls.model_fields)
+        for value in arguments[len(names) :]:
+            lenient.set_aside("script_args", value, f"{cls.title} takes {len(names)} arguments, as in A1111")
+        given = {name: value for name, value in zip(names, arguments, strict=False) if value is not None}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise refusal(error, "script_args.") from None
+
+    @classmethod
+    def info(cls, *, img2img: bool) -> dict[str, Any]:
+        """As A1111 lists it."""
+        arguments = [
+            {
+                "label": schema["title"],
+                "value": schema["default"],
+                "minimum": schema.get("minimum"),
+                "maximum": schema.get("maximum"),
+                "step": schema.get("step"),
+                "choices": schema.get("enum"),
+            }
+            for schema in cls.model_json_schema()["properties"].values()
+        ]
+        return {"name": cls.title, "is_alwayson": False, "is_img2img": img2img, "args": arguments}
+
+
+def changed(request: RenderRequest, changes: Mapping[str, Any]) -> RenderRequest:
+    """`request` with other values, and without its script.
+
+    Raises:
+        Refused: names the field.
+    """
+    given = {name: getattr(request, name) for name in request.model_fields_set}
+    bare: dict[str, Any] = {"script_name": None, "script_args": [], "infotext": None}
+    try:
+        return type(request).model_validate({**given, **bare, **changes})
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def check_count(count: int, field_name: str) -> None:
+    """That a script makes no more pictures than a call may have.
+
+    Raises:
+        Refused: names the field that asks for them.
+    """
+    if count > MOST_IMAGES:
+        raise Refused(
+            field_name,
+            Summary(f"{count:,} pictures"),
+            f"ask for at most {MOST_IMAGES:,} in one call; for more, submit a job (POST /v1/jobs)",
+        )
