@@ -29,6 +29,7 @@ from img2img_shared.param_groups.guidance_params import GuidanceParams
 from img2img_shared.param_groups.hires_params import HiresParams
 from img2img_shared.param_groups.mask_params import MaskParams
 from img2img_shared.param_groups.model_params import ModelParams
+from img2img_shared.param_groups.outpainting_params import OutpaintingParams
 from img2img_shared.param_groups.output_params import OutputParams
 from img2img_shared.param_groups.prompt_params import PromptParams
 from img2img_shared.param_groups.refiner_params import RefinerParams
@@ -51,6 +52,8 @@ HIRES_FIELDS = tuple(name for name in HiresParams.model_fields if name != "enabl
 SOFT_FIELDS = tuple(name for name in SoftInpaintingParams.model_fields if name != "soft_inpainting")
 #: what `extras` alone gives a meaning
 EXTRAS_FIELDS = tuple(name for name in ExtrasParams.model_fields if name != "extras")
+#: what `outpaint` alone gives a meaning
+OUTPAINTING_FIELDS = tuple(name for name in OutpaintingParams.model_fields if name != "outpaint")
 #: what `restore_faces` alone gives a meaning
 FACE_FIELDS = tuple(name for name in FaceParams.model_fields if name != "restore_faces")
 #: what has a meaning with `extras`; seeds are drawn for every job
@@ -73,6 +76,7 @@ class Params(
     FaceParams,
     UpscalingParams,
     ControlParams,
+    OutpaintingParams,
     RefinerParams,
     HiresParams,
     GuidanceParams,
@@ -145,6 +149,17 @@ class Params(
             raise Refused("soft_inpainting", True, "txt2img has no masks; turn one of the two off")
         if not self.soft_inpainting:
             self._only_with("soft_inpainting", SOFT_FIELDS)
+        return self
+
+    @model_validator(mode="after")
+    def _outpainting_is_of_img2img(self) -> Self:
+        if not self.outpaint:
+            self._only_with("outpaint", OUTPAINTING_FIELDS)
+            return self
+        if self.txt2img:
+            raise Refused("outpaint", self.outpaint, "txt2img has no picture that could grow; turn one off")
+        if self.soft_inpainting:
+            raise Refused("soft_inpainting", True, "outpainting has a mask of its own; turn one off")
         return self
 
     @model_validator(mode="after")
@@ -232,6 +247,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Denoising": DenoisingParams,
     "Mask (white is repainted)": MaskParams,
     "Soft inpainting (with a mask)": SoftInpaintingParams,
+    "Outpainting": OutpaintingParams,
     "Sampling": SamplingParams,
     "Noise schedule": ScheduleParams,
     "Guidance": GuidanceParams,

@@ -46,6 +46,8 @@ def check_roles(roles: Collection[str], params: Params) -> None:
         raise Refused("image", None, "give a picture, or set txt2img")
     if "mask" in roles and params.extras:
         raise Refused("mask", "a picture", "send none with extras, which look at the whole picture")
+    if "mask" in roles and params.outpaint:
+        raise Refused("mask", "a picture", "send none with outpaint, which has a mask of its own")
     known = {role for number in range(len(params.control)) for role in control_roles(number)}
     for role in roles:
         if role.startswith("control/") and role not in known:

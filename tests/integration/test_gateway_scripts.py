@@ -10,11 +10,12 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.integration.gateway import FakeWorker, Gateway, picture
+from tests.integration.gateway import Callers, FakeWorker, Gateway, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}
 FILE = "Prompts from file or textbox"
 MATRIX = "Prompt matrix"
+POOR = "Poor man's outpainting"
 
 
 @pytest.fixture
@@ -124,6 +125,37 @@ def test_a_matrix_may_vary_the_negative_prompt_and_end_with_what_stays(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ("left, right, up, down", 128, 4, 0)),
+        ([32, 8, 1, ["down", "left"]], ("left, down", 32, 8, 1)),
+        ([32, 8, "latent noise", "right"], ("right", 32, 8, 0)),
+    ],
+)
+def test_poor_mans_outpainting_is_the_farms(
+    gateway: Gateway, fake_worker: FakeWorker, arguments: list[Any], expected: tuple[Any, ...]
+) -> None:
+    with Callers(fake_worker) as pool:
+        call = pool.submit(render, gateway, POOR, arguments, batch_size=3, n_iter=2, mask_round=False)
+        claim = fake_worker.await_claim()
+        job = fake_worker.ledger.job(claim.job_id, "default")
+        told = job.params.outpaint, job.params.outpaint_pixels, job.params.outpaint_mask_blur
+        assert (*told, job.params.inpainting_fill) == expected
+        assert (job.n, job.params.mask_round) == (1, False)
+        fake_worker.end(claim)
+        pictures, info = answer_of(call.result())
+    assert len(pictures) == 1
+    assert "warnings" not in info
+
+
+def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, busy: FakeWorker) -> None:
+    image = base64.b64encode(picture()).decode()
+    pictures, info = answer_of(render(gateway, POOR, [], init_images=[image, image], mask=image))
+    assert len(pictures) == 1
+    assert [warning.partition(":")[0] for warning in info["warnings"]] == ["mask", "init_images"]
+
+
+@pytest.mark.parametrize(
     ("script", "arguments", "fields", "named"),
     [
         (FILE, [], {}, "script_args.text"),
@@ -137,6 +169,8 @@ def test_a_matrix_may_vary_the_negative_prompt_and_end_with_what_stays(
         (MATRIX, [False, False, "positive", "comma", 501], {}, "script_args.margin_size"),
         (MATRIX, [], {"prompt": "a" + "|b" * 10}, "prompt"),
         (MATRIX, [], {"prompt": "a" + "|b" * 1000}, "prompt"),
+        (POOR, [32, 4, 4], {}, "script_args.content"),
+        (POOR, [32, 4, 0, "nowhere"], {}, "script_args.sides"),
         ("nosuch", [], {}, "script_name"),
     ],
 )

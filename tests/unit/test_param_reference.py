@@ -8,6 +8,7 @@ from img2img_shared.names import REFINER_OPTIONS
 from img2img_shared.param_groups.extras_params import ExtrasParams
 from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.param_groups.hires_params import HiresParams
+from img2img_shared.param_groups.outpainting_params import OutpaintingParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
 from img2img_shared.params import GROUPS, WRITTEN, Params
@@ -46,6 +47,8 @@ def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name:
         together = {"restore_faces": True}
     elif name in SoftInpaintingParams.model_fields:
         together = {"soft_inpainting": True}
+    elif name in OutpaintingParams.model_fields:
+        together = {"outpaint": "left"}
     elif name in REFINER_OPTIONS:
         together = {"refiner_checkpoint": "sd_xl_refiner"}
     elif name == "control_only":

@@ -55,6 +55,8 @@ class Answer:
             ids = islice(jobs, render.body.n_iter)
             self._jobs.append([self._ledger.job(job_id, self._tenant) for job_id in ids])
             self._read_render(self._jobs[-1])
+        if self._reading.run is not None:
+            self._texts = self._reading.run.texts(self._texts)
 
     def _read_render(self, jobs: Sequence[Job]) -> None:
         """Look at what there is of one render: its pictures, then its control pictures."""

@@ -76,19 +76,19 @@ class Reader:
             Refused: names the field.
         """
         lenient = Leniency(strict=self._farm.settings.strict)
-        reading = await self._read(sent, lenient)
+        reading = await self._read(sent, lenient, {})
         run = script_run(reading.body, lenient)
         if run is None:
             return reading
         renders = []
         for each in run.requests:
             own = Leniency(strict=self._farm.settings.strict)
-            renders.append(await self._read(each, own))
+            renders.append(await self._read(each, own, run.params))
             lenient.warnings += [warning for warning in own.warnings if warning not in lenient.warnings]
         return replace(reading, run=run, of_script=tuple(renders))
 
-    async def _read(self, sent: RenderRequest, lenient: Leniency) -> Reading:
-        """What `sent` means without its script."""
+    async def _read(self, sent: RenderRequest, lenient: Leniency, of_script: Mapping[str, Any]) -> Reading:
+        """What `sent` means without its script, but with the parameters that this has set."""
         farm = self._farm
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
@@ -96,7 +96,7 @@ class Reader:
         if not body.model_fields_set & _PROMPTS and read_pairs(sent.infotext or "")["Prompt"]:
             why = "img2img takes no prompts from it, as in A1111; send them as prompt and negative_prompt"
             lenient.set_aside("infotext", sent.infotext, why)
-        scripts = script_parameters(body, lenient)
+        scripts = {**of_script, **script_parameters(body, lenient)}
         control = control_units(body, lenient)
         options = await self._chosen_options(body, lenient)
         styles = await farm.call(read_styles, farm.settings.styles_file)

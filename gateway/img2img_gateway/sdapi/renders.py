@@ -63,8 +63,8 @@ class _Render(Call):
 
     async def submit(self, jobs: list[str]) -> None:
         """A job for each iteration of each render."""
-        body = self._body
-        images, mask = await self._pictures(body) if isinstance(body, Img2ImgRequest) else ([None], None)
+        body, first = self._body, self._reading.renders[0].body  # a script may leave pictures out
+        images, mask = await self._pictures(first) if isinstance(first, Img2ImgRequest) else ([None], None)
         shared = {"mask": mask} if mask else {}
         for role, picture in self._reading.control_pictures.items():
             shared[role] = await stored(self._parts, self._caller, picture, role)

@@ -65,7 +65,7 @@ def read_request(
         values = {name: value for name, value in values.items() if name not in FACE_FIELDS}
     if isinstance(request, Txt2ImgRequest):
         values = _of_txt2img(request, values)
-    elif isinstance(request, Img2ImgRequest) and not request.mask:
+    elif isinstance(request, Img2ImgRequest) and not request.mask and "outpaint" not in scripts:
         values = {name: value for name, value in values.items() if name not in _OF_MASKS}
     if request.refiner_checkpoint is None:
         values = {name: value for name, value in values.items() if name not in REFINER_OPTIONS}

@@ -10,12 +10,14 @@ from img2img_shared.job import Input, Job, result_key
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
+from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
 from img2img_worker.farm.control import ControlTools, PreparedUnits, detected
 from img2img_worker.farm.control_cache import ControlCache
 from img2img_worker.farm.extras import postprocessed
 from img2img_worker.farm.hires import Steps, both_passes
+from img2img_worker.farm.side_by_side import side_by_side
 from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.models.prompts import conditioning, padding
 from img2img_worker.models.prompts.options import PromptOptions
@@ -25,6 +27,7 @@ from img2img_worker.pictures.control.preprocessors import Depth, no_depth
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.extras import Pixels, RestoreFaces
 from img2img_worker.pictures.infotext import encode_picture, infotext
+from img2img_worker.pictures.outpainting import GrowingPicture
 from img2img_worker.pictures.prepare import prepare
 from img2img_worker.pictures.size import fitted_size
 from img2img_worker.pictures.upscale import RunNetwork
@@ -137,6 +140,8 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         render = replace(render, params=params.model_copy(update={"refiner_checkpoint": None}))
     if params.txt2img:
         made = yield from from_noise(render, pictures, served)
+    elif params.outpaint:
+        made = yield from outpainted(render, pictures, served)
     else:
         made = yield from from_picture(render, pictures, served)
     composed, text = made.composed, _infotext(made, served)
@@ -186,13 +191,46 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
     return Made(composed=Composed(picture=Image.fromarray(result)), passes=passes, maps=units.maps)
 
 
-def from_picture(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
-    """img2img, with a mask if there is one."""
+def outpainted(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
+    """img2img of the tiles of a picture that grows, each with the next seed."""
+    blur = 2 * render.params.outpaint_mask_blur
+    changes = {"inpaint_full_res": False, "mask_blur_x": blur, "mask_blur_y": blur}
+    with served.decoder.decoded(pictures["image"], None) as (picture, _):
+        params = _sized(render.params, picture.size, served).model_copy(update=changes)
+        tiles = GrowingPicture(picture, params).tiles()
+    ways = []
+    for number, tile in enumerate(tiles):
+        own = {"image": encode_picture(tile.picture, "png"), "mask": encode_picture(tile.mask, "png")}
+        each = replace(render, params=params, seed=shifted(render.seed, number))
+        ways.append(from_picture(each, {**pictures, **own}, served, tile.latent_mask))
+    made = yield from side_by_side(ways)
+    results = [each.composed.picture for each in made]
+    with served.decoder.decoded(pictures["image"], None) as (picture, _):  # as in `from_picture`
+        finished = GrowingPicture(picture, params).finished(results)
+    return replace(made[0], composed=Composed(picture=finished), maps={})
+
+
+def from_picture(
+    render: Render,
+    pictures: Mapping[Role, bytes],
+    served: Served,
+    repainted: Image.Image | None = None,
+) -> Steps[Made]:
+    """img2img, with a mask if there is one.
+
+    Args:
+        repainted: of a masked picture, what is repainted, where that is not what shows (L, of its size).
+    """
     image, mask = pictures["image"], pictures.get("mask")
     run = served.run_network(render.params)
     with served.decoder.decoded(image, mask) as decoded:
         params = _sized(render.params, decoded[0].size, served)
         prepared = prepare(*decoded, params, served.vae_factor, run)
+        if repainted is not None:
+            plain = {"mask_blur_x": 0, "mask_blur_y": 0, "inpainting_mask_invert": 0}
+            sharp = params.model_copy(update=plain)
+            inner = prepare(decoded[0], repainted, sharp, served.vae_factor, run)
+            prepared = replace(inner, cond_mask=prepared.cond_mask)
     units = PreparedUnits(params, [(params.width, params.height)], pictures, served.control_tools)
     render = replace(
         render,

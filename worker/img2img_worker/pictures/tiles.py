@@ -1,8 +1,9 @@
 """Pictures too large for a network, enlarged tile by tile as A1111 does: the memory it takes is a tile's."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,24 +34,48 @@ def blended(image: Image.Image, tiling: Tiling, enlarge: Enlarge, scale: int) ->
     """
     if not tiling.size:
         return enlarge(image)
-    size, fade = tiling.size, tiling.overlap * scale
-    width, height = image.width * scale, image.height * scale
-    whole = Image.new("RGB", (width, height))
+    size = tiling.size
+    rows, columns = places(image.height, size, tiling.overlap), places(image.width, size, tiling.overlap)
+    tiles = (enlarge(image.crop((x, y, x + size, y + size))) for y in rows for x in columns)
+    return merged(
+        tiles,
+        (image.width * scale, image.height * scale),
+        rows=[y * scale for y in rows],
+        columns=[x * scale for x in columns],
+        fade=tiling.overlap * scale,
+    )
+
+
+def merged(
+    tiles: Iterable[Image.Image],
+    size: tuple[int, int],
+    *,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    fade: int,
+) -> Image.Image:
+    """Tiles (RGB, of one size) as one picture, row by row, each fading into what is left of it and above.
+
+    Args:
+        size: width and height of the picture.
+        rows, columns: where tiles begin.
+        fade: pixels over which a tile takes over.
+    """
+    whole, upcoming = Image.new("RGB", size), iter(tiles)
     ramp = (np.arange(fade, dtype=np.float32) * 255 / max(fade, 1)).astype(np.uint8)
-    across = np.tile(ramp, (size * scale, 1))
-    down = np.tile(ramp[:, None], (1, width))
-    for y in _places(image.height, tiling):
-        row = Image.new("RGB", (width, size * scale))
-        for x in _places(image.width, tiling):
-            tile = enlarge(image.crop((x, y, x + size, y + size)))
-            _lay(row, tile, (x * scale, 0), across, (fade, 0))
-        _lay(whole, row, (0, y * scale), down, (0, fade))
+    down = np.tile(ramp[:, None], (1, size[0]))
+    for y in rows:
+        row = list(islice(upcoming, len(columns)))
+        strip = Image.new("RGB", (size[0], row[0].height))
+        across = np.tile(ramp, (strip.height, 1))
+        for x, tile in zip(columns, row, strict=True):
+            _lay(strip, tile, (x, 0), across, (fade, 0))
+        _lay(whole, strip, (0, y), down, (0, fade))
     return whole
 
 
-def _places(side: int, tiling: Tiling) -> Sequence[int]:
-    """Where tiles begin along a side; spread evenly, the last ends with it."""
-    size, overlap = tiling.size, tiling.overlap
+def places(side: int, size: int, overlap: int) -> Sequence[int]:
+    """Where tiles of a size begin along a side; spread evenly, the last ends with it."""
     count = max(1, math.ceil((side - overlap) / (size - overlap)))
     step = (side - size) / (count - 1) if count > 1 else 0
     return [side - size if int(i * step) + size >= side else int(i * step) for i in range(count)]

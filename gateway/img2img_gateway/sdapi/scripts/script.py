@@ -1,7 +1,7 @@
 """What a script is that runs a request itself: its arguments, and the renders that it makes of it."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,7 +33,11 @@ class Run:
 
     #: rendered one after the other, each by itself
     requests: Sequence[RenderRequest]
+    #: parameters that no field of a request has
+    params: Mapping[str, Any] = field(default_factory=dict)
     sheet: Sheet | None = None
+    #: from the pictures' infotexts to those that A1111 tells
+    texts: Callable[[list[str]], list[str]] = list
     #: of A1111's account, what is not said by the renders
     told: Mapping[str, Any] = field(default_factory=dict)
 

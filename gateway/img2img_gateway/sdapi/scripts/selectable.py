@@ -4,13 +4,14 @@ from typing import Any
 
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
+from img2img_gateway.sdapi.scripts.poor_mans_outpainting import PoorMansOutpainting
 from img2img_gateway.sdapi.scripts.prompt_matrix import PromptMatrix
 from img2img_gateway.sdapi.scripts.prompts_from_file import PromptsFromFile
 from img2img_gateway.sdapi.scripts.script import Run, Script, check_count
 from img2img_shared.errors import Refused
 
 #: as A1111 lists them
-_SCRIPTS: tuple[type[Script], ...] = (PromptMatrix, PromptsFromFile)
+_SCRIPTS: tuple[type[Script], ...] = (PoorMansOutpainting, PromptMatrix, PromptsFromFile)
 
 
 def scripts_of(*, img2img: bool) -> list[type[Script]]:

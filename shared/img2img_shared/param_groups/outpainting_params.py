@@ -1,0 +1,58 @@
+"""Parameters of outpainting: pictures that grow beyond their edges."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from img2img_shared.errors import Refused
+from img2img_shared.param_groups.group import ParamGroup
+
+#: where a picture may grow
+SIDES = ("left", "right", "up", "down")
+
+
+def _in_order(text: str) -> str:
+    given = [side.strip() for side in text.split(",")] if text else []
+    if not set(given) <= set(SIDES):
+        raise Refused("outpaint", text, f"give some of {', '.join(SIDES)}, with commas between them")
+    return ", ".join(side for side in SIDES if side in given)
+
+
+class OutpaintingParams(ParamGroup):
+    """A1111's script "Poor man's outpainting": what is beyond the edges is rendered in tiles of the size."""
+
+    outpaint: Annotated[
+        str,
+        Field(
+            max_length=24,
+            description="Where the picture grows: left, right, up, down, with commas between them. Width and "
+            "height are then those of the tiles in which it is rendered.",
+            examples=["left, right"],
+        ),
+        AfterValidator(_in_order),
+    ] = ""
+    outpaint_pixels: Annotated[
+        int,
+        Field(
+            ge=8,
+            le=256,
+            description="Pixels by which it grows each way, at least: each side of "
+            "the result is a multiple of 64. Tiles overlap by as many.",
+            examples=[64],
+        ),
+    ] = 128
+    outpaint_mask_blur: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=64,
+            description="How far the rendered fades into the picture: half the sigma of its mask's blur, in "
+            "pixels.",
+            examples=[8],
+        ),
+    ] = 4
+
+    @property
+    def outpaint_sides(self) -> tuple[str, ...]:
+        """Where the picture grows."""
+        return tuple(self.outpaint.split(", ")) if self.outpaint else ()

@@ -1,0 +1,29 @@
+"""Several ways to make something, walked side by side."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from img2img_worker.engine.render import Render
+from img2img_worker.farm.hires import Steps
+
+T = TypeVar("T")
+
+
+def side_by_side(ways: Sequence[Steps[T]]) -> Steps[list[T]]:
+    """What each of `ways` returns; their first renders run side by side, then their second ones."""
+    ends: dict[int, T] = {}
+    wanted: dict[int, Sequence[Render]] = {}
+    for number, way in enumerate(ways):
+        try:
+            wanted[number] = next(way)
+        except StopIteration as end:
+            ends[number] = end.value
+    while wanted:
+        answers = iter((yield [render for renders in wanted.values() for render in renders]))
+        asked, wanted = wanted, {}
+        for number, renders in asked.items():
+            try:
+                wanted[number] = ways[number].send([next(answers) for _ in renders])
+            except StopIteration as end:
+                ends[number] = end.value
+    return [ends[number] for number in range(len(ways))]

@@ -1,0 +1,113 @@
+"""A picture laid out to grow beyond its edges, tile by tile: A1111's "Poor man's outpainting"."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from img2img_shared.errors import Refused
+from img2img_shared.params import Params
+from img2img_worker.pictures.tiles import merged, places
+
+#: each side of a grown picture is a multiple of so many pixels
+_MULTIPLE = 64
+#: of one picture, at most: each is a render
+MOST_TILES = 1000
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tile:
+    """A part that is rendered."""
+
+    #: RGB, of the render's size; black where there is nothing yet
+    picture: Image.Image
+    #: L, of the same size, 255: the rendered shows
+    mask: Image.Image
+    #: L, 255: is repainted
+    latent_mask: Image.Image
+
+
+class GrowingPicture:
+    """A picture in the middle of a larger one, and that cut into tiles.
+
+    Args:
+        picture: as it was decoded; what is transparent in it is not looked at, as in A1111.
+
+    Raises:
+        Refused: tiles that overlap wholly, too many of them, or a blur that leaves nothing of the picture.
+    """
+
+    def __init__(self, picture: Image.Image, params: Params) -> None:
+        pixels, self._size = params.outpaint_pixels, (params.width, params.height)
+        if pixels >= min(self._size):
+            raise Refused("outpaint_pixels", pixels, "give less than width and height, a tile's")
+        left, right, width = _grown(picture.width, pixels, params.outpaint_sides, ("left", "right"))
+        up, down, height = _grown(picture.height, pixels, params.outpaint_sides, ("up", "down"))
+        self._inside: Box = left, up, width - right, height - down
+        self._pixels = pixels
+        self._rows = places(height, params.height, pixels)
+        self._columns = places(width, params.width, pixels)
+        count = len(self._rows) * len(self._columns)
+        if count > MOST_TILES:
+            reason = f"they make {count:,} tiles; give larger ones, for a picture has at most {MOST_TILES:,}"
+            raise Refused("width, height", self._size, reason)
+        self._whole = Image.new("RGB", (width, height))
+        self._whole.paste(picture, (left, up))
+        blur = params.outpaint_mask_blur
+        self._mask = self._outside(2 * blur, (left, up, right, down))
+        self._latent_mask = self._outside(blur // 2, (left, up, right, down))
+
+    def tiles(self) -> list[Tile]:
+        """Those that reach beyond the picture, row by row."""
+        return [
+            Tile(
+                picture=self._whole.crop(box),
+                mask=self._mask.crop(box),
+                latent_mask=self._latent_mask.crop(box),
+            )
+            for box in self._boxes()
+            if not self._is_inside(box)
+        ]
+
+    def finished(self, results: Sequence[Image.Image]) -> Image.Image:
+        """The picture with what its `tiles` have become."""
+        upcoming = iter(results)
+        tiles = (self._whole.crop(box) if self._is_inside(box) else next(upcoming) for box in self._boxes())
+        return merged(tiles, self._whole.size, rows=self._rows, columns=self._columns, fade=self._pixels)
+
+    def _boxes(self) -> list[Box]:
+        width, height = self._size
+        return [(x, y, x + width, y + height) for y in self._rows for x in self._columns]
+
+    def _is_inside(self, box: Box) -> bool:
+        left, up, right, down = self._inside
+        return box[0] >= left and box[1] >= up and box[2] <= right and box[3] <= down
+
+    def _outside(self, margin: int, grown: Box) -> Image.Image:
+        """White beyond the picture, and up to `margin` pixels into it where it grows."""
+        left, up, right, down = grown
+        width, height = self._whole.size
+        box = (
+            left + (margin if left else 0),
+            up + (margin if up else 0),
+            width - right - (margin if right else 0),
+            height - down - (margin if down else 0),
+        )
+        if box[2] < box[0] or box[3] < box[1]:
+            raise Refused("outpaint_mask_blur", margin // 2, "give less: it leaves nothing of the picture")
+        mask = Image.new("L", (width, height), "white")
+        ImageDraw.Draw(mask).rectangle(box, fill="black")
+        return mask
+
+
+def _grown(side: int, pixels: int, sides: tuple[str, ...], ends: tuple[str, str]) -> tuple[int, int, int]:
+    """By how much a side grows at its beginning and its end, and to what: what is left over is shared out."""
+    before, after = (pixels if end in sides else 0 for end in ends)
+    whole = -(-(side + before + after) // _MULTIPLE) * _MULTIPLE
+    if before:
+        before = before * (whole - side) // (before + after)
+    if after:
+        after = whole - side - before
+    return before, after, whole
