@@ -35,6 +35,7 @@ from img2img_shared.param_groups.prompt_params import PromptParams
 from img2img_shared.param_groups.refiner_params import RefinerParams
 from img2img_shared.param_groups.sampling_params import SamplingParams
 from img2img_shared.param_groups.schedule_params import ScheduleParams
+from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
 from img2img_shared.param_groups.seed_params import SeedParams
 from img2img_shared.param_groups.size_params import SizeParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
@@ -54,6 +55,8 @@ SOFT_FIELDS = tuple(name for name in SoftInpaintingParams.model_fields if name !
 EXTRAS_FIELDS = tuple(name for name in ExtrasParams.model_fields if name != "extras")
 #: what `outpaint` alone gives a meaning
 OUTPAINTING_FIELDS = tuple(name for name in OutpaintingParams.model_fields if name != "outpaint")
+#: what `sd_upscale` alone gives a meaning
+SD_UPSCALE_FIELDS = tuple(name for name in SdUpscaleParams.model_fields if name != "sd_upscale")
 #: what `restore_faces` alone gives a meaning
 FACE_FIELDS = tuple(name for name in FaceParams.model_fields if name != "restore_faces")
 #: what has a meaning with `extras`; seeds are drawn for every job
@@ -76,6 +79,7 @@ class Params(
     FaceParams,
     UpscalingParams,
     ControlParams,
+    SdUpscaleParams,
     OutpaintingParams,
     RefinerParams,
     HiresParams,
@@ -160,6 +164,18 @@ class Params(
             raise Refused("outpaint", self.outpaint, "txt2img has no picture that could grow; turn one off")
         if self.soft_inpainting:
             raise Refused("soft_inpainting", True, "outpainting has a mask of its own; turn one off")
+        return self
+
+    @model_validator(mode="after")
+    def _sd_upscale_is_of_img2img(self) -> Self:
+        if not self.sd_upscale:
+            self._only_with("sd_upscale", SD_UPSCALE_FIELDS)
+        elif self.txt2img or self.outpaint:
+            other = "txt2img" if self.txt2img else "outpaint"
+            raise Refused("sd_upscale", True, f"it renders the tiles of a picture; give it or {other}")
+        elif self.sd_upscale_overlap >= min(self.width, self.height):
+            reason = "give less than width and height, which are a tile's"
+            raise Refused("sd_upscale_overlap", self.sd_upscale_overlap, reason)
         return self
 
     @model_validator(mode="after")
@@ -248,6 +264,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Mask (white is repainted)": MaskParams,
     "Soft inpainting (with a mask)": SoftInpaintingParams,
     "Outpainting": OutpaintingParams,
+    "Upscaling by rendering (SD upscale)": SdUpscaleParams,
     "Sampling": SamplingParams,
     "Noise schedule": ScheduleParams,
     "Guidance": GuidanceParams,

@@ -22,7 +22,8 @@ from img2img_shared.job import Input, Job
 from img2img_shared.picture_texts import read_texts
 from img2img_shared.roles import Role
 from img2img_worker.engine.engine import Engine
-from img2img_worker.farm.recipe import Files, Served, recipe
+from img2img_worker.farm.recipe import Files, recipe
+from img2img_worker.farm.served import Served
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.pictures.decode import Decoder
 from tests import checkpoints

@@ -15,6 +15,7 @@ from tests.integration.gateway import Callers, FakeWorker, Gateway, picture
 SMALL = {"width": 64, "height": 64, "steps": 4}
 FILE = "Prompts from file or textbox"
 MATRIX = "Prompt matrix"
+UPSCALE = "SD upscale"
 POOR = "Poor man's outpainting"
 
 
@@ -148,6 +149,34 @@ def test_poor_mans_outpainting_is_the_farms(
     assert "warnings" not in info
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], (64, "None", 2.0)),
+        ([None, 16, "lanczos", 4], (16, "Lanczos", 4)),
+        (["", 32, 2, 1.5], (32, "Nearest", 1.5)),
+    ],
+)
+def test_sd_upscale_is_the_farms(
+    gateway: Gateway, fake_worker: FakeWorker, arguments: list[Any], expected: tuple[Any, ...]
+) -> None:
+    with Callers(fake_worker) as pool:
+        sizes = {"width": 128, "height": 128}
+        call = pool.submit(render, gateway, UPSCALE, arguments, batch_size=3, n_iter=2, seed=4, **sizes)
+        claims = [fake_worker.await_claim() for _ in range(2)]
+        params = fake_worker.ledger.job(claims[0].job_id, "default").params
+        told = params.sd_upscale_overlap, params.sd_upscale_upscaler, params.sd_upscale_factor
+        assert told == expected
+        assert params.sd_upscale_batch == 3
+        for claim in claims:
+            fake_worker.end(claim)
+        pictures, info = answer_of(call.result())
+    assert len(pictures) == 2
+    assert sorted(fake_worker.seeds) == [4, 5]
+    first, second = info["infotexts"]
+    assert first == second, "A1111 tells the first one's of all"
+
+
 def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, busy: FakeWorker) -> None:
     image = base64.b64encode(picture()).decode()
     pictures, info = answer_of(render(gateway, POOR, [], init_images=[image, image], mask=image))
@@ -171,6 +200,9 @@ def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, b
         (MATRIX, [], {"prompt": "a" + "|b" * 1000}, "prompt"),
         (POOR, [32, 4, 4], {}, "script_args.content"),
         (POOR, [32, 4, 0, "nowhere"], {}, "script_args.sides"),
+        (UPSCALE, [None, 16, 7], {}, "script_args.upscaler"),
+        (UPSCALE, [None, 64], {}, "sd_upscale_overlap"),
+        (UPSCALE, [None, 16, "None", 9], {}, "script_args.factor"),
         ("nosuch", [], {}, "script_name"),
     ],
 )

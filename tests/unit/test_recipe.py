@@ -12,7 +12,8 @@ from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
-from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
+from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
+from img2img_worker.farm.served import Served
 from img2img_worker.pictures.colour import colour_target, correct_colours
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.infotext import encode_picture

@@ -223,7 +223,7 @@ class Reader:
         Raises:
             Refused: one is not.
         """
-        fields = ("hr_upscaler",) if params.txt2img else ("upscaler_for_img2img",)
+        fields = ("hr_upscaler",) if params.txt2img else ("upscaler_for_img2img", "sd_upscale_upscaler")
         for field in fields:
             name = getattr(params, field)
             if is_network(name) and name not in LATENT_UPSCALERS:

@@ -14,7 +14,8 @@ from img2img_shared.params import Params
 from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.broken import end_broken
-from img2img_worker.farm.recipe import Served, recipe
+from img2img_worker.farm.recipe import recipe
+from img2img_worker.farm.served import Served
 
 #: bytes that are written, at least, to see whether that works
 LEAST = 64 * 1024

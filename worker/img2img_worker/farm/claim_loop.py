@@ -38,7 +38,8 @@ from img2img_worker.farm.events import (
 )
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
-from img2img_worker.farm.recipe import Files, Recipe, Served, ingredients, recipe
+from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
+from img2img_worker.farm.served import Served
 from img2img_worker.farm.verdict import Blame, Verdict, judge
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers

@@ -20,8 +20,8 @@ from img2img_shared.checkpoints import (
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
-from img2img_worker.farm.recipe import Served
 from img2img_worker.farm.redis_wait import when_redis_answers
+from img2img_worker.farm.served import Served
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.loading import load
 from img2img_worker.models.checkpoints.vae_files import VaeFiles

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
-from img2img_gateway.sdapi.scripts.script import Run, Script, changed
+from img2img_gateway.sdapi.scripts.script import Run, Script, changed, first_picture
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.param_groups.outpainting_params import SIDES
 
@@ -39,17 +39,13 @@ class PoorMansOutpainting(Script):
         sides = [side for side in SIDES if side in self.sides]
         if not sides:
             raise Refused("script_args.sides", self.sides, f"give some of {', '.join(SIDES)}")
-        images = request.init_images or [] if isinstance(request, Img2ImgRequest) else []
         if isinstance(request, Img2ImgRequest) and request.mask:
             why = f"{self.title} has a mask of its own, as in A1111"
             lenient.set_aside("mask", Summary("a picture"), why)
-        if len(images) > 1:
-            why = f"{self.title} looks at the first alone, as in A1111"
-            lenient.set_aside("init_images", Summary(f"{len(images)} pictures"), why)
         changes = {
+            **first_picture(request, lenient, self.title),
             # by its name, any content is filled, as in A1111, whose page sends a number
             "inpainting_fill": self.content if isinstance(self.content, int) else 0,
-            "init_images": images[:1],
             "mask": None,
             "batch_size": 1,
             "n_iter": 1,

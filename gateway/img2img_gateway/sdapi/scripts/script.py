@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from img2img_gateway.sdapi.grid import GridOptions
 from img2img_gateway.sdapi.leniency import Leniency
-from img2img_gateway.sdapi.request import MOST_IMAGES, RenderRequest
+from img2img_gateway.sdapi.request import MOST_IMAGES, Img2ImgRequest, RenderRequest
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.refusals import refusal
 
@@ -109,6 +109,15 @@ def changed(request: RenderRequest, changes: Mapping[str, Any]) -> RenderRequest
         return type(request).model_validate({**given, **bare, **changes})
     except ValidationError as error:
         raise refusal(error) from None
+
+
+def first_picture(request: RenderRequest, lenient: Leniency, title: str) -> dict[str, Any]:
+    """The change to a request that leaves the first of its pictures, the only one that a script looks at."""
+    images = request.init_images or [] if isinstance(request, Img2ImgRequest) else []
+    if len(images) > 1:
+        why = f"{title} looks at the first alone, as in A1111"
+        lenient.set_aside("init_images", Summary(f"{len(images)} pictures"), why)
+    return {"init_images": images[:1]}
 
 
 def check_count(count: int, field_name: str) -> None:

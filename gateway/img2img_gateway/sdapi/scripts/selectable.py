@@ -8,10 +8,11 @@ from img2img_gateway.sdapi.scripts.poor_mans_outpainting import PoorMansOutpaint
 from img2img_gateway.sdapi.scripts.prompt_matrix import PromptMatrix
 from img2img_gateway.sdapi.scripts.prompts_from_file import PromptsFromFile
 from img2img_gateway.sdapi.scripts.script import Run, Script, check_count
+from img2img_gateway.sdapi.scripts.sd_upscale import SdUpscale
 from img2img_shared.errors import Refused
 
 #: as A1111 lists them
-_SCRIPTS: tuple[type[Script], ...] = (PoorMansOutpainting, PromptMatrix, PromptsFromFile)
+_SCRIPTS: tuple[type[Script], ...] = (PoorMansOutpainting, PromptMatrix, PromptsFromFile, SdUpscale)
 
 
 def scripts_of(*, img2img: bool) -> list[type[Script]]:

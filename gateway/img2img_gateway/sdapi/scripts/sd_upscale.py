@@ -1,0 +1,60 @@
+"""A1111's "SD upscale": the farm's own."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.request import RenderRequest
+from img2img_gateway.sdapi.scripts.script import Run, Script, changed, first_picture
+from img2img_shared.errors import Refused
+from img2img_shared.upscalers import BUILT_IN
+
+
+class SdUpscale(Script):
+    """Its arguments."""
+
+    title: ClassVar = "sd upscale"
+    of_txt2img: ClassVar = False
+
+    info_text: Annotated[Any, Field(title="")] = None
+    overlap: Annotated[int, Field(title="Tile overlap", ge=0, le=256, json_schema_extra={"step": 16})] = 64
+    upscaler: Annotated[
+        int | Annotated[str, Field(max_length=255)],
+        Field(title="Upscaler", json_schema_extra={"enum": list(BUILT_IN)}),
+    ] = "None"
+    factor: Annotated[float, Field(title="Scale Factor", ge=1, le=4, json_schema_extra={"step": 0.05})] = 2.0
+
+    def run(self, request: RenderRequest, lenient: Leniency) -> Run:
+        """A picture for each iteration.
+
+        Raises:
+            Refused: there is no upscaler of this number.
+        """
+        changes = {
+            **first_picture(request, lenient, self.title),
+            "n_iter": 1,
+            "batch_size": request.n_iter,
+        }
+        params = {
+            "sd_upscale": True,
+            "sd_upscale_overlap": self.overlap,
+            "sd_upscale_upscaler": self._name(),
+            "sd_upscale_factor": self.factor,
+            "sd_upscale_batch": request.batch_size,
+        }
+        return Run(requests=[changed(request, changes)], params=params, texts=_of_the_first)
+
+    def _name(self) -> str:
+        """By its place in the list of those that A1111 has without files."""
+        if isinstance(self.upscaler, str):
+            return self.upscaler
+        if not 0 <= self.upscaler < len(BUILT_IN):
+            names = ", ".join(f"{number} ({name})" for number, name in enumerate(BUILT_IN))
+            raise Refused("script_args.upscaler", self.upscaler, f"give {names}, or a name")
+        return BUILT_IN[self.upscaler]
+
+
+def _of_the_first(texts: list[str]) -> list[str]:
+    """A1111 tells the first one's of all."""
+    return texts[:1] * len(texts)

@@ -1,0 +1,101 @@
+"""Pictures that are enlarged and rendered in tiles."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from img2img_shared.errors import Refused
+from img2img_shared.job import Input, Job
+from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
+from img2img_worker.farm.recipe import recipe
+from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.sd_upscale import enlarged, tile_seeds
+from img2img_worker.pictures.upscale import no_networks
+from tests.unit.test_recipe import SERVED
+
+ITEM = Input(pictures={"image": f"inputs/{'0' * 64}"})
+
+
+def params(**values: object) -> Params:
+    given = {"width": 64, "height": 64, "sd_upscale": True, "sd_upscale_overlap": 16, **values}
+    return Params.model_validate({"seed": 5, "subseed": 6, **given})
+
+
+def noise(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 80), (130, 64), (64, 90)])
+@pytest.mark.parametrize("overlap", [0, 16, 40])
+def test_tiles_that_are_left_as_they_are_make_the_same_picture(size: tuple[int, int], overlap: int) -> None:
+    picture = noise(*size)
+    mosaic, tiles = enlarged(picture, params(sd_upscale_overlap=overlap), no_networks)
+    assert {tile.size for tile in tiles} == {(64, 64)}
+    assert (np.asarray(mosaic.merged(tiles)) == np.asarray(picture)).all()
+
+
+@pytest.mark.parametrize(("name", "size"), [("None", (50, 64)), ("Lanczos", (72, 96)), ("Nearest", (72, 96))])
+def test_an_upscaler_makes_multiples_of_8_and_none_leaves_it(name: str, size: tuple[int, int]) -> None:
+    wanted = params(sd_upscale_upscaler=name, sd_upscale_factor=1.5)
+    mosaic, _ = enlarged(noise(50, 64), wanted, no_networks)
+    assert mosaic.size == size
+
+
+def test_seeds_count_by_lots_as_in_a1111() -> None:
+    assert tile_seeds(4, 1) == [0, 1, 2, 3]
+    assert tile_seeds(5, 3) == [0, 1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(("lot", "seeds"), [(1, [6, 7, 8, 9]), (3, [6, 7, 8, 7])])
+def test_each_tile_is_rendered_and_the_text_tells_what_was_done(lot: int, seeds: list[int]) -> None:
+    given = params(sd_upscale_upscaler="Lanczos", sd_upscale_batch=lot, images_per_input=2, steps=3)
+    job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
+    steps = recipe(job, ITEM, 1, {"image": encode_picture(noise(56, 56), "png")}, SERVED)
+    renders = next(steps)
+    assert [render.seed for render in renders] == seeds
+    assert all(render.pixels is not None and render.pixels.shape == (64, 64, 3) for render in renders)
+    colours = [np.full((64, 64, 3), 60 * number, np.uint8) for number in range(4)]
+    with pytest.raises(StopIteration) as end:
+        steps.send(colours)
+    (file,) = end.value.value.values()
+    with Image.open(io.BytesIO(file)) as picture:
+        assert picture.size == (112, 112)
+        corners = [picture.getpixel(place) for place in ((0, 0), (111, 0), (0, 111), (111, 111))]
+    assert corners == [(60 * number,) * 3 for number in range(4)]
+    text = read_texts(file)["parameters"]
+    assert "Size: 64x64" in text
+    assert "RNG: CPU, SD upscale overlap: 16, SD upscale upscaler: Lanczos" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"txt2img": True}, "sd_upscale"),
+        ({"outpaint": "left"}, "sd_upscale"),
+        ({"sd_upscale_overlap": 64}, "sd_upscale_overlap"),
+        ({"sd_upscale": False}, "sd_upscale_overlap"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values: dict[str, object], named: str) -> None:
+    with pytest.raises(Refused) as refused:
+        params(**values)
+    assert refused.value.field == named
+
+
+@pytest.mark.parametrize(
+    ("values", "size", "named"),
+    [
+        ({"sd_upscale_factor": 8}, (2_000, 2_000), "sd_upscale_factor"),
+        ({}, (2_000, 2_000), "width, height"),
+    ],
+)
+def test_more_than_a_picture_may_be_is_refused(
+    values: dict[str, object], size: tuple[int, int], named: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        enlarged(Image.new("RGB", size), params(**values), no_networks)
+    assert refused.value.field == named

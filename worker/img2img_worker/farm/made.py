@@ -1,0 +1,121 @@
+"""How a picture is made: from noise, or from another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from img2img_shared.params import Params
+from img2img_shared.roles import Role
+from img2img_worker.engine.render import Render
+from img2img_worker.farm import hires
+from img2img_worker.farm.control import PreparedUnits
+from img2img_worker.farm.hires import Steps, both_passes
+from img2img_worker.farm.served import Served
+from img2img_worker.farm.soft_inpainting import soft_inpainted
+from img2img_worker.pictures.colour import correct_colours
+from img2img_worker.pictures.composite import Composed, compose
+from img2img_worker.pictures.extras import Pixels
+from img2img_worker.pictures.prepare import prepare
+from img2img_worker.pictures.size import fitted_size
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Made:
+    """A finished picture, and the renders that it came from, one after the other."""
+
+    composed: Composed
+    passes: tuple[Render, ...]
+    #: whether a mask came with the picture, were it an empty one
+    has_mask: bool = False
+    #: the control pictures that are wanted, by what they are called beside it
+    maps: Mapping[str, Image.Image] = field(default_factory=dict)
+
+
+def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
+    """txt2img, with its hires fix where that is wanted."""
+    params = render.params
+    sizes = [(params.width, params.height)]
+    if params.enable_hr:
+        sizes.append(hires.final_size(params, served.vae_factor))
+    units = PreparedUnits(params, sizes, pictures, served.control_tools)
+    render = replace(render, controls=units.controls())
+    passes: tuple[Render, ...] = (render,)
+    if params.enable_hr:
+        wanted = params.hr_checkpoint_name
+        is_own = wanted in (None, served.model) or served.other_title(wanted) == served.own_title
+        first, second, pixels = yield from both_passes(
+            render,
+            served.vae_factor,
+            units.controls(1),
+            served.run_network(params),
+            checkpoint=None if is_own else wanted,
+        )
+        passes = (first, second)
+    else:
+        (pixels,) = yield [render]
+    result = _with_faces(units.finished(pixels), params, served)
+    return Made(composed=Composed(picture=Image.fromarray(result)), passes=passes, maps=units.maps)
+
+
+def from_picture(
+    render: Render,
+    pictures: Mapping[Role, bytes],
+    served: Served,
+    repainted: Image.Image | None = None,
+) -> Steps[Made]:
+    """img2img, with a mask if there is one.
+
+    Args:
+        repainted: of a masked picture, what is repainted, where that is not what shows (L, of its size).
+    """
+    image, mask = pictures["image"], pictures.get("mask")
+    run = served.run_network(render.params)
+    with served.decoder.decoded(image, mask) as decoded:
+        params = sized(render.params, decoded[0].size, served)
+        prepared = prepare(*decoded, params, served.vae_factor, run)
+        if repainted is not None:
+            plain = {"mask_blur_x": 0, "mask_blur_y": 0, "inpainting_mask_invert": 0}
+            sharp = params.model_copy(update=plain)
+            inner = prepare(decoded[0], repainted, sharp, served.vae_factor, run)
+            prepared = replace(inner, cond_mask=prepared.cond_mask)
+    units = PreparedUnits(params, [(params.width, params.height)], pictures, served.control_tools)
+    render = replace(
+        render,
+        params=params,
+        pixels=prepared.pixels,
+        latent_size=prepared.latent_size,
+        mask=prepared.mask,
+        cond_mask=prepared.cond_mask,
+        controls=units.controls(),
+    )
+    opening = None
+    if params.soft_inpainting and prepared.mask is not None:
+        pixels, opening = yield from soft_inpainted(render, prepared.mask)
+    else:
+        (pixels,) = yield [render]
+    result = Image.fromarray(_with_faces(units.finished(pixels), params, served))
+    if prepared.colours is not None:
+        result = correct_colours(result, prepared.colours)
+    composed = Composed(picture=result)
+    if prepared.mask is not None:
+        # read once more: what a picture of any size takes is not kept for as long as the engine has it
+        with served.decoder.decoded(image, mask) as decoded:
+            composed = compose(result, *decoded, params, opening, run)
+    return Made(composed=composed, passes=(render,), has_mask=mask is not None, maps=units.maps)
+
+
+def _with_faces(pixels: Pixels, params: Params, served: Served) -> Pixels:
+    if not params.restore_faces:
+        return pixels
+    return served.restore_faces(params.face_restoration_model, pixels, params.code_former_weight)
+
+
+def sized(params: Params, size: tuple[int, int], served: Served) -> Params:
+    """With the width and height that `fit` asks for."""
+    if params.fit is None:
+        return params
+    width, height = fitted_size(
+        size, params.fit, native_side=served.native_side, multiple=served.side_multiple
+    )
+    return params.model_copy(update={"width": width, "height": height, "fit": None})
