@@ -155,6 +155,11 @@ def inputs_key(job_id: str, page: int) -> str:
     return f"{inputs_folder(job_id)}/{page:06d}.msgpack"
 
 
+def loop_name(number: int) -> str:
+    """What the result of a loop's render is called beside its last one's."""
+    return f"loop-{number}"
+
+
 def result_key(job_id: str, index: int, output_format: str, beside: str = "") -> str:
     """Store key of one finished picture, or of what is given beside it ("mask", "mask-composite")."""
     name = f"{index}-{beside}" if beside else str(index)

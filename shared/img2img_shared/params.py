@@ -27,6 +27,7 @@ from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.param_groups.group import ParamGroup
 from img2img_shared.param_groups.guidance_params import GuidanceParams
 from img2img_shared.param_groups.hires_params import HiresParams
+from img2img_shared.param_groups.loopback_params import LoopbackParams
 from img2img_shared.param_groups.mask_params import MaskParams
 from img2img_shared.param_groups.model_params import ModelParams
 from img2img_shared.param_groups.outpainting_params import OutpaintingParams
@@ -57,6 +58,10 @@ EXTRAS_FIELDS = tuple(name for name in ExtrasParams.model_fields if name != "ext
 OUTPAINTING_FIELDS = tuple(name for name in OutpaintingParams.model_fields if name != "outpaint")
 #: what `sd_upscale` alone gives a meaning
 SD_UPSCALE_FIELDS = tuple(name for name in SdUpscaleParams.model_fields if name != "sd_upscale")
+#: what `loopback` alone gives a meaning
+LOOPBACK_FIELDS = tuple(name for name in LoopbackParams.model_fields if name != "loopback")
+#: what makes a picture of several renders; what its control units looked at is not stored
+COMPOSED = ("outpaint", "sd_upscale", "loopback")
 #: what `restore_faces` alone gives a meaning
 FACE_FIELDS = tuple(name for name in FaceParams.model_fields if name != "restore_faces")
 #: what has a meaning with `extras`; seeds are drawn for every job
@@ -79,6 +84,7 @@ class Params(
     FaceParams,
     UpscalingParams,
     ControlParams,
+    LoopbackParams,
     SdUpscaleParams,
     OutpaintingParams,
     RefinerParams,
@@ -179,6 +185,15 @@ class Params(
         return self
 
     @model_validator(mode="after")
+    def _loopback_is_of_img2img(self) -> Self:
+        if not self.loopback:
+            self._only_with("loopback", LOOPBACK_FIELDS)
+        elif self.txt2img or self.outpaint or self.sd_upscale:
+            other = next(name for name in ("txt2img", "outpaint", "sd_upscale") if getattr(self, name))
+            raise Refused("loopback", True, f"it renders one picture again; give it or {other}")
+        return self
+
+    @model_validator(mode="after")
     def _switches_to_a_refiner(self) -> Self:
         if not self.refiner_checkpoint:
             self._only_with("refiner_checkpoint", REFINER_OPTIONS)
@@ -263,6 +278,7 @@ GROUPS: dict[str, type[ParamGroup]] = {
     "Denoising": DenoisingParams,
     "Mask (white is repainted)": MaskParams,
     "Soft inpainting (with a mask)": SoftInpaintingParams,
+    "Loopback": LoopbackParams,
     "Outpainting": OutpaintingParams,
     "Upscaling by rendering (SD upscale)": SdUpscaleParams,
     "Sampling": SamplingParams,

@@ -261,7 +261,14 @@ def test_soft_inpainting_is_listed_with_its_arguments_as_a1111_lists_it(gateway:
     of_both = ["prompt matrix", "prompts from file or textbox"]
     assert names == {
         "txt2img": [*of_both, "controlnet"],
-        "img2img": ["poor man's outpainting", *of_both, "sd upscale", "soft inpainting", "controlnet"],
+        "img2img": [
+            "loopback",
+            "poor man's outpainting",
+            *of_both,
+            "sd upscale",
+            "soft inpainting",
+            "controlnet",
+        ],
     }
     always_on = [each for each in gateway.http.get("/sdapi/v1/script-info").json() if each["is_alwayson"]]
     of_txt2img, info, of_img2img = always_on

@@ -16,6 +16,7 @@ SMALL = {"width": 64, "height": 64, "steps": 4}
 FILE = "Prompts from file or textbox"
 MATRIX = "Prompt matrix"
 UPSCALE = "SD upscale"
+LOOP = "Loopback"
 POOR = "Poor man's outpainting"
 
 
@@ -177,6 +178,14 @@ def test_sd_upscale_is_the_farms(
     assert first == second, "A1111 tells the first one's of all"
 
 
+def test_several_loops_answer_with_what_each_made_last(gateway: Gateway, busy: FakeWorker) -> None:
+    pictures, info = answer_of(render(gateway, LOOP, [3, 0.3, "Lazy"], seed=4, n_iter=2, batch_size=3))
+    assert sorted(busy.seeds) == [4, 7]
+    assert [each.size for each in pictures] == [(128, 64), (64, 64), (64, 64)]
+    assert (info["seed"], info["all_seeds"], info["index_of_first_image"]) == (4, [9], 0)
+    assert len(set(info["infotexts"])) == 1
+
+
 def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, busy: FakeWorker) -> None:
     image = base64.b64encode(picture()).decode()
     pictures, info = answer_of(render(gateway, POOR, [], init_images=[image, image], mask=image))
@@ -200,6 +209,8 @@ def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, b
         (MATRIX, [], {"prompt": "a" + "|b" * 1000}, "prompt"),
         (POOR, [32, 4, 4], {}, "script_args.content"),
         (POOR, [32, 4, 0, "nowhere"], {}, "script_args.sides"),
+        (LOOP, [0], {}, "script_args.loops"),
+        (LOOP, [2, 0.5, "Linear", "CLIP"], {}, "script_args.interrogation"),
         (UPSCALE, [None, 16, 7], {}, "script_args.upscaler"),
         (UPSCALE, [None, 64], {}, "sd_upscale_overlap"),
         (UPSCALE, [None, 16, "None", 9], {}, "script_args.factor"),

@@ -8,6 +8,7 @@ from img2img_shared.names import REFINER_OPTIONS
 from img2img_shared.param_groups.extras_params import ExtrasParams
 from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.param_groups.hires_params import HiresParams
+from img2img_shared.param_groups.loopback_params import LoopbackParams
 from img2img_shared.param_groups.outpainting_params import OutpaintingParams
 from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
@@ -52,6 +53,8 @@ def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name:
         together = {"outpaint": "left"}
     elif name in SdUpscaleParams.model_fields:
         together = {"sd_upscale": True}
+    elif name in LoopbackParams.model_fields:
+        together = {"loopback": True}
     elif name in REFINER_OPTIONS:
         together = {"refiner_checkpoint": "sd_xl_refiner"}
     elif name == "control_only":

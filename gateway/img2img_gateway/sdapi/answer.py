@@ -16,8 +16,9 @@ from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.tasks import Task
 from img2img_shared.errors import FarmError, is_refusal
-from img2img_shared.job import ImageState, Job, result_key
+from img2img_shared.job import ImageState, Job, loop_name, result_key
 from img2img_shared.ledger import IMAGES, Ledger
+from img2img_shared.params import COMPOSED
 from img2img_shared.picture_texts import read_texts
 
 #: what a masked image may have beside its picture, by the parameter that asks for it
@@ -63,9 +64,9 @@ class Answer:
         maps: list[str] = []
         for job in jobs:
             for index in done_images(self._ledger, job, self._tenant):
-                picture = self._store.get(result_key(job.id, index, job.params.output_format))
-                self._texts.append(read_texts(picture).get("parameters", ""))
                 keys = list(self._keys_of(job, index))
+                picture = self._store.get(keys[0])  # of a loop, A1111 tells the first one's text
+                self._texts.append(read_texts(picture).get("parameters", ""))
                 self._keys += keys
                 self._sent += keys
                 self._cell = larger(self._cell, picture)
@@ -99,7 +100,10 @@ class Answer:
                         self._store.delete(key)
 
     def _keys_of(self, job: Job, index: int) -> Iterator[str]:
-        """An image's picture, and what lies beside it."""
+        """An image's picture, and what lies beside it; before it those that it was made from."""
+        if job.params.loopback_return_all:
+            for number in range(job.params.loopback_loops - 1):
+                yield result_key(job.id, index, job.params.output_format, loop_name(number))
         yield result_key(job.id, index, job.params.output_format)
         for parameter, name in _BESIDE.items():
             if getattr(job.params, parameter):
@@ -109,6 +113,8 @@ class Answer:
 
     def _map_keys(self, job: Job, index: int) -> Iterator[str]:
         """What an image's control units looked at; with a hires fix, of both passes."""
+        if any(getattr(job.params, name) for name in COMPOSED):
+            return
         wanted = sum(unit.save_detected_map for unit in job.params.control)
         for number in range(wanted * (1 + job.params.enable_hr)):
             yield result_key(job.id, index, job.params.output_format, f"control-{number}")
@@ -127,6 +133,8 @@ class Answer:
         if run.sheet is None or len(self._keys) < run.count:  # which interrupted ones have not
             return None
         options = GridOptions.model_validate(dict(self._reading.options))
+        if not run.sheet.is_wanted(options):
+            return None
         if not self._has_room("the script's sheet", run.sheet.size(self._cell)):
             return None
         return png(run.sheet.drawn(map(self._store.get, self._keys), self._cell, options))
@@ -152,7 +160,7 @@ class Answer:
     def _info(self, *, has_grid: bool) -> dict[str, Any]:
         texts = [*self._texts[:has_grid], *self._texts]  # the grid's is the first one's
         info = processed(self._reading, self._jobs, texts, self._task.begun)
-        return {**info, "index_of_first_image": int(has_grid)}
+        return {"index_of_first_image": int(has_grid), **info}
 
 
 def done_images(ledger: Ledger, job: Job, tenant: str) -> Iterator[int]:

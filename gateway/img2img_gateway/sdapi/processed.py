@@ -80,7 +80,6 @@ def processed(
         "seed_resize_from_h": body.seed_resize_from_h,
         "denoising_strength": body.denoising_strength,
         "extra_generation_params": _extra(body, params, pairs),
-        "index_of_first_image": 0,
         "infotexts": list(texts),
         "styles": body.styles or [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(begun)),

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_shared.params import Params
@@ -26,6 +28,8 @@ class Made:
 
     composed: Composed
     passes: tuple[Render, ...]
+    #: what was made before it, and is wanted beside it
+    earlier: "tuple[Made, ...]" = ()
     #: whether a mask came with the picture, were it an empty one
     has_mask: bool = False
     #: the control pictures that are wanted, by what they are called beside it
@@ -63,11 +67,13 @@ def from_picture(
     pictures: Mapping[Role, bytes],
     served: Served,
     repainted: Image.Image | None = None,
+    colours: NDArray[np.uint8] | None = None,
 ) -> Steps[Made]:
     """img2img, with a mask if there is one.
 
     Args:
         repainted: of a masked picture, what is repainted, where that is not what shows (L, of its size).
+        colours: see `Prepared`; of another picture than this.
     """
     image, mask = pictures["image"], pictures.get("mask")
     run = served.run_network(render.params)
@@ -96,7 +102,7 @@ def from_picture(
         (pixels,) = yield [render]
     result = Image.fromarray(_with_faces(units.finished(pixels), params, served))
     if prepared.colours is not None:
-        result = correct_colours(result, prepared.colours)
+        result = correct_colours(result, prepared.colours if colours is None else colours)
     composed = Composed(picture=result)
     if prepared.mask is not None:
         # read once more: what a picture of any size takes is not kept for as long as the engine has it

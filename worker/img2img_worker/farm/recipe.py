@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from img2img_shared.job import Input, Job, result_key
+from img2img_shared.job import Input, Job, loop_name, result_key
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
@@ -12,6 +12,7 @@ from img2img_worker.farm import hires
 from img2img_worker.farm.control import detected
 from img2img_worker.farm.extras import postprocessed
 from img2img_worker.farm.hires import Steps
+from img2img_worker.farm.loopback import looped
 from img2img_worker.farm.made import Made, from_noise, from_picture, sized
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.tiled import outpainted, sd_upscaled
@@ -74,6 +75,8 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         made = yield from from_noise(render, pictures, served)
     elif params.outpaint:
         made = yield from outpainted(render, pictures, served)
+    elif params.loopback:
+        made = yield from looped(render, pictures, served)
     elif params.sd_upscale:
         made = yield from sd_upscaled(render, pictures, served)
     else:
@@ -83,6 +86,8 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
     beside |= made.maps
     files = {name: form(each) for name, each in beside.items() if each}
+    for number, each in enumerate(made.earlier):
+        files[loop_name(number)] = form(each.composed.picture, infotext=_infotext(each, served))
     files[""] = form(composed.picture, infotext=text)
     return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
 

@@ -92,6 +92,9 @@ def infotext(
         pairs["Token merging ratio hr"] = params.token_merging_ratio_hr or params.token_merging_ratio or None
     pairs["RNG"] = params.noise_source.upper()
     pairs["Tiling"] = params.tiling or None  # "True"
+    if params.loopback:
+        pairs["Final denoising strength"] = params.loopback_final_denoising_strength
+        pairs["Denoising curve"] = params.loopback_denoising_curve
     if params.sd_upscale:
         pairs["SD upscale overlap"] = params.sd_upscale_overlap
         pairs["SD upscale upscaler"] = params.sd_upscale_upscaler

@@ -18,6 +18,10 @@ from img2img_shared.refusals import refusal
 class Sheet:
     """A picture that a script lays out of those that it had rendered, and that goes before them."""
 
+    def is_wanted(self, _: GridOptions) -> bool:
+        """Whether there is to be one."""
+        return True
+
     @abstractmethod
     def size(self, cell: tuple[int, int]) -> tuple[int, int]:
         """Width and height in pixels, with the largest picture's in `cell`."""

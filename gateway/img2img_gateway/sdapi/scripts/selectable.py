@@ -4,6 +4,7 @@ from typing import Any
 
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
+from img2img_gateway.sdapi.scripts.loopback import Loopback
 from img2img_gateway.sdapi.scripts.poor_mans_outpainting import PoorMansOutpainting
 from img2img_gateway.sdapi.scripts.prompt_matrix import PromptMatrix
 from img2img_gateway.sdapi.scripts.prompts_from_file import PromptsFromFile
@@ -12,7 +13,7 @@ from img2img_gateway.sdapi.scripts.sd_upscale import SdUpscale
 from img2img_shared.errors import Refused
 
 #: as A1111 lists them
-_SCRIPTS: tuple[type[Script], ...] = (PoorMansOutpainting, PromptMatrix, PromptsFromFile, SdUpscale)
+_SCRIPTS: tuple[type[Script], ...] = (Loopback, PoorMansOutpainting, PromptMatrix, PromptsFromFile, SdUpscale)
 
 
 def scripts_of(*, img2img: bool) -> list[type[Script]]:

@@ -1,0 +1,86 @@
+"""A1111's "Loopback": the farm's own, with a sheet of what its renders made."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from PIL import Image
+from pydantic import Field
+
+from img2img_gateway.sdapi.grid import GridOptions, in_rows
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.request import RenderRequest
+from img2img_gateway.sdapi.scripts.script import Run, Script, Sheet, changed, first_picture
+from img2img_shared.errors import Refused
+from img2img_shared.param_groups.soft_inpainting_params import AsGiven
+from img2img_shared.seeds import drawn, shifted
+
+
+class Loopback(Script):
+    """Its arguments."""
+
+    title: ClassVar = "loopback"
+    of_txt2img: ClassVar = False
+
+    loops: Annotated[int, Field(title="Loops", ge=1, le=32, json_schema_extra={"step": 1})] = 4
+    final_strength: Annotated[
+        float,
+        Field(title="Final denoising strength", ge=0, le=1, json_schema_extra={"step": 0.01}),
+        AsGiven(),
+    ] = 0.5
+    curve: Annotated[Literal["Aggressive", "Linear", "Lazy"], Field(title="Denoising strength curve")] = (
+        "Linear"
+    )
+    interrogation: Annotated[
+        Literal["None", "CLIP", "DeepBooru"], Field(title="Append interrogated prompt at each iteration")
+    ] = "None"
+
+    def run(self, request: RenderRequest, lenient: Leniency) -> Run:
+        """All that one loop makes; of several loops, what each has made last.
+
+        Raises:
+            Refused: it is to read prompts from pictures.
+        """
+        if self.interrogation != "None":
+            reason = "no network here tells prompts from pictures; give None"
+            raise Refused("script_args.interrogation", self.interrogation, reason)
+        batches, first = request.n_iter, drawn(request.seed)
+        kept = first_picture(request, lenient, self.title) | {"batch_size": 1, "n_iter": 1}
+        seeds = [shifted(first, number * self.loops) for number in range(batches)]
+        params = {
+            "loopback": True,
+            "loopback_loops": self.loops,
+            "loopback_final_denoising_strength": self.final_strength,
+            "loopback_denoising_curve": self.curve,
+            "loopback_return_all": batches == 1,
+        }
+        return Run(
+            requests=[changed(request, kept | {"seed": seed}) for seed in seeds],
+            params=params,
+            sheet=RowSheet(count=self.loops if batches == 1 else batches),
+            texts=lambda texts: texts[:1] * (self.loops if batches == 1 else len(texts)),
+            told={
+                "all_seeds": [shifted(seeds[-1], self.loops - 1)],
+                "seed": first,
+                "index_of_first_image": 0,
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSheet(Sheet):
+    """All in one row."""
+
+    count: int
+
+    def is_wanted(self, options: GridOptions) -> bool:
+        """See `Sheet`."""
+        return options.return_grid and self.count > 1
+
+    def size(self, cell: tuple[int, int]) -> tuple[int, int]:
+        """See `Sheet`."""
+        return self.count * cell[0], cell[1]
+
+    def drawn(self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions) -> Image.Image:
+        """See `Sheet`."""
+        return in_rows(pictures, (self.count, 1), cell, options.grid_background_color)

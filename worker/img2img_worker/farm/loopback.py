@@ -1,0 +1,49 @@
+"""A picture that is rendered again and again: A1111's "Loopback"."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from img2img_shared.modes import InpaintingFill
+from img2img_shared.params import Params
+from img2img_shared.roles import Role
+from img2img_shared.seeds import shifted
+from img2img_worker.engine.render import Render
+from img2img_worker.farm.hires import Steps
+from img2img_worker.farm.made import Made, from_picture, sized
+from img2img_worker.farm.served import Served
+from img2img_worker.pictures.colour import colour_target
+from img2img_worker.pictures.decode import flatten
+from img2img_worker.pictures.infotext import encode_picture
+
+
+def looped(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
+    """img2img of what img2img made; what masks cover is filled for the first alone."""
+    with served.decoder.decoded(pictures["image"], None) as (picture, _):
+        params = sized(render.params, picture.size, served)
+        # A1111 takes them from the picture as it is sent, before it has the render's size
+        flat = flatten(picture, params.background)
+        colours = colour_target(flat) if params.color_correction else None
+    made: list[Made] = []
+    for number in range(params.loopback_loops):
+        changes: dict[str, object] = {"denoising_strength": strength(params, number)}
+        if number:
+            changes["inpainting_fill"] = InpaintingFill.ORIGINAL
+            pictures = {**pictures, "image": encode_picture(made[-1].composed.picture, "png")}
+        each = replace(render, params=params.model_copy(update=changes), seed=shifted(render.seed, number))
+        result = yield from from_picture(each, pictures, served, colours=colours)
+        made = [*made, result] if params.loopback_return_all else [result]
+    return replace(made[-1], earlier=tuple(made[:-1]), maps={})
+
+
+def strength(params: Params, number: int) -> float:
+    """Denoising strength of render `number` of a loop, from 0 on."""
+    first, last = params.denoising_strength, params.loopback_final_denoising_strength
+    if not number or params.loopback_loops == 1:
+        return first
+    progress = number / (params.loopback_loops - 1)
+    if params.loopback_denoising_curve == "Aggressive":
+        progress = math.sin(progress * math.pi * 0.5)
+    elif params.loopback_denoising_curve == "Lazy":
+        progress = 1 - math.cos(progress * math.pi * 0.5)
+    return first + (last - first) * progress
