@@ -320,7 +320,7 @@ def test_the_automatic_scheduler_is_known_in_any_case(gateway: Gateway, busy: Fa
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"script_name": "sd upscale"}, "script_name"),
+        ({"script_name": "no such script"}, "script_name"),
         ({"alwayson_scripts": {"ADetailer": {"args": [{"ad_model": "x"}]}}}, "alwayson_scripts"),
         (
             {"alwayson_scripts": {"Soft inpainting": {"args": [True, "1"]}}},
