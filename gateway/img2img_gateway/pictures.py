@@ -7,6 +7,19 @@ import re
 from img2img_shared.errors import Refused, Summary
 
 _REFERENCE = re.compile(r"inputs/[0-9a-f]{64}")
+#: bytes that are no picture that is known here
+UNKNOWN = "application/octet-stream"
+
+#: what browsers show, by how it begins
+_FIRST_BYTES = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/avif": re.compile(rb"....ftypavi[fs]", re.DOTALL),
+    "image/bmp": re.compile(rb"BM"),
+}
+
 _DATA_URL = re.compile(r"data:[^,]{0,100},")
 
 
@@ -38,3 +51,8 @@ def decode_base64(text: str, field: str, largest: int) -> bytes:
     if not data:
         raise Refused(field, text, "send a picture as base64; this one has no data")
     return data
+
+
+def media_type(data: bytes) -> str:
+    """What an encoded picture is served as, by its first bytes; nothing that a browser would run."""
+    return next((kind for kind, first in _FIRST_BYTES.items() if first.match(data)), UNKNOWN)

@@ -164,6 +164,50 @@ def test_json_takes_base64_and_references(gateway: Gateway, fake_worker: FakeWor
     assert [each["name"] for each in names] == ["uploaded.png", "00001.png"]
 
 
+def test_a_job_tells_its_inputs(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    key = gateway.http.post("/v1/inputs", content=picture(4)).json()["key"]
+    own = {"image": key, "name": "cat", "folder": "pets", "path": "photos/cat.png", "prompt": "own"}
+    shared = base64.b64encode(picture(5)).decode()
+    body = {"model": "m", "params": SMALL, "mask": shared, "inputs": [own, {"image": shared}]}
+    job = gateway.http.post("/v1/jobs", json=body).json()["id"]
+    address = f"/v1/jobs/{job}/inputs"
+    listed = gateway.http.get(address).json()
+    mask = f"inputs/{hashlib.sha256(picture(5)).hexdigest()}"
+    assert listed["inputs"] == [
+        {
+            "index": 0,
+            "name": "cat",
+            "folder": "pets",
+            "path": "photos/cat.png",
+            "pictures": {"mask": mask, "image": key},
+            "params": {"prompt": "own"},
+        },
+        {
+            "index": 1,
+            "name": None,
+            "folder": None,
+            "path": None,
+            "pictures": {"mask": mask, "image": mask},
+            "params": {},
+        },
+    ]
+    assert listed["next"] is None
+    assert [each["index"] for each in gateway.http.get(address, params={"start": 1}).json()["inputs"]] == [1]
+    assert gateway.http.get(address, params={"limit": 1}).json()["next"] == 1
+    image = gateway.http.get(f"{address}/0/image")
+    assert (image.content, image.headers["content-type"]) == (picture(4), "image/png")
+    assert gateway.http.get(f"{address}/1/mask").content == picture(5)
+    for missing in (f"{address}/0/control/0", f"{address}/2/image"):
+        refusal(gateway.http.get(missing), 404)
+
+
+def test_an_upload_can_be_looked_for(gateway: Gateway) -> None:
+    digest = hashlib.sha256(picture(6)).hexdigest()
+    assert gateway.http.head(f"/v1/inputs/{digest}").status_code == 404
+    gateway.http.post("/v1/inputs", content=picture(6))
+    assert gateway.http.head(f"/v1/inputs/{digest}").status_code == 204
+
+
 def test_a_repeat_with_the_same_idempotency_key_gives_the_first_job(gateway: Gateway, store: Path) -> None:
     headers = {"Idempotency-Key": "order-1"}
     files = [("image", (f"{number}.png", picture(number))) for number in range(2)]

@@ -1,12 +1,12 @@
 """What ``/v1`` answers about jobs and their images."""
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel
 
 from img2img_gateway.v1.examples import JOB, MOMENT, REFERENCE, example
-from img2img_shared.job import ImageState, JobState
+from img2img_shared.job import ImageState, Input, Job, JobState, picture_digest
 from img2img_shared.records import Event, ImageStatus, JobStatus
 
 
@@ -156,6 +156,51 @@ class InputAnswer(BaseModel):
 
     key: str
     bytes: int
+
+
+class JobInput(BaseModel):
+    """One input of a job, with what is its own."""
+
+    model_config = example(
+        {
+            "index": 7,
+            "name": "harbour",
+            "folder": None,
+            "path": "harbour.jpg",
+            "pictures": {"image": REFERENCE},
+            "params": {"prompt": "a harbour in fog"},
+        }
+    )
+
+    index: int
+    name: str | None
+    folder: str | None
+    #: where its user had it
+    path: str | None
+    #: by role, the job's own included: keys, which any later job of yours may name
+    pictures: dict[str, str]
+    #: what replaces the job's parameters
+    params: dict[str, Any]
+
+    @classmethod
+    def of(cls, index: int, job: Job, item: Input) -> Self:
+        keys = job.pictures_of(item)
+        return cls(
+            index=index,
+            name=item.name,
+            folder=item.folder,
+            path=item.path,
+            pictures={role: f"inputs/{picture_digest(key)}" for role, key in keys.items()},
+            params=item.params,
+        )
+
+
+class InputList(BaseModel):
+    """A page of a job's inputs."""
+
+    inputs: list[JobInput]
+    #: `start` of the next page; null: this is the last
+    next: int | None
 
 
 class JobEvent(BaseModel):

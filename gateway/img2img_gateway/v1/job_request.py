@@ -55,11 +55,16 @@ class InputItem(BaseModel):
     name: Annotated[str, Field(max_length=255)] | None = None
     #: where they are put within the results
     folder: Folder | None = None
+    #: where you have it: for people, to tell inputs by, and never opened
+    path: Annotated[str, Field(max_length=4096)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _sorted(cls, values: Any) -> Any:
-        return vars(sort_fields(values)) if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        fields = dict(values)
+        return {"path": fields.pop("path", None), **vars(sort_fields(fields))}
 
 
 def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
@@ -76,7 +81,9 @@ def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: Va
             own = found[-1]
             if params is not None:
                 roles = {*pictures, *own.pictures}
-                checked_input(params, roles=roles, own=own.params, name=own.name, folder=own.folder)
+                checked_input(
+                    params, roles=roles, own=own.params, name=own.name, folder=own.folder, path=own.path
+                )
         except ValidationError as error:
             all_found = error.errors(include_url=False)
             wrong += [_finding((index, *each["loc"][1:]), finding(each)) for each in all_found]

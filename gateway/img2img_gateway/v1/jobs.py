@@ -254,7 +254,9 @@ def _images(parts: Services, caller: Principal, job_id: str, wanted: range) -> l
 
 async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:
     for item in body.inputs:
-        yield SentInput(pictures=item.pictures, params=item.params, name=item.name, folder=item.folder)
+        yield SentInput(
+            pictures=item.pictures, params=item.params, name=item.name, folder=item.folder, path=item.path
+        )
 
 
 async def _notify_workers(parts: Services, caller: Principal, job: str) -> None:

@@ -1,17 +1,12 @@
-"""What the farm has: pictures to refer to, workers, models, samplers, schedules."""
+"""What the farm has: workers, models, samplers, schedules."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
-from img2img_gateway.errors import Problem
-from img2img_gateway.submit import stored
-from img2img_gateway.v1.job_answers import InputAnswer
-from img2img_gateway.v1.jobs import UNLIMITED
 from img2img_gateway.v1.machine_answers import DemandAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
-from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 
 router = APIRouter()
@@ -19,33 +14,6 @@ router = APIRouter()
 _SCHEDULES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"example": ["Automatic", "Karras", "Exponential"]}}}
 }
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-
-
-@router.post(
-    "/inputs",
-    status_code=201,
-    tags=["inputs"],
-    openapi_extra=_BODY,
-    max_body_size=UNLIMITED,
-    summary="Upload a picture",
-)
-async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnswer:
-    """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
-    with parts.uploads.files(caller.tenant) as new_file:
-        sent = new_file()
-        async for chunk in request.stream():
-            sent.write(chunk)
-            if sent.size > parts.farm.settings.max_upload:
-                raise Problem(413, f"a picture may have {parts.farm.settings.max_upload} bytes", field="body")
-        if not sent.size:
-            raise Refused("body", "", "send the bytes of a picture")
-        return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
 
 
 @router.get("/workers", tags=["farm"], summary="List the workers")

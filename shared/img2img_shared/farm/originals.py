@@ -46,6 +46,17 @@ def read_originals(store: Store, job: Job) -> Originals:
     return Originals(names=names, paths=paths, digests=frozenset(digests))
 
 
+def read_inputs(store: Store, job: Job, wanted: range) -> Iterator[Input]:
+    """The inputs of a job at these indexes, ascending.
+
+    Raises:
+        StoreError, WireError: a page cannot be read.
+    """
+    for number in range(wanted.start // PAGE, -(-wanted.stop // PAGE)):
+        first = number * PAGE
+        yield from _page(store, job, number)[max(wanted.start - first, 0) : max(wanted.stop - first, 0)]
+
+
 def with_names(store: Store, job: Job, images: Iterable[ImageStatus]) -> Iterator[ImageStatus]:
     """`images`, ascending by index, with their inputs' names and paths; without, where a page is gone."""
     page: tuple[Input, ...] = ()

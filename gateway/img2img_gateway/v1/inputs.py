@@ -1,0 +1,100 @@
+"""What jobs are made from: pictures to refer to, and the inputs of a job."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import Parts
+from img2img_gateway.errors import Problem
+from img2img_gateway.pictures import media_type
+from img2img_gateway.submit import stored
+from img2img_gateway.v1.job_answers import InputAnswer, InputList, JobInput
+from img2img_gateway.v1.jobs import UNLIMITED, Index, JobId, Start
+from img2img_shared.errors import NotFound, Refused, StoreError
+from img2img_shared.farm.originals import read_inputs
+from img2img_shared.job import PAGE, picture_key
+
+router = APIRouter(tags=["inputs"])
+
+Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="Of the picture's bytes.")]
+RolePath = Annotated[
+    str, Path(pattern=r"^(image|mask|control/\d{1,2})$", description="image, mask, control/0, ...")
+]
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post(
+    "/inputs",
+    status_code=201,
+    openapi_extra=_BODY,
+    max_body_size=UNLIMITED,
+    summary="Upload a picture",
+)
+async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnswer:
+    """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
+    with parts.uploads.files(caller.tenant) as new_file:
+        sent = new_file()
+        async for chunk in request.stream():
+            sent.write(chunk)
+            if sent.size > parts.farm.settings.max_upload:
+                raise Problem(413, f"a picture may have {parts.farm.settings.max_upload} bytes", field="body")
+        if not sent.size:
+            raise Refused("body", "", "send the bytes of a picture")
+        return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
+
+
+@router.head("/inputs/{sha256}", summary="See whether a picture is there", status_code=204)
+async def has_input(sha256: Sha256, caller: Caller, parts: Parts) -> Response:
+    """Whether you have uploaded it, so that it need not be sent again: 204, or 404."""
+    if not await parts.farm.call(parts.farm.store.exists, picture_key(caller.tenant, sha256)):
+        raise NotFound(f"no upload of yours has the SHA-256 {sha256}")
+    return Response(status_code=204)
+
+
+@router.get("/jobs/{job}/inputs", summary="List a job's inputs")
+async def inputs(
+    job: JobId,
+    caller: Caller,
+    parts: Parts,
+    start: Start = 0,
+    limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
+) -> InputList:
+    """What it renders, input by input: pictures, names, and the parameters that are each one's own."""
+    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
+    wanted = range(min(start, found.n_inputs), min(start + limit, found.n_inputs))
+    items = await parts.farm.call(lambda: list(read_inputs(parts.farm.store, found, wanted)))
+    listed = [JobInput.of(index, found, item) for index, item in zip(wanted, items, strict=True)]
+    return InputList(inputs=listed, next=wanted.stop if wanted.stop < found.n_inputs else None)
+
+
+@router.get(
+    "/jobs/{job}/inputs/{index}/{role:path}",
+    summary="Fetch a picture that an input was rendered from",
+    response_class=Response,
+    responses={200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def input_picture(job: JobId, index: Index, role: RolePath, caller: Caller, parts: Parts) -> Response:
+    """The bytes as they were uploaded: what a result is compared with, a mask, a control picture."""
+    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
+    if index >= found.n_inputs:
+        raise NotFound(f"job {job} has no input {index}")
+    (item,) = await parts.farm.call(
+        lambda: list(read_inputs(parts.farm.store, found, range(index, index + 1)))
+    )
+    key = found.pictures_of(item).get(role)
+    if key is None:
+        raise NotFound(f"input {index} of job {job} has no picture {role}")
+    try:
+        data = await parts.farm.call(parts.farm.store.get_picture, key)
+    except StoreError as error:
+        if not error.missing:
+            raise
+        raise NotFound(f"the picture {role} of input {index} is not kept any more") from None
+    return Response(data, media_type=media_type(data))
