@@ -22,7 +22,8 @@ from img2img_shared.command_line import (
     say,
 )
 from img2img_shared.errors import Unavailable
-from img2img_shared.farm.service import FarmService, where
+from img2img_shared.farm.connection import where
+from img2img_shared.farm.service import FarmService
 
 app = typer.Typer(
     no_args_is_help=True,

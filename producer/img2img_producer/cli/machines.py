@@ -10,7 +10,7 @@ from img2img_producer.cli.connection import farm_of, model_of
 from img2img_producer.cli.renders import Model
 from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
-from img2img_shared.farm.service import DEFAULT_MODEL
+from img2img_shared.farm.catalog import DEFAULT_MODEL
 from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.loading import hold_interrupts
 

@@ -1,0 +1,171 @@
+"""The checkpoints that jobs of a farm can name, and what is meant by a name, or by none."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint
+from img2img_shared.errors import NoWorkers, Refused
+from img2img_shared.farm.any_model import model_with_upscalers
+from img2img_shared.farm.connection import FarmConnection
+from img2img_shared.params import Params
+from img2img_shared.records import WorkerInfo
+
+#: the checkpoint that comes with the worker
+DEFAULT_MODEL = "demo"
+#: seconds for which a model is the default, unless it is said again
+_BY_DEFAULT = 10
+#: so many checkpoints are named in a refusal
+_NAMED = 20
+
+
+class Catalog(FarmConnection):
+    """Checkpoints, by what jobs call them."""
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Those that are served, and those an embedded farm could start a worker for; each once."""
+        here = checkpoints_in(self.settings.models_dir) if self.is_embedded else {}
+        served = {worker.info.model: _served_checkpoint(worker.info, here) for worker in self.workers()}
+        found = [served[model] for model in sorted(served)]
+        if self.is_embedded:
+            demo = Checkpoint(model=DEFAULT_MODEL, file_name=DEFAULT_MODEL)
+            local = [Checkpoint(model=name, file_name=path.name, path=path) for name, path in here.items()]
+            for each in (*local, demo):
+                if find_checkpoint(str(each.path or each.model), found) is None:
+                    found.append(each)
+        return found
+
+    def models(self) -> list[str]:
+        """What jobs call the `checkpoints`."""
+        return sorted(checkpoint.model for checkpoint in self.checkpoints())
+
+    def find_checkpoint(self, wanted: str) -> Checkpoint | None:
+        """The checkpoint that a path, a name, a title or a hash means; None: it is not here.
+
+        Raises:
+            Refused: it means several.
+        """
+        return find_checkpoint(wanted, self.checkpoints())
+
+    def other_checkpoint(self, field: str, wanted: str, model: str) -> str:
+        """What workers call the checkpoint beside their own that images of `model` want for a refiner's part.
+
+        As in A1111, a part of a name is enough; of several, the shortest is meant.
+
+        Args:
+            field: the parameter that names it.
+
+        Raises:
+            Refused: no worker of the model has it.
+        """
+        names = self._file_names.of(
+            [each.info.id for each in self.workers() if each.info.model == model], "checkpoint"
+        )
+        if names is None:  # nobody has said: the worker that gets it will
+            return wanted
+        found = find_checkpoint(wanted, [Checkpoint(model=name, file_name=name) for name in names])
+        if found is not None:
+            return found.model
+        alike = sorted((name for name in names if wanted in name), key=len)
+        if not alike:
+            listed = ", ".join(names[:_NAMED]) or "none: its workers have no other checkpoints"
+            raise Refused(field, wanted, f"give one that workers of {model!r} have: {listed}")
+        return alike[0]
+
+    def name_of(self, model: str) -> str:
+        """What jobs call a model: a checkpoint has one name, and one queue, however it is named.
+
+        Raises:
+            Refused: it means several.
+        """
+        checkpoint = self.find_checkpoint(model)
+        return model if checkpoint is None else checkpoint.model
+
+    def default_model(self, *, now: bool = False) -> str:
+        """The model of a job that names none.
+
+        On an embedded farm that which `img2img up` serves, else "demo": what others have asked for does not
+        change it. On any other, where workers are started by hand, the only one that is served, else "demo".
+
+        Args:
+            now: somebody waits for it, so that it must be served already, or be startable.
+
+        Raises:
+            Refused: several are served, and "demo" is none of them.
+            NoWorkers: none is, `now`.
+        """
+        if self.is_embedded:
+            return str(self._defaults.get("model") or DEFAULT_MODEL)
+        served = self.checkpoints()
+        if len({each.sha256 or each.model for each in served}) == 1:
+            return served[0].model
+        names = [each.model for each in served]
+        if DEFAULT_MODEL in names or not (names or now):
+            return DEFAULT_MODEL
+        if not names:
+            raise NoWorkers
+        raise Refused("model", None, f"give one that is served: {', '.join(names)}")
+
+    def serve_by_default(self, model: str) -> None:
+        """As `serve`, and for the next ten seconds jobs that name no model mean this one."""
+        self.serve(model)
+        self._defaults.put({"model": model})
+        self._defaults.expire(_BY_DEFAULT)
+
+    def _model_meant(
+        self, tenant: str, model: str | None, idempotency_key: str | None, params: Params
+    ) -> str:
+        found = self.ledger.repeated_model(tenant, idempotency_key)
+        if model is not None:
+            name = self.name_of(model)
+            if found is None:
+                self._check_model(name)
+            return name
+        # of a repeat it is the first job's, whatever is served by now
+        if found is None and params.extras:
+            found = model_with_upscalers(params, self.ledger, self._file_names)
+        return found or self.default_model()
+
+    def _check_model(self, model: str) -> None:
+        """That somebody serves it, or may come to: a job of a misspelt model would wait for ever.
+
+        Raises:
+            Refused: says what there is, and where names are looked up.
+        """
+        if self.is_embedded:
+            folder = self.settings.models_dir
+            here = {**dict.fromkeys(self.models()), **checkpoints_in(folder, pickles=True)}
+            if model not in here and not Path(model).exists():
+                where = (
+                    f"in {folder} (IMG2IMG_MODELS_DIR)"
+                    if folder
+                    else "in IMG2IMG_MODELS_DIR, which is not set"
+                )
+                names = ", ".join(sorted(here))
+                raise Refused(
+                    "model", model, f"use {names}, or the path of a checkpoint; names are looked up {where}"
+                )
+        elif (served := self.served()) and model not in served and not self.ledger.has_served(model):
+            raise Refused(
+                "model",
+                model,
+                f"workers of this farm serve {', '.join(served)}; use one of these, or start a worker first: "
+                f"img2img worker --model {model}",
+            )
+
+    def _check_other(self, field: str, wanted: str, model: str) -> None:
+        if self.name_of(wanted) != model:
+            self.other_checkpoint(field, wanted, model)
+
+
+def _served_checkpoint(info: WorkerInfo, here: Mapping[str, Path]) -> Checkpoint:
+    """The checkpoint of a worker; where it is, if that is known on this machine."""
+    path = here.get(info.model)
+    if path is None and Path(info.model).is_absolute() and Path(info.model).exists():
+        path = Path(info.model)
+    return Checkpoint(
+        model=info.model,
+        file_name=info.file_name or Path(info.model).name,
+        sha256=info.sha256,
+        path=path,
+        takes=frozenset(info.takes),
+    )

@@ -1,0 +1,118 @@
+"""One farm as its programs reach it: Redis, store, tickets, and the processes of an embedded one."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Self
+
+from img2img_shared.embedded.farm import EmbeddedFarm
+from img2img_shared.errors import Refused
+from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.marker import StoreMarker
+from img2img_shared.farm.submission import UPLOADS
+from img2img_shared.ledger import Ledger, connect
+from img2img_shared.ledger.file_names import FileNames
+from img2img_shared.ledger.previews import Previews
+from img2img_shared.ledger.redis_url import read_redis_url
+from img2img_shared.ledger.submissions import Submissions
+from img2img_shared.ledger.tables import Table
+from img2img_shared.queue import celery_app
+from img2img_shared.records import WorkerStatus
+from img2img_shared.settings import Settings
+from img2img_shared.store import Store
+
+
+class FarmConnection:
+    """What all parts of the service stand on; see `FarmService`."""
+
+    def __init__(self, settings: Settings, *, outage: float = 0.0) -> None:
+        self.settings = settings
+        self._outage = outage
+        self._embedded: EmbeddedFarm | None = None
+        with ExitStack() as closing:
+            self.redis_url, self.store_url = self._urls(closing)
+            self.store = Store(self.store_url)
+            self.redis = closing.enter_context(connect(self.redis_url, settings.prefix))
+            self.tickets = closing.enter_context(celery_app(self.redis_url, settings.prefix))
+            self.ledger = Ledger(
+                self.redis,
+                lease=settings.lease,
+                keep_jobs=settings.keep_jobs,
+                acknowledge=settings.acknowledge,
+            )
+            self.ledger.check_acknowledge()
+            self.previews = Previews(self.redis)
+            self._marker = StoreMarker(self.store, self.ledger)
+            self._submissions = Submissions(self.redis)
+            self.input_janitor = InputJanitor(self._submissions, self.store)
+            self._defaults = Table(self.redis, "defaults")
+            self._file_names = FileNames(self.redis)
+            self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
+            # whoever ends must not wait for a store that hangs
+            closing.callback(self._uploads.shutdown, wait=False, cancel_futures=True)
+            self._closing = closing.pop_all()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it lives in a folder of this machine and ends with the programs that use it."""
+        return self._embedded is not None
+
+    @property
+    def where(self) -> str:
+        """Which farm it is, as `where`."""
+        return where(self.settings)
+
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that live, whatever they serve."""
+        return self.ledger.workers()
+
+    def served(self) -> list[str]:
+        """The models that live workers have."""
+        return self.ledger.served()
+
+    def serve(self, model: str) -> None:
+        """On an embedded farm, have a worker for `model`, which takes its time to load.
+
+        Raises:
+            Unavailable: it cannot run here.
+        """
+        if self._embedded is not None:
+            self._embedded.serve(model)
+
+    def supervise(self, model: str) -> bool:
+        """Look after an embedded farm's processes; False: its worker for `model` is still loading.
+
+        Raises:
+            Unavailable: one has ended that cannot be started again; with the last lines of its log.
+        """
+        return self._embedded is None or self._embedded.supervise(model, lambda: model in self.served())
+
+    def close(self) -> None:
+        """Let go of the farm. An embedded one's processes stop, unless another program uses them."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _urls(self, closing: ExitStack) -> tuple[str, str]:
+        """Redis and store: those that are configured, else an embedded farm's."""
+        if self.settings.redis_url is None:
+            self._embedded = closing.enter_context(EmbeddedFarm(self.settings))
+            return self._embedded.redis_url, self._embedded.store_url
+        if self.settings.store_url is None:
+            reason = "give the store that the workers of this Redis use (IMG2IMG_STORE_URL)"
+            raise Refused("store_url", None, reason)
+        return self.settings.redis_url, self.settings.store_url
+
+
+def where(settings: Settings) -> str:
+    """Which farm is meant, for people: a variable that was set and not exported is seen here.
+
+    Raises:
+        Refused: a URL that is none.
+    """
+    url, tenant = settings.redis_url, settings.tenant
+    place = f"of this machine, in {settings.data_dir}" if url is None else str(read_redis_url(url))
+    return place if tenant == Settings.model_fields["tenant"].default else f"{place}, tenant {tenant}"

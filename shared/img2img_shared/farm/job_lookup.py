@@ -1,0 +1,55 @@
+"""Where a farm's jobs and their images stand, for whoever submitted them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from img2img_shared.farm.connection import FarmConnection
+from img2img_shared.farm.originals import with_names
+from img2img_shared.farm.waiting import is_idle, waits_for
+from img2img_shared.job import Job
+from img2img_shared.ledger import IMAGES
+from img2img_shared.records import ImageStatus, JobStatus
+
+#: running images of a job whose steps are looked at
+MOST_WATCHED = 200
+
+
+class JobLookup(FarmConnection):
+    """Jobs, looked up by their ids."""
+
+    def status(self, job_id: str, tenant: str) -> JobStatus:
+        """Where a job stands, and what it waits for if none of its images can be begun.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        status = self.ledger.status(job_id, tenant)
+        if not is_idle(status) or (self._embedded and self._embedded.has_worker(status.model)):
+            return status  # or its worker is only just being loaded
+        return replace(status, waits_for=waits_for(status, self.workers()))
+
+    def watched(self, job_id: str, tenant: str) -> JobStatus:
+        """As `status`, and how far running images are: their workers tell it for some seconds from now on.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        status = self.status(job_id, tenant)
+        if not status.running:
+            return status
+        found = self.previews.steps(job_id, tenant, self.ledger.running(job_id)[:MOST_WATCHED])
+        if not found:
+            return status
+        done, total = (sum(counts) for counts in zip(*found, strict=True))
+        under_way = sum(each / of for each, of in found if of)
+        return replace(status, steps=(done, total), under_way=under_way)
+
+    def images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
+        """Images of a job by their indexes (None: all), asked for as it goes; without their inputs' names."""
+        indexes = range(job.n) if wanted is None else wanted
+        for start in range(indexes.start, indexes.stop, IMAGES):
+            yield from self.ledger.images(job.id, job.tenant, start, min(IMAGES, indexes.stop - start))
+
+    def named_images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
+        """As `images`, with their inputs' names and paths, as far as the store has them."""
+        return with_names(self.store, job, self.images(job, wanted))
