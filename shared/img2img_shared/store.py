@@ -141,6 +141,7 @@ class Store:
             for page in obstore.list(self._store, prefix.rstrip("/")):
                 for item in page:
                     yield item["path"]
+            self._expect_farms_folder("list", prefix)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Names of the folders right under the folder `prefix`, in no given order.
@@ -151,6 +152,7 @@ class Store:
         with self._told("list", _checked(prefix)):
             for folder in obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]:
                 yield folder.removesuffix("/").rpartition("/")[2]
+            self._expect_farms_folder("list", prefix)
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error.
@@ -162,7 +164,7 @@ class Store:
             try:
                 obstore.delete(self._store, key)
             except FileNotFoundError:  # a folder tells, the clouds do not
-                return
+                self._expect_missing("delete", key)
 
     def try_out(self, key: str, size: int) -> None:
         """Write an object of so many bytes, read it back and remove it.
@@ -199,22 +201,52 @@ class Store:
             if self._folder is None:
                 return
             _sync(self._folder / key)
-        # in this order: what was written beside a share that was mounted a moment later is not in it
-        if self._is_away() or not (self._folder / key).exists():
-            raise self._error("write", key, _AWAY, transient=True)
-
-    def _is_away(self) -> bool:
-        """Whether the marker that a folder is known by is not in it."""
-        if self._folder is None or self._marker is None:
-            return False
-        return not _holds(self._folder / self._marker[0], self._marker[1])
+            if not self._holds(self._folder, "write", key):  # beside a share that came a moment later
+                raise self._error("write", key, _AWAY, transient=True)
 
     def _size(self, key: str) -> int | None:
         with self._told("look up", key):
             try:
                 return obstore.head(self._store, key)["size"]
             except FileNotFoundError:
+                self._expect_missing("look up", key)
                 return None
+
+    def _expect_missing(self, what: str, key: str) -> None:
+        """Hold that an object is not there against what is there now: its share may have been away just then.
+
+        Raises:
+            StoreError: the farm's folder is not there, or the object is.
+        """
+        if self._folder is None or self._marker is None or key == self._marker[0]:
+            return
+        if self._holds(self._folder, what, key):
+            raise self._error(what, key, _AWAY, transient=True)
+
+    def _expect_farms_folder(self, what: str, key: str) -> None:
+        if self._folder is not None and self._marker is not None:
+            self._holds(self._folder, what, key)
+
+    def _holds(self, path: Path, what: str, key: str) -> bool:
+        """Whether the farm's folder has the object: it and the marker are looked for in one open folder.
+
+        Raises:
+            StoreError: another folder is there, or it does not tell.
+        """
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                is_farms = self._marker is None or _text(self._marker[0], folder) == self._marker[1]
+                found = _is_there(key, folder)
+            finally:
+                os.close(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            is_farms = False
+        except OSError as error:
+            raise self._error(what, key, _why(error), transient=_is_transient(error)) from error
+        if not is_farms:
+            raise self._error(what, key, _AWAY, transient=True)
+        return found
 
     @contextmanager
     def _told(self, what: str, key: str) -> Iterator[None]:
@@ -224,8 +256,7 @@ class Store:
         except AlreadyExistsError:
             raise
         except FileNotFoundError as error:
-            if self._marker is not None and key != self._marker[0] and self._is_away():
-                raise self._error(what, key, _AWAY, transient=True) from error
+            self._expect_missing(what, key)
             if what == "read" and "<Code>NoSuchBucket<" not in str(error):
                 raise self._error(what, key, "there is no such object", missing=True) from error
             if self._folder is not None:  # it was there a moment ago, when it was opened or written to
@@ -245,11 +276,21 @@ class Store:
         )
 
 
-def _holds(path: Path, text: str) -> bool:
+def _text(path: str, folder: int) -> str | None:
+    """What a small file of an open folder says; None if there is none."""
     try:
-        return path.read_text(errors="replace").strip() == text
-    except OSError:
+        with os.fdopen(os.open(path, os.O_RDONLY, dir_fd=folder), errors="replace") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return None
+
+
+def _is_there(path: str, folder: int) -> bool:
+    try:
+        os.stat(path, dir_fd=folder)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    return True
 
 
 def _why(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +160,65 @@ def test_a_folder_in_the_way_of_a_key_is_not_worth_a_retry(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_missing_from_a_share_that_is_not_mounted(tmp_path: Path) -> None:
+@pytest.fixture
+def share(tmp_path: Path) -> tuple[Store, Callable[[], None]]:
+    """A store with one object, and what takes its share away, or brings it back."""
     store = Store(tmp_path / "store")
     for key in ("farm-id", "jobs/a"):
         store.put(key, b"x")
     store.expect("farm-id", "x")
-    (tmp_path / "store").rename(tmp_path / "away")
-    (tmp_path / "store").mkdir()
+    (tmp_path / "other").mkdir()
+
+    def toggle() -> None:
+        (tmp_path / "store").rename(tmp_path / "moved")
+        (tmp_path / "other").rename(tmp_path / "store")
+        (tmp_path / "moved").rename(tmp_path / "other")
+
+    return store, toggle
+
+
+ASKED: dict[str, Callable[[Store], object]] = {
+    "get": lambda store: store.get("jobs/a"),
+    "head": lambda store: store.exists("jobs/a"),
+    "delete": lambda store: store.delete("jobs/a"),
+    "list": lambda store: list(store.list("jobs")),
+    "list_with_delimiter": lambda store: list(store.folders("jobs")),
+}
+
+
+@pytest.mark.parametrize("call", ASKED)
+def test_nothing_is_missing_from_a_share_that_is_not_mounted(
+    share: tuple[Store, Callable[[], None]], call: str
+) -> None:
+    store, toggle = share
+    toggle()
     with pytest.raises(StoreError, match="is its share mounted") as raised:
-        store.get("jobs/a")
+        ASKED[call](store)
     assert (raised.value.transient, raised.value.missing) == (True, False)
+    toggle()
+    assert store.get("jobs/a") == b"x"
+
+
+@pytest.mark.parametrize("call", ["get", "head", "delete"])
+def test_what_a_share_has_that_came_back_a_moment_ago_is_not_missing(
+    share: tuple[Store, Callable[[], None]], call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, toggle = share
+    toggle()
+    original = getattr(obstore, call)
+
+    def mounted_after(*args: Any) -> Any:
+        try:
+            return original(*args)
+        finally:
+            toggle()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, call, mounted_after)
+        with pytest.raises(StoreError, match="is its share mounted") as raised:
+            ASKED[call](store)
+    assert (raised.value.transient, raised.value.missing) == (True, False)
+    assert store.get("jobs/a") == b"x"
 
 
 def test_what_was_written_beside_a_share_that_comes_back_is_not_written(
