@@ -15,6 +15,7 @@ from img2img_gateway import openai, sdapi, status, v1
 from img2img_gateway.access import check_open
 from img2img_gateway.admission import Admission
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.broken_answers import BreakOff
 from img2img_gateway.deadlines import Deadlines
 from img2img_gateway.dependencies import Services
 from img2img_gateway.gateway_settings import GatewaySettings
@@ -64,6 +65,7 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
     app.include_router(sdapi.router)
     app.include_router(openai.router)
     app.include_router(status.router)
+    app.add_middleware(BreakOff)
     app.add_middleware(Admission)
     if chosen.cors_origins:
         app.add_middleware(

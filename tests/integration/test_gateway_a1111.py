@@ -15,7 +15,7 @@ import webuiapi
 from PIL import Image
 
 from img2img_gateway.async_farm import THREADS
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, StoreError
 from img2img_shared.job import inputs_key, result_key
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
@@ -23,6 +23,7 @@ from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.params import SOFT_FIELDS
+from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
 
@@ -79,6 +80,31 @@ def test_img2img_answers_with_pictures_the_request_and_what_was_done(
     assert answer["parameters"]["cfg_scale"] == 7.0
     assert answer["parameters"]["init_images"] is None
     assert answer["parameters"]["include_init_images"] is False
+
+
+def test_an_answer_breaks_off_without_a_traceback_when_the_store_fails_in_the_middle(
+    gateway: Gateway,
+    busy: FakeWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    get, seen = Store.get, set()
+
+    def get_once(store: Store, key: str) -> bytes:
+        if key in seen:  # the first look is for what the answer says of its pictures
+            raise StoreError(f"cannot read {key} in /mnt: gone", transient=True)
+        if key.endswith(".png"):
+            seen.add(key)
+        return get(store, key)
+
+    monkeypatch.setattr(Store, "get", get_once)
+    with pytest.raises(httpx.RemoteProtocolError):
+        render(gateway)
+    told = eventually(
+        "the log says so", lambda: [each for each in caplog.records if "broke off" in each.message]
+    )
+    assert "the answer to POST /sdapi/v1/img2img broke off: cannot read jobs/" in told[0].message
+    assert [each for each in caplog.records if each.exc_info] == []
 
 
 #: of A1111 v1.10.1: the defaults of a request's fields, and the types of what `info` holds

@@ -1,0 +1,45 @@
+"""Breaks off answers that fail once they have begun, when it is too late for a status that says so."""
+
+import logging
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from img2img_shared.errors import FarmError
+
+log = logging.getLogger(__name__)
+
+
+class BreakOff:
+    """Middleware: an answer for which Redis or the store fails half-way ends there, with a line in the log.
+
+    Its client sees a connection that is closed too early, as by a gateway that dies, and asks again. Errors
+    that nobody foresees pass through, to be told with their tracebacks.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = has_begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception as error:
+            reason = _foreseen(error)
+            if not has_begun or reason is None:
+                raise
+            if isinstance(reason, FarmError):
+                log.warning("the answer to %s %s broke off: %s", scope["method"], scope["path"], reason)
+
+
+def _foreseen(error: BaseException | None) -> FarmError | ClientDisconnect | None:
+    """What the error comes from, if that is a fault of the farm's or the client's leaving."""
+    while error is not None and not isinstance(error, FarmError | ClientDisconnect):
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
+    return error
