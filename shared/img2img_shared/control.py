@@ -39,29 +39,56 @@ class ControlUnit(BaseModel):
 
     module: Annotated[
         str,
-        Field(max_length=100, description="Preprocessor that makes the control picture; none: it is one."),
+        Field(
+            title="Preprocessor",
+            max_length=100,
+            description="Preprocessor that makes the control picture; none: it is one.",
+        ),
     ] = "none"
     model: Annotated[
-        str, Field(max_length=1000, description="Control network, by its file's name or a part of that.")
+        str,
+        Field(
+            title="Network",
+            max_length=1000,
+            description="Control network, by its file's name or a part of that.",
+            json_schema_extra={"x-files": "control"},
+        ),
     ] = "None"
-    weight: Annotated[float, Field(ge=0, le=2, description="How much the network says.")] = 1.0
+    weight: Annotated[
+        float, Field(title="Control weight", ge=0, le=2, description="How much the network says.")
+    ] = 1.0
     resize_mode: Annotated[
         ControlResizeMode, Field(description="How the control picture is fitted to the result's size.")
     ] = "Crop and Resize"
     processor_res: Annotated[
         int | None,
-        Field(ge=0, le=2048, description="Shorter side that the preprocessor works at; None: its own."),
+        Field(
+            title="Preprocessor resolution",
+            ge=0,
+            le=2048,
+            description="Shorter side that the preprocessor works at; None: its own.",
+        ),
     ] = None
     threshold_a: Annotated[
-        float | None, Field(description="First number of the preprocessor; None: its own.")
+        float | None,
+        Field(title="Threshold A", description="First number of the preprocessor; None: its own."),
     ] = None
     threshold_b: Annotated[
-        float | None, Field(description="Second number of the preprocessor; None: its own.")
+        float | None,
+        Field(title="Threshold B", description="Second number of the preprocessor; None: its own."),
     ] = None
     guidance_start: Annotated[
-        float, Field(ge=0, le=1, description="Share of the steps before which the network says nothing.")
+        float,
+        Field(
+            title="Starting control step",
+            ge=0,
+            le=1,
+            description="Share of the steps before which the network says nothing.",
+        ),
     ] = 0.0
-    guidance_end: Annotated[float, Field(ge=0, le=1, description="And after which it says no more.")] = 1.0
+    guidance_end: Annotated[
+        float, Field(title="Ending control step", ge=0, le=1, description="And after which it says no more.")
+    ] = 1.0
     pixel_perfect: Annotated[
         bool, Field(description="The preprocessor works at the resolution that the result will have.")
     ] = False
@@ -69,12 +96,19 @@ class ControlUnit(BaseModel):
         ControlMode, Field(description="Whether prompt or network counts more where they disagree.")
     ] = "Balanced"
     inpaint_crop_input_image: Annotated[
-        bool, Field(description='With "only masked", the control picture is cropped as the picture is.')
+        bool,
+        Field(
+            title="Crop as the picture is",
+            description='With "only masked", the control picture is cropped as the picture is.',
+        ),
     ] = True
-    hr_option: Annotated[HiresOption, Field(description="In which passes of a hires fix it acts.")] = "Both"
+    hr_option: Annotated[
+        HiresOption, Field(title="Hires fix passes", description="In which passes of a hires fix it acts.")
+    ] = "Both"
     advanced_weighting: Annotated[
         tuple[float, ...] | None,
         Field(
+            title="Weights of residuals",
             min_length=1,
             max_length=32,
             description="A weight for each of the network's residuals, in place of `weight` and mode; those "
@@ -82,11 +116,16 @@ class ControlUnit(BaseModel):
         ),
     ] = None
     union_control_type: Annotated[
-        UnionType, Field(description="What a union of networks is to see in the control picture.")
+        UnionType,
+        Field(
+            title="Control type of a union",
+            description="What a union of networks is to see in the control picture.",
+        ),
     ] = "Unknown"
-    save_detected_map: Annotated[bool, Field(description="Store the control picture beside the result.")] = (
-        False
-    )
+    save_detected_map: Annotated[
+        bool,
+        Field(title="Store the control picture", description="Store the control picture beside the result."),
+    ] = False
 
     @field_validator("module")
     @classmethod

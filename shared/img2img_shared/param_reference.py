@@ -1,33 +1,86 @@
 """What each parameter may be, in words: for refusals, the command line and docs/parameters.md."""
 
+from collections.abc import Iterable
 from enum import IntEnum
 from functools import cache
 from typing import Any
 
-from img2img_shared.params import Params
+from pydantic import BaseModel
+
+from img2img_shared.control_modules import MODULES
+from img2img_shared.hires import LATENT_UPSCALERS
+from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.params import SWITCHES, Params
+from img2img_shared.upscalers import BUILT_IN
 
 #: ends of a range beyond which it says no more than that the number is stored in 64 bits
-_TELLING = 2**53
+TELLING = 2**53
+
+#: values of what is a text to the schema; of those that name files, the ones that need none
+_KNOWN: dict[str, Iterable[str]] = {
+    "sampler_name": SAMPLERS,
+    "scheduler": SCHEDULERS,
+    "hr_sampler_name": SAMPLERS,
+    "hr_scheduler": SCHEDULERS,
+    "hr_upscaler": (*LATENT_UPSCALERS, *BUILT_IN),
+    "vae": ("Automatic", "None"),
+    "module": MODULES,
+    "model": ("None",),
+}
 
 
 @cache
-def _whole_schema() -> dict[str, Any]:
-    return Params.model_json_schema()
+def _whole_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 @cache
-def schema_of(name: str) -> dict[str, Any]:
-    """The JSON schema of one parameter, without references; of one that may be None, as if it were not."""
-    schema = _whole_schema()
+def schema_of(name: str, model: type[BaseModel] = Params) -> dict[str, Any]:
+    """The JSON schema of one parameter, without references; of one that may be None, as if it were not.
+
+    Args:
+        model: whose field it is.
+    """
+    schema = _whole_schema(model)
     found = schema["properties"][name]
     kinds = [kind for kind in found.get("anyOf", [found]) if kind.get("type") != "null"]
     reference = str(kinds[0].get("$ref", "")).rpartition("/")[2]
     return {**schema.get("$defs", {}).get(reference, {}), **kinds[0], **found}
 
 
-def description(name: str) -> str:
+def description(name: str, model: type[BaseModel] = Params) -> str:
     """What a parameter does, in a sentence."""
-    return str(Params.model_fields[name].description)
+    return str(model.model_fields[name].description)
+
+
+def title(name: str, model: type[BaseModel] = Params) -> str:
+    """What a form calls a parameter: as A1111's page does, where that is not its name.
+
+    >>> title("denoising_strength"), title("subseed")
+    ('Denoising strength', 'Variation seed')
+    """
+    return model.model_fields[name].title or name.capitalize().replace("_", " ")
+
+
+def choices(name: str, model: type[BaseModel] = Params) -> dict[Any, str]:
+    """The values that are known beforehand, and what they stand for in words; of a range, none."""
+    kind = model.model_fields[name].annotation
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
+        return {mode.value: mode.name.capitalize().replace("_", " ") for mode in kind}
+    schema = schema_of(name, model)
+    known = schema.get("enum") or _KNOWN.get(name) or (BUILT_IN if files(name, model) == "upscaler" else ())
+    return {value: str(value) for value in known}
+
+
+def files(name: str, model: type[BaseModel] = Params) -> str | None:
+    """The kind of the workers' files that a parameter names one of; None: it names none."""
+    kind = schema_of(name, model).get("x-files")
+    return None if kind is None else str(kind)
+
+
+def switch_of(name: str) -> str | None:
+    """The parameter without which this one has no meaning; None: it needs none."""
+    return next((switch for switch, names in SWITCHES.items() if name in names), None)
 
 
 def allowed(name: str) -> str:
@@ -51,7 +104,7 @@ def span(name: str) -> str:
     schema = schema_of(name)
     if "enum" in schema:
         return ", ".join(_choices(name))
-    if "minimum" not in schema or max(-schema["minimum"], schema["maximum"]) > _TELLING:
+    if "minimum" not in schema or max(-schema["minimum"], schema["maximum"]) > TELLING:
         return ""
     return _ends(name) + (f", a multiple of {schema['multipleOf']}" if "multipleOf" in schema else "")
 
@@ -64,7 +117,7 @@ def _ends(name: str) -> str:
 
 def _choices(name: str) -> list[str]:
     """Its values; a number with what it stands for."""
-    modes = Params.model_fields[name].annotation
-    if isinstance(modes, type) and issubclass(modes, IntEnum):
-        return [f"{mode.value} ({mode.name.lower().replace('_', ' ')})" for mode in modes]
-    return [str(value) for value in schema_of(name)["enum"]]
+    return [
+        meaning if isinstance(value, str) else f"{value} ({meaning.lower()})"
+        for value, meaning in choices(name).items()
+    ]

@@ -4,7 +4,6 @@ They are declared in `param_groups`; here stands what they are together. A value
 would have no effect on the chosen sampler, is refused by name: nothing is accepted and ignored.
 """
 
-from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import ValidationInfo, model_validator
@@ -64,6 +63,17 @@ LOOPBACK_FIELDS = tuple(name for name in LoopbackParams.model_fields if name != 
 COMPOSED = ("outpaint", "sd_upscale", "loopback")
 #: what `restore_faces` alone gives a meaning
 FACE_FIELDS = tuple(name for name in FaceParams.model_fields if name != "restore_faces")
+#: what gives parameters their meaning, and which these are
+SWITCHES: dict[str, tuple[str, ...]] = {
+    "enable_hr": HIRES_FIELDS,
+    "soft_inpainting": SOFT_FIELDS,
+    "refiner_checkpoint": REFINER_OPTIONS,
+    "restore_faces": FACE_FIELDS,
+    "extras": EXTRAS_FIELDS,
+    "outpaint": OUTPAINTING_FIELDS,
+    "sd_upscale": SD_UPSCALE_FIELDS,
+    "loopback": LOOPBACK_FIELDS,
+}
 #: what has a meaning with `extras`; seeds are drawn for every job
 _WITH_EXTRAS = frozenset(
     {
@@ -150,7 +160,7 @@ class Params(
         if self.enable_hr:
             hires_size(self)
             return self
-        self._only_with("enable_hr", HIRES_FIELDS)
+        self._only_with("enable_hr")
         return self
 
     @model_validator(mode="after")
@@ -158,13 +168,13 @@ class Params(
         if self.soft_inpainting and self.txt2img:
             raise Refused("soft_inpainting", True, "txt2img has no masks; turn one of the two off")
         if not self.soft_inpainting:
-            self._only_with("soft_inpainting", SOFT_FIELDS)
+            self._only_with("soft_inpainting")
         return self
 
     @model_validator(mode="after")
     def _outpainting_is_of_img2img(self) -> Self:
         if not self.outpaint:
-            self._only_with("outpaint", OUTPAINTING_FIELDS)
+            self._only_with("outpaint")
             return self
         if self.txt2img:
             raise Refused("outpaint", self.outpaint, "txt2img has no picture that could grow; turn one off")
@@ -175,7 +185,7 @@ class Params(
     @model_validator(mode="after")
     def _sd_upscale_is_of_img2img(self) -> Self:
         if not self.sd_upscale:
-            self._only_with("sd_upscale", SD_UPSCALE_FIELDS)
+            self._only_with("sd_upscale")
         elif self.txt2img or self.outpaint:
             other = "txt2img" if self.txt2img else "outpaint"
             raise Refused("sd_upscale", True, f"it renders the tiles of a picture; give it or {other}")
@@ -187,7 +197,7 @@ class Params(
     @model_validator(mode="after")
     def _loopback_is_of_img2img(self) -> Self:
         if not self.loopback:
-            self._only_with("loopback", LOOPBACK_FIELDS)
+            self._only_with("loopback")
         elif self.txt2img or self.outpaint or self.sd_upscale:
             other = next(name for name in ("txt2img", "outpaint", "sd_upscale") if getattr(self, name))
             raise Refused("loopback", True, f"it renders one picture again; give it or {other}")
@@ -196,7 +206,7 @@ class Params(
     @model_validator(mode="after")
     def _switches_to_a_refiner(self) -> Self:
         if not self.refiner_checkpoint:
-            self._only_with("refiner_checkpoint", REFINER_OPTIONS)
+            self._only_with("refiner_checkpoint")
         return self
 
     @model_validator(mode="after")
@@ -212,13 +222,13 @@ class Params(
     @model_validator(mode="after")
     def _faces_are_restored_by_something(self) -> Self:
         if not self.restore_faces:
-            self._only_with("restore_faces", FACE_FIELDS)
+            self._only_with("restore_faces")
         return self
 
     @model_validator(mode="after")
     def _extras_render_nothing(self) -> Self:
         if not self.extras:
-            self._only_with("extras", EXTRAS_FIELDS)
+            self._only_with("extras")
             return self
         for name, field in type(self).model_fields.items():
             if name not in _WITH_EXTRAS and getattr(self, name) != field.get_default(
@@ -260,9 +270,9 @@ class Params(
         """Whether masks are binarised: not those of soft inpainting."""
         return self.mask_round and not self.soft_inpainting
 
-    def _only_with(self, switch: str, names: Iterable[str]) -> None:
+    def _only_with(self, switch: str) -> None:
         fields = type(self).model_fields  # which is looked up anew each time
-        for name in names:
+        for name in SWITCHES[switch]:
             if getattr(self, name) != fields[name].default:
                 raise Refused(
                     name,

@@ -20,4 +20,8 @@ def _spelled(name: str) -> str:
 
 
 #: a built-in one's name, in any case, or a file's
-UpscalerName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_spelled)]
+UpscalerName = Annotated[
+    str,
+    Field(min_length=1, max_length=255, json_schema_extra={"x-files": "upscaler"}),
+    AfterValidator(_spelled),
+]

@@ -33,7 +33,7 @@ _LEFT_OUT: dict[str, Any] = {
 }
 
 #: names in the text, and the fields that they fill of either request
-_FIELDS: dict[str, tuple[str, type]] = {
+FIELDS: dict[str, tuple[str, type]] = {
     "Steps": ("steps", int),
     "Sampler": ("sampler_name", str),
     "Schedule type": ("scheduler", str),
@@ -47,7 +47,7 @@ _FIELDS: dict[str, tuple[str, type]] = {
     "Refiner switch at": ("refiner_switch_at", float),
 }
 #: and those that they fill of txt2img's alone
-_TXT2IMG_FIELDS: dict[str, tuple[str, type]] = {
+TXT2IMG_FIELDS: dict[str, tuple[str, type]] = {
     "Prompt": ("prompt", str),
     "Negative prompt": ("negative_prompt", str),
     "CFG scale": ("cfg_scale", float),
@@ -71,7 +71,7 @@ def _number(text: str) -> float:
 
 
 #: and those that tell soft inpainting's settings, by the labels of its script's arguments
-_SOFT_INPAINTING: dict[str, tuple[str, Callable[[str], Any]]] = {
+SOFT_INPAINTING: dict[str, tuple[str, Callable[[str], Any]]] = {
     "Soft inpainting enabled": ("Soft inpainting", bool),
     "Soft inpainting schedule bias": ("Schedule bias", _number),
     "Soft inpainting preservation strength": ("Preservation strength", float),
@@ -82,7 +82,7 @@ _SOFT_INPAINTING: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 #: and the options that they set; A1111 writes the last two in another spelling, and so never reads them
-_OPTIONS = {
+OPTIONS = {
     "Clip skip": "CLIP_stop_at_last_layers",
     "Emphasis": "emphasis",
     "RNG": "randn_source",
@@ -142,20 +142,29 @@ def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[st
     """
     pairs = read_pairs(text)
     fields: dict[str, Any] = {"sampler_name": "DPM++ 2M"}  # which A1111 takes where it finds no sampler
-    fields |= _typed(pairs, _FIELDS | (_TXT2IMG_FIELDS if txt2img else {}))
+    fields |= typed(pairs, FIELDS | (TXT2IMG_FIELDS if txt2img else {}))
     hires = ("Hires upscale", "Hires upscaler", "Hires resize-1")
     if txt2img and "Denoising strength" in pairs and any(name in pairs for name in hires):
         fields["enable_hr"] = True
-    options = {_OPTIONS[name]: _option(name, value) for name, value in pairs.items() if name in _OPTIONS}
+    options = options_of(pairs)
     return fields, {name: value for name, value in options.items() if value != defaults()[name]}
 
 
 def soft_inpainting_arguments(text: str) -> dict[str, Any]:
     """What an infotext tells of soft inpainting, by the labels of its script's arguments."""
-    return _typed(read_pairs(text), _SOFT_INPAINTING)
+    return typed(read_pairs(text), SOFT_INPAINTING)
 
 
-def _typed(pairs: dict[str, str], known: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+def options_of(pairs: Mapping[str, str]) -> dict[str, Any]:
+    """The options that an infotext's pairs set.
+
+    Raises:
+        Refused: one of them, by its name.
+    """
+    return {OPTIONS[name]: _option(name, value) for name, value in pairs.items() if name in OPTIONS}
+
+
+def typed(pairs: Mapping[str, str], known: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
     """Fields by their names; what is no number stays a text, for the request to refuse."""
     found: dict[str, Any] = {}
     for name, (target, kind) in known.items():
@@ -169,7 +178,7 @@ def _typed(pairs: dict[str, str], known: Mapping[str, tuple[str, Callable[[str],
 
 def _option(label: str, text: str) -> Any:
     """An option's value, of the type that its default has."""
-    default = defaults()[_OPTIONS[label]]
+    default = defaults()[OPTIONS[label]]
     if isinstance(default, bool):
         return text != "False"
     if not isinstance(default, int | float):

@@ -5,9 +5,11 @@ from fastapi import APIRouter, Depends
 from img2img_gateway.access import principal
 from img2img_gateway.problems import Document, documented
 from img2img_gateway.v1.events import router as events
+from img2img_gateway.v1.infotexts import router as infotexts
 from img2img_gateway.v1.inputs import router as inputs
 from img2img_gateway.v1.jobs import router as jobs
 from img2img_gateway.v1.machines import router as machines
+from img2img_gateway.v1.parameters import router as parameters
 from img2img_gateway.v1.results import router as results
 from img2img_gateway.v1.webhooks import router as webhooks
 
@@ -16,5 +18,5 @@ router = APIRouter(
     dependencies=[Depends(principal)],
     responses=documented("application/problem+json", Document),
 )
-for part in (jobs, inputs, results, events, machines, webhooks):
+for part in (jobs, inputs, infotexts, parameters, results, events, machines, webhooks):
     router.include_router(part)

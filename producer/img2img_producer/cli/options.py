@@ -10,8 +10,7 @@ import typer
 from rich.markup import escape
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS, SCHEDULERS
-from img2img_shared.param_reference import description, schema_of, span
+from img2img_shared.param_reference import choices, description, schema_of, span
 from img2img_shared.params import GROUPS, Params
 
 
@@ -78,8 +77,7 @@ def _options(name: str, panel: str) -> Iterator[inspect.Parameter]:
         help_off = f"Turn off: {_help(name)}"
         yield _option(_OFF + name, bool, panel, f"--no-{words}", help=help_off, hidden=not default)
     else:
-        choices = _CHOICES.get(name) or schema_of(name).get("enum")
-        complete = _completing(choices) if choices else None
+        complete = _completing(known) if (known := choices(name)) else None
         yield _option(name, kind, panel, f"--{words}", help=_help(name), autocompletion=complete)
     if name == "mask_blur_y":
         yield _option("mask_blur", float, panel, "--mask-blur", help="Both of the above.")
@@ -125,10 +123,3 @@ def _help(name: str) -> str:
 #: before the name of an option that turns a switch off
 _OFF = "off_"
 _TYPES: dict[str, Any] = {"integer": int, "number": float, "boolean": bool, "string": str}
-#: values of parameters that are texts to the schema, for a shell to complete
-_CHOICES: dict[str, Iterable[str]] = {
-    "sampler_name": SAMPLERS,
-    "scheduler": SCHEDULERS,
-    "hr_sampler_name": SAMPLERS,
-    "hr_scheduler": SCHEDULERS,
-}

@@ -14,6 +14,7 @@ class ControlParams(ParamGroup):
     control: Annotated[
         tuple[ControlUnit, ...],
         Field(
+            title="Control units",
             max_length=MOST_UNITS,
             description="Units of control (ControlNet): each holds the render to the edges, the depth or the "
             "colours of a picture.",
@@ -23,6 +24,7 @@ class ControlParams(ParamGroup):
     control_only: Annotated[
         bool,
         Field(
+            title="Preprocess only",
             description="Render nothing: the result is what the preprocessor of the one control unit makes "
             "of its picture, or of the input.",
             examples=[True],

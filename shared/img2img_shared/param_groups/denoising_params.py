@@ -22,6 +22,7 @@ class DenoisingParams(ParamGroup):
     txt2img: Annotated[
         bool,
         Field(
+            title="From text alone",
             description="Start from noise alone at full strength; the input picture is not used.",
             examples=[True],
         ),

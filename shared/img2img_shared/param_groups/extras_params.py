@@ -18,6 +18,7 @@ class ExtrasParams(ParamGroup):
     extras: Annotated[
         bool,
         Field(
+            title="Only enlarge",
             description="Enlarge the input as `upscaler_1` does, and render nothing: no prompt, no seed, no "
             "checkpoint has a part in it.",
             examples=[True],
@@ -40,17 +41,28 @@ class ExtrasParams(ParamGroup):
     ] = "None"
     extras_upscaler_2_visibility: Annotated[
         float,
-        Field(ge=0, le=1, description="Opacity of what the second upscaler makes.", examples=[0.5]),
+        Field(
+            title="Upscaler 2 visibility",
+            ge=0,
+            le=1,
+            description="Opacity of what the second upscaler makes.",
+            examples=[0.5],
+        ),
     ] = 0.0
     upscaling_resize: Annotated[
         float,
         Field(
-            ge=0.01, le=64, description="Factor by which each side grows, to a multiple of 8.", examples=[4]
+            title="Resize by",
+            ge=0.01,
+            le=64,
+            description="Factor by which each side grows, to a multiple of 8.",
+            examples=[4],
         ),
     ] = 2.0
     upscaling_resize_w: Annotated[
         int,
         Field(
+            title="Resize to width",
             ge=0,
             le=LARGEST,
             description="Width to be covered, in pixels, with the height; 0: by `upscaling_resize`.",
@@ -60,6 +72,7 @@ class ExtrasParams(ParamGroup):
     upscaling_resize_h: Annotated[
         int,
         Field(
+            title="Resize to height",
             ge=0,
             le=LARGEST,
             description="Height to be covered, in pixels, with the width; 0: by `upscaling_resize`.",
@@ -69,20 +82,36 @@ class ExtrasParams(ParamGroup):
     upscaling_crop: Annotated[
         bool,
         Field(
+            title="Crop to fit",
             description="Cut what covers a width and height to exactly that, from all sides alike.",
             examples=[False],
         ),
     ] = True
 
     gfpgan_visibility: Annotated[
-        float, Field(ge=0, le=1, description="Opacity of the faces that GFPGAN restores.", examples=[1])
+        float,
+        Field(
+            title="GFPGAN visibility",
+            ge=0,
+            le=1,
+            description="Opacity of the faces that GFPGAN restores.",
+            examples=[1],
+        ),
     ] = 0.0
     codeformer_visibility: Annotated[
-        float, Field(ge=0, le=1, description="Opacity of the faces that CodeFormer restores.", examples=[1])
+        float,
+        Field(
+            title="CodeFormer visibility",
+            ge=0,
+            le=1,
+            description="Opacity of the faces that CodeFormer restores.",
+            examples=[1],
+        ),
     ] = 0.0
     codeformer_weight: Annotated[
         float,
         Field(
+            title="CodeFormer weight",
             ge=0,
             le=1,
             description="How much of a face CodeFormer leaves as it is in Extras; 0: most changes.",

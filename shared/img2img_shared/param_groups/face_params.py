@@ -20,6 +20,7 @@ class FaceParams(ParamGroup):
     code_former_weight: Annotated[
         float,
         Field(
+            title="CodeFormer weight",
             ge=0,
             le=1,
             description="How much of a face CodeFormer leaves as it is after a render; 0: most changes.",

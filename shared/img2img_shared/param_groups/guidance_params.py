@@ -15,6 +15,7 @@ class GuidanceParams(ParamGroup):
     cfg_scale: Annotated[
         Scale,
         Field(
+            title="CFG scale",
             description="How strongly the prompt leads; 1 ignores the negative prompt, in half the time.",
             examples=[5.5],
         ),
@@ -22,6 +23,7 @@ class GuidanceParams(ParamGroup):
     image_cfg_scale: Annotated[
         Scale | None,
         Field(
+            title="Image CFG scale",
             description="How strongly the input picture leads, for instruct-pix2pix checkpoints; without a "
             "value, 1.5.",
             examples=[1.2],
@@ -29,11 +31,16 @@ class GuidanceParams(ParamGroup):
     ] = None
     distilled_cfg_scale: Annotated[
         Scale | None,
-        Field(description="Guidance of Flux.1 dev; without a value, 3.5.", examples=[3.0]),
+        Field(
+            title="Distilled CFG scale",
+            description="Guidance of Flux.1 dev; without a value, 3.5.",
+            examples=[3.0],
+        ),
     ] = None
     s_min_uncond: Annotated[
         float,
         Field(
+            title="Negative guidance minimum sigma",
             ge=0,
             le=1000,
             description="Sigma below which every second step leaves out the negative prompt.",
@@ -43,12 +50,15 @@ class GuidanceParams(ParamGroup):
     s_min_uncond_all: Annotated[
         bool,
         Field(
-            description="Leave out the negative prompt in every step below `s_min_uncond`.", examples=[True]
+            title="Negative guidance minimum sigma, all steps",
+            description="Leave out the negative prompt in every step below `s_min_uncond`.",
+            examples=[True],
         ),
     ] = False
     skip_early_cond: Annotated[
         float,
         Field(
+            title="Ignore negative prompt during early steps",
             ge=0,
             le=1,
             description="Share of the steps, from the first, that leave out the negative prompt.",
@@ -58,6 +68,7 @@ class GuidanceParams(ParamGroup):
     pad_cond_uncond: Annotated[
         bool,
         Field(
+            title="Pad prompts",
             description="Pad the shorter of prompt and negative prompt with the empty prompt.",
             examples=[True],
         ),
@@ -65,6 +76,7 @@ class GuidanceParams(ParamGroup):
     pad_cond_uncond_v0: Annotated[
         bool,
         Field(
+            title="Pad prompts as before 1.6",
             description="As A1111 before 1.6: repeat the last token of the negative prompt, or cut it off.",
             examples=[True],
         ),

@@ -15,17 +15,22 @@ class HiresParams(ParamGroup):
     enable_hr: Annotated[
         bool,
         Field(
+            title="Hires fix",
             description="Render txt2img at `width` × `height`, enlarge that, and render it again with "
             "`denoising_strength`.",
             examples=[True],
         ),
     ] = False
     hr_scale: Annotated[
-        float, Field(ge=0.1, le=16, description="Factor by which each side grows.", examples=[1.5])
+        float,
+        Field(
+            title="Upscale by", ge=0.1, le=16, description="Factor by which each side grows.", examples=[1.5]
+        ),
     ] = 2.0
     hr_resize_x: Annotated[
         int,
         Field(
+            title="Resize width to",
             ge=0,
             le=LARGEST,
             description="Width of the enlarged picture, in pixels; 0: by `hr_scale`.",
@@ -35,6 +40,7 @@ class HiresParams(ParamGroup):
     hr_resize_y: Annotated[
         int,
         Field(
+            title="Resize height to",
             ge=0,
             le=LARGEST,
             description="Height of the enlarged picture, in pixels; what does not fit both is cut off.",
@@ -44,6 +50,7 @@ class HiresParams(ParamGroup):
     hr_upscaler: Annotated[
         UpscalerName | None,
         Field(
+            title="Upscaler",
             description="What enlarges the latent (Latent, Latent (antialiased), Latent (bicubic), Latent "
             "(bicubic antialiased), Latent (nearest), Latent (nearest-exact)) or, as in "
             "`upscaler_for_img2img`, the picture; without a value, Latent.",
@@ -52,11 +59,18 @@ class HiresParams(ParamGroup):
     ] = None
     hr_second_pass_steps: Annotated[
         int,
-        Field(ge=0, le=150, description="Steps of the second pass; 0: as many as `steps`.", examples=[15]),
+        Field(
+            title="Hires steps",
+            ge=0,
+            le=150,
+            description="Steps of the second pass; 0: as many as `steps`.",
+            examples=[15],
+        ),
     ] = 0
     hr_sampler_name: Annotated[
         str | None,
         Field(
+            title="Hires sampling method",
             max_length=100,
             description="Sampler of the second pass; without a value, the first one's.",
             examples=["DPM++ 2M Karras"],
@@ -65,6 +79,7 @@ class HiresParams(ParamGroup):
     hr_scheduler: Annotated[
         str | None,
         Field(
+            title="Hires schedule type",
             max_length=100,
             description="Noise schedule of the second pass; without a value, the first one's.",
             examples=["Karras"],
@@ -73,14 +88,17 @@ class HiresParams(ParamGroup):
     hr_checkpoint_name: Annotated[
         str | None,
         Field(
+            title="Hires checkpoint",
             max_length=1024,
             description="Checkpoint of the second pass; without a value, the job's own.",
             examples=["sd15"],
+            json_schema_extra={"x-files": "checkpoint"},
         ),
     ] = None
     hr_prompt: Annotated[
         str,
         Field(
+            title="Hires prompt",
             max_length=20_000,
             description="Prompt of the second pass; if empty, the first one's.",
             examples=["an oil painting, fine detail"],
@@ -89,6 +107,7 @@ class HiresParams(ParamGroup):
     hr_negative_prompt: Annotated[
         str,
         Field(
+            title="Hires negative prompt",
             max_length=20_000,
             description="Negative prompt of the second pass; if empty, the first one's.",
             examples=["blurry"],
@@ -97,6 +116,7 @@ class HiresParams(ParamGroup):
     token_merging_ratio_hr: Annotated[
         float,
         Field(
+            title="Token merging ratio for hires fix",
             ge=0,
             le=0.9,
             description="`token_merging_ratio` of the second pass; 0: the first one's.",

@@ -16,6 +16,7 @@ class MaskParams(ParamGroup):
     mask_blur_x: Annotated[
         Sigma,
         Field(
+            title="Mask blur, across",
             description="Blur of the mask across: the sigma of a Gaussian, in pixels. `mask_blur` sets both.",
             examples=[8],
         ),
@@ -23,23 +24,33 @@ class MaskParams(ParamGroup):
     mask_blur_y: Annotated[
         Sigma,
         Field(
+            title="Mask blur, down",
             description="Blur of the mask down: the sigma of a Gaussian, in pixels. `mask_blur` sets both.",
             examples=[8],
         ),
     ] = 4
     mask_round: Annotated[
         bool,
-        Field(description="Make the mask black and white; otherwise it stays soft.", examples=[False]),
+        Field(
+            title="Round the mask",
+            description="Make the mask black and white; otherwise it stays soft.",
+            examples=[False],
+        ),
     ] = True
     inpainting_mask_invert: Annotated[
-        int, Field(ge=0, le=1, description="1: repaint what is not masked.", examples=[1])
+        int,
+        Field(
+            title="Inpaint not masked", ge=0, le=1, description="1: repaint what is not masked.", examples=[1]
+        ),
     ] = 0
     inpainting_fill: Annotated[
-        InpaintingFill, Field(description="What masked pixels start from.", examples=[1])
+        InpaintingFill,
+        Field(title="Masked content", description="What masked pixels start from.", examples=[1]),
     ] = InpaintingFill.FILL
     inpaint_full_res: Annotated[
         bool,
         Field(
+            title="Only masked",
             description='"Only masked": enlarge the masked region to the full size, and render that alone.',
             examples=[False],
         ),
@@ -47,6 +58,7 @@ class MaskParams(ParamGroup):
     inpaint_full_res_padding: Annotated[
         int,
         Field(
+            title="Only masked padding",
             ge=0,
             le=2048,
             description='Margin around the masked region for "only masked", in pixels.',
@@ -56,6 +68,7 @@ class MaskParams(ParamGroup):
     inpainting_mask_weight: Annotated[
         float,
         Field(
+            title="Conditional mask weight",
             ge=0,
             le=1,
             description="How strongly the masked part is hidden from an inpainting checkpoint.",
@@ -64,7 +77,11 @@ class MaskParams(ParamGroup):
     ] = 1.0
     overlay_inpaint: Annotated[
         bool,
-        Field(description="Lay the unmasked part of the original over the result.", examples=[False]),
+        Field(
+            title="Overlay the original",
+            description="Lay the unmasked part of the original over the result.",
+            examples=[False],
+        ),
     ] = True
     return_mask: Annotated[
         bool, Field(description="Store the mask beside each masked result.", examples=[True])

@@ -25,24 +25,35 @@ class ModelParams(ParamGroup):
     vae: Annotated[
         str,
         Field(
+            title="VAE",
             min_length=1,
             max_length=255,
             description="File name of the VAE. Automatic: one that is named like the checkpoint, or else "
             "the checkpoint's own. None: the checkpoint's own.",
             examples=["sd-vae-ft-mse.safetensors"],
+            json_schema_extra={"x-files": "vae"},
         ),
     ] = "Automatic"
     sd_vae_encode_method: Annotated[
         VaeMethod,
-        Field(description="Encode by the VAE, or by the small TAESD in its place.", examples=["TAESD"]),
+        Field(
+            title="VAE for encoding",
+            description="Encode by the VAE, or by the small TAESD in its place.",
+            examples=["TAESD"],
+        ),
     ] = "Full"
     sd_vae_decode_method: Annotated[
         VaeMethod,
-        Field(description="Decode by the VAE, or by the small TAESD in its place.", examples=["TAESD"]),
+        Field(
+            title="VAE for decoding",
+            description="Decode by the VAE, or by the small TAESD in its place.",
+            examples=["TAESD"],
+        ),
     ] = "Full"
     show_progress_type: Annotated[
         Literal["Approx NN", "Approx cheap", "TAESD"],
         Field(
+            title="Live preview",
             description="What shows a picture under way: its colours (either Approx), or what TAESD decodes.",
             examples=["TAESD"],
         ),

@@ -39,13 +39,24 @@ class OutputParams(ParamGroup):
     textual_inversion_add_hashes_to_infotext: Annotated[
         bool,
         Field(
+            title="Hashes of embeddings in infotext",
             description="Write the hashes of the textual inversions that prompts use into the infotext.",
             examples=[False],
         ),
     ] = True
     add_vae_name_to_info: Annotated[
-        bool, Field(description="Write the name of the VAE into the infotext.", examples=[False])
+        bool,
+        Field(
+            title="VAE name in infotext",
+            description="Write the name of the VAE into the infotext.",
+            examples=[False],
+        ),
     ] = True
     add_vae_hash_to_info: Annotated[
-        bool, Field(description="Write the hash of the VAE into the infotext.", examples=[False])
+        bool,
+        Field(
+            title="VAE hash in infotext",
+            description="Write the hash of the VAE into the infotext.",
+            examples=[False],
+        ),
     ] = True

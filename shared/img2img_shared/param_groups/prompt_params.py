@@ -41,6 +41,7 @@ class PromptParams(ParamGroup):
     clip_skip: Annotated[
         int,
         Field(
+            title="CLIP skip",
             ge=1,
             le=12,
             description="Layer of the text encoder to use, counted from the last: 2 is the one before it. "
@@ -59,6 +60,7 @@ class PromptParams(ParamGroup):
     use_old_emphasis_implementation: Annotated[
         bool,
         Field(
+            title="Old emphasis",
             description="Read prompts as A1111 did before (word:1.3): only brackets change the weight, and "
             "75 tokens count.",
             examples=[True],
@@ -77,21 +79,30 @@ class PromptParams(ParamGroup):
     use_old_scheduling: Annotated[
         bool,
         Field(
+            title="Old prompt editing",
             description="In [from:to:when], read `when` below 1 as a share of the steps, else as a step.",
             examples=[True],
         ),
     ] = False
     disable_extra_networks: Annotated[
         bool,
-        Field(description="Remove <lora:...> from the prompt without applying it.", examples=[True]),
+        Field(
+            description="Remove <lora:...> from the prompt without applying it.",
+            examples=[True],
+        ),
     ] = False
     sdxl_clip_l_skip: Annotated[
         bool,
-        Field(description="Apply `clip_skip` to the first text encoder of SDXL too.", examples=[True]),
+        Field(
+            title="CLIP skip for SDXL's first encoder",
+            description="Apply `clip_skip` to the first text encoder of SDXL too.",
+            examples=[True],
+        ),
     ] = False
     sdxl_crop_top: Annotated[
         int,
         Field(
+            title="SDXL crop, top",
             ge=0,
             le=8192,
             description="Tell SDXL that the picture was cropped this many pixels from the top.",
@@ -101,6 +112,7 @@ class PromptParams(ParamGroup):
     sdxl_crop_left: Annotated[
         int,
         Field(
+            title="SDXL crop, left",
             ge=0,
             le=8192,
             description="Tell SDXL that the picture was cropped this many pixels from the left.",

@@ -16,11 +16,13 @@ class RefinerParams(ParamGroup):
             max_length=1024,
             description="Checkpoint in the workers' models folder that takes over at `refiner_switch_at`.",
             examples=["sd_xl_refiner_1.0"],
+            json_schema_extra={"x-files": "checkpoint"},
         ),
     ] = None
     refiner_switch_at: Annotated[
         float | None,
         Field(
+            title="Switch at",
             ge=0,
             le=1,
             description="Share of the noise levels, from the highest, after which the refiner takes over; "
@@ -30,15 +32,24 @@ class RefinerParams(ParamGroup):
     ] = None
     refiner_switch_by_sample_steps: Annotated[
         bool,
-        Field(description="`refiner_switch_at` is a share of the steps that are run.", examples=[True]),
+        Field(
+            title="Switch by sampling steps",
+            description="`refiner_switch_at` is a share of the steps that are run.",
+            examples=[True],
+        ),
     ] = False
     hires_fix_refiner_pass: Annotated[
         Literal["first pass", "second pass", "both passes"],
-        Field(description="Which passes of a hires fix the refiner has a part in.", examples=["both passes"]),
+        Field(
+            title="Refiner in hires fix",
+            description="Which passes of a hires fix the refiner has a part in.",
+            examples=["both passes"],
+        ),
     ] = "second pass"  # noqa: S105 (no password)
     sdxl_refiner_low_aesthetic_score: Annotated[
         float,
         Field(
+            title="Low aesthetic score",
             ge=0,
             le=100,
             description="Aesthetic score that an SDXL refiner is told of the negative prompt.",
@@ -48,6 +59,7 @@ class RefinerParams(ParamGroup):
     sdxl_refiner_high_aesthetic_score: Annotated[
         float,
         Field(
+            title="High aesthetic score",
             ge=0,
             le=100,
             description="Aesthetic score that an SDXL refiner is told of the prompt.",

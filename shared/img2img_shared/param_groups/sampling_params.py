@@ -14,6 +14,7 @@ class SamplingParams(ParamGroup):
     steps: Annotated[
         int,
         Field(
+            title="Sampling steps",
             ge=1,
             le=150,
             description="Steps of the whole schedule; `denoising_strength` says how many of them are run.",
@@ -23,6 +24,7 @@ class SamplingParams(ParamGroup):
     sampler_name: Annotated[
         str,
         Field(
+            title="Sampling method",
             max_length=100,
             description=f"The sampler: {', '.join(SAMPLERS)}. The name may end in a schedule's.",
             examples=["DPM++ 2M Karras"],
@@ -31,6 +33,7 @@ class SamplingParams(ParamGroup):
     scheduler: Annotated[
         str,
         Field(
+            title="Schedule type",
             max_length=100,
             description=f"The noise schedule: {', '.join(SCHEDULERS)}. Automatic is the sampler's own.",
             examples=["Karras"],
@@ -58,6 +61,7 @@ class SamplingParams(ParamGroup):
     s_churn: Annotated[
         float,
         Field(
+            title="Sigma churn",
             ge=0,
             le=1000,
             description="Noise that Euler, Heun and DPM2 add at each step.",
@@ -65,11 +69,19 @@ class SamplingParams(ParamGroup):
         ),
     ] = 0.0
     s_tmin: Annotated[
-        float, Field(ge=0, le=1000, description="Lowest sigma at which `s_churn` acts.", examples=[0.05])
+        float,
+        Field(
+            title="Sigma tmin",
+            ge=0,
+            le=1000,
+            description="Lowest sigma at which `s_churn` acts.",
+            examples=[0.05],
+        ),
     ] = 0.0
     s_tmax: Annotated[
         float | None,
         Field(
+            title="Sigma tmax",
             ge=0,
             le=1000,
             description="Highest sigma at which `s_churn` acts; without a value, there is no limit.",
@@ -78,19 +90,28 @@ class SamplingParams(ParamGroup):
     ] = None
     s_noise: Annotated[
         float,
-        Field(ge=0, le=10, description="Factor of the noise that the sampler adds.", examples=[1.003]),
+        Field(
+            title="Sigma noise",
+            ge=0,
+            le=10,
+            description="Factor of the noise that the sampler adds.",
+            examples=[1.003],
+        ),
     ] = 1.0
     uni_pc_variant: Annotated[
         Literal["bh1", "bh2", "vary_coeff"],
-        Field(description="Variant of UniPC: which B(h) of its paper.", examples=["bh2"]),
+        Field(
+            title="UniPC variant", description="Variant of UniPC: which B(h) of its paper.", examples=["bh2"]
+        ),
     ] = "bh1"
     uni_pc_skip_type: Annotated[
         Literal["time_uniform", "time_quadratic", "logSNR"],
-        Field(description="How UniPC spaces its timesteps.", examples=["logSNR"]),
+        Field(title="UniPC skip type", description="How UniPC spaces its timesteps.", examples=["logSNR"]),
     ] = "time_uniform"
     uni_pc_order: Annotated[
         int,
         Field(
+            title="UniPC order",
             ge=1,
             le=50,
             description="Order of UniPC; at most the number of steps that are run.",
@@ -98,5 +119,10 @@ class SamplingParams(ParamGroup):
         ),
     ] = 3
     uni_pc_lower_order_final: Annotated[
-        bool, Field(description="End UniPC with steps of lower order.", examples=[False])
+        bool,
+        Field(
+            title="UniPC lower order final",
+            description="End UniPC with steps of lower order.",
+            examples=[False],
+        ),
     ] = True

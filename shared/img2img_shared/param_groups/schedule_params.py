@@ -37,21 +37,35 @@ class ScheduleParams(ParamGroup):
     use_old_karras_scheduler_sigmas: Annotated[
         bool,
         Field(
+            title="Old Karras sigmas",
             description="Let named schedules run from sigma 10 to 0.1 where no other sigmas are given.",
             examples=[True],
         ),
     ] = False
     beta_dist_alpha: Annotated[
         float,
-        Field(ge=0.01, le=100, description="Alpha of the Beta schedule's distribution.", examples=[0.5]),
+        Field(
+            title="Beta schedule alpha",
+            ge=0.01,
+            le=100,
+            description="Alpha of the Beta schedule's distribution.",
+            examples=[0.5],
+        ),
     ] = 0.6
     beta_dist_beta: Annotated[
         float,
-        Field(ge=0.01, le=100, description="Beta of the Beta schedule's distribution.", examples=[0.7]),
+        Field(
+            title="Beta schedule beta",
+            ge=0.01,
+            le=100,
+            description="Beta of the Beta schedule's distribution.",
+            examples=[0.7],
+        ),
     ] = 0.6
     always_discard_next_to_last_sigma: Annotated[
         bool,
         Field(
+            title="Discard next-to-last sigma",
             description="Schedule one more step, and leave out the last sigma above the end.",
             examples=[True],
         ),
@@ -59,6 +73,7 @@ class ScheduleParams(ParamGroup):
     sd_noise_schedule: Annotated[
         Literal["Default", "Zero Terminal SNR"],
         Field(
+            title="Noise schedule",
             description="The model's noise levels, or the same levels rescaled to end in pure noise. As in "
             "A1111, img2img uses it only with DDIM, PLMS and UniPC.",
             examples=["Zero Terminal SNR"],
@@ -67,6 +82,7 @@ class ScheduleParams(ParamGroup):
     sgm_noise_multiplier: Annotated[
         bool,
         Field(
+            title="SGM noise multiplier",
             description="Start txt2img with slightly more noise, as Stability AI's own code does.",
             examples=[True],
         ),

@@ -23,11 +23,16 @@ class SeedParams(ParamGroup):
     ] = "increment"
     subseed: Annotated[
         Seed,
-        Field(description="Seed of a second noise to mix in; -1 draws one.", examples=[8]),
+        Field(
+            title="Variation seed",
+            description="Seed of a second noise to mix in; -1 draws one.",
+            examples=[8],
+        ),
     ] = -1
     subseed_strength: Annotated[
         float,
         Field(
+            title="Variation strength",
             ge=0,
             le=1,
             description="Share of the second noise: 0 uses the seed alone, 1 the subseed alone.",
@@ -37,6 +42,7 @@ class SeedParams(ParamGroup):
     seed_resize_from_w: Annotated[
         int,
         Field(
+            title="Resize seed from width",
             ge=0,
             le=2048,
             description="Width of a picture whose composition this seed should keep, in pixels; 0: off.",
@@ -46,6 +52,7 @@ class SeedParams(ParamGroup):
     seed_resize_from_h: Annotated[
         int,
         Field(
+            title="Resize seed from height",
             ge=0,
             le=2048,
             description="Height of a picture whose composition this seed should keep, in pixels; 0: off.",
@@ -55,6 +62,7 @@ class SeedParams(ParamGroup):
     noise_source: Annotated[
         Literal["cpu", "nv"],
         Field(
+            title="Random number generator",
             description="Random numbers of the CPU, or those of an NVIDIA GPU (computed anywhere).",
             examples=["nv"],
         ),
@@ -62,6 +70,7 @@ class SeedParams(ParamGroup):
     eta_noise_seed_delta: Annotated[
         int,
         Field(
+            title="Eta noise seed delta (ENSD)",
             ge=-(2**62),
             le=2**62,
             description="Number added to the seed for all noise after the first (ENSD).",
@@ -71,6 +80,7 @@ class SeedParams(ParamGroup):
     no_dpmpp_sde_batch_determinism: Annotated[
         bool,
         Field(
+            title="Old SDE noise",
             description="Draw the noise of the SDE samplers as A1111 did before 1.1: over the sigmas of the "
             "run.",
             examples=[True],

@@ -26,6 +26,7 @@ class SizeParams(ParamGroup):
     odd_size: Annotated[
         bool,
         Field(
+            title="Odd sizes",
             description="Accept a width and height that are no multiples of 8, and cut off the rest, as "
             "A1111's API does.",
             examples=[True],
@@ -36,6 +37,7 @@ class SizeParams(ParamGroup):
     fit: Annotated[
         int | None,
         Field(
+            title="Longer side",
             ge=0,
             le=MOST,
             description="Longer side of the result, whose shape is then its input's, in place of width and "

@@ -36,6 +36,7 @@ class SoftInpaintingParams(ParamGroup):
     mask_blend_power: Annotated[
         float,
         Field(
+            title="Schedule bias",
             ge=0,
             le=8,
             description="Schedule bias: above 1, the first steps keep more of the original; below, the last.",
@@ -46,6 +47,7 @@ class SoftInpaintingParams(ParamGroup):
     mask_blend_scale: Annotated[
         float,
         Field(
+            title="Preservation strength",
             ge=0,
             le=8,
             description="Preservation strength: how much of the original half-masked parts keep.",
@@ -56,6 +58,7 @@ class SoftInpaintingParams(ParamGroup):
     inpaint_detail_preservation: Annotated[
         float,
         Field(
+            title="Transition contrast boost",
             ge=1,
             le=32,
             description="Transition contrast boost: how much of their contrast half-masked parts keep.",
@@ -66,6 +69,7 @@ class SoftInpaintingParams(ParamGroup):
     composite_mask_influence: Annotated[
         float,
         Field(
+            title="Mask influence",
             ge=0,
             le=1,
             description="How much the mask decides where the original shows; 0: the change alone.",
@@ -76,6 +80,7 @@ class SoftInpaintingParams(ParamGroup):
     composite_difference_threshold: Annotated[
         float,
         Field(
+            title="Difference threshold",
             ge=0,
             le=8,
             description="Change of a latent cell at which half of the original shows.",
@@ -86,6 +91,7 @@ class SoftInpaintingParams(ParamGroup):
     composite_difference_contrast: Annotated[
         float,
         Field(
+            title="Difference contrast",
             ge=0,
             le=8,
             description="How suddenly the original gives way around that change.",

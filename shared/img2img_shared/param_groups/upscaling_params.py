@@ -17,30 +17,50 @@ class UpscalingParams(ParamGroup):
     esrgan_tile: Annotated[
         TileSize,
         Field(
+            title="ESRGAN tile size",
             description="Side of a tile of networks in ESRGAN, RealESRGAN and HAT, in pixels; 0: no tiles.",
             examples=[256],
         ),
     ] = 192
     esrgan_tile_overlap: Annotated[
-        TileOverlap, Field(description="Overlap of these tiles, in pixels.", examples=[16])
+        TileOverlap,
+        Field(title="ESRGAN tile overlap", description="Overlap of these tiles, in pixels.", examples=[16]),
     ] = 8
     dat_tile: Annotated[
-        TileSize, Field(description="Side of a tile of networks in DAT; 0: no tiles.", examples=[256])
+        TileSize,
+        Field(
+            title="DAT tile size",
+            description="Side of a tile of networks in DAT; 0: no tiles.",
+            examples=[256],
+        ),
     ] = 192
     dat_tile_overlap: Annotated[
-        TileOverlap, Field(description="Overlap of these tiles, in pixels.", examples=[16])
+        TileOverlap,
+        Field(title="DAT tile overlap", description="Overlap of these tiles, in pixels.", examples=[16]),
     ] = 8
     swin_tile: Annotated[
-        TileSize, Field(description="Side of a tile of networks in SwinIR; 0: no tiles.", examples=[256])
+        TileSize,
+        Field(
+            title="SwinIR tile size",
+            description="Side of a tile of networks in SwinIR; 0: no tiles.",
+            examples=[256],
+        ),
     ] = 192
     swin_tile_overlap: Annotated[
-        TileOverlap, Field(description="Overlap of these tiles, in pixels.", examples=[16])
+        TileOverlap,
+        Field(title="SwinIR tile overlap", description="Overlap of these tiles, in pixels.", examples=[16]),
     ] = 8
     scunet_tile: Annotated[
-        TileSize, Field(description="Side of a tile of networks in ScuNET; 0: no tiles.", examples=[512])
+        TileSize,
+        Field(
+            title="ScuNET tile size",
+            description="Side of a tile of networks in ScuNET; 0: no tiles.",
+            examples=[512],
+        ),
     ] = 256
     scunet_tile_overlap: Annotated[
-        TileOverlap, Field(description="Overlap of these tiles, in pixels.", examples=[16])
+        TileOverlap,
+        Field(title="ScuNET tile overlap", description="Overlap of these tiles, in pixels.", examples=[16]),
     ] = 8
 
     @model_validator(mode="after")

@@ -1,0 +1,81 @@
+"""How a picture was made, as its infotext tells it."""
+
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import Parts
+from img2img_gateway.infotext_params import read_infotext
+from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.pictures import decode_base64
+from img2img_gateway.v1.job_request import PictureText
+from img2img_shared.errors import Refused
+from img2img_shared.picture_texts import read_texts
+
+router = APIRouter(route_class=JsonRoute)
+
+#: characters
+LONGEST = 1024 * 1024
+
+
+class InfotextRequest(BaseModel):
+    """A text, or a picture that has one."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"infotext": "a cat\nSteps: 20, Sampler: Euler, Seed: 7, Size: 512x512"}]
+        },
+    )
+
+    infotext: Annotated[str, Field(max_length=LONGEST)] | None = None
+    #: base64
+    image: PictureText | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.infotext is None) == (self.image is None):
+            raise Refused("infotext", self.infotext, "give a text or a picture, one of the two")
+        return self
+
+
+class RefusedAnswer(BaseModel):
+    """Something that a text tells and no job may have."""
+
+    field: str
+    #: what is wrong with it, and what to give instead
+    allowed: str
+
+
+class InfotextAnswer(BaseModel):
+    """What a text says of how its picture was made."""
+
+    #: empty: the picture has none
+    infotext: str
+    #: by name, those that it tells
+    params: dict[str, Any]
+    #: the checkpoint that it names
+    model: str | None
+    refused: list[RefusedAnswer]
+    #: names and values for which there is no parameter
+    left_out: dict[str, str]
+
+
+@router.post("/infotext", tags=["inputs"], summary="Read an infotext")
+async def infotext(body: InfotextRequest, parts: Parts, _: Caller) -> InfotextAnswer:
+    """What a job needs to make a picture as this one was made, from A1111's infotext or one of ours."""
+    text = body.infotext
+    if body.image is not None:
+        largest = parts.farm.settings.max_upload
+        data = await parts.farm.call(decode_base64, body.image.strip(), "image", largest)
+        text = (await parts.farm.call(read_texts, data)).get("parameters", "")
+    found = await parts.farm.call(read_infotext, text or "")
+    return InfotextAnswer(
+        infotext=text or "",
+        params=found.params.model_dump(mode="json", exclude_unset=True),
+        model=found.model,
+        refused=[RefusedAnswer(field=each.field, allowed=each.reason) for each in found.refused],
+        left_out=found.left_out,
+    )

@@ -1,0 +1,122 @@
+"""The parameters of a render, for whoever makes a form of them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from img2img_gateway.access import Caller
+from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.dependencies import Parts
+from img2img_shared.control import ControlUnit
+from img2img_shared.ledger.file_names import FileKind
+from img2img_shared.own_params import OF_THE_JOB
+from img2img_shared.param_reference import TELLING, choices, description, files, schema_of, switch_of, title
+from img2img_shared.params import GROUPS, Params
+
+router = APIRouter()
+
+
+class ChoiceAnswer(BaseModel):
+    """A value that a parameter may have."""
+
+    value: int | str
+    #: in words
+    title: str
+
+
+class ParameterAnswer(BaseModel):
+    """A parameter, or a field of a control unit."""
+
+    name: Annotated[str, Field(examples=["steps"])]
+    #: what a form calls it
+    title: str
+    #: what it does, in a sentence
+    description: str
+    type: Literal["boolean", "integer", "number", "string", "array"]
+    #: whether it may be null, which means something then
+    nullable: bool
+    default: Any
+    example: Any = None
+    #: the ends of its range; null: as far as a number of 64 bits goes
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: int | None = None
+    #: characters, of a text; values, of a list
+    max_length: int | None = None
+    #: values it may have, with what workers have of files; null: any
+    choices: list[ChoiceAnswer] | None = None
+    #: whether it may have others than `choices`
+    is_open: bool = True
+    #: the parameter without which it has no meaning
+    switch: str | None = None
+    #: whether each input may have its own
+    is_own: bool = True
+
+
+class GroupAnswer(BaseModel):
+    """Parameters that belong together."""
+
+    title: str
+    #: in a sentence
+    description: str
+    parameters: list[ParameterAnswer]
+
+
+class ParametersAnswer(BaseModel):
+    """All that a form of parameters is made from."""
+
+    groups: list[GroupAnswer]
+    #: the fields of each unit in `control`
+    control_unit: list[ParameterAnswer]
+
+
+@router.get("/parameters", tags=["farm"], summary="List the parameters")
+async def parameters(parts: Parts, _: Caller) -> ParametersAnswer:
+    """Every parameter with its group, range, default and description, and the files that workers have now."""
+    found = await _files(parts.farm)
+    groups = [
+        GroupAnswer(
+            title=heading,
+            description=group.__doc__ or "",
+            parameters=[_parameter(name, found) for name in group.model_fields],
+        )
+        for heading, group in GROUPS.items()
+    ]
+    unit = [_parameter(name, found, ControlUnit) for name in ControlUnit.model_fields]
+    return ParametersAnswer(groups=groups, control_unit=unit)
+
+
+async def _files(farm: AsyncFarm) -> dict[str, list[str]]:
+    """What workers have, by kind."""
+    return {kind: await farm.files(kind) or [] for kind in get_args(FileKind)}
+
+
+def _parameter(
+    name: str, found: Mapping[str, list[str]], model: type[Params | ControlUnit] = Params
+) -> ParameterAnswer:
+    schema = schema_of(name, model)
+    known = {**choices(name, model), **{each: each for each in found.get(files(name, model) or "", ())}}
+    ends = [end if end is not None and abs(end) <= TELLING else None for end in _range(schema)]
+    return ParameterAnswer(
+        name=name,
+        title=title(name, model),
+        description=description(name, model),
+        type=schema["type"],
+        nullable=any(kind.get("type") == "null" for kind in schema.get("anyOf", ())),
+        default=schema.get("default"),
+        example=next(iter(schema.get("examples", ())), None),
+        minimum=ends[0],
+        maximum=ends[1],
+        multiple_of=schema.get("multipleOf"),
+        max_length=schema.get("maxLength", schema.get("maxItems")),
+        choices=[ChoiceAnswer(value=value, title=words) for value, words in known.items()] or None,
+        is_open="enum" not in schema,
+        switch=switch_of(name) if model is Params else None,
+        is_own=name not in OF_THE_JOB,
+    )
+
+
+def _range(schema: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    return schema.get("minimum"), schema.get("maximum")
