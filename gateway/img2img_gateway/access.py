@@ -14,7 +14,7 @@ from img2img_gateway.dependencies import services
 from img2img_gateway.errors import Problem
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKey, ApiKeys
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, one_line
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -24,6 +24,8 @@ class Principal:
     """Whose request it is."""
 
     tenant: str
+    #: who it is, for people: the name of the key, or the user
+    owner: str
     #: None: they came with the operator's password, or from this machine
     key: ApiKey | None = None
 
@@ -53,13 +55,13 @@ async def admit(request: Request) -> Principal:
         if request.url.hostname not in _LOCAL:
             # without this, any page that the user's browser shows could reach it under a name of its own
             raise Problem(403, f"without API keys only localhost is answered, not {request.url.hostname}")
-        return Principal(tenant=settings.tenant)
+        return Principal(tenant=settings.tenant, owner=settings.owner)
     if secret is not None:
         if _is_operator(settings, user, secret):
-            return Principal(tenant=settings.tenant)
+            return Principal(tenant=settings.tenant, owner=str(user))
         key = await parts.farm.call(parts.keys.admit, secret)
         if key is not None:
-            return Principal(tenant=key.tenant, key=key)
+            return Principal(tenant=key.tenant, owner=_name_of(key), key=key)
     raise Problem(
         401,
         "an API key is wanted (Authorization: Bearer KEY), or the password of --api-auth",
@@ -106,6 +108,11 @@ def check_open(settings: GatewaySettings, keys: ApiKeys) -> None:
             "others could use it; create an API key (img2img key create), set --api-auth, or use 127.0.0.1"
         )
         raise Refused("host", settings.host, reason)
+
+
+def _name_of(key: ApiKey) -> str:
+    """A key's name as jobs may have it for their owner's."""
+    return one_line(key.name).strip()[:200] or key.id
 
 
 def _is_bearer(request: Request) -> bool:

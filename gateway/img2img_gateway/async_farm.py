@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, Self, TypeVar
@@ -142,6 +142,8 @@ class AsyncFarm:
         params: Params,
         *,
         name: str | None = None,
+        owner: str | None = None,
+        tags: Collection[str] = (),
         priority: int = 0,
         idempotency_key: str | None = None,
         webhook: str | None = None,
@@ -160,6 +162,8 @@ class AsyncFarm:
             model=model,
             params=params,
             name=name,
+            owner=owner,
+            tags=tags,
             priority=priority,
             idempotency_key=idempotency_key,
             webhook=webhook,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from img2img_producer.feed import Feed
-from img2img_producer.find_jobs import find_jobs
 from img2img_producer.inputs import Picture, Source, as_picture, read_source
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
 from img2img_shared.errors import Unavailable
+from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.orphans import Orphan, find_orphans
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.service import FarmService
@@ -82,6 +82,7 @@ class Farm:
         mask: Source | None = None,
         pictures: Mapping[str, Source] | None = None,
         name: str | None = None,
+        tags: Collection[str] = (),
         priority: int = 0,
         idempotency_key: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -101,6 +102,7 @@ class Farm:
             mask: for all inputs that bring none.
             pictures: by their roles, as a `Picture` has them, for all inputs that bring none.
             name: for people, to find the job by; several may share one.
+            tags: the same, as words: "summer", "client=acme".
             priority: -100..100, higher goes first.
             idempotency_key: a repeat with the same key returns the first job's id and does nothing else;
                 so ask again with it after an `Unavailable`.
@@ -119,6 +121,8 @@ class Farm:
             model=model,
             params=merged,
             name=name,
+            owner=self.settings.owner,
+            tags=tags,
             priority=priority,
             idempotency_key=idempotency_key,
             stored=progress,
@@ -262,6 +266,8 @@ class Farm:
         search: str | None = None,
         states: Collection[JobState] = (),
         model: str | None = None,
+        owner: str | None = None,
+        tags: Collection[str] = (),
     ) -> list[JobStatus]:
         """Your jobs, newest first.
 
@@ -270,8 +276,11 @@ class Farm:
             search: in their names or ids, in any case.
             states: those in one of these; none: in any.
             model: those of this one.
+            owner: those that this one submitted.
+            tags: those that have all of these.
         """
-        return list(islice(find_jobs(self._service.ledger, self.tenant, search, states, model), limit))
+        wanted = JobFilter(search=search, states=tuple(states), model=model, owner=owner, tags=tuple(tags))
+        return list(islice(self._service.find(self.tenant, wanted), limit))
 
     def remove(self, job_id: str) -> int:
         """Forget a job that has ended, with its results; how many objects of the store these were.

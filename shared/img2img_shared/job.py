@@ -19,6 +19,10 @@ StoreKey = Annotated[str, Field(pattern=r"^inputs/([A-Za-z0-9_-][A-Za-z0-9_.-]{0
 
 
 JobName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+#: a word that jobs are found by
+Tag = Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f-\x9f]{1,64}$")]
+#: each once, in order
+Tags = Annotated[tuple[Tag, ...], Field(max_length=20), AfterValidator(lambda tags: tuple(sorted({*tags})))]
 
 
 class ImageState(StrEnum):
@@ -86,6 +90,9 @@ class Job(BaseModel):
     tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
     #: for people, to find it by; jobs may share one
     name: JobName | None = None
+    #: who submitted it: the name of their key, or their login
+    owner: JobName | None = None
+    tags: Tags = ()
     #: higher goes first
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None

@@ -88,6 +88,9 @@ class JobStatus:
     finished: datetime | None
     #: what its user calls it
     name: str | None = None
+    #: who submitted it
+    owner: str | None = None
+    tags: tuple[str, ...] = ()
     #: what must happen before any of its images can be begun; None: nothing, or nobody has looked
     waits_for: str | None = None
     #: steps that are done of its running images, and all that these have; None: it is not known

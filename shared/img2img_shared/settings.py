@@ -1,5 +1,6 @@
 """All that the environment may set. Nothing else in the project reads the environment."""
 
+import getpass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,15 @@ SIZES = r"^\d{2,4}x\d{2,4}(,\d{2,4}x\d{2,4})*$"
 #: torch's names of devices, as `Settings.device` has them
 DEVICES = r"auto|(cpu|mps|xpu|cuda(:\d{1,2})?)(,(cpu|mps|xpu|cuda(:\d{1,2})?))*"
 
+
 Acknowledge = Literal["memory", "disk", "replica"]
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # in a container whose user has no name
+        return "unknown"
 
 
 class Settings(BaseSettings):
@@ -33,6 +42,8 @@ class Settings(BaseSettings):
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "img2img"
     #: whose jobs are submitted and seen
     tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")] = "default"
+    #: who submits jobs and controls them, where no API key says it; by default the login
+    owner: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,200}$", default_factory=_login)]
 
     #: seconds an attempt may go unheard of
     lease: Annotated[float, Field(ge=1, le=3600)] = 30.0

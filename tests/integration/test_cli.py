@@ -400,6 +400,24 @@ def test_help_shows_what_a_command_takes(environment: dict[str, str]) -> None:
         assert shown in run(environment, command, "--help").stdout
 
 
+def test_jobs_are_found_by_owner_and_tags(environment: dict[str, str], pictures: Path) -> None:
+    alice = {**environment, "IMG2IMG_OWNER": "alice"}
+    words = ("submit", pictures, "--tag", "summer", "--tag", "client=acme")
+    hers = ask(alice, *words)
+    assert (hers["owner"], hers["tags"]) == ("alice", ["client=acme", "summer"])
+    other = ask({**environment, "IMG2IMG_OWNER": "bob"}, "submit", pictures, "--tag", "summer")["id"]
+
+    def found(*words: str) -> list[str]:
+        return [job["id"] for job in ask(environment, "jobs", *words)]
+
+    assert found("--tag", "summer") == [other, hers["id"]]
+    assert found("--tag", "summer", "--tag", "client=acme") == [hers["id"]]
+    assert found("--owner", "bob") == [other]
+    assert "client=acme summer" in run(environment, "jobs").stdout
+    wrong = run(environment, "submit", pictures, "--tag", "two words", code=2)
+    assert "tags.0 is 'two words'" in wrong.stderr
+
+
 def test_jobs_are_found_by_name_state_and_model(
     environment: dict[str, str], farm: Farm, pictures: Path
 ) -> None:

@@ -66,6 +66,14 @@ def test_redis_holds_no_key_in_clear(ring: ApiKeys, redis: redis_module.Redis) -
     assert secret.removeprefix(f"img2img_{key.id}_").encode() not in everything
 
 
+def test_a_job_is_its_keys(gateway: Gateway, ring: ApiKeys) -> None:
+    _, secret = ring.create("Alice's\nphone", "default")
+    form = {"model": "m", "steps": "2", "width": "64", "height": "64"}
+    files = {"image": ("a.png", picture(1))}
+    job = gateway.http.post("/v1/jobs/upload", data=form, files=files, headers=bearer(secret)).json()
+    assert job["owner"] == r"Alice's\nphone"
+
+
 def test_a_revoked_key_opens_no_more(gateway: Gateway, ring: ApiKeys) -> None:
     key, secret = ring.create("bot", "default")
     ring.create("other", "default")

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from img2img_producer import Farm
+from img2img_shared.farm import job_filter
 from img2img_shared.job import PAGE, inputs_key
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.wire import decode_inputs
@@ -226,6 +227,40 @@ def test_jobs_come_in_pages_newest_first(gateway: Gateway) -> None:
     rest = gateway.http.get("/v1/jobs", params={"start": page["next"], "limit": 2}).json()
     assert [job["id"] for job in page["jobs"] + rest["jobs"]] == ids[::-1]
     assert rest["next"] is None
+
+
+def test_jobs_are_found_by_what_people_know_of_them(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"model": "m", "tags": "summer, client=acme", **SMALL}
+    files = {"image": ("a.png", picture())}
+    named = gateway.http.post("/v1/jobs/upload", data={**form, "name": "Harbour"}, files=files).json()
+    assert (named["tags"], named["owner"]) == (["client=acme", "summer"], gateway.settings.owner)
+    image = base64.b64encode(picture()).decode()
+    body = {"model": "m", "params": SMALL, "inputs": [{"image": image}], "tags": ["winter", "winter"]}
+    winter = gateway.http.post("/v1/jobs", json=body).json()
+    assert winter["tags"] == ["winter"]
+
+    def found(**wanted: Any) -> list[str]:
+        return [job["id"] for job in gateway.http.get("/v1/jobs", params=wanted).json()["jobs"]]
+
+    assert found(search="harb") == found(tag=["summer", "client=acme"]) == [named["id"]]
+    assert found(owner=gateway.settings.owner, state="pending") == [winter["id"], named["id"]]
+    assert found(owner="nobody") == found(tag=["summer", "winter"]) == found(model="other") == []
+    monkeypatch.setattr(job_filter, "SHARE", 1)
+    monkeypatch.setattr(job_filter, "LOOKED_THROUGH", 1)
+    page = gateway.http.get("/v1/jobs", params={"tag": "summer"}).json()
+    assert page["jobs"] == [], "a page looks through so many jobs, and no more"
+    page = gateway.http.get("/v1/jobs", params={"tag": "summer", "start": page["next"]}).json()
+    assert [job["id"] for job in page["jobs"]] == [named["id"]]
+
+
+def test_a_page_of_found_jobs_goes_on_behind_its_last(gateway: Gateway) -> None:
+    ids = [submit(gateway)["id"] for _ in range(3)]
+    page = gateway.http.get("/v1/jobs", params={"limit": 2, "state": "pending"}).json()
+    assert [job["id"] for job in page["jobs"]] == ids[:0:-1]
+    rest = gateway.http.get("/v1/jobs", params={"start": page["next"], "state": "pending"}).json()
+    assert ([job["id"] for job in rest["jobs"]], rest["next"]) == ([ids[0]], None)
 
 
 def test_a_job_is_paused_resumed_reprioritised_and_cancelled(

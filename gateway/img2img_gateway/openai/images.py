@@ -180,7 +180,11 @@ class _ImagesCall(Call):
             shared["mask"] = await farm.call(opaque_is_black, self._parts, data, largest)
         model = await farm.model(self._body.wanted_model, now=True)
         submission = await farm.begin(
-            self._caller.tenant, model, self._params, priority=self._caller.allowed_priority()
+            self._caller.tenant,
+            model,
+            self._params,
+            owner=self._caller.owner,
+            priority=self._caller.allowed_priority(),
         )
         self._job = submission.job
         jobs.append(submission.job.id)

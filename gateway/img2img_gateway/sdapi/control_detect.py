@@ -84,7 +84,9 @@ async def _detected(
     """The results of a job, which is forgotten behind them."""
     farm, tenant = parts.farm, caller.tenant
     model = await farm.model(None, now=True)
-    submission = await farm.begin(tenant, model, params, priority=caller.allowed_priority())
+    submission = await farm.begin(
+        tenant, model, params, owner=caller.owner, priority=caller.allowed_priority()
+    )
     job_id = submission.job.id
     try:
         await write(parts, caller, submission, inputs)

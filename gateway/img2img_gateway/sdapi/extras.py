@@ -182,7 +182,9 @@ class _Extras(Call):
             keys.append((await stored(self._parts, self._caller, file.data, field), file.name))
         self._files = []
         priority = self._caller.allowed_priority()
-        submission = await farm.begin(self._caller.tenant, None, self._params, priority=priority)
+        submission = await farm.begin(
+            self._caller.tenant, None, self._params, owner=self._caller.owner, priority=priority
+        )
         jobs.append(submission.job.id)
         await write(self._parts, self._caller, submission, _inputs(keys), {})
 

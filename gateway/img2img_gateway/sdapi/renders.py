@@ -89,6 +89,7 @@ class _Render(Call):
                 self._caller.tenant,
                 reading.model,
                 shifted,
+                owner=self._caller.owner,
                 priority=self._caller.allowed_priority(),
                 sets_tags_aside=True,  # with a warning, or strictly refused by now
             )

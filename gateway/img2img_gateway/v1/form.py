@@ -28,6 +28,7 @@ class Head:
     params: Params
     #: of the job, for people
     name: str | None
+    tags: list[str]
     priority: int | None
     webhook: WebhookRequest | None
     #: by their roles, for all inputs that bring none
@@ -70,6 +71,7 @@ class Form:
             fields[part.name] = part.text
         model = fields.pop("model", None)
         name = fields.pop("name", None)
+        tags = fields.pop("tags", "").split(",")
         priority = _priority(fields.pop("priority", None))
         webhook = _webhook(fields.pop("webhook", None))
         base = _json("params", fields.pop("params", "{}"))
@@ -77,6 +79,7 @@ class Form:
             model=model or None,
             params=read_params({**base, **fields}),
             name=name or None,
+            tags=[tag.strip() for tag in tags if tag.strip()],
             priority=priority,
             webhook=webhook,
             pictures=pictures,

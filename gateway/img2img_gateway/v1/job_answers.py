@@ -17,6 +17,8 @@ class JobAnswer(BaseModel):
         {
             "id": JOB,
             "name": "summer catalogue",
+            "owner": "alice",
+            "tags": ["client=acme"],
             "model": "sd15",
             "priority": 0,
             "state": "running",
@@ -39,6 +41,9 @@ class JobAnswer(BaseModel):
     id: str
     #: what its user calls it
     name: str | None = None
+    #: who submitted it: the name of their key
+    owner: str | None = None
+    tags: list[str] = []
     model: str
     priority: int
     state: JobState

@@ -19,7 +19,7 @@ from img2img_gateway.v1.examples import PIXEL, REFERENCE
 from img2img_shared.errors import Refused
 from img2img_shared.farm.checked_input import checked_input
 from img2img_shared.input_fields import sort_fields
-from img2img_shared.job import Folder, JobName
+from img2img_shared.job import Folder, JobName, Tags
 from img2img_shared.own_params import OF_THE_JOB
 from img2img_shared.params import Params
 from img2img_shared.refusals import TOLD, finding
@@ -138,6 +138,8 @@ class JobRequest(BaseModel):
     model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     #: for people, to find the job by
     name: JobName | None = None
+    #: the same, as words
+    tags: Tags = ()
     #: higher goes first; left out: 0, or the key's highest where that is lower
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     webhook: WebhookRequest | None = None

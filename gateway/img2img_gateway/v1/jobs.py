@@ -14,7 +14,9 @@ from img2img_gateway.v1.form import Form
 from img2img_gateway.v1.job_answers import Changed, ImageAnswer, ImageList, JobAnswer, JobList, Removed
 from img2img_gateway.v1.job_request import JobRequest, PriorityRequest, WebhookRequest
 from img2img_shared.errors import NotFound
+from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.submission import Submission
+from img2img_shared.job import JobState, Tag
 from img2img_shared.ledger import IMAGES
 from img2img_shared.params import Params
 
@@ -64,6 +66,7 @@ _FORM = {
                         },
                         "model": {"type": "string"},
                         "name": {"type": "string", "description": "For people, to find the job by."},
+                        "tags": {"type": "string", "description": "The same, as words with commas between."},
                         "priority": {"type": "integer", "minimum": -100, "maximum": 100},
                         "webhook": {"type": "string", "description": "A webhook as JSON."},
                     },
@@ -92,6 +95,8 @@ async def submit(
         body.model,
         body.params,
         name=body.name,
+        owner=caller.owner,
+        tags=body.tags,
         priority=caller.allowed_priority(body.priority),
         idempotency_key=idempotency_key,
         webhook=body.webhook.model_dump_json() if body.webhook else None,
@@ -118,10 +123,10 @@ async def upload(
 ) -> JobAnswer:
     """Submit pictures as a multipart form, which is stored as it comes.
 
-    Fields first: `model`, `name`, `priority`, `webhook` (JSON), `params` (JSON), and any parameter by its
-    name. Then the pictures as `image`, as many as you like. What follows an `image` is its own: a `mask`,
-    pictures for control units (`control/0`, `control/1`, ...), and as JSON in `params` any parameter but
-    those that shape the job (`images_per_input`, `output_format`). A mask or a control picture before the
+    Fields first: `model`, `name`, `tags`, `priority`, `webhook` (JSON), `params` (JSON), and any parameter
+    by its name. Then the pictures as `image`, as many as you like. What follows an `image` is its own: a
+    `mask`, pictures for control units (`control/0`, `control/1`, ...), and as JSON in `params` any parameter
+    but those that shape the job (`images_per_input`, `output_format`). A mask or a control picture before the
     first `image` is for all that bring none.
     """
     with parts.uploads.files(caller.tenant) as new_file:
@@ -132,6 +137,8 @@ async def upload(
             head.model,
             head.params,
             name=head.name,
+            owner=caller.owner,
+            tags=head.tags,
             priority=caller.allowed_priority(head.priority),
             idempotency_key=idempotency_key,
             webhook=head.webhook.model_dump_json() if head.webhook else None,
@@ -146,9 +153,17 @@ async def jobs(
     parts: Parts,
     start: Annotated[str, Query(max_length=100, description="What the page before gave as `next`.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    search: Annotated[str | None, Query(description="In their names or ids.")] = None,
+    state: Annotated[list[JobState] | None, Query(description="One of these.")] = None,
+    model: Annotated[str | None, Query()] = None,
+    owner: Annotated[str | None, Query(description="Who submitted them.")] = None,
+    tag: Annotated[list[Tag] | None, Query(description="All of these.")] = None,
 ) -> JobList:
-    """Your jobs, newest first."""
-    page = await parts.farm.call(parts.farm.ledger.page_of_jobs, caller.tenant, start, limit)
+    """Your jobs, newest first. Where only some are asked for, a page may have few, or none, and a `next`."""
+    wanted = JobFilter(
+        search=search, states=tuple(state or ()), model=model, owner=owner, tags=tuple(tag or ())
+    )
+    page = await parts.farm.call(parts.farm.service.page_of_jobs, caller.tenant, wanted, start, limit)
     return JobList(jobs=[JobAnswer.of(status) for status in page.jobs], next=page.next)
 
 

@@ -67,6 +67,8 @@ def jobs(
         list[JobState] | None, typer.Option(help="Only those in this state; may be repeated.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only those that this one submitted.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only those with this tag; may be repeated.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     json: AsJson = False,
 ) -> None:
@@ -75,13 +77,21 @@ def jobs(
     [bold]Example[/bold]
 
       img2img jobs summer --state running --state pending
+      img2img jobs --owner alice --tag client=acme
     """
     with farm_of(context) as farm:
-        found = farm.jobs(limit, search=search, states=state or (), model=model_of(model, elsewhere=True))
+        found = farm.jobs(
+            limit,
+            search=search,
+            states=state or (),
+            model=model_of(model, elsewhere=True),
+            owner=owner,
+            tags=tag or (),
+        )
     if json:
         print_json([job_facts(each) for each in found])
     else:
-        show_jobs(found, "no such jobs" if search or state or model else "no jobs yet")
+        show_jobs(found, "no such jobs" if search or state or model or owner or tag else "no jobs yet")
 
 
 def orphans(context: typer.Context, json: AsJson = False) -> None:

@@ -38,6 +38,7 @@ Model = Annotated[
     typer.Option(help="Checkpoint: NAME, FOLDER or FILE.safetensors; by default the one that is served."),
 ]
 Name = Annotated[str | None, typer.Option(help="For the job, to find it by: see img2img jobs.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="For the job, to find it by; may be repeated.")]
 Priority = Annotated[int, typer.Option(help="-100..100, higher goes first.")]
 Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
@@ -76,6 +77,7 @@ def render(
     size: Size = None,
     model: Model = None,
     name: Name = None,
+    tag: Tags = None,
     priority: Priority = 0,
     resume: Annotated[
         str | None, typer.Option(metavar="JOB", help="Continue a job that was stopped; takes no inputs.")
@@ -104,7 +106,7 @@ def render(
     2 wrong use.
     """
     if resume is not None:
-        if sources.are_given or parameters or params or size or model or name:
+        if sources.are_given or parameters or params or size or model or name or tag:
             raise Refused("resume", resume, "leave out inputs and parameters: the job has its own")
         request = None
     else:
@@ -114,7 +116,7 @@ def render(
         refuse_overwriting(request.pictures, for_all, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
-        job = request.submit(farm, name=name, priority=priority) if request else str(resume)
+        job = request.submit(farm, name=name, tags=tag or (), priority=priority) if request else str(resume)
         try:
             if farm.status(job).state is JobState.PAUSED:
                 farm.resume(job)
@@ -176,6 +178,7 @@ def submit(
     size: Size = None,
     model: Model = None,
     name: Name = None,
+    tag: Tags = None,
     priority: Priority = 0,
     idempotency_key: Key = None,
     json: AsJson = False,
@@ -190,7 +193,9 @@ def submit(
     """
     request = Request.read(sources, params, parameters, size, model, elsewhere=_is_elsewhere(context))
     with farm_of(context) as farm:
-        job = request.submit(farm, name=name, priority=priority, idempotency_key=idempotency_key)
+        job = request.submit(
+            farm, name=name, tags=tag or (), priority=priority, idempotency_key=idempotency_key
+        )
         show_facts(job_facts(farm.status(job)), job, as_json=json)
         say_who_renders(context, farm, job)
 

@@ -1,6 +1,6 @@
 """What a command line asks to be rendered, checked before any farm is touched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -72,7 +72,13 @@ class Request:
         return request
 
     def submit(
-        self, farm: Farm, *, name: str | None, priority: int, idempotency_key: str | None = None
+        self,
+        farm: Farm,
+        *,
+        name: str | None,
+        tags: Collection[str],
+        priority: int,
+        idempotency_key: str | None = None,
     ) -> str:
         """Store the pictures, write the job, and say how far the storing is; the job's id."""
         with ProgressDisplay(messages()) as board:
@@ -82,6 +88,7 @@ class Request:
                 params=self.params,
                 pictures=self.for_all,
                 name=name,
+                tags=tags,
                 priority=priority,
                 idempotency_key=idempotency_key,
                 progress=lambda count: board.stored(count, len(self.pictures)),

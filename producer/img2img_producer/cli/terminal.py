@@ -38,6 +38,8 @@ def show_job(status: JobStatus) -> None:
     facts = {
         "job": status.id,
         "name": one_line(status.name or ""),
+        "owner": one_line(status.owner or ""),
+        "tags": " ".join(status.tags),
         "model": status.model,
         "state": str(status.state),
         "priority": str(status.priority),
@@ -62,6 +64,8 @@ def show_jobs(jobs: Iterable[JobStatus], otherwise: str) -> None:
         (
             job.id,
             one_line(job.name or ""),
+            one_line(job.owner or ""),
+            " ".join(job.tags),
             f"{job.created.astimezone():%m-%d %H:%M}",
             str(job.state),
             str(job.priority),
@@ -71,7 +75,7 @@ def show_jobs(jobs: Iterable[JobStatus], otherwise: str) -> None:
         )
         for job in found
     ]
-    head = ("job", "name", "submitted", "state", "priority", "model", "images", "to go")
+    head = ("job", "name", "owner", "tags", "submitted", "state", "priority", "model", "images", "to go")
     _table(head, rows, otherwise)
 
 

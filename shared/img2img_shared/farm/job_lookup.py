@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from img2img_shared.farm.connection import FarmConnection
+from img2img_shared.farm.job_filter import JobFilter, find_jobs, page_of_found
 from img2img_shared.farm.originals import with_names
 from img2img_shared.farm.waiting import is_idle, waits_for
 from img2img_shared.job import Job
 from img2img_shared.ledger import IMAGES
-from img2img_shared.records import ImageStatus, JobStatus
+from img2img_shared.records import ImageStatus, JobPage, JobStatus
 
 #: running images of a job whose steps are looked at
 MOST_WATCHED = 200
@@ -16,6 +17,14 @@ MOST_WATCHED = 200
 
 class JobLookup(FarmConnection):
     """Jobs, looked up by their ids."""
+
+    def find(self, tenant: str, wanted: JobFilter) -> Iterator[JobStatus]:
+        """As `find_jobs`."""
+        return find_jobs(self.ledger, tenant, wanted)
+
+    def page_of_jobs(self, tenant: str, wanted: JobFilter, after: str, limit: int) -> JobPage:
+        """As `page_of_found`."""
+        return page_of_found(self.ledger, tenant, wanted, after, limit)
 
     def status(self, job_id: str, tenant: str) -> JobStatus:
         """Where a job stands, and what it waits for if none of its images can be begun.

@@ -1,14 +1,14 @@
 """One farm, as whoever submits works with it: jobs begun, looked up and removed, workers told what to do."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from img2img_shared.errors import NotFound
 from img2img_shared.farm.catalog import Catalog
 from img2img_shared.farm.job_lookup import JobLookup
 from img2img_shared.farm.patience import await_result, patiently
-from img2img_shared.farm.submission import Submission, new_job, request_of
+from img2img_shared.farm.submission import Submission, draw_seeds, new_job, request_of
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import check_tags
 from img2img_shared.queue import top_up
@@ -37,6 +37,8 @@ class FarmService(Catalog, JobLookup):
         model: str | None,
         params: Params,
         name: str | None = None,
+        owner: str | None = None,
+        tags: Collection[str] = (),
         priority: int = 0,
         idempotency_key: str | None = None,
         webhook: str | None = None,
@@ -49,7 +51,7 @@ class FarmService(Catalog, JobLookup):
 
         Args:
             model: None: see `default_model`; with extras, one whose workers have the upscalers.
-            name: for people, to find it by.
+            name, owner, tags: for people, to find it by.
             webhook: what is to be told where, as far as a repeat with the same key must have it too.
             stored: told how many inputs are in the store.
             sets_tags_aside: the caller is told otherwise of tags in prompts that are unknown here.
@@ -66,7 +68,16 @@ class FarmService(Catalog, JobLookup):
         for field in ("refiner_checkpoint", "hr_checkpoint_name"):
             if wanted := getattr(params, field):
                 patiently(partial(self._check_other, field, wanted, model), self._outage)
-        job = new_job(tenant, model, params, name=name, priority=priority, idempotency_key=idempotency_key)
+        job = new_job(
+            tenant=tenant,
+            model=model,
+            params=draw_seeds(params),
+            name=name,
+            owner=owner,
+            tags=tuple(tags),
+            priority=priority,
+            idempotency_key=idempotency_key,
+        )
         patiently(self._prove_store, self._outage)
         self.serve(model)
         patiently(lambda: self._submissions.begin(job.id), self._outage)

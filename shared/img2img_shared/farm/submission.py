@@ -208,31 +208,14 @@ class Submission:
             self._submissions.forget([self.job.id])
 
 
-def new_job(
-    tenant: str,
-    model: str,
-    params: Params,
-    *,
-    name: str | None = None,
-    priority: int = 0,
-    idempotency_key: str | None = None,
-) -> Job:
-    """A job of one input, with its seeds drawn.
+def new_job(**facts: Any) -> Job:
+    """A job of one input, with an id of its own and these `facts`, its fields.
 
     Raises:
         Refused: names the field.
     """
     try:
-        return Job(
-            id=secrets.token_hex(8),
-            tenant=tenant,
-            model=model,
-            params=draw_seeds(params),
-            n_inputs=1,
-            name=name,
-            priority=priority,
-            idempotency_key=idempotency_key,
-        )
+        return Job(id=secrets.token_hex(8), n_inputs=1, **facts)
     except ValidationError as error:
         raise refusal(error) from None
 

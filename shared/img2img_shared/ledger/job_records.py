@@ -75,6 +75,8 @@ class JobRecords(LedgerPart):
             self._keep_ms,
             msgpack.packb(dict(request or {})),
             job.name or "",
+            job.owner or "",
+            ",".join(job.tags),
         )
         if answer is None:
             raise Refused("id", job.id, "another job has it; give a new one")
@@ -146,6 +148,10 @@ class JobRecords(LedgerPart):
             found += [job_status(tenant, now, answer) for answer in answers]
             more = str(place, "utf-8") or None
         return JobPage(jobs=found, next=more)
+
+    def place_of(self, job: JobStatus) -> str:
+        """The `next` of a page that ends with this job."""
+        return f"{round(1000 * job.created.timestamp())} {job.id}"
 
     def images(self, job_id: str, tenant: str, start: int = 0, count: int = IMAGES) -> list[ImageStatus]:
         """The state of `count` images from `start` on (at most 1000), or of as many as the job has.

@@ -27,7 +27,8 @@ _STATES = {state[0]: state for state in ImageState}
 
 def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
     """How a job stands, as `standing` of jobs.lua gives it."""
-    job_id, model, priority, state, n, running, done, failed, created, started, finished, *ends, name = answer
+    job_id, model, priority, state, n, running, done, failed, *rest_of_it = answer
+    created, started, finished, *ends, name, owner, tags = rest_of_it
     job_state = _job_state(str(state, "utf-8"), failed)
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
@@ -40,6 +41,8 @@ def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
         tenant=tenant,
         model=str(model, "utf-8"),
         name=str(name, "utf-8") or None,
+        owner=str(owner, "utf-8") or None,
+        tags=tuple(filter(None, str(tags, "utf-8").split(","))),
         priority=int(priority),
         state=job_state,
         n=n,

@@ -3,7 +3,7 @@
 -- Who waits for the disk or a replica waits for what its own connection has written last.
 local function touch(job) redis.call('HSET', job_key(job), 'asked', NOW) end
 
-local id, tenant, model, n, priority, data, once, keep, request, name = unpack(ARGV)
+local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags = unpack(ARGV)
 if once ~= '' then
   local first = redis.call('GET', idempotency_key(tenant, once))
   if first and redis.call('EXISTS', job_key(first)) == 1 then
@@ -21,7 +21,9 @@ end
 if redis.call('EXISTS', abandoned_key(id)) == 1 then return 'abandoned' end
 redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'next', 0, 'done', 0, 'failed', 0, 'running', 0)
-if name ~= '' then redis.call('HSET', job_key(id), 'name', name) end
+for field, text in pairs({name = name, owner = owner, tags = tags}) do
+  if text ~= '' then redis.call('HSET', job_key(id), field, text) end
+end
 if once ~= '' then
   redis.call('HSET', job_key(id), 'once', once, 'request', request)
   redis.call('SET', idempotency_key(tenant, once), id)

@@ -66,9 +66,9 @@ end
 
 -- What a job's status is made from.
 local function standing(job)
-  local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name')
+  local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name', 'owner', 'tags')
   return {
     job.id, job.model, job.priority, state_of(job), job.n, job.running, job.done, job.failed, h[1] or '0', h[2] or '',
-    job.finished or '', h[3] or '0', h[4] or '0', h[5] or '',
+    job.finished or '', h[3] or '0', h[4] or '0', h[5] or '', h[6] or '', h[7] or '',
   }
 end
