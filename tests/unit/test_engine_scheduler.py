@@ -4,6 +4,7 @@ import pytest
 
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.scheduler import RECOVERY, Scheduler
+from img2img_worker.engine.switching import AT_LEAST, MOST, Switching
 
 
 def filled(slots: Scheduler[str], names: str, group: str = "g") -> None:
@@ -42,6 +43,34 @@ def test_every_member_of_a_group_has_a_turn_with_it() -> None:
     assert turn(slots) == ["a", "b"]
     assert turn(slots) == ["c"]
     assert turn(slots) == ["a", "b"]
+
+
+def test_a_group_may_stay_until_nothing_is_left_of_it() -> None:
+    slots: Scheduler[str] = Scheduler(4)
+    filled(slots, "ab", "ink")
+    filled(slots, "c", "gold")
+    assert turn(slots) == ["a", "b"]
+    assert slots.turn(stays=True) == ["a", "b"]
+    slots.leave("a")
+    slots.leave("b")
+    assert slots.turn(stays=True) == ["c"]
+
+
+def test_the_calls_after_a_change_of_weights_take_several_times_as_long_as_it_did() -> None:
+    switching = Switching()
+    assert not switching.stays
+    switching.called(0.1 + AT_LEAST * 0.1, 0.1)
+    assert not switching.stays
+    switching.called(0.6, 0.1)
+    assert switching.stays
+    switching.called(0.4, 0)
+    assert switching.stays
+    switching.called(0.2, 0)
+    assert not switching.stays
+    switching.called(100 + MOST - 0.1, 100)
+    assert switching.stays
+    switching.called(0.1, 0)
+    assert not switching.stays
 
 
 def test_those_that_had_no_part_in_a_turn_come_first_in_the_next() -> None:

@@ -1,6 +1,7 @@
 """Images with different LoRAs in one engine: each gets its own, and no other image notices."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,31 +137,63 @@ def test_a_picture_is_that_of_a_checkpoint_merged_by_hand(sd1: Path, folder: Pat
     assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
-def test_a_model_call_has_rows_of_one_set_and_as_many_as_there_are(
-    sd1: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prompts = ("a", "b <lora:ink:1>", "c <lora:ink:1>", "d <lora:ink:0.5>", "e <lora:ink:0.1:1>", "f")
-    calls: list[tuple[str, int]] = []
+def calls_of(
+    engine: Engine, prompts: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[tuple[str, ...], int]]:
+    """What was merged, and how many rows there were, in each model call of images with these prompts."""
+    calls: list[tuple[tuple[str, ...], int]] = []
     all_are_there = threading.Event()
 
     def predict(
         self: StableDiffusion, x: torch.Tensor, t: torch.Tensor, conditions: Conditions
     ) -> torch.Tensor:
         all_are_there.wait(60)
-        calls.append((str([(name, weight) for name, _, _, weight, _ in conditions.patch.key]), len(x)))
+        calls.append((tuple(key[0] for key in conditions.patch.key), len(x)))
         return whole(self, x, t, conditions)
 
     whole = StableDiffusion.predict
     monkeypatch.setattr(StableDiffusion, "predict", predict)
-    some = [render(number, prompt=prompt, steps=3) for number, prompt in enumerate(prompts)]
+    futures = [engine.submit(render(number, prompt=prompt, steps=3)) for number, prompt in enumerate(prompts)]
+    all_are_there.set()
+    for future in futures:
+        future.result(60)
+    return calls
+
+
+MIXED = ("a", "b <lora:ink:1>", "c <lora:ink:1>", "d <lora:gold:0.5>", "e <lora:gold:1>", "f")
+
+
+def test_images_of_different_loras_share_model_calls(
+    sd1: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Engine(opened(sd1, folder), slots=6, deterministic=False) as engine:
-        futures = [engine.submit(each) for each in some]
-        all_are_there.set()
-        for future in futures:
-            future.result(60)
-    assert ("[]", 4) in calls
-    assert ("[('ink', 1.0)]", 6) in calls  # three images
-    assert ("[('ink', 0.5)]", 2) in calls
+        assert ((), 12) in calls_of(engine, MIXED, monkeypatch)
+
+
+def test_what_depends_on_the_weights_is_merged_for_rows_of_its_own(
+    sd1: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = (*MIXED[:3], "d <lora:odd:0.5>", "e <lora:odd:0.5>", "f <lora:odd:0.5><lora:ink:1>")
+    with Engine(opened(sd1, folder), slots=6, deterministic=False) as engine:
+        calls = calls_of(engine, prompts, monkeypatch)
+    assert {((), 6), (("odd",), 4), (("odd", "ink"), 2)} <= set(calls)
+
+
+def test_in_deterministic_mode_all_are_merged(
+    sd1: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(opened(sd1, folder), slots=6, deterministic=True) as engine:
+        calls = calls_of(engine, MIXED, monkeypatch)
+    assert set(calls) == {((), 2), (("ink",), 2), (("gold",), 2)}
+
+
+def test_in_mixed_company_a_picture_is_to_rounding_what_it_is_alone(sd1: Path, folder: Path) -> None:
+    with Engine(opened(sd1, folder), slots=1, deterministic=True) as engine:
+        alone = run(engine, renders())
+    with Engine(opened(sd1, folder), slots=len(PROMPTS), deterministic=False) as engine:
+        together = run(engine, renders())
+    for prompt, found, wanted in zip(PROMPTS, together, alone, strict=True):
+        assert np.abs(found.astype(int) - wanted).max() <= 1, prompt
 
 
 def test_rows_of_different_sets_cannot_be_stacked(sd1: Path, folder: Path) -> None:

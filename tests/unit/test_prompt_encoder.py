@@ -35,7 +35,7 @@ class Encoding:
 
 
 def of(family: ToyFamily, *prompts: str, **params: Any) -> list[RenderState]:
-    checkpoint = Loaded.of(family)
+    checkpoint = Loaded.of(family, deterministic=True)
     return [prepared(render(prompt=prompt, **params), checkpoint) for prompt in prompts]
 
 

@@ -133,7 +133,7 @@ def test_as_many_are_kept_as_may_be_and_the_one_that_was_not_used_for_longest_go
         read.append(name)
         return ToyFamily()
 
-    others = OtherCheckpoints(family, 2)
+    others = OtherCheckpoints(family, 2, deterministic=True)
     for name in ("a", "b", "a", "c", "a", "b"):
         others.borrow([name])
         others.give_back([name])
@@ -144,7 +144,7 @@ def test_as_many_are_kept_as_may_be_and_the_one_that_was_not_used_for_longest_go
 
 
 def test_an_image_waits_until_a_place_is_free() -> None:
-    others = OtherCheckpoints(lambda _: ToyFamily(), 1)
+    others = OtherCheckpoints(lambda _: ToyFamily(), 1, deterministic=True)
     held = others.borrow(["a"])
     with ThreadPoolExecutor(2) as pool:
         same, other = pool.submit(others.borrow, ["a"]), pool.submit(others.borrow, ["b"])
@@ -165,7 +165,7 @@ def test_one_that_cannot_be_read_leaves_its_place() -> None:
             raise Refused("checkpoint", name, "another")
         return ToyFamily()
 
-    others = OtherCheckpoints(read, 1)
+    others = OtherCheckpoints(read, 1, deterministic=True)
     with pytest.raises(Refused, match="bad"):
         others.borrow(["bad"])
     assert list(others.borrow(["good"])) == ["good"]
@@ -180,7 +180,7 @@ def test_one_file_is_read_once_for_images_that_come_together() -> None:
         read.append(name)
         return ToyFamily()
 
-    others = OtherCheckpoints(family, 1)
+    others = OtherCheckpoints(family, 1, deterministic=True)
     with ThreadPoolExecutor(3) as pool:
         borrowed = [pool.submit(others.borrow, ["a"]) for _ in range(3)]
         go.set()

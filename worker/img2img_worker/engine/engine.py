@@ -75,8 +75,8 @@ class Engine:
         deterministic = on_cpu if deterministic is None else deterministic
         self.slots = slots or (SLOTS_CPU if on_cpu else SLOTS_GPU)
         self._family = family
-        self._own = Loaded.of(family)
-        self._others = OtherCheckpoints(others, most_others)
+        self._own = Loaded.of(family, deterministic=deterministic)
+        self._others = OtherCheckpoints(others, most_others, deterministic=deterministic)
         if not deterministic:
             self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
         elif rows is None and on_cpu:

@@ -19,6 +19,7 @@ from img2img_worker.engine.prompt_encoder import PromptEncoder
 from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.scheduler import Scheduler
 from img2img_worker.engine.state import RenderState
+from img2img_worker.engine.switching import Switching
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class EngineLoop:
         self._latents = Latents(pictures)
         self._delivery = Delivery()
         self._pace = Pace(device)
+        self._switching = Switching()
         #: that the last model call took
         self._seconds = 0.0
         self.counts = Counts()
@@ -141,10 +143,12 @@ class EngineLoop:
 
     def _call(self) -> None:
         """One model call: for the image that waited longest, and all those whose rows can share it."""
-        images = [image for image in self._slots.turn() if self._is_wanted(image)]
+        turn = self._slots.turn(stays=self._switching.stays)
+        images = [image for image in turn if self._is_wanted(image)]
         if not images:
             return
-        batch = self._batches[images[0].shape]
+        batch, patched = self._batches[images[0].shape], images[0].phase.checkpoint.family.loras.denoiser
+        began, changing = time.monotonic(), patched.seconds
         parts = self._parts(self._done(batch.begin, images))
         complete: list[RenderState] = []
 
@@ -158,6 +162,7 @@ class EngineLoop:
 
         self._slots.served(self._done(call, list(parts)))
         self._pace.keep()
+        self._switching.called(time.monotonic() - began, patched.seconds - changing)
         for image in complete:
             self._done(self._go_on, [image])
 

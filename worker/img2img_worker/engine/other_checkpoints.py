@@ -26,10 +26,12 @@ class OtherCheckpoints:
         read: loads one by its name, which may take a minute; raises `Refused` where there is none.
         most: how many are there at a time. An image that needs another waits until one is not in use; the
             least recently used goes. 0: none is to be had.
+        deterministic: see `Engine`.
     """
 
-    def __init__(self, read: Callable[[str], Family], most: int) -> None:
+    def __init__(self, read: Callable[[str], Family], most: int, *, deterministic: bool) -> None:
         self._read = read
+        self._deterministic = deterministic
         self._most = most
         self._changed = threading.Condition()
         #: least recently used first
@@ -94,5 +96,5 @@ class OtherCheckpoints:
         place = self._places[name]
         with place.loading:
             if place.loaded is None:
-                place.loaded = Loaded.of(self._read(name))
+                place.loaded = Loaded.of(self._read(name), deterministic=self._deterministic)
             return place.loaded

@@ -27,6 +27,8 @@ class Scheduler(Generic[T]):
         self._group_of: dict[T, Hashable] = {}
         #: the turn in which each last had a part
         self._served: dict[T, int] = {}
+        #: whose turn the last was
+        self._group: Hashable = None
         self._turns = 0
         self._calm_since = 0
 
@@ -74,16 +76,21 @@ class Scheduler(Generic[T]):
         """Its slot is free."""
         del self._group_of[item], self._served[item]
 
-    def turn(self) -> list[T]:
-        """The group of the one that waited longest, those first that did; empty if nothing is in flight."""
+    def turn(self, *, stays: bool = False) -> list[T]:
+        """The group of the one that waited longest, those first that did; empty if nothing is in flight.
+
+        Args:
+            stays: the group that had the last turn has this one, too, if anything is left of it.
+        """
         if not self._group_of:
             return []
         self._turns += 1
         if self.limit < self._most and self._turns - self._calm_since >= RECOVERY:
             self._calm_since = self._turns
             self.limit = min(2 * self.limit, self._most)
-        group = self._group_of[min(self._group_of, key=self._served.__getitem__)]
-        members = [item for item, its in self._group_of.items() if its == group]
+        if not stays or self._group not in self._group_of.values():
+            self._group = self._group_of[min(self._group_of, key=self._served.__getitem__)]
+        members = [item for item, its in self._group_of.items() if its == self._group]
         return sorted(members, key=self._served.__getitem__)
 
     def served(self, items: Iterable[T]) -> None:

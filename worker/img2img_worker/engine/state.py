@@ -163,7 +163,7 @@ def prepared(
     )
     own = Phase(
         checkpoint=checkpoint,
-        loras=family.loras.find(prompts.loras),
+        loras=checkpoint.find_loras(prompts.loras),
         hypernetworks=family.hypernetworks.find(prompts.hypernetworks),
         vaes=family.vaes.find(render.params),
         tiling=render.params.tiling,
@@ -196,7 +196,7 @@ def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditio
         raise Refused("refiner_checkpoint", render.params.refiner_checkpoint, reason)
     # to A1111 checkpoints of one configuration are one network, which keeps LoRAs, tiling and control
     is_alike = own.configuration is not None and own.configuration == family.configuration
-    loras = own.loras.find(prompts.loras if is_alike else ())
+    loras = refiner.find_loras(prompts.loras if is_alike else ())
     tiling = render.params.tiling and is_alike
     return Phase(
         checkpoint=refiner,

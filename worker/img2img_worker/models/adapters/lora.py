@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.lora_file import metadata, read_bundle, read_lora, short_hash
 from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
 from img2img_worker.models.adapters.low_rank import Adapter
-from img2img_worker.models.adapters.patch import NO_PATCH, Patch, Patched
+from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.adapters.patched import Patched
 
 #: where A1111 has them below its folder of models
 FOLDER = "Lora"
@@ -73,10 +74,13 @@ class Loras:
         """The files that are there now, and what their trainers called them: prompts may name either."""
         return {name: _alias(path) or name for name, path in self._paths().items()}
 
-    def find(self, loras: Sequence[Lora]) -> LoraSet:
+    def find(self, loras: Sequence[Lora], *, by_row: bool = False) -> LoraSet:
         """What these add together, in that order; thread-safe.
 
         Of the same name several times, the last one's weights hold for each, as in A1111.
+
+        Args:
+            by_row: where they are products, rows of one call may have others.
 
         Raises:
             Refused: one is not there, is broken, or is meant for another kind of checkpoint.
@@ -85,8 +89,8 @@ class Loras:
         last = {lora.name: lora for lora in loras}
         found = [(last[lora.name], self._load(lora.name)) for lora in loras]
         return LoraSet(
-            text=_patch([(lora, file, file.text, lora.text_weight) for lora, file in found]),
-            denoiser=_patch([(lora, file, file.denoiser, lora.unet_weight) for lora, file in found]),
+            text=_patch([(lora, file, file.text, lora.text_weight) for lora, file in found], by_row),
+            denoiser=_patch([(lora, file, file.denoiser, lora.unet_weight) for lora, file in found], by_row),
             bundles=tuple(dict.fromkeys(lora.name for lora, file in found if file.bundle)),
         )
 
@@ -179,13 +183,14 @@ def _read_alias(path: Path, _modified: int, _size: int) -> str | None:
     return metadata(path).get("ss_output_name")
 
 
-def _patch(parts: Sequence[tuple[Lora, _Loaded, Mapping[str, Adapter], float]]) -> Patch:
+def _patch(parts: Sequence[tuple[Lora, _Loaded, Mapping[str, Adapter], float]], by_row: bool) -> Patch:
     """Of (LoRA, file, its layers, weight) each; what changes nothing is left out."""
     acting = [part for part in parts if part[2] and part[3] != 0]
-    return Patch(
+    patch = Patch(
         key=tuple((lora.name, file.time, file.size, weight, lora.dyn) for lora, file, _, weight in acting),
         parts=tuple(
             ({name: adapter.cut(lora.dyn) for name, adapter in layers.items()}, weight)
             for lora, _, layers, weight in acting
         ),
     )
+    return replace(patch, is_by_row=True) if by_row and patch.has_products else patch

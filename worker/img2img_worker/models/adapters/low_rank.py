@@ -1,6 +1,8 @@
 """What a LoRA does to one layer: its tensors, and the arithmetic around their kind."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +31,15 @@ class Rows:
         return torch.cat([matrix[start:stop] for start, stop in self.stretches])
 
 
+class Product(NamedTuple):
+    """A difference that does not depend on the weight, by two factors of the layer's precision."""
+
+    #: [rank, in, *kernel]
+    down: Tensor
+    #: [out, rank]
+    up: Tensor
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
     """What a LoRA holds for one layer, on the device of that layer, as precise as in its file."""
@@ -41,6 +52,24 @@ class Adapter:
     scale: float = 1.0
     #: None: all of them
     rows: Rows | None = None
+    #: shape and precision of the layer's weight, on the meta device; None: it is beside no layer yet
+    weight: Tensor | None = None
+
+    @cached_property
+    def product(self) -> Product | None:
+        """What it adds, but for its scale; None: that is not ``up · down``, or depends on the weight."""
+        wanted = {"lora_up.weight", "lora_down.weight"}
+        if self.kind is not LORA or self.tensors.keys() - {"alpha"} != wanted:
+            return None
+        if self.weight is None or self.weight.ndim < 2:
+            return None
+        up, down = self.tensors["lora_up.weight"].flatten(1), self.tensors["lora_down.weight"].flatten(1)
+        if self.rows is not None:
+            up = self.rows.of(up)
+        shape, dtype = self.weight.shape, self.weight.dtype
+        if _adds_no_mask(self.weight, down):
+            down = F.pad(down.view(len(down), 4, *shape[2:]), (0, 0, 0, 0, 0, 5))
+        return Product(down=down.reshape(len(down), *shape[1:]).to(dtype), up=up.to(dtype))
 
     def difference(self, weight: Tensor) -> Tensor:
         """What it adds, at full strength, to a weight as it is by then, float32 and of that shape.
@@ -89,7 +118,8 @@ class Adapter:
             raise ValueError("DoRA of several layers as one is not read: its norms are those of all")
         # copies: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
         tensors = {name: tensor.to(weight.device, copy=True) for name, tensor in self.tensors.items()}
-        adapter = replace(self, tensors=tensors, rows=rows)
+        about = torch.empty(weight.shape, dtype=weight.dtype, device="meta")
+        adapter = replace(self, tensors=tensors, rows=rows, weight=about)
         adapter.check(weight, bias)
         return adapter
 
@@ -115,8 +145,13 @@ class Adapter:
 def _as(weight: Tensor, found: Tensor) -> Tensor:
     """`found` in the shape of `weight`; for an inpainting checkpoint's first layer filled up, as in A1111."""
     matrix = found.reshape(len(found), -1)
-    if weight.ndim == 4 and weight.shape[1] == 9 and matrix.shape[1] == 4 * weight[0, 0].numel():
+    if _adds_no_mask(weight, matrix):
         return F.pad(matrix.reshape(len(weight), 4, *weight.shape[2:]), (0, 0, 0, 0, 0, 5))
     if matrix.shape != weight.reshape(len(weight), -1).shape:
         raise ValueError(f"a difference of {list(found.shape)}")
     return matrix.reshape(weight.shape)
+
+
+def _adds_no_mask(weight: Tensor, matrix: Tensor) -> bool:
+    """Whether `matrix` [n, columns] is for 4 channels, where an inpainting checkpoint's first layer has 9."""
+    return weight.ndim == 4 and weight.shape[1] == 9 and matrix.shape[1] == 4 * weight[0, 0].numel()

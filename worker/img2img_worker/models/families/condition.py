@@ -9,6 +9,7 @@ from torch import Tensor
 
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, HypernetworkSet
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.adapters.products import RowPatches
 from img2img_worker.models.control.amends import RowAmend
 from img2img_worker.models.control.rows import ControlRows, RowControl
 from img2img_worker.models.families.runs import Run, runs_of
@@ -46,7 +47,7 @@ class Condition:
     @property
     def changes(self) -> tuple[Patch, bool, HypernetworkSet, float]:
         """All that makes another network of the denoiser, for all rows of a call."""
-        return self.patch, self.tiling, self.hypernetworks, self.merge_ratio
+        return self.patch.merged, self.tiling, self.hypernetworks, self.merge_ratio
 
     @property
     def length(self) -> int:
@@ -62,7 +63,9 @@ class Conditions:
     tensors: Mapping[str, Tensor]
     #: the contexts; one run where they are equally long
     runs: tuple[Run, ...]
+    #: what LoRAs add to the denoiser for all rows, and for each its own
     patch: Patch = NO_PATCH
+    row_patches: RowPatches | None = None
     tiling: bool = False
     hypernetworks: HypernetworkSet = NO_HYPERNETWORKS
     merge_ratio: float = 0.0
@@ -83,10 +86,16 @@ class Conditions:
         if len({(frozenset(row.tensors), *row.changes) for row in rows}) > 1:
             raise ValueError("rows of one call must have the same tensors, and change the denoiser alike")
         contexts = [row.tensors["context"] for row in rows]
+        row_patches = None
+        if any(row.patch.is_by_row for row in rows):
+            row_patches = RowPatches(tuple(row.patch for row in rows))
+        # products are laid out for all rows of a call
+        has_rows = row_patches is not None and row_patches.common is None
         return cls(
             tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
-            runs=runs_of(contexts, whole=whole),
-            patch=first.patch,
+            runs=runs_of(contexts, whole=whole or has_rows),
+            patch=first.patch.merged,
+            row_patches=row_patches,
             tiling=first.tiling,
             hypernetworks=first.hypernetworks,
             merge_ratio=first.merge_ratio,

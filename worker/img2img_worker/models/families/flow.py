@@ -183,7 +183,7 @@ class FlowFamily(ABC):
         tensors = {"context": text.context.to(self.dtype)}
         if text.pooled is not None:
             tensors["pooled"] = text.pooled.to(self.dtype)
-        return Condition(tensors=tensors, patch=patch, shares=(patch, len(text.context)))
+        return Condition(tensors=tensors, patch=patch, shares=(patch.merged, len(text.context)))
 
     @torch.inference_mode()
     def encode(
@@ -197,7 +197,7 @@ class FlowFamily(ABC):
 
         With r² = (1 - f)² + f², that latent is x / r and its velocity ``((1 - f) noise - f x0) / r``.
         """
-        self.loras.denoiser.apply(conditions.patch)
+        self.loras.denoiser.apply(conditions.patch, conditions.row_patches)
         share = (t / _STEPS)[:, None, None, None]
         radius = ((1 - share) ** 2 + share**2).sqrt()
         velocity = self.velocity((x * radius).to(self.dtype), t, conditions).float()

@@ -195,7 +195,7 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        self.loras.denoiser.apply(conditions.patch)
+        self.loras.denoiser.apply(conditions.patch, conditions.row_patches)
         self._padding.apply(circular=conditions.tiling)
         beside = [each.network.network for each in conditions.controls]
         self.hypernetworks.apply(conditions.hypernetworks, *beside)

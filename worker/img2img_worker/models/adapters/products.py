@@ -1,0 +1,150 @@
+"""LoRAs as products beside their layers: each row of a call has its own, and the weights stay as they are.
+
+``W x + s · up (down x)`` is ``(W + s · up · down) x`` to rounding (LoRA, Hu et al. 2021).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from img2img_worker.models.adapters.lora_keys import Layer
+from img2img_worker.models.adapters.low_rank import Product
+from img2img_worker.models.adapters.patch import Patch
+
+#: a product and what it is multiplied by
+_Scaled = tuple[Product, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """Products of one shape, for some rows of a call; a row may have several."""
+
+    #: [m] of the call
+    rows: Tensor
+    products: Sequence[Product]
+    #: [m]
+    scales: Tensor
+
+    def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
+        """To what `layer` answers, [R, ...], when it is given `x`, [R, ...]."""
+        x = x.index_select(0, self.rows)
+        down = torch.stack([product.down for product in self.products])
+        up = torch.stack([product.up for product in self.products])
+        scales = self.scales[:, None, None]
+        if isinstance(layer, nn.Conv2d):
+            # a group of channels for each row
+            grouped = _convolved(layer, x.flatten(0, 1)[None], down.flatten(0, 1), len(x))
+            found = torch.bmm(up, grouped.reshape(len(x), down.shape[1], -1) * scales)
+        else:
+            tokens = x.reshape(len(x), -1, x.shape[-1])
+            found = torch.bmm(torch.bmm(tokens, down.mT) * scales, up.mT)
+        answer.index_add_(0, self.rows, found.view(len(x), *answer.shape[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Common:
+    """Products that all rows have, however many there are."""
+
+    products: Sequence[_Scaled]
+
+    def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
+        """As `_Terms.add`."""
+        for product, scale in self.products:
+            if isinstance(layer, nn.Conv2d):
+                found = F.conv2d(_convolved(layer, x, product.down, 1), product.up[:, :, None, None])
+            else:
+                found = F.linear(F.linear(x, product.down), product.up)
+            answer.add_(found, alpha=scale)
+
+
+@dataclass(frozen=True, eq=False)
+class RowPatches:
+    """The patches of a call's rows, in order: each is of LoRAs that are products. One alone: of any rows."""
+
+    patches: tuple[Patch, ...]
+
+    @property
+    def common(self) -> Patch | None:
+        """The patch that all rows have."""
+        return self.patches[0] if len(set(self.patches)) == 1 else None
+
+    @cached_property
+    def terms(self) -> Mapping[str, Sequence[_Terms | _Common]]:
+        """What is added to the answers of each layer."""
+        if self.common is not None:
+            return {layer: [_Common(list(own))] for layer, own in _products(self.common).items()}
+        layers: dict[str, dict[tuple[int, ...], list[tuple[int, Product, float]]]] = {}
+        of_patch = {patch: _products(patch) for patch in set(self.patches)}
+        for row, patch in enumerate(self.patches):
+            for layer, own in of_patch[patch].items():
+                for product, scale in own:
+                    alike = layers.setdefault(layer, {}).setdefault(tuple(product.down.shape), [])
+                    alike.append((row, product, scale))
+        return {layer: [_terms(alike) for alike in shapes.values()] for layer, shapes in layers.items()}
+
+
+class RowProducts:
+    """Hooks that add products to what a network's layers answer."""
+
+    def __init__(self, layers: Mapping[str, Layer]) -> None:
+        self._layers = layers
+        self._applied: RowPatches | None = None
+        self._hooks: list[RemovableHandle] = []
+
+    def apply(self, rows: RowPatches | None) -> None:
+        """From now on the network is called with these rows; None: with rows that have none."""
+        if rows is self._applied:
+            return
+        for hook in self._hooks:
+            hook.remove()
+        self._applied = rows
+        terms = {} if rows is None else rows.terms
+        self._hooks = [
+            self._layers[name].register_forward_hook(partial(_add, own)) for name, own in terms.items()
+        ]
+
+
+def _add(terms: Sequence[_Terms | _Common], layer: Any, given: tuple[Any, ...], answer: Tensor) -> None:
+    for each in terms:
+        each.add(layer, given[0], answer)
+
+
+def _products(patch: Patch) -> dict[str, list[_Scaled]]:
+    """By layer, in the order in which they are worn."""
+    found: dict[str, list[_Scaled]] = {}
+    for layer, product, scale in _each(patch):
+        found.setdefault(layer, []).append((product, scale))
+    return found
+
+
+def _each(patch: Patch) -> Iterator[tuple[str, Product, float]]:
+    for adapters, strength in patch.parts:
+        for layer, adapter in adapters.items():
+            if adapter.product is None:
+                raise ValueError(f"{adapter.layer} is no product")
+            yield layer, adapter.product, strength * adapter.scale
+
+
+def _terms(alike: Sequence[tuple[int, Product, float]]) -> _Terms:
+    rows, products, scales = zip(*alike, strict=True)
+    up = products[0].up
+    return _Terms(
+        rows=torch.tensor(rows, device=up.device),
+        products=products,
+        scales=torch.tensor(scales, dtype=up.dtype, device=up.device),
+    )
+
+
+def _convolved(layer: nn.Conv2d, x: Tensor, kernels: Tensor, groups: int) -> Tensor:
+    """`x` by other kernels, at the places and with the edges of `layer`."""
+    padding: Any = layer.padding
+    if layer.padding_mode != "zeros":
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
+        padding = 0
+    return F.conv2d(x, kernels, None, layer.stride, padding, layer.dilation, groups)
