@@ -1,5 +1,6 @@
 """What the ledger answers with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -151,6 +152,7 @@ class WorkerInfo:
 
     #: new for each process, so that one that was restarted is not taken for the one that died
     id: str
+    #: that it has loaded, or is loading
     model: str
     device: str
     #: most images in flight
@@ -165,6 +167,13 @@ class WorkerInfo:
     takes: tuple[str, ...] = ()
     #: of img2img-farm; "": an older worker, which does not say
     version: str = ""
+    #: models that it loads when they are wanted, and the names of their files or folders
+    others: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def models(self) -> list[str]:
+        """All that it serves, the loaded one first."""
+        return [self.model, *(name for name in self.others if name != self.model)]
 
     @property
     def identity(self) -> str | None:

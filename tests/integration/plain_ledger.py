@@ -116,6 +116,8 @@ class PlainLedger:
         self.expired: set[str] = set()
         self.dead: dict[str, tuple[str, int]] = {}
         self.alive: set[str] = set()
+        #: by model, workers that have it loaded
+        self.loaded: dict[str, set[str]] = defaultdict(set)
         #: by model, the worker that is running empty
         self.reserved: dict[str, str] = {}
         #: by worker, the model for which
@@ -380,6 +382,35 @@ class PlainLedger:
         for other in [other for other in shares if other[0] == job.priority]:
             if not peers or shares[other] <= min(peers):
                 del shares[other]
+
+    def beat(self, worker: str, model: str, trouble: str | None) -> None:
+        self.alive.add(worker)
+        if trouble is None:
+            self.loaded[model].add(worker)
+        else:
+            self.loaded[model].discard(worker)
+
+    def move(self, worker: str, model: str | None, to: str, seen: dict[str, int]) -> bool:
+        if len(self.loaded[to]) > seen[to]:
+            return False
+        if model is not None:
+            if len(self.loaded[model]) < seen[model]:
+                return False
+            self.loaded[model].discard(worker)
+            if self.reserved.get(model) == worker:
+                del self.reserved[model]
+            self.reserved_for.pop(worker, None)
+        self.loaded[to].add(worker)
+        return True
+
+    def waits(self, model: str) -> dict[Share, int]:
+        found: dict[Share, int] = {}
+        for job in self.jobs.values():
+            count = job.ready + len(job.suspects) if job.open else 0
+            if job.model == model and count:
+                share = (job.priority, job.tenant)
+                found[share] = found.get(share, 0) + count
+        return found
 
     def waiting(self, model: str) -> int:
         jobs = [job for job in self.jobs.values() if job.model == model and job.open]

@@ -22,7 +22,8 @@ from img2img_shared.errors import NotFound, Refused
 from img2img_shared.job import ImageState, Job, JobState
 from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.params import Params
-from img2img_shared.records import Claim, Sweep, WorkerInfo
+from img2img_shared.placement import ModelDemand, Placement
+from img2img_shared.records import Claim, Sweep, WorkerInfo, WorkerReport
 from tests.integration.plain_ledger import PlainJob, PlainLedger
 
 MODELS = ("a", "b {c}")
@@ -66,6 +67,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.claims: dict[str, Claim] = {}
         self.forgotten: list[PlainJob] = []
         self.numbers = iter(range(10_000))
+        self.placement = Placement([])
+        self.seen: dict[str, int] = {}
         for model in MODELS:
             self.ledger.take_back(model, "janitor")
             self.raw.hset(f"{FARM}:model:tick:{model}", "grace", 0)
@@ -230,10 +233,32 @@ class LedgerMachine(RuleBasedStateMachine):
             self.claim_as(f"nonce-{number}", model, f"new-{number}", idle=True)
             self.dies(f"new-{number}")
 
-    @rule(worker=workers, model=models)
-    def beat(self, worker: str, model: str) -> None:
-        self.ledger.beat(WorkerInfo(id=worker, model=model, device="cpu", slots=4))
-        self.plain.alive.add(worker)
+    @rule(worker=workers, model=models, trouble=st.sampled_from((None, None, "no store")))
+    def beat(self, worker: str, model: str, trouble: str | None) -> None:
+        info = WorkerInfo(id=worker, model=model, device="cpu", slots=4)
+        self.ledger.beat(info, WorkerReport(trouble=trouble))
+        self.plain.beat(worker, model, trouble)
+
+    @rule()
+    def a_worker_looks_what_waits(self) -> None:
+        """What workers decide by which model they load."""
+        self.raw.delete(f"{FARM}:board")
+        self.placement = self.ledger.placement()
+        for model in MODELS:
+            demand = self.placement.demands.get(model, ModelDemand(model=model))
+            self.seen[model] = demand.workers
+            if model in self.placement.demands:  # else nothing waits for it, and nobody has said to serve it
+                assert demand.workers == len(self.plain.loaded[model])
+            waiting = {(each.priority, each.tenant): each.images for each in demand.waiting}
+            assert waiting == self.plain.waits(model)
+
+    @precondition(lambda self: self.seen)
+    @rule(worker=workers, to=models, has_one=st.booleans())
+    def move(self, worker: str, to: str, has_one: bool) -> None:
+        """By what was seen then, whoever has moved since."""
+        model = next((each for each in MODELS if each != to), None) if has_one else None
+        moved = self.ledger.move(worker, model, to, self.placement)
+        assert moved == self.plain.move(worker, model, to, self.seen)
 
     @precondition(lambda self: any(job.troubles for job in self.plain.jobs.values()))
     @rule()
@@ -348,6 +373,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def sums_are_those_of_the_jobs(self) -> None:
         for model in MODELS:
             assert self.ledger.waiting(model, 10_000) == self.plain.waiting(model)
+            waits = self.raw.hgetall(f"{FARM}:model:waits:{model}")
+            assert {share.decode(): int(images) for share, images in waits.items()} == {
+                f"{priority} {tenant}": n for (priority, tenant), n in self.plain.waits(model).items()
+            }
         under_way = {tenant.decode(): int(n) for tenant, n in self.raw.hgetall(f"{FARM}:under_way").items()}
         assert under_way == {each: n for each in TENANTS if (n := self.plain.under_way(each))}
         listed = {job.id for job in self.plain.jobs.values() if job.ready or job.suspects or job.left}

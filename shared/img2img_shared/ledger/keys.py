@@ -27,10 +27,16 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:model:reserved:MODEL  the worker that is running empty for a suspect; expires
     {prefix}:model:janitor:MODEL   the worker that takes back leases; expires
     {prefix}:model:tick:MODEL      hash: when it last did, and until when it waits for holders after an outage
+    {prefix}:model:waits:MODEL     hash: "PRIORITY TENANT" to images that could be given out
     {prefix}:model:workers:MODEL   sorted set of its workers by when they will not be heard any more; expires
+    {prefix}:model:loaded:MODEL    sorted set of those that have it loaded, or load it, likewise; expires
     {prefix}:models                hash: model to the hash of the checkpoint that its name stands for
     {prefix}:open                  hash: job to what is listed of it, as `place` of schedule.lua writes it
     {prefix}:waiting               hash: model to images that could be given out
+    {prefix}:starved               hash: model to since when images of it wait that no worker has loaded
+    {prefix}:load_seconds          hash: model to what its last load took
+    {prefix}:image_seconds         hash: model to how long an image of it takes a worker
+    {prefix}:board                 what waits for each model and who has it, see `board.lua`; expires
     {prefix}:under_way             hash: tenant to images that have not ended
     {prefix}:cancels               stream of the jobs that were cancelled last
     {prefix}:tenant:TENANT         sorted set of jobs by creation

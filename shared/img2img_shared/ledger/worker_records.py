@@ -48,9 +48,13 @@ class WorkerRecords(LedgerPart):
 
     def beat(self, info: WorkerInfo, report: WorkerReport | None = None) -> Heard:
         """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
-        data = msgpack.packb({**asdict(info), "report": asdict(report or WorkerReport())})
-        own = info.identity or ""
-        bound, order, outdone = self._redis.run("beat", info.id, data, self._lease_ms // 2, info.model, own)
+        report = report or WorkerReport()
+        data = msgpack.packb({**asdict(info), "report": asdict(report)})
+        own, claims = info.identity or "", int(report.trouble is None)
+        lifetime = self._lease_ms // 2
+        bound, order, outdone = self._redis.run(
+            "beat", info.id, data, lifetime, info.model, own, claims, *info.others
+        )
         return Heard(
             is_replaced=bool(own) and bound != own.encode(),
             order=None if order is None else WorkerOrder(str(order, "utf-8")),

@@ -1,13 +1,20 @@
--- A worker is alive for another while. Gives the hash of the checkpoint that its model's name stands for, what it is
--- ordered to do, and how many images that it could not do others have done.
-local worker, data, lifetime, model, hash = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+-- A worker is alive for another while: it has `model` loaded, and claims if `claims` is 1; it can load the others.
+-- Gives the hash of the checkpoint that its model's name stands for, what it is ordered to do, and how many images that
+-- it could not do others have done.
+local worker, data, lifetime, model, hash, claims = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 redis.call('SET', worker_key(worker), data, 'PX', lifetime)
 redis.call('ZADD', WORKERS, NOW, worker)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', NOW - lifetime - 1)
-redis.call('ZADD', model_key(model, 'workers'), NOW + lifetime, worker)
-redis.call('ZREMRANGEBYSCORE', model_key(model, 'workers'), '-inf', NOW)
-redis.call('PEXPIRE', model_key(model, 'workers'), lifetime)
-redis.call('ZADD', SERVED, 'GT', NOW + lifetime, model)
+local function enlist(name, part)
+  redis.call('ZADD', model_key(name, part), NOW + lifetime, worker)
+  redis.call('ZREMRANGEBYSCORE', model_key(name, part), '-inf', NOW)
+  redis.call('PEXPIRE', model_key(name, part), lifetime)
+end
+if claims == '1' then enlist(model, 'loaded') else redis.call('ZREM', model_key(model, 'loaded'), worker) end
+for _, name in ipairs({model, unpack(ARGV, 7)}) do
+  enlist(name, 'workers')
+  redis.call('ZADD', SERVED, 'GT', NOW + lifetime, name)
+end
 redis.call('ZREMRANGEBYSCORE', SERVED, '-inf', NOW)
 if hash ~= '' then redis.call('HSETNX', MODELS, model, hash) end -- Redis may have forgotten it
 redis.call('PEXPIRE', order_key(worker), ORDERS)

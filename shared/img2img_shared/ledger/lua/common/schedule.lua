@@ -60,6 +60,12 @@ local function record_of(id)
   }
 end
 
+-- So many images more, or less, of a model wait: in all, and of that priority and tenant.
+local function count_waiting(model, priority, tenant, change)
+  add_up(WAITING, model, change)
+  add_up(model_key(model, 'waits'), share_of(priority, tenant), change)
+end
+
 -- Brings what is listed of a job in line with how it is now.
 local function place(job)
   local was, ready, suspects, left = record_of(job.id), 0, 0, 0
@@ -80,7 +86,12 @@ local function place(job)
   elseif was.suspects > 0 then
     redis.call('ZREM', model_key(job.model, 'suspected'), job.id)
   end
-  add_up(WAITING, job.model, ready + suspects - was.ready - was.suspects)
+  if was.model and was.priority ~= job.priority then
+    count_waiting(job.model, was.priority, job.tenant, -was.ready - was.suspects)
+    count_waiting(job.model, job.priority, job.tenant, ready + suspects)
+  else
+    count_waiting(job.model, job.priority, job.tenant, ready + suspects - was.ready - was.suspects)
+  end
   add_up(UNDER_WAY, job.tenant, left - was.left)
   if ready + suspects + left > 0 then
     redis.call('HSET', OPEN, job.id, string.format('%.0f %.0f %.0f %d %s %s\n%s',
@@ -96,7 +107,7 @@ local function forget(id)
   if was.model then
     if was.ready > 0 then leave(id, was.model, was.priority, was.tenant) end
     redis.call('ZREM', model_key(was.model, 'suspected'), id)
-    add_up(WAITING, was.model, -was.ready - was.suspects)
+    count_waiting(was.model, was.priority, was.tenant, -was.ready - was.suspects)
     add_up(UNDER_WAY, was.tenant, -was.left)
     redis.call('HDEL', OPEN, id)
     redis.call('ZREM', tenant_key(was.tenant), id)

@@ -1,0 +1,58 @@
+-- What workers decide by which model they should have loaded: of each model that has images to give out or live workers
+-- {model, workers that have it loaded, ms for which nobody had it, whether it has a janitor, seconds of a load, seconds of
+-- an image, images to give out, "PRIORITY TENANT", images, "PRIORITY TENANT", images, ...}.
+-- It is kept for a moment: a thousand workers ask the same.
+local KEPT = 1000 -- ms
+local SHARES = 64 -- of the priorities and tenants of a model so many are told, the first of them among these
+local kept = redis.call('GET', BOARD)
+if kept then return kept end
+
+local models, known = {}, {}
+local function see(list)
+  for _, model in ipairs(list) do
+    if not known[model] then
+      known[model] = true
+      models[#models + 1] = model
+    end
+  end
+end
+see(redis.call('HKEYS', WAITING))
+see(redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf'))
+see(redis.call('HKEYS', STARVED))
+
+local function shares_of(model)
+  local waits = model_key(model, 'waits')
+  if redis.call('HLEN', waits) <= SHARES then return redis.call('HGETALL', waits) end
+  local found = redis.call('HRANDFIELD', waits, SHARES, 'WITHVALUES')
+  local first = redis.call('ZRANGE', model_key(model, 'tenants'), 0, 0)[1]
+  for i = 1, #found, 2 do
+    if found[i] == first then return found end
+  end
+  if first then
+    found[1], found[2] = first, hget(waits, first) or '1'
+  end
+  return found
+end
+
+local answers = {}
+for _, model in ipairs(models) do
+  promote(model) -- nobody claims of a model that nobody has loaded
+  local waiting = tonumber(hget(WAITING, model) or '0')
+  local workers = redis.call('ZCOUNT', model_key(model, 'loaded'), NOW, '+inf')
+  local starved = 0
+  if waiting > 0 and workers == 0 then
+    redis.call('HSETNX', STARVED, model, NOW)
+    starved = math.max(0, NOW - tonumber(hget(STARVED, model)))
+  else
+    redis.call('HDEL', STARVED, model)
+  end
+  local answer = {
+    model, workers, starved, redis.call('EXISTS', model_key(model, 'janitor')), hget(LOAD_SECONDS, model) or '',
+    hget(IMAGE_SECONDS, model) or '', waiting,
+  }
+  for _, each in ipairs(shares_of(model)) do answer[#answer + 1] = each end
+  answers[#answers + 1] = answer
+end
+local data = cmsgpack.pack(answers)
+redis.call('SET', BOARD, data, 'PX', KEPT)
+return data
