@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from img2img_gateway.dependencies import services
+from img2img_gateway.dependencies import Services, services
 from img2img_gateway.errors import Problem
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKey, ApiKeys
+from img2img_gateway.sessions import CSRF_HEADER, csrf_token, hashed, operator_of, session_token
 from img2img_shared.errors import Refused, one_line
 
+#: what the page's own requests have
+PAGE_HEADER = "X-Page"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -29,6 +32,11 @@ class Principal:
     #: None: they came with the operator's password, or from this machine
     key: ApiKey | None = None
 
+    @property
+    def operates(self) -> bool:
+        """Whether they may tell workers what to do, and read what these say."""
+        return self.key is None
+
     def allowed_priority(self, asked: int | None = None) -> int:
         """As `ApiKey.allowed_priority`."""
         return (asked or 0) if self.key is None else self.key.allowed_priority(asked)
@@ -38,7 +46,7 @@ async def admit(request: Request) -> Principal:
     """Who sent `request`, by its headers alone.
 
     A key comes as ``Authorization: Bearer KEY``, ``X-API-Key: KEY``, or as the password of HTTP Basic, which
-    is all that A1111's clients can send.
+    is all that A1111's clients can send. The page's requests come with its session's cookie.
 
     Raises:
         Problem: 401 without a key or password that is known, 403 from a page of another host, 429.
@@ -62,11 +70,49 @@ async def admit(request: Request) -> Principal:
         key = await parts.farm.call(parts.keys.admit, secret)
         if key is not None:
             return Principal(tenant=key.tenant, owner=_name_of(key), key=key)
+    elif (token := session_token(request)) is not None:
+        found = await _of_session(request, parts, token)
+        if found is not None:
+            return found
     raise Problem(
         401,
         "an API key is wanted (Authorization: Bearer KEY), or the password of --api-auth",
-        headers={"WWW-Authenticate": 'Basic realm="img2img"'},
+        # the page asks for a key itself; of anybody else's browser, its own dialog does
+        headers={} if PAGE_HEADER in request.headers else {"WWW-Authenticate": 'Basic realm="img2img"'},
     )
+
+
+async def begin_session(request: Request) -> str | None:
+    """A session for who has shown a key or password with `request`; None: nobody needs one here.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    parts = services(request)
+    user, secret = _credentials(request)
+    caller = principal(request)
+    if caller.key is not None and secret is not None:
+        return await parts.farm.call(parts.sessions.begin, key=hashed(secret))
+    if secret is not None and _is_operator(parts.farm.settings, user, secret):
+        return await parts.farm.call(parts.sessions.begin, operator=f"{user}:{secret}")
+    return None
+
+
+async def _of_session(request: Request, parts: Services, token: str) -> Principal | None:
+    begun = await parts.farm.call(parts.sessions.find, token)
+    if begun is None:
+        return None
+    looks = request.method in ("GET", "HEAD")
+    if not looks and not compare_digest(
+        request.headers.get(CSRF_HEADER, "").encode(), csrf_token(token).encode()
+    ):
+        raise Problem(403, f"a browser's session changes nothing without its {CSRF_HEADER}; reload the page")
+    settings = parts.farm.settings
+    if begun.key is None:
+        user = operator_of(token, begun, _operators(settings))
+        return None if user is None else Principal(tenant=settings.tenant, owner=user)
+    key = await parts.farm.call(parts.keys.admit_hash, begun.key, looks=looks)
+    return None if key is None else Principal(tenant=key.tenant, owner=_name_of(key), key=key)
 
 
 def check_origin(request: Request, allowed: Collection[str]) -> None:
@@ -136,12 +182,14 @@ def _credentials(request: Request) -> tuple[str | None, str | None]:
 
 
 def _is_operator(settings: GatewaySettings, user: str | None, secret: str) -> bool:
-    if settings.api_auth is None or user is None:
-        return False
     given = f"{user}:{secret}".encode()
     # a sum has no early end: the time it takes tells nothing
-    pairs = [pair.strip().encode() for pair in settings.api_auth.split(",")]
-    return sum(compare_digest(given, pair) for pair in pairs) > 0
+    return user is not None and sum(compare_digest(given, each.encode()) for each in _operators(settings)) > 0
+
+
+def _operators(settings: GatewaySettings) -> list[str]:
+    """Users and passwords, with a colon between."""
+    return [] if settings.api_auth is None else [pair.strip() for pair in settings.api_auth.split(",")]
 
 
 Caller = Annotated[Principal, Depends(principal)]

@@ -5,12 +5,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from img2img_gateway.access import admit
 from img2img_gateway.errors import Problem
+from img2img_gateway.page_routes import is_page
 from img2img_gateway.problems import problem_response
 from img2img_shared.errors import FarmError
 
-#: what anybody may ask: the page for people, what machines look at, and the reference with its files
+#: what anybody may ask, beside the page for people: what machines look at, and the reference with its files
 _OPEN = (
-    "/",
     "/health",
     "/ready",
     "/docs",
@@ -40,4 +40,4 @@ class Admission:
 
 
 def _is_open(path: str) -> bool:
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
+    return path in _OPEN or path.startswith(_OPEN_FOLDER) or is_page(path)

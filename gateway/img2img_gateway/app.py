@@ -11,7 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from img2img_gateway import openai, sdapi, status, v1
+from img2img_gateway import openai, page_routes, sdapi, status, v1
 from img2img_gateway.access import check_open
 from img2img_gateway.admission import Admission
 from img2img_gateway.async_farm import AsyncFarm
@@ -26,6 +26,7 @@ from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.sent_file import UploadSpace
+from img2img_gateway.sessions import Sessions
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_store import WebhookStore
@@ -65,6 +66,7 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
     app.include_router(sdapi.router)
     app.include_router(openai.router)
     app.include_router(status.router)
+    page_routes.add_page(app)
     app.add_middleware(BreakOff)
     app.add_middleware(Admission)
     if chosen.cors_origins:
@@ -96,6 +98,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
                 farm=farm,
                 watch=watch,
                 keys=keys,
+                sessions=Sessions(farm.redis),
                 quota=Quota(farm.redis),
                 hooks=hooks,
                 readiness=ReadinessProbe(farm),

@@ -11,6 +11,7 @@ from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.sent_file import UploadSpace
+from img2img_gateway.sessions import Sessions
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_store import WebhookStore
 
@@ -22,6 +23,7 @@ class Services:
     farm: AsyncFarm
     watch: Watch
     keys: ApiKeys
+    sessions: Sessions
     quota: Quota
     hooks: WebhookStore
     readiness: ReadinessProbe

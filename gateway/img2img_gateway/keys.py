@@ -1,6 +1,5 @@
 """API keys: who calls, for which tenant, and how much they may. Redis holds a key's hash, never the key."""
 
-import hashlib
 import logging
 import secrets
 import time
@@ -8,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys_mark import KEY, KeysMark
+from img2img_gateway.sessions import hashed
 from img2img_shared.errors import NotFound, Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.tables import Table, count_in_window
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 WINDOW = 60
 #: seconds for which it is believed that there are keys, or none
 FRESH = 1.0
+#: requests a minute with which the page of a key with a `rate` may look at jobs and pictures
+LOOKS = 3000
 #: under which name the key is noted that was revoked last of all
 _LAST = "last"
 
@@ -98,7 +100,7 @@ class ApiKeys:
         # what is not limited is not written: a gateway of an older version may not know it
         facts = {name: value for name, value in asdict(key).items() if value is not None}
         self._mark.put()
-        self._keys.put({_hashed(secret): facts})
+        self._keys.put({hashed(secret): facts})
         self._revoked.remove(_LAST)
         return key, secret
 
@@ -161,12 +163,22 @@ class ApiKeys:
         Raises:
             Problem: 429, with the seconds to wait, when its requests of this minute are used up.
         """
-        facts = self._keys.get(_hashed(secret))
+        return self.admit_hash(hashed(secret))
+
+    def admit_hash(self, secret_hash: str, *, looks: bool = False) -> ApiKey | None:
+        """As `admit`, by the hash of the secret.
+
+        Args:
+            looks: the request is one of the many with which a page looks at things: they are counted apart.
+        """
+        facts = self._keys.get(secret_hash)
         if facts is None:
             return None
         key = ApiKey(**facts)
         self._note_use(key.id)
-        if key.rate is not None:
+        if key.rate is not None and looks:
+            self._count(f"looks-{key.id}", max(key.rate, LOOKS))
+        elif key.rate is not None:
             self._count(key.id, key.rate)
         return key
 
@@ -188,8 +200,3 @@ class ApiKeys:
 
     def _pairs(self) -> list[tuple[str, ApiKey]]:
         return [(digest, ApiKey(**facts)) for digest, facts in self._keys.all().items()]
-
-
-def _hashed(secret: str) -> str:
-    """A key has 256 random bits: there is nothing to guess, so that a plain hash will do."""
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

@@ -37,12 +37,14 @@ async def ready(response: Response, parts: Parts) -> Readiness:
     return found
 
 
-@router.get("/", response_class=HTMLResponse, include_in_schema=False)
-async def home() -> HTMLResponse:
-    """A page for people: what is here."""
+def links() -> HTMLResponse:
+    """What is here, for who reads without the page's scripts."""
     return HTMLResponse(
         _PAGE.format(version=version("img2img-farm")),
-        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        headers={
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+            "Vary": "Accept",
+        },
     )
 
 

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -333,3 +335,109 @@ def test_a_key_is_listed_with_its_last_use(
     (listed,) = json.loads(run_key(redis_url, store, "list", "--json").stdout)
     assert before <= listed["last_used"] <= time.time()
     assert f"last used {today[:7]}" in run_key(redis_url, store, "list").stdout
+
+
+@contextmanager
+def page_of(gateway: Gateway, secret: str) -> Iterator[httpx.Client]:
+    """A browser's page that has signed in: its cookie, and what it sends with changes."""
+    with httpx.Client(base_url=gateway.url, headers={"Sec-Fetch-Site": "same-origin", "X-Page": "1"}) as page:
+        answer = page.post("/v1/session", headers=bearer(secret)).raise_for_status()
+        page.headers["X-CSRF-Token"] = answer.json()["csrf"]
+        yield page
+
+
+def test_a_session_opens_what_its_key_opens(gateway: Gateway, ring: ApiKeys) -> None:
+    _, ours = ring.create("laptop", "one", priority=5)
+    _, theirs = ring.create("theirs", "two")
+    job = submit(gateway, ours).json()["id"]
+    with page_of(gateway, ours) as page, page_of(gateway, theirs) as other:
+        who = page.get("/v1/session").json()
+        assert who.pop("csrf") == page.headers["X-CSRF-Token"]
+        assert who == {"tenant": "one", "owner": "laptop", "operates": False, "priority": 5}
+        assert [each["id"] for each in page.get("/v1/jobs").json()["jobs"]] == [job]
+        assert page.post(f"/v1/jobs/{job}/pause").json() == {"changed": 1}
+        assert other.get("/v1/jobs").json()["jobs"] == []
+        assert other.get(f"/v1/jobs/{job}").status_code == 404
+        assert other.post(f"/v1/jobs/{job}/cancel").status_code == 404
+
+
+def test_the_cookie_of_a_session_is_out_of_reach(gateway: Gateway, ring: ApiKeys) -> None:
+    _, secret = ring.create("laptop", "one")
+    answer = gateway.http.post("/v1/session", headers=bearer(secret))
+    gateway.http.cookies.clear()
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "secure" not in cookie
+    behind = gateway.http.post("/v1/session", headers={**bearer(secret), "X-Forwarded-Proto": "https"})
+    gateway.http.cookies.clear()
+    assert "secure" in behind.headers["set-cookie"].lower()
+
+
+def test_a_session_changes_nothing_without_its_token(gateway: Gateway, ring: ApiKeys) -> None:
+    _, secret = ring.create("laptop", "one")
+    job = submit(gateway, secret).json()["id"]
+    with page_of(gateway, secret) as page, page_of(gateway, secret) as other:
+        for csrf in ("", "0" * 64, other.headers["X-CSRF-Token"], "é"):
+            page.headers = httpx.Headers({**page.headers, "x-csrf-token": csrf}, encoding="utf-8")
+            for answer in (page.post(f"/v1/jobs/{job}/pause"), page.delete("/v1/session")):
+                assert answer.status_code == 403
+            assert page.get(f"/v1/jobs/{job}").status_code == 200
+        site = {"Sec-Fetch-Site": "cross-site", "X-CSRF-Token": other.headers["X-CSRF-Token"]}
+        assert other.post(f"/v1/jobs/{job}/pause", headers=site).status_code == 403
+        assert other.get(f"/v1/jobs/{job}", headers=site).status_code == 403
+
+
+def test_a_session_ends_with_signing_out_and_with_its_key(
+    gateway: Gateway, ring: ApiKeys, redis: redis_module.Redis
+) -> None:
+    key, secret = ring.create("laptop", "one")
+    ring.create("other", "one")
+    with page_of(gateway, secret) as page, page_of(gateway, secret) as other:
+        held = dict(page.cookies)
+        everything = b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
+        assert not any(value.encode() in everything for value in held.values())
+        gone = page.delete("/v1/session")
+        assert gone.json() == {"ended": True}
+        assert gone.headers["clear-site-data"] == '"cache"'
+        assert not page.cookies
+        page.cookies.update(held)
+        answer = page.get("/v1/jobs")
+        assert answer.status_code == 401
+        assert "www-authenticate" not in answer.headers  # or the browser would ask by itself
+        assert other.get("/v1/jobs").status_code == 200
+        ring.revoke(key.id)
+        assert other.get("/v1/jobs").status_code == 401
+
+
+def test_looking_at_things_does_not_use_up_a_keys_requests(gateway: Gateway, ring: ApiKeys) -> None:
+    _, secret = ring.create("laptop", "one", rate=3)
+    with page_of(gateway, secret) as page:
+        assert all(page.get("/v1/jobs").status_code == 200 for _ in range(20))
+        answers = [page.post("/v1/jobs/0123456789abcdef/pause").status_code for _ in range(4)]
+        assert answers[0] == 404
+        assert 429 in answers
+
+
+def test_the_operator_signs_in_with_the_password(redis_url: str, store: Path) -> None:
+    with Gateway(redis_url, store, api_auth="ann:secret,bob:other") as gateway:
+        auth = httpx.BasicAuth("ann", "secret")
+        with httpx.Client(base_url=gateway.url, headers={"Sec-Fetch-Site": "same-origin"}) as page:
+            assert page.post("/v1/session", auth=httpx.BasicAuth("ann", "other")).status_code == 401
+            who = page.post("/v1/session", auth=auth).raise_for_status().json()
+            assert (who["owner"], who["operates"]) == ("ann", True)
+            assert page.get("/v1/jobs").status_code == 200
+            held = dict(page.cookies)
+    with (
+        Gateway(redis_url, store, api_auth="ann:changed", port=gateway.port) as gateway,
+        httpx.Client(base_url=gateway.url, cookies=held) as page,
+    ):
+        assert page.get("/v1/jobs").status_code == 401
+
+
+def test_on_this_machine_nobody_signs_in(redis_url: str, store: Path) -> None:
+    nobody = {"tenant": "default", "owner": "me", "csrf": None, "operates": True, "priority": 100}
+    with Gateway(redis_url, store, owner="me") as gateway:
+        for answer in (gateway.http.get("/v1/session"), gateway.http.post("/v1/session")):
+            assert answer.json() == nobody
+            assert "set-cookie" not in answer.headers

@@ -11,6 +11,7 @@ from img2img_gateway.v1.jobs import router as jobs
 from img2img_gateway.v1.machines import router as machines
 from img2img_gateway.v1.parameters import router as parameters
 from img2img_gateway.v1.results import router as results
+from img2img_gateway.v1.session import router as session
 from img2img_gateway.v1.webhooks import router as webhooks
 
 router = APIRouter(
@@ -18,5 +19,5 @@ router = APIRouter(
     dependencies=[Depends(principal)],
     responses=documented("application/problem+json", Document),
 )
-for part in (jobs, inputs, infotexts, parameters, results, events, machines, webhooks):
+for part in (jobs, inputs, infotexts, parameters, results, events, machines, webhooks, session):
     router.include_router(part)

@@ -17,7 +17,10 @@ from img2img_shared.job import PAGE, picture_key
 
 router = APIRouter(tags=["inputs"])
 
-Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="Of the picture's bytes.")]
+Sha256 = Annotated[
+    str,
+    Path(pattern=r"^[0-9a-f]{64}$", description="Of the picture's bytes.", examples=["0123456789abcdef" * 4]),
+]
 RolePath = Annotated[
     str, Path(pattern=r"^(image|mask|control/\d{1,2})$", description="image, mask, control/0, ...")
 ]

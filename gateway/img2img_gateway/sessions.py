@@ -1,0 +1,112 @@
+"""Sessions of browsers: who signed in with a key, or the operator's password, holds a cookie for it.
+
+The cookie is all that a session is: Redis has its hash, beside the hash of what was signed in with. So a key
+that is revoked, or a password that is changed, ends the sessions that it began.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from secrets import compare_digest
+
+from fastapi import Request, Response
+
+from img2img_shared.ledger import FarmRedis
+from img2img_shared.ledger.tables import Table
+
+#: seconds after which one must sign in anew
+LASTS = 7 * 24 * 3600
+#: what a browser shows with each request that changes something
+CSRF_HEADER = "X-CSRF-Token"
+_BEGUN = "begun"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What a session was begun with: one of the two."""
+
+    #: the hash of an API key
+    key: str | None = None
+    #: the hash of the operator's user and password, see `operator_of`
+    operator: str | None = None
+
+
+class Sessions:
+    """Those of a farm. Every method raises `Unavailable` when Redis does not answer."""
+
+    def __init__(self, redis: FarmRedis) -> None:
+        self._redis = redis
+
+    def begin(self, *, key: str | None = None, operator: str | None = None) -> str:
+        """A new session's token.
+
+        Args:
+            key: the hash of the API key that was shown.
+            operator: or the "user:password" of an operator.
+        """
+        token = secrets.token_urlsafe(32)
+        begun = Begun(key=key, operator=None if operator is None else hashed(token + operator))
+        table = self._table(token)
+        table.put({_BEGUN: asdict(begun)})
+        table.expire(LASTS)
+        return token
+
+    def find(self, token: str) -> Begun | None:
+        """What a session was begun with; None: there is no such session (any more)."""
+        found = self._table(token).get(_BEGUN)
+        return None if found is None else Begun(**found)
+
+    def end(self, token: str) -> None:
+        """It opens nothing any more."""
+        self._table(token).remove(_BEGUN)
+
+    def _table(self, token: str) -> Table:
+        return Table(self._redis, "session", hashed(token))
+
+
+def hashed(secret: str) -> str:
+    """As Redis knows a key, or a token: they have 256 random bits, so there is nothing to guess."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+def operator_of(token: str, begun: Begun, operators: Iterable[str]) -> str | None:
+    """The user among these ("user:password") whose session it is; None: it is nobody's of them.
+
+    A password may be guessed, so that its hash in Redis has the token in it, which Redis does not know.
+    """
+    found = [each for each in operators if compare_digest(hashed(token + each), begun.operator or "")]
+    return found[0].partition(":")[0] if found else None
+
+
+def csrf_token(token: str) -> str:
+    """What pages of this origin are told of a session, and no other page can know."""
+    return hashlib.sha256(b"csrf:" + token.encode("utf-8", "replace")).hexdigest()
+
+
+def session_token(request: Request) -> str | None:
+    """That of the browser which sent `request`; None: it has no session here."""
+    return request.cookies.get(_cookie(request))
+
+
+def set_session(request: Request, response: Response, token: str) -> None:
+    """Have the browser keep a session, out of scripts' reach, for this origin's requests only."""
+    response.set_cookie(
+        _cookie(request), token, max_age=LASTS, httponly=True, samesite="strict", secure=_is_secure(request)
+    )
+
+
+def clear_session(request: Request, response: Response) -> None:
+    """Have the browser forget its session, and what it keeps of the farm's pictures."""
+    response.delete_cookie(_cookie(request), httponly=True, samesite="strict", secure=_is_secure(request))
+    response.headers["Clear-Site-Data"] = '"cache"'
+
+
+def _cookie(request: Request) -> str:
+    # browsers send a cookie to all ports of a host: two farms' gateways must not overwrite each other's
+    return f"img2img_session_{request.url.port or 'web'}"
+
+
+def _is_secure(request: Request) -> bool:
+    """Whether the browser came by https, be it to a proxy before this."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))

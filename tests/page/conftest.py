@@ -1,0 +1,49 @@
+"""A real farm that renders with the demo checkpoint, its gateway, and a browser before it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually
+from tests.integration.gateway import Gateway
+from tests.page.browser import Visit, chromium
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def farm(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
+    """A farm whose one worker has the demo checkpoint. After the browser: without one, nothing is started."""
+    fork_server = ForkServer()
+    with FaultyFarm(tmp_path_factory.mktemp("farm"), fork_server, Path("demo")) as farm:
+        farm.worker(environment={"IMG2IMG_PREVIEW_SECONDS": "0.05"})
+        eventually("the worker is there", farm.producer.workers)
+        yield farm
+    fork_server.close()
+
+
+@pytest.fixture(scope="session")
+def gateway(farm: FaultyFarm) -> Iterator[Gateway]:
+    with Gateway(farm.server.url, farm.store_url, lease=LEASE) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def visit(browser: Browser, gateway: Gateway) -> Iterator[Callable[..., Visit]]:
+    """Visits to the gateway; what they have to hold, see `Visit`, is looked at in the end."""
+    visits: list[Visit] = []
+
+    def begin(**options: Any) -> Visit:
+        visits.append(Visit(browser, options.pop("url", gateway.url), **options))
+        return visits[-1]
+
+    yield begin
+    for each in visits:
+        each.close()
