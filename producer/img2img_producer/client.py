@@ -2,22 +2,20 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from img2img_producer.feed import Feed
-from img2img_producer.inputs import Picture, Source, as_picture, read_source
+from img2img_producer.backends.backend import Backend, JobOptions
+from img2img_producer.backends.direct import DirectBackend
+from img2img_producer.inputs import Picture, Source, as_picture
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
-from img2img_shared.errors import Unavailable
+from img2img_shared.errors import Refused
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.orphans import Orphan, find_orphans
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.service import FarmService
-from img2img_shared.farm.submission import Upload
 from img2img_shared.job import Job, JobState
 from img2img_shared.params import Params
 from img2img_shared.records import ImageStatus, JobStatus, WorkerOrder, WorkerStatus
@@ -32,46 +30,75 @@ QUIET = 5.0
 
 
 class Farm:
-    """A farm, by the URLs of its Redis and its store; or, with neither, one of your own in a folder.
+    """A farm: by the URL of its gateway, by those of its Redis and its store, or one of your own in a folder.
 
     >>> with Farm() as farm:  # doctest: +SKIP
     ...     job = farm.submit(["portrait.jpg"], prompt="an oil painting", denoising_strength=0.4)
     ...     for result in farm.results(job):
     ...         result.save("out")
+    >>> Farm("https://farm.example", key="i2i_...")  # doctest: +SKIP
+    >>> Farm("redis://farm:6379/0", "s3://renders")  # doctest: +SKIP
 
-    What is not given comes from the ``IMG2IMG_…`` variables. With no Redis named there either, one is
+    What is not given comes from the ``IMG2IMG_…`` variables. With no farm named there either, a Redis is
     started under ``IMG2IMG_DATA_DIR`` (or joined, where another program of yours runs it), and so is a
-    worker for each model that a job asks for. A `Farm` may be shared between threads.
+    worker for each model that a job asks for. A `Farm` may be shared between threads; in asyncio, use
+    `AsyncFarm`.
+
+    Args:
+        url: https://… of a gateway, or redis://, rediss://, unix://, sentinel:// of a Redis.
+        store_url: with a Redis: a folder that all machines share, or s3://, gs://, az://.
+        tenant: with a Redis: whose jobs are submitted and seen. A gateway goes by the key.
+        key: with a gateway: its API key.
 
     Raises:
-        Refused: a URL that is none, or a Redis without a store.
+        Refused: a URL that is none, a Redis without a store, or a gateway with one.
         Unavailable: Redis does not answer, or cannot be started.
     """
 
     def __init__(
         self,
-        redis_url: str | None = None,
+        url: str | None = None,
         store_url: str | Path | None = None,
         tenant: str | None = None,
+        key: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        given = {"redis_url": redis_url, "store_url": store_url and str(store_url), "tenant": tenant}
+        is_gateway = bool(url) and str(url).startswith(("http://", "https://"))
+        given = {
+            "farm_url" if is_gateway else "redis_url": url,
+            "store_url": store_url and str(store_url),
+            "tenant": tenant,
+            "key": key,
+        }
         self.settings = (settings or Settings()).model_copy(
             update={name: value for name, value in given.items() if value}
         )
+        if not is_gateway and url:
+            self.settings = self.settings.model_copy(update={"farm_url": None})
+        elif is_gateway and store_url:
+            raise Refused("store_url", str(store_url), f"leave it out: {url} has a store of its own")
         self.tenant = self.settings.tenant
-        self._service = FarmService(self.settings, outage=SUBMIT)
-        self.redis_url, self.store_url = self._service.redis_url, self._service.store_url
+        self._backend = _reach(self.settings)
+
+    @property
+    def redis_url(self) -> str:
+        """Of its Redis, as whoever connects to it needs it."""
+        return self._service.redis_url
+
+    @property
+    def store_url(self) -> str:
+        """Of its store."""
+        return self._service.store_url
 
     @property
     def is_embedded(self) -> bool:
         """Whether it lives in a folder of this machine and ends with the programs that use it."""
-        return self._service.is_embedded
+        return self._backend.is_embedded
 
     @property
     def where(self) -> str:
-        """Which farm it is, for people: its folder or its Redis without a password, and the tenant."""
-        return self._service.where
+        """Which farm it is, for people: its folder, its URL without a password, the tenant."""
+        return self._backend.where
 
     def submit(
         self,
@@ -116,28 +143,22 @@ class Farm:
                 written is not known.
         """
         merged = merge_params(params, parameters)
-        submission = self._service.begin(  # what is wrong is said before anything is uploaded
-            tenant=self.tenant,
+        if isinstance(inputs, Picture | str | Path | bytes | Mapping):
+            inputs = [inputs]
+        wanted = JobOptions(
             model=model,
             params=merged,
             name=name,
-            owner=self.settings.owner,
-            tags=tags,
+            tags=tuple(tags),
             priority=priority,
             idempotency_key=idempotency_key,
-            stored=progress,
         )
-        if isinstance(inputs, Picture | str | Path | bytes | Mapping):
-            inputs = [inputs]
-        try:
-            for role, source in {**({} if mask is None else {"mask": mask}), **(pictures or {})}.items():
-                submission.set_picture(role, partial(_read, source, role))
-            for index, item in enumerate(inputs):
-                submission.add(_upload(item, index))
-            return submission.commit().id
-        except Exception:  # not on Ctrl-C: this asks the store, which may be what hangs
-            submission.abandon()
-            raise
+        return self._backend.submit(
+            (as_picture(item, index) for index, item in enumerate(inputs)),
+            {**({} if mask is None else {"mask": mask}), **(pictures or {})},
+            wanted,
+            progress,
+        )
 
     def status(self, job_id: str) -> JobStatus:
         """Counts, rate (images a second), seconds to go, times of a job; and what it waits for, if it does.
@@ -145,7 +166,7 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return self._service.status(job_id, self.tenant)
+        return self._backend.status(job_id)
 
     def watch(self, job_id: str) -> Iterator[JobStatus]:
         """The job's status now, after each change (five times a second at most), and now and then besides.
@@ -159,21 +180,21 @@ class Farm:
             NotFound: there is no such job.
             Unavailable: Redis stays away, or the embedded farm's worker does not start.
         """
-        feed = Feed(self._service.ledger, job_id, self.tenant)
-        status = self._watched(job_id)
-        if status.finished is None:
-            self._service.serve(status.model)
-        while True:
-            yield status
-            if status.finished is not None:
-                return
-            time.sleep(INTERVAL)
-            quiet_since = time.monotonic()
-            quiet = TICK if status.running else QUIET  # running images have steps
-            while not feed.all(TICK) and time.monotonic() - quiet_since < quiet:
-                self._service.supervise(status.model)
-            self._service.supervise(status.model)
-            status = patiently(lambda: self._watched(job_id))
+        with self._backend.feed(job_id) as feed:
+            status = self._backend.watched(job_id)
+            if status.finished is None:
+                self._backend.serve(status.model)
+            while True:
+                yield status
+                if status.finished is not None:
+                    return
+                time.sleep(INTERVAL)
+                quiet_since = time.monotonic()
+                quiet = TICK if status.running else QUIET  # running images have steps
+                while not feed.all(TICK) and time.monotonic() - quiet_since < quiet:
+                    self._backend.supervise(status.model)
+                self._backend.supervise(status.model)
+                status = patiently(lambda: self._backend.watched(job_id))
 
     def results(
         self, job_id: str, *, wait: bool = True, progress: Callable[[JobStatus], None] | None = None
@@ -188,20 +209,20 @@ class Farm:
             NotFound: there is no such job.
             Unavailable: Redis stays away, or the embedded farm's worker does not start.
         """
-        job = self._service.ledger.job(job_id, self.tenant)
-        results = Results(self._service.ledger, self._service.store, job)
+        job = self._backend.job(job_id)
+        results = Results(self._backend, job)
         if not wait:
             yield from results.now()
             return
         if self.status(job_id).finished is None:
-            self._service.serve(job.model)
+            self._backend.serve(job.model)
         told = 0.0
 
         def tick() -> None:
             nonlocal told
-            self._service.supervise(job.model)
+            self._backend.supervise(job.model)
             if progress is not None and time.monotonic() - told >= INTERVAL:
-                progress(patiently(lambda: self._watched(job_id)))
+                progress(patiently(lambda: self._backend.watched(job_id)))
                 told = time.monotonic()
 
         yield from results.follow(tick)
@@ -214,7 +235,7 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return self._service.named_images(self.job(job_id))
+        return self._backend.named_images(self.job(job_id))
 
     def preview(self, job_id: str, index: int = 0) -> bytes | None:
         """What an image under way looks like: a small JPEG, an eighth of the picture's size each way.
@@ -225,7 +246,7 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return self._service.previews.look(job_id, self.tenant, index)
+        return self._backend.preview(job_id, index)
 
     def job(self, job_id: str) -> Job:
         """The job as it was written: its parameters, with the seeds that were drawn.
@@ -233,31 +254,27 @@ class Farm:
         Raises:
             NotFound: there is no such job.
         """
-        return self._service.ledger.job(job_id, self.tenant)
+        return self._backend.job(job_id)
 
     def cancel(self, job_id: str) -> int:
         """End a job, between two steps of its running images; how many are thereby not rendered."""
-        return self._service.ledger.cancel(job_id, self.tenant)
+        return self._backend.cancel(job_id)
 
     def pause(self, job_id: str) -> bool:
         """Begin no further image of a job until `resume`; whether that changed anything."""
-        return self._service.ledger.pause(job_id, self.tenant)
+        return self._backend.pause(job_id)
 
     def resume(self, job_id: str) -> bool:
         """Go on with a paused job; whether that changed anything."""
-        changed = self._service.ledger.resume(job_id, self.tenant)
-        self._notify_workers(job_id)
-        return changed
+        return self._backend.resume(job_id)
 
     def retry(self, job_id: str) -> int:
         """Give the failed images of a job another chance; how many these are."""
-        count = self._service.ledger.retry(job_id, self.tenant)
-        self._notify_workers(job_id)
-        return count
+        return self._backend.retry(job_id)
 
     def set_priority(self, job_id: str, priority: int) -> bool:
         """Let a job go before those of lower priority (-100..100); whether that changed anything."""
-        return self._service.ledger.set_priority(job_id, self.tenant, priority)
+        return self._backend.set_priority(job_id, priority)
 
     def jobs(
         self,
@@ -280,7 +297,7 @@ class Farm:
             tags: those that have all of these.
         """
         wanted = JobFilter(search=search, states=tuple(states), model=model, owner=owner, tags=tuple(tags))
-        return list(islice(self._service.find(self.tenant, wanted), limit))
+        return list(islice(self._backend.find(wanted), limit))
 
     def remove(self, job_id: str) -> int:
         """Forget a job that has ended, with its results; how many objects of the store these were.
@@ -289,7 +306,7 @@ class Farm:
             NotFound: there is no such job.
             Refused: the job has not ended: cancel it first.
         """
-        return self._service.remove(job_id, self.tenant)
+        return self._backend.remove(job_id)
 
     def orphans(self) -> Iterator[Orphan]:
         """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""
@@ -297,7 +314,7 @@ class Farm:
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that live, whatever they serve."""
-        return self._service.workers()
+        return self._backend.workers()
 
     def order(self, worker: str, order: WorkerOrder | None) -> list[str]:
         """Have a worker do something, from its next beat on, some seconds from now; None: as by itself again.
@@ -344,7 +361,7 @@ class Farm:
 
     def close(self) -> None:
         """Let go of the farm. An embedded one's processes stop, unless another program uses them."""
-        self._service.close()
+        self._backend.close()
 
     def __enter__(self) -> "Farm":
         return self
@@ -352,29 +369,19 @@ class Farm:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _watched(self, job_id: str) -> JobStatus:
-        return self._service.watched(job_id, self.tenant)
-
-    def _notify_workers(self, job_id: str) -> None:
-        """Tickets for a job that has images to give out again; the workers' janitor comes a second later."""
-        with suppress(Unavailable):
-            self._service.notify_workers(self.status(job_id).model)
-
-
-def _upload(item: object, index: int) -> Upload:
-    picture = as_picture(item, index)
-    sources = {
-        role: partial(_read, source, f"inputs[{index}].{role}") for role, source in picture.pictures.items()
-    }
-    return Upload(
-        pictures=sources,
-        params=picture.params,
-        name=picture.label,
-        folder=picture.folder,
-        path=picture.path,
-    )
+    @property
+    def _service(self) -> FarmService:
+        """What only its operator has: Redis and the store."""
+        if isinstance(self._backend, DirectBackend):
+            return self._backend.service
+        raise Refused("url", self.where, "name the farm's Redis and store for that; a gateway does not do it")
 
 
-@contextmanager
-def _read(source: Source, field: str) -> Iterator[bytes]:
-    yield read_source(source, field)
+def _reach(settings: Settings) -> Backend:
+    if settings.farm_url is None:
+        return DirectBackend(FarmService(settings, outage=SUBMIT), settings)
+    # not before somebody needs HTTP: importing it takes as long as the rest
+    from img2img_producer.backends.gateway_client import GatewayClient
+    from img2img_producer.backends.through_gateway import GatewayBackend
+
+    return GatewayBackend(GatewayClient(settings.farm_url, settings.key))

@@ -6,15 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from img2img_producer.feed import Feed
+from img2img_producer.backends.backend import Backend
 from img2img_producer.outputs import save
 from img2img_shared.errors import StoreError
-from img2img_shared.farm.originals import read_originals
 from img2img_shared.farm.patience import patiently
 from img2img_shared.job import ImageState, Job, result_key
-from img2img_shared.ledger import IMAGES, Ledger
+from img2img_shared.ledger import IMAGES
 from img2img_shared.records import ImageStatus
-from img2img_shared.store import Store
 
 #: seconds to wait for news at a time; between two waits the farm's processes are looked after
 TICK = 1.0
@@ -45,7 +43,7 @@ class Result:
     key: str
     #: why it failed; None: it is done
     reason: str | None
-    _store: Store = field(repr=False, compare=False)
+    _picture: Callable[[], bytes] = field(repr=False, compare=False)
     _digests: frozenset[str] = field(repr=False, compare=False)
 
     def read(self) -> bytes:
@@ -56,7 +54,7 @@ class Result:
         """
         if self.reason is not None:
             raise StoreError(f"{self.name} failed: {self.reason}", transient=False)
-        return self._store.get(self.key)
+        return self._picture()
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the picture into `folder` under its `name`, unless it lies there already; the file.
@@ -77,11 +75,10 @@ class Result:
 class Results:
     """Follows a job image by image: a scan, then the event stream, and a scan again where that had a gap."""
 
-    def __init__(self, ledger: Ledger, store: Store, job: Job) -> None:
-        self._ledger = ledger
-        self._store = store
+    def __init__(self, backend: Backend, job: Job) -> None:
+        self._backend = backend
         self._job = job
-        self._originals = read_originals(store, job)
+        self._originals = backend.originals(job)
         #: what was told of each image: 0 nothing yet, else _DONE or _FAILED
         self._told = bytearray(job.n)
 
@@ -94,27 +91,27 @@ class Results:
 
     def follow(self, tick: Callable[[], None]) -> Iterator[Result]:
         """Each as it ends, until the job has ended. `tick` is called after each wait, of a second at most."""
-        feed = Feed(self._ledger, self._job.id, self._job.tenant)
-        yield from self.now()
-        ended = False
-        while not ended:
-            status = patiently(lambda: self._ledger.status(self._job.id, self._job.tenant))
-            ended = status.finished is not None
-            events = [] if ended else feed.next(TICK)
-            for event in events:
-                if event.index is not None:
-                    yield from self._tell(event.index, ImageState(event.state), event.reason)
-            tick()
-            if events:
-                time.sleep(GATHER)
-            elif self._counts() != (status.done, status.failed):
-                yield from self.now()
+        with self._backend.feed(self._job.id) as feed:
+            yield from self.now()
+            ended = False
+            while not ended:
+                status = patiently(lambda: self._backend.status(self._job.id))
+                ended = status.finished is not None
+                events = [] if ended else feed.next(TICK)
+                for event in events:
+                    if event.index is not None:
+                        yield from self._tell(event.index, ImageState(event.state), event.reason)
+                tick()
+                if events:
+                    time.sleep(GATHER)
+                elif self._counts() != (status.done, status.failed):
+                    yield from self.now()
 
     def _counts(self) -> tuple[int, int]:
         return self._told.count(_DONE), self._told.count(_FAILED)
 
     def _images(self, start: int) -> list[ImageStatus]:
-        return self._ledger.images(self._job.id, self._job.tenant, start, IMAGES)
+        return self._backend.images(self._job, start)
 
     def _tell(self, index: int, state: ImageState, reason: str | None) -> Iterator[Result]:
         code = {ImageState.DONE: _DONE, ImageState.FAILED: _FAILED}.get(state, 0)
@@ -128,7 +125,7 @@ class Results:
                 path=self._originals.paths[self._job.output(index)[0]],
                 key=result_key(self._job.id, index, self._job.params.output_format),
                 reason=(reason or "no reason was given") if code == _FAILED else None,
-                _store=self._store,
+                _picture=partial(self._backend.picture, self._job, index),
                 _digests=self._originals.digests,
             )
 

@@ -18,6 +18,10 @@ from img2img_shared.settings import Settings
 #: exit status after Ctrl-C
 INTERRUPTED = 130
 
+FarmUrl = Annotated[
+    str | None,
+    typer.Option(help="Its gateway, https://…, instead of Redis and store [IMG2IMG_FARM_URL, IMG2IMG_KEY]."),
+]
 RedisUrl = Annotated[
     str | None,
     typer.Option(help="Its Redis: redis://, rediss://, unix:// or sentinel:// [IMG2IMG_REDIS_URL]."),
@@ -42,6 +46,8 @@ class Connection:
     store_url: str | None
     data_dir: Path | None
     tenant: str | None
+    #: for clients, instead of Redis and store
+    farm_url: str | None = None
 
     @property
     def words(self) -> list[str]:
@@ -63,6 +69,8 @@ class Connection:
             Refused: an ``IMG2IMG_…`` variable is not allowed.
         """
         given = {name: value for name, value in {**asdict(self), **more}.items() if value is not None}
+        if (self.redis_url or self.data_dir) and not self.farm_url:
+            given["farm_url"] = None  # what is said here goes before the environment's
         try:
             return kind.model_validate(given)
         except ValidationError as error:

@@ -1,7 +1,7 @@
 """The errors a user of the farm can meet: one small tree, each message says what would be right."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from reprlib import Repr
 
@@ -50,10 +50,10 @@ class Refused(FarmError):
 
 
 class Conflict(Refused):
-    """An idempotency key that has made a job from another request: ``before`` and ``now``, by their parts."""
+    """An idempotency key that has made a job from another request, which `differs` in these parts."""
 
-    def __init__(self, key: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-        self.differs = sorted(part for part in {*before, *now} if before.get(part) != now.get(part))
+    def __init__(self, key: str, differs: Iterable[str]) -> None:
+        self.differs = sorted(differs)
         told = ", ".join(self.differs)
         reason = (
             f"it belongs to a job from another request; use a new key, for this request differs in: {told}"

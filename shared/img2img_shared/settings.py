@@ -28,6 +28,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="IMG2IMG_", frozen=True, extra="ignore")
 
+    #: https:// URL of a farm's gateway, for clients that do not reach its Redis; None: it is reached itself
+    farm_url: str | None = None
+    #: API key for that gateway
+    key: str | None = Field(default=None, repr=False)
     #: redis://, rediss://, unix:// or sentinel:// URL (docs/redis.md); None: an embedded server in `data_dir`
     redis_url: str | None = None
     #: folder, file://, s3://bucket/prefix, gs://, az:// or memory://; None: a folder in `data_dir`

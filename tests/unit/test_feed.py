@@ -30,7 +30,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixtu
 
     with caplog.at_level(logging.WARNING):
         assert patiently(ask) == "here"
-    assert caplog.messages == ["Redis at x does not answer; trying again for 120 s", "Redis answers again"]
+    assert caplog.messages == ["Redis at x does not answer; trying again for 120 s", "the farm answers again"]
 
 
 def test_what_is_there_is_not_worth_a_word(caplog: pytest.LogCaptureFixture) -> None:

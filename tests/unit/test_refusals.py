@@ -101,7 +101,7 @@ def test_what_else_ended_an_image_is_no_refusal() -> None:
         "RuntimeError: this is odd: it is",
     ):
         assert not is_refusal(text)
-    assert is_refusal(str(Conflict("k", {"steps": "1"}, {"steps": "2"})))
+    assert is_refusal(str(Conflict("k", ["steps"])))
     assert is_refusal(str(Refused("control/0", None, "give a picture")))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from img2img_producer.cli import doctor, jobs, machines, renders, workers
-from img2img_shared.command_line import Connection, DataDir, RedisUrl, StoreUrl, Tenant, run
+from img2img_shared.command_line import Connection, DataDir, FarmUrl, RedisUrl, StoreUrl, Tenant, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +29,7 @@ def say_version(wanted: bool) -> None:
 @app.callback()
 def farm(
     context: typer.Context,
+    farm_url: FarmUrl = None,
     redis_url: RedisUrl = None,
     store_url: StoreUrl = None,
     data_dir: DataDir = None,
@@ -44,7 +45,7 @@ def farm(
 
       img2img render photos/ --out painted/ --prompt "an oil painting"
 
-    [bold]On a farm[/bold], with IMG2IMG_REDIS_URL and IMG2IMG_STORE_URL set:
+    [bold]On a farm[/bold], with IMG2IMG_FARM_URL and IMG2IMG_KEY (or the URLs of its Redis and store) set:
 
       img2img submit photos/ --prompt "snow"
       img2img watch JOB
@@ -52,7 +53,9 @@ def farm(
 
     Exit status: 0 all images are done, 1 some are not, 2 wrong use, 130 Ctrl-C.
     """
-    context.obj = Connection(redis_url=redis_url, store_url=store_url, data_dir=data_dir, tenant=tenant)
+    context.obj = Connection(
+        farm_url=farm_url, redis_url=redis_url, store_url=store_url, data_dir=data_dir, tenant=tenant
+    )
 
 
 def main() -> None:

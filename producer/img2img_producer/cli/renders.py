@@ -266,7 +266,8 @@ def _unserved(farm: Farm, job: str) -> tuple[str | None, list[str]]:
 
 def _is_elsewhere(context: typer.Context) -> bool:
     """Whether a farm is named, so that the workers may be on other machines."""
-    return settings_of(context).redis_url is not None
+    settings = settings_of(context)
+    return (settings.farm_url or settings.redis_url) is not None
 
 
 def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:

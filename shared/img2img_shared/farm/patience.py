@@ -1,4 +1,4 @@
-"""Waiting: for a Redis that is away, and for what other threads do, so that Ctrl-C is heard meanwhile."""
+"""Waiting: for a farm that is away, and for what other threads do, so that Ctrl-C is heard meanwhile."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from img2img_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-#: seconds for which Redis may be away before a watcher gives up
+#: seconds for which the farm may be away before a watcher gives up
 OUTAGE = 120.0
 #: seconds, at most, until Ctrl-C is heard
 TURN = 0.2
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def patiently(ask: Callable[[], T], outage: float = OUTAGE) -> T:
-    """What `ask` gives, asked again while Redis is away: an overnight watch outlives its restart.
+    """What `ask` gives, asked again while the farm is away: an overnight watch outlives its restart.
 
     The log says once that it waits, which without further ado Python shows on standard error.
 
@@ -43,7 +43,7 @@ def patiently(ask: Callable[[], T], outage: float = OUTAGE) -> T:
             time.sleep(1.0)
         else:
             if waits:
-                log.warning("Redis answers again")
+                log.warning("the farm answers again")
             return answer
 
 

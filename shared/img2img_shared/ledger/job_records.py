@@ -85,7 +85,9 @@ class JobRecords(LedgerPart):
         first, kept = answer
         before = msgpack.unpackb(kept) if kept else {}  # none: an older version wrote it
         if before and request and before != request:
-            raise Conflict(str(job.idempotency_key), before, request)
+            parts = {*before, *request}
+            differs = [part for part in parts if before.get(part) != request.get(part)]
+            raise Conflict(str(job.idempotency_key), differs)
         return str(first, "utf-8")
 
     def repeated_model(self, tenant: str, idempotency_key: str | None) -> str | None:

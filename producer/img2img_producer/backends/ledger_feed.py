@@ -5,7 +5,7 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.records import Event
 
 
-class Feed:
+class LedgerFeed:
     """What happens to a job from now on.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Ways to a farm: straight to its Redis and its store, or through its gateway."""
