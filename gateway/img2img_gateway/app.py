@@ -19,6 +19,7 @@ from img2img_gateway.broken_answers import BreakOff
 from img2img_gateway.deadlines import Deadlines
 from img2img_gateway.dependencies import Services
 from img2img_gateway.gateway_settings import GatewaySettings
+from img2img_gateway.job_news import JobNews
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.metrics import CountRequests
@@ -97,6 +98,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
             app.state.services = Services(
                 farm=farm,
                 watch=watch,
+                news=JobNews(farm),
                 keys=keys,
                 sessions=Sessions(farm.redis),
                 quota=Quota(farm.redis),

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.job_news import JobNews
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.quota import Quota
@@ -22,6 +23,7 @@ class Services:
 
     farm: AsyncFarm
     watch: Watch
+    news: JobNews
     keys: ApiKeys
     sessions: Sessions
     quota: Quota

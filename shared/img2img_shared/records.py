@@ -110,6 +110,21 @@ class JobPage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobChanges:
+    """The jobs of a tenant to which something has happened since it was asked before."""
+
+    #: what to ask with next time: milliseconds of Redis' clock
+    until: int
+    #: False: that is too long ago, and all jobs must be looked at
+    is_whole: bool
+    #: there are more by now
+    has_more: bool
+    jobs: list[JobStatus]
+    #: ids of those that were removed
+    gone: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageStatus:
     """Where an image stands."""
 

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Depends
 from img2img_gateway.access import principal
 from img2img_gateway.problems import Document, documented
 from img2img_gateway.v1.events import router as events
+from img2img_gateway.v1.farm_events import router as farm_events
 from img2img_gateway.v1.infotexts import router as infotexts
 from img2img_gateway.v1.inputs import router as inputs
 from img2img_gateway.v1.jobs import router as jobs
@@ -19,5 +20,5 @@ router = APIRouter(
     dependencies=[Depends(principal)],
     responses=documented("application/problem+json", Document),
 )
-for part in (jobs, inputs, infotexts, parameters, results, events, machines, webhooks, session):
+for part in (jobs, inputs, infotexts, parameters, results, events, farm_events, machines, webhooks, session):
     router.include_router(part)

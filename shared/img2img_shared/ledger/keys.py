@@ -40,6 +40,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:under_way             hash: tenant to images that have not ended
     {prefix}:cancels               stream of the jobs that were cancelled last
     {prefix}:tenant:TENANT         sorted set of jobs by creation
+    {prefix}:changed:TENANT        sorted set of jobs by when something happened to them last; expires
     {prefix}:once:TENANT:KEY       the job that an idempotency key made
     {prefix}:submissions           sorted set of jobs whose inputs are being written, by when that began
     {prefix}:abandoned:JOB         such a job can be written no more: it was removed, or its inputs; expires

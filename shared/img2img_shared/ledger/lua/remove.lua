@@ -10,4 +10,5 @@ if job.once ~= '' and redis.call('GET', idempotency_key(tenant, job.once)) == id
 end
 redis.call('UNLINK', job_key(id))
 forget(id)
+note_change(tenant, id)
 return 1

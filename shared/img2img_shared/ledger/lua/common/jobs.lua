@@ -1,6 +1,7 @@
 -- Second part: jobs. A script loads a job once, changes what it has in hand, and writes what it changed.
 local EVENTS = 1000 -- about so many events are kept of a job
 local KEEP = 7 * 24 * 3600 * 1000 -- ms for which a finished job is kept that does not say
+local CHANGES = 3600 * 1000 -- ms for which it is known when something happened to a job last
 local RECENT = 30 * 1000 -- ms after which an image's end counts 1/e in its job's rate
 
 -- A job as a table; nil where there is none (any more).
@@ -36,12 +37,21 @@ local function state_of(job)
   return 'pending'
 end
 
+-- For whoever watches all jobs of a tenant: something happened to this one.
+local function note_change(tenant, id)
+  local changed = changed_key(tenant)
+  redis.call('ZADD', changed, NOW, id)
+  redis.call('ZREMRANGEBYSCORE', changed, '-inf', NOW - CHANGES)
+  redis.call('PEXPIRE', changed, CHANGES)
+end
+
 -- Each event carries the counters, so that a watcher needs no second call.
 local function event(job, index, state, attempt, reason)
   local now = state_of(job)
   redis.call('XADD', job_key(job.id, 'events'), 'MAXLEN', '~', EVENTS, '*',
     'index', index or '', 'state', state or now, 'attempt', attempt or '', 'reason', reason or '',
     'job', now, 'n', job.n, 'done', job.done, 'failed', job.failed, 'running', job.running)
+  note_change(job.tenant, job.id)
 end
 
 -- A job of which nothing more can come is finished, and forgotten after its time.

@@ -24,6 +24,7 @@ local function order_key(worker) return FARM .. ':worker:' .. worker .. ':order'
 local function outdone_key(worker) return FARM .. ':worker:' .. worker .. ':outdone' end
 local function dead_key(nonce) return FARM .. ':dead:' .. nonce end
 local function tenant_key(tenant) return FARM .. ':tenant:' .. tenant end
+local function changed_key(tenant) return FARM .. ':changed:' .. tenant end
 local function submissions_key() return FARM .. ':submissions' end
 local function abandoned_key(job) return FARM .. ':abandoned:' .. job end
 local function idempotency_key(tenant, key) return FARM .. ':once:' .. tenant .. ':' .. key end

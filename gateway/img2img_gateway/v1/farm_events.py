@@ -1,0 +1,73 @@
+"""What happens to all jobs of the caller, as it happens (server-sent events)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import Parts
+from img2img_gateway.v1.examples import JOB
+from img2img_gateway.v1.job_answers import JobAnswer
+from img2img_shared.records import JobChanges
+
+router = APIRouter(tags=["events"])
+
+#: seconds after which a stream ends, to be opened again by who may still see it
+LASTS = 60.0
+
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,16}$", description="The id of the last event seen.")]
+LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,16}$")]
+
+
+class JobsUpdate(BaseModel):
+    """One server-sent event: jobs as they are now, and the ids of those that were removed."""
+
+    jobs: list[JobAnswer]
+    gone: list[str]
+
+    @classmethod
+    def of(cls, changes: JobChanges) -> "JobsUpdate":
+        return cls(jobs=[JobAnswer.of(job) for job in changes.jobs], gone=changes.gone)
+
+    @classmethod
+    def example(cls) -> str:
+        """How one looks on the wire, for the reference."""
+        update = cls(jobs=[], gone=[JOB])
+        return f"event: jobs\ndata: {update.model_dump_json()}\nid: 1767225600000\n\n"
+
+
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"example": JobsUpdate.example()}}}
+}
+
+
+@router.get("/events", response_class=EventSourceResponse, responses=_EVENTS, summary="Follow all your jobs")
+async def farm_events(
+    parts: Parts, caller: Caller, after: Cursor = None, last_event_id: LastEventId = None
+) -> AsyncIterator[ServerSentEvent]:
+    """What happens to your jobs, once a second at most, each job as it is by then.
+
+    Events of type "jobs" have those to which something has happened; the first one may have none, as it says
+    where the stream begins. One of type "lost" says that the event asked for was more than an hour ago: list
+    the jobs again. The stream ends after a minute; `Last-Event-ID`, or `after`, goes on where one ended.
+    """
+    now = asyncio.get_running_loop().time
+    end = now() + LASTS
+    is_first = True
+    async with aclosing(parts.news.changes(caller.tenant, int(last_event_id or after or 0))) as news:
+        async for changes in news:
+            is_last = now() >= end or parts.watch.stopping
+            if changes.jobs or changes.gone or is_first or is_last:
+                yield ServerSentEvent(
+                    raw_data=JobsUpdate.of(changes).model_dump_json(),
+                    event="jobs" if changes.is_whole else "lost",
+                    id=str(changes.until),
+                )
+            if is_last:
+                return
+            is_first = False
