@@ -1,7 +1,7 @@
 """Bytes as clients send them: on the disk beyond the first, since they may take their time over the rest."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
@@ -26,8 +26,10 @@ class UploadSpace:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._lock = threading.RLock()  # a file may be collected, and give back, in the middle of a take
+        self._lock = threading.Lock()
         self._held: Counter[str] = Counter()
+        #: by tenant, what is gone and not counted yet
+        self._given_back: deque[tuple[str, int]] = deque()
 
     @contextmanager
     def files(self, tenant: str) -> Iterator[Callable[[], "SentFile"]]:
@@ -52,6 +54,7 @@ class UploadSpace:
             Problem: 503, there is no room for them.
         """
         with self._lock:
+            self._count_what_is_gone()
             is_fair = 2 * (self._held[tenant] + size) <= self._size
             is_room = is_fair and self._held.total() + size <= self._size
             if is_room:
@@ -64,8 +67,12 @@ class UploadSpace:
             )
 
     def give_back(self, tenant: str, size: int) -> None:
-        """They are gone."""
-        with self._lock:
+        """They are gone. It waits for nobody: a file may be collected in the middle of a `take`."""
+        self._given_back.append((tenant, size))
+
+    def _count_what_is_gone(self) -> None:
+        while self._given_back:
+            tenant, size = self._given_back.popleft()
             self._held[tenant] -= size
             if not self._held[tenant]:
                 del self._held[tenant]
