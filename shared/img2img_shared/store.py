@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
 
-from img2img_shared.errors import Refused, StoreError
+from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.job import picture_digest, picture_key
 
 _KINDS = "give a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
@@ -57,14 +57,18 @@ class Store:
         self.url = str(url)
         self._folder = _folder(self.url)
         self._store = _open(self.url, self._folder)
-        self._marker: tuple[str, str] | None = None
+        self._marker = ""
+        self._marker_text: Callable[[], str | None] = lambda: None
 
-    def expect(self, marker: str, content: str) -> None:
-        """From now on nothing counts as written to a folder in which this object is not found afterwards.
+    def expect(self, marker: str, text: Callable[[], str | None]) -> None:
+        """From now on nothing counts as written to a folder, or as missing from it, that has not this object.
 
         A share that is not mounted any more leaves an empty folder behind, which takes whatever it is given.
+
+        Args:
+            text: what the object holds, None: nobody has written it yet; asked until it is known.
         """
-        self._marker = _checked(marker), content
+        self._marker, self._marker_text = _checked(marker), text
 
     def put_picture(self, tenant: str, data: bytes) -> str:
         """Keep a tenant's picture under its SHA-256, once; the key, ``inputs/<tenant>/<sha256>``.
@@ -218,13 +222,13 @@ class Store:
         Raises:
             StoreError: the farm's folder is not there, or the object is.
         """
-        if self._folder is None or self._marker is None or key == self._marker[0]:
+        if self._folder is None or self._known_marker_text(what, key) is None or key == self._marker:
             return
         if self._holds(self._folder, what, key):
             raise self._error(what, key, _AWAY, transient=True)
 
     def _expect_farms_folder(self, what: str, key: str) -> None:
-        if self._folder is not None and self._marker is not None:
+        if self._folder is not None and self._known_marker_text(what, key) is not None:
             self._holds(self._folder, what, key)
 
     def _holds(self, path: Path, what: str, key: str) -> bool:
@@ -233,10 +237,11 @@ class Store:
         Raises:
             StoreError: another folder is there, or it does not tell.
         """
+        text = self._known_marker_text(what, key)
         try:
             folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                is_farms = self._marker is None or _text(self._marker[0], folder) == self._marker[1]
+                is_farms = text is None or _text(self._marker, folder) == text
                 found = _is_there(key, folder)
             finally:
                 os.close(folder)
@@ -247,6 +252,16 @@ class Store:
         if not is_farms:
             raise self._error(what, key, _AWAY, transient=True)
         return found
+
+    def _known_marker_text(self, what: str, key: str) -> str | None:
+        try:
+            text = self._marker_text()
+        except Unavailable as error:
+            why = f"whose folder it is cannot be told: {error.reason}"
+            raise self._error(what, key, why, transient=True) from error
+        if text is not None:
+            self._marker_text = lambda: text
+        return text
 
     @contextmanager
     def _told(self, what: str, key: str) -> Iterator[None]:

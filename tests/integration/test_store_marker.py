@@ -1,5 +1,6 @@
 """The proof that a store is the farm's, on a real Redis and real stores."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,22 @@ def test_the_first_who_submits_marks_the_store_and_all_others_find_it_marked(
     StoreMarker(Store(url), ledger).establish()
     StoreMarker(Store(url), ledger).check()
     assert Store(url).get(MARKER).decode() == ledger.farm_id()
+
+
+def test_who_was_there_before_the_first_job_misses_nothing_and_writes_nothing_beside_a_share(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    early, folder = Store(tmp_path / "store"), tmp_path / "store"
+    StoreMarker(early, ledger).check()
+    StoreMarker(Store(folder), ledger).establish()
+    early.put("jobs/a", b"picture")
+    folder.rename(tmp_path / "away")
+    folder.mkdir()
+    asked: list[Callable[[], object]] = [lambda: early.get("jobs/a"), lambda: early.put("jobs/b", b"picture")]
+    for ask in asked:
+        with pytest.raises(StoreError, match="is its share mounted") as caught:
+            ask()
+        assert (caught.value.transient, caught.value.missing) == (True, False)
 
 
 def test_a_store_without_the_marker_is_not_the_farms(url: str, ledger: Ledger, tmp_path: Path) -> None:

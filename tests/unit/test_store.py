@@ -166,7 +166,7 @@ def share(tmp_path: Path) -> tuple[Store, Callable[[], None]]:
     store = Store(tmp_path / "store")
     for key in ("farm-id", "jobs/a"):
         store.put(key, b"x")
-    store.expect("farm-id", "x")
+    store.expect("farm-id", lambda: "x")
     (tmp_path / "other").mkdir()
 
     def toggle() -> None:
@@ -226,7 +226,7 @@ def test_what_was_written_beside_a_share_that_comes_back_is_not_written(
 ) -> None:
     store, folder, away = Store(tmp_path / "store"), tmp_path / "store", tmp_path / "away"
     store.put("farm-id", b"x")
-    store.expect("farm-id", "x")
+    store.expect("farm-id", lambda: "x")
     folder.rename(away)
     folder.mkdir()
     sync = store_module._sync

@@ -20,6 +20,7 @@ class StoreMarker:
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
+        store.expect(MARKER, ledger.farm_id)
         #: the farm's id as it was found in the store
         self._proven: str | None = None
 
@@ -73,5 +74,4 @@ class StoreMarker:
                 transient=False,
                 reason="the store is not this farm's",
             )
-        self._store.expect(MARKER, known)
         self._proven = known
