@@ -78,7 +78,10 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After"],
         )
-    app.add_middleware(Deadlines, idle=chosen.upload_timeout, whole=chosen.upload_limit)
+    app.state.requests = set()
+    app.add_middleware(
+        Deadlines, idle=chosen.upload_timeout, whole=chosen.upload_limit, requests=app.state.requests
+    )
     app.add_middleware(CountRequests)
     app.add_middleware(_NoTrailingSlash)  # the outermost: it hands on another scope than it was given
     return app

@@ -1,10 +1,13 @@
-"""Gives up clients that send too slowly."""
+"""Gives up clients that send too slowly, and requests that the gateway's end does not wait for."""
 
 import asyncio
 import time
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from img2img_gateway.problems import problem_response
+from img2img_shared.errors import Unavailable
 
 
 class Deadlines:
@@ -13,10 +16,14 @@ class Deadlines:
     Args:
         idle: seconds without a byte.
         whole: seconds for all of a body.
+        requests: where the tasks of requests are while they last. To cancel one is to answer it with 503.
     """
 
-    def __init__(self, app: ASGIApp, idle: float, whole: float) -> None:
+    def __init__(
+        self, app: ASGIApp, idle: float, whole: float, requests: set[asyncio.Task[object] | None]
+    ) -> None:
         self._app = app
+        self._requests = requests
         self._idle = idle
         self._whole = whole
 
@@ -39,16 +46,26 @@ class Deadlines:
             is_complete = not message.get("more_body", False)
             return message
 
+        has_begun = False
+
         async def send_last(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
             if message["type"] == "http.response.start" and not is_complete:
                 # the rest of the body is not waited for, so that no other request can follow it
                 message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
+        task = asyncio.current_task()
+        self._requests.add(task)
         try:
             await self._app(scope, receive_soon, send_last)
-        except asyncio.CancelledError:
-            return  # the gateway ends, which its server would tell as the request's failure
+        except asyncio.CancelledError:  # the server would tell it as the request's failure
+            if not has_begun:
+                stopped = Unavailable("the gateway is being stopped")
+                await problem_response(scope["path"], stopped)(scope, receive, send_last)
+        finally:
+            self._requests.discard(task)
 
 
 def _has_body(scope: Scope) -> bool:

@@ -28,8 +28,8 @@ from img2img_shared.metrics import shown, time_ledger
 
 #: bytes of headers, and of what is read ahead of a body
 BUFFER = 64 * 1024
-#: seconds that requests have to end once it is told to stop
-GRACE = 3.0
+#: seconds that requests have to end once it is told to stop, and that answers have to go out after that
+GRACE, LAST = 3.0, 1.0
 #: files for all that is no connection: the store, Redis, modules
 _FILES = 256
 
@@ -91,6 +91,9 @@ async def listen(
         server.stop()
         stopping.cancel()
         await asyncio.wait([serving], timeout=GRACE)
+        for request in app.state.requests:
+            request.cancel()
+        await asyncio.wait([serving], timeout=LAST)
         if serving.done():
             serving.result()  # with what ended it, should it not be our word
         serving.cancel()

@@ -74,14 +74,18 @@ class Process:
 def test_it_ends_when_told_whatever_is_open(redis_url: str, tmp_path: Path) -> None:
     fake_worker = FakeWorker(redis_url, tmp_path / "store")
     files = [("image", ("a.png", picture()))]
-    with Process(redis_url, tmp_path / "store") as process:
-        with httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=PATIENCE) as http:
-            job = http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()["id"]
-        stream = process.connect()
-        stream.sendall(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        assert stream.recv(100).startswith(b"HTTP/1.1 200")
-        process.connect().sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n[")
-        process.connect().sendall(b"GET / HTTP/1.1\r\nHost:")
+    with ExitStack() as kept:
+        with Process(redis_url, tmp_path / "store") as process:
+            with httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=PATIENCE) as http:
+                job = http.post("/v1/jobs/upload", data={"model": "m"}, files=files).json()["id"]
+            stream = process.connect()
+            stream.sendall(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert stream.recv(100).startswith(b"HTTP/1.1 200")
+            process.connect().sendall(b"GET / HTTP/1.1\r\nHost:")
+            begun = process.connect()
+            begun.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n[")
+            kept.enter_context(process.kept.pop_all())
+        assert begun.recv(100).startswith(b"HTTP/1.1 503 ")
     fake_worker.client.close()
 
 
