@@ -18,6 +18,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import redis
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +26,7 @@ from img2img_gateway.keys import ApiKeys
 from img2img_shared.ledger.connect import connect
 from img2img_shared.store import Store
 from tests.checkpoints import sd1
-from tests.faults.farm import FaultyFarm, ForkServer, eventually
+from tests.faults.farm import FaultyFarm, ForkServer, Server, eventually, memory_of
 from tests.faults.soak.alone import Alone
 from tests.faults.soak.clients import Account, Client, PythonClient, SynchronousClient, UploadClient
 from tests.faults.soak.gateways import Gateway
@@ -76,10 +77,10 @@ def soak(
         worker = farm.worker()  # one is left in peace: its memory is the one to watch
         saboteur = Saboteur(farm, wanted.workers, struck, account, wanted.seed)
         memory = Memory(
-            worker=lambda: worker.pid,
-            gateway=lambda: peaceful.pid,
-            Redis=lambda: farm.server.pid,
-            clients=os.getpid,
+            worker=lambda: memory_of(worker.pid, "VmRSS"),
+            gateway=lambda: memory_of(peaceful.pid, "VmRSS"),
+            Redis=lambda: held_by(farm.server),
+            clients=lambda: memory_of(os.getpid(), "VmRSS"),
         )
         for client in running:
             client.start()
@@ -114,6 +115,15 @@ def soak(
     for growth in growths:
         table.add_row(f"memory of {growth.process}: middle third, last third", str(growth))
     return table, reckoning.wrong
+
+
+def held_by(server: Server) -> int:
+    """Bytes of data: after a restart its process is larger by what reading them all took."""
+    try:
+        with server.client() as client:
+            return int(client.info("memory")["used_memory_dataset"])
+    except redis.RedisError:
+        return 0
 
 
 def keep_logs(folder: Path, console: Console) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults.farm import memory_of
-
 #: what a process may hold more of in the last third of the time than in the middle one: noise
 RATIO, BYTES = 1.1, 16 * 2**20
 
@@ -27,7 +25,7 @@ class Growth:
 
 
 class Memory:
-    """Measures processes by their names."""
+    """Measures processes by their names: each tells the bytes that it holds, 0 while it is away."""
 
     def __init__(self, **processes: Callable[[], int]) -> None:
         self._processes = processes
@@ -35,9 +33,9 @@ class Memory:
 
     def look(self) -> None:
         """One measurement of each."""
-        for name, pid in self._processes.items():
-            if resident := memory_of(pid(), "VmRSS"):
-                self._seen[name].append(resident)
+        for name, held in self._processes.items():
+            if size := held():
+                self._seen[name].append(size)
 
     def growths(self) -> list[Growth]:
         """Of those that were measured often enough."""
