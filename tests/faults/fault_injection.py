@@ -19,14 +19,14 @@ from torch import Tensor
 from img2img_shared import wire
 from img2img_shared.ledger import Ledger
 from img2img_shared.store import Store
-from img2img_worker.farm import claim_loop, recipe, shutdown
+from img2img_worker.farm import claim_loop, made, shutdown
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 
 #: where the blow falls: (the owner of a function, its name)
 PHASES: dict[str, tuple[Any, str]] = {
     "between taking a ticket and claiming": (claim_loop.ClaimLoop, "_claim"),
-    "while preparing": (recipe, "prepare"),
+    "while preparing": (made, "prepare"),
     "in the model": (StableDiffusion, "predict"),
     "while writing the picture": (Store, "put"),
     "between the write and the report": (Ledger, "finish"),
@@ -215,13 +215,13 @@ def newer(version: int) -> None:
 
 
 def _before_prepare(check: Callable[[Image.Image], None]) -> None:
-    original: Callable[..., Any] = getattr(recipe, "prepare")  # noqa: B009  # recipe does not export it
+    original: Callable[..., Any] = getattr(made, "prepare")  # noqa: B009  # it does not export it
 
     def checked(image: Image.Image, *args: Any, **kwargs: Any) -> Any:
         check(image)
         return original(image, *args, **kwargs)
 
-    setattr(recipe, "prepare", checked)  # noqa: B010  # as a user of the name would see it
+    setattr(made, "prepare", checked)  # noqa: B010  # as a user of the name would see it
 
 
 def _before_predict(check: Callable[[Tensor], None]) -> None:
