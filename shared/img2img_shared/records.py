@@ -26,6 +26,8 @@ class Claim:
     alone: bool
     #: seconds since its job was submitted
     waited: float = field(default=0.0, compare=False)
+    #: its job's, when it was claimed
+    priority: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

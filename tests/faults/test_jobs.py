@@ -55,6 +55,19 @@ def test_a_job_of_higher_priority_goes_first_from_the_next_claim_on(
     farm.producer.cancel(large)
 
 
+def test_an_urgent_image_takes_a_slot_of_a_worker_that_is_full(farm: FaultyFarm) -> None:
+    slow = farm.submit(8, steps=150, denoising_strength=1)
+    farm.worker(slots=2)
+    eventually("two are rendered, and two more are in hand", lambda: farm.status(slow).running == 4)
+    urgent = farm.submit(1, priority=10)
+    farm.done(urgent)
+    # had it waited for a thread, or in the engine, four would be
+    assert farm.status(slow).done <= 2
+    farm.done(slow)
+    assert farm.attempts(slow) == [1] * 8
+    assert farm.attempts(urgent) == [1]
+
+
 def test_two_jobs_share_the_farm_fairly(farm: FaultyFarm) -> None:
     first = farm.submit_many(MANY, steps=1)
     second = farm.submit_many(MANY, steps=1)

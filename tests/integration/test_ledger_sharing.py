@@ -56,6 +56,23 @@ def test_nor_does_one_that_had_much_wait_for_the_others_to_catch_up(ledger: Ledg
     assert Counter(taken(take).tenant for _ in range(20)) == {"a": 10, "b": 10}
 
 
+def test_a_full_worker_may_ask_for_more_urgent_images_only(ledger: Ledger, take: Take) -> None:
+    assert ledger.most_urgent(MODEL) is None
+    ledger.submit(a_job("job-aaaa", 2, tenant="a"))
+    ledger.submit(a_job("job-bbbb", 1, tenant="b", priority=3))
+    assert ledger.most_urgent(MODEL) == 3
+    assert ledger.claim(MODEL, "w", "nonce-above", idle=False, above=3) is None
+    given = ledger.claim(MODEL, "w", "nonce-above", idle=False, above=2)
+    assert given is not None
+    assert (given.job_id, given.priority) == ("job-bbbb", 3)
+    again = ledger.claim(MODEL, "w", "nonce-above", idle=False, above=2)
+    assert again == given
+    assert again.priority == 3
+    assert ledger.claim(MODEL, "w", "nonce-more", idle=False, above=0) is None
+    assert ledger.most_urgent(MODEL) == 0
+    assert taken(take).priority == 0
+
+
 def test_priority_goes_before_shares(ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job("job-aaaa", 10, tenant="a", priority=1))
     ledger.submit(a_job("job-bbbb", 10, tenant="b"))

@@ -73,6 +73,62 @@ def test_the_calls_after_a_change_of_weights_take_several_times_as_long_as_it_di
     assert not switching.stays
 
 
+def urgency(name: str) -> int:
+    """Capitals are urgent."""
+    return 10 * name.isupper()
+
+
+def test_an_urgent_one_takes_the_youngest_slot_and_the_others_rest_until_it_is_done() -> None:
+    slots: Scheduler[str] = Scheduler(3, urgency)
+    filled(slots, "abcd")
+    slots.wait("U")
+    assert [*slots.waiting] == ["U", "d"]
+    assert slots.outranked() == ["c"]
+    slots.leave("c")
+    slots.put_back(["c"])
+    assert [*slots.waiting] == ["U", "c", "d"]
+    assert slots.next_up() == ["U"]
+    slots.enter("U", "g")
+    assert slots.outranked() == []
+    assert [turn(slots) for _ in range(3)] == [["U"]] * 3
+    slots.leave("U")
+    assert slots.next_up() == ["c"]
+    slots.enter("c", "g")
+    assert turn(slots) == ["a", "b", "c"]
+
+
+def test_urgent_ones_take_no_slot_from_their_like_and_none_that_is_not_needed() -> None:
+    slots: Scheduler[str] = Scheduler(3, urgency)
+    filled(slots, "a")
+    filled(slots, "V")
+    for name in "UWXb":
+        slots.wait(name)
+    assert slots.outranked() == ["a"]
+    slots.leave("a")
+    slots.put_back(["a"])
+    assert slots.next_up() == ["U", "W"]
+    slots.enter("U", "g")
+    slots.enter("W", "g")
+    assert slots.outranked() == []
+    assert slots.waiting == ("X", "a", "b")
+
+
+def test_those_that_would_rest_wait_for_their_slots() -> None:
+    slots: Scheduler[str] = Scheduler(3, urgency)
+    filled(slots, "U")
+    slots.wait("a")
+    assert slots.next_up() == []
+    slots.leave("U")
+    assert slots.next_up() == ["a"]
+
+
+def test_short_memory_takes_slots_from_those_that_are_less_urgent() -> None:
+    slots: Scheduler[str] = Scheduler(4, urgency)
+    filled(slots, "ab")
+    filled(slots, "UV")
+    assert slots.halve() == ["a", "b"]
+
+
 def test_those_that_had_no_part_in_a_turn_come_first_in_the_next() -> None:
     slots: Scheduler[str] = Scheduler(4)
     filled(slots, "abc")

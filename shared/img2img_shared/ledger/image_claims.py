@@ -21,7 +21,9 @@ _GIVEN_BACK = {1: ImageState.PENDING, 2: ImageState.FAILED}
 class ImageClaims(LedgerPart):
     """Images, by model."""
 
-    def claim(self, model: str, worker: str, nonce: str, *, idle: bool) -> Claim | None:
+    def claim(
+        self, model: str, worker: str, nonce: str, *, idle: bool, above: int | None = None
+    ) -> Claim | None:
         """The next image of `model` for `worker`, or None when there is none for it now.
 
         Highest priority first, then the tenant that had least, then its job that had least. Callers draw a
@@ -31,11 +33,14 @@ class ImageClaims(LedgerPart):
         `idle` says that nothing runs or is being prepared in the worker. Only then it may get a suspect
         (``alone=True``), and nothing beside it until that one is finished, failed or released. While a
         suspect waits, one busy worker is given nothing until it is idle.
+
+        With `above`, only an image of a higher priority is given.
         """
-        answer = self._redis.run("claim", model, worker, nonce, self._lease_ms, int(idle))
+        least = "" if above is None else above
+        answer = self._redis.run("claim", model, worker, nonce, self._lease_ms, int(idle), least)
         if answer is None:
             return None
-        job_id, tenant, index, attempt, alone, waited = answer
+        job_id, tenant, index, attempt, alone, waited, priority = answer
         return Claim(
             job_id=str(job_id, "utf-8"),
             tenant=str(tenant, "utf-8"),
@@ -46,7 +51,13 @@ class ImageClaims(LedgerPart):
             nonce=nonce,
             alone=bool(alone),
             waited=waited / 1000,
+            priority=priority,
         )
+
+    def most_urgent(self, model: str) -> int | None:
+        """The highest priority of the images of `model` that could be given out now; None: there are none."""
+        first = self._redis.call("ZRANGE", self._redis.key("model", "tenants", model), 0, 0)
+        return int(first[0].split()[0]) if first else None
 
     def renew(self, claims: Sequence[Claim]) -> list[Lost]:
         """Holds on to `claims` (of one model) for another lease, and names those that must stop, or soon."""

@@ -99,7 +99,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, render: Render, on_step: OnStep | None = None) -> Future[Any]:
+    def submit(self, render: Render, on_step: OnStep | None = None, *, priority: int = 0) -> Future[Any]:
         """The picture to be, uint8 [H, W, 3], or its latent, float32 [C, h, w], if wanted; thread-safe.
 
         ``future.cancel()`` works until it is done: it frees the slot before the next step.
@@ -108,6 +108,8 @@ class Engine:
 
         Args:
             on_step: called with (model calls done, in all) after each; quick, it runs in the engine's thread.
+            priority: higher goes first. Where all slots are taken, it takes one from the lowest: that picture
+                waits as far as it is, is gone on with later, and is to the byte what it would have been.
 
         Waits while another checkpoint that it wants is loaded.
 
@@ -124,6 +126,7 @@ class Engine:
                 others.get(render.checkpoint or "", self._own),
                 others.get(render.params.refiner_checkpoint or ""),
                 on_step,
+                priority=priority,
             )
             with self._closing:
                 if self._closed:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from math import inf
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class EngineLoop:
         self._pictures = pictures
         self._drop_idle = drop_idle
         self._on_out_of_memory = on_out_of_memory
-        self._slots: Scheduler[RenderState] = Scheduler(slots)
+        self._slots: Scheduler[RenderState] = Scheduler(slots, lambda image: image.priority)
         #: by the shape of a latent
         self._batches: dict[tuple[int, int, int], Batch] = {}
         self._prompts = PromptEncoder()
@@ -109,7 +110,8 @@ class EngineLoop:
         """Images join, one model call is made, finished ones leave."""
         try:
             # for as long as the last model call took, at most: half of the time
-            self._prompts.advance(self._seconds, self._slots.wait, self._fail)
+            urgent = max((image.priority for image in self._slots.in_flight), default=-inf)
+            self._prompts.advance(self._seconds, self._slots.wait, self._fail, priority=urgent)
             self._join()
             self._finish()  # some have no model call, or had their last before memory ran out
             began = time.monotonic()
@@ -133,6 +135,7 @@ class EngineLoop:
         return (*self._slots.in_flight, *self._slots.waiting, *self._prompts.images)
 
     def _join(self) -> None:
+        self._go_back(self._slots.outranked())
         joining = [image for image in self._slots.next_up() if not _dropped(image)]
         try:
             for image in self._done(self._encode, joining):
@@ -243,6 +246,12 @@ class EngineLoop:
         if not self._batches[shape]:
             del self._batches[shape]
 
+    def _go_back(self, images: Sequence[RenderState]) -> None:
+        """They wait for a slot again, with what they have."""
+        for image in images:
+            self._leave(image, keep=True)
+        self._slots.put_back(images)
+
     def _done(self, work: Work, images: Sequence[RenderState]) -> list[RenderState]:
         """Those that `work` could be done for: together, or else each alone, so that only culprits fail."""
         if not images:
@@ -272,9 +281,7 @@ class EngineLoop:
             torch.cuda.empty_cache()
         if self._slots.limit > 1:
             back = self._slots.halve()
-            for image in back:
-                self._leave(image, keep=True)
-            self._slots.put_back(back)
+            self._go_back(back)
             self._on_out_of_memory(self._slots.limit, len(back))
             return
         image = self._images()[0]

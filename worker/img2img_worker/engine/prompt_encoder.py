@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 import torch
 
@@ -21,6 +22,8 @@ MOST_TOKENS = 2 * MOST_CHUNKS * (CHUNK + 2)
 
 class PromptEncoder:
     """Encodes a short piece of each image's texts in turn, so that none waits for another's thousands.
+
+    Those of a higher priority come first.
 
     The texts of one schedule are encoded together, and their bits depend on no other prompt. What was encoded
     is remembered.
@@ -40,23 +43,28 @@ class PromptEncoder:
 
     def take(self, image: RenderState) -> None:
         """Its texts are to be encoded."""
-        self._images.append((image, self._texts(image)))
+        self._put(image, self._texts(image))
 
     def advance(
         self,
         seconds: float,
         ready: Callable[[RenderState], None],
         failed: Callable[[RenderState, Exception], None],
+        *,
+        priority: float = -inf,
     ) -> None:
         """A piece of each image, and further ones for so long.
 
         Args:
+            priority: those of a lower one rest.
             ready: is given the images whose texts are there.
             failed: is given those whose texts cannot be encoded, and why.
         """
         end = time.monotonic() + seconds
-        turns = len(self._images)
+        turns = sum(image.priority >= priority for image in self.images)
         while self._images and (turns > 0 or time.monotonic() < end):
+            if self._images[0][0].priority < priority:
+                break
             turns -= 1
             image, steps = self._images.popleft()
             if image.future.cancelled():
@@ -73,7 +81,12 @@ class PromptEncoder:
             except Exception as error:
                 failed(image, error)
             else:
-                self._images.append((image, steps))
+                self._put(image, steps)
+
+    def _put(self, image: RenderState, steps: Steps[None]) -> None:
+        """Behind all others of its priority."""
+        place = sum(other.priority >= image.priority for other, _ in self._images)
+        self._images.insert(place, (image, steps))
 
     def drop(self, image: RenderState) -> None:
         """It wants no texts any more."""

@@ -1,7 +1,6 @@
 """Which images are in flight, in which groups, and whose turn it is. Knows nothing of tensors."""
 
-from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -10,19 +9,27 @@ T = TypeVar("T", bound=Hashable)
 RECOVERY = 200
 
 
+def _alike(_: Hashable) -> int:
+    return 0
+
+
 class Scheduler(Generic[T]):
     """Images wait in the order they came, enter a group when a slot is free, and leave when they are done.
 
     A group holds those whose next rows can share a model call; an image may move from one to another. A turn
     is one call, for the group of the image that waited longest, so none starves.
+
+    The higher of two priorities goes first: it takes a slot from the lower one, which rests meanwhile.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, priority: Callable[[T], int] = _alike) -> None:
         if most < 1:
             raise ValueError(f"{most} slots; at least 1 is wanted")
         self._most = most
         self.limit = most
-        self._waiting: deque[T] = deque()
+        self._priority = priority
+        #: of one priority the oldest first
+        self._waiting: list[T] = []
         # by when they got their slot: a dict keeps order
         self._group_of: dict[T, Hashable] = {}
         #: the turn in which each last had a part
@@ -42,7 +49,7 @@ class Scheduler(Generic[T]):
 
     @property
     def waiting(self) -> tuple[T, ...]:
-        """Those that have no slot yet, oldest first."""
+        """Those that have no slot (yet), the next one first."""
         return tuple(self._waiting)
 
     @property
@@ -51,17 +58,40 @@ class Scheduler(Generic[T]):
         return tuple(self._group_of)
 
     def wait(self, item: T) -> None:
-        """A new one, behind all others."""
+        """A new one, behind all others of its priority."""
         self._waiting.append(item)
+        self._waiting.sort(key=self._rank)
 
     def next_up(self) -> list[T]:
-        """Takes the oldest that wait, as many as there are free slots. Each must `enter`, or be dropped."""
-        free = min(self.limit - len(self), len(self._waiting))
-        return [self._waiting.popleft() for _ in range(free)]
+        """Takes the first that wait, as many as there are free slots. Each must `enter`, or be dropped.
+
+        Those that would only rest stay where they are.
+        """
+        in_flight = [self._rank(item) for item in self._group_of]
+        last = min([*in_flight, *map(self._rank, self._waiting[:1])], default=0)
+        ready = sum(self._rank(item) <= last for item in self._waiting)
+        number = max(0, min(self.limit - len(self), ready))
+        up, self._waiting = self._waiting[:number], self._waiting[number:]
+        return up
 
     def put_back(self, items: Iterable[T]) -> None:
-        """To the front of those that wait, in the order given."""
-        self._waiting.extendleft(reversed(list(items)))
+        """Before those that wait with the same priority, in the order given."""
+        self._waiting = sorted([*items, *self._waiting], key=self._rank)
+
+    def outranked(self) -> list[T]:
+        """Those whose slots others need that wait with a higher priority: of the lowest, the youngest.
+
+        Returns:
+            those that must `leave` and be put back, oldest first.
+        """
+        by_rank = sorted(self._group_of, key=self._rank)
+        free = max(0, self.limit - len(self))
+        going = 0
+        for item in self._waiting[free:]:
+            if going == len(by_rank) or self._rank(item) >= self._rank(by_rank[-1 - going]):
+                break
+            going += 1
+        return by_rank[len(by_rank) - going :]
 
     def enter(self, item: T, group: Hashable) -> None:
         """It is in flight from now on."""
@@ -88,9 +118,11 @@ class Scheduler(Generic[T]):
         if self.limit < self._most and self._turns - self._calm_since >= RECOVERY:
             self._calm_since = self._turns
             self.limit = min(2 * self.limit, self._most)
-        if not stays or self._group not in self._group_of.values():
-            self._group = self._group_of[min(self._group_of, key=self._served.__getitem__)]
-        members = [item for item, its in self._group_of.items() if its == self._group]
+        first = min(map(self._rank, self._group_of))
+        ready = [item for item in self._group_of if self._rank(item) == first]
+        if not stays or all(self._group_of[item] != self._group for item in ready):
+            self._group = self._group_of[min(ready, key=self._served.__getitem__)]
+        members = [item for item in ready if self._group_of[item] == self._group]
         return sorted(members, key=self._served.__getitem__)
 
     def served(self, items: Iterable[T]) -> None:
@@ -99,11 +131,15 @@ class Scheduler(Generic[T]):
             self._served[item] = self._turns
 
     def halve(self) -> list[T]:
-        """After an out-of-memory error: half of those in flight, or about to be, must go: the youngest.
+        """After an out-of-memory error: half of those in flight, or about to be, must go, as in `outranked`.
 
         Returns:
             those that must `leave` and be put back, oldest first; empty if one or none is in flight.
         """
         self._calm_since = self._turns
         self.limit = max(1, min(self.limit, len(self) + len(self._waiting)) // 2)
-        return list(self._group_of)[self.limit :]
+        return sorted(self._group_of, key=self._rank)[self.limit :]
+
+    def _rank(self, item: T) -> int:
+        """Lower goes first."""
+        return -self._priority(item)

@@ -70,6 +70,8 @@ class RenderState:
     phases: list[Phase]
     #: of each of its controls; None: of one that has none
     networks: Sequence[ControlNetwork | None]
+    #: higher goes first
+    priority: int
     #: what its init image's latent depends on; None: there is none
     digest: PictureKey | None
     future: Future[Any] = field(default_factory=Future)
@@ -139,7 +141,12 @@ class RenderState:
 
 
 def prepared(
-    render: Render, checkpoint: Loaded, refiner: Loaded | None = None, on_step: OnStep | None = None
+    render: Render,
+    checkpoint: Loaded,
+    refiner: Loaded | None = None,
+    on_step: OnStep | None = None,
+    *,
+    priority: int = 0,
 ) -> RenderState:
     """A render as it begins.
 
@@ -182,6 +189,7 @@ def prepared(
             for control in render.controls
         ],
         digest=_key(render, phases[0].vaes.encoder),
+        priority=priority,
     )
 
 

@@ -14,13 +14,17 @@ from img2img_worker.farm.consumer import TicketWorker
 TICKET_SECONDS = 5.0
 
 
+def n_threads(slots: int) -> int:
+    """One for each image: those in the batch, and half as many that are being prepared or stored."""
+    return slots + max(2, slots // 2)
+
+
 def ticket_app(redis_url: str, prefix: str, claim_loop: ClaimLoop, slots: int) -> Celery:
-    """Celery's application. Its threads carry one image each: those in the batch, and half as many that are
-    being prepared or stored."""
+    """Celery's application. Its threads carry one image each."""
     app = celery_app(redis_url, prefix)
     app.conf.update(
         worker_pool="threads",
-        worker_concurrency=slots + max(2, slots // 2),
+        worker_concurrency=n_threads(slots),
         worker_consumer="img2img_worker.farm.consumer:TicketConsumer",
         worker_redirect_stdouts=False,
     )

@@ -101,28 +101,31 @@ class ClaimLoop:
             self._rest.take()
             if self._stopping.is_set():
                 break
-            claim = self._claim()
+            claim = self.claim()
             if claim is None:
                 if len(self._leases):  # the ledger may want this worker idle, for a suspect: no hurry
                     self._stopping.wait(PAUSE)
                 break
             claimed += 1
-            self._carry(claim)
+            self.carry(claim)
         return claimed
 
-    def _claim(self) -> Claim | None:
-        """The next image of this model, or None. Where the reply is lost, the nonce asks for it again."""
-        nonce = uuid.uuid4().hex
+    def claim(self, *, above: int | None = None) -> Claim | None:
+        """The next image of this model, of a higher priority than `above`, or None.
+
+        Where the reply is lost, the nonce asks for it again.
+        """
+        nonce, idle = uuid.uuid4().hex, not len(self._leases)
         for _ in range(2):
             try:
-                return self._ledger.claim(self._served.model, self._worker, nonce, idle=not len(self._leases))
+                return self._ledger.claim(self._served.model, self._worker, nonce, idle=idle, above=above)
             except Unavailable as error:
                 self._observe(Warned(text=f"no claim: {error}"))
                 if self._stopping.wait(1):
                     break
         return None
 
-    def _carry(self, claim: Claim) -> None:
+    def carry(self, claim: Claim) -> None:
         """One image to its end, whatever that is; never raises."""
         held = self._leases.hold(claim)
         self._observe(Claimed(claim=claim))
@@ -192,7 +195,8 @@ class ClaimLoop:
     def _rendered(self, renders: Sequence[Render], held: LeasedClaim) -> list[NDArray[Any]]:
         """What the engine makes of all; once one fails, or the claim is lost, the others are dropped."""
         counted = held.counter()
-        futures = [self._engine.submit(render, counted) for render in renders]
+        priority = held.claim.priority
+        futures = [self._engine.submit(render, counted, priority=priority) for render in renders]
         held.picture = futures[-1]
         self._observe(Prepared(claim=held.claim))
         held.stop_with(lambda: _cancel(futures), lambda: self._engine.end_early(*futures))

@@ -28,7 +28,7 @@ from img2img_shared.store import Store
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.measure import find_slots
 from img2img_worker.farm import memory
-from img2img_worker.farm.celery_worker import take_tickets, ticket_app
+from img2img_worker.farm.celery_worker import n_threads, take_tickets, ticket_app
 from img2img_worker.farm.checks import StoreCheck, sample_render
 from img2img_worker.farm.claim_loop import ClaimLoop
 from img2img_worker.farm.events import Ended, Loaded, Observer, OutOfMemory, tell_all
@@ -42,6 +42,7 @@ from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.shutdown import Shutdown
+from img2img_worker.farm.urgent import UrgentClaims
 from img2img_worker.models.checkpoints.loading import load_other
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.families.family import Family
@@ -175,6 +176,17 @@ class WorkerProcess:
             stopping=self._stopping,
             observe=observers.tell,
         )
+        self._urgent = UrgentClaims(
+            ledger=ledger,
+            leases=self._leases,
+            health=self._health,
+            claim_loop=self.claim_loop,
+            model=self.info.model,
+            full=n_threads(engine.slots),
+            most=engine.slots,
+            stopping=self._stopping,
+            observe=observers.tell,
+        )
 
     @contextmanager
     def running(self, app: Celery) -> Iterator[None]:
@@ -190,11 +202,13 @@ class WorkerProcess:
         self._health.check_all()
         maintenance.start()
         publisher.start()
+        self._urgent.start()
         try:
             yield
         finally:
             self._stopping.set()
             self._leases.lose_all()
+            self._urgent.stop()
             publisher.stop()
             maintenance.stop()
             with suppress(Unavailable):  # else it is listed, and waited for, for another half a lease

@@ -1,5 +1,6 @@
 -- The next image of a model for a worker: by priority, then the tenant that had least, then its job that had least.
-local model, worker, nonce, lease, idle = unpack(ARGV)
+-- With `above`, only one of a higher priority than that.
+local model, worker, nonce, lease, idle, above = unpack(ARGV)
 local LOOK = 32 -- so many jobs, and images of each that were handed back, are looked at for one that this worker may have
 local leases, tenants = model_key(model, 'leases'), model_key(model, 'tenants')
 
@@ -17,7 +18,7 @@ local function take(job, index, alone)
   set(job, 'running', job.running + 1)
   event(job, index, 'running', attempt)
   place(job)
-  return {job.id, job.tenant, tonumber(index), attempt, alone, waited(job.id)}
+  return {job.id, job.tenant, tonumber(index), attempt, alone, waited(job.id), job.priority}
 end
 
 -- Asked for again because the reply was lost: the same claim.
@@ -27,7 +28,8 @@ if before then
   local tenant = hget(job_key(id), 'tenant')
   if tenant then
     redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
-    return {id, tenant, tonumber(index), tonumber(attempt), tonumber(alone), waited(id)}
+    local priority = tonumber(hget(job_key(id), 'priority') or '0')
+    return {id, tenant, tonumber(index), tonumber(attempt), tonumber(alone), waited(id), priority}
   end
   drop(model, nonce)
 end
@@ -55,7 +57,10 @@ local function job_at(listed, rank)
   end
 end
 
+local function is_enough(priority) return above == '' or tonumber(priority) > tonumber(above) end
+
 local top = redis.call('ZRANGE', tenants, 0, 0)[1]
+if above ~= '' and not (top and is_enough(string.match(top, '^%S+'))) then return false end
 local suspected = job_at(model_key(model, 'suspected'), 0)
 if suspected and (not top or suspected.priority >= tonumber(string.match(top, '^%S+'))) then
   -- A suspect's turn. It goes to an idle worker; so that it does not starve on a farm where none ever is,
@@ -99,6 +104,7 @@ while looked < LOOK do
   local share = redis.call('ZRANGE', tenants, rank, rank)[1]
   if not share then return false end
   local priority, tenant = string.match(share, '^(%S+) (%S+)$')
+  if not is_enough(priority) then return false end
   local jobs = jobs_key(model, priority, tenant)
   local job_rank = 0
   while looked < LOOK do

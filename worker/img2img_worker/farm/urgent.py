@@ -1,0 +1,86 @@
+"""Images that are more urgent than what fills a worker: claimed beside its tickets."""
+
+import threading
+
+from img2img_shared.errors import FarmError
+from img2img_shared.ledger import Ledger
+from img2img_shared.records import Claim
+from img2img_worker.farm.claim_loop import ClaimLoop
+from img2img_worker.farm.events import Observer, Warned
+from img2img_worker.farm.health import Health
+from img2img_worker.farm.leases import Leases
+
+#: seconds between two looks of a full worker: one command of some microseconds of Redis
+EVERY = 0.25
+#: seconds that a thread is waited for at the end
+PARTING = 5.0
+
+
+class UrgentClaims:
+    """Threads that claim where all of the tickets' threads have an image, but one that waits is more urgent.
+
+    The engine lets such an image have the slot of another (see `Engine.submit`). One thread looks at a time.
+
+    Args:
+        full: images in hand at which no thread is left for a ticket.
+        most: how many there may be beyond.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        leases: Leases,
+        health: Health,
+        claim_loop: ClaimLoop,
+        model: str,
+        full: int,
+        most: int,
+        stopping: threading.Event,
+        observe: Observer,
+    ) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._health = health
+        self._claim_loop = claim_loop
+        self._model = model
+        self._full, self._most = full, most
+        self._stopping = stopping
+        self._observe = observe
+        self._looking = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"urgent-{number}", daemon=True) for number in range(most)
+        ]
+
+    def start(self) -> None:
+        """Begin to look."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Waits for what is in hand, once the worker ends."""
+        for thread in self._threads:
+            thread.join(PARTING)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            claim = None
+            with self._looking:
+                while claim is None and not self._stopping.is_set():
+                    claim = self._look()
+                    if claim is None:
+                        self._stopping.wait(EVERY)
+            if claim is not None:
+                self._claim_loop.carry(claim)
+
+    def _look(self) -> Claim | None:
+        claims = self._leases.claims()
+        if not self._full <= len(claims) < self._full + self._most or self._health.trouble:
+            return None
+        lowest = min(claim.priority for claim in claims)
+        try:
+            first = self._ledger.most_urgent(self._model)
+        except FarmError as error:
+            self._observe(Warned(text=f"nothing urgent is looked for: {error}"))
+            return None
+        return None if first is None or first <= lowest else self._claim_loop.claim(above=lowest)
