@@ -9,7 +9,8 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from img2img_gateway import openai, page_routes, sdapi, status, v1
 from img2img_gateway.access import check_open
@@ -28,6 +29,7 @@ from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.sent_file import UploadSpace
 from img2img_gateway.sessions import Sessions
+from img2img_gateway.thumbnails import Thumbnails
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_store import WebhookStore
@@ -83,6 +85,7 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
         Deadlines, idle=chosen.upload_timeout, whole=chosen.upload_limit, requests=app.state.requests
     )
     app.add_middleware(CountRequests)
+    app.add_middleware(_NoSniffing)
     app.add_middleware(_NoTrailingSlash)  # the outermost: it hands on another scope than it was given
     return app
 
@@ -98,6 +101,7 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
             watch = Watch(farm)
             hooks = WebhookStore(farm)
             dispatcher = WebhookDispatcher(farm, hooks)
+            pictures = MemoryBudget(PICTURES)
             app.state.services = Services(
                 farm=farm,
                 watch=watch,
@@ -109,7 +113,8 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
                 readiness=ReadinessProbe(farm),
                 uploads=UploadSpace(settings.upload_space),
                 bodies=MemoryBudget(BODIES),
-                pictures=MemoryBudget(PICTURES),
+                pictures=pictures,
+                thumbnails=Thumbnails(farm.store, pictures),
             )
             work = (watch.run(), farm.supervise(), farm.tidy(), dispatcher.run())
             background = [asyncio.create_task(each) for each in work]
@@ -134,6 +139,21 @@ def _say_why(task: asyncio.Task[None]) -> None:
     """None of them ends by itself: should one, its error must not be lost."""
     if not task.cancelled() and (error := task.exception()):
         log.error("a part of the gateway has ended", exc_info=error)
+
+
+class _NoSniffing:
+    """A browser takes an answer for what it is said to be: what others have uploaded never becomes a page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        await self._app(scope, receive, send_marked)
 
 
 class _NoTrailingSlash:

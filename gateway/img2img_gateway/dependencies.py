@@ -13,6 +13,7 @@ from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.sent_file import UploadSpace
 from img2img_gateway.sessions import Sessions
+from img2img_gateway.thumbnails import Thumbnails
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_store import WebhookStore
 
@@ -34,6 +35,7 @@ class Services:
     #: memory for JSON bodies, and for pictures on their way to the store
     bodies: MemoryBudget
     pictures: MemoryBudget
+    thumbnails: Thumbnails
 
 
 def services(request: Request) -> Services:

@@ -6,6 +6,7 @@ from img2img_gateway.access import principal
 from img2img_gateway.problems import Document, documented
 from img2img_gateway.v1.events import router as events
 from img2img_gateway.v1.farm_events import router as farm_events
+from img2img_gateway.v1.image_details import router as image_details
 from img2img_gateway.v1.infotexts import router as infotexts
 from img2img_gateway.v1.inputs import router as inputs
 from img2img_gateway.v1.jobs import router as jobs
@@ -13,6 +14,7 @@ from img2img_gateway.v1.machines import router as machines
 from img2img_gateway.v1.parameters import router as parameters
 from img2img_gateway.v1.results import router as results
 from img2img_gateway.v1.session import router as session
+from img2img_gateway.v1.thumbnails import router as thumbnails
 from img2img_gateway.v1.webhooks import router as webhooks
 
 router = APIRouter(
@@ -20,5 +22,18 @@ router = APIRouter(
     dependencies=[Depends(principal)],
     responses=documented("application/problem+json", Document),
 )
-for part in (jobs, inputs, infotexts, parameters, results, events, farm_events, machines, webhooks, session):
+for part in (
+    jobs,
+    thumbnails,
+    image_details,
+    inputs,
+    infotexts,
+    parameters,
+    results,
+    events,
+    farm_events,
+    machines,
+    webhooks,
+    session,
+):
     router.include_router(part)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.errors import Problem
 from img2img_gateway.pictures import media_type
 from img2img_gateway.submit import stored
@@ -13,7 +13,7 @@ from img2img_gateway.v1.job_answers import InputAnswer, InputList, JobInput
 from img2img_gateway.v1.jobs import UNLIMITED, Index, JobId, Start
 from img2img_shared.errors import NotFound, Refused, StoreError
 from img2img_shared.farm.originals import read_inputs
-from img2img_shared.job import PAGE, picture_key
+from img2img_shared.job import PAGE, Job, picture_key
 
 router = APIRouter(tags=["inputs"])
 
@@ -86,14 +86,7 @@ async def inputs(
 async def input_picture(job: JobId, index: Index, role: RolePath, caller: Caller, parts: Parts) -> Response:
     """The bytes as they were uploaded: what a result is compared with, a mask, a control picture."""
     found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
-    if index >= found.n_inputs:
-        raise NotFound(f"job {job} has no input {index}")
-    (item,) = await parts.farm.call(
-        lambda: list(read_inputs(parts.farm.store, found, range(index, index + 1)))
-    )
-    key = found.pictures_of(item).get(role)
-    if key is None:
-        raise NotFound(f"input {index} of job {job} has no picture {role}")
+    key = await picture_of_input(parts, found, index, role)
     try:
         data = await parts.farm.call(parts.farm.store.get_picture, key)
     except StoreError as error:
@@ -101,3 +94,18 @@ async def input_picture(job: JobId, index: Index, role: RolePath, caller: Caller
             raise
         raise NotFound(f"the picture {role} of input {index} is not kept any more") from None
     return Response(data, media_type=media_type(data))
+
+
+async def picture_of_input(parts: Services, job: Job, index: int, role: str) -> str:
+    """The store key of a picture that an input of `job` is rendered from.
+
+    Raises:
+        NotFound: there is no such input, or it has none.
+    """
+    if index >= job.n_inputs:
+        raise NotFound(f"job {job.id} has no input {index}")
+    (item,) = await parts.farm.call(lambda: list(read_inputs(parts.farm.store, job, range(index, index + 1))))
+    key = job.pictures_of(item).get(role)
+    if key is None:
+        raise NotFound(f"input {index} of job {job.id} has no picture {role}")
+    return key

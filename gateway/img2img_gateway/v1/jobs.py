@@ -1,6 +1,7 @@
 """Jobs: submitted, listed, told of, stopped and started."""
 
 from collections.abc import AsyncIterator, Mapping
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -15,8 +16,9 @@ from img2img_gateway.v1.job_answers import Changed, ImageAnswer, ImageList, JobA
 from img2img_gateway.v1.job_request import JobRequest, PriorityRequest, WebhookRequest
 from img2img_shared.errors import NotFound
 from img2img_shared.farm.job_filter import JobFilter
+from img2img_shared.farm.originals import with_names
 from img2img_shared.farm.submission import Submission
-from img2img_shared.job import JobState, Tag
+from img2img_shared.job import ImageState, JobState, Tag
 from img2img_shared.ledger import IMAGES
 from img2img_shared.params import Params
 
@@ -40,6 +42,8 @@ Key = Annotated[
     ),
 ]
 
+#: images that are looked through for one page of those in a state
+LOOKED_THROUGH = 20_000
 #: bytes: a form is limited by picture and by their number, since it never lies in memory
 UNLIMITED = 2**62
 
@@ -186,18 +190,20 @@ async def images(
     parts: Parts,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
+    state: Annotated[ImageState | None, Query(description="Those alone that are so.")] = None,
 ) -> ImageList:
-    """Where its images stand, by index."""
-    found = await parts.farm.call(_images, parts, caller, job, range(start, start + limit))
+    """Where its images stand, by index. Where only some are asked for, a page may have few, and a `next`."""
     total = (await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)).n
-    end = start + len(found)
-    return ImageList(images=found, next=end if found and end < total else None)
+    wanted = range(start, min(start + (limit if state is None else LOOKED_THROUGH), total))
+    found = await parts.farm.call(_images, parts, caller, job, wanted, limit, state)
+    end = found[-1].index + 1 if len(found) == limit else wanted.stop
+    return ImageList(images=found, next=end if end < total else None)
 
 
 @router.get("/{job}/images/{index}", summary="See where an image stands")
 async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> ImageAnswer:
     """Where one image stands, with `index` counting from 0."""
-    found = await parts.farm.call(_images, parts, caller, job, range(index, index + 1))
+    found = await parts.farm.call(_images, parts, caller, job, range(index, index + 1), 1, None)
     if not found:
         raise NotFound(f"job {job} has no image {index}")
     return found[0]
@@ -262,9 +268,13 @@ async def _written(
     return JobAnswer.of(await parts.farm.call(parts.farm.ledger.status, written.id, caller.tenant))
 
 
-def _images(parts: Services, caller: Principal, job_id: str, wanted: range) -> list[ImageAnswer]:
+def _images(
+    parts: Services, caller: Principal, job_id: str, wanted: range, limit: int, state: ImageState | None
+) -> list[ImageAnswer]:
     job = parts.farm.ledger.job(job_id, caller.tenant)
-    return [ImageAnswer.of(image) for image in parts.farm.service.named_images(job, wanted)]
+    found = parts.farm.service.images(job, wanted)
+    fitting = islice((image for image in found if state in (None, image.state)), limit)
+    return [ImageAnswer.of(image) for image in with_names(parts.farm.store, job, fitting)]
 
 
 async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from img2img_gateway.v1.examples import MOMENT, example
-from img2img_shared.records import Demand, WorkerStatus
+from img2img_shared.records import Demand, WorkerOrder, WorkerStatus
 
 
 class WorkerAnswer(BaseModel):
@@ -49,11 +49,35 @@ class WorkerAnswer(BaseModel):
     #: bytes of its device's memory that are in use, and in all; 0: it is the host's
     device_memory: int
     device_memory_total: int
+    #: what went wrong last, and how many seconds ago; null: nothing, or it is not for the caller
+    last_error: str | None = None
+    last_error_ago: float | None = None
 
     @classmethod
-    def of(cls, worker: WorkerStatus) -> Self:
-        """Without its jobs and its last error, which may be another tenant's affair."""
-        return cls.model_validate({**vars(worker.info), **vars(worker.report), **vars(worker)})
+    def of(cls, worker: WorkerStatus, *, operates: bool) -> Self:
+        """Without its jobs; its last error may be another tenant's affair, and is for who operates it."""
+        facts = {**vars(worker.info), **vars(worker.report), **vars(worker)}
+        if not operates or worker.report.last_error is None:
+            facts |= {"last_error": None, "last_error_ago": None}
+        return cls.model_validate(facts)
+
+
+class OrderRequest(BaseModel):
+    """``PUT /v1/workers/{worker}/order``."""
+
+    model_config = ConfigDict(**example({"order": "drain"}), extra="forbid")
+
+    #: "disable": claim nothing more, and stay; "drain": claim nothing more, and end; null: as by itself
+    order: WorkerOrder | None
+
+
+class OrderAnswer(BaseModel):
+    """Who was told."""
+
+    model_config = example({"workers": ["gpu-1-4711"], "order": "drain"})
+
+    workers: list[str]
+    order: WorkerOrder | None
 
 
 class ModelAnswer(BaseModel):

@@ -2,14 +2,25 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
-from img2img_gateway.v1.machine_answers import DemandAnswer, ModelAnswer, SamplerAnswer, WorkerAnswer
+from img2img_gateway.errors import Problem
+from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.v1.machine_answers import (
+    DemandAnswer,
+    ModelAnswer,
+    OrderAnswer,
+    OrderRequest,
+    SamplerAnswer,
+    WorkerAnswer,
+)
 from img2img_shared.names import SAMPLERS, SCHEDULERS
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
+
+WorkerId = Annotated[str, Path(max_length=300, description="Its id, or its host's name: all of that.")]
 
 _SCHEDULES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"example": ["Automatic", "Karras", "Exponential"]}}}
@@ -17,9 +28,18 @@ _SCHEDULES: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/workers", tags=["farm"], summary="List the workers")
-async def workers(parts: Parts, _: Caller) -> list[WorkerAnswer]:
+async def workers(parts: Parts, caller: Caller) -> list[WorkerAnswer]:
     """The workers that live."""
-    return [WorkerAnswer.of(worker) for worker in await parts.farm.workers()]
+    return [WorkerAnswer.of(worker, operates=caller.operates) for worker in await parts.farm.workers()]
+
+
+@router.put("/workers/{worker}/order", tags=["farm"], summary="Tell a worker what to do")
+async def order(worker: WorkerId, body: OrderRequest, parts: Parts, caller: Caller) -> OrderAnswer:
+    """Disable, drain or (null) enable a worker, or all of a host's: for who operates the farm."""
+    if not caller.operates:
+        raise Problem(403, "workers are the operator's; sign in with the password of --api-auth")
+    told = await parts.farm.call(parts.farm.service.order, worker, body.order)
+    return OrderAnswer(workers=told, order=body.order)
 
 
 @router.get("/models", tags=["farm"], summary="List the models")

@@ -1,6 +1,6 @@
 """Pictures that are done: one, their addresses, or all in one archive."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -22,6 +22,8 @@ router = APIRouter(prefix="/jobs", tags=["results"])
 _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 #: images of one archive: its directory, which comes last, is kept in memory
 ARCHIVE = 100_000
+#: indexes, and first and last ones of several
+_INDEXES = r"^\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*$"
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -95,8 +97,14 @@ async def archive(
     parts: Parts,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=ARCHIVE, description="Images, from `start` on.")] = ARCHIVE,
+    only: Annotated[
+        str | None,
+        Query(
+            pattern=_INDEXES, max_length=20_000, description="These of them: 0,3,7-12.", examples=["0,3,7-12"]
+        ),
+    ] = None,
 ) -> StreamingResponse:
-    """All pictures that are done by now as one archive, which is made as it is sent.
+    """Pictures that are done by now as one archive, which is made as it is sent.
 
     What is not in it although it ended (a failed image, a picture that the store does not have any more) is
     told in its last file, `missing.txt`, a line for each: index, what it was sent as, and reason.
@@ -110,17 +118,31 @@ async def archive(
             f"an archive holds {ARCHIVE:,}: ask for a part with start and limit",
         )
     originals = await farm.call(read_originals, farm.store, found)
+    every = range(start, min(start + limit, found.n))
     return StreamingResponse(
-        _zipped(farm, found, originals, range(start, min(start + limit, found.n))),
+        _zipped(farm, found, originals, [every] if only is None else _chosen(only, every)),
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{job}.zip"'},
     )
 
 
-def _zipped(farm: AsyncFarm, job: Job, originals: Originals, wanted: range) -> Iterator[bytes]:
+def _chosen(only: str, every: range) -> list[range]:
+    """The images of `every` that "0,3,7-12" means, each once and in order."""
+    parts = sorted(tuple(map(int, part.split("-"))) for part in only.split(","))
+    chosen: list[range] = []
+    begin = every.start
+    for part in parts:
+        found = range(max(part[0], begin), min(part[-1] + 1, every.stop))
+        if found:
+            chosen.append(found)
+            begin = found.stop
+    return chosen
+
+
+def _zipped(farm: AsyncFarm, job: Job, originals: Originals, wanted: Sequence[range]) -> Iterator[bytes]:
     archive = ZipStream(compress_type=ZIP_STORED)  # pictures are compressed already
     missing: list[str] = []
-    for image in farm.service.images(job, wanted):
+    for image in (image for each in wanted for image in farm.service.images(job, each)):
         reason = image.reason if image.state is ImageState.FAILED else None
         if image.state is ImageState.DONE:
             try:

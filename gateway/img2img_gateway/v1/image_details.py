@@ -1,0 +1,120 @@
+"""All images of a job at a glance, and all that there is to know of one."""
+
+from itertools import groupby
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from img2img_gateway.access import Caller, Principal
+from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.v1.examples import JOB, REFERENCE, example
+from img2img_gateway.v1.job_answers import ImageAnswer
+from img2img_gateway.v1.jobs import Index, JobId, Start
+from img2img_shared.errors import NotFound, StoreError
+from img2img_shared.farm.originals import read_inputs, with_names
+from img2img_shared.job import ImageState, picture_digest, result_key
+from img2img_shared.picture_texts import read_texts
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+#: images of which one call tells the states
+STATES = 100_000
+
+
+class StateList(BaseModel):
+    """The states of images, by index: how many are so one after the other."""
+
+    model_config = example(
+        {"runs": [["done", 33], ["failed", 1], ["running", 8], ["pending", 58]], "next": None}
+    )
+
+    runs: list[tuple[ImageState, int]]
+    #: `start` of the next page; null: this is the last
+    next: int | None
+
+
+class ImageDetails(BaseModel):
+    """An image, and what it is made from."""
+
+    model_config = example(
+        {
+            "image": {
+                "index": 0,
+                "state": "done",
+                "attempt": 1,
+                "reason": None,
+                "input": 0,
+                "name": "harbour",
+            },
+            "job": JOB,
+            "pictures": {"image": REFERENCE},
+            "params": {"prompt": "an oil painting", "steps": 20, "seed": 7},
+            "infotext": "an oil painting\nSteps: 20, Sampler: Euler a, Seed: 7",
+        }
+    )
+
+    image: ImageAnswer
+    job: str
+    #: by role: keys, which any later job of yours may name
+    pictures: dict[str, str]
+    #: its own, with its seed; those that have their default are left out
+    params: dict[str, Any]
+    #: what its picture's file tells; null: it is not done, or not kept
+    infotext: str | None
+
+
+@router.get("/{job}/states", summary="See all images at a glance")
+async def states(
+    job: JobId,
+    caller: Caller,
+    parts: Parts,
+    start: Start = 0,
+    limit: Annotated[int, Query(ge=1, le=STATES)] = STATES,
+) -> StateList:
+    """Where each image of a job stands, in few bytes however many there are."""
+    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
+    wanted = range(min(start, found.n), min(start + limit, found.n))
+
+    def runs() -> list[tuple[ImageState, int]]:
+        images = parts.farm.service.images(found, wanted)
+        return [(state, sum(1 for _ in run)) for state, run in groupby(images, key=lambda image: image.state)]
+
+    return StateList(runs=await parts.farm.call(runs), next=wanted.stop if wanted.stop < found.n else None)
+
+
+@router.get("/{job}/images/{index}/details", summary="See what an image is made from")
+async def details(job: JobId, index: Index, caller: Caller, parts: Parts) -> ImageDetails:
+    """One image with its pictures, parameters and seed, and, once it is done, its infotext."""
+    return await parts.farm.call(_details, parts, caller, job, index)
+
+
+def _details(parts: Services, caller: Principal, job_id: str, index: int) -> ImageDetails:
+    farm = parts.farm
+    job = farm.ledger.job(job_id, caller.tenant)
+    if index >= job.n:
+        raise NotFound(f"job {job_id} has no image {index}")
+    (image,) = with_names(farm.store, job, farm.ledger.images(job_id, caller.tenant, index, 1))
+    at, _ = job.output(index)
+    (item,) = read_inputs(farm.store, job, range(at, at + 1))
+    seed, subseed = job.seeds(index, item)
+    params = job.params_of(item).model_dump(mode="json", exclude_defaults=True)
+    return ImageDetails(
+        image=ImageAnswer.of(image),
+        job=job_id,
+        pictures={role: f"inputs/{picture_digest(key)}" for role, key in job.pictures_of(item).items()},
+        params={**params, "seed": seed} | ({"subseed": subseed} if "subseed_strength" in params else {}),
+        infotext=_infotext(parts, job.params.output_format, job_id, index)
+        if image.state is ImageState.DONE
+        else None,
+    )
+
+
+def _infotext(parts: Services, kind: str, job_id: str, index: int) -> str | None:
+    try:
+        data = parts.farm.store.get(result_key(job_id, index, kind))
+    except StoreError as error:
+        if not error.missing:
+            raise
+        return None
+    return read_texts(data).get("parameters")

@@ -1,0 +1,122 @@
+"""Small pictures of a job's results and inputs, for whoever looks through many."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.v1.inputs import RolePath, picture_of_input
+from img2img_gateway.v1.jobs import Index, JobId
+from img2img_shared.errors import NotFound, StoreError
+from img2img_shared.job import ImageState, Job, result_key
+
+router = APIRouter(prefix="/jobs", tags=["results"])
+
+#: images of a job among which those are looked for that stand for it
+LOOKED_AT = 1000
+
+Size = Annotated[int, Query(ge=32, le=512, description="Pixels, at most, each way.")]
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}}},
+    204: {"description": "There is none: it is not done, or no picture that can be shown."},
+    304: {"description": "It is as it was (`If-None-Match`)."},
+}
+
+
+@router.get(
+    "/{job}/thumbnail",
+    summary="See a job in small",
+    response_class=Response,
+    responses=_PICTURE,
+)
+async def job_thumbnail(
+    job: JobId,
+    request: Request,
+    caller: Caller,
+    parts: Parts,
+    size: Size = 128,
+    number: Annotated[int, Query(ge=0, le=9, description="Of its first pictures.")] = 0,
+) -> Response:
+    """One of the first pictures of a job; while it has none, the picture that it is made from."""
+    farm = parts.farm
+    found = await farm.call(farm.ledger.job, job, caller.tenant)
+    states = await farm.call(farm.ledger.images, job, caller.tenant, 0, LOOKED_AT)
+    done = [image.index for image in states if image.state is ImageState.DONE]
+    if number < len(done):
+        return await _thumbnail(parts, request, _result(found, done[number]), size)
+    if number or done:
+        return Response(status_code=204)
+    return await _of_input(parts, request, found, 0, "image", size)
+
+
+@router.get(
+    "/{job}/images/{index}/thumbnail",
+    summary="See a picture in small",
+    response_class=Response,
+    responses=_PICTURE,
+)
+async def image_thumbnail(
+    job: JobId, index: Index, request: Request, caller: Caller, parts: Parts, size: Size = 256
+) -> Response:
+    """A small WebP of an image that is done."""
+    farm = parts.farm
+    found = await farm.call(farm.ledger.job, job, caller.tenant)
+    states = await farm.call(farm.ledger.images, job, caller.tenant, index, 1)
+    if not states:
+        raise NotFound(f"job {job} has no image {index}")
+    if states[0].state is not ImageState.DONE:
+        return Response(status_code=204)
+    return await _thumbnail(parts, request, _result(found, index), size)
+
+
+@router.get(
+    "/{job}/inputs/{index}/thumbnail/{role:path}",
+    summary="See an input in small",
+    response_class=Response,
+    responses=_PICTURE,
+)
+async def input_thumbnail(
+    job: JobId,
+    index: Index,
+    role: RolePath,
+    request: Request,
+    caller: Caller,
+    parts: Parts,
+    size: Size = 256,
+) -> Response:
+    """A small WebP of a picture that an input was rendered from."""
+    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
+    return await _of_input(parts, request, found, index, role, size)
+
+
+async def _of_input(
+    parts: Services, request: Request, job: Job, index: int, role: str, size: int
+) -> Response:
+    try:
+        key = await picture_of_input(parts, job, index, role)
+    except NotFound:
+        return Response(status_code=204)
+    return await _thumbnail(parts, request, key, size)
+
+
+async def _thumbnail(parts: Services, request: Request, key: str, size: int) -> Response:
+    # results never change once they are there, and an input's key is its hash
+    tag = f'"{key.rpartition("/")[2] if key.startswith("inputs/") else key}-{size}"'
+    # private, and asked for again each time: whoever signs in next must not see it
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    try:
+        made = await parts.thumbnails.of(key, size)
+    except StoreError as error:
+        if not error.missing:
+            raise
+        made = None
+    if made is None:
+        return Response(status_code=204)
+    return Response(made, media_type="image/webp", headers=headers)
+
+
+def _result(job: Job, index: int) -> str:
+    return result_key(job.id, index, job.params.output_format)
