@@ -4,12 +4,14 @@ They are declared in `param_groups`; here stands what they are together. A value
 would have no effect on the chosen sampler, is refused by name: nothing is accepted and ignored.
 """
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import ValidationInfo, model_validator
 
 from img2img_shared.errors import Refused
 from img2img_shared.hires import hires_size
+from img2img_shared.modes import InpaintingFill
 from img2img_shared.names import (
     REFINER_OPTIONS,
     SAMPLER_OPTIONS,
@@ -55,6 +57,7 @@ SOFT_FIELDS = tuple(name for name in SoftInpaintingParams.model_fields if name !
 EXTRAS_FIELDS = tuple(name for name in ExtrasParams.model_fields if name != "extras")
 #: what `outpaint` alone gives a meaning
 OUTPAINTING_FIELDS = tuple(name for name in OutpaintingParams.model_fields if name != "outpaint")
+OUTPAINTING_NOISE_FIELDS = ("outpaint_noise_exponent", "outpaint_color_variation")
 #: what `sd_upscale` alone gives a meaning
 SD_UPSCALE_FIELDS = tuple(name for name in SdUpscaleParams.model_fields if name != "sd_upscale")
 #: what `loopback` alone gives a meaning
@@ -180,6 +183,11 @@ class Params(
             raise Refused("outpaint", self.outpaint, "txt2img has no picture that could grow; turn one off")
         if self.soft_inpainting:
             raise Refused("soft_inpainting", True, "outpainting has a mask of its own; turn one off")
+        if self.outpaint_method == "tiles":
+            self._only_with("outpaint_method=noise", OUTPAINTING_NOISE_FIELDS)
+        elif self.inpainting_fill in (InpaintingFill.LATENT_NOISE, InpaintingFill.LATENT_NOTHING):
+            reason = "leave it out: outpaint_method=noise has a start of its own"
+            raise Refused("inpainting_fill", int(self.inpainting_fill), reason)
         return self
 
     @model_validator(mode="after")
@@ -270,9 +278,9 @@ class Params(
         """Whether masks are binarised: not those of soft inpainting."""
         return self.mask_round and not self.soft_inpainting
 
-    def _only_with(self, switch: str) -> None:
+    def _only_with(self, switch: str, names: Iterable[str] | None = None) -> None:
         fields = type(self).model_fields  # which is looked up anew each time
-        for name in SWITCHES[switch]:
+        for name in SWITCHES[switch] if names is None else names:
             if getattr(self, name) != fields[name].default:
                 raise Refused(
                     name,

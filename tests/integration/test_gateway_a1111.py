@@ -286,12 +286,14 @@ def test_soft_inpainting_is_listed_with_its_arguments_as_a1111_lists_it(gateway:
     names = gateway.http.get("/sdapi/v1/scripts").json()
     of_both = ["prompt matrix", "prompts from file or textbox"]
     assert names == {
-        "txt2img": [*of_both, "controlnet"],
+        "txt2img": [*of_both, "x/y/z plot", "controlnet"],
         "img2img": [
             "loopback",
+            "outpainting mk2",
             "poor man's outpainting",
             *of_both,
             "sd upscale",
+            "x/y/z plot",
             "soft inpainting",
             "controlnet",
         ],

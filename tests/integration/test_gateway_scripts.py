@@ -18,6 +18,8 @@ MATRIX = "Prompt matrix"
 UPSCALE = "SD upscale"
 LOOP = "Loopback"
 POOR = "Poor man's outpainting"
+MK2 = "Outpainting mk2"
+XYZ = "X/Y/Z plot"
 
 
 @pytest.fixture
@@ -214,6 +216,19 @@ def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, b
         (UPSCALE, [None, 16, 7], {}, "script_args.upscaler"),
         (UPSCALE, [None, 64], {}, "sd_upscale_overlap"),
         (UPSCALE, [None, 16, "None", 9], {}, "script_args.factor"),
+        (MK2, [None, 32, 8, []], {}, "script_args.sides"),
+        (MK2, [None, 7], {}, "script_args.pixels"),
+        (XYZ, [99, "1"], {}, "script_args.x_type"),
+        (XYZ, ["Sampling", "1"], {}, "script_args.x_type"),
+        (XYZ, [4, "many"], {}, "script_args.x_values"),
+        (XYZ, [4, ""], {}, "script_args.x_values"),
+        (XYZ, [4, "1-99999999999"], {}, "script_args.x_values"),
+        (XYZ, [1, "1-50", None, 4, "1-50"], {}, "script_args"),
+        (XYZ, [8, "a,b,c,d,e,f,g"], {}, "script_args.x_values"),
+        (XYZ, [7, "zebra,lion"], {}, "script_args"),
+        (XYZ, [4, "0,3"], {}, "steps"),
+        (XYZ, [39, "", ["Enable"]], {}, "fp8_storage"),
+        (XYZ, [40, "large"], {}, "script_args"),
         ("nosuch", [], {}, "script_name"),
     ],
 )
@@ -224,6 +239,93 @@ def test_what_a_script_cannot_do_is_refused(
     assert response.status_code == 422, response.text
     assert response.json()["field"] == named
     assert not busy.seeds
+
+
+def test_outpainting_mk2_is_the_farms_and_each_iteration_the_same(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    with Callers(fake_worker) as pool:
+        arguments = [None, 32, 8, ["up", "right"], 0.5, 0.1]
+        call = pool.submit(render, gateway, MK2, arguments, batch_size=2, n_iter=2, seed=4)
+        claims = [fake_worker.await_claim() for _ in range(4)]
+        params = fake_worker.ledger.job(claims[0].job_id, "default").params
+        assert (params.outpaint, params.outpaint_method) == ("right, up", "noise")
+        assert (params.outpaint_noise_exponent, params.outpaint_color_variation) == (0.5, 0.1)
+        for claim in claims:
+            fake_worker.end(claim)
+        pictures, info = answer_of(call.result())
+    assert sorted(fake_worker.seeds) == [4, 4, 5, 5]
+    assert [each.size for each in pictures] == [(128, 128), *[(64, 64)] * 4]
+    assert (info["all_seeds"], info["index_of_first_image"]) == ([4, 5], 0)
+
+
+def plot(*axes: tuple[int | str, str], **settings: bool | int) -> list[Any]:
+    """Arguments: axes as (type, values), and settings by their names."""
+    arguments: list[Any] = []
+    for axis in (*axes, *[(0, "")] * (3 - len(axes))):
+        arguments += [*axis, []]
+    names = ("legend", "pictures", "grids", "keep", "vary_x", "vary_y", "vary_z", "margin", "texts")
+    return [*arguments, *(settings.get(name, False) for name in names)]
+
+
+def test_a_plot_renders_each_cell_and_lays_them_out(gateway: Gateway, busy: FakeWorker) -> None:
+    arguments = plot((1, "3-5"), ("Steps", "2-6 (+4)"), (5, "4,7.5"), pictures=True, grids=True)
+    pictures, info = answer_of(render(gateway, XYZ, arguments))
+    assert sorted(busy.seeds) == [3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5]
+    assert [each.size for each in pictures] == [(384, 128), (192, 128), (192, 128), *[(64, 64)] * 12]
+    whole, first, second, *cells = pictures
+    assert [cell.getpixel((0, 0)) for cell in cells] == [(3, 0, 0), (4, 0, 0), (5, 0, 0)] * 4
+    expected = [(3 + i % 3, 0, 0, 255) for i in range(6)]
+    assert [whole.getpixel((32 + 64 * i, 96)) for i in range(6)] == expected
+    assert first.getpixel((0, 0)) == second.getpixel((0, 0)) == (3, 0, 0, 255)
+    texts, told = info["infotexts"], ", Script: X/Y/Z plot, X Type: Seed, X Values: 3-5, Fixed X Values: "
+    assert [told in text for text in texts] == [True] * 3 + [False] * 12
+    assert ["Z Type: CFG Scale, Z Values: " in text for text in texts[:3]] == [True, False, False]
+    assert "CFG scale: 7.5" in texts[2]
+    assert "Steps: 6" in texts[-1]
+    assert info["all_seeds"] == [3, 3, *[3, 4, 5] * 4]
+    assert (info["steps"], info["cfg_scale"], info["index_of_first_image"]) == (2, 4.0, 1)
+
+
+def test_a_plot_may_show_its_sheet_alone_with_captions(gateway: Gateway, busy: FakeWorker) -> None:
+    arguments = plot((7, "harbour,forest"), legend=True, margin=10, vary_x=True)
+    pictures, info = answer_of(render(gateway, XYZ, arguments, seed=8, batch_size=2))
+    (sheet,) = pictures
+    assert sheet.width == 64 + 10 + 64
+    assert sheet.height > 64
+    assert sorted(busy.seeds) == [8, 9]
+    assert info["all_prompts"] == ["a harbour", "a forest"]
+    assert info["warnings"][0].startswith("batch_size, n_iter")
+
+
+def test_a_plot_takes_choices_from_lists_or_texts(gateway: Gateway, busy: FakeWorker) -> None:
+    chosen = [9, "Heun", ["Euler", "DDIM"]]
+    _, info = answer_of(render(gateway, XYZ, chosen))
+    assert ["Sampler: DDIM" in text for text in info["infotexts"]] == [False, False, True]
+    _, info = answer_of(render(gateway, XYZ, plot((9, "Heun"), texts=True)))
+    assert "X Values: Heun" in info["infotexts"][0]
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "expected"),
+    [
+        ("Prompt order", "harbour,a", ["a harbour", "harbour a"]),
+        ("Size", "72x64", ["a harbour"]),
+        ("Clip skip", "1,2", ["a harbour"] * 2),
+        ("Denoising", "0.2-0.6 [3]", ["a harbour"] * 3),
+    ],
+)
+def test_axes_of_all_kinds_are_known(
+    gateway: Gateway, busy: FakeWorker, axis: str, values: str, expected: list[str]
+) -> None:
+    _, info = answer_of(render(gateway, XYZ, plot((axis, values), texts=True, pictures=True)))
+    assert sorted(info["all_prompts"]) == sorted(expected)
+
+
+def test_a_plot_of_txt2img_has_its_axes(gateway: Gateway, busy: FakeWorker) -> None:
+    body = {**SMALL, "script_name": XYZ, "script_args": plot((6, "3,5"), pictures=True)}
+    _, info = answer_of(gateway.http.post("/sdapi/v1/txt2img", json=body))
+    assert ["CFG scale: 5.0" in text for text in info["infotexts"]] == [False, False, True]
 
 
 def test_arguments_beyond_those_of_a_script_are_set_aside(gateway: Gateway, busy: FakeWorker) -> None:

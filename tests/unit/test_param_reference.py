@@ -13,7 +13,7 @@ from img2img_shared.param_groups.outpainting_params import OutpaintingParams
 from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
-from img2img_shared.params import GROUPS, WRITTEN, Params
+from img2img_shared.params import GROUPS, OUTPAINTING_NOISE_FIELDS, WRITTEN, Params
 from tools.parameter_table import FILE, table
 
 
@@ -50,7 +50,8 @@ def test_each_parameter_has_an_example_that_is_allowed_and_not_its_default(name:
     elif name in SoftInpaintingParams.model_fields:
         together = {"soft_inpainting": True}
     elif name in OutpaintingParams.model_fields:
-        together = {"outpaint": "left"}
+        method = "noise" if name in OUTPAINTING_NOISE_FIELDS else "tiles"
+        together = {"outpaint": "left", "outpaint_method": method}
     elif name in SdUpscaleParams.model_fields:
         together = {"sd_upscale": True}
     elif name in LoopbackParams.model_fields:

@@ -80,15 +80,15 @@ class Answer:
         Raises:
             StoreError: a picture cannot be read any more.
         """
-        sheet = self._sheet()
+        sheets = self._sheets()
         yield b'{"images": ['
         if self._reading.body.send_images:
             comma = b""
-            for picture in self._pictures(sheet):
+            for picture in self._pictures(sheets):
                 yield comma + b'"' + base64.b64encode(picture) + b'"'
                 comma = b", "
         yield b'], "parameters": ' + json.dumps(_parameters(self._reading.body)).encode()
-        yield b', "info": ' + json.dumps(json.dumps(self._info(has_grid=sheet is not None))).encode() + b"}"
+        yield b', "info": ' + json.dumps(json.dumps(self._info(len(sheets)))).encode() + b"}"
 
     def remove(self) -> None:
         """Forget the pictures; the jobs stay in the ledger for their time."""
@@ -119,25 +119,26 @@ class Answer:
         for number in range(wanted * (1 + job.params.enable_hr)):
             yield result_key(job.id, index, job.params.output_format, f"control-{number}")
 
-    def _pictures(self, sheet: bytes | None) -> Iterator[bytes]:
-        if sheet is not None:
-            yield sheet
-        for key in self._sent:
-            yield self._store.get(key)
+    def _pictures(self, sheets: Sequence[bytes]) -> Iterator[bytes]:
+        yield from sheets
+        run = self._reading.run
+        if run is None or run.sends_pictures or not sheets:
+            yield from map(self._store.get, self._sent)
 
-    def _sheet(self) -> bytes | None:
-        """The pictures in one, where A1111 has that before them."""
+    def _sheets(self) -> list[bytes]:
+        """The pictures laid out, where A1111 has that before them."""
         run = self._reading.run
         if run is None:
-            return self._grid() if self._reading.body.save_images else None
-        if run.sheet is None or len(self._keys) < run.count:  # which interrupted ones have not
-            return None
+            return list(self._grid()) if self._reading.body.save_images else []
+        if run.sheets is None or len(self._keys) < run.count:  # which interrupted ones have not
+            return []
         options = GridOptions.model_validate(dict(self._reading.options))
-        if not run.sheet.is_wanted(options):
-            return None
-        if not self._has_room("the script's sheet", run.sheet.size(self._cell)):
-            return None
-        return png(run.sheet.drawn(map(self._store.get, self._keys), self._cell, options))
+        if not run.sheets.is_wanted(options):
+            return []
+        if not self._has_room("the script's sheet", run.sheets.size(self._cell, options)):
+            return []
+        drawn = run.sheets.drawn(map(self._store.get, self._keys), self._cell, options)
+        return [png(sheet) for sheet in drawn]
 
     def _has_room(self, name: str, size: tuple[int, int]) -> bool:
         pixels = math.prod(size)
@@ -145,22 +146,25 @@ class Answer:
             self._reading.warnings.append(f"{name}: there is none, for it would have {pixels} pixels")
         return pixels <= MOST_PIXELS
 
-    def _grid(self) -> bytes | None:
-        """The pictures in rows."""
+    def _grid(self) -> Iterator[bytes]:
+        """The pictures in rows, where they are to be shown so."""
         options = GridOptions.model_validate(dict(self._reading.options))
         count = len(self._keys)
         if not options.wants_grid(count):
-            return None
+            return
         size = options.size(count, self._reading.body.batch_size)
         if not self._has_room("return_grid", (size[0] * self._cell[0], size[1] * self._cell[1])):
-            return None
+            return
         pictures = map(self._store.get, self._keys)
-        return grid(pictures, size, self._cell, options.grid_background_color, self._texts[0])
+        yield grid(pictures, size, self._cell, options.grid_background_color, self._texts[0])
 
-    def _info(self, *, has_grid: bool) -> dict[str, Any]:
-        texts = [*self._texts[:has_grid], *self._texts]  # the grid's is the first one's
+    def _info(self, sheets: int) -> dict[str, Any]:
+        texts = self._texts
+        if sheets:
+            run = self._reading.run  # the grid's is the first one's
+            texts = [*(run.sheets.texts(texts) if run and run.sheets else texts[:1]), *texts]
         info = processed(self._reading, self._jobs, texts, self._task.begun)
-        return {"index_of_first_image": int(has_grid), **info}
+        return {"index_of_first_image": int(sheets > 0), **info}
 
 
 def done_images(ledger: Ledger, job: Job, tenant: str) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from PIL import Image, ImageColor, PngImagePlugin
@@ -62,11 +62,11 @@ def grid(
     pictures: Iterable[bytes], size: tuple[int, int], cell: tuple[int, int], background: str, text: str
 ) -> bytes:
     """A PNG of pictures in rows (see `in_rows`), with an infotext."""
-    return png(in_rows(pictures, size, cell, background), text)
+    return png(in_rows(opened(pictures), size, cell, background), text)
 
 
 def in_rows(
-    pictures: Iterable[bytes], size: tuple[int, int], cell: tuple[int, int], background: str
+    pictures: Iterable[Image.Image], size: tuple[int, int], cell: tuple[int, int], background: str
 ) -> Image.Image:
     """Pictures in rows, each in the middle of its cell.
 
@@ -77,12 +77,18 @@ def in_rows(
     """
     (columns, rows), (width, height) = size, cell
     sheet = Image.new("RGBA", (columns * width, rows * height), ImageColor.getcolor(background, "RGBA"))
-    for i, data in enumerate(pictures):
-        with Image.open(io.BytesIO(data)) as picture:
-            left = i % columns * width + (width - picture.width) // 2
-            top = i // columns * height + (height - picture.height) // 2
-            sheet.paste(picture.convert("RGBA"), (left, top))
+    for i, picture in enumerate(pictures):
+        left = i % columns * width + (width - picture.width) // 2
+        top = i // columns * height + (height - picture.height) // 2
+        sheet.paste(picture.convert("RGBA"), (left, top))
     return sheet
+
+
+def opened(pictures: Iterable[bytes]) -> Iterator[Image.Image]:
+    """Pictures from their files, each for as long as it is looked at."""
+    for data in pictures:
+        with Image.open(io.BytesIO(data)) as picture:
+            yield picture
 
 
 def png(sheet: Image.Image, text: str | None = None) -> bytes:

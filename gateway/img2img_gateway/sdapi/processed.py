@@ -87,7 +87,7 @@ def processed(
         "is_using_inpainting_conditioning": "Conditional mask weight" in pairs,
         "version": pairs.get("Version", ""),
     }
-    of_script = reading.run.told if reading.run else {}
+    of_script = reading.run.told(told) if reading.run else {}
     return {**told, **of_script} | ({"warnings": reading.warnings} if reading.warnings else {})
 
 

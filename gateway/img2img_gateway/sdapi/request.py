@@ -27,8 +27,10 @@ def _map_of(value: Any) -> Any:
     return {} if value == [] else value
 
 
-#: a prompt, as long as a job's may be; and the name of something
-Prompt = Annotated[str, Field(max_length=20_000)]
+#: characters of a prompt, as many as a job's may have
+LONGEST_PROMPT = 20_000
+#: a prompt; and the name of something
+Prompt = Annotated[str, Field(max_length=LONGEST_PROMPT)]
 Name = Annotated[str, Field(max_length=1000)]
 #: A1111 cuts a fraction off where it wants a whole number, and takes an empty list for an empty map
 Whole = Annotated[int, BeforeValidator(_without_fraction)]

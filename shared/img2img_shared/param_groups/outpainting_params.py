@@ -1,6 +1,6 @@
 """Parameters of outpainting: pictures that grow beyond their edges."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -19,7 +19,7 @@ def _in_order(text: str) -> str:
 
 
 class OutpaintingParams(ParamGroup):
-    """A1111's script "Poor man's outpainting": what is beyond the edges is rendered in tiles of the size."""
+    """A1111's scripts "Poor man's outpainting" and "Outpainting mk2"."""
 
     outpaint: Annotated[
         str,
@@ -31,13 +31,21 @@ class OutpaintingParams(ParamGroup):
         ),
         AfterValidator(_in_order),
     ] = ""
+    outpaint_method: Annotated[
+        Literal["tiles", "noise"],
+        Field(
+            description="How: in tiles that share model calls and fade into each other (A1111's Poor man's "
+            "outpainting); or side after side, each from noise that continues the picture (Outpainting mk2).",
+            examples=["noise"],
+        ),
+    ] = "tiles"
     outpaint_pixels: Annotated[
         int,
         Field(
             ge=8,
             le=256,
             description="Pixels by which it grows each way, at least: each side of "
-            "the result is a multiple of 64. Tiles overlap by as many.",
+            "the result is a multiple of 64. `tiles` overlap by as many.",
             examples=[64],
         ),
     ] = 128
@@ -46,11 +54,18 @@ class OutpaintingParams(ParamGroup):
         Field(
             ge=0,
             le=64,
-            description="How far the rendered fades into the picture: half the sigma of its mask's blur, in "
-            "pixels.",
+            description="How far the rendered fades into the picture, in pixels: half the sigma of the blur "
+            "with `tiles`, a quarter with `noise`.",
             examples=[8],
         ),
     ] = 4
+    outpaint_noise_exponent: Annotated[
+        float,
+        Field(ge=0, le=4, description="How smooth the `noise` is: less has more detail.", examples=[0.5]),
+    ] = 1.0
+    outpaint_color_variation: Annotated[
+        float, Field(ge=0, le=1, description="How colourful the `noise` is.", examples=[0.2])
+    ] = 0.05
 
     @property
     def outpaint_sides(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires
 from img2img_worker.farm.control import detected
 from img2img_worker.farm.extras import postprocessed
+from img2img_worker.farm.grown import grown
 from img2img_worker.farm.hires import Steps
 from img2img_worker.farm.loopback import looped
 from img2img_worker.farm.made import Made, from_noise, from_picture, sized
@@ -73,6 +74,8 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
         render = replace(render, params=params.model_copy(update={"refiner_checkpoint": None}))
     if params.txt2img:
         made = yield from from_noise(render, pictures, served)
+    elif params.outpaint and params.outpaint_method == "noise":
+        made = yield from grown(render, pictures, served)
     elif params.outpaint:
         made = yield from outpainted(render, pictures, served)
     elif params.loopback:

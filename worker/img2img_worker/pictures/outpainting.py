@@ -10,7 +10,7 @@ from img2img_shared.params import Params
 from img2img_worker.pictures.tiles import merged, places
 
 #: each side of a grown picture is a multiple of so many pixels
-_MULTIPLE = 64
+MULTIPLE = 64
 #: of one picture, at most: each is a render
 MOST_TILES = 1000
 
@@ -43,8 +43,8 @@ class GrowingPicture:
         pixels, self._size = params.outpaint_pixels, (params.width, params.height)
         if pixels >= min(self._size):
             raise Refused("outpaint_pixels", pixels, "give less than width and height, a tile's")
-        left, right, width = _grown(picture.width, pixels, params.outpaint_sides, ("left", "right"))
-        up, down, height = _grown(picture.height, pixels, params.outpaint_sides, ("up", "down"))
+        left, right, width = grown(picture.width, pixels, params.outpaint_sides, ("left", "right"))
+        up, down, height = grown(picture.height, pixels, params.outpaint_sides, ("up", "down"))
         self._inside: Box = left, up, width - right, height - down
         self._pixels = pixels
         self._rows = places(height, params.height, pixels)
@@ -102,10 +102,10 @@ class GrowingPicture:
         return mask
 
 
-def _grown(side: int, pixels: int, sides: tuple[str, ...], ends: tuple[str, str]) -> tuple[int, int, int]:
+def grown(side: int, pixels: int, sides: tuple[str, ...], ends: tuple[str, str]) -> tuple[int, int, int]:
     """By how much a side grows at its beginning and its end, and to what: what is left over is shared out."""
     before, after = (pixels if end in sides else 0 for end in ends)
-    whole = -(-(side + before + after) // _MULTIPLE) * _MULTIPLE
+    whole = -(-(side + before + after) // MULTIPLE) * MULTIPLE
     if before:
         before = before * (whole - side) // (before + after)
     if after:

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from PIL import Image
 from pydantic import Field
 
-from img2img_gateway.sdapi.grid import GridOptions, in_rows
+from img2img_gateway.sdapi.grid import GridOptions, in_rows, opened
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
-from img2img_gateway.sdapi.scripts.script import Run, Script, Sheet, changed, first_picture
+from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, first_picture
 from img2img_shared.errors import Refused
 from img2img_shared.param_groups.soft_inpainting_params import AsGiven
 from img2img_shared.seeds import drawn, shifted
@@ -57,10 +57,13 @@ class Loopback(Script):
         return Run(
             requests=[changed(request, kept | {"seed": seed}) for seed in seeds],
             params=params,
-            sheet=RowSheet(count=self.loops if batches == 1 else batches),
+            sheets=RowSheet(count=self.loops if batches == 1 else batches),
             texts=lambda texts: texts[:1] * (self.loops if batches == 1 else len(texts)),
-            told={
+            told=lambda account: {
+                "all_prompts": account["all_prompts"][:1],
+                "all_negative_prompts": account["all_negative_prompts"][:1],
                 "all_seeds": [shifted(seeds[-1], self.loops - 1)],
+                "all_subseeds": account["all_subseeds"][-1:],
                 "seed": first,
                 "index_of_first_image": 0,
             },
@@ -68,19 +71,21 @@ class Loopback(Script):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowSheet(Sheet):
+class RowSheet(Sheets):
     """All in one row."""
 
     count: int
 
     def is_wanted(self, options: GridOptions) -> bool:
-        """See `Sheet`."""
+        """See `Sheets`."""
         return options.return_grid and self.count > 1
 
-    def size(self, cell: tuple[int, int]) -> tuple[int, int]:
-        """See `Sheet`."""
+    def size(self, cell: tuple[int, int], _: GridOptions) -> tuple[int, int]:
+        """See `Sheets`."""
         return self.count * cell[0], cell[1]
 
-    def drawn(self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions) -> Image.Image:
-        """See `Sheet`."""
-        return in_rows(pictures, (self.count, 1), cell, options.grid_background_color)
+    def drawn(
+        self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions
+    ) -> list[Image.Image]:
+        """See `Sheets`."""
+        return [in_rows(opened(pictures), (self.count, 1), cell, options.grid_background_color)]

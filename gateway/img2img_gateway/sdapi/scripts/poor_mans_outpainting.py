@@ -5,10 +5,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from img2img_gateway.sdapi.leniency import Leniency
-from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
-from img2img_gateway.sdapi.scripts.script import Run, Script, changed, first_picture
-from img2img_shared.errors import Refused, Summary
-from img2img_shared.param_groups.outpainting_params import SIDES
+from img2img_gateway.sdapi.request import RenderRequest
+from img2img_gateway.sdapi.scripts.script import Run, Script, changed
+from img2img_gateway.sdapi.scripts.sides import Sides, first_picture_alone, sides_of
 
 _CONTENTS = ["fill", "original", "latent noise", "latent nothing"]
 
@@ -25,10 +24,7 @@ class PoorMansOutpainting(Script):
         Literal[0, 1, 2, 3, "fill", "original", "latent noise", "latent nothing"],
         Field(title="Masked content", json_schema_extra={"enum": _CONTENTS}),
     ] = "fill"
-    sides: Annotated[
-        tuple[Literal["left", "right", "up", "down"], ...] | Annotated[str, Field(max_length=1000)],
-        Field(title="Outpainting direction", json_schema_extra={"enum": list(SIDES)}),
-    ] = ("left", "right", "up", "down")
+    sides: Sides = ("left", "right", "up", "down")
 
     def run(self, request: RenderRequest, lenient: Leniency) -> Run:
         """One picture.
@@ -36,22 +32,15 @@ class PoorMansOutpainting(Script):
         Raises:
             Refused: it is to grow nowhere.
         """
-        sides = [side for side in SIDES if side in self.sides]
-        if not sides:
-            raise Refused("script_args.sides", self.sides, f"give some of {', '.join(SIDES)}")
-        if isinstance(request, Img2ImgRequest) and request.mask:
-            why = f"{self.title} has a mask of its own, as in A1111"
-            lenient.set_aside("mask", Summary("a picture"), why)
         changes = {
-            **first_picture(request, lenient, self.title),
+            **first_picture_alone(request, lenient, self.title),
             # by its name, any content is filled, as in A1111, whose page sends a number
             "inpainting_fill": self.content if isinstance(self.content, int) else 0,
-            "mask": None,
             "batch_size": 1,
             "n_iter": 1,
         }
         params = {
-            "outpaint": ", ".join(sides),
+            "outpaint": sides_of(self.sides),
             "outpaint_pixels": self.pixels,
             "outpaint_mask_blur": self.mask_blur,
         }

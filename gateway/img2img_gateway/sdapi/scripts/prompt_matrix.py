@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from PIL import Image
 from pydantic import Field
 
-from img2img_gateway.sdapi.grid import GridOptions, in_rows
+from img2img_gateway.sdapi.grid import GridOptions, in_rows, opened
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.captions import Caption, captioned, captioned_size
-from img2img_gateway.sdapi.scripts.script import Run, Script, Sheet, changed, check_count
+from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, check_count
 from img2img_shared.errors import Refused
 from img2img_shared.seeds import drawn, shifted
 
@@ -51,7 +51,7 @@ class PromptMatrix(Script):
                 "n_iter": 1,
             }
             requests.append(changed(request, changes))
-        return Run(requests=requests, sheet=MatrixSheet(parts=tuple(parts), margin=self.margin_size))
+        return Run(requests=requests, sheets=MatrixSheet(parts=tuple(parts), margin=self.margin_size))
 
     def _joined(self, first: str, chosen: list[str]) -> str:
         words = [part.strip().strip(",") for part in chosen]
@@ -61,22 +61,24 @@ class PromptMatrix(Script):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatrixSheet(Sheet):
+class MatrixSheet(Sheets):
     """One half of the parts chosen along the columns, the other along the rows."""
 
     parts: tuple[str, ...]
     #: pixels between two pictures
     margin: int
 
-    def size(self, cell: tuple[int, int]) -> tuple[int, int]:
-        """See `Sheet`."""
+    def size(self, cell: tuple[int, int], _: GridOptions) -> tuple[int, int]:
+        """See `Sheets`."""
         return captioned_size(self._across, self._down, cell, self.margin)
 
-    def drawn(self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions) -> Image.Image:
-        """See `Sheet`."""
+    def drawn(
+        self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions
+    ) -> list[Image.Image]:
+        """See `Sheets`."""
         shape = len(self._across), len(self._down)
-        plain = in_rows(pictures, shape, cell, options.grid_background_color)
-        return captioned(plain, self._across, self._down, cell, options, self.margin)
+        plain = in_rows(opened(pictures), shape, cell, options.grid_background_color)
+        return [captioned(plain, self._across, self._down, cell, options, self.margin)]
 
     @property
     def _across(self) -> list[list[Caption]]:

@@ -72,7 +72,7 @@ class PromptsFromFile(Script):
             "negative_prompt": request.negative_prompt,
             "all_negative_prompts": [request.negative_prompt],
         }
-        return Run(requests=requests, told=told)
+        return Run(requests=requests, told=lambda _: told)
 
     def _changes(self, line: str, request: RenderRequest, lenient: Leniency) -> dict[str, Any]:
         """The fields that a line sets."""

@@ -15,20 +15,26 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.refusals import refusal
 
 
-class Sheet:
-    """A picture that a script lays out of those that it had rendered, and that goes before them."""
+class Sheets:
+    """Pictures that a script lays out of those that it had rendered, and that go before them."""
 
     def is_wanted(self, _: GridOptions) -> bool:
-        """Whether there is to be one."""
+        """Whether there are to be any."""
         return True
 
     @abstractmethod
-    def size(self, cell: tuple[int, int]) -> tuple[int, int]:
-        """Width and height in pixels, with the largest picture's in `cell`."""
+    def size(self, cell: tuple[int, int], options: GridOptions) -> tuple[int, int]:
+        """Width and height of the largest in pixels, with the largest picture's in `cell`."""
 
     @abstractmethod
-    def drawn(self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions) -> Image.Image:
-        """The sheet."""
+    def drawn(
+        self, pictures: Iterable[bytes], cell: tuple[int, int], options: GridOptions
+    ) -> list[Image.Image]:
+        """The sheets."""
+
+    def texts(self, texts: Sequence[str]) -> list[str]:
+        """Their infotexts, from those of the pictures."""
+        return list(texts[:1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +45,13 @@ class Run:
     requests: Sequence[RenderRequest]
     #: parameters that no field of a request has
     params: Mapping[str, Any] = field(default_factory=dict)
-    sheet: Sheet | None = None
+    sheets: Sheets | None = None
+    #: whether the pictures follow their sheets
+    sends_pictures: bool = True
     #: from the pictures' infotexts to those that A1111 tells
     texts: Callable[[list[str]], list[str]] = list
-    #: of A1111's account, what is not said by the renders
-    told: Mapping[str, Any] = field(default_factory=dict)
+    #: from A1111's account of the renders to what the script's says otherwise
+    told: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
 
     @property
     def count(self) -> int:
@@ -122,6 +130,11 @@ def first_picture(request: RenderRequest, lenient: Leniency, title: str) -> dict
         why = f"{title} looks at the first alone, as in A1111"
         lenient.set_aside("init_images", Summary(f"{len(images)} pictures"), why)
     return {"init_images": images[:1]}
+
+
+def of_the_first(texts: list[str]) -> list[str]:
+    """The infotexts that A1111 tells of some scripts: the first one's, of all."""
+    return texts[:1] * len(texts)
 
 
 def check_count(count: int, field_name: str) -> None:

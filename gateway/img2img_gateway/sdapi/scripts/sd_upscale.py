@@ -6,7 +6,7 @@ from pydantic import Field
 
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
-from img2img_gateway.sdapi.scripts.script import Run, Script, changed, first_picture
+from img2img_gateway.sdapi.scripts.script import Run, Script, changed, first_picture, of_the_first
 from img2img_shared.errors import Refused
 from img2img_shared.upscalers import BUILT_IN
 
@@ -43,7 +43,7 @@ class SdUpscale(Script):
             "sd_upscale_factor": self.factor,
             "sd_upscale_batch": request.batch_size,
         }
-        return Run(requests=[changed(request, changes)], params=params, texts=_of_the_first)
+        return Run(requests=[changed(request, changes)], params=params, texts=of_the_first)
 
     def _name(self) -> str:
         """By its place in the list of those that A1111 has without files."""
@@ -53,8 +53,3 @@ class SdUpscale(Script):
             names = ", ".join(f"{number} ({name})" for number, name in enumerate(BUILT_IN))
             raise Refused("script_args.upscaler", self.upscaler, f"give {names}, or a name")
         return BUILT_IN[self.upscaler]
-
-
-def _of_the_first(texts: list[str]) -> list[str]:
-    """A1111 tells the first one's of all."""
-    return texts[:1] * len(texts)

@@ -5,15 +5,25 @@ from typing import Any
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts.loopback import Loopback
+from img2img_gateway.sdapi.scripts.outpainting_mk2 import OutpaintingMk2
 from img2img_gateway.sdapi.scripts.poor_mans_outpainting import PoorMansOutpainting
 from img2img_gateway.sdapi.scripts.prompt_matrix import PromptMatrix
 from img2img_gateway.sdapi.scripts.prompts_from_file import PromptsFromFile
 from img2img_gateway.sdapi.scripts.script import Run, Script, check_count
 from img2img_gateway.sdapi.scripts.sd_upscale import SdUpscale
+from img2img_gateway.sdapi.scripts.xyz_plot import XyzPlot
 from img2img_shared.errors import Refused
 
 #: as A1111 lists them
-_SCRIPTS: tuple[type[Script], ...] = (Loopback, PoorMansOutpainting, PromptMatrix, PromptsFromFile, SdUpscale)
+_SCRIPTS: tuple[type[Script], ...] = (
+    Loopback,
+    OutpaintingMk2,
+    PoorMansOutpainting,
+    PromptMatrix,
+    PromptsFromFile,
+    SdUpscale,
+    XyzPlot,
+)
 
 
 def scripts_of(*, img2img: bool) -> list[type[Script]]:
