@@ -251,6 +251,22 @@ def split_sampler(name: str, scheduler: str | None = None) -> tuple[str, str]:
     return bare, find_scheduler(scheduler) if scheduler else ending
 
 
+def split_second_sampler(name: str | None, scheduler: str | None) -> tuple[str | None, str | None]:
+    """The (sampler, scheduler) that a hires fix names for its second pass; None: the first one's.
+
+    Raises:
+        Refused: as `split_sampler`, for "hr_sampler_name" or "hr_scheduler".
+    """
+    try:
+        chosen = find_scheduler(scheduler) if scheduler else None
+        if not name:
+            return None, chosen
+        bare, ending = split_sampler(name)
+    except Refused as refused:
+        raise Refused(f"hr_{refused.field}", refused.value, refused.reason) from None
+    return bare, chosen or (ending if ending != "Automatic" else None)
+
+
 def find_scheduler(name: str) -> str:
     """The schedule of that name or short name.
 

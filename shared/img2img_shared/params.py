@@ -17,8 +17,8 @@ from img2img_shared.names import (
     SAMPLER_OPTIONS,
     SAMPLERS,
     SCHEDULERS,
-    find_scheduler,
     split_sampler,
+    split_second_sampler,
     without_effect,
 )
 from img2img_shared.param_groups.control_params import ControlParams
@@ -144,17 +144,12 @@ class Params(
     def _so_may_the_second_ones(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        values = dict(values)
-        try:
-            if isinstance(scheduler := values.get("hr_scheduler"), str):
-                values["hr_scheduler"] = find_scheduler(scheduler)
-            if isinstance(name := values.get("hr_sampler_name"), str):
-                values["hr_sampler_name"], ending = split_sampler(name)
-                if ending != "Automatic" and not scheduler:
-                    values["hr_scheduler"] = ending
-        except Refused as refused:
-            raise Refused(f"hr_{refused.field}", refused.value, refused.reason) from None
-        return values
+        name, scheduler = values.get("hr_sampler_name"), values.get("hr_scheduler")
+        if not isinstance(name, str | None) or not isinstance(scheduler, str | None):
+            return values  # the field's own type check says so
+        sampler_name, scheduler = split_second_sampler(name, scheduler)
+        chosen = {"hr_sampler_name": sampler_name, "hr_scheduler": scheduler}
+        return values | {name: value for name, value in chosen.items() if value is not None}
 
     @model_validator(mode="after")
     def _hires_is_of_txt2img(self) -> Self:
@@ -249,7 +244,12 @@ class Params(
     def _nothing_is_ignored(self, info: ValidationInfo) -> Self:
         if info.context == WRITTEN:
             return self
-        for name in sorted(without_effect(self.sampler_name, self.scheduler, txt2img=self.txt2img)):
+        inert = without_effect(self.sampler_name, self.scheduler, txt2img=self.txt2img)
+        if self.enable_hr:
+            inert &= without_effect(
+                self.hr_sampler_name or self.sampler_name, self.hr_scheduler or self.scheduler
+            )
+        for name in sorted(inert):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and (name, value) != ("eta", 0.0):
                 raise Refused(name, value, f"it has no effect here; leave it out, or use {_takers(name)}")

@@ -41,8 +41,14 @@ class ExtraNetworks(NamedTuple):
     hypernetworks: tuple[Hypernetwork, ...] = ()
 
 
-def strip_comments(text: str) -> str:
-    """The text without ``#`` to the end of the line (A1111's "Enable comments", on by default)."""
+def strip_comments(text: str, *, enabled: bool = True) -> str:
+    """The text without ``#`` to the end of the line.
+
+    Args:
+        enabled: `enable_prompt_comments`; without it, a # is a character as others are.
+    """
+    if not enabled:
+        return text
     text = re.sub(r"(^|\n)#[^\n]*(\n|$)", "\n", text)
     return re.sub(r"#[^\n]*(\n|$)", "\n", text)
 
@@ -78,14 +84,18 @@ def unknown_tags(prompt: str) -> list[str]:
     return [tag[0] for tag in _tags(prompt)[0] if tag[1] not in (*_KINDS, _HYPERNETWORK)]
 
 
-def check_tags(**prompts: str) -> None:
+def check_tags(*, comments: bool = True, **prompts: str) -> None:
     """That prompts have no tags of other kinds, which would be left out of them without a word.
+
+    Args:
+        comments: `enable_prompt_comments`.
+        prompts: by their fields.
 
     Raises:
         Refused: names the first one's field.
     """
     for field, prompt in prompts.items():
-        for tag in unknown_tags(strip_comments(prompt)):
+        for tag in unknown_tags(strip_comments(prompt, enabled=comments)):
             raise Refused(field, tag, "write <lora:name:weight> or <hypernet:name:weight>, in lower case")
 
 

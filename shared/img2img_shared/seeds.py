@@ -20,13 +20,19 @@ def drawn(seed: int) -> int:
 def shifted(seed: int, by: int) -> int:
     """The seed that comes so many later; after the largest comes the least.
 
-    -1, which would be drawn, is told as the largest: generators make the same of both.
-
-    >>> shifted(-5, 7), shifted(-5, 4) == SEED_MAX, shifted(2**64 - 1, 1) == SEED_MIN
-    (2, True, True)
+    >>> shifted(-5, 7), shifted(-5, 4), shifted(2**64 - 1, 1) == SEED_MIN
+    (2, -1, True)
     """
-    later = (seed + by - SEED_MIN) % (SEED_MAX + 1 - SEED_MIN) + SEED_MIN
-    return SEED_MAX if later == DRAW else later
+    return (seed + by - SEED_MIN) % (SEED_MAX + 1 - SEED_MIN) + SEED_MIN
+
+
+def given(seed: int) -> int:
+    """`seed` as one that begins a job: -1 would be drawn there, and generators make the same of the largest.
+
+    >>> given(-1) == SEED_MAX, given(7)
+    (True, 7)
+    """
+    return SEED_MAX if seed == DRAW else seed
 
 
 def counted(

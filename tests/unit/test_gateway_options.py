@@ -87,7 +87,17 @@ def test_a_samplers_own_option_means_nothing_to_another() -> None:
     assert read("LMS") == {}
     assert read("LMS Karras") == {"rho": 5}
     assert read("UniPC") == {"uni_pc_order": 2}
-    assert read("Heun") == {"s_churn": 4, "s_noise": 1.1}
+    assert read("Heun") == {"s_churn": 4, "s_noise": 1.1, "add_churn_to_info": True}
+
+
+def test_the_settings_churn_wins_over_a_requests_and_is_told() -> None:
+    def read(**options: float) -> tuple[float, bool]:
+        params = read_request(Img2ImgRequest(s_noise=1.1), ("", ""), options, {})
+        return params.s_noise, params.add_churn_to_info
+
+    assert read(s_noise=1.05) == (1.05, True)
+    assert read(s_noise=1.0) == read() == (1.1, False)
+    assert read_request(Img2ImgRequest(), ("", ""), {"s_tmax": 0}, {}).add_churn_to_info is False
 
 
 @pytest.mark.parametrize("name", [name for name in defaults() if parameter(name)])

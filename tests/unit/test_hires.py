@@ -69,6 +69,13 @@ def test_a_samplers_name_may_end_in_the_schedules() -> None:
     assert params(hr_sampler_name="DPM++ 2M").hr_scheduler is None
 
 
+def test_what_acts_on_the_second_pass_alone_may_be_given() -> None:
+    assert params(sampler_name="Euler", hr_scheduler="Karras", rho=5).rho == 5
+    assert params(sampler_name="LMS", hr_sampler_name="Euler a", eta=0.5).eta == 0.5
+    with pytest.raises(Refused, match="rho"):
+        params(sampler_name="Euler", hr_scheduler="Simple", rho=5)
+
+
 def first(**changes: Any) -> Render:
     own = params(**changes)
     return Render(
@@ -191,6 +198,11 @@ def test_a_text_tells_of_both_passes_in_a1111s_order() -> None:
         "Hires schedule type: Exponential, Hires upscale: 2.0, Hires steps: 3, Hires upscaler: Latent, "
         "Extra noise: 0.1, Version"
     ) in line
+
+
+def test_a_text_tells_of_what_acts_on_the_second_pass_alone() -> None:
+    line = told(sampler_name="Euler", hr_scheduler="Karras", sigma_max=9)
+    assert "Hires upscale: 2.0, Schedule max sigma: 9.0, Version" in line
 
 
 def test_a_text_tells_nothing_of_what_both_passes_share() -> None:

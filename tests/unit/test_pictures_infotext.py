@@ -69,6 +69,11 @@ def test_a_vae_is_told_as_a1111_tells_it(params: dict[str, Any], wanted: str) ->
     )
 
 
+def test_what_made_a_picture_is_told_only_if_wanted() -> None:
+    quiet = Params(add_model_name_to_info=False, add_model_hash_to_info=False, add_version_to_infotext=False)
+    assert text(quiet, model_hash="6ce0161689").endswith("Size: 512x512, Denoising strength: 0.75, RNG: CPU")
+
+
 @pytest.mark.parametrize(
     ("fill", "wanted"),
     [

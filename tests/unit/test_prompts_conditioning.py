@@ -79,6 +79,11 @@ def test_comments_end_with_their_line() -> None:
     assert strip_comments("# all of it\na cat\n#more") == "\na cat\n"
 
 
+def test_without_comments_a_hash_is_a_character() -> None:
+    texts = [conditioning("a #b", "#c", Params(enable_prompt_comments=on)).texts for on in (True, False)]
+    assert texts == [("a", "\n"), ("a #b", "#c")]
+
+
 def test_an_edit_takes_effect_after_its_step() -> None:
     prompts = conditioning("[a:b:2]", "", Params(steps=5))
     texts = [prompts.texts[prompts.at(call)[0][0][0]] for call in range(5)]

@@ -34,6 +34,11 @@ def told_of(**values: Any) -> dict[str, object]:
         ({"sampler_name": "DDIM CFG++", "eta": 0.5}, {"Eta DDIM": 0.5}),
         ({"sampler_name": "Euler", "eta": 0.0}, {}),
         ({"s_churn": 2, "s_tmin": 0.5, "s_tmax": 9, "s_noise": 1.01}, {}),
+        (
+            {"add_churn_to_info": True, "s_churn": 2, "s_tmin": 0.5, "s_tmax": 9, "s_noise": 1.01},
+            {"Sigma churn": 2.0, "Sigma tmin": 0.5, "Sigma tmax": 9.0, "Sigma noise": 1.01},
+        ),
+        ({"add_churn_to_info": True}, {}),
         ({"sd_noise_schedule": "Zero Terminal SNR"}, {"Noise Schedule": "Zero Terminal SNR"}),
         ({"always_discard_next_to_last_sigma": True}, {"Discard penultimate sigma": True}),
         ({"sampler_name": "DPM2", "always_discard_next_to_last_sigma": True}, {}),

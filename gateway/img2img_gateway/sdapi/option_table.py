@@ -73,6 +73,7 @@ _FILES = ("sd_model_checkpoint", "sd_hypernetwork")
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_unet": ("None",),
+    "add_user_name_to_info": (True,),  # an API's requests have none
 }
 
 

@@ -3,6 +3,8 @@
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from img2img_gateway.sdapi.reading import Reading
@@ -73,7 +75,7 @@ def processed(
         "restore_faces": params.restore_faces,
         "face_restoration_model": params.face_restoration_model if params.restore_faces else None,
         "sd_model_name": pairs.get("Model", checkpoint_name(reading.model)),
-        "sd_model_hash": pairs.get("Model hash"),
+        "sd_model_hash": pairs.get("Model hash", reading.model_hash),
         "sd_vae_name": pairs.get("VAE"),
         "sd_vae_hash": pairs.get("VAE hash"),
         "seed_resize_from_w": body.seed_resize_from_w,
@@ -85,7 +87,7 @@ def processed(
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(begun)),
         "clip_skip": params.clip_skip,
         "is_using_inpainting_conditioning": "Conditional mask weight" in pairs,
-        "version": pairs.get("Version", ""),
+        "version": pairs.get("Version", f"img2img-farm {version('img2img-farm')}" if texts else ""),
     }
     of_script = reading.run.told(told) if reading.run else {}
     return {**told, **of_script} | ({"warnings": reading.warnings} if reading.warnings else {})
@@ -99,8 +101,9 @@ def _images(reading: Reading, jobs: Sequence[Sequence[Job]]) -> dict[str, Any]:
     for render, (first, *_) in zip(reading.renders, jobs, strict=True):
         n = render.body.n_iter * render.body.batch_size  # though fewer init pictures give fewer
         params = first.params
-        prompts += [strip_comments(params.prompt)] * n
-        negative_prompts += [strip_comments(params.negative_prompt)] * n
+        uncommented = partial(strip_comments, enabled=params.enable_prompt_comments)
+        prompts += [uncommented(params.prompt)] * n
+        negative_prompts += [uncommented(params.negative_prompt)] * n
         seeds += [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
     return {
         "prompt": prompts[0],

@@ -45,6 +45,8 @@ class Reading:
     #: with what its infotext fills
     body: RenderRequest
     model: str
+    #: of its checkpoint, where pictures' texts do not tell it
+    model_hash: str | None = None
     params: Params
     #: those that are set, the request's own over the tenant's
     options: Mapping[str, Any]
@@ -109,11 +111,11 @@ class Reader:
         files = WorkerFiles(farm, model, lenient)
         if not body.disable_extra_networks:
             prompts = await files.with_hypernetwork(prompts[0], options), prompts[1]
-            await files.check_tags(prompts[0])
+            await files.check_tags(prompts[0], options)
             if isinstance(values, Txt2ImgRequest) and values.enable_hr:
                 hr_prompt = await files.with_hypernetwork(values.hr_prompt, options)
                 values = values.model_copy(update={"hr_prompt": hr_prompt})
-                await files.check_tags(hr_prompt)
+                await files.check_tags(hr_prompt, options)
         options = await files.with_vae(options)
         await self._check_control(control, model)
         scripts |= {"control": control.told(options)} if control.units else {}
@@ -124,11 +126,15 @@ class Reader:
         return Reading(
             body=body,
             model=model,
+            model_hash=None if params.add_model_hash_to_info else await self._hash(model),
             params=params,
             options=options,
             control_pictures=control.pictures,
             warnings=lenient.warnings,
         )
+
+    async def _hash(self, model: str) -> str | None:
+        return (await self._farm.served_checkpoint(model)).short_hash
 
     async def _check_control(self, control: SentUnits, model: str) -> None:
         """That the control networks of a request are there.

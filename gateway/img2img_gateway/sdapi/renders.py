@@ -21,7 +21,7 @@ from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.params import Params
-from img2img_shared.seeds import counted
+from img2img_shared.seeds import counted, given
 from img2img_shared.steps import steps_in_all
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
@@ -133,4 +133,4 @@ async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:
 def _shifted(params: Params, offset: int) -> Params:
     """`params` for images that come `offset` later in one count of seeds."""
     seed, subseed = counted(params.seed, params.subseed, params.subseed_strength, offset)
-    return params.model_copy(update={"seed": seed, "subseed": subseed})
+    return params.model_copy(update={"seed": given(seed), "subseed": given(subseed)})

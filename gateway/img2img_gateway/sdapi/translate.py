@@ -6,7 +6,7 @@ from typing import Any
 from img2img_gateway.sdapi.option_table import parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused, Summary
-from img2img_shared.names import REFINER_OPTIONS, split_sampler, without_effect
+from img2img_shared.names import REFINER_OPTIONS, split_sampler, split_second_sampler, without_effect
 from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import FACE_FIELDS, HIRES_FIELDS, SOFT_FIELDS, Params
 from img2img_shared.refusals import read_params
@@ -28,6 +28,8 @@ _OF_MASKS = frozenset(
 #: parameters that settings may have, and that mean nothing to txt2img; but to its hires fix the last two
 _OF_IMG2IMG = frozenset({"initial_noise_multiplier", "color_correction", "fix_steps"})
 _OF_HIRES = frozenset({*HIRES_FIELDS, "extra_noise", "denoising_strength"})
+#: settings that win over a request's own fields of the same name where they are set, and are told then
+_CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 
 
 def read_request(
@@ -51,9 +53,14 @@ def read_request(
     )
     txt2img = isinstance(request, Txt2ImgRequest)
     inert = without_effect(sampler, scheduler, txt2img=txt2img)
+    if isinstance(request, Txt2ImgRequest) and request.enable_hr:
+        second, its_scheduler = split_second_sampler(request.hr_sampler_name, request.hr_scheduler)
+        inert &= without_effect(second or sampler, its_scheduler or scheduler)
     set_by_options = parameters_of(options, sampler, txt2img=txt2img)
-    values = {**set_by_options, **scripts, **_own_parameters(request)}
+    churn = _churn_of(set_by_options)
+    values = {**set_by_options, **scripts, **_own_parameters(request), **churn}
     values = {name: value for name, value in values.items() if name not in inert}
+    values["add_churn_to_info"] = not churn.keys().isdisjoint(values)
     values |= {
         "prompt": prompts[0],
         "negative_prompt": prompts[1],
@@ -85,6 +92,13 @@ def refuse_unsupported(request: RenderRequest) -> None:
         )
     if isinstance(request, Txt2ImgRequest) and request.firstpass_image and request.enable_hr:
         raise Refused("firstpass_image", Summary("a picture"), "render from a picture with img2img instead")
+
+
+def _churn_of(set_by_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `_CHURN` that the settings change. (A1111: `Sampler.initialize`.)"""
+    fields = Params.model_fields
+    chosen = {name: set_by_options[name] for name in _CHURN if name in set_by_options}
+    return {name: value for name, value in chosen.items() if value != fields[name].default}
 
 
 def _of_txt2img(request: Txt2ImgRequest, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,13 +23,13 @@ class WorkerFiles:
         self._model = model
         self._lenient = lenient
 
-    async def check_tags(self, prompt: str) -> None:
+    async def check_tags(self, prompt: str, options: Mapping[str, Any]) -> None:
         """That what the tags of a prompt name is there.
 
         Raises:
             Refused: something is not, or is named in a way that is not understood.
         """
-        text = strip_comments(prompt)
+        text = _uncommented(prompt, options)
         for tag in unknown_tags(text):
             self._lenient.set_aside("prompt", tag, f"{tag} asks for nothing that is known here")
         _, loras, hypernetworks = take_extra_networks(text)
@@ -49,7 +49,8 @@ class WorkerFiles:
             why = f"no hypernetwork {name!r} here ({_list(known)}); as in A1111, none is used"
             self._lenient.set_aside("sd_hypernetwork", name, why)
             return prompt
-        if any(each.name == name for each in take_extra_networks(strip_comments(prompt)).hypernetworks):
+        text = _uncommented(prompt, options)
+        if any(each.name == name for each in take_extra_networks(text).hypernetworks):
             return prompt
         return f"{prompt}<hypernet:{name}:{options.get('extra_networks_default_multiplier', 1.0)}>"
 
@@ -64,6 +65,10 @@ class WorkerFiles:
         why = f"no VAE {wanted!r} here ({_list(known)}); the checkpoint's own renders it, as in A1111"
         self._lenient.set_aside("sd_vae", wanted, why)
         return {**options, "sd_vae": "None"}
+
+
+def _uncommented(prompt: str, options: Mapping[str, Any]) -> str:
+    return strip_comments(prompt, enabled=options.get("enable_prompt_comments", True))
 
 
 def _check(

@@ -37,7 +37,8 @@ def checked_input(
     checked, whole = dict[str, Any](), params
     try:
         checked, whole = check_own(params, own)
-        check_tags(**{name: checked[name] for name in ("prompt", "hr_prompt") if name in checked})
+        prompts = {name: checked[name] for name in ("prompt", "hr_prompt") if name in checked}
+        check_tags(comments=whole.enable_prompt_comments, **prompts)
     except Refused as error:
         wrong.append(error)
     try:

@@ -62,7 +62,9 @@ class FarmService(Catalog, JobLookup):
             Unavailable: Redis is away, or an embedded farm cannot run a worker.
         """
         if not sets_tags_aside and not params.disable_extra_networks:
-            check_tags(prompt=params.prompt, hr_prompt=params.hr_prompt)
+            check_tags(
+                comments=params.enable_prompt_comments, prompt=params.prompt, hr_prompt=params.hr_prompt
+            )
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key, params), self._outage)
         for field in ("refiner_checkpoint", "hr_checkpoint_name"):

@@ -84,6 +84,10 @@ class PromptParams(ParamGroup):
             examples=[True],
         ),
     ] = False
+    enable_prompt_comments: Annotated[
+        bool,
+        Field(description="Leave out what stands between a # and the end of its line.", examples=[False]),
+    ] = True
     disable_extra_networks: Annotated[
         bool,
         Field(

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,12 +97,13 @@ def told(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
     before, now = (_named_schedule(each.params) for each in (first, second))
     is_latent = (params.hr_upscaler or DEFAULT_UPSCALER) in LATENT_UPSCALERS
     method = params.sd_vae_encode_method
+    uncommented = partial(strip_comments, enabled=params.enable_prompt_comments)
     is_resized = bool(params.hr_resize_x or params.hr_resize_y)
     return {
         "Hires checkpoint": checkpoint if params.hr_checkpoint_name else None,
         "Hires sampler": sampler if sampler != params.sampler_name else None,
-        "Hires prompt": strip_comments(prompt) if prompt != first.prompt else None,
-        "Hires negative prompt": strip_comments(negative) if negative != first.negative_prompt else None,
+        "Hires prompt": uncommented(prompt) if prompt != first.prompt else None,
+        "Hires negative prompt": uncommented(negative) if negative != first.negative_prompt else None,
         "Hires schedule type": now if now != before else None,
         "Hires upscale": None if is_resized else params.hr_scale,
         "Hires resize": f"{params.hr_resize_x}x{params.hr_resize_y}" if is_resized else None,

@@ -97,20 +97,21 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
 
 def _infotext(made: Made, served: Served) -> str:
     first = made.passes[0]
+    uncommented = partial(strip_comments, enabled=first.params.enable_prompt_comments)
     hashes: dict[str, str] = {}
     account: dict[str, object] = {}
     for each in made.passes:
         account |= _account(each, served)
         if not each.params.disable_extra_networks:
-            hashes |= served.lora_hashes(each.prompt)
+            hashes |= served.lora_hashes(uncommented(each.prompt))
     if (
         first.params.sd_vae_decode_method != "Full" and len(made.passes) == 1
     ):  # A1111 does not tell it of hires fix
         account["VAE Decoder"] = first.params.sd_vae_decode_method
     return infotext(
         first.params,
-        prompt=strip_comments(first.prompt),
-        negative_prompt=strip_comments(first.negative_prompt),
+        prompt=uncommented(first.prompt),
+        negative_prompt=uncommented(first.negative_prompt),
         seed=first.seed,
         subseed=first.subseed,
         model=served.title,

@@ -71,8 +71,8 @@ def infotext(
         "Seed": seed,
         "Face restoration": params.face_restoration_model if params.restore_faces else None,
         "Size": f"{params.width}x{params.height}",
-        "Model hash": model_hash,
-        "Model": model,
+        "Model hash": model_hash if params.add_model_hash_to_info else None,
+        "Model": model if params.add_model_name_to_info else None,
     }
     if vae is not None:
         name, vae_hash = vae
@@ -110,7 +110,7 @@ def infotext(
     pairs["Lora hashes"] = _hashes(lora_hashes or {})
     pairs["TI hashes"] = _hashes(inversion_hashes or {})
     pairs |= account or {}
-    pairs["Version"] = f"img2img-farm {_version()}"
+    pairs["Version"] = f"img2img-farm {_version()}" if params.add_version_to_infotext else None
     line = ", ".join(f"{name}: {quoted(value)}" for name, value in pairs.items() if value is not None)
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
     return f"{prompt}{negative}\n{line}".strip()

@@ -17,7 +17,7 @@ def told(
 ) -> dict[str, object]:
     """What differs from A1111's defaults; nothing where it is as usual.
 
-    `s_churn` and its like are not among it: A1111 tells them of its settings, but not of a request.
+    `s_churn` and its like are told only if asked for: A1111 tells those of its settings, not of a request.
 
     Args:
         refiner: the name and hash of its refiner.
@@ -34,6 +34,8 @@ def told(
     sampler = SAMPLERS[params.sampler_name]
     if "eta" in sampler.options and params.eta not in (None, sampler.eta):
         pairs["Eta DDIM" if sampler.timesteps else "Eta"] = params.eta
+    if params.add_churn_to_info:
+        pairs |= _of_the_churn(params)
     pairs |= _of_the_calls(params, plan, levels, refiner)
     return {name: value for name, value in pairs.items() if value is not None}
 
@@ -60,6 +62,15 @@ def _of_the_schedule(params: Params, levels: NoiseLevels) -> dict[str, object | 
     if schedule == "Beta":
         pairs |= {"Beta schedule alpha": params.beta_dist_alpha, "Beta schedule beta": params.beta_dist_beta}
     return pairs
+
+
+def _of_the_churn(params: Params) -> dict[str, object | None]:
+    return {
+        "Sigma churn": params.s_churn or None,
+        "Sigma tmin": params.s_tmin or None,
+        "Sigma tmax": params.s_tmax,
+        "Sigma noise": params.s_noise if params.s_noise != 1 else None,
+    }
 
 
 def _of_the_calls(

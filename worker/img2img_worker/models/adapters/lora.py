@@ -13,7 +13,7 @@ from torch import nn
 
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
-from img2img_shared.prompt_tags import Lora, strip_comments, take_extra_networks
+from img2img_shared.prompt_tags import Lora, take_extra_networks
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.lora_file import metadata, read_bundle, read_lora, short_hash
 from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, original_places, text_layers
@@ -104,12 +104,12 @@ class Loras:
         return (name, loaded.time, loaded.size), loaded.bundle
 
     def hashes(self, prompt: str) -> dict[str, str]:
-        """A1111's short hash of each LoRA that a prompt names, by that name; thread-safe.
+        """A1111's short hash of each LoRA that a prompt without comments names, by that name; thread-safe.
 
         Raises:
             Refused: one is not there.
         """
-        loras = take_extra_networks(strip_comments(prompt)).loras
+        loras = take_extra_networks(prompt).loras
         return {lora.name: short_hash(self._path(lora.name)) for lora in loras}
 
     def _load(self, name: str) -> _Loaded:

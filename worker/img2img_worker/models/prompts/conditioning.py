@@ -98,12 +98,13 @@ def conditioning(
         edited = partial(schedule, steps=earlier_calls or total, old=True)
     else:
         edited = partial(schedule, steps=total, earlier=earlier_calls)
-    text, loras, hypernetworks = take_extra_networks(strip_comments(prompt))
+    uncommented = partial(strip_comments, enabled=params.enable_prompt_comments)
+    text, loras, hypernetworks = take_extra_networks(uncommented(prompt))
     if params.disable_extra_networks:
         loras, hypernetworks = (), ()
     return Conditioning(
         positive=tuple(Schedule(entries=edited(part), weight=weight) for part, weight in compose(text)),
-        negative=Schedule(entries=edited(strip_comments(negative_prompt))),
+        negative=Schedule(entries=edited(uncommented(negative_prompt))),
         loras=loras,
         hypernetworks=hypernetworks,
     )
