@@ -254,11 +254,9 @@ class Params(
             if value != type(self).model_fields[name].default and (name, value) != ("eta", 0.0):
                 raise Refused(name, value, f"it has no effect here; leave it out, or use {_takers(name)}")
         check_steps(self)
-        brownian = SAMPLERS[self.sampler_name].brownian_noise and not self.no_dpmpp_sde_batch_determinism
-        if brownian and self.seed < DRAW:
-            raise Refused(
-                "seed", self.seed, f"{self.sampler_name} needs a seed of 0 or more, or -1 to draw one"
-            )
+        brownian = [name for name in self._samplers if SAMPLERS[name].brownian_noise]
+        if brownian and not self.no_dpmpp_sde_batch_determinism and self.seed < DRAW:
+            raise Refused("seed", self.seed, f"{brownian[0]} needs a seed of 0 or more, or -1 to draw one")
         if self.quality is not None and self.output_format == "png":
             raise Refused(
                 "quality",
@@ -272,6 +270,12 @@ class Params(
             reason = f"give both {RESIZE_MIN} or more, or both 0"
             raise Refused("seed_resize_from_w, seed_resize_from_h", sizes, reason)
         return self
+
+    @property
+    def _samplers(self) -> tuple[str, ...]:
+        """Of all its passes."""
+        second = self.hr_sampler_name if self.enable_hr else None
+        return (self.sampler_name, second) if second else (self.sampler_name,)
 
     @property
     def rounds_mask(self) -> bool:

@@ -248,6 +248,21 @@ def test_a_data_url_is_a_picture_too(gateway: Gateway, busy: FakeWorker) -> None
     assert render(gateway, init_images=["data:image/png;base64," + encoded()]).status_code == 200
 
 
+def test_latent_noise_under_a_mask_is_that_of_the_first_iteration(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    for strength, expected in ((0, [0, -2]), (0.5, [0, 0])):
+        fields = {"inpainting_fill": 2, "n_iter": 2, "batch_size": 2, "subseed_strength": strength}
+        call = pool.submit(render, gateway, mask=encoded(3), seed=-3, **fields)
+        claims = [fake_worker.await_claim() for _ in range(4)]
+        jobs = [fake_worker.ledger.job(job_id, "default") for job_id in {claim.job_id for claim in claims}]
+        assert sorted((job.params.fill_noise_seed_delta for job in jobs), reverse=True) == expected
+        for claim in claims:
+            fake_worker.end(claim)
+        seeds = json.loads(call.result().json()["info"])["all_seeds"]
+        assert seeds == ([-3] * 4 if strength else [-3, -2, -1, 0])
+
+
 def test_a_mask_and_its_parameters_reach_the_job(
     gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:

@@ -294,14 +294,15 @@ def test_what_the_mask_keeps_is_the_encoded_input(family: ToyFamily) -> None:
     assert not np.array_equal(picture[~outside], kept[~outside])
 
 
-def test_latent_noise_is_filled_in_from_the_jobs_own_source(family: ToyFamily) -> None:
+def test_latent_noise_is_filled_in_from_the_jobs_own_source_and_seed(family: ToyFamily) -> None:
     # without a step, the picture is what was filled in
     mask = np.ones((8, 8), np.float32)
-    for source in ("cpu", "nv"):
-        each = render(5, mask=mask, denoising_strength=0, inpainting_fill=2, noise_source=source)
+    for source, delta in (("cpu", 0), ("nv", 0), ("cpu", -2)):
+        own = {"inpainting_fill": 2, "noise_source": source, "fill_noise_seed_delta": delta}
+        each = render(5, mask=mask, denoising_strength=0, **own)
         with Engine(family) as engine:
             picture = engine.submit(each).result(60)
-        filled = family.decode(fill_noise(5, (4, 8, 8), source)[None]).pixels[0].numpy()
+        filled = family.decode(fill_noise(5 + delta, (4, 8, 8), source)[None]).pixels[0].numpy()
         assert np.array_equal(picture, filled)
 
 

@@ -54,6 +54,7 @@ def test_sizes_are_a1111s(changes: Any, size: tuple[int, int], surplus: tuple[in
         ({"hr_upscaler": ""}, "hr_upscaler"),
         ({"hr_sampler_name": "Nosuch"}, "hr_sampler_name"),
         ({"hr_scheduler": "Nosuch"}, "hr_scheduler"),
+        ({"hr_sampler_name": "DPM++ SDE", "seed": -2}, "seed"),
         ({"txt2img": False}, "enable_hr"),
         ({"enable_hr": False, "hr_prompt": "a dog"}, "hr_prompt"),
     ],

@@ -20,6 +20,7 @@ from img2img_gateway.sdapi.tasks import Task
 from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.submission import draw_seeds
+from img2img_shared.modes import InpaintingFill
 from img2img_shared.params import Params
 from img2img_shared.seeds import counted, given
 from img2img_shared.steps import steps_in_all
@@ -131,6 +132,12 @@ async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:
 
 
 def _shifted(params: Params, offset: int) -> Params:
-    """`params` for images that come `offset` later in one count of seeds."""
+    """`params` for images that come `offset` later in one count of seeds; under a mask is the same noise.
+
+    (A1111: `StableDiffusionProcessingImg2Img.init`, which is called once for all iterations.)
+    """
     seed, subseed = counted(params.seed, params.subseed, params.subseed_strength, offset)
-    return params.model_copy(update={"seed": given(seed), "subseed": given(subseed)})
+    changes = {"seed": given(seed), "subseed": given(subseed)}
+    if params.inpainting_fill == InpaintingFill.LATENT_NOISE and not params.subseed_strength:
+        changes["fill_noise_seed_delta"] = -offset
+    return params.model_copy(update=changes)

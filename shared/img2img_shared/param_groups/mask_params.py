@@ -47,6 +47,16 @@ class MaskParams(ParamGroup):
         InpaintingFill,
         Field(title="Masked content", description="What masked pixels start from.", examples=[1]),
     ] = InpaintingFill.FILL
+    fill_noise_seed_delta: Annotated[
+        int,
+        Field(
+            ge=-(2**62),
+            le=2**62,
+            description="Number added to the seed for the noise that masked pixels start from with "
+            "`inpainting_fill` 2; with `n_iter`, A1111 takes that of the first iteration for all.",
+            examples=[-1],
+        ),
+    ] = 0
     inpaint_full_res: Annotated[
         bool,
         Field(

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_shared.modes import InpaintingFill, ResizeMode
+from img2img_shared.seeds import shifted
 from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.state import RenderState
@@ -63,7 +64,8 @@ class Latents:
         if render.params.inpainting_fill == InpaintingFill.LATENT_NOTHING:
             return kept
         channels, height, width = z0.shape
-        noise = fill_noise(render.seed, (channels, height, width), render.params.noise_source)
+        seed = shifted(render.seed, render.params.fill_noise_seed_delta)
+        noise = fill_noise(seed, (channels, height, width), render.params.noise_source)
         return kept + sent(noise, z0.device) * mask
 
     def _encode(self, checkpoint: Loaded, pictures: Sequence[tuple[PictureKey, Pixels]]) -> None:
