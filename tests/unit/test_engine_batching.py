@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from typing import Any
 
 import numpy as np
 import pytest
@@ -298,7 +299,11 @@ def test_latent_noise_is_filled_in_from_the_jobs_own_source_and_seed(family: Toy
     # without a step, the picture is what was filled in
     mask = np.ones((8, 8), np.float32)
     for source, delta in (("cpu", 0), ("nv", 0), ("cpu", -2)):
-        own = {"inpainting_fill": 2, "noise_source": source, "fill_noise_seed_delta": delta}
+        own: dict[str, Any] = {
+            "inpainting_fill": 2,
+            "noise_source": source,
+            "fill_noise_seed_delta": delta,
+        }
         each = render(5, mask=mask, denoising_strength=0, **own)
         with Engine(family) as engine:
             picture = engine.submit(each).result(60)
