@@ -41,6 +41,10 @@ class Principal:
         """As `ApiKey.allowed_priority`."""
         return (asked or 0) if self.key is None else self.key.allowed_priority(asked)
 
+    def allowed_keep(self, asked: str | None = None) -> str | None:
+        """As `ApiKey.allowed_keep`."""
+        return asked if self.key is None else self.key.allowed_keep(asked)
+
 
 async def admit(request: Request) -> Principal:
     """Who sent `request`, by its headers alone.

@@ -13,7 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_shared.checkpoints import Checkpoint
 from img2img_shared.errors import FarmError, NotFound, NoWorkers, Refused, Unavailable
-from img2img_shared.farm import input_janitor
+from img2img_shared.farm import store_janitor
 from img2img_shared.farm.patience import OUTAGE
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission
@@ -144,6 +144,7 @@ class AsyncFarm:
         name: str | None = None,
         owner: str | None = None,
         tags: Collection[str] = (),
+        keep: str | None = None,
         priority: int = 0,
         idempotency_key: str | None = None,
         webhook: str | None = None,
@@ -164,6 +165,7 @@ class AsyncFarm:
             name=name,
             owner=owner,
             tags=tags,
+            keep=keep,
             priority=priority,
             idempotency_key=idempotency_key,
             webhook=webhook,
@@ -217,13 +219,13 @@ class AsyncFarm:
             await asyncio.sleep(SUPERVISE_EVERY)
 
     async def tidy(self) -> None:
-        """Take part in removing the inputs of what was never submitted, for as long as the gateway runs."""
+        """Take part in removing from the store what nobody needs, for as long as the gateway runs."""
         while True:
             try:
-                await self.call(self.service.input_janitor.round)
+                await self.call(self.service.janitor.round)
             except FarmError as error:
-                log.warning("inputs of what was never submitted stay for now: %s", error)
-            await asyncio.sleep(input_janitor.EVERY)
+                log.warning("what nobody needs stays in the store for now: %s", error)
+            await asyncio.sleep(store_janitor.EVERY)
 
     def close(self) -> None:
         """Let go of the farm; an embedded one's processes end unless others use them."""

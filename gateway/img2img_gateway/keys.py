@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys_mark import KEY, KeysMark
 from img2img_gateway.sessions import hashed
+from img2img_shared.durations import read_duration, write_duration
 from img2img_shared.errors import NotFound, Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.tables import Table, count_in_window
@@ -41,6 +42,8 @@ class ApiKey:
     largest: int | None = None
     #: the highest that a job may have; None: any
     priority: int | None = None
+    #: how long jobs are kept that do not say, and the longest that they may ask for; None: as the farm says
+    keep: str | None = None
     #: seconds since 1970
     created: int = 0
 
@@ -55,6 +58,19 @@ class ApiKey:
             return min(0, highest)
         if asked > highest:
             raise Refused("priority", asked, f"this key allows at most {highest}")
+        return asked
+
+    def allowed_keep(self, asked: str | None) -> str | None:
+        """How long a job is kept that asks for this.
+
+        Raises:
+            Refused: it is too long.
+        """
+        if self.keep is None or asked is None:
+            return asked or self.keep
+        longest, wanted = read_duration(self.keep), read_duration(asked)
+        if longest is not None and (wanted is None or wanted > longest):
+            raise Refused("keep", asked, f"this key allows at most {self.keep}")
         return asked
 
 
@@ -83,6 +99,7 @@ class ApiKeys:
         quota: int | None = None,
         largest: int | None = None,
         priority: int | None = None,
+        keep: str | None = None,
     ) -> tuple[ApiKey, str]:
         """A new key, and its secret, which is told this once."""
         key_id = secrets.token_hex(4)
@@ -95,6 +112,7 @@ class ApiKeys:
             quota=quota,
             largest=largest,
             priority=priority,
+            keep=keep and write_duration(read_duration(keep)),
             created=int(time.time()),
         )
         # what is not limited is not written: a gateway of an older version may not know it

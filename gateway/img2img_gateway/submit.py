@@ -14,7 +14,8 @@ from img2img_gateway.pictures import decode_base64, is_reference
 from img2img_gateway.sent_file import SentFile
 from img2img_gateway.webhook_store import Hook
 from img2img_shared.errors import Refused, Summary
-from img2img_shared.farm.submission import Source, Submission, Upload, Written, put_source
+from img2img_shared.farm.intake import Source
+from img2img_shared.farm.submission import Submission, Upload, Written
 from img2img_shared.job import Job, picture_digest
 
 #: a picture as a request brought it: a file, base64, or the key of what was uploaded before; or one of ours
@@ -91,7 +92,7 @@ async def stored(parts: Services, principal: Principal, picture: Sent, field: st
         StoreError: the store does not take it.
     """
     source = _source(parts, picture, field)
-    key = await parts.farm.call(put_source, parts.farm.store, principal.tenant, source, field)
+    key = await parts.farm.call(parts.farm.service.intake.upload, principal.tenant, source, field)
     return f"inputs/{picture_digest(key)}"
 
 

@@ -71,6 +71,7 @@ class AsyncFarm:
         pictures: Mapping[str, Source] | None = None,
         name: str | None = None,
         tags: Collection[str] = (),
+        keep: str | float | None = None,
         priority: int = 0,
         idempotency_key: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -86,6 +87,7 @@ class AsyncFarm:
             pictures=pictures,
             name=name,
             tags=tags,
+            keep=keep,
             priority=priority,
             idempotency_key=idempotency_key,
             progress=progress,
@@ -131,6 +133,10 @@ class AsyncFarm:
     async def retry(self, job_id: str) -> int:
         """As `Farm.retry`."""
         return await asyncio.to_thread(self.farm.retry, job_id)
+
+    async def set_keep(self, job_id: str, keep: str | float | None) -> None:
+        """As `Farm.set_keep`."""
+        await asyncio.to_thread(self.farm.set_keep, job_id, keep)
 
     async def set_priority(self, job_id: str, priority: int) -> bool:
         """As `Farm.set_priority`."""

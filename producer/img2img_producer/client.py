@@ -11,11 +11,14 @@ from img2img_producer.backends.direct import DirectBackend
 from img2img_producer.inputs import Picture, Source, as_picture
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
+from img2img_shared.durations import read_duration
 from img2img_shared.errors import Refused
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.orphans import Orphan, find_orphans
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.service import FarmService
+from img2img_shared.farm.storage import TenantStorage
+from img2img_shared.farm.store_janitor import Cleaned
 from img2img_shared.job import Job, JobState
 from img2img_shared.params import Params
 from img2img_shared.records import ImageStatus, JobStatus, WorkerOrder, WorkerStatus
@@ -110,6 +113,7 @@ class Farm:
         pictures: Mapping[str, Source] | None = None,
         name: str | None = None,
         tags: Collection[str] = (),
+        keep: str | float | None = None,
         priority: int = 0,
         idempotency_key: str | None = None,
         progress: Callable[[int], None] | None = None,
@@ -130,6 +134,8 @@ class Farm:
             pictures: by their roles, as a `Picture` has them, for all inputs that bring none.
             name: for people, to find the job by; several may share one.
             tags: the same, as words: "summer", "client=acme".
+            keep: how long its results, and what it was made from, stay after its end: "30d", "12h",
+                "forever", or seconds; None: as ``IMG2IMG_KEEP`` says.
             priority: -100..100, higher goes first.
             idempotency_key: a repeat with the same key returns the first job's id and does nothing else;
                 so ask again with it after an `Unavailable`.
@@ -150,6 +156,7 @@ class Farm:
             params=merged,
             name=name,
             tags=tuple(tags),
+            keep=keep,
             priority=priority,
             idempotency_key=idempotency_key,
         )
@@ -276,6 +283,10 @@ class Farm:
         """Let a job go before those of lower priority (-100..100); whether that changed anything."""
         return self._backend.set_priority(job_id, priority)
 
+    def set_keep(self, job_id: str, keep: str | float | None) -> None:
+        """Change how long a job's results stay after its end: "30d", "12h", seconds, "forever"."""
+        self._backend.set_keep(job_id, read_duration(keep))
+
     def jobs(
         self,
         limit: int = 100,
@@ -308,9 +319,37 @@ class Farm:
         """
         return self._backend.remove(job_id)
 
+    def clean(
+        self,
+        *,
+        uploads: str | float | None = None,
+        orphans: str | float | None = None,
+        dry_run: bool = False,
+    ) -> Cleaned:
+        """Remove from the store what nobody needs, now rather than when the farm's janitor comes to it.
+
+        Args:
+            uploads: how long pictures stay that no job names; None: as ``IMG2IMG_KEEP_UPLOADS`` says.
+            orphans: how long jobs stay listed that only the store knows; None: as ``IMG2IMG_KEEP_ORPHANS``.
+            dry_run: say only what would be removed.
+
+        Raises:
+            Refused: another process is doing it.
+        """
+        settings = self.settings
+        return self._service.janitor.clean(
+            uploads=settings.keep_uploads if uploads is None else read_duration(uploads, "uploads"),
+            orphans=settings.keep_orphans if orphans is None else read_duration(orphans, "orphans"),
+            dry_run=dry_run,
+        )
+
+    def storage(self) -> list[TenantStorage]:
+        """What each tenant has in the store, the largest first."""
+        return self._service.storage.all()
+
     def orphans(self) -> Iterator[Orphan]:
         """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""
-        return find_orphans(self._service.store, self._service.ledger)
+        return find_orphans(self._service.store, self._service.retention)
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that live, whatever they serve."""

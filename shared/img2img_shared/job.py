@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from img2img_shared.durations import Duration
 from img2img_shared.errors import Refused
 from img2img_shared.own_params import with_own
 from img2img_shared.params import Params
@@ -93,6 +94,8 @@ class Job(BaseModel):
     #: who submitted it: the name of their key, or their login
     owner: JobName | None = None
     tags: Tags = ()
+    #: seconds for which its results and inputs are kept after its end; None: for ever
+    keep: Duration = None
     #: higher goes first
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -165,6 +168,11 @@ def inputs_key(job_id: str, page: int) -> str:
 def loop_name(number: int) -> str:
     """What the result of a loop's render is called beside its last one's."""
     return f"loop-{number}"
+
+
+def shared_inputs_key(job_id: str) -> str:
+    """Store key of what all inputs of a job share, written as a page of one input."""
+    return f"{inputs_folder(job_id)}/shared.msgpack"
 
 
 def result_key(job_id: str, index: int, output_format: str, beside: str = "") -> str:

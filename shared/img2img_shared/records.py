@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from img2img_shared.checkpoints import identity
@@ -94,12 +94,21 @@ class JobStatus:
     #: who submitted it
     owner: str | None = None
     tags: tuple[str, ...] = ()
+    #: seconds for which its results are kept after its end; None: for ever
+    keep: float | None = None
     #: what must happen before any of its images can be begun; None: nothing, or nobody has looked
     waits_for: str | None = None
     #: steps that are done of its running images, and all that these have; None: it is not known
     steps: tuple[int, int] | None = None
     #: how much of its running images is done by their steps, in images
     under_way: float = 0.0
+
+    @property
+    def kept_until(self) -> datetime | None:
+        """When it is removed, with its results; None: never, or it has not ended."""
+        if self.finished is None or self.keep is None:
+            return None
+        return self.finished + timedelta(seconds=self.keep)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from img2img_shared.durations import Duration
+
 #: sizes of pictures in pixels, as `Settings.compile` has them
 SIZES = r"^\d{2,4}x\d{2,4}(,\d{2,4}x\d{2,4})*$"
 #: torch's names of devices, as `Settings.device` has them
@@ -54,8 +56,15 @@ class Settings(BaseSettings):
     #: what a submit waits for before it says that a job is there: Redis' memory, its disk (version 7.2, with
     #: an append-only file), or the memory of a replica
     acknowledge: Acknowledge = "memory"
-    #: seconds a finished job is remembered
+    #: seconds a finished job is remembered, if its results are kept for ever
     keep_jobs: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
+    #: how long a job is kept after its end, with its results and what it was made from, if it does not say:
+    #: "30d", "12h", "forever"
+    keep: Duration = None
+    #: how long a picture stays after its upload that no job names
+    keep_uploads: Duration = 7 * 24 * 3600.0
+    #: how long a job stays listed of which only the store knows, before it is removed
+    keep_orphans: Duration = None
 
     #: HOST:PORT at which a worker or gateway shows its metrics to Prometheus (docs/metrics.md); "": nowhere
     metrics: Annotated[str, Field(pattern=r"^(\S+:\d{1,5})?$")] = ""

@@ -5,7 +5,8 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,6 +35,17 @@ _PASSING = (
     *(errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO),
     *(errno.ESTALE, errno.ETIMEDOUT),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What a listing tells of an object."""
+
+    key: str
+    #: bytes
+    size: int
+    #: seconds since 1970, by the store's clock
+    written: float
 
 
 class Store:
@@ -73,7 +85,7 @@ class Store:
     def put_picture(self, tenant: str, data: bytes) -> str:
         """Keep a tenant's picture under its SHA-256, once; the key, ``inputs/<tenant>/<sha256>``.
 
-        What a power cut or a failing disk left there instead is put right.
+        What a power cut or a failing disk left there instead is put right. It counts as written now.
 
         Raises:
             StoreError: it could not be written.
@@ -82,8 +94,11 @@ class Store:
         if self._folder is None:
             self.put(key, data)  # its bytes are sent either way: over the same ones it costs no more
             return key
-        if not self.create(key, data) and self.get(key) != data:
-            self.put(key, data)
+        if not self.create(key, data):
+            if self.get(key) == data:
+                self._touch(self._folder / key)
+            else:
+                self.put(key, data)
         return key
 
     def get_picture(self, key: str) -> bytes:
@@ -141,11 +156,34 @@ class Store:
         Raises:
             StoreError: the store does not tell.
         """
+        for found in self.objects(prefix):
+            yield found.key
+
+    def objects(self, prefix: str) -> Iterator["StoredObject"]:
+        """All objects under the folder `prefix`; those of one folder follow each other.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
         with self._told("list", _checked(prefix.rstrip("/"))):
             for page in obstore.list(self._store, prefix.rstrip("/")):
                 for item in page:
-                    yield item["path"]
+                    yield StoredObject(
+                        key=item["path"], size=item["size"], written=item["last_modified"].timestamp()
+                    )
             self._expect_farms_folder("list", prefix)
+
+    def written(self, key: str) -> float | None:
+        """When an object was written, in seconds since 1970 by the store's clock; None: there is none.
+
+        Raises:
+            StoreError: the store does not tell.
+        """
+        with self._told("look up", _checked(key)):
+            try:
+                return obstore.head(self._store, key)["last_modified"].timestamp()
+            except FileNotFoundError:
+                return None
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Names of the folders right under the folder `prefix`, in no given order.
@@ -169,6 +207,21 @@ class Store:
                 obstore.delete(self._store, key)
             except FileNotFoundError:  # a folder tells, the clouds do not
                 self._expect_missing("delete", key)
+
+    def delete_all(self, prefix: str) -> int:
+        """Remove the folder `prefix` ("jobs/<id>") with all that is in it; how many objects these were.
+
+        Raises:
+            StoreError: something could not be removed.
+        """
+        keys = list(self.list(prefix))
+        for key in keys:
+            self.delete(key)
+        if self._folder is not None:  # the clouds have no folders
+            for folder, _, _ in os.walk(self._folder / prefix, topdown=False):
+                with suppress(OSError):  # somebody has put something there
+                    Path(folder).rmdir()
+        return len(keys)
 
     def try_out(self, key: str, size: int) -> None:
         """Write an object of so many bytes, read it back and remove it.
@@ -207,6 +260,10 @@ class Store:
             _sync(self._folder / key)
             if not self._holds(self._folder, "write", key):  # beside a share that came a moment later
                 raise self._error("write", key, _AWAY, transient=True)
+
+    def _touch(self, path: Path) -> None:
+        with self._told("write", str(path)):
+            os.utime(path)
 
     def _size(self, key: str) -> int | None:
         with self._told("look up", key):

@@ -199,4 +199,5 @@ def test_a_farm_goes_on_after_redis_forgot_everything(raw: Any, ledger: Ledger, 
     assert lasting <= {f"{FARM}:{name}" for name in SHARED} | {
         f"{FARM}:model:tick:{MODEL}",
         f"{FARM}:tenant:t",
+        f"{FARM}:submitted:t",
     }

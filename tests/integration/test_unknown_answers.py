@@ -12,7 +12,8 @@ from redis import Redis
 
 from img2img_producer import Farm
 from img2img_shared.errors import Conflict, Refused, Unavailable
-from img2img_shared.farm.input_janitor import AGE
+from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.intake import AGE
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Submission, Upload
 from img2img_shared.job import JobState, inputs_folder
@@ -136,17 +137,21 @@ def age(redis: Redis, job_id: str) -> None:
     assert redis.zadd(SUBMISSIONS, {job_id: 1}, xx=True, ch=True) == 1
 
 
+def janitor(service: FarmService) -> InputJanitor:
+    return InputJanitor(Submissions(service.redis), service.store)
+
+
 def test_the_janitor_removes_what_was_begun_long_ago_and_never_submitted(
     service: FarmService, redis: Redis
 ) -> None:
     submission = begun(service)
     job = submission.job.id
-    assert service.input_janitor.round() == 0
+    assert janitor(service).round() == 0
     assert len(pages(service, job)) == 1
     age(redis, job)
-    assert service.input_janitor.round() == 1
+    assert janitor(service).round() == 1
     assert pages(service, job) == []
-    assert service.input_janitor.round() == 0
+    assert janitor(service).round() == 0
     with pytest.raises(Refused, match="its inputs are gone"):
         submission.commit()
     assert service.ledger.jobs("default") == []
@@ -164,7 +169,7 @@ def test_the_janitor_leaves_alone_what_the_ledger_has_and_what_it_was_not_told_o
     service.ledger.cancel(cancelled.job.id, "default")
     redis.zrem(SUBMISSIONS, other.job.id)  # as if it were another farm's, or noted in a ledger that was lost
     redis.zadd(SUBMISSIONS, {written.job.id: 1})  # as if a copy of the ledger had been restored
-    assert service.input_janitor.round() == 0
+    assert janitor(service).round() == 0
     assert all(pages(service, each.job.id) for each in (written, running, cancelled, other))
 
 
@@ -186,7 +191,7 @@ def test_a_janitor_that_dies_leaves_its_work_to_the_next(
         assert Submissions(farm).abandoned(AGE, turn=3600) == [job]
         assert Submissions(farm).abandoned(AGE, turn=3600) == []
     age(redis, job)
-    assert service.input_janitor.round() == 1
+    assert janitor(service).round() == 1
     assert pages(service, job) == []
 
 

@@ -184,6 +184,7 @@ class _ImagesCall(Call):
             model,
             self._params,
             owner=self._caller.owner,
+            keep=self._caller.allowed_keep(),
             priority=self._caller.allowed_priority(),
         )
         self._job = submission.job

@@ -85,7 +85,12 @@ async def _detected(
     farm, tenant = parts.farm, caller.tenant
     model = await farm.model(None, now=True)
     submission = await farm.begin(
-        tenant, model, params, owner=caller.owner, priority=caller.allowed_priority()
+        tenant,
+        model,
+        params,
+        owner=caller.owner,
+        keep=caller.allowed_keep(),
+        priority=caller.allowed_priority(),
     )
     job_id = submission.job.id
     try:

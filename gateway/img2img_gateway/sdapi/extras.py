@@ -183,7 +183,12 @@ class _Extras(Call):
         self._files = []
         priority = self._caller.allowed_priority()
         submission = await farm.begin(
-            self._caller.tenant, None, self._params, owner=self._caller.owner, priority=priority
+            self._caller.tenant,
+            None,
+            self._params,
+            owner=self._caller.owner,
+            keep=self._caller.allowed_keep(),
+            priority=priority,
         )
         jobs.append(submission.job.id)
         await write(self._parts, self._caller, submission, _inputs(keys), {})

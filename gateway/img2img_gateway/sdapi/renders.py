@@ -91,6 +91,7 @@ class _Render(Call):
                 reading.model,
                 shifted,
                 owner=self._caller.owner,
+                keep=self._caller.allowed_keep(),
                 priority=self._caller.allowed_priority(),
                 sets_tags_aside=True,  # with a warning, or strictly refused by now
             )

@@ -29,6 +29,8 @@ class Head:
     #: of the job, for people
     name: str | None
     tags: list[str]
+    #: how long it stays after its end
+    keep: str | None
     priority: int | None
     webhook: WebhookRequest | None
     #: by their roles, for all inputs that bring none
@@ -72,6 +74,7 @@ class Form:
         model = fields.pop("model", None)
         name = fields.pop("name", None)
         tags = fields.pop("tags", "").split(",")
+        keep = fields.pop("keep", None)
         priority = _priority(fields.pop("priority", None))
         webhook = _webhook(fields.pop("webhook", None))
         base = _json("params", fields.pop("params", "{}"))
@@ -79,6 +82,7 @@ class Form:
             model=model or None,
             params=read_params({**base, **fields}),
             name=name or None,
+            keep=keep or None,
             tags=[tag.strip() for tag in tags if tag.strip()],
             priority=priority,
             webhook=webhook,

@@ -13,7 +13,7 @@ from img2img_gateway.v1.job_answers import InputAnswer, InputList, JobInput
 from img2img_gateway.v1.jobs import UNLIMITED, Index, JobId, Start
 from img2img_shared.errors import NotFound, Refused, StoreError
 from img2img_shared.farm.originals import read_inputs
-from img2img_shared.job import PAGE, Job, picture_key
+from img2img_shared.job import PAGE, Job
 
 router = APIRouter(tags=["inputs"])
 
@@ -55,8 +55,8 @@ async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnsw
 
 @router.head("/inputs/{sha256}", summary="See whether a picture is there", status_code=204)
 async def has_input(sha256: Sha256, caller: Caller, parts: Parts) -> Response:
-    """Whether you have uploaded it, so that it need not be sent again: 204, or 404."""
-    if not await parts.farm.call(parts.farm.store.exists, picture_key(caller.tenant, sha256)):
+    """Whether you have uploaded it, so that it need not be sent again: 204, or 404. It counts as sent now."""
+    if not await parts.farm.call(parts.farm.service.intake.refresh, caller.tenant, sha256):
         raise NotFound(f"no upload of yours has the SHA-256 {sha256}")
     return Response(status_code=204)
 

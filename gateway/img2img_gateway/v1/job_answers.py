@@ -35,6 +35,8 @@ class JobAnswer(BaseModel):
             "started": MOMENT,
             "finished": None,
             "waits_for": None,
+            "keep": 2_592_000.0,
+            "kept_until": None,
         }
     )
 
@@ -64,6 +66,10 @@ class JobAnswer(BaseModel):
     finished: datetime | None
     #: what must happen before any of its images can be begun; null: nothing, or it was not looked up
     waits_for: str | None = None
+    #: seconds for which it is kept after its end; null: for ever
+    keep: float | None = None
+    #: when it is removed, with its results; null: never, or it has not ended
+    kept_until: datetime | None = None
 
     @classmethod
     def of(cls, status: JobStatus) -> Self:

@@ -29,6 +29,10 @@ from img2img_shared.roles import Role
 PictureText = Annotated[str, Field(min_length=1, examples=[REFERENCE])]
 
 
+#: how long a job, its results and its inputs stay after its end: "30d", "12h", "90s", "forever"
+Keep = Annotated[str, Field(max_length=30, pattern=r"^(forever|[0-9.]+[smhd]?)$", examples=["30d"])]
+
+
 def _by_name(schema: dict[str, Any]) -> None:
     """For the reference: pictures by role and parameters may stand by themselves."""
     parameters = Params.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
@@ -140,6 +144,7 @@ class JobRequest(BaseModel):
     name: JobName | None = None
     #: the same, as words
     tags: Tags = ()
+    keep: Keep | None = None
     #: higher goes first; left out: 0, or the key's highest where that is lower
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     webhook: WebhookRequest | None = None
@@ -147,6 +152,14 @@ class JobRequest(BaseModel):
     def all_pictures(self) -> dict[str, str]:
         """By their roles, those for all inputs that bring none."""
         return self.pictures | ({} if self.mask is None else {"mask": self.mask})
+
+
+class KeepRequest(BaseModel):
+    """``PUT /v1/jobs/{job}/keep``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keep: Keep
 
 
 class PriorityRequest(BaseModel):

@@ -13,7 +13,8 @@ from img2img_gateway.multipart import read_parts
 from img2img_gateway.submit import Sent, SentInput, write
 from img2img_gateway.v1.form import Form
 from img2img_gateway.v1.job_answers import Changed, ImageAnswer, ImageList, JobAnswer, JobList, Removed
-from img2img_gateway.v1.job_request import JobRequest, PriorityRequest, WebhookRequest
+from img2img_gateway.v1.job_request import JobRequest, KeepRequest, PriorityRequest, WebhookRequest
+from img2img_shared.durations import read_duration
 from img2img_shared.errors import NotFound
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.originals import with_names
@@ -71,6 +72,7 @@ _FORM = {
                         "model": {"type": "string"},
                         "name": {"type": "string", "description": "For people, to find the job by."},
                         "tags": {"type": "string", "description": "The same, as words with commas between."},
+                        "keep": {"type": "string", "description": "How long it stays after its end: 30d."},
                         "priority": {"type": "integer", "minimum": -100, "maximum": 100},
                         "webhook": {"type": "string", "description": "A webhook as JSON."},
                     },
@@ -101,6 +103,7 @@ async def submit(
         name=body.name,
         owner=caller.owner,
         tags=body.tags,
+        keep=caller.allowed_keep(body.keep),
         priority=caller.allowed_priority(body.priority),
         idempotency_key=idempotency_key,
         webhook=body.webhook.model_dump_json() if body.webhook else None,
@@ -127,11 +130,11 @@ async def upload(
 ) -> JobAnswer:
     """Submit pictures as a multipart form, which is stored as it comes.
 
-    Fields first: `model`, `name`, `tags`, `priority`, `webhook` (JSON), `params` (JSON), and any parameter
-    by its name. Then the pictures as `image`, as many as you like. What follows an `image` is its own: a
-    `mask`, pictures for control units (`control/0`, `control/1`, ...), and as JSON in `params` any parameter
-    but those that shape the job (`images_per_input`, `output_format`). A mask or a control picture before the
-    first `image` is for all that bring none.
+    Fields first: `model`, `name`, `tags`, `keep`, `priority`, `webhook` (JSON), `params` (JSON), and any
+    parameter by its name. Then the pictures as `image`, as many as you like. What follows an `image` is its
+    own: a `mask`, pictures for control units (`control/0`, `control/1`, ...), and as JSON in `params` any
+    parameter but those that shape the job (`images_per_input`, `output_format`). A mask or a control picture
+    before the first `image` is for all that bring none.
     """
     with parts.uploads.files(caller.tenant) as new_file:
         form = Form(read_parts(request, parts.farm.settings.max_upload, new_file))
@@ -143,6 +146,7 @@ async def upload(
             name=head.name,
             owner=caller.owner,
             tags=head.tags,
+            keep=caller.allowed_keep(head.keep),
             priority=caller.allowed_priority(head.priority),
             idempotency_key=idempotency_key,
             webhook=head.webhook.model_dump_json() if head.webhook else None,
@@ -217,7 +221,7 @@ async def cancel(job: JobId, caller: Caller, parts: Parts) -> Changed:
 
 @router.delete("/{job}", summary="Remove a job")
 async def remove(job: JobId, caller: Caller, parts: Parts) -> Removed:
-    """Forget a job that has ended, with its results. The pictures that it was made from stay."""
+    """Forget a job that has ended, with its results. Its inputs go later, if no other job names them."""
     return Removed(removed=await parts.farm.call(parts.farm.service.remove, job, caller.tenant))
 
 
@@ -249,6 +253,14 @@ async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: Par
     priority = caller.allowed_priority(body.priority)
     call = parts.farm.ledger.set_priority
     return Changed(changed=await parts.farm.call(call, job, caller.tenant, priority))
+
+
+@router.put("/{job}/keep", summary="Change how long a job is kept")
+async def keep(job: JobId, body: KeepRequest, caller: Caller, parts: Parts) -> JobAnswer:
+    """Let it, its results and what it was made from stay so long after its end."""
+    wanted = read_duration(caller.allowed_keep(body.keep))
+    await parts.farm.call(parts.farm.ledger.set_keep, job, caller.tenant, wanted)
+    return JobAnswer.of(await parts.farm.call(parts.farm.service.status, job, caller.tenant))
 
 
 async def _written(

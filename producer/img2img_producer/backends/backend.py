@@ -35,6 +35,8 @@ class JobOptions:
     params: Params
     name: str | None
     tags: tuple[str, ...]
+    #: None: as the farm says
+    keep: str | float | None
     priority: int
     idempotency_key: str | None
 
@@ -109,6 +111,9 @@ class Backend(Protocol):
 
     def set_priority(self, job_id: str, priority: int) -> bool:
         """Whether that changed anything."""
+
+    def set_keep(self, job_id: str, keep: float | None) -> None:
+        """So many seconds; None: for ever."""
 
     def find(self, wanted: JobFilter) -> Iterator[JobStatus]:
         """The jobs that fit, newest first."""

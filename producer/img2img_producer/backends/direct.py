@@ -48,6 +48,7 @@ class DirectBackend:
             name=wanted.name,
             owner=self._owner,
             tags=wanted.tags,
+            keep=wanted.keep,
             priority=wanted.priority,
             idempotency_key=wanted.idempotency_key,
             stored=progress,
@@ -108,6 +109,9 @@ class DirectBackend:
 
     def set_priority(self, job_id: str, priority: int) -> bool:
         return self.service.ledger.set_priority(job_id, self._tenant, priority)
+
+    def set_keep(self, job_id: str, keep: float | None) -> None:
+        self.service.ledger.set_keep(job_id, self._tenant, keep)
 
     def find(self, wanted: JobFilter) -> Iterator[JobStatus]:
         return self.service.find(self._tenant, wanted)

@@ -15,6 +15,7 @@ from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.event_reader import EventReader
 from img2img_producer.backends.gateway_client import GatewayClient
 from img2img_producer.inputs import Picture, Source, read_source
+from img2img_shared.durations import read_duration, write_duration
 from img2img_shared.errors import NotFound, Refused, StoreError
 from img2img_shared.farm.checked_input import checked_input
 from img2img_shared.farm.job_filter import JobFilter
@@ -71,6 +72,7 @@ class GatewayBackend:
             "model": wanted.model,
             "name": wanted.name,
             "tags": wanted.tags,
+            "keep": None if wanted.keep is None else write_duration(read_duration(wanted.keep)),
             # 0 is what everybody gets, and a key may allow less
             "priority": wanted.priority or None,
         }
@@ -151,6 +153,9 @@ class GatewayBackend:
     def set_priority(self, job_id: str, priority: int) -> bool:
         path = f"/v1/jobs/{job_id}/priority"
         return bool(self._client.ask("PUT", path, json={"priority": priority}).json()["changed"])
+
+    def set_keep(self, job_id: str, keep: float | None) -> None:
+        self._client.ask("PUT", f"/v1/jobs/{job_id}/keep", json={"keep": write_duration(keep)})
 
     def find(self, wanted: JobFilter) -> Iterator[JobStatus]:
         given = {"search": wanted.search, "model": wanted.model, "owner": wanted.owner}

@@ -21,7 +21,7 @@ from img2img_shared.records import ImageStatus
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (status, jobs, orphans, cancel, pause, resume, retry):
+    for command in (status, jobs, cancel, pause, resume, retry, keep):
         app.command()(command)
     app.command("rm")(remove)
     # else -5 were an option that there is not
@@ -94,14 +94,6 @@ def jobs(
         show_jobs(found, "no such jobs" if search or state or model or owner or tag else "no jobs yet")
 
 
-def orphans(context: typer.Context, json: AsJson = False) -> None:
-    """List jobs, of any tenant, of which only the store has something: forgotten, or lost with a Redis."""
-    with farm_of(context) as farm:
-        for each in farm.orphans():
-            text = f"{each.id} {each.pictures} picture{'' if each.pictures == 1 else 's'}"
-            show_facts(asdict(each), text, as_json=json)
-
-
 def cancel(context: typer.Context, job: JobId, json: AsJson = False) -> None:
     """End a job; finished images are kept."""
     with farm_of(context) as farm:
@@ -163,3 +155,17 @@ def priority(
         changed = farm.set_priority(job, value)
     text = f"priority {value}" if changed else f"it had priority {value}"
     show_facts({"job": job, "priority": value, "changed": changed}, text, as_json=json)
+
+
+def keep(
+    context: typer.Context,
+    job: JobId,
+    duration: Annotated[str, typer.Argument(help="30d, 12h, ..., or forever.", show_default=False)],
+    json: AsJson = False,
+) -> None:
+    """Change how long a job, its results and what it was made from stay after its end."""
+    with farm_of(context) as farm:
+        farm.set_keep(job, duration)
+        until = farm.status(job).kept_until
+    text = f"kept until {until.astimezone():%Y-%m-%d %H:%M}" if until else f"kept: {duration}"
+    show_facts({"job": job, "keep": duration, "kept_until": until}, text, as_json=json)

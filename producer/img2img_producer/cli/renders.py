@@ -39,6 +39,12 @@ Model = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="For the job, to find it by: see img2img jobs.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="For the job, to find it by; may be repeated.")]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        help="How long its results stay in the store after its end: 30d, 12h, forever [IMG2IMG_KEEP]."
+    ),
+]
 Priority = Annotated[int, typer.Option(help="-100..100, higher goes first.")]
 Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="A repeat with the same key is the first job again.")
@@ -78,6 +84,7 @@ def render(
     model: Model = None,
     name: Name = None,
     tag: Tags = None,
+    keep: Keep = None,
     priority: Priority = 0,
     resume: Annotated[
         str | None, typer.Option(metavar="JOB", help="Continue a job that was stopped; takes no inputs.")
@@ -116,7 +123,10 @@ def render(
         refuse_overwriting(request.pictures, for_all, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
-        job = request.submit(farm, name=name, tags=tag or (), priority=priority) if request else str(resume)
+        if request is None:
+            job = str(resume)
+        else:
+            job = request.submit(farm, name=name, tags=tag or (), keep=keep, priority=priority)
         try:
             if farm.status(job).state is JobState.PAUSED:
                 farm.resume(job)
@@ -179,6 +189,7 @@ def submit(
     model: Model = None,
     name: Name = None,
     tag: Tags = None,
+    keep: Keep = None,
     priority: Priority = 0,
     idempotency_key: Key = None,
     json: AsJson = False,
@@ -194,7 +205,7 @@ def submit(
     request = Request.read(sources, params, parameters, size, model, elsewhere=_is_elsewhere(context))
     with farm_of(context) as farm:
         job = request.submit(
-            farm, name=name, tags=tag or (), priority=priority, idempotency_key=idempotency_key
+            farm, name=name, tags=tag or (), keep=keep, priority=priority, idempotency_key=idempotency_key
         )
         show_facts(job_facts(farm.status(job)), job, as_json=json)
         say_who_renders(context, farm, job)

@@ -77,6 +77,7 @@ class Request:
         *,
         name: str | None,
         tags: Collection[str],
+        keep: str | None = None,
         priority: int,
         idempotency_key: str | None = None,
     ) -> str:
@@ -89,6 +90,7 @@ class Request:
                 pictures=self.for_all,
                 name=name,
                 tags=tags,
+                keep=keep,
                 priority=priority,
                 idempotency_key=idempotency_key,
                 progress=lambda count: board.stored(count, len(self.pictures)),

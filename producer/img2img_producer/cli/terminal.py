@@ -11,6 +11,7 @@ from rich.table import Table
 
 from img2img_producer.progress_display import duration, remaining
 from img2img_shared.command_line import print_json, say
+from img2img_shared.durations import write_duration
 from img2img_shared.errors import one_line
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus, WorkerReport, WorkerStatus
@@ -18,8 +19,8 @@ from img2img_shared.records import JobStatus, WorkerReport, WorkerStatus
 
 def job_facts(status: JobStatus) -> dict[str, Any]:
     """A job's status in JSON's types: times as ISO 8601, durations in seconds."""
-    times = ("created", "started", "finished")
-    plain = asdict(status)
+    times = ("created", "started", "finished", "kept_until")
+    plain = {**asdict(status), "kept_until": status.kept_until, "keep": write_duration(status.keep)}
     plain["state"] = str(status.state)
     for name in times:
         plain[name] = plain[name] and plain[name].isoformat()
@@ -49,6 +50,7 @@ def show_job(status: JobStatus) -> None:
         "to go": remaining(status),
         "submitted": f"{status.created.astimezone():%Y-%m-%d %H:%M:%S}",
         "took": _took(status),
+        "kept": _kept(status),
     }
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
@@ -134,6 +136,12 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: st
 def _counts(status: JobStatus) -> str:
     counts = {name: getattr(status, name) for name in ("done", "running", "pending", "failed", "cancelled")}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _kept(status: JobStatus) -> str:
+    if status.kept_until is not None:
+        return f"until {status.kept_until.astimezone():%Y-%m-%d %H:%M}"
+    return "" if status.keep is None else f"{write_duration(status.keep)} after its end"
 
 
 def _took(status: JobStatus) -> str:

@@ -6,13 +6,16 @@ from typing import Self
 
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.errors import Refused
-from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.intake import Intake
 from img2img_shared.farm.marker import StoreMarker
+from img2img_shared.farm.storage import Storage
+from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.farm.submission import UPLOADS
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.redis_url import read_redis_url
+from img2img_shared.ledger.retention import Retention
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.ledger.tables import Table
 from img2img_shared.queue import celery_app
@@ -43,7 +46,10 @@ class FarmConnection:
             self.previews = Previews(self.redis)
             self._marker = StoreMarker(self.store, self.ledger)
             self._submissions = Submissions(self.redis)
-            self.input_janitor = InputJanitor(self._submissions, self.store)
+            self.intake = Intake(self.store, self._submissions, self._establish_store, outage)
+            self.janitor = StoreJanitor(self.redis, self.store, settings)
+            self.retention = Retention(self.redis)
+            self.storage = Storage(self.redis)
             self._defaults = Table(self.redis, "defaults")
             self._file_names = FileNames(self.redis)
             self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
@@ -95,6 +101,9 @@ class FarmConnection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _establish_store(self) -> None:
+        self._marker.establish(anew=self.is_embedded)
 
     def _urls(self, closing: ExitStack) -> tuple[str, str]:
         """Redis and store: those that are configured, else an embedded farm's."""

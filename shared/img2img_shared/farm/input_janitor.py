@@ -7,18 +7,15 @@ was lost had named, is never touched.
 
 import logging
 
+from img2img_shared.farm.intake import AGE
 from img2img_shared.job import inputs_folder
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.store import Store
 
 log = logging.getLogger(__name__)
 
-#: seconds after which a submission is given up: far longer than one takes, with an outage of Redis in it
-AGE = 3 * 24 * 3600.0
 #: seconds in which whoever found some must have removed them
 TURN = 600.0
-#: seconds between two rounds of a process
-EVERY = 60.0
 
 
 class InputJanitor:

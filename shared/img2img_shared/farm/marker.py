@@ -43,6 +43,8 @@ class StoreMarker:
             found = known or secrets.token_hex(16)
             if not self._store.create(MARKER, found.encode()):
                 found = self._read()
+            elif known is None:
+                self._ledger.begin_generations()
         if known is None and found is not None:
             known = self._ledger.set_farm_id(found)
         self._compare(known, found)

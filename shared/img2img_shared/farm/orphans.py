@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Self
 
-from img2img_shared.job import inputs_folder
-from img2img_shared.ledger import Ledger
+from img2img_shared.farm.job_folder import JobFolder, job_folders
+from img2img_shared.ledger.retention import SHARE, Retention
 from img2img_shared.store import Store
 
 
@@ -15,17 +17,25 @@ class Orphan:
     id: str
     #: results that lie there
     pictures: int
+    #: of all that lies there
+    bytes: int
+
+    @classmethod
+    def of(cls, folder: JobFolder) -> Self:
+        """That whose folder it is."""
+        return cls(id=folder.job_id, pictures=folder.pictures, bytes=folder.bytes)
 
 
-def find_orphans(store: Store, ledger: Ledger) -> Iterator[Orphan]:
+def find_orphans(store: Store, retention: Retention) -> Iterator[Orphan]:
     """Each such job. Nothing is removed: these may be pictures that somebody wants.
 
     Raises:
         StoreError: the store does not tell.
         Unavailable: Redis does not answer.
     """
-    for job_id in store.folders("jobs"):
-        if not ledger.knows(job_id):
-            keys = store.list(f"jobs/{job_id}")
-            pictures = sum(not key.startswith(inputs_folder(job_id)) for key in keys)
-            yield Orphan(id=job_id, pictures=pictures)
+    folders = job_folders(store)
+    while share := list(islice(folders, SHARE)):
+        standings = retention.standings([each.job_id for each in share])
+        for folder, standing in zip(share, standings, strict=True):
+            if standing.is_unknown:
+                yield Orphan.of(folder)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection
 from functools import partial
 
+from img2img_shared.durations import read_duration
 from img2img_shared.errors import NotFound
 from img2img_shared.farm.catalog import Catalog
 from img2img_shared.farm.job_lookup import JobLookup
@@ -39,6 +40,7 @@ class FarmService(Catalog, JobLookup):
         name: str | None = None,
         owner: str | None = None,
         tags: Collection[str] = (),
+        keep: str | float | None = None,
         priority: int = 0,
         idempotency_key: str | None = None,
         webhook: str | None = None,
@@ -52,6 +54,8 @@ class FarmService(Catalog, JobLookup):
         Args:
             model: None: see `default_model`; with extras, one whose workers have the upscalers.
             name, owner, tags: for people, to find it by.
+            keep: how long its results and inputs stay after its end: "30d", "forever", or seconds; None: as
+                the settings say.
             webhook: what is to be told where, as far as a repeat with the same key must have it too.
             stored: told how many inputs are in the store.
             sets_tags_aside: the caller is told otherwise of tags in prompts that are unknown here.
@@ -77,6 +81,7 @@ class FarmService(Catalog, JobLookup):
             name=name,
             owner=owner,
             tags=tuple(tags),
+            keep=self.settings.keep if keep is None else read_duration(keep),
             priority=priority,
             idempotency_key=idempotency_key,
         )
@@ -89,6 +94,7 @@ class FarmService(Catalog, JobLookup):
             store=self.store,
             ledger=self.ledger,
             submissions=self._submissions,
+            intake=self.intake,
             pool=self._uploads,
             committed=self.notify_workers,
             stored=stored,
@@ -98,8 +104,8 @@ class FarmService(Catalog, JobLookup):
     def remove(self, job_id: str, tenant: str) -> int:
         """Forgets a job that has ended, with its results; how many objects of the store these were.
 
-        Pictures that it was made from are the tenant's, and stay. Should the store fail in between, what is
-        left is found by `find_orphans`.
+        Pictures that it was made from are the tenant's: the janitor removes those that no other job names.
+        Should the store fail in between, the janitor removes the rest.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -107,10 +113,7 @@ class FarmService(Catalog, JobLookup):
             StoreError: the store does not remove something.
         """
         self.ledger.remove(job_id, tenant)
-        keys = list(self.store.list(f"jobs/{job_id}"))
-        for key in keys:
-            self.store.delete(key)
-        return len(keys)
+        return self.store.delete_all(f"jobs/{job_id}")
 
     def notify_workers(self, model: str) -> None:
         """Tickets for images that wait.
@@ -138,4 +141,4 @@ class FarmService(Catalog, JobLookup):
 
     def _prove_store(self) -> None:
         # in a thread of the pool: Ctrl-C is not heard in a call to a store that hangs
-        await_result(self._uploads.submit(self._marker.establish, anew=self.is_embedded))
+        await_result(self._uploads.submit(self._establish_store))

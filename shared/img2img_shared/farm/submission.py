@@ -5,7 +5,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from img2img_shared.errors import Conflict, FarmError, Refused, Summary, Unavailable
 from img2img_shared.farm.checked_input import checked_input
 from img2img_shared.farm.input_janitor import remove_pages
+from img2img_shared.farm.intake import Intake, Source
 from img2img_shared.farm.patience import await_result, patiently
-from img2img_shared.job import PAGE, Input, Job, inputs_key, picture_digest, picture_key
+from img2img_shared.job import PAGE, Input, Job, inputs_key, shared_inputs_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.own_params import draw_own_seeds
@@ -31,10 +32,6 @@ from img2img_shared.wire import LIMIT, encode_inputs, fingerprint
 UPLOADS = 16
 #: characters of a parameter that are kept as they are for comparison with a repeat
 _LONGEST = 64
-
-#: a picture to be stored: its encoded bytes, what gives them for as long as they are needed (entered in a
-#: thread), or, as "inputs/" and its SHA-256, one that the tenant has uploaded
-Source = bytes | Callable[[], AbstractContextManager[bytes]] | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +68,7 @@ class Submission:
         store: Store,
         ledger: Ledger,
         submissions: Submissions,
+        intake: Intake,
         pool: Executor,
         committed: Callable[[str], None],
         stored: Callable[[int], None] | None = None,
@@ -82,6 +80,7 @@ class Submission:
         self._store = store
         self._ledger = ledger
         self._submissions = submissions
+        self._intake = intake
         self._pool = pool
         self._committed = committed
         self._stored = stored
@@ -101,7 +100,7 @@ class Submission:
             Refused: there is no such role, or the picture cannot be read.
             StoreError: the store does not take it.
         """
-        self._pictures[check_role(role)] = put_source(self._store, self.job.tenant, picture, role)
+        self._pictures[check_role(role)] = self._intake.put(self.job.id, self.job.tenant, picture, role)
 
     def add(self, upload: Upload) -> None:
         """Begin to store one more input; waits where enough of them are under way.
@@ -113,7 +112,9 @@ class Submission:
         if len(self._under_way) >= UPLOADS:
             self._take()
         item = self._checked(upload)
-        put = partial(_put_pictures, self._store, self.job.tenant, upload.pictures, f"inputs[{self._added}].")
+        put = partial(
+            self._intake.put_all, self.job.id, self.job.tenant, upload.pictures, f"inputs[{self._added}]."
+        )
         self._under_way.append(self._pool.submit(lambda: item.model_copy(update={"pictures": put()})))
         self._added += 1
 
@@ -149,6 +150,9 @@ class Submission:
         if not self._count:
             raise Refused("inputs", [], "give at least one picture")
         self._put_page()
+        if self._pictures:  # the ledger may be lost, and the store is to know what it must not remove
+            shared = encode_inputs((Input(pictures=self._pictures),))
+            self._store.put(shared_inputs_key(self.job.id), shared)
         job = _checked_job(self.job, n_inputs=self._count, pictures=self._pictures)
         if prepare is not None:
             prepare(job)
@@ -233,30 +237,6 @@ def request_of(job: Mapping[str, Any], params: Params) -> dict[str, str]:
         name: text if len(text) <= _LONGEST else hashlib.sha256(text.encode()).hexdigest()
         for name, text in texts.items()
     }
-
-
-def put_source(store: Store, tenant: str, source: Source, field: str) -> str:
-    """The store key of a picture: put there now, or found among those that the tenant has put.
-
-    Raises:
-        Refused: names `field`; it cannot be read, or is not there.
-        StoreError: the store does not take it.
-    """
-    if isinstance(source, str):
-        key = picture_key(tenant, picture_digest(source))
-        if not store.exists(key):
-            raise Refused(
-                field, source, "no such upload of yours; upload the picture first (POST /v1/inputs)"
-            )
-        return key
-    if isinstance(source, bytes):
-        return store.put_picture(tenant, source)
-    with source() as data:
-        return store.put_picture(tenant, data)
-
-
-def _put_pictures(store: Store, tenant: str, pictures: Mapping[str, Source], prefix: str) -> dict[str, str]:
-    return {role: put_source(store, tenant, source, prefix + role) for role, source in pictures.items()}
 
 
 def _checked_job(job: Job, **changes: Any) -> Job:

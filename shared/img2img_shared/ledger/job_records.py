@@ -77,6 +77,7 @@ class JobRecords(LedgerPart):
             job.name or "",
             job.owner or "",
             ",".join(job.tags),
+            "" if job.keep is None else round(1000 * job.keep),
         )
         if answer is None:
             raise Refused("id", job.id, "another job has it; give a new one")
@@ -109,10 +110,6 @@ class JobRecords(LedgerPart):
         if owner is None or str(owner, "utf-8") != tenant:
             raise _not_found(job_id)
         return decode_job(data)
-
-    def knows(self, job_id: str) -> bool:
-        """Whether there is such a job, whosever it is."""
-        return bool(self._redis.call("EXISTS", self._redis.key("job", job_id)))
 
     def status(self, job_id: str, tenant: str) -> JobStatus:
         """Counts, rate and times of a job.
@@ -273,6 +270,18 @@ class JobRecords(LedgerPart):
         self._redis.call("SET", self._redis.key("farm-id"), farm_id, "NX")
         return self.farm_id() or farm_id
 
+    def begin_generations(self) -> None:
+        """The store begins with this ledger, which so knows of all that is there; see `farm.ledger_age`."""
+        self._redis.call("HSETNX", self._redis.key("janitor"), "generation", 0)
+
+    def set_keep(self, job_id: str, tenant: str, keep: float | None) -> None:
+        """Keep a job's results so many seconds after its end; None: for ever.
+
+        Raises:
+            NotFound: the tenant has no such job.
+        """
+        self._control(job_id, tenant, "keep", "" if keep is None else round(1000 * keep))
+
     def _submit(self, *arguments: str | bytes | int) -> Any:
         wait = _WAITS[self._acknowledge]
         if not wait:
@@ -284,7 +293,7 @@ class JobRecords(LedgerPart):
             raise Unavailable(f"the job is not on {where} after {KEPT_WITHIN:g} s (IMG2IMG_ACKNOWLEDGE)")
         return answer
 
-    def _control(self, job_id: str, tenant: str, verb: str, value: int = 0) -> int:
+    def _control(self, job_id: str, tenant: str, verb: str, value: int | str = 0) -> int:
         answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value))
         if answer == b"cancelled":
             raise Refused("job", job_id, "this job was cancelled; submit it again")

@@ -43,6 +43,13 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:changed:TENANT        sorted set of jobs by when something happened to them last; expires
     {prefix}:once:TENANT:KEY       the job that an idempotency key made
     {prefix}:submissions           sorted set of jobs whose inputs are being written, by when that began
+    {prefix}:naming:JOB            beginnings of digests that such a job is about to name; expires
+    {prefix}:submitted:TENANT      list of the jobs that were submitted last
+    {prefix}:due                   sorted set of finished jobs by when they are to be removed
+    {prefix}:removed               sorted set of removed jobs by when to look for results of theirs
+    {prefix}:doomed                hash: "tenant/digest" to when its removal from the store is over
+    {prefix}:stored                hash: tenant to bytes uploaded since the store was looked through
+    {prefix}:janitor               hash of what the store's janitor goes by: generation, trusted, swept, ...
     {prefix}:abandoned:JOB         such a job can be written no more: it was removed, or its inputs; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires
     {prefix}:worker:WORKER:order   what an operator wants of it; expires

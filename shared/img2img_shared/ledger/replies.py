@@ -28,7 +28,7 @@ _STATES = {state[0]: state for state in ImageState}
 def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
     """How a job stands, as `standing` of jobs.lua gives it."""
     job_id, model, priority, state, n, running, done, failed, *rest_of_it = answer
-    created, started, finished, *ends, name, owner, tags = rest_of_it
+    created, started, finished, *ends, name, owner, tags, retain = rest_of_it
     job_state = _job_state(str(state, "utf-8"), failed)
     rest = n - running - done - failed
     cancelled = rest if job_state is JobState.CANCELLED else 0
@@ -43,6 +43,7 @@ def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
         name=str(name, "utf-8") or None,
         owner=str(owner, "utf-8") or None,
         tags=tuple(filter(None, str(tags, "utf-8").split(","))),
+        keep=int(retain) / 1000 if retain else None,
         priority=int(priority),
         state=job_state,
         n=n,

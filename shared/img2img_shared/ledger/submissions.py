@@ -1,6 +1,6 @@
 """The jobs whose inputs are being written, so that those of which nothing comes are found again."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from img2img_shared.ledger.connect import FarmRedis
 
@@ -26,6 +26,20 @@ class Submissions:
         found = self._redis.run("abandoned", round(age * 1000), round(turn * 1000), SHARE)
         return [str(job, "utf-8") for job in found]
 
+    def hold(
+        self, job_id: str, tenant: str, digests: Collection[str], lifetime: float, size: int = 0
+    ) -> bool:
+        """Let no janitor remove pictures that a submission is about to name; False: one is being removed now.
+
+        Args:
+            digests: of pictures of the tenant.
+            size: bytes that are about to be written, which count against the tenant's limit from now on.
+            lifetime: seconds after which they are let go of, if the submission has come to nothing.
+        """
+        return bool(self._redis.run("hold", job_id, tenant, round(1000 * lifetime), size, *digests))
+
     def forget(self, job_ids: Iterable[str]) -> None:
         """Nothing is left of what was written for these."""
-        self._redis.call("ZREM", self._redis.key("submissions"), *job_ids)
+        ids = list(job_ids)
+        self._redis.call("ZREM", self._redis.key("submissions"), *ids)
+        self._redis.call("UNLINK", *(self._redis.key("naming", each) for each in ids))

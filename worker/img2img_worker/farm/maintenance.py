@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from celery import Celery
 
 from img2img_shared.errors import FarmError
-from img2img_shared.farm.input_janitor import EVERY as TIDY_EVERY
-from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.store_janitor import EVERY as TIDY_EVERY
+from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.file_names import FileKind, FileNames
 from img2img_shared.ledger.image_claims import TERM
@@ -70,7 +70,7 @@ class WorkerMaintenance:
         file_names: FileNames,
         upscalers: Upscalers,
         face_restorers: FaceRestorers,
-        input_janitor: InputJanitor,
+        store_janitor: StoreJanitor,
         health: Health,
         reporter: Reporter,
         log: LogObserver,
@@ -93,7 +93,7 @@ class WorkerMaintenance:
         self._face_restorers = face_restorers
         #: upscalers and face restorers that cannot be used, and that the log tells of
         self._unusable: dict[str, str] = {}
-        self._input_janitor = input_janitor
+        self._store_janitor = store_janitor
         self._health = health
         self._reporter = reporter
         self._log = log
@@ -112,7 +112,7 @@ class WorkerMaintenance:
             # well below half a lease, after which the ledger takes silence for an outage
             ("janitor", self._keep_house, min(ROUND, ledger.lease / 8)),
             ("loras", self._say, EVERY),
-            ("inputs", self._tidy, TIDY_EVERY),
+            ("store", self._tidy, TIDY_EVERY),
             ("health", self._look_after_health, min(ROUND, ledger.lease / 8)),
         )
         self._threads = [
@@ -204,7 +204,7 @@ class WorkerMaintenance:
         self._unusable = unusable
 
     def _tidy(self) -> None:
-        self._input_janitor.round()
+        self._store_janitor.round()
 
     def _repeat(self, work: Callable[[], None], every: float) -> None:
         while not self._stopped.is_set():  # at once, too: who waits for this worker sees it when it is there

@@ -12,8 +12,8 @@ from celery import Celery
 from prometheus_client import REGISTRY
 
 from img2img_shared.errors import Unavailable
-from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.marker import StoreMarker
+from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.file_names import FileNames
@@ -21,7 +21,6 @@ from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.ledger.keys import queue_name
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
-from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.metrics import shown, time_ledger
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
@@ -233,7 +232,7 @@ class WorkerProcess:
             upscalers=self._upscalers,
             face_restorers=self._face_restorers,
             checkpoints=partial(other_checkpoints, self._settings),
-            input_janitor=InputJanitor(Submissions(self._redis), self._store),
+            store_janitor=StoreJanitor(self._redis, self._store, self._settings),
             health=self._health,
             reporter=self._observers.reporter,
             log=self._observers.log,

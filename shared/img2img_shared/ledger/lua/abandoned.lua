@@ -1,9 +1,13 @@
 -- Submissions that were begun `age` ms ago and that made no job: from now on none of them can, so that their inputs may
--- go. Whoever asks has `turn` ms for that; then they are given to the next who asks.
+-- go. Whoever asks has `turn` ms for that; then they are given to the next who asks. Of those that were begun in a ledger
+-- of which this one is an older copy, it cannot be known what became of them.
 local age, turn, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local trusted = tonumber(hget(JANITOR, 'trusted') or '0')
 local found = {}
-for _, job in ipairs(redis.call('ZRANGEBYSCORE', submissions_key(), '-inf', NOW - age, 'LIMIT', 0, limit)) do
-  if redis.call('EXISTS', job_key(job)) == 1 then
+local listed = redis.call('ZRANGEBYSCORE', submissions_key(), '-inf', NOW - age, 'WITHSCORES', 'LIMIT', 0, limit)
+for i = 1, #listed, 2 do
+  local job = listed[i]
+  if redis.call('EXISTS', job_key(job)) == 1 or tonumber(listed[i + 1]) < trusted then
     redis.call('ZREM', submissions_key(), job)
   else
     redis.call('SET', abandoned_key(job), 1, 'PX', 10 * age) -- who was asleep for so long must not wake up to submit

@@ -19,6 +19,13 @@ if verb == 'cancel' or verb == 'interrupt' then
   return job.n - job.done - job.failed - (verb == 'interrupt' and job.running or 0)
 end
 
+if verb == 'keep' then
+  if value == '' then unset(job, 'retain') else set(job, 'retain', value) end
+  if job.finished then let_go(job) end
+  note_change(tenant, id)
+  return 1
+end
+
 if job.cancelled then return 'cancelled' end
 local changed = 0
 if verb == 'pause' then
@@ -49,9 +56,8 @@ elseif verb == 'retry' then
   if changed > 0 then
     set(job, 'failed', job.failed - changed)
     unset(job, 'finished')
-    redis.call('PERSIST', job_key(id))
-    for _, part in ipairs(JOB_PARTS) do redis.call('PERSIST', job_key(id, part)) end
-    if job.once ~= '' then redis.call('PERSIST', idempotency_key(tenant, job.once)) end
+    redis.call('ZREM', DUE, id)
+    forget_after(job, nil)
   end
 end
 if changed > 0 then

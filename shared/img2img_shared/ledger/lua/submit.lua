@@ -3,7 +3,7 @@
 -- Who waits for the disk or a replica waits for what its own connection has written last.
 local function touch(job) redis.call('HSET', job_key(job), 'asked', NOW) end
 
-local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags = unpack(ARGV)
+local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags, retain = unpack(ARGV)
 if once ~= '' then
   local first = redis.call('GET', idempotency_key(tenant, once))
   if first and redis.call('EXISTS', job_key(first)) == 1 then
@@ -21,7 +21,7 @@ end
 if redis.call('EXISTS', abandoned_key(id)) == 1 then return 'abandoned' end
 redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'next', 0, 'done', 0, 'failed', 0, 'running', 0)
-for field, text in pairs({name = name, owner = owner, tags = tags}) do
+for field, text in pairs({name = name, owner = owner, tags = tags, retain = retain}) do
   if text ~= '' then redis.call('HSET', job_key(id), field, text) end
 end
 if once ~= '' then
@@ -37,6 +37,9 @@ for _, old in ipairs(redis.call('ZRANDMEMBER', tenant_key(tenant), 4)) do
 end
 redis.call('ZADD', tenant_key(tenant), NOW, id)
 redis.call('ZREM', submissions_key(), id)
+redis.call('UNLINK', naming_key(id))
+redis.call('RPUSH', submitted_key(tenant), id)
+redis.call('LTRIM', submitted_key(tenant), -100, -1)
 local job = load(id)
 event(job)
 place(job)

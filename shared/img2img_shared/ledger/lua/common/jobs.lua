@@ -54,16 +54,35 @@ local function event(job, index, state, attempt, reason)
   note_change(job.tenant, job.id)
 end
 
--- A job of which nothing more can come is finished, and forgotten after its time.
+-- Redis forgets a finished job by itself, `ms` from now; nil: it does not.
+local function forget_after(job, ms)
+  local function apply(key)
+    if ms then redis.call('PEXPIRE', key, ms) else redis.call('PERSIST', key) end
+  end
+  apply(job_key(job.id))
+  for _, part in ipairs(JOB_PARTS) do apply(job_key(job.id, part)) end
+  if job.once ~= '' then apply(idempotency_key(job.tenant, job.once)) end
+end
+
+-- A finished job is forgotten after its time, and its results stay; or goes with them, when the janitor removes it.
+local function let_go(job)
+  local h = redis.call('HMGET', job_key(job.id), 'keep', 'retain')
+  if h[2] then
+    forget_after(job, nil)
+    redis.call('ZADD', DUE, tonumber(job.finished) + tonumber(h[2]), job.id)
+  else
+    redis.call('ZREM', DUE, job.id)
+    forget_after(job, h[1] or KEEP)
+  end
+end
+
+-- A job of which nothing more can come is finished.
 local function settle(job)
   local is_over = job.done + job.failed >= job.n or (job.cancelled and job.running == 0)
   if job.finished or not is_over then return end
   set(job, 'finished', NOW)
   event(job)
-  local keep = hget(job_key(job.id), 'keep') or KEEP
-  redis.call('PEXPIRE', job_key(job.id), keep)
-  for _, part in ipairs(JOB_PARTS) do redis.call('PEXPIRE', job_key(job.id, part), keep) end
-  if job.once ~= '' then redis.call('PEXPIRE', idempotency_key(job.tenant, job.once), keep) end
+  let_go(job)
 end
 
 -- One more image of a job has ended: the ends are counted, older ones for less, so that they tell its rate.
@@ -76,9 +95,9 @@ end
 
 -- What a job's status is made from.
 local function standing(job)
-  local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name', 'owner', 'tags')
+  local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name', 'owner', 'tags', 'retain')
   return {
     job.id, job.model, job.priority, state_of(job), job.n, job.running, job.done, job.failed, h[1] or '0', h[2] or '',
-    job.finished or '', h[3] or '0', h[4] or '0', h[5] or '', h[6] or '', h[7] or '',
+    job.finished or '', h[3] or '0', h[4] or '0', h[5] or '', h[6] or '', h[7] or '', h[8] or '',
   }
 end

@@ -26,6 +26,8 @@ local function dead_key(nonce) return FARM .. ':dead:' .. nonce end
 local function tenant_key(tenant) return FARM .. ':tenant:' .. tenant end
 local function changed_key(tenant) return FARM .. ':changed:' .. tenant end
 local function submissions_key() return FARM .. ':submissions' end
+local function naming_key(job) return FARM .. ':naming:' .. job end
+local function submitted_key(tenant) return FARM .. ':submitted:' .. tenant end
 local function abandoned_key(job) return FARM .. ':abandoned:' .. job end
 local function idempotency_key(tenant, key) return FARM .. ':once:' .. tenant .. ':' .. key end
 
@@ -33,6 +35,8 @@ local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':
 local BOARD, STARVED = FARM .. ':board', FARM .. ':starved'
 local LOAD_SECONDS, IMAGE_SECONDS = FARM .. ':load_seconds', FARM .. ':image_seconds'
 local WORKERS, SERVED, MODELS, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':models', FARM .. ':cancels'
+local STORED = FARM .. ':stored'
+local DUE, REMOVED, DOOMED, JANITOR = FARM .. ':due', FARM .. ':removed', FARM .. ':doomed', FARM .. ':janitor'
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -117,6 +117,20 @@ local function forget(id)
   for _, part in ipairs(JOB_PARTS) do redis.call('UNLINK', job_key(id, part)) end
 end
 
+-- Forgets a job that has ended, and notes that its results are to be removed.
+local function remove(job)
+  redis.call('SET', abandoned_key(job.id), 1, 'PX', KEEP) -- a client that sleeps must not wake up to submit it again
+  redis.call('ZADD', REMOVED, NOW, job.id)
+  redis.call('ZREM', DUE, job.id)
+  redis.call('ZREM', tenant_key(job.tenant), job.id)
+  if job.once ~= '' and redis.call('GET', idempotency_key(job.tenant, job.once)) == job.id then
+    redis.call('DEL', idempotency_key(job.tenant, job.once))
+  end
+  redis.call('UNLINK', job_key(job.id))
+  forget(job.id)
+  note_change(job.tenant, job.id)
+end
+
 -- Forgets a job whose hash is gone, and lists one again that is not where its record says: hands are about.
 local function mend(id)
   local job = load(id)
