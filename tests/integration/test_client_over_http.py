@@ -53,6 +53,11 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return asked
 
 
+def test_a_job_whose_size_is_its_pictures_own_can_be_read(farm: Farm, direct: Farm) -> None:
+    job = farm.submit(picture(1), model="m", fit=0)
+    assert farm.job(job).params == direct.job(job).params
+
+
 def test_a_job_goes_there_and_back(farm: Farm, direct: Farm, fake_worker: FakeWorker, tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(picture(1))
     own = Picture(image=picture(2), prompt="own", seed=77, name="b", folder="x")

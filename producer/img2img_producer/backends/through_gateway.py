@@ -24,7 +24,7 @@ from img2img_shared.farm.output_names import OutputNames
 from img2img_shared.farm.patience import await_result
 from img2img_shared.job import PAGE, Job, picture_digest, result_key
 from img2img_shared.ledger import IMAGES
-from img2img_shared.params import Params
+from img2img_shared.params import WRITTEN, Params
 from img2img_shared.prompt_tags import check_tags
 from img2img_shared.records import ImageStatus, JobStatus, WorkerInfo, WorkerReport, WorkerStatus
 from img2img_shared.roles import check_role
@@ -81,7 +81,11 @@ class GatewayBackend:
 
     def job(self, job_id: str) -> Job:
         status = self.status(job_id)
-        params = Params.model_validate(self._get(f"/v1/jobs/{job_id}/params"))
+        usual = Params().model_dump(mode="json")
+        told = self._get(f"/v1/jobs/{job_id}/params")
+        # without defaults, as they are written: a size may be said in one of two ways
+        changed = {name: value for name, value in told.items() if value != usual.get(name)}
+        params = Params.model_validate(changed, context=WRITTEN)
         return Job(
             id=status.id,
             model=status.model,
