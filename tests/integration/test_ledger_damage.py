@@ -128,6 +128,26 @@ def test_a_deleted_job_that_does_not_wait_is_found_by_the_janitor(
     assert_nothing_is_left(raw)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("key", [f"model:leases:{MODEL}", f"model:claims:{MODEL}"])
+def test_an_image_whose_claim_is_gone_is_given_out_again(
+    raw: Any, ledger: Ledger, take: Take, key: str, *, cancelled: bool
+) -> None:
+    ledger.submit(a_job("job-here", 2))
+    claim = taken(take, "gone")
+    if cancelled:
+        ledger.cancel("job-here", "default")
+    assert raw.delete(f"{FARM}:{key}")
+    assert not ledger.finish(claim)
+    ledger.take_back(MODEL, "janitor")
+    status = ledger.status("job-here", "default")
+    assert (status.running, status.finished is not None) == (0, cancelled)
+    given_out = [taken(take).index for _ in range(0 if cancelled else 2)]
+    assert given_out == ([] if cancelled else [0, 1])
+    assert take() is None
+    assert not raw.exists(f"{FARM}:worker:gone:holding")
+
+
 @pytest.mark.parametrize("key", [f"model:tenants:{MODEL}", f"model:jobs:0:default:{MODEL}"])
 def test_what_is_listed_no_more_is_listed_again(raw: Any, ledger: Ledger, take: Take, key: str) -> None:
     ledger.submit(a_job("job-here", 3))

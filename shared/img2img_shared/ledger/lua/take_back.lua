@@ -7,10 +7,39 @@ local elected = redis.call('GET', janitor)
 if elected and elected ~= worker then return false end
 redis.call('SET', janitor, worker, 'PX', term)
 
+-- A job's images whose claims somebody deleted: no report of theirs counts any more, and no lease of theirs will end.
+local function free_unclaimed(job)
+  local claimed, claims = {}, redis.call('HGETALL', model_key(job.model, 'claims'))
+  for i = 1, #claims, 2 do
+    local id, index = string.match(claims[i + 1], '^(%S+) (%d+) ')
+    if id == job.id then
+      if redis.call('ZSCORE', model_key(job.model, 'leases'), claims[i]) then
+        claimed[index] = true
+      else
+        redis.call('HDEL', model_key(job.model, 'claims'), claims[i])
+      end
+    end
+  end
+  local running = redis.call('HGETALL', job_key(job.id, 'running'))
+  for i = 1, #running, 2 do
+    local index, attempt, holder = running[i], string.match(running[i + 1], '^(%d+) (.*)$')
+    if not claimed[index] then
+      redis.call('HDEL', job_key(job.id, 'running'), index)
+      job.running = redis.call('HINCRBY', job_key(job.id), 'running', -1)
+      if redis.call('HINCRBY', holding_key(holder), 'claims', -1) <= 0 then redis.call('DEL', holding_key(holder)) end
+      hand_back({job = job, index = index, attempt = attempt, worker = holder}, 0)
+    end
+  end
+end
+
 -- Some of what hands or older versions may have left behind.
 adopt(model)
 redis.call('DEL', model_key(model, 'floor'))
-for _, id in ipairs(redis.call('HRANDFIELD', OPEN, 2)) do mend(id) end
+for _, id in ipairs(redis.call('HRANDFIELD', OPEN, 2)) do
+  mend(id)
+  local job = load(id)
+  if job and job.running > 0 then free_unclaimed(job) end
+end
 
 -- Nobody has ticked for a while: Redis was away, and the holders could not renew. They come first.
 local h = redis.call('HMGET', tick, 'at', 'grace')
