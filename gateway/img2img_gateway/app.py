@@ -27,6 +27,7 @@ from img2img_gateway.metrics import CountRequests
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
+from img2img_gateway.reference import add_examples
 from img2img_gateway.sent_file import UploadSpace
 from img2img_gateway.sessions import Sessions
 from img2img_gateway.thumbnails import Thumbnails
@@ -64,6 +65,7 @@ def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None =
         max_body_size=chosen.max_body,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},
     )
+    add_examples(app)
     add_handlers(app)
     app.include_router(v1.router)
     app.include_router(sdapi.router)

@@ -35,7 +35,14 @@ class ControlUnit(BaseModel):
     The picture, its mask and the region are an input's pictures of the roles that `control_roles` names.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [{"module": "canny", "model": "control_v11p_sd15_canny", "weight": 0.8}]
+        },
+    )
 
     module: Annotated[
         str,

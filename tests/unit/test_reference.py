@@ -1,0 +1,75 @@
+"""The reference at /docs: each endpoint has a summary, a description and examples, which are as it says."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from img2img_gateway.app import create_app
+
+DOCUMENT: dict[str, Any] = create_app().openapi()
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+}
+#: what a person can read as it stands
+TEXTS = ("application/json", "multipart/form-data", "text/event-stream")
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def is_shown(schema: dict[str, Any]) -> bool:
+    """Whether it, or all that it is made of, has examples: pages of /docs are put together from these."""
+    schema = resolved(schema)
+    if "examples" in schema or "const" in schema:
+        return True
+    if "items" in schema:
+        return is_shown(schema["items"])
+    return any(is_shown(each) for each in schema.get("properties", {}).values())
+
+
+def with_nulls(example: Any, schema: dict[str, Any]) -> Any:
+    """FastAPI leaves them out of what it shows."""
+    schema = resolved(schema)
+    if isinstance(example, list):
+        return [with_nulls(each, schema.get("items", {})) for each in example]
+    if not isinstance(example, dict):
+        return example
+    fields = schema.get("properties", {})
+    found = {name: with_nulls(value, fields.get(name, {})) for name, value in example.items()}
+    return dict.fromkeys(schema.get("required", ())) | found
+
+
+def contents(operation: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(media type, content) of what is sent, and of what is answered when all went well."""
+    found = [operation.get("requestBody", {})]
+    found += [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+    return [
+        (kind, content)
+        for each in found
+        for kind, content in each.get("content", {}).items()
+        if kind in TEXTS
+    ]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_endpoint_has_a_summary_a_description_and_examples(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation["summary"]
+    assert operation["description"]
+    for kind, content in contents(operation):
+        assert "example" in content or is_shown(content["schema"]), kind
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_examples_are_as_the_reference_says(name: str) -> None:
+    for kind, content in contents(OPERATIONS[name]):
+        schema = {**content.get("schema", {}), "components": DOCUMENT["components"]}
+        shown = [content["example"]] if "example" in content else resolved(schema).get("examples", [])
+        for example in shown if kind == "application/json" else []:
+            jsonschema_rs.validate(schema, with_nulls(example, schema))
