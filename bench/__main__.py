@@ -10,6 +10,8 @@ BENCHMARKS = (
     ("bench.sampling",),
     ("bench.engine", "--images", "40"),
     ("bench.control", "--rounds", "1"),
+    ("bench.loras", "--rounds", "2"),
+    ("bench.start", "--rounds", "1"),
     ("bench.device", "--slots", "1,2,4,8"),
     ("bench.farm",),
     ("bench.acknowledge",),

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 from img2img_shared.errors import Refused
+from img2img_shared.file_hashes import FileHashes
 from img2img_shared.folders import files_below
 
 #: what single-file checkpoints end with; the second are pickles, which workers may refuse
@@ -37,6 +37,8 @@ INDEX = "model_index.json"
 _WEIGHING = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 #: digits of a hash that A1111 shows
 _SHORT = 10
+#: what this process has read
+_READ_HERE = FileHashes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,21 +118,23 @@ def checkpoint_name(path: str | Path) -> str:
     return path.stem if path.suffix.lower() in SAFE + PICKLES else path.name
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Path, hashes: FileHashes = _READ_HERE) -> str:
     """A1111's hash of a checkpoint's file; of a folder, one over the names and hashes of what it is made of.
 
     Read once, and again when it has changed. Hexadecimal.
 
+    Args:
+        hashes: of files that were read before.
+
     Raises:
         OSError: it cannot be read.
     """
-    about = path.stat()
-    if path.is_file():
-        return _file_hash(path, about.st_mtime_ns, about.st_size)
+    if not path.is_dir():
+        return hashes.of(path)
     parts = sorted(each for each in path.rglob("*") if each.suffix in _WEIGHING and each.is_file())
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(f"{part.relative_to(path).as_posix()} {sha256_of(part)}\n".encode())
+        digest.update(f"{part.relative_to(path).as_posix()} {hashes.of(part)}\n".encode())
     return digest.hexdigest()
 
 
@@ -204,9 +208,3 @@ def _name_in(folder: Path, path: Path) -> str:
     if parts and parts[0].lower() == A1111_FOLDER:
         parts = parts[1:]
     return "/".join((*parts, checkpoint_name(path)))
-
-
-@lru_cache(maxsize=4096)
-def _file_hash(path: Path, _modified: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -249,6 +249,7 @@ class FaultyFarm:
             log=str(log),
             environment={
                 "IMG2IMG_LEASE": str(LEASE),
+                "IMG2IMG_DATA_DIR": str(self.settings.data_dir),
                 "IMG2IMG_STORE_URL": self.store_url,
                 "IMG2IMG_REDIS_URL": self.redis_url,
                 **(environment or {}),

@@ -10,11 +10,13 @@ import typer
 from pydantic import ValidationError
 
 from img2img_shared.errors import FarmError, Refused
+from img2img_shared.file_hashes import FileHashes
 from img2img_shared.loading import end_on_interrupt, hold_interrupts
 from img2img_shared.refusals import refusal
 from img2img_shared.settings import DEVICES, SIZES, Settings
 from img2img_worker.farm.device_processes import REFUSED, DeviceProcesses
 from img2img_worker.farm.logs import log_to_stderr
+from img2img_worker.farm.read_ahead import read_ahead
 
 app = typer.Typer(
     add_completion=False,
@@ -132,6 +134,8 @@ def worker(
     # OpenMP's threads would spin while they wait, and take cores from whatever else runs on the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     end_on_interrupt()  # until it serves
+    hashes = FileHashes(settings.data_dir / "hashes")
+    read_ahead(model, settings.models_dir, hashes)
     try:
         # only now: importing torch takes seconds, which a wrong option must not cost
         from img2img_worker.devices import all_gpus
@@ -145,7 +149,7 @@ def worker(
         words = [*sys.argv[1:], "--device", ",".join(gpus)]
         os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *words])  # noqa: S606
     try:
-        code = run(model, settings.redis_url, settings.store_url, settings, rebind=rebind)
+        code = run(model, settings.redis_url, settings.store_url, settings, hashes, rebind=rebind)
     except FarmError as error:
         typer.echo(f"img2img worker: {error}", err=True)
         raise typer.Exit(REFUSED if isinstance(error, Refused) else 1) from None

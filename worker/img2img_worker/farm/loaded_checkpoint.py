@@ -17,6 +17,7 @@ from img2img_shared.checkpoints import (
     is_checkpoint,
     sha256_of,
 )
+from img2img_shared.file_hashes import FileHashes
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
@@ -45,10 +46,13 @@ class LoadedCheckpoint:
     vae_sha256: str | None
 
     @classmethod
-    def load(cls, model: str, ledger: Ledger, settings: Settings, *, rebind: bool) -> "LoadedCheckpoint":
+    def load(
+        cls, model: str, ledger: Ledger, settings: Settings, hashes: FileHashes, *, rebind: bool
+    ) -> "LoadedCheckpoint":
         """Load it, and bind its name to it in the whole farm.
 
         Args:
+            hashes: of files that were read before.
             rebind: whichever checkpoint the farm knew by this name before.
 
         Raises:
@@ -56,11 +60,11 @@ class LoadedCheckpoint:
         """
         path = catalog.find_model(model, settings.models_dir)
         if not rebind:
-            _check_name(ledger, model, path, settings)
+            _check_name(ledger, model, path, settings, hashes)
         family = load(model, settings)
-        sha256 = sha256_of(path)
+        sha256 = sha256_of(path, hashes)
         vae = family.vaes.automatic
-        vae_sha256 = None if vae is None else sha256_of(vae.path)
+        vae_sha256 = None if vae is None else sha256_of(vae.path, hashes)
         when_redis_answers(partial(ledger.bind_model, model, identity(sha256, vae_sha256), rebind=rebind))
         return cls(model=model, family=family, path=path, sha256=sha256, vae_sha256=vae_sha256)
 
@@ -124,13 +128,13 @@ def _own_parameters(family: Family) -> tuple[str, ...]:
     return tuple(name for name, is_taken in taken.items() if is_taken)
 
 
-def _check_name(ledger: Ledger, model: str, path: Path, settings: Settings) -> None:
+def _check_name(ledger: Ledger, model: str, path: Path, settings: Settings, hashes: FileHashes) -> None:
     """That the farm knows no other checkpoint by this name; what is none, or unreadable, `load` refuses."""
     if not is_checkpoint(path, SAFE + PICKLES):
         return
     try:
         vae = VaeFiles.of(settings.models_dir, path).automatic()
-        own = identity(sha256_of(path), None if vae is None else sha256_of(vae))
+        own = identity(sha256_of(path, hashes), None if vae is None else sha256_of(vae, hashes))
     except OSError:
         return
     when_redis_answers(partial(ledger.check_model, model, own))

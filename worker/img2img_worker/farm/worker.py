@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.farm.store_janitor import StoreJanitor
+from img2img_shared.file_hashes import FileHashes
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.file_names import FileNames
@@ -50,10 +51,19 @@ from img2img_worker.models.upscalers.upscalers import Upscalers
 log = logging.getLogger(__name__)
 
 
-def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebind: bool = False) -> int:
+def run(
+    model: str,
+    redis_url: str,
+    store_url: str,
+    settings: Settings,
+    hashes: FileHashes,
+    *,
+    rebind: bool = False,
+) -> int:
     """Serve `model` until SIGTERM or SIGINT, which returns images in hand; a second one ends at once.
 
     Args:
+        hashes: of checkpoints that were read before.
         rebind: from now on the farm knows this checkpoint by the name, whichever it knew before.
 
     Returns:
@@ -68,7 +78,7 @@ def run(model: str, redis_url: str, store_url: str, settings: Settings, *, rebin
     redis = when_redis_answers(partial(connect, redis_url, settings.prefix))
     time_ledger(redis)
     ledger = Ledger(redis, lease=settings.lease)
-    checkpoint = LoadedCheckpoint.load(model, ledger, settings, rebind=rebind)
+    checkpoint = LoadedCheckpoint.load(model, ledger, settings, hashes, rebind=rebind)
     observers = Observers(checkpoint, begun)
     with shown(settings.metrics), _engine(checkpoint.family, settings, observers.tell) as engine:
         REGISTRY.register(EngineCollector(model, engine, checkpoint.family.device))
