@@ -176,6 +176,8 @@ class GatewayBackend:
     def workers(self) -> list[WorkerStatus]:
         """Without what may be another tenant's affair: their jobs and their last error."""
         infos, reports = TypeAdapter(WorkerInfo), TypeAdapter(WorkerReport)
+        listed = _WORKERS.validate_python(self._get("/v1/workers"))
+        told = [{name: value for name, value in each.items() if value is not None} for each in listed]
         return [
             WorkerStatus(
                 info=infos.validate_python(each),
@@ -183,7 +185,7 @@ class GatewayBackend:
                 running=each["running"],
                 seen=each["seen"],
             )
-            for each in _WORKERS.validate_python(self._get("/v1/workers"))
+            for each in told
         ]
 
     def serve(self, model: str) -> None:
