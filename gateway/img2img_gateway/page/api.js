@@ -1,13 +1,17 @@
 /** The gateway's API: requests with the session's token, errors with the sentence that the gateway says. */
 import { errors as text } from "./strings.js";
 
-/** A refusal: `message` is for people; `field` and `allowed` are what is wrong, and what to send instead. */
+/**
+ * A refusal: `message` is for people; `field` and `allowed` are what is wrong, and what to send instead; `errors` all
+ * fields that are wrong, where several are.
+ */
 export class ApiError extends Error {
   constructor(status, said = {}) {
     super(said.detail || text.status(status));
     this.status = status;
     this.field = said.field;
     this.allowed = said.allowed;
+    this.errors = said.errors;
   }
 }
 

@@ -12,6 +12,7 @@ import { Heading, Session } from "./view.js";
 /** A view is a module with a default component; it gets what the pattern names, and `query`. */
 const VIEWS = [
   { pattern: "/", load: () => import("./queue/queue.js"), icon: "queue", name: app.queue },
+  { pattern: "/studio", load: () => import("./studio/studio.js"), icon: "studio", name: app.studio },
   { pattern: "/workers", load: () => import("./workers/workers.js"), icon: "worker", name: app.workers },
 ];
 

@@ -1,0 +1,63 @@
+/** Files as people bring them to a page: dropped with their folders, pasted, chosen. */
+
+const PICTURES = /\.(png|jpe?g|jfif|webp|tiff?|bmp|avif|gif|heic|heif|jxl)$/i;
+let nextId = 0;
+
+/** {file, path} of what a drop or a paste holds, those in folders included. */
+export async function filesOf(transfer) {
+  // asked for at once: once this function waits, the browser takes them away
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.length) return [...transfer.files].map((file) => ({ file, path: file.name }));
+  return (await Promise.all(entries.map(filesBelow))).flat();
+}
+
+async function filesBelow(entry) {
+  if (entry.isFile) {
+    const file = await new Promise((done, failed) => entry.file(done, failed));
+    return [{ file, path: entry.fullPath.replace(/^\//, "") }];
+  }
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    // a hundred at a time
+    const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+    if (!some.length) return found;
+    found.push(...(await Promise.all(some.map(filesBelow))).flat());
+  }
+}
+
+/** Those of `files` that are pictures, by their names' numbers ("2.png" before "10.png"). */
+export function picturesIn(files) {
+  return files
+    .filter(({ file, path }) => file.type.startsWith("image/") || PICTURES.test(path))
+    .sort((one, other) => one.path.localeCompare(other.path, undefined, { numeric: true }));
+}
+
+/** A picture that the browser has, as the form holds it. */
+export const pictureOf = ({ file, path }) => ({ file, path, url: URL.createObjectURL(file) });
+/** An input of a job with it. */
+export const madeOf = (found) => ({ id: nextId++, image: pictureOf(found), mask: null });
+/** One that the farm has, by its key. */
+export const inputOf = (image, mask = null) => ({ id: nextId++, image, mask });
+
+/** Whether a picture's file says how it was made: looked for where the formats have it, at both ends. */
+export async function hasInfotext(file) {
+  const ends = [file.slice(0, 512 * 1024), file.slice(-256 * 1024)];
+  const texts = await Promise.all(ends.map((part) => part.arrayBuffer()));
+  return texts.some((bytes) => {
+    const text = new TextDecoder("latin1").decode(bytes).replaceAll("\0", "");
+    return /Steps: \d+, /.test(text);
+  });
+}
+
+/** A file as base64. */
+export const base64 = (file) =>
+  new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(file);
+  });
+
+/** The path of a mask beside its picture: "a/photo-mask.png". */
+export const maskPath = (path) => `${path.replace(/\.[^./]*$/, "")}-mask.png`;

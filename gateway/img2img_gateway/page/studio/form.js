@@ -1,0 +1,63 @@
+/** What the form holds, and how one entry changes others. */
+import { useCallback, useState } from "../html.js";
+import { fromJson, toJson } from "./values.js";
+
+const KEPT = "studio.form";
+const EMPTY_GRID = { x: { name: "", text: "" }, y: { name: "", text: "" } };
+/** A newcomer's: results have the shape of their pictures. Pictures, masks and units' pictures are never kept. */
+const FIRST = { model: "", name: "", values: { fit: "0" }, units: [], grid: EMPTY_GRID };
+const ITS_PICTURES = { pictures: [], mask: null };
+
+function kept() {
+  try {
+    return { ...FIRST, ...fromJson(localStorage.getItem(KEPT) ?? "{}"), ...ITS_PICTURES };
+  } catch {
+    return { ...FIRST, ...ITS_PICTURES };
+  }
+}
+
+/** A form as presets and the browser keep it: without pictures. */
+export const plain = ({ model, values, units }) => ({ model, values, units: units.map(({ picture, ...unit }) => unit) });
+
+/** {form, change, setValue, reset, fill}: the form, and what changes it. */
+export function useForm() {
+  const [form, setForm] = useState(kept);
+  const change = useCallback((patch) => {
+    setForm((old) => {
+      const next = { ...old, ...(typeof patch === "function" ? patch(old) : patch) };
+      try {
+        localStorage.setItem(KEPT, toJson({ ...plain(next), name: next.name, grid: next.grid }));
+      } catch {
+        // the browser keeps nothing: the form is there until the tab is closed
+      }
+      return next;
+    });
+  }, []);
+  const setValue = useCallback((parameter, value) => {
+    change(({ values }) => ({ values: withValue(values, parameter, value) }));
+  }, []);
+  /** In place of all parameters. */
+  const fill = useCallback(({ values, units = [], ...more }) => change({ values, units, ...more }), []);
+  const reset = useCallback(() => change({ ...FIRST }), []);
+  return { form, change, setValue, fill, reset };
+}
+
+/** Those of `values` that are not the defaults of `known`, parameters by name; others are left out. */
+export function changedOf(values, known) {
+  const named = Object.entries(values).filter(([name]) => known.has(name));
+  return named.reduce((all, [name, value]) => withValue(all, known.get(name), value), {});
+}
+
+/** `values` with one more; of a size that is said in two ways, the newer counts. */
+export function withValue(values, { name, default: usual }, value) {
+  const next = { ...values };
+  if (String(value ?? "") === String(usual ?? "")) delete next[name];
+  else next[name] = value;
+  if ((name === "width" || name === "height") && name in next) delete next.fit;
+  if (name === "fit" && name in next) {
+    delete next.width;
+    delete next.height;
+  }
+  if (name === "txt2img" && value) delete next.fit;
+  return next;
+}

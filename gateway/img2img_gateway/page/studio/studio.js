@@ -1,0 +1,196 @@
+/** The studio: pictures, a prompt, every parameter; and the results as they come in. */
+import { get } from "../api.js";
+import { Button } from "../components/button.js";
+import { Field } from "../components/field.js";
+import { toast } from "../components/toast.js";
+import { html, useEffect, useMemo, useRef, useState } from "../html.js";
+import { studio as text } from "../strings.js";
+import { Heading } from "../view.js";
+import { Axes } from "./axes.js";
+import { Code } from "./code.js";
+import { ControlUnits } from "./control_units.js";
+import { hasInfotext, inputOf, maskPath } from "./files.js";
+import { FillDialog, isInfotext, readInfotext, readJob } from "./fill.js";
+import { changedOf, useForm } from "./form.js";
+import { REPLACE, axes, isGrid } from "./grid.js";
+import { Groups } from "./groups.js";
+import { Insertions, styled } from "./insertions.js";
+import { MaskDialog } from "./mask_dialog.js";
+import { Pictures } from "./pictures.js";
+import { Presets } from "./presets.js";
+import { jobOf } from "./request.js";
+import { Results } from "./results.js";
+import { errorsOf, send } from "./send.js";
+
+export default function Studio({ query }) {
+  const [made, setMade] = useState(null);
+  const [failed, setFailed] = useState(null);
+  useEffect(() => {
+    Promise.all([get("/v1/parameters"), get("/v1/models")]).then(
+      ([parameters, models]) => setMade({ ...parameters, models: models.map(({ name }) => name) }),
+      setFailed,
+    );
+  }, []);
+  return html`<${Heading} title=${text.title} />
+    ${failed && html`<p class="warning" role="alert">${failed.message}</p>`}
+    ${made ? html`<${Form} made=${made} query=${query} />` : !failed && html`<p class="loading" role="status">${text.loading}</p>`}`;
+}
+
+/** `made`: what the form is made from: groups, control_unit, models. */
+function Form({ made, query }) {
+  const known = useMemo(() => byName(made.groups.flatMap((group) => group.parameters)), [made]);
+  const unitFields = useMemo(() => byName(made.control_unit), [made]);
+  const { form, change, setValue, fill, reset } = useForm();
+  const [errors, setErrors] = useState({});
+  const [open, setOpen] = useState(null);
+  const [offered, setOffered] = useState(null);
+  const [progress, setProgress] = useState(null);
+  const [sent, setSent] = useState(null);
+  const prompt = useRef("prompt");
+  const [drawn, setDrawn] = useState(drawnSeed);
+  const job = useMemo(() => jobOf(form, known, unitFields, drawn), [form, known, drawn]);
+  const isPictured = job.inputs.length > 0;
+
+  const filled = (found) => {
+    const { notes = [], model, ...more } = found;
+    const isHere = made.models.includes(model);
+    const values = changedOf(more.values, known);
+    const units = more.units.map(({ picture, ...unit }) => ({ ...changedOf(unit, unitFields), picture }));
+    fill({ ...more, values, units, ...(isHere ? { model } : {}) });
+    setErrors({});
+    setOpen(null);
+    setOffered(null);
+    const missing = model && !isHere ? [text.noModel(model)] : [];
+    toast([text.filled(Object.keys(more.values).length), ...missing, ...notes].join(" "), notes.length ? "error" : "info");
+  };
+  const fillFrom = async (source) => {
+    try {
+      filled(await source());
+    } catch (error) {
+      toast(error.message, "error");
+    }
+  };
+  useEffect(() => {
+    const from = query.get("job");
+    if (from) fillFrom(() => readJob(from, query.get("image")));
+  }, []);
+  const offer = async (file) => setOffered(file && (await hasInfotext(file)) ? file : null);
+
+  const set = (parameter, value) => {
+    setErrors(({ [parameter.name]: _, ...others }) => others);
+    setValue(parameter, value);
+  };
+  const insert = (word) => {
+    const field = document.getElementById(prompt.current);
+    field.setRangeText(word, field.selectionStart, field.selectionEnd, "end");
+    set(known.get(prompt.current), field.value);
+    toast(text.inserted(word));
+  };
+  const style = ({ name, prompt: words, negative_prompt: negative }) => {
+    set(known.get("prompt"), styled(words, form.values.prompt ?? ""));
+    set(known.get("negative_prompt"), styled(negative, form.values.negative_prompt ?? ""));
+    toast(text.inserted(name));
+  };
+  const masked = (blob, forAll) => {
+    const { image } = form.pictures[open.mask];
+    const mask = blob && { file: blob, path: maskPath(image.path), url: URL.createObjectURL(blob), isPainted: true };
+    const own = (picture, at) => (forAll ? { ...picture, mask: null } : at === open.mask ? { ...picture, mask } : picture);
+    change({ pictures: form.pictures.map(own), ...(forAll ? { mask } : {}) });
+    setOpen(null);
+  };
+  const render = async () => {
+    setErrors({});
+    const grid = isGrid(form.grid) ? labelled(form, known, job) : null;
+    setProgress([0, 1]);
+    try {
+      const found = await send(job, (done, n) => setProgress([done, n]));
+      setSent({ job: found, axes: grid });
+      setDrawn(drawnSeed());
+      setTimeout(() => document.getElementById("results")?.scrollIntoView({ block: "nearest" }));
+    } catch (error) {
+      setErrors(errorsOf(error, new Set(known.keys())));
+      setTimeout(() => document.querySelector(".studio [aria-invalid=true], .studio .warning")?.focus());
+    } finally {
+      setProgress(null);
+    }
+  };
+  const useResult = async (address, index) => {
+    const blob = await (await fetch(address)).blob();
+    const path = `result-${index + 1}.${blob.type.split("/")[1]}`;
+    change({ pictures: [...form.pictures, inputOf({ file: blob, path, url: URL.createObjectURL(blob) })] });
+    toast(text.taken(path));
+  };
+  const blur = { x: Number(form.values.mask_blur_x ?? 4) || 0, y: Number(form.values.mask_blur_y ?? 4) || 0 };
+
+  return html`<div class="studio" onPaste=${(event) => {
+    const pasted = event.clipboardData.getData("text/plain");
+    if (event.target.id !== "prompt" || !isInfotext(pasted)) return;
+    event.preventDefault();
+    fillFrom(() => readInfotext({ infotext: pasted }));
+  }}>
+    <section class="card prompts" aria-label=${text.prompts}>
+      ${errors[""] && html`<p class="warning" role="alert" tabindex="-1">${errors[""]}</p>`}
+      ${["prompt", "negative_prompt"].map((name) => html`<${Prompt} key=${name} parameter=${known.get(name)} value=${form.values[name]}
+        error=${errors[name]} onChange=${(value) => set(known.get(name), value)} onFocus=${() => (prompt.current = name)} />`)}
+      <div class="row">
+        <${Button} icon="plus" onClick=${() => setOpen({ insert: true })}>${text.insert}<//>
+        <${Button} onClick=${() => setOpen({ presets: true })}>${text.presets}<//>
+        <${Button} onClick=${() => setOpen({ fill: true })}>${text.fillFrom}<//>
+        <${Button} kind="quiet" onClick=${() => { reset(); setErrors({}); }}>${text.resetAll}<//>
+      </div>
+      <div class="row send">
+        <${Field} label=${text.model} error=${errors.model}>${(given) => html`<select ...${given} value=${form.model}
+          onChange=${(event) => change({ model: event.target.value })}><option value="">${text.anyModel}</option>
+          ${[...new Set([form.model, ...made.models])].filter(Boolean).map((name) => html`<option key=${name}>${name}</option>`)}</select>`}<//>
+        <${Field} label=${text.name} error=${errors.name}>${(given) => html`<input type="text" ...${given} maxlength="255" value=${form.name}
+          placeholder=${text.nameHelp} onInput=${(event) => change({ name: event.target.value })} />`}<//>
+        <${Button} kind="primary" icon="play" disabled=${!isPictured} busy=${progress !== null} onClick=${render}>${text.render(imagesOf(job))}<//>
+      </div>
+      ${progress && html`<p role="status">${text.uploading(...progress)}</p>`}
+      ${!isPictured && html`<p class="muted">${text.nothingYet}</p>`}
+    </section>
+    <div class="outputs">${sent ? html`<${Results} key=${sent.job.id} sent=${sent} onUse=${useResult} />`
+      : html`<section class="empty"><h2>${text.results}</h2><p>${text.noResults}</p></section>`}</div>
+    <div class="inputs">
+      <${Pictures} pictures=${form.pictures} mask=${form.mask} error=${errors.image} onChange=${(pictures) => change({ pictures })}
+        onMask=${(index) => setOpen({ mask: index })} onInfotext=${offer} />
+      ${offered && html`<div class="card row offer" role="status"><p>${text.offer(offered.name)}</p>
+        <${Button} onClick=${() => fillFrom(() => readInfotext({ file: offered }))}>${text.useParameters}<//></div>`}
+      <${Groups} groups=${made.groups} values=${form.values} errors=${errors} onChange=${set} units=${form.units.length}
+        control=${html`<${ControlUnits} fields=${made.control_unit} most=${known.get("control").max_length} units=${form.units}
+          errors=${errors} onChange=${(units) => { setErrors({}); change({ units }); }} />`} />
+      <${Axes} grid=${form.grid} known=${known} error=${gridError(errors, form.grid)} onChange=${(grid) => change({ grid })} />
+      ${isPictured && html`<${Code} job=${job} />`}
+    </div>
+    ${open?.insert && html`<${Insertions} onInsert=${insert} onStyle=${style} onClose=${() => setOpen(null)} />`}
+    ${open?.presets && html`<${Presets} form=${form} onUse=${filled} onClose=${() => setOpen(null)} />`}
+    ${open?.fill && html`<${FillDialog} onFill=${(source) => fillFrom(() => readInfotext(source))} onClose=${() => setOpen(null)} />`}
+    ${open?.mask !== undefined && html`<${MaskDialog} picture=${form.pictures[open.mask].image}
+      mask=${form.pictures[open.mask].mask ?? form.mask} blur=${blur} canBeForAll=${form.pictures.length > 1}
+      isForAll=${form.mask !== null && !form.pictures[open.mask].mask} onDone=${masked} onClose=${() => setOpen(null)} />`}
+  </div>`;
+}
+
+function Prompt({ parameter, value, error, onChange, onFocus }) {
+  return html`<div class="field"><label for=${parameter.name}>${parameter.title}</label>
+    <textarea id=${parameter.name} rows=${parameter.name === "prompt" ? 3 : 2} value=${value ?? ""} placeholder=${parameter.description}
+      aria-invalid=${error ? "true" : undefined} aria-describedby=${error ? `${parameter.name}-error` : undefined}
+      onInput=${(event) => onChange(event.target.value)} onFocus=${onFocus} />
+    ${error && html`<p class="error" id="${parameter.name}-error">${error}</p>`}</div>`;
+}
+
+const byName = (parameters) => new Map(parameters.map((each) => [each.name, each]));
+const imagesOf = ({ inputs, params }) => inputs.length * (Number(params.images_per_input) || 1);
+/** What is wrong with the values of an axis is shown there, too. */
+const gridError = (errors, grid) => errors[grid.x.name] ?? errors[grid.y.name];
+
+const drawnSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+/** The axes of a grid as its results are labelled. */
+function labelled(form, known, job) {
+  const values = axes(form.grid, known);
+  const title = (name) => (name === REPLACE ? text.prompt : (known.get(name)?.title ?? ""));
+  const axis = (which) => ({ title: title(form.grid[which].name), values: values[which] });
+  const pictures = form.pictures.length ? form.pictures.map(({ image }) => image.path) : [job.params.prompt ?? text.result];
+  return { x: axis("x"), y: axis("y"), pictures };
+}
