@@ -14,6 +14,7 @@ from img2img_gateway.dependencies import Services, services
 from img2img_gateway.errors import Problem
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKey, ApiKeys
+from img2img_gateway.roles import Role
 from img2img_gateway.sessions import CSRF_HEADER, csrf_token, hashed, operator_of, session_token
 from img2img_shared.errors import Refused, one_line
 
@@ -33,9 +34,27 @@ class Principal:
     key: ApiKey | None = None
 
     @property
+    def role(self) -> Role:
+        """What they may: who has no key runs the farm."""
+        return Role.ADMIN if self.key is None else self.key.role
+
+    @property
     def operates(self) -> bool:
         """Whether they may tell workers what to do, and read what these say."""
-        return self.key is None
+        return self.role.includes(Role.OPERATE)
+
+    def check(self, role: Role) -> None:
+        """That they may do what `role` may.
+
+        Raises:
+            Problem: 403, with the way out.
+        """
+        if not self.role.includes(role):
+            raise Problem(
+                403,
+                f"this takes a key with the role {role} (img2img key create --role {role}), "
+                "or the password of --api-auth",
+            )
 
     def allowed_priority(self, asked: int | None = None) -> int:
         """As `ApiKey.allowed_priority`."""

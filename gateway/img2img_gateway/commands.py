@@ -10,6 +10,7 @@ import typer
 
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys import ApiKey, ApiKeys
+from img2img_gateway.roles import Role
 from img2img_shared.command_line import (
     AsJson,
     Connection,
@@ -87,12 +88,31 @@ def create(
     priority: Annotated[
         int | None, typer.Option(min=-100, max=100, help="The highest priority of its jobs.")
     ] = None,
+    keep: Annotated[str | None, typer.Option(help="How long its jobs are kept, at most: 30d, ...")] = None,
+    storage: Annotated[
+        int | None, typer.Option(min=1, help="Bytes that its tenant may have in the store.")
+    ] = None,
+    role: Annotated[
+        Role, typer.Option(help="operate: also tell workers what to do; admin: also make keys.")
+    ] = Role.SUBMIT,
     json: AsJson = False,
 ) -> None:
     """Make a key for the tenant of --tenant, and print it, this once."""
+    said: Connection = context.obj
     with _ring(context) as (ring, tenant):
         is_first = not ring.exist()
-        made, secret = ring.create(name, tenant, rate=rate, quota=quota, largest=largest, priority=priority)
+        made, secret = ring.create(
+            name,
+            tenant,
+            by=said.settings(GatewaySettings).owner,
+            role=role,
+            rate=rate,
+            quota=quota,
+            largest=largest,
+            priority=priority,
+            keep=keep,
+            storage=storage,
+        )
     if is_first:
         say("the farm's first key: from now on its gateways refuse whoever shows none, on this machine too")
     if json:
@@ -123,8 +143,9 @@ def revoke(
     ],
 ) -> None:
     """Let a key in no more, at once."""
+    said: Connection = context.obj
     with _ring(context) as (ring, _):
-        gone = ring.revoke(key_id)
+        gone = ring.revoke(key_id, said.settings(GatewaySettings).owner)
     typer.echo(f"revoked {_line(gone)}")
 
 
@@ -145,6 +166,12 @@ def _line(found: ApiKey) -> str:
     told = [f"{value} {what}" for what, value in limits.items() if value is not None]
     if found.priority is not None:
         told.append(f"priority up to {found.priority}")
+    if found.role is not Role.SUBMIT:
+        told.append(f"role {found.role}")
+    if found.keep is not None:
+        told.append(f"keeps jobs {found.keep}")
+    if found.storage is not None:
+        told.append(f"{found.storage} bytes in the store")
     return f"{found.id} {found.name} (tenant {found.tenant}{''.join(', ' + each for each in told)})"
 
 

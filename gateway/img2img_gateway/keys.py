@@ -4,13 +4,16 @@ import logging
 import secrets
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys_mark import KEY, KeysMark
+from img2img_gateway.roles import Role
 from img2img_gateway.sessions import hashed
 from img2img_shared.durations import read_duration, write_duration
 from img2img_shared.errors import NotFound, Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
+from img2img_shared.ledger.audit import Audit
 from img2img_shared.ledger.tables import Table, count_in_window
 from img2img_shared.store import Store
 
@@ -34,6 +37,7 @@ class ApiKey:
     #: for people: whose it is
     name: str
     tenant: str
+    role: Role = Role.SUBMIT
     #: requests a minute; None: no limit
     rate: int | None = None
     #: images of the tenant that may wait or run at a time; None: no limit
@@ -44,6 +48,8 @@ class ApiKey:
     priority: int | None = None
     #: how long jobs are kept that do not say, and the longest that they may ask for; None: as the farm says
     keep: str | None = None
+    #: bytes that its tenant may have in the store; None: no limit
+    storage: int | None = None
     #: seconds since 1970
     created: int = 0
 
@@ -80,6 +86,7 @@ class ApiKeys:
     def __init__(self, redis: FarmRedis, store: Store) -> None:
         self._redis = redis
         self._mark = KeysMark(store)
+        self._audit = Audit(redis)
         #: by the hash of their secrets
         self._keys = Table(redis, "keys")
         #: there when the last key was revoked, rather than lost with all that Redis knew
@@ -95,31 +102,40 @@ class ApiKeys:
         name: str,
         tenant: str,
         *,
+        by: str = "",
+        role: Role = Role.SUBMIT,
         rate: int | None = None,
         quota: int | None = None,
         largest: int | None = None,
         priority: int | None = None,
         keep: str | None = None,
+        storage: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key, and its secret, which is told this once."""
+        """A new key, and its secret, which is told this once. `by`: who makes it, for the audit."""
         key_id = secrets.token_hex(4)
         secret = f"img2img_{key_id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(
             id=key_id,
             name=name,
             tenant=tenant,
+            role=role,
             rate=rate,
             quota=quota,
             largest=largest,
             priority=priority,
             keep=keep and write_duration(read_duration(keep)),
+            storage=storage,
             created=int(time.time()),
         )
-        # what is not limited is not written: a gateway of an older version may not know it
+        # what is as ever is not written: a gateway of an older version may not know it
         facts = {name: value for name, value in asdict(key).items() if value is not None}
+        if role is Role.SUBMIT:
+            del facts["role"]
         self._mark.put()
         self._keys.put({hashed(secret): facts})
         self._revoked.remove(_LAST)
+        if by:
+            self._audit.write(by=by, tenant=tenant, action="create-key", subject=key_id, detail=role)
         return key, secret
 
     def all(self) -> list[ApiKey]:
@@ -130,7 +146,7 @@ class ApiKeys:
         """By id, when a key was used last, in seconds since 1970, to the minute. Some never were."""
         return self._uses.all()
 
-    def revoke(self, key_id: str) -> ApiKey:
+    def revoke(self, key_id: str, by: str = "") -> ApiKey:
         """Let a key in no more, from the next request on.
 
         Raises:
@@ -143,6 +159,8 @@ class ApiKeys:
                 if not len(self._keys):
                     self._revoked.put({_LAST: key.id})
                     self._mark.remove()
+                if by:
+                    self._audit.write(by=by, tenant=key.tenant, action="revoke-key", subject=key.id)
                 return key
         raise NotFound(f"no key {key_id!r}; `img2img key list` names them")
 
@@ -192,7 +210,7 @@ class ApiKeys:
         facts = self._keys.get(secret_hash)
         if facts is None:
             return None
-        key = ApiKey(**facts)
+        key = _key(facts)
         self._note_use(key.id)
         if key.rate is not None and looks:
             self._count(f"looks-{key.id}", max(key.rate, LOOKS))
@@ -217,4 +235,8 @@ class ApiKeys:
             )
 
     def _pairs(self) -> list[tuple[str, ApiKey]]:
-        return [(digest, ApiKey(**facts)) for digest, facts in self._keys.all().items()]
+        return [(digest, _key(facts)) for digest, facts in self._keys.all().items()]
+
+
+def _key(facts: dict[str, Any]) -> ApiKey:
+    return ApiKey(**{**facts, "role": Role(facts.get("role", Role.SUBMIT))})

@@ -3,6 +3,7 @@
 from img2img_gateway.errors import Problem
 from img2img_gateway.keys import ApiKey
 from img2img_shared.errors import Refused, Summary
+from img2img_shared.farm.storage import Storage
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.ledger.reservations import Reservations
 
@@ -12,6 +13,24 @@ class Quota:
 
     def __init__(self, redis: FarmRedis) -> None:
         self._reservations = Reservations(redis)
+        self._storage = Storage(redis)
+
+    def check_storage(self, key: ApiKey) -> None:
+        """That the key's tenant may store more.
+
+        Raises:
+            Problem: 413, its room is used up.
+            Unavailable: Redis does not answer.
+        """
+        if key.storage is None:
+            return
+        stored = self._storage.of(key.tenant).bytes
+        if stored >= key.storage:
+            raise Problem(
+                413,
+                f"{stored:,} bytes are stored for {key.tenant}, and this key allows {key.storage:,}: remove "
+                "jobs that are done (DELETE /v1/jobs/ID), or ask for more room",
+            )
 
     def reserve(self, key: ApiKey, job_id: str, n: int, idempotency_key: str | None) -> None:
         """Count a job of `n` images that is about to be written; a repeat of an earlier one counts nothing.

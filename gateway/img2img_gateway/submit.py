@@ -63,6 +63,8 @@ async def write(
             parts.hooks.add(job, hook)
 
     try:
+        if principal.key is not None:
+            await farm.call(parts.quota.check_storage, principal.key)
         for role, picture in (pictures or {}).items():
             await farm.call(submission.set_picture, role, _source(parts, picture, role))
         index = 0
@@ -91,6 +93,8 @@ async def stored(parts: Services, principal: Principal, picture: Sent, field: st
         Refused: names `field`.
         StoreError: the store does not take it.
     """
+    if principal.key is not None:
+        await parts.farm.call(parts.quota.check_storage, principal.key)
     source = _source(parts, picture, field)
     key = await parts.farm.call(parts.farm.service.intake.upload, principal.tenant, source, field)
     return f"inputs/{picture_digest(key)}"

@@ -20,6 +20,7 @@ from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.storage import TenantStorage
 from img2img_shared.farm.store_janitor import Cleaned
 from img2img_shared.job import Job, JobState
+from img2img_shared.ledger.audit import AuditLine
 from img2img_shared.params import Params
 from img2img_shared.records import ImageStatus, JobStatus, WorkerOrder, WorkerStatus
 from img2img_shared.settings import Settings
@@ -347,6 +348,14 @@ class Farm:
         """What each tenant has in the store, the largest first."""
         return self._service.storage.all()
 
+    def audit(self, subject: str | None = None) -> Iterator[AuditLine]:
+        """Who did what to jobs and keys of all tenants, and to workers, newest first.
+
+        Args:
+            subject: to this job, worker or key alone, by its id.
+        """
+        return self._service.audit.lines(subject=subject)
+
     def orphans(self) -> Iterator[Orphan]:
         """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""
         return find_orphans(self._service.store, self._service.retention)
@@ -364,7 +373,7 @@ class Farm:
         Raises:
             NotFound: none of them lives.
         """
-        return self._service.order(worker, order)
+        return self._service.order(worker, order, self.settings.owner)
 
     def default_model(self) -> str:
         """The model of a job that names none, as `FarmService.default_model`.

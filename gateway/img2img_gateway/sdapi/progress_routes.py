@@ -102,14 +102,14 @@ async def progress(
 @router.post("/sdapi/v1/interrupt")
 async def interrupt(caller: Caller, parts: Parts) -> dict[str, Any]:
     """End the caller's renders that have begun; their calls answer with the images as far as they are."""
-    await Tasks(parts.farm, caller.tenant).interrupt()
+    await Tasks(parts.farm, caller.tenant, caller.owner).interrupt()
     return {}
 
 
 @router.post("/sdapi/v1/skip")
 async def skip(caller: Caller, parts: Parts) -> None:
     """End the iteration that renders now as far as it is; the next ones (``n_iter``) go on."""
-    await Tasks(parts.farm, caller.tenant).skip()
+    await Tasks(parts.farm, caller.tenant, caller.owner).skip()
 
 
 @router.get("/internal/ping")

@@ -67,9 +67,11 @@ class TaskStatus:
 class Tasks:
     """Those of one tenant."""
 
-    def __init__(self, farm: AsyncFarm, tenant: str) -> None:
+    def __init__(self, farm: AsyncFarm, tenant: str, owner: str = "") -> None:
         self._farm = farm
         self._tenant = tenant
+        #: who interrupts them
+        self._owner = owner
         self._tasks = Table(farm.redis, "tasks", tenant)
 
     async def begin(self, task: Task) -> None:
@@ -89,7 +91,7 @@ class Tasks:
         standings = [each for each in await self.under_way() if not each.is_over]
         for standing in [each for each in standings if each.is_begun] or standings[:1]:
             for job in standing.task.jobs:
-                await self._farm.call(self._farm.ledger.interrupt, job, self._tenant)
+                await self._farm.call(self._farm.ledger.interrupt, job, self._tenant, self._owner)
 
     async def skip(self) -> None:
         """End the oldest task's iteration that renders now as it is by now; the next ones go on."""
@@ -98,7 +100,7 @@ class Tasks:
             left = [each for each in left if each.state is not JobState.CANCELLED]
             if left:
                 now = next((each for each in left if each.running), left[0])
-                await self._farm.call(self._farm.ledger.interrupt, now.id, self._tenant)
+                await self._farm.call(self._farm.ledger.interrupt, now.id, self._tenant, self._owner)
                 return
 
     def _write(self, task: Task) -> None:

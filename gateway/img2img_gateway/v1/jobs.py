@@ -216,50 +216,46 @@ async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> Image
 @router.post("/{job}/cancel", summary="Cancel a job")
 async def cancel(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """End it: running images stop between two steps. Tells how many are thereby not rendered."""
-    return Changed(changed=await parts.farm.call(parts.farm.ledger.cancel, job, caller.tenant))
+    return Changed(changed=await parts.farm.call(parts.farm.service.cancel, job, caller.tenant, caller.owner))
 
 
 @router.delete("/{job}", summary="Remove a job")
 async def remove(job: JobId, caller: Caller, parts: Parts) -> Removed:
     """Forget a job that has ended, with its results. Its inputs go later, if no other job names them."""
-    return Removed(removed=await parts.farm.call(parts.farm.service.remove, job, caller.tenant))
+    return Removed(removed=await parts.farm.call(parts.farm.service.remove, job, caller.tenant, caller.owner))
 
 
 @router.post("/{job}/pause", summary="Pause a job")
 async def pause(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Begin no further image of it; running ones go on."""
-    return Changed(changed=await parts.farm.call(parts.farm.ledger.pause, job, caller.tenant))
+    return Changed(changed=await parts.farm.call(parts.farm.service.pause, job, caller.tenant, caller.owner))
 
 
 @router.post("/{job}/resume", summary="Resume a paused job")
 async def resume(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Go on with it."""
-    changed = await parts.farm.call(parts.farm.ledger.resume, job, caller.tenant)
-    await _notify_workers(parts, caller, job)
-    return Changed(changed=changed)
+    return Changed(changed=await parts.farm.call(parts.farm.service.resume, job, caller.tenant, caller.owner))
 
 
 @router.post("/{job}/retry", summary="Retry a job's failed images")
 async def retry(job: JobId, caller: Caller, parts: Parts) -> Changed:
     """Give its failed images another chance; tells how many these are."""
-    changed = await parts.farm.call(parts.farm.ledger.retry, job, caller.tenant)
-    await _notify_workers(parts, caller, job)
-    return Changed(changed=changed)
+    return Changed(changed=await parts.farm.call(parts.farm.service.retry, job, caller.tenant, caller.owner))
 
 
 @router.put("/{job}/priority", summary="Change a job's priority")
 async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: Parts) -> Changed:
     """Let it go before those of lower priority, from the next image on."""
     priority = caller.allowed_priority(body.priority)
-    call = parts.farm.ledger.set_priority
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, priority))
+    call = parts.farm.service.set_priority
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, priority, caller.owner))
 
 
 @router.put("/{job}/keep", summary="Change how long a job is kept")
 async def keep(job: JobId, body: KeepRequest, caller: Caller, parts: Parts) -> JobAnswer:
     """Let it, its results and what it was made from stay so long after its end."""
     wanted = read_duration(caller.allowed_keep(body.keep))
-    await parts.farm.call(parts.farm.ledger.set_keep, job, caller.tenant, wanted)
+    await parts.farm.call(parts.farm.service.set_keep, job, caller.tenant, wanted, caller.owner)
     return JobAnswer.of(await parts.farm.call(parts.farm.service.status, job, caller.tenant))
 
 
@@ -294,8 +290,3 @@ async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:
         yield SentInput(
             pictures=item.pictures, params=item.params, name=item.name, folder=item.folder, path=item.path
         )
-
-
-async def _notify_workers(parts: Services, caller: Principal, job: str) -> None:
-    status = await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)
-    await parts.farm.notify_workers(status.model)

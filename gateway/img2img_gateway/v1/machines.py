@@ -6,8 +6,8 @@ from fastapi import APIRouter, Path, Query
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
-from img2img_gateway.errors import Problem
 from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.roles import Role
 from img2img_gateway.v1.machine_answers import (
     DemandAnswer,
     ModelAnswer,
@@ -36,9 +36,8 @@ async def workers(parts: Parts, caller: Caller) -> list[WorkerAnswer]:
 @router.put("/workers/{worker}/order", tags=["farm"], summary="Tell a worker what to do")
 async def order(worker: WorkerId, body: OrderRequest, parts: Parts, caller: Caller) -> OrderAnswer:
     """Disable, drain or (null) enable a worker, or all of a host's: for who operates the farm."""
-    if not caller.operates:
-        raise Problem(403, "workers are the operator's; sign in with the password of --api-auth")
-    told = await parts.farm.call(parts.farm.service.order, worker, body.order)
+    caller.check(Role.OPERATE)
+    told = await parts.farm.call(parts.farm.service.order, worker, body.order, caller.owner)
     return OrderAnswer(workers=told, order=body.order)
 
 

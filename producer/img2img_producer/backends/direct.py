@@ -1,13 +1,12 @@
 """A farm by its Redis and its store."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.ledger_feed import LedgerFeed
 from img2img_producer.inputs import Picture, Source, read_source
-from img2img_shared.errors import Unavailable
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.originals import Originals, read_originals
 from img2img_shared.farm.service import FarmService
@@ -92,32 +91,28 @@ class DirectBackend:
         return self.service.previews.look(job_id, self._tenant, index)
 
     def cancel(self, job_id: str) -> int:
-        return self.service.ledger.cancel(job_id, self._tenant)
+        return self.service.cancel(job_id, self._tenant, self._owner)
 
     def pause(self, job_id: str) -> bool:
-        return self.service.ledger.pause(job_id, self._tenant)
+        return self.service.pause(job_id, self._tenant, self._owner)
 
     def resume(self, job_id: str) -> bool:
-        changed = self.service.ledger.resume(job_id, self._tenant)
-        self._notify_workers(job_id)
-        return changed
+        return self.service.resume(job_id, self._tenant, self._owner)
 
     def retry(self, job_id: str) -> int:
-        count = self.service.ledger.retry(job_id, self._tenant)
-        self._notify_workers(job_id)
-        return count
+        return self.service.retry(job_id, self._tenant, self._owner)
 
     def set_priority(self, job_id: str, priority: int) -> bool:
-        return self.service.ledger.set_priority(job_id, self._tenant, priority)
+        return self.service.set_priority(job_id, self._tenant, priority, self._owner)
 
     def set_keep(self, job_id: str, keep: float | None) -> None:
-        self.service.ledger.set_keep(job_id, self._tenant, keep)
+        self.service.set_keep(job_id, self._tenant, keep, self._owner)
 
     def find(self, wanted: JobFilter) -> Iterator[JobStatus]:
         return self.service.find(self._tenant, wanted)
 
     def remove(self, job_id: str) -> int:
-        return self.service.remove(job_id, self._tenant)
+        return self.service.remove(job_id, self._tenant, self._owner)
 
     def workers(self) -> list[WorkerStatus]:
         return self.service.workers()
@@ -130,11 +125,6 @@ class DirectBackend:
 
     def close(self) -> None:
         self.service.close()
-
-    def _notify_workers(self, job_id: str) -> None:
-        """Tickets for a job that has images to give out again; the workers' janitor comes a second later."""
-        with suppress(Unavailable):
-            self.service.notify_workers(self.status(job_id).model)
 
 
 def _upload(picture: Picture, index: int) -> Upload:

@@ -12,6 +12,7 @@ from img2img_shared.farm.storage import Storage
 from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.farm.submission import UPLOADS
 from img2img_shared.ledger import Ledger, connect
+from img2img_shared.ledger.audit import Audit
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.redis_url import read_redis_url
@@ -49,6 +50,7 @@ class FarmConnection:
             self.intake = Intake(self.store, self._submissions, self._establish_store, outage)
             self.janitor = StoreJanitor(self.redis, self.store, settings)
             self.retention = Retention(self.redis)
+            self.audit = Audit(self.redis)
             self.storage = Storage(self.redis)
             self._defaults = Table(self.redis, "defaults")
             self._file_names = FileNames(self.redis)

@@ -1,24 +1,19 @@
 """One farm, as whoever submits works with it: jobs begun, looked up and removed, workers told what to do."""
 
-import logging
 from collections.abc import Callable, Collection
 from functools import partial
 
 from img2img_shared.durations import read_duration
-from img2img_shared.errors import NotFound
 from img2img_shared.farm.catalog import Catalog
+from img2img_shared.farm.job_control import JobControl
 from img2img_shared.farm.job_lookup import JobLookup
 from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.farm.submission import Submission, draw_seeds, new_job, request_of
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import check_tags
-from img2img_shared.queue import top_up
-from img2img_shared.records import WorkerOrder
-
-log = logging.getLogger(__name__)
 
 
-class FarmService(Catalog, JobLookup):
+class FarmService(Catalog, JobLookup, JobControl):
     """The farm that `settings` name; with no Redis among them, one of this machine's own in a folder.
 
     Its methods block, and may be called from any thread.
@@ -100,44 +95,6 @@ class FarmService(Catalog, JobLookup):
             stored=stored,
             outage=self._outage,
         )
-
-    def remove(self, job_id: str, tenant: str) -> int:
-        """Forgets a job that has ended, with its results; how many objects of the store these were.
-
-        Pictures that it was made from are the tenant's: the janitor removes those that no other job names.
-        Should the store fail in between, the janitor removes the rest.
-
-        Raises:
-            NotFound: the tenant has no such job.
-            Refused: the job has not ended.
-            StoreError: the store does not remove something.
-        """
-        self.ledger.remove(job_id, tenant)
-        return self.store.delete_all(f"jobs/{job_id}")
-
-    def notify_workers(self, model: str) -> None:
-        """Tickets for images that wait.
-
-        Whatever goes wrong with them, what they are for is written: the workers' janitor brings them.
-        """
-        try:
-            top_up(self.tickets, self.ledger, model)
-        except Exception as error:
-            log.warning("the tickets for %s come a second later: %s", model, error)
-
-    def order(self, worker: str, order: WorkerOrder | None) -> list[str]:
-        """Have a worker, or all of a host's, do something from the next beat on; who it is.
-
-        Raises:
-            NotFound: none of them lives.
-        """
-        ids = [each.info.id for each in self.workers()]
-        # an id begins with its host, then the process' number
-        wanted = [each for each in ids if each == worker or each.rsplit("-", 2)[0] == worker]
-        found = [each for each in wanted if self.ledger.order(each, order)]
-        if not found:
-            raise NotFound(f"no worker {worker!r} lives; see img2img workers")
-        return found
 
     def _prove_store(self) -> None:
         # in a thread of the pool: Ctrl-C is not heard in a call to a store that hangs

@@ -121,6 +121,7 @@ class StoreJanitor:
             self._store.delete_all(f"jobs/{each.id}")
             self._orphans.remove(each.id)
         pictures = sweep.remove_unnamed(found)
+        self._storage.write(found, {})
         cleaned = _cleaned(found, jobs, pictures, len(gone))
         if cleaned.jobs or cleaned.pictures or cleaned.orphans:
             log.info("removed from the store: %s", cleaned)

@@ -160,7 +160,7 @@ class Sweep:
                     tenant, share, latest=self._latest[tenant], turn=REMOVAL, generation=self._generation
                 )
                 if doomed is not None:
-                    count += self._remove_doomed(tenant, doomed)
+                    count += self._remove_doomed(tenant, doomed, found)
                     break
                 if not self._strike_new(tenant, found):
                     return count
@@ -177,7 +177,7 @@ class Sweep:
             self._latest[tenant] = jobs[0]
         return True
 
-    def _remove_doomed(self, tenant: str, digests: list[str]) -> int:
+    def _remove_doomed(self, tenant: str, digests: list[str], found: Found) -> int:
         begun, now, count = time.monotonic(), self._retention.now(), 0
         spared = set(digests)
         try:
@@ -192,6 +192,7 @@ class Sweep:
                 spared.discard(digest)  # should the store not answer, it may yet remove it
                 self._store.delete(key)
                 spared.add(digest)
+                found.inputs[tenant] -= found.unnamed[key]
                 count += 1
         finally:
             self._retention.spare(tenant, sorted(spared))

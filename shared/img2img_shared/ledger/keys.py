@@ -49,6 +49,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:removed               sorted set of removed jobs by when to look for results of theirs
     {prefix}:doomed                hash: "tenant/digest" to when its removal from the store is over
     {prefix}:stored                hash: tenant to bytes uploaded since the store was looked through
+    {prefix}:audit                 stream of who changed what
     {prefix}:janitor               hash of what the store's janitor goes by: generation, trusted, swept, ...
     {prefix}:abandoned:JOB         such a job can be written no more: it was removed, or its inputs; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires

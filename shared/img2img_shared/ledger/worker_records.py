@@ -61,12 +61,12 @@ class WorkerRecords(LedgerPart):
             outdone=int(outdone),
         )
 
-    def order(self, worker: str, order: WorkerOrder | None) -> bool:
+    def order(self, worker: str, order: WorkerOrder | None, by: str = "") -> bool:
         """Has a worker hear, with its next beat, what it is to do; None: as it would by itself.
 
         False: there is no such worker.
         """
-        return bool(self._redis.run("order", worker, "" if order is None else str(order)))
+        return bool(self._redis.run("order", worker, "" if order is None else str(order), by))
 
     def leave(self, worker: str) -> None:
         """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""

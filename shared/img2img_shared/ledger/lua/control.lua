@@ -1,5 +1,5 @@
 -- The user's hand on a job. False: no such job of this tenant; 'cancelled': too late; else what it changed.
-local tenant, id, verb, value = unpack(ARGV)
+local tenant, id, verb, value, by = unpack(ARGV)
 local SHARE = 200 -- images that are retried at a time, so that Redis is never held up for long
 local job = owned(tenant, id)
 if not job then return false end
@@ -8,6 +8,7 @@ if verb == 'cancel' or verb == 'interrupt' then
   -- what was interrupted may be cancelled as well: its images, which were to end early, end now
   local was_interrupted = verb == 'cancel' and unset(job, 'interrupted') == 1
   if not was_interrupted and (job.cancelled or job.done + job.failed >= job.n) then return 0 end
+  audit(by, tenant, verb, id)
   redis.call('XADD', CANCELS, 'MAXLEN', '~', 1000, '*', 'job', id)
   if was_interrupted then return job.running end
   set(job, 'cancelled', 1)
@@ -22,6 +23,7 @@ end
 if verb == 'keep' then
   if value == '' then unset(job, 'retain') else set(job, 'retain', value) end
   if job.finished then let_go(job) end
+  audit(by, tenant, verb, id, value)
   note_change(tenant, id)
   return 1
 end
@@ -61,6 +63,7 @@ elseif verb == 'retry' then
   end
 end
 if changed > 0 then
+  audit(by, tenant, verb, id, verb == 'priority' and value or '')
   event(job)
   place(job)
 end

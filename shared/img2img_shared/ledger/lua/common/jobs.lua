@@ -1,4 +1,5 @@
 -- Second part: jobs. A script loads a job once, changes what it has in hand, and writes what it changed.
+local LINES = 10000 -- about so many lines of the audit are kept
 local EVENTS = 1000 -- about so many events are kept of a job
 local KEEP = 7 * 24 * 3600 * 1000 -- ms for which a finished job is kept that does not say
 local CHANGES = 3600 * 1000 -- ms for which it is known when something happened to a job last
@@ -35,6 +36,13 @@ local function state_of(job)
   if job.paused then return 'paused' end
   if job.done + job.failed + job.running > 0 then return 'running' end
   return 'pending'
+end
+
+-- Who did what: a line for each time somebody has changed something. Without a name, it was the farm itself.
+local function audit(by, tenant, action, subject, detail)
+  if (by or '') == '' then return end
+  redis.call('XADD', AUDIT, 'MAXLEN', '~', LINES, '*',
+    'by', by, 'tenant', tenant, 'action', action, 'subject', subject, 'detail', detail or '')
 end
 
 -- For whoever watches all jobs of a tenant: something happened to this one.

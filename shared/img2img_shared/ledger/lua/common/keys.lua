@@ -35,6 +35,7 @@ local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':
 local BOARD, STARVED = FARM .. ':board', FARM .. ':starved'
 local LOAD_SECONDS, IMAGE_SECONDS = FARM .. ':load_seconds', FARM .. ':image_seconds'
 local WORKERS, SERVED, MODELS, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':models', FARM .. ':cancels'
+local AUDIT = FARM .. ':audit'
 local STORED = FARM .. ':stored'
 local DUE, REMOVED, DOOMED, JANITOR = FARM .. ':due', FARM .. ':removed', FARM .. ':doomed', FARM .. ':janitor'
 

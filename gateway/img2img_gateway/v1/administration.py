@@ -1,0 +1,171 @@
+"""Who may do what, who did what, and what each tenant stores."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from itertools import islice
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import Parts
+from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.keys import ApiKey
+from img2img_gateway.roles import Role
+from img2img_gateway.v1.examples import JOB, MOMENT, example
+from img2img_shared.farm.storage import TenantStorage
+from img2img_shared.ledger.audit import AuditLine
+
+router = APIRouter(route_class=JsonRoute)
+
+KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}$", description="Its id, no secret.")]
+TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
+
+
+class AuditAnswer(BaseModel):
+    """Who did what."""
+
+    model_config = example(
+        {"at": MOMENT, "by": "alice", "tenant": "studio", "action": "cancel", "subject": JOB, "detail": ""}
+    )
+
+    at: datetime
+    by: str
+    #: whose job or key it was; "": a worker is nobody's
+    tenant: str
+    action: str
+    #: the id of the job, worker or key
+    subject: str
+    detail: str
+
+
+class StorageAnswer(BaseModel):
+    """What a tenant has in the store, in bytes."""
+
+    model_config = example(
+        {
+            "tenant": "studio",
+            "bytes": 7_340_032,
+            "inputs": 4_194_304,
+            "results": 2_097_152,
+            "since": 1_048_576,
+        }
+    )
+
+    tenant: str
+    bytes: int
+    #: pictures that were uploaded, and results, when the store was looked through last
+    inputs: int
+    results: int
+    #: uploaded since then
+    since: int
+
+
+class KeyAnswer(BaseModel):
+    """An API key without its secret."""
+
+    model_config = example(
+        {"id": "5feceb66", "name": "alice", "tenant": "studio", "role": "submit", "created": 1_772_366_400}
+    )
+
+    id: str
+    name: str
+    tenant: str
+    role: Role
+    rate: int | None = None
+    quota: int | None = None
+    largest: int | None = None
+    priority: int | None = None
+    keep: str | None = None
+    storage: int | None = None
+    created: int
+    #: seconds since 1970, to the minute; null: never
+    last_used: int | None = None
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A key that was just made."""
+
+    #: what its user sends; it is told this once
+    key: str
+
+
+class KeyRequest(BaseModel):
+    """``POST /v1/keys``."""
+
+    model_config = ConfigDict(**example({"name": "alice", "role": "submit", "rate": 600}), extra="forbid")
+
+    #: for people: whose it is, and so who owns its jobs
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    #: left out: the caller's
+    tenant: TenantName | None = None
+    role: Role = Role.SUBMIT
+    #: requests a minute
+    rate: Annotated[int, Field(ge=1)] | None = None
+    #: images of the tenant that may wait or run at a time
+    quota: Annotated[int, Field(ge=1)] | None = None
+    #: images of one job
+    largest: Annotated[int, Field(ge=1)] | None = None
+    #: the highest of its jobs
+    priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    #: how long its jobs are kept, at most
+    keep: Annotated[str, Field(max_length=30)] | None = None
+    #: bytes that the tenant may have in the store
+    storage: Annotated[int, Field(ge=1)] | None = None
+
+
+@router.get("/audit", tags=["administration"], summary="See who did what")
+async def audit(
+    caller: Caller,
+    parts: Parts,
+    subject: Annotated[str | None, Query(max_length=300, description="Of this job, worker or key.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[AuditAnswer]:
+    """Who cancelled, removed, ... what, newest first: of the caller's tenant; for operators, of all."""
+    tenant = None if caller.operates else caller.tenant
+    lines: Iterator[AuditLine] = parts.farm.service.audit.lines(tenant=tenant, subject=subject)
+    found = await parts.farm.call(lambda: list(islice(lines, limit)))
+    return [AuditAnswer.model_validate(each, from_attributes=True) for each in found]
+
+
+@router.get("/storage", tags=["administration"], summary="See what is stored")
+async def storage(caller: Caller, parts: Parts) -> list[StorageAnswer]:
+    """What the caller's tenant has in the store; for operators, each tenant, the largest first."""
+    stored = parts.farm.service.storage
+    if caller.operates:
+        found: list[TenantStorage] = await parts.farm.call(stored.all)
+    else:
+        found = [await parts.farm.call(stored.of, caller.tenant)]
+    return [StorageAnswer.model_validate(each, from_attributes=True) for each in found]
+
+
+@router.get("/keys", tags=["administration"], summary="List the API keys")
+async def keys(caller: Caller, parts: Parts) -> list[KeyAnswer]:
+    """The keys of all tenants, without their secrets. It takes the role admin, as all about keys does."""
+    caller.check(Role.ADMIN)
+    found, uses = await parts.farm.call(parts.keys.all), await parts.farm.call(parts.keys.last_uses)
+    return [_answer(each, uses.get(each.id)) for each in found]
+
+
+@router.post("/keys", status_code=201, tags=["administration"], summary="Create an API key")
+async def create_key(body: KeyRequest, caller: Caller, parts: Parts) -> NewKeyAnswer:
+    """Make a key, and tell its secret, this once."""
+    caller.check(Role.ADMIN)
+    wanted = body.model_dump(exclude={"tenant"})
+    key, secret = await parts.farm.call(
+        lambda: parts.keys.create(tenant=body.tenant or caller.tenant, by=caller.owner, **wanted)
+    )
+    return NewKeyAnswer(**asdict(key), key=secret)
+
+
+@router.delete("/keys/{key}", tags=["administration"], summary="Revoke an API key")
+async def revoke_key(key: KeyId, caller: Caller, parts: Parts) -> KeyAnswer:
+    """Let a key in no more, from the next request on."""
+    caller.check(Role.ADMIN)
+    return _answer(await parts.farm.call(parts.keys.revoke, key, caller.owner), None)
+
+
+def _answer(key: ApiKey, used: int | None) -> KeyAnswer:
+    return KeyAnswer(**asdict(key), last_used=used)
