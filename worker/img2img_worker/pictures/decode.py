@@ -103,7 +103,7 @@ def decode_picture(data: bytes, field: str, max_pixels: int) -> Image.Image:
     except (Refused, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged data
-        raise _damaged(data, field, error) from None
+        raise _damaged(data, field) from error
     upright = _UPRIGHT.get(_orientation(data, reader, picture))
     return plain if upright is None else plain.transpose(upright)
 
@@ -120,7 +120,7 @@ def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
     except MemoryError:
         raise
     except Exception as error:  # as in `decode_picture`
-        raise _damaged(data, field, error) from None
+        raise _damaged(data, field) from error
     return _check_size(size, field, max_pixels)
 
 
@@ -187,10 +187,9 @@ def _plain(picture: Image.Image, field: str) -> Image.Image:
     )
 
 
-def _damaged(data: bytes, field: str, error: Exception) -> Refused:
-    reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+def _damaged(data: bytes, field: str) -> Refused:
     return Refused(
         field,
         Summary(f"a file of {len(data):,} bytes"),
-        f"it cannot be read ({reason}); give a complete picture",
+        "it ends too early, or is damaged; give a complete picture",
     )
