@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.params import Params
-from img2img_worker.engine import encoded_texts
+from img2img_worker.engine import encoded_texts, loop
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.guidance import without_negative
 from img2img_worker.models.checkpoints.loading import open_checkpoint
@@ -124,6 +125,42 @@ def test_an_image_that_joins_midway_changes_nothing(family: ToyFamily) -> None:
         late = joined[0].result(60)
     assert np.array_equal(picture, alone[0])
     assert np.array_equal(late, alone[1])
+
+
+def test_no_more_is_encoded_or_decoded_between_two_model_calls_than_others_should_wait_for(
+    family: ToyFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "PIXELS", 2 * 64 * 64)
+    told: list[str] = []
+    encode, decode = family._encode, family._decode
+
+    def noted_encode(image: torch.Tensor) -> torch.Tensor:
+        told.append(f"encode {len(image)}")
+        return encode(image)
+
+    def noted_decode(latents: torch.Tensor) -> torch.Tensor:
+        told.append(f"decode {len(latents)}")
+        return decode(latents)
+
+    family._encode, family._decode = noted_encode, noted_decode  # type: ignore[method-assign]  # watched
+    go = threading.Event()
+
+    def before(*_: object) -> None:
+        told.append("call")
+        go.wait(60)
+
+    family.before = before
+    with Engine(family, slots=8, deterministic=False) as engine:
+        slow = engine.submit(render(0, steps=30, denoising_strength=1))
+        quick = [engine.submit(render(number, steps=1)) for number in range(1, 6)]
+        go.set()
+        for future in (*quick, slow):
+            future.result(60)
+    busy = told[told.index("call") : -1]
+    assert {each for each in busy if each != "call"} == {"encode 2", "encode 1", "decode 2", "decode 1"}
+    for first, second in pairwise(busy):
+        # one of what joins, one of what is done before the call, and one after it
+        assert first == "call" or second == "call" or first != second
 
 
 def test_images_without_guidance_need_one_row(family: ToyFamily) -> None:

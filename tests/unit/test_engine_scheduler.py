@@ -129,6 +129,26 @@ def test_short_memory_takes_slots_from_those_that_are_less_urgent() -> None:
     assert slots.halve() == ["a", "b"]
 
 
+def test_one_that_wants_no_turn_any_more_keeps_its_slot() -> None:
+    slots: Scheduler[str] = Scheduler(3)
+    filled(slots, "abcd")
+    slots.rest("b")
+    assert turn(slots) == ["a", "c"]
+    assert slots.next_up() == []
+    slots.leave("b")
+    assert slots.next_up() == ["d"]
+    slots.rest("a")
+    slots.rest("c")
+    assert turn(slots) == []
+
+
+def test_no_more_join_than_are_wanted() -> None:
+    slots: Scheduler[str] = Scheduler(3)
+    for name in "abcd":
+        slots.wait(name)
+    assert slots.next_up(2) == ["a", "b"]
+
+
 def test_those_that_had_no_part_in_a_turn_come_first_in_the_next() -> None:
     slots: Scheduler[str] = Scheduler(4)
     filled(slots, "abc")

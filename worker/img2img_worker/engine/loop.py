@@ -24,6 +24,9 @@ from img2img_worker.engine.switching import Switching
 
 log = logging.getLogger(__name__)
 
+#: pixels that the VAE takes between two model calls while others want the next one, but for a single picture
+PIXELS = 2**20
+
 Work = Callable[[Sequence[RenderState]], None]
 #: told after memory was short: slots for a while, and images that left them
 OnOutOfMemory = Callable[[int, int], None]
@@ -136,7 +139,8 @@ class EngineLoop:
 
     def _join(self) -> None:
         self._go_back(self._slots.outranked())
-        joining = [image for image in self._slots.next_up() if not _dropped(image)]
+        most = _at_once(self._slots.waiting[0]) if self._slots.waiting and self._slots.in_flight else None
+        joining = [image for image in self._slots.next_up(most) if not _dropped(image)]
         try:
             for image in self._done(self._encode, joining):
                 self._done(self._enter, [image])
@@ -206,17 +210,25 @@ class EngineLoop:
                 image.on_step(image.course.done, image.course.total)
 
     def _finish(self) -> None:
-        """Answers with the images that have their last latent; those that are decoded alike, together."""
+        """Answers with the images that have their last latent; those that are decoded alike, together.
+
+        All of them, or as many as others that want their next call should wait for.
+        """
         alike: dict[object, list[RenderState]] = {}
-        for image in self._slots.in_flight:
-            if image.is_finished:
-                render = image.render
-                decoder = id(image.phase.checkpoint), image.phase.vaes.decoder
-                kind = image.shape, image.phase.tiling, render.wants_latent, decoder
-                alike.setdefault(kind, []).append(image)
+        finished = [image for image in self._slots.in_flight if image.is_finished]
+        for image in sorted(finished, key=lambda image: -image.priority):
+            self._slots.rest(image)
+            render = image.render
+            decoder = id(image.phase.checkpoint), image.phase.vaes.decoder
+            kind = image.shape, image.phase.tiling, render.wants_latent, decoder
+            alike.setdefault(kind, []).append(image)
+        others_wait = len(finished) < len(self._slots)
         for images in alike.values():
-            for start in range(0, len(images), TOGETHER):
-                self._done(self._answer, images[start : start + TOGETHER])
+            size = min(TOGETHER, _at_once(images[0]))
+            for start in range(0, len(images), size):
+                self._done(self._answer, images[start : start + size])
+                if others_wait:
+                    return
 
     def _answer(self, images: Sequence[RenderState]) -> None:
         render = images[0].render
@@ -295,6 +307,11 @@ class EngineLoop:
         hint = "IMG2IMG_VAE_TILE bounds what the VAE takes"
         message = f"{size} is too large for {self._device}, even alone ({hint})"
         self._fail(image, MemoryError(message))
+
+
+def _at_once(image: RenderState) -> int:
+    """Pictures of its size that the VAE takes between two model calls."""
+    return max(1, PIXELS // (image.render.params.width * image.render.params.height))
 
 
 def _faults(latents: Tensor) -> Tensor:

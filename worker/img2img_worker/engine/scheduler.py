@@ -34,6 +34,8 @@ class Scheduler(Generic[T]):
         self._group_of: dict[T, Hashable] = {}
         #: the turn in which each last had a part
         self._served: dict[T, int] = {}
+        #: those that want no turn any more
+        self._resting: set[T] = set()
         #: whose turn the last was
         self._group: Hashable = None
         self._turns = 0
@@ -62,15 +64,18 @@ class Scheduler(Generic[T]):
         self._waiting.append(item)
         self._waiting.sort(key=self._rank)
 
-    def next_up(self) -> list[T]:
+    def next_up(self, most: int | None = None) -> list[T]:
         """Takes the first that wait, as many as there are free slots. Each must `enter`, or be dropped.
 
-        Those that would only rest stay where they are.
+        Those that would have no turn for now stay where they are.
+
+        Args:
+            most: no more than so many.
         """
         in_flight = [self._rank(item) for item in self._group_of]
         last = min([*in_flight, *map(self._rank, self._waiting[:1])], default=0)
         ready = sum(self._rank(item) <= last for item in self._waiting)
-        number = max(0, min(self.limit - len(self), ready))
+        number = max(0, min(self.limit - len(self), ready if most is None else min(ready, most)))
         up, self._waiting = self._waiting[:number], self._waiting[number:]
         return up
 
@@ -102,24 +107,30 @@ class Scheduler(Generic[T]):
         """It is in that group from now on; it has waited as long as it has."""
         self._group_of[item] = group
 
+    def rest(self, item: T) -> None:
+        """It keeps its slot, and has no turn any more."""
+        self._resting.add(item)
+
     def leave(self, item: T) -> None:
         """Its slot is free."""
         del self._group_of[item], self._served[item]
+        self._resting.discard(item)
 
     def turn(self, *, stays: bool = False) -> list[T]:
-        """The group of the one that waited longest, those first that did; empty if nothing is in flight.
+        """The group of the one that waited longest, those first that did; empty if nothing wants a turn.
 
         Args:
             stays: the group that had the last turn has this one, too, if anything is left of it.
         """
-        if not self._group_of:
+        awake = [item for item in self._group_of if item not in self._resting]
+        if not awake:
             return []
         self._turns += 1
         if self.limit < self._most and self._turns - self._calm_since >= RECOVERY:
             self._calm_since = self._turns
             self.limit = min(2 * self.limit, self._most)
-        first = min(map(self._rank, self._group_of))
-        ready = [item for item in self._group_of if self._rank(item) == first]
+        first = min(map(self._rank, awake))
+        ready = [item for item in awake if self._rank(item) == first]
         if not stays or all(self._group_of[item] != self._group for item in ready):
             self._group = self._group_of[min(ready, key=self._served.__getitem__)]
         members = [item for item in ready if self._group_of[item] == self._group]
