@@ -1,0 +1,1 @@
+"""The same checkpoint and requests through this farm, and through others' programs."""

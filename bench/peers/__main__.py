@@ -1,0 +1,121 @@
+"""This farm against others' programs, on the same checkpoint and requests.
+
+    python -m bench.peers --checkpoint sd15.safetensors [--a1111 FOLDER]
+        [--comfyui FOLDER --comfyui-python PATH]
+
+In turns, each round as many pictures as `--images`, all asked for at once: first cold (from the start of the
+program to its first pictures, the checkpoint read), then warm. CPU seconds are those of all of a program's
+processes; ratios are of what this farm takes in the same round: above 1, the farm is ahead. diffusers runs at
+the batch that is best for it; ComfyUI and A1111 are left out where no folder is given.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench.networks import SIZES, save
+from bench.peers import a1111, comfyui, farm, pipeline
+from bench.peers.peer import Cost, Peer, cpu_of, measured, wishes
+
+#: batches of diffusers that are tried
+BATCHES = (1, 2, 4, 8, 16)
+
+#: enters a peer that is ready to render
+Started = Callable[[], AbstractContextManager[Peer]]
+
+
+def peers(arguments: argparse.Namespace, checkpoint: Path, folder: Path) -> dict[str, Started]:
+    """Those that are there, the farm first."""
+    n, device = arguments.images, arguments.device
+    found: dict[str, Started] = {
+        "this farm": partial(farm.started, checkpoint, folder, n, device, shares=arguments.share),
+        "diffusers": partial(pipeline.started, checkpoint, folder, device),
+    }
+    if arguments.comfyui:
+        python = arguments.comfyui_python
+        found["ComfyUI"] = partial(comfyui.started, checkpoint, folder, arguments.comfyui, python, device)
+    if arguments.a1111:
+        found["A1111"] = partial(a1111.started, checkpoint, folder, arguments.a1111, device)
+    return found
+
+
+def run(found: dict[str, Started], n: int, side: int, rounds: int) -> tuple[dict[str, list[Cost]], int]:
+    """What each round costs each peer, the first from its start on; and diffusers' batch."""
+    costs: dict[str, list[Cost]] = {}
+    batch = 1
+    with ExitStack() as stack:
+        running: dict[str, Peer] = {}
+        for name, start in found.items():
+            own, begun = time.process_time(), time.perf_counter()
+            peer = running[name] = stack.enter_context(start())
+            peer.render(wishes(n, side, 1000))
+            cpu = time.process_time() - own + cpu_of(peer)
+            costs[name] = [Cost(cpu=cpu, wall=time.perf_counter() - begun)]
+            if isinstance(peer, pipeline.PipelinePeer):
+                peer.batch = batch = pipeline.best_batch(peer, [each for each in BATCHES if each <= n], side)
+        for number in range(rounds):
+            for name, peer in running.items():
+                costs[name].append(measured(peer, wishes(n, side, 2000 + n * number)))
+    return costs, batch
+
+
+def ratios(theirs: Sequence[float], ours: Sequence[float]) -> str:
+    """The median of what they take to what we do, round by round, and its spread."""
+    found = [their / our for their, our in zip(theirs, ours, strict=True)]
+    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+
+
+def show(costs: dict[str, list[Cost]], batch: int, n: int, side: int) -> None:
+    table = Table("who", "cold: CPU s", "wall s", "warm: CPU s", "of the farm's", "wall s", "of the farm's")
+    table.title = f"{n} pictures of {side} × {side}"
+    ours = costs["this farm"][1:]
+    for name, (cold, *warm) in costs.items():
+        cpu, wall = [each.cpu for each in warm], [each.wall for each in warm]
+        table.add_row(
+            f"{name}, batch of {batch}" if name == "diffusers" else name,
+            f"{cold.cpu:.1f}",
+            f"{cold.wall:.1f}",
+            f"{statistics.median(cpu):.2f}",
+            ratios(cpu, [each.cpu for each in ours]),
+            f"{statistics.median(wall):.2f}",
+            ratios(wall, [each.wall for each in ours]),
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.x; default: a seeded one")
+    parser.add_argument("--size", choices=("tiny", "sd15"), default="tiny", help="of the seeded one")
+    parser.add_argument("--side", type=int, help="pixels; default: 64, or 512, by size")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", action="store_true", help="the farm's images share calls on a CPU, too")
+    parser.add_argument("--comfyui", type=Path, help="its folder")
+    parser.add_argument("--comfyui-python", type=Path, default=Path("python3"), help="with what it needs")
+    parser.add_argument("--a1111", type=Path, help="its folder")
+    arguments = parser.parse_args()
+    side = arguments.side or SIZES[arguments.size]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        dtype = torch.float32 if arguments.device == "cpu" else torch.float16
+        checkpoint = arguments.checkpoint or save(arguments.size, folder / "model", dtype)
+        found = peers(arguments, checkpoint.resolve(), folder)
+        costs, batch = run(found, arguments.images, side, arguments.rounds)
+        show(costs, batch, arguments.images, side)
+
+
+if __name__ == "__main__":
+    main()

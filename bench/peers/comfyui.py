@@ -1,0 +1,96 @@
+"""ComfyUI, by its API: all prompts queued at once, which it makes one after the other."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.peers.peer import (
+    CFG_SCALE,
+    NEGATIVE,
+    PATIENCE,
+    PROMPT,
+    STEPS,
+    STRENGTH,
+    Wish,
+    answers,
+    program,
+    until,
+)
+from tests.servers import free_port
+
+
+class ComfyPeer:
+    def __init__(self, url: str, process: int, checkpoint: str) -> None:
+        self.processes: Sequence[int] = [process]
+        self._client = httpx.Client(base_url=url, timeout=PATIENCE)
+        self._checkpoint = checkpoint
+
+    def render(self, wanted: Sequence[Wish]) -> list[bytes]:
+        asked = [self._ask(each) for each in wanted]
+        return [self._picture(each) for each in asked]
+
+    def _ask(self, wish: Wish) -> str:
+        file = {"image": (f"{wish.seed}.png", wish.png, "image/png")}
+        self._client.post("/upload/image", files=file, data={"overwrite": "true"}).raise_for_status()
+        answer = self._client.post("/prompt", json={"prompt": self._workflow(wish)})
+        asked: str = answer.raise_for_status().json()["prompt_id"]
+        return asked
+
+    def _picture(self, asked: str) -> bytes:
+        while not (history := self._client.get(f"/history/{asked}").json()):
+            time.sleep(0.02)
+        (picture,) = history[asked]["outputs"]["9"]["images"]
+        return self._client.get("/view", params=picture).raise_for_status().content
+
+    def _workflow(self, wish: Wish) -> dict[str, Any]:
+        def node(kind: str, **inputs: Any) -> dict[str, Any]:
+            return {"class_type": kind, "inputs": inputs}
+
+        return {
+            "1": node("CheckpointLoaderSimple", ckpt_name=self._checkpoint),
+            "2": node("CLIPTextEncode", text=PROMPT, clip=["1", 1]),
+            "3": node("CLIPTextEncode", text=NEGATIVE, clip=["1", 1]),
+            "4": node("LoadImage", image=f"{wish.seed}.png"),
+            "5": node("VAEEncode", pixels=["4", 0], vae=["1", 2]),
+            "6": node(
+                "KSampler",
+                model=["1", 0],
+                positive=["2", 0],
+                negative=["3", 0],
+                latent_image=["5", 0],
+                seed=wish.seed,
+                # it makes all steps that it is given, however strong
+                steps=round(STEPS * STRENGTH),
+                cfg=CFG_SCALE,
+                sampler_name="euler",
+                scheduler="normal",
+                denoise=STRENGTH,
+            ),
+            "7": node("VAEDecode", samples=["6", 0], vae=["1", 2]),
+            "9": node("SaveImage", images=["7", 0], filename_prefix="peer"),
+        }
+
+
+@contextmanager
+def started(checkpoint: Path, folder: Path, comfyui: Path, python: Path, device: str) -> Iterator[ComfyPeer]:
+    """
+    Args:
+        comfyui: its folder.
+        python: with what it needs.
+    """
+    port, log = free_port(), folder / "comfyui.log"
+    for name in ("in", "out", "temporary"):
+        (folder / name).mkdir()
+    models = folder / "models.yaml"
+    models.write_text(f"peers:\n  checkpoints: {checkpoint.parent}\n")
+    command = [str(python), "main.py", "--port", str(port), "--extra-model-paths-config", str(models)]
+    command += ["--input-directory", str(folder / "in"), "--output-directory", str(folder / "out")]
+    command += ["--temp-directory", str(folder / "temporary"), *(["--cpu"] if device == "cpu" else [])]
+    with program(command, log, {}, cwd=comfyui) as process:
+        url = f"http://127.0.0.1:{port}"
+        until(process, log, lambda: answers(f"{url}/object_info/KSampler"))
+        yield ComfyPeer(url, process.pid, checkpoint.name)

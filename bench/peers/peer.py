@@ -1,0 +1,127 @@
+"""What is measured: pictures that are wanted, who makes them, and what that costs."""
+
+import io
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+import numpy as np
+from PIL import Image
+
+PROMPT, NEGATIVE = "a photo of the cat", "a dog"
+CFG_SCALE, STEPS, STRENGTH = 7.0, 8, 0.75
+#: seconds that a program may take until it answers
+PATIENCE = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """One picture: Euler, `STEPS` steps, of which strength leaves six."""
+
+    #: a PNG, another for each number
+    png: bytes
+    side: int
+    seed: int
+
+
+def wishes(n: int, side: int, first: int) -> list[Wish]:
+    """`n` of them, none of which was wanted before `first`."""
+    made = []
+    for number in range(first, first + n):
+        pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        made.append(Wish(png=data.getvalue(), side=side, seed=number))
+    return made
+
+
+class Peer(Protocol):
+    """A program that is running."""
+
+    #: its processes, whose CPU time counts with that of all that they started
+    processes: Sequence[int]
+
+    def render(self, wanted: Sequence[Wish]) -> list[bytes]:
+        """The pictures as PNG, all asked for at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of some pictures, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def measured(peer: Peer, wanted: Sequence[Wish]) -> Cost:
+    """What a peer takes for all of them; the CPU time of this process, which asks, is its, too.
+
+    Raises:
+        RuntimeError: not all of them came out.
+    """
+    cpu, wall = time.process_time() + cpu_of(peer), time.perf_counter()
+    pictures = peer.render(wanted)
+    cost = Cost(cpu=time.process_time() + cpu_of(peer) - cpu, wall=time.perf_counter() - wall)
+    sizes = {Image.open(io.BytesIO(picture)).size for picture in pictures}
+    if len(pictures) != len(wanted) or sizes != {(wanted[0].side, wanted[0].side)}:
+        raise RuntimeError(f"{len(pictures)} pictures of {sizes} for {len(wanted)} wishes")
+    return cost
+
+
+@contextmanager
+def program(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], *, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, ended with the block.
+
+    Args:
+        environment: beside this process'.
+    """
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=cwd, env={**os.environ, **environment}, stdout=out, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def until(process: subprocess.Popen[bytes], log: Path, is_there: Callable[[], object]) -> None:
+    """Waits for it.
+
+    Raises:
+        RuntimeError: the process has ended, or does not come.
+    """
+    end = time.monotonic() + PATIENCE
+    while not is_there():
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"it does not come up: {log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.1)
+
+
+def answers(url: str) -> bool:
+    """Whether a server does."""
+    try:
+        return httpx.get(url, timeout=60).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def cpu_of(peer: Peer) -> float:
+    """Seconds, of all of its processes."""
+    return sum(_cpu_of(pid) for pid in peer.processes)
+
+
+def _cpu_of(pid: int) -> float:
+    used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = sum(map(int, used[11:15])) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return own + sum(_cpu_of(int(child)) for child in children)
