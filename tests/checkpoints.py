@@ -124,6 +124,14 @@ def sdxl_inpainting(folder: Path, *, seed: int = 51) -> Path:
     return _save_xl(folder, "StableDiffusionXLInpaintPipeline", seed, in_channels=9)
 
 
+def sdxl_refiner(folder: Path, *, seed: int = 111) -> Path:
+    """SDXL's refiner: the second text encoder alone, and a score in place of the last sizes."""
+    texts = (clip(seed + 3, hidden_act="gelu", projects=True),)
+    unet = _xl_unet(seed, 4, cross_attention_dim=WIDTH, projection_class_embeddings_input_dim=WIDTH + 5 * 32)
+    kind = "StableDiffusionXLImg2ImgPipeline"
+    return _save(folder, kind=kind, denoiser=unet, seed=seed, texts=texts, scaling_factor=0.13025)
+
+
 def sd3(folder: Path, *, seed: int = 61) -> Path:
     """Stable Diffusion 3: a transformer, two projecting text encoders, no T5, a VAE of 16 channels."""
     return _save_3(folder, seed, FlowMatchEulerDiscreteScheduler(shift=3.0))
@@ -300,7 +308,14 @@ def _unet(seed: int, **changes: Any) -> UNet2DConditionModel:
 
 
 def _save_xl(folder: Path, kind: str, seed: int, *, in_channels: int) -> Path:
-    unet = _unet(
+    more = {"cross_attention_dim": 3 * WIDTH, "projection_class_embeddings_input_dim": 2 * WIDTH + 6 * 32}
+    unet = _xl_unet(seed, in_channels, **more)
+    texts = (clip(seed + 2), clip(seed + 3, hidden_act="gelu", projects=True, heads=2))
+    return _save(folder, kind=kind, denoiser=unet, seed=seed, texts=texts, scaling_factor=0.13025)
+
+
+def _xl_unet(seed: int, in_channels: int, **more: Any) -> UNet2DConditionModel:
+    return _unet(
         seed,
         in_channels=in_channels,
         block_out_channels=(64, 64),
@@ -309,13 +324,10 @@ def _save_xl(folder: Path, kind: str, seed: int, *, in_channels: int) -> Path:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 2),
-        cross_attention_dim=3 * WIDTH,
         addition_embed_type="text_time",
         addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=2 * WIDTH + 6 * 32,
+        **more,
     )
-    texts = (clip(seed + 2), clip(seed + 3, hidden_act="gelu", projects=True, heads=2))
-    return _save(folder, kind=kind, denoiser=unet, seed=seed, texts=texts, scaling_factor=0.13025)
 
 
 def _strengthen(network: Network, gains: dict[str, float]) -> Network:
@@ -364,12 +376,15 @@ def _save(
         "vae": ["diffusers", "AutoencoderKL"],
     }
     texts = texts or (clip(seed + 2),)
-    for number, text in zip(("", "_2"), texts, strict=False):
+    is_refiner = kind.startswith("StableDiffusionXL") and len(texts) == 1
+    for number, text in zip(("_2",) if is_refiner else ("", "_2"), texts, strict=False):
         text.save_pretrained(folder / f"text_encoder{number}")
         pad = "!" if text.config.hidden_act == "gelu" else END
         bpe_tokenizer(MERGES, pad=pad).save_pretrained(folder / f"tokenizer{number}")
         index[f"text_encoder{number}"] = ["transformers", type(text).__name__]
         index[f"tokenizer{number}"] = ["transformers", "CLIPTokenizer"]
+    if is_refiner:
+        index |= {"text_encoder": [None, None], "tokenizer": [None, None], "requires_aesthetics_score": True}
     if t5 is not None:
         number = f"_{len(texts) + 1}"
         t5.save_pretrained(folder / f"text_encoder{number}")

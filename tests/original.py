@@ -26,9 +26,11 @@ def write_original(folder: Path, path: Path) -> Path:
         weights[f"first_stage_model.{original.vae_name(key, levels=4)}"] = (
             value[:, :, None, None] if square else value
         )
-    text = load_file(folder / "text_encoder" / "model.safetensors")
-    second = folder / "text_encoder_2" / "model.safetensors"
-    if second.exists():
+    first, second = (folder / name / "model.safetensors" for name in ("text_encoder", "text_encoder_2"))
+    text = load_file(first) if first.exists() else {}
+    if not text:
+        weights |= _open_clip(load_file(second), "conditioner.embedders.0.model.")
+    elif second.exists():
         weights |= _clip(text, "conditioner.embedders.0.transformer.")
         weights |= _open_clip(load_file(second), "conditioner.embedders.1.model.")
     elif _is_open_clip(folder):
@@ -36,7 +38,9 @@ def write_original(folder: Path, path: Path) -> Path:
     else:
         weights |= _clip(text, "cond_stage_model.transformer.")
     save_file({key: value.contiguous() for key, value in weights.items()}, path)
-    shutil.copytree(folder / "tokenizer", path.parent / "tokenizer", dirs_exist_ok=True)
+    shutil.copytree(
+        folder / ("tokenizer" if text else "tokenizer_2"), path.parent / "tokenizer", dirs_exist_ok=True
+    )
     return path
 
 

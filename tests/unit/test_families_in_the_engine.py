@@ -39,6 +39,7 @@ CASES: dict[str, tuple[Build, Any]] = {
     "SD 1.x inpainting": (checkpoints.sd1_inpainting, diffusers.StableDiffusionInpaintPipeline),
     "SD 1.x edit": (checkpoints.edit, diffusers.StableDiffusionInstructPix2PixPipeline),
     "SDXL": (checkpoints.sdxl, diffusers.StableDiffusionXLImg2ImgPipeline),
+    "SDXL refiner": (checkpoints.sdxl_refiner, diffusers.StableDiffusionXLImg2ImgPipeline),
     "SDXL inpainting": (checkpoints.sdxl_inpainting, diffusers.StableDiffusionXLInpaintPipeline),
 }
 

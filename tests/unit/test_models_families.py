@@ -20,6 +20,7 @@ from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from tests import checkpoints
 from tests.checkpoints import embedded
+from tests.original import write_original
 
 # diffusers' scheduler fake_worker numpy a tensor in a way that numpy 2 warns of
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,6 +36,7 @@ NAMES: dict[Build, str] = {
     checkpoints.sd2: "SD 2.x",
     checkpoints.sdxl: "SDXL",
     checkpoints.sdxl_inpainting: "SDXL inpainting",
+    checkpoints.sdxl_refiner: "SDXL refiner",
 }
 
 
@@ -69,6 +71,28 @@ def test_sdxl_is_told_sizes_and_the_crop(opened: Opened) -> None:
     text = embedded(family, "a cat")
     params = Params(width=64, height=128, sdxl_crop_top=32, sdxl_crop_left=48)
     assert family.condition(text, params).tensors["time_ids"].tolist() == [128, 64, 32, 48, 128, 64]
+
+
+def test_sdxls_refiner_is_told_a_score_for_either_prompt(opened: Opened) -> None:
+    _, family = opened(checkpoints.sdxl_refiner)
+    params = Params(width=64, height=128, refiner_checkpoint="x", sdxl_refiner_high_aesthetic_score=8)
+    texts = [embedded(family, text, negative=negative) for text, negative in (("a cat", False), ("", True))]
+    assert [family.condition(text, params).tensors["time_ids"].tolist() for text in texts] == [
+        [128, 64, 0, 0, 8],
+        [128, 64, 0, 0, 2.5],
+    ]
+    assert not texts[1].context.any(), "an empty negative prompt is zeros"
+
+
+def test_what_a_network_is_read_from_is_its_kind_or_the_file_beside_it(
+    opened: Opened, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    _, family = opened(checkpoints.sd1)
+    assert family.configuration is None, "A1111 knows none of that width"
+    file = write_original(checkpoints.cached(tmp_path_factory, checkpoints.sd1), tmp_path / "own.safetensors")
+    beside = tmp_path / "own.yaml"
+    beside.write_text("model: {params: {}}")
+    assert open_checkpoint(file).configuration == str(beside)
 
 
 def test_of_sdxls_text_encoders_the_first_alone_may_skip(opened: Opened) -> None:

@@ -40,7 +40,7 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
         lambda f: edit_json(f / "model_index.json", _class_name="KandinskyPipeline"),
         "it is KandinskyPipeline; use a Stable Diffusion checkpoint",
     ),
-    "a refiner": (
+    "no text encoder": (
         lambda f: edit_json(f / "model_index.json", text_encoder=[None, None]),
         "it lacks the first text encoder",
     ),

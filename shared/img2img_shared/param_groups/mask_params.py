@@ -50,6 +50,7 @@ class MaskParams(ParamGroup):
     fill_noise_seed_delta: Annotated[
         int,
         Field(
+            title="Seed offset of latent noise",
             ge=-(2**62),
             le=2**62,
             description="Number added to the seed for the noise that masked pixels start from with "

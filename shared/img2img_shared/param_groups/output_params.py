@@ -45,10 +45,20 @@ class OutputParams(ParamGroup):
         ),
     ] = True
     add_model_name_to_info: Annotated[
-        bool, Field(description="Write the name of the checkpoint into the infotext.", examples=[False])
+        bool,
+        Field(
+            title="Checkpoint name in infotext",
+            description="Write the name of the checkpoint into the infotext.",
+            examples=[False],
+        ),
     ] = True
     add_model_hash_to_info: Annotated[
-        bool, Field(description="Write the hash of the checkpoint into the infotext.", examples=[False])
+        bool,
+        Field(
+            title="Checkpoint hash in infotext",
+            description="Write the hash of the checkpoint into the infotext.",
+            examples=[False],
+        ),
     ] = True
     add_vae_name_to_info: Annotated[
         bool,
@@ -67,11 +77,17 @@ class OutputParams(ParamGroup):
         ),
     ] = True
     add_version_to_infotext: Annotated[
-        bool, Field(description="Write the program's version into the infotext.", examples=[False])
+        bool,
+        Field(
+            title="Version in infotext",
+            description="Write the program's version into the infotext.",
+            examples=[False],
+        ),
     ] = True
     add_churn_to_info: Annotated[
         bool,
         Field(
+            title="Churn in infotext",
             description="Write `s_churn`, `s_tmin`, `s_tmax` and `s_noise` into the infotext, as A1111 does "
             "with those of its settings.",
             examples=[True],

@@ -86,7 +86,11 @@ class PromptParams(ParamGroup):
     ] = False
     enable_prompt_comments: Annotated[
         bool,
-        Field(description="Leave out what stands between a # and the end of its line.", examples=[False]),
+        Field(
+            title="Comments",
+            description="Leave out what stands between a # and the end of its line.",
+            examples=[False],
+        ),
     ] = True
     disable_extra_networks: Annotated[
         bool,

@@ -12,15 +12,21 @@ _PARAMETERIZATIONS = {"eps": "epsilon", "v": "v_prediction"}
 _SCHEDULER = {"linear_start": "beta_start", "linear_end": "beta_end", "timesteps": "num_train_timesteps"}
 
 
+def config_file(path: Path) -> str | None:
+    """``NAME.yaml``, if there is such a file."""
+    file = path.with_suffix(".yaml")
+    return str(file) if file.is_file() else None
+
+
 def described(path: Path) -> dict[str, Any]:
     """The ``params`` of the model in ``NAME.yaml``; empty where there is no such file.
 
     Raises:
         Refused: it describes no model.
     """
-    file = path.with_suffix(".yaml")
-    if not file.is_file():
+    if (beside := config_file(path)) is None:
         return {}
+    file = Path(beside)
     try:
         read = yaml.safe_load(file.read_text(encoding="utf-8"))
         params = read["model"]["params"]

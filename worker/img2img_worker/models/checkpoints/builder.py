@@ -94,12 +94,19 @@ class Builder:
             known = one_of(str(latent_channels + more) for more in _BESIDE)
             reason = f"its UNet has {unet.config.in_channels} input channels; use one with {known}"
             raise Refused("model", parts.source, reason)
-        is_xl = len(parts.text_encoders) == 2
+        is_xl = unet.config.addition_embed_type == "text_time"
+        is_refiner = is_xl and len(parts.text_encoders) == 1
         is_2 = unet.config.use_linear_projection and not is_xl
         # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
         layer = 2 if is_xl else 1 if is_2 else None
         texts = tuple(
-            self._text_encoder(parts, index, layer=layer, projects=index == 1, may_skip=index == 0)
+            self._text_encoder(
+                parts,
+                index,
+                layer=layer,
+                projects=is_refiner or index == 1,
+                may_skip=index == 0 and not is_refiner,
+            )
             for index in range(len(parts.text_encoders))
         )
         loras = self._loras(unet, texts)
@@ -117,7 +124,9 @@ class Builder:
             # Karras et al.'s preconditioning: a velocity the other way round
             prediction, sign = "v", -1
         return StableDiffusion(
-            name=("SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x") + beside,
+            name=("SDXL refiner" if is_refiner else "SDXL" if is_xl else "SD 2.x" if is_2 else "SD 1.x")
+            + beside,
+            config_file=parts.config_file,
             device=self.device,
             dtype=self.dtype,
             noise_levels=levels,

@@ -71,12 +71,9 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts
     encoders = [name for name in clips if _has(index, name)]
     if t5 is not None and not _has(index, t5):
         t5 = None
-    if not encoders or encoders[0] != "text_encoder":
-        raise Refused(
-            "model",
-            str(folder),
-            "it lacks the first text encoder (as an SDXL refiner does); use a base checkpoint",
-        )
+    is_xl_refiner = kind.startswith("StableDiffusionXL") and encoders == ["text_encoder_2"]
+    if not encoders or (encoders[0] != "text_encoder" and not is_xl_refiner):
+        raise Refused("model", str(folder), "it lacks the first text encoder; use a complete checkpoint")
     if is_3 or kind in _FLUX:
         denoiser = _component(folder / "transformer", SD3 if is_3 else FLUX, allow_pickles)
     else:

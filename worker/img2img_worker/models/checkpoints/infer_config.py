@@ -14,14 +14,17 @@ from torch import Tensor
 Weights = Mapping[str, Tensor]
 
 _HEAD = 64
-_SIZES = 6  # original size, crop and target size, two numbers each
+#: numbers that a UNet is told of a picture: in SDXL its original size, crop and target size, two each; in
+#: SDXL's refiner a score in place of the last two
+SIZES, REFINER_SIZES = 6, 5
 
 
-def unet_config(weights: Weights, *, pooled: int | None) -> dict[str, Any]:
+def unet_config(weights: Weights, *, pooled: int | None, sizes: int = SIZES) -> dict[str, Any]:
     """Of diffusers' UNet2DConditionModel, from ldm's UNetModel.
 
     Args:
         pooled: dimensions of SDXL's pooled text embedding, else None.
+        sizes: numbers that it is told beside that.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -46,7 +49,7 @@ def unet_config(weights: Weights, *, pooled: int | None) -> dict[str, Any]:
         size = weights["label_emb.0.0.weight"].shape[1]
         config |= {
             "addition_embed_type": "text_time",
-            "addition_time_embed_dim": (size - pooled) // _SIZES,
+            "addition_time_embed_dim": (size - pooled) // sizes,
             "projection_class_embeddings_input_dim": size,
         }
     return config

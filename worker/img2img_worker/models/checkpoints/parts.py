@@ -24,6 +24,8 @@ class CheckpointParts:
 
     #: where it was read from, for messages
     source: str
+    #: the description that lies beside it; None: there is none
+    config_file: str | None = None
     #: a UNet, or a transformer
     denoiser: Component
     vae: Component

@@ -9,7 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints import infer_config, key_mapping
-from img2img_worker.models.checkpoints.beside import described, heads_of, scheduler_of
+from img2img_worker.models.checkpoints.beside import config_file, described, heads_of, scheduler_of
 from img2img_worker.models.checkpoints.infer_config import Weights
 from img2img_worker.models.checkpoints.key_mapping_parts import (
     below,
@@ -28,6 +28,7 @@ from img2img_worker.models.checkpoints.weights import read_weights
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 XL_CLIP, XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+XL_REFINER = "conditioner.embedders.0.model."
 
 TURBO = "conditioner.embedders.0."
 
@@ -44,7 +45,6 @@ _MARKERS: dict[str, dict[str, Any]] = {
 
 #: what is found under these names is another kind of model
 _OTHERS = {
-    "conditioner.embedders.0.model.": "an SDXL refiner",
     "depth_model.": "a depth-to-image model",
     "embedder.": "an unCLIP model",
     "cond_stage_model.roberta.": "AltDiffusion",
@@ -85,19 +85,26 @@ def read_single_file(path: Path, *, vae: Path | None = None, allow_pickles: bool
 
 def _parts(weights: Tensors, path: Path) -> CheckpointParts:
     params = described(path)
-    is_xl = any(key.startswith(XL_OPEN_CLIP) for key in weights)
+    is_base = any(key.startswith(XL_OPEN_CLIP) for key in weights)
+    is_refiner = any(key.startswith(XL_REFINER) for key in weights)
     is_2 = any(key.startswith(OPEN_CLIP) for key in weights)
     encoders: tuple[Component, ...]
-    pooled = None
-    if is_xl:
+    pooled, sizes = None, infer_config.SIZES
+    if is_base:
         second = _open_clip(below(weights, XL_OPEN_CLIP), projects=True)
         encoders = (_clip(below(weights, XL_CLIP)), second)
         pooled = int(second.config["projection_dim"])
+    elif is_refiner:
+        encoders = (_open_clip(below(weights, XL_REFINER), projects=True),)
+        pooled, sizes = int(encoders[0].config["projection_dim"]), infer_config.REFINER_SIZES
     else:
         encoders = (_open_clip(below(weights, OPEN_CLIP)) if is_2 else _clip(below(weights, CLIP)),)
+    is_xl, unet = is_base or is_refiner, below(weights, UNET)
+    config = infer_config.unet_config(unet, pooled=pooled, sizes=sizes)
     return CheckpointParts(
         source=str(path),
-        denoiser=_unet(below(weights, UNET), pooled, params, path),
+        config_file=config_file(path),
+        denoiser=_unet(unet, config, params, path),
         vae=vae_component(weights, VAE, **_latent_scale(weights, is_xl=is_xl) | _described_scale(params)),
         text_encoders=encoders,
         tokenizers=tuple(tokenizer_of(encoder, path) for encoder in encoders),
@@ -106,7 +113,7 @@ def _parts(weights: Tensors, path: Path) -> CheckpointParts:
 
 
 def _turbo_as_2x(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """SD Turbo is a 2.x model whose text encoder is named as XL's; a refiner's UNet also takes sizes."""
+    """SD Turbo is a 2.x model whose text encoder is named as a refiner's, whose UNet also takes sizes."""
     if f"{TURBO}model.ln_final.weight" not in weights or f"{UNET}label_emb.0.0.weight" in weights:
         return weights
     return {
@@ -115,8 +122,7 @@ def _turbo_as_2x(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _unet(weights: Weights, pooled: int | None, params: dict[str, Any], path: Path) -> Component:
-    config = infer_config.unet_config(weights, pooled=pooled)
+def _unet(weights: Weights, config: dict[str, Any], params: dict[str, Any], path: Path) -> Component:
     if heads := heads_of(params, config["block_out_channels"], path):
         config["attention_head_dim"] = heads  # diffusers' name for their number
     keys = network_keys(lambda: UNet2DConditionModel.from_config(config))

@@ -84,7 +84,7 @@ class Family(Protocol):
 
     @property
     def configuration(self) -> str | None:
-        """Which of the published ones its network has; None: one of its own."""
+        """What A1111 would read its network's form from; None: a file of its own."""
 
     @property
     def inpaints(self) -> bool:

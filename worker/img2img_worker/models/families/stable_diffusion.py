@@ -48,6 +48,8 @@ class StableDiffusion:
     vae: Vae
     #: what images may go through in its place
     vaes: Vaes
+    #: a description that lies beside its file (A1111: a checkpoint's config)
+    config_file: str | None = None
     #: one, or SDXL's two
     texts: tuple[TextEncoder, ...]
     loras: Loras
@@ -82,11 +84,17 @@ class StableDiffusion:
         cells = self.unet.config.sample_size  # a single file does not say
         if isinstance(cells, int):
             return cells * self.vae_factor
-        is_xl, is_2_v = (
-            len(self.texts) == 2,
-            self.unet.config.use_linear_projection and self.prediction == "v",
-        )
-        return 1024 if is_xl else 768 if is_2_v else 512
+        is_2_v = self.unet.config.use_linear_projection and self.prediction == "v"
+        return 1024 if self.is_xl else 768 if is_2_v else 512
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether it is told of sizes: SDXL and its refiner."""
+        return bool(self.unet.config.addition_embed_type == "text_time")
+
+    @property
+    def is_xl_refiner(self) -> bool:
+        return self.is_xl and len(self.texts) == 1
 
     @property
     def side_multiple(self) -> int:
@@ -103,8 +111,12 @@ class StableDiffusion:
 
     @property
     def configuration(self) -> str | None:
-        is_published = int(self.unet.config.block_out_channels[0]) in _PUBLISHED
-        return f"{self.name}, {self.prediction}" if is_published else None
+        if self.config_file is not None:
+            return self.config_file
+        if int(self.unet.config.block_out_channels[0]) not in _PUBLISHED:
+            return None  # A1111 has none for it: it would need a file beside it, and so one of its own
+        # whether it answers a velocity is told by 2.x' alone; XL's have a mark in the checkpoint
+        return f"{self.name}, {self.prediction}" if self.name.startswith("SD 2.x") else self.name
 
     @property
     def inpaints(self) -> bool:
@@ -173,7 +185,9 @@ class StableDiffusion:
         if text.pooled is not None:
             height, width = params.height, params.width
             crop = (params.sdxl_crop_top, params.sdxl_crop_left)
-            sizes = torch.tensor([height, width, *crop, height, width], dtype=torch.float32)
+            high, low = params.sdxl_refiner_high_aesthetic_score, params.sdxl_refiner_low_aesthetic_score
+            last = [low if text.is_negative else high] if self.is_xl_refiner else [height, width]
+            sizes = torch.tensor([height, width, *crop, *last], dtype=torch.float32)
             tensors |= {"pooled": text.pooled.to(self.dtype), "time_ids": sizes.to(self.device)}
         if picture is not None:
             tensors["concat"] = picture

@@ -1,7 +1,7 @@
 """From texts to embeddings: chunks of 75 tokens, emphasis, and the layer that ``clip_skip`` names."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,8 @@ class Encoded:
     context: Tensor
     #: the first chunk's projection, float32 [p]; None for a text model that has none
     pooled: Tensor | None = None
+    #: whether it is a negative prompt, which SDXL's refiner is told another score for
+    is_negative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +289,7 @@ def encode(
     """A schedule's texts by all of a family's encoders: contexts side by side, pooled by the last.
 
     Args:
-        negative: SDXL (more than one encoder) sees zeros for a negative prompt that is empty throughout.
+        negative: SDXL (whose text models project) sees zeros for a negative prompt that is empty throughout.
 
     Raises:
         Refused: as `TextEncoder.encode`.
@@ -296,11 +298,15 @@ def encode(
     for encoder in encoders:
         answers += [(yield from encoder.encode(texts, options))]
     rows = [
-        Encoded(context=torch.cat([part.context for part in parts], dim=-1), pooled=parts[-1].pooled)
+        Encoded(
+            context=torch.cat([part.context for part in parts], dim=-1),
+            pooled=parts[-1].pooled,
+            is_negative=negative,
+        )
         for parts in zip(*answers, strict=True)
     ]
-    if negative and len(encoders) > 1 and not any(texts):
-        return [Encoded(context=torch.zeros_like(row.context), pooled=_zeros(row.pooled)) for row in rows]
+    if negative and not any(texts):
+        return [row if row.pooled is None else _zeroed(row, row.pooled) for row in rows]
     return rows
 
 
@@ -347,5 +353,5 @@ def _joined(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor
     return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
 
 
-def _zeros(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else torch.zeros_like(tensor)
+def _zeroed(row: Encoded, pooled: Tensor) -> Encoded:
+    return replace(row, context=torch.zeros_like(row.context), pooled=torch.zeros_like(pooled))
