@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 #: milliseconds until a test gives up waiting: generous, since machines are slow at times
 PATIENCE = 120_000
@@ -40,10 +40,19 @@ class Visit:
 
     At its end nothing has gone wrong that the browser would tell its console, such as an error or what the
     Content-Security-Policy forbids, and no other host was asked.
+
+    Args:
+        refused: the gateway is going to refuse something, of which the console tells.
     """
 
     def __init__(
-        self, browser: Browser, url: str, *, size: tuple[int, int] = DESK, dark: bool = False
+        self,
+        browser: Browser,
+        url: str,
+        *,
+        size: tuple[int, int] = DESK,
+        dark: bool = False,
+        refused: bool = False,
     ) -> None:
         self.context: BrowserContext = browser.new_context(
             base_url=url,
@@ -56,17 +65,23 @@ class Visit:
         self.page: Page = self.context.new_page()
         self.said: list[str] = []
         self.asked: set[str] = set()
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.add(request.url))
         self._url = url
+        self._refused = refused
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        is_refusal = message.text.startswith("Failed to load resource")
+        if message.type in ("error", "warning") and not (self._refused and is_refusal):
+            self.said.append(f"{message.type}: {message.text}")
 
     def close(self) -> None:
         """The visit is over."""
         self.context.close()
-        assert self.said == []
+        assert self.said == [], self.said
         elsewhere = [url for url in self.asked if not url.startswith((self._url, "blob:", "data:"))]
-        assert elsewhere == []
+        assert elsewhere == [], elsewhere
 
 
 def check_accessible(page: Page) -> None:
@@ -77,7 +92,7 @@ def check_accessible(page: Page) -> None:
         for each in found.response["violations"]
         for node in each["nodes"]
     ]
-    assert told == []
+    assert told == [], "\n\n".join(told)
 
 
 def check_fits(page: Page) -> None:

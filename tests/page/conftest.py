@@ -1,6 +1,7 @@
 """A real farm that renders with the demo checkpoint, its gateway, and a browser before it."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from playwright.sync_api import Browser
 from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually
 from tests.integration.gateway import Gateway
 from tests.page.browser import Visit, chromium
+from tests.servers import raw_client
 
 
 @pytest.fixture(scope="session")
@@ -35,15 +37,32 @@ def gateway(farm: FaultyFarm) -> Iterator[Gateway]:
         yield gateway
 
 
+@pytest.fixture(scope="session")
+def bare_gateway(
+    browser: Browser, redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """The gateway of a farm without workers, for what needs no picture."""
+    with raw_client(redis_server) as client:
+        client.flushall()
+    with Gateway(redis_server, tmp_path_factory.mktemp("store")) as gateway:
+        yield gateway
+
+
 @pytest.fixture
-def visit(browser: Browser, gateway: Gateway) -> Iterator[Callable[..., Visit]]:
-    """Visits to the gateway; what they have to hold, see `Visit`, is looked at in the end."""
+def visiting(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Visits to a gateway's URL; what they have to hold, see `Visit`, is looked at in the end."""
     visits: list[Visit] = []
 
-    def begin(**options: Any) -> Visit:
-        visits.append(Visit(browser, options.pop("url", gateway.url), **options))
+    def begin(url: str, **options: Any) -> Visit:
+        visits.append(Visit(browser, url, **options))
         return visits[-1]
 
     yield begin
     for each in visits:
         each.close()
+
+
+@pytest.fixture
+def visit(visiting: Callable[..., Visit], gateway: Gateway) -> Callable[..., Visit]:
+    """Visits to the real farm."""
+    return partial(visiting, gateway.url)

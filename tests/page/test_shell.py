@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import expect
 
 from img2img_gateway.page_routes import FOLDER, POLICY
-from tests.faults.farm import FaultyFarm
 from tests.integration.gateway import Gateway
 from tests.page.browser import DESK, PHONE, Visit, check_accessible, check_fits
 
@@ -42,23 +41,25 @@ def test_texts_stand_in_one_place() -> None:
             assert words == [], path
 
 
-def test_browsers_get_the_page_and_others_the_links(gateway: Gateway) -> None:
-    page = gateway.http.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+def test_browsers_get_the_page_and_others_the_links(bare_gateway: Gateway) -> None:
+    page = bare_gateway.http.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
     assert page.headers["content-security-policy"] == POLICY
     assert "unsafe" not in POLICY
     assert page.headers["cache-control"] == "no-cache"
     assert page.headers["vary"] == "Accept"
     for address in re.findall(r'(?:href|src)="(/page/[^"]+)"', page.text):
-        file = gateway.http.get(address)
+        file = bare_gateway.http.get(address)
         assert file.status_code == 200, address
         assert "immutable" in file.headers["cache-control"]
-        assert gateway.http.get(address, headers={"If-None-Match": file.headers["etag"]}).status_code == 304
-    assert gateway.http.get("/page/0123456789abcdef/main.js").status_code == 404
-    assert 'href="/docs"' in gateway.http.get("/").text
+        assert (
+            bare_gateway.http.get(address, headers={"If-None-Match": file.headers["etag"]}).status_code == 304
+        )
+    assert bare_gateway.http.get("/page/0123456789abcdef/main.js").status_code == 404
+    assert 'href="/docs"' in bare_gateway.http.get("/").text
 
 
-def test_views_are_addresses(visit: Callable[..., Visit]) -> None:
-    page = visit().page
+def test_views_are_addresses(visiting: Callable[..., Visit], bare_gateway: Gateway) -> None:
+    page = visiting(bare_gateway.url).page
     page.goto("/")
     expect(page).to_have_title("Queue · img2img farm")
     page.get_by_role("link", name="Workers").click()
@@ -70,12 +71,11 @@ def test_views_are_addresses(visit: Callable[..., Visit]) -> None:
     expect(page).to_have_title("Queue · img2img farm")
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("size", "dark"), [(DESK, True), (PHONE, False)])
 def test_the_frame_is_accessible(
-    visit: Callable[..., Visit], farm: FaultyFarm, size: tuple[int, int], dark: bool
+    visiting: Callable[..., Visit], bare_gateway: Gateway, size: tuple[int, int], dark: bool
 ) -> None:
-    page = visit(size=size, dark=dark).page
+    page = visiting(bare_gateway.url, size=size, dark=dark).page
     for address in ("/", "/workers"):
         page.goto(address)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -83,8 +83,8 @@ def test_the_frame_is_accessible(
         check_fits(page)
 
 
-def test_colours_are_kept(visit: Callable[..., Visit]) -> None:
-    page = visit(dark=True).page
+def test_colours_are_kept(visiting: Callable[..., Visit], bare_gateway: Gateway) -> None:
+    page = visiting(bare_gateway.url, dark=True).page
     page.goto("/")
     page.get_by_role("button", name="Switch to light colours").click()
     page.reload()

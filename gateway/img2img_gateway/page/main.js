@@ -13,6 +13,7 @@ import { Heading, Session } from "./view.js";
 const VIEWS = [
   { pattern: "/", load: () => import("./queue/queue.js"), icon: "queue", name: app.queue },
   { pattern: "/studio", load: () => import("./studio/studio.js"), icon: "studio", name: app.studio },
+  { pattern: "/jobs/:job", load: () => import("./job/job.js") },
   { pattern: "/workers", load: () => import("./workers/workers.js"), icon: "worker", name: app.workers },
 ];
 

@@ -98,12 +98,14 @@ def _details(parts: Services, caller: Principal, job_id: str, index: int) -> Ima
     at, _ = job.output(index)
     (item,) = read_inputs(farm.store, job, range(at, at + 1))
     seed, subseed = job.seeds(index, item)
-    params = job.params_of(item).model_dump(mode="json", exclude_defaults=True)
+    own = job.params_of(item)
+    unused = set() if own.subseed_strength else {"subseed"}
+    params = own.model_dump(mode="json", exclude_defaults=True, exclude=unused) | {"seed": seed}
     return ImageDetails(
         image=ImageAnswer.of(image),
         job=job_id,
         pictures={role: f"inputs/{picture_digest(key)}" for role, key in job.pictures_of(item).items()},
-        params={**params, "seed": seed} | ({"subseed": subseed} if "subseed_strength" in params else {}),
+        params=params if unused else params | {"subseed": subseed},
         infotext=_infotext(parts, job.params.output_format, job_id, index)
         if image.state is ImageState.DONE
         else None,

@@ -95,7 +95,9 @@ async def _of_input(
 ) -> Response:
     try:
         key = await picture_of_input(parts, job, index, role)
-    except NotFound:
+    except (NotFound, StoreError) as error:
+        if isinstance(error, StoreError) and not error.missing:
+            raise
         return Response(status_code=204)
     return await _thumbnail(parts, request, key, size)
 

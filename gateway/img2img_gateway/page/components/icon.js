@@ -13,6 +13,7 @@ const paths = {
   eraser: "M8 20l-5-5L14 4l6 6L10 20zM9 9l6 6M8 20h12",
   fit: "M4 9V4h5m6 0h5v5m0 6v5h-5m-6 0H4v-5",
   hand: "M12 3v18M3 12h18M12 3L9 6m3-3l3 3m-3 15l-3-3m3 3l3-3M3 12l3-3m-3 3l3 3m15-3l-3-3m3 3l-3 3",
+  grip: "M9 6h.01M15 6h.01M9 12h.01M15 12h.01M9 18h.01M15 18h.01",
   image: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
   invert: "M12 3a9 9 0 000 18zM12 3a9 9 0 010 18",
   minus: "M5 12h14",
@@ -37,5 +38,5 @@ const paths = {
 };
 
 export function Icon({ name }) {
-  return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${paths[name]} /></svg>`;
+  return html`<svg class="icon ${name}" viewBox="0 0 24 24" aria-hidden="true"><path d=${paths[name]} /></svg>`;
 }

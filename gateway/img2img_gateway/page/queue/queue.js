@@ -1,31 +1,90 @@
-/** The jobs, newest first. */
-import { get } from "../api.js";
-import { Progress, State } from "../components/state.js";
-import { orSay } from "../components/toast.js";
+/** The queue: jobs under way in the order in which they go, then those that have ended. */
+import { Button } from "../components/button.js";
+import { Field } from "../components/field.js";
+import { orSay, toast } from "../components/toast.js";
 import { Windowed } from "../components/windowed.js";
-import { count, duration, rough } from "../format.js";
-import { html, useEffect, useState } from "../html.js";
-import { Link } from "../router.js";
+import { count } from "../format.js";
+import { html, useCallback, useEffect, useRef, useState } from "../html.js";
+import { useNarrow } from "../narrow.js";
 import { queue as text } from "../strings.js";
-import { Heading } from "../view.js";
+import { Heading, useSession } from "../view.js";
+import { useFarm } from "../workers/farm.js";
+import { setPriority } from "./actions.js";
+import { Demand } from "./demand.js";
+import { Handle, priorityAt } from "./priority.js";
+import { Row } from "./row.js";
+import { ACTIVE, useJobs } from "./store.js";
+
+const TABS = [
+  { name: text.all, states: [] },
+  { name: text.active, states: ACTIVE },
+  { name: text.done, states: ["done"] },
+  { name: text.withFailures, states: ["failed"] },
+  { name: text.cancelled, states: ["cancelled"] },
+];
+/** Milliseconds without a key after which is searched. */
+const TYPED = 250;
 
 export default function Queue() {
-  const [jobs, setJobs] = useState(null);
-  useEffect(() => void orSay(async () => setJobs((await get("/v1/jobs?limit=1000")).jobs)), []);
-  return html`<${Heading} title=${text.title} />
-    ${jobs?.length === 0 && html`<div class="empty"><h2>${text.none}</h2><p>${text.noneHelp}</p></div>`}
-    ${jobs?.length > 0 && html`<${Windowed} label=${text.list} count=${jobs.length} height=${80} arrows
-      keyOf=${(at) => jobs[at].id} render=${(at) => html`<${Job} job=${jobs[at]} />`} />`}`;
+  const [tab, setTab] = useState(0);
+  const [typed, setTyped] = useState("");
+  const [search, setSearch] = useState("");
+  const [model, setModel] = useState("");
+  const farm = useFarm();
+  const found = useJobs({ search, model, states: TABS[tab].states });
+  useEffect(() => {
+    const timer = setTimeout(() => setSearch(typed.trim()), TYPED);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  const isFiltered = search || model || tab > 0;
+  return html`
+    <${Heading} title=${text.title}>
+      <${Field} label=${text.search} hidden>${(given) => html`<input type="search" class="search" ...${given} placeholder=${text.search}
+        value=${typed} onInput=${(event) => setTyped(event.target.value)} />`}<//>
+    <//>
+    <${Demand} ...${farm} chosen=${model} onChoose=${setModel} />
+    <div class="tabs" role="group" aria-label=${text.filter}>${TABS.map(({ name }, at) => html`<button key=${at} type="button"
+      aria-pressed=${tab === at} onClick=${() => setTab(at)}>${name}</button>`)}</div>
+    ${found.error && html`<div class="warning" role="alert"><p>${found.error.message}</p><${Button} onClick=${found.reload}>${text.again}<//></div>`}
+    ${found.jobs.length > 0
+      ? html`<${Jobs} found=${found} />`
+      : !found.isLoading && !found.error && html`<div class="empty"><h2>${isFiltered ? text.nothing : text.none}</h2>
+          <p>${isFiltered ? text.nothingHelp : text.noneHelp}</p></div>`}`;
 }
 
-function Job({ job }) {
-  const name = job.name ?? text.unnamed(job.id);
-  return html`<article class="job">
-    <div class="cut"><${Link} href=${`/jobs/${job.id}`}>${name}<//><div class="muted cut">${job.model}</div></div>
-    <div><${Progress} job=${job} label=${text.progress(name)} />
-      <span class="muted numbers">${text.counts(count(job.done), count(job.n))}
-        ${job.failed > 0 && html` · <span class="bad">${text.failed(count(job.failed))}</span>`}</span></div>
-    <div><${State} state=${job.state} /><div class="muted numbers">${job.state === "running" && job.rate > 0 && text.rate(rough(60 * job.rate))}
-      ${job.eta != null && ` · ${text.eta(duration(job.eta))}`}</div></div>
-  </article>`;
+function Jobs({ found }) {
+  const { jobs, hasMore, more, set, drop } = found;
+  const { priority: most } = useSession();
+  const narrow = useNarrow();
+  const [place, setPlace] = useState(null);
+  const list = useRef();
+  const active = jobs.filter((job) => ACTIVE.includes(job.state));
+
+  const changed = (job, now) => (now ? set(now) : drop(job.id));
+  const prioritise = (job, priority) => orSay(async () => set(await setPriority(job, priority)));
+  const placeAt = (y) => {
+    const box = list.current.getBoundingClientRect();
+    const cell = list.current.querySelector(".cell");
+    if (!cell) return 0;
+    return Math.max(0, Math.min(active.length, Math.round((y - box.top) / cell.offsetHeight)));
+  };
+  const drop_ = (job, y) => {
+    const at = placeAt(y);
+    const from = active.indexOf(job);
+    const others = active.filter((each) => each !== job);
+    const priority = priorityAt(job, others, at > from ? at - 1 : at, most);
+    if (priority === null) toast(text.sharing);
+    else prioritise(job, priority);
+  };
+  const seen = useCallback((first, end) => hasMore && end > jobs.length - 30 && more(), [hasMore, jobs.length]);
+  const row = (at) => {
+    const job = jobs[at];
+    const handle = html`<${Handle} job=${job} most=${most} onStep=${(priority) => prioritise(job, priority)}
+      onDrag=${(y) => setPlace(y === null ? null : placeAt(y))} onDrop=${(y) => drop_(job, y)} />`;
+    const dropped = place === at ? "drop-before" : place === at + 1 && at + 1 === active.length ? "drop-behind" : "";
+    return html`<${Row} job=${job} handle=${handle} narrow=${narrow} dropped=${dropped} onChange=${changed} />`;
+  };
+  return html`<p class="unseen" role="status">${text.shown(count(jobs.length))}</p>
+    <div class="jobs" ref=${list}><${Windowed} label=${text.list} count=${jobs.length} height=${narrow ? 108 : 76} render=${row} onRange=${seen}
+      keyOf=${(at) => jobs[at].id} /></div>`;
 }

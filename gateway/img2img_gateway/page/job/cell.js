@@ -1,0 +1,56 @@
+/** One image of a job in its grid: what it looks like, or how far it is, or why it failed. */
+import { get } from "../api.js";
+import { Icon } from "../components/icon.js";
+import { Thumbnail } from "../components/thumbnail.js";
+import { html, useEffect, useState } from "../html.js";
+import { Link } from "../router.js";
+import { job as text, states } from "../strings.js";
+
+/** Milliseconds between two looks at an image that is being rendered. */
+const LOOK = 1500;
+
+/** What an image looks like by now, while it is rendered. */
+export function Preview({ job, index, alt }) {
+  const [seen, setSeen] = useState(null);
+  useEffect(() => {
+    let last = null;
+    const look = async () => {
+      if (document.hidden) return;
+      const blob = await get(`/v1/jobs/${job}/images/${index}/preview`).catch(() => null);
+      if (!blob) return;
+      const next = URL.createObjectURL(blob);
+      setSeen(next);
+      if (last) URL.revokeObjectURL(last);
+      last = next;
+    };
+    look();
+    const timer = setInterval(look, LOOK);
+    return () => {
+      clearInterval(timer);
+      if (last) URL.revokeObjectURL(last);
+    };
+  }, [job, index]);
+  return seen ? html`<img class="thumbnail" src=${seen} alt=${alt} />`
+    : html`<span class="thumbnail none waits" role="img" aria-label=${alt}><${Icon} name="studio" /></span>`;
+}
+
+/** What an image is called: as its input, and which of that input's it is. */
+export function imageName(image, index, perInput) {
+  const name = image?.name ?? image?.path ?? text.image(index + 1);
+  const repeat = index % perInput;
+  return repeat ? `${name} (${repeat + 1})` : name;
+}
+
+export function Cell({ job, index, state, image, name, chosen, onChoose, href }) {
+  const label = text.open(name, states[state]);
+  const picture = {
+    done: () => html`<${Thumbnail} src=${`/v1/jobs/${job.id}/images/${index}/thumbnail?size=256`} />`,
+    running: () => html`<${Preview} job=${job.id} index=${index} alt="" />`,
+    failed: () => html`<span class="thumbnail none bad"><${Icon} name="warning" /><span class="reason">${image?.reason}</span></span>`,
+  }[state];
+  return html`<div class="image ${state} ${chosen ? "chosen" : ""}">
+    <${Link} href=${href} aria-label=${label} title=${name}>${picture ? picture() : html`<${Thumbnail} />`}<//>
+    <div class="caption"><span class="state ${state}" aria-hidden="true" /><span class="cut">${name}</span>
+      ${state === "done" && html`<input type="checkbox" aria-label=${text.choose(name)} checked=${chosen} onChange=${onChoose} />`}</div>
+  </div>`;
+}

@@ -1,0 +1,134 @@
+/** One job and the states of its images, kept up to date by the job's stream of events. */
+import { follow, get } from "../api.js";
+import { useEffect, useReducer, useRef } from "../html.js";
+
+export const STATES = ["pending", "running", "done", "failed", "cancelled"];
+/** Images of which the names are asked for at a time, and known at most. */
+const PAGE = 100;
+const KNOWN = 20_000;
+/** Milliseconds in which several changes of the job are one, and between two looks at how fast it goes. */
+const SOON = 300;
+const LOOK = 5000;
+
+/** Tells what it has by `changed`; ends with `close`. */
+class JobImages {
+  constructor(id, changed) {
+    this.address = `/v1/jobs/${id}`;
+    this.changed = changed;
+    this.closed = new AbortController();
+    this.job = null;
+    this.params = null;
+    this.error = null;
+    this.states = new Uint8Array(0);
+    this.known = new Map();
+    this.asked = new Set();
+    this.byState = null;
+    this.look();
+    const told = (update) => this.tell(update);
+    this.stop = follow(() => `${this.address}/events`, { news: told, end: told });
+    this.timer = setInterval(() => !this.job?.finished && !document.hidden && this.lookAtJob(), LOOK);
+  }
+
+  close() {
+    this.closed.abort();
+    this.stop();
+    clearTimeout(this.soon);
+    clearInterval(this.timer);
+  }
+
+  get(path) {
+    return get(`${this.address}${path}`, { signal: this.closed.signal });
+  }
+
+  async guarded(action) {
+    try {
+      await action();
+      this.error = null;
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.error = error;
+    }
+    this.changed();
+  }
+
+  lookAtJob() {
+    return this.guarded(async () => {
+      this.job = await this.get("");
+    });
+  }
+
+  /** The job, and the states of all its images. */
+  look() {
+    return this.guarded(async () => {
+      this.params ??= await this.get("/params");
+      this.job = await this.get("");
+      const states = new Uint8Array(this.job.n);
+      let at = 0;
+      for (let start = 0; start !== null; ) {
+        const { runs, next } = await this.get(`/states?start=${start}`);
+        for (const [state, count] of runs) {
+          states.fill(STATES.indexOf(state), at, at + count);
+          at += count;
+        }
+        start = next;
+      }
+      this.states = states;
+      this.byState = null;
+    });
+  }
+
+  tell(update) {
+    if (!this.job) return;
+    const { done, failed, running, state } = update;
+    this.job = { ...this.job, done, failed, running, state };
+    for (const { index, state: of, reason } of update.events) {
+      if (index === null) continue;
+      this.states[index] = STATES.indexOf(of);
+      if (of === "failed") this.known.set(index, { ...this.known.get(index), index, reason });
+    }
+    this.byState = null;
+    // what happens to the job itself may have changed many images
+    if (update.events.some(({ index }) => index === null)) {
+      clearTimeout(this.soon);
+      this.soon = setTimeout(() => this.look(), SOON);
+    }
+    this.changed();
+  }
+
+  /** Indexes of the images in a state. */
+  of(state) {
+    if (this.byState === null) {
+      this.byState = STATES.map(() => []);
+      this.states.forEach((at, index) => this.byState[at].push(index));
+    }
+    return this.byState[STATES.indexOf(state)];
+  }
+
+  /** Have the names of those of `indexes` known that are not; of one state alone where `state` is given. */
+  name(indexes, state) {
+    const missing = indexes.find((index) => !this.known.has(index));
+    const key = `${state}:${missing}`;
+    if (missing === undefined || this.asked.has(key)) return;
+    this.asked.add(key);
+    const start = state ? missing : missing - (missing % PAGE);
+    this.guarded(async () => {
+      const found = await this.get(`/images?limit=${PAGE}&start=${start}${state ? `&state=${state}` : ""}`);
+      if (this.known.size > KNOWN) this.known.clear();
+      found.images.forEach((image) => this.known.set(image.index, image));
+      this.asked.delete(key);
+      if (found.images.length) this.name(indexes, state);
+    });
+  }
+}
+
+/** {images, version}: null until something is known; `version` changes with what is in `images`. */
+export function useImages(id) {
+  const [version, changed] = useReducer((count) => count + 1, 0);
+  const images = useRef(null);
+  useEffect(() => {
+    images.current = new JobImages(id, changed);
+    changed();
+    return () => images.current.close();
+  }, [id]);
+  return { images: images.current, version };
+}

@@ -1,0 +1,166 @@
+/** The jobs as they are now: listed page by page, kept up to date by the stream of what happens to them. */
+import { follow, get } from "../api.js";
+import { useEffect, useReducer, useRef } from "../html.js";
+
+/** Jobs that a request gives, and those under way that are listed at most. */
+const PAGE = 200;
+const MOST_ACTIVE = 20_000;
+export const ACTIVE = ["running", "paused", "pending"];
+export const ENDED = ["done", "failed", "cancelled"];
+const isActive = (job) => ACTIVE.includes(job.state);
+const byPriority = (one, other) => other.priority - one.priority || (one.created < other.created ? -1 : 1);
+const byEnd = (one, other) => (one.created < other.created ? 1 : -1);
+
+/** Tells what it has by `changed`; ends with `close`. `filter`: {search, states, model}. */
+class Jobs {
+  constructor(filter, changed) {
+    this.filter = filter;
+    this.changed = changed;
+    this.open();
+  }
+
+  open() {
+    this.byId = new Map();
+    this.next = "";
+    this.loads = 0;
+    this.error = null;
+    this.pages = Promise.resolve();
+    this.closed = new AbortController();
+    this.loadActive();
+    this.loadMore();
+    this.last ??= null;
+    this.stop = follow(
+      () => (this.last ? `/v1/events?after=${this.last}` : "/v1/events"),
+      {
+        jobs: (update, id) => {
+          this.last = id;
+          update.jobs.forEach((job) => this.take(job));
+          update.gone.forEach((id_) => this.byId.delete(id_));
+          if (update.jobs.length || update.gone.length) this.changed();
+        },
+        lost: (update, id) => {
+          this.last = id;
+          this.reload();
+        },
+      },
+    );
+  }
+
+  close() {
+    this.closed.abort();
+    this.stop();
+  }
+
+  reload() {
+    this.close();
+    this.open();
+  }
+
+  /** Jobs under way, by priority and age; those that have ended, newest first. */
+  list() {
+    const all = [...this.byId.values()];
+    const active = all.filter(isActive).sort(byPriority);
+    return [...active, ...all.filter((job) => !isActive(job)).sort(byEnd)];
+  }
+
+  take(job) {
+    const known = this.byId.get(job.id);
+    if (known || this.fits(job)) this.byId.set(job.id, job);
+  }
+
+  fits(job) {
+    const { search, states, model } = this.filter;
+    const wanted = search.toLowerCase();
+    return (
+      (!states.length || states.includes(job.state)) &&
+      (!model || job.model === model) &&
+      ((job.name ?? "").toLowerCase().includes(wanted) || job.id.includes(wanted))
+    );
+  }
+
+  wanted(states) {
+    return this.filter.states.length ? states.filter((each) => this.filter.states.includes(each)) : states;
+  }
+
+  async page(states, start, limit) {
+    const query = new URLSearchParams({ limit, start });
+    states.forEach((each) => query.append("state", each));
+    if (this.filter.search) query.set("search", this.filter.search);
+    if (this.filter.model) query.set("model", this.filter.model);
+    const { signal } = this.closed;
+    const found = await get(`/v1/jobs?${query}`, { signal });
+    if (signal.aborted) return null;
+    for (const job of found.jobs) {
+      // the stream may have told of its end before this page, which is older, came
+      if (!this.byId.get(job.id)?.finished) this.byId.set(job.id, job);
+    }
+    return found.next;
+  }
+
+  /** All that is under way: its order is by priority, which no page knows. */
+  async loadActive() {
+    const states = this.wanted(ACTIVE);
+    if (!states.length) return;
+    await this.guarded(async () => {
+      let start = "";
+      while (start !== null && this.byId.size < MOST_ACTIVE) {
+        start = await this.page(states, start, 1000);
+        this.changed();
+      }
+    });
+  }
+
+  /** The next page of those that have ended; again while pages come back empty. */
+  loadMore() {
+    const states = this.wanted(ENDED);
+    if (!states.length) this.next = null;
+    const load = () => this.guarded(async () => {
+      const before = this.byId.size;
+      while (this.next !== null && this.byId.size === before) this.next = await this.page(states, this.next, PAGE);
+    });
+    this.pages = this.pages.then(load);
+  }
+
+  async guarded(action) {
+    const { signal } = this.closed;
+    this.loads += 1;
+    try {
+      await action();
+    } catch (error) {
+      if (signal.aborted) return;
+      this.error = error;
+    }
+    if (signal.aborted) return;
+    this.loads -= 1;
+    this.changed();
+  }
+}
+
+/** {jobs, isLoading, error, hasMore, more, set, drop, reload}; `set(job)` shows what an action has changed before the stream tells it. */
+export function useJobs(filter) {
+  const [, changed] = useReducer((count) => count + 1, 0);
+  const store = useRef(null);
+  const key = JSON.stringify(filter);
+  useEffect(() => {
+    store.current = new Jobs(filter, changed);
+    changed();
+    return () => store.current.close();
+  }, [key]);
+  const now = store.current;
+  return {
+    jobs: now ? now.list() : [],
+    isLoading: !now || now.loads > 0,
+    error: now?.error ?? null,
+    hasMore: now ? now.next !== null : false,
+    more: () => now?.loadMore(),
+    set: (job) => {
+      now?.take(job);
+      changed();
+    },
+    drop: (id) => {
+      now?.byId.delete(id);
+      changed();
+    },
+    reload: () => now?.reload(),
+  };
+}
