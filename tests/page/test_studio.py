@@ -153,6 +153,35 @@ def test_a_result_and_a_pasted_infotext_fill_the_form(visit: Callable[..., Visit
     expect(page.get_by_role("textbox", name="Negative prompt", exact=True)).to_have_value("fog")
     expect(page.get_by_role("combobox", name="Sampling method", exact=True)).to_have_value("Heun")
     expect(page.get_by_role("textbox", name="Width", exact=True)).to_have_value("128")
+    page.evaluate(
+        """(bytes) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([Uint8Array.from(bytes)], "result.png", { type: "image/png" }));
+          const drop = { dataTransfer, bubbles: true, cancelable: true };
+          document.activeElement.dispatchEvent(new DragEvent("drop", drop));
+        }""",
+        list(result),
+    )
+    expect(prompt).to_have_value("a harbour at night")
+
+
+def test_a_folder_is_one_job(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    folder = tmp_path / "shoot"
+    (folder / "day two").mkdir(parents=True)
+    for name in ("10.png", "9.png", "day two/a.png"):
+        (folder / name).write_bytes(file()["buffer"])
+    (folder / "notes.txt").write_text("no picture")
+    page = studio(visit())
+    page.locator(".pictures input[webkitdirectory]").set_input_files(folder)
+    expect(page.locator(".thumbs figcaption")).to_have_text(
+        ["shoot/9.png", "shoot/10.png", "shoot/day two/a.png"]
+    )
+    expect(page.locator(".send .primary")).to_have_text("Render 3 images")
+    page.get_by_role("button", name="Remove shoot/9.png").click()
+    expect(page.locator(".thumbs li")).to_have_count(2)
+    page.get_by_role("button", name="Remove all").click()
+    expect(page.locator(".thumbs li")).to_have_count(0)
+    expect(page.locator(".send .primary")).to_be_disabled()
 
 
 def test_a_job_is_made_again_from_its_address(visit: Callable[..., Visit], gateway: Gateway) -> None:
@@ -250,7 +279,7 @@ def test_a_refusal_stands_at_its_field(visit: Callable[..., Visit]) -> None:
     expect(steps).to_be_focused()
     expect(steps).to_have_accessible_description(
         "Steps of the whole schedule; denoising_strength says how many of them are run. "
-        "1 to 150 · default 20 steps give a whole number from 1 to 150"
+        "1 to 150 · default 20 steps Give a whole number from 1 to 150."
     )
     expect(page.get_by_role("textbox", name="Token merging ratio", exact=True)).to_have_attribute(
         "aria-invalid", "true"

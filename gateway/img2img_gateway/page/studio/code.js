@@ -6,6 +6,14 @@ import { studio as text } from "../strings.js";
 import { useSession } from "../view.js";
 import { asCurl, asPython, asShell } from "./request_code.js";
 
+/** By the browser's older way where it has no clipboard for pages without TLS. */
+async function copyText(words) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(words);
+  getSelection().selectAllChildren(document.querySelector(".code pre"));
+  document.execCommand("copy");
+  return undefined;
+}
+
 /** Inputs up to which all are written out. */
 const MOST = 200;
 
@@ -19,7 +27,7 @@ export function Code({ job }) {
     (each) => each.isPainted,
   );
   const copy = async () => {
-    await navigator.clipboard.writeText(words);
+    await copyText(words);
     toast(text.copied);
   };
   return html`<details class="card group code">

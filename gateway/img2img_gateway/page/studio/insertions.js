@@ -17,18 +17,24 @@ export function Insertions({ onInsert, onStyle, onClose }) {
   const [found, setFound] = useState({});
   const [wanted, setWanted] = useState("");
   const [failed, setFailed] = useState(null);
+  const [used, setUsed] = useState(null);
   useEffect(() => {
     const { path, read } = LISTS[kind];
     get(path).then((all) => setFound((old) => ({ ...old, [kind]: read(all) })), (error) => setFailed(error.message));
   }, [kind]);
   const shown = (found[kind] ?? []).filter(({ name, title }) => `${name} ${title ?? ""}`.toLowerCase().includes(wanted.toLowerCase()));
-  const use = ({ word, style }) => (style ? onStyle(style) : onInsert(word));
+  const use = ({ name, word, style }) => {
+    if (style) onStyle(style);
+    else onInsert(word);
+    setUsed(text.inserted(word ?? name));
+  };
   return html`<${Dialog} title=${text.insert} onClose=${onClose}>
     <div class="insertions">
       <div class="tabs" role="group" aria-label=${text.insert}>${Object.keys(LISTS).map((each) => html`<button type="button"
         key=${each} aria-pressed=${each === kind} onClick=${() => setKind(each)}>${text[each]}</button>`)}</div>
       <input type="search" aria-label=${text.searchIn(text[kind])} placeholder=${text.searchIn(text[kind])} value=${wanted}
         onInput=${(event) => setWanted(event.target.value)} />
+      <p class="muted cut" role="status">${used}</p>
       ${failed && html`<p class="error" role="alert">${failed}</p>`}
       ${found[kind] && !shown.length && html`<p class="muted" role="status">${text.noneOf(text[kind])}</p>`}
       <ul>${shown.map((each) => html`<li key=${each.name}><button type="button" class="pick" onClick=${() => use(each)}>

@@ -19,7 +19,7 @@ export function Parameter({ parameter, value, error, onChange }) {
   return html`<div class="parameter ${isChanged ? "changed" : ""} ${kind === Switch ? "switch" : ""}">
     <${Field} label=${title} help=${help} error=${error}>${(given) => html`<div class="controls">
       <${kind} given=${given} value=${shown} parameter=${parameter} onChange=${onChange} />
-      ${isChanged && html`<${Button} kind="quiet" icon="reset" label=${text.reset(title)}
+      ${isChanged && kind === Control && html`<${Button} kind="quiet" icon="reset" label=${text.reset(title)}
         onClick=${() => onChange(parameter.default)} />`}
     </div>`}<//>
   </div>`;

@@ -9,6 +9,8 @@ import { studio as text } from "../strings.js";
 
 /** Results that are shown: the latest. The job's own view has all. */
 const SHOWN = 24;
+/** Results up to which they are shown in their full size. */
+const FEW = 4;
 /** Milliseconds between two looks at images under way, and how many are looked at. */
 const LOOK = 1000;
 const LOOKS = 4;
@@ -54,17 +56,24 @@ function withUpdate(old, { events, ...counts }) {
 }
 
 const picture = (job, index) => `/v1/jobs/${job.id}/images/${index}/picture`;
+/** Of many results, the small ones. */
+const shownOf = (job, index) => (job.n > FEW ? `/v1/jobs/${job.id}/images/${index}/thumbnail?size=512` : picture(job, index));
+/** Images under way that are looked at. */
+const lookedAt = (job) =>
+  Object.entries(job.images)
+    .filter(([, each]) => each.state === "running")
+    .map(([index]) => Number(index))
+    .slice(0, LOOKS);
 
 function Latest({ job, onUse }) {
-  const running = Object.entries(job.images).filter(([, each]) => each.state === "running").map(([index]) => Number(index));
   return html`<ul class="pictures-grid">
-    ${running.slice(0, LOOKS).map((index) => html`<li key=${index}><${Preview} job=${job} index=${index} /></li>`)}
+    ${lookedAt(job).map((index) => html`<li key=${index}><${Preview} job=${job} index=${index} /></li>`)}
     ${job.latest.map((index) => html`<li key=${index}><${Result} ...${{ job, index, onUse }} /></li>`)}
   </ul>`;
 }
 
 function Result({ job, index, onUse, label = text.resultOf(index + 1) }) {
-  return html`<figure class="result"><a href=${picture(job, index)} target="_blank" rel="noopener"><img src=${picture(job, index)}
+  return html`<figure class="result"><a href=${picture(job, index)} target="_blank" rel="noopener"><img src=${shownOf(job, index)}
     alt=${label} loading="lazy" /></a>
     <${Button} kind="quiet" icon="repeat" label=${text.useResult(label)} onClick=${() => onUse(picture(job, index), index)} /></figure>`;
 }
@@ -104,6 +113,7 @@ function Table({ job, axes, onUse }) {
   const rows = axes.y.values.length || 1;
   const each = job.n / axes.pictures.length;
   const perCell = each / (columns * rows);
+  const looks = lookedAt(job);
   return axes.pictures.map((path, which) => html`<div class="grid-table" key=${which} tabindex="0" role="region" aria-label=${text.gridOf(path)}>
     <table><caption>${path}</caption>
       <thead><tr><td></td>${axes.x.values.map((value) => html`<th scope="col">${axes.x.title} ${String(value)}</th>`)}
@@ -114,7 +124,7 @@ function Table({ job, axes, onUse }) {
           const index = which * each + (row * columns + column) * perCell;
           const state = job.images[index]?.state;
           return html`<td key=${column}>${state === "done" ? html`<${Result} ...${{ job, index, onUse }} label=${cellLabel(axes, row, column)} />`
-            : state === "running" ? html`<${Preview} job=${job} index=${index} />` : html`<span class="muted">${text.cell(state)}</span>`}</td>`;
+            : looks.includes(index) ? html`<${Preview} job=${job} index=${index} />` : html`<span class="muted">${text.cell(state)}</span>`}</td>`;
         })}</tr>`)}</tbody></table></div>`);
 }
 

@@ -33,6 +33,8 @@ export async function send(job, onProgress) {
   return call("POST", "/v1/jobs", { data: new Blob([toJson(body)], { type: "application/json" }) });
 }
 
+const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}.`;
+
 /** A file's name without its ending. */
 const nameOf = (picture) => picture?.path.split("/").at(-1).replace(/(?<=.)\.[^.]*$/, "").slice(0, 255);
 
@@ -49,7 +51,7 @@ export function errorsOf(error, names) {
       const name = each.replace(/^(inputs[.[]\d+\]?\.)?(params\.)?/, "").replace(/^control\.(\d+)/, "control/$1");
       const isKnown = names.has(name.replace(/\..*/, "")) || /^(control|model$|name$|image$)/.test(name);
       const key = isKnown ? name : "";
-      found[key] ??= key ? allowed : error.message;
+      found[key] ??= key && allowed ? sentence(allowed) : error.message;
     }
   }
   return found;

@@ -9,7 +9,7 @@ import { Heading } from "../view.js";
 import { Axes } from "./axes.js";
 import { Code } from "./code.js";
 import { ControlUnits } from "./control_units.js";
-import { hasInfotext, inputOf, maskPath } from "./files.js";
+import { filesOf, hasInfotext, inputOf, maskPath, picturesIn } from "./files.js";
 import { FillDialog, isInfotext, readInfotext, readJob } from "./fill.js";
 import { changedOf, useForm } from "./form.js";
 import { REPLACE, axes, isGrid } from "./grid.js";
@@ -74,6 +74,17 @@ function Form({ made, query }) {
     const from = query.get("job");
     if (from) fillFrom(() => readJob(from, query.get("image")));
   }, []);
+  useEffect(() => {
+    // a picture that is dropped beside everything is not to replace the page
+    const stray = (event) => event.preventDefault();
+    for (const name of ["dragover", "drop"]) document.addEventListener(name, stray);
+    return () => ["dragover", "drop"].forEach((name) => document.removeEventListener(name, stray));
+  }, []);
+  const droppedOnPrompt = async (event) => {
+    event.preventDefault();
+    const [first] = picturesIn(await filesOf(event.dataTransfer));
+    if (first) fillFrom(() => readInfotext({ file: first.file }));
+  };
   const offer = async (file) => setOffered(file && (await hasInfotext(file)) ? file : null);
 
   const set = (parameter, value) => {
@@ -84,12 +95,10 @@ function Form({ made, query }) {
     const field = document.getElementById(prompt.current);
     field.setRangeText(word, field.selectionStart, field.selectionEnd, "end");
     set(known.get(prompt.current), field.value);
-    toast(text.inserted(word));
   };
-  const style = ({ name, prompt: words, negative_prompt: negative }) => {
+  const style = ({ prompt: words, negative_prompt: negative }) => {
     set(known.get("prompt"), styled(words, form.values.prompt ?? ""));
     set(known.get("negative_prompt"), styled(negative, form.values.negative_prompt ?? ""));
-    toast(text.inserted(name));
   };
   const masked = (blob, forAll) => {
     const { image } = form.pictures[open.mask];
@@ -128,7 +137,7 @@ function Form({ made, query }) {
     event.preventDefault();
     fillFrom(() => readInfotext({ infotext: pasted }));
   }}>
-    <section class="card prompts" aria-label=${text.prompts}>
+    <section class="card prompts" aria-label=${text.prompts} onDrop=${droppedOnPrompt}>
       ${errors[""] && html`<p class="warning" role="alert" tabindex="-1">${errors[""]}</p>`}
       ${["prompt", "negative_prompt"].map((name) => html`<${Prompt} key=${name} parameter=${known.get(name)} value=${form.values[name]}
         error=${errors[name]} onChange=${(value) => set(known.get(name), value)} onFocus=${() => (prompt.current = name)} />`)}
