@@ -213,6 +213,8 @@ class WorkerReport:
 
     #: why it claims nothing for now; None: it does
     trouble: str | None = None
+    #: whether its model is only just being loaded
+    loading: bool = False
     #: of which it has images in hand, some of them at most
     jobs: tuple[str, ...] = ()
     #: images it has finished, and those that failed here

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     #: pictures larger than this many pixels, either way, go through the VAE in overlapping tiles:
     #: that bounds its memory, and changes colours a little; None: whole, as A1111 does
     vae_tile: Annotated[int, Field(ge=256, le=2048, multiple_of=64)] | None = None
+    #: GiB of the host's memory in which each worker process has models wait that are not on its device; those
+    #: used last stay, the others are read from the disk again
+    host_memory: Annotated[float, Field(ge=0, le=100_000)] = 16
     #: checkpoints that a worker keeps beside its own, for refiners and second passes of hires fixes; 0: none
     other_checkpoints: Annotated[int, Field(ge=0, le=64)] = 1
     #: images in flight; None: 32 on a GPU, 4 on a CPU; "auto": the most that pay, found by rendering at start

@@ -10,6 +10,7 @@ from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.events import Event, Lost, tell_all
 from img2img_worker.farm.leases import Leases
+from tests.loaded_model import loaded_model
 from tests.unit.engine_toys import ToyFamily, render
 
 JOB, TENANT, MODEL = "job-0000", "default", "m"
@@ -23,7 +24,7 @@ def test_an_image_ends_early_with_its_picture(farm_redis: FarmRedis, is_told_bef
     leases = Leases(ledger, tell_all())
     claim = ledger.claim(MODEL, "w", "nonce", idle=True)
     assert claim is not None
-    held = leases.hold(claim)
+    held = leases.hold(claim, loaded_model(None))
     begun, told = threading.Event(), threading.Event()
 
     def before(*_: object) -> None:
@@ -57,7 +58,7 @@ def test_a_lost_lease_is_told_with_whose_it_is_now(farm_redis: FarmRedis) -> Non
     leases = Leases(ledger, told.append)
     claim = ledger.claim(MODEL, "w", "nonce", idle=True)
     assert claim is not None
-    held = leases.hold(claim)
+    held = leases.hold(claim, loaded_model(None))
     ledger.release(claim)
     ledger.claim(MODEL, "another", "another nonce", idle=True)
     leases.renew()
@@ -72,4 +73,4 @@ def test_what_comes_into_hand_while_the_worker_ends_is_lost_already(farm_redis: 
     leases.lose_all()
     claim = ledger.claim(MODEL, "w", "nonce", idle=True)
     assert claim is not None
-    assert leases.hold(claim).lost
+    assert leases.hold(claim, loaded_model(None)).lost

@@ -19,6 +19,7 @@ from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.events import tell_all
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.preview_publisher import PreviewPublisher
+from tests.loaded_model import loaded_model
 from tests.servers import RedisServer
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -126,10 +127,10 @@ class Watched:
 
     def __init__(self, previews: Previews, leases: Leases, claim: Claim, engine: Engine) -> None:
         self.engine = engine
-        held = leases.hold(claim)
+        held = leases.hold(claim, loaded_model(engine))
         slow = render(1, steps=150, denoising_strength=1, sampler_name="DPM2")
         self.picture = held.picture = engine.submit(slow, held.counter())
-        self.publisher = PreviewPublisher(previews=previews, engine=engine, leases=leases, seconds=0.01)
+        self.publisher = PreviewPublisher(previews=previews, leases=leases, seconds=0.01)
 
 
 @pytest.fixture

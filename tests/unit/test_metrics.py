@@ -14,13 +14,14 @@ from img2img_shared.errors import Refused
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
 from img2img_shared.metrics import shown, time_ledger
-from img2img_shared.records import Claim, Sweep
+from img2img_shared.records import Claim, Sweep, WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm import events
 from img2img_worker.farm.metrics_observer import EngineCollector, MetricsObserver
 from img2img_worker.models.checkpoints.loading import load
 from tests.checkpoints import cached, sd1
+from tests.loaded_model import current_model
 from tests.servers import RedisServer
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -40,13 +41,18 @@ def claim(index: int = 0) -> Claim:
     )
 
 
+def loaded(model: str) -> events.Loaded:
+    info = WorkerInfo(id="w", model=model, device="cpu", slots=1)
+    return events.Loaded(worker=info, family="SD 1.x", memory="", seconds=2.0)
+
+
 @pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
 def test_an_image_passes_every_stage_once(registry: CollectorRegistry) -> None:
-    observe, one = MetricsObserver("m", registry), claim()
+    observe, one = MetricsObserver(registry), claim()
     observe(events.Claimed(claim=one))
     assert registry.get_sample_value("img2img_images_held", {"model": "m"}) == 1
     observe(events.Prepared(claim=one))
@@ -70,7 +76,7 @@ def test_an_image_passes_every_stage_once(registry: CollectorRegistry) -> None:
 
 
 def test_a_second_pass_counts_as_steps(registry: CollectorRegistry) -> None:
-    observe, one = MetricsObserver("m", registry), claim()
+    observe, one = MetricsObserver(registry), claim()
     observe(events.Claimed(claim=one))
     for done, total in ((1, 2), (2, 2), (3, 4), (4, 4)):
         observe(events.Prepared(claim=one))
@@ -95,13 +101,14 @@ def test_a_second_pass_counts_as_steps(registry: CollectorRegistry) -> None:
     ],
 )
 def test_how_an_attempt_ends(registry: CollectorRegistry, event: events.Event, outcome: str) -> None:
-    MetricsObserver("m", registry)(event)
+    MetricsObserver(registry)(event)
     labels = {"model": "m", "tenant": "t", "outcome": outcome}
     assert registry.get_sample_value("img2img_images_total", labels) == 1
 
 
 def test_what_befalls_the_worker(registry: CollectorRegistry) -> None:
-    observe = MetricsObserver("m", registry)
+    observe = MetricsObserver(registry)
+    observe(loaded("m"))
     observe(events.OutOfService(reason="no store", detail="no store"))
     assert registry.get_sample_value("img2img_worker_in_service", {"model": "m"}) == 0
     observe(events.BackInService(seconds=1.0))
@@ -120,6 +127,23 @@ def test_what_befalls_the_worker(registry: CollectorRegistry) -> None:
     assert expired == [1, 2, 3]
 
 
+def test_loads_are_counted_by_model_and_one_is_in_service(registry: CollectorRegistry) -> None:
+    observe = MetricsObserver(registry)
+    for model in ("a", "b", "a"):
+        observe(loaded(model))
+    found = {
+        (name, model): registry.get_sample_value(name, {"model": model})
+        for name in ("img2img_model_loads_total", "img2img_worker_in_service")
+        for model in ("a", "b")
+    }
+    assert found == {
+        ("img2img_model_loads_total", "a"): 2,
+        ("img2img_model_loads_total", "b"): 1,
+        ("img2img_worker_in_service", "a"): 1,
+        ("img2img_worker_in_service", "b"): None,
+    }
+
+
 @pytest.fixture
 def ledger(registry: CollectorRegistry) -> Iterator[Ledger]:
     server = RedisServer()
@@ -132,11 +156,11 @@ def ledger(registry: CollectorRegistry) -> Iterator[Ledger]:
 def test_the_document_lists_what_is_shown(
     registry: CollectorRegistry, ledger: Ledger, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    MetricsObserver("m", registry)
+    MetricsObserver(registry)
     registry.register(gateway_metrics.FarmCollector(ledger))
     family = load(str(cached(tmp_path_factory, sd1)), Settings(device="cpu"))
     with Engine(family, slots=1) as engine:
-        registry.register(EngineCollector("m", engine, torch.device("cpu")))
+        registry.register(EngineCollector(current_model(engine), torch.device("cpu")))
         own = {_listed(metric.name, metric.type) for metric in registry.collect()}
     assert gateway_metrics._REQUESTS
     assert webhook_deliveries._TRIES

@@ -1,5 +1,6 @@
 """The part of the ledger by which workers agree on who has which model loaded."""
 
+import sys
 from typing import Any
 
 import msgpack
@@ -15,17 +16,20 @@ class ModelLoads(LedgerPart):
         """What waits for which model, and who has it; up to a second old."""
         return Placement([_demand(*answer) for answer in msgpack.unpackb(self._redis.run("board"), raw=True)])
 
-    def move(self, worker: str, model: str | None, to: str, placement: Placement) -> bool:
+    def move(self, worker: str, model: str | None, to: str, placement: Placement | None) -> bool:
         """A worker gives up `model` (None: none) to load another.
 
         It counts as one that has that from now on, until half a lease after its last beat.
 
+        Args:
+            placement: by which that was decided; None: whatever others have decided.
+
         Returns:
             False: others have decided alike since `placement` was made. Look again.
         """
-        had, have = (
-            demand.workers if (demand := placement.demands.get(name or "")) else 0 for name in (model, to)
-        )
+        had, have = 0, sys.maxsize
+        if placement is not None:
+            had, have = (_workers(placement, name) for name in (model, to))
         return bool(self._redis.run("move", worker, model or "", to, self._lease_ms // 2, had, have))
 
     def measured(self, model: str, *, load: float | None = None, image: float | None = None) -> None:
@@ -33,6 +37,11 @@ class ModelLoads(LedgerPart):
         for name, seconds in (("load_seconds", load), ("image_seconds", image)):
             if seconds is not None:
                 self._redis.call("HSET", self._redis.key(name), model, f"{seconds:.3f}")
+
+
+def _workers(placement: Placement, model: str | None) -> int:
+    demand = placement.demands.get(model or "")
+    return 0 if demand is None else demand.workers
 
 
 def _demand(

@@ -2,13 +2,15 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
+from img2img_shared.ledger.keys import queue_name
 from img2img_shared.queue import TICKET, celery_app
 from img2img_worker.farm.claim_loop import ClaimLoop
-from img2img_worker.farm.consumer import TicketWorker
+from img2img_worker.farm.consumer import TicketConsumer, TicketWorker
 
 #: seconds a ticket goes on claiming before it returns to Celery, which makes hand-over cheap
 TICKET_SECONDS = 5.0
@@ -36,26 +38,51 @@ def ticket_app(redis_url: str, prefix: str, claim_loop: ClaimLoop, slots: int) -
     return app
 
 
-def take_tickets(app: Celery, name: str, queue: str) -> int:
-    """Take tickets until stopped; gives the exit status."""
-    signals.setup_logging.connect(_leave_logging_alone)
-    # two lines a ticket, what our own log says better, and a line a second while Redis is away
-    for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.apps.worker"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.getLogger("celery.worker.consumer.consumer").setLevel(logging.CRITICAL)
-    # root: its tickets are no code, and hold nothing that is read
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    worker = TicketWorker(
-        app=app,
-        hostname=f"img2img@{name}",
-        queues=[queue],
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    )
-    worker.start()
-    return int(worker.exitcode or 0)
+class TicketTaker:
+    """Takes tickets of one model at a time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: str | None = None
+        self._worker: TicketWorker | None = None
+
+    def follow(self, model: str) -> None:
+        """Take tickets of this model, and no other, from now on; thread-safe."""
+        self._queue = queue_name(model)
+        if self._worker is not None and (consumer := self._worker.consumer) is not None:
+            consumer.call_soon(consumer.follow, self._queue)
+
+    def run(self, app: Celery, on_ready: Callable[[], None]) -> int:
+        """Take them until stopped; gives the exit status.
+
+        Args:
+            on_ready: called when it begins to, after an outage of Redis too.
+        """
+        signals.setup_logging.connect(_leave_logging_alone)
+        # two lines a ticket, what our own log says better, and a line a second while Redis is away
+        for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.apps.worker"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger("celery.worker.consumer.consumer").setLevel(logging.CRITICAL)
+        # root: its tickets are no code, and hold nothing that is read
+        warnings.filterwarnings("ignore", category=SecurityWarning)
+        self._worker = TicketWorker(
+            app=app,
+            hostname=f"img2img@{self._name}",
+            queues=[self._queue],
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+
+        def ready(consumer: TicketConsumer) -> None:
+            if self._queue is not None:
+                consumer.follow(self._queue)
+            on_ready()
+
+        self._worker.told = ready
+        self._worker.start()
+        return int(self._worker.exitcode or 0)
 
 
 def _leave_logging_alone(**_: object) -> None:

@@ -12,10 +12,9 @@ from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_shared.store import Store
-from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.broken import end_broken
+from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.recipe import recipe
-from img2img_worker.farm.served import Served
 
 #: bytes that are written, at least, to see whether that works
 LEAST = 64 * 1024
@@ -43,7 +42,7 @@ class StoreCheck:
         self._store.try_out(self._key, self._size)
 
 
-def sample_render(engine: Engine, served: Served) -> Callable[[], None]:
+def sample_render(current: CurrentModel) -> Callable[[], None]:
     """Renders a picture of the worker's own the whole way, in one step; what that raises comes through.
 
     But a `FarmError` does not: a checkpoint that overflows, or takes no such picture, is no worker's fault.
@@ -52,9 +51,12 @@ def sample_render(engine: Engine, served: Served) -> Callable[[], None]:
     Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB").save(data, "PNG")
     pictures = {"image": data.getvalue()}
     params = Params(steps=1, cfg_scale=1, denoising_strength=1, width=SIDE, height=SIDE, seed=1, subseed=1)
-    job = Job(id="sample-render", model=served.model, params=params, n_inputs=1)
 
     def look() -> None:
+        if (model := current.loaded) is None:
+            raise Unavailable("another model is being loaded")
+        engine, served = model.engine, model.served
+        job = Job(id="sample-render", model=served.model, params=params, n_inputs=1)
         steps = recipe(job, Input(), 0, pictures, served)
         try:
             renders = next(steps)

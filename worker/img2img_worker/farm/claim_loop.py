@@ -19,10 +19,11 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
-from img2img_worker.engine.engine import Engine, Render
+from img2img_worker.engine.engine import Render
 from img2img_worker.farm.backoff import Backoff, pause_before
 from img2img_worker.farm.broken import end_broken
 from img2img_worker.farm.checks import StoreCheck
+from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import (
     Claimed,
     Failed,
@@ -39,7 +40,6 @@ from img2img_worker.farm.events import (
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
 from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
-from img2img_worker.farm.served import Served
 from img2img_worker.farm.verdict import Blame, Verdict, judge
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class ClaimLoop:
-    """Claims and makes images of one model until it is told to stop. Each ticket's thread calls `serve`."""
+    """Claims and makes images of the current model until told to stop. Each ticket's thread calls `serve`."""
 
     def __init__(
         self,
@@ -62,12 +62,11 @@ class ClaimLoop:
         ledger: Ledger,
         store: Store,
         store_check: StoreCheck,
-        engine: Engine,
+        current: CurrentModel,
         upscalers: Upscalers,
         face_restorers: FaceRestorers,
         leases: Leases,
         health: Health,
-        served: Served,
         worker: str,
         stopping: threading.Event,
         observe: Observer,
@@ -75,12 +74,11 @@ class ClaimLoop:
         self._ledger = ledger
         self._store = store
         self._store_check = store_check
-        self._engine = engine
+        self._current = current
         self._upscalers = upscalers
         self._face_restorers = face_restorers
         self._leases = leases
         self._health = health
-        self._served = served
         self._worker = worker
         self._stopping = stopping
         self._observe = observe
@@ -101,33 +99,37 @@ class ClaimLoop:
             self._rest.take()
             if self._stopping.is_set():
                 break
-            claim = self.claim()
-            if claim is None:
+            held = self.take()
+            if held is None:
                 if len(self._leases):  # the ledger may want this worker idle, for a suspect: no hurry
                     self._stopping.wait(PAUSE)
                 break
             claimed += 1
-            self.carry(claim)
+            self.carry(held)
         return claimed
 
-    def claim(self, *, above: int | None = None) -> Claim | None:
-        """The next image of this model, of a higher priority than `above`, or None.
+    def take(self, *, above: int | None = None) -> LeasedClaim | None:
+        """The next image of the current model, of a higher priority than `above`, in hand; None: there is none."""
+        with self._current.claiming() as model:
+            if model is None or (claim := self._claim(model.served.model, above)) is None:
+                return None
+            return self._leases.hold(claim, model)
 
-        Where the reply is lost, the nonce asks for it again.
-        """
+    def _claim(self, model: str, above: int | None) -> Claim | None:
+        """The next image, or None. Where the reply is lost, the nonce asks for it again."""
         nonce, idle = uuid.uuid4().hex, not len(self._leases)
         for _ in range(2):
             try:
-                return self._ledger.claim(self._served.model, self._worker, nonce, idle=idle, above=above)
+                return self._ledger.claim(model, self._worker, nonce, idle=idle, above=above)
             except Unavailable as error:
                 self._observe(Warned(text=f"no claim: {error}"))
                 if self._stopping.wait(1):
                     break
         return None
 
-    def carry(self, claim: Claim) -> None:
+    def carry(self, held: LeasedClaim) -> None:
         """One image to its end, whatever that is; never raises."""
-        held = self._leases.hold(claim)
+        claim = held.claim
         self._observe(Claimed(claim=claim))
         try:
             self._make(held)
@@ -140,7 +142,7 @@ class ClaimLoop:
     def _give_up(self, held: LeasedClaim, error: Exception) -> None:
         """`error` ended this attempt: what that means for the image."""
         claim = held.claim
-        if isinstance(error, torch.AcceleratorError) or self._engine.broken:
+        if isinstance(error, torch.AcceleratorError) or held.model.engine.broken:
             # nothing works on this device any more, and any of the images in flight may be to blame: what
             # the ledger does for those of a worker that died (each runs alone, three lives) is right here too
             end_broken(error)
@@ -175,7 +177,7 @@ class ClaimLoop:
         pictures = {role: blobs[key] for role, key in wanted.items()}
         run = partial(self._upscalers.enlarge, is_wanted=lambda: not held.lost)
         restore = partial(self._face_restorers.restore, is_wanted=lambda: not held.lost)
-        served = replace(self._served, run_upscaler=run, restore_faces=restore)
+        served = replace(held.model.served, run_upscaler=run, restore_faces=restore)
         for key, data in self._follow(recipe(job, item, claim.index, pictures, served), held).items():
             self._put(held, key, data)
         if self._report(held, lambda: self._ledger.finish(claim)):
@@ -195,11 +197,12 @@ class ClaimLoop:
     def _rendered(self, renders: Sequence[Render], held: LeasedClaim) -> list[NDArray[Any]]:
         """What the engine makes of all; once one fails, or the claim is lost, the others are dropped."""
         counted = held.counter()
+        engine = held.model.engine
         priority = held.claim.priority
-        futures = [self._engine.submit(render, counted, priority=priority) for render in renders]
+        futures = [engine.submit(render, counted, priority=priority) for render in renders]
         held.picture = futures[-1]
         self._observe(Prepared(claim=held.claim))
-        held.stop_with(lambda: _cancel(futures), lambda: self._engine.end_early(*futures))
+        held.stop_with(lambda: _cancel(futures), lambda: engine.end_early(*futures))
         try:
             pictures = [future.result() for future in futures]
         finally:

@@ -46,14 +46,23 @@ def _sizes(text: str) -> str:
     raise typer.BadParameter(f"{text!r}: WIDTHxHEIGHT in pixels, several with commas: 512x512,768x512")
 
 
+def _named(model: str) -> str:
+    """As producers call it, from whatever folder they are."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if ("/" in model or path.suffix) and path.exists() else model
+
+
 @app.command()
 def worker(
     model: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="Checkpoint: a name in the models folder, a folder in the diffusers layout, or a file."
+            metavar="MODEL",
+            help="Checkpoint: a name in the models folder, a folder in the diffusers layout, or a file. "
+            "Repeat it for several: one is on the device at a time, by what waits. By default, all of the "
+            "models folder (IMG2IMG_MODELS_DIR), or demo where there is none.",
         ),
-    ] = "demo",
+    ] = None,
     redis_url: Annotated[
         str | None, typer.Option(help="redis://, rediss://, unix:// or sentinel:// [IMG2IMG_REDIS_URL].")
     ] = None,
@@ -90,8 +99,8 @@ def worker(
         bool,
         typer.Option(
             "--rebind",
-            help="Let the model's name stand for this checkpoint from now on; workers that have another one "
-            "under it end.",
+            help="Let each model's name stand for this checkpoint from now on; workers that have another one "
+            "under it end, or go on with their other models.",
         ),
     ] = False,
     log_level: Annotated[
@@ -101,7 +110,7 @@ def worker(
         Literal["text", "json"] | None, typer.Option(help="Lines for people, or JSON for programs.")
     ] = None,
 ) -> None:
-    """Render images of one checkpoint for the farm at REDIS_URL, until stopped.
+    """Render images of the farm at REDIS_URL with one or several checkpoints, until stopped.
 
     SIGTERM and Ctrl-C put the images in hand back and end within seconds; other workers go on with them.
     """
@@ -126,16 +135,15 @@ def worker(
             err=True,
         )
         raise typer.Exit(REFUSED)
-    path = Path(model).expanduser()
-    if ("/" in model or path.suffix) and path.exists():
-        model = str(path.absolute())  # as producers call it, from whatever folder they are
+    models = [*dict.fromkeys(_named(each) for each in model or ())]
     if "," in settings.device:
         raise typer.Exit(_serve_all(settings.device.split(","), settings.metrics))
     # OpenMP's threads would spin while they wait, and take cores from whatever else runs on the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     end_on_interrupt()  # until it serves
     hashes = FileHashes(settings.data_dir / "hashes")
-    read_ahead(model, settings.models_dir, hashes)
+    if len(models) == 1:  # of several, Redis says which one comes first
+        read_ahead(models[0], settings.models_dir, hashes)
     try:
         # only now: importing torch takes seconds, which a wrong option must not cost
         from img2img_worker.devices import all_gpus
@@ -149,7 +157,7 @@ def worker(
         words = [*sys.argv[1:], "--device", ",".join(gpus)]
         os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *words])  # noqa: S606
     try:
-        code = run(model, settings.redis_url, settings.store_url, settings, hashes, rebind=rebind)
+        code = run(models, settings.redis_url, settings.store_url, settings, hashes, rebind=rebind)
     except FarmError as error:
         typer.echo(f"img2img worker: {error}", err=True)
         raise typer.Exit(REFUSED if isinstance(error, Refused) else 1) from None

@@ -33,6 +33,14 @@ NO_ARGUMENTS = msgpack.packb([[], {}, {"callbacks": None, "errbacks": None, "cha
 class TicketWorker(Worker):  # type: ignore[misc]  # celery ships no types
     """Leaves signals, and what else Celery does to a process, to us."""
 
+    #: called when its consumer is connected, and whenever it is again
+    told: Callable[["TicketConsumer"], None] | None = None
+
+    def on_consumer_ready(self, consumer: "TicketConsumer") -> None:
+        """Says so."""
+        if self.told is not None:
+            self.told(consumer)
+
     def install_platform_tweaks(self, worker: object) -> None:
         """Nothing: its Ctrl-C is a cold shutdown, which raises NotImplementedError in a pool of threads."""
 
@@ -63,6 +71,21 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
         if now - self._lost_at < RETRY:
             time.sleep(RETRY)
         self._lost_at = now
+
+    def follow(self, queue: str) -> None:
+        """Take messages of that queue, and no other, from now on. To be called in the event loop's thread."""
+        queues, taken = self.app.amqp.queues, self.task_consumer
+        before = [each for each in queues.consume_from if each != queue]
+        wanted = queues.select_add(queues[queue]) if queue in queues else queues.select_add(queue)
+        for each in before:
+            queues.deselect(each)
+        if taken is None:  # Redis is away; it begins with what is selected
+            return
+        for each in before:
+            taken.cancel_by_queue(each)
+        if not taken.consuming_from(queue):
+            taken.add_queue(wanted)
+            taken.consume()
 
     def create_task_handler(self, *_: Any, **__: Any) -> Callable[[Message], None]:
         """A handler that lets Celery run a fresh, empty ticket for any message whatsoever."""

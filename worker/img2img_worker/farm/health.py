@@ -83,6 +83,7 @@ class Health:
         self._checks = 0
         self._order: str | None = None
         self._hanging: str | None = None
+        self._lacking: str | None = None
         self._distrust: str | None = None
         self._distrusted_until = 0.0
         self._times_distrusted = 0
@@ -92,8 +93,20 @@ class Health:
     @property
     def trouble(self) -> str | None:
         """Why the worker claims nothing; None: it does."""
-        found = (self._order, self._hanging, self._store.trouble, self._rendering.trouble, self._distrust)
+        found = (
+            self._order,
+            self._hanging,
+            self._lacking,
+            self._store.trouble,
+            self._rendering.trouble,
+            self._distrust,
+        )
         return next((trouble for trouble in found if trouble), None)
+
+    @property
+    def cannot_render(self) -> str | None:
+        """What is wrong with how this worker renders; None: nothing that is known."""
+        return self._rendering.trouble
 
     def wait(self) -> None:
         """Returns when the worker may claim, or is to end."""
@@ -120,6 +133,11 @@ class Health:
     def hang(self, trouble: str | None) -> None:
         """Claim nothing while something hangs, so that no check can tell; None: nothing does (any more)."""
         self._hanging = trouble
+        self._settle()
+
+    def lack(self, trouble: str | None) -> None:
+        """Claim nothing while there is no model to render with; None: there is one (again)."""
+        self._lacking = trouble
         self._settle()
 
     def compare(self, *, done: int, outdone: int, last_error: str | None) -> None:

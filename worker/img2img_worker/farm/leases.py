@@ -11,6 +11,7 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_shared.records import Lost as LostClaim
 from img2img_worker.engine.engine import Pixels
+from img2img_worker.farm.current_model import LoadedModel
 from img2img_worker.farm.events import Interrupted, Lost, Observer, Stepped
 
 
@@ -22,8 +23,10 @@ class LeasedClaim:
     """One claim in hand. It is ``lost`` when its lease is, or its job was cancelled, or the worker ends;
     ``interrupted`` when it is to end early, with what there is."""
 
-    def __init__(self, claim: Claim, observe: Observer) -> None:
+    def __init__(self, claim: Claim, model: LoadedModel, observe: Observer) -> None:
         self.claim = claim
+        #: that it is made with
+        self.model = model
         self.interrupted = False
         self._observe = observe
         self._lost = threading.Event()
@@ -125,9 +128,9 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, claim: Claim) -> LeasedClaim:
+    def hold(self, claim: Claim, model: LoadedModel) -> LeasedClaim:
         """Renew `claim` from now on; it is lost already where the worker ends."""
-        held = LeasedClaim(claim, self._observe)
+        held = LeasedClaim(claim, model, self._observe)
         with self._lock:
             self._held[claim] = held
             is_ending = self._is_ending
@@ -192,7 +195,10 @@ class Leases:
         self._heard = heard
 
     def _renew(self, claims: list[Claim]) -> None:
-        for one in self._ledger.renew(claims):
+        by_model: dict[str, list[Claim]] = {}
+        for claim in claims:
+            by_model.setdefault(claim.model, []).append(claim)
+        for one in [lost for some in by_model.values() for lost in self._ledger.renew(some)]:
             claim, held = one.claim, self._held.get(one.claim)
             if held is None or (one.interrupted and held.interrupted):
                 continue

@@ -21,10 +21,11 @@ from img2img_shared.file_hashes import FileHashes
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
+from img2img_worker.farm.host_memory import HostMemory, WaitingCheckpoint
 from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.served import Served
 from img2img_worker.models.checkpoints import catalog
-from img2img_worker.models.checkpoints.loading import load
+from img2img_worker.models.checkpoints.loading import read
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control.annotators import Annotators
 from img2img_worker.models.faces.restorers import FaceRestorers
@@ -44,34 +45,66 @@ class LoadedCheckpoint:
     sha256: str
     #: of the VAE beside it; None: it has its own
     vae_sha256: str | None
+    #: bytes of the host's memory that it takes while it waits there
+    size: int
+
+    @property
+    def identity(self) -> str:
+        """See `img2img_shared.checkpoints.identity`."""
+        return identity(self.sha256, self.vae_sha256)
 
     @classmethod
     def load(
-        cls, model: str, ledger: Ledger, settings: Settings, hashes: FileHashes, *, rebind: bool
+        cls,
+        model: str,
+        ledger: Ledger,
+        settings: Settings,
+        hashes: FileHashes,
+        host_memory: HostMemory,
+        *,
+        rebind: bool,
     ) -> "LoadedCheckpoint":
         """Load it, and bind its name to it in the whole farm.
 
         Args:
             hashes: of files that were read before.
+            host_memory: where it may wait by now, and does from now on if its device has memory of its own.
             rebind: whichever checkpoint the farm knew by this name before.
 
         Raises:
             Refused: it is no checkpoint, or not the farm's of that name.
         """
         path = catalog.find_model(model, settings.models_dir)
-        if not rebind:
-            _check_name(ledger, model, path, settings, hashes)
-        family = load(model, settings)
+        known = _identity_of(path, settings, hashes)
+        if not rebind and known is not None:
+            when_redis_answers(partial(ledger.check_model, model, known))
+        waiting = None if known is None else host_memory.find(model, known)
+        if waiting is None:
+            waiting = _read(model, settings, host_memory, known or "")
+        family = waiting.build()
         sha256 = sha256_of(path, hashes)
         vae = family.vaes.automatic
         vae_sha256 = None if vae is None else sha256_of(vae.path, hashes)
         when_redis_answers(partial(ledger.bind_model, model, identity(sha256, vae_sha256), rebind=rebind))
-        return cls(model=model, family=family, path=path, sha256=sha256, vae_sha256=vae_sha256)
+        return cls(
+            model=model,
+            family=family,
+            path=path,
+            sha256=sha256,
+            vae_sha256=vae_sha256,
+            size=waiting.size,
+        )
 
-    def worker_info(self, slots: int) -> WorkerInfo:
-        """How this process announces itself."""
+    def park(self, host_memory: HostMemory) -> None:
+        """It leaves the device, and waits, if there is room. Where both are one, it waits as it is."""
+        if self.family.device.type == "cpu":
+            waiting = WaitingCheckpoint(identity=self.identity, size=self.size, build=lambda: self.family)
+            host_memory.keep(self.model, waiting)
+
+    def worker_info(self, worker: str, slots: int) -> WorkerInfo:
+        """How the process of that id announces itself."""
         return WorkerInfo(
-            id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+            id=worker,
             model=self.model,
             device=str(self.family.device),
             slots=slots,
@@ -128,13 +161,28 @@ def _own_parameters(family: Family) -> tuple[str, ...]:
     return tuple(name for name, is_taken in taken.items() if is_taken)
 
 
-def _check_name(ledger: Ledger, model: str, path: Path, settings: Settings, hashes: FileHashes) -> None:
-    """That the farm knows no other checkpoint by this name; what is none, or unreadable, `load` refuses."""
+def worker_id() -> str:
+    """A new one: who was restarted is not taken for who died."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+def _read(model: str, settings: Settings, host_memory: HostMemory, known: str) -> WaitingCheckpoint:
+    """From its files; what goes to a device with memory of its own waits here beside, if there is room."""
+    checkpoint = read(model, settings)
+    has_device = checkpoint.builder.device.type != "cpu"
+    size = checkpoint.size
+    if has_device and host_memory.has_room(size):
+        checkpoint = checkpoint.copied()
+        host_memory.keep(model, WaitingCheckpoint(identity=known, size=size, build=checkpoint.build))
+    return WaitingCheckpoint(identity=known, size=size, build=checkpoint.build)
+
+
+def _identity_of(path: Path, settings: Settings, hashes: FileHashes) -> str | None:
+    """What its name is to stand for; None: it is none, or unreadable, which `load` refuses."""
     if not is_checkpoint(path, SAFE + PICKLES):
-        return
+        return None
     try:
         vae = VaeFiles.of(settings.models_dir, path).automatic()
-        own = identity(sha256_of(path, hashes), None if vae is None else sha256_of(vae, hashes))
+        return identity(sha256_of(path, hashes), None if vae is None else sha256_of(vae, hashes))
     except OSError:
-        return
-    when_redis_answers(partial(ledger.check_model, model, own))
+        return None

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from celery import Celery
 
@@ -18,17 +19,15 @@ from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerInfo, WorkerOrder
+from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import Observer, TakenBack, Warned
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.log_observer import LogObserver
+from img2img_worker.farm.model_switcher import ModelSwitcher
 from img2img_worker.farm.reporter import Reporter
-from img2img_worker.models.adapters.hypernetworks import Hypernetworks
-from img2img_worker.models.adapters.lora import Loras
-from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.faces.restorers import FaceRestorers
-from img2img_worker.models.families.vaes import Vaes
-from img2img_worker.models.prompts.textual_inversion import Inversions, TextualInversions
+from img2img_worker.models.prompts.textual_inversion import Inversions
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
 #: seconds, at most, until a running image hears that its job was cancelled
@@ -39,6 +38,8 @@ ROUND = 1.0
 RETRY = 1.0
 #: leases without an answer of the store to one question, after which it hangs
 HANGING = 3
+#: seconds of a load after which others are to load the model too
+LONG_LOAD = 600.0
 #: seconds for each thread to end
 PARTING = 10.0
 
@@ -58,14 +59,10 @@ class WorkerMaintenance:
         app: Celery,
         ledger: Ledger,
         leases: Leases,
-        worker: WorkerInfo,
-        loras: Loras,
+        current: CurrentModel,
+        switcher: ModelSwitcher,
         lora_names: LoraNames,
-        inversions: TextualInversions,
         inversion_names: InversionNames,
-        hypernetworks: Hypernetworks,
-        vaes: Vaes,
-        controls: ControlNets,
         checkpoints: Callable[[], Sequence[str]],
         file_names: FileNames,
         upscalers: Upscalers,
@@ -79,14 +76,10 @@ class WorkerMaintenance:
         self._app = app
         self._ledger = ledger
         self._leases = leases
-        self._worker = worker
-        self._loras = loras
+        self._current = current
+        self._switcher = switcher
         self._lora_names = lora_names
-        self._inversions = inversions
         self._inversion_names = inversion_names
-        self._hypernetworks = hypernetworks
-        self._vaes = vaes
-        self._controls = controls
         self._checkpoints = checkpoints
         self._file_names = file_names
         self._upscalers = upscalers
@@ -100,8 +93,12 @@ class WorkerMaintenance:
         self._observe = observe
         self._stopped = threading.Event()
         self._beating = threading.Lock()
-        #: when to ask again whether this worker is the janitor
-        self._candidate_from = 0.0
+        #: when to ask again whether this worker is the janitor of a model
+        self._candidate_from: dict[str, float] = {}
+        #: models whose janitor it was last
+        self._elected: set[str] = set()
+        #: when it was seen first that a model is being loaded
+        self._loading_since: float | None = None
         self._is_ending = False
         #: what the ledger was told that is wrong
         self._told: str | None = None
@@ -147,12 +144,15 @@ class WorkerMaintenance:
         """Tell the ledger how it goes, and do what is heard from there."""
         with self._beating:
             self._told = self._health.trouble
-            report = self._reporter.report(self._told)
-            heard = self._ledger.beat(self._worker, report)
+            info, is_loading = self._current.info, self._current.loaded is None
+            report = self._reporter.report(self._told or self._long_load(info, is_loading))
+            heard = self._ledger.beat(info, replace(report, loading=is_loading))
             self._health.obey(_ORDERS.get(heard.order))
             self._health.compare(done=report.done, outdone=heard.outdone, last_error=report.last_error)
-        if heard.is_replaced:
-            self._end(f"{self._worker.model} stands for another checkpoint now")
+        if heard.is_replaced and info.others:
+            self._switcher.replaced(info.model)
+        elif heard.is_replaced:
+            self._end(f"{info.model} stands for another checkpoint now")
         elif heard.order is WorkerOrder.DRAIN and not len(self._leases):
             self._end(_ORDERS[WorkerOrder.DRAIN])
 
@@ -168,33 +168,50 @@ class WorkerMaintenance:
         if self._health.trouble != self._told:  # nobody is to wait for the next beat to hear of it
             self._beat()
 
+    def _long_load(self, info: WorkerInfo, is_loading: bool) -> str | None:
+        """That others should not count on a model which this worker has been loading for too long."""
+        if not is_loading:
+            self._loading_since = None
+            return None
+        self._loading_since = self._loading_since or time.monotonic()
+        seconds = time.monotonic() - self._loading_since
+        return f"loading {info.model} has taken {seconds:.0f} s so far" if seconds > LONG_LOAD else None
+
     def _keep_house(self) -> None:
-        model = self._worker.model
-        if time.monotonic() < self._candidate_from:
-            return
-        sweep = self._ledger.take_back(model, self._worker.id)
+        """For the current model, and for those of the worker's others that nobody has loaded."""
+        for model in {self._current.info.model, *self._elected, *self._switcher.orphans}:
+            if time.monotonic() >= self._candidate_from.get(model, 0.0):
+                self._keep_house_of(model)
+
+    def _keep_house_of(self, model: str) -> None:
+        sweep = self._ledger.take_back(model, self._current.info.id)
         if sweep is None:  # another worker's part: on a large farm not all are to ask each second
-            self._candidate_from = time.monotonic() + min(TERM, self._ledger.lease / 8)
+            self._elected.discard(model)
+            self._candidate_from[model] = time.monotonic() + min(TERM, self._ledger.lease / 8)
             return
+        self._elected.add(model)
         if sweep.handed_back or sweep.suspects or sweep.failed:
             self._observe(TakenBack(sweep=sweep))
         top_up(self._app, self._ledger, model)
 
     def _say(self) -> None:
-        self._lora_names.say(self._worker.id, self._loras.names)
-        self._inversion_names.say(self._worker.id, _infos(self._inversions.current()))
+        if (model := self._current.loaded) is None:
+            return
+        worker, family = self._current.info.id, model.checkpoint.family
+        self._lora_names.say(worker, family.loras.names)
+        self._inversion_names.say(worker, _infos(family.inversions.current()))
         upscalers = {name: file.reason for name, file in self._upscalers.files.items()}
         restorers = self._face_restorers.reasons
         self._warn_of(upscalers | restorers)
         files: dict[FileKind, list[str]] = {
-            "hypernetwork": self._hypernetworks.names,
-            "vae": self._vaes.names,
-            "control": self._controls.titles,
+            "hypernetwork": family.hypernetworks.names,
+            "vae": family.vaes.names,
+            "control": family.controls.titles,
             "checkpoint": [*self._checkpoints()],
             "upscaler": [name for name, reason in upscalers.items() if reason is None],
             "face_restorer": [name for name, reason in restorers.items() if reason is None],
         }
-        self._file_names.say(self._worker.id, files)
+        self._file_names.say(worker, files)
 
     def _warn_of(self, reasons: Mapping[str, str | None]) -> None:
         """What is wrong with files that cannot be used, each once."""

@@ -19,6 +19,15 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
+def available() -> int:
+    """Bytes of the host's memory that programs can still have; where nobody says that, more than there is."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return sys.maxsize
+
+
 def on_device(device: torch.device) -> tuple[int, int]:
     """Bytes of the device's memory that are in use, by anybody, and in all; (0, 0) for the host's own."""
     if device.type != "cuda":

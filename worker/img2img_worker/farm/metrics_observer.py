@@ -14,6 +14,7 @@ from img2img_shared.metrics import LONG
 from img2img_shared.records import Claim
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm import memory
+from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import (
     BackInService,
     Claimed,
@@ -45,15 +46,15 @@ class _Way:
 
 
 class MetricsObserver:
-    """Counts what a worker of one model is told.
+    """Counts what a worker is told. What is no image's counts for the model that is loaded.
 
     An image's stages follow one another: ``waiting`` (from its job's submission until it is claimed),
     ``preparing`` (fetched, decoded, resized), ``encoding`` (its texts and picture; it waits for a slot, and
     makes its first step), ``steps``, ``decoding`` and ``storing``. Those of a second pass count as steps.
     """
 
-    def __init__(self, model: str, registry: CollectorRegistry = REGISTRY) -> None:
-        self._model = model
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._model = ""
         self._ways: dict[Claim, _Way] = {}
         self._lock = threading.Lock()
         self._images = Counter(
@@ -75,7 +76,7 @@ class MetricsObserver:
         self._loads = Counter("img2img_model_loads", "Checkpoints loaded.", ["model"], registry=registry)
         self._load_seconds = Gauge(
             "img2img_model_load_seconds",
-            "Time from the process' start until its checkpoint was loaded and it began to claim.",
+            "Time that the last load took; of the first one, since the process was started.",
             ["model"],
             registry=registry,
         )
@@ -104,7 +105,10 @@ class MetricsObserver:
     def __call__(self, event: Event) -> None:
         """Count it."""
         match event:
-            case Loaded(seconds=seconds):
+            case Loaded(worker=worker, seconds=seconds):
+                if self._model not in ("", worker.model):
+                    self._in_service.remove(self._model)
+                self._model = worker.model
                 self._loads.labels(self._model).inc()
                 self._load_seconds.labels(self._model).set(seconds)
                 self._in_service.labels(self._model).set(1)
@@ -144,13 +148,13 @@ class MetricsObserver:
             case TooLate(claim=claim):
                 self._count(claim, "too_late")
             case LetGo(claim=claim):
-                self._held.labels(self._model).dec()
+                self._held.labels(claim.model).dec()
                 with self._lock:
                     self._ways.pop(claim, None)
 
     def _begin(self, claim: Claim) -> None:
-        self._held.labels(self._model).inc()
-        self._stages.labels(self._model, "waiting").observe(claim.waited)
+        self._held.labels(claim.model).inc()
+        self._stages.labels(claim.model, "waiting").observe(claim.waited)
         with self._lock:
             self._ways[claim] = _Way()
 
@@ -163,40 +167,23 @@ class MetricsObserver:
                 return
             left, seconds = way.stage, now - way.since
             way.stage, way.since = stage, now
-        self._stages.labels(self._model, left).observe(seconds)
+        self._stages.labels(claim.model, left).observe(seconds)
 
     def _count(self, claim: Claim, outcome: str) -> None:
-        self._images.labels(self._model, claim.tenant, outcome).inc()
+        self._images.labels(claim.model, claim.tenant, outcome).inc()
 
 
 class EngineCollector(Collector):
-    """What an engine has done and does, read when somebody asks."""
+    """What the engine of the loaded model has done and does, read when somebody asks."""
 
-    def __init__(self, model: str, engine: Engine, device: torch.device) -> None:
-        self._model = model
-        self._engine = engine
+    def __init__(self, current: CurrentModel, device: torch.device) -> None:
+        self._current = current
         self._device = device
 
     def collect(self) -> Iterable[Metric]:
         """As Prometheus' client calls it."""
-        counts = self._engine.counts
-        yield self._counter("img2img_engine_calls", "Model calls.", counts.calls)
-        yield self._counter(
-            "img2img_engine_steps", "Model calls of single images, of all their rows.", counts.image_calls
-        )
-        rows = CounterMetricFamily("img2img_engine_rows", "Rows of model calls.", labels=["model", "kind"])
-        rows.add_metric([self._model, "image"], counts.rows)
-        rows.add_metric([self._model, "padding"], counts.padding)
-        yield rows
-        slots = GaugeMetricFamily(
-            "img2img_engine_slots",
-            "Slots: all; those filled for now, where memory was short; those in use.",
-            labels=["model", "kind"],
-        )
-        slots.add_metric([self._model, "all"], self._engine.slots)
-        slots.add_metric([self._model, "limit"], self._engine.limit)
-        slots.add_metric([self._model, "used"], self._engine.in_flight)
-        yield slots
+        if (loaded := self._current.loaded) is not None:
+            yield from _engine_metrics(loaded.served.model, loaded.engine)
         used, total = memory.on_device(self._device)
         if total:
             sizes = GaugeMetricFamily("img2img_device_memory_bytes", "The device's memory.", labels=["kind"])
@@ -204,7 +191,28 @@ class EngineCollector(Collector):
             sizes.add_metric(["total"], total)
             yield sizes
 
-    def _counter(self, name: str, about: str, value: float) -> CounterMetricFamily:
-        family = CounterMetricFamily(name, about, labels=["model"])
-        family.add_metric([self._model], value)
-        return family
+
+def _engine_metrics(model: str, engine: Engine) -> Iterable[Metric]:
+    counts = engine.counts
+    yield _counter("img2img_engine_calls", "Model calls.", model, counts.calls)
+    about = "Model calls of single images, of all their rows."
+    yield _counter("img2img_engine_steps", about, model, counts.image_calls)
+    rows = CounterMetricFamily("img2img_engine_rows", "Rows of model calls.", labels=["model", "kind"])
+    rows.add_metric([model, "image"], counts.rows)
+    rows.add_metric([model, "padding"], counts.padding)
+    yield rows
+    slots = GaugeMetricFamily(
+        "img2img_engine_slots",
+        "Slots: all; those filled for now, where memory was short; those in use.",
+        labels=["model", "kind"],
+    )
+    slots.add_metric([model, "all"], engine.slots)
+    slots.add_metric([model, "limit"], engine.limit)
+    slots.add_metric([model, "used"], engine.in_flight)
+    yield slots
+
+
+def _counter(name: str, about: str, model: str, value: float) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, about, labels=["model"])
+    family.add_metric([model], value)
+    return family

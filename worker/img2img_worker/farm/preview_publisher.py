@@ -11,7 +11,7 @@ from PIL import Image
 from img2img_shared.errors import Unavailable
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.records import Claim
-from img2img_worker.engine.engine import Engine, Pixels
+from img2img_worker.engine.engine import Pixels
 from img2img_worker.farm.leases import Leases
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,8 @@ PATIENCE = 60.0
 class PreviewPublisher:
     """A thread that shows images in hand every few seconds; costs one call to Redis where nobody watches."""
 
-    def __init__(self, *, previews: Previews, engine: Engine, leases: Leases, seconds: float) -> None:
+    def __init__(self, *, previews: Previews, leases: Leases, seconds: float) -> None:
         self._previews = previews
-        self._engine = engine
         self._leases = leases
         self._seconds = seconds
         self._stopped = threading.Event()
@@ -59,7 +58,7 @@ class PreviewPublisher:
             for held, picture in under_way
             if held.claim.job_id in watched and not picture.done()
         ]
-        estimates = [(held.claim, self._engine.estimate(picture)) for held, picture in seen]
+        estimates = [(held.claim, held.model.engine.estimate(picture)) for held, picture in seen]
         for held, _ in seen:
             if held.steps is not None:
                 self._previews.count(held.claim.job_id, held.claim.index, *held.steps)

@@ -4,11 +4,11 @@ import threading
 
 from img2img_shared.errors import FarmError
 from img2img_shared.ledger import Ledger
-from img2img_shared.records import Claim
 from img2img_worker.farm.claim_loop import ClaimLoop
+from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import Observer, Warned
 from img2img_worker.farm.health import Health
-from img2img_worker.farm.leases import Leases
+from img2img_worker.farm.leases import LeasedClaim, Leases
 
 #: seconds between two looks of a full worker: one command of some microseconds of Redis
 EVERY = 0.25
@@ -33,7 +33,7 @@ class UrgentClaims:
         leases: Leases,
         health: Health,
         claim_loop: ClaimLoop,
-        model: str,
+        current: CurrentModel,
         full: int,
         most: int,
         stopping: threading.Event,
@@ -43,7 +43,7 @@ class UrgentClaims:
         self._leases = leases
         self._health = health
         self._claim_loop = claim_loop
-        self._model = model
+        self._current = current
         self._full, self._most = full, most
         self._stopping = stopping
         self._observe = observe
@@ -64,23 +64,23 @@ class UrgentClaims:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            claim = None
+            held = None
             with self._looking:
-                while claim is None and not self._stopping.is_set():
-                    claim = self._look()
-                    if claim is None:
+                while held is None and not self._stopping.is_set():
+                    held = self._look()
+                    if held is None:
                         self._stopping.wait(EVERY)
-            if claim is not None:
-                self._claim_loop.carry(claim)
+            if held is not None:
+                self._claim_loop.carry(held)
 
-    def _look(self) -> Claim | None:
+    def _look(self) -> LeasedClaim | None:
         claims = self._leases.claims()
         if not self._full <= len(claims) < self._full + self._most or self._health.trouble:
             return None
         lowest = min(claim.priority for claim in claims)
         try:
-            first = self._ledger.most_urgent(self._model)
+            first = self._ledger.most_urgent(self._current.info.model)
         except FarmError as error:
             self._observe(Warned(text=f"nothing urgent is looked for: {error}"))
             return None
-        return None if first is None or first <= lowest else self._claim_loop.claim(above=lowest)
+        return None if first is None or first <= lowest else self._claim_loop.take(above=lowest)

@@ -1,16 +1,15 @@
-"""A worker process: one checkpoint, loaded once, and Celery's threads that claim images for it."""
+"""A worker process: one model loaded at a time, and Celery's threads that claim images for it."""
 
-import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
-import torch
 from celery import Celery
 from prometheus_client import REGISTRY
 
+from img2img_shared.checkpoints import checkpoints_in
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.farm.store_janitor import StoreJanitor
@@ -19,40 +18,43 @@ from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionNames
-from img2img_shared.ledger.keys import queue_name
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.metrics import shown, time_ledger
+from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
-from img2img_worker.engine.engine import Engine
-from img2img_worker.engine.measure import find_slots
-from img2img_worker.farm import memory
-from img2img_worker.farm.celery_worker import n_threads, take_tickets, ticket_app
+from img2img_worker.farm.celery_worker import TicketTaker, n_threads, ticket_app
 from img2img_worker.farm.checks import StoreCheck, sample_render
 from img2img_worker.farm.claim_loop import ClaimLoop
-from img2img_worker.farm.events import Ended, Loaded, Observer, OutOfMemory, tell_all
+from img2img_worker.farm.current_model import CurrentModel
+from img2img_worker.farm.events import Ended, tell_all
 from img2img_worker.farm.health import Check, Health
+from img2img_worker.farm.host_memory import HostMemory
+from img2img_worker.farm.image_pace import ImagePace
 from img2img_worker.farm.leases import Leases
-from img2img_worker.farm.loaded_checkpoint import LoadedCheckpoint, other_checkpoints
+from img2img_worker.farm.loaded_checkpoint import other_checkpoints, worker_id
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.metrics_observer import EngineCollector, MetricsObserver
+from img2img_worker.farm.model_loader import ModelLoader
+from img2img_worker.farm.model_switcher import ModelSwitcher
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.shutdown import Shutdown
 from img2img_worker.farm.urgent import UrgentClaims
-from img2img_worker.models.checkpoints.loading import load_other
+from img2img_worker.models.checkpoints import catalog
+from img2img_worker.models.checkpoints.loading import find_device
 from img2img_worker.models.faces.restorers import FaceRestorers
-from img2img_worker.models.families.family import Family
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
-log = logging.getLogger(__name__)
+#: served where nobody says what, and the folder of models has none
+DEFAULT = "demo"
 
 
 def run(
-    model: str,
+    models: Sequence[str],
     redis_url: str,
     store_url: str,
     settings: Settings,
@@ -60,84 +62,46 @@ def run(
     *,
     rebind: bool = False,
 ) -> int:
-    """Serve `model` until SIGTERM or SIGINT, which returns images in hand; a second one ends at once.
+    """Serve `models` until SIGTERM or SIGINT, which returns images in hand; a second one ends at once.
 
     Args:
+        models: none: all that the folder of models has, at any time.
         hashes: of checkpoints that were read before.
-        rebind: from now on the farm knows this checkpoint by the name, whichever it knew before.
+        rebind: from now on the farm knows these checkpoints by their names, whichever it knew before.
 
     Returns:
         the process' exit status.
 
     Raises:
-        Refused: the model is no checkpoint, or not the farm's of that name, or a URL is none.
+        Refused: there is no such model, none can be loaded, or a URL is none.
     """
     begun = time.monotonic()
     store = Store(store_url)
     # first: a wrong URL is said before minutes of loading
     redis = when_redis_answers(partial(connect, redis_url, settings.prefix))
     time_ledger(redis)
-    ledger = Ledger(redis, lease=settings.lease)
-    checkpoint = LoadedCheckpoint.load(model, ledger, settings, hashes, rebind=rebind)
-    observers = Observers(checkpoint, begun)
-    with shown(settings.metrics), _engine(checkpoint.family, settings, observers.tell) as engine:
-        REGISTRY.register(EngineCollector(model, engine, checkpoint.family.device))
+    for model in models:
+        catalog.find_model(model, settings.models_dir)
+    with shown(settings.metrics):
         process = WorkerProcess(
+            models=models,
             redis=redis,
-            ledger=ledger,
+            redis_url=redis_url,
             store=store,
-            checkpoint=checkpoint,
-            engine=engine,
             settings=settings,
-            observers=observers,
+            hashes=hashes,
+            rebind=rebind,
+            begun=begun,
         )
-        app = ticket_app(redis_url, settings.prefix, process.claim_loop, engine.slots)
-        with process.running(app):
-            memory_told = memory.told(checkpoint.family.device)
-            observers.tell(
-                Loaded(
-                    worker=process.info,
-                    family=checkpoint.family.name,
-                    memory=memory_told,
-                    seconds=time.monotonic() - begun,
-                )
-            )
-            return take_tickets(app, process.info.id, queue_name(model))
+        return process.run()
 
 
-@contextmanager
-def _engine(family: Family, settings: Settings, observe: Observer) -> Iterator[Engine]:
-    """The engine, with as many slots as pay, and compiled for the sizes that are wanted."""
-    # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
-    torch.compiler.set_stance("eager_on_recompile")
-    slots = settings.slots
-    if slots == "auto":
-        slots = find_slots(family, deterministic=settings.deterministic)
-
-    def out_of_memory(slots: int, put_back: int) -> None:
-        observe(OutOfMemory(slots=slots, put_back=put_back))
-
-    with Engine(
-        family,
-        slots=slots,
-        deterministic=settings.deterministic,
-        others=partial(load_other, settings=settings),
-        most_others=settings.other_checkpoints,
-        on_out_of_memory=out_of_memory,
-    ) as engine:
-        if settings.compile:
-            log.info("compiling for pictures of %s: this takes minutes", settings.compile)
-            engine.warm_up(settings.compiled_sizes).result()
-        yield engine
-
-
-class Observers:
-    """Who hears of what happens here."""
-
-    def __init__(self, checkpoint: LoadedCheckpoint, begun: float) -> None:
-        self.log = LogObserver()
-        self.reporter = Reporter(checkpoint.family.device, begun)
-        self.tell = tell_all(self.log, self.reporter, MetricsObserver(checkpoint.model))
+def served_models(models: Sequence[str], settings: Settings) -> Mapping[str, str]:
+    """Names of the models that a worker serves, and of their files: `models`, or what the folder has now."""
+    found = checkpoints_in(settings.models_dir, pickles=settings.allow_pickles)
+    if models:
+        return {name: found[name].name if name in found else name.rpartition("/")[2] for name in models}
+    return {name: path.name for name, path in found.items()} or {DEFAULT: DEFAULT}
 
 
 class WorkerProcess:
@@ -146,113 +110,150 @@ class WorkerProcess:
     def __init__(
         self,
         *,
+        models: Sequence[str],
         redis: FarmRedis,
-        ledger: Ledger,
+        redis_url: str,
         store: Store,
-        checkpoint: LoadedCheckpoint,
-        engine: Engine,
         settings: Settings,
-        observers: Observers,
+        hashes: FileHashes,
+        rebind: bool,
+        begun: float,
     ) -> None:
-        self.info = checkpoint.worker_info(engine.slots)
-        self._redis, self._ledger, self._store = redis, ledger, store
-        self._checkpoint, self._engine, self._settings = checkpoint, engine, settings
-        self._observers = observers
+        self._redis, self._redis_url, self._store, self._settings = redis, redis_url, store, settings
+        self._ledger = ledger = Ledger(redis, lease=settings.lease)
+        device = find_device(settings.device)
+        self._reporter, self._log, pace = Reporter(device, begun), LogObserver(), ImagePace()
+        self._tell = observe = tell_all(self._log, self._reporter, pace, MetricsObserver())
         self._stopping = threading.Event()
-        self._leases = Leases(ledger, observers.tell)
-        self._upscalers = Upscalers(settings.models_dir, checkpoint.family.device)
-        self._face_restorers = FaceRestorers(settings.models_dir, checkpoint.family.device)
-        served = checkpoint.served(settings, self._upscalers, self._face_restorers)
-        store_check = StoreCheck(store, StoreMarker(store, ledger), self.info.id)
+        self._leases = Leases(ledger, observe)
+        self._upscalers = Upscalers(settings.models_dir, device)
+        self._face_restorers = FaceRestorers(settings.models_dir, device)
+        is_one = len(served_models(models, settings)) == 1
+        info = WorkerInfo(id=worker_id(), model="", device=str(device), slots=0)
+        self._current = CurrentModel(info)
+        REGISTRY.register(EngineCollector(self._current, device))
+        store_check = StoreCheck(store, StoreMarker(store, ledger), info.id)
         self._health = Health(
             store=Check(store_check),
-            rendering=Check(sample_render(engine, served)),
+            rendering=Check(sample_render(self._current)),
             stopping=self._stopping,
             longest=ledger.lease,
-            observe=observers.tell,
+            observe=observe,
         )
-        self.claim_loop = ClaimLoop(
+        self._claim_loop = ClaimLoop(
             ledger=ledger,
             store=store,
             store_check=store_check,
-            engine=engine,
+            current=self._current,
             upscalers=self._upscalers,
             face_restorers=self._face_restorers,
             leases=self._leases,
             health=self._health,
-            served=served,
-            worker=self.info.id,
+            worker=info.id,
             stopping=self._stopping,
-            observe=observers.tell,
+            observe=observe,
         )
-        self._urgent = UrgentClaims(
+        self._tickets = TicketTaker(info.id)
+        loader = ModelLoader(
             ledger=ledger,
+            settings=settings,
+            hashes=hashes,
+            upscalers=self._upscalers,
+            face_restorers=self._face_restorers,
+            host_memory=HostMemory(0 if is_one else int(settings.host_memory * 2**30)),
+            rebind=rebind,
+            observe=observe,
+        )
+        self._switcher = ModelSwitcher(
+            ledger=ledger,
+            loader=loader,
+            current=self._current,
             leases=self._leases,
             health=self._health,
-            claim_loop=self.claim_loop,
-            model=self.info.model,
-            full=n_threads(engine.slots),
-            most=engine.slots,
+            pace=pace,
+            catalog=partial(served_models, models, settings),
+            follow=self._tickets.follow,
             stopping=self._stopping,
-            observe=observers.tell,
+            observe=observe,
+            begun=begun,
         )
 
+    def run(self) -> int:
+        """Until stopped; gives the exit status."""
+        self._switcher.load_first()
+        slots = self._current.info.slots
+        app = ticket_app(self._redis_url, self._settings.prefix, self._claim_loop, slots)
+        try:
+            with self._running(app, slots):
+                return self._tickets.run(app, self._switcher.start)
+        finally:
+            if (loaded := self._current.loaded) is not None:
+                loaded.engine.close()
+
     @contextmanager
-    def running(self, app: Celery) -> Iterator[None]:
-        """While it serves: leases are renewed, previews published, signals heard."""
+    def _running(self, app: Celery, slots: int) -> Iterator[None]:
+        """While it serves: leases are renewed, previews published, models exchanged, signals heard."""
         maintenance, publisher = self._maintenance(app), self._publisher()
+        urgent = self._urgent_claims(slots)
         Shutdown(
             stopping=self._stopping,
             leases=self._leases,
             ledger=self._ledger,
-            worker=self.info,
-            observe=self._observers.tell,
+            worker=self._current.info,
+            observe=self._tell,
         ).take_over()
         self._health.check_all()
         maintenance.start()
         publisher.start()
-        self._urgent.start()
+        urgent.start()
         try:
             yield
         finally:
             self._stopping.set()
             self._leases.lose_all()
-            self._urgent.stop()
+            urgent.stop()
+            self._switcher.stop()
             publisher.stop()
             maintenance.stop()
             with suppress(Unavailable):  # else it is listed, and waited for, for another half a lease
-                self._ledger.leave(self.info.id)
-            self._observers.tell(Ended(worker=self.info))
+                self._ledger.leave(self._current.info.id)
+            self._tell(Ended(worker=self._current.info))
 
     def _maintenance(self, app: Celery) -> WorkerMaintenance:
-        family = self._checkpoint.family
         return WorkerMaintenance(
             app=app,
             ledger=self._ledger,
             leases=self._leases,
-            worker=self.info,
-            loras=family.loras,
+            current=self._current,
+            switcher=self._switcher,
             lora_names=LoraNames(self._redis),
-            inversions=family.inversions,
             inversion_names=InversionNames(self._redis),
-            hypernetworks=family.hypernetworks,
-            vaes=family.vaes,
-            controls=family.controls,
             file_names=FileNames(self._redis),
             upscalers=self._upscalers,
             face_restorers=self._face_restorers,
             checkpoints=partial(other_checkpoints, self._settings),
             store_janitor=StoreJanitor(self._redis, self._store, self._settings),
             health=self._health,
-            reporter=self._observers.reporter,
-            log=self._observers.log,
-            observe=self._observers.tell,
+            reporter=self._reporter,
+            log=self._log,
+            observe=self._tell,
+        )
+
+    def _urgent_claims(self, slots: int) -> UrgentClaims:
+        return UrgentClaims(
+            ledger=self._ledger,
+            leases=self._leases,
+            health=self._health,
+            claim_loop=self._claim_loop,
+            current=self._current,
+            full=n_threads(slots),
+            most=slots,
+            stopping=self._stopping,
+            observe=self._tell,
         )
 
     def _publisher(self) -> PreviewPublisher:
         return PreviewPublisher(
-            previews=Previews(self._redis),
-            engine=self._engine,
-            leases=self._leases,
-            seconds=self._settings.preview_seconds,
+            previews=Previews(self._redis), leases=self._leases, seconds=self._settings.preview_seconds
         )
+

@@ -1,6 +1,10 @@
 """From a name on a disk to a model that renders."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import torch
 
@@ -10,11 +14,42 @@ from img2img_worker.models.adapters import hypernetworks, lora
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.builder import Builder
 from img2img_worker.models.checkpoints.folder import read_folder
+from img2img_worker.models.checkpoints.parts import CheckpointParts
 from img2img_worker.models.checkpoints.single_file import read_single_file
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control import folder as control_folder
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.textual_inversion import folders_for
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadCheckpoint:
+    """A checkpoint in the host's memory, or mapped from its files, and how it gets to its device."""
+
+    parts: CheckpointParts
+    builder: Builder
+
+    @property
+    def size(self) -> int:
+        """Bytes of the host's memory that it takes while it waits there."""
+        weights = [weight for part in self.parts.components for weight in part.weights.values()]
+        if self.builder.device.type == "cpu":  # as the model that it is
+            return sum(weight.numel() for weight in weights) * self.builder.dtype.itemsize
+        return sum(weight.nbytes for weight in weights)
+
+    def build(self) -> Family:
+        """The model on its device.
+
+        Raises:
+            Refused: a family that is not known, weights that do not fit their configuration.
+        """
+        return self.builder.build(self.parts)
+
+    def copied(self) -> "ReadCheckpoint":
+        """The same in memory of its own: its files may change, or vanish."""
+        return replace(self, parts=self.parts.copied())
 
 
 def load(model: str | Path, settings: Settings) -> Family:
@@ -23,10 +58,15 @@ def load(model: str | Path, settings: Settings) -> Family:
     Raises:
         Refused: as `open_checkpoint`; an unknown name; a device that torch does not have.
     """
+    return read(model, settings).build()
+
+
+def read(model: str | Path, settings: Settings) -> ReadCheckpoint:
+    """As `load`, up to where it would go to the device."""
     device = find_device(settings.device)
     dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
     path = catalog.find_model(model, settings.models_dir)
-    return open_checkpoint(
+    return read_checkpoint(
         path,
         device=device,
         dtype=dtype,
@@ -49,7 +89,7 @@ def load_other(wanted: str, settings: Settings) -> Family:
     return load(catalog.find_other(wanted, settings.models_dir).model, settings)
 
 
-def open_checkpoint(
+def read_checkpoint(
     path: str | Path,
     *,
     device: str | torch.device = "cpu",
@@ -62,7 +102,7 @@ def open_checkpoint(
     models_dir: Path | None = None,
     control_folders: tuple[Path, ...] = (),
     compiler: str | None = None,
-) -> Family:
+) -> ReadCheckpoint:
     """The checkpoint at `path`: a folder in the diffusers layout, or a file in the original one.
 
     Nothing is asked of any hub, and nothing beside the file or folder is wanted.
@@ -104,7 +144,19 @@ def open_checkpoint(
         allow_pickles=allow_pickles,
         compiler=compiler,
     )
-    return builder.build(parts)
+    return ReadCheckpoint(parts=parts, builder=builder)
+
+
+def _and_built(read: Callable[P, ReadCheckpoint]) -> Callable[P, Family]:
+    @wraps(read)
+    def opened(*args: P.args, **kwargs: P.kwargs) -> Family:
+        return read(*args, **kwargs).build()
+
+    return opened
+
+
+#: as `read_checkpoint`, and on its device
+open_checkpoint = _and_built(read_checkpoint)
 
 
 def find_device(name: str) -> torch.device:

@@ -1,7 +1,7 @@
 """What a checkpoint consists of, before it becomes a network."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,10 @@ class Component:
 
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
+
+    def copied(self) -> "Component":
+        """The same with weights in memory of their own."""
+        return replace(self, weights={name: weight.clone() for name, weight in self.weights.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +43,19 @@ class CheckpointParts:
     t5_tokenizer: Any = None
     #: keys of diffusers' ``scheduler_config.json``
     scheduler: Mapping[str, Any]
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All its networks."""
+        t5 = () if self.t5 is None else (self.t5,)
+        return (self.denoiser, self.vae, *self.text_encoders, *t5)
+
+    def copied(self) -> "CheckpointParts":
+        """The same with weights in memory of their own, where they came from a file that is mapped."""
+        return replace(
+            self,
+            denoiser=self.denoiser.copied(),
+            vae=self.vae.copied(),
+            text_encoders=tuple(each.copied() for each in self.text_encoders),
+            t5=None if self.t5 is None else self.t5.copied(),
+        )

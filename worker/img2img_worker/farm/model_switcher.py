@@ -1,0 +1,260 @@
+"""Which model a worker has on its device, of those that it can load: decided with the ledger, and done."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from random import uniform
+
+import torch
+
+from img2img_shared.errors import FarmError, Refused, Unavailable
+from img2img_shared.ledger import Ledger
+from img2img_shared.placement import Placement, Position
+from img2img_worker.farm.broken import end_broken
+from img2img_worker.farm.current_model import CurrentModel
+from img2img_worker.farm.events import Loaded, Observer, Warned
+from img2img_worker.farm.health import Health
+from img2img_worker.farm.image_pace import ImagePace
+from img2img_worker.farm.leases import Leases
+from img2img_worker.farm.memory import told
+from img2img_worker.farm.model_loader import ModelLoader
+from img2img_worker.farm.redis_wait import when_redis_answers
+
+#: seconds between two questions whether another model is wanted more, about
+ASK = 1.0
+#: seconds between two looks at which models there are, and between two reports of how long an image takes
+LOOK = 10.0
+#: seconds for which a model that could not be loaded is left alone; it doubles each time, to the longest
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0
+#: seconds between two looks at what is still in hand
+DRAIN = 0.05
+
+#: name to the name of its file or folder
+Catalog = Callable[[], Mapping[str, str]]
+
+
+class ModelSwitcher:
+    """A thread that asks which model is wanted most and exchanges the current one; with one model, it rests.
+
+    Before the exchange, what is in hand is finished. A model that cannot be loaded is set aside for a while,
+    and the worker goes on with the others.
+
+    Args:
+        catalog: the models that there are now.
+        follow: has tickets of this model, and no other, be taken from now on.
+        begun: when the process was started, on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        loader: ModelLoader,
+        current: CurrentModel,
+        leases: Leases,
+        health: Health,
+        pace: ImagePace,
+        catalog: Catalog,
+        follow: Callable[[str], None],
+        stopping: threading.Event,
+        observe: Observer,
+        begun: float,
+    ) -> None:
+        self._ledger = ledger
+        self._loader = loader
+        self._current = current
+        self._leases = leases
+        self._health = health
+        self._pace = pace
+        self._catalog = catalog
+        self._follow = follow
+        self._stopping = stopping
+        self._observe = observe
+        self._begun = begun
+        self._known: Mapping[str, str] = {}
+        self._next_look = 0.0
+        #: by model: when it may be tried again, how often it was set aside in a row, and why
+        self._aside: dict[str, tuple[float, int, Exception]] = {}
+        self._since = 0.0
+        #: models of this worker that nobody keeps house for
+        self.orphans: Collection[str] = ()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+
+    def load_first(self) -> None:
+        """Load the model that is wanted most, or else one that the fewest have; returns when one is there.
+
+        Raises:
+            Refused: none can be loaded.
+        """
+        self._look()
+        while self._current.loaded is None:
+            models = self._loadable()
+            if not models:
+                raise next(error for _, _, error in self._aside.values())
+            if len(self._known) == 1:
+                self._load(models[0])
+                continue
+            placement = when_redis_answers(self._ledger.placement)
+            to = placement.next_model(Position(model=None, models=models)) or _rarest(models, placement)
+            if when_redis_answers(partial(self._ledger.move, self._current.info.id, None, to, placement)):
+                self._load(to)
+
+    def start(self) -> None:
+        """Begin to ask; a second time it does nothing."""
+        if not self._thread.ident:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when no model is being loaded. The worker ends."""
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def set_aside(self, model: str, error: Exception) -> None:
+        """Do without a model for a while; thread-safe."""
+        _, times, _ = self._aside.get(model, (0.0, 0, error))
+        pause = min(FIRST_PAUSE * 2**times, LONGEST_PAUSE)
+        self._aside[model] = time.monotonic() + pause, times + 1, error
+        is_foreseen = isinstance(error, FarmError | MemoryError | torch.OutOfMemoryError)
+        reason = str(error) if isinstance(error, FarmError) else f"{type(error).__name__}: {error}"
+        text = f"{model} is set aside for {pause:.0f} s: {reason}"
+        self._observe(Warned(text=text, error=None if is_foreseen else error))
+        self._announce()
+
+    def replaced(self, model: str) -> None:
+        """The name of a model stands for another checkpoint by now; thread-safe."""
+        if model not in self._aside:
+            self.set_aside(model, Refused("model", model, "its name stands for another checkpoint now"))
+
+    def round(self) -> None:
+        """Ask once, and do what is answered.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        self._look()
+        if len(self._known) < 2 and self._current.loaded is not None:
+            return
+        if (
+            trouble := self._health.cannot_render
+        ) is not None and self._current.info.model not in self._aside:
+            self.set_aside(self._current.info.model, Unavailable(trouble))
+        placement = self._ledger.placement()
+        mine = {self._current.info.model, *self._current.info.others}
+        self.orphans = [
+            name for name, each in placement.demands.items() if name in mine and not each.has_janitor
+        ]
+        if self._current.loaded is None:
+            self._load_any(placement)
+        elif (to := self._wanted(placement)) is not None and self._ledger.move(
+            self._current.info.id, self._current.info.model, to, placement
+        ):
+            self._exchange(to)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(uniform(0.75, 1.25) * ASK):  # they do not all ask at once
+            try:
+                self.round()
+            except Unavailable:
+                continue  # others say so
+            except Exception as error:
+                self._observe(Warned(text="the worker keeps its model after an error", error=error))
+
+    def _wanted(self, placement: Placement) -> str | None:
+        """What to load in place of the current model; None: nothing."""
+        own, models = self._current.info.model, self._loadable()
+        if own in self._aside:
+            position = Position(model=None, models=models, load_seconds=self._loader.seconds)
+            return placement.next_model(position) or (_rarest(models, placement) if models else None)
+        if self._health.trouble:
+            return None
+        position = Position(
+            model=own,
+            models=models,
+            is_busy=len(self._leases) > 0,
+            stayed=time.monotonic() - self._since,
+            load_seconds=self._loader.seconds,
+        )
+        return placement.next_model(position)
+
+    def _exchange(self, to: str) -> None:
+        """Finish what is in hand, and load another model; where that fails, the old one again, or any."""
+        before = self._current.info.model
+        self._announce(to)
+        self._current.close()
+        while len(self._leases):
+            if self._stopping.wait(DRAIN):
+                return
+        if (loaded := self._current.take()) is not None:
+            self._loader.unload(loaded)
+            del loaded  # nothing else keeps it on the device
+        if not self._load(to):
+            self._load_any(self._ledger.placement(), before)
+
+    def _load_any(self, placement: Placement, *first: str) -> None:
+        """Some model, so that the worker can go on; with none, it claims nothing."""
+        models = self._loadable()
+        others = sorted(models, key=lambda name: _workers(name, placement))
+        for name in dict.fromkeys([*(each for each in first if each in models), *others]):
+            self._ledger.move(self._current.info.id, self._current.info.model, name, None)
+            self._announce(name)
+            if self._load(name):
+                return
+        self._health.lack("none of its models can be loaded")
+
+    def _load(self, model: str) -> bool:
+        """Have a model on the device from now on; False: it cannot be, and is set aside."""
+        try:
+            loaded = self._loader.load(model)
+        except Exception as error:
+            if isinstance(error, torch.AcceleratorError):
+                end_broken(error)
+            self.set_aside(model, error.with_traceback(None))
+            return False
+        self._aside.pop(model, None)
+        is_first, self._since = not self._since, time.monotonic()
+        self._current.put(loaded)
+        self._announce()
+        self._health.lack(None)
+        self._follow(model)
+        family = loaded.checkpoint.family
+        seconds = self._since - self._begun if is_first else loaded.seconds
+        self._observe(
+            Loaded(worker=self._current.info, family=family.name, memory=told(family.device), seconds=seconds)
+        )
+        if not loaded.was_waiting:  # what it takes a worker that has not had it
+            when_redis_answers(partial(self._ledger.measured, model, load=loaded.seconds))
+        return True
+
+    def _look(self) -> None:
+        """Now and then: which models there are, and what their images take."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK
+        self._known = self._catalog()
+        self._announce()
+        if (found := self._pace.take()) is not None:
+            model, seconds = found
+            self._ledger.measured(model, image=seconds)
+
+    def _loadable(self) -> list[str]:
+        now = time.monotonic()
+        return [name for name in self._known if name not in self._aside or self._aside[name][0] <= now]
+
+    def _announce(self, loading: str | None = None) -> None:
+        """What the farm is told from the next beat on."""
+        others = {name: self._known[name] for name in self._loadable()} if len(self._known) > 1 else {}
+        self._current.announce(others=others)
+        if loading is not None:
+            self._current.announce(
+                model=loading, file_name=self._known.get(loading, ""), sha256=None, vae_sha256=None, takes=()
+            )
+
+
+def _workers(model: str, placement: Placement) -> int:
+    return placement.demands[model].workers if model in placement.demands else 0
+
+
+def _rarest(models: Collection[str], placement: Placement) -> str:
+    """That which the fewest workers have."""
+    return min(models, key=lambda name: _workers(name, placement))
