@@ -16,7 +16,7 @@ def loaded_model(engine: Engine | None, model: str = "m") -> LoadedModel:
 
     checkpoint: Any = SimpleNamespace(model=model, worker_info=worker_info)
     served: Any = SimpleNamespace(model=model)
-    anything: Any = engine
+    anything: Any = engine or SimpleNamespace(slots=1)
     return LoadedModel(checkpoint=checkpoint, engine=anything, served=served, seconds=1.0)
 
 

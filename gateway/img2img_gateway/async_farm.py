@@ -111,7 +111,7 @@ class AsyncFarm:
 
     async def _workers_of(self, model: str | None) -> list[str]:
         workers = [worker.info for worker in await self.workers()]
-        return [info.id for info in workers if model is None or info.model == model]
+        return [info.id for info in workers if model is None or model in info.models]
 
     async def model(self, wanted: str | None, *, now: bool) -> str:
         """The model that a job means; None: see `FarmService.default_model`.

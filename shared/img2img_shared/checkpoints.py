@@ -53,8 +53,8 @@ class Checkpoint:
     sha256: str | None = None
     #: where it is on this machine; None: on others
     path: Path | None = None
-    #: parameters that it takes and most checkpoints do not
-    takes: frozenset[str] = field(default_factory=frozenset)
+    #: parameters that it takes and most checkpoints do not; None: nobody has loaded it yet, so nobody knows
+    takes: frozenset[str] | None = field(default_factory=frozenset)
 
     @property
     def name(self) -> str:

@@ -245,7 +245,7 @@ class Reader:
         if wanted:
             checkpoint = await self._farm.served_checkpoint(model)
             for name, value in wanted.items():
-                if name not in checkpoint.takes:
+                if checkpoint.takes is not None and name not in checkpoint.takes:
                     lenient.set_aside(name, value, f"{checkpoint.name} has no use for it")
                     unused.append(name)
         return body.model_copy(update=dict.fromkeys(unused))

@@ -17,6 +17,8 @@ class WorkerAnswer(BaseModel):
         {
             "id": "gpu-1-4711",
             "model": "sd15",
+            "models": ["sd15", "sdxl"],
+            "loading": False,
             "device": "cuda",
             "slots": 32,
             "running": 8,
@@ -31,7 +33,11 @@ class WorkerAnswer(BaseModel):
     )
 
     id: str
+    #: that it has loaded, or is loading
     model: str
+    #: all that it can load
+    models: list[str]
+    loading: bool
     device: str
     #: most images in flight
     slots: int
@@ -56,7 +62,8 @@ class WorkerAnswer(BaseModel):
     @classmethod
     def of(cls, worker: WorkerStatus, *, operates: bool) -> Self:
         """Without its jobs; its last error may be another tenant's affair, and is for who operates it."""
-        facts = {**vars(worker.info), **vars(worker.report), **vars(worker)}
+        models = {"models": worker.info.models}
+        facts = {**vars(worker.info), **models, **vars(worker.report), **vars(worker)}
         if not operates or worker.report.last_error is None:
             facts |= {"last_error": None, "last_error_ago": None}
         return cls.model_validate(facts)

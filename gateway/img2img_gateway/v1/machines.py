@@ -48,8 +48,8 @@ async def models(parts: Parts, _: Caller) -> list[ModelAnswer]:
     return [
         ModelAnswer(
             name=each.model,
-            workers=sum(worker.info.model == each.model for worker in workers),
-            slots=sum(worker.info.slots for worker in workers if worker.info.model == each.model),
+            workers=sum(each.model in worker.info.models for worker in workers),
+            slots=sum(worker.info.slots for worker in workers if each.model in worker.info.models),
         )
         for each in await parts.farm.checkpoints()
     ]

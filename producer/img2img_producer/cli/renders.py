@@ -271,7 +271,7 @@ def _say_what_comes_first(context: typer.Context, farm: Farm, job: str) -> None:
 def _unserved(farm: Farm, job: str) -> tuple[str | None, list[str]]:
     """The model that a job waits for, None if that is served or the job has ended; and those served."""
     status = farm.status(job)
-    served = sorted({worker.info.model for worker in farm.workers()})
+    served = sorted({model for worker in farm.workers() for model in worker.info.models})
     return (None if status.finished is not None or status.model in served else status.model), served
 
 

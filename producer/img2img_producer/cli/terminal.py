@@ -87,7 +87,8 @@ def show_workers(workers: Iterable[WorkerStatus]) -> None:
     rows = [
         (
             each.info.id,
-            each.info.model,
+            each.info.model + (" (loading)" if each.report.loading else ""),
+            str(len(each.info.others) or ""),
             (each.info.sha256 or "")[:10],
             each.info.device,
             f"{each.running}/{each.info.slots}",
@@ -98,7 +99,7 @@ def show_workers(workers: Iterable[WorkerStatus]) -> None:
         )
         for each in found
     ]
-    head = ("worker", "model", "hash", "device", "busy", "jobs", "per min", "memory", "up")
+    head = ("worker", "model", "of", "hash", "device", "busy", "jobs", "per min", "memory", "up")
     _table(head, rows, "no workers (start one: img2img worker --help)")
     for each in found:
         if each.report.trouble:

@@ -24,7 +24,21 @@ class Catalog(FarmConnection):
     def checkpoints(self) -> list[Checkpoint]:
         """Those that are served, and those an embedded farm could start a worker for; each once."""
         here = checkpoints_in(self.settings.models_dir) if self.is_embedded else {}
-        served = {worker.info.model: _served_checkpoint(worker.info, here) for worker in self.workers()}
+        workers = [worker.info for worker in self.workers()]
+        has_others = any(info.others for info in workers)
+        hashes = self.ledger.known_hashes() if has_others else {}
+        taken = self.ledger.known_takes() if has_others else {}
+        served = {
+            model: Checkpoint(
+                model=model,
+                file_name=file_name or Path(model).name,
+                sha256=hashes.get(model),
+                path=_path(model, here),
+                takes=taken.get(model),
+            )
+            for info in workers
+            for model, file_name in info.others.items()
+        } | {info.model: _served_checkpoint(info, here) for info in workers if info.sha256 or not info.others}
         found = [served[model] for model in sorted(served)]
         if self.is_embedded:
             demo = Checkpoint(model=DEFAULT_MODEL, file_name=DEFAULT_MODEL)
@@ -58,7 +72,7 @@ class Catalog(FarmConnection):
             Refused: no worker of the model has it.
         """
         names = self._file_names.of(
-            [each.info.id for each in self.workers() if each.info.model == model], "checkpoint"
+            [each.info.id for each in self.workers() if model in each.info.models], "checkpoint"
         )
         if names is None:  # nobody has said: the worker that gets it will
             return wanted
@@ -159,13 +173,18 @@ class Catalog(FarmConnection):
 
 def _served_checkpoint(info: WorkerInfo, here: Mapping[str, Path]) -> Checkpoint:
     """The checkpoint of a worker; where it is, if that is known on this machine."""
-    path = here.get(info.model)
-    if path is None and Path(info.model).is_absolute() and Path(info.model).exists():
-        path = Path(info.model)
     return Checkpoint(
         model=info.model,
         file_name=info.file_name or Path(info.model).name,
         sha256=info.sha256,
-        path=path,
+        path=_path(info.model, here),
         takes=frozenset(info.takes),
     )
+
+
+def _path(model: str, here: Mapping[str, Path]) -> Path | None:
+    """Where a model is on this machine, if that is known."""
+    if model in here:
+        return here[model]
+    path = Path(model)
+    return path if path.is_absolute() and path.exists() else None

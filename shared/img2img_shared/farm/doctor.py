@@ -165,7 +165,7 @@ def _workers(ledger: Ledger) -> Iterator[Finding]:
     except FarmError as error:
         yield _wrong("workers", str(error))
         return
-    served = Counter(worker.info.model for worker in workers)
+    served = Counter(model for worker in workers for model in worker.info.models)
     if served:
         told = ", ".join(f"{count} for {model}" for model, count in sorted(served.items()))
         yield _ok("workers", f"{len(workers)} live: {told}")

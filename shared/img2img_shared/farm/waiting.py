@@ -16,7 +16,7 @@ def is_idle(status: JobStatus) -> bool:
 
 def waits_for(status: JobStatus, workers: Sequence[WorkerStatus]) -> str | None:
     """What an idle job waits for, for its user to read; None: its workers' next free slot."""
-    serving = [worker for worker in workers if worker.info.model == status.model]
+    serving = [worker for worker in workers if status.model in worker.info.models]
     if not serving:
         return f"a worker that serves {status.model}: there is none"
     troubled = [worker for worker in serving if worker.report.trouble]

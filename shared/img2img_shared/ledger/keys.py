@@ -36,6 +36,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:starved               hash: model to since when images of it wait that no worker has loaded
     {prefix}:load_seconds          hash: model to what its last load took
     {prefix}:image_seconds         hash: model to how long an image of it takes a worker
+    {prefix}:takes                 hash: model to parameters that it takes and most do not
     {prefix}:board                 what waits for each model and who has it, see `board.lua`; expires
     {prefix}:under_way             hash: tenant to images that have not ended
     {prefix}:cancels               stream of the jobs that were cancelled last

@@ -1,6 +1,7 @@
 """The part of the ledger by which workers agree on who has which model loaded."""
 
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import msgpack
@@ -37,6 +38,16 @@ class ModelLoads(LedgerPart):
         for name, seconds in (("load_seconds", load), ("image_seconds", image)):
             if seconds is not None:
                 self._redis.call("HSET", self._redis.key(name), model, f"{seconds:.3f}")
+
+    def describe(self, model: str, takes: Collection[str]) -> None:
+        """Says which parameters a model takes that most do not, for when it is not loaded."""
+        self._redis.call("HSET", self._redis.key("takes"), model, " ".join(takes))
+
+    def known_takes(self) -> dict[str, frozenset[str]]:
+        """Of each model that workers have loaded ever: what `describe` said last."""
+        found = self._redis.call("HGETALL", self._redis.key("takes"))
+        pairs = dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found
+        return {str(model, "utf-8"): frozenset(str(each, "utf-8").split()) for model, each in pairs.items()}
 
 
 def _workers(placement: Placement, model: str | None) -> int:

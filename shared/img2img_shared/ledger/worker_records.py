@@ -30,6 +30,12 @@ class WorkerRecords(LedgerPart):
         if bound is not None and bound != identity.encode():
             raise _other_checkpoint(model, identity, str(bound, "utf-8"))
 
+    def known_hashes(self) -> dict[str, str]:
+        """Of each model that workers have loaded ever: the SHA-256 of its checkpoint."""
+        found = self._redis.call("HGETALL", self._redis.key("models"))
+        pairs = dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found
+        return {str(model, "utf-8"): str(each, "utf-8").partition(" ")[0] for model, each in pairs.items()}
+
     def bind_model(self, model: str, identity: str, *, rebind: bool = False) -> None:
         """From now on the name of `model` stands for that checkpoint, until it is bound anew.
 

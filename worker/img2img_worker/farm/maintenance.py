@@ -144,7 +144,8 @@ class WorkerMaintenance:
         """Tell the ledger how it goes, and do what is heard from there."""
         with self._beating:
             self._told = self._health.trouble
-            info, is_loading = self._current.info, self._current.loaded is None
+            info, loaded = self._current.info, self._current.loaded
+            is_loading = loaded is None or loaded.served.model != info.model
             report = self._reporter.report(self._told or self._long_load(info, is_loading))
             heard = self._ledger.beat(info, replace(report, loading=is_loading))
             self._health.obey(_ORDERS.get(heard.order))

@@ -145,7 +145,8 @@ class ModelSwitcher:
             name for name, each in placement.demands.items() if name in mine and not each.has_janitor
         ]
         if self._current.loaded is None:
-            self._load_any(placement)
+            wanted = placement.next_model(Position(model=None, models=self._loadable()))
+            self._load_any(placement, wanted)
         elif (to := self._wanted(placement)) is not None and self._ledger.move(
             self._current.info.id, self._current.info.model, to, placement
         ):
@@ -191,11 +192,9 @@ class ModelSwitcher:
         if not self._load(to):
             self._load_any(self._ledger.placement(), before)
 
-    def _load_any(self, placement: Placement, *first: str) -> None:
+    def _load_any(self, placement: Placement, first: str | None) -> None:
         """Some model, so that the worker can go on; with none, it claims nothing."""
-        models = self._loadable()
-        others = sorted(models, key=lambda name: _workers(name, placement))
-        for name in dict.fromkeys([*(each for each in first if each in models), *others]):
+        for name in sorted(self._loadable(), key=lambda name: (name != first, _workers(name, placement))):
             self._ledger.move(self._current.info.id, self._current.info.model, name, None)
             self._announce(name)
             if self._load(name):
@@ -222,6 +221,7 @@ class ModelSwitcher:
         self._observe(
             Loaded(worker=self._current.info, family=family.name, memory=told(family.device), seconds=seconds)
         )
+        when_redis_answers(partial(self._ledger.describe, model, self._current.info.takes))
         if not loaded.was_waiting:  # what it takes a worker that has not had it
             when_redis_answers(partial(self._ledger.measured, model, load=loaded.seconds))
         return True
