@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from img2img_shared.errors import Refused
+from img2img_shared.file_hashes import FileHashes
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import WorkerInfo, WorkerReport
 from img2img_shared.settings import Settings
@@ -69,6 +70,7 @@ class Worker:
             loader=ModelLoader(
                 ledger=ledger,
                 settings=settings,
+                hashes=FileHashes(folder / ".hashes"),
                 upscalers=Upscalers(folder, torch.device("cpu")),
                 face_restorers=FaceRestorers(folder, torch.device("cpu")),
                 host_memory=self.memory,

@@ -109,7 +109,7 @@ class ClaimLoop:
         return claimed
 
     def take(self, *, above: int | None = None) -> LeasedClaim | None:
-        """The next image of the current model, of a higher priority than `above`, in hand; None: there is none."""
+        """The next image of the current model, of a higher priority than `above`; None: there is none."""
         with self._current.claiming() as model:
             if model is None or (claim := self._claim(model.served.model, above)) is None:
                 return None

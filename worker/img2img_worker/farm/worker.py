@@ -256,4 +256,3 @@ class WorkerProcess:
         return PreviewPublisher(
             previews=Previews(self._redis), leases=self._leases, seconds=self._settings.preview_seconds
         )
-
