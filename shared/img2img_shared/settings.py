@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     device: Annotated[str, Field(pattern=rf"^({DEVICES})$")] = "auto"
     #: the model's own precision; None: float32 on a CPU, float16 on a GPU
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    #: the VAE's own precision; where a picture overflows in a half one, it is run again in float32
+    vae_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     #: pictures larger than this many pixels, either way, go through the VAE in overlapping tiles:
     #: that bounds its memory, and changes colours a little; None: whole, as A1111 does
     vae_tile: Annotated[int, Field(ge=256, le=2048, multiple_of=64)] | None = None

@@ -112,3 +112,32 @@ def test_a_picture_does_not_depend_on_what_is_taken_through_with_it(folder: Path
     together = family.decode(latents, rows=1).pixels
     assert torch.equal(family.decode(latents[1:2], rows=1).pixels, together[1:2])
     assert (family.decode(latents).pixels.int() - together.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_a_picture_is_nearly_the_same(folder: Path, dtype: torch.dtype) -> None:
+    whole, half = open_checkpoint(folder), open_checkpoint(folder, vae_dtype=dtype)
+    pixels = torch.randint(
+        0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    wanted, found = (family.encode(pixels) for family in (whole, half))
+    assert found.dtype == torch.float32
+    assert 0 < (found - wanted).abs().max() < 0.05 * wanted.abs().max()
+    pictures = [family.decode(wanted).pixels.int() for family in (whole, half)]
+    assert (pictures[0] - pictures[1]).abs().max() < 12
+
+
+def test_what_overflows_in_half_precision_is_made_again_in_full(folder: Path) -> None:
+    whole, half = (open_checkpoint(folder, vae_dtype=each) for each in (torch.float32, torch.float16))
+    for family in (whole, half):
+        assert isinstance(family, StableDiffusion)
+        # beyond what float16 holds, and back
+        family.vae.network.decoder.conv_in.weight.mul_(2**10)
+        family.vae.network.decoder.conv_in.bias.mul_(2**10)
+    latents = 2**8 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    wanted, found = whole.decode(latents), half.decode(latents)
+    assert bool(found.is_finite.all())
+    assert (wanted.pixels.int() - found.pixels.int()).abs().max() < 12
+    assert isinstance(half, StableDiffusion)
+    assert half.vae.network.dtype == torch.float16
+    assert not bool(half.decode(torch.full((1, 4, 8, 8), torch.nan)).is_finite.any())

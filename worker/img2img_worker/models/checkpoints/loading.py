@@ -70,6 +70,7 @@ def read(model: str | Path, settings: Settings) -> ReadCheckpoint:
         path,
         device=device,
         dtype=dtype,
+        vae_dtype=getattr(torch, settings.vae_dtype),
         vae_tile=settings.vae_tile,
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
@@ -108,7 +109,8 @@ def read_checkpoint(
     Nothing is asked of any hub, and nothing beside the file or folder is wanted.
 
     Args:
-        vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own.
+        vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own; what overflows is run
+            again in float32.
         vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
         inversion_folders: where the textual inversions are that prompts may name.

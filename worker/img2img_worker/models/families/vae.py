@@ -131,12 +131,22 @@ class Vae:
         return answer[..., rows, columns]
 
     def _whole_mean(self, image: Tensor) -> Tensor:
-        mean: Tensor = self.network.encode(image.to(self.network.dtype)).latent_dist.mean
-        return mean.float()
+        return self._finite(lambda x: self.network.encode(x).latent_dist.mean, image)
 
     def _whole_decode(self, latents: Tensor) -> Tensor:
-        image: Tensor = self.network.decode(latents.to(self.network.dtype), return_dict=False)[0]
-        return image.float()
+        return self._finite(lambda x: self.network.decode(x, return_dict=False)[0], latents)
+
+    def _finite(self, run: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+        """The network's answer, float32; one that overflows in half precision is made again, as in A1111."""
+        dtype = self.network.dtype
+        answer = run(given.to(dtype)).float()
+        if dtype == torch.float32 or bool(answer.isfinite().all()):
+            return answer
+        self.network.float()
+        try:
+            return run(given)
+        finally:
+            self.network.to(dtype)
 
 
 def to_unit(pixels: Tensor, device: torch.device) -> Tensor:
