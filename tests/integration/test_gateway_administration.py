@@ -9,7 +9,7 @@ import pytest
 from img2img_gateway.keys import ApiKeys
 from img2img_gateway.roles import Role
 from img2img_shared.farm.store_janitor import StoreJanitor
-from img2img_shared.ledger import FarmRedis
+from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
@@ -123,6 +123,7 @@ def test_a_key_says_how_long_its_jobs_are_kept_at_most(gateway: Gateway, ring: A
 def test_a_tenant_that_has_used_up_its_room_stores_no_more(
     gateway: Gateway, ring: ApiKeys, fake_worker: FakeWorker, farm_redis: FarmRedis
 ) -> None:
+    Ledger(farm_redis).begin_generations()  # the store, which was emptied, is as old as the ledger
     call = caller(gateway, ring.create("alice", "studio", storage=3 * len(picture()))[1])
     job = submitted(call)
     FakeWorker(str(gateway.settings.redis_url), str(gateway.settings.store_url), tenant="studio").work()
