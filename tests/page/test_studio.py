@@ -199,6 +199,10 @@ def test_a_job_is_made_again_from_its_address(visit: Callable[..., Visit], gatew
     ]
     page.goto(f"/studio?job={job['id']}&image=1")
     expect(page.locator(".thumbs figcaption")).to_have_text(["b.png"])
+    expect(page.get_by_role("textbox", name="Sampling steps", exact=True)).to_have_value("2")
+    alone = render(page, gateway)
+    picture = gateway.http.get(f"/v1/jobs/{alone['id']}/images/0/picture").content
+    assert Image.open(io.BytesIO(picture)).tobytes() == Image.open(io.BytesIO(before[1])).tobytes()
 
 
 def test_a_grid_is_one_job_whose_results_are_labelled(visit: Callable[..., Visit], gateway: Gateway) -> None:

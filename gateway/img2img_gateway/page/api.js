@@ -24,7 +24,7 @@ export const onSignedOut = (listener) => (whenSignedOut = listener);
 /**
  * What the gateway answers: JSON as a value, anything else as a Blob, nothing as null.
  *
- * `body` is sent as JSON; `form` (FormData) or `data` (Blob) as it is. Throws an ApiError; status 0: no answer.
+ * `body` is sent as JSON; `form` (FormData) or `data` (Blob) as it is. `parse` reads JSON. Throws an ApiError; status 0: no answer.
  */
 export async function call(method, path, options = {}) {
   const before = csrf;
@@ -38,7 +38,7 @@ export async function call(method, path, options = {}) {
   }
 }
 
-async function callOnce(method, path, { body, form, data, headers = {}, signal } = {}) {
+async function callOnce(method, path, { body, form, data, headers = {}, signal, parse = JSON.parse } = {}) {
   const sent = { "X-Page": "1", ...headers };
   if (csrf && method !== "GET") sent["X-CSRF-Token"] = csrf;
   if (body !== undefined) sent["Content-Type"] = "application/json";
@@ -47,7 +47,7 @@ async function callOnce(method, path, { body, form, data, headers = {}, signal }
   try {
     const content = body === undefined ? (form ?? data) : JSON.stringify(body);
     response = await fetch(path, { method, headers: sent, body: content, signal, credentials: "same-origin" });
-    answer = await read(response);
+    answer = await read(response, parse);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, { detail: text.away });
@@ -57,10 +57,10 @@ async function callOnce(method, path, { body, form, data, headers = {}, signal }
   throw new ApiError(response.status, answer instanceof Blob ? {} : (answer ?? {}));
 }
 
-async function read(response) {
+async function read(response, parse) {
   if (response.status === 204) return null;
   const kind = response.headers.get("content-type") ?? "";
-  return kind.includes("json") ? response.json() : response.blob();
+  return kind.includes("json") ? parse(await response.text()) : response.blob();
 }
 
 export const get = (path, options) => call("GET", path, options);

@@ -37,8 +37,8 @@ export function picturesIn(files) {
 export const pictureOf = ({ file, path }) => ({ file, path, url: URL.createObjectURL(file) });
 /** An input of a job with it. */
 export const madeOf = (found) => ({ id: nextId++, image: pictureOf(found), mask: null });
-/** One that the farm has, by its key. */
-export const inputOf = (image, mask = null) => ({ id: nextId++, image, mask });
+/** One that the farm has, by its key; `params` are its own. */
+export const inputOf = (image, mask = null, params = {}) => ({ id: nextId++, image, mask, params });
 
 /** Whether a picture's file says how it was made: looked for where the formats have it, at both ends. */
 export async function hasInfotext(file) {

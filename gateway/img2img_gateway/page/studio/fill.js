@@ -6,13 +6,14 @@ import { Field } from "../components/field.js";
 import { html, useRef, useState } from "../html.js";
 import { studio as text } from "../strings.js";
 import { base64, filesOf, inputOf, picturesIn } from "./files.js";
+import { fromJson } from "./values.js";
 
 /** Whether a pasted text is an infotext, and no prompt alone. */
 export const isInfotext = (pasted) => /(^|\n)Steps: \d+, /.test(pasted);
 
 /** What a text or a picture's file says: {filled, note}; throws where it says nothing. */
 export async function readInfotext({ infotext, file }) {
-  const found = await post("/v1/infotext", file ? { image: await base64(file) } : { infotext });
+  const found = await post("/v1/infotext", file ? { image: await base64(file) } : { infotext }, { parse: fromJson });
   if (!isInfotext(found.infotext)) throw new Error(text.noInfotext);
   const { control = [], ...values } = found.params;
   const notes = [
@@ -22,29 +23,49 @@ export async function readInfotext({ infotext, file }) {
   return { model: found.model, values: asTyped(values), units: control.map(asTyped), notes };
 }
 
-/** The same of a job; of one of its images, what that was made from. */
-export async function readJob(job, image) {
-  const [status, params] = await Promise.all([get(`/v1/jobs/${job}`), get(`/v1/jobs/${job}/params`)]);
-  const index = image === null ? 0 : (await get(`/v1/jobs/${job}/images/${image}`)).input;
-  const { inputs } = await get(`/v1/jobs/${job}/inputs?start=${index ?? 0}&limit=${image === null ? 1000 : 1}`);
-  const own = image === null || !inputs.length ? {} : inputs[0].params;
-  const { control = [], ...values } = { ...params, ...own };
-  const at = (number, role, path) => ({ key: inputs[number].pictures[role], path, url: `/v1/jobs/${job}/inputs/${inputs[number].index}/${role}` });
-  const pictures = inputs.flatMap((each, number) => {
-    const path = each.path ?? `${each.name ?? "picture"}.png`;
-    if (!each.pictures.image) return [];
-    return [inputOf(at(number, "image", path), each.pictures.mask ? at(number, "mask", `mask-${number}.png`) : null)];
-  });
-  const units = control.map((unit, number) => {
-    const has = inputs[0]?.pictures[`control/${number}`];
-    return { ...asTyped(unit), picture: has ? at(0, `control/${number}`, `control-${number}.png`) : null };
-  });
-  return { model: status.model, values: asTyped(values), units, pictures };
+/** The same of a job, with its pictures and what is each one's own. */
+export async function readJob(job) {
+  const [{ model }, params] = await Promise.all([exact(`/v1/jobs/${job}`), exact(`/v1/jobs/${job}/params`)]);
+  const inputs = [];
+  for (let start = 0; start !== null; ) {
+    const page = await exact(`/v1/jobs/${job}/inputs?start=${start}&limit=1000`);
+    inputs.push(...page.inputs);
+    start = page.next;
+  }
+  const own = inputs.map((each) => ({ ...each, at: `/v1/jobs/${job}/inputs/${each.index}` }));
+  return filling(model, params, own);
+}
+
+/** The same of one image, with the seed that it had. */
+export async function readImage(job, index) {
+  const [{ model }, { image, params, pictures }] = await Promise.all([
+    exact(`/v1/jobs/${job}`),
+    exact(`/v1/jobs/${job}/images/${index}/details`),
+  ]);
+  const { images_per_input: _, ...values } = params;
+  return filling(model, values, [{ ...image, pictures, params: {}, at: `/v1/jobs/${job}/inputs/${image.input}` }]);
+}
+
+const exact = (path) => get(path, { parse: fromJson });
+
+function filling(model, { control = [], ...values }, inputs) {
+  const of = ({ pictures, at }, role, path) => (pictures[role] ? { key: pictures[role], path, url: `${at}/${role}` } : null);
+  const pictures = inputs
+    .filter((each) => each.pictures.image)
+    .map((each, number) => {
+      const path = each.path ?? `${each.name ?? "picture"}.png`;
+      return inputOf(of(each, "image", path), of(each, "mask", `mask-${number}.png`), each.params);
+    });
+  const units = control.map((unit, number) => ({
+    ...asTyped(unit),
+    picture: inputs.length ? of(inputs[0], `control/${number}`, `control-${number}.png`) : null,
+  }));
+  return { model, values: asTyped(values), units, pictures, mask: null };
 }
 
 /** Numbers as somebody would have typed them. */
 const asTyped = (values) =>
-  Object.fromEntries(Object.entries(values).map(([name, value]) => [name, typeof value === "number" ? String(value) : value]));
+  Object.fromEntries(Object.entries(values).map(([name, value]) => [name, ["number", "bigint"].includes(typeof value) ? String(value) : value]));
 
 /** A dialog that takes either. `onFill` gets {infotext} or {file}. */
 export function FillDialog({ onFill, onClose }) {

@@ -24,7 +24,7 @@ export function jobOf(form, known, unitFields, drawn) {
   if (form.mask && form.pictures.length) shared.mask = form.mask;
   const pictures = params.txt2img && !form.pictures.length ? [{}] : form.pictures;
   const own = isGrid(form.grid) ? cells(form.grid, params, known) : [{}];
-  const inputs = pictures.flatMap((picture) => own.map((values) => ({ pictures: rolesOf(picture), params: values })));
+  const inputs = pictures.flatMap((picture) => own.map((values) => ({ pictures: rolesOf(picture), params: { ...picture.params, ...values } })));
   return { model: form.model || undefined, name: form.name || undefined, params, shared, inputs };
 }
 

@@ -10,7 +10,7 @@ import { Axes } from "./axes.js";
 import { Code } from "./code.js";
 import { ControlUnits } from "./control_units.js";
 import { filesOf, hasInfotext, inputOf, maskPath, picturesIn } from "./files.js";
-import { FillDialog, isInfotext, readInfotext, readJob } from "./fill.js";
+import { FillDialog, isInfotext, readImage, readInfotext, readJob } from "./fill.js";
 import { changedOf, useForm } from "./form.js";
 import { REPLACE, axes, isGrid } from "./grid.js";
 import { Groups } from "./groups.js";
@@ -72,7 +72,8 @@ function Form({ made, query }) {
   };
   useEffect(() => {
     const from = query.get("job");
-    if (from) fillFrom(() => readJob(from, query.get("image")));
+    const index = query.get("image");
+    if (from) fillFrom(() => (index === null ? readJob(from) : readImage(from, index)));
   }, []);
   useEffect(() => {
     // a picture that is dropped beside everything is not to replace the page
