@@ -105,8 +105,8 @@ class StoreJanitor:
 
     def _clean(self, uploads: float | None, orphans: float | None) -> Cleaned:
         self._retention.set_note("swept", self._retention.now())
-        generation = self._advance()
         jobs = self._remove_jobs()
+        generation = self._advance()
         before = self._storage.counted()
         sweep = self._sweep(uploads)
         found = self._look(sweep, generation)
