@@ -1,13 +1,16 @@
 """Workers that are killed, frozen and stopped, at each point of an image's way."""
 
+import io
 import shutil
 import signal
 
 import pytest
+from PIL import Image
 
 from img2img_shared.job import ImageState
 from img2img_shared.records import Event
 from img2img_worker.farm.broken import BROKEN
+from img2img_worker.farm.celery_worker import n_threads
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm, Worker, eventually, picture
 from tests.faults.fault_injection import PHASES
@@ -47,6 +50,30 @@ def test_what_all_workers_had_when_they_were_killed_runs_on_a_later_one(
     account.fault()
     farm.worker()
     account.settle(farm, "SIGKILL of the only worker", job)
+
+
+def test_a_killed_worker_costs_a_large_picture_only_the_tiles_that_it_had(farm: FaultyFarm) -> None:
+    upscale = {"sd_upscale": True, "sd_upscale_upscaler": "Lanczos", "sd_upscale_overlap": 16}
+    job = farm.submit(1, sd_upscale_factor=4, **upscale)
+    victim = farm.worker(arm={"phase": "in the model", "blow": "KILL", "after": 20})
+    eventually("the worker dies", lambda: farm.struck() and not victim.alive)
+    farm.producer.pause(job)  # so that the tiles are there to be looked at when they have ended
+    (tiles,) = (each.id for each in farm.producer.jobs() if each.id != job)
+    before = farm.status(tiles)
+    assert before.n == 25
+    assert before.done > 0
+    farm.producer.resume(tiles)
+    farm.worker()
+    assert farm.done(tiles).done == 25
+    again = [attempt for attempt in farm.attempts(tiles) if attempt > 1]
+    assert 0 < len(again) <= n_threads(2)
+    farm.producer.resume(job)
+    farm.done(job)
+    (result,) = farm.pictures(job).values()
+    with Image.open(io.BytesIO(result)) as whole:
+        assert whole.size == (256, 256)
+        assert "SD upscale overlap: 16" in whole.info["parameters"]
+    eventually("the tiles are forgotten", lambda: [each.id for each in farm.producer.jobs()] == [job])
 
 
 @pytest.mark.parametrize("phase", ["in the model", "between the write and the report"])

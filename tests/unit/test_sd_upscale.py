@@ -11,8 +11,9 @@ from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.farm.recipe import recipe
+from img2img_worker.farm.tiled import spread
 from img2img_worker.pictures.infotext import encode_picture
-from img2img_worker.pictures.sd_upscale import enlarged, tile_seeds
+from img2img_worker.pictures.sd_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
 from img2img_worker.pictures.upscale import no_networks
 from tests.unit.test_recipe import SERVED
 
@@ -33,7 +34,8 @@ def noise(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize("overlap", [0, 16, 40])
 def test_tiles_that_are_left_as_they_are_make_the_same_picture(size: tuple[int, int], overlap: int) -> None:
     picture = noise(*size)
-    mosaic, tiles = enlarged(picture, params(sd_upscale_overlap=overlap), no_networks)
+    mosaic, whole = enlarged(picture, params(sd_upscale_overlap=overlap), no_networks)
+    tiles = list(mosaic.cut(whole))
     assert {tile.size for tile in tiles} == {(64, 64)}
     assert (np.asarray(mosaic.merged(tiles)) == np.asarray(picture)).all()
 
@@ -97,5 +99,37 @@ def test_more_than_a_picture_may_be_is_refused(
     values: dict[str, object], size: tuple[int, int], named: str
 ) -> None:
     with pytest.raises(Refused) as refused:
-        enlarged(Image.new("RGB", size), params(**values), no_networks)
+        mosaic_of(enlarged_size(size, wanted := params(**values)), wanted)
     assert refused.value.field == named
+
+
+def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
+    given = params(sd_upscale_upscaler="Lanczos", sd_upscale_factor=5, images_per_input=2, steps=3)
+    job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
+    pictures = {"image": encode_picture(noise(56, 56), "png")}
+    many = spread(job, 1, ITEM, pictures, SERVED)
+    assert many is not None
+    steps = recipe(job, ITEM, 1, pictures, SERVED)
+    renders = next(steps)
+    for (tile, seed), render in zip(many.each, renders, strict=True):
+        with Image.open(io.BytesIO(tile)) as picture:
+            assert render.pixels is not None
+            assert (np.asarray(picture) == render.pixels).all()
+        assert seed == render.seed
+    assert (many.params.sd_upscale, many.params.images_per_input, many.params.seed) == (False, 1, 6)
+    made = [np.full((64, 64, 3), 5 * number, np.uint8) for number in range(36)]
+    with pytest.raises(StopIteration) as together:
+        steps.send(made)
+    files = (encode_picture(Image.fromarray(each), "png") for each in made)
+    with pytest.raises(StopIteration) as apart:
+        next(recipe(job, ITEM, 1, pictures, SERVED, files))
+    assert apart.value.value == together.value.value, "the text, too"
+
+
+def test_few_tiles_and_those_with_a_mask_stay_with_one_worker() -> None:
+    given = params(sd_upscale_upscaler="Lanczos", sd_upscale_factor=5)
+    job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
+    data = encode_picture(noise(56, 56), "png")
+    assert spread(job, 0, ITEM, {"image": data, "mask": data}, SERVED) is None
+    few = job.model_copy(update={"params": params(sd_upscale_factor=2)})
+    assert spread(few, 0, ITEM, {"image": data}, SERVED) is None

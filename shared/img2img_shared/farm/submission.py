@@ -73,6 +73,7 @@ class Submission:
         committed: Callable[[str], None],
         stored: Callable[[int], None] | None = None,
         outage: float = 0.0,
+        whole: tuple[str, int] | None = None,
     ) -> None:
         #: with its seeds drawn; `n_inputs` and `pictures` are told by `commit`
         self.job = job
@@ -85,6 +86,7 @@ class Submission:
         self._committed = committed
         self._stored = stored
         self._outage = outage
+        self._whole = whole
         self._digest = hashlib.sha256()
         self._pictures: dict[str, str] = {}
         self._added = self._count = 0
@@ -160,7 +162,7 @@ class Submission:
         request = {**self._request, **asked}
         self._is_asked = True
         try:  # made twice, it takes effect once
-            written = patiently(lambda: self._ledger.submit(job, request), self._outage)
+            written = patiently(lambda: self._ledger.submit(job, request, whole=self._whole), self._outage)
         except Conflict:
             self._remove_pages()
             raise

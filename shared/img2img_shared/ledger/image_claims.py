@@ -14,6 +14,8 @@ REASON = 1000
 TICKETS_KEPT = 60
 #: seconds a janitor stays elected without a round, where that is not longer than a quarter lease
 TERM = 3.0
+#: seconds after which an image is looked at again whose tiles have not ended
+WAIT = 3600.0
 #: what becomes of an image that is given back, as the scripts answer
 _GIVEN_BACK = {1: ImageState.PENDING, 2: ImageState.FAILED}
 
@@ -99,6 +101,11 @@ class ImageClaims(LedgerPart):
             whether it is pending or failed; None: the attempt was not the current one, nothing happened.
         """
         answer = self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble))
+        return _GIVEN_BACK.get(answer)
+
+    def wait_for(self, claim: Claim, job_id: str) -> ImageState | None:
+        """Gives the image back until the job of its tiles has ended; same answers as `release`."""
+        answer = self._redis.run("release", claim.model, claim.nonce, round(WAIT * 1000), "", job_id)
         return _GIVEN_BACK.get(answer)
 
     def doubt(self, claim: Claim, reason: str) -> ImageState | None:

@@ -51,17 +51,22 @@ class JobRecords(LedgerPart):
                 )
                 raise Refused("acknowledge", self._acknowledge, reason) from None
 
-    def submit(self, job: Job, request: Mapping[str, str] | None = None) -> str:
+    def submit(
+        self, job: Job, request: Mapping[str, str] | None = None, *, whole: tuple[str, int] | None = None
+    ) -> str:
         """Writes a job and gives its id, or that of the tenant's first job with its idempotency key.
 
         O(1) in time and memory, whatever the number of images. The inputs must lie in the store by now.
 
         Args:
             request: what was asked for, by its parts: with the same key it must be the same.
+            whole: job and index of the image whose tiles these are. What is done to that job, is done to
+                this one; and the image is given out again when this one has ended (see `wait_for`).
 
         Raises:
             Conflict: the key's first job was made from another request.
-            Refused: another job has this id, or it was given up (see `Submissions.abandoned`).
+            Refused: another job has this id, or it was given up (see `Submissions.abandoned`),
+                or the job of the `whole` was cancelled.
             Unavailable: also where what `acknowledge` asks for has not happened within `KEPT_WITHIN` seconds.
         """
         answer = self._submit(
@@ -78,6 +83,7 @@ class JobRecords(LedgerPart):
             job.owner or "",
             ",".join(job.tags),
             "" if job.keep is None else round(1000 * job.keep),
+            "" if whole is None else f"{whole[0]} {whole[1]}",
         )
         if answer is None:
             raise Refused("id", job.id, "another job has it; give a new one")

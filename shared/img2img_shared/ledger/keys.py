@@ -14,6 +14,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:troubles       hash: index to "times put back in trouble, end of others' turn, worker"
     {prefix}:job:ID:doubts         hash: index to the worker that could not do it, perhaps by its own fault
     {prefix}:job:ID:events         stream
+    {prefix}:job:ID:parts          set of the jobs that render tiles of its images
     {prefix}:job:ID:watched        somebody wants to see its images under way; expires
     {prefix}:job:ID:preview:INDEX  a JPEG of such an image; expires
     {prefix}:job:ID:steps:INDEX    "done total": its model calls; expires

@@ -40,6 +40,8 @@ from img2img_worker.farm.events import (
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
 from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
+from img2img_worker.farm.tile_jobs import TileJobs
+from img2img_worker.farm.tiled import spread
 from img2img_worker.farm.verdict import Blame, Verdict, judge
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers
@@ -65,6 +67,7 @@ class ClaimLoop:
         current: CurrentModel,
         upscalers: Upscalers,
         face_restorers: FaceRestorers,
+        tile_jobs: TileJobs,
         leases: Leases,
         health: Health,
         worker: str,
@@ -77,6 +80,7 @@ class ClaimLoop:
         self._current = current
         self._upscalers = upscalers
         self._face_restorers = face_restorers
+        self._tile_jobs = tile_jobs
         self._leases = leases
         self._health = health
         self._worker = worker
@@ -178,10 +182,18 @@ class ClaimLoop:
         run = partial(self._upscalers.enlarge, is_wanted=lambda: not held.lost)
         restore = partial(self._face_restorers.restore, is_wanted=lambda: not held.lost)
         served = replace(held.model.served, run_upscaler=run, restore_faces=restore)
-        for key, data in self._follow(recipe(job, item, claim.index, pictures, served), held).items():
+        many = spread(job, claim.index, item, pictures, served)
+        tiles = None if many is None else self._tile_jobs.results(held, job, item, many)
+        if many is not None and tiles is None:
+            if self._report(held, lambda: self._tile_jobs.wait(claim)):
+                self._observe(PutBack(claim=claim, reason="its tiles are rendered first"))
+            return
+        for key, data in self._follow(recipe(job, item, claim.index, pictures, served, tiles), held).items():
             self._put(held, key, data)
         if self._report(held, lambda: self._ledger.finish(claim)):
             self._observe(Finished(claim=claim, seconds=held.seconds))
+        if tiles is not None:
+            self._tile_jobs.remove(claim)
         self._rest.end()
 
     def _follow(self, steps: Recipe, held: LeasedClaim) -> Files:

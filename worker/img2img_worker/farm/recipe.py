@@ -1,6 +1,6 @@
 """How one image of a job is made: what the engine is to render for it, and what becomes of the answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -41,11 +41,19 @@ def ingredients(job: Job, item: Input) -> dict[Role, str]:
     return found
 
 
-def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], served: Served) -> Recipe:
+def recipe(
+    job: Job,
+    item: Input,
+    index: int,
+    pictures: Mapping[Role, bytes],
+    served: Served,
+    tiles: Iterable[bytes] | None = None,
+) -> Recipe:
     """Makes image `index` of `job`, whose input is `item`. It knows of no ledger, no store and no engine.
 
     Args:
         pictures: the `ingredients`, as they lie in the store.
+        tiles: what others have made of those that it has (see `spread`).
 
     Raises:
         Refused: names the field: a picture that cannot be read, parameters that do not go with it.
@@ -81,7 +89,7 @@ def recipe(job: Job, item: Input, index: int, pictures: Mapping[Role, bytes], se
     elif params.loopback:
         made = yield from looped(render, pictures, served)
     elif params.sd_upscale:
-        made = yield from sd_upscaled(render, pictures, served)
+        made = yield from sd_upscaled(render, pictures, served, tiles)
     else:
         made = yield from from_picture(render, pictures, served)
     composed, text = made.composed, _infotext(made, served)

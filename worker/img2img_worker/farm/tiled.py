@@ -1,8 +1,14 @@
 """Pictures whose tiles are rendered apart, and merged."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from PIL import Image
+
+from img2img_shared.job import Input, Job
+from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
+from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
@@ -13,7 +19,10 @@ from img2img_worker.farm.side_by_side import side_by_side
 from img2img_worker.pictures.composite import Composed
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.outpainting import GrowingPicture
-from img2img_worker.pictures.sd_upscale import enlarged, tile_seeds
+from img2img_worker.pictures.sd_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
+
+#: tiles that a worker renders by itself: they share its model calls, and no round through the store is needed
+MOST_TILES_OF_ONE = 16
 
 
 def outpainted(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
@@ -35,16 +44,76 @@ def outpainted(render: Render, pictures: Mapping[Role, bytes], served: Served) -
     return replace(made[0], composed=Composed(picture=finished), maps={})
 
 
-def sd_upscaled(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
-    """img2img of the tiles of a picture that was enlarged."""
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """The tiles of a picture, to be rendered each as an image of its own."""
+
+    #: of each, but for its seed
+    params: Params
+    #: PNG and seed of each, in their order
+    each: Iterator[tuple[bytes, int]]
+
+
+def spread(job: Job, index: int, item: Input, pictures: Mapping[Role, bytes], served: Served) -> Tiles | None:
+    """The tiles of an image that has so many that any worker may render some; None: it has not.
+
+    What has a mask stays together: each of its tiles sees the whole mask, as in A1111.
+
+    Raises:
+        Refused: names the field: a picture that cannot be read, or too large a result.
+    """
+    params = job.params_of(item)
+    if not params.sd_upscale or "mask" in pictures:
+        return None
+    with served.decoder.decoded(pictures["image"], None) as (picture, _):
+        params = sized(params, picture.size, served)
+        count = len(mosaic_of(enlarged_size(picture.size, params), params))
+    if count <= MOST_TILES_OF_ONE:
+        return None
+    seed, subseed = job.seeds(index, item)
+    seeds = [shifted(seed, later) for later in tile_seeds(count, params.sd_upscale_batch)]
+    plain = {name: field.default for name, field in SdUpscaleParams.model_fields.items()}
+    own = {"images_per_input": 1, "output_format": "png", "quality": None, "seed": seed, "subseed": subseed}
+    each = zip(_cut(params, pictures["image"], served), seeds, strict=True)
+    return Tiles(params=params.model_copy(update=plain | own), each=each)
+
+
+def _cut(params: Params, image: bytes, served: Served) -> Iterator[bytes]:
+    with served.decoder.decoded(image, None) as (decoded, _):
+        mosaic, picture = enlarged(decoded, params, served.run_network(params))
+        for tile in mosaic.cut(picture):
+            yield encode_picture(tile, "png")
+
+
+def sd_upscaled(
+    render: Render,
+    pictures: Mapping[Role, bytes],
+    served: Served,
+    rendered: Iterable[bytes] | None = None,
+) -> Steps[Made]:
+    """img2img of the tiles of a picture that was enlarged.
+
+    Args:
+        rendered: PNGs of what they have become, where others have made that.
+    """
     with served.decoder.decoded(pictures["image"], None) as (picture, _):
         params = sized(render.params, picture.size, served)
-        mosaic, tiles = enlarged(picture, params, served.run_network(params))
+        if rendered is not None:
+            mosaic = mosaic_of(enlarged_size(picture.size, params), params)
+            finished = Composed(picture=mosaic.merged(map(_opened, rendered)))
+            return Made(composed=finished, passes=(replace(render, params=params),))
+        mosaic, picture = enlarged(picture, params, served.run_network(params))
+        tiles = list(mosaic.cut(picture))
     ways = []
     for tile, later in zip(tiles, tile_seeds(len(tiles), params.sd_upscale_batch), strict=True):
         own = {"image": encode_picture(tile, "png")}
         each = replace(render, params=params, seed=shifted(render.seed, later))
         ways.append(from_picture(each, {**pictures, **own}, served))
     made = yield from side_by_side(ways)
-    finished = mosaic.merged([each.composed.picture for each in made])
-    return replace(made[0], composed=Composed(picture=finished), maps={})
+    finished = Composed(picture=mosaic.merged([each.composed.picture for each in made]))
+    return replace(made[0], composed=finished, maps={})
+
+
+def _opened(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.convert("RGB")

@@ -20,6 +20,7 @@ from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
+from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.metrics import shown, time_ledger
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
@@ -43,6 +44,7 @@ from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.shutdown import Shutdown
+from img2img_worker.farm.tile_jobs import TileJobs
 from img2img_worker.farm.urgent import UrgentClaims
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.loading import find_device
@@ -147,6 +149,7 @@ class WorkerProcess:
             current=self._current,
             upscalers=self._upscalers,
             face_restorers=self._face_restorers,
+            tile_jobs=TileJobs(ledger, store, Submissions(redis), prove=store_check),
             leases=self._leases,
             health=self._health,
             worker=info.id,

@@ -1,6 +1,6 @@
 """A picture that is enlarged, and cut into tiles: A1111's "SD upscale"."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -11,7 +11,7 @@ from img2img_worker.pictures.decode import flatten
 from img2img_worker.pictures.outpainting import MOST_TILES
 from img2img_worker.pictures.resize import LARGEST
 from img2img_worker.pictures.tiles import merged, places
-from img2img_worker.pictures.upscale import RunNetwork, upscale
+from img2img_worker.pictures.upscale import RunNetwork, upscale, upscaled_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,61 @@ class Mosaic:
     tile: tuple[int, int]
     overlap: int
 
-    def cut(self, picture: Image.Image) -> list[Image.Image]:
+    def __len__(self) -> int:
+        """Tiles."""
+        return len(self.rows) * len(self.columns)
+
+    def cut(self, picture: Image.Image) -> Iterator[Image.Image]:
         """The tiles, row by row; of a picture that is smaller than one, black above and left of it."""
         width, height = self.tile
-        return [picture.crop((x, y, x + width, y + height)) for y in self.rows for x in self.columns]
+        for y in self.rows:
+            for x in self.columns:
+                yield picture.crop((x, y, x + width, y + height))
 
-    def merged(self, tiles: Sequence[Image.Image]) -> Image.Image:
+    def merged(self, tiles: Iterable[Image.Image]) -> Image.Image:
         """The picture that they make."""
         return merged(tiles, self.size, rows=self.rows, columns=self.columns, fade=self.overlap)
 
 
-def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mosaic, list[Image.Image]]:
-    """A decoded picture in its new size (RGB), in tiles, and how to put them together.
+def enlarged_size(size: tuple[int, int], params: Params) -> tuple[int, int]:
+    """Width and height that `enlarged` gives a picture of `size`.
+
+    Raises:
+        Refused: it would be too large.
+    """
+    factor = params.sd_upscale_factor
+    pixels = size[0] * size[1] * factor**2
+    if pixels > LARGEST:
+        told = Summary(f"{factor:g}, which makes {pixels:,.0f} pixels")
+        raise Refused("sd_upscale_factor", told, f"ask for at most {LARGEST:,} pixels")
+    return size if params.sd_upscale_upscaler == "None" else upscaled_size(size, factor)
+
+
+def mosaic_of(size: tuple[int, int], params: Params) -> Mosaic:
+    """How a picture that was enlarged to `size` is cut.
+
+    Raises:
+        Refused: it makes too many tiles, or these overlap wholly.
+    """
+    if params.sd_upscale_overlap >= min(params.width, params.height):  # by `fit`
+        raise Refused("sd_upscale_overlap", params.sd_upscale_overlap, "give less than a tile's sides")
+    mosaic = Mosaic(
+        size=size,
+        rows=places(size[1], params.height, params.sd_upscale_overlap),
+        columns=places(size[0], params.width, params.sd_upscale_overlap),
+        tile=(params.width, params.height),
+        overlap=params.sd_upscale_overlap,
+    )
+    if len(mosaic) > MOST_TILES:
+        reason = (
+            f"they make {len(mosaic):,} tiles; give larger ones, for a picture has at most {MOST_TILES:,}"
+        )
+        raise Refused("width, height", mosaic.tile, reason)
+    return mosaic
+
+
+def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mosaic, Image.Image]:
+    """How a decoded picture is cut in its new size, and that (RGB).
 
     Args:
         run: what runs an upscaler's network.
@@ -45,27 +88,11 @@ def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mos
     Raises:
         Refused: it would be too large, or too many tiles.
     """
-    picture, factor = flatten(picture, params.background), params.sd_upscale_factor
-    pixels = picture.width * picture.height * factor**2
-    if pixels > LARGEST:
-        size = Summary(f"{factor:g}, which makes {pixels:,.0f} pixels")
-        raise Refused("sd_upscale_factor", size, f"ask for at most {LARGEST:,} pixels")
-    if params.sd_upscale_overlap >= min(params.width, params.height):  # by `fit`
-        raise Refused("sd_upscale_overlap", params.sd_upscale_overlap, "give less than a tile's sides")
+    mosaic = mosaic_of(enlarged_size(picture.size, params), params)
+    picture = flatten(picture, params.background)
     if params.sd_upscale_upscaler != "None":
-        picture = upscale(picture, factor, params.sd_upscale_upscaler, run).convert("RGB")
-    mosaic = Mosaic(
-        size=picture.size,
-        rows=places(picture.height, params.height, params.sd_upscale_overlap),
-        columns=places(picture.width, params.width, params.sd_upscale_overlap),
-        tile=(params.width, params.height),
-        overlap=params.sd_upscale_overlap,
-    )
-    count = len(mosaic.rows) * len(mosaic.columns)
-    if count > MOST_TILES:
-        reason = f"they make {count:,} tiles; give larger ones, for a picture has at most {MOST_TILES:,}"
-        raise Refused("width, height", mosaic.tile, reason)
-    return mosaic, mosaic.cut(picture)
+        picture = upscale(picture, params.sd_upscale_factor, params.sd_upscale_upscaler, run).convert("RGB")
+    return mosaic, picture
 
 
 def tile_seeds(count: int, lot: int) -> list[int]:

@@ -19,13 +19,19 @@ def no_networks(name: str, _: Image.Image) -> Image.Image:
     raise Refused("upscaler", name, "use None, Lanczos or Nearest")
 
 
+def upscaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Width and height that `upscale` gives a picture of `size`."""
+    width, height = (int(side * factor // 8 * 8) for side in size)
+    return width, height
+
+
 def upscale(image: Image.Image, factor: float, upscaler: str, run: RunNetwork) -> Image.Image:
     """`image` `factor` times as large, with sides that are multiples of 8; by a network, RGB.
 
     What an upscaler makes too small goes through it again; of what is too large, Lanczos makes the wanted
     size. (A1111: ``Upscaler.upscale``.)
     """
-    width, height = (int(side * factor // 8 * 8) for side in image.size)
+    width, height = upscaled_size(image.size, factor)
     for number in range(_PASSES):
         if image.width >= width and image.height >= height and (number or factor != 1):
             break

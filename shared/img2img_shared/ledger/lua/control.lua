@@ -1,70 +1,79 @@
--- The user's hand on a job. False: no such job of this tenant; 'cancelled': too late; else what it changed.
+-- The user's hand on a job, and on those of its images' tiles. False: no such job of this tenant; 'cancelled': too late;
+-- else what it changed.
 local tenant, id, verb, value, by = unpack(ARGV)
 local SHARE = 200 -- images that are retried at a time, so that Redis is never held up for long
-local job = owned(tenant, id)
-if not job then return false end
 
-if verb == 'cancel' or verb == 'interrupt' then
-  -- what was interrupted may be cancelled as well: its images, which were to end early, end now
-  local was_interrupted = verb == 'cancel' and unset(job, 'interrupted') == 1
-  if not was_interrupted and (job.cancelled or job.done + job.failed >= job.n) then return 0 end
-  audit(by, tenant, verb, id)
-  redis.call('XADD', CANCELS, 'MAXLEN', '~', 1000, '*', 'job', id)
-  if was_interrupted then return job.running end
-  set(job, 'cancelled', 1)
-  if verb == 'interrupt' then set(job, 'interrupted', 1) end
-  redis.call('UNLINK', job_key(id, 'back'), job_key(id, 'suspects'))
-  event(job)
-  settle(job)
-  place(job)
-  return job.n - job.done - job.failed - (verb == 'interrupt' and job.running or 0)
-end
-
-if verb == 'keep' then
-  if value == '' then unset(job, 'retain') else set(job, 'retain', value) end
-  if job.finished then let_go(job) end
-  audit(by, tenant, verb, id, value)
-  note_change(tenant, id)
-  return 1
-end
-
-if job.cancelled then return 'cancelled' end
-local changed = 0
-if verb == 'pause' then
-  if job.done + job.failed < job.n and not job.paused then
-    set(job, 'paused', 1)
-    changed = 1
+local function control(id, job)
+  if verb == 'cancel' or verb == 'interrupt' then
+    -- what was interrupted may be cancelled as well: its images, which were to end early, end now
+    local was_interrupted = verb == 'cancel' and unset(job, 'interrupted') == 1
+    if not was_interrupted and (job.cancelled or job.done + job.failed >= job.n) then return 0 end
+    audit(by, tenant, verb, id)
+    redis.call('XADD', CANCELS, 'MAXLEN', '~', 1000, '*', 'job', id)
+    if was_interrupted then return job.running end
+    set(job, 'cancelled', 1)
+    if verb == 'interrupt' then set(job, 'interrupted', 1) end
+    redis.call('UNLINK', job_key(id, 'back'), job_key(id, 'suspects'))
+    event(job)
+    settle(job)
+    place(job)
+    return job.n - job.done - job.failed - (verb == 'interrupt' and job.running or 0)
   end
-elseif verb == 'resume' then
-  changed = unset(job, 'paused')
-elseif verb == 'priority' then
-  if job.priority ~= tonumber(value) then
-    unset(job, 'vt') -- virtual times of different classes do not compare
-    set(job, 'priority', value)
-    job.priority = tonumber(value)
-    changed = 1
+
+  if verb == 'keep' then
+    if value == '' then unset(job, 'retain') else set(job, 'retain', value) end
+    if job.finished then let_go(job) end
+    audit(by, tenant, verb, id, value)
+    note_change(tenant, id)
+    return 1
   end
-elseif verb == 'retry' then
-  local indexes = redis.call('HRANDFIELD', job_key(id, 'failed'), SHARE)
-  changed = #indexes
-  for _, index in ipairs(indexes) do
-    -- what killed workers before still runs alone, but has all its lives again
-    if redis.call('HEXISTS', job_key(id, 'deaths'), index) == 1 then
-      redis.call('HSET', job_key(id, 'deaths'), index, 0)
+
+  if job.cancelled then return 'cancelled' end
+  local changed = 0
+  if verb == 'pause' then
+    if job.done + job.failed < job.n and not job.paused then
+      set(job, 'paused', 1)
+      changed = 1
     end
-    wait_again(job, index)
-    redis.call('HDEL', job_key(id, 'failed'), index)
+  elseif verb == 'resume' then
+    changed = unset(job, 'paused')
+  elseif verb == 'priority' then
+    if job.priority ~= tonumber(value) then
+      unset(job, 'vt') -- virtual times of different classes do not compare
+      set(job, 'priority', value)
+      job.priority = tonumber(value)
+      changed = 1
+    end
+  elseif verb == 'retry' then
+    local indexes = redis.call('HRANDFIELD', job_key(id, 'failed'), SHARE)
+    changed = #indexes
+    for _, index in ipairs(indexes) do
+      -- what killed workers before still runs alone, but has all its lives again
+      if redis.call('HEXISTS', job_key(id, 'deaths'), index) == 1 then
+        redis.call('HSET', job_key(id, 'deaths'), index, 0)
+      end
+      wait_again(job, index)
+      redis.call('HDEL', job_key(id, 'failed'), index)
+    end
+    if changed > 0 then
+      set(job, 'failed', job.failed - changed)
+      unset(job, 'finished')
+      redis.call('ZREM', DUE, id)
+      forget_after(job, nil)
+    end
   end
   if changed > 0 then
-    set(job, 'failed', job.failed - changed)
-    unset(job, 'finished')
-    redis.call('ZREM', DUE, id)
-    forget_after(job, nil)
+    audit(by, tenant, verb, id, verb == 'priority' and value or '')
+    event(job)
+    place(job)
   end
+  return changed
 end
-if changed > 0 then
-  audit(by, tenant, verb, id, verb == 'priority' and value or '')
-  event(job)
-  place(job)
+
+local job = owned(tenant, id)
+if not job then return false end
+for _, part in ipairs(redis.call('SMEMBERS', job_key(id, 'parts'))) do
+  local tiles = load(part)
+  if tiles then control(part, tiles) end
 end
-return changed
+return control(id, job)

@@ -1,7 +1,7 @@
 -- An image is given back unfinished, if this attempt at it is the current one. In trouble, it waits longer each time,
 -- then as long again for another worker than this one; and fails when that was too often. Gives 0 when the
 -- attempt is not the current one, 1 when the image waits again, 2 when it failed.
-local model, nonce, delay, trouble = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local model, nonce, delay, trouble, awaited = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local claim = drop(model, nonce)
 if not claim then return 0 end
 if trouble ~= '' and not claim.job.cancelled then
@@ -13,6 +13,10 @@ if trouble ~= '' and not claim.job.cancelled then
   end
   delay = delay * 2 ^ (tries - 1)
   redis.call('HSET', troubles, claim.index, string.format('%d %.0f %s', tries, NOW + 2 * delay, claim.worker))
+end
+if awaited then -- a job of its tiles, which may have ended meanwhile
+  local tiles = load(awaited)
+  if not tiles or tiles.finished then delay = 0 end
 end
 hand_back(claim, delay)
 return 1

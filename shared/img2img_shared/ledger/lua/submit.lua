@@ -3,7 +3,7 @@
 -- Who waits for the disk or a replica waits for what its own connection has written last.
 local function touch(job) redis.call('HSET', job_key(job), 'asked', NOW) end
 
-local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags, retain = unpack(ARGV)
+local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags, retain, whole = unpack(ARGV)
 if once ~= '' then
   local first = redis.call('GET', idempotency_key(tenant, once))
   if first and redis.call('EXISTS', job_key(first)) == 1 then
@@ -19,9 +19,11 @@ if h[1] then
   return {id, request}
 end
 if redis.call('EXISTS', abandoned_key(id)) == 1 then return 'abandoned' end
+local above = whole ~= '' and load(string.match(whole, '^%S+'))
+if whole ~= '' and (not above or above.cancelled) then return 'abandoned' end
 redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'next', 0, 'done', 0, 'failed', 0, 'running', 0)
-for field, text in pairs({name = name, owner = owner, tags = tags, retain = retain}) do
+for field, text in pairs({name = name, owner = owner, tags = tags, retain = retain, whole = whole}) do
   if text ~= '' then redis.call('HSET', job_key(id), field, text) end
 end
 if once ~= '' then
@@ -41,6 +43,10 @@ redis.call('UNLINK', naming_key(id))
 redis.call('RPUSH', submitted_key(tenant), id)
 redis.call('LTRIM', submitted_key(tenant), -100, -1)
 local job = load(id)
+if above then
+  redis.call('SADD', job_key(above.id, 'parts'), id)
+  if above.paused then set(job, 'paused', 1) end
+end
 event(job)
 place(job)
 return {id, request}

@@ -84,6 +84,12 @@ local function let_go(job)
   end
 end
 
+-- The image whose tiles a job renders is given out again as soon as that has ended.
+local function wake_whole(job)
+  local whole = hget(job_key(job.id), 'whole')
+  if whole then redis.call('ZADD', model_key(job.model, 'delayed'), 'XX', NOW, whole) end
+end
+
 -- A job of which nothing more can come is finished.
 local function settle(job)
   local is_over = job.done + job.failed >= job.n or (job.cancelled and job.running == 0)
@@ -91,6 +97,7 @@ local function settle(job)
   set(job, 'finished', NOW)
   event(job)
   let_go(job)
+  wake_whole(job)
 end
 
 -- One more image of a job has ended: the ends are counted, older ones for less, so that they tell its rate.

@@ -8,7 +8,7 @@
 --   a job whose hash somebody deleted is forgotten where it is met, and keeps nobody from the others.
 local FARM = KEYS[1]
 local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'doubts', 'events',
-  'pace'}
+  'pace', 'parts'}
 
 local function job_key(job, part)
   if part then return FARM .. ':job:' .. job .. ':' .. part end

@@ -119,6 +119,10 @@ end
 
 -- Forgets a job that has ended, and notes that its results are to be removed.
 local function remove(job)
+  for _, part in ipairs(redis.call('SMEMBERS', job_key(job.id, 'parts'))) do
+    local tiles = load(part)
+    if tiles and tiles.finished then remove(tiles) end
+  end
   redis.call('SET', abandoned_key(job.id), 1, 'PX', KEEP) -- a client that sleeps must not wake up to submit it again
   redis.call('ZADD', REMOVED, NOW, job.id)
   redis.call('ZREM', DUE, job.id)

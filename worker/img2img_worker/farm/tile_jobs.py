@@ -1,0 +1,113 @@
+"""Pictures of many tiles: these are a job of their own, whose images any worker renders."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from img2img_shared.errors import FarmError, NotFound, Refused, Summary
+from img2img_shared.farm.intake import Intake
+from img2img_shared.farm.submission import UPLOADS, Submission, Upload
+from img2img_shared.job import ImageState, Input, Job, JobState, result_key
+from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.submissions import Submissions
+from img2img_shared.records import Claim, JobStatus
+from img2img_shared.store import Store
+from img2img_worker.farm.leases import LeasedClaim, Stopped
+from img2img_worker.farm.tiled import Tiles
+
+
+class TileJobs:
+    """Those of one farm.
+
+    The image itself waits meanwhile, without a claim, and is given out again when its tiles have ended. So a
+    worker that dies costs no more than the tiles that it had, and nobody holds a place by waiting. The job is
+    found again by its id, which follows from the image's.
+    """
+
+    def __init__(
+        self, ledger: Ledger, store: Store, submissions: Submissions, prove: Callable[[], None]
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._submissions = submissions
+        self._intake = Intake(store, submissions, prove)
+
+    def results(self, held: LeasedClaim, job: Job, item: Input, tiles: Tiles) -> Iterator[bytes] | None:
+        """The files of an image's tiles, in their order, each read when it is asked for.
+
+        None: they are a job by now, which has not ended; `wait` for it.
+
+        Raises:
+            Refused: one failed, or they were cancelled.
+            Stopped: the claim was lost.
+            StoreError: the store does not take them.
+            Unavailable: Redis does not answer.
+        """
+        claim = held.claim
+        try:
+            status = self._ledger.status(_id_of(claim), claim.tenant)
+        except NotFound:
+            self._submit(held, job, item, tiles)
+            return None
+        if status.finished is None:
+            return None
+        if status.state is not JobState.DONE:
+            raise Refused("tiles", Summary(f"job {status.id}"), self._trouble(status))
+        return (self._store.get(result_key(status.id, index, "png")) for index in range(status.n))
+
+    def wait(self, claim: Claim) -> ImageState | None:
+        """Gives the image back until its tiles have ended."""
+        return self._ledger.wait_for(claim, _id_of(claim))
+
+    def remove(self, claim: Claim) -> None:
+        """Forget the tiles of an image that is done; the janitor removes what the store has of them."""
+        with suppress(FarmError):  # else they go when they have been kept for long enough
+            self._ledger.remove(_id_of(claim), claim.tenant)
+
+    def _submit(self, held: LeasedClaim, job: Job, item: Input, tiles: Tiles) -> None:
+        """Make a job of an image's tiles; made once more, it is the same."""
+        claim = held.claim
+        parts = Job(
+            id=_id_of(claim),
+            model=job.model,
+            params=tiles.params,
+            n_inputs=1,  # until it is known
+            pictures={role: key for role, key in job.pictures_of(item).items() if role != "image"},
+            tenant=job.tenant,
+            name=f"{(job.name or job.id)[:150]}: tiles of image {claim.index}",
+            owner=job.owner,
+            tags=job.tags,
+            priority=claim.priority,
+            keep=job.keep,
+        )
+        self._submissions.begin(parts.id)
+        with ThreadPoolExecutor(UPLOADS, thread_name_prefix="tiles") as pool:
+            submission = Submission(
+                parts,
+                request={},
+                store=self._store,
+                ledger=self._ledger,
+                submissions=self._submissions,
+                intake=self._intake,
+                pool=pool,
+                committed=lambda _: None,  # the janitor brings tickets
+                whole=(claim.job_id, claim.index),
+            )
+            for picture, seed in tiles.each:
+                if held.lost:
+                    raise Stopped
+                submission.add(Upload(pictures={"image": picture}, params={"seed": seed}))
+            submission.commit()
+
+    def _trouble(self, status: JobStatus) -> str:
+        for start in range(0, status.n, 1000):
+            for image in self._ledger.images(status.id, status.tenant, start):
+                if image.state is ImageState.FAILED:
+                    return f"tile {image.index} failed: {image.reason}"
+        return "it was cancelled; retry this image"
+
+
+def _id_of(claim: Claim) -> str:
+    """The id of the job of an image's tiles."""
+    return hashlib.sha256(f"tiles of {claim.job_id} {claim.index}".encode()).hexdigest()[:32]
