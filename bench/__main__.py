@@ -16,6 +16,8 @@ BENCHMARKS = (
     ("bench.farm",),
     ("bench.acknowledge",),
     ("bench.ledger", "--workers", "100", "--jobs", "1000"),
+    ("bench.placement", "--workers", "60", "--minutes", "15"),
+    ("bench.models", "--images", "60"),
     ("bench.gateway", "--images", "300", "--pollers", "50", "--watchers", "100"),
 )
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from img2img_shared import wire
 from img2img_shared.ledger import Ledger
 from img2img_shared.store import Store
-from img2img_worker.farm import claim_loop, made, shutdown
+from img2img_worker.farm import claim_loop, made, model_loader, shutdown
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 
@@ -58,6 +58,18 @@ def arm(phase: str, blow: str, after: int, marker: str) -> None:
         return original(*args, **kwargs)
 
     setattr(owner, name, struck)
+
+
+def dying_load(name: str, marker: str) -> None:
+    """The first worker of the farm that loads the model whose path ends with `name` dies of it."""
+    original = model_loader.ModelLoader.load
+
+    def load(self: model_loader.ModelLoader, model: str) -> Any:
+        if model.endswith(name) and _first(marker):
+            _strike("KILL")
+        return original(self, model)
+
+    setattr(model_loader.ModelLoader, "load", load)  # noqa: B010  # mypy lets no method be replaced
 
 
 def poison(size: int) -> None:
