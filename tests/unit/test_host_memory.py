@@ -1,12 +1,22 @@
 """Checkpoints that wait in the host's memory, and how long an image of a model takes."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import torch
 
 from img2img_shared.records import Claim
+from img2img_shared.settings import Settings
 from img2img_worker.farm import memory
 from img2img_worker.farm.events import Claimed, Finished, LetGo
 from img2img_worker.farm.host_memory import HostMemory, WaitingCheckpoint
 from img2img_worker.farm.image_pace import ImagePace
+from img2img_worker.farm.loaded_checkpoint import _read
+from img2img_worker.models.checkpoints.loading import read
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from tests.checkpoints import cached, sd1
 from tests.unit.engine_toys import ToyFamily
 
 
@@ -74,3 +84,38 @@ def test_an_image_takes_the_time_in_hand_over_those_that_are_finished(
     now = 501.0
     pace(Finished(claim=claim(9, "b"), seconds=1.0))
     assert pace.take() is None  # one says nothing
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(cached(tmp_path_factory, sd1), tmp_path / "m"))
+
+
+def test_what_waits_in_memory_needs_its_files_no_more(checkpoint: Path) -> None:
+    settings = Settings(device="cpu")
+    before = read(checkpoint, settings).build()
+    waits = read(checkpoint, settings).copied()
+    assert (
+        waits.size
+        == sum(weight.numel() for part in waits.parts.components for weight in part.weights.values()) * 4
+    )
+    for file in checkpoint.rglob("*.safetensors"):  # in place: what is mapped changes with it
+        file.write_bytes(bytes(file.stat().st_size))
+    after = waits.build()
+    assert isinstance(before, StableDiffusion)
+    assert isinstance(after, StableDiffusion)
+    for name, weight in before.unet.state_dict().items():
+        assert torch.equal(weight, after.unet.state_dict()[name])
+
+
+def test_what_goes_to_a_device_waits_in_memory_beside(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, host_memory = Settings(device="cpu"), HostMemory(10**9)
+    found = read(checkpoint, settings)
+    device = replace(found, builder=replace(found.builder, device=torch.device("meta")))
+    for read_as, waiting_then in ((found, []), (device, [str(checkpoint)])):
+        monkeypatch.setattr("img2img_worker.farm.loaded_checkpoint.read", lambda *_, read_as=read_as: read_as)
+        first = _read(str(checkpoint), settings, host_memory, "one")
+        assert first.size == read_as.size
+        assert list(host_memory.models) == waiting_then
