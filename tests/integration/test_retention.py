@@ -344,6 +344,15 @@ def test_orphans_are_listed_and_go_only_after_a_time_that_somebody_has_set(
     assert files(store) == set()
 
 
+def test_a_farm_that_has_not_begun_has_nothing_to_be_cleaned(farm: Farm, store: Path) -> None:
+    assert farm.clean(uploads=0).held_for == 0.0
+    farm._service.janitor.round()
+    assert files(store) == set()
+    assert not (store / "janitor").exists()
+    farm._service.intake.upload("default", picture(), "body")
+    assert farm.clean(uploads=0).pictures == 1, "the ledger knows all that is there"
+
+
 def test_a_job_that_is_being_submitted_is_no_orphan(farm: Farm, service: FarmService) -> None:
     submission = service.begin(tenant="default", model="m", params=Params())
     service.store.put(inputs_key(submission.job.id, 0), b"")

@@ -105,6 +105,8 @@ class StoreJanitor:
 
     def _clean(self, uploads: float | None, orphans: float | None) -> Cleaned:
         self._retention.set_note("swept", self._retention.now())
+        if not self._retention.is_begun():
+            return _cleaned(Found(), 0, 0, 0)
         jobs = self._remove_jobs()
         generation = self._advance()
         before = self._storage.counted()
@@ -139,6 +141,8 @@ class StoreJanitor:
 
     def _is_due(self) -> bool:
         """Whether there is anything to do; what was never done is due a while from now."""
+        if not self._retention.is_begun():
+            return False
         is_over = self._since("advanced") >= ADVANCE_EVERY or self._since("swept") >= SWEEP_EVERY
         return is_over or self._retention.has_removals()
 

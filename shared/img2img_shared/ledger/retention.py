@@ -36,6 +36,10 @@ class Retention:
     def __init__(self, redis: FarmRedis) -> None:
         self._redis = redis
 
+    def is_begun(self) -> bool:
+        """Whether the ledger knows which store is the farm's; before its first submit nothing there is."""
+        return bool(self._redis.call("EXISTS", self._redis.key("farm-id")))
+
     def now(self) -> float:
         """Seconds since 1970, by Redis' clock."""
         seconds, micros = self._redis.call("TIME")
