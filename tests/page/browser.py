@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 #: milliseconds until a test gives up waiting: generous, since machines are slow at times
 PATIENCE = 120_000
@@ -21,8 +29,8 @@ _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 def chromium() -> Iterator[Browser]:
     """The browser. Without one the test is skipped, but not in CI."""
     with sync_playwright() as playwright:
-        program = next(filter(None, map(shutil.which, _PROGRAMS)), playwright.chromium.executable_path)
-        if not Path(program).exists():
+        found = program(playwright)
+        if not Path(found).exists():
             why = (
                 "no Chromium on the PATH (Debian: apt-get install chromium; or: playwright install chromium)"
             )
@@ -30,9 +38,14 @@ def chromium() -> Iterator[Browser]:
                 pytest.fail(why)
             pytest.skip(why)
         # as root, in a container, its sandbox does not work
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def program(playwright: Playwright) -> str:
+    """The machine's own Chromium, else the one that Playwright installs, if it has."""
+    return next(filter(None, map(shutil.which, _PROGRAMS)), playwright.chromium.executable_path)
 
 
 class Visit:

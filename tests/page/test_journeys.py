@@ -1,6 +1,7 @@
 """What people do on the page with jobs, before a farm that renders."""
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -248,6 +249,7 @@ def test_an_image_is_seen_while_it_is_rendered(visit: Callable[..., Visit], farm
     page = visit().page
     page.goto(f"/jobs/{job}")
     shown = page.get_by_role("link", name="slow: Running").locator("img")
+    expect(shown).to_have_attribute("src", re.compile("^blob:"))
     assert shown.evaluate("each => each.decode().then(() => each.naturalWidth)") > 0
     page.get_by_role("button", name="Cancel job").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel job").click()

@@ -8,7 +8,7 @@ export const count = (value) => whole.format(value);
 export const rough = (value) => short.format(value);
 export const date = (text) => moment.format(new Date(text));
 
-/** "3 h 20 min", "45 s": seconds, to two parts. */
+/** "3 h 20 min", "45 s": seconds, to two parts at most. */
 export function duration(seconds) {
   const left = Math.max(0, Math.round(seconds));
   const parts = [
@@ -19,7 +19,9 @@ export function duration(seconds) {
   ];
   const first = parts.findIndex(([value]) => value > 0);
   if (first < 0) return "0 s";
-  const shown = parts.slice(first, first + 2).filter(([value]) => value > 0);
+  // of a quarter of an hour, nobody counts the seconds
+  const count = left >= 600 && left < 3600 ? 1 : 2;
+  const shown = parts.slice(first, first + count).filter(([value]) => value > 0);
   return shown.map(([value, unit]) => `${value} ${unit}`).join(" ");
 }
 

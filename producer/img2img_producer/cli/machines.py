@@ -3,16 +3,22 @@
 import os
 import sys
 import time
+from typing import Annotated
 
 import typer
 
 from img2img_producer.cli.connection import farm_of, model_of
+from img2img_producer.cli.page import OwnPage
 from img2img_producer.cli.renders import Model
 from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
 from img2img_shared.farm.catalog import DEFAULT_MODEL
 from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.loading import hold_interrupts
+
+Port = Annotated[
+    int, typer.Option(envvar="IMG2IMG_PORT", min=1, max=65535, help="Of the page, on this machine.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -51,8 +57,8 @@ def key(context: typer.Context) -> None:
     _run_gateway(context, "key")
 
 
-def up(context: typer.Context, model: Model = None) -> None:
-    """Run the farm of this machine in the foreground until Ctrl-C: a Redis, a folder store and a worker.
+def up(context: typer.Context, model: Model = None, port: Port = 7860) -> None:
+    """Run the farm of this machine in the foreground until Ctrl-C: Redis, store, a worker, and the page.
 
     Other shells with the same data folder find it by themselves, and need not wait for the model to load.
     """
@@ -65,15 +71,18 @@ def up(context: typer.Context, model: Model = None) -> None:
             )
         wanted = model_of(model) or DEFAULT_MODEL
         say(f"loading {wanted} ...")
-        while not farm.serve_by_default(wanted):
-            time.sleep(0.2)
-        typer.echo(f"IMG2IMG_REDIS_URL={farm.redis_url}")
-        typer.echo(f"IMG2IMG_STORE_URL={farm.store_url}")
-        sys.stdout.flush()
-        say("the farm is up; Ctrl-C stops it. In another shell: img2img render photos/ --out out/")
-        while True:
-            farm.serve_by_default(wanted)  # again, should it have died
-            time.sleep(1)
+        with OwnPage(context.obj, port) as page:
+            while not farm.serve_by_default(wanted):
+                time.sleep(0.2)
+            typer.echo(f"IMG2IMG_REDIS_URL={farm.redis_url}")
+            typer.echo(f"IMG2IMG_STORE_URL={farm.store_url}")
+            sys.stdout.flush()
+            at = f", with its page at {page.address}" if page.check() else ""
+            say(f"the farm is up{at}; Ctrl-C stops it. In another shell: img2img render photos/ --out out/")
+            while True:
+                farm.serve_by_default(wanted)  # again, should it have died
+                page.check()
+                time.sleep(1)
 
 
 def _run_gateway(context: typer.Context, command: str) -> None:

@@ -9,8 +9,8 @@ import { job as text, states } from "../strings.js";
 /** Milliseconds between two looks at an image that is being rendered. */
 const LOOK = 1500;
 
-/** What an image looks like by now, while it is rendered. */
-export function Preview({ job, index, alt }) {
+/** What an image looks like by now, while it is rendered; at first, the picture `before`. */
+export function Preview({ job, index, alt, before }) {
   const [seen, setSeen] = useState(null);
   useEffect(() => {
     let last = null;
@@ -31,7 +31,7 @@ export function Preview({ job, index, alt }) {
     };
   }, [job, index]);
   return seen ? html`<img class="thumbnail" src=${seen} alt=${alt} />`
-    : html`<span class="thumbnail none waits" role="img" aria-label=${alt}><${Icon} name="studio" /></span>`;
+    : html`<span class="waits"><${Thumbnail} src=${before} alt=${alt} icon="studio" /></span>`;
 }
 
 /** What an image is called: as its input, and which of that input's it is. */
@@ -41,15 +41,17 @@ export function imageName(image, index, perInput) {
   return repeat ? `${name} (${repeat + 1})` : name;
 }
 
-export function Cell({ job, index, state, image, name, chosen, onChoose, href }) {
+/** `perInput`: how many images the job makes of each of its inputs. */
+export function Cell({ job, index, perInput, state, image, name, chosen, onChoose, href }) {
   const label = text.open(name, states[state]);
+  const input = `/v1/jobs/${job.id}/inputs/${Math.floor(index / perInput)}/thumbnail/image?size=256`;
   const picture = {
     done: () => html`<${Thumbnail} src=${`/v1/jobs/${job.id}/images/${index}/thumbnail?size=256`} />`,
-    running: () => html`<${Preview} job=${job.id} index=${index} alt="" />`,
+    running: () => html`<${Preview} job=${job.id} index=${index} alt="" before=${input} />`,
     failed: () => html`<span class="thumbnail none bad"><${Icon} name="warning" /><span class="reason">${image?.reason}</span></span>`,
   }[state];
-  return html`<div class="image ${state} ${chosen ? "chosen" : ""}">
-    <${Link} href=${href} aria-label=${label} title=${name}>${picture ? picture() : html`<${Thumbnail} />`}<//>
+  return html`<div class="tile ${state} ${chosen ? "chosen" : ""}">
+    <${Link} href=${href} aria-label=${label} title=${name}>${picture ? picture() : html`<${Thumbnail} src=${input} />`}<//>
     <div class="caption"><span class="state ${state}" aria-hidden="true" /><span class="cut">${name}</span>
       ${state === "done" && html`<input type="checkbox" aria-label=${text.choose(name)} checked=${chosen} onChange=${onChoose} />`}</div>
   </div>`;

@@ -29,8 +29,8 @@ export default function Job({ job: id, query }) {
   return html`
     <${Heading} title=${name} tab=${name}>
       <a class="button" href=${`/v1/jobs/${id}/results.zip`} download aria-disabled=${!job.done}>${text.downloadAll}</a>
-      <${Link} class="button" href=${`/studio?job=${id}`}>${text.again}<//>
       <${Actions} job=${job} labels onChange=${changed} />
+      <${Link} class="button primary" href=${`/studio?job=${id}`}>${text.again}<//>
     <//>
     ${error && html`<div class="warning" role="alert"><p>${error.message}</p><${Button} onClick=${() => images.look()}>${queue.again}<//></div>`}
     <${Standing} job=${job} params=${images.params} name=${name} />
@@ -79,7 +79,7 @@ function Images({ images, version, job, query }) {
   });
   const cell = (place) => {
     const index = at(place);
-    return html`<${Cell} job=${job} index=${index} state=${stateOf(index)} image=${images.known.get(index)} name=${nameOfImage(index)}
+    return html`<${Cell} job=${job} index=${index} perInput=${perInput} state=${stateOf(index)} image=${images.known.get(index)} name=${nameOfImage(index)}
       chosen=${chosen.has(index)} onChoose=${() => choose(index)} href=${address(index)} />`;
   };
   const open = query.has("image") ? Number(query.get("image")) : null;
