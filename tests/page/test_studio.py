@@ -239,8 +239,8 @@ def well_stocked(tmp_path: Path) -> Iterator[Gateway]:
     server.remove()
 
 
-def test_loras_and_styles_go_into_the_prompt(visit: Callable[..., Visit], well_stocked: Gateway) -> None:
-    page = studio(visit(url=well_stocked.url))
+def test_loras_and_styles_go_into_the_prompt(visiting: Callable[..., Visit], well_stocked: Gateway) -> None:
+    page = studio(visiting(well_stocked.url))
     prompt = page.get_by_role("textbox", name="Prompt", exact=True)
     prompt.fill("a boat, night")
     prompt.evaluate("field => field.setSelectionRange(6, 6)")

@@ -1,7 +1,6 @@
 /** The studio: pictures, a prompt, every parameter; and the results as they come in. */
 import { get } from "../api.js";
 import { Button } from "../components/button.js";
-import { Field } from "../components/field.js";
 import { toast } from "../components/toast.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { studio as text } from "../strings.js";
@@ -9,8 +8,8 @@ import { Heading } from "../view.js";
 import { Axes } from "./axes.js";
 import { Code } from "./code.js";
 import { ControlUnits } from "./control_units.js";
-import { filesOf, hasInfotext, inputOf, maskPath, picturesIn } from "./files.js";
-import { FillDialog, isInfotext, readImage, readInfotext, readJob } from "./fill.js";
+import { hasInfotext, inputOf, maskPath } from "./files.js";
+import { FillDialog, readImage, readInfotext, readJob } from "./fill.js";
 import { changedOf, useForm } from "./form.js";
 import { REPLACE, axes, isGrid } from "./grid.js";
 import { Groups } from "./groups.js";
@@ -18,6 +17,7 @@ import { Insertions, styled } from "./insertions.js";
 import { MaskDialog } from "./mask_dialog.js";
 import { Pictures } from "./pictures.js";
 import { Presets } from "./presets.js";
+import { Prompts, SendBar } from "./prompts.js";
 import { jobOf } from "./request.js";
 import { Results } from "./results.js";
 import { errorsOf, send } from "./send.js";
@@ -49,7 +49,6 @@ function Form({ made, query }) {
   const prompt = useRef("prompt");
   const [drawn, setDrawn] = useState(drawnSeed);
   const job = useMemo(() => jobOf(form, known, unitFields, drawn), [form, known, drawn]);
-  const isPictured = job.inputs.length > 0;
 
   const filled = (found) => {
     const { notes = [], model, ...more } = found;
@@ -63,17 +62,18 @@ function Form({ made, query }) {
     const missing = model && !isHere ? [text.noModel(model)] : [];
     toast([text.filled(Object.keys(more.values).length), ...missing, ...notes].join(" "), notes.length ? "error" : "info");
   };
-  const fillFrom = async (source) => {
+  const fillBy = async (reading) => {
     try {
-      filled(await source());
+      filled(await reading);
     } catch (error) {
       toast(error.message, "error");
     }
   };
+  const fillFrom = (source) => fillBy(readInfotext(source));
   useEffect(() => {
     const from = query.get("job");
     const index = query.get("image");
-    if (from) fillFrom(() => (index === null ? readJob(from) : readImage(from, index)));
+    if (from) fillBy(index === null ? readJob(from) : readImage(from, index));
   }, []);
   useEffect(() => {
     // a picture that is dropped beside everything is not to replace the page
@@ -81,11 +81,6 @@ function Form({ made, query }) {
     for (const name of ["dragover", "drop"]) document.addEventListener(name, stray);
     return () => ["dragover", "drop"].forEach((name) => document.removeEventListener(name, stray));
   }, []);
-  const droppedOnPrompt = async (event) => {
-    event.preventDefault();
-    const [first] = picturesIn(await filesOf(event.dataTransfer));
-    if (first) fillFrom(() => readInfotext({ file: first.file }));
-  };
   const offer = async (file) => setOffered(file && (await hasInfotext(file)) ? file : null);
 
   const set = (parameter, value) => {
@@ -132,61 +127,31 @@ function Form({ made, query }) {
   };
   const blur = { x: Number(form.values.mask_blur_x ?? 4) || 0, y: Number(form.values.mask_blur_y ?? 4) || 0 };
 
-  return html`<div class="studio" onPaste=${(event) => {
-    const pasted = event.clipboardData.getData("text/plain");
-    if (event.target.id !== "prompt" || !isInfotext(pasted)) return;
-    event.preventDefault();
-    fillFrom(() => readInfotext({ infotext: pasted }));
-  }}>
-    <section class="card prompts" aria-label=${text.prompts} onDrop=${droppedOnPrompt}>
-      ${errors[""] && html`<p class="warning" role="alert" tabindex="-1">${errors[""]}</p>`}
-      ${["prompt", "negative_prompt"].map((name) => html`<${Prompt} key=${name} parameter=${known.get(name)} value=${form.values[name]}
-        error=${errors[name]} onChange=${(value) => set(known.get(name), value)} onFocus=${() => (prompt.current = name)} />`)}
-      <div class="row">
-        <${Button} icon="plus" onClick=${() => setOpen({ insert: true })}>${text.insert}<//>
-        <${Button} onClick=${() => setOpen({ presets: true })}>${text.presets}<//>
-        <${Button} onClick=${() => setOpen({ fill: true })}>${text.fillFrom}<//>
-        <${Button} kind="quiet" onClick=${() => { reset(); setErrors({}); }}>${text.resetAll}<//>
-      </div>
-      <div class="row send">
-        <${Field} label=${text.model} error=${errors.model}>${(given) => html`<select ...${given} value=${form.model}
-          onChange=${(event) => change({ model: event.target.value })}><option value="">${text.anyModel}</option>
-          ${[...new Set([form.model, ...made.models])].filter(Boolean).map((name) => html`<option key=${name}>${name}</option>`)}</select>`}<//>
-        <${Field} label=${text.name} error=${errors.name}>${(given) => html`<input type="text" ...${given} maxlength="255" value=${form.name}
-          placeholder=${text.nameHelp} onInput=${(event) => change({ name: event.target.value })} />`}<//>
-        <${Button} kind="primary" icon="play" disabled=${!isPictured} busy=${progress !== null} onClick=${render}>${text.render(imagesOf(job))}<//>
-      </div>
-      ${progress && html`<p role="status">${text.uploading(...progress)}</p>`}
-      ${!isPictured && html`<p class="muted">${text.nothingYet}</p>`}
-    </section>
+  return html`<div class="studio">
+    <${Prompts} known=${known} values=${form.values} errors=${errors} onChange=${set} onFocus=${(name) => (prompt.current = name)}
+      onFill=${fillFrom} onOpen=${(name) => setOpen({ [name]: true })} onReset=${() => { reset(); setErrors({}); }}>
+      <${SendBar} form=${form} models=${made.models} errors=${errors} n=${imagesOf(job)} progress=${progress} onChange=${change} onSend=${render} />
+    <//>
     <div class="outputs">${sent ? html`<${Results} key=${sent.job.id} sent=${sent} onUse=${useResult} />`
       : html`<section class="empty"><h2>${text.results}</h2><p>${text.noResults}</p></section>`}</div>
     <div class="inputs">
       <${Pictures} pictures=${form.pictures} mask=${form.mask} error=${errors.image} onChange=${(pictures) => change({ pictures })}
         onMask=${(index) => setOpen({ mask: index })} onInfotext=${offer} />
       ${offered && html`<div class="card row offer" role="status"><p>${text.offer(offered.name)}</p>
-        <${Button} onClick=${() => fillFrom(() => readInfotext({ file: offered }))}>${text.useParameters}<//></div>`}
+        <${Button} onClick=${() => fillFrom({ file: offered })}>${text.useParameters}<//></div>`}
       <${Groups} groups=${made.groups} values=${form.values} errors=${errors} onChange=${set} units=${form.units.length}
         control=${html`<${ControlUnits} fields=${made.control_unit} most=${known.get("control").max_length} units=${form.units}
           errors=${errors} onChange=${(units) => { setErrors({}); change({ units }); }} />`} />
       <${Axes} grid=${form.grid} known=${known} error=${gridError(errors, form.grid)} onChange=${(grid) => change({ grid })} />
-      ${isPictured && html`<${Code} job=${job} />`}
+      ${job.inputs.length > 0 && html`<${Code} job=${job} />`}
     </div>
     ${open?.insert && html`<${Insertions} onInsert=${insert} onStyle=${style} onClose=${() => setOpen(null)} />`}
     ${open?.presets && html`<${Presets} form=${form} onUse=${filled} onClose=${() => setOpen(null)} />`}
-    ${open?.fill && html`<${FillDialog} onFill=${(source) => fillFrom(() => readInfotext(source))} onClose=${() => setOpen(null)} />`}
+    ${open?.fill && html`<${FillDialog} onFill=${fillFrom} onClose=${() => setOpen(null)} />`}
     ${open?.mask !== undefined && html`<${MaskDialog} picture=${form.pictures[open.mask].image}
       mask=${form.pictures[open.mask].mask ?? form.mask} blur=${blur} canBeForAll=${form.pictures.length > 1}
       isForAll=${form.mask !== null && !form.pictures[open.mask].mask} onDone=${masked} onClose=${() => setOpen(null)} />`}
   </div>`;
-}
-
-function Prompt({ parameter, value, error, onChange, onFocus }) {
-  return html`<div class="field"><label for=${parameter.name}>${parameter.title}</label>
-    <textarea id=${parameter.name} rows=${parameter.name === "prompt" ? 3 : 2} value=${value ?? ""} placeholder=${parameter.description}
-      aria-invalid=${error ? "true" : undefined} aria-describedby=${error ? `${parameter.name}-error` : undefined}
-      onInput=${(event) => onChange(event.target.value)} onFocus=${onFocus} />
-    ${error && html`<p class="error" id="${parameter.name}-error">${error}</p>`}</div>`;
 }
 
 const byName = (parameters) => new Map(parameters.map((each) => [each.name, each]));
