@@ -1159,9 +1159,24 @@ def test_ping_answers(gateway: Gateway) -> None:
 
 
 def test_what_does_not_exist_is_told_in_a1111s_shape(gateway: Gateway) -> None:
-    answer = gateway.http.post("/sdapi/v1/interrogate", json={})
+    answer = gateway.http.post("/sdapi/v1/interrogates", json={})
     assert answer.status_code == 404
     assert answer.json().keys() >= {"error", "detail", "errors", "body"}
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/sdapi/v1/interrogate", "CLIP, deepdanbooru"),
+        ("/sdapi/v1/train/embedding", "trains nothing"),
+        ("/sdapi/v1/create/hypernetwork", "trains nothing"),
+        ("/controlnet/render_openpose_json", "poses"),
+    ],
+)
+def test_routes_of_a1111_that_do_nothing_here_say_why(gateway: Gateway, path: str, named: str) -> None:
+    answer = gateway.http.post(path, json={"image": "", "model": "clip"})
+    assert answer.status_code == 501
+    assert named in answer.json()["detail"]
 
 
 def test_webuiapi_renders_lists_sets_and_stops(gateway: Gateway, busy: FakeWorker) -> None:

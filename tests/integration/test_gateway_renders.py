@@ -126,6 +126,23 @@ def test_webuiapi_gets_the_pictures_that_the_farm_renders(farm: FaultyFarm, api:
     assert result.info["sd_model_name"] == Path(farm.model).name
 
 
+def test_webuiapis_upscale_script_renders_the_farms_tiles(farm: FaultyFarm, api: webuiapi.WebUIApi) -> None:
+    source = picture(1)
+    arguments = ["", 16, "Lanczos", 2.0]
+    result = api.img2img(
+        images=[pixels(source)],
+        denoising_strength=0.3,
+        script_name="SD upscale",
+        script_args=arguments,
+        **SMALL,
+    )
+    upscale = {"sd_upscale_upscaler": "Lanczos", "sd_upscale_overlap": 16, "sampler_name": "Euler a"}
+    wanted = {"denoising_strength": 0.3, "sd_upscale": True, **upscale, **SMALL}
+    (direct,) = rendered(farm, [Picture(image=source)], **wanted)
+    assert result.image.size == (128, 128)
+    assert same(result.image, direct)
+
+
 def test_inpainting_keeps_what_is_not_masked(api: webuiapi.WebUIApi) -> None:
     source = pixels(picture(2))
     mask = Image.new("L", (64, 64))

@@ -12,6 +12,7 @@ from img2img_gateway.sdapi.option_routes import router as settings
 from img2img_gateway.sdapi.page import router as page
 from img2img_gateway.sdapi.progress_routes import router as progress
 from img2img_gateway.sdapi.renders import router as renders
+from img2img_gateway.sdapi.unavailable import router as unavailable
 
 #: A1111's clients post JSON without saying so, too
 router = APIRouter(
@@ -19,5 +20,5 @@ router = APIRouter(
     dependencies=[Depends(principal)],
     responses=documented("application/json", A1111Document),
 )
-for part in (renders, extras, progress, settings, lists, control_lists, control_detect, page):
+for part in (renders, extras, progress, settings, lists, control_lists, control_detect, page, unavailable):
     router.include_router(part)
