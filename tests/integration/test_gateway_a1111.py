@@ -868,10 +868,33 @@ def test_interrupt_answers_with_an_image_under_way_as_far_as_it_is(
     assert gateway.http.post("/sdapi/v1/interrupt").json() == {}
     (told,) = fake_worker.ledger.renew([claim])
     assert told.interrupted
+    assert gateway.http.get("/sdapi/v1/progress").json()["state"]["interrupted"]
     data = fake_worker.end(claim)
     answer = call.result().json()
     assert [base64.b64decode(image) for image in answer["images"]] == [data]
     assert json.loads(answer["info"])["all_seeds"] == [7, 8, 9]
+    state = gateway.http.get("/sdapi/v1/progress").json()["state"]
+    assert (state["interrupted"], state["job"], state["job_count"]) == (True, "", 0)
+    assert (state["job_no"], state["sampling_step"], state["sampling_steps"]) == (1, 0, 4)
+    call = start(gateway, pool)
+    fake_worker.end(fake_worker.await_claim())
+    assert call.result().status_code == 200
+    assert not gateway.http.get("/sdapi/v1/progress").json()["state"]["interrupted"]
+
+
+def test_of_iterations_that_render_at_once_an_interrupt_leaves_the_first(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    call = start(gateway, pool, n_iter=2, seed=7)
+    claims = [fake_worker.await_claim() for _ in range(2)]
+    eventually("the task is known", lambda: gateway.http.get("/sdapi/v1/progress").json()["progress"])
+    gateway.http.post("/sdapi/v1/interrupt")
+    told = fake_worker.ledger.renew(claims)
+    assert [(each.interrupted, each.cancelled) for each in told] == [(True, False), (False, True)]
+    fake_worker.end(claims[0])
+    fake_worker.ledger.release(claims[1])
+    texts = json.loads(call.result().json()["info"])["infotexts"]
+    assert ["Seed: 7," in text for text in texts] == [True]
 
 
 def test_skip_ends_one_iteration_as_far_as_it_is(
@@ -883,7 +906,9 @@ def test_skip_ends_one_iteration_as_far_as_it_is(
     gateway.http.post("/sdapi/v1/skip")
     (told,) = fake_worker.ledger.renew([claim])
     assert told.interrupted
+    assert gateway.http.get("/sdapi/v1/progress").json()["state"]["skipped"]
     fake_worker.end(claim)
+    assert not gateway.http.get("/sdapi/v1/progress").json()["state"]["skipped"]
     assert fake_worker.work() == 1
     assert len(call.result().json()["images"]) == 2
 

@@ -75,9 +75,15 @@ async def progress(
     caller: Caller, parts: Parts, skip_current_image: Annotated[bool, Query()] = False
 ) -> ProgressResponse:
     """How far the caller's renders are: their images that are done, and the steps of those under way."""
-    running = [each for each in await Tasks(parts.farm, caller.tenant).under_way() if not each.is_over]
+    tasks = Tasks(parts.farm, caller.tenant)
+    running = [each for each in await tasks.under_way() if not each.is_over]
+    last = await tasks.last()
     if not running:
-        return ProgressResponse()
+        begun = "0" if last.begun is None else _timestamp(last.begun)
+        state = State(
+            interrupted=last.interrupted, job_timestamp=begun, job_no=last.job_no, sampling_steps=last.steps
+        )
+        return ProgressResponse(state=state)
     first = running[0]
     calls = await parts.farm.call(_calls_now, parts.farm, caller, running)
     picture = None
@@ -88,9 +94,11 @@ async def progress(
         progress=share,
         eta_relative=_eta(first.task, share),
         state=State(
+            interrupted=last.interrupted,
+            skipped=any(last.skipped in each.unfinished for each in running),
             job=first.job,
             job_count=sum(len(each.task.jobs) for each in running),
-            job_timestamp=time.strftime("%Y%m%d%H%M%S", time.localtime(first.task.begun)),
+            job_timestamp=_timestamp(first.task.begun),
             job_no=sum(each.jobs_ended for each in running),
             sampling_step=first.task.steps * calls[0][0] // calls[0][1] if calls else 0,
             sampling_steps=first.task.steps,
@@ -152,6 +160,10 @@ async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> Task
         live_preview=_data_url(picture) if picture and preview_id != body.id_live_preview else None,
         id_live_preview=preview_id,
     )
+
+
+def _timestamp(seconds: float) -> str:
+    return time.strftime("%Y%m%d%H%M%S", time.localtime(seconds))
 
 
 def _share(running: list[TaskStatus], calls: list[tuple[int, int]]) -> float:

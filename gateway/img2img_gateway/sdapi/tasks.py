@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from img2img_gateway.async_farm import AsyncFarm
@@ -53,6 +54,22 @@ class TaskStatus:
         return any(status.started is not None for status in self.statuses)
 
     @property
+    def unfinished(self) -> dict[str, JobStatus]:
+        """Iterations that are not over, by their jobs."""
+        return {each.id: each for each in self.statuses if each.finished is None}
+
+    @property
+    def left(self) -> list[JobStatus]:
+        """Iterations that are neither over nor to end soon."""
+        return [each for each in self.unfinished.values() if each.state is not JobState.CANCELLED]
+
+    @property
+    def now(self) -> JobStatus | None:
+        """The iteration that renders now, else the next one; None: there is none left."""
+        left = self.left
+        return next((each for each in left if each.running), left[0] if left else None)
+
+    @property
     def job(self) -> str:
         """What A1111 calls what is under way now."""
         if len(self.statuses) == 1:
@@ -64,6 +81,20 @@ class TaskStatus:
         return sum(status.finished is not None for status in self.statuses)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LastTask:
+    """What A1111 still tells of the task that was begun last, were it over by now."""
+
+    #: seconds since 1970; None: there was none
+    begun: float | None = None
+    steps: int = 0
+    #: iterations that gave pictures, once it has ended
+    job_no: int = 0
+    interrupted: bool = False
+    #: the job of the iteration that is to be left as it is
+    skipped: str | None = None
+
+
 class Tasks:
     """Those of one tenant."""
 
@@ -73,6 +104,7 @@ class Tasks:
         #: who interrupts them
         self._owner = owner
         self._tasks = Table(farm.redis, "tasks", tenant)
+        self._last = Table(farm.redis, "last-task", tenant)
 
     async def begin(self, task: Task) -> None:
         """A task's jobs are written."""
@@ -80,32 +112,50 @@ class Tasks:
 
     async def end(self, task: Task) -> None:
         """Somebody has its answer, or nobody waits for it any more."""
-        await self._farm.call(self._tasks.remove, task.id)
+        await self._farm.call(self._remove, task)
 
     async def under_way(self) -> list[TaskStatus]:
         """Those that have not ended, oldest first."""
         return await self._farm.call(self._read)
 
     async def interrupt(self) -> None:
-        """End what renders now as it is by now; with nothing begun, what would be next is dropped."""
-        standings = [each for each in await self.under_way() if not each.is_over]
+        """End the iterations that render now as they are by now, and drop those that would come after them.
+
+        With nothing begun, what would be next is dropped. A1111 renders one iteration after the other, so
+        of several that render here at once the first is meant.
+        """
+        standings = [each for each in await self.under_way() if each.left]
         for standing in [each for each in standings if each.is_begun] or standings[:1]:
-            for job in standing.task.jobs:
-                await self._farm.call(self._farm.ledger.interrupt, job, self._tenant, self._owner)
+            for job in standing.left:
+                ledger, is_now = self._farm.ledger, job is standing.now
+                stop = ledger.interrupt if is_now else ledger.cancel
+                await self._farm.call(stop, job.id, self._tenant, self._owner)
+        if standings:
+            await self._farm.call(self._last.put, {"interrupted": True})
+
+    async def last(self) -> LastTask:
+        """The one that was begun last."""
+        return LastTask(**await self._farm.call(self._last.all))
 
     async def skip(self) -> None:
         """End the oldest task's iteration that renders now as it is by now; the next ones go on."""
         for standing in await self.under_way():
-            left = [each for each in standing.statuses if each.finished is None]
-            left = [each for each in left if each.state is not JobState.CANCELLED]
-            if left:
-                now = next((each for each in left if each.running), left[0])
+            if now := standing.now:
                 await self._farm.call(self._farm.ledger.interrupt, now.id, self._tenant, self._owner)
+                await self._farm.call(self._last.put, {"skipped": now.id})
                 return
 
     def _write(self, task: Task) -> None:
         self._tasks.put({task.id: asdict(task)})
         self._tasks.expire(FORGOTTEN)
+        self._last.put(asdict(LastTask(begun=task.begun, steps=task.steps)))
+        self._last.expire(FORGOTTEN)
+
+    def _remove(self, task: Task) -> None:
+        self._tasks.remove(task.id)
+        with suppress(NotFound):
+            done = [self._farm.ledger.status(job, self._tenant).done for job in task.jobs]
+            self._last.put({"job_no": sum(number > 0 for number in done)})
 
     def _read(self) -> list[TaskStatus]:
         kept = self._tasks.all().values()

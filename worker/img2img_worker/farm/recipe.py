@@ -144,7 +144,9 @@ def _hires(made: Made, served: Served) -> dict[str, object]:
 
 
 def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
-    if not render.params.textual_inversion_add_hashes_to_infotext:
+    # the old way of reading prompts tells none, in A1111
+    is_old = render.params.use_old_emphasis_implementation
+    if is_old or not render.params.textual_inversion_add_hashes_to_infotext:
         return {}
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, render.params)
     loras = [lora.name for lora in prompts.loras]
