@@ -14,6 +14,8 @@ BENCHMARKS = (
     ("bench.start", "--rounds", "1"),
     ("bench.device", "--slots", "1,2,4,8"),
     ("bench.farm",),
+    ("bench.urgent", "--side", "128", "--pictures", "3"),
+    ("bench.peers", "--images", "4", "--rounds", "2"),
     ("bench.acknowledge",),
     ("bench.ledger", "--workers", "100", "--jobs", "1000"),
     ("bench.placement", "--workers", "60", "--minutes", "15"),

@@ -75,7 +75,7 @@ def ratios(theirs: Sequence[float], ours: Sequence[float]) -> str:
 
 
 def show(costs: dict[str, list[Cost]], batch: int, n: int, side: int) -> None:
-    table = Table("who", "cold: CPU s", "wall s", "warm: CPU s", "of the farm's", "wall s", "of the farm's")
+    table = Table("", "cold CPU s", "wall s", "warm CPU s", "/ farm's", "wall s", "/ farm's")
     table.title = f"{n} pictures of {side} × {side}"
     ours = costs["this farm"][1:]
     for name, (cold, *warm) in costs.items():
