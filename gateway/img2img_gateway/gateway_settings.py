@@ -14,7 +14,9 @@ _MIB = 1024 * 1024
 class GatewaySettings(Settings):
     """``IMG2IMG_…`` variables; lists are written as JSON, ``IMG2IMG_CORS_ORIGINS='["https://example.org"]'``."""
 
+    #: address to listen on; others than this machine's need API keys, or `api_auth`
     host: str = "127.0.0.1"
+    #: port to listen on; 0: a free one
     port: Annotated[int, Field(ge=0, le=65535)] = 7860
     #: origins whose pages may call it; "*": any
     cors_origins: tuple[str, ...] = ()

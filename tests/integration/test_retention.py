@@ -372,6 +372,14 @@ def test_one_process_cleans_at_a_time_and_the_next_goes_on_where_it_died(
     assert redis.get(f"{FARM}:gateway:janitor") is None
 
 
+def test_a_finished_job_takes_little_of_redis(farm: Farm, fake_worker: FakeWorker, redis: Any) -> None:
+    job = rendered(farm, fake_worker, picture(), prompt="an oil painting")
+    parts = [redis.memory_usage(key) for key in redis.scan_iter(f"{FARM}:job:{job.id}*")]
+    assert sum(parts) < 3000, "the events alone took 4 kB"
+    states = [event.state for event in fake_worker.ledger.events(job.id, "default")]
+    assert states == ["pending", "running", "done", "done"]
+
+
 def test_what_tenants_have_in_the_store_is_added_up(
     farm: Farm, service: FarmService, fake_worker: FakeWorker, store: Path
 ) -> None:

@@ -96,6 +96,10 @@ local function settle(job)
   if job.finished or not is_over then return end
   set(job, 'finished', NOW)
   event(job)
+  -- Redis gives a stream 4 kB to grow into, and a copy of it what it needs
+  local events, copy = job_key(job.id, 'events'), job_key(job.id, 'events:copy')
+  redis.call('COPY', events, copy, 'REPLACE')
+  redis.call('RENAME', copy, events)
   let_go(job)
   wake_whole(job)
 end
