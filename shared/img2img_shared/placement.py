@@ -16,6 +16,8 @@ IDLE_FIRST = 2.0
 STAY = 10.0
 #: by how much a model must lack workers for its share of the work before one leaves another for it
 MARGIN = 1.5
+#: workers that may die of loading a model in ten minutes, before others leave it alone
+DEADLY = 2
 #: seconds of a load, and of an image, where nobody has measured any
 LOAD, IMAGE = 10.0, 1.0
 
@@ -42,6 +44,8 @@ class ModelDemand:
     #: that a load of it took last, and an image of it lately; None: nobody has said
     load_seconds: float | None = None
     image_seconds: float | None = None
+    #: workers that died of loading it in the last ten minutes
+    deaths: int = 0
     #: whether somebody takes back its leases and brings its tickets
     has_janitor: bool = True
 
@@ -90,13 +94,17 @@ class Placement:
         - for one that has fewer workers for its share of the work. Of one priority, tenants share workers
           equally, and the work of each tenant shares them by its size.
 
-        No worker loads a model that others have for less than `WORTH` loads' worth of images.
+        No worker loads a model that others have for less than `WORTH` loads' worth of images, or of which
+        others have died.
         """
         own = self.demands.get(worker.model or "", ModelDemand(model=worker.model or ""))
         others = [
             each
             for each in self.demands.values()
-            if each.model != worker.model and each.priority is not None and each.model in worker.models
+            if each.model != worker.model
+            and each.priority is not None
+            and each.model in worker.models
+            and each.deaths < DEADLY
         ]
         return (
             self._urgent(worker, own, others)

@@ -146,3 +146,19 @@ def test_what_waited_before_an_upgrade_counts(ledger: Ledger, workers: list[Work
     assert claim is not None
     raw.delete(f"{FARM}:board")
     assert ledger.placement().demands["rare"].work() == 4
+
+
+def test_a_model_that_kills_who_loads_it_is_left_alone_after_two_deaths(
+    ledger: Ledger, workers: list[WorkerInfo], raw: Any
+) -> None:
+    ledger.submit(a_job(n=3, model="rare"))
+    for victim in workers[:2]:
+        assert ask(ledger, victim) == "rare"
+        raw.zadd(f"{FARM}:model:loaded:rare", {victim.id: 1})
+        raw.zincrby(f"{FARM}:model:loading:rare", -61_000, victim.id)  # a minute ago
+        raw.delete(f"{FARM}:worker:{victim.id}", f"{FARM}:board")
+    assert ledger.placement().demands["rare"].deaths == 2
+    assert ask(ledger, workers[2]) is None
+    ledger.load_ended(workers[0].id, "rare")  # it was only slow
+    raw.delete(f"{FARM}:board")
+    assert ask(ledger, workers[2]) == "rare"

@@ -31,6 +31,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:model:waits:MODEL     hash: "PRIORITY TENANT" to images that could be given out
     {prefix}:model:workers:MODEL   sorted set of its workers by when they will not be heard any more; expires
     {prefix}:model:loaded:MODEL    sorted set of those that have it loaded, or load it, likewise; expires
+    {prefix}:model:loading:MODEL   sorted set of workers that load it or died of that, by its begin; expires
     {prefix}:models                hash: model to the hash of the checkpoint that its name stands for
     {prefix}:open                  hash: job to what is listed of it, as `place` of schedule.lua writes it
     {prefix}:waiting               hash: model to images that could be given out

@@ -33,6 +33,10 @@ class ModelLoads(LedgerPart):
             had, have = (_workers(placement, name) for name in (model, to))
         return bool(self._redis.run("move", worker, model or "", to, self._lease_ms // 2, had, have))
 
+    def load_ended(self, worker: str, model: str) -> None:
+        """A worker has come back from a load to which it moved, with the model or without."""
+        self._redis.call("ZREM", self._redis.key("model", "loading", model), worker)
+
     def measured(self, model: str, *, load: float | None = None, image: float | None = None) -> None:
         """Says how many seconds a load of the model took, or how many of a worker one of its images takes."""
         for name, seconds in (("load_seconds", load), ("image_seconds", image)):
@@ -60,6 +64,7 @@ def _demand(
     workers: int,
     starved: int,
     has_janitor: int,
+    deaths: int,
     load_seconds: bytes,
     image_seconds: bytes,
     waiting: int,
@@ -78,6 +83,7 @@ def _demand(
         load_seconds=float(load_seconds) if load_seconds else None,
         image_seconds=float(image_seconds) if image_seconds else None,
         has_janitor=bool(has_janitor),
+        deaths=deaths,
     )
 
 

@@ -133,7 +133,7 @@ class ModelSwitcher:
             Unavailable: Redis does not answer.
         """
         self._look()
-        if len(self._known) < 2 and self._current.loaded is not None:
+        if self._current.loaded is not None and self._known.keys() <= {self._current.info.model}:
             return
         if (
             trouble := self._health.cannot_render
@@ -208,8 +208,10 @@ class ModelSwitcher:
         except Exception as error:
             if isinstance(error, torch.AcceleratorError):
                 end_broken(error)
+            self._came_back(model)
             self.set_aside(model, error.with_traceback(None))
             return False
+        self._came_back(model)
         self._aside.pop(model, None)
         is_first, self._since = not self._since, time.monotonic()
         self._current.put(loaded)
@@ -225,6 +227,9 @@ class ModelSwitcher:
         if not loaded.was_waiting:  # what it takes a worker that has not had it
             when_redis_answers(partial(self._ledger.measured, model, load=loaded.seconds))
         return True
+
+    def _came_back(self, model: str) -> None:
+        when_redis_answers(partial(self._ledger.load_ended, self._current.info.id, model))
 
     def _look(self) -> None:
         """Now and then: which models there are, and what their images take."""
@@ -243,8 +248,9 @@ class ModelSwitcher:
 
     def _announce(self, loading: str | None = None) -> None:
         """What the farm is told from the next beat on."""
-        others = {name: self._known[name] for name in self._loadable()} if len(self._known) > 1 else {}
-        self._current.announce(others=others)
+        others = {name: self._known[name] for name in self._loadable()}
+        is_one = others.keys() <= {self._current.info.model}
+        self._current.announce(others={} if is_one else others)
         if loading is not None:
             self._current.announce(
                 model=loading, file_name=self._known.get(loading, ""), sha256=None, vae_sha256=None, takes=()
@@ -255,6 +261,10 @@ def _workers(model: str, placement: Placement) -> int:
     return placement.demands[model].workers if model in placement.demands else 0
 
 
+def _deaths(model: str, placement: Placement) -> int:
+    return placement.demands[model].deaths if model in placement.demands else 0
+
+
 def _rarest(models: Collection[str], placement: Placement) -> str:
-    """That which the fewest workers have."""
-    return min(models, key=lambda name: _workers(name, placement))
+    """That which the fewest workers have, and died of."""
+    return min(models, key=lambda name: (_deaths(name, placement), _workers(name, placement)))

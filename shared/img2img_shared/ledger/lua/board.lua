@@ -1,8 +1,9 @@
 -- What workers decide by which model they should have loaded: of each model that has images to give out or live workers
--- {model, workers that have it loaded, ms for which nobody had it, whether it has a janitor, seconds of a load, seconds of
--- an image, images to give out, "PRIORITY TENANT", images, "PRIORITY TENANT", images, ...}.
+-- {model, workers that have it loaded, ms for which nobody had it, whether it has a janitor, workers that died of loading
+-- it of late, seconds of a load, seconds of an image, images to give out, "PRIORITY TENANT", images, "PRIORITY TENANT", images, ...}.
 -- It is kept for a moment: a thousand workers ask the same.
 local KEPT = 1000 -- ms
+local SILENCE = 60 * 1000 -- ms after which a worker has died of its load that has not been heard of
 local SHARES = 64 -- of the priorities and tenants of a model so many are told, the first of them among these
 local kept = redis.call('GET', BOARD)
 if kept then return kept end
@@ -34,6 +35,15 @@ local function shares_of(model)
   return found
 end
 
+local function deaths_of(model)
+  local loading, deaths = model_key(model, 'loading'), 0
+  redis.call('ZREMRANGEBYSCORE', loading, '-inf', NOW - LOADS)
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', loading, '-inf', NOW - SILENCE)) do
+    deaths = deaths + 1 - redis.call('EXISTS', worker_key(worker))
+  end
+  return deaths
+end
+
 local answers = {}
 for _, model in ipairs(models) do
   promote(model) -- nobody claims of a model that nobody has loaded
@@ -47,8 +57,8 @@ for _, model in ipairs(models) do
     redis.call('HDEL', STARVED, model)
   end
   local answer = {
-    model, workers, starved, redis.call('EXISTS', model_key(model, 'janitor')), hget(LOAD_SECONDS, model) or '',
-    hget(IMAGE_SECONDS, model) or '', waiting,
+    model, workers, starved, redis.call('EXISTS', model_key(model, 'janitor')), deaths_of(model),
+    hget(LOAD_SECONDS, model) or '', hget(IMAGE_SECONDS, model) or '', waiting,
   }
   for _, each in ipairs(shares_of(model)) do answer[#answer + 1] = each end
   answers[#answers + 1] = answer

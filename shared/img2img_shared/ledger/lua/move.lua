@@ -11,6 +11,8 @@ if from ~= '' then
 end
 redis.call('ZADD', model_key(to, 'loaded'), NOW + tonumber(lifetime), worker)
 redis.call('PEXPIRE', model_key(to, 'loaded'), lifetime)
+redis.call('ZADD', model_key(to, 'loading'), NOW, worker)
+redis.call('PEXPIRE', model_key(to, 'loading'), LOADS)
 redis.call('HDEL', STARVED, to)
 redis.call('DEL', BOARD)
 return 1

@@ -33,6 +33,7 @@ local function idempotency_key(tenant, key) return FARM .. ':once:' .. tenant ..
 
 local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':under_way'
 local BOARD, STARVED = FARM .. ':board', FARM .. ':starved'
+local LOADS = 10 * 60 * 1000 -- ms for which it is remembered that a worker has not come back from a load
 local LOAD_SECONDS, IMAGE_SECONDS = FARM .. ':load_seconds', FARM .. ':image_seconds'
 local WORKERS, SERVED, MODELS, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':models', FARM .. ':cancels'
 local AUDIT = FARM .. ':audit'
