@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, Route
 import img2img_gateway
 from img2img_shared.params import Params
 from img2img_worker.pictures.mask import soft_mask
+from tests.page.browser import PATIENCE
 
 FOLDER = Path(img2img_gateway.__file__).parent / "page"
 ORIGIN = "http://editor.test"
@@ -51,6 +52,7 @@ def _serve(route: Route) -> None:
 @pytest.fixture(scope="module")
 def opened(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 500, "height": 400}, has_touch=True)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.route(f"{ORIGIN}/**", _serve)
     yield page

@@ -59,6 +59,7 @@ def render(page: Page, gateway: Gateway) -> dict[str, Any]:
     with page.expect_response(lambda response: response.url.endswith("/v1/jobs")) as sent:
         page.locator(".send").get_by_role("button", name="Render").click()
     job: dict[str, Any] = sent.value.json()
+    expect(page.locator(f".results a[href='/jobs/{job['id']}']")).to_be_visible()
     expect(page.locator(".results .state")).to_have_text("Done")
     params = gateway.http.get(f"/v1/jobs/{job['id']}/params").json()
     inputs = gateway.http.get(f"/v1/jobs/{job['id']}/inputs").json()["inputs"]
