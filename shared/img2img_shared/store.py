@@ -270,7 +270,8 @@ class Store:
             try:
                 return obstore.head(self._store, key)["size"]
             except FileNotFoundError:
-                self._expect_missing("look up", key)
+                with suppress(Unavailable):  # the store answers, whosever it is
+                    self._expect_missing("look up", key)
                 return None
 
     def _expect_missing(self, what: str, key: str) -> None:
@@ -278,14 +279,15 @@ class Store:
 
         Raises:
             StoreError: the farm's folder is not there, or the object is.
+            Unavailable: which folder is the farm's cannot be told.
         """
-        if self._folder is None or self._known_marker_text(what, key) is None or key == self._marker:
+        if self._folder is None or self._known_marker_text() is None or key == self._marker:
             return
         if self._holds(self._folder, what, key):
             raise self._error(what, key, _AWAY, transient=True)
 
     def _expect_farms_folder(self, what: str, key: str) -> None:
-        if self._folder is not None and self._known_marker_text(what, key) is not None:
+        if self._folder is not None and self._known_marker_text() is not None:
             self._holds(self._folder, what, key)
 
     def _holds(self, path: Path, what: str, key: str) -> bool:
@@ -294,7 +296,7 @@ class Store:
         Raises:
             StoreError: another folder is there, or it does not tell.
         """
-        text = self._known_marker_text(what, key)
+        text = self._known_marker_text()
         try:
             folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -310,12 +312,8 @@ class Store:
             raise self._error(what, key, _AWAY, transient=True)
         return found
 
-    def _known_marker_text(self, what: str, key: str) -> str | None:
-        try:
-            text = self._marker_text()
-        except Unavailable as error:
-            why = f"whose folder it is cannot be told: {error.reason}"
-            raise self._error(what, key, why, transient=True) from error
+    def _known_marker_text(self) -> str | None:
+        text = self._marker_text()
         if text is not None:
             self._marker_text = lambda: text
         return text
@@ -324,11 +322,13 @@ class Store:
     def _told(self, what: str, key: str) -> Iterator[None]:
         """The library's errors as `StoreError`, in one line that says what was tried, where and why not."""
         try:
-            yield
+            with self._told_of_marker(what, key):
+                yield
         except AlreadyExistsError:
             raise
         except FileNotFoundError as error:
-            self._expect_missing(what, key)
+            with self._told_of_marker(what, key):
+                self._expect_missing(what, key)
             if what == "read" and "<Code>NoSuchBucket<" not in str(error):
                 raise self._error(what, key, "there is no such object", missing=True) from error
             if self._folder is not None:  # it was there a moment ago, when it was opened or written to
@@ -336,6 +336,14 @@ class Store:
             raise self._error(what, key, "the bucket does not exist") from error
         except (BaseError, OSError, ValueError) as error:
             raise self._error(what, key, _why(error), transient=_is_transient(error)) from error
+
+    @contextmanager
+    def _told_of_marker(self, what: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            why = f"whose folder it is cannot be told: {error.reason}"
+            raise self._error(what, key, why, transient=True) from error
 
     def _error(
         self, what: str, key: str, why: str, *, transient: bool = False, missing: bool = False
