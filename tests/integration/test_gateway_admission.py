@@ -124,38 +124,6 @@ def test_what_is_not_there_is_named(gateway: Gateway, method: str, path: str, to
     assert "/docs" in answer.json()["detail"]
 
 
-def endpoints() -> list[tuple[str, dict[str, Any]]]:
-    """Those of the farm's own API, as the reference has them."""
-    paths: dict[str, dict[str, Any]] = create_app().openapi()["paths"]
-    own = {path: methods for path, methods in paths.items() if path.startswith(("/v1", "/health", "/ready"))}
-    return [(f"{method} {path}", facts) for path, methods in own.items() for method, facts in methods.items()]
-
-
-def has_example(described: Any, document: dict[str, Any]) -> bool:
-    """Whether a part of the reference shows one, itself or in what it refers to."""
-    if isinstance(described, list):
-        return any(has_example(each, document) for each in described)
-    if not isinstance(described, dict):
-        return False
-    if "example" in described or "examples" in described:
-        return True
-    if "$ref" in described:
-        name = described["$ref"].rpartition("/")[2]
-        return has_example(document["components"]["schemas"][name], document)
-    return any(has_example(each, document) for each in described.values())
-
-
-def test_the_reference_sums_up_describes_and_shows_each_endpoint() -> None:
-    document = create_app().openapi()
-    assert len(endpoints()) > 20
-    for name, facts in endpoints():
-        assert len(facts["summary"].split()) > 2, name
-        assert facts["description"].endswith("."), name
-        answers = {status: each for status, each in facts["responses"].items() if status.startswith("2")}
-        shown = [facts.get("requestBody"), facts.get("parameters"), answers]
-        assert has_example(shown, document), name
-
-
 @pytest.fixture
 def ring(farm_redis: FarmRedis, store: Path) -> ApiKeys:
     return ApiKeys(farm_redis, Store(store))

@@ -41,7 +41,7 @@ class DetectRequest(BaseModel):
     low_vram: bool = False
 
 
-@router.post("/detect")
+@router.post("/detect", summary="Preprocess pictures for control units")
 async def detect(body: DetectRequest, caller: Caller, parts: Parts) -> dict[str, Any]:
     """What a preprocessor makes of pictures, as a job of the farm that runs no network."""
     module = find_module(body.controlnet_module)

@@ -42,25 +42,25 @@ _OF_UNIONS = frozenset(
 )
 
 
-@router.get("/version")
+@router.get("/version", summary="See ControlNet's API version")
 async def version() -> dict[str, int]:
     """Of the API."""
     return {"version": 3}
 
 
-@router.get("/settings")
+@router.get("/settings", summary="See how many control units there are")
 async def settings() -> dict[str, int]:
     """How many units count."""
     return {"control_net_unit_count": MOST}
 
 
-@router.get("/model_list")
+@router.get("/model_list", summary="List the control networks")
 async def model_list(parts: Parts, _: Caller, update: bool = True) -> dict[str, list[str]]:  # noqa: ARG001 (always)
     """The control networks in the workers' folders."""
     return {"model_list": await parts.farm.files("control") or []}
 
 
-@router.get("/module_list")
+@router.get("/module_list", summary="List the preprocessors")
 async def module_list(alias_names: bool = False) -> dict[str, Any]:
     """The preprocessors by their names, or by what A1111's page calls them."""
     named = {module.title if alias_names else module.name: module for module in MODULES.values()}
@@ -76,7 +76,7 @@ async def module_list(alias_names: bool = False) -> dict[str, Any]:
     }
 
 
-@router.get("/control_types")
+@router.get("/control_types", summary="List the control types")
 async def control_types(parts: Parts, _: Caller) -> dict[str, Any]:
     """Which preprocessors and networks go together."""
     titles = ["None", *(await parts.farm.files("control") or [])]

@@ -123,7 +123,7 @@ class ExtrasBatchResponse(BaseModel):
     images: list[str]
 
 
-@router.post("/extra-single-image", response_model=ExtrasSingleResponse)
+@router.post("/extra-single-image", summary="Enlarge one picture", response_model=ExtrasSingleResponse)
 async def extra_single_image(
     request: Request, body: ExtrasSingleRequest, caller: Caller, parts: Parts
 ) -> Response:
@@ -136,7 +136,7 @@ async def extra_single_image(
     return await call.answer(request)
 
 
-@router.post("/extra-batch-images", response_model=ExtrasBatchResponse)
+@router.post("/extra-batch-images", summary="Enlarge several pictures", response_model=ExtrasBatchResponse)
 async def extra_batch_images(
     request: Request, body: ExtrasBatchRequest, caller: Caller, parts: Parts
 ) -> Response:

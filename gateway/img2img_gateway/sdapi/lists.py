@@ -42,7 +42,7 @@ class PngInfoResponse(BaseModel):
     parameters: dict[str, Any]
 
 
-@router.get("/samplers")
+@router.get("/samplers", summary="List A1111's samplers")
 async def samplers() -> list[dict[str, Any]]:
     """By A1111's names."""
     return [
@@ -51,7 +51,7 @@ async def samplers() -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/schedulers")
+@router.get("/schedulers", summary="List A1111's schedulers")
 async def schedulers() -> list[dict[str, Any]]:
     """By A1111's names."""
     by_model = ("Uniform", "SGM Uniform", "Simple", "Normal", "DDIM", "Beta")
@@ -67,7 +67,7 @@ async def schedulers() -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/sd-models")
+@router.get("/sd-models", summary="List the checkpoints")
 async def sd_models(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     """The checkpoints that are served now, and those of this machine that could be."""
     checkpoints = await parts.farm.call(with_hashes, await parts.farm.checkpoints())
@@ -84,14 +84,14 @@ async def sd_models(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/loras")
+@router.get("/loras", summary="List the LoRAs")
 async def loras(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
     found = await parts.farm.loras() or {}
     return [{"name": name, "alias": alias, "path": name, "metadata": {}} for name, alias in found.items()]
 
 
-@router.get("/prompt-styles")
+@router.get("/prompt-styles", summary="List the styles")
 async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
     """Those of the gateway's styles file."""
     styles = await parts.farm.call(read_styles, parts.farm.settings.styles_file)
@@ -101,7 +101,7 @@ async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
     ]
 
 
-@router.get("/upscalers")
+@router.get("/upscalers", summary="List the upscalers")
 async def upscalers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     """What enlarges pictures: the built-in ones, and the files that a worker can use.
 
@@ -120,39 +120,39 @@ async def upscalers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/latent-upscale-modes")
+@router.get("/latent-upscale-modes", summary="List the latent upscalers")
 async def latent_upscale_modes() -> list[dict[str, str]]:
     """What else hires fix can enlarge."""
     return [{"name": name} for name in LATENT_UPSCALERS]
 
 
-@router.get("/sd-modules")  # Forge's
-@router.get("/realesrgan-models")
-@router.get("/extensions")
+@router.get("/sd-modules", summary="List Forge's modules")  # Forge's
+@router.get("/realesrgan-models", summary="List the RealESRGAN models")
+@router.get("/extensions", summary="List the extensions")
 async def nothing() -> list[dict[str, Any]]:
     """None of these."""
     return []
 
 
-@router.get("/sd-vae")
+@router.get("/sd-vae", summary="List the VAEs")
 async def sd_vae(parts: Parts, _: Caller) -> list[dict[str, str]]:
     """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
     return [{"model_name": name, "filename": name} for name in await parts.farm.files("vae") or []]
 
 
-@router.get("/hypernetworks")
+@router.get("/hypernetworks", summary="List the hypernetworks")
 async def hypernetworks(parts: Parts, _: Caller) -> list[dict[str, str]]:
     """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
     return [{"name": name, "path": name} for name in await parts.farm.files("hypernetwork") or []]
 
 
-@router.get("/face-restorers")
+@router.get("/face-restorers", summary="List the face restorers")
 async def face_restorers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
     """Those that a worker can use."""
     return [{"name": name, "cmd_dir": None} for name in await parts.farm.files("face_restorer") or []]
 
 
-@router.get("/embeddings")
+@router.get("/embeddings", summary="List the textual inversions")
 async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, Any]]]:
     """The textual inversions that prompts may name, and those that no worker's checkpoint has a use for."""
     answer: dict[str, dict[str, dict[str, Any]]] = {"loaded": {}, "skipped": {}}
@@ -166,7 +166,7 @@ async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, A
     return answer
 
 
-@router.get("/scripts")
+@router.get("/scripts", summary="List the scripts")
 async def scripts() -> dict[str, list[str]]:
     """Those that a request may turn on; one that names another is refused."""
     own = [script["name"] for script in script_info()]
@@ -174,7 +174,7 @@ async def scripts() -> dict[str, list[str]]:
     return {"txt2img": [*of_txt2img, SCRIPT], "img2img": [*of_img2img, *own, SCRIPT]}
 
 
-@router.get("/script-info")
+@router.get("/script-info", summary="List the scripts with their arguments")
 async def scripts_with_arguments() -> list[dict[str, Any]]:
     """The same with their arguments."""
     of_txt2img, of_img2img = (script_infos(img2img=i) for i in (False, True))
@@ -184,7 +184,7 @@ async def scripts_with_arguments() -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/cmd-flags")
+@router.get("/cmd-flags", summary="See the command line's flags")
 async def cmd_flags(parts: Parts) -> dict[str, Any]:
     """Those of A1111's command line that have a counterpart; no password is told."""
     settings = parts.farm.settings
@@ -200,7 +200,7 @@ async def cmd_flags(parts: Parts) -> dict[str, Any]:
     }
 
 
-@router.get("/memory")
+@router.get("/memory", summary="See the gateway's memory")
 async def memory() -> dict[str, Any]:
     """The gateway's own memory; that of the workers' graphics cards it does not know."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -209,7 +209,7 @@ async def memory() -> dict[str, Any]:
     return {"ram": {"free": free, "used": used, "total": total}, "cuda": {"error": "unavailable"}}
 
 
-@router.post("/png-info")
+@router.post("/png-info", summary="Read a picture's infotext")
 async def png_info(body: PngInfoRequest, parts: Parts, _: Caller) -> PngInfoResponse:
     """Read a picture's infotext, from PNG, JPEG or WebP."""
     data = await parts.farm.call(decode_base64, body.image.strip(), "image", parts.farm.settings.max_upload)
@@ -218,7 +218,7 @@ async def png_info(body: PngInfoRequest, parts: Parts, _: Caller) -> PngInfoResp
     return PngInfoResponse(info=info, items=texts, parameters=read_parameters(info))
 
 
-@router.get("/version")
+@router.get("/version", summary="See the program's version")
 async def program_version() -> dict[str, str]:
     """Which program this is, in SD.Next's words."""
     return {"app": "img2img-farm", "version": version("img2img-farm")}

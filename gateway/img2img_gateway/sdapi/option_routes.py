@@ -12,29 +12,29 @@ from img2img_gateway.sdapi.options import Options
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: settings"], route_class=JsonRoute)
 
 
-@router.get("/options")
+@router.get("/options", summary="See your settings")
 async def get_options(caller: Caller, parts: Parts) -> dict[str, Any]:
     """The caller's settings."""
     return await Options(parts.farm, caller.tenant).all()
 
 
-@router.post("/options")
+@router.post("/options", summary="Change your settings")
 async def set_options(body: dict[str, Any], caller: Caller, parts: Parts) -> dict[str, Any]:
     """Change settings for the caller's tenant; what GET shows may always be sent back."""
     await Options(parts.farm, caller.tenant).change(body)
     return {}
 
 
-@router.post("/refresh-checkpoints")
-@router.post("/refresh-vae")
-@router.post("/refresh-loras")
-@router.post("/refresh-embeddings")
+@router.post("/refresh-checkpoints", summary="Refresh the checkpoints")
+@router.post("/refresh-vae", summary="Refresh the VAEs")
+@router.post("/refresh-loras", summary="Refresh the LoRAs")
+@router.post("/refresh-embeddings", summary="Refresh the textual inversions")
 async def refresh() -> None:
     """Nothing to do: the lists of what workers have are always fresh."""
 
 
-@router.post("/unload-checkpoint")
-@router.post("/reload-checkpoint")
+@router.post("/unload-checkpoint", summary="Unload the checkpoint")
+@router.post("/reload-checkpoint", summary="Reload the checkpoint")
 async def nothing_to_load() -> dict[str, Any]:
     """Nothing to do: a worker has its checkpoint for as long as it runs, for everybody."""
     return {}

@@ -7,13 +7,13 @@ from fastapi import APIRouter
 router = APIRouter(tags=["AUTOMATIC1111: lists"])
 
 
-@router.get("/config")
+@router.get("/config", summary="See what Gradio's page has")
 async def config() -> dict[str, Any]:
     """Gradio's description of a page: one without components."""
     return {"mode": "blocks", "title": "img2img-farm", "components": [], "dependencies": []}
 
 
-@router.get("/startup-events")
+@router.get("/startup-events", summary="See whether Gradio has started")
 async def startup_events() -> bool:
     """Gradio's: everything has started."""
     return True

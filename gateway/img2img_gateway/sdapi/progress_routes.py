@@ -70,7 +70,7 @@ class TaskResponse(BaseModel):
     textinfo: str | None = None
 
 
-@router.get("/sdapi/v1/progress")
+@router.get("/sdapi/v1/progress", summary="See how far your renders are")
 async def progress(
     caller: Caller, parts: Parts, skip_current_image: Annotated[bool, Query()] = False
 ) -> ProgressResponse:
@@ -107,33 +107,33 @@ async def progress(
     )
 
 
-@router.post("/sdapi/v1/interrupt")
+@router.post("/sdapi/v1/interrupt", summary="Interrupt your renders")
 async def interrupt(caller: Caller, parts: Parts) -> dict[str, Any]:
     """End the caller's renders that have begun; their calls answer with the images as far as they are."""
     await Tasks(parts.farm, caller.tenant, caller.owner).interrupt()
     return {}
 
 
-@router.post("/sdapi/v1/skip")
+@router.post("/sdapi/v1/skip", summary="Skip to the next iteration")
 async def skip(caller: Caller, parts: Parts) -> None:
     """End the iteration that renders now as far as it is; the next ones (``n_iter``) go on."""
     await Tasks(parts.farm, caller.tenant, caller.owner).skip()
 
 
-@router.get("/internal/ping")
+@router.get("/internal/ping", summary="See whether it answers")
 async def ping() -> dict[str, Any]:
     """It is there."""
     return {}
 
 
-@router.get("/internal/pending-tasks")
+@router.get("/internal/pending-tasks", summary="List your waiting tasks")
 async def pending_tasks(caller: Caller, parts: Parts) -> dict[str, Any]:
     """The caller's tasks that have not begun."""
     waiting = [each for each in await Tasks(parts.farm, caller.tenant).under_way() if not each.is_begun]
     return {"size": len(waiting), "tasks": [each.task.id for each in waiting]}
 
 
-@router.post("/internal/progress")
+@router.post("/internal/progress", summary="See how far a task is")
 async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> TaskResponse:
     """Where one task is. One that is not under way any more, or never was, is told as completed."""
     found = [

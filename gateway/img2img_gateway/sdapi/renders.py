@@ -28,7 +28,7 @@ from img2img_shared.steps import steps_in_all
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
 
 
-@router.post("/img2img", response_model=RenderResponse)
+@router.post("/img2img", summary="Render from pictures, A1111's way", response_model=RenderResponse)
 async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts: Parts) -> Response:
     """Render from pictures, and answer when they are there.
 
@@ -43,7 +43,7 @@ async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts:
     return await _Render(parts, caller, "img2img", reading).answer(request)
 
 
-@router.post("/txt2img", response_model=RenderResponse)
+@router.post("/txt2img", summary="Render from text, A1111's way", response_model=RenderResponse)
 async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, parts: Parts) -> Response:
     """Render from pure noise, and answer when the pictures are there; see img2img."""
     reading = await Reader(parts.farm, caller.tenant).read(body)

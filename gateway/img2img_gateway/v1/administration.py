@@ -63,12 +63,13 @@ class StorageAnswer(BaseModel):
     since: int
 
 
+_KEY = {"id": "5feceb66", "name": "alice", "tenant": "studio", "role": "submit", "created": 1_772_366_400}
+
+
 class KeyAnswer(BaseModel):
     """An API key without its secret."""
 
-    model_config = example(
-        {"id": "5feceb66", "name": "alice", "tenant": "studio", "role": "submit", "created": 1_772_366_400}
-    )
+    model_config = example(_KEY)
 
     id: str
     name: str
@@ -87,6 +88,8 @@ class KeyAnswer(BaseModel):
 
 class NewKeyAnswer(KeyAnswer):
     """A key that was just made."""
+
+    model_config = example({**_KEY, "key": "img2img_5feceb66_6zKCbO0qN8xQeT0dM1vYb2Uu3Hh4Jj5Kk6Ll7Pp8Rs9"})
 
     #: what its user sends; it is told this once
     key: str
