@@ -1,13 +1,16 @@
 """What ``img2img doctor`` finds, on real servers with one thing wrong with each."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from img2img_shared.farm import doctor
 from img2img_shared.farm.doctor import Finding, Verdict, examine, examine_farm
 from img2img_shared.farm.marker import StoreMarker
-from img2img_shared.ledger import Ledger, connect
+from img2img_shared.ledger import FarmRedis, Ledger, connect
+from img2img_shared.ledger.server_facts import ServerFacts, server_facts
 from img2img_shared.records import WorkerInfo, WorkerReport
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
@@ -53,6 +56,16 @@ def test_a_sound_farm(own_redis: str, tmp_path: Path) -> None:
     assert part == "workers"
     assert "img2img worker --model" in text
     assert not list(tmp_path.glob("doctor/*")), "it leaves nothing behind"
+
+
+def test_a_redis_that_is_too_old(own_redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def facts(redis: FarmRedis) -> ServerFacts:
+        return replace(server_facts(redis), version="6.2.14")
+
+    monkeypatch.setattr(doctor, "server_facts", facts)
+    assert wrong(found(own_redis, tmp_path)) == [
+        ("redis", "version 6.2.14 is too old: install Redis 7 or newer, or Valkey")
+    ]
 
 
 def test_a_redis_that_would_forget(own_redis: str, tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ class LedgerMachine(RuleBasedStateMachine):
         assert job.id not in {status.id for status in self.ledger.jobs(job.tenant, limit=10_000)}
         self.forgotten.append(job)
 
+    @precondition(lambda self: self.plain.jobs)
+    @rule(pick=picks)
+    def remove(self, pick: int) -> None:
+        job = self.job(pick)
+        if not job.ended:
+            with pytest.raises(Refused):
+                self.ledger.remove(job.id, job.tenant)
+            return
+        self.ledger.remove(job.id, job.tenant)
+        self.plain.delete(job)
+        self.forgotten.append(job)
+
     @precondition(lambda self: any(job.failed for job in self.plain.jobs.values()))
     @rule()
     def retry_all(self) -> None:

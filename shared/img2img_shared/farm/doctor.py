@@ -22,6 +22,8 @@ from img2img_shared.ledger.server_facts import ServerFacts, server_facts
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 
+#: the oldest Redis that a farm can use
+OLDEST = 7
 #: milliseconds of a call to Redis, and seconds between two clocks, that are worth a word
 SLOW, APART = 20.0, 5.0
 #: share of Redis' memory that may be full
@@ -77,6 +79,10 @@ def _redis(redis: FarmRedis, where: str) -> Iterator[Finding]:
         yield _wrong("redis", str(error))
         return
     yield _ok("redis", f"{where} answers: version {facts.version}, {facts.latency:.1f} ms a call")
+    if int(facts.version.split(".")[0]) < OLDEST:
+        yield _wrong(
+            "redis", f"version {facts.version} is too old: install Redis {OLDEST} or newer, or Valkey"
+        )
     if facts.latency > SLOW:
         yield _advice(
             "redis",
