@@ -18,7 +18,7 @@ from img2img_worker.engine.loop import EngineLoop, OnOutOfMemory
 from img2img_worker.engine.other_checkpoints import OtherCheckpoints
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.render import Pixels, Render
-from img2img_worker.engine.state import OnStep, RenderState, prepared
+from img2img_worker.engine.state import OnStep, RenderState, are_alike, prepared
 from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.families.family import Family
 
@@ -121,9 +121,13 @@ class Engine:
         names = {name for name in (render.checkpoint, render.params.refiner_checkpoint) if name}
         others = self._others.borrow(names)
         try:
+            checkpoint = others.get(render.checkpoint or "", self._own)
+            if not are_alike(checkpoint.family, self._own.family):
+                params = render.params.model_copy(update={"tiling": False})
+                render = replace(render, params=params)
             image = prepared(
                 render,
-                others.get(render.checkpoint or "", self._own),
+                checkpoint,
                 others.get(render.params.refiner_checkpoint or ""),
                 on_step,
                 priority=priority,

@@ -193,6 +193,11 @@ def prepared(
     )
 
 
+def are_alike(one: Family, other: Family) -> bool:
+    """Whether A1111 keeps the network for another checkpoint, and with it LoRAs, tiling and control."""
+    return one is other or (one.configuration is not None and one.configuration == other.configuration)
+
+
 def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditioning) -> Phase:
     """The calls that a refiner makes of a render that another checkpoint, of `family`, begins."""
     own = refiner.family
@@ -202,8 +207,7 @@ def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditio
     if (own.inpaints or own.edits) and (own.inpaints, own.edits) != (family.inpaints, family.edits):
         reason = f"it is {own.name}, and wants to see more of the picture than the model, {family.name}"
         raise Refused("refiner_checkpoint", render.params.refiner_checkpoint, reason)
-    # to A1111 checkpoints of one configuration are one network, which keeps LoRAs, tiling and control
-    is_alike = own.configuration is not None and own.configuration == family.configuration
+    is_alike = are_alike(own, family)
     loras = refiner.find_loras(prompts.loras if is_alike else ())
     tiling = render.params.tiling and is_alike
     return Phase(
