@@ -1,5 +1,6 @@
 """How long things stay in the store, what removes them, and what never does."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from typer.testing import CliRunner
 
 from img2img_producer import Farm
+from img2img_producer.cli import app as cli
 from img2img_shared.errors import NotFound, Refused, StoreError
 from img2img_shared.farm import store_janitor
 from img2img_shared.farm.intake import AGE
@@ -378,6 +381,28 @@ def test_a_finished_job_takes_little_of_redis(farm: Farm, fake_worker: FakeWorke
     assert sum(parts) < 3000, "the events alone took 4 kB"
     states = [event.state for event in fake_worker.ledger.events(job.id, "default")]
     assert states == ["pending", "running", "done", "done"]
+
+
+def test_the_command_line_looks_after_the_store(
+    farm: Farm, fake_worker: FakeWorker, redis_url: str, store: Path
+) -> None:
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(cli, ["--redis-url", redis_url, "--store-url", str(store), *words])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    job = rendered(farm, fake_worker, picture()).id
+    assert run("keep", job, "30d").startswith("kept until ")
+    assert "kept" in run("status", job)
+    assert "default" in run("storage")
+    assert json.loads(run("storage", "--json"))[0]["since"] == len(picture())
+    assert run("clean", "--dry-run", "--uploads", "0s") == "nothing to remove\n"
+    run("rm", job)
+    assert run("clean", "--uploads", "0s") == "removed: 1 picture\n"
+    lines = [json.loads(line) for line in run("audit", job, "--json").splitlines()]
+    assert [line["action"] for line in lines] == ["remove", "keep"]
+    assert {line["by"] for line in lines} == {farm.settings.owner}
+    assert f"remove {job} of default" in run("audit")
 
 
 def test_what_tenants_have_in_the_store_is_added_up(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
-from img2img_shared.errors import FarmError, Refused, WireError
+from img2img_shared.errors import FarmError, Refused, Summary, WireError
 from img2img_shared.farm.input_janitor import InputJanitor
 from img2img_shared.farm.ledger_age import LedgerAge
 from img2img_shared.farm.orphans import Orphan
@@ -99,7 +99,8 @@ class StoreJanitor:
         if not dry_run:
             with self._turn():
                 return self._clean(uploads, orphans)
-        found = self._look(self._sweep(uploads), 0)
+        # it takes no turn, and so has none to hold on to
+        found = self._look(Sweep(self._store, self._retention, self._age, uploads=uploads), 0)
         gone = self._overdue(found, orphans)
         return _cleaned(found, len(self._retention.due()), len(found.unnamed), len(gone))
 
@@ -110,7 +111,7 @@ class StoreJanitor:
         jobs = self._remove_jobs()
         generation = self._advance()
         before = self._storage.counted()
-        sweep = self._sweep(uploads)
+        sweep = Sweep(self._store, self._retention, self._age, uploads=uploads, step=self._step)
         found = self._look(sweep, generation)
         self._storage.write(found, before)
         self._list(found.orphans)
@@ -133,7 +134,7 @@ class StoreJanitor:
         try:
             return sweep.look(generation)
         except WireError as error:
-            raise Refused("clean", None, f"nothing is removed: {error}") from error
+            raise Refused("clean", Summary("not possible"), f"nothing is removed: {error}") from error
 
     def listed(self) -> dict[str, float]:
         """The orphans that were found by now, and since when (seconds since 1970)."""
@@ -154,7 +155,11 @@ class StoreJanitor:
             Refused: one does.
         """
         if not self._lock.is_won():
-            raise Busy("clean", None, "another process of the farm is cleaning; try again in some minutes")
+            raise Busy(
+                "clean",
+                Summary("not possible now"),
+                "another process of the farm is cleaning; try again in some minutes",
+            )
         self._signed = time.monotonic()
         try:
             yield
@@ -174,9 +179,6 @@ class StoreJanitor:
                 count += self._store.delete_all(f"jobs/{removal.split()[0]}") > 0
                 self._retention.cleared(removal, AGAIN)
         return count
-
-    def _sweep(self, uploads: float | None) -> Sweep:
-        return Sweep(self._store, self._retention, self._age, uploads=uploads, step=self._step)
 
     def _list(self, found: list[Orphan]) -> None:
         """Note since when each orphan is known, and forget those that are none any more."""
