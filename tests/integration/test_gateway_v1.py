@@ -15,7 +15,7 @@ import pytest
 
 from img2img_producer import Farm
 from img2img_shared.farm import job_filter
-from img2img_shared.job import PAGE, inputs_key
+from img2img_shared.job import PAGE, inputs_key, result_key
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.wire import decode_inputs
 from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
@@ -63,6 +63,16 @@ def test_a_form_of_pictures_becomes_a_job_and_its_results_come_back(
         assert {name: archive.read(name) for name in archive.namelist()} == {
             f"pic-{index}.png": data for index, data in results.items()
         }
+
+
+def test_what_is_stored_beside_a_picture_is_given_too(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    job = submit(gateway, 1, loopback=True, loopback_return_all=True)["id"]
+    fake_worker.end(fake_worker.await_claim())
+    fake_worker.store.put(result_key(job, 0, "png", "loop-0"), b"earlier")
+    address = f"/v1/jobs/{job}/images/0/picture"
+    assert gateway.http.get(address, params={"beside": "loop-0"}).content == b"earlier"
+    refusal(gateway.http.get(address, params={"beside": "mask"}), 404)
+    refusal(gateway.http.get(address, params={"beside": "../0"}), 422)
 
 
 def test_an_archive_goes_on_past_what_is_missing_and_names_it(

@@ -24,6 +24,16 @@ _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 ARCHIVE = 100_000
 #: indexes, and first and last ones of several
 _INDEXES = r"^\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*$"
+#: what an image has where its parameters ask for it
+Beside = Annotated[
+    str,
+    Query(
+        pattern=r"^(mask|mask-composite|(control|loop)-\d{1,3})?$",
+        description="In place of the picture: its mask or mask-composite (see return_mask), what a control "
+        "network saw (control-0), or what an earlier render of a loop made (loop-0; loopback_return_all).",
+        examples=["loop-0"],
+    ),
+]
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -33,8 +43,8 @@ _PICTURE = {"schema": {"type": "string", "format": "binary"}}
     response_class=Response,
     responses={200: {"content": dict.fromkeys(_TYPES.values(), _PICTURE)}},
 )
-async def picture(job: JobId, index: Index, caller: Caller, parts: Parts) -> Response:
-    """The encoded picture of an image that is done."""
+async def picture(job: JobId, index: Index, caller: Caller, parts: Parts, beside: Beside = "") -> Response:
+    """The encoded picture of an image that is done, or one that was stored beside it."""
     farm = parts.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
     states = await farm.call(farm.ledger.images, job, caller.tenant, index, 1)
@@ -45,10 +55,12 @@ async def picture(job: JobId, index: Index, caller: Caller, parts: Parts) -> Res
         raise NotFound(f"image {index} of job {job} is {states[0].state}{reason}; it has no picture")
     kind = found.params.output_format
     try:
-        data = await farm.call(farm.store.get, result_key(job, index, kind))
+        data = await farm.call(farm.store.get, result_key(job, index, kind, beside))
     except StoreError as error:
         if error.transient:
             raise
+        if beside:
+            raise NotFound(f"image {index} of job {job} has no {beside} beside it") from None
         raise NotFound(f"the picture of image {index} is not kept any more") from None
     return Response(data, media_type=_TYPES[kind])
 
