@@ -1,6 +1,5 @@
 """Where pictures lie: a folder, S3, Google's, Azure's or memory, through one small interface (obstore)."""
 
-import errno
 import hashlib
 import os
 import re
@@ -14,27 +13,17 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
-    GenericError,
 )
-from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
+from obstore.store import AzureStore, GCSStore, S3Store
 
-from img2img_shared.errors import Refused, StoreError, Unavailable
+from img2img_shared.errors import StoreError, Unavailable
 from img2img_shared.job import picture_digest, picture_key
+from img2img_shared.store_errors import is_transient, why
+from img2img_shared.store_url import folder_of, open_store
 
-_KINDS = "give a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://"
-_REMOTE = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_…"
-)
 #: keys are made by the farm (hashes, job ids, indices), never of a user's text
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 _AWAY = "the folder is not the farm's any more (is its share mounted?)"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
-#: what a folder may recover from: too many open files, interrupted, disk or quota full, a server away
-_PASSING = (
-    *(errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO),
-    *(errno.ESTALE, errno.ETIMEDOUT),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +56,8 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        self._folder = _folder(self.url)
-        self._store = _open(self.url, self._folder)
+        self._folder = folder_of(self.url)
+        self._store = open_store(self.url, self._folder)
         self._marker = ""
         self._marker_text: Callable[[], str | None] = lambda: None
 
@@ -307,7 +296,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             is_farms = False
         except OSError as error:
-            raise self._error(what, key, _why(error), transient=_is_transient(error)) from error
+            raise self._error(what, key, why(error), transient=is_transient(error)) from error
         if not is_farms:
             raise self._error(what, key, _AWAY, transient=True)
         return found
@@ -335,7 +324,7 @@ class Store:
                 raise self._error(what, key, "its folder is gone", transient=True) from error
             raise self._error(what, key, "the bucket does not exist") from error
         except (BaseError, OSError, ValueError) as error:
-            raise self._error(what, key, _why(error), transient=_is_transient(error)) from error
+            raise self._error(what, key, why(error), transient=is_transient(error)) from error
 
     @contextmanager
     def _told_of_marker(self, what: str, key: str) -> Iterator[None]:
@@ -373,86 +362,12 @@ def _is_there(path: str, folder: int) -> bool:
     return True
 
 
-def _why(error: Exception) -> str:
-    """The library's message in a few words: it is full of paths, addresses, internals and XML."""
-    text = str(error)
-    if re.search(r"169\.254\.169\.254|metadata\.google", text):  # asked of a cloud's machine, last of all
-        return f"no credentials in the environment ({_CREDENTIALS})"
-    if (number := _os_error(error)) is not None:
-        return os.strerror(number)
-    if found := re.search(r"status code: (\d{3}[^:<]*)", text):
-        code = re.search(r"<Code>(\w+)</Code>", text)
-        return f"the server answers {found[1].strip()}" + (f" ({code[1]})" if code else "")
-    if "HTTP error" in text:
-        return "the server does not answer"
-    return text.split("\n\nDebug source")[0].replace("\n", " ").strip()[:400]
-
-
-def _os_error(error: Exception) -> int | None:
-    """What the operating system said, where it is what failed."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found and "HTTP error" not in str(error) else None
-
-
-def _is_transient(error: Exception) -> bool:
-    if (number := _os_error(error)) is not None:
-        return number in _PASSING
-    if not isinstance(error, GenericError):
-        return False
-    # the rest is a server that does not answer, or answers 5xx after its retries; 4xx mends by itself never
-    return not re.search(r"\b4(?!08|29)\d\d [A-Z]|builder error|missing", str(error))
-
-
 def _checked(key: str) -> str:
     if not _KEY.fullmatch(key) or len(key) > 512:
         raise StoreError(
             f"{key[:80]!r} is no key of this farm; keys are made of [A-Za-z0-9_.-] and /", transient=False
         )
     return key
-
-
-def _folder(url: str) -> Path | None:
-    """The folder a URL means, or None for the other kinds."""
-    scheme = _SCHEME.match(url)
-    if scheme is None:
-        return Path(url).expanduser().absolute()
-    if scheme[1].lower() != "file":
-        return None
-    if not url.startswith("file:///"):
-        raise Refused("store_url", url, "write file:///folder, with three slashes before an absolute path")
-    return Path(url.removeprefix("file://"))
-
-
-def _open(url: str, folder: Path | None) -> LocalStore | MemoryStore | S3Store | GCSStore | AzureStore:
-    if not url.strip():
-        raise Refused("store_url", url, _KINDS)
-    if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"cannot make the folder {folder} for the store: {error.strerror}", transient=False
-            ) from error
-        return LocalStore(folder)
-    scheme, _, rest = url.partition("://")
-    if scheme.lower() == "memory" and not rest.strip("/"):
-        return MemoryStore()
-    if scheme.lower() not in _REMOTE or not rest.strip("/"):
-        raise Refused("store_url", url, _KINDS)
-    try:
-        store = from_url(
-            url,
-            client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "60s"},
-            # a worker retries by itself, with the lease in mind: the library's three minutes are too long
-            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
-        )
-    except (BaseError, ValueError) as error:
-        raise Refused("store_url", url, f"{_KINDS} ({_why(error)})") from None
-    if not isinstance(store, S3Store | GCSStore | AzureStore):
-        raise Refused("store_url", url, _KINDS)
-    return store
 
 
 def _sync(path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from obstore.exceptions import GenericError
 
 from img2img_shared import store as store_module
+from img2img_shared import store_errors
 from img2img_shared.errors import FarmError, Refused, StoreError
-from img2img_shared.store import Store, _is_transient, _why
+from img2img_shared.store import Store
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
@@ -301,10 +302,10 @@ def test_the_librarys_errors_in_a_few_words_without_paths_and_addresses(
     said: str, why: str, transient: bool
 ) -> None:
     error = GenericError(said)
-    assert (_why(error), _is_transient(error)) == (why, transient)
+    assert (store_errors.why(error), store_errors.is_transient(error)) == (why, transient)
 
 
 def test_a_cloud_store_without_credentials_says_which_it_looks_for() -> None:
     """Without any, the library asks the machine's metadata service, and tells of that alone."""
     asked = OSError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 3s")
-    assert "no credentials in the environment (AWS_ACCESS_KEY_ID" in _why(asked)
+    assert "no credentials in the environment (AWS_ACCESS_KEY_ID" in store_errors.why(asked)

@@ -1,0 +1,48 @@
+"""What the object store's library raises, in a few words, and whether it may pass."""
+
+import errno
+import os
+import re
+
+from obstore.exceptions import GenericError
+
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_…"
+)
+#: what a folder may recover from: too many open files, interrupted, disk or quota full, a server away
+_PASSING = (
+    *(errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ESTALE, errno.ETIMEDOUT),
+)
+
+
+def why(error: Exception) -> str:
+    """The library's message in a few words: it is full of paths, addresses, internals and XML."""
+    text = str(error)
+    if re.search(r"169\.254\.169\.254|metadata\.google", text):  # asked of a cloud's machine, last of all
+        return f"no credentials in the environment ({_CREDENTIALS})"
+    if (number := _os_error(error)) is not None:
+        return os.strerror(number)
+    if found := re.search(r"status code: (\d{3}[^:<]*)", text):
+        code = re.search(r"<Code>(\w+)</Code>", text)
+        return f"the server answers {found[1].strip()}" + (f" ({code[1]})" if code else "")
+    if "HTTP error" in text:
+        return "the server does not answer"
+    return text.split("\n\nDebug source")[0].replace("\n", " ").strip()[:400]
+
+
+def is_transient(error: Exception) -> bool:
+    if (number := _os_error(error)) is not None:
+        return number in _PASSING
+    if not isinstance(error, GenericError):
+        return False
+    # the rest is a server that does not answer, or answers 5xx after its retries; 4xx mends by itself never
+    return not re.search(r"\b4(?!08|29)\d\d [A-Z]|builder error|missing", str(error))
+
+
+def _os_error(error: Exception) -> int | None:
+    """What the operating system said, where it is what failed."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found and "HTTP error" not in str(error) else None
