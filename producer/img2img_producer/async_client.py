@@ -34,13 +34,14 @@ class AsyncFarm:
 
     def __init__(
         self,
-        url: str | None = None,
+        redis_url: str | None = None,
         store_url: str | Path | None = None,
         tenant: str | None = None,
-        key: str | None = None,
         settings: Settings | None = None,
+        *,
+        key: str | None = None,
     ) -> None:
-        self._open = partial(Farm, url, store_url, tenant, key, settings)
+        self._open = partial(Farm, redis_url, store_url, tenant, settings, key=key)
         self._farm: Farm | None = None
 
     async def __aenter__(self) -> Self:

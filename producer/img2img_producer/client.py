@@ -49,7 +49,7 @@ class Farm:
     `AsyncFarm`.
 
     Args:
-        url: https://… of a gateway, or redis://, rediss://, unix://, sentinel:// of a Redis.
+        redis_url: redis://, rediss://, unix:// or sentinel://; or, in its place, https:// of a gateway.
         store_url: with a Redis: a folder that all machines share, or s3://, gs://, az://.
         tenant: with a Redis: whose jobs are submitted and seen. A gateway goes by the key.
         key: with a gateway: its API key.
@@ -61,15 +61,16 @@ class Farm:
 
     def __init__(
         self,
-        url: str | None = None,
+        redis_url: str | None = None,
         store_url: str | Path | None = None,
         tenant: str | None = None,
-        key: str | None = None,
         settings: Settings | None = None,
+        *,
+        key: str | None = None,
     ) -> None:
-        is_gateway = bool(url) and str(url).startswith(("http://", "https://"))
+        is_gateway = redis_url is not None and redis_url.startswith(("http://", "https://"))
         given = {
-            "farm_url" if is_gateway else "redis_url": url,
+            "farm_url" if is_gateway else "redis_url": redis_url,
             "store_url": store_url and str(store_url),
             "tenant": tenant,
             "key": key,
@@ -77,10 +78,10 @@ class Farm:
         self.settings = (settings or Settings()).model_copy(
             update={name: value for name, value in given.items() if value}
         )
-        if not is_gateway and url:
+        if redis_url and not is_gateway:
             self.settings = self.settings.model_copy(update={"farm_url": None})
         elif is_gateway and store_url:
-            raise Refused("store_url", str(store_url), f"leave it out: {url} has a store of its own")
+            raise Refused("store_url", str(store_url), f"leave it out: {redis_url} has a store of its own")
         self.tenant = self.settings.tenant
         self._backend = _reach(self.settings)
 
@@ -422,7 +423,9 @@ class Farm:
         """What only its operator has: Redis and the store."""
         if isinstance(self._backend, DirectBackend):
             return self._backend.service
-        raise Refused("url", self.where, "name the farm's Redis and store for that; a gateway does not do it")
+        raise Refused(
+            "farm_url", self.where, "name the farm's Redis and store for that; a gateway does not do it"
+        )
 
 
 def _reach(settings: Settings) -> Backend:

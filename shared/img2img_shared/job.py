@@ -21,7 +21,7 @@ StoreKey = Annotated[str, Field(pattern=r"^inputs/([A-Za-z0-9_-][A-Za-z0-9_.-]{0
 
 JobName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 #: a word that jobs are found by
-Tag = Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f-\x9f]{1,64}$")]
+Tag = Annotated[str, Field(max_length=64, pattern=r"^[^\s,\x00-\x1f\x7f-\x9f]{1,64}$")]
 #: each once, in order
 Tags = Annotated[tuple[Tag, ...], Field(max_length=20), AfterValidator(lambda tags: tuple(sorted({*tags})))]
 

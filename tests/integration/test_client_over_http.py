@@ -239,13 +239,13 @@ def test_a_key_is_sent_and_wanted(redis_url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"url": "https://"}, "url is 'https://': write https://HOST"),
-        ({"url": "https://me:secret@farm.example"}, "give the API key as key="),
+        ({"redis_url": "https://"}, "farm_url is 'https://': write https://HOST"),
+        ({"redis_url": "https://me:secret@farm.example"}, "give the API key as key="),
         (
-            {"url": "https://farm.example", "store_url": "s3://b"},
+            {"redis_url": "https://farm.example", "store_url": "s3://b"},
             "leave it out: https://farm.example",
         ),
-        ({"url": "https://farm.example", "key": "a\nb"}, "give one as `img2img key new` printed it"),
+        ({"redis_url": "https://farm.example", "key": "a\nb"}, "give one as `img2img key new` printed it"),
     ],
 )
 def test_what_no_gateway_can_be_is_refused(given: dict[str, Any], said: str) -> None:

@@ -282,7 +282,7 @@ def digest_of(farm: Farm, job: str) -> str:
 def test_a_page_that_cannot_be_read_may_name_anything(farm: Farm, service: FarmService, store: Path) -> None:
     service.intake.upload("default", picture(), "body")
     service.store.put(inputs_key("anotherjob", 0), b"not a page")
-    with pytest.raises(Refused, match="nothing is removed: jobs/anotherjob/inputs/000000"):
+    with pytest.raises(Refused, match="no picture is removed: jobs/anotherjob/inputs/000000"):
         farm.clean(uploads=0)
     assert len(files(store)) == 2
 

@@ -1,4 +1,7 @@
-"""A real farm that renders with the demo checkpoint, its gateway, and a browser before it."""
+"""A real farm that renders with the demo checkpoint, its gateway, and a browser before it.
+
+They end with the folder's tests: while Playwright is there, no other test can run an event loop of its own.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,13 +17,13 @@ from tests.page.browser import Visit, chromium
 from tests.servers import raw_client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def farm(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
     """A farm whose one worker has the demo checkpoint. After the browser: without one, nothing is started."""
     fork_server = ForkServer()
@@ -31,13 +34,13 @@ def farm(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     fork_server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway(farm: FaultyFarm) -> Iterator[Gateway]:
     with Gateway(farm.server.url, farm.store_url, lease=LEASE) as gateway:
         yield gateway
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bare_gateway(
     browser: Browser, redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:

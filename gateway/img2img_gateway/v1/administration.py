@@ -21,7 +21,7 @@ from img2img_shared.ledger.audit import AuditLine
 router = APIRouter(route_class=JsonRoute)
 
 KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}$", description="Its id, no secret.")]
-TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
+TenantName = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
 
 
 class AuditAnswer(BaseModel):

@@ -44,7 +44,7 @@ class GatewayClient:
     def __init__(self, url: str, key: str | None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Refused("url", url, "write https://HOST, or http://HOST:PORT")
+            raise Refused("farm_url", url, "write https://HOST, or http://HOST:PORT")
         if parts.username or parts.password:
             raise Refused(
                 "url", Summary("a URL with a password"), "give the API key as key=..., or IMG2IMG_KEY"

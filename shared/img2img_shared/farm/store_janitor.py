@@ -134,7 +134,8 @@ class StoreJanitor:
         try:
             return sweep.look(generation)
         except WireError as error:
-            raise Refused("clean", Summary("not possible"), f"nothing is removed: {error}") from error
+            reason = f"put right what cannot be read; until then no picture is removed: {error}"
+            raise Refused("clean", Summary("not possible"), reason) from error
 
     def listed(self) -> dict[str, float]:
         """The orphans that were found by now, and since when (seconds since 1970)."""
