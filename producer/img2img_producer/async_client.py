@@ -1,22 +1,31 @@
 """The farm for programs that run in asyncio."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial, update_wrapper
 from pathlib import Path
 from threading import Event
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from img2img_producer.client import Farm
-from img2img_producer.inputs import Picture, Source
 from img2img_producer.results import Result
-from img2img_shared.job import Job, JobState
-from img2img_shared.params import Params
-from img2img_shared.records import ImageStatus, JobStatus, WorkerStatus
+from img2img_shared.records import ImageStatus, JobStatus
 from img2img_shared.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _in_a_thread(
+    method: Callable[Concatenate[Farm, P], T],
+) -> Callable[Concatenate["AsyncFarm", P], Coroutine[Any, Any, T]]:
+    """The same of an `AsyncFarm`, with the same arguments, answer, errors and documentation."""
+
+    async def call(self: "AsyncFarm", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(method, self.farm, *args, **kwargs)
+
+    update_wrapper(call, method)
+    return call
 
 
 class AsyncFarm:
@@ -62,42 +71,19 @@ class AsyncFarm:
             raise RuntimeError("use it in `async with AsyncFarm(...) as farm:`")
         return self._farm
 
-    async def submit(
-        self,
-        inputs: Iterable[Picture | Source | tuple[Source, Source] | Mapping[str, Any]] | Picture | Source,
-        *,
-        model: str | None = None,
-        params: Params | Mapping[str, Any] | None = None,
-        mask: Source | None = None,
-        pictures: Mapping[str, Source] | None = None,
-        name: str | None = None,
-        tags: Collection[str] = (),
-        keep: str | float | None = None,
-        priority: int = 0,
-        idempotency_key: str | None = None,
-        progress: Callable[[int], None] | None = None,
-        **parameters: Any,
-    ) -> str:
-        """As `Farm.submit`; `inputs` is read, and `progress` called, in another thread."""
-        return await asyncio.to_thread(
-            self.farm.submit,
-            inputs,
-            model=model,
-            params=params,
-            mask=mask,
-            pictures=pictures,
-            name=name,
-            tags=tags,
-            keep=keep,
-            priority=priority,
-            idempotency_key=idempotency_key,
-            progress=progress,
-            **parameters,
-        )
-
-    async def status(self, job_id: str) -> JobStatus:
-        """As `Farm.status`."""
-        return await asyncio.to_thread(self.farm.status, job_id)
+    submit = _in_a_thread(Farm.submit)
+    status = _in_a_thread(Farm.status)
+    preview = _in_a_thread(Farm.preview)
+    job = _in_a_thread(Farm.job)
+    cancel = _in_a_thread(Farm.cancel)
+    pause = _in_a_thread(Farm.pause)
+    resume = _in_a_thread(Farm.resume)
+    retry = _in_a_thread(Farm.retry)
+    set_keep = _in_a_thread(Farm.set_keep)
+    set_priority = _in_a_thread(Farm.set_priority)
+    jobs = _in_a_thread(Farm.jobs)
+    remove = _in_a_thread(Farm.remove)
+    workers = _in_a_thread(Farm.workers)
 
     def watch(self, job_id: str) -> AsyncIterator[JobStatus]:
         """As `Farm.watch`."""
@@ -110,62 +96,6 @@ class AsyncFarm:
     def images(self, job_id: str) -> AsyncIterator[ImageStatus]:
         """As `Farm.images`."""
         return _each(lambda _: self.farm.images(job_id))
-
-    async def preview(self, job_id: str, index: int = 0) -> bytes | None:
-        """As `Farm.preview`."""
-        return await asyncio.to_thread(self.farm.preview, job_id, index)
-
-    async def job(self, job_id: str) -> Job:
-        """As `Farm.job`."""
-        return await asyncio.to_thread(self.farm.job, job_id)
-
-    async def cancel(self, job_id: str) -> int:
-        """As `Farm.cancel`."""
-        return await asyncio.to_thread(self.farm.cancel, job_id)
-
-    async def pause(self, job_id: str) -> bool:
-        """As `Farm.pause`."""
-        return await asyncio.to_thread(self.farm.pause, job_id)
-
-    async def resume(self, job_id: str) -> bool:
-        """As `Farm.resume`."""
-        return await asyncio.to_thread(self.farm.resume, job_id)
-
-    async def retry(self, job_id: str) -> int:
-        """As `Farm.retry`."""
-        return await asyncio.to_thread(self.farm.retry, job_id)
-
-    async def set_keep(self, job_id: str, keep: str | float | None) -> None:
-        """As `Farm.set_keep`."""
-        await asyncio.to_thread(self.farm.set_keep, job_id, keep)
-
-    async def set_priority(self, job_id: str, priority: int) -> bool:
-        """As `Farm.set_priority`."""
-        return await asyncio.to_thread(self.farm.set_priority, job_id, priority)
-
-    async def jobs(
-        self,
-        limit: int = 100,
-        *,
-        search: str | None = None,
-        states: Collection[JobState] = (),
-        model: str | None = None,
-        owner: str | None = None,
-        tags: Collection[str] = (),
-    ) -> list[JobStatus]:
-        """As `Farm.jobs`."""
-        ask = partial(
-            self.farm.jobs, limit, search=search, states=states, model=model, owner=owner, tags=tags
-        )
-        return await asyncio.to_thread(ask)
-
-    async def remove(self, job_id: str) -> int:
-        """As `Farm.remove`."""
-        return await asyncio.to_thread(self.farm.remove, job_id)
-
-    async def workers(self) -> list[WorkerStatus]:
-        """As `Farm.workers`."""
-        return await asyncio.to_thread(self.farm.workers)
 
 
 class _Stopped(Exception):
@@ -184,11 +114,15 @@ async def _each(begin: Callable[[Callable[[object], None]], Iterator[T]]) -> Asy
         if stopped.is_set():
             raise _Stopped
 
-    end = object()
     iterator = await asyncio.to_thread(begin, tick)
-    step: Callable[[], T | object] = partial(next, iterator, end)
+
+    def step() -> tuple[T] | None:
+        for item in iterator:
+            return (item,)
+        return None
+
     try:
-        while (item := await asyncio.to_thread(step)) is not end:
-            yield item  # type: ignore[misc]  # not the end
+        while (found := await asyncio.to_thread(step)) is not None:
+            yield found[0]
     finally:
         stopped.set()

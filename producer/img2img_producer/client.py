@@ -107,6 +107,7 @@ class Farm:
 
     def submit(
         self,
+        /,
         inputs: Iterable[Picture | Source | tuple[Source, Source] | Mapping[str, Any]] | Picture | Source,
         *,
         model: str | None = None,
