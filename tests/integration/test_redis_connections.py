@@ -10,7 +10,7 @@ from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.queue import celery_app, top_up
 from tests.integration.test_queue import MODEL, WORKER, a_job, spend
-from tests.servers import RedisServer, Sentinel, raw_client
+from tests.servers import RedisServer, Sentinel, free_port, raw_client
 
 PASSWORD = "p/w?#@:%"  # noqa: S105
 ENCODED = "p%2Fw%3F%23%40%3A%25"
@@ -95,7 +95,9 @@ def test_a_database_that_is_not_there_is_refused(server: RedisServer, tmp_path: 
 
 
 def test_a_cluster_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    cluster = RedisServer("--cluster-enabled", "yes", has_port=True)
+    # its nodes' port would be its clients' and 10,000, which may be beyond 65,535
+    nodes = ("--cluster-port", str(free_port()))
+    cluster = RedisServer("--cluster-enabled", "yes", *nodes, has_port=True)
     try:
         for url in (f"redis://127.0.0.1:{cluster.port}", cluster.url):
             with pytest.raises(Refused, match="a cluster, which Celery cannot use"):

@@ -79,7 +79,7 @@ class Visit:
         self.said: list[str] = []
         self.asked: set[str] = set()
         self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("pageerror", lambda error: self.said.append(error.stack or str(error)))
         self.page.on("request", lambda request: self.asked.add(request.url))
         self._url = url
         self._refused = refused

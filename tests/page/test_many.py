@@ -46,6 +46,18 @@ def test_ten_thousand_jobs_scroll(visiting: Callable[..., Visit], crowded: Gatew
     check_accessible(page)
 
 
+def test_a_list_that_is_left_while_it_scrolls_is_not_looked_at_again(
+    visiting: Callable[..., Visit], crowded: Gateway
+) -> None:
+    page = visiting(crowded.url).page
+    page.goto("/")
+    expect(page.get_by_role("link", name="huge")).to_be_visible()
+    workers = page.get_by_role("navigation").get_by_role("link", name="Workers")
+    workers.evaluate("link => { link.click(); window.dispatchEvent(new Event('scroll')); }")
+    expect(page.get_by_role("heading", name="Workers", exact=True)).to_be_visible()
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE])
 def test_a_hundred_thousand_images_scroll(
     visiting: Callable[..., Visit], crowded: Gateway, size: tuple[int, int]

@@ -38,7 +38,8 @@ export function Windowed({ count, height, width, label, render, onRange, arrows 
   }, [count, height, width]);
 
   useLayoutEffect(look, [look]);
-  useEffect(() => {
+  // not useEffect, which is cleaned up when the element is gone already: a frame between the two would look at it
+  useLayoutEffect(() => {
     let frame = 0;
     const soon = () => {
       cancelAnimationFrame(frame);

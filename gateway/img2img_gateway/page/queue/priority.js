@@ -1,6 +1,6 @@
 /** The handle by which a job is dragged before or behind others; with the arrow keys, its priority goes up and down. */
 import { Icon } from "../components/icon.js";
-import { html, useEffect, useRef } from "../html.js";
+import { html, useLayoutEffect, useRef } from "../html.js";
 import { queue as text } from "../strings.js";
 import { nameOf } from "./actions.js";
 
@@ -46,7 +46,8 @@ export function Handle({ job, most, onStep, onDrag, onDrop }) {
     onDrag(null);
     if (moved && event?.type === "pointerup") onDrop(y);
   };
-  useEffect(() => () => end(), []);
+  // a drag ends before its list is gone: useEffect would be cleaned up after it
+  useLayoutEffect(() => () => end(), []);
   const begin = (event) => {
     if (event.button !== 0) return;
     event.target.setPointerCapture(event.pointerId);

@@ -1,7 +1,7 @@
 /** A dialog around the mask editor: its tools, their keys, and for which pictures the mask is. */
 import { Button } from "../components/button.js";
 import { Dialog } from "../components/dialog.js";
-import { html, useEffect, useId, useRef, useState } from "../html.js";
+import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "../html.js";
 import { app, studio as text } from "../strings.js";
 import { MaskEditor } from "./mask_editor.js";
 
@@ -18,7 +18,8 @@ export function MaskDialog({ picture, mask, blur, canBeForAll, isForAll, onDone,
   const [showsBlur, setShowsBlur] = useState(true);
   const help = useId();
 
-  useEffect(() => {
+  // cleaned up before the elements are gone, as useEffect is not
+  useLayoutEffect(() => {
     let isGone = false;
     const open = async () => {
       const [image, before] = await Promise.all([decoded(picture.url), mask && decoded(mask.url)]);
