@@ -12,8 +12,9 @@ from img2img_shared.errors import Refused
 from img2img_shared.settings import Settings
 from img2img_worker.models.adapters import hypernetworks, lora
 from img2img_worker.models.checkpoints import catalog
-from img2img_worker.models.checkpoints.builder import Builder
+from img2img_worker.models.checkpoints.family_builder import build_family
 from img2img_worker.models.checkpoints.folder import read_folder
+from img2img_worker.models.checkpoints.network_builder import NetworkBuilder
 from img2img_worker.models.checkpoints.parts import CheckpointParts
 from img2img_worker.models.checkpoints.single_file import read_single_file
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
@@ -29,7 +30,7 @@ class ReadCheckpoint:
     """A checkpoint in the host's memory, or mapped from its files, and how it gets to its device."""
 
     parts: CheckpointParts
-    builder: Builder
+    builder: NetworkBuilder
 
     @property
     def size(self) -> int:
@@ -45,7 +46,7 @@ class ReadCheckpoint:
         Raises:
             Refused: a family that is not known, weights that do not fit their configuration.
         """
-        return self.builder.build(self.parts)
+        return build_family(self.builder, self.parts)
 
     def copied(self) -> "ReadCheckpoint":
         """The same in memory of its own: its files may change, or vanish."""
@@ -133,7 +134,7 @@ def read_checkpoint(
         parts = read_folder(path, allow_pickles=allow_pickles)
     else:
         parts = read_single_file(path, vae=vae_files.automatic(), allow_pickles=allow_pickles)
-    builder = Builder(
+    builder = NetworkBuilder(
         device=torch.device(device),
         dtype=dtype,
         vae_dtype=vae_dtype,

@@ -1,0 +1,213 @@
+"""From the weights of a checkpoint's parts to networks on their device, and what goes beside them."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, FluxTransformer2DModel
+from torch import nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+)
+
+from img2img_shared.errors import Refused
+from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
+from img2img_worker.models.checkpoints.vae_files import VaeFiles, read_tiny, read_vae
+from img2img_worker.models.checkpoints.weights import assemble
+from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.families.flow import PATCH
+from img2img_worker.models.families.tiny_vae import TinyVae
+from img2img_worker.models.families.vae import Autoencoder, Vae
+from img2img_worker.models.families.vaes import VaeFile, Vaes
+from img2img_worker.models.prompts.t5 import T5
+from img2img_worker.models.prompts.text_encoder import TextEncoder
+
+#: how a VAE's latents are scaled: a checkpoint's affair, whichever VAE it is
+_SCALES = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkBuilder:
+    """Makes a checkpoint's networks, and what stands beside them, for one device and precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+    #: Stable Diffusion's VAEs overflow in float16, so theirs is its own
+    vae_dtype: torch.dtype
+    #: see `Vae.tile`
+    vae_tile: int | None
+    #: where LoRAs for it may be
+    lora_folder: Path | None
+    #: where textual inversions may be
+    inversion_folders: tuple[Path, ...] = ()
+    #: where hypernetworks for it may be
+    hypernetwork_folder: Path | None = None
+    #: where VAEs for it may be
+    vae_files: VaeFiles = field(default_factory=VaeFiles)
+    #: where control networks may be, and whether they may be pickles
+    control_folders: tuple[Path, ...] = ()
+    allow_pickles: bool = False
+    #: torch.compile's backend for the denoiser; None: it runs as it is
+    compiler: str | None
+
+    def transformer(self, parts: CheckpointParts, kind: Any, patch: int) -> Any:
+        """Checked for the shape that its family is written for.
+
+        Args:
+            patch: cells that the transformer itself makes one token of, each way.
+        """
+        transformer = self.denoiser(parts, kind)
+        cells = int(parts.vae.config.get("latent_channels", 4)) * (PATCH // patch) ** 2
+        config = transformer.config
+        if (config.patch_size, config.in_channels, transformer.out_channels) != (patch, cells, cells):
+            has = f"{config.patch_size}, {config.in_channels} and {transformer.out_channels}"
+            reason = (
+                f"its transformer has {has}; use one with patches of {patch} and {cells} channels in and out"
+            )
+            raise Refused("model", parts.source, reason)
+        return transformer
+
+    def t5(self, parts: CheckpointParts) -> T5 | None:
+        """The T5 that a checkpoint may have as its second kind of text encoder; None: it has none."""
+        if parts.t5 is None:
+            return None
+
+        def make(config: dict[str, Any]) -> nn.Module:
+            model: nn.Module = T5EncoderModel(T5Config.from_dict(config))
+            return model
+
+        shared = parts.t5.weights.get("shared.weight", parts.t5.weights.get("encoder.embed_tokens.weight"))
+        both = {} if shared is None else {"shared.weight": shared, "encoder.embed_tokens.weight": shared}
+        whole = Component(config=parts.t5.config, weights={**parts.t5.weights, **both})
+        # T5 overflows in float16; it was trained in bfloat16
+        dtype = torch.bfloat16 if self.dtype == torch.float16 else self.dtype
+        model = self.network(parts.source, whole, make, dtype)
+        model.encoder.embed_tokens.weight = model.shared.weight
+        return T5(tokenizer=parts.t5_tokenizer, model=model)
+
+    def vae(self, parts: CheckpointParts, latent_scale: float = 1.0) -> Vae:
+        """The checkpoint's own VAE; `latent_scale` is `Vae.latent_scale`."""
+        network = self.network(parts.source, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
+        return Vae(network=network, device=self.device, tile=self.vae_tile, latent_scale=latent_scale)
+
+    def vaes(self, vae: Vae, tiny: str) -> Vaes:
+        """Those that an image may name in place of `vae`.
+
+        Args:
+            tiny: the TAESD that fits.
+        """
+        return Vaes(self.vae_files, tiny=tiny, read=partial(self._read_vae, vae))
+
+    def _read_vae(self, like: Vae, file: VaeFile) -> Autoencoder:
+        """What a file holds, in place of the checkpoint's VAE.
+
+        Raises:
+            Refused: it is none for this checkpoint.
+        """
+        try:
+            if file.kind in ("encoder", "decoder"):
+                return self._tiny_vae(like, file)
+            config = like.network.config
+            scales = {name: config[name] for name in _SCALES if config.get(name) is not None}
+            component = read_vae(file.path, is_checkpoint=file.kind == "own", **scales)
+            network = self.network(file.path.name, component, AutoencoderKL.from_config, self.vae_dtype)
+        except Refused as error:
+            raise Refused("vae", file.path.name, error.reason) from None
+        vae = replace(like, network=network)
+        if (vae.channels, vae.factor) != (like.channels, like.factor):
+            reason = f"its latents have {vae.channels} channels, a cell to {vae.factor} pixels"
+            wanted = f"{like.channels} and {like.factor} are needed"
+            raise Refused("vae", file.path.name, f"{reason}; {wanted}")
+        return vae
+
+    def _tiny_vae(self, like: Vae, file: VaeFile) -> TinyVae:
+        def make(config: dict[str, Any]) -> nn.Module:
+            half: nn.Module = getattr(AutoencoderTiny(**config), file.kind)
+            return half
+
+        component = read_tiny(file.path, is_decoder=file.kind == "decoder", latent_channels=like.channels)
+        network = self.network(file.path.name, component, make)
+        return TinyVae(network=network, device=self.device, dtype=self.dtype)
+
+    def text_encoder(
+        self, parts: CheckpointParts, index: int, *, layer: int | None, projects: bool, may_skip: bool = False
+    ) -> TextEncoder:
+        """One of the checkpoint's CLIP text models; the arguments are those of `TextEncoder`.
+
+        Args:
+            index: which of them.
+            projects: whether its pooled output goes through a projection.
+        """
+
+        def make(config: dict[str, Any]) -> nn.Module:
+            kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+            model: nn.Module = kind(CLIPTextConfig.from_dict(config))
+            return model
+
+        model = self.network(parts.source, parts.text_encoders[index], make)
+        return TextEncoder(
+            tokenizer=parts.tokenizers[index],
+            model=model,
+            layer=layer,
+            may_skip=may_skip,
+            final_norm=layer != 2,
+        )
+
+    def loras(self, denoiser: nn.Module, texts: tuple[TextEncoder, ...], t5: T5 | None = None) -> Loras:
+        """Those of the folder, for a denoiser and its text encoders."""
+        models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
+        return Loras(self.lora_folder, denoiser, models)
+
+    def controls(self, unet: Any = None, loras: Loras | None = None) -> ControlNets:
+        """The control networks of the folders, for a UNet, or to be refused by a family without."""
+        return ControlNets(
+            self.control_folders,
+            unet,
+            dict if loras is None else partial(loras.denoiser.unpatched, unet),
+            device=self.device,
+            dtype=self.dtype,
+            allow_pickles=self.allow_pickles,
+        )
+
+    def denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
+        """The network that takes the noise away, compiled where that is wanted."""
+        network = self.network(parts.source, parts.denoiser, kind.from_config)
+        if self.compiler is None:
+            return network
+        if kind is FluxTransformer2DModel:
+            # only what repeats: around it are hooks that are another at each call (see `Flux.velocity`)
+            network.compile_repeated_blocks(backend=self.compiler, dynamic=False)
+            return network
+        # with CUDA graphs: few rows are done sooner than Python can launch their kernels
+        mode = "reduce-overhead" if self.device.type == "cuda" and self.compiler == "inductor" else None
+        network.compile(backend=self.compiler, mode=mode, dynamic=False)
+        return network
+
+    def network(self, source: str, component: Component, make: Any, dtype: torch.dtype | None = None) -> Any:
+        """Any network with its weights, on the device.
+
+        Args:
+            source: the file or folder that errors name.
+            make: what makes the network of its configuration.
+            dtype: None: the checkpoint's.
+
+        Raises:
+            Refused: weights that do not fit.
+        """
+        built: nn.Module = assemble(
+            partial(make, dict(component.config)),
+            component.weights,
+            device=self.device,
+            dtype=dtype or self.dtype,
+            source=source,
+        )
+        if self.device.type == "cuda":  # the layout that a GPU's convolutions want
+            built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub
+        return built
