@@ -21,9 +21,9 @@ from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine
 from img2img_worker.models.checkpoints.loading import load, open_checkpoint
 from img2img_worker.models.prompts import inversion_picture
+from img2img_worker.models.prompts.chunks import CHUNK
 from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.models.prompts.steps import finished
-from img2img_worker.models.prompts.text_encoder import CHUNK
 from img2img_worker.models.prompts.textual_inversion import folders_for
 from tests import checkpoints
 from tests.unit.test_vaes import render

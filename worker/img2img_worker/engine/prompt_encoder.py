@@ -11,10 +11,11 @@ import torch
 from img2img_shared.errors import Refused
 from img2img_worker.engine.state import Phase, RenderState
 from img2img_worker.models.adapters.patch import NO_PATCH
+from img2img_worker.models.prompts.chunks import CHUNK
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.padding import padded
 from img2img_worker.models.prompts.steps import Steps
-from img2img_worker.models.prompts.text_encoder import CHUNK, MOST_CHUNKS, Encoded
+from img2img_worker.models.prompts.text_encoder import MOST_CHUNKS, Encoded
 
 #: tokens of all texts of one image: any prompt and any negative prompt that may be had by itself
 MOST_TOKENS = 2 * MOST_CHUNKS * (CHUNK + 2)

@@ -1,22 +1,19 @@
-"""From texts to embeddings: chunks of 75 tokens, emphasis, and the layer that ``clip_skip`` names."""
+"""From texts to embeddings: emphasis, and the layer that ``clip_skip`` names."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import ftfy
 import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.models.prompts.attention import BREAK, old_weight, pieces_of
+from img2img_worker.models.prompts.chunks import CHUNK, Chunk, Chunker
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
 
-#: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
-CHUNK = 75
 #: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
 #: texts that a job can name fit
 MOST_CHUNKS = 2000
@@ -32,21 +29,6 @@ class Encoded:
     pooled: Tensor | None = None
     #: whether it is a negative prompt, which SDXL's refiner is told another score for
     is_negative: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """One row for CLIP: 77 tokens, and how much each is emphasised."""
-
-    tokens: tuple[int, ...]
-    weights: tuple[float, ...]
-    #: textual inversions, and at which of the 77 tokens the vectors of each begin
-    inserted: tuple[tuple[int, Inversion], ...] = ()
-
-    @property
-    def content(self) -> Hashable:
-        """What CLIP sees of it."""
-        return self.tokens, self.inserted
 
 
 #: of each chunk of some texts, embeddings float32 [B, 77, d] and weights [B, 77]; and the pooled ones [p]
@@ -104,7 +86,7 @@ class TextEncoder:
                 reason = f"edit fewer texts, or use at most {fits} tokens in each of these {len(texts)}"
                 raise Refused("prompt", text, reason)
         longest = max(map(len, chunked))
-        padded = [chunks + [self._chunk([], [])] * (longest - len(chunks)) for chunks in chunked]
+        padded = [chunks + [self._chunker.chunk()] * (longest - len(chunks)) for chunks in chunked]
         seen: dict[object, Encoded] = {}
         for chunk in (chunk for chunks in padded for chunk in chunks):
             if chunk.content not in seen:
@@ -132,123 +114,16 @@ class TextEncoder:
         return state[0].float()
 
     def chunks(self, text: str, options: PromptOptions = DEFAULTS) -> list[Chunk]:
-        """A text's tokens with their weights, cut at 75, at the last near comma, and at BREAK.
-
-        In the old way there is one chunk, and what does not fit into it is lost.
-
-        Raises:
-            Refused: the old way, of another text model than SD 1.x has; A1111 fails there.
-        """
-        if options.use_old_emphasis_implementation:
-            if self.layer is not None:
-                raise Refused(
-                    "use_old_emphasis_implementation",
-                    True,
-                    "this checkpoint does not support it; turn it off",
-                )
-            return [self._old_chunk(text, options)]
-        pieces = pieces_of(text, options.emphasis)
-        backtrack = options.comma_padding_backtrack
-        comma = self.tokenizer.convert_tokens_to_ids(",</w>")
-        done: list[Chunk] = []
-        tokens: list[int] = []
-        weights: list[float] = []
-        inserted: list[tuple[int, Inversion]] = []
-        last_comma = -1
-        known = self.inversions.current(options.bundles)
-
-        def close(length: int) -> None:
-            nonlocal last_comma, inserted
-            here = [each for each in inserted if each[0] < length]
-            inserted = [(place - length, each) for place, each in inserted[len(here) :]]
-            done.append(self._chunk(tokens[:length], weights[:length], here))
-            del tokens[:length], weights[:length]
-            last_comma = -1
-
-        for piece, ids in zip(pieces, self._tokenize([piece for piece, _ in pieces]), strict=True):
-            if piece == BREAK:
-                close(len(tokens))
-                continue
-            position = 0
-            while position < len(ids):
-                token = ids[position]
-                if token == comma:
-                    last_comma = len(tokens)
-                elif backtrack and len(tokens) == CHUNK and last_comma >= CHUNK - backtrack:
-                    close(last_comma + 1)
-                if len(tokens) == CHUNK:
-                    close(CHUNK)
-                found = known.at(ids, position)
-                if found is None:
-                    tokens.append(token)
-                    weights.append(piece[1])
-                    position += 1
-                    continue
-                inversion, length = found
-                if len(tokens) + inversion.length > CHUNK:  # whole, in the next one
-                    close(len(tokens))
-                inserted.append((len(tokens), inversion))
-                tokens += [0] * inversion.length
-                weights += [piece[1]] * inversion.length
-                position += length
-        if tokens or not done:
-            close(len(tokens))
-        return done
-
-    def _old_chunk(self, text: str, options: PromptOptions) -> Chunk:
-        """A1111's first way: every token with brackets in it changes the weight of all that follow."""
-        (ids,) = self._tokenize([text])
-        tokens: list[int] = []
-        weights: list[float] = []
-        inserted: list[tuple[int, Inversion]] = []
-        weight, position, known = 1.0, 0, self.inversions.current(options.bundles)
-        words = self.tokenizer.convert_ids_to_tokens(ids)
-        while position < len(ids):
-            change = 1.0 if options.emphasis == "None" else old_weight(words[position])
-            found = known.at(ids, position) if change == 1 else None
-            if change != 1:
-                weight *= change
-            elif found is None:
-                tokens.append(ids[position])
-                weights.append(weight)
-            else:
-                inserted.append((len(tokens), found[0]))
-                tokens += [0] * found[0].length
-                weights += [weight] * found[0].length
-            position += found[1] if found else 1
-        inserted = [each for each in inserted if each[0] < CHUNK]
-        return self._chunk(tokens[:CHUNK], weights[:CHUNK], inserted)
+        """As `Chunker.chunks`."""
+        return self._chunker.chunks(text, options)
 
     def tokenize(self, text: str) -> list[int]:
         """A text's tokens, without start and end."""
-        return self._tokenize([text])[0]
+        return self._chunker.tokenize(text)
 
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without start and end; ftfy mends it first, as in CLIP's own tokenizer."""
-        mended = [ftfy.fix_text(text) for text in texts]
-        ids: list[list[int]] = self.tokenizer(
-            mended, truncation=False, add_special_tokens=False, verbose=False
-        )["input_ids"]
-        return ids
-
-    def _chunk(
-        self, tokens: list[int], weights: list[float], inserted: Sequence[tuple[int, Inversion]] = ()
-    ) -> Chunk:
-        start, end, pad = (
-            self.tokenizer.bos_token_id,
-            self.tokenizer.eos_token_id,
-            self.tokenizer.pad_token_id,
-        )
-        free = CHUNK - len(tokens)
-        row = [start, *tokens, *[end] * (free + 1)]
-        if pad != end:  # OpenCLIP: all behind the first end, were it written in the prompt
-            first = row.index(end) + 1
-            row[first:] = [pad] * (len(row) - first)
-        return Chunk(
-            tokens=tuple(row),
-            weights=(1.0, *weights, *[1.0] * (free + 1)),
-            inserted=tuple((1 + place, inversion) for place, inversion in inserted),
-        )
+    @property
+    def _chunker(self) -> Chunker:
+        return Chunker(tokenizer=self.tokenizer, inversions=self.inversions, may_be_old=self.layer is None)
 
     @torch.inference_mode()
     def _embed(self, chunk: Chunk, options: PromptOptions) -> Encoded:
