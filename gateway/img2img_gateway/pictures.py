@@ -20,6 +20,11 @@ _FIRST_BYTES = {
     "image/bmp": re.compile(rb"BM"),
 }
 
+#: and pictures of the other kinds that workers read, or may: TIFF, JPEG XL, HEIC
+_OTHER_FIRST_BYTES = re.compile(
+    rb"II[*+]\0|MM\0[*+]|\xff\x0a|\0\0\0\x0cJXL |....ftyp(?:mif1|msf1|hei[cxms]|hev[cx])", re.DOTALL
+)
+
 _DATA_URL = re.compile(r"data:[^,]{0,100},")
 
 
@@ -50,6 +55,18 @@ def decode_base64(text: str, field: str, largest: int) -> bytes:
         ) from None
     if not data:
         raise Refused(field, text, "send a picture as base64; this one has no data")
+    return data
+
+
+def decode_picture(text: str, field: str, largest: int) -> bytes:
+    """The same, of what begins as a picture does; the rest of it is not looked at.
+
+    Raises:
+        Refused: as `decode_base64`; or it is no picture.
+    """
+    data = decode_base64(text, field, largest)
+    if media_type(data) == UNKNOWN and not _OTHER_FIRST_BYTES.match(data):
+        raise Refused(field, data, "it is no picture; send a PNG, JPEG or WebP as base64")
     return data
 
 

@@ -1149,6 +1149,13 @@ def test_png_info_of_a_plain_picture_is_empty(gateway: Gateway) -> None:
     assert (told["info"], told["items"], told["parameters"]["Prompt"]) == ("", {}, "")
 
 
+@pytest.mark.parametrize("path", ["/sdapi/v1/png-info", "/v1/infotext"])
+def test_the_text_of_what_is_no_picture_is_refused(gateway: Gateway, path: str) -> None:
+    answer = gateway.http.post(path, json={"image": base64.b64encode(b"a plain text").decode()})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("image is data of 12 bytes: it is no picture")
+
+
 LISTS = [
     "sd-vae",
     "upscalers",

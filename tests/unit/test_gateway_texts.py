@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from img2img_gateway.pictures import decode_base64, is_reference
+from img2img_gateway.pictures import decode_base64, decode_picture, is_reference
 from img2img_gateway.sdapi.read_infotext import read_parameters, request_fields
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
@@ -184,3 +184,19 @@ def test_pairs_are_what_a1111s_pattern_finds(line: str) -> None:
 @pytest.mark.parametrize("text", ["a", "a ", ",", "a:", "ab: c,", 'ab: "', "\n", 'ab: "\\', " ", 'ab: "x,'])
 def test_a_text_of_a_megabyte_is_read_at_once(text: str) -> None:
     assert isinstance(read_pairs("Steps: 1, " + text * (2**20 // len(text))), dict)
+
+
+KINDS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_pillow_writes_counts_as_a_picture(kind: str) -> None:
+    file = io.BytesIO()
+    IMAGE.save(file, kind)
+    assert decode_picture(base64.b64encode(file.getvalue()).decode(), "image", 10_000) == file.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"hello world", b"<svg/>", b"\0\0\0\x18ftypmp42", b"%PDF-1.7"])
+def test_what_is_no_picture_is_refused_by_its_field(data: bytes) -> None:
+    with pytest.raises(Refused, match=r"image is data of \d+ bytes: it is no picture"):
+        decode_picture(base64.b64encode(data).decode(), "image", 10_000)

@@ -1,6 +1,7 @@
 """Prompts as embeddings, against a straight retelling of A1111's chunking and emphasis on a tiny CLIP."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.attention import parse_attention
 from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.models.prompts.steps import finished
@@ -214,6 +215,14 @@ def test_openclip_is_padded_with_its_own_token_behind_the_first_end(model: Any) 
 def test_weights_beyond_floats_are_refused_by_name(encoder: TextEncoder) -> None:
     with pytest.raises(Refused, match=r"prompt is .* embedding infinite"):
         finished(encoder.encode(["(" * 2000 + "the cat"]))
+
+
+@pytest.mark.parametrize("text", ["the cat", "the (cat:1.5)"])
+def test_a_damaged_text_encoder_is_not_blamed_on_the_prompt(model: Any, text: str) -> None:
+    damaged = deepcopy(model)
+    damaged.final_layer_norm.weight.data.fill_(float("nan"))
+    with pytest.raises(WorkerError, match=r"embedding is not finite: the text encoder .* damaged"):
+        finished(TextEncoder(tokenizer=TOKENIZER, model=damaged).encode([text]))
 
 
 def test_hundreds_of_long_texts_are_refused_before_they_cost_minutes_and_gigabytes(

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.pictures import decode_base64
+from img2img_gateway.pictures import decode_picture
 from img2img_gateway.sdapi.control_units import SCRIPT, control_info
 from img2img_gateway.sdapi.read_infotext import read_parameters
 from img2img_gateway.sdapi.scripts.always_on import script_info
@@ -211,8 +211,8 @@ async def memory() -> dict[str, Any]:
 
 @router.post("/png-info", summary="Read a picture's infotext")
 async def png_info(body: PngInfoRequest, parts: Parts, _: Caller) -> PngInfoResponse:
-    """Read a picture's infotext, from PNG, JPEG or WebP."""
-    data = await parts.farm.call(decode_base64, body.image.strip(), "image", parts.farm.settings.max_upload)
+    """Read a picture's infotext, from PNG, JPEG or WebP; of one that has none, `info` is empty."""
+    data = await parts.farm.call(decode_picture, body.image.strip(), "image", parts.farm.settings.max_upload)
     texts = await parts.farm.call(read_texts, data)
     info = texts.pop("parameters", "")
     return PngInfoResponse(info=info, items=texts, parameters=read_parameters(info))

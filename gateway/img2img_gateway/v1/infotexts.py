@@ -9,7 +9,7 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.infotext_params import read_infotext
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.pictures import decode_base64
+from img2img_gateway.pictures import decode_picture
 from img2img_gateway.v1.job_request import PictureText
 from img2img_shared.errors import Refused
 from img2img_shared.picture_texts import read_texts
@@ -69,7 +69,7 @@ async def infotext(body: InfotextRequest, parts: Parts, _: Caller) -> InfotextAn
     text = body.infotext
     if body.image is not None:
         largest = parts.farm.settings.max_upload
-        data = await parts.farm.call(decode_base64, body.image.strip(), "image", largest)
+        data = await parts.farm.call(decode_picture, body.image.strip(), "image", largest)
         text = (await parts.farm.call(read_texts, data)).get("parameters", "")
     found = await parts.farm.call(read_infotext, text or "")
     return InfotextAnswer(

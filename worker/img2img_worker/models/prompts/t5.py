@@ -32,6 +32,7 @@ class T5:
 
         Raises:
             Refused: weights beyond what floats hold.
+            WorkerError: the network's answer is not finite.
         """
         tokens, weights = self._tokens(text, length, emphasis)
         answer = self.model(torch.tensor([tokens], device=self.model.device))

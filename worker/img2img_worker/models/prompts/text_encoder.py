@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from img2img_shared.errors import Refused
+from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.chunks import CHUNK, Chunk, Chunker
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
@@ -68,6 +68,7 @@ class TextEncoder:
         Raises:
             Refused: `clip_skip` beyond the model's layers, too many long texts, or weights beyond what floats
                 hold.
+            WorkerError: the network's answer is not finite.
         """
         columns, pooled = yield from self.columns(texts, options)
         return _joined(texts, [emphasised(*column, options.emphasis) for column in columns], pooled)
@@ -210,7 +211,16 @@ def encode_side_by_side(
 
 
 def emphasised(context: Tensor, weights: Tensor, emphasis: str = "Original") -> Tensor:
-    """Embeddings [B, n, d] times weights [B, n], by A1111's ways of emphasis: "Original" keeps their mean."""
+    """Embeddings [B, n, d] times weights [B, n], by A1111's ways of emphasis: "Original" keeps their mean.
+
+    Raises:
+        WorkerError: the embeddings are not finite, whatever the weights.
+    """
+    if not context.isfinite().all():
+        raise WorkerError(
+            "the prompt's embedding is not finite: the text encoder overflowed, a LoRA is too strong for it, "
+            "or its weights are damaged; one that overflows in float16 may work in bfloat16 or float32"
+        )
     if emphasis == "Ignore" or bool((weights == 1).all()):
         return context
     weighted = context * weights.to(context.device)[..., None]
