@@ -3,24 +3,23 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
-from img2img_shared.errors import FarmError, Refused, StoreError, Summary, Unavailable
+from img2img_shared.errors import Refused, Summary, Unavailable
 from img2img_shared.job import PAGE, ImageState, Input, Job, inputs_key
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from img2img_worker.engine.engine import Render
-from img2img_worker.farm.backoff import Backoff, pause_before
+from img2img_worker.farm.backoff import Backoff
 from img2img_worker.farm.broken import end_broken
 from img2img_worker.farm.checks import StoreCheck
 from img2img_worker.farm.current_model import CurrentModel
@@ -33,26 +32,20 @@ from img2img_worker.farm.events import (
     Prepared,
     PutBack,
     Rendered,
-    StoreFailed,
-    TooLate,
     Warned,
 )
 from img2img_worker.farm.health import Health
-from img2img_worker.farm.leases import LeasedClaim, Leases, Stopped
+from img2img_worker.farm.leases import LeasedClaim, Leases
 from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
+from img2img_worker.farm.retries import Retries
 from img2img_worker.farm.tile_jobs import TileJobs
 from img2img_worker.farm.tiled import spread
 from img2img_worker.farm.verdict import Blame, Verdict, judge
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
-#: seconds, at most, between two tries at a store, or Redis, that fails
-LONGEST_PAUSE = 30.0
-
 #: seconds before a ticket returns that found nothing while other images are in hand
 PAUSE = 0.2
-
-T = TypeVar("T")
 
 
 class ClaimLoop:
@@ -86,6 +79,7 @@ class ClaimLoop:
         self._worker = worker
         self._stopping = stopping
         self._observe = observe
+        self._retries = Retries(lease=ledger.lease, health=health, stopping=stopping, observe=observe)
         self._rest = Backoff(stopping, longest=ledger.lease / 4)
         self._job = lru_cache(maxsize=256)(ledger.job)
         self._page = lru_cache(maxsize=64)(self._fetch_page)
@@ -151,7 +145,7 @@ class ClaimLoop:
             # the ledger does for those of a worker that died (each runs alone, three lives) is right here too
             end_broken(error)
         verdict = judge(error, self._health)
-        became = self._report(held, lambda: self._settle(claim, verdict))
+        became = self._retries.report(held, lambda: self._settle(claim, verdict))
         if verdict.blame is Blame.MOMENT:
             self._rest.prolong()
         if became is ImageState.FAILED:
@@ -174,7 +168,7 @@ class ClaimLoop:
 
     def _make(self, held: LeasedClaim) -> None:
         claim = held.claim
-        job = self._from_ledger(held, lambda: self._job(claim.job_id, claim.tenant))
+        job = self._retries.from_ledger(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
         wanted = ingredients(job, item)
         blobs = {key: self._fetch(held, key) for key in {*wanted.values()}}  # one picture may have two roles
@@ -185,12 +179,12 @@ class ClaimLoop:
         many = spread(job, claim.index, item, pictures, served)
         tiles = None if many is None else self._tile_jobs.results(held, job, item, many)
         if many is not None and tiles is None:
-            if self._report(held, lambda: self._tile_jobs.wait(claim)):
+            if self._retries.report(held, lambda: self._tile_jobs.wait(claim)):
                 self._observe(PutBack(claim=claim, reason="its tiles are rendered first"))
             return
         for key, data in self._follow(recipe(job, item, claim.index, pictures, served, tiles), held).items():
             self._put(held, key, data)
-        if self._report(held, lambda: self._ledger.finish(claim)):
+        if self._retries.report(held, lambda: self._ledger.finish(claim)):
             self._observe(Finished(claim=claim, seconds=held.seconds))
         if tiles is not None:
             self._tile_jobs.remove(claim)
@@ -223,16 +217,16 @@ class ClaimLoop:
         return pictures
 
     def _fetch(self, held: LeasedClaim, key: str) -> bytes:
-        return self._from_store(held, lambda: self._store.get_picture(key))
+        return self._retries.from_store(held, lambda: self._store.get_picture(key))
 
     def _put(self, held: LeasedClaim, key: str, data: bytes) -> None:
         self._store_check.needs(len(data))
-        self._from_store(held, lambda: self._store.put(key, data))
+        self._retries.from_store(held, lambda: self._store.put(key, data))
 
     def _input(self, held: LeasedClaim, job: Job) -> Input:
         number, _ = job.output(held.claim.index)
         page, place = divmod(number, PAGE)
-        inputs = self._from_store(held, lambda: self._page(job.id, page))
+        inputs = self._retries.from_store(held, lambda: self._page(job.id, page))
         if place >= len(inputs):
             raise Refused(
                 "inputs",
@@ -243,61 +237,6 @@ class ClaimLoop:
 
     def _fetch_page(self, job_id: str, page: int) -> tuple[Input, ...]:
         return decode_inputs(self._store.get(inputs_key(job_id, page)))
-
-    def _from_ledger(self, held: LeasedClaim, call: Callable[[], T]) -> T:
-        """`call`, again and again while Redis is away: nobody else gets the image then."""
-        for tries in count():
-            try:
-                return call()
-            except Unavailable as error:
-                self._pause(held, tries, error)
-        raise AssertionError("unreachable")
-
-    def _from_store(self, held: LeasedClaim, call: Callable[[], T]) -> T:
-        """`call`, again while the store, or this worker's way to it, fails; but no longer than a lease.
-
-        So what was rendered is not lost to a moment's failure, and then another worker may have the image.
-        """
-        end = time.monotonic() + self._ledger.lease
-        for tries in count():
-            if held.lost:
-                raise Stopped
-            try:
-                with held.asking():
-                    return call()
-            except StoreError as error:
-                self._observe(StoreFailed(claim=held.claim))
-                with held.asking():  # what hung, hangs there too
-                    trouble = self._health.check_store()
-                is_worth_it = not error.missing and (error.transient or trouble is not None)
-                if not is_worth_it or time.monotonic() > end:
-                    raise
-                self._pause(held, tries, error)
-        raise AssertionError("unreachable")
-
-    def _pause(self, held: LeasedClaim, tries: int, error: FarmError) -> None:
-        """Before the next try, longer each time, jittered.
-
-        Raises:
-            Stopped: the claim was lost.
-        """
-        like = error.reason.rpartition(": ")[2] if isinstance(error, StoreError) else ""
-        self._observe(Warned(text=f"{error}; trying again", like=like))
-        held.wait(pause_before(tries, LONGEST_PAUSE))
-
-    def _report(self, held: LeasedClaim, report: Callable[[], T]) -> T | None:
-        """Tell the ledger how the attempt ended, until it has heard; what it says to that, None: nothing."""
-        while True:
-            try:
-                heard = report()
-            except Unavailable as error:
-                self._observe(Warned(text=f"not reported: {error}"))
-                if held.lost or self._stopping.wait(1):
-                    return None  # its lease runs out, and it is rendered again
-            else:
-                if not heard:
-                    self._observe(TooLate(claim=held.claim))
-                return heard
 
 
 def _cancel(futures: Sequence[Future[Any]]) -> None:

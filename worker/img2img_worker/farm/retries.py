@@ -1,0 +1,83 @@
+"""What a claim asks of the ledger and the store, tried again while those are away."""
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import TypeVar
+
+from img2img_shared.errors import FarmError, StoreError, Unavailable
+from img2img_worker.farm.backoff import pause_before
+from img2img_worker.farm.events import Observer, StoreFailed, TooLate, Warned
+from img2img_worker.farm.health import Health
+from img2img_worker.farm.leases import LeasedClaim, Stopped
+
+#: seconds, at most, between two tries at a store, or Redis, that fails
+LONGEST_PAUSE = 30.0
+
+T = TypeVar("T")
+
+
+class Retries:
+    """Calls on behalf of claims, which end with the claim; `lease` is the ledger's, in seconds."""
+
+    def __init__(self, *, lease: float, health: Health, stopping: threading.Event, observe: Observer) -> None:
+        self._lease = lease
+        self._health = health
+        self._stopping = stopping
+        self._observe = observe
+
+    def from_ledger(self, held: LeasedClaim, call: Callable[[], T]) -> T:
+        """`call`, again and again while Redis is away: nobody else gets the image then."""
+        for tries in count():
+            try:
+                return call()
+            except Unavailable as error:
+                self._pause(held, tries, error)
+        raise AssertionError("unreachable")
+
+    def from_store(self, held: LeasedClaim, call: Callable[[], T]) -> T:
+        """`call`, again while the store, or this worker's way to it, fails; but no longer than a lease.
+
+        So what was rendered is not lost to a moment's failure, and then another worker may have the image.
+        """
+        end = time.monotonic() + self._lease
+        for tries in count():
+            if held.lost:
+                raise Stopped
+            try:
+                with held.asking():
+                    return call()
+            except StoreError as error:
+                self._observe(StoreFailed(claim=held.claim))
+                with held.asking():  # what hung, hangs there too
+                    trouble = self._health.check_store()
+                is_worth_it = not error.missing and (error.transient or trouble is not None)
+                if not is_worth_it or time.monotonic() > end:
+                    raise
+                self._pause(held, tries, error)
+        raise AssertionError("unreachable")
+
+    def _pause(self, held: LeasedClaim, tries: int, error: FarmError) -> None:
+        """Before the next try, longer each time, jittered.
+
+        Raises:
+            Stopped: the claim was lost.
+        """
+        like = error.reason.rpartition(": ")[2] if isinstance(error, StoreError) else ""
+        self._observe(Warned(text=f"{error}; trying again", like=like))
+        held.wait(pause_before(tries, LONGEST_PAUSE))
+
+    def report(self, held: LeasedClaim, report: Callable[[], T]) -> T | None:
+        """Tell the ledger how the attempt ended, until it has heard; what it says to that, None: nothing."""
+        while True:
+            try:
+                heard = report()
+            except Unavailable as error:
+                self._observe(Warned(text=f"not reported: {error}"))
+                if held.lost or self._stopping.wait(1):
+                    return None  # its lease runs out, and it is rendered again
+            else:
+                if not heard:
+                    self._observe(TooLate(claim=held.claim))
+                return heard
