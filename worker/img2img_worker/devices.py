@@ -14,7 +14,7 @@ def main() -> None:
     """Print torch's version, and name and bytes of memory of each GPU."""
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     gpus = [{"name": each.name, "memory": each.total_memory} for each in found]
-    print(json.dumps({"torch": torch.__version__, "gpus": gpus}))  # noqa: T201
+    print(json.dumps({"torch": torch.__version__, "gpus": gpus}))  # noqa: T201 (its output)
 
 
 if __name__ == "__main__":

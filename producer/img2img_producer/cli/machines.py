@@ -93,4 +93,4 @@ def _become(package: str, said: Connection, *words: str) -> None:
     """Let a program take this process' place: its signals and its exit status are what a supervisor sees."""
     os.environ.update(said.environment)
     hold_interrupts()
-    os.execv(sys.executable, [sys.executable, "-m", package, *words])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", package, *words])  # noqa: S606 (a package of our own)

@@ -38,13 +38,13 @@ class TicketChannel(Channel):  # type: ignore[misc]  # kombu ships no types
         return clients.pool_with(self.address, options, known)
 
 
-class TicketTransport(Transport):  # type: ignore[misc]
+class TicketTransport(Transport):  # type: ignore[misc]  # kombu ships no types
     """Celery is told its name; the broker's URL is for people to read."""
 
     Channel = TicketChannel
     can_parse_url = True
 
-    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002 (kombu's)
         """What logs say; there is no password in it."""
         return uri
 

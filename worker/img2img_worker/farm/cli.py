@@ -155,7 +155,7 @@ def worker(
         # as a new program, which need not keep torch in memory beside all those that render
         hold_interrupts()
         words = [*sys.argv[1:], "--device", ",".join(gpus)]
-        os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *words])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *words])  # noqa: S606 (ourselves)
     try:
         code = run(models, settings.redis_url, settings.store_url, settings, hashes, rebind=rebind)
     except FarmError as error:

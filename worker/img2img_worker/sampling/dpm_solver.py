@@ -122,4 +122,5 @@ def _answered(
         try:
             call = steps.send(model(*call))
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            x: Vector = end.value
+            return x

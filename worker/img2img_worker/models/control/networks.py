@@ -185,10 +185,10 @@ class Adapter:
 
     def residuals(
         self,
-        x: Tensor,  # noqa: ARG002 (nor do they depend on these)
-        t: Tensor,  # noqa: ARG002
-        context: Any,  # noqa: ARG002
-        added: Mapping[str, Tensor] | None,  # noqa: ARG002
+        x: Tensor,
+        t: Tensor,
+        context: Any,
+        added: Mapping[str, Tensor] | None,
         seen: Sequence[Tensor],
     ) -> Sequence[Tensor]:
         return seen

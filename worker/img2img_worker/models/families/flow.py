@@ -156,14 +156,14 @@ class FlowFamily(ABC):
 
     def picture(
         self,
-        pixels: Tensor,  # noqa: ARG002 (it looks at none: so are the interface's names)
-        masks: Tensor | None,  # noqa: ARG002
+        pixels: Tensor,
+        masks: Tensor | None,
         *,
-        mask_round: bool = True,  # noqa: ARG002
-        mask_weight: float = 1.0,  # noqa: ARG002
-        tiling: bool = False,  # noqa: ARG002
-        rows: int | None = None,  # noqa: ARG002
-        vae: VaeFile | None = None,  # noqa: ARG002
+        mask_round: bool = True,
+        mask_weight: float = 1.0,
+        tiling: bool = False,
+        rows: int | None = None,
+        vae: VaeFile | None = None,
     ) -> Tensor | None:
         return None
 
@@ -172,9 +172,9 @@ class FlowFamily(ABC):
         text: Encoded,
         params: Params,
         *,
-        picture: Tensor | None = None,  # noqa: ARG002
+        picture: Tensor | None = None,
         patch: Patch = NO_PATCH,
-        hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,  # noqa: ARG002 (`find` gives none)
+        hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
         """As in `Family`. Text and picture attend to each other, so rows of one call have equal lengths."""
         if params.token_merging_ratio:

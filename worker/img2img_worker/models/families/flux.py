@@ -40,7 +40,7 @@ class Flux(FlowFamily):
         prompts: Sequence[str],
         *,
         options: PromptOptions = DEFAULTS,
-        negative: bool = False,  # noqa: ARG002
+        negative: bool = False,
         loras: Patch = NO_PATCH,
     ) -> Steps[list[Encoded]]:
         """As in `Family`; `clip_skip` does not reach Flux, and an empty negative prompt is one.
@@ -49,7 +49,7 @@ class Flux(FlowFamily):
         """
         return self.loras.texts.during(loras, self._encode(prompts, options))
 
-    def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:  # noqa: ARG002
+    def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:
         return TOKENS_DEV if self.distilled else TOKENS_SCHNELL
 
     def _encode(self, prompts: Sequence[str], options: PromptOptions) -> Steps[list[Encoded]]:

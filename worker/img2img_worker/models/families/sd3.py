@@ -32,7 +32,7 @@ class StableDiffusion3(FlowFamily):
         prompts: Sequence[str],
         *,
         options: PromptOptions = DEFAULTS,
-        negative: bool = False,  # noqa: ARG002
+        negative: bool = False,
         loras: Patch = NO_PATCH,
     ) -> Steps[list[Encoded]]:
         """As in `Family`; A1111's `clip_skip` does not reach SD 3, and an empty negative prompt is one.

@@ -126,7 +126,7 @@ class StableDiffusion:
     def distilled(self) -> bool:
         return False
 
-    def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:  # noqa: ARG002 (the same for all sizes)
+    def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
         return self.noise_levels
 
     def encode_prompts(

@@ -49,7 +49,7 @@ def norm_single_values(unet: Any) -> None:
     """
     for norm in unet.modules():
         if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
-            norm.forward = partial(_group_norm, norm)  # type: ignore[method-assign]
+            norm.forward = partial(_group_norm, norm)  # type: ignore[method-assign]  # this network's only
 
 
 class _CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers says nothing of its types

@@ -80,7 +80,7 @@ def read_state(path: Path, device: str) -> dict[str, Tensor]:
     try:
         if path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="pt", device="cpu") as file:
-                state: Any = {key: file.get_tensor(key).to(device) for key in file.keys()}  # noqa: SIM118
+                state: Any = {key: file.get_tensor(key).to(device) for key in file.keys()}  # noqa: SIM118 (no dict)
         else:
             state = _unpickled(path, device)
     except (SafetensorError, OSError) as error:
