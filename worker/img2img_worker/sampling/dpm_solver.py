@@ -122,5 +122,5 @@ def _answered(
         try:
             call = steps.send(model(*call))
         except StopIteration as end:
-            x: Vector = end.value
-            return x
+            answer: tuple[Vector, Vector] = end.value
+            return answer
