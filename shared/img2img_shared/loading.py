@@ -17,11 +17,14 @@ def end_on_interrupt() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Within it Ctrl-C ends the process at once: else Python would print where in the imports it was."""
-    before = signal.getsignal(signal.SIGINT)
+    """Within it Ctrl-C ends the process at once: else Python would print where in the imports it was.
+
+    After it Ctrl-C is a KeyboardInterrupt, unless the process ignores it.
+    """
     end_on_interrupt()
     yield
-    signal.signal(signal.SIGINT, before)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def hold_interrupts() -> None:

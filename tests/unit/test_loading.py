@@ -36,6 +36,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 @pytest.mark.parametrize(
     ("arguments", "module"),
     [
+        (("img2img", "jobs"), "img2img_shared"),
         (("img2img", "jobs"), "pydantic"),
         (("img2img", "worker"), "img2img_producer.cli.machines"),
         (("img2img", "worker"), "img2img_worker.farm.logs"),
