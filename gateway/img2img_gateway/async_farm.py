@@ -149,6 +149,7 @@ class AsyncFarm:
         idempotency_key: str | None = None,
         webhook: str | None = None,
         sets_tags_aside: bool = False,
+        draws_seeds: bool = True,
     ) -> Submission:
         """As `FarmService.begin`; an embedded worker is looked after from now on.
 
@@ -170,6 +171,7 @@ class AsyncFarm:
             idempotency_key=idempotency_key,
             webhook=webhook,
             sets_tags_aside=sets_tags_aside,
+            draws_seeds=draws_seeds,
         )
         self._trouble.pop(submission.job.model, None)
         self._serving.add(submission.job.model)

@@ -1,5 +1,6 @@
 """A1111's hires fix: a picture from noise, enlarged, and rendered once more from there."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,3 +63,15 @@ def hires_size(params: "Params") -> HiresSize:
             f"give sides from 64 to {LARGEST} pixels",
         )
     return HiresSize(width=size[0], height=size[1], surplus_width=surplus[0], surplus_height=surplus[1])
+
+
+def old_first_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of a first pass for a picture that becomes so large: about 512 × 512 pixels.
+
+    Source: A1111's ``old_hires_fix_first_pass_dimensions``, which `use_old_hires_fix_width_height` asks for.
+
+    >>> old_first_size(1024, 768)
+    (640, 448)
+    """
+    scale = math.sqrt(512 * 512 / (width * height))
+    return math.ceil(scale * width / 64) * 64, math.ceil(scale * height / 64) * 64

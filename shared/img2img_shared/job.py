@@ -1,16 +1,16 @@
 """Jobs, their inputs, and the states an image goes through."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from img2img_shared.durations import Duration
 from img2img_shared.errors import Refused
 from img2img_shared.own_params import with_own
 from img2img_shared.params import Params
 from img2img_shared.roles import Role
-from img2img_shared.seeds import DRAW, counted
+from img2img_shared.seeds import counted
 
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
 PAGE = 1000
@@ -84,6 +84,7 @@ class Job(BaseModel):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
     #: the checkpoint, by the name workers serve it under
     model: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+    #: with seeds that are drawn: one of -1 is that number, which others may count up to
     params: Params
     n_inputs: Annotated[int, Field(ge=1, le=10_000_000)]
     #: for all inputs that bring none of the same role
@@ -99,12 +100,6 @@ class Job(BaseModel):
     #: higher goes first
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-
-    @model_validator(mode="after")
-    def _is_drawn(self) -> Self:
-        if DRAW in (self.params.seed, self.params.subseed):
-            raise Refused("params.seed", DRAW, "draw seeds before a job is written (see `drawn`)")
-        return self
 
     @property
     def n(self) -> int:

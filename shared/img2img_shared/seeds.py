@@ -26,15 +26,6 @@ def shifted(seed: int, by: int) -> int:
     return (seed + by - SEED_MIN) % (SEED_MAX + 1 - SEED_MIN) + SEED_MIN
 
 
-def given(seed: int) -> int:
-    """`seed` as one that begins a job: -1 would be drawn there, and generators make the same of the largest.
-
-    >>> given(-1) == SEED_MAX, given(7)
-    (True, 7)
-    """
-    return SEED_MAX if seed == DRAW else seed
-
-
 def counted(
     seed: int, subseed: int, subseed_strength: float, index: int, subseed_index: int | None = None
 ) -> tuple[int, int]:

@@ -257,6 +257,8 @@ def test_latent_noise_under_a_mask_is_that_of_the_first_iteration(
         claims = [fake_worker.await_claim() for _ in range(4)]
         jobs = [fake_worker.ledger.job(job_id, "default") for job_id in {claim.job_id for claim in claims}]
         assert sorted((job.params.fill_noise_seed_delta for job in jobs), reverse=True) == expected
+        if not strength:  # the second begins with -1, which it is called in the text, too
+            assert sorted(job.seeds(0)[0] for job in jobs) == [-3, -1]
         for claim in claims:
             fake_worker.end(claim)
         seeds = json.loads(call.result().json()["info"])["all_seeds"]

@@ -11,7 +11,7 @@ from img2img_gateway.sdapi.option_table import (
     parameter,
     parameters_of,
 )
-from img2img_gateway.sdapi.request import Img2ImgRequest
+from img2img_gateway.sdapi.request import Img2ImgRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
@@ -64,6 +64,21 @@ def test_an_option_of_hires_fix_may_be_set() -> None:
         check_option("token_merging_ratio_hr", 1)
 
 
+def test_a_hires_fix_may_be_asked_for_by_its_last_size_as_in_old_a1111() -> None:
+    options = {"use_old_hires_fix_width_height": True}
+
+    def sizes(**fields: Any) -> tuple[int, ...]:
+        request = Txt2ImgRequest(width=1024, height=768, denoising_strength=0.5, **fields)
+        params = read_request(request, ("", ""), options, {})
+        return params.width, params.height, params.hr_resize_x, params.hr_resize_y
+
+    assert sizes(enable_hr=True, hr_scale=3) == (640, 448, 1024, 768)
+    assert sizes() == (1024, 768, 0, 0)
+    check_option("use_old_hires_fix_width_height", True)
+    with pytest.raises(Refused, match="width"):
+        read_request(Txt2ImgRequest(width=0, enable_hr=True, denoising_strength=0.5), ("", ""), options, {})
+
+
 def test_img2img_has_a_ratio_of_its_own_where_that_is_not_0() -> None:
     def ratio(txt2img: bool, **options: float) -> float | None:
         return parameters_of(options, "Euler", txt2img=txt2img).get("token_merging_ratio")
@@ -87,17 +102,18 @@ def test_a_samplers_own_option_means_nothing_to_another() -> None:
     assert read("LMS") == {}
     assert read("LMS Karras") == {"rho": 5}
     assert read("UniPC") == {"uni_pc_order": 2}
-    assert read("Heun") == {"s_churn": 4, "s_noise": 1.1, "add_churn_to_info": True}
+    assert read("Heun") == {"s_churn": 4, "s_noise": 1.1, "add_churn_to_info": "s_churn"}
 
 
 def test_the_settings_churn_wins_over_a_requests_and_is_told() -> None:
-    def read(**options: float) -> tuple[float, bool]:
+    def read(**options: float) -> tuple[float, str]:
         params = read_request(Img2ImgRequest(s_noise=1.1), ("", ""), options, {})
         return params.s_noise, params.add_churn_to_info
 
-    assert read(s_noise=1.05) == (1.05, True)
-    assert read(s_noise=1.0) == read() == (1.1, False)
-    assert read_request(Img2ImgRequest(), ("", ""), {"s_tmax": 0}, {}).add_churn_to_info is False
+    assert read(s_noise=1.05) == (1.05, "s_noise")
+    assert read(s_churn=2, s_tmax=9) == (1.1, "s_churn, s_tmax")
+    assert read(s_noise=1.0) == read() == (1.1, "")
+    assert read_request(Img2ImgRequest(), ("", ""), {"s_tmax": 0}, {}).add_churn_to_info == ""
 
 
 @pytest.mark.parametrize("name", [name for name in defaults() if parameter(name)])

@@ -117,6 +117,21 @@ def test_a_latent_is_enlarged_and_rendered_from(upscaler: str) -> None:
         np.testing.assert_array_equal(high.latent, LATENT.repeat(2, 1).repeat(2, 2))
 
 
+@pytest.mark.parametrize(
+    ("changes", "read_with"),
+    [
+        ({}, None),
+        ({"hires_fix_use_firstpass_conds": True}, "a cat"),
+        ({"hires_fix_use_firstpass_conds": True, "hr_checkpoint_name": "sd15"}, None),
+    ],
+)
+def test_the_second_prompts_may_be_read_with_the_first_ones_loras(
+    changes: dict[str, Any], read_with: str | None
+) -> None:
+    high = followed(both_passes(first(hr_prompt="a dog", **changes), 8), LATENT)[-1]
+    assert (high.prompt, high.read_with) == ("a dog", read_with)
+
+
 @pytest.mark.parametrize("upscaler", BUILT_IN)
 def test_a_picture_is_enlarged_and_encoded(upscaler: str) -> None:
     render = first(hr_upscaler=upscaler, hr_resize_x=128, hr_resize_y=128, hr_prompt="a dog")

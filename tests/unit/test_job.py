@@ -3,7 +3,7 @@
 import msgpack
 import pytest
 
-from img2img_shared.errors import Refused, WireError
+from img2img_shared.errors import WireError
 from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_shared.seeds import SEED_MAX, SEED_MIN
@@ -50,11 +50,6 @@ def test_seeds_below_minus_1_are_used_as_they_are() -> None:
 
 def test_counting_passes_minus_1_as_a1111_does() -> None:
     assert [job(seed=-2).seeds(index)[0] for index in range(3)] == [-2, -1, 0]
-
-
-def test_a_job_without_drawn_seeds_is_refused() -> None:
-    with pytest.raises(Refused, match="seed"):
-        job(seed=-1)
 
 
 def test_a_job_comes_back_as_it_was_written() -> None:

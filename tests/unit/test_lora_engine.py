@@ -137,6 +137,22 @@ def test_a_picture_is_that_of_a_checkpoint_merged_by_hand(sd1: Path, folder: Pat
     assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
+def test_a_prompt_may_be_read_with_another_ones_loras(sd1: Path, folder: Path) -> None:
+    """As in A1111's hires fix, with `hires_fix_use_firstpass_conds`."""
+    (plain,) = renders(("the cat <lora:ink:1><lora:words:0>",))
+    with Engine(opened(sd1, folder)) as engine:
+        read, wanted, other = run(
+            engine,
+            [
+                replace(plain, read_with="a dog <lora:words:0.5><lora:gold:1>"),
+                replace(plain, prompt="the cat <lora:ink:1><lora:words:0.5>"),
+                plain,
+            ],
+        )
+    np.testing.assert_array_equal(read, wanted)
+    assert not np.array_equal(read, other)
+
+
 def calls_of(
     engine: Engine, prompts: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[tuple[str, ...], int]]:

@@ -12,6 +12,7 @@ from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
 
+CHURN = "s_churn, s_tmin, s_tmax, s_noise"
 LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
 
 
@@ -35,10 +36,11 @@ def told_of(**values: Any) -> dict[str, object]:
         ({"sampler_name": "Euler", "eta": 0.0}, {}),
         ({"s_churn": 2, "s_tmin": 0.5, "s_tmax": 9, "s_noise": 1.01}, {}),
         (
-            {"add_churn_to_info": True, "s_churn": 2, "s_tmin": 0.5, "s_tmax": 9, "s_noise": 1.01},
+            {"add_churn_to_info": CHURN, "s_churn": 2, "s_tmin": 0.5, "s_tmax": 9, "s_noise": 1.01},
             {"Sigma churn": 2.0, "Sigma tmin": 0.5, "Sigma tmax": 9.0, "Sigma noise": 1.01},
         ),
-        ({"add_churn_to_info": True}, {}),
+        ({"add_churn_to_info": "s_churn", "s_churn": 2, "s_noise": 0.9}, {"Sigma churn": 2.0}),
+        ({"add_churn_to_info": CHURN}, {}),
         ({"sd_noise_schedule": "Zero Terminal SNR"}, {"Noise Schedule": "Zero Terminal SNR"}),
         ({"always_discard_next_to_last_sigma": True}, {"Discard penultimate sigma": True}),
         ({"sampler_name": "DPM2", "always_discard_next_to_last_sigma": True}, {}),

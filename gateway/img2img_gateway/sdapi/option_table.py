@@ -70,6 +70,8 @@ _ELSEWHERE: dict[str, Any] = {
 }
 #: options that name what workers have, or have not: who reads a request looks whether it is there
 _FILES = ("sd_model_checkpoint", "sd_hypernetwork")
+#: whether width and height are a hires fix' last ones, as before A1111 1.0: other parameters say it here
+OLD_HIRES_SIZE = "use_old_hires_fix_width_height"
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_unet": ("None",),
@@ -126,7 +128,7 @@ def check_option(name: str, value: Any) -> None:
     _check_size(name, value)
     if name in GridOptions.model_fields:
         _check_grid(name, value)
-    if name not in _set_here() or name in _FILES:
+    if name not in _set_here() or name in _FILES or (name == OLD_HIRES_SIZE and value is True):
         return
     field = parameter(name)
     if field is not None:

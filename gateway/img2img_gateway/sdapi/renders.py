@@ -22,7 +22,7 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.params import Params
-from img2img_shared.seeds import counted, given
+from img2img_shared.seeds import counted
 from img2img_shared.steps import steps_in_all
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
@@ -94,6 +94,7 @@ class _Render(Call):
                 keep=self._caller.allowed_keep(),
                 priority=self._caller.allowed_priority(),
                 sets_tags_aside=True,  # with a warning, or strictly refused by now
+                draws_seeds=False,
             )
             jobs.append(submission.job.id)
             await write(self._parts, self._caller, submission, _inputs(images), shared)
@@ -138,7 +139,7 @@ def _shifted(params: Params, offset: int) -> Params:
     (A1111: `StableDiffusionProcessingImg2Img.init`, which is called once for all iterations.)
     """
     seed, subseed = counted(params.seed, params.subseed, params.subseed_strength, offset)
-    changes = {"seed": given(seed), "subseed": given(subseed)}
+    changes = {"seed": seed, "subseed": subseed}
     if params.inpainting_fill == InpaintingFill.LATENT_NOISE and not params.subseed_strength:
         changes["fill_noise_seed_delta"] = -offset
     return params.model_copy(update=changes)

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from img2img_gateway.sdapi.option_table import parameters_of
+from img2img_gateway.sdapi.option_table import OLD_HIRES_SIZE, parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused, Summary
+from img2img_shared.hires import old_first_size
 from img2img_shared.names import REFINER_OPTIONS, split_sampler, split_second_sampler, without_effect
+from img2img_shared.param_groups.output_params import CHURN
 from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import FACE_FIELDS, HIRES_FIELDS, SOFT_FIELDS, Params
 from img2img_shared.refusals import read_params
@@ -28,8 +30,6 @@ _OF_MASKS = frozenset(
 #: parameters that settings may have, and that mean nothing to txt2img; but to its hires fix the last two
 _OF_IMG2IMG = frozenset({"initial_noise_multiplier", "color_correction", "fix_steps"})
 _OF_HIRES = frozenset({*HIRES_FIELDS, "extra_noise", "denoising_strength"})
-#: settings that win over a request's own fields of the same name where they are set, and are told then
-_CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 
 
 def read_request(
@@ -60,7 +60,7 @@ def read_request(
     churn = _churn_of(set_by_options)
     values = {**set_by_options, **scripts, **_own_parameters(request), **churn}
     values = {name: value for name, value in values.items() if name not in inert}
-    values["add_churn_to_info"] = not churn.keys().isdisjoint(values)
+    values["add_churn_to_info"] = ", ".join(churn.keys() & values.keys())
     values |= {
         "prompt": prompts[0],
         "negative_prompt": prompts[1],
@@ -72,6 +72,8 @@ def read_request(
         values = {name: value for name, value in values.items() if name not in FACE_FIELDS}
     if isinstance(request, Txt2ImgRequest):
         values = _of_txt2img(request, values)
+        if request.enable_hr and options.get(OLD_HIRES_SIZE):
+            values = _to_its_size(values)
     elif isinstance(request, Img2ImgRequest) and not request.mask and "outpaint" not in scripts:
         values = {name: value for name, value in values.items() if name not in _OF_MASKS}
     if request.refiner_checkpoint is None:
@@ -95,9 +97,12 @@ def refuse_unsupported(request: RenderRequest) -> None:
 
 
 def _churn_of(set_by_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `_CHURN` that the settings change. (A1111: `Sampler.initialize`.)"""
+    """Those of `CHURN` that the settings change: they win over a request's own, and are told.
+
+    (A1111: `Sampler.initialize`.)
+    """
     fields = Params.model_fields
-    chosen = {name: set_by_options[name] for name in _CHURN if name in set_by_options}
+    chosen = {name: set_by_options[name] for name in CHURN if name in set_by_options}
     return {name: value for name, value in chosen.items() if value != fields[name].default}
 
 
@@ -110,6 +115,15 @@ def _of_txt2img(request: Txt2ImgRequest, values: Mapping[str, Any]) -> dict[str,
     if request.firstphase_width or request.firstphase_height:
         kept |= {"width": request.firstphase_width, "height": request.firstphase_height}
     return {**kept, "txt2img": True}
+
+
+def _to_its_size(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` of a hires fix whose width and height are those of the second pass."""
+    size = values["width"], values["height"]
+    if min(size) < 1:
+        return dict(values)  # which is refused
+    width, height = old_first_size(*size)
+    return {**values, "hr_resize_x": size[0], "hr_resize_y": size[1], "width": width, "height": height}
 
 
 def _own_parameters(request: RenderRequest) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class FarmService(Catalog, JobLookup, JobControl):
         webhook: str | None = None,
         stored: Callable[[int], None] | None = None,
         sets_tags_aside: bool = False,
+        draws_seeds: bool = True,
     ) -> Submission:
         """A job to be given its inputs and then committed; what is wrong with it is said before it has any.
 
@@ -54,6 +55,7 @@ class FarmService(Catalog, JobLookup, JobControl):
             webhook: what is to be told where, as far as a repeat with the same key must have it too.
             stored: told how many inputs are in the store.
             sets_tags_aside: the caller is told otherwise of tags in prompts that are unknown here.
+            draws_seeds: where they are -1; whoever has drawn them may have counted up to that number.
 
         Raises:
             Refused: names the field.
@@ -72,7 +74,7 @@ class FarmService(Catalog, JobLookup, JobControl):
         job = new_job(
             tenant=tenant,
             model=model,
-            params=draw_seeds(params),
+            params=draw_seeds(params) if draws_seeds else params,
             name=name,
             owner=owner,
             tags=tuple(tags),

@@ -113,6 +113,15 @@ class HiresParams(ParamGroup):
             examples=["blurry"],
         ),
     ] = ""
+    hires_fix_use_firstpass_conds: Annotated[
+        bool,
+        Field(
+            title="First pass' LoRAs read hires prompts",
+            description="Read the prompts of the second pass with the LoRAs of the first one's; those of its "
+            "own act on the picture alone.",
+            examples=[True],
+        ),
+    ] = False
     token_merging_ratio_hr: Annotated[
         float,
         Field(

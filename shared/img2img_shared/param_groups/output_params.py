@@ -2,9 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from img2img_shared.errors import Refused
 from img2img_shared.param_groups.group import ParamGroup
+
+#: what A1111 tells of its settings, and not of a request
+CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
+
+
+def _of_churn(text: str) -> str:
+    given = [name.strip() for name in text.split(",")] if text else []
+    if not set(given) <= set(CHURN):
+        raise Refused("add_churn_to_info", text, f"give some of {', '.join(CHURN)}, with commas between them")
+    return ", ".join(name for name in CHURN if name in given)
 
 
 class OutputParams(ParamGroup):
@@ -85,11 +96,13 @@ class OutputParams(ParamGroup):
         ),
     ] = True
     add_churn_to_info: Annotated[
-        bool,
+        str,
         Field(
             title="Churn in infotext",
-            description="Write `s_churn`, `s_tmin`, `s_tmax` and `s_noise` into the infotext, as A1111 does "
-            "with those of its settings.",
-            examples=[True],
+            max_length=40,
+            description="Which of `s_churn`, `s_tmin`, `s_tmax` and `s_noise` to write into the infotext, "
+            "with commas between them: A1111 writes those that its settings change.",
+            examples=["s_churn, s_noise"],
         ),
-    ] = False
+        AfterValidator(_of_churn),
+    ] = ""

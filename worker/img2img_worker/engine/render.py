@@ -51,3 +51,10 @@ class Render:
     wants_latent: bool = False
     #: model calls of the pass before this one, after which its prompts' edits count on (A1111's hires fix)
     earlier_calls: int = 0
+    #: another prompt than its own, whose LoRAs act on its texts
+    read_with: str | None = None
+
+    @property
+    def reading_prompt(self) -> str:
+        """The prompt whose LoRAs act on its texts."""
+        return self.prompt if self.read_with is None else self.read_with

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_shared.prompt_tags import Lora
 from img2img_worker.engine.course import Call, Course, LiveCourse, PlannedCourse
 from img2img_worker.engine.guidance import CallRows, Guidance
 from img2img_worker.engine.loaded import Loaded, PictureKey
@@ -170,7 +171,7 @@ def prepared(
     )
     own = Phase(
         checkpoint=checkpoint,
-        loras=checkpoint.find_loras(prompts.loras),
+        loras=_loras(render, checkpoint, prompts.loras),
         hypernetworks=family.hypernetworks.find(prompts.hypernetworks),
         vaes=family.vaes.find(render.params),
         tiling=render.params.tiling,
@@ -191,6 +192,14 @@ def prepared(
         digest=_key(render, phases[0].vaes.encoder),
         priority=priority,
     )
+
+
+def _loras(render: Render, checkpoint: Loaded, own: Sequence[Lora]) -> LoraSet:
+    found = checkpoint.find_loras(own)
+    if render.read_with is None:
+        return found
+    reading = checkpoint.find_loras(conditioning(render.reading_prompt, "", render.params).loras)
+    return replace(found, text=reading.text, bundles=reading.bundles)
 
 
 def are_alike(one: Family, other: Family) -> bool:

@@ -46,6 +46,7 @@ def both_passes(
     params = render.params
     first = replace(render, params=_in_pass("first pass", params))
     size, upscaler = hires_size(params), params.hr_upscaler or DEFAULT_UPSCALER
+    reads_early = params.hr_checkpoint_name is None  # before there is another network
     second = Render(
         params=_in_pass("second pass", second_params(params, size)),
         checkpoint=checkpoint,
@@ -55,6 +56,7 @@ def both_passes(
         subseed=first.subseed,
         latent_size=(size.height // factor, size.width // factor),
         earlier_calls=params.steps * (2 if SAMPLERS[params.sampler_name].second_order else 1),
+        read_with=first.prompt if params.hires_fix_use_firstpass_conds and reads_early else None,
     )
     if upscaler in LATENT_UPSCALERS:
         (latent,) = yield [replace(first, wants_latent=True)]

@@ -159,7 +159,8 @@ def _account(render: Render, served: Served) -> dict[str, object]:
     plan = plan_of(PlanKey.of(params), levels)
     refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, params)
-    options = PromptOptions.of(params, [lora.name for lora in prompts.loras])
+    reading = conditioning.conditioning(render.reading_prompt, "", params)
+    options = PromptOptions.of(params, [lora.name for lora in reading.loras])
     return {
         **conditioning.told(render.prompt, render.negative_prompt, params),
         **sampling_account.told(params, plan, levels, refiner),

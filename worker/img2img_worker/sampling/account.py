@@ -34,8 +34,7 @@ def told(
     sampler = SAMPLERS[params.sampler_name]
     if "eta" in sampler.options and params.eta not in (None, sampler.eta):
         pairs["Eta DDIM" if sampler.timesteps else "Eta"] = params.eta
-    if params.add_churn_to_info:
-        pairs |= _of_the_churn(params)
+    pairs |= _of_the_churn(params)
     pairs |= _of_the_calls(params, plan, levels, refiner)
     return {name: value for name, value in pairs.items() if value is not None}
 
@@ -65,12 +64,14 @@ def _of_the_schedule(params: Params, levels: NoiseLevels) -> dict[str, object | 
 
 
 def _of_the_churn(params: Params) -> dict[str, object | None]:
-    return {
-        "Sigma churn": params.s_churn or None,
-        "Sigma tmin": params.s_tmin or None,
-        "Sigma tmax": params.s_tmax,
-        "Sigma noise": params.s_noise if params.s_noise != 1 else None,
+    values = {
+        "s_churn": params.s_churn or None,
+        "s_tmin": params.s_tmin or None,
+        "s_tmax": params.s_tmax,
+        "s_noise": params.s_noise if params.s_noise != 1 else None,
     }
+    told = params.add_churn_to_info.split(", ")
+    return {name.replace("s_", "Sigma "): value for name, value in values.items() if name in told}
 
 
 def _of_the_calls(
