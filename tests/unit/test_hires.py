@@ -198,6 +198,20 @@ def told(**changes: Any) -> str:
     return read_texts(data)["parameters"].split("\n")[-1]
 
 
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+def test_what_is_interrupted_in_the_first_pass_is_its_picture(upscaler: str) -> None:
+    family = ToyFamily()
+    with Engine(family, slots=1) as engine:
+        render = first(hr_upscaler=upscaler)
+        steps = both_passes(render, 8, is_interrupted=lambda: True)
+        with pytest.raises(StopIteration) as end:
+            renders = next(steps)
+            while True:
+                renders = steps.send([engine.submit(each).result(60) for each in renders])
+        low = replace(render, params=render.params.model_copy(update={"enable_hr": False}))
+        np.testing.assert_array_equal(end.value.value[2], engine.submit(low).result(60))
+
+
 def test_a_text_tells_of_both_passes_in_a1111s_order() -> None:
     line = told(
         sampler_name="DPM++ 2M",

@@ -175,7 +175,12 @@ class ClaimLoop:
         pictures = {role: blobs[key] for role, key in wanted.items()}
         run = partial(self._upscalers.enlarge, is_wanted=lambda: not held.lost)
         restore = partial(self._face_restorers.restore, is_wanted=lambda: not held.lost)
-        served = replace(held.model.served, run_upscaler=run, restore_faces=restore)
+        served = replace(
+            held.model.served,
+            run_upscaler=run,
+            restore_faces=restore,
+            is_interrupted=lambda: held.interrupted,
+        )
         many = spread(job, claim.index, item, pictures, served)
         tiles = None if many is None else self._tile_jobs.results(held, job, item, many)
         if many is not None and tiles is None:

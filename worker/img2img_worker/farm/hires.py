@@ -1,6 +1,6 @@
 """A1111's hires fix: a picture from noise, enlarged, and rendered once more from there."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ def both_passes(
     controls: tuple[Control, ...] = (),
     run: RunNetwork = no_networks,
     checkpoint: str | None = None,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Steps[tuple[Render, Render, NDArray[np.uint8]]]:
     """The renders of both passes of `render`, and the picture.
 
@@ -42,6 +43,7 @@ def both_passes(
         controls: of the second pass.
         run: what runs an upscaler's network.
         checkpoint: another than the first pass', for the second.
+        is_interrupted: whether to end with what there is; after the first pass, that is its picture.
     """
     params = render.params
     first = replace(render, params=_in_pass("first pass", params))
@@ -60,16 +62,27 @@ def both_passes(
     )
     if upscaler in LATENT_UPSCALERS:
         (latent,) = yield [replace(first, wants_latent=True)]
+        if is_interrupted():
+            (pixels,) = yield [replace(first, params=_unchanged(first.params), latent=latent)]
+            return first, second, pixels
         latent = enlarged(latent, second.latent_size, *LATENT_UPSCALERS[upscaler])
     else:
         (pixels,) = yield [first]
+        if is_interrupted():
+            return first, second, pixels
         picture = scale(Image.fromarray(pixels), (size.width, size.height), upscaler, run)
-        unchanged = second.params.model_copy(update={"denoising_strength": 0.0, "refiner_checkpoint": None})
-        (latent,) = yield [replace(second, params=unchanged, pixels=np.array(picture), wants_latent=True)]
+        unchanged = replace(second, params=_unchanged(second.params), pixels=np.array(picture))
+        (latent,) = yield [replace(unchanged, wants_latent=True)]
     latent = cut(latent, size.surplus_width // factor, size.surplus_height // factor)
     second = replace(second, latent=latent, latent_size=latent.shape[1:], controls=controls)
     (pixels,) = yield [second]
     return first, second, pixels
+
+
+def _unchanged(params: Params) -> Params:
+    """`params` of a render that only encodes, or only decodes."""
+    changes = {"txt2img": False, "enable_hr": False, "denoising_strength": 0.0, "refiner_checkpoint": None}
+    return params.model_copy(update=changes)
 
 
 def _in_pass(name: str, params: Params) -> Params:

@@ -54,6 +54,7 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
             units.controls(1),
             served.run_network(params),
             checkpoint=None if is_own else wanted,
+            is_interrupted=served.is_interrupted,
         )
         passes = (first, second)
     else:

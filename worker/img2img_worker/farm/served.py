@@ -52,6 +52,8 @@ class Served:
     run_upscaler: Callable[[str, Image.Image, Params], Image.Image]
     #: a picture with its faces restored, by a restorer's name and at CodeFormer's weight
     restore_faces: RestoreFaces
+    #: whether the image that is made is to end early, with what there is of it
+    is_interrupted: Callable[[], bool] = lambda: False
     #: name and short hash of another checkpoint that is there; raises `Refused` where it is not
     other_title: Callable[[str], str] = str
 
