@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
+from img2img_worker.farm.hires import both_passes
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.prompts.conditioning import conditioning
 from img2img_worker.pictures.decode import decode_picture
@@ -99,7 +101,24 @@ def latent_upscale(_: Path, __: Send, ___: FakeWorker) -> None:
     assert np.ptp(pixels[:, 80:]) < np.ptp(pixels[:, :20])
 
 
-def what_was_before_or_beside(_: Path, __: Send, ___: FakeWorker) -> None:
+def a_single_step(_: Path, __: Send, ___: FakeWorker) -> None:
+    with Engine(ToyFamily()) as engine:
+        plain, *others = (
+            engine.submit(render(1, sampler_name=name, steps=10, denoising_strength=0.05)).result(60)
+            for name in ("Euler", "DPM++ 2M SDE", "DPM++ 2M SDE Heun")
+        )
+    assert all(np.array_equal(plain, each) for each in others), "which ends at the model's answer"
+    hires: dict[str, Any] = {"txt2img": True, "enable_hr": True, "denoising_strength": 0.5, "steps": 2}
+    with Engine(ToyFamily(inpaints=True)) as engine:
+        steps = both_passes(replace(render(1, **hires), pixels=None), 8)
+        (latent,) = (engine.submit(each).result(60) for each in next(steps))
+        (second,) = steps.send([latent])
+        assert engine.submit(second).result(60).shape == (128, 128, 3)
+
+
+def what_was_before_or_beside(_: Path, send: Send, worker: FakeWorker) -> None:
+    iterations = _iterations_of_soft_inpainting(send, worker)
+    assert iterations[0] == iterations[1], "but for the seed"
     family, euler = ToyFamily(), PlanKey.of(Params())
     rescaled = compile_plan(PlanKey.of(Params(sd_noise_schedule="Zero Terminal SNR")), family.noise_levels)
     assert rescaled.sigmas.tolist() == compile_plan(euler, family.noise_levels).sigmas.tolist()
@@ -110,6 +129,18 @@ def what_was_before_or_beside(_: Path, __: Send, ___: FakeWorker) -> None:
     with Engine(family, slots=2) as engine:
         beside = [future.result(60) for future in [engine.submit(each) for each in renders]]
     assert np.abs(np.array(alone).astype(int) - np.array(beside)).max() <= 1
+
+
+def _iterations_of_soft_inpainting(send: Send, worker: FakeWorker) -> list[dict[str, Any]]:
+    """What two iterations' jobs say, but for the seed."""
+    mask = base64.b64encode(picture(3)).decode()
+    scripts = {"soft inpainting": {"args": [True]}}
+    answer = send(mask=mask, n_iter=2, seed=5, alwayson_scripts=scripts, save_images=True)
+    assert answer.status_code == 200, answer.text
+    found = [worker.ledger.job(each.id, worker.tenant) for each in worker.ledger.jobs(worker.tenant)]
+    jobs = [job for job in found if job.params.soft_inpainting]
+    assert sorted(job.params.seed for job in jobs) == [5, 6]
+    return [job.model_dump(exclude={"params": {"seed", "subseed"}, "id": True}) for job in jobs]
 
 
 def gpu_noise(_: Path, send: Send, __: FakeWorker) -> None:
@@ -164,6 +195,7 @@ DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "16-bit pictures": pictures_of_16_bits,
     "Pictures of several sizes": pictures_of_several_sizes,
     "Latent upscale": latent_upscale,
+    "A single step": a_single_step,
     "What was rendered before, or beside it": what_was_before_or_beside,
     "GPU noise": gpu_noise,
     "A control unit that cannot act": a_control_unit,

@@ -109,6 +109,24 @@ def test_an_input_of_its_own_makes_one_render_and_its_answer_the_file() -> None:
     assert "RNG: CPU, Mask blur: 4, Version" in text, "A1111 tells it of an empty mask, and no more"
 
 
+@pytest.mark.parametrize(
+    ("params", "is_told"),
+    [
+        ({}, True),
+        ({"textual_inversion_add_hashes_to_infotext": False}, False),
+        ({"use_old_emphasis_implementation": True}, False),
+    ],
+)
+def test_the_hashes_of_textual_inversions_are_told_where_a1111_tells_them(
+    params: dict[str, object], is_told: bool
+) -> None:
+    served = replace(SERVED, inversion_hashes=lambda *_: {"bad-hands": "b980aafda4d5"})
+    steps = recipe(job(**params), ITEM, 0, {"image": PICTURES["image"]}, served)
+    next(steps)
+    (data,) = finished(steps, np.zeros((64, 64, 3), np.uint8)).values()
+    assert ('TI hashes: "bad-hands: b980aafda4d5"' in read_texts(data)["parameters"]) is is_told
+
+
 def test_a_result_that_is_to_fit_has_its_inputs_shape_and_tells_its_size() -> None:
     wide = encode_picture(Image.new("RGB", (120, 60)), "png")
     small = replace(SERVED, native_side=64)
