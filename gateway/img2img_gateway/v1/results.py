@@ -16,6 +16,7 @@ from img2img_shared.errors import NotFound, Refused, StoreError, Summary
 from img2img_shared.farm.originals import Originals, read_originals
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
+from img2img_shared.records import ImageStatus
 
 router = APIRouter(prefix="/jobs", tags=["results"])
 
@@ -37,6 +38,19 @@ Beside = Annotated[
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
+async def job_and_image(farm: AsyncFarm, job: str, index: int, tenant: str) -> tuple[Job, ImageStatus]:
+    """A job, and how one of its images stands.
+
+    Raises:
+        NotFound: the tenant has no such job, or the job no such image.
+    """
+    found = await farm.call(farm.ledger.job, job, tenant)
+    states = await farm.call(farm.ledger.images, job, tenant, index, 1)
+    if not states:
+        raise NotFound(f"job {job} has no image {index}")
+    return found, states[0]
+
+
 @router.get(
     "/{job}/images/{index}/picture",
     summary="Fetch a picture",
@@ -46,13 +60,10 @@ _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 async def picture(job: JobId, index: Index, caller: Caller, parts: Parts, beside: Beside = "") -> Response:
     """The encoded picture of an image that is done, or one that was stored beside it."""
     farm = parts.farm
-    found = await farm.call(farm.ledger.job, job, caller.tenant)
-    states = await farm.call(farm.ledger.images, job, caller.tenant, index, 1)
-    if not states:
-        raise NotFound(f"job {job} has no image {index}")
-    if states[0].state is not ImageState.DONE:
-        reason = f": {states[0].reason}" if states[0].reason else ""
-        raise NotFound(f"image {index} of job {job} is {states[0].state}{reason}; it has no picture")
+    found, image = await job_and_image(farm, job, index, caller.tenant)
+    if image.state is not ImageState.DONE:
+        reason = f": {image.reason}" if image.reason else ""
+        raise NotFound(f"image {index} of job {job} is {image.state}{reason}; it has no picture")
     kind = found.params.output_format
     try:
         data = await farm.call(farm.store.get, result_key(job, index, kind, beside))

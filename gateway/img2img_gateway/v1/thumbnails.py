@@ -8,6 +8,7 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.v1.inputs import RolePath, picture_of_input
 from img2img_gateway.v1.jobs import Index, JobId
+from img2img_gateway.v1.results import job_and_image
 from img2img_shared.errors import NotFound, StoreError
 from img2img_shared.job import ImageState, Job, result_key
 
@@ -60,12 +61,8 @@ async def image_thumbnail(
     job: JobId, index: Index, request: Request, caller: Caller, parts: Parts, size: Size = 256
 ) -> Response:
     """A small WebP of an image that is done."""
-    farm = parts.farm
-    found = await farm.call(farm.ledger.job, job, caller.tenant)
-    states = await farm.call(farm.ledger.images, job, caller.tenant, index, 1)
-    if not states:
-        raise NotFound(f"job {job} has no image {index}")
-    if states[0].state is not ImageState.DONE:
+    found, image = await job_and_image(parts.farm, job, index, caller.tenant)
+    if image.state is not ImageState.DONE:
         return Response(status_code=204)
     return await _thumbnail(parts, request, _result(found, index), size)
 

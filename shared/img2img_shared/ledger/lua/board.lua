@@ -8,18 +8,9 @@ local SHARES = 64 -- of the priorities and tenants of a model so many are told, 
 local kept = redis.call('GET', BOARD)
 if kept then return kept end
 
-local models, known = {}, {}
-local function see(list)
-  for _, model in ipairs(list) do
-    if not known[model] then
-      known[model] = true
-      models[#models + 1] = model
-    end
-  end
-end
-see(redis.call('HKEYS', WAITING))
-see(redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf'))
-see(redis.call('HKEYS', STARVED))
+local models = union(
+  redis.call('HKEYS', WAITING), redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf'), redis.call('HKEYS', STARVED)
+)
 
 local function shares_of(model)
   local waits = model_key(model, 'waits')

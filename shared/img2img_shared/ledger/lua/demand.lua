@@ -1,17 +1,8 @@
 -- What there is to do, by model: {model, images that could be given out now, images that wait for their next try, images
 -- that are being rendered}. Models that have none of these and no live worker are left out.
-local models, known = {}, {}
-local function see(list)
-  for _, model in ipairs(list) do
-    if not known[model] then
-      known[model] = true
-      models[#models + 1] = model
-    end
-  end
-end
-see(redis.call('HKEYS', WAITING))
-see(redis.call('HKEYS', MODELS))
-see(redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf'))
+local models = union(
+  redis.call('HKEYS', WAITING), redis.call('HKEYS', MODELS), redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf')
+)
 
 local answers = {}
 for _, model in ipairs(models) do

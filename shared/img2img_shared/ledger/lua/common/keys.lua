@@ -44,3 +44,17 @@ local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local function hget(key, field) return redis.call('HGET', key, field) end
+
+-- What is in any of the lists, each once, in their order.
+local function union(...)
+  local all, known = {}, {}
+  for _, list in ipairs({...}) do
+    for _, each in ipairs(list) do
+      if not known[each] then
+        known[each] = true
+        all[#all + 1] = each
+      end
+    end
+  end
+  return all
+end
