@@ -3,7 +3,7 @@
 The guarantee is the ledger's. A ticket that is lost or doubled costs nothing, so nothing here prevents that.
 """
 
-from celery import Celery
+from celery import Celery, uuid
 
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import answering
@@ -71,11 +71,16 @@ def top_up(app: Celery, ledger: Ledger, model: str) -> int:
     missing = ledger.missing_tickets(model, TICKETS)
     if not missing:
         return 0
-    queue = queue_name(model)
+    # one message, as many times as it is wanted: who takes a ticket gives it an id of its own
+    ticket = app.amqp.create_task_message(uuid(), TICKET, ignore_result=True, argsrepr="", kwargsrepr="")
     with answering("the queue"), app.producer_or_acquire() as producer, producer.batch():
         for _ in range(missing):
-            app.send_task(
-                TICKET, queue=queue, producer=producer, ignore_result=True, argsrepr="", kwargsrepr=""
+            producer.publish(
+                ticket.body,
+                routing_key=queue_name(model),
+                serializer="msgpack",
+                headers=ticket.headers,
+                **ticket.properties,
             )
     ledger.keep_tickets(model)
     return missing
