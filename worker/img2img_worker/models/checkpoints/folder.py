@@ -1,6 +1,7 @@
 """A checkpoint as diffusers saves it: a folder with ``model_index.json`` and one folder for each part."""
 
 from collections.abc import Mapping
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from diffusers import (
 
 from img2img_shared.checkpoints import INDEX
 from img2img_shared.errors import Refused
+from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts, Component
 from img2img_worker.models.checkpoints.quantized import unscaled
 from img2img_worker.models.checkpoints.tensors import some
@@ -74,22 +76,25 @@ def read_folder(folder: Path, *, allow_pickles: bool = False) -> CheckpointParts
     is_xl_refiner = kind.startswith("StableDiffusionXL") and encoders == ["text_encoder_2"]
     if not encoders or (encoders[0] != "text_encoder" and not is_xl_refiner):
         raise Refused("model", str(folder), "it lacks the first text encoder; use a complete checkpoint")
+    files = MappedFiles()
+    component = partial(_component, files=files, allow_pickles=allow_pickles)
     if is_3 or kind in _FLUX:
-        denoiser = _component(folder / "transformer", SD3 if is_3 else FLUX, allow_pickles)
+        denoiser = component(folder / "transformer", SD3 if is_3 else FLUX)
     else:
-        denoiser = _component(folder / "unet", UNET2D, allow_pickles)
+        denoiser = component(folder / "unet", UNET2D)
         _refuse_inputs(denoiser.config, folder / "unet")
     return CheckpointParts(
         source=str(folder),
         denoiser=denoiser,
-        vae=_component(folder / "vae", "AutoencoderKL", allow_pickles),
-        text_encoders=tuple(_component(folder / name, None, allow_pickles) for name in encoders),
+        vae=component(folder / "vae", "AutoencoderKL"),
+        text_encoders=tuple(component(folder / name, None) for name in encoders),
         tokenizers=tuple(
             read_tokenizer(folder / name.replace("text_encoder", "tokenizer")) for name in encoders
         ),
-        t5=_component(folder / t5, None, allow_pickles) if t5 else None,
+        t5=component(folder / t5, None) if t5 else None,
         t5_tokenizer=read_t5_tokenizer(folder / t5.replace("text_encoder", "tokenizer")) if t5 else None,
         scheduler=read_json(folder / "scheduler" / "scheduler_config.json"),
+        files=files,
     )
 
 
@@ -98,12 +103,12 @@ def _has(index: dict[str, object], name: str) -> bool:
     return isinstance(entry, list) and entry[:1] != [None]
 
 
-def _component(folder: Path, kind: str | None, allow_pickles: bool) -> Component:
+def _component(folder: Path, kind: str | None, files: MappedFiles, *, allow_pickles: bool) -> Component:
     config = read_json(folder / "config.json")
     if kind is not None and config.get("_class_name", kind) != kind:
         raise Refused("model", str(folder), f"its class is {config['_class_name']}, where {kind} is expected")
     _refuse_unknown(config, folder)
-    weights = unscaled(read_component(folder, allow_pickles=allow_pickles), folder)
+    weights = unscaled(read_component(folder, allow_pickles=allow_pickles, files=files), folder)
     return Component(config=config if kind is None else config | {"_class_name": kind}, weights=weights)
 
 

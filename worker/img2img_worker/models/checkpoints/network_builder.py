@@ -18,6 +18,7 @@ from transformers import (
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.adapters.lora import Loras
+from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
 from img2img_worker.models.checkpoints.vae_files import VaeFiles, read_tiny, read_vae
 from img2img_worker.models.checkpoints.weights import assemble
@@ -88,13 +89,15 @@ class NetworkBuilder:
         whole = Component(config=parts.t5.config, weights={**parts.t5.weights, **both})
         # T5 overflows in float16; it was trained in bfloat16
         dtype = torch.bfloat16 if self.dtype == torch.float16 else self.dtype
-        model = self.network(parts.source, whole, make, dtype)
+        model = self.network(parts.source, whole, make, dtype, files=parts.files)
         model.encoder.embed_tokens.weight = model.shared.weight
         return T5(tokenizer=parts.t5_tokenizer, model=model)
 
     def vae(self, parts: CheckpointParts, latent_scale: float = 1.0) -> Vae:
         """The checkpoint's own VAE; `latent_scale` is `Vae.latent_scale`."""
-        network = self.network(parts.source, parts.vae, AutoencoderKL.from_config, self.vae_dtype)
+        network = self.network(
+            parts.source, parts.vae, AutoencoderKL.from_config, self.vae_dtype, files=parts.files
+        )
         return Vae(network=network, device=self.device, tile=self.vae_tile, latent_scale=latent_scale)
 
     def vaes(self, vae: Vae, tiny: str) -> Vaes:
@@ -151,7 +154,7 @@ class NetworkBuilder:
             model: nn.Module = kind(CLIPTextConfig.from_dict(config))
             return model
 
-        model = self.network(parts.source, parts.text_encoders[index], make)
+        model = self.network(parts.source, parts.text_encoders[index], make, files=parts.files)
         return TextEncoder(
             tokenizer=parts.tokenizers[index],
             model=model,
@@ -178,7 +181,7 @@ class NetworkBuilder:
 
     def denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
         """The network that takes the noise away, compiled where that is wanted."""
-        network = self.network(parts.source, parts.denoiser, kind.from_config)
+        network = self.network(parts.source, parts.denoiser, kind.from_config, files=parts.files)
         if self.compiler is None:
             return network
         if kind is FluxTransformer2DModel:
@@ -190,13 +193,22 @@ class NetworkBuilder:
         network.compile(backend=self.compiler, mode=mode, dynamic=False)
         return network
 
-    def network(self, source: str, component: Component, make: Any, dtype: torch.dtype | None = None) -> Any:
+    def network(
+        self,
+        source: str,
+        component: Component,
+        make: Any,
+        dtype: torch.dtype | None = None,
+        *,
+        files: MappedFiles | None = None,
+    ) -> Any:
         """Any network with its weights, on the device.
 
         Args:
             source: the file or folder that errors name.
             make: what makes the network of its configuration.
             dtype: None: the checkpoint's.
+            files: that the weights are mapped from.
 
         Raises:
             Refused: weights that do not fit.
@@ -207,6 +219,7 @@ class NetworkBuilder:
             device=self.device,
             dtype=dtype or self.dtype,
             source=source,
+            files=files,
         )
         if self.device.type == "cuda":  # the layout that a GPU's convolutions want
             built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub

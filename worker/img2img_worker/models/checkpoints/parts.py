@@ -1,10 +1,12 @@
 """What a checkpoint consists of, before it becomes a network."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
+
+from img2img_worker.models.checkpoints.mapped import MappedFiles
 
 #: the classes of denoisers, in their configurations: of SD 1, 2 and XL, of SD 3, of Flux
 UNET2D, SD3, FLUX = "UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel"
@@ -17,9 +19,9 @@ class Component:
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
 
-    def copied(self) -> "Component":
+    def copied(self, files: MappedFiles) -> "Component":
         """The same with weights in memory of their own."""
-        return replace(self, weights={name: weight.clone() for name, weight in self.weights.items()})
+        return replace(self, weights={name: weight.clone() for name, weight in files.used(self.weights)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class CheckpointParts:
     t5_tokenizer: Any = None
     #: keys of diffusers' ``scheduler_config.json``
     scheduler: Mapping[str, Any]
+    #: that its weights are mapped from
+    files: MappedFiles = field(default_factory=MappedFiles)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -54,8 +58,9 @@ class CheckpointParts:
         """The same with weights in memory of their own, where they came from a file that is mapped."""
         return replace(
             self,
-            denoiser=self.denoiser.copied(),
-            vae=self.vae.copied(),
-            text_encoders=tuple(each.copied() for each in self.text_encoders),
-            t5=None if self.t5 is None else self.t5.copied(),
+            denoiser=self.denoiser.copied(self.files),
+            vae=self.vae.copied(self.files),
+            text_encoders=tuple(each.copied(self.files) for each in self.text_encoders),
+            t5=None if self.t5 is None else self.t5.copied(self.files),
+            files=MappedFiles(),
         )

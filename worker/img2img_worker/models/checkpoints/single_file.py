@@ -1,5 +1,6 @@
 """A checkpoint in one file, in the original layout: no configuration beside it is needed, and no network."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from img2img_worker.models.checkpoints.key_mapping_parts import (
     vae_component,
     weight,
 )
+from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.parts import UNET2D, CheckpointParts, Component
 from img2img_worker.models.checkpoints.quantized import unscaled
 from img2img_worker.models.checkpoints.single_file_flow import VAES, is_flow, read_flow
@@ -65,10 +67,12 @@ def read_single_file(path: Path, *, vae: Path | None = None, allow_pickles: bool
     Raises:
         Refused: not a checkpoint of a known kind, or not all of one.
     """
-    read = unscaled(read_weights(path, allow_pickles=allow_pickles), path)
+    files = MappedFiles()
+    read = unscaled(read_weights(path, allow_pickles=allow_pickles, files=files), path)
     if vae is not None:
         read = {key: value for key, value in read.items() if not key.startswith(VAES)}
-        own = unscaled(read_weights(vae, allow_pickles=True), vae)  # tensors alone: nothing is run
+        # tensors alone: nothing in a pickle is run
+        own = unscaled(read_weights(vae, allow_pickles=True, files=files), vae)
         read |= {f"{VAE}{key.removeprefix(VAE)}": value for key, value in own.items()}
     weights = Tensors(_turbo_as_2x(read))
     for prefix, kind in _OTHERS.items():
@@ -80,7 +84,7 @@ def read_single_file(path: Path, *, vae: Path | None = None, allow_pickles: bool
         reason = f"it lacks {missing.args[0]}; use a complete checkpoint in the original layout"
         raise Refused("model", str(path), reason) from None
     weights.refuse_left(path)
-    return parts
+    return replace(parts, files=files)
 
 
 def _parts(weights: Tensors, path: Path) -> CheckpointParts:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
+from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.tensors import some
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -21,8 +22,13 @@ _OBSOLETE = ("position_ids", "logit_scale")
 _RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
-def read_weights(path: Path, *, allow_pickles: bool = False) -> dict[str, Tensor]:
+def read_weights(
+    path: Path, *, allow_pickles: bool = False, files: MappedFiles | None = None
+) -> dict[str, Tensor]:
     """All tensors of one file, on the CPU (a .safetensors file is mapped, not read, until used).
+
+    Args:
+        files: give back what was read of it, where weights are put into a network by way of them.
 
     Raises:
         Refused: not a .safetensors file, or a broken one; a pickle, unless allowed.
@@ -30,8 +36,7 @@ def read_weights(path: Path, *, allow_pickles: bool = False) -> dict[str, Tensor
     ending = path.suffix.lower()
     if ending == ".safetensors":
         try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            return (files or MappedFiles()).read(path)
         except (SafetensorError, OSError) as error:
             raise Refused(
                 "model", str(path), f"it cannot be read as .safetensors ({error}); use another copy"
@@ -54,8 +59,13 @@ def read_weights(path: Path, *, allow_pickles: bool = False) -> dict[str, Tensor
     return {key: value for key, value in tensors.items() if isinstance(value, Tensor)}
 
 
-def read_component(folder: Path, *, allow_pickles: bool = False) -> dict[str, Tensor]:
+def read_component(
+    folder: Path, *, allow_pickles: bool = False, files: MappedFiles | None = None
+) -> dict[str, Tensor]:
     """The weights in one folder of the diffusers layout: one file, several with an index, or fp16's.
+
+    Args:
+        files: as in `read_weights`.
 
     Raises:
         Refused: no weights there that may be read.
@@ -64,13 +74,13 @@ def read_component(folder: Path, *, allow_pickles: bool = False) -> dict[str, Te
         for variant in ("", ".fp16"):
             index = folder / f"{stem}.safetensors.index{variant}.json"
             if index.is_file():
-                shards = [read_weights(folder / name) for name in _shards(index)]
+                shards = [read_weights(folder / name, files=files) for name in _shards(index)]
                 return {key: tensor for shard in shards for key, tensor in shard.items()}
             endings = (".safetensors", ".bin") if allow_pickles else (".safetensors",)
             for ending in endings:
                 file = folder / f"{stem}{variant}{ending}"
                 if file.is_file():
-                    return read_weights(file, allow_pickles=allow_pickles)
+                    return read_weights(file, allow_pickles=allow_pickles, files=files)
     raise Refused("model", str(folder), "the folder has no .safetensors weights; use one that has")
 
 
@@ -102,6 +112,7 @@ def assemble(
     device: torch.device,
     dtype: torch.dtype,
     source: object,
+    files: MappedFiles | None = None,
 ) -> Network:
     """A network that holds `weights`, in evaluation mode; every weight must be there, and fit.
 
@@ -110,6 +121,7 @@ def assemble(
     Args:
         network: builds it.
         source: what the weights are of, for the message.
+        files: that the weights are mapped from.
 
     Raises:
         Refused: there is no such network; weights are missing, superfluous or of another shape.
@@ -134,7 +146,10 @@ def assemble(
                 f"it {what} {some(keys)}; use a complete checkpoint of a kind that is supported",
             )
     # copied: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
-    placed = {key: value.to(device=device, dtype=dtype, copy=True) for key, value in found.items()}
+    placed = {
+        key: value.to(device=device, dtype=dtype, copy=True)
+        for key, value in (files or MappedFiles()).used(found)
+    }
     built.load_state_dict(placed, assign=True)
     _fill_positions(built, device)
     return built.eval().requires_grad_(False)
