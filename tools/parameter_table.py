@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from img2img_shared.param_fields import GROUPS
 from img2img_shared.param_reference import description, schema_of, span
-from img2img_shared.params import GROUPS, Params
+from img2img_shared.params import Params
 
 FILE = Path(__file__).parents[1] / "docs" / "parameters.md"
 

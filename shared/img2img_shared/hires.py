@@ -2,12 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from img2img_shared.errors import Refused, Summary
-
-if TYPE_CHECKING:
-    from img2img_shared.params import Params
+from img2img_shared.param_fields import ParamFields
+from img2img_shared.param_groups.hires_params import LARGEST
 
 #: what enlarges the latent, and not the picture: torch's modes, and whether they smooth first
 LATENT_UPSCALERS: dict[str, tuple[str, bool]] = {
@@ -20,8 +18,6 @@ LATENT_UPSCALERS: dict[str, tuple[str, bool]] = {
 }
 #: where none is named
 DEFAULT_UPSCALER = "Latent"
-#: most pixels of a side
-LARGEST = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,7 @@ class HiresSize:
     surplus_height: int = 0
 
 
-def hires_size(params: "Params") -> HiresSize:
+def hires_size(params: ParamFields) -> HiresSize:
     """By `hr_scale`, or to cover `hr_resize_x` × `hr_resize_y`, one of which may be 0.
 
     Source: A1111's ``calculate_target_resolution``.

@@ -1,7 +1,7 @@
 """The parameters of a render, with AUTOMATIC1111's names, defaults and meaning.
 
-They are declared in `param_groups`; here stands what they are together. A value that is out of range, or that
-would have no effect on the chosen sampler, is refused by name: nothing is accepted and ignored.
+They are declared in `param_groups`; here stands what holds between them. A value that is out of range, or
+that would have no effect on the chosen sampler, is refused by name: nothing is accepted and ignored.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,6 @@ from img2img_shared.errors import Refused
 from img2img_shared.hires import hires_size
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.names import (
-    REFINER_OPTIONS,
     SAMPLER_OPTIONS,
     SAMPLERS,
     SCHEDULERS,
@@ -21,27 +20,12 @@ from img2img_shared.names import (
     split_second_sampler,
     without_effect,
 )
-from img2img_shared.param_groups.control_params import ControlParams
-from img2img_shared.param_groups.denoising_params import DenoisingParams
-from img2img_shared.param_groups.extras_params import ExtrasParams
-from img2img_shared.param_groups.face_params import FaceParams
-from img2img_shared.param_groups.group import ParamGroup
-from img2img_shared.param_groups.guidance_params import GuidanceParams
-from img2img_shared.param_groups.hires_params import HiresParams
-from img2img_shared.param_groups.loopback_params import LoopbackParams
-from img2img_shared.param_groups.mask_params import MaskParams
-from img2img_shared.param_groups.model_params import ModelParams
-from img2img_shared.param_groups.outpainting_params import OutpaintingParams
-from img2img_shared.param_groups.output_params import OutputParams
-from img2img_shared.param_groups.prompt_params import PromptParams
-from img2img_shared.param_groups.refiner_params import RefinerParams
-from img2img_shared.param_groups.sampling_params import SamplingParams
-from img2img_shared.param_groups.schedule_params import ScheduleParams
-from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
-from img2img_shared.param_groups.seed_params import SeedParams
-from img2img_shared.param_groups.size_params import SizeParams
-from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
-from img2img_shared.param_groups.upscaling_params import UpscalingParams
+from img2img_shared.param_fields import (
+    OUTPAINTING_NOISE_FIELDS,
+    SWITCHES,
+    WITH_EXTRAS,
+    ParamFields,
+)
 from img2img_shared.seeds import DRAW
 from img2img_shared.steps import check_steps
 from img2img_shared.suggestions import one_of
@@ -49,68 +33,11 @@ from img2img_shared.suggestions import one_of
 #: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another
 RESIZE_MIN = 16
 
-#: what `enable_hr` alone gives a meaning
-HIRES_FIELDS = tuple(name for name in HiresParams.model_fields if name != "enable_hr")
-#: what `soft_inpainting` alone gives a meaning, in the order of A1111's script
-SOFT_FIELDS = tuple(name for name in SoftInpaintingParams.model_fields if name != "soft_inpainting")
-#: what `extras` alone gives a meaning
-EXTRAS_FIELDS = tuple(name for name in ExtrasParams.model_fields if name != "extras")
-#: what `outpaint` alone gives a meaning
-OUTPAINTING_FIELDS = tuple(name for name in OutpaintingParams.model_fields if name != "outpaint")
-OUTPAINTING_NOISE_FIELDS = ("outpaint_noise_exponent", "outpaint_color_variation")
-#: what `sd_upscale` alone gives a meaning
-SD_UPSCALE_FIELDS = tuple(name for name in SdUpscaleParams.model_fields if name != "sd_upscale")
-#: what `loopback` alone gives a meaning
-LOOPBACK_FIELDS = tuple(name for name in LoopbackParams.model_fields if name != "loopback")
-#: what makes a picture of several renders; what its control units looked at is not stored
-COMPOSED = ("outpaint", "sd_upscale", "loopback")
-#: what `restore_faces` alone gives a meaning
-FACE_FIELDS = tuple(name for name in FaceParams.model_fields if name != "restore_faces")
-#: what gives parameters their meaning, and which these are
-SWITCHES: dict[str, tuple[str, ...]] = {
-    "enable_hr": HIRES_FIELDS,
-    "soft_inpainting": SOFT_FIELDS,
-    "refiner_checkpoint": REFINER_OPTIONS,
-    "restore_faces": FACE_FIELDS,
-    "extras": EXTRAS_FIELDS,
-    "outpaint": OUTPAINTING_FIELDS,
-    "sd_upscale": SD_UPSCALE_FIELDS,
-    "loopback": LOOPBACK_FIELDS,
-}
-#: what has a meaning with `extras`; seeds are drawn for every job
-_WITH_EXTRAS = frozenset(
-    {
-        *("extras", "output_format", "quality", "seed", "subseed"),
-        *EXTRAS_FIELDS,
-        *UpscalingParams.model_fields,
-    }
-)
 #: context of validation: whoever wrote it has checked what has an effect, by the rules of its time
 WRITTEN = {"written": True}
 
 
-class Params(
-    OutputParams,
-    ModelParams,
-    SeedParams,
-    ExtrasParams,
-    FaceParams,
-    UpscalingParams,
-    ControlParams,
-    LoopbackParams,
-    SdUpscaleParams,
-    OutpaintingParams,
-    RefinerParams,
-    HiresParams,
-    GuidanceParams,
-    ScheduleParams,
-    SamplingParams,
-    SoftInpaintingParams,
-    MaskParams,
-    DenoisingParams,
-    SizeParams,
-    PromptParams,
-):
+class Params(ParamFields):
     """How to render: one set for all the images of a job.
 
     >>> Params(denoising_strength=0.4, sampler_name="DPM++ 2M Karras").scheduler
@@ -234,7 +161,7 @@ class Params(
             self._only_with("extras")
             return self
         for name, field in type(self).model_fields.items():
-            if name not in _WITH_EXTRAS and getattr(self, name) != field.get_default(
+            if name not in WITH_EXTRAS and getattr(self, name) != field.get_default(
                 call_default_factory=True
             ):
                 raise Refused(name, getattr(self, name), "leave it out: extras render nothing")
@@ -291,31 +218,6 @@ class Params(
                     getattr(self, name),
                     f"it needs {switch}; turn that on, or leave this out",
                 )
-
-
-#: the groups in the order of help texts and tables, by their headings
-GROUPS: dict[str, type[ParamGroup]] = {
-    "Prompt": PromptParams,
-    "Size": SizeParams,
-    "Denoising": DenoisingParams,
-    "Mask (white is repainted)": MaskParams,
-    "Soft inpainting (with a mask)": SoftInpaintingParams,
-    "Loopback": LoopbackParams,
-    "Outpainting": OutpaintingParams,
-    "Upscaling by rendering (SD upscale)": SdUpscaleParams,
-    "Sampling": SamplingParams,
-    "Noise schedule": ScheduleParams,
-    "Guidance": GuidanceParams,
-    "Hires fix (with txt2img)": HiresParams,
-    "Refiner": RefinerParams,
-    "Faces": FaceParams,
-    "Extras (nothing is rendered)": ExtrasParams,
-    "Tiles of upscalers": UpscalingParams,
-    "Control (ControlNet)": ControlParams,
-    "Seed and variation": SeedParams,
-    "VAE": ModelParams,
-    "Output": OutputParams,
-}
 
 
 def _takers(name: str) -> str:

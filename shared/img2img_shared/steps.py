@@ -1,12 +1,8 @@
 """How many of its schedule's steps a render takes."""
 
-from typing import TYPE_CHECKING
-
 from img2img_shared.errors import Refused
 from img2img_shared.names import SAMPLERS
-
-if TYPE_CHECKING:
-    from img2img_shared.params import Params
+from img2img_shared.param_fields import ParamFields
 
 #: noise levels of a model, which samplers with timesteps of their own count through
 LEVELS = 1000
@@ -31,7 +27,7 @@ def schedule_and_start(steps: int, denoising_strength: float, *, fix_steps: bool
     return steps, int(strength * steps)
 
 
-def steps_taken(params: "Params") -> int:
+def steps_taken(params: ParamFields) -> int:
     """The steps that A1111 tells and counts by; timesteps samplers take fewer (`DDIM`), others as many."""
     if params.txt2img:
         return params.steps
@@ -39,12 +35,12 @@ def steps_taken(params: "Params") -> int:
     return start + 1
 
 
-def steps_in_all(params: "Params") -> int:
+def steps_in_all(params: ParamFields) -> int:
     """Those of both passes, where the hires fix adds a second one."""
     return steps_taken(params) + (params.hr_second_pass_steps or params.steps if params.enable_hr else 0)
 
 
-def check_steps(params: "Params") -> None:
+def check_steps(params: ParamFields) -> None:
     """That there are steps enough, and not too many, for what the sampler is to do.
 
     Raises:
@@ -77,5 +73,5 @@ def check_steps(params: "Params") -> None:
         raise Refused("steps, denoising_strength, fix_steps", _strength(params), reason)
 
 
-def _strength(params: "Params") -> tuple[int, float, bool]:
+def _strength(params: ParamFields) -> tuple[int, float, bool]:
     return params.steps, params.denoising_strength, params.fix_steps

@@ -8,8 +8,9 @@ from redis import Redis
 from img2img_shared.control import ControlUnit
 from img2img_shared.ledger.connect import connect
 from img2img_shared.ledger.file_names import FileNames
+from img2img_shared.param_fields import GROUPS
 from img2img_shared.param_reference import description
-from img2img_shared.params import GROUPS, Params
+from img2img_shared.params import Params
 from tests.integration.gateway import FakeWorker, Gateway, picture
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
 from img2img_shared.ledger.lora_names import LoraNames
+from img2img_shared.param_fields import GROUPS, SWITCHES
 from img2img_shared.param_reference import description, title
-from img2img_shared.params import GROUPS, SWITCHES, Params
+from img2img_shared.params import Params
 from tests.integration.gateway import FakeWorker, Gateway
 from tests.page.browser import DESK, PHONE, Visit, check_accessible, check_fits
 from tests.servers import RedisServer

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from img2img_shared.names import REFINER_OPTIONS
+from img2img_shared.param_fields import GROUPS, OUTPAINTING_NOISE_FIELDS
 from img2img_shared.param_groups.extras_params import ExtrasParams
 from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.param_groups.hires_params import HiresParams
@@ -13,7 +14,7 @@ from img2img_shared.param_groups.outpainting_params import OutpaintingParams
 from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
-from img2img_shared.params import GROUPS, OUTPAINTING_NOISE_FIELDS, WRITTEN, Params
+from img2img_shared.params import WRITTEN, Params
 from tools.parameter_table import FILE, table
 
 

@@ -18,7 +18,7 @@ from img2img_gateway.sdapi.tasks import Task
 from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, loop_name, result_key
 from img2img_shared.ledger import IMAGES, Ledger
-from img2img_shared.params import COMPOSED
+from img2img_shared.param_fields import COMPOSED
 from img2img_shared.picture_texts import read_texts
 
 #: what a masked image may have beside its picture, by the parameter that asks for it

@@ -27,7 +27,8 @@ from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.extras import told
 from img2img_shared.job import result_key
-from img2img_shared.params import EXTRAS_FIELDS, Params
+from img2img_shared.param_fields import EXTRAS_FIELDS
+from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)

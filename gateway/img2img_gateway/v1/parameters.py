@@ -12,8 +12,9 @@ from img2img_gateway.dependencies import Parts
 from img2img_shared.control import ControlUnit
 from img2img_shared.ledger.file_names import FileKind
 from img2img_shared.own_params import OF_THE_JOB
+from img2img_shared.param_fields import GROUPS
 from img2img_shared.param_reference import TELLING, choices, description, files, schema_of, switch_of, title
-from img2img_shared.params import GROUPS, Params
+from img2img_shared.params import Params
 
 router = APIRouter()
 

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 
 from img2img_shared.errors import Refused
+from img2img_shared.param_fields import GROUPS
 from img2img_shared.param_reference import choices, description, schema_of, span
-from img2img_shared.params import GROUPS, Params
+from img2img_shared.params import Params
 
 
 def with_parameters(

@@ -19,8 +19,8 @@ from img2img_producer.progress_display import ProgressDisplay
 from img2img_shared.command_line import AsJson, messages, print_json, say
 from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.job import JobState
+from img2img_shared.param_fields import EXTRAS_FIELDS
 from img2img_shared.param_groups.upscaling_params import UpscalingParams
-from img2img_shared.params import EXTRAS_FIELDS
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", show_default=False)]
 ParamsFile = Annotated[

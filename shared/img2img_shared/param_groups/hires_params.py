@@ -4,9 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from img2img_shared.hires import LARGEST
 from img2img_shared.param_groups.group import ParamGroup
 from img2img_shared.upscalers import UpscalerName
+
+#: most pixels of a side
+LARGEST = 4096
 
 
 class HiresParams(ParamGroup):

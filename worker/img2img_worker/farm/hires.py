@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from img2img_shared.hires import DEFAULT_UPSCALER, LATENT_UPSCALERS, HiresSize, hires_size
 from img2img_shared.names import SAMPLERS
-from img2img_shared.params import HIRES_FIELDS, Params
+from img2img_shared.param_fields import HIRES_FIELDS
+from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
 from img2img_worker.engine.render import Control, Render
 from img2img_worker.pictures.resize import scale
