@@ -1,6 +1,5 @@
 """IP-Adapters: read from files as they are published, and pictures seen by the rows that want them."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,7 @@ from tests.unit.image_prompt_files import (
     write_pickle,
     write_safetensors,
 )
+from tests.unit.sharing import answers_as_alone, pictures_as_alone
 
 AUTO = MODULES["ip-adapter-auto"]
 #: rows and columns of the latents, which a UNet cannot halve evenly
@@ -193,15 +193,11 @@ def test_rows_with_other_adapters_none_or_several_share_a_call_and_each_has_its_
         condition(many, "red", seen(many, "plus", 2, region=Region(mask))),
     ]
     x, t = random(5, 4, *CELLS), torch.tensor([20.0, 441.0, 700.5, 3.0, 999.0])
-    order = sorted(range(5), key=lambda place: rows[place].length)
-    together = many.predict(x[order], t[order], Conditions.stack([rows[i] for i in order], whole=whole))
-    for place, i in enumerate(order):
-        alone = many.predict(x[i : i + 1], t[i : i + 1], Conditions.stack([rows[i]]))
-        torch.testing.assert_close(together[place : place + 1], alone)
+    together = answers_as_alone(many, rows, x, t, whole=whole)
     plain = [Condition(tensors=row.tensors) for row in rows]
-    without = many.predict(x[order], t[order], Conditions.stack([plain[i] for i in order]))
-    torch.testing.assert_close(together[order.index(0)], without[order.index(0)])
-    assert all((together[order.index(i)] - without[order.index(i)]).abs().max() > 0.01 for i in range(1, 5))
+    without = answers_as_alone(many, plain, x, t, whole=whole)
+    torch.testing.assert_close(together[0], without[0])
+    assert all((together[i] - without[i]).abs().max() > 0.01 for i in range(1, 5))
 
 
 @torch.inference_mode()
@@ -255,26 +251,7 @@ def test_images_that_see_other_pictures_share_calls_and_come_out_as_alone(
     many: StableDiffusion, deterministic: bool
 ) -> None:
     renders = [controlled(*units) for units in UNITS]
-    how: dict[str, Any] = {"deterministic": deterministic, "slots": len(UNITS)}
-    how |= {"rows": 4} if deterministic else {}
-    held = threading.Event()
-
-    def hold(_done: int, _total: int) -> None:
-        held.wait()
-
-    with Engine(many, **how) as engine:
-        first = engine.submit(renders[0], hold)
-        futures = [first, *(engine.submit(each) for each in renders[1:])]
-        held.set()
-        together = [future.result() for future in futures]
-        counts = engine.counts
-    assert counts.calls < counts.image_calls
-    for one, pixels in zip(renders, together, strict=True):
-        with Engine(many, **how) as engine:
-            apart = engine.submit(one).result()
-        if deterministic:
-            np.testing.assert_array_equal(pixels, apart)
-        assert np.abs(pixels.astype(int) - apart).max() <= 1
+    together = pictures_as_alone(many, renders, deterministic=deterministic)
     assert all((each != together[0]).any() for each in together[1:])
 
 
