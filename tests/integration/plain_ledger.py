@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from img2img_shared.job import ImageState, JobState
 
 #: as in claim.lua
-LOOK = 32
+JOBS, LOOK = 128, 32
 
 
 @dataclass
@@ -36,6 +36,9 @@ class PlainJob:
     deaths: dict[int, int] = field(default_factory=dict)
     #: times put back in trouble, and the worker that may not have it yet, if any
     troubles: dict[int, tuple[int, str | None]] = field(default_factory=dict)
+
+    #: by index, or by worker for all: who have what is lacking
+    lacking: dict[int | str, set[str]] = field(default_factory=dict)
 
     @property
     def open(self) -> bool:
@@ -77,13 +80,18 @@ class PlainJob:
     def wait_again(self, index: int) -> None:
         (self.suspects if index in self.deaths else self.back).add(index)
 
-    def pick(self, worker: str) -> int | None:
+    def is_for_others(self, index: int, worker: str, loaded: set[str]) -> bool:
+        having = [self.lacking.get(key, set()) for key in (worker, index)]
+        return any(worker not in others and others & loaded for others in having)
+
+    def pick(self, worker: str, loaded: set[str]) -> int | None:
         """An image that this worker may have: handed back ones first, those in trouble after the others."""
         for index in sorted(self.back, key=lambda index: (index in self.troubles, index))[:LOOK]:
-            if self.troubles.get(index, (0, None))[1] != worker:
+            is_shunned = self.troubles.get(index, (0, None))[1] == worker
+            if not is_shunned and not self.is_for_others(index, worker, loaded):
                 self.back.remove(index)
                 return index
-        if self.fresh == self.n:
+        if self.fresh == self.n or self.is_for_others(self.fresh, worker, loaded):
             return None
         self.fresh += 1
         return self.fresh - 1
@@ -144,6 +152,9 @@ class PlainLedger:
             return None
         top = min(self.tenants[model], key=self.order(model), default=None)
         suspected = self.suspected(model)
+        loaded = self.loaded[model]
+        if suspected and suspected.is_for_others(min(suspected.suspects), worker, loaded):
+            suspected = None
         if suspected and (top is None or suspected.priority >= top[0]):
             if idle and not mine:
                 index = min(suspected.suspects)
@@ -153,7 +164,7 @@ class PlainLedger:
                 self.reserved_for[worker] = model
                 return None
         for job in self.in_turn(model):
-            if (picked := job.pick(worker)) is not None:
+            if (picked := job.pick(worker, loaded)) is not None:
                 share = (job.priority, job.tenant)
                 self.listed[model, share][job.id] += 1
                 self.tenants[model][share] += 1
@@ -172,7 +183,7 @@ class PlainLedger:
         tenants = sorted(self.tenants[model], key=self.order(model))
         listed = [self.listed[model, share].items() for share in tenants]
         ids = [job for jobs in listed for job, _ in sorted(jobs, key=lambda item: item[::-1])]
-        yield from (self.jobs[job] for job in ids[:LOOK])
+        yield from (self.jobs[job] for job in ids[:JOBS])
 
     def order(self, model: str) -> Callable[[Share], tuple[int, int, str]]:
         return lambda share: (-share[0], self.tenants[model][share], share[1])
@@ -218,6 +229,7 @@ class PlainLedger:
         claim.job.done.add(claim.index)
         claim.job.deaths.pop(claim.index, None)
         claim.job.troubles.pop(claim.index, None)
+        claim.job.lacking.pop(claim.index, None)
         return True
 
     def fail(self, nonce: str, reason: str) -> bool:
@@ -226,6 +238,7 @@ class PlainLedger:
             return False
         claim.job.failed[claim.index] = reason
         claim.job.troubles.pop(claim.index, None)
+        claim.job.lacking.pop(claim.index, None)
         return True
 
     def release(self, nonce: str, *, delayed: bool, trouble: str = "") -> bool:
@@ -239,6 +252,14 @@ class PlainLedger:
         if claim is None:
             return False
         self.hand_back(claim, delayed=delayed)
+        return True
+
+    def pass_on(self, nonce: str, others: set[str], *, whole_job: bool) -> bool:
+        claim = self.drop(nonce)
+        if claim is None:
+            return False
+        claim.job.lacking[claim.worker if whole_job else claim.index] = others
+        self.hand_back(claim)
         return True
 
     def hand_back(self, claim: PlainClaim, *, delayed: bool = False) -> None:
@@ -266,6 +287,7 @@ class PlainLedger:
             if job.deaths[claim.index] >= 3 and not job.cancelled:
                 failed += 1
                 job.troubles.pop(claim.index, None)
+                job.lacking.pop(claim.index, None)
                 job.failed[claim.index] = (
                     f"3 workers died while rendering it, the last of them {claim.worker}"
                 )

@@ -503,7 +503,7 @@ def test_the_textual_inversions_that_prompts_may_name_are_listed(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     easy, xl = InversionInfo(step=7, shape=768, vectors=3), InversionInfo(reason="vectors of 2048")
-    InversionNames(fake_worker.client).say(fake_worker.worker, {"xl": xl, "Easy": easy})
+    InversionNames(fake_worker.client).say(fake_worker.worker, "m", {"xl": xl, "Easy": easy})
     about = {"step": 7, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 768, "vectors": 3}
     listed = gateway.http.get("/sdapi/v1/embeddings").json()
     assert listed["loaded"] == {"Easy": about}

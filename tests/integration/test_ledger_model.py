@@ -207,6 +207,16 @@ class LedgerMachine(RuleBasedStateMachine):
             assert bool(released) == self.plain.release(claim.nonce, delayed=delayed, trouble=trouble)
 
     @precondition(lambda self: self.claims)
+    @rule(pick=picks, others=st.sets(workers, min_size=1, max_size=2), flags=st.tuples(*3 * [st.booleans()]))
+    def pass_on_and_ask_for_the_next(self, pick: int, others: set[str], flags: tuple[bool, ...]) -> None:
+        claim, (whole_job, are_there, idle) = self.picked(pick), flags
+        for other in sorted(others) if are_there else ():
+            self.beat(other, claim.model, None)
+        passed = self.ledger.pass_on(claim, sorted(others), whole_job=whole_job)
+        assert bool(passed) == self.plain.pass_on(claim.nonce, others, whole_job=whole_job)
+        self.claim_as(f"nonce-{next(self.numbers)}", claim.model, claim.worker, idle)
+
+    @precondition(lambda self: self.claims)
     @rule(pick=picks)
     def renew(self, pick: int) -> None:
         """What a worker holds, and one that it perhaps held once."""
@@ -280,6 +290,13 @@ class LedgerMachine(RuleBasedStateMachine):
                 job.troubles[index] = (tries, None)
                 text = self.raw.hget(f"{FARM}:job:{job.id}:troubles", index).split(b" ", 2)
                 self.raw.hset(f"{FARM}:job:{job.id}:troubles", index, b"%s 0 %s" % (text[0], text[2]))
+
+    @precondition(lambda self: any(job.lacking for job in self.plain.jobs.values()))
+    @rule()
+    def who_lacks_something_may_look_again(self) -> None:
+        for job in self.plain.jobs.values():
+            job.lacking.clear()
+            self.raw.delete(f"{FARM}:job:{job.id}:lacking")
 
     @rule(model=models, worker=workers, idle=st.booleans())
     def time_passes(self, model: str, worker: str, idle: bool) -> None:

@@ -132,6 +132,7 @@ def test_a_worker_that_does_its_part_may_fail_at_some_images(worker: Worker) -> 
         (Refused("sd_vae_decode_method", "TAESD", "y"), Blame.EITHER),
         (WorkerError("the latent is not finite"), Blame.EITHER),
         (ZeroDivisionError("division by zero"), Blame.EITHER),
+        (Refused("control.model", "canny", "y"), Blame.EITHER),
         (Refused("image", "x", "a picture"), Blame.IMAGE),
         (FarmError("no"), Blame.IMAGE),
     ],
@@ -140,6 +141,14 @@ def test_who_is_to_blame_where_all_that_the_worker_needs_works(
     worker: Worker, error: Exception, blame: Blame
 ) -> None:
     assert judge(error, worker.health).blame is blame
+
+
+@pytest.mark.parametrize("field", ["lora", "vae", "control.model", "upscaler", "checkpoint"])
+def test_what_this_worker_lacks_and_others_have_is_theirs(worker: Worker, field: str) -> None:
+    refused = Refused(field, "x", "y")
+    verdict = judge(refused, worker.health, lambda error: ["b"] if error is refused else [])
+    assert (verdict.blame, verdict.others) == (Blame.FILES, ["b"])
+    assert judge(Refused("image", "x", "y"), worker.health, lambda _: ["b"]).blame is Blame.IMAGE
 
 
 @pytest.mark.parametrize("error", [FULL, GONE])

@@ -71,6 +71,15 @@ def test_files_that_fit_are_loaded_and_others_are_skipped_with_their_reason(fami
     assert found.skipped["xl"] == "vectors of 64 and 128, and this checkpoint's are of 64"
 
 
+def test_those_that_only_others_have_are_found_in_prompts_as_own_ones_are(family: Any) -> None:
+    names = ["Three", "my gold leaf", "leaf", "style"]
+    lacking = family.inversions.lacking
+    assert lacking(names, ["three, MY GOLD LEAF"]) == ["my gold leaf"]
+    assert lacking(names, ["the my style v1, a (leaf:1.2)", "style"]) == ["leaf", "style"]
+    assert lacking(names, ["leaflet three"]) == []
+    assert lacking(["Three"], ["three"]) == []
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

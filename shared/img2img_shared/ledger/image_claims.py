@@ -121,6 +121,21 @@ class ImageClaims(LedgerPart):
         answer = self._redis.run("doubt", claim.model, claim.nonce, turn, _kept(reason))
         return _GIVEN_BACK.get(answer)
 
+    def pass_on(self, claim: Claim, others: Sequence[str], *, whole_job: bool = False) -> ImageState | None:
+        """Gives the image back because this worker lacks what `others` have: it is theirs for a lease.
+
+        They are waited for as long as one of them has the model loaded and claims images of it. Then, and
+        after the lease, this worker may be given it once more.
+
+        Args:
+            whole_job: so are all images of its job.
+
+        Returns:
+            whether it is pending; None: the attempt was not the current one, nothing happened.
+        """
+        answer = self._redis.run("pass_on", claim.model, claim.nonce, self._lease_ms, int(whole_job), *others)
+        return _GIVEN_BACK.get(answer)
+
     def take_back(self, model: str, worker: str) -> Sweep | None:
         """The janitor's round, about once a second: takes back the leases that ran out.
 

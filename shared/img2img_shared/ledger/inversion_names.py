@@ -1,6 +1,6 @@
 """Which textual inversions a farm's workers have: said now and then, beside the beats."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgpack
 from pydantic import BaseModel, TypeAdapter
@@ -30,19 +30,24 @@ class InversionNames:
     """Those of one farm. Every method raises `Unavailable` when Redis is away."""
 
     def __init__(self, redis: FarmRedis) -> None:
-        self._prefix = redis.prefix
-        self._call = redis.call
+        self._redis = redis
 
-    def say(self, worker: str, infos: dict[str, InversionInfo]) -> None:
-        """What a worker has now, by name."""
-        key = keys.inversions_key(self._prefix, worker)
-        self._call("SET", key, msgpack.packb(_INFOS.dump_python(infos)), "EX", KEPT)
+    def say(self, worker: str, model: str, infos: Mapping[str, InversionInfo]) -> None:
+        """What a worker has now, by name; it has that model loaded."""
+        usable = [name for name, info in infos.items() if info.reason is None]
+        data = msgpack.packb(_INFOS.dump_python(dict(infos)))
+        self._redis.run("inversions", worker, data, KEPT, model, *usable)
+
+    def usable(self, model: str) -> set[str]:
+        """Names that some worker which has the model loaded can use, or could a moment ago."""
+        found = self._redis.call("ZRANGE", self._redis.key("model", "inversions", model), 0, -1)
+        return {str(name, "utf-8") for name in found}
 
     def of(self, workers: Collection[str]) -> dict[str, InversionInfo]:
         """Those that any of the workers has; of one that some can use and others cannot, that it can be."""
         found: dict[str, InversionInfo] = {}
         for worker in workers:
-            data = self._call("GET", keys.inversions_key(self._prefix, worker))
+            data = self._redis.call("GET", keys.inversions_key(self._redis.prefix, worker))
             said = {} if data is None else _INFOS.validate_python(msgpack.unpackb(data))
             found |= {name: info for name, info in said.items() if info.reason is None or name not in found}
         return dict(sorted(found.items(), key=lambda each: each[0].lower()))

@@ -13,6 +13,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:job:ID:deaths         hash: index to workers that died on it
     {prefix}:job:ID:troubles       hash: index to "times put back in trouble, end of others' turn, worker"
     {prefix}:job:ID:doubts         hash: index to the worker that could not do it, perhaps by its own fault
+    {prefix}:job:ID:lacking        hash: index, or "worker WORKER" of all, to who have what is lacking there
     {prefix}:job:ID:events         stream
     {prefix}:job:ID:parts          set of the jobs that render tiles of its images
     {prefix}:job:ID:watched        somebody wants to see its images under way; expires
@@ -31,6 +32,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:model:waits:MODEL     hash: "PRIORITY TENANT" to images that could be given out
     {prefix}:model:workers:MODEL   sorted set of its workers by when they will not be heard any more; expires
     {prefix}:model:loaded:MODEL    sorted set of those that have it loaded, or load it, likewise; expires
+    {prefix}:model:inversions:MODEL  sorted set of textual inversions that its workers can use, likewise
     {prefix}:model:loading:MODEL   sorted set of workers that load it or died of that, by its begin; expires
     {prefix}:models                hash: model to the hash of the checkpoint that its name stands for
     {prefix}:open                  hash: job to what is listed of it, as `place` of schedule.lua writes it

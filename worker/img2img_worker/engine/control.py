@@ -13,8 +13,6 @@ from img2img_shared.control import ControlUnit
 from img2img_worker.engine.render import Control
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells
-from img2img_worker.models.control.image_prompt import ImagePromptNetwork
-from img2img_worker.models.control.image_prompt_rows import RowImagePrompt
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
@@ -36,8 +34,8 @@ class UnitRows:
     start: float
     end: float
     #: None: it says nothing
-    positive: RowControl | RowImagePrompt | None
-    negative: RowControl | RowImagePrompt | None
+    positive: RowControl | None
+    negative: RowControl | None
     #: what it does to answers whatever the step
     amends: tuple[RowAmend, ...] = ()
     negative_amends: tuple[RowAmend, ...] = ()
@@ -48,12 +46,7 @@ class UnitRows:
 
 
 def unit_rows(
-    control: Control,
-    network: ControlNetwork | ImagePromptNetwork | None,
-    *,
-    hires: bool,
-    encode: Encode,
-    sigmas: Tensor,
+    control: Control, network: ControlNetwork | None, *, hires: bool, encode: Encode, sigmas: Tensor
 ) -> UnitRows:
     """
     Args:
@@ -62,11 +55,8 @@ def unit_rows(
         sigmas: [N] of the model's whole timesteps, on its device.
     """
     unit = control.unit
-    positive: RowControl | RowImagePrompt | None = None
-    negative: RowControl | RowImagePrompt | None = None
-    if isinstance(network, ImagePromptNetwork):
-        positive, negative = _image_prompts(control, network, sigmas.device)
-    elif network is not None:
+    positive = negative = None
+    if network is not None:
         scales = _scales(unit, network, hires=hires)
         if any(scales):
             positive = _row(control, network, scales, sigmas.device)
@@ -84,28 +74,13 @@ def unit_rows(
 
 
 def controlled(
-    condition: Condition,
-    units: Sequence[UnitRows],
-    acting: Sequence[bool],
-    *,
-    negative: bool,
-    is_compiled: bool = False,
+    condition: Condition, units: Sequence[UnitRows], acting: Sequence[bool], *, negative: bool
 ) -> Condition:
-    """`condition` with what the units say in such a row, those that act.
-
-    Args:
-        is_compiled: the denoiser runs as graphs, which know nothing of pictures beside the text: rows that
-            see some keep to themselves.
-    """
-    each_row = ((unit.negative if negative else unit.positive) for unit in units)
-    rows = [row for row, acts in zip(each_row, acting, strict=True) if acts]
-    image_prompts = tuple(row for row in rows if isinstance(row, RowImagePrompt))
-    is_apart = is_compiled and bool(image_prompts)
+    """`condition` with what the units say in such a row, those that act."""
+    rows = [unit.negative if negative else unit.positive for unit in units]
     return replace(
         condition,
-        shares=(condition.shares, "image prompts") if is_apart else condition.shares,
-        controls=tuple(row for row in rows if isinstance(row, RowControl)),
-        image_prompts=image_prompts,
+        controls=tuple(row for row, acts in zip(rows, acting, strict=True) if acts and row is not None),
         amends=tuple(
             amend for unit in units for amend in (unit.negative_amends if negative else unit.amends)
         ),
@@ -131,21 +106,6 @@ def _row(
         scales=scales,
         region=region,
     )
-
-
-def _image_prompts(
-    control: Control, network: ImagePromptNetwork, device: torch.device
-) -> tuple[RowImagePrompt | None, RowImagePrompt | None]:
-    """Of positive and of negative rows; control modes mean nothing to it, as in A1111's extension."""
-    unit, adapter = control.unit, network.adapter
-    shares = unit.advanced_weighting or (unit.weight,) * adapter.n_blocks
-    weights = tuple(max(0.0, shares[block]) for block in adapter.blocks)
-    if not any(weights):
-        return None, None
-    region = None if control.region is None else Region(torch.from_numpy(control.region))
-    pair = network.prompts([sent(torch.from_numpy(control.picture), device)])
-    positive, negative = (RowImagePrompt(prompt=each, weights=weights, region=region) for each in pair)
-    return positive, negative
 
 
 def _amends(

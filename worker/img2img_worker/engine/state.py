@@ -17,7 +17,6 @@ from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.hypernetworks import HypernetworkSet
 from img2img_worker.models.adapters.lora import LoraSet
-from img2img_worker.models.control.image_prompt import ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vaes import VaeChoice, VaeFile
@@ -71,7 +70,7 @@ class RenderState:
     #: the one that it is in, and its refiner's, as long as that has not begun
     phases: list[Phase]
     #: of each of its controls; None: of one that has none
-    networks: Sequence[ControlNetwork | ImagePromptNetwork | None]
+    networks: Sequence[ControlNetwork | None]
     #: higher goes first
     priority: int
     #: what its init image's latent depends on; None: there is none
@@ -184,7 +183,12 @@ def prepared(
         course=_course(plan, render, family),
         prompts=prompts,
         phases=phases,
-        networks=[family.controls.of_unit(control.unit) for control in render.controls],
+        networks=[
+            family.controls.find(control.unit.model, control.unit.union_control_type)
+            if control.unit.preprocessor.needs_network
+            else None
+            for control in render.controls
+        ],
         digest=_key(render, phases[0].vaes.encoder),
         priority=priority,
     )

@@ -36,6 +36,7 @@ from img2img_worker.farm.events import (
 )
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import LeasedClaim, Leases
+from img2img_worker.farm.other_workers import OtherWorkers
 from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
 from img2img_worker.farm.retries import Retries
 from img2img_worker.farm.tile_jobs import TileJobs
@@ -46,6 +47,9 @@ from img2img_worker.models.upscalers.upscalers import Upscalers
 
 #: seconds before a ticket returns that found nothing while other images are in hand
 PAUSE = 0.2
+
+#: parameters that say nothing of what else images of their job are made with
+_OF_EVERY_IMAGE = frozenset({"seed", "subseed"})
 
 
 class ClaimLoop:
@@ -60,6 +64,7 @@ class ClaimLoop:
         current: CurrentModel,
         upscalers: Upscalers,
         face_restorers: FaceRestorers,
+        other_workers: OtherWorkers,
         tile_jobs: TileJobs,
         leases: Leases,
         health: Health,
@@ -73,6 +78,7 @@ class ClaimLoop:
         self._current = current
         self._upscalers = upscalers
         self._face_restorers = face_restorers
+        self._other_workers = other_workers
         self._tile_jobs = tile_jobs
         self._leases = leases
         self._health = health
@@ -144,8 +150,8 @@ class ClaimLoop:
             # nothing works on this device any more, and any of the images in flight may be to blame: what
             # the ledger does for those of a worker that died (each runs alone, three lives) is right here too
             end_broken(error)
-        verdict = judge(error, self._health)
-        became = self._retries.report(held, lambda: self._settle(claim, verdict))
+        verdict = judge(error, self._health, partial(self._other_workers.having, held.model))
+        became = self._retries.report(held, lambda: self._settle(held, verdict))
         if verdict.blame is Blame.MOMENT:
             self._rest.prolong()
         if became is ImageState.FAILED:
@@ -154,13 +160,16 @@ class ClaimLoop:
             reason = verdict.reason or ("this worker ends" if self._stopping.is_set() else "")
             self._observe(PutBack(claim=claim, reason=reason, error=verdict.error))
 
-    def _settle(self, claim: Claim, verdict: Verdict) -> ImageState | None:
+    def _settle(self, held: LeasedClaim, verdict: Verdict) -> ImageState | None:
         """Tells the ledger; what became of the image, None: nothing by this attempt."""
+        claim = held.claim
         match verdict.blame:
             case Blame.IMAGE:
                 return ImageState.FAILED if self._ledger.fail(claim, verdict.reason) else None
             case Blame.EITHER:
                 return self._ledger.doubt(claim, verdict.reason)
+            case Blame.FILES:
+                return self._ledger.pass_on(claim, verdict.others, whole_job=held.is_like_its_job)
             case Blame.MOMENT:
                 return self._ledger.release(claim, self._ledger.lease / 8, verdict.reason)
             case Blame.WORKER | Blame.NOBODY:
@@ -170,6 +179,8 @@ class ClaimLoop:
         claim = held.claim
         job = self._retries.from_ledger(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
+        held.is_like_its_job = item.params.keys() <= _OF_EVERY_IMAGE
+        self._other_workers.check_words(held.model, job.params_of(item))
         wanted = ingredients(job, item)
         blobs = {key: self._fetch(held, key) for key in {*wanted.values()}}  # one picture may have two roles
         pictures = {role: blobs[key] for role, key in wanted.items()}

@@ -28,6 +28,8 @@ class LeasedClaim:
         #: that it is made with
         self.model = model
         self.interrupted = False
+        #: whether other images of its job need the same files
+        self.is_like_its_job = False
         self._observe = observe
         self._lost = threading.Event()
         self._since = time.monotonic()

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from celery import Celery
@@ -13,9 +13,9 @@ from img2img_shared.errors import FarmError
 from img2img_shared.farm.store_janitor import EVERY as TIDY_EVERY
 from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.ledger import Ledger
-from img2img_shared.ledger.file_names import FileKind, FileNames
+from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.image_claims import TERM
-from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
+from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.ledger.lora_names import EVERY, LoraNames
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerInfo, WorkerOrder
@@ -25,10 +25,8 @@ from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.model_switcher import ModelSwitcher
+from img2img_worker.farm.own_files import OwnFiles
 from img2img_worker.farm.reporter import Reporter
-from img2img_worker.models.faces.restorers import FaceRestorers
-from img2img_worker.models.prompts.textual_inversion import Inversions
-from img2img_worker.models.upscalers.upscalers import Upscalers
 
 #: seconds, at most, until a running image hears that its job was cancelled
 HEARING = 1.0
@@ -63,10 +61,8 @@ class WorkerMaintenance:
         switcher: ModelSwitcher,
         lora_names: LoraNames,
         inversion_names: InversionNames,
-        checkpoints: Callable[[], Sequence[str]],
         file_names: FileNames,
-        upscalers: Upscalers,
-        face_restorers: FaceRestorers,
+        own_files: OwnFiles,
         store_janitor: StoreJanitor,
         health: Health,
         reporter: Reporter,
@@ -80,10 +76,8 @@ class WorkerMaintenance:
         self._switcher = switcher
         self._lora_names = lora_names
         self._inversion_names = inversion_names
-        self._checkpoints = checkpoints
         self._file_names = file_names
-        self._upscalers = upscalers
-        self._face_restorers = face_restorers
+        self._own_files = own_files
         #: upscalers and face restorers that cannot be used, and that the log tells of
         self._unusable: dict[str, str] = {}
         self._store_janitor = store_janitor
@@ -198,25 +192,14 @@ class WorkerMaintenance:
     def _say(self) -> None:
         if (model := self._current.loaded) is None:
             return
-        worker, family = self._current.info.id, model.checkpoint.family
-        self._lora_names.say(worker, family.loras.names)
-        self._inversion_names.say(worker, _infos(family.inversions.current()))
-        upscalers = {name: file.reason for name, file in self._upscalers.files.items()}
-        restorers = self._face_restorers.reasons
-        self._warn_of(upscalers | restorers)
-        files: dict[FileKind, list[str]] = {
-            "hypernetwork": family.hypernetworks.names,
-            "vae": family.vaes.names,
-            "control": family.controls.titles,
-            "checkpoint": [*self._checkpoints()],
-            "upscaler": [name for name, reason in upscalers.items() if reason is None],
-            "face_restorer": [name for name, reason in restorers.items() if reason is None],
-        }
-        self._file_names.say(worker, files)
+        worker, own, checkpoint = self._current.info.id, self._own_files, model.checkpoint
+        self._warn_of(own.unusable)
+        self._lora_names.say(worker, own.loras(checkpoint))
+        self._inversion_names.say(worker, checkpoint.model, own.inversions(checkpoint))
+        self._file_names.say(worker, own.names(checkpoint))
 
-    def _warn_of(self, reasons: Mapping[str, str | None]) -> None:
+    def _warn_of(self, unusable: dict[str, str]) -> None:
         """What is wrong with files that cannot be used, each once."""
-        unusable = {name: reason for name, reason in reasons.items() if reason is not None}
         for name in unusable.keys() - self._unusable.keys():
             self._observe(Warned(text=f"{name} cannot be used: {unusable[name]}"))
         self._unusable = unusable
@@ -235,13 +218,3 @@ class WorkerMaintenance:
             except Exception as error:
                 self._observe(Warned(text="the worker goes on after an error", error=error))
             self._stopped.wait(pause)
-
-
-def _infos(inversions: Inversions) -> dict[str, InversionInfo]:
-    loaded = {
-        name: InversionInfo(
-            step=each.step, shape=sum(part.shape[-1] for part in each.vectors), vectors=each.length
-        )
-        for name, each in inversions.loaded.items()
-    }
-    return loaded | {name: InversionInfo(reason=reason) for name, reason in inversions.skipped.items()}

@@ -1,5 +1,6 @@
 """What an error at an image says of the image, of this worker, or of neither."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from enum import Enum
@@ -8,10 +9,11 @@ from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable, W
 from img2img_worker.farm.backoff import shortage
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import Stopped
+from img2img_worker.farm.other_workers import OthersHaveIt
 
 #: fields whose values name files that each worker has of its own
 _OWN_FILES = (
-    *("checkpoint", "lora", "hypernetwork", "upscaler", "face_restorer"),
+    *("checkpoint", "lora", "hypernetwork", "upscaler", "face_restorer", "control.model"),
     *("vae", "sd_vae_encode_method", "sd_vae_decode_method", "show_progress_type"),
 )
 
@@ -21,6 +23,8 @@ class Blame(Enum):
 
     #: nobody: the worker ends, or the job was cancelled. It is given out again at once
     NOBODY = "nobody"
+    #: this worker, which lacks what others have: it is given to them
+    FILES = "files"
     #: this worker, which claims nothing more for now. It is given out again at once, to others
     WORKER = "worker"
     #: a shortage that passes. It waits, longer each time, and fails when that was too often
@@ -37,12 +41,20 @@ class Verdict:
 
     blame: Blame
     reason: str = ""
+    #: workers that have what this one lacks
+    others: Sequence[str] = ()
     #: one that nobody foresaw
     error: Exception | None = None
 
 
-def judge(error: Exception, health: Health) -> Verdict:
-    """What `error` means for the image at which it came; may check what the worker needs."""
+def judge(
+    error: Exception, health: Health, having: Callable[[Refused], Sequence[str]] = lambda _: ()
+) -> Verdict:
+    """What `error` means for the image at which it came; may check what the worker needs.
+
+    Args:
+        having: workers that have a file for want of which this one refused an image.
+    """
     if isinstance(error, Stopped | CancelledError | Unavailable):
         return Verdict(blame=Blame.NOBODY)
     if isinstance(error, WireError):  # a worker of a newer version may read it
@@ -53,6 +65,10 @@ def judge(error: Exception, health: Health) -> Verdict:
         if health.trouble is not None:
             return Verdict(blame=Blame.WORKER, reason=health.trouble)
         return Verdict(blame=Blame.MOMENT if error.transient else Blame.EITHER, reason=error.reason)
+    if isinstance(error, OthersHaveIt):
+        return Verdict(blame=Blame.FILES, reason=str(error), others=error.others)
+    if isinstance(error, Refused) and error.field in _OWN_FILES and (others := having(error)):
+        return Verdict(blame=Blame.FILES, reason=str(error), others=others)
     if isinstance(error, WorkerError) or (isinstance(error, Refused) and error.field in _OWN_FILES):
         return Verdict(blame=Blame.EITHER, reason=str(error))
     if isinstance(error, FarmError):

@@ -40,6 +40,8 @@ from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.metrics_observer import EngineCollector, MetricsObserver
 from img2img_worker.farm.model_loader import ModelLoader
 from img2img_worker.farm.model_switcher import ModelSwitcher
+from img2img_worker.farm.other_workers import OtherWorkers
+from img2img_worker.farm.own_files import OwnFiles
 from img2img_worker.farm.preview_publisher import PreviewPublisher
 from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.reporter import Reporter
@@ -130,6 +132,9 @@ class WorkerProcess:
         self._leases = Leases(ledger, observe)
         self._upscalers = Upscalers(settings.models_dir, device)
         self._face_restorers = FaceRestorers(settings.models_dir, device)
+        self._own_files = OwnFiles(
+            self._upscalers, self._face_restorers, checkpoints=partial(other_checkpoints, settings)
+        )
         is_one = len(served_models(models, settings)) == 1
         info = WorkerInfo(id=worker_id(), model="", device=str(device), slots=0)
         self._current = CurrentModel(info)
@@ -149,6 +154,7 @@ class WorkerProcess:
             current=self._current,
             upscalers=self._upscalers,
             face_restorers=self._face_restorers,
+            other_workers=OtherWorkers(ledger, redis, self._own_files),
             tile_jobs=TileJobs(ledger, store, Submissions(redis), prove=store_check),
             leases=self._leases,
             health=self._health,
@@ -232,9 +238,7 @@ class WorkerProcess:
             lora_names=LoraNames(self._redis),
             inversion_names=InversionNames(self._redis),
             file_names=FileNames(self._redis),
-            upscalers=self._upscalers,
-            face_restorers=self._face_restorers,
-            checkpoints=partial(other_checkpoints, self._settings),
+            own_files=self._own_files,
             store_janitor=StoreJanitor(self._redis, self._store, self._settings),
             health=self._health,
             reporter=self._reporter,

@@ -1,7 +1,7 @@
 -- The next image of a model for a worker: by priority, then the tenant that had least, then its job that had least.
 -- With `above`, only one of a higher priority than that.
 local model, worker, nonce, lease, idle, above = unpack(ARGV)
-local LOOK = 32 -- so many jobs, and images of each that were handed back, are looked at for one that this worker may have
+local JOBS, LOOK = 128, 32 -- so many jobs, and images of each that were handed back, are looked at for one of this worker's
 local leases, tenants = model_key(model, 'leases'), model_key(model, 'tenants')
 
 local function waited(id) return NOW - tonumber(hget(job_key(id), 'created') or NOW) end
@@ -62,6 +62,8 @@ local function is_enough(priority) return above == '' or tonumber(priority) > to
 local top = redis.call('ZRANGE', tenants, 0, 0)[1]
 if above ~= '' and not (top and is_enough(string.match(top, '^%S+'))) then return false end
 local suspected = job_at(model_key(model, 'suspected'), 0)
+local first = suspected and redis.call('ZRANGE', job_key(suspected.id, 'suspects'), 0, 0)[1]
+if first and is_for_others(suspected, first, worker) then suspected = nil end
 if suspected and (not top or suspected.priority >= tonumber(string.match(top, '^%S+'))) then
   -- A suspect's turn. It goes to an idle worker; so that it does not starve on a farm where none ever is,
   -- the first busy one that asks is given nothing until it is idle.
@@ -87,27 +89,28 @@ local function pick(job)
     local troubles = redis.call('HMGET', job_key(job.id, 'troubles'), unpack(back))
     for i, index in ipairs(back) do
       local tries, others, shunned = trouble_with(troubles[i] or '')
-      if not tries or shunned ~= worker or others <= NOW then
+      local is_shunned = tries and shunned == worker and others > NOW
+      if not is_shunned and not is_for_others(job, index, worker) then
         redis.call('ZREM', job_key(job.id, 'back'), index)
         return index
       end
     end
   end
-  if job.next >= job.n then return nil end
+  if job.next >= job.n or is_for_others(job, job.next, worker) then return nil end
   set(job, 'next', job.next + 1)
   return job.next - 1
 end
 
 local looked = 0
 local rank = 0
-while looked < LOOK do
+while looked < JOBS do
   local share = redis.call('ZRANGE', tenants, rank, rank)[1]
   if not share then return false end
   local priority, tenant = string.match(share, '^(%S+) (%S+)$')
   if not is_enough(priority) then return false end
   local jobs = jobs_key(model, priority, tenant)
   local job_rank = 0
-  while looked < LOOK do
+  while looked < JOBS do
     local job = job_at(jobs, job_rank)
     if not job then break end
     looked = looked + 1

@@ -54,7 +54,6 @@ class NetworkBuilder:
     vae_files: VaeFiles = field(default_factory=VaeFiles)
     #: where control networks may be, and whether they may be pickles
     control_folders: tuple[Path, ...] = ()
-    clip_folders: tuple[Path, ...] = ()
     allow_pickles: bool = False
     #: torch.compile's backend for the denoiser; None: it runs as it is
     compiler: str | None
@@ -177,7 +176,6 @@ class NetworkBuilder:
             dict if loras is None else partial(loras.denoiser.unpatched, unet),
             device=self.device,
             dtype=self.dtype,
-            clip_folders=self.clip_folders,
             allow_pickles=self.allow_pickles,
         )
 

@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 
 from img2img_shared.checkpoints import is_a1111_tree
-from img2img_shared.control import UNION_TYPES, ControlUnit, UnionType, meant
-from img2img_shared.control_modules import Module
-from img2img_shared.errors import Refused, Summary
+from img2img_shared.control import UNION_TYPES, UnionType, meant
+from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
 from img2img_shared.suggestions import one_of, unknown_name
-from img2img_worker.models.control.clip_vision import ClipVision, find_file, read_clip_vision
-from img2img_worker.models.control.image_prompt import ImagePromptAdapter, ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork, UnionControlNet
 from img2img_worker.models.control.reading import read_network
 
@@ -28,7 +25,6 @@ FOLDER, OF_EXTENSION = "ControlNet", Path("extensions/sd-webui-controlnet/models
 ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 #: bytes of networks that stay on the device between renders; the last one stays whatever its size
 REMEMBERED = 4 << 30
-_Loaded = ControlNetwork | ImagePromptAdapter | ClipVision
 #: what diffusers calls a network's file, which its folder has the name of
 _DIFFUSERS = "diffusion_pytorch_model"
 
@@ -38,7 +34,6 @@ class ControlNets:
 
     Args:
         folders: where they may lie; none: there are none.
-        clip_folders: where the models may lie that IP-Adapters see with.
         unet: of the checkpoint; None: no control network goes with its kind.
         own: the UNet's weights as they are without LoRAs.
     """
@@ -51,37 +46,19 @@ class ControlNets:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        clip_folders: tuple[Path, ...] = (),
         allow_pickles: bool = False,
     ) -> None:
-        self._folders, self._clip_folders = folders, clip_folders
+        self._folders = folders
         self._unet, self._own = unet, own
         self._device, self._dtype = device, dtype
         self._allow_pickles = allow_pickles
-        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+        self._loaded: OrderedDict[str, ControlNetwork] = OrderedDict()
         self._loading = threading.Lock()
 
     @property
     def titles(self) -> list[str]:
         """As A1111's extension lists them: "control_v11p_sd15_canny [d14c016b]"."""
         return [f"{name} [{_short_hash(path)}]" for name, path in self._paths().items()]
-
-    def of_unit(self, unit: ControlUnit) -> ControlNetwork | ImagePromptNetwork | None:
-        """What a unit's model and module mean, None: its module wants no network; thread-safe.
-
-        Raises:
-            Refused, MemoryError: as `find`.
-        """
-        if not unit.preprocessor.needs_network:
-            return None
-        if unit.preprocessor.is_image_prompt:
-            found = self.find_image_prompt(unit.model, unit.preprocessor)
-            n, given = found.adapter.n_blocks, unit.advanced_weighting
-            if given is not None and len(given) != n:
-                reason = f"{found.adapter.name} takes {n}, one for each transformer of the checkpoint"
-                raise Refused("control.advanced_weighting", Summary(f"{len(given)} numbers"), reason)
-            return found
-        return self.find(unit.model, unit.union_control_type)
 
     def find(self, model: str, kind: UnionType = "Unknown") -> ControlNetwork:
         """The network that `model` means: a title, a name, or a part of one in any case; thread-safe.
@@ -94,54 +71,17 @@ class ControlNets:
             MemoryError: the device has no room for it.
         """
         path = self._path(model)
-        with self._loading:
-            network = self._load(path, self._read)
-            self._make_room(beside=1)
-        if isinstance(network, ImagePromptAdapter | ClipVision):
-            reason = "it is an IP-Adapter, which goes with module ip-adapter-auto; give that"
-            raise Refused("control.model", model, reason)
-        return _of_kind(network, kind, path) if isinstance(network, UnionControlNet) else network
-
-    def find_image_prompt(self, model: str, module: Module) -> ImagePromptNetwork:
-        """The IP-Adapter that `model` means, with what sees for it; otherwise as `find`.
-
-        Args:
-            module: says what sees for it, or leaves that to the adapter.
-        """
-        path = self._path(model)
-        with self._loading:
-            adapter = self._load(path, self._read)
-            if not isinstance(adapter, ImagePromptAdapter):
-                reason = (
-                    f"it is no IP-Adapter, which module {module.title} goes with; use one, or module none"
-                )
-                raise Refused("control.model", model, reason)
-            clip = find_file(module.clip or adapter.clip, self._clip_folders)
-            encoder = self._load(clip, self._read_clip)
-            if not isinstance(encoder, ClipVision) or not adapter.fits(encoder):
-                reason = f"{clip.name} sees pictures otherwise than {path.stem} takes them"
-                raise Refused("control.module", module.title, f"{reason}; use ip-adapter-auto")
-            self._make_room(beside=2)
-        return ImagePromptNetwork(adapter=adapter, encoder=encoder)
-
-    def _load(self, path: Path, read: Callable[[Path, str], _Loaded]) -> _Loaded:
-        """What is in a file as it is now, which is then the one that was used last."""
         try:
             about = path.stat()
         except OSError as error:
-            raise Refused("control.model", path.stem, f"the file cannot be read ({error.strerror})") from None
+            raise Refused("control.model", model, f"the file cannot be read ({error.strerror})") from None
         key = f"{path} {about.st_mtime_ns} {about.st_size}"
-        try:
-            loaded = self._loaded.pop(key, None) or read(path, key)
-        except torch.OutOfMemoryError:
-            raise MemoryError(f"no memory for control network {path.stem} beside what is in flight") from None
-        self._loaded[key] = loaded
-        return loaded
-
-    def _make_room(self, *, beside: int) -> None:
-        """Forgets those least used, but for so many of the last."""
-        while len(self._loaded) > beside and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
-            self._loaded.popitem(last=False)
+        with self._loading:
+            network = self._loaded.pop(key, None) or self._read(path, key)
+            self._loaded[key] = network
+            while len(self._loaded) > 1 and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
+                self._loaded.popitem(last=False)
+        return _of_kind(network, kind, path) if isinstance(network, UnionControlNet) else network
 
     def _path(self, model: str) -> Path:
         paths = self._paths()
@@ -161,25 +101,23 @@ class ControlNets:
                 found.setdefault(path.parent.name if is_diffusers else path.stem, path)
         return found
 
-    def _read(self, path: Path, key: str) -> ControlNetwork | ImagePromptAdapter:
+    def _read(self, path: Path, key: str) -> ControlNetwork:
         if self._unet is None:
             raise Refused(
                 "control.model", path.stem, "control networks work with SD 1, 2 and XL only; leave it out"
             )
-        return read_network(
-            path,
-            self._unet,
-            self._own,
-            key=key,
-            device=self._device,
-            dtype=self._dtype,
-            allow_pickles=self._allow_pickles,
-        )
-
-    def _read_clip(self, path: Path, key: str) -> ClipVision:
-        return read_clip_vision(
-            path, key=key, device=self._device, dtype=self._dtype, allow_pickles=self._allow_pickles
-        )
+        try:
+            return read_network(
+                path,
+                self._unet,
+                self._own,
+                key=key,
+                device=self._device,
+                dtype=self._dtype,
+                allow_pickles=self._allow_pickles,
+            )
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"no memory for control network {path.stem} beside what is in flight") from None
 
 
 def _of_kind(network: UnionControlNet, kind: UnionType, path: Path) -> ControlNetwork:

@@ -15,8 +15,6 @@ from img2img_worker.models.checkpoints.infer_config import count, unet_levels
 from img2img_worker.models.checkpoints.key_mapping import control_net_name, unet_name
 from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.checkpoints.weights import assemble, read_weights
-from img2img_worker.models.control.image_prompt import ImagePromptAdapter
-from img2img_worker.models.control.image_prompt_file import is_image_prompt, read_image_prompt
 from img2img_worker.models.control.networks import Adapter, ControlNet, ControlNetwork, UnionControlNet
 from img2img_worker.models.families.unet import attend_by_length, norm_single_values
 
@@ -46,7 +44,7 @@ def read_network(
     device: torch.device,
     dtype: torch.dtype,
     allow_pickles: bool,
-) -> ControlNetwork | ImagePromptAdapter:
+) -> ControlNetwork:
     """The control network in a file, for checkpoints with this UNet.
 
     Args:
@@ -57,8 +55,6 @@ def read_network(
         Refused: it is of a kind that is not known, broken, or meant for another kind of checkpoint.
     """
     weights: Weights = read_weights(path, allow_pickles=allow_pickles)
-    if is_image_prompt(weights):
-        return read_image_prompt(path, weights, unet, key=key, device=device, dtype=dtype)
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
     build: Callable[..., Any]
     if "lora_controlnet" in weights:
@@ -80,8 +76,7 @@ def read_network(
     elif "adapter.conv_in.weight" in weights and "adapter.body.0.resnets.0.block1.weight" in weights:
         build = partial(_adapter, name=_same_name)
     else:
-        reason = f"it has {some(sorted(weights))}, which is unknown"
-        reason += "; use a ControlNet, a T2I-Adapter or an IP-Adapter"
+        reason = f"it has {some(sorted(weights))}, which is unknown; use a ControlNet or a T2I-Adapter"
         raise Refused("control.model", path.stem, reason)
     network = build(path, weights, device=device, dtype=dtype)
     is_adapter = isinstance(network, T2IAdapter)

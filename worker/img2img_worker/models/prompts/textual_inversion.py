@@ -2,7 +2,7 @@
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -148,18 +148,29 @@ class TextualInversions:
 
         Of one that comes with a LoRA, that one's name, as in A1111.
         """
-        known = self.current(bundles)
-        found: dict[str, str] = {}
+        found = self._mentioned(self.current(bundles), texts, emphasis)
+        return {each.name: each.short_hash for each in found}
+
+    def lacking(self, names: Iterable[str], texts: Iterable[str], emphasis: str = "Original") -> list[str]:
+        """Those of `names` that texts (edits written out) name, and that are not here; thread-safe."""
+        known = self.current()
+        others = {name: Inversion(name=name, vectors=(), short_hash="") for name in names}
+        if others.keys() <= known.loaded.keys():
+            return []
+        of_all = self._named({**others, **known.loaded}, {}, ())
+        mentioned = {each.name for each in self._mentioned(of_all, texts, emphasis)}
+        return sorted(mentioned - known.loaded.keys())
+
+    def _mentioned(self, known: Inversions, texts: Iterable[str], emphasis: str) -> Iterator[Inversion]:
         if not known.by_token:
-            return found
+            return
         for tokens in (self._tokenize(piece) for text in texts for piece, _ in pieces_of(text, emphasis)):
             position = 0
             while position < len(tokens):
                 inversion, length = known.at(tokens, position) or (None, 1)
                 if inversion is not None:
-                    found[inversion.name] = inversion.short_hash
+                    yield inversion
                 position += length
-        return found
 
     def _read(self, files: tuple[tuple[Path, int, int], ...]) -> Inversions:
         loaded: dict[str, Inversion] = {}

@@ -41,6 +41,23 @@ local function trouble_with(text)
   return tonumber(tries), tonumber(others), worker
 end
 
+-- What a job's `lacking` calls all its images, as far as a worker is concerned.
+local function all_for(worker) return 'worker ' .. worker end
+
+-- Whether an image of a job is for others than this worker: for those, one of whom is there, that have what it lacks.
+local function is_for_others(job, index, worker)
+  for _, text in ipairs(redis.call('HMGET', job_key(job.id, 'lacking'), all_for(worker), index)) do
+    local ends, others = unpack(text and cmsgpack.unpack(text) or {0, {}})
+    local is_there = false
+    for _, other in ipairs(others) do
+      if other == worker then ends = 0 end
+      is_there = is_there or tonumber(redis.call('ZSCORE', model_key(job.model, 'loaded'), other) or '0') >= NOW
+    end
+    if is_there and ends > NOW then return true end
+  end
+  return false
+end
+
 -- Where an image waits that was begun before: on which a worker died, apart.
 local function wait_again(job, index)
   if redis.call('HEXISTS', job_key(job.id, 'deaths'), index) == 1 then
@@ -72,6 +89,7 @@ local function end_with(claim, state, reason)
   local job = claim.job
   redis.call('HDEL', job_key(job.id, 'troubles'), claim.index)
   redis.call('HDEL', job_key(job.id, 'doubts'), claim.index)
+  redis.call('HDEL', job_key(job.id, 'lacking'), claim.index)
   count_end(job, state)
   event(job, claim.index, state, claim.attempt, reason)
   settle(job)

@@ -7,8 +7,8 @@
 --   an attempt is current if and only if its nonce is in its model's `leases`: who removes it there may report its end;
 --   a job whose hash somebody deleted is forgotten where it is met, and keeps nobody from the others.
 local FARM = KEYS[1]
-local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'doubts', 'events',
-  'pace', 'parts'}
+local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'doubts',
+  'lacking', 'events', 'pace', 'parts'}
 
 local function job_key(job, part)
   if part then return FARM .. ':job:' .. job .. ':' .. part end

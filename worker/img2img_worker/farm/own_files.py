@@ -1,0 +1,62 @@
+"""What a worker has beside its checkpoint, as it says to the farm."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from img2img_shared.ledger.file_names import FileKind
+from img2img_shared.ledger.inversion_names import InversionInfo
+from img2img_worker.farm.loaded_checkpoint import LoadedCheckpoint
+from img2img_worker.models.faces.restorers import FaceRestorers
+from img2img_worker.models.upscalers.upscalers import Upscalers
+
+
+class OwnFiles:
+    """Those of this worker, as they are when it is asked.
+
+    Args:
+        checkpoints: names of those that images may use beside the one that is served.
+    """
+
+    def __init__(
+        self, upscalers: Upscalers, face_restorers: FaceRestorers, checkpoints: Callable[[], Sequence[str]]
+    ) -> None:
+        self._upscalers = upscalers
+        self._face_restorers = face_restorers
+        self._checkpoints = checkpoints
+
+    @property
+    def unusable(self) -> dict[str, str]:
+        """Upscalers and face restorers whose files cannot be used, and why."""
+        return {name: reason for name, reason in self._reasons().items() if reason is not None}
+
+    def names(self, checkpoint: LoadedCheckpoint) -> dict[FileKind, list[str]]:
+        """What images of a checkpoint may name, LoRAs and textual inversions apart."""
+        family = checkpoint.family
+        return {
+            "hypernetwork": family.hypernetworks.names,
+            "vae": family.vaes.names,
+            "control": family.controls.titles,
+            "checkpoint": [*self._checkpoints()],
+            "upscaler": [name for name, file in self._upscalers.files.items() if file.reason is None],
+            "face_restorer": [
+                name for name, reason in self._face_restorers.reasons.items() if reason is None
+            ],
+        }
+
+    def loras(self, checkpoint: LoadedCheckpoint) -> dict[str, str]:
+        """LoRAs, and what their trainers called them."""
+        return checkpoint.family.loras.names
+
+    def inversions(self, checkpoint: LoadedCheckpoint) -> dict[str, InversionInfo]:
+        """Textual inversions, among them those that the checkpoint has no use for."""
+        found = checkpoint.family.inversions.current()
+        loaded = {
+            name: InversionInfo(
+                step=each.step, shape=sum(part.shape[-1] for part in each.vectors), vectors=each.length
+            )
+            for name, each in found.loaded.items()
+        }
+        return loaded | {name: InversionInfo(reason=reason) for name, reason in found.skipped.items()}
+
+    def _reasons(self) -> Mapping[str, str | None]:
+        upscalers = {name: file.reason for name, file in self._upscalers.files.items()}
+        return upscalers | self._face_restorers.reasons
