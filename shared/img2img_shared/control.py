@@ -22,10 +22,13 @@ UnionType = Literal[
     "Segmentation",
     "Tile",
     "Inpaint",
+    "Blur",
+    "Gray",
+    "Low Quality",
     "Unknown",
 ]
-#: in the order in which unions of networks count them; the last is none of them
-UNION_TYPES: tuple[UnionType, ...] = get_args(UnionType)[:-1]
+#: in the order in which SDXL's unions of networks count them; the three behind are known to Flux' alone
+UNION_TYPES: tuple[UnionType, ...] = get_args(UnionType)[:8]
 HiresOption = Literal["Both", "Low res only", "High res only"]
 
 

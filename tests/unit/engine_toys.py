@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
@@ -17,6 +19,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded
@@ -57,9 +60,7 @@ class ToyFamily:
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
     hypernetworks: Hypernetworks = field(default_factory=Hypernetworks)
     vaes: Vaes = field(default_factory=lambda: no_vaes())
-    controls: ControlNets = field(
-        default_factory=lambda: ControlNets((), None, device=torch.device("cpu"), dtype=torch.float32)
-    )
+    controls: ControlNets = field(default_factory=lambda: ControlNets((), no_network))
     noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )
@@ -147,6 +148,11 @@ class ToyFamily:
     def _decode(self, latents: Tensor) -> Tensor:
         self.decoded.append(len(latents))
         return F.interpolate(latents[:, :3], scale_factor=FACTOR)
+
+
+def no_network(path: Path, _key: str) -> ControlNetwork:
+    """For families that no control network is for."""
+    raise Refused("control.model", path.stem, "a toy has none")
 
 
 def no_vaes() -> Vaes:

@@ -21,6 +21,7 @@ from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.original import write_original
+from tests.unit.mean_only import mean_only
 
 # diffusers' scheduler fake_worker numpy a tensor in a way that numpy 2 warns of
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -134,7 +135,7 @@ def test_inpainting_sees_the_mask_and_what_is_left(build: Build, pipeline_class:
     pixels, mask = _picture(), _mask()
     more = {"add_watermarker": False} if "xl" in build.__name__ else {}
     # diffusers samples the masked picture's posterior; A1111 and the farm take its mean
-    pipeline = _mean_only(_pipeline(pipeline_class, folder, **more))
+    pipeline = mean_only(_pipeline(pipeline_class, folder, **more))
     wanted = _diffusers(
         pipeline,
         image=Image.fromarray(pixels),
@@ -228,18 +229,6 @@ def _pipeline(kind: Any, folder: Path, **more: Any) -> Any:
     pipeline = kind.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False, **more)
     pipeline.scheduler = _scheduler(pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _mean_only(pipeline: Any) -> Any:
-    encode = pipeline.vae.encode
-
-    def encode_mean(x: Tensor) -> Any:
-        encoded = encode(x)
-        encoded.latent_dist.sample = lambda *_, **__: encoded.latent_dist.mean
-        return encoded
-
-    pipeline.vae.encode = encode_mean
     return pipeline
 
 

@@ -14,7 +14,8 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
-from img2img_worker.models.families.flux import Flux, packed, places, unpacked
+from img2img_worker.models.families.flux import Flux
+from img2img_worker.models.families.patches import packed, places, unpacked
 from img2img_worker.models.prompts.steps import finished
 from tests import checkpoints
 from tests.checkpoints import embedded

@@ -13,9 +13,11 @@ from img2img_shared.control import ControlUnit
 from img2img_worker.engine.render import Control
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells
+from img2img_worker.models.control.flow_networks import FlowControlNet
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
+from img2img_worker.models.families.family import Family
 
 #: modules whose networks are gentler in a hires fix' second pass, or small errors become edges
 _SOFT_IN_HIRES = ("canny", "mlsd")
@@ -43,6 +45,24 @@ class UnitRows:
     def acts(self, done: float) -> bool:
         """Whether its network has a say once that share of the steps is done."""
         return self.start <= done <= self.end
+
+
+def network_of(unit: ControlUnit, family: Family, latent_size: tuple[int, int]) -> ControlNetwork | None:
+    """What a unit of a render runs; None: nothing. Thread-safe.
+
+    Args:
+        latent_size: (h, w) of the render's latent.
+
+    Raises:
+        Refused: there is no such network, it is meant for another kind of checkpoint, or something in the
+            unit means nothing to it.
+    """
+    if not unit.preprocessor.needs_network:
+        return None
+    network = family.controls.find(unit.model, unit.union_control_type)
+    if isinstance(network, FlowControlNet):
+        network.check(unit, latent_size)
+    return network
 
 
 def unit_rows(

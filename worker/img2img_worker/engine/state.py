@@ -11,6 +11,7 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_shared.prompt_tags import Lora
+from img2img_worker.engine.control import network_of
 from img2img_worker.engine.course import Call, Course, LiveCourse, PlannedCourse
 from img2img_worker.engine.guidance import CallRows, Guidance
 from img2img_worker.engine.loaded import Loaded, PictureKey
@@ -183,12 +184,7 @@ def prepared(
         course=_course(plan, render, family),
         prompts=prompts,
         phases=phases,
-        networks=[
-            family.controls.find(control.unit.model, control.unit.union_control_type)
-            if control.unit.preprocessor.needs_network
-            else None
-            for control in render.controls
-        ],
+        networks=[network_of(control.unit, family, render.latent_size) for control in render.controls],
         digest=_key(render, phases[0].vaes.encoder),
         priority=priority,
     )

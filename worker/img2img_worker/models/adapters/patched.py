@@ -67,12 +67,14 @@ class Patched:
 
     @torch.inference_mode()
     def unpatched(self, network: nn.Module) -> dict[str, Tensor]:
-        """The checkpoint's own weights of `network`, whose layers these are, as copies; thread-safe."""
+        """The checkpoint's own weights of `network`, some of these layers, as copies; thread-safe."""
         names = {id(module): name for name, module in network.named_modules()}
         with self._changing:
             found = {key: weight.clone() for key, weight in network.state_dict().items()}
             for layer, (weight, bias) in self._kept.items():
-                name = names[id(self._layers[layer])]
+                name = names.get(id(self._layers[layer]))
+                if name is None:
+                    continue
                 found[f"{name}.weight"] = weight.clone()
                 if bias is not None:
                     found[f"{name}.bias"] = bias.clone()

@@ -14,9 +14,12 @@ from img2img_worker.models.checkpoints.network_builder import NetworkBuilder
 from img2img_worker.models.checkpoints.noise_schedule import latent_scale, noise_levels
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts
 from img2img_worker.models.checkpoints.single_file import UNKNOWN
+from img2img_worker.models.control.reading import read_network
+from img2img_worker.models.control.reading_flow import read_flux_network, read_sd3_network
 from img2img_worker.models.families.family import Family, Prediction
-from img2img_worker.models.families.flow import PATCH, Shift
+from img2img_worker.models.families.flow import Shift
 from img2img_worker.models.families.flux import Flux
+from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.unet import as_published
@@ -89,7 +92,7 @@ def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> Stabl
         texts=texts,
         inversions=inversions,
         loras=loras,
-        controls=networks.controls(unet, loras),
+        controls=networks.controls(read_network, unet=unet, own=loras.denoiser.unpatched),
         hypernetworks=Hypernetworks(networks.hypernetwork_folder, unet),
         is_compiled=networks.compiler is not None,
     )
@@ -106,6 +109,7 @@ def _stable_diffusion_3(networks: NetworkBuilder, parts: CheckpointParts) -> Sta
     texts = tuple(networks.text_encoder(parts, index, layer=2, projects=True) for index in range(2))
     t5 = networks.t5(parts)
     vae = networks.vae(parts)
+    loras = networks.loras(transformer, texts, t5)
     return StableDiffusion3(
         name="SD 3",
         device=networks.device,
@@ -116,8 +120,10 @@ def _stable_diffusion_3(networks: NetworkBuilder, parts: CheckpointParts) -> Sta
         vaes=networks.vaes(vae, "taesd3"),
         texts=texts,
         t5=t5,
-        loras=networks.loras(transformer, texts, t5),
-        controls=networks.controls(),
+        loras=loras,
+        controls=networks.controls(
+            read_sd3_network, transformer=transformer, own=loras.denoiser.unpatched, vae=vae
+        ),
         is_compiled=networks.compiler is not None,
     )
 
@@ -142,7 +148,7 @@ def _flux(networks: NetworkBuilder, parts: CheckpointParts) -> Flux:
         clip=clip,
         t5=t5,
         loras=networks.loras(transformer, (clip,), t5),
-        controls=networks.controls(),
+        controls=networks.controls(read_flux_network, transformer=transformer, vae=vae),
         is_compiled=networks.compiler is not None,
     )
 

@@ -1,5 +1,6 @@
 """From the weights of a checkpoint's parts to networks on their device, and what goes beside them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,8 @@ from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
 from img2img_worker.models.checkpoints.vae_files import VaeFiles, read_tiny, read_vae
 from img2img_worker.models.checkpoints.weights import assemble
 from img2img_worker.models.control.folder import ControlNets
-from img2img_worker.models.families.flow import PATCH
+from img2img_worker.models.control.networks import ControlNetwork
+from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.tiny_vae import TinyVae
 from img2img_worker.models.families.vae import Autoencoder, Vae
 from img2img_worker.models.families.vaes import VaeFile, Vaes
@@ -168,16 +170,15 @@ class NetworkBuilder:
         models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
         return Loras(self.lora_folder, denoiser, models)
 
-    def controls(self, unet: Any = None, loras: Loras | None = None) -> ControlNets:
-        """The control networks of the folders, for a UNet, or to be refused by a family without."""
-        return ControlNets(
-            self.control_folders,
-            unet,
-            dict if loras is None else partial(loras.denoiser.unpatched, unet),
-            device=self.device,
-            dtype=self.dtype,
-            allow_pickles=self.allow_pickles,
-        )
+    def controls(self, read: Callable[..., ControlNetwork], **what: Any) -> ControlNets:
+        """The control networks of the folders.
+
+        Args:
+            read: makes one of a file, for a family's checkpoints.
+            what: of the checkpoint it is told.
+        """
+        reader = partial(read, **what, device=self.device, dtype=self.dtype, allow_pickles=self.allow_pickles)
+        return ControlNets(self.control_folders, reader)
 
     def denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
         """The network that takes the noise away, compiled where that is wanted."""

@@ -3,30 +3,25 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from img2img_shared.checkpoints import is_a1111_tree
-from img2img_shared.control import UNION_TYPES, UnionType, meant
+from img2img_shared.control import UnionType, meant
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
 from img2img_shared.suggestions import one_of, unknown_name
-from img2img_worker.models.control.networks import ControlNetwork, UnionControlNet
-from img2img_worker.models.control.reading import read_network
+from img2img_worker.models.control.files import name_of
+from img2img_worker.models.control.networks import ControlNetwork
 
 #: where A1111 has them below its folder of models, and the extension in its own
 FOLDER, OF_EXTENSION = "ControlNet", Path("extensions/sd-webui-controlnet/models")
 ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 #: bytes of networks that stay on the device between renders; the last one stays whatever its size
 REMEMBERED = 4 << 30
-#: what diffusers calls a network's file, which its folder has the name of
-_DIFFUSERS = "diffusion_pytorch_model"
 
 
 class ControlNets:
@@ -34,24 +29,12 @@ class ControlNets:
 
     Args:
         folders: where they may lie; none: there are none.
-        unet: of the checkpoint; None: no control network goes with its kind.
-        own: the UNet's weights as they are without LoRAs.
+        read: makes of a file, and of what tells it from all others, the network for the checkpoint.
     """
 
-    def __init__(
-        self,
-        folders: tuple[Path, ...],
-        unet: Any,
-        own: Callable[[], Mapping[str, Tensor]] = dict,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        allow_pickles: bool = False,
-    ) -> None:
+    def __init__(self, folders: tuple[Path, ...], read: Callable[[Path, str], ControlNetwork]) -> None:
         self._folders = folders
-        self._unet, self._own = unet, own
-        self._device, self._dtype = device, dtype
-        self._allow_pickles = allow_pickles
+        self._reader = read
         self._loaded: OrderedDict[str, ControlNetwork] = OrderedDict()
         self._loading = threading.Lock()
 
@@ -81,7 +64,12 @@ class ControlNets:
             self._loaded[key] = network
             while len(self._loaded) > 1 and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
                 self._loaded.popitem(last=False)
-        return _of_kind(network, kind, path) if isinstance(network, UnionControlNet) else network
+        if not network.kinds:
+            return network
+        if kind not in network.kinds:
+            reason = f"{name_of(path)} wants to be told: {one_of(network.kinds)}"
+            raise Refused("control.union_control_type", kind, reason)
+        return network.told(kind)
 
     def _path(self, model: str) -> Path:
         paths = self._paths()
@@ -97,35 +85,16 @@ class ControlNets:
         found: dict[str, Path] = {}
         for folder in self._folders:
             for path in sorted(files_below(folder, ENDINGS), key=lambda path: path.name):
-                is_diffusers = path.stem.startswith(_DIFFUSERS) and path.parent != folder
-                found.setdefault(path.parent.name if is_diffusers else path.stem, path)
+                found.setdefault(path.stem if path.parent == folder else name_of(path), path)
         return found
 
     def _read(self, path: Path, key: str) -> ControlNetwork:
-        if self._unet is None:
-            raise Refused(
-                "control.model", path.stem, "control networks work with SD 1, 2 and XL only; leave it out"
-            )
         try:
-            return read_network(
-                path,
-                self._unet,
-                self._own,
-                key=key,
-                device=self._device,
-                dtype=self._dtype,
-                allow_pickles=self._allow_pickles,
-            )
+            return self._reader(path, key)
         except torch.OutOfMemoryError:
-            raise MemoryError(f"no memory for control network {path.stem} beside what is in flight") from None
-
-
-def _of_kind(network: UnionControlNet, kind: UnionType, path: Path) -> ControlNetwork:
-    """A union that looks at pictures of that kind; with others of its kinds it shares all but its calls."""
-    known = UNION_TYPES[: network.network.config.num_control_type]
-    if kind not in known:
-        raise Refused("control.union_control_type", kind, f"{path.stem} wants to be told: {one_of(known)}")
-    return replace(network, kind=known.index(kind), key=f"{network.key} {kind}")
+            raise MemoryError(
+                f"no memory for control network {name_of(path)} beside what is in flight"
+            ) from None
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:

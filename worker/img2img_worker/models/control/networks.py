@@ -1,13 +1,14 @@
 """Control networks: what they see of a control picture, and what they add to the UNet's own features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from img2img_shared.control import UNION_TYPES, UnionType
 from img2img_shared.errors import Refused, Summary
 
 #: what a residual of a ControlNet is multiplied by, for each that comes after it, where its mode is soft
@@ -43,8 +44,19 @@ class ControlNetwork(Protocol):
     def is_adapter(self) -> bool:
         """Whether they are added as the UNet goes down, and not to what it keeps for its way up."""
 
-    def see(self, picture: Tensor) -> tuple[Tensor, ...]:
-        """What it makes once of a control picture, float [3, H, W] from 0 to 1 (-1 where it is masked)."""
+    @property
+    def kinds(self) -> tuple[UnionType, ...]:
+        """Of pictures, where it must be told which of them it sees."""
+
+    def told(self, kind: UnionType) -> Self:
+        """The same network for pictures that are one of its `kinds`."""
+
+    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        """What it makes once of a control picture, float [3, H, W] from 0 to 1.
+
+        Args:
+            mask: [1, H, W], 1 where it is to be repainted, else 0; None: there is none.
+        """
 
     def residuals(
         self,
@@ -57,8 +69,9 @@ class ControlNetwork(Protocol):
         """[n, c, h, w] each, of n rows.
 
         Args:
-            x: as the UNet sees it, but the latent's channels alone.
-            context: as the UNet takes it.
+            x: as the denoiser sees it, but the latent's channels alone.
+            context: as the denoiser takes it.
+            added: what else it is told of the rows.
             seen: what `see` gave for each row, stacked.
         """
 
@@ -73,6 +86,7 @@ class ControlNet:
     eyes: nn.Module
     is_pooled: bool = False
     is_adapter: bool = False
+    kinds: tuple[UnionType, ...] = ()
 
     @classmethod
     def of(cls, network: Any, *, key: str, is_pooled: bool) -> Self:
@@ -81,7 +95,7 @@ class ControlNet:
 
     @property
     def n_bytes(self) -> int:
-        return _bytes(self.network) + _bytes(self.eyes)
+        return n_bytes(self.network, self.eyes)
 
     @property
     def soft_scales(self) -> tuple[float, ...]:
@@ -89,8 +103,11 @@ class ControlNet:
         # of SDXL's ten too, whose last ones so stay below 1
         return tuple(SOFT ** (12 - i) for i in range(n))
 
-    def see(self, picture: Tensor) -> tuple[Tensor, ...]:
-        return (self.eyes(picture[None].to(self.network.dtype))[0],)
+    def told(self, kind: UnionType) -> Self:
+        return self
+
+    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        return (self.eyes(_masked(picture, mask)[None].to(self.network.dtype))[0],)
 
     def residuals(
         self,
@@ -117,6 +134,15 @@ class UnionControlNet(ControlNet):
 
     #: which of the kinds that it knows
     kind: int = 0
+
+    @classmethod
+    def of(cls, network: Any, *, key: str, is_pooled: bool) -> Self:
+        plain = super().of(network, key=key, is_pooled=is_pooled)
+        return replace(plain, kinds=UNION_TYPES[: network.config.num_control_type])
+
+    def told(self, kind: UnionType) -> Self:
+        # a call has one kind for all of its rows
+        return replace(self, kind=self.kinds.index(kind), key=f"{self.key} {kind}")
 
     def residuals(
         self,
@@ -151,6 +177,7 @@ class Adapter:
     halvings: tuple[int, ...]
     is_pooled: bool = False
     is_adapter: bool = True
+    kinds: tuple[UnionType, ...] = ()
 
     @classmethod
     def of(cls, network: Any, *, key: str) -> "Adapter":
@@ -163,13 +190,17 @@ class Adapter:
 
     @property
     def n_bytes(self) -> int:
-        return _bytes(self.network)
+        return n_bytes(self.network)
 
     @property
     def soft_scales(self) -> tuple[float, ...]:
         return SOFT_ADAPTER
 
-    def see(self, picture: Tensor) -> tuple[Tensor, ...]:
+    def told(self, kind: UnionType) -> Self:
+        return self
+
+    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        picture = _masked(picture, mask)
         factor = self.network.config.downscale_factor
         if any(side % factor for side in picture.shape[-2:]):
             size = Summary(f"{picture.shape[-1]} × {picture.shape[-2]}")
@@ -201,15 +232,18 @@ def _halved(side: int, times: int) -> int:
     return side
 
 
-def _bytes(network: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+def _masked(picture: Tensor, mask: Tensor | None) -> Tensor:
+    """With -1 where it is masked."""
+    return picture if mask is None else picture * (1 - mask) - mask
+
+
+def n_bytes(*networks: nn.Module) -> int:
+    """What networks take of a device's memory."""
+    return sum(tensor.nbytes for each in networks for tensor in (*each.parameters(), *each.buffers()))
 
 
 @torch.inference_mode()
 def seen_by(network: ControlNetwork, picture: Tensor) -> tuple[Tensor, ...]:
-    """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked: there it sees -1."""
+    """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked."""
     values = picture.float().permute(2, 0, 1) / 255
-    if len(values) == 4:
-        mask = (values[3:] > 0.5).float()
-        values = values[:3] * (1 - mask) - mask
-    return network.see(values)
+    return network.see(values[:3], (values[3:] > 0.5).float() if len(values) == 4 else None)

@@ -1,25 +1,29 @@
 """Files of control networks, in the layouts that they are published in; every tensor is used, or refused."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ControlNetModel, ControlNetUnionModel, T2IAdapter
-from torch import Tensor
+from torch import nn
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.infer_config import count, unet_levels
 from img2img_worker.models.checkpoints.key_mapping import control_net_name, unet_name
-from img2img_worker.models.checkpoints.tensors import some
-from img2img_worker.models.checkpoints.weights import assemble, read_weights
+from img2img_worker.models.control.files import (
+    Weights,
+    assembled,
+    name_of,
+    refuse_others,
+    unknown,
+    weights_of,
+)
 from img2img_worker.models.control.networks import Adapter, ControlNet, ControlNetwork, UnionControlNet
 from img2img_worker.models.families.unet import attend_by_length, norm_single_values
 
-#: what the original repository puts before a ControlNet's names
-_PREFIX = "control_model."
 #: what a ControlNet takes over from the UNet that it is for
 _SHARED = (
     "in_channels",
@@ -32,15 +36,13 @@ _SHARED = (
 #: latents' channels; what an inpainting UNet sees beside them, a ControlNet does not
 _LATENT = 4
 
-Weights = Mapping[str, Tensor]
-
 
 def read_network(
     path: Path,
-    unet: Any,
-    own: Callable[[], Weights],
-    *,
     key: str,
+    *,
+    unet: Any,
+    own: Callable[[nn.Module], Weights],
     device: torch.device,
     dtype: torch.dtype,
     allow_pickles: bool,
@@ -48,19 +50,21 @@ def read_network(
     """The control network in a file, for checkpoints with this UNet.
 
     Args:
-        own: the UNet's weights as they are without LoRAs.
         key: tells it from all others.
+        own: the UNet's weights as they are without LoRAs.
 
     Raises:
         Refused: it is of a kind that is not known, broken, or meant for another kind of checkpoint.
     """
-    weights: Weights = read_weights(path, allow_pickles=allow_pickles)
-    weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
+    weights: Weights = weights_of(path, allow_pickles=allow_pickles)
+    refuse_others(weights, path, "SD 1, 2 and XL")
     build: Callable[..., Any]
     if "lora_controlnet" in weights:
-        weights = _with_unet({name: each for name, each in weights.items() if name != "lora_controlnet"}, own)
+        weights = _with_unet(
+            {name: each for name, each in weights.items() if name != "lora_controlnet"}, own(unet)
+        )
     if "difference" in weights:
-        weights = _from_difference(weights, own)
+        weights = _from_difference(weights, own(unet))
     if "input_hint_block.0.weight" in weights:
         build = partial(_control_net, config=_original_config(weights, unet), name=_original_name)
     elif "task_embedding" in weights:
@@ -76,8 +80,7 @@ def read_network(
     elif "adapter.conv_in.weight" in weights and "adapter.body.0.resnets.0.block1.weight" in weights:
         build = partial(_adapter, name=_same_name)
     else:
-        reason = f"it has {some(sorted(weights))}, which is unknown; use a ControlNet or a T2I-Adapter"
-        raise Refused("control.model", path.stem, reason)
+        raise unknown(weights, path, "a ControlNet or a T2I-Adapter")
     network = build(path, weights, device=device, dtype=dtype)
     is_adapter = isinstance(network, T2IAdapter)
     channels = list(network.config.channels if is_adapter else network.config.block_out_channels)
@@ -87,13 +90,13 @@ def read_network(
     if channels[: len(wanted)] != list(wanted):
         its, wants = (", ".join(map(str, each)) for each in (channels, wanted))
         told = f"{its} channels, where this checkpoint has {wants}"
-        raise Refused("control.model", path.stem, f"it has {told}; use one for this kind of checkpoint")
+        raise Refused("control.model", name_of(path), f"it has {told}; use one for this kind of checkpoint")
     if is_adapter:
         return Adapter.of(network, key=key)
     attend_by_length(network)
     norm_single_values(network)
     kind = UnionControlNet if isinstance(network, ControlNetUnionModel) else ControlNet
-    return kind.of(network, key=key, is_pooled="shuffle" in path.stem.lower())
+    return kind.of(network, key=key, is_pooled="shuffle" in name_of(path).lower())
 
 
 def _control_net(
@@ -105,7 +108,9 @@ def _control_net(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Any:
-    return _assembled(path, weights, partial(ControlNetModel.from_config, config), name, device, dtype)
+    return assembled(
+        path, weights, partial(ControlNetModel.from_config, config), name, device=device, dtype=dtype
+    )
 
 
 def _union(
@@ -119,12 +124,11 @@ def _union(
         "num_proj_channel": weights["spatial_ch_projs.weight"].shape[0],
     }
     make = partial(ControlNetUnionModel.from_config, config)
-    return _assembled(path, weights, make, _same_name, device, dtype)
+    return assembled(path, weights, make, _same_name, device=device, dtype=dtype)
 
 
-def _from_difference(weights: Weights, own: Callable[[], Weights]) -> Weights:
+def _from_difference(weights: Weights, unet: Weights) -> Weights:
     """A network whose file has the difference from the UNet that it was copied from."""
-    unet = own()
     layers = count(unet, "down_blocks.0.resnets.{}.")
     found = {name: each for name, each in weights.items() if name != "difference"}
     for key, value in unet.items():
@@ -134,12 +138,11 @@ def _from_difference(weights: Weights, own: Callable[[], Weights]) -> Weights:
     return found
 
 
-def _with_unet(weights: Weights, own: Callable[[], Weights]) -> Weights:
+def _with_unet(weights: Weights, unet: Weights) -> Weights:
     """A "control LoRA" (Stability) as the whole network: what it lacks is the UNet's, which it adds to.
 
     Names are the original repository's; those of the UNet come in diffusers'.
     """
-    unet = own()
     layers = count(unet, "down_blocks.0.resnets.{}.")
     found = {name: each for name, each in weights.items() if not name.endswith((".up", ".down"))}
     left = weights.keys() - found.keys()
@@ -177,7 +180,7 @@ def _adapter(
         downscale_factor=factor,
         adapter_type="full_adapter_xl" if is_xl else "full_adapter",
     )
-    return _assembled(path, weights, make, name, device, dtype)
+    return assembled(path, weights, make, name, device=device, dtype=dtype)
 
 
 def _light_adapter(
@@ -199,41 +202,7 @@ def _light_adapter(
         downscale_factor=8,
         adapter_type="light_adapter",
     )
-    return _assembled(path, weights, make, name, device, dtype)
-
-
-def _assembled(
-    path: Path,
-    weights: Weights,
-    make: Callable[[], Any],
-    name: Callable[[str, Weights], str],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Any:
-    """The network with the weights under their own names for its, all of them."""
-    try:
-        with torch.device("meta"):
-            wanted = make().state_dict()
-    except Exception as error:  # see `assemble`
-        raise Refused("control.model", path.stem, f"its shapes fit no network ({error})") from None
-    names = {ours: name(ours, wanted) for ours in wanted}
-    left = sorted(weights.keys() - set(names.values()))
-    if left:
-        raise Refused("control.model", path.stem, f"nothing here uses {some(left)} in it; use another file")
-    given = {
-        ours: _shaped(weights[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in weights
-    }
-    try:
-        return assemble(make, given, device=device, dtype=dtype, source=path.stem)
-    except Refused as error:
-        reason = f"it is no network for this kind of checkpoint: {error.reason}"
-        raise Refused("control.model", path.stem, reason) from None
-
-
-def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
-    """Projections that one layout has as convolutions and another as matrices."""
-    same = tensor.numel() == like.numel() and {tensor.ndim, like.ndim} == {2, 4}
-    return tensor.reshape(like.shape) if same else tensor
+    return assembled(path, weights, make, name, device=device, dtype=dtype)
 
 
 def _original_config(weights: Weights, unet: Any) -> dict[str, Any]:

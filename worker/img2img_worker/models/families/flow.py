@@ -22,14 +22,13 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
+from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae
 from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
-#: latent cells to a patch, each way
-PATCH = 2
 #: training steps of every published flow
 _STEPS = 1000
 
@@ -97,8 +96,8 @@ class FlowFamily(ABC):
     #: what images may go through in its place
     vaes: Vaes
     loras: Loras
-    #: A1111 has none for these
     controls: ControlNets
+    #: A1111 has none for these
     inversions: TextualInversions = field(default_factory=TextualInversions)
     hypernetworks: Hypernetworks = field(default_factory=Hypernetworks)
     is_compiled: bool = False

@@ -1,17 +1,18 @@
 """Flux.1: a transformer over patches of 2 × 2 latent cells, T5's embeddings and CLIP's pooled one."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from img2img_shared.params import Params
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, HypernetworkSet
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.control.block_samples import block_samples
 from img2img_worker.models.families.condition import Condition, Conditions
-from img2img_worker.models.families.flow import PATCH, FlowFamily
+from img2img_worker.models.families.flow import FlowFamily
+from img2img_worker.models.families.patches import PATCH, packed, places, unpacked, unrounded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.t5 import T5
@@ -81,8 +82,12 @@ class Flux(FlowFamily):
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         height, width = (side // PATCH for side in x.shape[-2:])
         guidance = conditions.tensors.get("guidance")
+        blocks = len(self.transformer.transformer_blocks), len(self.transformer.single_transformer_blocks)
+        # a control network may be told its guidance where the transformer is not
+        told = {"guidance": t.new_full(t.shape, DISTILLED_CFG_SCALE), **conditions.tensors}
+        double, single = block_samples(conditions.controls, x, t, told, blocks)
         numbers = (t,) if guidance is None else (t, 1000 * guidance)
-        with _unrounded(self.transformer.time_text_embed, numbers):
+        with unrounded(self.transformer.time_text_embed, numbers):
             answer: Tensor = self.transformer(
                 hidden_states=packed(x),
                 timestep=t / 1000,
@@ -91,44 +96,8 @@ class Flux(FlowFamily):
                 encoder_hidden_states=conditions.context,
                 txt_ids=torch.zeros(conditions.context.shape[-2], 3, device=x.device),
                 img_ids=places(height, width, x.device),
+                controlnet_block_samples=double,
+                controlnet_single_block_samples=single,
                 return_dict=False,
             )[0]
         return unpacked(answer, height, width)
-
-
-def packed(x: Tensor) -> Tensor:
-    """A token of each patch of 2 × 2 cells: [R, C, h, w] to [R, h/2 · w/2, 4C]."""
-    rows, channels, height, width = x.shape
-    patches = x.view(rows, channels, height // PATCH, PATCH, width // PATCH, PATCH)
-    return patches.permute(0, 2, 4, 1, 3, 5).reshape(rows, -1, channels * PATCH**2)
-
-
-def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The way back from tokens of height × width patches."""
-    patches = tokens.view(tokens.shape[0], height, width, -1, PATCH, PATCH)
-    return patches.permute(0, 3, 1, 4, 2, 5).reshape(tokens.shape[0], -1, height * PATCH, width * PATCH)
-
-
-def places(height: int, width: int, device: torch.device) -> Tensor:
-    """Where each patch lies, for rotary positions: (0, row, column), [height · width, 3]."""
-    ids = torch.zeros(height, width, 3, device=device)
-    ids[..., 1] = torch.arange(height, device=device)[:, None]
-    ids[..., 2] = torch.arange(width, device=device)
-    return ids.view(-1, 3)
-
-
-@contextmanager
-def _unrounded(embedding: nn.Module, numbers: tuple[Tensor, ...]) -> Iterator[None]:
-    """Meanwhile, `embedding` is given these numbers, which diffusers rounds to the network's precision.
-
-    In bfloat16, a timestep would be off by up to two.
-    """
-
-    def give(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (*numbers, *arguments[len(numbers) :])
-
-    handle = embedding.register_forward_pre_hook(give)
-    try:
-        yield
-    finally:
-        handle.remove()

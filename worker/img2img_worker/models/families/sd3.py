@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
+from img2img_worker.models.control.block_samples import block_samples
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flow import FlowFamily
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
@@ -62,11 +63,14 @@ class StableDiffusion3(FlowFamily):
         return encoded
 
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        blocks = (len(self.transformer.transformer_blocks),)
+        (samples,) = block_samples(conditions.controls, x, t, conditions.tensors, blocks)
         answer: Tensor = self.transformer(
             x,
             timestep=t,
             encoder_hidden_states=conditions.context,
             pooled_projections=conditions.tensors.get("pooled"),
+            block_controlnet_hidden_states=samples,
             return_dict=False,
         )[0]
         return answer

@@ -93,9 +93,13 @@ class Vae:
         answers = in_rows(partial(self._decode, tiling=tiling), self.unscaled(latents), rows)
         return to_pictures(answers)
 
-    def scaled(self, mean: Tensor) -> Tensor:
-        """A posterior's mean as a latent."""
-        return (mean - self._shift) * self._scale
+    def scaled(self, mean: Tensor, *, shifts: bool = True) -> Tensor:
+        """A posterior's mean as a latent.
+
+        Args:
+            shifts: False: not shifted before, as some control networks were trained.
+        """
+        return (mean - self._shift if shifts else mean) * self._scale
 
     def unscaled(self, latents: Tensor) -> Tensor:
         """The posterior's mean that a latent was."""
