@@ -105,9 +105,15 @@ class AsyncFarm:
         """The names of files of a kind that workers have (of a model, or all); None: no worker has said."""
         return await self.call(self._file_names.of, await self._workers_of(model), kind)
 
-    async def inversions(self) -> dict[str, InversionInfo]:
-        """The textual inversions that workers have, by name, and those that they have no use for."""
-        return await self.call(self._inversion_names.of, await self._workers_of(None))
+    async def inversions(self, model: str | None = None) -> dict[str, InversionInfo]:
+        """The textual inversions that workers have, by name, and those that they have no use for.
+
+        Args:
+            model: of those that have it on their device.
+        """
+        workers = [worker.info for worker in await self.workers()]
+        held = [info.id for info in workers if model is None or info.model == model]
+        return await self.call(self._inversion_names.of, held)
 
     async def _workers_of(self, model: str | None) -> list[str]:
         workers = [worker.info for worker in await self.workers()]

@@ -16,6 +16,7 @@ NAMED = 5
 
 _BELOW = "in folders below; --recursive takes these too"
 _OTHER = "no pictures, by their names"
+_NOWHERE = "a link to nothing"
 
 
 def skipped_files(names: Iterable[str], taken: Collection[Path]) -> dict[str, list[Path]]:
@@ -64,6 +65,8 @@ def _files(names: Iterable[str]) -> Iterator[tuple[Path, bool]]:
 
 def _why(path: Path, *, is_below: bool) -> str:
     ending = path.suffix.lower()
+    if ending in EXTENSIONS and path.is_symlink() and not path.exists():
+        return _NOWHERE
     if ending in PLUGINS:
         kind, _ = PLUGINS[ending]
         return f"{kind}: pip install 'img2img-farm[photos]', here and where it is rendered"

@@ -510,6 +510,18 @@ def test_the_textual_inversions_that_prompts_may_name_are_listed(
     assert listed["skipped"]["xl"]["reason"] == "vectors of 2048"
 
 
+def test_a_textual_inversion_that_cannot_be_used_is_warned_of(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    skipped = {"Easy": InversionInfo(reason="vectors of 2048"), "boat": InversionInfo(step=7)}
+    InversionNames(fake_worker.client).say(fake_worker.worker, "m", skipped)
+    call = pool.submit(render, gateway, prompt="uneasy boat", negative_prompt="(easy:1.2), dog")
+    fake_worker.end(fake_worker.await_claim())
+    assert info_of(call.result())["warnings"] == [
+        "negative_prompt: Easy is read as a word, for the textual inversion cannot be used: vectors of 2048"
+    ]
+
+
 def test_the_hypernetwork_of_the_settings_is_named_in_the_prompt(
     gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:

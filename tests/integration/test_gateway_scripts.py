@@ -90,6 +90,7 @@ def test_a_line_that_is_no_command_is_a_prompt(gateway: Gateway, busy: FakeWorke
     _, info = answer_of(render(gateway, FILE, [False, False, "start", line]))
     assert info["all_prompts"] == [f"{line} a harbour"]
     assert "taken for a prompt" in info["warnings"][0]
+    assert "int()" not in info["warnings"][0]
 
 
 def test_txt2img_takes_a_file_too(gateway: Gateway, busy: FakeWorker) -> None:

@@ -53,8 +53,15 @@ def test_a_server_that_is_no_redis_is_one_clear_line() -> None:
     ],
 )
 def test_what_a_server_says_of_itself_is_unavailable(answer: str, trouble: str) -> None:
-    with pytest.raises(Unavailable, match=f"^Redis at the ledger {trouble}: "), answering():
+    with pytest.raises(Unavailable, match=f"^Redis {trouble}: "), answering():
         raise parse_error(answer)
+
+
+def test_where_in_a_script_an_error_came_up_is_left_out() -> None:
+    where = f"script: {'3' * 40}, on @user_script:450."
+    with pytest.raises(Unavailable) as told, answering():
+        raise parse_error(f"OOM command not allowed when used memory > 'maxmemory'. {where}")
+    assert str(told.value) == "Redis takes no writes: command not allowed when used memory > 'maxmemory'."
 
 
 @pytest.mark.parametrize("answer", ["WRONGTYPE Operation against a key", "ERR unknown command 'PONG'"])

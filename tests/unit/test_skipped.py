@@ -50,6 +50,11 @@ def test_a_glob_skips_what_it_matches_and_is_no_picture(folder: Path) -> None:
     assert skipped(folder / "a.png") == {}
 
 
+def test_a_link_to_nothing_is_skipped_as_such(folder: Path) -> None:
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    assert skipped(folder)["a link to nothing"] == ["gone.png"]
+
+
 def test_what_may_be_missed_comes_first_and_the_line_stays_short() -> None:
     kinds = {
         "no pictures, by their names": [Path(f"{number}.txt") for number in range(7)],

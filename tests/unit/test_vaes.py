@@ -199,7 +199,7 @@ def test_what_is_not_there_or_does_not_fit_is_refused_by_name(models: Path, tmp_
         "left.safetensors": "nothing here uses first_stage_model.control.weight",
         "lacks.safetensors": "it lacks first_stage_model.decoder.conv_out.weight",
         "wide.safetensors": "its latents have 16 channels, a cell to 8 pixels; 4 and 8 are needed",
-        "broken.pt": "it holds more than tensors",
+        "broken.pt": "it cannot be read as tensors",
         "soft": "Automatic, None, broken.pt, lacks.safetensors",
     }.items():
         with pytest.raises(Refused, match=reason) as refused:

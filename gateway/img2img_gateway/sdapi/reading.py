@@ -116,6 +116,7 @@ class Reader:
                 hr_prompt = await files.with_hypernetwork(values.hr_prompt, options)
                 values = values.model_copy(update={"hr_prompt": hr_prompt})
                 await files.check_tags(hr_prompt, options)
+        await files.check_inversions(*prompts)
         options = await files.with_vae(options)
         await self._check_control(control, model)
         scripts |= {"control": control.told(options)} if control.units else {}

@@ -1,5 +1,6 @@
 """What a request names that lies in workers' folders: LoRAs and hypernetworks by tags, VAEs by an option."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -39,6 +40,19 @@ class WorkerFiles:
         if hypernetworks and (files := await self._farm.files("hypernetwork", self._model)) is not None:
             _check("hypernet", "hypernetwork", [each.name for each in hypernetworks], files, listed=files)
 
+    async def check_inversions(self, prompt: str, negative_prompt: str) -> None:
+        """That prompts name no textual inversion which the model has no use for; to A1111 that is a word.
+
+        Raises:
+            Refused: they do, and the gateway is strict.
+        """
+        found = await self._farm.inversions(self._model)
+        unusable = {name: info.reason for name, info in found.items() if info.reason}
+        for field, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+            for name in named_in(text, unusable):
+                why = f"{name} is read as a word, for the textual inversion cannot be used: {unusable[name]}"
+                self._lenient.set_aside(field, name, why)
+
     async def with_hypernetwork(self, prompt: str, options: Mapping[str, Any]) -> str:
         """`prompt` with the hypernetwork that the options name, if there is such; as A1111 appends it."""
         name = str(options.get("sd_hypernetwork", "None"))
@@ -65,6 +79,15 @@ class WorkerFiles:
         why = f"no VAE {wanted!r} here ({_list(known)}); the checkpoint's own renders it, as in A1111"
         self._lenient.set_aside("sd_vae", wanted, why)
         return {**options, "sd_vae": "None"}
+
+
+def named_in(text: str, names: Collection[str]) -> list[str]:
+    """Those of `names` that stand in a text as words of their own, in any letter case.
+
+    >>> named_in("a cat, (EasyNegative:1.2), concatenate", ["easynegative", "cat", "dog"])
+    ['easynegative', 'cat']
+    """
+    return [name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)]
 
 
 def _uncommented(prompt: str, options: Mapping[str, Any]) -> str:

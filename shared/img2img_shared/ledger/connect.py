@@ -1,6 +1,7 @@
 """The connection to Redis, and the one way in which its absence is reported."""
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ _READ_ONLY_CODES = ("MISCONF", "NOREPLICAS")  # its disk is full, or a replica t
 #: answers of a server that can do nothing for us now, and the codes of those without a class
 _ELSEWHERE = (ClusterError, TryAgainError, AskError)
 _ELSEWHERE_CODES = ("BUSY", "UNKILLABLE")  # a script hangs
+#: where in a script of ours an error came up, which says nothing to who runs the server
+_IN_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.")
 
 
 class FarmRedis:
@@ -156,7 +159,7 @@ def _check(client: redis.Redis, where: str) -> None:
 
 
 @contextmanager
-def answering(where: str = "the ledger") -> Iterator[None]:
+def answering(where: str | None = None) -> Iterator[None]:
     """Turns whatever redis-py and kombu raise when a server does not do its part into `Unavailable`.
 
     That is all of either family, so that an error which a newer version adds is among them; but not what
@@ -170,7 +173,9 @@ def answering(where: str = "the ledger") -> Iterator[None]:
         reason = error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
         if (trouble := _trouble(reason)) is None:
             raise
-        raise Unavailable(f"Redis at {where} {trouble}: {reason}", reason=f"Redis {trouble}") from error
+        server = "Redis" if where is None else f"Redis at {where}"
+        text = _IN_SCRIPT.sub("", str(reason))
+        raise Unavailable(f"{server} {trouble}: {text}", reason=f"Redis {trouble}") from error
 
 
 def _trouble(error: BaseException) -> str | None:

@@ -35,6 +35,9 @@ _FORMS = (
     "give a redis://, rediss:// or unix:// URL, or that of sentinels, sentinel://HOST,HOST/0?master_name=NAME"
 )
 _ENCODED = "encode a password's special characters: %2F for /, %3F for ?, %23 for #, %40 for @"
+_BRACKETS = (
+    "encode a password's brackets: %5B for [, %5D for ]; those of an IPv6 address come in pairs, [::1]"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ def _split(scheme: str, rest: str) -> tuple[str, str, str, str]:
     try:
         parts = urlsplit(f"//{rest}")
     except ValueError:
-        raise _refused(scheme, _FORMS) from None
+        raise _refused(scheme, _BRACKETS) from None  # of all that may be wrong, urlsplit sees only these
     login, _, place = parts.netloc.rpartition("@")
     is_socket = scheme == "unix"
     if "#" in rest or "@" in parts.query or (is_socket and place) or (not is_socket and "@" in parts.path):

@@ -98,6 +98,14 @@ class PromptsFromFile(Script):
         return found
 
 
+def _value(name: str, text: str) -> Any:
+    kind = _FIELDS.get(name, str)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}, which is no {'whole ' if kind is int else ''}number") from None
+
+
 def _pairs(line: str) -> Iterator[tuple[str, Any]]:
     """What ``--name value`` sets; a prompt's value goes up to the next name.
 
@@ -117,5 +125,5 @@ def _pairs(line: str) -> Iterator[tuple[str, Any]]:
         count = 1
         while name in _PROMPTS and count < len(words) and not words[count].startswith("--"):
             count += 1
-        yield name, _FIELDS.get(name, str)(" ".join(words[:count]))
+        yield name, _value(name, " ".join(words[:count]))
         words = words[count:]

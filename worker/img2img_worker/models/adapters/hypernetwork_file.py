@@ -1,6 +1,5 @@
 """A hypernetwork on a disk, as A1111 trains and saves it."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.weights import assemble
+from img2img_worker.models.pickles import load_pickle
 
 #: two networks, for keys and for values, by the width of what they are given
 Layers = Mapping[int, tuple[nn.Module, nn.Module]]
@@ -60,10 +60,9 @@ def read_hypernetwork(path: Path, device: torch.device) -> Layers:
         Refused: it cannot be read, is no hypernetwork, or is of a structure that A1111 does not know either.
     """
     try:
-        read = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise _refused(path, f"it cannot be read as tensors ({reason}); use another copy") from None
+        read = load_pickle(path)
+    except (OSError, ValueError) as error:
+        raise _refused(path, f"it cannot be read as tensors ({error}); use another copy") from None
     sizes = [size for size in read if type(size) is int] if isinstance(read, dict) else []
     if not sizes:
         raise _refused(path, "it holds no layers by their width; use a hypernetwork")

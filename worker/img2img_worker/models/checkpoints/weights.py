@@ -1,7 +1,6 @@
 """Weights on a disk: read without running what is in them, put into a network without initialising it."""
 
 import json
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.tensors import some
+from img2img_worker.models.pickles import load_pickle
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -50,10 +50,10 @@ def read_weights(
             "pickles can run code; give a .safetensors file, or set IMG2IMG_ALLOW_PICKLES=true",
         )
     try:
-        read = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        read = load_pickle(path)
+    except (OSError, ValueError) as error:
         raise Refused(
-            "model", str(path), f"it holds more than tensors ({_line(error)}); give a .safetensors file"
+            "model", str(path), f"it cannot be read as tensors ({error}); give a .safetensors file"
         ) from None
     tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
     return {key: value for key, value in tensors.items() if isinstance(value, Tensor)}

@@ -1,6 +1,5 @@
 """Textual inversions: words whose embeddings lie in files, found in prompts as A1111 finds them."""
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from img2img_shared.checkpoints import is_a1111_tree, sha256_of
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
+from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.attention import pieces_of
 
@@ -263,11 +262,9 @@ def _read_data(path: Path) -> Any:
     try:
         if ending == ".safetensors":
             return load_file(path)
-        # runs nothing of what is in it; the oldest trainer saved torch's dictionary of parameters
-        with torch.serialization.safe_globals([nn.ParameterDict]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"not readable ({(str(error).splitlines() or [''])[0]})") from None
+        return load_pickle(path, also=[nn.ParameterDict])  # which is what the oldest trainer saved
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"not readable ({error})") from None
 
 
 def _checked_parts(data: Any) -> Mapping[str, Tensor]:

@@ -1,6 +1,5 @@
 """Upscalers' files: read without running what is in them, and told apart by their tensors' names."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.upscalers.spandrel_import import spandrel
 
 ENDINGS = (".pth", ".pt", ".safetensors")
@@ -82,25 +82,13 @@ def read_state(path: Path, device: str) -> dict[str, Tensor]:
             with safe_open(path, framework="pt", device="cpu") as file:
                 state: Any = {key: file.get_tensor(key).to(device) for key in file.keys()}  # noqa: SIM118 (no dict)
         else:
-            state = _unpickled(path, device)
-    except (SafetensorError, OSError) as error:
+            state = load_pickle(path, device=device)
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"not readable ({_line(error)})") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError):
-        raise ValueError("not readable: damaged, or a pickle that holds more than tensors") from None
     if not isinstance(state, dict):
         raise ValueError("it holds no tensors by name")
     state = _package().canonicalize_state_dict(state)
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-
-
-def _unpickled(path: Path, device: str) -> Any:
-    """What a pickle of tensors holds, and nothing else: no code of it runs."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        return torch.load(path, map_location=device, weights_only=True)  # of before PyTorch 1.6
 
 
 def _package() -> Any:
