@@ -105,6 +105,8 @@ class Params(ParamFields):
             raise Refused("outpaint", self.outpaint, "txt2img has no picture that could grow; turn one off")
         if self.soft_inpainting:
             raise Refused("soft_inpainting", True, "outpainting has a mask of its own; turn one off")
+        if self.outpaint_method == "noise" and self.outpaint_tile is not None:
+            raise Refused("outpaint_tile", self.outpaint_tile, "it needs outpaint_method=tiles; leave it out")
         if self.outpaint_method == "tiles":
             self._only_with("outpaint_method=noise", OUTPAINTING_NOISE_FIELDS)
         elif self.inpainting_fill in (InpaintingFill.LATENT_NOISE, InpaintingFill.LATENT_NOTHING):

@@ -3,14 +3,17 @@
 import io
 import shutil
 import signal
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from img2img_producer import Picture
 from img2img_shared.job import ImageState
 from img2img_shared.records import Event
 from img2img_worker.farm.broken import BROKEN
 from img2img_worker.farm.celery_worker import n_threads
+from img2img_worker.farm.tiled import MOST_TILES_OF_ONE
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm, Worker, eventually, picture
 from tests.faults.fault_injection import PHASES
@@ -52,27 +55,51 @@ def test_what_all_workers_had_when_they_were_killed_runs_on_a_later_one(
     account.settle(farm, "SIGKILL of the only worker", job)
 
 
-def test_a_killed_worker_costs_a_large_picture_only_the_tiles_that_it_had(farm: FaultyFarm) -> None:
-    upscale = {"sd_upscale": True, "sd_upscale_upscaler": "Lanczos", "sd_upscale_overlap": 16}
-    job = farm.submit(1, sd_upscale_factor=4, **upscale)
-    victim = farm.worker(arm={"phase": "in the model", "blow": "KILL", "after": 20})
+UPSCALE = {
+    "sd_upscale": True,
+    "sd_upscale_upscaler": "Lanczos",
+    "sd_upscale_factor": 4,
+    "sd_upscale_overlap": 16,
+}
+OUTPAINT = {"outpaint": "left, right, up, down", "outpaint_pixels": 40}
+
+
+@pytest.mark.parametrize(
+    ("params", "pictures", "size", "text"),
+    [
+        (UPSCALE, {}, (256, 256), "SD upscale overlap: 16"),
+        (UPSCALE, {"mask": picture(1)}, (256, 256), "Mask blur: 4"),
+        (OUTPAINT, {}, (192, 192), "Mask blur: 8"),
+    ],
+    ids=["enlarged", "enlarged under a mask", "grown"],
+)
+def test_a_killed_worker_costs_a_large_picture_only_the_tiles_that_it_had(
+    farm: FaultyFarm,
+    params: dict[str, Any],
+    pictures: dict[str, bytes],
+    size: tuple[int, int],
+    text: str,
+) -> None:
+    given = {"model": farm.model, "steps": 4, "width": 64, "height": 64, **params}
+    job = farm.producer.submit([Picture(image=picture(0), pictures=pictures)], **given)
+    victim = farm.worker(arm={"phase": "in the model", "blow": "KILL", "after": 18})
     eventually("the worker dies", lambda: farm.struck() and not victim.alive)
     farm.producer.pause(job)  # so that the tiles are there to be looked at when they have ended
     (tiles,) = (each.id for each in farm.producer.jobs() if each.id != job)
     before = farm.status(tiles)
-    assert before.n == 25
+    assert before.n > MOST_TILES_OF_ONE
     assert before.done > 0
     farm.producer.resume(tiles)
     farm.worker()
-    assert farm.done(tiles).done == 25
+    assert farm.done(tiles).done == before.n
     again = [attempt for attempt in farm.attempts(tiles) if attempt > 1]
     assert 0 < len(again) <= n_threads(2)
     farm.producer.resume(job)
     farm.done(job)
     (result,) = farm.pictures(job).values()
-    with Image.open(io.BytesIO(result)) as whole:
-        assert whole.size == (256, 256)
-        assert "SD upscale overlap: 16" in whole.info["parameters"]
+    with Image.open(io.BytesIO(result)) as finished:
+        assert finished.size == size
+        assert text in finished.info["parameters"]
     eventually("the tiles are forgotten", lambda: [each.id for each in farm.producer.jobs()] == [job])
 
 

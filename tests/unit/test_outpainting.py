@@ -14,9 +14,11 @@ from img2img_shared.picture_texts import read_texts
 from img2img_shared.roles import check_roles
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.farm.side_by_side import side_by_side
+from img2img_worker.farm.tiled import MOST_TILES_OF_ONE, spread
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.outpainting import GrowingPicture
 from tests.unit.test_recipe import SERVED
+from tests.unit.test_sd_upscale import noise
 
 IMAGE = f"inputs/{'0' * 64}"
 BLUE = (32, 64, 96)
@@ -116,6 +118,57 @@ def test_each_tile_has_the_next_seed_and_the_text_is_the_firsts() -> None:
     text = read_texts(file)["parameters"]
     assert "Seed: 5, Size: 64x64" in text
     assert "Mask blur: 8" in text
+
+
+def finished(steps: Any, answer: Any) -> Any:
+    """What a recipe returns once it is sent that; None: it asks for nothing."""
+    with pytest.raises(StopIteration) as end:
+        next(steps) if answer is None else steps.send(answer)
+    return end.value.value
+
+
+def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
+    given = params(outpaint="left, right, up, down", outpaint_pixels=32, images_per_input=3, return_mask=True)
+    job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
+    item, pictures = Input(pictures={"image": IMAGE}), {"image": encode_picture(noise(100, 100), "png")}
+    many = spread(job, 2, item, pictures, SERVED)
+    assert many is not None
+    steps = recipe(job, item, 2, pictures, SERVED)
+    renders = next(steps)
+    assert len(renders) > MOST_TILES_OF_ONE
+    made = [np.full((64, 64, 3), 5 * number, np.uint8) for number in range(len(renders))]
+    parts = job.model_copy(update={"params": many.params})
+    files: list[bytes] = []
+    for number, (own, own_params) in enumerate(many.each):
+        tile = recipe(parts, Input(params=dict(own_params)), number, {**pictures, **own}, SERVED)
+        (alone,), render = next(tile), renders[number]
+        assert alone.seed == render.seed
+        for name in ("pixels", "mask", "cond_mask"):
+            assert (getattr(alone, name) == getattr(render, name)).all()
+        files += finished(tile, [made[number]]).values()
+    assert len(files) == len(renders)
+    together = finished(steps, made)
+    assert finished(recipe(job, item, 2, pictures, SERVED, files), None) == together, "the text, too"
+
+
+def test_few_tiles_and_sides_from_noise_stay_with_one_worker() -> None:
+    item, pictures = Input(pictures={"image": IMAGE}), {"image": encode_picture(noise(100, 100), "png")}
+    for values in ({}, {"outpaint_method": "noise", "outpaint": "left, right, up"}):
+        job = Job(id="0" * 16, model="tiny", params=params(**values), n_inputs=1)
+        assert spread(job, 0, item, pictures, SERVED) is None
+
+
+@pytest.mark.parametrize("values", [{"outpaint_tile": 3}, {"outpaint_tile": 0, "outpaint_method": "noise"}])
+def test_a_tile_that_is_not_there_is_refused(values: dict[str, Any]) -> None:
+    data = encode_picture(Image.new("RGB", (64, 64), BLUE), "png")
+
+    def begin() -> None:
+        job = Job(id="0" * 16, model="tiny", params=params(**values), n_inputs=1)
+        next(recipe(job, Input(pictures={"image": IMAGE}), 0, {"image": data}, SERVED))
+
+    with pytest.raises(Refused) as refused:
+        begin()
+    assert refused.value.field == "outpaint_tile"
 
 
 def test_ways_of_different_length_go_side_by_side() -> None:

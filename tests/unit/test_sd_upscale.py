@@ -15,7 +15,7 @@ from img2img_worker.farm.tiled import spread
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.sd_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
 from img2img_worker.pictures.upscale import no_networks
-from tests.unit.test_recipe import SERVED
+from tests.unit.test_recipe import SERVED, half_mask
 
 ITEM = Input(pictures={"image": f"inputs/{'0' * 64}"})
 
@@ -111,11 +111,11 @@ def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
     assert many is not None
     steps = recipe(job, ITEM, 1, pictures, SERVED)
     renders = next(steps)
-    for (tile, seed), render in zip(many.each, renders, strict=True):
-        with Image.open(io.BytesIO(tile)) as picture:
+    for (own, own_params), render in zip(many.each, renders, strict=True):
+        with Image.open(io.BytesIO(own["image"])) as picture:
             assert render.pixels is not None
             assert (np.asarray(picture) == render.pixels).all()
-        assert seed == render.seed
+        assert own_params == {"seed": render.seed}
     assert (many.params.sd_upscale, many.params.images_per_input, many.params.seed) == (False, 1, 6)
     made = [np.full((64, 64, 3), 5 * number, np.uint8) for number in range(36)]
     with pytest.raises(StopIteration) as together:
@@ -126,10 +126,36 @@ def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
     assert apart.value.value == together.value.value, "the text, too"
 
 
-def test_few_tiles_and_those_with_a_mask_stay_with_one_worker() -> None:
-    given = params(sd_upscale_upscaler="Lanczos", sd_upscale_factor=5)
+def test_tiles_under_a_mask_may_be_rendered_by_others_and_come_to_the_same() -> None:
+    upscale = {"sd_upscale_upscaler": "Lanczos", "sd_upscale_factor": 5}
+    given = params(**upscale, return_mask=True, mask_blur=2, images_per_input=2)
     job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
-    data = encode_picture(noise(56, 56), "png")
-    assert spread(job, 0, ITEM, {"image": data, "mask": data}, SERVED) is None
-    few = job.model_copy(update={"params": params(sd_upscale_factor=2)})
-    assert spread(few, 0, ITEM, {"image": data}, SERVED) is None
+    pictures = {"image": encode_picture(noise(56, 56), "png"), "mask": half_mask()}
+    many = spread(job, 1, ITEM, pictures, SERVED)
+    assert many is not None
+    steps = recipe(job, ITEM, 1, pictures, SERVED)
+    renders = next(steps)
+    made = [np.full((64, 64, 3), 5 * number, np.uint8) for number in range(36)]
+    files = []
+    parts = job.model_copy(update={"params": many.params})
+    for (own, own_params), render, pixels in zip(many.each, renders, made, strict=True):
+        item = Input(params=dict(own_params))
+        tile = recipe(parts, item, 0, {**pictures, **own}, SERVED)
+        (alone,) = next(tile)
+        assert (alone.seed, alone.params.sd_upscale) == (render.seed, False)
+        for name in ("pixels", "mask"):
+            assert (getattr(alone, name) == getattr(render, name)).all()
+        with pytest.raises(StopIteration) as end:
+            tile.send([pixels])
+        files += end.value.value.values()
+    with pytest.raises(StopIteration) as together:
+        steps.send(made)
+    with pytest.raises(StopIteration) as apart:
+        next(recipe(job, ITEM, 1, pictures, SERVED, files))
+    assert apart.value.value == together.value.value, "the text, too"
+    assert "Mask blur: 2" in read_texts(*apart.value.value.values())["parameters"]
+
+
+def test_few_tiles_stay_with_one_worker() -> None:
+    job = Job(id="0" * 16, model="tiny", params=params(sd_upscale_factor=2), n_inputs=1)
+    assert spread(job, 0, ITEM, {"image": encode_picture(noise(56, 56), "png")}, SERVED) is None

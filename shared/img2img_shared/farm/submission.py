@@ -75,7 +75,7 @@ class Submission:
         outage: float = 0.0,
         whole: tuple[str, int] | None = None,
     ) -> None:
-        #: with its seeds drawn; `n_inputs` and `pictures` are told by `commit`
+        #: with its seeds drawn, and pictures that are in the store; `commit` tells others, and `n_inputs`
         self.job = job
         self._request = request
         self._store = store
@@ -88,7 +88,7 @@ class Submission:
         self._outage = outage
         self._whole = whole
         self._digest = hashlib.sha256()
-        self._pictures: dict[str, str] = {}
+        self._pictures = dict(job.pictures)
         self._added = self._count = 0
         self._under_way: deque[Future[Input]] = deque()
         self._page: list[Input] = []

@@ -59,6 +59,15 @@ class OutpaintingParams(ParamGroup):
             examples=[8],
         ),
     ] = 4
+    outpaint_tile: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=999,
+            description="Renders one of the `tiles` alone, counted row by row from 0; it is the result.",
+            examples=[0],
+        ),
+    ] = None
     outpaint_noise_exponent: Annotated[
         float,
         Field(ge=0, le=4, description="How smooth the `noise` is: less has more detail.", examples=[0.5]),

@@ -85,7 +85,7 @@ def recipe(
     elif params.outpaint and params.outpaint_method == "noise":
         made = yield from grown(render, pictures, served)
     elif params.outpaint:
-        made = yield from outpainted(render, pictures, served)
+        made = yield from outpainted(render, pictures, served, tiles)
     elif params.loopback:
         made = yield from looped(render, pictures, served)
     elif params.sd_upscale:

@@ -73,7 +73,7 @@ class TileJobs:
             model=job.model,
             params=tiles.params,
             n_inputs=1,  # until it is known
-            pictures={role: key for role, key in job.pictures_of(item).items() if role != "image"},
+            pictures=job.pictures_of(item),
             tenant=job.tenant,
             name=f"{(job.name or job.id)[:150]}: tiles of image {claim.index}",
             owner=job.owner,
@@ -94,10 +94,10 @@ class TileJobs:
                 committed=lambda _: None,  # the janitor brings tickets
                 whole=(claim.job_id, claim.index),
             )
-            for picture, seed in tiles.each:
+            for pictures, params in tiles.each:
                 if held.lost:
                     raise Stopped
-                submission.add(Upload(pictures={"image": picture}, params={"seed": seed}))
+                submission.add(Upload(pictures=pictures, params=params))
             submission.commit()
 
     def _trouble(self, status: JobStatus) -> str:

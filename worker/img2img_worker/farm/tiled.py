@@ -3,9 +3,13 @@
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
+from typing import Any
 
 from PIL import Image
 
+from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job
 from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
 from img2img_shared.params import Params
@@ -25,56 +29,90 @@ from img2img_worker.pictures.sd_upscale import enlarged, enlarged_size, mosaic_o
 MOST_TILES_OF_ONE = 16
 
 
-def outpainted(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
-    """img2img of the tiles of a picture that grows, each with the next seed."""
+def outpainted(
+    render: Render, pictures: Mapping[Role, bytes], served: Served, rendered: Iterable[bytes] | None = None
+) -> Steps[Made]:
+    """img2img of the tiles of a picture that grows, each with the next seed.
+
+    Args:
+        rendered: PNGs of what they have become, where others have made that.
+    """
     blur = 2 * render.params.outpaint_mask_blur
     changes = {"inpaint_full_res": False, "mask_blur_x": blur, "mask_blur_y": blur}
-    with served.decoder.decoded(pictures["image"], None) as (picture, _):
-        params = sized(render.params, picture.size, served).model_copy(update=changes)
-        tiles = GrowingPicture(picture, params).tiles()
-    ways = []
-    for number, tile in enumerate(tiles):
-        own = {"image": encode_picture(tile.picture, "png"), "mask": encode_picture(tile.mask, "png")}
+    grow = partial(_growing, pictures["image"], render.params, served)
+    growing = grow()
+    tiles, params = growing.tiles(), growing.params.model_copy(update=changes)
+
+    def way(number: int) -> Steps[Made]:
+        own = {"image": _png(tiles[number].picture), "mask": _png(tiles[number].mask)}
         each = replace(render, params=params, seed=shifted(render.seed, number))
-        ways.append(from_picture(each, {**pictures, **own}, served, tile.latent_mask))
-    made = yield from side_by_side(ways)
-    results = [each.composed.picture for each in made]
-    with served.decoder.decoded(pictures["image"], None) as (picture, _):  # as in `from_picture`
-        finished = GrowingPicture(picture, params).finished(results)
+        return from_picture(each, {**pictures, **own}, served, tiles[number].latent_mask)
+
+    if params.outpaint_tile is not None:
+        tile = yield from way(_checked_number(params.outpaint_tile, len(tiles)))
+        return replace(tile, maps={})
+    if rendered is not None:
+        return _put_together(way(0), growing.finished(map(_opened, rendered)), has_mask=True)
+    del growing  # as in `from_picture`
+    made = yield from side_by_side([way(number) for number in range(len(tiles))])
+    finished = grow().finished([each.composed.picture for each in made])
     return replace(made[0], composed=Composed(picture=finished), maps={})
+
+
+def _growing(image: bytes, params: Params, served: Served) -> GrowingPicture:
+    with served.decoder.decoded(image, None) as (picture, _):
+        return GrowingPicture(picture, sized(params, picture.size, served))
+
+
+def _checked_number(number: int, count: int) -> int:
+    if number >= count:
+        raise Refused("outpaint_tile", number, f"this picture has {count} tiles; give 0 to {count - 1}")
+    return number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
     """The tiles of a picture, to be rendered each as an image of its own."""
 
-    #: of each, but for its seed
+    #: of all
     params: Params
-    #: PNG and seed of each, in their order
-    each: Iterator[tuple[bytes, int]]
+    #: pictures and parameters of each, beside those of the picture, in their order
+    each: Iterator[tuple[Mapping[Role, bytes], Mapping[str, Any]]]
 
 
 def spread(job: Job, index: int, item: Input, pictures: Mapping[Role, bytes], served: Served) -> Tiles | None:
     """The tiles of an image that has so many that any worker may render some; None: it has not.
 
-    What has a mask stays together: each of its tiles sees the whole mask, as in A1111.
-
     Raises:
         Refused: names the field: a picture that cannot be read, or too large a result.
     """
     params = job.params_of(item)
-    if not params.sd_upscale or "mask" in pictures:
-        return None
-    with served.decoder.decoded(pictures["image"], None) as (picture, _):
+    seed, subseed = job.seeds(index, item)
+    own: dict[str, Any] = {"images_per_input": 1}
+    own |= {"output_format": "png", "quality": None, "seed": seed, "subseed": subseed}
+    own |= {"return_mask": False, "return_mask_composite": False}
+    own["control"] = tuple(unit.model_copy(update={"save_detected_map": False}) for unit in params.control)
+    if params.sd_upscale:
+        return _spread_upscaled(params, seed, own, pictures["image"], served)
+    if params.outpaint and params.outpaint_method == "tiles" and params.outpaint_tile is None:
+        growing = _growing(pictures["image"], params, served)
+        if (count := len(growing.tiles())) > MOST_TILES_OF_ONE:
+            numbers = ({"outpaint_tile": number, "seed": seed} for number in range(count))
+            return Tiles(params=growing.params.model_copy(update=own), each=zip(repeat({}), numbers))
+    return None
+
+
+def _spread_upscaled(
+    params: Params, seed: int, own: dict[str, Any], image: bytes, served: Served
+) -> Tiles | None:
+    with served.decoder.decoded(image, None) as (picture, _):
         params = sized(params, picture.size, served)
         count = len(mosaic_of(enlarged_size(picture.size, params), params))
     if count <= MOST_TILES_OF_ONE:
         return None
-    seed, subseed = job.seeds(index, item)
-    seeds = [shifted(seed, later) for later in tile_seeds(count, params.sd_upscale_batch)]
+    seeds = ({"seed": shifted(seed, later)} for later in tile_seeds(count, params.sd_upscale_batch))
     plain = {name: field.default for name, field in SdUpscaleParams.model_fields.items()}
-    own = {"images_per_input": 1, "output_format": "png", "quality": None, "seed": seed, "subseed": subseed}
-    each = zip(_cut(params, pictures["image"], served), seeds, strict=True)
+    each = zip(({"image": tile} for tile in _cut(params, image, served)), seeds, strict=True)
     return Tiles(params=params.model_copy(update=plain | own), each=each)
 
 
@@ -82,7 +120,7 @@ def _cut(params: Params, image: bytes, served: Served) -> Iterator[bytes]:
     with served.decoder.decoded(image, None) as (decoded, _):
         mosaic, picture = enlarged(decoded, params, served.run_network(params))
         for tile in mosaic.cut(picture):
-            yield encode_picture(tile, "png")
+            yield _png(tile)
 
 
 def sd_upscaled(
@@ -100,18 +138,27 @@ def sd_upscaled(
         params = sized(render.params, picture.size, served)
         if rendered is not None:
             mosaic = mosaic_of(enlarged_size(picture.size, params), params)
-            finished = Composed(picture=mosaic.merged(map(_opened, rendered)))
-            return Made(composed=finished, passes=(replace(render, params=params),))
+            blank = {**pictures, "image": _png(Image.new("RGB", mosaic.tile))}
+            way = from_picture(replace(render, params=params), blank, served)
+            return _put_together(way, mosaic.merged(map(_opened, rendered)), has_mask="mask" in pictures)
         mosaic, picture = enlarged(picture, params, served.run_network(params))
         tiles = list(mosaic.cut(picture))
     ways = []
     for tile, later in zip(tiles, tile_seeds(len(tiles), params.sd_upscale_batch), strict=True):
-        own = {"image": encode_picture(tile, "png")}
         each = replace(render, params=params, seed=shifted(render.seed, later))
-        ways.append(from_picture(each, {**pictures, **own}, served))
+        ways.append(from_picture(each, {**pictures, "image": _png(tile)}, served))
     made = yield from side_by_side(ways)
     finished = Composed(picture=mosaic.merged([each.composed.picture for each in made]))
     return replace(made[0], composed=finished, maps={})
+
+
+def _put_together(first: Steps[Made], finished: Image.Image, *, has_mask: bool) -> Made:
+    """A picture whose tiles others have rendered; it is told of as its first tile is."""
+    render, *_ = next(first)
+    return Made(composed=Composed(picture=finished), passes=(render,), has_mask=has_mask)
+
+
+_png = partial(encode_picture, output_format="png")
 
 
 def _opened(data: bytes) -> Image.Image:

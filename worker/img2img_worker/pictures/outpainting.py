@@ -1,6 +1,6 @@
 """A picture laid out to grow beyond its edges, tile by tile: A1111's "Poor man's outpainting"."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
@@ -40,6 +40,8 @@ class GrowingPicture:
     """
 
     def __init__(self, picture: Image.Image, params: Params) -> None:
+        #: that it grows by
+        self.params = params
         pixels, self._size = params.outpaint_pixels, (params.width, params.height)
         if pixels >= min(self._size):
             raise Refused("outpaint_pixels", pixels, "give less than width and height, a tile's")
@@ -71,7 +73,7 @@ class GrowingPicture:
             if not self._is_inside(box)
         ]
 
-    def finished(self, results: Sequence[Image.Image]) -> Image.Image:
+    def finished(self, results: Iterable[Image.Image]) -> Image.Image:
         """The picture with what its `tiles` have become."""
         upcoming = iter(results)
         tiles = (self._whole.crop(box) if self._is_inside(box) else next(upcoming) for box in self._boxes())
