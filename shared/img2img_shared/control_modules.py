@@ -5,9 +5,13 @@ is its own affair (`img2img_worker.pictures.control`).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 #: a number as A1111 shows it: whole numbers stay whole
 Number = float | int
+#: the models that see for an IP-Adapter, and pixels of a side of what they see
+ClipKind = Literal["clip_h", "clip_g"]
+CLIP_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,41 @@ class Module:
         return "inpaint" in self.name
 
     @property
+    def is_image_prompt(self) -> bool:
+        """Whether what it sees is told as a prompt is, by an IP-Adapter, and no picture comes of it."""
+        return "IP-Adapter" in self.types
+
+    @property
+    def recognises_faces(self) -> bool:
+        """Whether it looks for faces, and nothing else of a picture is seen."""
+        return self.name in _OF_FACES
+
+    @property
+    def clip(self) -> ClipKind | None:
+        """What sees for it; None: what its network was made for."""
+        return _CLIPS.get(self.name)
+
+    @property
     def sliders(self) -> list[Slider]:
         """Those that are shown."""
         shown = (self.resolution, self.slider_1, self.slider_2)
         return [each for each in shown if each not in (_NONE, _HIDDEN_RESOLUTION)]
 
+
+_CLIPS: dict[str, ClipKind] = {
+    "ip-adapter_clip_sd15": "clip_h",
+    "ip-adapter_clip_sdxl_plus_vith": "clip_h",
+    "ip-adapter_clip_sdxl": "clip_g",
+}
+_OF_FACES = frozenset(
+    (
+        "ip-adapter_face_id",
+        "ip-adapter_face_id_plus",
+        "ip-adapter_pulid",
+        "instant_id_face_keypoints",
+        "instant_id_face_embedding",
+    )
+)
 
 _ALL = (
     Module("none", types=("InstructP2P",)),

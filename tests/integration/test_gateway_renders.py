@@ -196,7 +196,12 @@ def test_preprocessors_run_without_a_render(api: webuiapi.WebUIApi) -> None:
 
     found = detect("invert").images
     assert [same(each.convert("RGB"), ImageChops.invert(shown)) for each in found] == [True, True]
-    for module, words in (("nonsense", "Module not available"), ("openpose", "it needs weights of its own")):
+    refused = {
+        "nonsense": "Module not available",
+        "ip-adapter_clip_sd15": "Module not supported",
+        "openpose": "it needs weights of its own",
+    }
+    for module, words in refused.items():
         with pytest.raises(RuntimeError, match=words):
             detect(module)
 

@@ -19,7 +19,6 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control.folder import ControlNets
-from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded
@@ -60,7 +59,7 @@ class ToyFamily:
     loras: Loras = field(default_factory=lambda: Loras(None, nn.Module(), ()))
     hypernetworks: Hypernetworks = field(default_factory=Hypernetworks)
     vaes: Vaes = field(default_factory=lambda: no_vaes())
-    controls: ControlNets = field(default_factory=lambda: ControlNets((), no_network))
+    controls: ControlNets = field(default_factory=lambda: ControlNets((), no_network, (), no_network))
     noise_levels: NoiseLevels = field(
         default_factory=lambda: NoiseLevels.from_alphas_cumprod(alphas_cumprod(SCHEDULE))
     )
@@ -150,7 +149,7 @@ class ToyFamily:
         return F.interpolate(latents[:, :3], scale_factor=FACTOR)
 
 
-def no_network(path: Path, _key: str) -> ControlNetwork:
+def no_network(path: Path, _key: str) -> NoReturn:
     """For families that no control network is for."""
     raise Refused("control.model", path.stem, "a toy has none")
 

@@ -1,6 +1,5 @@
 """Images held to control pictures in one engine: each by its own units, and no other image notices."""
 
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from img2img_worker.sampling.clock import share_done
 from tests import checkpoints
 from tests.unit.control_files import control_net, write_original
 from tests.unit.engine_toys import render
+from tests.unit.sharing import pictures_as_alone
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +73,7 @@ def test_images_with_other_units_share_calls_and_come_out_as_alone(
     family: StableDiffusion, deterministic: bool
 ) -> None:
     renders = [controlled(*units) for units in UNITS]
-    how: dict[str, Any] = {"deterministic": deterministic, "slots": len(UNITS)}
-    how |= {"rows": 4} if deterministic else {}
-    held = threading.Event()
-
-    def hold(_done: int, _total: int) -> None:
-        held.wait()
-
-    with Engine(family, **how) as engine:
-        first = engine.submit(renders[0], hold)
-        futures = [first, *(engine.submit(each) for each in renders[1:])]
-        held.set()
-        together = [future.result() for future in futures]
-        counts = engine.counts
-    assert counts.calls < counts.image_calls
-    for one, pixels in zip(renders, together, strict=True):
-        apart = alone(family, one, **how)
-        if deterministic:
-            np.testing.assert_array_equal(pixels, apart)
-        assert np.abs(pixels.astype(int) - apart).max() <= 1
+    together = pictures_as_alone(family, renders, deterministic=deterministic)
     assert all((each != together[0]).any() for each in together[1:])
 
 

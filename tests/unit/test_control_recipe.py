@@ -74,6 +74,12 @@ def test_a_hires_fix_has_a_picture_for_each_pass_the_larger_first_and_units_for_
     assert maps == [(96, 96), (64, 64)] * 2
 
 
+def test_what_clip_sees_has_no_map_beside_the_result() -> None:
+    (render,), files = made(job({**EDGES, "module": "ip-adapter-auto"}), PICTURES)
+    assert render.controls[0].picture.shape == (224, 224, 3)
+    assert len(files) == 1
+
+
 def test_without_a_render_the_result_is_what_the_preprocessor_makes() -> None:
     one = job({"module": "canny", "processor_res": 128}, control_only=True)
     renders, files = made(one, PICTURES)

@@ -12,7 +12,7 @@ from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import fitted
-from img2img_worker.pictures.control.prepare import control_pictures, finished
+from img2img_worker.pictures.control.prepare import control_map, control_pictures, finished
 from img2img_worker.pictures.control.source import Originals
 from img2img_worker.pictures.control.thinning import thinned
 
@@ -67,6 +67,39 @@ def test_a_mask_of_another_size_than_its_picture_is_refused() -> None:
     originals = Originals(own=Image.new("RGB", (64, 64)), own_mask=Image.new("L", (32, 64)))
     with pytest.raises(Refused, match="32 × 64 pixels"):
         control_pictures(unit(), originals, Params(width=64, height=64), [(64, 64)], 0)
+
+
+def test_what_clip_is_to_see_is_squeezed_to_its_size_mask_and_all() -> None:
+    own = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
+    mask = Image.new("L", (96, 64))
+    mask.paste(255, (0, 0, 48, 64))
+    seen = unit(module="ip-adapter_clip_h", pixel_perfect=True)
+    sizes = [(64, 64), (128, 128)]
+    bare, large = control_pictures(seen, Originals(own=own), Params(), sizes, 0)
+    assert bare is large
+    (masked, _) = control_pictures(seen, Originals(own=own, own_mask=mask), Params(), sizes, 0)
+    assert bare.pixels.shape == (224, 224, 3)
+    np.testing.assert_array_equal(masked.pixels[:, :, :3], bare.pixels)
+    assert masked.pixels[:, :100, 3].all()
+    assert not masked.pixels[:, 124:, 3].any()
+    whole = Params(inpaint_full_res=False)
+    (init,) = control_pictures(seen, Originals(image=own, mask=mask), whole, [(64, 64)], 0)
+    np.testing.assert_array_equal(init.pixels, bare.pixels)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["ip-adapter_face_id", "ip-adapter_face_id_plus", "ip-adapter_pulid", "instant_id_face_embedding"],
+)
+def test_what_looks_for_faces_is_refused_with_what_it_takes(module: str) -> None:
+    own = Image.new("RGB", (64, 64))
+    with pytest.raises(Refused, match="insightface"):
+        control_pictures(unit(module=module), Originals(own=own), Params(), [(64, 64)], 0)
+
+
+def test_what_makes_no_picture_is_refused_where_one_is_all_that_is_wanted() -> None:
+    with pytest.raises(Refused, match="no picture"):
+        control_map(unit(module="ip-adapter-auto"), Originals(own=Image.new("RGB", (64, 64))), Params(), 0)
 
 
 @pytest.mark.parametrize("module", ["openpose", "depth_anything", "reference_only", "inpaint_only+lama"])

@@ -24,7 +24,7 @@ from img2img_shared.params import Params
 router = APIRouter(prefix="/controlnet", tags=["AUTOMATIC1111: ControlNet"], route_class=JsonRoute)
 
 #: modules whose answer is no picture
-_NO_PICTURE = frozenset(("clip_vision", "revision_clipvision", "revision_ignore_prompt", "ip-adapter-auto"))
+_NO_PICTURE = frozenset(("clip_vision", "revision_clipvision", "revision_ignore_prompt"))
 #: pictures of one call
 _MOST = 100
 
@@ -47,7 +47,7 @@ async def detect(body: DetectRequest, caller: Caller, parts: Parts) -> dict[str,
     module = find_module(body.controlnet_module)
     if module is None:
         raise Problem(422, "Module not available")
-    if body.controlnet_module in _NO_PICTURE:
+    if module.name in _NO_PICTURE or module.is_image_prompt:
         raise Problem(422, "Module not supported")
     images, masks = body.controlnet_input_images, body.controlnet_masks
     if not images:

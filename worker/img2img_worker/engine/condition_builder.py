@@ -87,7 +87,11 @@ class ConditionBuilder:
             # it is to see nothing of what is not there
             mask_weight, factor = 1.0, family.vae_factor
             pixels = np.zeros((*(factor * side for side in render.latent_size), 3), np.uint8)
-        masked = [control.picture for control in render.controls if control.picture.shape[2] == 4]
+        masked = [
+            control.picture
+            for control in render.controls
+            if control.picture.shape[2] == 4 and not control.unit.preprocessor.is_image_prompt
+        ]
         if masked and family.inpaints:
             return self._control_picture(image, masked[-1])
         pictures = family.picture(

@@ -14,6 +14,8 @@ from img2img_worker.engine.render import Control
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells
 from img2img_worker.models.control.flow_networks import FlowControlNet
+from img2img_worker.models.control.image_prompt import ImagePromptNetwork
+from img2img_worker.models.control.image_prompt_rows import RowImagePrompt
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
@@ -36,8 +38,8 @@ class UnitRows:
     start: float
     end: float
     #: None: it says nothing
-    positive: RowControl | None
-    negative: RowControl | None
+    positive: RowControl | RowImagePrompt | None
+    negative: RowControl | RowImagePrompt | None
     #: what it does to answers whatever the step
     amends: tuple[RowAmend, ...] = ()
     negative_amends: tuple[RowAmend, ...] = ()
@@ -47,7 +49,9 @@ class UnitRows:
         return self.start <= done <= self.end
 
 
-def network_of(unit: ControlUnit, family: Family, latent_size: tuple[int, int]) -> ControlNetwork | None:
+def network_of(
+    unit: ControlUnit, family: Family, latent_size: tuple[int, int]
+) -> ControlNetwork | ImagePromptNetwork | None:
     """What a unit of a render runs; None: nothing. Thread-safe.
 
     Args:
@@ -57,16 +61,19 @@ def network_of(unit: ControlUnit, family: Family, latent_size: tuple[int, int]) 
         Refused: there is no such network, it is meant for another kind of checkpoint, or something in the
             unit means nothing to it.
     """
-    if not unit.preprocessor.needs_network:
-        return None
-    network = family.controls.find(unit.model, unit.union_control_type)
+    network = family.controls.of_unit(unit)
     if isinstance(network, FlowControlNet):
         network.check(unit, latent_size)
     return network
 
 
 def unit_rows(
-    control: Control, network: ControlNetwork | None, *, hires: bool, encode: Encode, sigmas: Tensor
+    control: Control,
+    network: ControlNetwork | ImagePromptNetwork | None,
+    *,
+    hires: bool,
+    encode: Encode,
+    sigmas: Tensor,
 ) -> UnitRows:
     """
     Args:
@@ -75,8 +82,11 @@ def unit_rows(
         sigmas: [N] of the model's whole timesteps, on its device.
     """
     unit = control.unit
-    positive = negative = None
-    if network is not None:
+    positive: RowControl | RowImagePrompt | None = None
+    negative: RowControl | RowImagePrompt | None = None
+    if isinstance(network, ImagePromptNetwork):
+        positive, negative = _image_prompts(control, network, sigmas.device)
+    elif network is not None:
         scales = _scales(unit, network, hires=hires)
         if any(scales):
             positive = _row(control, network, scales, sigmas.device)
@@ -94,13 +104,28 @@ def unit_rows(
 
 
 def controlled(
-    condition: Condition, units: Sequence[UnitRows], acting: Sequence[bool], *, negative: bool
+    condition: Condition,
+    units: Sequence[UnitRows],
+    acting: Sequence[bool],
+    *,
+    negative: bool,
+    is_compiled: bool = False,
 ) -> Condition:
-    """`condition` with what the units say in such a row, those that act."""
-    rows = [unit.negative if negative else unit.positive for unit in units]
+    """`condition` with what the units say in such a row, those that act.
+
+    Args:
+        is_compiled: the denoiser runs as graphs, which know nothing of pictures beside the text: rows that
+            see some keep to themselves.
+    """
+    each_row = ((unit.negative if negative else unit.positive) for unit in units)
+    rows = [row for row, acts in zip(each_row, acting, strict=True) if acts]
+    image_prompts = tuple(row for row in rows if isinstance(row, RowImagePrompt))
+    is_apart = is_compiled and bool(image_prompts)
     return replace(
         condition,
-        controls=tuple(row for row, acts in zip(rows, acting, strict=True) if acts and row is not None),
+        shares=(condition.shares, "image prompts") if is_apart else condition.shares,
+        controls=tuple(row for row in rows if isinstance(row, RowControl)),
+        image_prompts=image_prompts,
         amends=tuple(
             amend for unit in units for amend in (unit.negative_amends if negative else unit.amends)
         ),
@@ -126,6 +151,21 @@ def _row(
         scales=scales,
         region=region,
     )
+
+
+def _image_prompts(
+    control: Control, network: ImagePromptNetwork, device: torch.device
+) -> tuple[RowImagePrompt | None, RowImagePrompt | None]:
+    """Of positive and of negative rows; control modes mean nothing to it, as in A1111's extension."""
+    unit, adapter = control.unit, network.adapter
+    shares = unit.advanced_weighting or (unit.weight,) * adapter.n_blocks
+    weights = tuple(max(0.0, shares[block]) for block in adapter.blocks)
+    if not any(weights):
+        return None, None
+    region = None if control.region is None else Region(torch.from_numpy(control.region))
+    pair = network.prompts([sent(torch.from_numpy(control.picture), device)])
+    positive, negative = (RowImagePrompt(prompt=each, weights=weights, region=region) for each in pair)
+    return positive, negative
 
 
 def _amends(

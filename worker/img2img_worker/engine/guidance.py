@@ -103,7 +103,10 @@ class Guidance:
 
     def _row(self, text: int, acting: Sequence[bool], *, negative: bool = False) -> Condition:
         condition = self._conditions[text]
-        return controlled(condition, self._units, acting, negative=negative) if self._units else condition
+        if not self._units:
+            return condition
+        compiled = self._family.is_compiled
+        return controlled(condition, self._units, acting, negative=negative, is_compiled=compiled)
 
     def _guided(
         self, positives: Sequence[tuple[Condition, float]], negative: Condition, guidance: float

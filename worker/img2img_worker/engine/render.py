@@ -17,7 +17,8 @@ class Control:
 
     unit: ControlUnit
     #: [H, W, 3]; or [H, W, 4] with the mask of what is to be repainted, 255 where it is; float32 may have
-    #: fractions of the same numbers
+    #: fractions of the same numbers. Of an IP-Adapter's unit, what CLIP is to see of it, at CLIP's size,
+    #: with what it is not to see
     picture: Pixels | NDArray[np.float32]
     #: [H, W], 255 where the unit acts; None: everywhere
     region: Pixels | None = None

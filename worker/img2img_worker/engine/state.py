@@ -18,6 +18,7 @@ from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.hypernetworks import HypernetworkSet
 from img2img_worker.models.adapters.lora import LoraSet
+from img2img_worker.models.control.image_prompt import ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vaes import VaeChoice, VaeFile
@@ -71,7 +72,7 @@ class RenderState:
     #: the one that it is in, and its refiner's, as long as that has not begun
     phases: list[Phase]
     #: of each of its controls; None: of one that has none
-    networks: Sequence[ControlNetwork | None]
+    networks: Sequence[ControlNetwork | ImagePromptNetwork | None]
     #: higher goes first
     priority: int
     #: what its init image's latent depends on; None: there is none

@@ -84,7 +84,11 @@ class PreparedUnits:
     @property
     def maps(self) -> dict[str, Image.Image]:
         """The control pictures that are wanted, by what they are called beside the result."""
-        wanted = [each for each in self.units if each.unit.save_detected_map]
+        wanted = [
+            each
+            for each in self.units
+            if each.unit.save_detected_map and not each.unit.preprocessor.is_image_prompt
+        ]
         # the larger one first, as A1111's extension gives them
         maps = [picture.map for each in wanted for picture in reversed(each.passes)]
         return {f"control-{number}": shown for number, shown in enumerate(maps)}

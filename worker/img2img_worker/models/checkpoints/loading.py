@@ -18,6 +18,7 @@ from img2img_worker.models.checkpoints.network_builder import NetworkBuilder
 from img2img_worker.models.checkpoints.parts import CheckpointParts
 from img2img_worker.models.checkpoints.single_file import read_single_file
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
+from img2img_worker.models.control import clip_vision
 from img2img_worker.models.control import folder as control_folder
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.textual_inversion import folders_for
@@ -144,6 +145,7 @@ def read_checkpoint(
         hypernetwork_folder=models_dir and models_dir / hypernetworks.FOLDER,
         vae_files=vae_files,
         control_folders=control_folders,
+        clip_folders=clip_vision.folders_for(models_dir),
         allow_pickles=allow_pickles,
         compiler=compiler,
     )

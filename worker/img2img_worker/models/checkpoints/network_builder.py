@@ -23,7 +23,9 @@ from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
 from img2img_worker.models.checkpoints.vae_files import VaeFiles, read_tiny, read_vae
 from img2img_worker.models.checkpoints.weights import assemble
+from img2img_worker.models.control.clip_vision import read_clip_vision
 from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.image_prompt import ImagePromptAdapter
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.tiny_vae import TinyVae
@@ -56,6 +58,7 @@ class NetworkBuilder:
     vae_files: VaeFiles = field(default_factory=VaeFiles)
     #: where control networks may be, and whether they may be pickles
     control_folders: tuple[Path, ...] = ()
+    clip_folders: tuple[Path, ...] = ()
     allow_pickles: bool = False
     #: torch.compile's backend for the denoiser; None: it runs as it is
     compiler: str | None
@@ -170,15 +173,24 @@ class NetworkBuilder:
         models = [text.model for text in texts] + ([] if t5 is None else [t5.model])
         return Loras(self.lora_folder, denoiser, models)
 
-    def controls(self, read: Callable[..., ControlNetwork], **what: Any) -> ControlNets:
+    def controls(self, read: Callable[..., ControlNetwork | ImagePromptAdapter], **what: Any) -> ControlNets:
         """The control networks of the folders.
 
         Args:
             read: makes one of a file, for a family's checkpoints.
             what: of the checkpoint it is told.
         """
-        reader = partial(read, **what, device=self.device, dtype=self.dtype, allow_pickles=self.allow_pickles)
-        return ControlNets(self.control_folders, reader)
+        place: dict[str, Any] = {
+            "device": self.device,
+            "dtype": self.dtype,
+            "allow_pickles": self.allow_pickles,
+        }
+        return ControlNets(
+            self.control_folders,
+            partial(read, **what, **place),
+            self.clip_folders,
+            partial(read_clip_vision, **place),
+        )
 
     def denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
         """The network that takes the noise away, compiled where that is wanted."""

@@ -16,6 +16,9 @@ from img2img_worker.models.pickles import load_pickle
 
 Network = TypeVar("Network", bound=nn.Module)
 
+#: what the pickle of an IP-Adapter has in two parts, and its .safetensors in one with these before the names
+_PARTS = ("image_proj", "ip_adapter")
+
 #: tensors that networks of other versions saved and none of today's needs
 _OBSOLETE = ("position_ids", "logit_scale")
 #: diffusers' old names inside a VAE's attention, still found in the best-known checkpoints
@@ -56,6 +59,10 @@ def read_weights(
             "model", str(path), f"it cannot be read as tensors ({error}); give a .safetensors file"
         ) from None
     tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
+    for part in _PARTS:
+        own = tensors.get(part)
+        if isinstance(own, dict):
+            tensors = {**tensors, **{f"{part}.{key}": value for key, value in own.items()}}
     return {key: value for key, value in tensors.items() if isinstance(value, Tensor)}
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 import torch
 
 from img2img_shared.checkpoints import is_a1111_tree
-from img2img_shared.control import UnionType, meant
-from img2img_shared.errors import Refused
+from img2img_shared.control import ControlUnit, UnionType, meant
+from img2img_shared.control_modules import Module
+from img2img_shared.errors import Refused, Summary
 from img2img_shared.folders import files_below
 from img2img_shared.suggestions import one_of, unknown_name
+from img2img_worker.models.control.clip_vision import ClipVision, find_file
 from img2img_worker.models.control.files import name_of
+from img2img_worker.models.control.image_prompt import ImagePromptAdapter, ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork
 
 #: where A1111 has them below its folder of models, and the extension in its own
@@ -22,6 +25,7 @@ FOLDER, OF_EXTENSION = "ControlNet", Path("extensions/sd-webui-controlnet/models
 ENDINGS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 #: bytes of networks that stay on the device between renders; the last one stays whatever its size
 REMEMBERED = 4 << 30
+_Loaded = ControlNetwork | ImagePromptAdapter | ClipVision
 
 
 class ControlNets:
@@ -30,18 +34,43 @@ class ControlNets:
     Args:
         folders: where they may lie; none: there are none.
         read: makes of a file, and of what tells it from all others, the network for the checkpoint.
+        clip_folders: where the models may lie that IP-Adapters see with.
+        read_clip: makes one of those, in the same way.
     """
 
-    def __init__(self, folders: tuple[Path, ...], read: Callable[[Path, str], ControlNetwork]) -> None:
-        self._folders = folders
-        self._reader = read
-        self._loaded: OrderedDict[str, ControlNetwork] = OrderedDict()
+    def __init__(
+        self,
+        folders: tuple[Path, ...],
+        read: Callable[[Path, str], ControlNetwork | ImagePromptAdapter],
+        clip_folders: tuple[Path, ...],
+        read_clip: Callable[[Path, str], ClipVision],
+    ) -> None:
+        self._folders, self._clip_folders = folders, clip_folders
+        self._read, self._read_clip = read, read_clip
+        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
         self._loading = threading.Lock()
 
     @property
     def titles(self) -> list[str]:
         """As A1111's extension lists them: "control_v11p_sd15_canny [d14c016b]"."""
         return [f"{name} [{_short_hash(path)}]" for name, path in self._paths().items()]
+
+    def of_unit(self, unit: ControlUnit) -> ControlNetwork | ImagePromptNetwork | None:
+        """What a unit's model and module mean, None: its module wants no network; thread-safe.
+
+        Raises:
+            Refused, MemoryError: as `find`.
+        """
+        if not unit.preprocessor.needs_network:
+            return None
+        if unit.preprocessor.is_image_prompt:
+            found = self.find_image_prompt(unit.model, unit.preprocessor)
+            n, given = found.adapter.n_blocks, unit.advanced_weighting
+            if given is not None and len(given) != n:
+                reason = f"{found.adapter.name} takes {n}, one for each transformer of the checkpoint"
+                raise Refused("control.advanced_weighting", Summary(f"{len(given)} numbers"), reason)
+            return found
+        return self.find(unit.model, unit.union_control_type)
 
     def find(self, model: str, kind: UnionType = "Unknown") -> ControlNetwork:
         """The network that `model` means: a title, a name, or a part of one in any case; thread-safe.
@@ -54,22 +83,61 @@ class ControlNets:
             MemoryError: the device has no room for it.
         """
         path = self._path(model)
-        try:
-            about = path.stat()
-        except OSError as error:
-            raise Refused("control.model", model, f"the file cannot be read ({error.strerror})") from None
-        key = f"{path} {about.st_mtime_ns} {about.st_size}"
         with self._loading:
-            network = self._loaded.pop(key, None) or self._read(path, key)
-            self._loaded[key] = network
-            while len(self._loaded) > 1 and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
-                self._loaded.popitem(last=False)
+            network = self._load(path, self._read)
+            self._make_room(beside=1)
+        if isinstance(network, ImagePromptAdapter | ClipVision):
+            reason = "it is an IP-Adapter, which goes with module ip-adapter-auto; give that"
+            raise Refused("control.model", model, reason)
         if not network.kinds:
             return network
         if kind not in network.kinds:
             reason = f"{name_of(path)} wants to be told: {one_of(network.kinds)}"
             raise Refused("control.union_control_type", kind, reason)
         return network.told(kind)
+
+    def find_image_prompt(self, model: str, module: Module) -> ImagePromptNetwork:
+        """The IP-Adapter that `model` means, with what sees for it; otherwise as `find`.
+
+        Args:
+            module: says what sees for it, or leaves that to the adapter.
+        """
+        path = self._path(model)
+        with self._loading:
+            adapter = self._load(path, self._read)
+            if not isinstance(adapter, ImagePromptAdapter):
+                reason = (
+                    f"it is no IP-Adapter, which module {module.title} goes with; use one, or module none"
+                )
+                raise Refused("control.model", model, reason)
+            clip = find_file(module.clip or adapter.clip, self._clip_folders)
+            encoder = self._load(clip, self._read_clip)
+            if not isinstance(encoder, ClipVision) or not adapter.fits(encoder):
+                reason = f"{clip.name} sees pictures otherwise than {name_of(path)} takes them"
+                raise Refused("control.module", module.title, f"{reason}; use ip-adapter-auto")
+            self._make_room(beside=2)
+        return ImagePromptNetwork(adapter=adapter, encoder=encoder)
+
+    def _load(self, path: Path, read: Callable[[Path, str], _Loaded]) -> _Loaded:
+        """What is in a file as it is now, which is then the one that was used last."""
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise Refused("control.model", path.stem, f"the file cannot be read ({error.strerror})") from None
+        key = f"{path} {about.st_mtime_ns} {about.st_size}"
+        try:
+            loaded = self._loaded.pop(key, None) or read(path, key)
+        except torch.OutOfMemoryError:
+            raise MemoryError(
+                f"no memory for control network {name_of(path)} beside what is in flight"
+            ) from None
+        self._loaded[key] = loaded
+        return loaded
+
+    def _make_room(self, *, beside: int) -> None:
+        """Forgets those least used, but for so many of the last."""
+        while len(self._loaded) > beside and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
+            self._loaded.popitem(last=False)
 
     def _path(self, model: str) -> Path:
         paths = self._paths()
@@ -87,14 +155,6 @@ class ControlNets:
             for path in sorted(files_below(folder, ENDINGS), key=lambda path: path.name):
                 found.setdefault(path.stem if path.parent == folder else name_of(path), path)
         return found
-
-    def _read(self, path: Path, key: str) -> ControlNetwork:
-        try:
-            return self._reader(path, key)
-        except torch.OutOfMemoryError:
-            raise MemoryError(
-                f"no memory for control network {name_of(path)} beside what is in flight"
-            ) from None
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:

@@ -21,6 +21,8 @@ from img2img_worker.models.control.files import (
     unknown,
     weights_of,
 )
+from img2img_worker.models.control.image_prompt import ImagePromptAdapter
+from img2img_worker.models.control.image_prompt_file import is_image_prompt, read_image_prompt
 from img2img_worker.models.control.networks import Adapter, ControlNet, ControlNetwork, UnionControlNet
 from img2img_worker.models.families.unet import attend_by_length, norm_single_values
 
@@ -46,7 +48,7 @@ def read_network(
     device: torch.device,
     dtype: torch.dtype,
     allow_pickles: bool,
-) -> ControlNetwork:
+) -> ControlNetwork | ImagePromptAdapter:
     """The control network in a file, for checkpoints with this UNet.
 
     Args:
@@ -57,6 +59,8 @@ def read_network(
         Refused: it is of a kind that is not known, broken, or meant for another kind of checkpoint.
     """
     weights: Weights = weights_of(path, allow_pickles=allow_pickles)
+    if is_image_prompt(weights):
+        return read_image_prompt(path, weights, unet, key=key, device=device, dtype=dtype)
     refuse_others(weights, path, "SD 1, 2 and XL")
     build: Callable[..., Any]
     if "lora_controlnet" in weights:
@@ -80,7 +84,7 @@ def read_network(
     elif "adapter.conv_in.weight" in weights and "adapter.body.0.resnets.0.block1.weight" in weights:
         build = partial(_adapter, name=_same_name)
     else:
-        raise unknown(weights, path, "a ControlNet or a T2I-Adapter")
+        raise unknown(weights, path, "a ControlNet, a T2I-Adapter or an IP-Adapter")
     network = build(path, weights, device=device, dtype=dtype)
     is_adapter = isinstance(network, T2IAdapter)
     channels = list(network.config.channels if is_adapter else network.config.block_out_channels)

@@ -11,6 +11,7 @@ from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hyper
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.products import RowPatches
 from img2img_worker.models.control.amends import RowAmend
+from img2img_worker.models.control.image_prompt_rows import ImagePromptRows, RowImagePrompt
 from img2img_worker.models.control.rows import ControlRows, RowControl
 from img2img_worker.models.families.runs import Run, runs_of
 
@@ -43,6 +44,8 @@ class Condition:
     #: sharing a call
     controls: tuple[RowControl, ...] = ()
     amends: tuple[RowAmend, ...] = ()
+    #: pictures that it sees beside its text
+    image_prompts: tuple[RowImagePrompt, ...] = ()
 
     @property
     def changes(self) -> tuple[Patch, bool, HypernetworkSet, float]:
@@ -70,6 +73,7 @@ class Conditions:
     hypernetworks: HypernetworkSet = NO_HYPERNETWORKS
     merge_ratio: float = 0.0
     controls: tuple[ControlRows, ...] = ()
+    image_prompts: tuple[ImagePromptRows, ...] = ()
     #: (row, what becomes of its answer), in order
     amends: tuple[tuple[int, RowAmend], ...] = ()
 
@@ -100,6 +104,7 @@ class Conditions:
             hypernetworks=first.hypernetworks,
             merge_ratio=first.merge_ratio,
             controls=ControlRows.of([row.controls for row in rows], contexts, whole=whole),
+            image_prompts=ImagePromptRows.of([row.image_prompts for row in rows], whole=whole),
             amends=tuple((place, each) for place, row in enumerate(rows) for each in row.amends),
         )
 

@@ -16,6 +16,7 @@ from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.amends import amended
 from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.image_prompt_rows import ImagePromptLayers
 from img2img_worker.models.control.rows import unet_arguments
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
@@ -70,6 +71,10 @@ class StableDiffusion:
     @cached_property
     def _merging(self) -> TokenMerging:
         return TokenMerging(self.unet)
+
+    @cached_property
+    def _image_prompts(self) -> ImagePromptLayers:
+        return ImagePromptLayers(self.unet)
 
     @property
     def latent_channels(self) -> int:
@@ -214,6 +219,7 @@ class StableDiffusion:
         beside = [each.network.network for each in conditions.controls]
         self.hypernetworks.apply(conditions.hypernetworks, *beside)
         self._merging.apply(conditions.merge_ratio)
+        self._image_prompts.apply(conditions.image_prompts, (x.shape[-2], x.shape[-1]))
         given = conditions.tensors
         added = None
         if "pooled" in given:
@@ -223,7 +229,8 @@ class StableDiffusion:
         if "concat" in given:
             latents = torch.cat([x, given["concat"]], dim=1).to(self.dtype)
         # graphs know nothing of what was put into the UNet after they were made
-        is_changed = bool(conditions.hypernetworks.networks or conditions.merge_ratio)
+        changes = (conditions.hypernetworks.networks, conditions.merge_ratio, conditions.image_prompts)
+        is_changed = any(changes)
         eager = self.is_compiled and is_changed
         with torch.compiler.set_stance("force_eager") if eager else nullcontext():
             # timesteps stay float32: the UNet takes their sines before it lowers the precision

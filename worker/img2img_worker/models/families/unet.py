@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from img2img_worker.models.families.attention import attended, split_heads
 from img2img_worker.models.families.runs import Run
 
 
@@ -36,7 +36,7 @@ def attend_by_length(unet: Any) -> None:
     Only the layers that attend to the context see them run by run; all else is computed for all rows at once.
     """
     processors = {
-        name: _CrossAttention() if name.endswith("attn2.processor") else processor
+        name: CrossAttention() if name.endswith("attn2.processor") else processor
         for name, processor in unet.attn_processors.items()
     }
     unet.set_attn_processor(processors)
@@ -52,26 +52,46 @@ def norm_single_values(unet: Any) -> None:
             norm.forward = partial(_group_norm, norm)  # type: ignore[method-assign]  # this network's only
 
 
-class _CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers says nothing of its types
+class CrossAttention:
+    """diffusers' processor for rows whose contexts are of different lengths, and for what else they see."""
+
+    def __init__(self) -> None:
+        #: each adds to the answer [R, n, heads · d] what queries [R, heads, n, d] find elsewhere
+        self.more: tuple[Callable[[Tensor, Tensor], None], ...] = ()
+
     def __call__(
         self,
         attention: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | tuple[Run, ...],
-        *arguments: Any,
-        **more: Any,
+        *_: Any,
+        **__: Any,
     ) -> Tensor:
-        attend = super().__call__
+        """
+        Args:
+            attention: of a UNet's `attn2`, without masks or norms of its own.
+            hidden_states: [R, n, d]
+        """
+        query = split_heads(attention.to_q(hidden_states), attention.heads)
         if isinstance(encoder_hidden_states, Tensor):
-            answer: Tensor = attend(attention, hidden_states, encoder_hidden_states, *arguments, **more)
-            return answer
-        answers = []
-        for rows, context in encoder_hidden_states:
-            is_whole = len(context) == len(hidden_states)
-            queries = hidden_states if is_whole else hidden_states[rows]
-            found = attend(attention, queries, context, *arguments, **more)
-            answers.append(found[rows] if is_whole else found)
-        return torch.cat(answers)
+            answer = _attended(attention, query, encoder_hidden_states)
+        else:
+            answer = torch.cat([_attended_run(attention, query, run) for run in encoder_hidden_states])
+        for add in self.more:
+            add(answer, query)
+        answer = attention.to_out[0](answer)
+        found: Tensor = attention.to_out[1](answer)
+        return found
+
+
+def _attended(attention: Any, query: Tensor, context: Tensor) -> Tensor:
+    return attended(query, attention.to_k(context), attention.to_v(context))
+
+
+def _attended_run(attention: Any, query: Tensor, run: Run) -> Tensor:
+    if len(run.context) == len(query):
+        return _attended(attention, query, run.context)[run.rows]
+    return _attended(attention, query[run.rows], run.context)
 
 
 def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_shared.control import ControlUnit
+from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import Picture, fitted
 from img2img_worker.pictures.control.preprocessors import Depth, no_depth, preprocess
@@ -23,9 +24,9 @@ _SEAM = 7
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlPicture:
-    """What a unit's network sees, at a render's size."""
+    """What a unit's network sees, at a render's size, or at CLIP's."""
 
-    #: [H, W, 3], or [H, W, 4] with the mask of what is to be repainted
+    #: [H, W, 3], or [H, W, 4] with the mask of what is to be repainted, or of what CLIP is not to see
     pixels: Picture
 
     @property
@@ -56,6 +57,8 @@ def control_pictures(
     """
     pixels, mode = source(unit, originals, params)
     found = _preprocessed(unit, pixels, mode, sizes[0], seed, depth)
+    if unit.preprocessor.is_image_prompt:
+        return [ControlPicture(pixels=found)] * len(sizes)
     if unit.preprocessor.inpaints:
         found = found.astype(np.float32)
     return [ControlPicture(pixels=fitted(found, mode, width, height)) for width, height in sizes]
@@ -65,6 +68,8 @@ def control_map(
     unit: ControlUnit, originals: Originals, params: Params, seed: int, depth: Depth = no_depth
 ) -> Image.Image:
     """What a unit's preprocessor makes of its picture, as it is; see `control_pictures`."""
+    if unit.preprocessor.is_image_prompt:
+        raise Refused("control.module", unit.module, "no picture comes of it; render with it")
     pixels, mode = source(unit, originals, params)
     if originals.own is not None and originals.own.mode == "RGBA" and unit.preprocessor.name in _SEE_ALPHA:
         pixels = np.array(originals.own)

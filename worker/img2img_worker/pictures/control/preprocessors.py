@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from img2img_shared.control_modules import MODULES, Module
+from img2img_shared.control_modules import CLIP_SIDE, MODULES, Module
 from img2img_shared.errors import Refused, Summary
 from img2img_worker.pictures.control.limits import LARGEST
 
@@ -77,6 +77,11 @@ def _padded(picture: Pixels, resolution: float, work: Callable[[Pixels], Pixels]
 
 def _unchanged(picture: Pixels, _resolution: float, _numbers: tuple[float, float], _seed: int) -> Pixels:
     return picture
+
+
+def _for_clip(picture: Pixels, _resolution: float, _numbers: tuple[float, float], _seed: int) -> Pixels:
+    size = (CLIP_SIDE, CLIP_SIDE)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _canny(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
@@ -188,6 +193,9 @@ def _reason(module: Module) -> str:
     """Why a module cannot be run here."""
     if not module.needs_network:
         return "modules without a control network are not supported here; choose another"
+    if module.recognises_faces:
+        reason = "it recognises faces, which takes insightface, and that is not here"
+        return f"{reason}; use ip-adapter-auto with an IP-Adapter that sees with CLIP"
     here = ", ".join(MODULES[name].title for name in _PREPROCESSORS)
     return f"it needs weights of its own, which are not supported here; use one of {here}"
 
@@ -207,6 +215,10 @@ _PREPROCESSORS: dict[str, Callable[[Pixels, float, tuple[float, float], int], Pi
     "recolor_intensity": _intensity,
     "shuffle": _shuffle,
     "lineart_standard": _lineart,
+    "ip-adapter-auto": _for_clip,
+    "ip-adapter_clip_sd15": _for_clip,
+    "ip-adapter_clip_sdxl": _for_clip,
+    "ip-adapter_clip_sdxl_plus_vith": _for_clip,
     "inpaint": _unchanged,
     "inpaint_only": _unchanged,
 }

@@ -1,0 +1,54 @@
+"""Rows and images that share model calls with others, and must come out of these as alone."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
+
+
+def answers_as_alone(
+    family: StableDiffusion, rows: Sequence[Condition], x: Tensor, t: Tensor, *, whole: bool
+) -> Tensor:
+    """What the rows of one call are answered, in their order; each has been compared with itself alone."""
+    order = sorted(range(len(rows)), key=lambda place: rows[place].length)
+    together = family.predict(x[order], t[order], Conditions.stack([rows[i] for i in order], whole=whole))
+    answers = torch.empty_like(together)
+    answers[order] = together
+    for i, row in enumerate(rows):
+        alone = family.predict(x[i : i + 1], t[i : i + 1], Conditions.stack([row]))
+        torch.testing.assert_close(answers[i : i + 1], alone)
+    return answers
+
+
+def pictures_as_alone(
+    family: StableDiffusion, renders: Sequence[Render], *, deterministic: bool
+) -> list[Pixels]:
+    """What becomes of renders that share their calls; each has been compared with itself alone."""
+    how: dict[str, Any] = {"deterministic": deterministic, "slots": len(renders)}
+    how |= {"rows": 4} if deterministic else {}
+    held = threading.Event()
+
+    def hold(_done: int, _total: int) -> None:
+        held.wait()
+
+    with Engine(family, **how) as engine:
+        first = engine.submit(renders[0], hold)
+        futures = [first, *(engine.submit(each) for each in renders[1:])]
+        held.set()
+        together: list[Pixels] = [future.result() for future in futures]
+        counts = engine.counts
+    assert counts.calls < counts.image_calls
+    for one, pixels in zip(renders, together, strict=True):
+        with Engine(family, **how) as engine:
+            apart = engine.submit(one).result()
+        if deterministic:
+            np.testing.assert_array_equal(pixels, apart)
+        assert np.abs(pixels.astype(int) - apart).max() <= 1
+    return together

@@ -1,0 +1,127 @@
+"""IP-Adapters: what CLIP sees in a picture, made into what a UNet's attention takes (Ye et al. 2023)."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from img2img_shared.control_modules import ClipKind
+from img2img_worker.models.control.clip_vision import ClipVision
+from img2img_worker.models.control.image_prompt_rows import ImagePrompt
+
+#: bytes of what pictures were made into that an adapter keeps; the last one stays whatever its size
+REMEMBERED = 128 << 20
+#: sizes of what CLIP ViT-bigG/14 gives: of a whole picture, and of its patches
+_OF_BIGG = (1280, 1664)
+
+
+class PromptPair(NamedTuple):
+    """What rows see of a picture: those of the prompt, and those of the negative prompt, which see none."""
+
+    positive: ImagePrompt
+    negative: ImagePrompt
+
+
+class ImagePromptAdapter:
+    """One that is loaded. Its methods are called from the engine's thread alone.
+
+    Args:
+        key: tells it from all others.
+        projection: makes tokens [1, n_tokens, d] of what CLIP sees.
+        sees_patches: whether that is a picture's patches (plus, full), and not one embedding.
+        seen_size: the size of what it is given.
+        keys, values: weights [c, d] of each of the UNet's layers that attend to texts, in its order.
+        blocks: which transformer of the UNet each of these layers is in, counted as its data goes.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        name: str,
+        projection: nn.Module,
+        sees_patches: bool,
+        seen_size: int,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        blocks: Sequence[int],
+    ) -> None:
+        self.key, self.name, self.blocks = key, name, tuple(blocks)
+        self.sees_patches, self.seen_size = sees_patches, seen_size
+        self._projection, self._keys, self._values = projection, tuple(keys), tuple(values)
+        own = (*projection.parameters(), *self._keys, *self._values)
+        self.n_bytes = sum(each.nbytes for each in own) + REMEMBERED
+        self._made: OrderedDict[bytes, ImagePrompt] = OrderedDict()
+
+    @property
+    def clip(self) -> ClipKind:
+        """The published model that it was made to see with."""
+        return "clip_g" if self.seen_size == _OF_BIGG[self.sees_patches] else "clip_h"
+
+    @property
+    def n_blocks(self) -> int:
+        """Transformers of the UNet."""
+        return max(self.blocks) + 1
+
+    def fits(self, encoder: ClipVision) -> bool:
+        """Whether it can be given what `encoder` sees."""
+        return self.seen_size == (encoder.width if self.sees_patches else encoder.embedding_size)
+
+    @torch.inference_mode()
+    def prompts(self, encoder: ClipVision, pictures: Sequence[Tensor]) -> PromptPair:
+        """
+        Args:
+            pictures: as `encoder` takes them; of several, the mean counts.
+        """
+        digest = blake2b(encoder.key.encode(), digest_size=16)
+        nothing = self._remembered(digest.digest(), lambda: self._prompt([self._nothing(encoder)]))
+        for picture in pictures:
+            digest.update(str(picture.shape).encode() + picture.cpu().numpy().tobytes())
+        shown = self._remembered(
+            digest.digest(), lambda: self._prompt([self._tokens(each, encoder) for each in pictures])
+        )
+        return PromptPair(positive=shown, negative=nothing)
+
+    def _tokens(self, picture: Tensor, encoder: ClipVision) -> Tensor:
+        seen = encoder.see(picture)
+        return self._projected(seen.patches if self.sees_patches else seen.embedding)
+
+    def _nothing(self, encoder: ClipVision) -> Tensor:
+        if self.sees_patches:
+            return self._projected(encoder.see_nothing().patches)
+        return self._projected(self._keys[0].new_zeros(1, self.seen_size))
+
+    def _projected(self, seen: Tensor) -> Tensor:
+        tokens: Tensor = self._projection(seen)
+        return tokens[0]
+
+    def _prompt(self, tokens: Sequence[Tensor]) -> ImagePrompt:
+        mean = sum(tokens[1:], start=tokens[0]) / len(tokens)
+        return ImagePrompt(
+            keys=tuple(F.linear(mean, weight) for weight in self._keys),
+            values=tuple(F.linear(mean, weight) for weight in self._values),
+        )
+
+    def _remembered(self, key: bytes, make: Callable[[], ImagePrompt]) -> ImagePrompt:
+        prompt = self._made.pop(key, None) or make()
+        self._made[key] = prompt
+        while len(self._made) > 1 and sum(each.n_bytes for each in self._made.values()) > REMEMBERED:
+            self._made.popitem(last=False)
+        return prompt
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImagePromptNetwork:
+    """An IP-Adapter with what sees for it."""
+
+    adapter: ImagePromptAdapter
+    encoder: ClipVision
+
+    def prompts(self, pictures: Sequence[Tensor]) -> PromptPair:
+        """See `ImagePromptAdapter.prompts`."""
+        return self.adapter.prompts(self.encoder, pictures)

@@ -1,0 +1,149 @@
+"""What the rows of a model call see of pictures by IP-Adapters, and how it gets into the UNet's attention.
+
+Beside the attention to the text, each layer's queries attend to keys and values that were made of a picture;
+both are added (decoupled cross-attention: IP-Adapter, Ye et al. 2023).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from img2img_worker.models.control.rows import Region
+from img2img_worker.models.families.attention import attended
+from img2img_worker.models.families.unet import CrossAttention
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImagePrompt:
+    """A picture as a UNet's layers take it, each [n_tokens, d]; in the order of its attention processors."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(each.nbytes for each in (*self.keys, *self.values))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowImagePrompt:
+    """One picture's say in one row."""
+
+    prompt: ImagePrompt
+    #: of each layer
+    weights: tuple[float, ...]
+    #: where it acts; None: everywhere
+    region: Region | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.prompt.keys[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImagePromptRows:
+    """The rows of a call that see a picture, of equally many tokens, by whatever IP-Adapters.
+
+    They attend to it alone, unless `is_whole`: then all R rows do, so that a row's bits do not depend on how
+    many of its neighbours see one.
+    """
+
+    #: [n] their places in the call
+    rows: Tensor
+    #: of each layer, [n, n_tokens, d], or [R, n_tokens, d] with what has no meaning for the others
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    #: of each layer [n, 1, 1], and whether any is not 0
+    weights: tuple[Tensor, ...]
+    acting: tuple[bool, ...]
+    regions: tuple[Region | None, ...]
+    is_whole: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[RowImagePrompt]], *, whole: bool = False) -> tuple[Self, ...]:
+        """Those of a call whose rows see these pictures.
+
+        A row that sees several is in several. Their order does not depend on a row's neighbours.
+        """
+        entries: dict[tuple[int, int], list[tuple[int, RowImagePrompt]]] = {}
+        for place, prompts in enumerate(rows):
+            for number, prompt in enumerate(prompts):
+                entries.setdefault((number, prompt.n_tokens), []).append((place, prompt))
+        return tuple(cls._of(entries[key], len(rows), whole=whole) for key in sorted(entries))
+
+    @classmethod
+    def _of(cls, members: Sequence[tuple[int, RowImagePrompt]], n_rows: int, *, whole: bool) -> Self:
+        places, own = zip(*members, strict=True)
+        first = own[0].prompt.keys[0]
+        index = torch.tensor(places, device=first.device)
+
+        def stacked(layers: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+            found = tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
+            if not whole:
+                return found
+            return tuple(part.new_zeros(n_rows, *part.shape[1:]).index_copy(0, index, part) for part in found)
+
+        weights = torch.tensor([each.weights for each in own], dtype=first.dtype, device=first.device)
+        return cls(
+            rows=index,
+            keys=stacked([each.prompt.keys for each in own]),
+            values=stacked([each.prompt.values for each in own]),
+            weights=weights.T[:, :, None, None].unbind(),
+            acting=tuple(any(layer) for layer in zip(*(each.weights for each in own), strict=True)),
+            regions=tuple(each.region for each in own),
+            is_whole=whole,
+        )
+
+    def add(self, answer: Tensor, query: Tensor, *, layer: int, cells: tuple[int, int]) -> None:
+        """To what a layer's attention to the texts answers, [R, n, heads · d], what these rows see.
+
+        Args:
+            query: [R, heads, n, d], n of the places of a latent of so many `cells`, or of its halves.
+        """
+        if not self.acting[layer]:
+            return
+        own = query if self.is_whole else query.index_select(0, self.rows)
+        found = attended(own, self.keys[layer], self.values[layer])
+        if self.is_whole:
+            found = found.index_select(0, self.rows)
+        found = found * self.weights[layer]
+        if any(region is not None for region in self.regions):
+            found = found * self._masks(found, cells)
+        answer.index_add_(0, self.rows, found)
+
+    def _masks(self, found: Tensor, cells: tuple[int, int]) -> Tensor:
+        """Where each acts, [n, places, 1]."""
+        while cells[0] * cells[1] > found.shape[1]:
+            cells = ((cells[0] + 1) // 2, (cells[1] + 1) // 2)
+        everywhere = found.new_ones(1, *cells)
+        masks = [everywhere if region is None else region.at(cells, found) for region in self.regions]
+        return torch.stack(masks).flatten(1)[:, :, None]
+
+
+class ImagePromptLayers:
+    """The layers of a UNet that attend to texts, and may attend to pictures too.
+
+    Args:
+        unet: diffusers', as `as_published` leaves it.
+    """
+
+    def __init__(self, unet: Any) -> None:
+        processors = unet.attn_processors.values()
+        self._layers = [each for each in processors if isinstance(each, CrossAttention)]
+        self._has_any = False
+
+    def apply(self, prompts: Sequence[ImagePromptRows], cells: tuple[int, int]) -> None:
+        """From now on the UNet's rows see these pictures, and no others.
+
+        Args:
+            cells: rows and columns of the latents.
+        """
+        if not prompts and not self._has_any:
+            return
+        self._has_any = bool(prompts)
+        for number, layer in enumerate(self._layers):
+            layer.more = tuple(partial(each.add, layer=number, cells=cells) for each in prompts)
