@@ -1,6 +1,7 @@
 """Ten thousand jobs, and a job of a hundred thousand images: the page holds what the window shows."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,6 +12,11 @@ from tests.integration.ledger_helpers import a_job
 from tests.page.browser import DESK, PHONE, Visit, check_accessible, check_fits
 
 JOBS, IMAGES = 10_000, 100_000
+#: what else is told of some of them, by their numbers
+ABOUT: dict[int, dict[str, Any]] = {
+    7: {"owner": "alice", "tags": ("night",)},
+    8: {"tags": ("night", "draft")},
+}
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +26,8 @@ def crowded(bare_gateway: Gateway) -> Iterator[Gateway]:
         ledger.submit(a_job("job-huge", IMAGES, priority=100).model_copy(update={"name": "huge"}))
         small = a_job(n=1)
         for number in range(JOBS - 1):
-            own = {"id": f"job-{number:05}", "name": f"small {number:05}"}
-            ledger.submit(small.model_copy(update=own))
+            own: dict[str, Any] = {"id": f"job-{number:05}", "name": f"small {number:05}"}
+            ledger.submit(small.model_copy(update=own | ABOUT.get(number, {})))
         yield bare_gateway
         redis.call("FLUSHALL")
 
@@ -44,6 +50,27 @@ def test_ten_thousand_jobs_scroll(visiting: Callable[..., Visit], crowded: Gatew
     expect(page.get_by_text("10 jobs are listed", exact=True)).to_be_attached()
     expect(page.get_by_role("link", name="small 07775")).to_be_attached()
     check_accessible(page)
+
+
+def test_the_list_is_narrowed_to_an_owner_and_to_tags(
+    visiting: Callable[..., Visit], crowded: Gateway
+) -> None:
+    page = visiting(crowded.url).page
+    page.goto("/")
+    page.get_by_role("searchbox").fill("small 00007")
+    page.get_by_role("button", name="night", exact=True).click()
+    page.get_by_role("searchbox").fill("")
+    expect(page.get_by_text("2 jobs are listed", exact=True)).to_be_attached()
+    page.get_by_role("button", name="alice", exact=True).click()
+    expect(page.get_by_text("1 job is listed", exact=True)).to_be_attached()
+    check_accessible(page)
+    page.get_by_role("button", name="No longer only jobs by alice").click()
+    page.get_by_role("button", name="draft", exact=True).click()
+    expect(page.get_by_role("link", name="small 00008")).to_be_visible()
+    expect(page.get_by_text("1 job is listed", exact=True)).to_be_attached()
+    for tag in ("night", "draft"):
+        page.get_by_role("button", name=f"No longer only jobs tagged {tag}").click()
+    expect(page.get_by_text(f"{JOBS:,} jobs are listed")).to_be_attached()
 
 
 def test_a_list_that_is_left_while_it_scrolls_is_not_looked_at_again(

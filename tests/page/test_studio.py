@@ -86,6 +86,12 @@ def test_pictures_are_masked_rendered_and_shown(visit: Callable[..., Visit], gat
     page.mouse.move(middle[0] + 60, middle[1])
     page.mouse.up()
     check_accessible(page)
+    for _ in range(2):  # of what was painted nothing is lost by a key
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog", name="Discard the mask?")).to_be_visible()
+        check_accessible(page)
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog", name="Discard the mask?")).to_have_count(0)
     page.get_by_role("button", name="Use this mask").click()
     expect(page.locator("dialog")).to_have_count(0)
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a lake, oil painting")

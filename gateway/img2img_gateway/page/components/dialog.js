@@ -1,5 +1,5 @@
 /** A modal dialog: the browser's own, which keeps the focus inside and gives it back, and closes on Escape. */
-import { html, useEffect, useId, useRef } from "../html.js";
+import { html, useId, useLayoutEffect, useRef } from "../html.js";
 import { app } from "../strings.js";
 import { Button } from "./button.js";
 
@@ -7,13 +7,21 @@ import { Button } from "./button.js";
 export function Dialog({ title, onClose, actions, wide = false, children }) {
   const element = useRef();
   const id = useId();
-  useEffect(() => {
+  // open before those who use it look for a place in it to focus
+  useLayoutEffect(() => {
     const dialog = element.current;
     dialog.showModal();
     return () => dialog.close();
   }, []);
+  // not the browser's own way, which closes on a second Escape whatever the first was answered with
+  const pressed = (event) => {
+    if (event.key !== "Escape" || event.defaultPrevented) return;
+    event.preventDefault();
+    event.stopPropagation();
+    onClose();
+  };
   const outside = (event) => event.target === element.current && onClose();
-  return html`<dialog class=${wide ? "wide" : ""} ref=${element} aria-labelledby=${id} onClick=${outside}
+  return html`<dialog class=${wide ? "wide" : ""} ref=${element} aria-labelledby=${id} onClick=${outside} onKeyDown=${pressed}
     onCancel=${(event) => { event.preventDefault(); onClose(); }}>
     <div class="dialog">
       <header><h2 id=${id}>${title}</h2><${Button} kind="quiet" icon="cancel" label=${app.close} onClick=${onClose} /></header>

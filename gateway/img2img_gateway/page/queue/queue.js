@@ -30,13 +30,17 @@ export default function Queue() {
   const [typed, setTyped] = useState("");
   const [search, setSearch] = useState("");
   const [model, setModel] = useState("");
+  const [owner, setOwner] = useState("");
+  const [tags, setTags] = useState([]);
   const farm = useFarm();
-  const found = useJobs({ search, model, states: TABS[tab].states });
+  const found = useJobs({ search, model, owner, tags, states: TABS[tab].states });
   useEffect(() => {
     const timer = setTimeout(() => setSearch(typed.trim()), TYPED);
     return () => clearTimeout(timer);
   }, [typed]);
-  const isFiltered = search || model || tab > 0;
+  const isFiltered = search || model || owner || tags.length > 0 || tab > 0;
+  const without = (name) => setTags(tags.filter((tag) => tag !== name));
+  const narrowTo = { owner: setOwner, tag: (name) => setTags([...new Set([...tags, name])]) };
   return html`
     <${Heading} title=${text.title}>
       <${Field} label=${text.search} hidden>${(given) => html`<input type="search" class="search" ...${given} placeholder=${text.search}
@@ -45,14 +49,20 @@ export default function Queue() {
     <${Demand} ...${farm} chosen=${model} onChoose=${setModel} />
     <div class="tabs" role="group" aria-label=${text.filter}>${TABS.map(({ name }, at) => html`<button key=${at} type="button"
       aria-pressed=${tab === at} onClick=${() => setTab(at)}>${name}</button>`)}</div>
+    ${(owner || tags.length > 0) && html`<div class="chips" role="group" aria-label=${text.onlyThose}>
+      ${owner && html`<${Chosen} name=${text.ofOwner(owner)} onRemove=${() => setOwner("")} />`}
+      ${tags.map((tag) => html`<${Chosen} key=${tag} name=${text.withTag(tag)} onRemove=${() => without(tag)} />`)}</div>`}
     ${found.error && html`<div class="warning" role="alert"><p>${found.error.message}</p><${Button} onClick=${found.reload}>${text.again}<//></div>`}
     ${found.jobs.length > 0
-      ? html`<${Jobs} found=${found} />`
+      ? html`<${Jobs} found=${found} narrowTo=${narrowTo} />`
       : !found.isLoading && !found.error && html`<div class="empty"><h2>${isFiltered ? text.nothing : text.none}</h2>
           <p>${isFiltered ? text.nothingHelp : text.noneHelp}</p></div>`}`;
 }
 
-function Jobs({ found }) {
+/** What the list is narrowed to, and how it is widened again. */
+const Chosen = ({ name, onRemove }) => html`<span class="chip">${name}<${Button} kind="quiet" icon="cancel" label=${text.notOnly(name)} onClick=${onRemove} /></span>`;
+
+function Jobs({ found, narrowTo }) {
   const { jobs, hasMore, more, set, drop } = found;
   const { priority: most } = useSession();
   const narrow = useNarrow();
@@ -82,7 +92,7 @@ function Jobs({ found }) {
     const handle = html`<${Handle} job=${job} most=${most} onStep=${(priority) => prioritise(job, priority)}
       onDrag=${(y) => setPlace(y === null ? null : placeAt(y))} onDrop=${(y) => drop_(job, y)} />`;
     const dropped = place === at ? "drop-before" : place === at + 1 && at + 1 === active.length ? "drop-behind" : "";
-    return html`<${Row} job=${job} handle=${handle} narrow=${narrow} dropped=${dropped} onChange=${changed} />`;
+    return html`<${Row} job=${job} handle=${handle} narrow=${narrow} dropped=${dropped} narrowTo=${narrowTo} onChange=${changed} />`;
   };
   return html`<p class="unseen" role="status">${text.shown(count(jobs.length))}</p>
     <div class="jobs" ref=${list}><${Windowed} label=${text.list} count=${jobs.length} height=${narrow ? 108 : 76} render=${row} onRange=${seen}

@@ -11,7 +11,7 @@ const isActive = (job) => ACTIVE.includes(job.state);
 const byPriority = (one, other) => other.priority - one.priority || (one.created < other.created ? -1 : 1);
 const byEnd = (one, other) => (one.created < other.created ? 1 : -1);
 
-/** Tells what it has by `changed`; ends with `close`. `filter`: {search, states, model}. */
+/** Tells what it has by `changed`; ends with `close`. `filter`: {search, states, model, owner, tags}. */
 class Jobs {
   constructor(filter, changed) {
     this.filter = filter;
@@ -69,11 +69,13 @@ class Jobs {
   }
 
   fits(job) {
-    const { search, states, model } = this.filter;
+    const { search, states, model, owner, tags } = this.filter;
     const wanted = search.toLowerCase();
     return (
       (!states.length || states.includes(job.state)) &&
       (!model || job.model === model) &&
+      (!owner || job.owner === owner) &&
+      tags.every((tag) => job.tags.includes(tag)) &&
       ((job.name ?? "").toLowerCase().includes(wanted) || job.id.includes(wanted))
     );
   }
@@ -87,6 +89,8 @@ class Jobs {
     states.forEach((each) => query.append("state", each));
     if (this.filter.search) query.set("search", this.filter.search);
     if (this.filter.model) query.set("model", this.filter.model);
+    if (this.filter.owner) query.set("owner", this.filter.owner);
+    this.filter.tags.forEach((tag) => query.append("tag", tag));
     const { signal } = this.closed;
     const found = await get(`/v1/jobs?${query}`, { signal });
     if (signal.aborted) return null;

@@ -16,6 +16,7 @@ export function MaskDialog({ picture, mask, blur, canBeForAll, isForAll, onDone,
   const [where, setWhere] = useState("");
   const [forAll, setForAll] = useState(isForAll);
   const [showsBlur, setShowsBlur] = useState(true);
+  const [leaves, setLeaves] = useState(false);
   const help = useId();
 
   // cleaned up before the elements are gone, as useEffect is not
@@ -43,15 +44,16 @@ export function MaskDialog({ picture, mask, blur, canBeForAll, isForAll, onDone,
   }, [showsBlur]);
 
   const now = editor.current;
+  const leave = () => (now?.mask.canUndo ? setLeaves(true) : onClose());
   const done = async () => onDone(now.mask.isEmpty ? null : await now.mask.png(), forAll);
   const tool = ([name, icon, key]) => html`<${Button} kind=${now?.tool === name ? "primary" : "plain"} icon=${icon}
     label=${text.withKey(text[name], key)} aria-pressed=${now?.tool === name} onClick=${() => now.setTool(name)} />`;
   const action = (icon, label, key, does, disabled = false) => html`<${Button} icon=${icon} label=${text.withKey(label, key)}
     disabled=${disabled} onClick=${does} />`;
-  return html`<${Dialog} wide title=${text.maskOf(picture.path)} onClose=${onClose} actions=${html`
+  return html`<${Dialog} wide title=${text.maskOf(picture.path)} onClose=${leave} actions=${html`
       ${canBeForAll && html`<label class="row for-all"><input type="checkbox" checked=${forAll}
         onChange=${(event) => setForAll(event.target.checked)} /> ${text.forAll}</label>`}
-      <${Button} onClick=${onClose}>${app.cancel}<//>
+      <${Button} onClick=${leave}>${app.cancel}<//>
       <${Button} kind="primary" disabled=${!now} onClick=${done}>${text.useMask}<//>`}>
     <div class="mask-editor">
       ${failed && html`<p class="error" role="alert">${failed}</p>`}
@@ -76,6 +78,10 @@ export function MaskDialog({ picture, mask, blur, canBeForAll, isForAll, onDone,
       <p class="muted" id=${help}>${text.maskHelp}</p>
       <p class="unseen" role="status">${where}</p>
     </div>
+    ${leaves && html`<${Dialog} title=${text.discardMask} onClose=${() => setLeaves(false)} actions=${[
+      html`<${Button} onClick=${() => setLeaves(false)}>${text.keepPainting}<//>`,
+      html`<${Button} kind="danger" icon="trash" onClick=${onClose}>${text.discard}<//>`,
+    ]}><p>${text.discardMaskAsk}</p><//>`}
   <//>`;
 }
 
