@@ -247,6 +247,20 @@ def test_ctrl_c_leaves_the_job_on_the_farm_and_says_how_to_come_back(
     assert len(list(out.iterdir())) == 3
 
 
+def test_ctrl_c_stops_the_watching_and_says_that_the_job_goes_on(
+    environment: dict[str, str], farm: Farm, pictures: Path
+) -> None:
+    job = run(environment, "submit", str(pictures)).stdout.strip()
+    command = [*PROGRAM, "watch", job]
+    with running(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        await_line(process, "no worker serves")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert said.endswith(f"the job goes on; to come back: img2img watch {job}\n")
+    assert farm.status(job).pending == 3
+
+
 def test_a_failure_names_the_file_that_it_was_made_from(
     environment: dict[str, str], farm: Farm, pictures: Path, tmp_path: Path
 ) -> None:

@@ -216,13 +216,18 @@ def watch(context: typer.Context, job: JobId, json: AsJson = False) -> None:
 
     With --json, a line for each change.
     """
-    with farm_of(context) as farm, ProgressDisplay(messages()) as board:
-        _say_what_comes_first(context, farm, job)
-        for status in farm.watch(job):
-            if json:
-                print_json(job_facts(status))
-            else:
-                board.update(status)
+    with farm_of(context) as farm:
+        try:
+            with ProgressDisplay(messages()) as board:
+                _say_what_comes_first(context, farm, job)
+                for status in farm.watch(job):
+                    if json:
+                        print_json(job_facts(status))
+                    else:
+                        board.update(status)
+        except KeyboardInterrupt:
+            _say_left(context, farm, f"watch {job}")
+            raise
     if status.done < status.n:
         say(f"{status.n - status.done} images are not done: {come_back(context, f'status {job} --images')}")
         raise typer.Exit(1)
@@ -243,8 +248,7 @@ def fetch(
                 _say_what_comes_first(context, farm, job)
             collection = collect(farm, job, out, wait=wait, overwrite=overwrite)
         except KeyboardInterrupt:
-            again = come_back(context, f"fetch {job} --wait --out {shlex.quote(str(out))}")
-            say(f"the job goes on; to come back: {again}")
+            _say_left(context, farm, f"fetch {job} --wait --out {shlex.quote(str(out))}")
             raise
     _report(collection, json)
 
@@ -279,6 +283,12 @@ def _is_elsewhere(context: typer.Context) -> bool:
     """Whether a farm is named, so that the workers may be on other machines."""
     settings = settings_of(context)
     return (settings.farm_url or settings.redis_url) is not None
+
+
+def _say_left(context: typer.Context, farm: Farm, command: str) -> None:
+    # a farm of this machine rests where no other program uses it
+    becomes = "is kept" if farm.is_embedded else "goes on"
+    say(f"the job {becomes}; to come back: {come_back(context, command)}")
 
 
 def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:
