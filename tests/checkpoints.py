@@ -31,9 +31,9 @@ from transformers import (
 )
 
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.prompts.steps import finished
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.tokenizer import END, VOCABULARY, bpe_tokenizer, clip_tokenizer
+from img2img_worker.models.steps import finished
 
 #: merges of a small vocabulary, so that some words are one token and others several
 MERGES = [

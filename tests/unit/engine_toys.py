@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
+from img2img_worker.models.steps import Steps
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -68,6 +68,10 @@ class ToyFamily:
     #: what the calls were given
     rows: list[int] = field(default_factory=list)
     timesteps: list[list[float]] = field(default_factory=list)
+    #: steps in which the VAE encodes and decodes, and how many of either there were
+    vae_steps: int = 1
+    encode_steps_done: int = 0
+    decode_steps_done: int = 0
     #: batch sizes of the VAE's and the texts of the text encoder's calls
     encoded: list[int] = field(default_factory=list)
     decoded: list[int] = field(default_factory=list)
@@ -124,6 +128,12 @@ class ToyFamily:
     ) -> Tensor:
         return _in_rows(self._encode, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, rows)
 
+    def encode_steps(self, pixels: Tensor, **more: Any) -> Steps[Tensor]:
+        for _ in range(self.vae_steps):
+            self.encode_steps_done += 1
+            yield
+        return self.encode(pixels, **more)
+
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         self.rows.append(len(x))
         self.timesteps.append(t.tolist())
@@ -138,6 +148,12 @@ class ToyFamily:
         image = _in_rows(self._decode, latents, rows)
         pixels = ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)
         return Decoded(pixels=pixels, is_finite=image.isfinite().flatten(1).all(1))
+
+    def decode_steps(self, latents: Tensor, **more: Any) -> Steps[Decoded]:
+        for _ in range(self.vae_steps):
+            self.decode_steps_done += 1
+            yield
+        return self.decode(latents, **more)
 
     def _encode(self, image: Tensor) -> Tensor:
         self.encoded.append(len(image))

@@ -301,60 +301,6 @@ def test_what_clip_is_not_to_see_of_a_picture_has_no_part_in_it(many: StableDiff
     assert not torch.equal(shown.keys[0], bare.keys[0])
 
 
-@pytest.mark.parametrize(("prompt", "is_seen"), [("the cat", False), ("the cat " * 60, True)])
-def test_negative_rows_see_the_picture_where_the_texts_lengths_differ_as_in_the_extension(
-    prompt: str, is_seen: bool, many: StableDiffusion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A1111 asks for texts of other lengths one by one, and the extension keeps what the first row saw."""
-    seen_by_rows: list[torch.Tensor] = []
-    own = StableDiffusion.predict
-
-    def predict(family: StableDiffusion, *given: Any) -> torch.Tensor:
-        seen_by_rows.extend(given[-1].image_prompts[0].keys[0])
-        return own(family, *given)
-
-    monkeypatch.setattr(StableDiffusion, "predict", predict)
-    one = controlled({"model": "plain"})
-    with Engine(many) as engine:
-        engine.submit(replace(one, prompt=prompt)).result()
-    first, second = seen_by_rows[:2]
-    assert torch.equal(first, second) == is_seen
-
-
-def test_of_several_pictures_the_mean_is_seen(many: StableDiffusion) -> None:
-    one = controlled({"model": "plus"})
-    (control,) = one.controls
-    third = replace(control, picture=picture(9))
-    with Engine(many, deterministic=True) as engine:
-        alone, twice, both, swapped = (
-            engine.submit(replace(one, controls=(each,))).result()
-            for each in (
-                control,
-                replace(control, more=(picture(0),)),
-                replace(control, more=(picture(9),)),
-                replace(third, more=(picture(0),)),
-            )
-        )
-    np.testing.assert_array_equal(twice, alone)
-    np.testing.assert_array_equal(both, swapped)
-    assert (both != alone).any()
-
-
-def test_published_files_for_the_larger_clip_are_known_by_name(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
-    models = models_with(tmp_path)
-    write_clip_vision(clip_vision(8), models / "clip_vision" / "CLIP-ViT-bigG-14.safetensors")
-    parts = image_prompt(checkpoint, 3)
-    seen_by = {}
-    for name in ("ip-adapter_sd15", "ip-adapter_sd15_vit-G"):
-        write_safetensors(parts, models / "ControlNet" / f"{name}.safetensors")
-        found = opened(checkpoint, models).controls.find_image_prompt(name, AUTO)
-        seen_by[name] = found.encoder.name
-    assert list(seen_by.values()) == ["clip_h.safetensors", "CLIP-ViT-bigG-14.safetensors"]
-
-
 def test_a_picture_is_looked_at_once_however_many_images_see_it(many: StableDiffusion) -> None:
     network = many.controls.find_image_prompt("plain", AUTO)
     looks: list[object] = []

@@ -12,12 +12,12 @@ import torch
 
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.params import Params
-from img2img_worker.engine import encoded_texts, loop
+from img2img_worker.engine import decoding, encoded_texts
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.guidance import without_negative
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
-from img2img_worker.models.prompts.steps import finished
+from img2img_worker.models.steps import finished
 from img2img_worker.sampling.noise import fill_noise
 from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
@@ -130,7 +130,7 @@ def test_an_image_that_joins_midway_changes_nothing(family: ToyFamily) -> None:
 def test_no_more_is_encoded_or_decoded_between_two_model_calls_than_others_should_wait_for(
     family: ToyFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(decoding, "PIXELS", 2 * 64 * 64)
     told: list[str] = []
     encode, decode = family._encode, family._decode
 

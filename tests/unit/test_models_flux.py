@@ -16,7 +16,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flux import Flux
 from img2img_worker.models.families.patches import packed, places, unpacked
-from img2img_worker.models.prompts.steps import finished
+from img2img_worker.models.steps import finished
 from tests import checkpoints
 from tests.checkpoints import embedded
 

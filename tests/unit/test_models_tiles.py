@@ -1,18 +1,21 @@
 """A picture too large for the VAE goes through it in tiles that nobody sees."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.vae import to_unit
+from img2img_worker.models.families.vae_layers import Layer, decoder_layers, encoder_layers
 from img2img_worker.models.families.vae_tiling import imposing, in_tiles, noting, starts
+from img2img_worker.models.steps import finished
 from tests import checkpoints
 
 
@@ -25,6 +28,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def tiles(
+    network: Callable[[Tensor], Tensor], batch: Tensor, *, tile: int, before: int, after: int
+) -> Tensor:
+    """What it makes of tiles that know nothing of each other."""
+    return finished(in_tiles(network, batch, tile=tile, before=before, after=after, norms=()))
+
+
+def through(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    return reduce(lambda y, layer: layer(y), layers, x)
+
+
 @pytest.mark.parametrize(("side", "tile"), [(33, 32), (64, 32), (257, 32), (40, 39), (100, 64)])
 def test_tiles_cover_everything_and_overlap_by_a_quarter_at_least(side: int, tile: int) -> None:
     places = starts(side, tile)
@@ -35,7 +49,7 @@ def test_tiles_cover_everything_and_overlap_by_a_quarter_at_least(side: int, til
 def test_what_fits_is_one_tile() -> None:
     assert starts(32, 32) == starts(5, 32) == [0]
     batch = torch.randn(2, 3, 64, 48)
-    answer = in_tiles(lambda whole: whole + len(whole), batch, tile=8, before=8, after=1, norms=())
+    answer = tiles(lambda whole: whole + len(whole), batch, tile=8, before=8, after=1)
     assert torch.equal(answer, batch + 2)
 
 
@@ -43,9 +57,9 @@ def test_what_fits_is_one_tile() -> None:
 def test_tiles_of_a_network_that_looks_at_single_cells_make_its_own_answer(size: tuple[int, int]) -> None:
     batch = torch.randn(2, 3, *(8 * side for side in size))
     down, up = F.avg_pool2d(batch, 8), F.interpolate(batch, scale_factor=8)
-    tiled = in_tiles(lambda x: F.avg_pool2d(x, 8), batch, tile=8, before=8, after=1, norms=())
+    tiled = tiles(lambda x: F.avg_pool2d(x, 8), batch, tile=8, before=8, after=1)
     assert torch.allclose(tiled, down, atol=1e-6)
-    tiled = in_tiles(lambda x: F.interpolate(x, scale_factor=8), batch, tile=64, before=1, after=8, norms=())
+    tiled = tiles(lambda x: F.interpolate(x, scale_factor=8), batch, tile=64, before=1, after=8)
     assert torch.allclose(tiled, up, atol=1e-6)
 
 
@@ -91,15 +105,17 @@ def test_no_call_sees_more_than_a_tile_and_the_whole_stays_nearer_than_without_i
     whole, tiled = opened(folder, None), opened(folder, 128)
     vae = tiled.vae
     latents, image = whole.encode(pixels), to_unit(pixels, vae.device)
-    careless = in_tiles(vae._whole_mean, image, tile=16, before=8, after=1, norms=()) * vae._scale
+    layers = encoder_layers(vae.network)
+    careless = tiles(lambda x: through(layers, x), image, tile=16, before=8, after=1) * vae._scale
     off, worse = ((each - latents).abs().mean() for each in (tiled.encode(pixels), careless))
     assert off < 0.75 * worse
     pictures = whole.decode(latents).pixels.float()
-    careless = in_tiles(vae._whole_decode, latents / vae._scale, tile=16, before=1, after=8, norms=())
+    layers = decoder_layers(vae.network)
+    careless = tiles(lambda x: through(layers, x), latents / vae._scale, tile=16, before=1, after=8)
     careless = ((careless + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1) * 255
     seen: list[tuple[int, ...]] = []
     for network in (vae.network.encoder, vae.network.decoder):
-        network.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[-2:])))
+        network.conv_in.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[-2:])))
     off, worse = ((each - pictures).abs().mean() for each in (tiled.decode(latents).pixels, careless))
     assert off < 0.75 * worse
     tiled.encode(pixels)

@@ -13,6 +13,7 @@ from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.loaded import Loaded
 from img2img_worker.engine.prompt_encoder import PromptEncoder
 from img2img_worker.engine.state import RenderState, prepared
+from img2img_worker.models.steps import Steps
 from tests.unit.engine_toys import ToyFamily, render
 
 
@@ -21,11 +22,15 @@ def family() -> ToyFamily:
     return ToyFamily()
 
 
+def nothing(_: RenderState) -> Steps[None]:
+    yield from ()
+
+
 class Encoding:
     """An encoder, and what has come out of it."""
 
     def __init__(self) -> None:
-        self.encoder = PromptEncoder()
+        self.encoder = PromptEncoder(then=nothing)
         self.ready: list[RenderState] = []
         self.failed: list[tuple[RenderState, Exception]] = []
 

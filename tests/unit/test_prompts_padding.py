@@ -9,7 +9,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.prompts.conditioning import conditioning
 from img2img_worker.models.prompts.options import DEFAULTS
 from img2img_worker.models.prompts.padding import padded, told
-from img2img_worker.models.prompts.steps import finished
+from img2img_worker.models.steps import finished
 from tests import checkpoints
 
 EMPTY = torch.arange(154.0).reshape(77, 2)

@@ -24,8 +24,8 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.models.steps import Steps
 from tests.unit.engine_toys import ToyFamily, contexts
 
 DATA = Path(__file__).parent / "a1111"

@@ -14,9 +14,9 @@ from torch import Tensor
 from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.attention import parse_attention
 from img2img_worker.models.prompts.options import PromptOptions
-from img2img_worker.models.prompts.steps import finished
 from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
 from img2img_worker.models.prompts.tokenizer import bpe_tokenizer
+from img2img_worker.models.steps import finished
 from tests.checkpoints import MERGES, clip
 
 TOKENIZER = bpe_tokenizer(MERGES)

@@ -109,22 +109,17 @@ def controlled(
     acting: Sequence[bool],
     *,
     negative: bool,
-    sees_as_positive: bool,
     is_compiled: bool = False,
 ) -> Condition:
     """`condition` with what the units say in such a row, those that act.
 
     Args:
-        sees_as_positive: it sees pictures as rows of the prompt do, even if it is negative.
         is_compiled: the denoiser runs as graphs, which know nothing of pictures beside the text: rows that
             see some keep to themselves.
     """
-    all_acting = [unit for unit, acts in zip(units, acting, strict=True) if acts]
-    rows = [unit.negative if negative else unit.positive for unit in all_acting]
-    seeing = (
-        [unit.positive if sees_as_positive else unit.negative for unit in all_acting] if negative else rows
-    )
-    image_prompts = tuple(row for row in seeing if isinstance(row, RowImagePrompt))
+    each_row = ((unit.negative if negative else unit.positive) for unit in units)
+    rows = [row for row, acts in zip(each_row, acting, strict=True) if acts]
+    image_prompts = tuple(row for row in rows if isinstance(row, RowImagePrompt))
     is_apart = is_compiled and bool(image_prompts)
     return replace(
         condition,
@@ -168,8 +163,7 @@ def _image_prompts(
     if not any(weights):
         return None, None
     region = None if control.region is None else Region(torch.from_numpy(control.region))
-    pictures = (control.picture, *control.more)
-    pair = network.prompts([sent(torch.from_numpy(each), device) for each in pictures])
+    pair = network.prompts([sent(torch.from_numpy(control.picture), device)])
     positive, negative = (RowImagePrompt(prompt=each, weights=weights, region=region) for each in pair)
     return positive, negative
 

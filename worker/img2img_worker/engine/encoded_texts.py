@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from img2img_worker.models.adapters.patch import Patch
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.options import PromptOptions
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.models.steps import Steps
 
 #: encoded prompts that are remembered: as many as fit into so many bytes
 REMEMBERED = 256 * 2**20

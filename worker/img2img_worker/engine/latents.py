@@ -1,6 +1,8 @@
-"""Init images as latents: encoded together where their sizes agree, and each picture once."""
+"""Init images as latents: each picture once, large ones step by step, others together with their like."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from torch import Tensor
@@ -12,12 +14,15 @@ from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.transfer import sent
+from img2img_worker.models.steps import Steps, finished
 from img2img_worker.sampling.noise import fill_noise
 
 #: encoded pictures that are remembered
 REMEMBERED = 64
 #: pictures that the VAE sees at once, at most
 TOGETHER = 8
+#: pixels from which on a picture is encoded in steps, while its image waits for a slot
+LARGE = 256 * 256
 
 
 class Latents:
@@ -25,9 +30,32 @@ class Latents:
 
     def __init__(self, rows: int | None) -> None:
         self._rows = rows
+        #: priorities of the images whose large pictures are being encoded
+        self._ahead: list[int] = []
+
+    def encode_ahead(self, image: RenderState) -> Steps[None]:
+        """The picture of an image that has no slot yet, if it is a large one.
+
+        One at a time, unless a more urgent one comes meanwhile.
+        """
+        pixels, key, latents = image.render.pixels, image.digest, image.phase.checkpoint.latents
+        if pixels is None or key is None or pixels.shape[0] * pixels.shape[1] < LARGE:
+            return
+        while max(self._ahead, default=-inf) >= image.priority:
+            yield
+        if key not in latents:
+            self._ahead.append(image.priority)
+            try:
+                yield from self._encode(image.phase.checkpoint, [(key, pixels)])
+            finally:
+                self._ahead.remove(image.priority)
+        # kept for this one, however many others are remembered until it has a slot
+        image.encoded = latents[key]
+        _forget(latents, REMEMBERED)
 
     def encode(self, images: Sequence[RenderState]) -> None:
         """Makes sure that the pictures of all `images`, which begin with one checkpoint, are encoded."""
+        images = [image for image in images if image.encoded is None]
         if not images:
             return
         checkpoint = images[0].phase.checkpoint
@@ -42,9 +70,8 @@ class Latents:
                 kind = (pixels.shape, image.digest.tiling, image.digest.vae)
                 missing.setdefault(kind, {})[image.digest] = pixels
         for alike in missing.values():
-            self._encode(checkpoint, list(alike.items()))
-        while len(checkpoint.latents) > max(REMEMBERED, len(images)):
-            checkpoint.latents.popitem(last=False)
+            finished(self._encode(checkpoint, list(alike.items())))
+        _forget(checkpoint.latents, max(REMEMBERED, len(images)))
 
     def start(self, image: RenderState) -> Tensor:
         """z0 of an image as its sampling wants it, [C, h, w]: encoded, resized, its masked part filled.
@@ -54,7 +81,7 @@ class Latents:
         render = image.render
         if image.digest is None:
             return _without_picture(image)
-        z0 = image.phase.checkpoint.latents[image.digest]
+        z0 = image.phase.checkpoint.latents[image.digest] if image.encoded is None else image.encoded
         if render.params.resize_mode == ResizeMode.LATENT_UPSCALE:
             z0 = F.interpolate(z0[None], size=render.latent_size, mode="bilinear", align_corners=False)[0]
         if render.mask is None or render.params.inpainting_fill < InpaintingFill.LATENT_NOISE:
@@ -68,16 +95,21 @@ class Latents:
         noise = fill_noise(seed, (channels, height, width), render.params.noise_source)
         return kept + sent(noise, z0.device) * mask
 
-    def _encode(self, checkpoint: Loaded, pictures: Sequence[tuple[PictureKey, Pixels]]) -> None:
+    def _encode(self, checkpoint: Loaded, pictures: Sequence[tuple[PictureKey, Pixels]]) -> Steps[None]:
         family = checkpoint.family
         for start in range(0, len(pictures), TOGETHER):
             digests, pixels = zip(*pictures[start : start + TOGETHER], strict=True)
             stacked = sent(torch.stack([torch.from_numpy(each) for each in pixels]), family.device)
             _, tiling, vae = digests[0]
-            latents = family.encode(stacked, tiling=tiling, rows=self._rows, vae=vae)
+            latents = yield from family.encode_steps(stacked, tiling=tiling, rows=self._rows, vae=vae)
             for digest, latent in zip(digests, latents, strict=True):
                 # a copy, so that remembering one does not keep all
                 checkpoint.latents[digest] = latent.clone()
+
+
+def _forget(latents: OrderedDict[PictureKey, Tensor], most: int) -> None:
+    while len(latents) > most:
+        latents.popitem(last=False)
 
 
 def _without_picture(image: RenderState) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor
 from img2img_worker.engine.batch import Batch
 from img2img_worker.engine.condition_builder import ConditionBuilder
 from img2img_worker.engine.counts import Counts
+from img2img_worker.engine.decoding import Decoding, at_once
 from img2img_worker.engine.delivery import LATENT, PICTURE, SOUND, Delivery, Pace
-from img2img_worker.engine.latents import TOGETHER, Latents
+from img2img_worker.engine.latents import Latents
 from img2img_worker.engine.model_call import Part
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.prompt_encoder import PromptEncoder
@@ -21,11 +22,12 @@ from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.scheduler import Scheduler
 from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.switching import Switching
+from img2img_worker.models.steps import Steps
 
 log = logging.getLogger(__name__)
 
-#: pixels that the VAE takes between two model calls while others want the next one, but for a single picture
-PIXELS = 2**20
+#: steps of decoding between two model calls, at most: a device does not say how long they take
+DECODING_STEPS = 6
 
 Work = Callable[[Sequence[RenderState]], None]
 #: told after memory was short: slots for a while, and images that left them
@@ -59,9 +61,10 @@ class EngineLoop:
         self._slots: Scheduler[RenderState] = Scheduler(slots, lambda image: image.priority)
         #: by the shape of a latent
         self._batches: dict[tuple[int, int, int], Batch] = {}
-        self._prompts = PromptEncoder()
-        self._conditions = ConditionBuilder(pictures)
         self._latents = Latents(pictures)
+        self._prompts = PromptEncoder(then=self._latents.encode_ahead)
+        self._conditions = ConditionBuilder(pictures)
+        self._decoding = Decoding(self._answer)
         self._delivery = Delivery()
         self._pace = Pace(device)
         self._switching = Switching()
@@ -116,11 +119,11 @@ class EngineLoop:
             urgent = max((image.priority for image in self._slots.in_flight), default=-inf)
             self._prompts.advance(self._seconds, self._slots.wait, self._fail, priority=urgent)
             self._join()
-            self._finish()  # some have no model call, or had their last before memory ran out
+            self._rest_finished()  # some have no model call, or had their last before memory ran out
             began = time.monotonic()
             self._call()
             self._seconds = time.monotonic() - began
-            self._finish()
+            self._decode()
             return
         except torch.OutOfMemoryError:
             # handled below: in here the traceback keeps the step's tensors alive
@@ -139,7 +142,7 @@ class EngineLoop:
 
     def _join(self) -> None:
         self._go_back(self._slots.outranked())
-        most = _at_once(self._slots.waiting[0]) if self._slots.waiting and self._slots.in_flight else None
+        most = at_once(self._slots.waiting[0]) if self._slots.waiting and self._slots.in_flight else None
         joining = [image for image in self._slots.next_up(most) if not _dropped(image)]
         try:
             for image in self._done(self._encode, joining):
@@ -209,34 +212,31 @@ class EngineLoop:
             if image.on_step is not None:
                 image.on_step(image.course.done, image.course.total)
 
-    def _finish(self) -> None:
-        """Answers with the images that have their last latent; those that are decoded alike, together.
-
-        All of them, or as many as others that want their next call should wait for.
-        """
-        alike: dict[object, list[RenderState]] = {}
-        finished = [image for image in self._slots.in_flight if image.is_finished]
-        for image in sorted(finished, key=lambda image: -image.priority):
+    def _rest_finished(self) -> list[RenderState]:
+        """Those that have their last latent have no more turns; gives them."""
+        finished = [image for image in self._slots.in_flight if image.is_finished and self._is_wanted(image)]
+        for image in finished:
             self._slots.rest(image)
-            render = image.render
-            decoder = id(image.phase.checkpoint), image.phase.vaes.decoder
-            kind = image.shape, image.phase.tiling, render.wants_latent, decoder
-            alike.setdefault(kind, []).append(image)
-        others_wait = len(finished) < len(self._slots)
-        for images in alike.values():
-            size = min(TOGETHER, _at_once(images[0]))
-            for start in range(0, len(images), size):
-                self._done(self._answer, images[start : start + size])
-                if others_wait:
-                    return
+        return finished
 
-    def _answer(self, images: Sequence[RenderState]) -> None:
+    def _decode(self) -> None:
+        """Takes finished images on to their pictures: a batch's steps for as long as the model call took."""
+        end = time.monotonic() + self._seconds
+        for _ in range(DECODING_STEPS):
+            batches = self._decoding.batches(self._rest_finished())
+            if not batches:
+                return
+            self._done(self._decoding.step, batches[0])
+            if batches[0][0].slot is None or time.monotonic() >= end:
+                return
+
+    def _answer(self, images: Sequence[RenderState]) -> Steps[None]:
         render = images[0].render
         latents = self._batches[images[0].shape].results(images)
         answers, faults = latents, _faults(latents)
         if not render.wants_latent:
             phase = images[0].phase
-            answers, is_finite = phase.checkpoint.family.decode(
+            answers, is_finite = yield from phase.checkpoint.family.decode_steps(
                 latents, tiling=phase.tiling, rows=self._pictures, vae=phase.vaes.decoder
             )
             faults = torch.where((faults == SOUND) & ~is_finite, PICTURE, faults)
@@ -254,6 +254,7 @@ class EngineLoop:
     def _leave(self, image: RenderState, *, keep: bool = False) -> None:
         shape = image.shape
         self._batches[shape].drop(image, keep=keep)
+        self._decoding.drop(image)
         self._slots.leave(image)
         if not self._batches[shape]:
             del self._batches[shape]
@@ -289,6 +290,7 @@ class EngineLoop:
     def _make_room(self) -> None:
         """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
         self._drop_idle()
+        self._decoding.forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if self._slots.limit > 1:
@@ -307,11 +309,6 @@ class EngineLoop:
         hint = "IMG2IMG_VAE_TILE bounds what the VAE takes"
         message = f"{size} is too large for {self._device}, even alone ({hint})"
         self._fail(image, MemoryError(message))
-
-
-def _at_once(image: RenderState) -> int:
-    """Pictures of its size that the VAE takes between two model calls."""
-    return max(1, PIXELS // (image.render.params.width * image.render.params.height))
 
 
 def _faults(latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The prompts of images that wait, encoded between model calls."""
+"""What images need before they have a slot, made between model calls: first of all their prompts, encoded."""
 
 import time
 from collections import deque
@@ -14,8 +14,8 @@ from img2img_worker.models.adapters.patch import NO_PATCH
 from img2img_worker.models.prompts.chunks import CHUNK
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.padding import padded
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import MOST_CHUNKS, Encoded
+from img2img_worker.models.steps import Steps
 
 #: tokens of all texts of one image: any prompt and any negative prompt that may be had by itself
 MOST_TOKENS = 2 * MOST_CHUNKS * (CHUNK + 2)
@@ -28,9 +28,13 @@ class PromptEncoder:
 
     The texts of one schedule are encoded together, and their bits depend on no other prompt. What was encoded
     is remembered.
+
+    Args:
+        then: what an image has to be done once its texts are, before it is ready.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[RenderState], Steps[None]]) -> None:
+        self._then = then
         self._images: deque[tuple[RenderState, Steps[None]]] = deque()
 
     def __bool__(self) -> bool:
@@ -59,7 +63,7 @@ class PromptEncoder:
         Args:
             priority: those of a lower one rest.
             ready: is given the images whose texts are there.
-            failed: is given those whose texts cannot be encoded, and why.
+            failed: is given those of which something cannot be encoded, and why.
         """
         end = time.monotonic() + seconds
         turns = sum(image.priority >= priority for image in self.images)
@@ -97,9 +101,10 @@ class PromptEncoder:
         self._images = deque(each for each in self._images if each[0] is not image)
 
     def _texts(self, image: RenderState) -> Steps[None]:
-        """All of the image's texts, by its checkpoint and its refiner."""
+        """All of the image's texts, by its checkpoint and its refiner, and what comes then."""
         for phase in image.phases:
             phase.texts = yield from _texts(image, phase)
+        yield from self._then(image)
 
 
 def _texts(image: RenderState, phase: Phase) -> Steps[list[Encoded]]:

@@ -77,6 +77,8 @@ class RenderState:
     priority: int
     #: what its init image's latent depends on; None: there is none
     digest: PictureKey | None
+    #: that latent, where it was encoded before there was a slot
+    encoded: Tensor | None = None
     future: Future[Any] = field(default_factory=Future)
     #: those of the call under way; None: no call is left
     rows: CallRows | None = None

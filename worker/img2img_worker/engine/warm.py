@@ -9,7 +9,7 @@ from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.prompts.steps import finished
+from img2img_worker.models.steps import finished
 
 log = logging.getLogger(__name__)
 

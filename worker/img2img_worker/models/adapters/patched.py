@@ -18,7 +18,7 @@ from img2img_worker.models.adapters.lora_keys import Layer, Place
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.products import RowPatches, RowProducts
-from img2img_worker.models.prompts.steps import Steps
+from img2img_worker.models.steps import Steps
 
 T = TypeVar("T")
 

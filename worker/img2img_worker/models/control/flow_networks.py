@@ -20,6 +20,7 @@ from img2img_shared.errors import Refused
 from img2img_worker.models.control.networks import n_bytes
 from img2img_worker.models.families.patches import PATCH, packed, places, unrounded
 from img2img_worker.models.families.vae import Vae
+from img2img_worker.models.steps import finished
 
 #: in the order in which Flux' unions count what they see (InstantX, Shakker Labs)
 FLUX_UNION_TYPES: tuple[UnionType, ...] = (
@@ -141,9 +142,9 @@ class SD3ControlNet(FlowControlNet):
         factor, summand = self.levels
         image = picture * factor + summand
         if mask is None:
-            mean = self.vae.mean(image[None], None)
+            mean = finished(self.vae.mean(image[None], None))
             return (self.vae.scaled(mean, shifts=self.shifts)[0].to(self.network.dtype),)
-        mean = self.vae.mean(torch.where(mask > 0, -1.0, image)[None], None)
+        mean = finished(self.vae.mean(torch.where(mask > 0, -1.0, image)[None], None))
         latent = self.vae.scaled(mean, shifts=self.shifts)
         kept = 1 - F.interpolate(mask[None], size=latent.shape[-2:])
         return (torch.cat([latent, kept], dim=1)[0].to(self.network.dtype),)
@@ -210,8 +211,8 @@ class FluxControlNet(FlowControlNet):
     def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:  # noqa: ARG002 (see `check`)
         image = (picture * 2 - 1)[None]
         dtype = self.network.dtype
-        latent = self.vae.latents(image, None) if self.eyes is None else self.eyes(image.to(dtype))
-        tokens = packed(latent)[0].to(dtype)
+        seen = finished(self.vae.encode(image, None)) if self.eyes is None else self.eyes(image.to(dtype))
+        tokens = packed(seen)[0].to(dtype)
         return (tokens, torch.tensor([self.kind], device=tokens.device)) if self.kinds else (tokens,)
 
     def residuals(

@@ -16,9 +16,9 @@ from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
+from img2img_worker.models.steps import Steps
 from img2img_worker.sampling.levels import NoiseLevels
 
 #: what the network's answer is: the noise, or the velocity sqrt(abar)·noise - sqrt(1 - abar)·x0
@@ -189,6 +189,11 @@ class Family(Protocol):
             vae: out of `vaes`; None: the one that was loaded with the checkpoint.
         """
 
+    def encode_steps(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Steps[Tensor]:
+        """As `encode`, in steps between which its other methods may be called: large pictures take long."""
+
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The network's raw answer, float32 [R, C, h, w]; nothing in it waits for the device.
 
@@ -202,6 +207,11 @@ class Family(Protocol):
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Decoded:
         """float32 [B, C, h, w] to pictures on the device: clamped, times 255, truncated."""
+
+    def decode_steps(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Steps[Decoded]:
+        """As `decode`, in steps between which its other methods may be called."""
 
 
 def guide(

@@ -23,10 +23,11 @@ from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.patches import PATCH
-from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae
+from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
 from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
+from img2img_worker.models.steps import Steps, finished
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
 #: training steps of every published flow
@@ -184,11 +185,16 @@ class FlowFamily(ABC):
             tensors["pooled"] = text.pooled.to(self.dtype)
         return Condition(tensors=tensors, patch=patch, shares=(patch.merged, len(text.context)))
 
-    @torch.inference_mode()
     def encode(
         self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Tensor:
-        return self._vae(vae).encode(pixels, rows, tiling=tiling)
+        return finished(self.encode_steps(pixels, tiling=tiling, rows=rows, vae=vae))
+
+    @torch.inference_mode()
+    def encode_steps(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Steps[Tensor]:
+        return (yield from self._vae(vae).encode(to_unit(pixels, self.device), rows, tiling=tiling))
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -206,11 +212,16 @@ class FlowFamily(ABC):
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
 
-    @torch.inference_mode()
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Decoded:
-        return self._vae(vae).decode(latents, rows, tiling=tiling)
+        return finished(self.decode_steps(latents, tiling=tiling, rows=rows, vae=vae))
+
+    @torch.inference_mode()
+    def decode_steps(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Steps[Decoded]:
+        return (yield from self._vae(vae).decode(latents, rows, tiling=tiling))
 
     def _vae(self, file: VaeFile | None) -> Autoencoder:
         return self.vae if file is None else self.vaes.get(file)

@@ -14,9 +14,9 @@ from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.flow import FlowFamily
 from img2img_worker.models.families.patches import PATCH, packed, places, unpacked, unrounded
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
+from img2img_worker.models.steps import Steps
 
 #: the guidance of Flux.1 dev where a job names none, as in Forge and diffusers
 DISTILLED_CFG_SCALE = 3.5

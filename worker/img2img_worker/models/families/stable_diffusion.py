@@ -26,9 +26,9 @@ from img2img_worker.models.families.token_merging import TokenMerging
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
 from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
+from img2img_worker.models.steps import Steps, finished
 from img2img_worker.sampling.levels import NoiseLevels
 
 #: channels of the first level: of 1.x, 2.x and XL, and of XL's refiner
@@ -164,7 +164,7 @@ class StableDiffusion:
             return None
         image = to_unit(pixels, self.device)
         if self.edits:
-            latents = self._vae(vae).latents(image, rows, tiling=tiling)
+            latents = finished(self._vae(vae).encode(image, rows, tiling=tiling))
             # unscaled, as it was trained (Brooks et al. 2023)
             return latents if self.scales_edited else self.vae.unscaled(latents)
         if masks is None:
@@ -173,7 +173,7 @@ class StableDiffusion:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
         seen = image * (1 - mask_weight * mask)
-        masked = self._vae(vae).latents(seen, rows, tiling=tiling)
+        masked = finished(self._vae(vae).encode(seen, rows, tiling=tiling))
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(
@@ -206,11 +206,16 @@ class StableDiffusion:
         )
         return replace(made, shares=(*made.changes, length))
 
-    @torch.inference_mode()
     def encode(
         self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Tensor:
-        return self._vae(vae).encode(pixels, rows, tiling=tiling)
+        return finished(self.encode_steps(pixels, tiling=tiling, rows=rows, vae=vae))
+
+    @torch.inference_mode()
+    def encode_steps(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Steps[Tensor]:
+        return (yield from self._vae(vae).encode(to_unit(pixels, self.device), rows, tiling=tiling))
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -248,11 +253,16 @@ class StableDiffusion:
             answer[row] = amended(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
 
-    @torch.inference_mode()
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Decoded:
-        return self._vae(vae).decode(latents, rows, tiling=tiling)
+        return finished(self.decode_steps(latents, tiling=tiling, rows=rows, vae=vae))
+
+    @torch.inference_mode()
+    def decode_steps(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Steps[Decoded]:
+        return (yield from self._vae(vae).decode(latents, rows, tiling=tiling))
 
     def _vae(self, file: VaeFile | None) -> Autoencoder:
         return self.vae if file is None else self.vaes.get(file)

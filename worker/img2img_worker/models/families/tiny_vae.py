@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from img2img_worker.models.families.padding import Padding
-from img2img_worker.models.families.vae import Decoded, in_rows, to_pictures, to_unit
+from img2img_worker.models.families.vae import Decoded, in_rows, to_pictures
+from img2img_worker.models.steps import Steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +28,21 @@ class TinyVae:
     def _padding(self) -> Padding:
         return Padding(self.network)
 
-    def encode(self, pixels: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
-        """uint8 [B, H, W, 3] to latents [B, C, h, w]."""
-        return self.latents(to_unit(pixels, self.device), rows, tiling=tiling)
-
-    def latents(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
+    def encode(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
         """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]."""
         return self._answers(image, rows, tiling=tiling)
 
-    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Decoded:
+    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Decoded]:
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
-        return to_pictures(self._answers(latents, rows, tiling=tiling))
+        answers = yield from self._answers(latents, rows, tiling=tiling)
+        return to_pictures(answers)
 
-    def _answers(self, batch: Tensor, rows: int | None, *, tiling: bool) -> Tensor:
-        self._padding.apply(circular=tiling)
-        return in_rows(self.network, batch.to(self.dtype), rows).float()
+    def _answers(self, batch: Tensor, rows: int | None, *, tiling: bool) -> Steps[Tensor]:
+        def run(piece: Tensor) -> Steps[Tensor]:
+            yield
+            self._padding.apply(circular=tiling)
+            answer: Tensor = self.network(piece)
+            return answer
+
+        answers = yield from in_rows(run, batch.to(self.dtype), rows)
+        return answers.float()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from img2img_worker.models.families.padding import Padding
+from img2img_worker.models.families.vae_layers import Layer, decoder_layers, encoder_layers
 from img2img_worker.models.families.vae_tiling import in_tiles
+from img2img_worker.models.steps import Steps, finished
+
+#: values of a layer's answer from which on others may have a turn after it: of 256 × 256 pixels, about
+LARGE = 2**23
 
 
 class Decoded(NamedTuple):
@@ -23,19 +28,19 @@ class Decoded(NamedTuple):
 
 
 class Autoencoder(Protocol):
-    """What goes between pictures and latents; both are float32 but for pictures that are uint8."""
+    """What goes between pictures and latents, step by step, between which it may be used for others.
+
+    Both are float32, but for pictures that come out, which are uint8.
+    """
 
     @property
     def network(self) -> nn.Module:
         """What it runs."""
 
-    def encode(self, pixels: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
-        """uint8 [B, H, W, 3] to latents [B, C, h, w]."""
-
-    def latents(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
+    def encode(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
         """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]."""
 
-    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Decoded:
+    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Decoded]:
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
 
 
@@ -80,18 +85,18 @@ class Vae:
             return self._by_channel(means)
         return float(self.network.config.get("shift_factor") or 0.0)
 
-    def encode(self, pixels: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
-        """uint8 [B, H, W, 3] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
-        return self.latents(to_unit(pixels, self.device), rows, tiling=tiling)
+    def encode(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
+        """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
+        return self.scaled((yield from self.mean(image, rows, tiling=tiling)))
 
-    def latents(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
-        """The same of [B, 3, H, W] in [-1, 1]."""
-        return self.scaled(self.mean(image, rows, tiling=tiling))
-
-    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Decoded:
+    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Decoded]:
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
-        answers = in_rows(partial(self._decode, tiling=tiling), self.unscaled(latents), rows)
+        answers = yield from in_rows(partial(self._decode, tiling=tiling), self.unscaled(latents), rows)
         return to_pictures(answers)
+
+    def mean(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
+        """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]."""
+        return in_rows(partial(self._mean, tiling=tiling), image, rows)
 
     def scaled(self, mean: Tensor, *, shifts: bool = True) -> Tensor:
         """A posterior's mean as a latent.
@@ -105,50 +110,54 @@ class Vae:
         """The posterior's mean that a latent was."""
         return latents / self._scale + self._shift
 
-    def mean(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Tensor:
-        """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]."""
-        return in_rows(partial(self._mean, tiling=tiling), image, rows)
-
     def _by_channel(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(1, -1, 1, 1)
 
-    def _mean(self, image: Tensor, *, tiling: bool) -> Tensor:
-        return self._in_tiles(self._whole_mean, image, before=self.factor, after=1, tiling=tiling)
+    def _mean(self, image: Tensor, *, tiling: bool) -> Steps[Tensor]:
+        layers = encoder_layers(self.network)
+        return self._in_tiles(layers, image, before=self.factor, after=1, tiling=tiling)
 
-    def _decode(self, latents: Tensor, *, tiling: bool) -> Tensor:
-        return self._in_tiles(self._whole_decode, latents, before=1, after=self.factor, tiling=tiling)
+    def _decode(self, latents: Tensor, *, tiling: bool) -> Steps[Tensor]:
+        layers = decoder_layers(self.network)
+        return self._in_tiles(layers, latents, before=1, after=self.factor, tiling=tiling)
 
     def _in_tiles(
-        self, network: Callable[[Tensor], Tensor], batch: Tensor, *, before: int, after: int, tiling: bool
-    ) -> Tensor:
+        self, layers: Sequence[Layer], batch: Tensor, *, before: int, after: int, tiling: bool
+    ) -> Steps[Tensor]:
         tile = self.tile and self.tile // self.factor
         if tile is None or max(batch.shape[-2:]) <= tile * before:
-            self._padding.apply(circular=tiling)
-            return network(batch)
-        self._padding.apply(circular=False)
+            return (yield from self._through(layers, batch, tiling=tiling))
         # a tile must not wrap around itself: its picture does, by as much as tiles overlap
         edge = min(tile // 4, *(side // before for side in batch.shape[-2:])) if tiling else 0
         batch = F.pad(batch, [edge * before] * 4, mode="circular")
         norms = [module for module in self.network.modules() if isinstance(module, nn.GroupNorm)]
-        answer = in_tiles(network, batch, tile=tile, before=before, after=after, norms=norms)
+        answer = yield from in_tiles(
+            lambda piece: finished(self._through(layers, piece, tiling=False)),
+            batch,
+            tile=tile,
+            before=before,
+            after=after,
+            norms=norms,
+        )
         rows, columns = (slice(edge * after, side - edge * after) for side in answer.shape[-2:])
         return answer[..., rows, columns]
 
-    def _whole_mean(self, image: Tensor) -> Tensor:
-        return self._finite(lambda x: self.network.encode(x).latent_dist.mean, image)
-
-    def _whole_decode(self, latents: Tensor) -> Tensor:
-        return self._finite(lambda x: self.network.decode(x, return_dict=False)[0], latents)
-
-    def _finite(self, run: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
-        """The network's answer, float32; one that overflows in half precision is made again, as in A1111."""
+    def _through(self, layers: Sequence[Layer], given: Tensor, *, tiling: bool) -> Steps[Tensor]:
+        """The layers' answer, float32; one that overflows in half precision is made again, as in A1111."""
         dtype = self.network.dtype
-        answer = run(given.to(dtype)).float()
+        answer = given.to(dtype)
+        for layer in layers:
+            # each time: others have used it meanwhile
+            self._padding.apply(circular=tiling)
+            answer = layer(answer)
+            if answer.numel() >= LARGE:
+                yield
+        answer = answer.float()
         if dtype == torch.float32 or bool(answer.isfinite().all()):
             return answer
         self.network.float()
         try:
-            return run(given)
+            return reduce(lambda x, layer: layer(x), layers, given)
         finally:
             self.network.to(dtype)
 
@@ -169,16 +178,17 @@ def to_pictures(answers: Tensor) -> Decoded:
     )
 
 
-def in_rows(network: Callable[[Tensor], Tensor], batch: Tensor, rows: int | None) -> Tensor:
+def in_rows(network: Callable[[Tensor], Steps[Tensor]], batch: Tensor, rows: int | None) -> Steps[Tensor]:
     """``network(batch)``, called with exactly `rows` rows each time (None: with all of them at once).
 
     Which kernels a device picks, and so a result's last bits, hangs on the number of rows.
     """
     if rows is None:
-        return network(batch)
+        return (yield from network(batch))
     answers = []
     for piece in torch.split(batch, rows):
         short = rows - piece.shape[0]
         padded = torch.cat([piece, piece[-1:].expand(short, *piece.shape[1:])]) if short else piece
-        answers.append(network(padded)[: piece.shape[0]])
+        answer = yield from network(padded)
+        answers.append(answer[: piece.shape[0]])
     return torch.cat(answers)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from img2img_worker.models.steps import Steps
+
 #: mean and variance of each group, [B, G, 1]
 Statistics = tuple[Tensor, Tensor]
 
@@ -21,8 +23,10 @@ def in_tiles(
     before: int,
     after: int,
     norms: Sequence[nn.GroupNorm],
-) -> Tensor:
+) -> Steps[Tensor]:
     """``network(batch)``, put together from its answers for overlapping tiles; itself, where one is enough.
+
+    Each tile is a step, between which the network may be used for others.
 
     Tiles are all of one size, and overlap by at least a quarter of it. Where they do, each counts for the
     more the farther its own edge is. A group norm would give each tile colours of its own: they have the
@@ -42,11 +46,12 @@ def in_tiles(
     with noting(norms) as statistics:
         network(F.interpolate(batch, size=small, mode="nearest"))
     corners = list(product(starts(height, tile), starts(width, tile)))
-    with imposing(statistics):
-        answers = [
-            network(batch[..., before * y : before * (y + tile), before * x : before * (x + tile)])
-            for y, x in corners
-        ]
+    answers = []
+    for y, x in corners:
+        yield
+        with imposing(statistics):
+            piece = batch[..., before * y : before * (y + tile), before * x : before * (x + tile)]
+            answers.append(network(piece))
     total = answers[0].new_zeros(*answers[0].shape[:2], height * after, width * after)
     weights = torch.zeros_like(total[0, 0])
     for (y, x), answer in zip(corners, answers, strict=True):

@@ -11,8 +11,8 @@ from torch import Tensor
 from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.chunks import CHUNK, Chunk, Chunker
 from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
-from img2img_worker.models.prompts.steps import Steps
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
+from img2img_worker.models.steps import Steps
 
 #: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
 #: texts that a job can name fit
