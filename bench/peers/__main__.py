@@ -5,8 +5,8 @@
 
 In turns, each round as many pictures as `--images`, all asked for at once: first cold (from the start of the
 program to its first pictures, the checkpoint read), then warm. CPU seconds are those of all of a program's
-processes; ratios are of what this farm takes in the same round: above 1, the farm is ahead. diffusers runs at
-the batch that is best for it; ComfyUI and A1111 are left out where no folder is given.
+processes; ratios are of what this farm takes in the same round: above 1, the farm is ahead. diffusers and
+ComfyUI run at the batch that is best for each; ComfyUI and A1111 are left out where no folder is given.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from rich.table import Table
 
 from bench.networks import SIZES, save
 from bench.peers import a1111, comfyui, farm, pipeline
-from bench.peers.peer import Cost, Peer, cpu_of, measured, wishes
+from bench.peers.peer import Cost, Peer, best_batch, cpu_of, measured, wishes
 
-#: batches of diffusers that are tried
+#: batches that are tried with those who render in batches
 BATCHES = (1, 2, 4, 8, 16)
 
 #: enters a peer that is ready to render
@@ -48,10 +48,12 @@ def peers(arguments: argparse.Namespace, checkpoint: Path, folder: Path) -> dict
     return found
 
 
-def run(found: dict[str, Started], n: int, side: int, rounds: int) -> tuple[dict[str, list[Cost]], int]:
-    """What each round costs each peer, the first from its start on; and diffusers' batch."""
+def run(
+    found: dict[str, Started], n: int, side: int, rounds: int, device: str
+) -> tuple[dict[str, list[Cost]], dict[str, int]]:
+    """What each round costs each peer, the first from its start on; and the batches of those with one."""
     costs: dict[str, list[Cost]] = {}
-    batch = 1
+    batches: dict[str, int] = {}
     with ExitStack() as stack:
         running: dict[str, Peer] = {}
         for name, start in found.items():
@@ -60,12 +62,13 @@ def run(found: dict[str, Started], n: int, side: int, rounds: int) -> tuple[dict
             peer.render(wishes(n, side, 1000))
             cpu = time.process_time() - own + cpu_of(peer)
             costs[name] = [Cost(cpu=cpu, wall=time.perf_counter() - begun)]
-            if isinstance(peer, pipeline.PipelinePeer):
-                peer.batch = batch = pipeline.best_batch(peer, [each for each in BATCHES if each <= n], side)
+            if isinstance(peer, pipeline.PipelinePeer | comfyui.ComfyPeer):
+                tried = [each for each in BATCHES if each <= n]
+                peer.batch = batches[name] = best_batch(peer, tried, side, device)
         for number in range(rounds):
             for name, peer in running.items():
                 costs[name].append(measured(peer, wishes(n, side, 2000 + n * number)))
-    return costs, batch
+    return costs, batches
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> str:
@@ -74,14 +77,14 @@ def ratios(theirs: Sequence[float], ours: Sequence[float]) -> str:
     return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 
-def show(costs: dict[str, list[Cost]], batch: int, n: int, side: int) -> None:
+def show(costs: dict[str, list[Cost]], batches: dict[str, int], n: int, side: int) -> None:
     table = Table("", "cold CPU s", "wall s", "warm CPU s", "/ farm's", "wall s", "/ farm's")
     table.title = f"{n} pictures of {side} × {side}"
     ours = costs["this farm"][1:]
     for name, (cold, *warm) in costs.items():
         cpu, wall = [each.cpu for each in warm], [each.wall for each in warm]
         table.add_row(
-            f"{name}, batch of {batch}" if name == "diffusers" else name,
+            f"{name}, batch of {batches[name]}" if name in batches else name,
             f"{cold.cpu:.1f}",
             f"{cold.wall:.1f}",
             f"{statistics.median(cpu):.2f}",
@@ -113,8 +116,8 @@ def main() -> None:
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
         checkpoint = arguments.checkpoint or save(arguments.size, folder / "model", dtype)
         found = peers(arguments, checkpoint.resolve(), folder)
-        costs, batch = run(found, arguments.images, side, arguments.rounds)
-        show(costs, batch, arguments.images, side)
+        costs, batches = run(found, arguments.images, side, arguments.rounds, arguments.device)
+        show(costs, batches, arguments.images, side)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ComfyUI, by its API: all prompts queued at once, which it makes one after the other."""
+"""ComfyUI, by its API: pictures of one prompt go through its nodes together, as many as suit it best."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,43 +26,52 @@ from tests.servers import free_port
 class ComfyPeer:
     def __init__(self, url: str, process: int, checkpoint: str) -> None:
         self.processes: Sequence[int] = [process]
+        self.batch = 1
         self._client = httpx.Client(base_url=url, timeout=PATIENCE)
         self._checkpoint = checkpoint
 
     def render(self, wanted: Sequence[Wish]) -> list[bytes]:
-        asked = [self._ask(each) for each in wanted]
-        return [self._picture(each) for each in asked]
+        starts = range(0, len(wanted), self.batch)
+        asked = [self._ask(wanted[start : start + self.batch]) for start in starts]
+        return [picture for each in asked for picture in self._pictures(each)]
 
-    def _ask(self, wish: Wish) -> str:
-        file = {"image": (f"{wish.seed}.png", wish.png, "image/png")}
-        self._client.post("/upload/image", files=file, data={"overwrite": "true"}).raise_for_status()
-        answer = self._client.post("/prompt", json={"prompt": self._workflow(wish)})
+    def _ask(self, together: Sequence[Wish]) -> str:
+        for wish in together:
+            file = {"image": (f"{wish.seed}.png", wish.png, "image/png")}
+            self._client.post("/upload/image", files=file, data={"overwrite": "true"}).raise_for_status()
+        answer = self._client.post("/prompt", json={"prompt": self._workflow(together)})
         asked: str = answer.raise_for_status().json()["prompt_id"]
         return asked
 
-    def _picture(self, asked: str) -> bytes:
+    def _pictures(self, asked: str) -> list[bytes]:
         while not (history := self._client.get(f"/history/{asked}").json()):
             time.sleep(0.02)
-        (picture,) = history[asked]["outputs"]["9"]["images"]
-        return self._client.get("/view", params=picture).raise_for_status().content
+        made = history[asked]["outputs"]["9"]["images"]
+        return [self._client.get("/view", params=each).raise_for_status().content for each in made]
 
-    def _workflow(self, wish: Wish) -> dict[str, Any]:
+    def _workflow(self, together: Sequence[Wish]) -> dict[str, Any]:
         def node(kind: str, **inputs: Any) -> dict[str, Any]:
             return {"class_type": kind, "inputs": inputs}
 
-        return {
+        images = {f"in{wish.seed}": node("LoadImage", image=f"{wish.seed}.png") for wish in together}
+        batch, *others = images
+        for other in others:
+            joined = f"{batch}+"
+            images[joined] = node("ImageBatch", image1=[batch, 0], image2=[other, 0])
+            batch = joined
+        return images | {
             "1": node("CheckpointLoaderSimple", ckpt_name=self._checkpoint),
             "2": node("CLIPTextEncode", text=PROMPT, clip=["1", 1]),
             "3": node("CLIPTextEncode", text=NEGATIVE, clip=["1", 1]),
-            "4": node("LoadImage", image=f"{wish.seed}.png"),
-            "5": node("VAEEncode", pixels=["4", 0], vae=["1", 2]),
+            "5": node("VAEEncode", pixels=[batch, 0], vae=["1", 2]),
             "6": node(
                 "KSampler",
                 model=["1", 0],
                 positive=["2", 0],
                 negative=["3", 0],
                 latent_image=["5", 0],
-                seed=wish.seed,
+                # of a batch, each picture has noise of its own
+                seed=together[0].seed,
                 # it makes all steps that it is given, however strong
                 steps=round(STEPS * STRENGTH),
                 cfg=CFG_SCALE,

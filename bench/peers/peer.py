@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +52,12 @@ class Peer(Protocol):
         """The pictures as PNG, all asked for at once."""
 
 
+class BatchingPeer(Peer, Protocol):
+    """One that renders pictures of one prompt together, where it is told how many."""
+
+    batch: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """Of some pictures, in seconds."""
@@ -72,6 +79,17 @@ def measured(peer: Peer, wanted: Sequence[Wish]) -> Cost:
     if len(pictures) != len(wanted) or sizes != {(wanted[0].side, wanted[0].side)}:
         raise RuntimeError(f"{len(pictures)} pictures of {sizes} for {len(wanted)} wishes")
     return cost
+
+
+def best_batch(peer: BatchingPeer, batches: Sequence[int], side: int, device: str) -> int:
+    """Where a picture costs it the least, each batch tried twice: on a CPU of CPU time, else of time."""
+    costs: dict[int, float] = {}
+    firsts = count(100_000, 1000)  # never the same picture again: ComfyUI remembers what it made
+    for batch in batches:
+        peer.batch = batch
+        tries = [measured(peer, wishes(batch, side, next(firsts))) for _ in range(2)]
+        costs[batch] = min(each.cpu if device == "cpu" else each.wall for each in tries) / batch
+    return min(costs, key=costs.__getitem__)
 
 
 @contextmanager

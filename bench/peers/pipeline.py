@@ -2,7 +2,6 @@
 
 import io
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Client, Connection, Listener
@@ -11,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from bench.peers.peer import CFG_SCALE, NEGATIVE, PROMPT, STEPS, STRENGTH, Wish, program, until, wishes
+from bench.peers.peer import CFG_SCALE, NEGATIVE, PROMPT, STEPS, STRENGTH, Wish, program, until
 
 
 class PipelinePeer:
@@ -36,18 +35,6 @@ def started(checkpoint: Path, folder: Path, device: str) -> Iterator[PipelinePee
         until(process, log, Path(address).exists)
         with Client(address) as connection:
             yield PipelinePeer(connection, process.pid, 1)
-
-
-def best_batch(peer: PipelinePeer, batches: Sequence[int], side: int) -> int:
-    """Where a picture takes it the least time, each batch tried twice."""
-    times: dict[int, float] = {}
-    for batch in batches:
-        peer.batch = batch
-        for _ in range(2):
-            start = time.perf_counter()
-            peer.render(wishes(batch, side, 0))
-            times[batch] = min(times.get(batch, float("inf")), (time.perf_counter() - start) / batch)
-    return min(times, key=times.__getitem__)
 
 
 def _serve(address: str, checkpoint: str, device: str) -> None:
