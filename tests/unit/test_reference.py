@@ -1,9 +1,12 @@
 """The reference at /docs: each endpoint has a summary, a description and examples, which are as it says."""
 
+import base64
+import io
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from PIL import Image
 
 from img2img_gateway.app import create_app
 
@@ -73,3 +76,18 @@ def test_examples_are_as_the_reference_says(name: str) -> None:
         shown = [content["example"]] if "example" in content else resolved(schema).get("examples", [])
         for example in shown if kind == "application/json" else []:
             jsonschema_rs.validate(schema, with_nulls(example, schema))
+
+
+def texts_in(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        return [
+            text for each in (value.values() if isinstance(value, dict) else value) for text in texts_in(each)
+        ]
+    return [value] if isinstance(value, str) else []
+
+
+def test_pictures_in_examples_can_be_sent_as_they_stand() -> None:
+    pictures = {text for text in texts_in(DOCUMENT) if text.startswith("iVBOR")}
+    assert pictures
+    for picture in pictures:
+        Image.open(io.BytesIO(base64.b64decode(picture, validate=True))).load()
