@@ -1,4 +1,4 @@
-"""Depth by networks of transformers, from folders on this machine."""
+"""Preprocessors with networks: depth by transformers', edges and lines as A1111's extension draws them."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import (
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
@@ -17,8 +18,10 @@ from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.models.control.annotators import Annotators
+from img2img_worker.models.control.drawing_networks import SoftEdges
 from img2img_worker.pictures.control.prepare import control_map
 from img2img_worker.pictures.control.source import Originals
+from tests.unit.drawing_files import write, write_all
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def unit(module: str) -> ControlUnit:
 
 def test_a_module_answers_as_its_network_scaled_to_black_and_white(models: Path) -> None:
     annotators = Annotators(models)
-    found = control_map(unit("depth_anything_v2"), Originals(own=picture()), Params(), 0, annotators.depth)
+    found = control_map(unit("depth_anything_v2"), Originals(own=picture()), Params(), 0, annotators.annotate)
     place = models / "annotators" / "depth_anything_v2"
     network = DepthAnythingForDepthEstimation.from_pretrained(place)
     given = DPTImageProcessor.from_pretrained(place)(
@@ -78,8 +81,59 @@ def test_a_module_answers_as_its_network_scaled_to_black_and_white(models: Path)
     assert np.ptp(np.array(found)) > 100
 
 
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("drawing")
+    write_all(folder)
+    return folder
+
+
+DRAWINGS = Path(__file__).parent / "a1111" / "control_drawings.npz"
+
+
+@pytest.mark.parametrize("case", sorted(set(np.load(DRAWINGS).files) - {"picture"}))
+def test_edges_and_lines_are_those_that_the_extension_draws(case: str, drawing: Path) -> None:
+    arrays = np.load(DRAWINGS)
+    module, resolution = case.split()
+    asked = ControlUnit(module=module, processor_res=int(resolution))
+    own = Originals(own=Image.fromarray(arrays["picture"]))
+    found = np.array(control_map(asked, own, Params(), 0, Annotators(drawing).annotate))
+    assert np.ptp(arrays[case]) > 100
+    assert np.abs(found[:, :, 0].astype(float) - arrays[case]).mean() < 0.05
+
+
+def test_a_drawing_network_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "annotators" / "ControlNetHED.safetensors"
+    write(SoftEdges([(8, 1), (8, 1)]), 1, path)
+    weights = load_file(path)
+    del weights["block2.projection.bias"]
+    save_file(weights, path)
+    with pytest.raises(Refused, match=r"ControlNetHED\.safetensors.* lacks block2\.projection\.bias"):
+        control_map(unit("hed"), Originals(own=picture()), Params(), 0, Annotators(tmp_path).annotate)
+
+
+@pytest.mark.parametrize(
+    ("module", "file"),
+    [
+        ("hed", "ControlNetHED"),
+        ("hed_safe", "ControlNetHED"),
+        ("scribble_hed", "ControlNetHED"),
+        ("lineart", "sk_model"),
+        ("lineart_coarse", "sk_model2"),
+    ],
+)
+def test_a_drawing_network_that_is_missing_is_named_with_its_file(
+    module: str, file: str, models: Path
+) -> None:
+    with pytest.raises(Refused, match=rf"annotators/{file}\.safetensors"):
+        control_map(unit(module), Originals(own=picture()), Params(), 0, Annotators(models).annotate)
+
+
 def test_a_network_that_is_missing_is_named_with_the_file_that_is_wanted(models: Path) -> None:
     with pytest.raises(Refused, match=r"annotators/depth_anything/config\.json"):
-        control_map(unit("depth_anything"), Originals(own=picture()), Params(), 0, Annotators(models).depth)
+        control_map(
+            unit("depth_anything"), Originals(own=picture()), Params(), 0, Annotators(models).annotate
+        )
     with pytest.raises(Refused, match="not here"):
         control_map(unit("depth"), Originals(own=picture()), Params(), 0)

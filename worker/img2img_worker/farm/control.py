@@ -18,7 +18,7 @@ from img2img_worker.pictures.control.prepare import (
     control_pictures,
     finished,
 )
-from img2img_worker.pictures.control.preprocessors import Depth
+from img2img_worker.pictures.control.preprocessors import Annotate
 from img2img_worker.pictures.control.source import Originals, as_rgb
 from img2img_worker.pictures.decode import Decoder
 
@@ -29,7 +29,7 @@ class ControlTools:
 
     decoder: Decoder
     cache: ControlCache
-    depth: Depth
+    annotate: Annotate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,7 +106,7 @@ def detected(params: Params, pictures: Mapping[str, bytes], tools: ControlTools)
     with tools.decoder.decoded_pictures(files) as decoded:
         originals = _originals(decoded, own, own_mask)
         try:
-            return control_map(unit, originals, params, _seed(params), tools.depth)
+            return control_map(unit, originals, params, _seed(params), tools.annotate)
         except Refused as refused:
             raise _by_role(refused, own) from None
 
@@ -129,7 +129,7 @@ def _prepared(
         with tools.decoder.decoded_pictures(files) as decoded:
             originals = _originals(decoded, own, own_mask)
             try:
-                return tuple(control_pictures(unit, originals, params, sizes, _seed(params), tools.depth))
+                return tuple(control_pictures(unit, originals, params, sizes, _seed(params), tools.annotate))
             except Refused as refused:
                 raise _by_role(refused, own) from None
 

@@ -125,7 +125,9 @@ class LoadedCheckpoint:
             model_hash=checkpoint.short_hash,
             vae=family.vaes.told,
             decoder=Decoder(settings.max_pixels),
-            depth=Annotators(settings.models_dir, device=family.device).depth,
+            annotate=Annotators(
+                settings.models_dir, device=family.device, allow_pickles=settings.allow_pickles
+            ).annotate,
             vae_factor=family.vae_factor,
             native_side=family.native_side,
             side_multiple=family.side_multiple,

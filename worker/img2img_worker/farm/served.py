@@ -9,7 +9,7 @@ from img2img_shared.params import Params
 from img2img_worker.farm.control import ControlTools
 from img2img_worker.farm.control_cache import ControlCache
 from img2img_worker.models.prompts.options import PromptOptions
-from img2img_worker.pictures.control.preprocessors import Depth, no_depth
+from img2img_worker.pictures.control.preprocessors import Annotate, no_annotator
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.extras import RestoreFaces
 from img2img_worker.pictures.upscale import RunNetwork
@@ -32,7 +32,7 @@ class Served:
     #: and remembers what preprocessors have made of them
     control_cache: ControlCache = field(default_factory=ControlCache)
     #: tells how near pixels are, by a module's network
-    depth: Depth = no_depth
+    annotate: Annotate = no_annotator
     #: pixels to a latent cell, each way
     vae_factor: int
     #: see `Family`
@@ -69,4 +69,4 @@ class Served:
     @property
     def control_tools(self) -> ControlTools:
         """What control pictures are made with."""
-        return ControlTools(decoder=self.decoder, cache=self.control_cache, depth=self.depth)
+        return ControlTools(decoder=self.decoder, cache=self.control_cache, annotate=self.annotate)

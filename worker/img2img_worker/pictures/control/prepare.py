@@ -11,7 +11,7 @@ from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import Picture, fitted
-from img2img_worker.pictures.control.preprocessors import Depth, no_depth, preprocess
+from img2img_worker.pictures.control.preprocessors import Annotate, no_annotator, preprocess
 from img2img_worker.pictures.control.source import Originals, source
 
 Pixels = NDArray[np.uint8]
@@ -44,19 +44,19 @@ def control_pictures(
     params: Params,
     sizes: list[tuple[int, int]],
     seed: int,
-    depth: Depth = no_depth,
+    annotate: Annotate = no_annotator,
 ) -> list[ControlPicture]:
     """A unit's picture at each of `sizes`, (width, height).
 
     Args:
         seed: of what is random in a preprocessor.
-        depth: tells how near pixels are.
+        annotate: runs the preprocessors' networks.
 
     Raises:
         Refused: no picture to look at, a preprocessor that is not here, too extreme an aspect.
     """
     pixels, mode = source(unit, originals, params)
-    found = _preprocessed(unit, pixels, mode, sizes[0], seed, depth)
+    found = _preprocessed(unit, pixels, mode, sizes[0], seed, annotate)
     if unit.preprocessor.is_image_prompt:
         return [ControlPicture(pixels=found)] * len(sizes)
     if unit.preprocessor.inpaints:
@@ -65,7 +65,7 @@ def control_pictures(
 
 
 def control_map(
-    unit: ControlUnit, originals: Originals, params: Params, seed: int, depth: Depth = no_depth
+    unit: ControlUnit, originals: Originals, params: Params, seed: int, annotate: Annotate = no_annotator
 ) -> Image.Image:
     """What a unit's preprocessor makes of its picture, as it is; see `control_pictures`."""
     if unit.preprocessor.is_image_prompt:
@@ -73,7 +73,7 @@ def control_map(
     pixels, mode = source(unit, originals, params)
     if originals.own is not None and originals.own.mode == "RGBA" and unit.preprocessor.name in _SEE_ALPHA:
         pixels = np.array(originals.own)
-    found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed, depth)
+    found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed, annotate)
     return ControlPicture(pixels=found).map
 
 
@@ -87,10 +87,10 @@ def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixe
 
 
 def _preprocessed(
-    unit: ControlUnit, pixels: Pixels, mode: str, size: tuple[int, int], seed: int, depth: Depth
+    unit: ControlUnit, pixels: Pixels, mode: str, size: tuple[int, int], seed: int, annotate: Annotate
 ) -> Picture:
     resolution = _pixel_perfect(pixels, mode, *size) if unit.pixel_perfect else unit.resolution
-    return preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed, depth)
+    return preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed, annotate)
 
 
 def _pixel_perfect(pixels: Pixels, mode: str, width: int, height: int) -> int:

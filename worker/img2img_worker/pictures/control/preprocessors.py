@@ -1,4 +1,4 @@
-"""The preprocessors of A1111's ControlNet: those that need no weights, and depth by a network of its own.
+"""The preprocessors of A1111's ControlNet: those that need no weights, and those whose networks are here.
 
 Each takes a picture uint8 [H, W, 3], the shorter side that it works at, its two numbers and a seed, and gives
 uint8 [h, w, 3].
@@ -14,19 +14,22 @@ from numpy.typing import NDArray
 from img2img_shared.control_modules import CLIP_SIDE, MODULES, Module
 from img2img_shared.errors import Refused, Summary
 from img2img_worker.pictures.control.limits import LARGEST
+from img2img_worker.pictures.control.thinning import ridges
 
 Pixels = NDArray[np.uint8]
 
-#: makes of a module's name and [H, W, 3] how near each pixel is, [H, W], the nearest 255
-Depth = Callable[[str, Pixels], Pixels]
-#: the modules that do
-DEPTHS = ("depth", "depth_anything", "depth_anything_v2")
+#: makes of a module's name and [H, W, 3] what its network does, [H, W]
+Annotate = Callable[[str, Pixels], Pixels]
+#: the modules that have one: of depth, of soft edges, of lines
+NETWORKS = ("depth", "depth_anything", "depth_anything_v2", "hed", "hed_safe", "lineart", "lineart_coarse")
+#: standard deviation, in pixels, of what edges are smoothed by to become scribbles
+_SCRIBBLE = 3.0
 #: pixels to a cell of the colour grid, and of the noise that shuffles a picture
 _GRID, _SHUFFLE = 64, 256
 
 
-def no_depth(module: str, _picture: Pixels) -> Pixels:
-    """Where there is no network that tells depth."""
+def no_annotator(module: str, _picture: Pixels) -> Pixels:
+    """Where there are no networks."""
     raise Refused("control.module", module, "its network is not here; use a module without one")
 
 
@@ -36,19 +39,22 @@ def preprocess(
     resolution: float,
     thresholds: tuple[float, float],
     seed: int,
-    depth: Depth = no_depth,
+    annotate: Annotate = no_annotator,
 ) -> Pixels:
     """What `module` makes of `picture`, which the inpaint modules leave as it is, mask and all.
 
     Args:
         seed: of what is random in it.
-        depth: tells how near pixels are.
+        annotate: runs its network.
 
     Raises:
         Refused: a module that a worker cannot run.
     """
-    if module.name in DEPTHS:
-        return _padded(picture, resolution, lambda scaled: _grey_to_rgb(depth(module.name, scaled)))
+    if module.name in NETWORKS:
+        return _padded(picture, resolution, lambda scaled: _grey_to_rgb(annotate(module.name, scaled)))
+    if module.name == "scribble_hed":
+        edges = _padded(picture, resolution, lambda scaled: _grey_to_rgb(annotate("hed", scaled)))
+        return _scribbled(edges[:, :, 0])
     if module.name not in _PREPROCESSORS:
         raise Refused("control.module", module.title, _reason(module))
     return _PREPROCESSORS[module.name](picture, resolution, thresholds, seed)
@@ -156,6 +162,13 @@ def _lineart(picture: Pixels, resolution: float, _numbers: tuple[float, float], 
         return _grey_to_rgb((darker * 127).clip(0, 255).astype(np.uint8))
 
     return _padded(picture, resolution, lines)
+
+
+def _scribbled(edges: Pixels) -> Pixels:
+    """Soft edges as a broad pen would draw them."""
+    smooth = np.asarray(cv2.GaussianBlur(edges.astype(np.float32), (0, 0), _SCRIBBLE), np.float32)
+    thin = np.where(ridges(smooth) > 127, np.uint8(255), np.uint8(0))
+    return _white_where(np.asarray(cv2.GaussianBlur(thin, (0, 0), _SCRIBBLE)) > 4)
 
 
 def _noise_disk(random: np.random.RandomState, height: int, width: int) -> NDArray[np.float64]:

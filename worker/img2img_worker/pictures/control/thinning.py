@@ -1,10 +1,13 @@
 """Lines made one pixel wide, so that scaling a drawing of edges leaves edges."""
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+Values = TypeVar("Values", Pixels, NDArray[np.float32])
 
 #: rounds of thinning, at most
 _ROUNDS = 32
@@ -38,7 +41,7 @@ def thinned(lines: Pixels, *, prune: bool) -> Pixels:
     return found
 
 
-def ridges(values: Pixels) -> Pixels:
+def ridges(values: Values) -> Values:
     """Of [H, W] what is a maximum along some line through it, else 0."""
     found = np.zeros_like(values)
     for line in _LINES:

@@ -1,0 +1,38 @@
+"""The networks that draw edges and lines, in the sizes that they are published in, with seeded weights."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from img2img_worker.models.control.drawing_networks import LineDrawing, SoftEdges
+
+#: channels and convolutions of the edges' levels; channels and residual blocks of the lines'
+EDGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+LINES = (64, 3)
+
+
+def seeded(network: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Weights for it that depend on their names and shapes alone, so that A1111's extension has them too."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, like in sorted(network.state_dict().items()):
+        fan_in = like[0].numel() if like.ndim == 4 and "norm" not in name else 100
+        scale = 0.01 if "projection" in name else 1.0
+        found[name] = scale * torch.randn(like.shape, generator=generator) * (2 / fan_in) ** 0.5
+    return found
+
+
+def write(network: nn.Module, seed: int, path: Path) -> None:
+    """One of them, as a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(seeded(network, seed), path)
+
+
+def write_all(models: Path) -> None:
+    """Those that A1111's extension had when it made `control_drawings.npz`."""
+    folder = models / "annotators"
+    write(SoftEdges(EDGES), 13, folder / "ControlNetHED.safetensors")
+    write(LineDrawing(*LINES), 2, folder / "sk_model.safetensors")
+    write(LineDrawing(*LINES), 3, folder / "lineart" / "sk_model2.safetensors")
