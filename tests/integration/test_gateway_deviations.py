@@ -101,7 +101,7 @@ def latent_upscale(_: Path, __: Send, ___: FakeWorker) -> None:
     assert np.ptp(pixels[:, 80:]) < np.ptp(pixels[:, :20])
 
 
-def a_single_step(_: Path, __: Send, ___: FakeWorker) -> None:
+def faults_that_end_a_render(_: Path, __: Send, ___: FakeWorker) -> None:
     with Engine(ToyFamily()) as engine:
         plain, *others = (
             engine.submit(render(1, sampler_name=name, steps=10, denoising_strength=0.05)).result(60)
@@ -114,6 +114,19 @@ def a_single_step(_: Path, __: Send, ___: FakeWorker) -> None:
         (latent,) = (engine.submit(each).result(60) for each in next(steps))
         (second,) = steps.send([latent])
         assert engine.submit(second).result(60).shape == (128, 128, 3)
+    first, other = ToyFamily(), ToyFamily(configuration="another")
+    refined: dict[str, Any] = {"refiner_checkpoint": "other", "steps": 6, "refiner_switch_at": 0.5}
+    with Engine(first, others={"other": other}.__getitem__, most_others=1) as engine:
+        calls = []
+        for number in (1, 2):  # two iterations, one after the other
+            engine.submit(render(number, **refined)).result(60)
+            calls.append(len(other.rows))
+        assert calls[1] == 2 * calls[0] > 0, "the refiner has its share of both"
+        latent = {"resize_mode": 3, "width": 64, "height": 64}
+        for size in ((40, 64), (96, 80)):
+            pixels = prepare(Image.new("RGB", size), None, Params.model_validate(latent)).pixels
+            found = engine.submit(replace(render(1, resize_mode=3), pixels=pixels)).result(60)
+            assert found.shape == (64, 64, 3)
 
 
 def what_was_before_or_beside(_: Path, send: Send, worker: FakeWorker) -> None:
@@ -195,7 +208,7 @@ DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "16-bit pictures": pictures_of_16_bits,
     "Pictures of several sizes": pictures_of_several_sizes,
     "Latent upscale": latent_upscale,
-    "A single step": a_single_step,
+    "Faults that end a render in A1111": faults_that_end_a_render,
     "What was rendered before, or beside it": what_was_before_or_beside,
     "GPU noise": gpu_noise,
     "A control unit that cannot act": a_control_unit,
