@@ -30,8 +30,9 @@ def test_every_option_at_its_default_changes_nothing(sampler: str) -> None:
     found = parameters_of(defaults(), sampler, txt2img=False)
     neutral = Params(sampler_name=sampler)
     # the eta that A1111's settings hold is the one that its samplers have by themselves
-    told = found.pop("eta", None)
-    assert told == SAMPLERS[sampler].eta
+    assert "eta" not in found
+    held = defaults()["eta_ddim" if SAMPLERS[sampler].timesteps else "eta_ancestral"]
+    assert held == SAMPLERS[sampler].eta
     given = {name: value for name, value in found.items() if value is not None}
     assert read_params({**given, "sampler_name": sampler}) == neutral
 
@@ -98,6 +99,7 @@ def test_a_samplers_own_option_means_nothing_to_another() -> None:
         return params.model_dump(exclude_defaults=True, exclude={"sampler_name", "scheduler"})
 
     assert read("Euler a") == {"eta": 0.7}
+    assert parameters_of({"eta_ancestral": 1.0, "eta_ddim": 0.0}, "Euler a", txt2img=True) == {}
     assert read("DDIM") == {"eta": 0.3}
     assert read("LMS") == {}
     assert read("LMS Karras") == {"rho": 5}

@@ -47,6 +47,8 @@ _RENAMED = {
     "sd_vae": "vae",
     "token_merging_ratio_img2img": "token_merging_ratio",
 }
+#: of samplers that run on sigmas, and on timesteps
+_ETAS = ("eta_ancestral", "eta_ddim")
 #: texts that the two sides write differently, by parameter; a GPU of NVIDIA's draws what "nv" computes
 _WORDS = {
     # a whole VAE for each preview would keep others waiting
@@ -103,8 +105,12 @@ def parameter(name: str) -> str | None:
 
 
 def parameters_of(options: Mapping[str, Any], sampler: str, *, txt2img: bool) -> dict[str, Any]:
-    """The parameters that options set; of the two etas, that of the sampler, and likewise of the ratios."""
-    others = {"eta_ancestral" if SAMPLERS[sampler].timesteps else "eta_ddim"}
+    """The parameters that options set; of the two etas, that of the sampler, and likewise of the ratios.
+
+    An eta that is A1111's default is left to the samplers: a hires fix may have one of either kind.
+    """
+    others = {name for name in _ETAS if options.get(name) == defaults()[name]}
+    others.add("eta_ancestral" if SAMPLERS[sampler].timesteps else "eta_ddim")
     ratio = options.get("token_merging_ratio_img2img")
     others.add("token_merging_ratio_img2img" if txt2img or not ratio else "token_merging_ratio")
     found = {parameter(name): _value(name, value) for name, value in options.items() if name not in others}
