@@ -10,6 +10,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from img2img_shared.job import loop_name, result_key
+from img2img_worker.pictures.infotext import encode_picture
 from tests.integration.gateway import Callers, FakeWorker, Gateway, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}
@@ -181,12 +183,24 @@ def test_sd_upscale_is_the_farms(
     assert first == second, "A1111 tells the first one's of all"
 
 
-def test_several_loops_answer_with_what_each_made_last(gateway: Gateway, busy: FakeWorker) -> None:
-    pictures, info = answer_of(render(gateway, LOOP, [3, 0.3, "Lazy"], seed=4, n_iter=2, batch_size=3))
-    assert sorted(busy.seeds) == [4, 7]
+def test_several_loops_answer_with_what_each_made_last_and_the_first_renders_text(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    with Callers(fake_worker) as pool:
+        call = pool.submit(render, gateway, LOOP, [3, 0.3, "Lazy"], seed=4, n_iter=2, batch_size=3)
+        for claim in [fake_worker.await_claim() for _ in range(2)]:
+            seed, _ = fake_worker.ledger.job(claim.job_id, "default").seeds(0)
+            for number in range(2):
+                key = result_key(claim.job_id, claim.index, "png", loop_name(number))
+                text = f"render {number} of the loop with seed {seed}"
+                fake_worker.store.put(key, encode_picture(Image.new("RGB", (64, 64), "red"), "png", text))
+            fake_worker.end(claim)
+        pictures, info = answer_of(call.result())
+    assert sorted(fake_worker.seeds) == [4, 7]
     assert [each.size for each in pictures] == [(128, 64), (64, 64), (64, 64)]
+    assert all(each.getpixel((0, 0)) != (255, 0, 0) for each in pictures)
     assert (info["seed"], info["all_seeds"], info["index_of_first_image"]) == (4, [9], 0)
-    assert len(set(info["infotexts"])) == 1
+    assert info["infotexts"] == 3 * ["render 0 of the loop with seed 4"]
 
 
 def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, busy: FakeWorker) -> None:

@@ -67,6 +67,8 @@ class Answer:
                 keys = list(self._keys_of(job, index))
                 picture = self._store.get(keys[0])  # of a loop, A1111 tells the first one's text
                 self._texts.append(read_texts(picture).get("parameters", ""))
+                if self._reading.run is not None and not self._reading.run.shows_loops:
+                    del keys[: job.params.loopback_loops - 1]
                 self._keys += keys
                 self._sent += keys
                 self._cell = larger(self._cell, picture)

@@ -52,11 +52,12 @@ class Loopback(Script):
             "loopback_loops": self.loops,
             "loopback_final_denoising_strength": self.final_strength,
             "loopback_denoising_curve": self.curve,
-            "loopback_return_all": batches == 1,
+            "loopback_return_all": True,  # the first one's text is told of all
         }
         return Run(
             requests=[changed(request, kept | {"seed": seed}) for seed in seeds],
             params=params,
+            shows_loops=batches == 1,
             sheets=RowSheet(count=self.loops if batches == 1 else batches),
             texts=lambda texts: texts[:1] * (self.loops if batches == 1 else len(texts)),
             told=lambda account: {

@@ -48,6 +48,8 @@ class Run:
     sheets: Sheets | None = None
     #: whether the pictures follow their sheets
     sends_pictures: bool = True
+    #: whether what a loop has made on the way is among the pictures
+    shows_loops: bool = True
     #: from the pictures' infotexts to those that A1111 tells
     texts: Callable[[list[str]], list[str]] = list
     #: from A1111's account of the renders to what the script's says otherwise
