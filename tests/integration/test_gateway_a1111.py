@@ -15,6 +15,7 @@ import webuiapi
 from PIL import Image
 
 from img2img_gateway.async_farm import THREADS
+from img2img_gateway.sdapi.unavailable import REASONS
 from img2img_shared.errors import Refused, StoreError
 from img2img_shared.job import inputs_key, result_key
 from img2img_shared.ledger.file_names import FileNames
@@ -1208,6 +1209,29 @@ def test_what_does_not_exist_is_told_in_a1111s_shape(gateway: Gateway) -> None:
     answer = gateway.http.post("/sdapi/v1/interrogates", json={})
     assert answer.status_code == 404
     assert answer.json().keys() >= {"error", "detail", "errors", "body"}
+
+
+#: of A1111 1.10.1 with its API, and of its ControlNet extension
+READ = """
+    cmd-flags embeddings extensions face-restorers hypernetworks latent-upscale-modes loras memory options
+    progress prompt-styles realesrgan-models samplers schedulers script-info scripts sd-models sd-vae
+    upscalers"""
+WRITTEN = """
+    create/embedding create/hypernetwork extra-batch-images extra-single-image img2img interrogate interrupt
+    options png-info refresh-checkpoints refresh-embeddings refresh-loras refresh-vae reload-checkpoint skip
+    train/embedding train/hypernetwork txt2img unload-checkpoint"""
+OF_CONTROL = "control_types model_list module_list settings version"
+
+
+def test_every_route_of_a1111_is_here(gateway: Gateway, busy: FakeWorker) -> None:
+    read = [f"/sdapi/v1/{name}" for name in READ.split()]
+    read += [f"/controlnet/{name}" for name in OF_CONTROL.split()]
+    assert {path: gateway.http.get(path).status_code for path in read} == dict.fromkeys(read, 200)
+    written = [f"/sdapi/v1/{name}" for name in WRITTEN.split()]
+    written += ["/controlnet/detect", "/controlnet/render_openpose_json"]
+    told = {path: gateway.http.post(path, json={"width": 0}).status_code for path in written}
+    assert {path for path, status in told.items() if status == 501} == {*REASONS}
+    assert {status for path, status in told.items() if path not in REASONS} <= {200, 422}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 import webuiapi
 from PIL import Image, ImageChops
+from safetensors.torch import save_file
 
 from img2img_producer import Picture
 from img2img_shared.params import Params
@@ -38,6 +39,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     control = folder / "ControlNet" / "control_sd15_edges.safetensors"
     control.parent.mkdir()
     write_original(control_net(cached(tmp_path_factory, sd1), seed=3), control)
+    (folder / "embeddings").mkdir()
+    vectors = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
+    save_file({"emb_params": vectors}, folder / "embeddings" / "Moss-v2.safetensors")
     tiny_upscalers.save(folder / "ESRGAN", "tiny-4x.pth", tiny_upscalers.esrgan())
     return folder
 
@@ -158,6 +162,19 @@ def test_inpainting_keeps_what_is_not_masked(api: webuiapi.WebUIApi) -> None:
 def test_the_loras_that_prompts_may_name_are_listed(api: webuiapi.WebUIApi) -> None:
     listed = eventually("the worker has said which it has", api.get_loras)
     assert listed == [{"name": name, "alias": name, "path": name, "metadata": {}} for name in ("gold", "ink")]
+
+
+def test_webuiapis_prompts_name_textual_inversions(api: webuiapi.WebUIApi) -> None:
+    listed = eventually("the worker has said which it has", lambda: api.get_embeddings()["loaded"])
+    assert listed["Moss-v2"]["vectors"] == 2
+    source = pixels(picture(1))
+    named, plain = (
+        api.img2img(images=[source], prompt=f"a {word} cat", denoising_strength=0.6, **SMALL)
+        for word in ("(moss-v2:1.3)", "(moss v2:1.3)")
+    )
+    assert not same(named.image.convert("RGB"), plain.image.convert("RGB"))
+    assert 'TI hashes: "Moss-v2: ' in named.info["infotexts"][0]
+    assert "TI hashes" not in plain.info["infotexts"][0]
 
 
 def test_webuiapis_control_units_hold_a_render_to_their_pictures(
