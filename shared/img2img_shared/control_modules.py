@@ -61,6 +61,11 @@ class Module:
         return "inpaint" in self.name
 
     @property
+    def is_reference(self) -> bool:
+        """Whether a render refers to its picture (A1111's attention injection)."""
+        return self.name.startswith("reference_")
+
+    @property
     def is_image_prompt(self) -> bool:
         """Whether what it sees is told as a prompt is, by an IP-Adapter, and no picture comes of it."""
         return "IP-Adapter" in self.types

@@ -102,7 +102,7 @@ def test_what_makes_no_picture_is_refused_where_one_is_all_that_is_wanted() -> N
         control_map(unit(module="ip-adapter-auto"), Originals(own=Image.new("RGB", (64, 64))), Params(), 0)
 
 
-@pytest.mark.parametrize("module", ["openpose", "depth_anything", "reference_only", "inpaint_only+lama"])
+@pytest.mark.parametrize("module", ["openpose", "depth_anything", "revision_clipvision", "inpaint_only+lama"])
 def test_a_module_that_is_not_here_is_refused_by_name(module: str) -> None:
     originals = Originals(own=Image.new("RGB", (64, 64)))
     with pytest.raises(Refused, match="module") as refused:

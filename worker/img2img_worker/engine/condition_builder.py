@@ -10,6 +10,7 @@ from torch import Tensor
 from img2img_shared.errors import Refused
 from img2img_worker.engine.control import UnitRows, unit_rows
 from img2img_worker.engine.guidance import Guidance
+from img2img_worker.engine.references import reference_noise
 from img2img_worker.engine.state import RenderState
 
 
@@ -41,6 +42,7 @@ class ConditionBuilder:
             raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, reason)
         picture = self._picture(image)
         units = self._units(image)
+        noise = reference_noise(image.render, image.shape)
         for phase in image.phases:
             family = phase.checkpoint.family
             # what the first checkpoint has encoded, as in A1111
@@ -57,7 +59,12 @@ class ConditionBuilder:
                 for text in phase.texts
             ]
             phase.guidance = Guidance(
-                params, image.prompts, conditions, family, units=units if phase.is_controlled else ()
+                params,
+                image.prompts,
+                conditions,
+                family,
+                units=units if phase.is_controlled else (),
+                reference_noise=noise,
             )
 
     def _units(self, image: RenderState) -> list[UnitRows]:
@@ -74,7 +81,14 @@ class ConditionBuilder:
         levels = family.levels(render.latent_size)
         sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
         return [
-            unit_rows(control, network, hires=render.earlier_calls > 0, encode=encode, sigmas=sigmas)
+            unit_rows(
+                control,
+                network,
+                hires=render.earlier_calls > 0,
+                is_xl=family.name.startswith("SDXL"),
+                encode=encode,
+                sigmas=sigmas,
+            )
             for control, network in zip(render.controls, image.networks, strict=True)
         ]
 

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_shared.control import ControlUnit
-from img2img_worker.engine.render import Control
+from img2img_worker.engine.references import check_reference, references_of
+from img2img_worker.engine.render import Control, Render
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells
 from img2img_worker.models.control.flow_networks import FlowControlNet
 from img2img_worker.models.control.image_prompt import ImagePromptNetwork
 from img2img_worker.models.control.image_prompt_rows import RowImagePrompt
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
+from img2img_worker.models.control.references import RowReference
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family
@@ -40,6 +42,9 @@ class UnitRows:
     #: None: it says nothing
     positive: RowControl | RowImagePrompt | None
     negative: RowControl | RowImagePrompt | None
+    #: what the image refers to
+    reference: RowReference | None = None
+    negative_reference: RowReference | None = None
     #: what it does to answers whatever the step
     amends: tuple[RowAmend, ...] = ()
     negative_amends: tuple[RowAmend, ...] = ()
@@ -50,20 +55,19 @@ class UnitRows:
 
 
 def network_of(
-    unit: ControlUnit, family: Family, latent_size: tuple[int, int]
+    control: Control, family: Family, render: Render
 ) -> ControlNetwork | ImagePromptNetwork | None:
-    """What a unit of a render runs; None: nothing. Thread-safe.
-
-    Args:
-        latent_size: (h, w) of the render's latent.
+    """What a control of a render runs; None: nothing. Thread-safe.
 
     Raises:
         Refused: there is no such network, it is meant for another kind of checkpoint, or something in the
             unit means nothing to it.
     """
-    network = family.controls.of_unit(unit)
+    if control.unit.preprocessor.is_reference:
+        check_reference(control, family, render.params)
+    network = family.controls.of_unit(control.unit)
     if isinstance(network, FlowControlNet):
-        network.check(unit, latent_size)
+        network.check(control.unit, render.latent_size)
     return network
 
 
@@ -72,6 +76,7 @@ def unit_rows(
     network: ControlNetwork | ImagePromptNetwork | None,
     *,
     hires: bool,
+    is_xl: bool,
     encode: Encode,
     sigmas: Tensor,
 ) -> UnitRows:
@@ -79,6 +84,7 @@ def unit_rows(
     Args:
         network: None where the unit has none.
         hires: whether this is a hires fix' second pass.
+        is_xl: whether the checkpoint is SDXL.
         sigmas: [N] of the model's whole timesteps, on its device.
     """
     unit = control.unit
@@ -92,12 +98,18 @@ def unit_rows(
             positive = _row(control, network, scales, sigmas.device)
             is_one_sided = unit.control_mode == "ControlNet is more important" or network.is_pooled
             negative = None if is_one_sided else positive
+    references: tuple[RowReference | None, RowReference | None] = None, None
+    if unit.preprocessor.is_reference:
+        origin = encode(np.ascontiguousarray(control.picture[:, :, :3]))
+        references = references_of(unit, origin, hires=hires, is_xl=is_xl)
     amends = _amends(control, hires=hires, encode=encode, sigmas=sigmas)
     return UnitRows(
         start=unit.guidance_start,
         end=unit.guidance_end,
         positive=positive,
         negative=negative,
+        reference=references[0],
+        negative_reference=references[1],
         amends=amends[0],
         negative_amends=amends[1],
     )
@@ -114,18 +126,22 @@ def controlled(
     """`condition` with what the units say in such a row, those that act.
 
     Args:
-        is_compiled: the denoiser runs as graphs, which know nothing of pictures beside the text: rows that
-            see some keep to themselves.
+        is_compiled: the denoiser runs as graphs, which know nothing of pictures beside the text, or of those
+            that are referred to: rows that have some keep to themselves.
     """
     each_row = ((unit.negative if negative else unit.positive) for unit in units)
     rows = [row for row, acts in zip(each_row, acting, strict=True) if acts]
     image_prompts = tuple(row for row in rows if isinstance(row, RowImagePrompt))
-    is_apart = is_compiled and bool(image_prompts)
+    each_reference = ((unit.negative_reference if negative else unit.reference) for unit in units)
+    found = [each for each, acts in zip(each_reference, acting, strict=True) if acts]
+    references = tuple(each for each in found if each is not None)
+    is_apart = is_compiled and bool(image_prompts or references)
     return replace(
         condition,
-        shares=(condition.shares, "image prompts") if is_apart else condition.shares,
+        shares=(condition.shares, bool(image_prompts), bool(references)) if is_apart else condition.shares,
         controls=tuple(row for row in rows if isinstance(row, RowControl)),
         image_prompts=image_prompts,
+        references=references,
         amends=tuple(
             amend for unit in units for amend in (unit.negative_amends if negative else unit.amends)
         ),

@@ -9,6 +9,7 @@ from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
 from img2img_worker.engine.control import UnitRows, controlled
 from img2img_worker.engine.course import Call
+from img2img_worker.engine.references import ReferenceNoise
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from img2img_worker.models.prompts.conditioning import Conditioning
@@ -55,6 +56,7 @@ class Guidance:
         conditions: of each of the image's texts, as `prompts` counts them.
         family: what answers its rows.
         units: of control.
+        reference_noise: what is laid over the pictures that it refers to; None: there are none.
     """
 
     def __init__(
@@ -65,16 +67,19 @@ class Guidance:
         family: Family,
         *,
         units: Sequence[UnitRows] = (),
+        reference_noise: ReferenceNoise | None = None,
     ) -> None:
         self._params, self._prompts, self._conditions, self._family = params, prompts, conditions, family
-        self._units = units
+        self._units, self._reference_noise = units, reference_noise
         self._scale = params.cfg_scale * SAMPLERS[params.sampler_name].cfg_scale_multiplier
         image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
         # with a scale of 1, the picture does not guide
         self._image_scale = image_scale if family.edits and image_scale != 1 else None
         self._may_skip = self._image_scale is None and bool(params.s_min_uncond or params.skip_early_cond)
         self._at = prompts.at(0) if prompts.is_constant else None
-        self._rows: dict[object, CallRows] = {}
+        #: of a kind of call, its rows, and the conditions that A1111 would ask for, whatever their weight
+        self._rows: dict[object, tuple[CallRows, list[Condition]]] = {}
+        self._noised: tuple[int, CallRows] | None = None
 
     def rows(self, call: Call) -> CallRows:
         """Of one model call; the same object for calls that have the same."""
@@ -87,13 +92,23 @@ class Guidance:
         if key not in self._rows:
             positives = [(self._row(text, acting), weight) for text, weight in at[0]]
             negative = self._row(at[1], acting, negative=True)
-            self._rows[key] = CallRows.of(
+            rows = CallRows.of(
                 without_negative(positives, call.guidance)
                 if skips
                 else self._guided(positives, negative, call.guidance),
                 self._family,
             )
-        return self._rows[key]
+            self._rows[key] = rows, [*(each for each, _ in positives), *(() if skips else (negative,))]
+        return self._with_noise(*self._rows[key], call.number)
+
+    def _with_noise(self, rows: CallRows, conditions: Sequence[Condition], number: int) -> CallRows:
+        """`rows`, of these conditions; what they refer to has another noise in each call."""
+        if self._reference_noise is None or not any(each.references for each in conditions):
+            return rows
+        if self._noised is None or self._noised[0] != number:
+            noised = self._reference_noise.laid_over(rows.rows, conditions)
+            self._noised = number, CallRows.of(noised, self._family)
+        return self._noised[1]
 
     def _acting(self, call: Call) -> tuple[bool, ...]:
         if not self._units:

@@ -187,7 +187,7 @@ def prepared(
         course=_course(plan, render, family),
         prompts=prompts,
         phases=phases,
-        networks=[network_of(control.unit, family, render.latent_size) for control in render.controls],
+        networks=[network_of(control, family, render) for control in render.controls],
         digest=_key(render, phases[0].vaes.encoder),
         priority=priority,
     )

@@ -12,6 +12,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.products import RowPatches
 from img2img_worker.models.control.amends import RowAmend
 from img2img_worker.models.control.image_prompt_rows import ImagePromptRows, RowImagePrompt
+from img2img_worker.models.control.references import ReferenceRows, RowReference
 from img2img_worker.models.control.rows import ControlRows, RowControl
 from img2img_worker.models.families.runs import Run, runs_of
 
@@ -46,6 +47,8 @@ class Condition:
     amends: tuple[RowAmend, ...] = ()
     #: pictures that it sees beside its text
     image_prompts: tuple[RowImagePrompt, ...] = ()
+    #: pictures that it refers to
+    references: tuple[RowReference, ...] = ()
 
     @property
     def changes(self) -> tuple[Patch, bool, HypernetworkSet, float]:
@@ -74,6 +77,7 @@ class Conditions:
     merge_ratio: float = 0.0
     controls: tuple[ControlRows, ...] = ()
     image_prompts: tuple[ImagePromptRows, ...] = ()
+    references: tuple[ReferenceRows, ...] = ()
     #: (row, what becomes of its answer), in order
     amends: tuple[tuple[int, RowAmend], ...] = ()
 
@@ -95,9 +99,12 @@ class Conditions:
             row_patches = RowPatches(tuple(row.patch for row in rows))
         # products are laid out for all rows of a call
         has_rows = row_patches is not None and row_patches.common is None
+        runs = runs_of(contexts, whole=whole or has_rows)
+        # as are image prompts
+        shows_all = whole or has_rows or any(row.image_prompts for row in rows)
         return cls(
             tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
-            runs=runs_of(contexts, whole=whole or has_rows),
+            runs=runs,
             patch=first.patch.merged,
             row_patches=row_patches,
             tiling=first.tiling,
@@ -105,6 +112,7 @@ class Conditions:
             merge_ratio=first.merge_ratio,
             controls=ControlRows.of([row.controls for row in rows], contexts, whole=whole),
             image_prompts=ImagePromptRows.of([row.image_prompts for row in rows], whole=whole),
+            references=ReferenceRows.of([row.references for row in rows], contexts, runs, whole=shows_all),
             amends=tuple((place, each) for place, row in enumerate(rows) for each in row.amends),
         )
 

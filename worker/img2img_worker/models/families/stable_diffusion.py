@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.amends import amended
 from img2img_worker.models.control.folder import ControlNets
 from img2img_worker.models.control.image_prompt_rows import ImagePromptLayers
+from img2img_worker.models.control.reference_layers import ReferenceLayers
+from img2img_worker.models.control.references import ReferenceRows
 from img2img_worker.models.control.rows import unet_arguments
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
@@ -75,6 +77,25 @@ class StableDiffusion:
     @cached_property
     def _image_prompts(self) -> ImagePromptLayers:
         return ImagePromptLayers(self.unet)
+
+    @cached_property
+    def _references(self) -> ReferenceLayers:
+        return ReferenceLayers(self.unet)
+
+    @cached_property
+    def _whole_sigmas(self) -> Tensor:
+        """[N] of its whole timesteps."""
+        return torch.from_numpy(self.noise_levels.sigmas).float().to(self.device)
+
+    @property
+    def can_refer(self) -> bool:
+        """Whether images can refer to pictures, which have the noise of whole timesteps."""
+        return self.noise_levels.has_whole_timesteps
+
+    @property
+    def can_match(self) -> bool:
+        """Whether images can take over the mean and variance of pictures."""
+        return self._references.can_match
 
     @property
     def latent_channels(self) -> int:
@@ -234,10 +255,18 @@ class StableDiffusion:
         if "concat" in given:
             latents = torch.cat([x, given["concat"]], dim=1).to(self.dtype)
         # graphs know nothing of what was put into the UNet after they were made
-        changes = (conditions.hypernetworks.networks, conditions.merge_ratio, conditions.image_prompts)
-        is_changed = any(changes)
-        eager = self.is_compiled and is_changed
-        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
+        changes = (
+            conditions.hypernetworks.networks,
+            conditions.merge_ratio,
+            conditions.image_prompts,
+            conditions.references,
+        )
+        eager = self.is_compiled and any(changes)
+        show = partial(self._show, t=t, added=added)
+        with (
+            torch.compiler.set_stance("force_eager") if eager else nullcontext(),
+            self._references.referring(conditions.references, len(x), show),
+        ):
             # timesteps stay float32: the UNet takes their sines before it lowers the precision
             answer: Tensor = self.unet(
                 latents,
@@ -252,6 +281,22 @@ class StableDiffusion:
         for row, amend in conditions.amends:
             answer[row] = amended(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
+
+    def _show(self, references: ReferenceRows, *, t: Tensor, added: dict[str, Tensor] | None) -> None:
+        """Lets the UNet see the pictures of some rows; t and `added` are those of all rows of the call."""
+        t = references.chosen(t)
+        seen = references.noised(self._whole_sigmas, t)
+        if self.inpaints:  # nothing of it is to be repainted
+            seen = torch.cat([seen, torch.zeros_like(seen[:, :1]), references.origins], dim=1)
+        if added is not None:
+            added = {name: references.chosen(each) for name, each in added.items()}
+        self.unet(
+            seen.to(self.dtype),
+            t,
+            encoder_hidden_states=as_context(references.runs),
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
 
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None

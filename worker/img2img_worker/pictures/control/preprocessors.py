@@ -232,6 +232,9 @@ _PREPROCESSORS: dict[str, Callable[[Pixels, float, tuple[float, float], int], Pi
     "ip-adapter_clip_sd15": _for_clip,
     "ip-adapter_clip_sdxl": _for_clip,
     "ip-adapter_clip_sdxl_plus_vith": _for_clip,
+    "reference_only": _unchanged,
+    "reference_adain": _unchanged,
+    "reference_adain+attn": _unchanged,
     "inpaint": _unchanged,
     "inpaint_only": _unchanged,
 }

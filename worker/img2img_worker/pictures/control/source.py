@@ -50,7 +50,8 @@ def source(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pix
         Refused: there is nothing to look at, or a mask of another size than its picture.
     """
     pixels, mode = _chosen(unit, originals, params)
-    if unit.inpaint_crop_input_image and params.inpaint_full_res and originals.mask is not None:
+    crops = unit.inpaint_crop_input_image and params.inpaint_full_res and not unit.preprocessor.is_reference
+    if crops and originals.mask is not None:
         mask = plain_mask(originals.mask, params)
         box = crop_box(mask, params.inpaint_full_res_padding, params.width, params.height)
         if box is not None:

@@ -1,0 +1,235 @@
+"""The layers of a UNet that keep what they see of pictures, for the rows that refer to these."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from img2img_worker.models.control.references import ReferenceRows, RowReference
+
+#: what keeps a variance of nothing from being divided by
+_EPSILON = 1e-6
+#: the published UNets' blocks behind which mean and variance are taken, down and up, as they are numbered:
+#: by how many there are each way (SD 1 and 2, XL)
+_MATCHED = {12: ((4, 5, 7, 8, 10, 11), range(8)), 9: ((4, 5, 7, 8), range(6))}
+
+#: makes of a layer's input or output [r, ...], and of what it has kept of several pictures, another output
+_Mix = Callable[[Tensor, Sequence[Any]], Tensor]
+
+
+class ReferenceLayers:
+    """
+    Args:
+        unet: diffusers' UNet2DConditionModel.
+    """
+
+    def __init__(self, unet: Any) -> None:
+        blocks = (*unet.down_blocks, unet.mid_block, *unet.up_blocks)
+        found = [module for block in blocks for module in block.modules() if _is_transformer(module)]
+        # deeper is wider; among equals the order of the data counts
+        found.sort(key=lambda module: -module.norm1.normalized_shape[0])
+        self._attentions = [(module.attn1, i / len(found)) for i, module in enumerate(found)]
+        self._outputs = _outputs(unet)
+
+    @property
+    def can_match(self) -> bool:
+        """Whether rows can take over mean and variance, which is defined for the published UNets alone."""
+        return bool(self._outputs)
+
+    @contextmanager
+    def referring(
+        self, references: Sequence[ReferenceRows], n_rows: int, show: Callable[[ReferenceRows], object]
+    ) -> Iterator[None]:
+        """Within, the UNet's rows refer to these pictures, which are shown to it first.
+
+        Args:
+            n_rows: of the call.
+            show: runs the UNet for the rows that have one of them.
+        """
+        if not references:
+            yield
+            return
+        with ExitStack() as hooks:
+            kept = [_Kept(depth, "attends") for _, depth in self._attentions]
+            for (attention, _), own in zip(self._attentions, kept, strict=True):
+                hooks.enter_context(_replaced(attention, partial(_attended, attention.forward, own)))
+            for output, depth in self._outputs:
+                kept.append(_Kept(depth, "matches"))
+                handle = output.register_forward_hook(partial(_matched, kept[-1]))
+                hooks.callback(handle.remove)
+            for each in references:
+                for own in kept:
+                    own.begin(each)
+                show(each)
+            for own in kept:
+                own.end(n_rows)
+            yield
+
+
+class _Kept:
+    """What one layer has kept of pictures, for rows that have not used it yet.
+
+    Args:
+        depth: which references it has a part in (`RowReference.weight`).
+        how: the kind of references that it keeps.
+    """
+
+    def __init__(self, depth: float, how: str) -> None:
+        self._depth, self._how = depth, how
+        #: of each pass so far, what is kept
+        self._seen: list[Any] = []
+        self._passes: list[ReferenceRows] = []
+        #: for each row of the call, the passes that it has not used
+        self._pending: dict[int, list[int]] = {}
+        self._now: ReferenceRows | None = None
+        self._n_rows = 0
+
+    def begin(self, references: ReferenceRows) -> None:
+        """The UNet is about to see these."""
+        self._now = references
+        self._passes.append(references)
+        self._seen.append(None)
+
+    def end(self, n_rows: int) -> None:
+        """It is about to answer the call's rows."""
+        self._now, self._n_rows = None, n_rows
+
+    def keep(self, make: Callable[[], Any]) -> None:
+        """What `make` gives, for the rows that refer to what the UNet sees now."""
+        if self._now is None:
+            return
+        number = len(self._passes) - 1
+        for place, member in zip(self._now.places, self._now.members, strict=True):
+            if getattr(member, self._how) and member.weight > self._depth:
+                self._pending.setdefault(place, []).append(number)
+                if self._seen[number] is None:
+                    self._seen[number] = make()
+
+    def mixed(self, x: Tensor, plain: Tensor, mix: _Mix) -> Tensor:
+        """`plain`, what the layer makes of `x` by itself, with what it makes for the rows that refer.
+
+        A row whose picture is being shown uses what others have left, unless this one is kept.
+        """
+        for numbers, places in self._groups().items():
+            plain = self._mixed(x, plain, mix, numbers, places)
+            for place in places:
+                del self._pending[place]
+        return plain
+
+    def _groups(self) -> dict[tuple[int, ...], list[int]]:
+        """Rows that use what they have now, by the passes that it is of."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        if self._now is None:
+            places: Sequence[int] = range(self._n_rows)
+        else:
+            members = zip(self._now.places, self._now.members, strict=True)
+            places = [place for place, member in members if not getattr(member, self._how)]
+        for place in places:
+            if place in self._pending:
+                groups.setdefault(tuple(self._pending[place]), []).append(place)
+        return groups
+
+    def _mixed(
+        self, x: Tensor, plain: Tensor, mix: _Mix, numbers: tuple[int, ...], places: Sequence[int]
+    ) -> Tensor:
+        is_whole = self._passes[0].is_whole
+        at = places if self._now is None else [self._now.position(place) for place in places]
+        rows = torch.tensor(at, device=x.device)
+        own = x if is_whole else x.index_select(0, rows)
+        kept = [self._of_rows(number, places) for number in numbers]
+        found = mix(own, kept)
+        if is_whole:
+            found = found.index_select(0, rows)
+        shares = [self._fidelity(place, numbers) for place in places]
+        if any(shares):
+            share = torch.tensor(shares, dtype=found.dtype, device=found.device)
+            share = share.view(-1, *[1] * (found.ndim - 1))
+            found = share * plain.index_select(0, rows) + (1 - share) * found
+        return plain.index_copy(0, rows, found)
+
+    def _of_rows(self, number: int, places: Sequence[int]) -> Any:
+        """What was kept in a pass, of these rows; of all of them, where each pass is whole."""
+        seen, which = self._seen[number], self._passes[number]
+        if which.is_whole:
+            return seen
+        index = torch.tensor([which.position(place) for place in places], device=which.rows.device)
+        if isinstance(seen, Tensor):
+            return seen.index_select(0, index)
+        return tuple(each.index_select(0, index) for each in seen)
+
+    def _fidelity(self, place: int, numbers: tuple[int, ...]) -> float:
+        own = [self._member(number, place).fidelity for number in numbers]
+        return sum(own) / len(own)
+
+    def _member(self, number: int, place: int) -> RowReference:
+        which = self._passes[number]
+        return which.members[which.places.index(place)]
+
+
+def _attended(forward: Callable[..., Tensor], kept: _Kept, x: Tensor, *given: Any, **more: Any) -> Tensor:
+    """Self-attention, for rows that refer to pictures over these too."""
+    plain = forward(x, *given, **more)
+
+    def attend(own: Tensor, pictures: Sequence[Tensor]) -> Tensor:
+        return forward(own, encoder_hidden_states=torch.cat([own, *pictures], dim=1))
+
+    answer = kept.mixed(x, plain, attend)
+    kept.keep(lambda: x)
+    return answer
+
+
+def _matched(kept: _Kept, _module: nn.Module, _given: Any, output: Any) -> Any:
+    """A block's output [r, c, h, w], for rows that take them over with the mean and variance of pictures."""
+    x = output[0] if isinstance(output, tuple) else output
+    answer = kept.mixed(x, x, _with_statistics)
+    kept.keep(lambda: torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0))
+    return (answer, *output[1:]) if isinstance(output, tuple) else answer
+
+
+def _with_statistics(x: Tensor, pictures: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    variance, mean = torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0)
+    variances, means = zip(*pictures, strict=True)
+    wanted = sum(variances) / len(variances), sum(means) / len(means)
+    deviation, wanted_deviation = (each.clamp(min=_EPSILON).sqrt() for each in (variance, wanted[0]))
+    answer: Tensor = (x - mean) / deviation * wanted_deviation + wanted[1]
+    return answer.to(x.dtype)
+
+
+@contextmanager
+def _replaced(module: Any, forward: Callable[..., Tensor]) -> Iterator[None]:
+    own = module.forward
+    module.forward = forward
+    try:
+        yield
+    finally:
+        module.forward = own
+
+
+def _is_transformer(module: nn.Module) -> bool:
+    return hasattr(module, "attn1") and hasattr(module, "norm1")
+
+
+def _outputs(unet: Any) -> list[tuple[nn.Module, float]]:
+    """What ends each of the blocks that are matched, with its depth; none: it is no published UNet."""
+    down = [unet.conv_in]
+    for block in unet.down_blocks:
+        down += _ends(block)
+        down += [sampler.conv for sampler in block.downsamplers or ()]
+    up: list[nn.Module] = []
+    for block in unet.up_blocks:
+        own = _ends(block)
+        up += [*own[:-1], block.upsamplers[0].conv] if block.upsamplers else own
+    if len(down) not in _MATCHED or len(up) != len(down):
+        return []
+    of_down, of_up = _MATCHED[len(down)]
+    found = [(unet.mid_block, 0.0)]
+    found += [(down[place], 2 * (1 - i / len(of_down))) for i, place in enumerate(of_down)]
+    return found + [(up[place], 2 * i / len(of_up)) for i, place in enumerate(of_up)]
+
+
+def _ends(block: Any) -> list[nn.Module]:
+    """The last part of each layer: its transformer, or else its residual block."""
+    return list(getattr(block, "attentions", None) or block.resnets)
