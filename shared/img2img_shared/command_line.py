@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Table
 
 from img2img_shared.errors import FarmError, NotFound, Refused
 from img2img_shared.refusals import refusal
@@ -78,13 +79,22 @@ class Connection:
 
 
 def messages() -> Console:
-    """For people: progress, hints, errors."""
-    return Console(stderr=True, highlight=False)
+    """For people: progress, hints, errors. What users wrote is shown as it is, `:heart:` too."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def print_table(table: Table, *, width: int | None = None) -> None:
+    """One table on standard output, its texts as they are.
+
+    Args:
+        width: in characters; None: the terminal's.
+    """
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
 def say(text: str) -> None:
     """One message, as it is, on standard error."""
-    messages().print(text, markup=False, soft_wrap=True)
+    messages().print(text, soft_wrap=True)
 
 
 def print_json(value: object) -> None:

@@ -85,7 +85,7 @@ def unknown_tags(prompt: str) -> list[str]:
 
 
 def check_tags(*, comments: bool = True, **prompts: str) -> None:
-    """That prompts have no tags of other kinds, which would be left out of them without a word.
+    """That prompts have no malformed tags, nor any of other kinds, which would be left out without a word.
 
     Args:
         comments: `enable_prompt_comments`.
@@ -95,8 +95,13 @@ def check_tags(*, comments: bool = True, **prompts: str) -> None:
         Refused: names the first one's field.
     """
     for field, prompt in prompts.items():
-        for tag in unknown_tags(strip_comments(prompt, enabled=comments)):
+        text = strip_comments(prompt, enabled=comments)
+        for tag in unknown_tags(text):
             raise Refused(field, tag, "write <lora:name:weight> or <hypernet:name:weight>, in lower case")
+        try:
+            take_extra_networks(text)
+        except Refused as error:
+            raise Refused(field, error.value, error.reason) from None
 
 
 def _tags(prompt: str) -> tuple[list[re.Match[str]], str]:

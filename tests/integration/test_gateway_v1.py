@@ -611,8 +611,8 @@ def test_a_removed_job_leaves_nothing_in_the_store(
 
 
 @pytest.mark.usefixtures("fake_worker")
-@pytest.mark.parametrize("prompt", ["boat <loha:ink:0.8>", "boat <LORA:ink:0.8>"])
-def test_a_tag_that_nothing_here_knows_is_refused(gateway: Gateway, prompt: str) -> None:
+@pytest.mark.parametrize("prompt", ["boat <loha:ink:0.8>", "boat <LORA:ink:0.8>", "boat <lora:ink:0,8>"])
+def test_a_tag_that_is_not_understood_is_refused(gateway: Gateway, prompt: str) -> None:
     files = [("image", ("a.png", picture()))]
     fields = {"model": "m", "prompt": prompt}
     facts = refusal(gateway.http.post("/v1/jobs/upload", data=fields, files=files))

@@ -4,12 +4,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from img2img_producer.cli.connection import farm_of
 from img2img_producer.cli.terminal import show_facts
-from img2img_shared.command_line import AsJson, print_json, say
+from img2img_shared.command_line import AsJson, print_json, print_table, say
 from img2img_shared.durations import write_duration
 from img2img_shared.farm.store_janitor import Cleaned
 
@@ -33,7 +32,7 @@ def storage(context: typer.Context, json: AsJson = False) -> None:
     for each in found:
         numbers = (each.bytes, each.inputs, each.results, each.since)
         table.add_row(each.tenant or "(of all tenants)", *map(size, numbers))
-    Console(highlight=False, markup=False).print(table)
+    print_table(table)
 
 
 def orphans(context: typer.Context, json: AsJson = False) -> None:

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from img2img_producer.progress_display import duration, remaining
-from img2img_shared.command_line import print_json, say
+from img2img_shared.command_line import print_json, print_table, say
 from img2img_shared.durations import write_duration
 from img2img_shared.errors import one_line
 from img2img_shared.job import JobState
@@ -56,7 +55,7 @@ def show_job(status: JobStatus) -> None:
     for name, value in facts.items():
         if value:
             table.add_row(name, value)
-    Console(highlight=False, markup=False).print(table)
+    print_table(table)
 
 
 def show_jobs(jobs: Iterable[JobStatus], otherwise: str) -> None:
@@ -131,7 +130,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: st
         table.add_row(*(row[index] for index in told))
     # a pipe has no width: no cell is cut for the sake of one
     width = None if sys.stdout.isatty() else 10_000
-    Console(highlight=False, markup=False, width=width).print(table)
+    print_table(table, width=width)
 
 
 def _counts(status: JobStatus) -> str:
