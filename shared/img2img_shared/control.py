@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from img2img_shared.control_modules import Module, Number, find_module
 from img2img_shared.errors import Refused
 
-#: units of a render
-MOST_UNITS = 10
+#: units of a render, and pictures that one may look at, if it is an IP-Adapter's
+MOST_UNITS = MOST_PICTURES = 10
 
 ControlMode = Literal["Balanced", "My prompt is more important", "ControlNet is more important"]
 ControlResizeMode = Literal["Just Resize", "Crop and Resize", "Resize and Fill"]
@@ -191,6 +191,13 @@ class ControlUnit(BaseModel):
 def control_roles(index: int) -> tuple[str, str, str]:
     """Roles of the control picture of unit `index`, of its mask, and of the region where it acts."""
     return f"control/{index}", f"control/{index}/mask", f"control/{index}/region"
+
+
+def picture_roles(index: int) -> list[tuple[str, str]]:
+    """Roles of the pictures that unit `index` may look at, each with its mask's; most look at the first."""
+    own, mask, _ = control_roles(index)
+    others = [f"{own}/{number}" for number in range(1, MOST_PICTURES)]
+    return [(own, mask), *((other, f"{other}/mask") for other in others)]
 
 
 def meant(model: str, names: Iterable[str], titles: Mapping[str, str]) -> str | None:

@@ -23,6 +23,7 @@ from tests.faults.farm import LEASE, FaultyFarm, ForkServer, eventually, picture
 from tests.integration.gateway import Gateway
 from tests.servers import free_port, scraped
 from tests.unit.control_files import control_net, write_original
+from tests.unit.image_prompt_files import clip_vision, image_prompt, write_clip_vision, write_safetensors
 
 #: where the worker shows what it counts
 METRICS = f"127.0.0.1:{free_port()}"
@@ -39,6 +40,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     control = folder / "ControlNet" / "control_sd15_edges.safetensors"
     control.parent.mkdir()
     write_original(control_net(cached(tmp_path_factory, sd1), seed=3), control)
+    write_safetensors(
+        image_prompt(cached(tmp_path_factory, sd1), seed=4), control.parent / "ip-adapter.safetensors"
+    )
+    write_clip_vision(clip_vision(7), folder / "clip_vision" / "clip_h.safetensors")
     (folder / "embeddings").mkdir()
     vectors = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
     save_file({"emb_params": vectors}, folder / "embeddings" / "Moss-v2.safetensors")
@@ -181,7 +186,7 @@ def test_webuiapis_control_units_hold_a_render_to_their_pictures(
     farm: FaultyFarm, api: webuiapi.WebUIApi
 ) -> None:
     eventually("the worker has said what it has", api.controlnet_model_list)
-    (title,) = api.controlnet_model_list()
+    title, _ = api.controlnet_model_list()
     source, shown = picture(1), picture(2)
     units = [
         webuiapi.ControlNetUnit(image=pixels(shown), module="canny", model="edges", processor_res=64),
@@ -202,6 +207,29 @@ def test_webuiapis_control_units_hold_a_render_to_their_pictures(
             alwayson_scripts={},
             **SMALL,
         )
+
+
+def test_webuiapis_control_units_let_a_render_see_a_picture_by_an_ip_adapter(api: webuiapi.WebUIApi) -> None:
+    eventually("the worker has said what it has", api.controlnet_model_list)
+    source, shown = picture(1), picture(2)
+
+    def rendered(*units: webuiapi.ControlNetUnit) -> Any:
+        return api.img2img(images=[pixels(source)], controlnet_units=[*units], alwayson_scripts={}, **SMALL)
+
+    seeing = {"image": pixels(shown), "model": "ip-adapter"}
+    result = rendered(webuiapi.ControlNetUnit(module="ip-adapter-auto", **seeing))
+    found, told = (image.convert("RGB") for image in result.images)
+    assert not same(found, rendered().image.convert("RGB"))
+    assert same(told, pixels(shown))
+    assert 'ControlNet 0: "Module: ip-adapter-auto, Model: ip-adapter,' in result.info["infotexts"][0]
+    refusals = {
+        "ip-adapter_clip_g": "clip_vision/clip_g",
+        "ip-adapter_face_id": "insightface",
+        "none": "auto",
+    }
+    for module, words in refusals.items():
+        with pytest.raises(RuntimeError, match=words):
+            rendered(webuiapi.ControlNetUnit(module=module, **seeing))
 
 
 def test_preprocessors_run_without_a_render(api: webuiapi.WebUIApi) -> None:

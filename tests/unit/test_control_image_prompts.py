@@ -267,6 +267,25 @@ def controlled(*units: dict[str, Any]) -> Render:
     return replace(plain, controls=controls)
 
 
+def test_rows_that_see_pictures_keep_to_themselves_where_the_network_runs_as_graphs(
+    many: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs know nothing of pictures beside the text, so the others' calls must not do without them."""
+    calls: list[tuple[int, int]] = []
+    own = StableDiffusion.predict
+
+    def predict(family: StableDiffusion, *given: Any) -> torch.Tensor:
+        conditions = given[-1]
+        calls.append((len(conditions), sum(len(each.rows) for each in conditions.image_prompts)))
+        return own(family, *given)
+
+    monkeypatch.setattr(StableDiffusion, "predict", predict)
+    renders = [controlled(*units) for units in UNITS[:3]]
+    pictures_as_alone(replace(many, is_compiled=True), renders, deterministic=False)
+    assert {seeing in (0, rows) for rows, seeing in calls} == {True}
+    assert any(seeing for _, seeing in calls)
+
+
 def test_a_unit_without_weight_or_after_its_end_changes_nothing_and_control_modes_mean_nothing(
     many: StableDiffusion,
 ) -> None:
@@ -299,6 +318,60 @@ def test_what_clip_is_not_to_see_of_a_picture_has_no_part_in_it(many: StableDiff
     )
     assert all(torch.equal(*each) for each in zip(shown.keys, same.keys, strict=True))
     assert not torch.equal(shown.keys[0], bare.keys[0])
+
+
+@pytest.mark.parametrize(("prompt", "is_seen"), [("the cat", False), ("the cat " * 60, True)])
+def test_negative_rows_see_the_picture_where_the_texts_lengths_differ_as_in_the_extension(
+    prompt: str, is_seen: bool, many: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A1111 asks for texts of other lengths one by one, and the extension keeps what the first row saw."""
+    seen_by_rows: list[torch.Tensor] = []
+    own = StableDiffusion.predict
+
+    def predict(family: StableDiffusion, *given: Any) -> torch.Tensor:
+        seen_by_rows.extend(given[-1].image_prompts[0].keys[0])
+        return own(family, *given)
+
+    monkeypatch.setattr(StableDiffusion, "predict", predict)
+    one = controlled({"model": "plain"})
+    with Engine(many) as engine:
+        engine.submit(replace(one, prompt=prompt)).result()
+    first, second = seen_by_rows[:2]
+    assert torch.equal(first, second) == is_seen
+
+
+def test_of_several_pictures_the_mean_is_seen(many: StableDiffusion) -> None:
+    one = controlled({"model": "plus"})
+    (control,) = one.controls
+    third = replace(control, picture=picture(9))
+    with Engine(many, deterministic=True) as engine:
+        alone, twice, both, swapped = (
+            engine.submit(replace(one, controls=(each,))).result()
+            for each in (
+                control,
+                replace(control, more=(picture(0),)),
+                replace(control, more=(picture(9),)),
+                replace(third, more=(picture(0),)),
+            )
+        )
+    np.testing.assert_array_equal(twice, alone)
+    np.testing.assert_array_equal(both, swapped)
+    assert (both != alone).any()
+
+
+def test_published_files_for_the_larger_clip_are_known_by_name(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    models = models_with(tmp_path)
+    write_clip_vision(clip_vision(8), models / "clip_vision" / "CLIP-ViT-bigG-14.safetensors")
+    parts = image_prompt(checkpoint, 3)
+    seen_by = {}
+    for name in ("ip-adapter_sd15", "ip-adapter_sd15_vit-G"):
+        write_safetensors(parts, models / "ControlNet" / f"{name}.safetensors")
+        found = opened(checkpoint, models).controls.find_image_prompt(name, AUTO)
+        seen_by[name] = found.encoder.name
+    assert list(seen_by.values()) == ["clip_h.safetensors", "CLIP-ViT-bigG-14.safetensors"]
 
 
 def test_a_picture_is_looked_at_once_however_many_images_see_it(many: StableDiffusion) -> None:
@@ -359,6 +432,20 @@ def test_a_file_that_is_not_used_to_the_last_tensor_is_refused(
     save_file(weights, path)
     with pytest.raises(Refused, match=told):
         opened(checkpoint, models).controls.find_image_prompt("adapter", AUTO)
+
+
+def test_keys_and_values_that_are_no_two_halves_are_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    models = models_with(tmp_path)
+    parts = image_prompt(checkpoint, 3, "plus")
+    family = opened(checkpoint, models)
+    for number, wrong in enumerate((torch.zeros(()), torch.zeros(1, 4), torch.zeros(3, 4))):
+        parts["image_proj"]["layers.0.0.to_kv.weight"] = wrong
+        write_safetensors(parts, models / "ControlNet" / f"broken-{number}.safetensors")
+        with pytest.raises(Refused, match="broken"):
+            family.controls.find_image_prompt(f"broken-{number}", AUTO)
 
 
 def test_one_that_looks_for_faces_is_refused_with_what_it_takes(

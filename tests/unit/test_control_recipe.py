@@ -74,10 +74,17 @@ def test_a_hires_fix_has_a_picture_for_each_pass_the_larger_first_and_units_for_
     assert maps == [(96, 96), (64, 64)] * 2
 
 
-def test_what_clip_sees_has_no_map_beside_the_result() -> None:
-    (render,), files = made(job({**EDGES, "module": "ip-adapter-auto"}), PICTURES)
-    assert render.controls[0].picture.shape == (224, 224, 3)
-    assert len(files) == 1
+def test_an_adapters_unit_sees_several_pictures_and_each_is_shown_once_as_it_is() -> None:
+    pictures = {"control/0": picture(1), "control/0/2": picture(2, 96), "control/0/mask": picture(3)}
+    one = job({**EDGES, "module": "ip-adapter-auto"}, txt2img=True, enable_hr=True, hr_scale=1.5)
+    renders, files = made(one, pictures)
+    for render in (renders[0], renders[-1]):
+        (own,) = render.controls
+        assert [each.shape for each in (own.picture, *own.more)] == [(224, 224, 4)] * 2
+        assert own.picture[:, :, 3].any()
+        assert not own.more[0][:, :, 3].any()
+    maps = [Image.open(io.BytesIO(data)).size for data in list(files.values())[:-1]]
+    assert maps == [(64, 64), (96, 96)]
 
 
 def test_without_a_render_the_result_is_what_the_preprocessor_makes() -> None:
@@ -95,6 +102,11 @@ def test_pictures_without_a_unit_and_units_without_a_picture_are_refused() -> No
         ingredients(one, Input(pictures={"image": key, "control/1": key}))
     with pytest.raises(Refused, match="control/0"):
         ingredients(job(EDGES, txt2img=True), Input())
+    with pytest.raises(Refused, match="only IP-Adapters look at several"):
+        ingredients(one, Input(pictures={"image": key, "control/0": key, "control/0/1": key}))
+    seeing = job({**EDGES, "module": "ip-adapter-auto"})
+    with pytest.raises(Refused, match="it needs control/0 beside it"):
+        ingredients(seeing, Input(pictures={"image": key, "control/0/1": key}))
     with pytest.raises(Refused, match="control/0/mask"):
         ingredients(one, Input(pictures={"image": key, "control/0/mask": key}))
 

@@ -52,6 +52,28 @@ def test_a_picture_and_its_mask_may_be_sent_together(image: Any) -> None:
     assert found.pictures == {"control/0": "aaaa", "control/0/mask": "bbbb"}
 
 
+def test_several_pictures_are_an_adapters_own_and_are_units_of_others_where_they_are_merged() -> None:
+    several = [{"image": "aaaa"}, {"image": "bbbb", "mask": "cccc"}, {"image": "dddd", "mask": None}]
+    own, _ = sent({**UNIT, "image": several, "module": "ip-adapter-auto", "input_mode": "merge"})
+    assert own.pictures == {
+        "control/0": "aaaa",
+        "control/0/1": "bbbb",
+        "control/0/1/mask": "cccc",
+        "control/0/2": "dddd",
+    }
+    merged, _ = sent({**UNIT, "image": several, "weight": 0.9, "input_mode": "merge"}, UNIT)
+    assert [round(each.weight, 3) for each in merged.units] == [0.3, 0.3, 0.3, 1.0]
+    assert merged.pictures == {
+        "control/0": "aaaa",
+        "control/1": "bbbb",
+        "control/1/mask": "cccc",
+        "control/2": "dddd",
+    }
+    assert "input_mode merge" in refused({**UNIT, "image": several})
+    assert "folder" in refused({**UNIT, "input_mode": "batch"})
+    assert "at most 10" in refused({**UNIT, "image": [{"image": "aaaa"}] * 11, "module": "ip-adapter-auto"})
+
+
 def test_a_request_lets_go_of_the_pictures_that_are_stored() -> None:
     unit = {**UNIT, "image": {"image": "aaaa"}, "mask_image": "bbbb", "weight": 0.5}
     scripts = {"ControlNet": {"args": [unit, None, "other"]}, "soft inpainting": {"args": [True]}}

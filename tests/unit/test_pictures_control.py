@@ -78,13 +78,18 @@ def test_what_clip_is_to_see_is_squeezed_to_its_size_mask_and_all() -> None:
     bare, large = control_pictures(seen, Originals(own=own), Params(), sizes, 0)
     assert bare is large
     (masked, _) = control_pictures(seen, Originals(own=own, own_mask=mask), Params(), sizes, 0)
-    assert bare.pixels.shape == (224, 224, 3)
-    np.testing.assert_array_equal(masked.pixels[:, :, :3], bare.pixels)
+    assert bare.pixels.shape == (224, 224, 4)
+    assert not bare.pixels[:, :, 3].any()
+    np.testing.assert_array_equal(masked.pixels[:, :, :3], bare.pixels[:, :, :3])
+    shown = np.array(masked.map)  # the picture itself, as A1111's extension shows it
+    np.testing.assert_array_equal(shown[:, :, :3], np.array(own))
+    assert (shown[:, :48, 3] == 128).all()
+    assert (shown[:, 48:, 3] == 255).all()
     assert masked.pixels[:, :100, 3].all()
     assert not masked.pixels[:, 124:, 3].any()
     whole = Params(inpaint_full_res=False)
     (init,) = control_pictures(seen, Originals(image=own, mask=mask), whole, [(64, 64)], 0)
-    np.testing.assert_array_equal(init.pixels, bare.pixels)
+    np.testing.assert_array_equal(init.pixels, bare.pixels[:, :, :3])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from img2img_gateway.sdapi.processed import processed
 from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.tasks import Task
+from img2img_shared.control import MOST_PICTURES
 from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, loop_name, result_key
 from img2img_shared.ledger import IMAGES, Ledger
@@ -117,9 +118,14 @@ class Answer:
         """What an image's control units looked at; with a hires fix, of both passes."""
         if any(getattr(job.params, name) for name in COMPOSED):
             return
-        wanted = sum(unit.save_detected_map for unit in job.params.control)
-        for number in range(wanted * (1 + job.params.enable_hr)):
-            yield result_key(job.id, index, job.params.output_format, f"control-{number}")
+        wanted = [unit for unit in job.params.control if unit.save_detected_map]
+        most = len(wanted) * (1 + job.params.enable_hr)
+        sees_any_number = any(unit.preprocessor.is_image_prompt for unit in wanted)
+        for number in range(len(wanted) * MOST_PICTURES if sees_any_number else most):
+            key = result_key(job.id, index, job.params.output_format, f"control-{number}")
+            if sees_any_number and not self._store.exists(key):
+                return
+            yield key
 
     def _pictures(self, sheets: Sequence[bytes]) -> Iterator[bytes]:
         yield from sheets

@@ -4,15 +4,15 @@ Where that leaves a unit out of a picture without a word (no network of that nam
 preprocessor that is not there), the request is refused, with the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
-from img2img_shared.control import ControlUnit, control_roles
+from img2img_shared.control import MOST_PICTURES, ControlUnit, control_roles, picture_roles
 from img2img_shared.control_modules import Module, find_module
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.refusals import refusal
@@ -40,7 +40,6 @@ _RESIZE_MODES = {
 _SILENT = frozenset(
     {
         "is_ui",
-        "input_mode",
         "batch_images",
         "output_dir",
         "loopback",
@@ -57,6 +56,21 @@ _NEUTRAL: dict[str, Any] = {
     "pulid_mode": "Fidelity",
     "ipadapter_input": None,
 }
+
+
+class _UnitPictures(NamedTuple):
+    """Of one unit, base64."""
+
+    #: each with its mask, empty where it has none
+    pairs: list[tuple[str, str]]
+    region: str
+
+    def by_roles(self, number: int) -> dict[str, str]:
+        """As those of unit `number`."""
+        found = {control_roles(number)[2]: self.region}
+        for roles, pair in zip(picture_roles(number), self.pairs, strict=False):
+            found |= dict(zip(roles, pair, strict=True))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +135,9 @@ def control_units(request: RenderRequest, lenient: Leniency) -> SentUnits:
             if number >= MOST:
                 lenient.set_aside(where, "a unit", f"only the first {MOST} units count, as in A1111")
                 continue
-            unit, own = _unit(dict(sent), where, lenient)
-            pictures |= dict(zip(control_roles(len(units)), own, strict=True))
-            units.append(unit)
+            for unit, own in _units(dict(sent), where, lenient):
+                pictures |= own.by_roles(len(units))
+                units.append(unit)
     sent_pictures = {role: picture for role, picture in pictures.items() if picture}
     return SentUnits(units=tuple(units), pictures=sent_pictures)
 
@@ -135,8 +149,10 @@ def _arguments(name: str, given: Any) -> list[Any]:
     return arguments
 
 
-def _unit(sent: dict[str, Any], where: str, lenient: Leniency) -> tuple[ControlUnit, tuple[str, str, str]]:
-    """A unit, and its picture, mask and region; empty where there is none."""
+def _units(
+    sent: dict[str, Any], where: str, lenient: Leniency
+) -> Iterator[tuple[ControlUnit, _UnitPictures]]:
+    """A unit with its pictures; one for each of these where it merges them, as the extension does."""
     for alias, name in _ALIASES.items():
         if alias in sent:
             if sent.get(name) is not None:
@@ -144,7 +160,11 @@ def _unit(sent: dict[str, Any], where: str, lenient: Leniency) -> tuple[ControlU
                     f"{where}.{alias}", sent[alias], f"it is the same as {name}; give one of the two"
                 )
             sent[name] = sent.pop(alias)
-    image, mask = _pictures(sent.pop("image", None), sent.pop("mask", None), where)
+    pairs = _pictures(sent.pop("image", None), sent.pop("mask", None), where)
+    mode = sent.pop("input_mode", "simple")
+    if mode not in ("simple", "merge"):
+        reason = "give simple or merge; a folder on the server is read by nobody here"
+        raise Refused(f"{where}.input_mode", mode, reason)
     region = sent.pop("effective_region_mask", None) or ""
     if not isinstance(region, str):
         raise Refused(f"{where}.effective_region_mask", region, "give a picture as base64")
@@ -159,11 +179,20 @@ def _unit(sent: dict[str, Any], where: str, lenient: Leniency) -> tuple[ControlU
     values = {"save_detected_map": True, **_known(sent, where, lenient)}
     values = {name: _value(name, value, module, where, lenient) for name, value in values.items()}
     try:
-        return ControlUnit.model_validate(values), (image, mask, region)
+        unit = ControlUnit.model_validate(values)
     except ValidationError as error:
         raise refusal(error, f"{where}.") from None
     except Refused as refused:
         raise refused.under(f"{where}.") from None
+    if module.is_image_prompt or len(pairs) <= 1:
+        yield unit, _UnitPictures(pairs, region)
+    elif mode == "merge":
+        for pair in pairs:
+            share = unit.model_copy(update={"weight": unit.weight / len(pairs)})
+            yield share, _UnitPictures([pair], region)
+    else:
+        reason = "only IP-Adapters look at several; give one, or input_mode merge"
+        raise Refused(f"{where}.image", Summary(f"{len(pairs)} pictures"), reason)
 
 
 def _known(sent: Mapping[str, Any], where: str, lenient: Leniency) -> dict[str, Any]:
@@ -197,23 +226,32 @@ def _value(name: str, value: Any, module: Module, where: str, lenient: Leniency)
     return None
 
 
-def _pictures(image: Any, mask: Any, where: str) -> tuple[str, str]:
-    """A picture and its mask, which may be sent together: as a pair, or as a map of both."""
-    if isinstance(image, list) and len(image) == 1 and isinstance(image[0], dict):
-        image = image[0]
-    if isinstance(image, list) and len(image) == 2 and not isinstance(image[0], dict):
-        image, mask = image
-    if isinstance(image, dict):
-        image, mask = image.get("image"), image.get("mask")
-    found = []
-    for name, picture in (("image", image), ("mask", mask)):
-        if picture is not None and not isinstance(picture, str):
-            raise Refused(
-                f"{where}.{name}", picture, "give one picture as base64, or a map of image and mask"
-            )
-        found.append(picture or "")
-    if found[1] and not found[0]:
+def _pictures(image: Any, mask: Any, where: str) -> list[tuple[str, str]]:
+    """Pictures, each with its mask, empty where it has none.
+
+    A picture and its mask may be sent together: as a pair, or as a map of both. Of these several may be sent.
+    """
+    if isinstance(image, list) and image and all(isinstance(each, dict) for each in image):
+        sent = image
+    elif isinstance(image, list) and len(image) == 2:
+        sent = [{"image": image[0], "mask": image[1]}]
+    elif isinstance(image, dict):
+        sent = [image]
+    else:
+        sent = [{"image": image, "mask": mask}]
+    if len(sent) > MOST_PICTURES:
+        raise Refused(f"{where}.image", Summary(f"{len(sent)} pictures"), f"give at most {MOST_PICTURES}")
+    return [
+        pair for each in sent if any(pair := (_picture(each, "image", where), _picture(each, "mask", where)))
+    ]
+
+
+def _picture(sent: Mapping[str, Any], name: str, where: str) -> str:
+    picture = sent.get(name)
+    if picture is not None and not isinstance(picture, str):
+        raise Refused(f"{where}.{name}", picture, "give one picture as base64, or a map of image and mask")
+    if picture and name == "mask" and not sent.get("image"):
         raise Refused(
             f"{where}.mask", Summary("a picture"), "it needs an image of the unit; give both or neither"
         )
-    return found[0], found[1]
+    return picture or ""

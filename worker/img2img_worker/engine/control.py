@@ -121,20 +121,22 @@ def controlled(
     acting: Sequence[bool],
     *,
     negative: bool,
+    sees_as_positive: bool,
     is_compiled: bool = False,
 ) -> Condition:
     """`condition` with what the units say in such a row, those that act.
 
     Args:
+        sees_as_positive: it sees pictures as rows of the prompt do, even if it is negative.
         is_compiled: the denoiser runs as graphs, which know nothing of pictures beside the text, or of those
             that are referred to: rows that have some keep to themselves.
     """
-    each_row = ((unit.negative if negative else unit.positive) for unit in units)
-    rows = [row for row, acts in zip(each_row, acting, strict=True) if acts]
-    image_prompts = tuple(row for row in rows if isinstance(row, RowImagePrompt))
-    each_reference = ((unit.negative_reference if negative else unit.reference) for unit in units)
-    found = [each for each, acts in zip(each_reference, acting, strict=True) if acts]
-    references = tuple(each for each in found if each is not None)
+    all_acting = [unit for unit, acts in zip(units, acting, strict=True) if acts]
+    rows = [unit.negative if negative else unit.positive for unit in all_acting]
+    seeing = [unit.negative if negative and not sees_as_positive else unit.positive for unit in all_acting]
+    image_prompts = tuple(row for row in seeing if isinstance(row, RowImagePrompt))
+    each_reference = (unit.negative_reference if negative else unit.reference for unit in all_acting)
+    references = tuple(each for each in each_reference if each is not None)
     is_apart = is_compiled and bool(image_prompts or references)
     return replace(
         condition,
@@ -179,7 +181,8 @@ def _image_prompts(
     if not any(weights):
         return None, None
     region = None if control.region is None else Region(torch.from_numpy(control.region))
-    pair = network.prompts([sent(torch.from_numpy(control.picture), device)])
+    pictures = (control.picture, *control.more)
+    pair = network.prompts([sent(torch.from_numpy(each), device) for each in pictures])
     positive, negative = (RowImagePrompt(prompt=each, weights=weights, region=region) for each in pair)
     return positive, negative
 

@@ -91,7 +91,11 @@ class Guidance:
         key = (at, skips, call.guidance, acting)
         if key not in self._rows:
             positives = [(self._row(text, acting), weight) for text, weight in at[0]]
-            negative = self._row(at[1], acting, negative=True)
+            # texts of other lengths are asked for one after the other in A1111, and its extension then has
+            # what the first saw of pictures for the second too
+            length = self._conditions[at[1]].length
+            sees_as_positive = max(condition.length for condition, _ in positives) != length
+            negative = self._row(at[1], acting, negative=True, sees_as_positive=sees_as_positive)
             rows = CallRows.of(
                 without_negative(positives, call.guidance)
                 if skips
@@ -116,12 +120,20 @@ class Guidance:
         done = share_done(self._params, call.number)
         return tuple(unit.acts(done) for unit in self._units)
 
-    def _row(self, text: int, acting: Sequence[bool], *, negative: bool = False) -> Condition:
+    def _row(
+        self, text: int, acting: Sequence[bool], *, negative: bool = False, sees_as_positive: bool = True
+    ) -> Condition:
         condition = self._conditions[text]
         if not self._units:
             return condition
-        compiled = self._family.is_compiled
-        return controlled(condition, self._units, acting, negative=negative, is_compiled=compiled)
+        return controlled(
+            condition,
+            self._units,
+            acting,
+            negative=negative,
+            sees_as_positive=sees_as_positive,
+            is_compiled=self._family.is_compiled,
+        )
 
     def _guided(
         self, positives: Sequence[tuple[Condition, float]], negative: Condition, guidance: float

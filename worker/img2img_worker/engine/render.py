@@ -20,6 +20,8 @@ class Control:
     #: fractions of the same numbers. Of an IP-Adapter's unit, what CLIP is to see of it, at CLIP's size,
     #: with what it is not to see
     picture: Pixels | NDArray[np.float32]
+    #: others that an IP-Adapter's unit sees: the mean of them all counts
+    more: tuple[Pixels, ...] = ()
     #: [H, W], 255 where the unit acts; None: everywhere
     region: Pixels | None = None
 

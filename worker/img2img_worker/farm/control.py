@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2img_shared.control import ControlUnit, control_roles
+from img2img_shared.control import ControlUnit, control_roles, picture_roles
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Control
@@ -38,13 +38,23 @@ class PreparedUnit:
 
     unit: ControlUnit
     passes: tuple[ControlPicture, ...]
+    #: what else an IP-Adapter's sees, in each
+    more: tuple[ControlPicture, ...]
     region: NDArray[np.uint8] | None
+
+    @property
+    def maps(self) -> list[Image.Image]:
+        """To be shown: with a hires fix, the larger one first, as A1111's extension gives them."""
+        is_the_same = self.unit.preprocessor.is_image_prompt
+        shown = (self.passes[0], *self.more) if is_the_same else reversed(self.passes)
+        return [each.map for each in shown]
 
     def control(self, number: int) -> Control | None:
         """For pass `number` of them; None: it has no say in it."""
         if len(self.passes) > 1 and self.unit.hr_option == ("Low res only", "High res only")[1 - number]:
             return None
-        return Control(unit=self.unit, picture=self.passes[number].pixels, region=self.region)
+        more = tuple(each.pixels for each in self.more)
+        return Control(unit=self.unit, picture=self.passes[number].pixels, more=more, region=self.region)
 
 
 class PreparedUnits:
@@ -84,13 +94,7 @@ class PreparedUnits:
     @property
     def maps(self) -> dict[str, Image.Image]:
         """The control pictures that are wanted, by what they are called beside the result."""
-        wanted = [
-            each
-            for each in self.units
-            if each.unit.save_detected_map and not each.unit.preprocessor.is_image_prompt
-        ]
-        # the larger one first, as A1111's extension gives them
-        maps = [picture.map for each in wanted for picture in reversed(each.passes)]
+        maps = [shown for each in self.units if each.unit.save_detected_map for shown in each.maps]
         return {f"control-{number}": shown for number, shown in enumerate(maps)}
 
 
@@ -119,10 +123,33 @@ def _prepared(
     pictures: Mapping[str, bytes],
     tools: ControlTools,
 ) -> PreparedUnit:
-    own, own_mask, region = control_roles(number)
+    *_, region = control_roles(number)
     if unit.module == "inpaint_only" and "mask" in pictures:
         # the render's own mask keeps the rest already, as the extension has it
         unit = unit.model_copy(update={"module": "inpaint"})
+    first, *others = picture_roles(number)
+    others = [roles for roles in others if roles[0] in pictures]
+    if others:  # several are never cropped
+        unit = unit.model_copy(update={"inpaint_crop_input_image": False})
+    passes = _passes(unit, first, params, sizes, pictures, tools)
+    more = tuple(_passes(unit, roles, params, sizes, pictures, tools)[0] for roles in others)
+    area = None
+    if region in pictures:
+        with tools.decoder.decoded_pictures({region: pictures[region]}) as decoded:
+            area = _area(decoded[region], region)
+    return PreparedUnit(unit=unit, passes=passes, more=more, region=area)
+
+
+def _passes(
+    unit: ControlUnit,
+    roles: tuple[str, str],
+    params: Params,
+    sizes: list[tuple[int, int]],
+    pictures: Mapping[str, bytes],
+    tools: ControlTools,
+) -> tuple[ControlPicture, ...]:
+    """One picture of a unit, and its mask, for each pass."""
+    own, own_mask = roles
     files = _files(pictures, own, own_mask)
 
     def make() -> tuple[ControlPicture, ...]:
@@ -134,12 +161,7 @@ def _prepared(
                 raise _by_role(refused, own) from None
 
     by_part = {name.removeprefix(own): data for name, data in files.items()}
-    passes = tools.cache.get(key_of(unit, params, sizes, by_part, _seed(params)), make)
-    area = None
-    if region in pictures:
-        with tools.decoder.decoded_pictures({region: pictures[region]}) as decoded:
-            area = _area(decoded[region], region)
-    return PreparedUnit(unit=unit, passes=passes, region=area)
+    return tools.cache.get(key_of(unit, params, sizes, by_part, _seed(params)), make)
 
 
 def _files(pictures: Mapping[str, bytes], own: str, own_mask: str) -> dict[str, bytes]:

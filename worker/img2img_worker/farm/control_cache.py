@@ -77,4 +77,4 @@ def key_of(
 
 
 def _bytes(passes: Passes) -> int:
-    return sum(each.pixels.nbytes for each in passes)
+    return sum(each.n_bytes for each in passes)

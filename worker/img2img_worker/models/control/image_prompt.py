@@ -18,6 +18,8 @@ from img2img_worker.models.control.image_prompt_rows import ImagePrompt
 REMEMBERED = 128 << 20
 #: sizes of what CLIP ViT-bigG/14 gives: of a whole picture, and of its patches
 _OF_BIGG = (1280, 1664)
+#: published files for it, which A1111's extension knows by their names
+_FOR_BIGG = ("ip-adapter_sd15_vit-G", "ip-adapter_sdxl")
 
 
 class PromptPair(NamedTuple):
@@ -61,7 +63,8 @@ class ImagePromptAdapter:
     @property
     def clip(self) -> ClipKind:
         """The published model that it was made to see with."""
-        return "clip_g" if self.seen_size == _OF_BIGG[self.sees_patches] else "clip_h"
+        is_for_bigg = self.name in _FOR_BIGG or self.seen_size == _OF_BIGG[self.sees_patches]
+        return "clip_g" if is_for_bigg else "clip_h"
 
     @property
     def n_blocks(self) -> int:

@@ -131,6 +131,8 @@ def _projection(
         return assemble(build, named, device=device, dtype=dtype, source=path.stem), sees_patches
     except Refused as error:
         raise Refused("control.model", path.stem, error.reason) from None
+    except (ValueError, RuntimeError) as error:  # keys and values that are no two halves
+        raise Refused("control.model", path.stem, f"its shapes fit no network ({error})") from None
 
 
 def _plain(weights: Weights) -> nn.Module:

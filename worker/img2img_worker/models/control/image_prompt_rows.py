@@ -134,7 +134,6 @@ class ImagePromptLayers:
     def __init__(self, unet: Any) -> None:
         processors = unet.attn_processors.values()
         self._layers = [each for each in processors if isinstance(each, CrossAttention)]
-        self._has_any = False
 
     def apply(self, prompts: Sequence[ImagePromptRows], cells: tuple[int, int]) -> None:
         """From now on the UNet's rows see these pictures, and no others.
@@ -142,8 +141,7 @@ class ImagePromptLayers:
         Args:
             cells: rows and columns of the latents.
         """
-        if not prompts and not self._has_any:
+        if not prompts and not any(layer.more for layer in self._layers):
             return
-        self._has_any = bool(prompts)
         for number, layer in enumerate(self._layers):
             layer.more = tuple(partial(each.add, layer=number, cells=cells) for each in prompts)

@@ -28,11 +28,17 @@ class ControlPicture:
 
     #: [H, W, 3], or [H, W, 4] with the mask of what is to be repainted, or of what CLIP is not to see
     pixels: Picture
+    #: what is shown of it, where that is another: of what CLIP sees, the picture that it was given
+    shown: Picture | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        return self.pixels.nbytes + (0 if self.shown is None else self.shown.nbytes)
 
     @property
     def map(self) -> Image.Image:
         """To be shown; RGBA where it has a mask, what is repainted half transparent."""
-        shown = self.pixels.copy()
+        shown = (self.pixels if self.shown is None else self.shown).copy()
         if shown.shape[2] == 4:
             shown[:, :, 3] = 255 - shown[:, :, 3] // 2
         return Image.fromarray(shown.clip(0, 255).astype(np.uint8))
@@ -58,7 +64,7 @@ def control_pictures(
     pixels, mode = source(unit, originals, params)
     found = _preprocessed(unit, pixels, mode, sizes[0], seed, annotate)
     if unit.preprocessor.is_image_prompt:
-        return [ControlPicture(pixels=found)] * len(sizes)
+        return [ControlPicture(pixels=found, shown=pixels)] * len(sizes)
     if unit.preprocessor.inpaints:
         found = found.astype(np.float32)
     return [ControlPicture(pixels=fitted(found, mode, width, height)) for width, height in sizes]

@@ -91,9 +91,7 @@ def _chosen(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pi
                 Summary(size),
                 f"give the picture's size, {pixels.shape[1]} × {pixels.shape[0]}",
             )
-        if unit.preprocessor.is_image_prompt:
-            return pixels if mask is None else np.concatenate([pixels, mask], axis=2), unit.resize_mode
-        if inpaints:
+        if inpaints or unit.preprocessor.is_image_prompt:
             mask = np.zeros_like(pixels[:, :, :1]) if mask is None else mask
             return np.concatenate([pixels, mask], axis=2), unit.resize_mode
         if mask is not None and not (mask <= _EMPTY).all() and not (mask >= _FULL).all():
