@@ -100,7 +100,7 @@ class CsvFormat:
         if "" in found:
             reason = "name its column in the first line, or quote a cell with a comma in it"
             raise Refused("a cell too many", found[""], reason)
-        return {name: _value(name, cell) for name, cell in found.items()}
+        return {name: value_of(name, cell) for name, cell in found.items()}
 
     def _cells(self, text: str) -> list[str]:
         try:
@@ -139,8 +139,12 @@ class JsonLinesFormat:
         return found
 
 
-def _value(name: str, cell: str) -> Any:
-    """What a cell says: a text, or of a parameter that is a list, JSON."""
+def value_of(name: str, cell: str) -> Any:
+    """What a cell says: a text, or of a parameter that is a list, JSON.
+
+    Raises:
+        Refused: it is no list.
+    """
     if name not in Params.model_fields or schema_of(name).get("type") != "array":
         return cell
     try:

@@ -107,6 +107,7 @@ def render(
       img2img render frames/ --control canny=edges/ --out out --prompt "a comic"
       img2img render --manifest frames.csv --out out
       img2img render shoots/ --recursive --prompt-files --out out
+      img2img render cat.png --out out --vary steps=10,20,40 --vary cfg_scale=4,7
       img2img render old/ --from-infotext prompt,seed --steps 40 --out out
 
     Exit status: 0 all images are done, 1 some are not (the reasons are told),

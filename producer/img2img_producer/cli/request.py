@@ -60,7 +60,7 @@ class Request:
             parameters = {**parameters, "control": [*units, *sources.control_units()]}
         params = merge_params(*with_size(given, parameters, size))
         request = cls(
-            pictures=sources.pictures(out, first_unit=len(units)),
+            pictures=sources.varied(sources.pictures(out, first_unit=len(units)), params),
             own_texts=sources.own_texts(params),
             for_all=sources.for_all(first_unit=len(units)),
             params=params,

@@ -15,6 +15,7 @@ from img2img_producer.inputs import Picture, find_pictures
 from img2img_producer.manifest import Manifest
 from img2img_producer.own_texts import OwnTexts
 from img2img_producer.skipped import describe, skipped_files
+from img2img_producer.varied import Axis, Varied
 from img2img_shared.command_line import say
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
@@ -87,6 +88,33 @@ class Sources:
         _option("--infotext-dir", "FOLDER", "Take infotexts from files of the same names in there."),
     ] = None
 
+    vary: Annotated[
+        list[str] | None,
+        _option(
+            "--vary",
+            "NAME=V,V,...",
+            "Render each input once with each of these values of a parameter; given several times, with each "
+            "choice of all (A1111's X/Y/Z plot). Quote a value with a comma in it.",
+        ),
+    ] = None
+    prompt_matrix: Annotated[
+        bool,
+        _option(
+            "--prompt-matrix",
+            None,
+            "Render each input with every choice of the parts of --prompt between bars: 'a cat|at night|in "
+            "snow' makes four (A1111's Prompt matrix).",
+        ),
+    ] = False
+    prompts_file: Annotated[
+        Path | None,
+        _option(
+            "--prompts-file",
+            "FILE",
+            "Render each input once with the prompt in each line (A1111's Prompts from file).",
+        ),
+    ] = None
+
     @property
     def are_given(self) -> bool:
         """Whether anything was said."""
@@ -112,6 +140,19 @@ class Sources:
             if not folder.is_file():
                 pair(pictures, f"control/{number}", folder, "control", "control picture")
         return pictures
+
+    def varied(self, pictures: Sequence[Picture], params: Params) -> Sequence[Picture]:
+        """The inputs, each as often as there are choices of what varies.
+
+        Raises:
+            Refused: values are none, or no parameter's; there are too many choices.
+        """
+        axes = [Axis.read(word) for word in self.vary or ()]
+        if self.prompt_matrix:
+            axes.append(Axis.of_matrix(params.prompt))
+        if self.prompts_file is not None:
+            axes.append(Axis.of_lines(self.prompts_file))
+        return Varied(pictures, axes, params) if axes else pictures
 
     def for_all(self, *, first_unit: int = 0) -> dict[str, Path]:
         """Pictures by their roles, for all inputs that bring none."""

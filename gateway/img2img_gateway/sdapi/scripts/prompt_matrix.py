@@ -12,7 +12,7 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.captions import Caption, captioned, captioned_size
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, check_count
-from img2img_shared.errors import Refused
+from img2img_shared.prompt_matrix import matrix, parts_of
 from img2img_shared.seeds import drawn, shifted
 
 
@@ -36,15 +36,15 @@ class PromptMatrix(Script):
             Refused: there are too many.
         """
         name = "prompt" if self.prompt_type == "positive" else "negative_prompt"
-        first, *parts = getattr(request, name).split("|")
-        if len(parts) > 20:
-            raise Refused(name, getattr(request, name), "its parts between bars have too many combinations")
+        prompt = getattr(request, name)
+        parts = parts_of(prompt, name)[1]
         check_count(1 << len(parts), name)
+        joint = ", " if self.delimiter == "comma" else " "
         seed, subseed = drawn(request.seed), drawn(request.subseed)
         requests = []
-        for number in range(1 << len(parts)):
+        for number, choice in enumerate(matrix(prompt, name, joint=joint, at_start=self.put_at_start)):
             changes = {
-                name: self._joined(first, [part for i, part in enumerate(parts) if number >> i & 1]),
+                name: choice,
                 "seed": shifted(seed, number if self.different_seeds else 0),
                 "subseed": shifted(subseed, number),
                 "batch_size": 1,
@@ -52,12 +52,6 @@ class PromptMatrix(Script):
             }
             requests.append(changed(request, changes))
         return Run(requests=requests, sheets=MatrixSheet(parts=tuple(parts), margin=self.margin_size))
-
-    def _joined(self, first: str, chosen: list[str]) -> str:
-        words = [part.strip().strip(",") for part in chosen]
-        return (", " if self.delimiter == "comma" else " ").join(
-            [*words, first] if self.put_at_start else [first, *words]
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
