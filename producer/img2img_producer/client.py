@@ -9,6 +9,7 @@ from typing import Any
 from img2img_producer.backends.backend import Backend, JobOptions
 from img2img_producer.backends.direct import DirectBackend
 from img2img_producer.inputs import Picture, Source, as_picture
+from img2img_producer.models import FarmModels
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
 from img2img_shared.durations import read_duration
@@ -104,6 +105,11 @@ class Farm:
     def where(self) -> str:
         """Which farm it is, for people: its folder, its URL without a password, the tenant."""
         return self._backend.where
+
+    @property
+    def models(self) -> FarmModels:
+        """The models in its store, which workers fetch for jobs that name them."""
+        return FarmModels(self._backend.models)
 
     def submit(
         self,

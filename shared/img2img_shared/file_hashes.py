@@ -41,6 +41,15 @@ class FileHashes:
             self._known[path] = known
         return known[1]
 
+    def tell(self, path: Path, digest: str) -> None:
+        """A file's hash is known: its bytes were held against it just now."""
+        path = path.absolute()
+        with self._alone(path):
+            known = _state(path.stat()), digest
+            if self._known.get(path) != known:
+                self._known[path] = known
+                self._remember(path, known)
+
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
         with self._lock:

@@ -9,6 +9,7 @@ from img2img_shared.durations import Duration
 from img2img_shared.errors import Refused
 from img2img_shared.own_params import with_own
 from img2img_shared.params import Params
+from img2img_shared.pushed_models.pushed_model import ModelFiles
 from img2img_shared.roles import Role
 from img2img_shared.seeds import counted
 
@@ -100,6 +101,9 @@ class Job(BaseModel):
     #: higher goes first
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    #: pushed files that it names, its checkpoint among them, by `named.key_of`: what it renders with,
+    #: whatever these names come to mean
+    files: ModelFiles = {}
 
     @property
     def n(self) -> int:

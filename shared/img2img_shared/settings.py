@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     #: its folder "Lora", textual inversions in "embeddings", control networks in "ControlNet", upscalers in
     #: "ESRGAN", "SwinIR", ... as in A1111
     models_dir: Path | None = None
+    #: where workers keep what they have fetched of the models that were pushed into the store, for all of a
+    #: machine; None: a folder in `data_dir`
+    model_cache: Path | None = None
+    #: GiB of it, at most: what was used least recently makes room; 0: nothing is fetched
+    model_cache_size: Annotated[float, Field(ge=0, le=1_000_000)] = 100
     #: first part of every ledger key, so that farms can share a Redis
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "img2img"
     #: whose jobs are submitted and seen

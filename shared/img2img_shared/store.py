@@ -131,6 +131,15 @@ class Store:
         with self._told("read", _checked(key)):
             return bytes(obstore.get(self._store, key).bytes())
 
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """The object's bytes from `start` up to `end`, which it has.
+
+        Raises:
+            StoreError: as `get`.
+        """
+        with self._told("read", _checked(key)):
+            return bytes(obstore.get_range(self._store, key, start=start, end=end))
+
     def exists(self, key: str) -> bool:
         """Whether there is such an object.
 

@@ -215,7 +215,10 @@ class FaultyFarm:
         checkpoint: Path,
         store_url: str | None = None,
         redis_url: str | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
+        #: of its processes, beside what every one has
+        self.environment = environment or {}
         self.folder = folder
         self.model = str(checkpoint)
         self.server = Server(folder)
@@ -240,7 +243,12 @@ class FaultyFarm:
         options: Sequence[str] = (),
         **faults: dict[str, Any],
     ) -> Worker:
-        """Start a worker. `faults`: names of functions in fault_injection.py, with their arguments."""
+        """Start a worker.
+
+        Args:
+            model: "": all that the worker may have.
+            faults: names of functions in fault_injection.py, with their arguments.
+        """
         log = self.folder / f"worker-{len(self.workers)}.log"
         if "arm" in faults:
             faults["arm"] = {"marker": str(self.folder / "struck"), "after": 1, **faults["arm"]}
@@ -252,10 +260,11 @@ class FaultyFarm:
                 "IMG2IMG_DATA_DIR": str(self.settings.data_dir),
                 "IMG2IMG_STORE_URL": self.store_url,
                 "IMG2IMG_REDIS_URL": self.redis_url,
+                **self.environment,
                 **(environment or {}),
             },
             arguments=[
-                *("img2img-worker", "--model", model or self.model),
+                *("img2img-worker", *(() if model == "" else ("--model", model or self.model))),
                 *("--slots", str(slots), "--log-level", log_level, *options),
             ],
             faults=faults,
@@ -280,6 +289,7 @@ class FaultyFarm:
             "IMG2IMG_STORE_URL": self.store_url,
             "IMG2IMG_TENANT": tenant,
             "COLUMNS": "100",
+            **self.environment,
         }
         out, error = (self.folder / f"said-{uuid.uuid4().hex}" for _ in range(2))
         pid = self._fork_server.fork(

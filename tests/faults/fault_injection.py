@@ -18,6 +18,9 @@ from torch import Tensor
 
 from img2img_shared import wire
 from img2img_shared.ledger import Ledger
+from img2img_shared.pushed_models import download
+from img2img_shared.pushed_models.model_objects import ModelObjects
+from img2img_shared.pushed_models.pushed_model import PushedModel
 from img2img_shared.store import Store
 from img2img_worker.farm import claim_loop, made, model_loader, shutdown
 from img2img_worker.models.families.condition import Conditions
@@ -70,6 +73,25 @@ def dying_load(name: str, marker: str) -> None:
         return original(self, model)
 
     setattr(model_loader.ModelLoader, "load", load)  # noqa: B010  # mypy lets no method be replaced
+
+
+def slow_fetch(log: str, dies: str | None = None) -> None:
+    """This worker fetches models by the megabyte, and writes down from where on it asked for each.
+
+    Args:
+        dies: a file that all workers of the farm share; who creates it dies at the second megabyte.
+    """
+    original = ModelObjects.read
+
+    def read(self: ModelObjects, model: PushedModel, start: int, size: int) -> bytes:
+        if start and dies is not None and _first(dies):
+            _strike("KILL")
+        with Path(log).open("a") as file:
+            file.write(f"{start}\n")
+        return original(self, model, start, size)
+
+    download.PIECE = 2**20
+    setattr(ModelObjects, "read", read)  # noqa: B010  # mypy lets no method be replaced
 
 
 def poison(size: int) -> None:

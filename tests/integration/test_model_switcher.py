@@ -11,9 +11,12 @@ import torch
 
 from img2img_shared.errors import Refused
 from img2img_shared.file_hashes import FileHashes
-from img2img_shared.ledger import Ledger
+from img2img_shared.ledger import FarmRedis, Ledger
+from img2img_shared.pushed_models.model_index import ModelIndex
+from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.records import WorkerInfo, WorkerReport
 from img2img_shared.settings import Settings
+from img2img_shared.store import Store
 from img2img_worker.farm.checks import sample_render
 from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import Event, Loaded, Warned
@@ -23,8 +26,8 @@ from img2img_worker.farm.image_pace import ImagePace
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.model_loader import ModelLoader
 from img2img_worker.farm.model_switcher import ModelSwitcher
-from img2img_worker.farm.worker import served_models
-from img2img_worker.models.checkpoints.loading import read
+from img2img_worker.farm.travel.model_files import ModelFiles
+from img2img_worker.models.checkpoints.loading import read_for
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers
 from tests.checkpoints import cached, sd1
@@ -33,7 +36,7 @@ from tests.loaded_model import loaded_model
 
 MODELS = ("alpha", "beta", "gamma")
 #: what reads a checkpoint's files
-READ = "img2img_worker.farm.loaded_checkpoint.read"
+READ = "img2img_worker.farm.loaded_checkpoint.read_for"
 
 
 @pytest.fixture
@@ -49,13 +52,19 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Worker:
     """What of a worker has to do with its models; it claims, but nothing is rendered."""
 
-    def __init__(self, folder: Path, ledger: Ledger, *models: str) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, redis: FarmRedis, *models: str) -> None:
         self.ledger = ledger
         self.told: list[Event] = []
         self.followed: list[str] = []
         self.stopping = threading.Event()
         self.leases = Leases(ledger, self.told.append)
-        settings = Settings(device="cpu", models_dir=folder, slots=1)
+        settings = Settings(device="cpu", models_dir=folder, slots=1, data_dir=folder / ".data")
+        hashes = FileHashes(folder / ".hashes")
+        objects = ModelObjects(Store(folder / ".store"))
+        self.index = ModelIndex(redis, objects)
+        files = ModelFiles(
+            index=self.index, objects=objects, settings=settings, hashes=hashes, stopping=self.stopping
+        )
         self.current = CurrentModel(WorkerInfo(id="w", model="", device="cpu", slots=1))
         self.memory = HostMemory(10**9)
         self.health = Health(
@@ -70,7 +79,8 @@ class Worker:
             loader=ModelLoader(
                 ledger=ledger,
                 settings=settings,
-                hashes=FileHashes(folder / ".hashes"),
+                hashes=hashes,
+                files=files,
                 upscalers=Upscalers(folder, torch.device("cpu")),
                 face_restorers=FaceRestorers(folder, torch.device("cpu")),
                 host_memory=self.memory,
@@ -81,7 +91,7 @@ class Worker:
             leases=self.leases,
             health=self.health,
             pace=ImagePace(),
-            catalog=lambda: served_models(models, settings),
+            catalog=lambda: files.served(models),
             follow=self.followed.append,
             stopping=self.stopping,
             observe=self.told.append,
@@ -109,9 +119,9 @@ class Worker:
 
 
 @pytest.fixture
-def worker(folder: Path, ledger: Ledger) -> Iterator[Worker]:
+def worker(folder: Path, ledger: Ledger, farm_redis: FarmRedis) -> Iterator[Worker]:
     """One that serves all of the folder."""
-    worker = Worker(folder, ledger)
+    worker = Worker(folder, ledger, farm_redis)
     yield worker
     worker.close()
 
@@ -204,16 +214,17 @@ def test_a_checkpoint_that_is_broken_is_set_aside_and_the_others_go_on(
     assert worker.model in ("alpha", "gamma")
 
 
-def test_one_that_has_vanished_is_not_served_any_more_and_another_goes_on(
+def test_one_that_has_vanished_is_not_served_any_more_and_the_loaded_one_stays(
     folder: Path, worker: Worker, ledger: Ledger, raw: Any
 ) -> None:
     worker.switcher.load_first()
+    before = worker.current.loaded
     shutil.rmtree(folder / "gamma")  # it has not looked since
     submit(ledger, "gamma")
     worker.ask(raw)
     assert worker.model == "alpha"
-    assert worker.current.loaded is not None
-    assert worker.current.loaded.was_waiting
+    assert worker.current.info.model == "alpha"
+    assert worker.current.loaded is before
     assert "gamma is set aside" in worker.warnings
     demands = ledger.placement().demands
     assert (demands["alpha"].workers, demands["gamma"].workers) == (1, 0)
@@ -226,10 +237,10 @@ def test_where_memory_is_short_nothing_waits_and_it_is_tried_once_more(
     worker.switcher.load_first()
     short = [True, True, True]
 
-    def short_read(model: str, settings: Settings) -> Any:
+    def short_read(path: Path, settings: Settings) -> Any:
         if short and short.pop():
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return read(model, settings)
+        return read_for(path, settings)
 
     monkeypatch.setattr(READ, short_read)
     submit(ledger, "gamma")
@@ -247,8 +258,8 @@ def test_where_none_can_be_loaded_the_worker_says_so_and_comes_back(
     worker.switcher.load_first()
     worker.memory.keep = lambda *_: None  # type: ignore[method-assign]
 
-    def cannot(model: str, _: Settings) -> Any:
-        raise Refused("model", model, "the share is away")
+    def cannot(path: Path, _: Settings) -> Any:
+        raise Refused("model", str(path), "the share is away")
 
     monkeypatch.setattr(READ, cannot)
     submit(ledger, "gamma")
@@ -256,7 +267,7 @@ def test_where_none_can_be_loaded_the_worker_says_so_and_comes_back(
     assert worker.model is None
     assert worker.health.trouble == "none of its models can be loaded"
     assert worker.current.info.others == {}
-    monkeypatch.setattr(READ, read)
+    monkeypatch.setattr(READ, read_for)
     worker.switcher._aside.clear()  # a minute later
     worker.ask(raw)
     assert worker.model == "gamma"
@@ -290,15 +301,15 @@ def test_a_worker_that_an_operator_disabled_keeps_its_model(worker: Worker, ledg
     assert worker.model == "alpha"
 
 
-def test_a_single_model_is_refused_as_it_was(folder: Path, ledger: Ledger) -> None:
+def test_a_single_model_is_refused_as_it_was(folder: Path, ledger: Ledger, farm_redis: FarmRedis) -> None:
     (folder / "beta" / "unet" / "config.json").write_text("{}")
-    worker = Worker(folder, ledger, "beta")
+    worker = Worker(folder, ledger, farm_redis, "beta")
     with pytest.raises(Refused, match="it lacks"):
         worker.switcher.load_first()
 
 
-def test_a_single_model_asks_nothing(folder: Path, ledger: Ledger, raw: Any) -> None:
-    worker = Worker(folder, ledger, "beta")
+def test_a_single_model_asks_nothing(folder: Path, ledger: Ledger, farm_redis: FarmRedis, raw: Any) -> None:
+    worker = Worker(folder, ledger, farm_redis, "beta")
     worker.switcher.load_first()
     submit(ledger, "gamma")
     worker.ask(raw)

@@ -115,7 +115,9 @@ def test_what_goes_to_a_device_waits_in_memory_beside(
     found = read(checkpoint, settings)
     device = replace(found, builder=replace(found.builder, device=torch.device("meta")))
     for read_as, waiting_then in ((found, []), (device, [str(checkpoint)])):
-        monkeypatch.setattr("img2img_worker.farm.loaded_checkpoint.read", lambda *_, read_as=read_as: read_as)
-        first = _read(str(checkpoint), settings, host_memory, "one")
+        monkeypatch.setattr(
+            "img2img_worker.farm.loaded_checkpoint.read_for", lambda *_, read_as=read_as: read_as
+        )
+        first = _read(str(checkpoint), checkpoint, settings, host_memory, "one")
         assert first.size == read_as.size
         assert list(host_memory.models) == waiting_then

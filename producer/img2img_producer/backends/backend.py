@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from img2img_producer.backends.models import ModelsBackend
 from img2img_producer.inputs import Picture, Source
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.originals import Originals
@@ -52,6 +53,10 @@ class Backend(Protocol):
     @property
     def is_embedded(self) -> bool:
         """Whether it lives in a folder of this machine and ends with the programs that use it."""
+
+    @property
+    def models(self) -> ModelsBackend:
+        """The models in its store."""
 
     def submit(
         self,

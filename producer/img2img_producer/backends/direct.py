@@ -6,6 +6,7 @@ from functools import partial
 
 from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.ledger_feed import LedgerFeed
+from img2img_producer.backends.models import DirectModels
 from img2img_producer.inputs import Picture, Source, read_source
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.originals import Originals, read_originals
@@ -24,6 +25,7 @@ class DirectBackend:
         self.service = service
         self._tenant = settings.tenant
         self._owner = settings.owner
+        self.models = DirectModels(service, settings.owner)
 
     @property
     def where(self) -> str:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.event_reader import EventReader
 from img2img_producer.backends.gateway_client import GatewayClient
+from img2img_producer.backends.models import ModelsBackend
 from img2img_producer.inputs import Picture, Source, read_source
 from img2img_shared.durations import read_duration, write_duration
 from img2img_shared.errors import NotFound, Refused, StoreError
@@ -49,6 +50,10 @@ class GatewayBackend:
     @property
     def where(self) -> str:
         return self._client.where
+
+    @property
+    def models(self) -> ModelsBackend:
+        raise Refused("farm_url", self.where, "name the farm's Redis and store for that")
 
     def submit(
         self,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from img2img_producer.cli import assistants, audit, doctor, jobs, machines, renders, store, workers
+from img2img_producer.cli import assistants, audit, doctor, jobs, machines, models, renders, store, workers
 from img2img_shared.command_line import Connection, DataDir, FarmUrl, RedisUrl, StoreUrl, Tenant, run
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (renders, jobs, store, workers, audit, machines, doctor, assistants):
+for module in (renders, jobs, models, store, workers, audit, machines, doctor, assistants):
     module.add_commands(app)
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint
+from img2img_shared.checkpoints import Checkpoint, checkpoints_in, find_checkpoint, sha256_of
 from img2img_shared.errors import NoWorkers, Refused
 from img2img_shared.farm.any_model import model_with_upscalers
 from img2img_shared.farm.connection import FarmConnection
 from img2img_shared.params import Params
+from img2img_shared.pushed_models.pushed_model import PushedModel
 from img2img_shared.records import WorkerInfo
 
 #: the checkpoint that comes with the worker
@@ -22,9 +23,19 @@ class Catalog(FarmConnection):
     """Checkpoints, by what jobs call them."""
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Those that are served, and those an embedded farm could start a worker for; each once."""
+        """Those that are served, those an embedded farm could start a worker for, and those that were pushed;
+        each once."""
+        found = self._served()
+        names = {each.model for each in found}
+        return found + [_pushed_checkpoint(each) for each in self._pushed() if each.model not in names]
+
+    def _pushed(self) -> list[PushedModel]:
+        return [each for each in self.model_index.all().values() if each.kind == "checkpoint"]
+
+    def _served(self) -> list[Checkpoint]:
         here = checkpoints_in(self.settings.models_dir) if self.is_embedded else {}
         workers = [worker.info for worker in self.workers()]
+        pushed = {each.model: each.sha256 for each in self._pushed()}
         has_others = any(info.others for info in workers)
         hashes = self.ledger.known_hashes() if has_others else {}
         taken = self.ledger.known_takes() if has_others else {}
@@ -32,7 +43,7 @@ class Catalog(FarmConnection):
             model: Checkpoint(
                 model=model,
                 file_name=file_name or Path(model).name,
-                sha256=hashes.get(model),
+                sha256=hashes.get(model) or pushed.get(model),
                 path=_path(model, here),
                 takes=taken.get(model),
             )
@@ -55,10 +66,20 @@ class Catalog(FarmConnection):
     def find_checkpoint(self, wanted: str) -> Checkpoint | None:
         """The checkpoint that a path, a name, a title or a hash means; None: it is not here.
 
+        What was pushed goes before what workers have of the same name. A path to a file here means no other
+        file that was pushed.
+
         Raises:
             Refused: it means several.
         """
-        return find_checkpoint(wanted, self.checkpoints())
+        pushed = self.model_index.find("checkpoint", wanted)
+        found = self.checkpoints()
+        if pushed is not None:
+            return next(each for each in found if each.model == pushed.model)
+        if (path := Path(wanted)).is_absolute() and path.is_file():
+            others = {each.model for each in self._pushed() if not _is_at(path, each)}
+            found = [each for each in found if each.model not in others]
+        return find_checkpoint(wanted, found)
 
     def other_checkpoint(self, field: str, wanted: str, model: str) -> str:
         """What workers call the checkpoint beside their own that images of `model` want for a refiner's part.
@@ -109,7 +130,9 @@ class Catalog(FarmConnection):
         """
         if self.is_embedded:
             return str(self._defaults.get("model") or DEFAULT_MODEL)
-        served = self.checkpoints()
+        served = self._served()
+        if not (served or now):
+            served = [_pushed_checkpoint(each) for each in self._pushed()]
         if len({each.sha256 or each.model for each in served}) == 1:
             return served[0].model
         names = [each.model for each in served]
@@ -158,6 +181,8 @@ class Catalog(FarmConnection):
                 raise Refused(
                     "model", model, f"use {names}, or the path of a checkpoint; names are looked up {where}"
                 )
+        elif any(each.model == model for each in self._pushed()):
+            return
         elif (served := self.served()) and model not in served and not self.ledger.has_served(model):
             raise Refused(
                 "model",
@@ -180,6 +205,15 @@ def _served_checkpoint(info: WorkerInfo, here: Mapping[str, Path]) -> Checkpoint
         path=_path(info.model, here),
         takes=frozenset(info.takes),
     )
+
+
+def _pushed_checkpoint(pushed: PushedModel) -> Checkpoint:
+    return Checkpoint(model=pushed.model, file_name=pushed.file_name, sha256=pushed.sha256, takes=None)
+
+
+def _is_at(path: Path, pushed: PushedModel) -> bool:
+    """Whether the file there is the one that was pushed."""
+    return path.stat().st_size == pushed.size and sha256_of(path) == pushed.sha256
 
 
 def _path(model: str, here: Mapping[str, Path]) -> Path | None:

@@ -19,6 +19,8 @@ from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.ledger.retention import Retention
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.ledger.tables import Table
+from img2img_shared.pushed_models.model_index import ModelIndex
+from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.queue import celery_app
 from img2img_shared.records import WorkerStatus
 from img2img_shared.settings import Settings
@@ -52,6 +54,8 @@ class FarmConnection:
             self.retention = Retention(self.redis)
             self.audit = Audit(self.redis)
             self.storage = Storage(self.redis)
+            self.model_objects = ModelObjects(self.store)
+            self.model_index = ModelIndex(self.redis, self.model_objects)
             self._defaults = Table(self.redis, "defaults")
             self._file_names = FileNames(self.redis)
             self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")

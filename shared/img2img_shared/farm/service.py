@@ -7,13 +7,15 @@ from img2img_shared.durations import read_duration
 from img2img_shared.farm.catalog import Catalog
 from img2img_shared.farm.job_control import JobControl
 from img2img_shared.farm.job_lookup import JobLookup
+from img2img_shared.farm.model_shelf import ModelShelf
 from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.farm.submission import Submission, draw_seeds, new_job, request_of
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import check_tags
+from img2img_shared.pushed_models.pins import CHECKPOINTS, Pins
 
 
-class FarmService(Catalog, JobLookup, JobControl):
+class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
     """The farm that `settings` name; with no Redis among them, one of this machine's own in a folder.
 
     Its methods block, and may be called from any thread.
@@ -68,13 +70,14 @@ class FarmService(Catalog, JobLookup, JobControl):
             )
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         model = patiently(partial(self._model_meant, tenant, model, idempotency_key, params), self._outage)
-        for field in ("refiner_checkpoint", "hr_checkpoint_name"):
-            if wanted := getattr(params, field):
+        pins = Pins(patiently(self.model_index.all, self._outage).values(), model)
+        for field in CHECKPOINTS:
+            if (wanted := getattr(params, field)) and not pins.has_checkpoint(wanted):
                 patiently(partial(self._check_other, field, wanted, model), self._outage)
         job = new_job(
             tenant=tenant,
             model=model,
-            params=draw_seeds(params) if draws_seeds else params,
+            params=draw_seeds(pins.of(params)) if draws_seeds else pins.of(params),
             name=name,
             owner=owner,
             tags=tuple(tags),
@@ -96,6 +99,8 @@ class FarmService(Catalog, JobLookup, JobControl):
             committed=self.notify_workers,
             stored=stored,
             outage=self._outage,
+            pins=pins,
+            still_there=self.check_files,
         )
 
     def _prove_store(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 from img2img_shared.errors import FarmError, Refused, Summary, WireError
 from img2img_shared.farm.input_janitor import InputJanitor
+from img2img_shared.farm.intake import AGE
 from img2img_shared.farm.ledger_age import LedgerAge
 from img2img_shared.farm.orphans import Orphan
 from img2img_shared.farm.storage import Storage
@@ -22,6 +23,8 @@ from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.retention import Retention
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.ledger.tables import Election, Table
+from img2img_shared.pushed_models.model_index import ModelIndex
+from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 
@@ -70,6 +73,8 @@ class StoreJanitor:
         self._age = LedgerAge(store, self._retention)
         self._submissions = InputJanitor(Submissions(redis), store)
         self._orphans = Table(redis, "orphans")
+        self._models = ModelObjects(store)
+        self._model_index = ModelIndex(redis, self._models)
         self._storage = Storage(redis)
         self._lock = Election(redis, "janitor", secrets.token_hex(8), TERM)
         self._signed = 0.0
@@ -123,6 +128,8 @@ class StoreJanitor:
             self._step()
             self._store.delete_all(f"jobs/{each.id}")
             self._orphans.remove(each.id)
+        self._models.remove_unfinished(before=self._retention.now() - AGE)
+        self._model_index.refresh()
         pictures = sweep.remove_unnamed(found)
         self._storage.write(found, {})
         cleaned = _cleaned(found, jobs, pictures, len(gone))

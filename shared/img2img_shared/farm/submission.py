@@ -22,6 +22,7 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.own_params import draw_own_seeds
 from img2img_shared.params import Params
+from img2img_shared.pushed_models.pins import Pins
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_role
 from img2img_shared.seeds import drawn
@@ -74,6 +75,8 @@ class Submission:
         stored: Callable[[int], None] | None = None,
         outage: float = 0.0,
         whole: tuple[str, int] | None = None,
+        pins: Pins | None = None,
+        still_there: Callable[[Mapping[str, str]], None] = lambda _: None,
     ) -> None:
         #: with its seeds drawn, and pictures that are in the store; `commit` tells others, and `n_inputs`
         self.job = job
@@ -87,6 +90,8 @@ class Submission:
         self._stored = stored
         self._outage = outage
         self._whole = whole
+        self._pins = pins
+        self._still_there = still_there
         self._digest = hashlib.sha256()
         self._pictures = dict(job.pictures)
         self._added = self._count = 0
@@ -123,7 +128,7 @@ class Submission:
     def _checked(self, upload: Upload) -> Input:
         """The next input without its pictures: what is wrong with it is said before anything is uploaded."""
         try:
-            return checked_input(
+            item = checked_input(
                 self.job.params,
                 roles={*self._pictures, *upload.pictures},
                 own=upload.params,
@@ -133,6 +138,9 @@ class Submission:
             )
         except Refused as error:
             raise error.under(f"inputs[{self._added}].") from None
+        if self._pins is None or not item.params:
+            return item
+        return item.model_copy(update={"params": self._pins.of_own(self.job.params, item.params)})
 
     def commit(self, prepare: Callable[[Job], None] | None = None) -> Written:
         """Wait for the inputs, and write the job into the ledger.
@@ -155,7 +163,9 @@ class Submission:
         if self._pictures:  # the ledger may be lost, and the store is to know what it must not remove
             shared = encode_inputs((Input(pictures=self._pictures),))
             self._store.put(shared_inputs_key(self.job.id), shared)
-        job = _checked_job(self.job, n_inputs=self._count, pictures=self._pictures)
+        files = self.job.files if self._pins is None else self._pins.files
+        patiently(lambda: self._still_there(files), self._outage)
+        job = _checked_job(self.job, n_inputs=self._count, pictures=self._pictures, files=files)
         if prepare is not None:
             prepare(job)
         asked = {"inputs": self._digest.hexdigest(), "mask": "", **self._pictures}

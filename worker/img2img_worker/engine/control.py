@@ -65,7 +65,7 @@ def network_of(
     """
     if control.unit.preprocessor.is_reference:
         check_reference(control, family, render.params)
-    network = family.controls.of_unit(control.unit)
+    network = family.controls.of_unit(control.unit, render.pinned)
     if isinstance(network, FlowControlNet):
         network.check(control.unit, render.latent_size)
     return network

@@ -27,7 +27,8 @@ class EncodedTexts:
         self, texts: tuple[str, ...], options: PromptOptions, negative: bool, loras: Patch
     ) -> Steps[list[Encoded]]:
         """Their embeddings, made piece by piece; their bits depend on no other text."""
-        key = (texts, options, negative, loras.key, self._family.inversions.current(options.bundles).key)
+        inversions = self._family.inversions.current(options.bundles, options.pinned)
+        key = (texts, options, negative, loras.key, inversions.key)
         while key in self._begun:
             yield
         if key not in self._encoded:

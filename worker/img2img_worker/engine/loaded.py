@@ -13,6 +13,7 @@ from img2img_worker.engine.preview import Colours
 from img2img_worker.models.adapters.lora import LoraSet
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vaes import VaeFile
+from img2img_worker.models.pinned_files import PinnedFiles
 
 
 class PictureKey(NamedTuple):
@@ -45,6 +46,6 @@ class Loaded:
             merges_loras=deterministic or family.is_compiled,
         )
 
-    def find_loras(self, loras: Sequence[Lora]) -> LoraSet:
+    def find_loras(self, loras: Sequence[Lora], pinned: PinnedFiles) -> LoraSet:
         """As `Loras.find`."""
-        return self.family.loras.find(loras, by_row=not self.merges_loras)
+        return self.family.loras.find(loras, by_row=not self.merges_loras, pinned=pinned)

@@ -110,7 +110,7 @@ class PromptEncoder:
 def _texts(image: RenderState, phase: Phase) -> Steps[list[Encoded]]:
     """Positive ones first, as long as they are to be."""
     params, prompts, encode = image.render.params, image.prompts, phase.checkpoint.texts.encode
-    options = PromptOptions.of(params, phase.loras.bundles)
+    options = PromptOptions.of(params, phase.loras.bundles, image.render.pinned)
     texts: list[Encoded] = []
     tokens = 0
     for schedule in (*prompts.positive, prompts.negative):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from img2img_shared.control import ControlUnit
 from img2img_shared.params import Params
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 Pixels = NDArray[np.uint8]
 
@@ -31,6 +32,8 @@ class Render:
     """What to render, and all that decides it: from an init image, from a latent, or from noise alone."""
 
     params: Params
+    #: which files are meant by the names in them and in the prompts
+    pinned: PinnedFiles = NOTHING_PINNED
     #: another than the worker's own, by its name
     checkpoint: str | None = None
     #: of this image: an input's own replaces its job's

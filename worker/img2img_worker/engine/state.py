@@ -176,8 +176,8 @@ def prepared(
     own = Phase(
         checkpoint=checkpoint,
         loras=_loras(render, checkpoint, prompts.loras),
-        hypernetworks=family.hypernetworks.find(prompts.hypernetworks),
-        vaes=family.vaes.find(render.params),
+        hypernetworks=family.hypernetworks.find(prompts.hypernetworks, render.pinned),
+        vaes=family.vaes.find(render.params, render.pinned),
         tiling=render.params.tiling,
     )
     phases = [own] if refiner is None else [own, _refining(render, family, refiner, prompts)]
@@ -194,10 +194,12 @@ def prepared(
 
 
 def _loras(render: Render, checkpoint: Loaded, own: Sequence[Lora]) -> LoraSet:
-    found = checkpoint.find_loras(own)
+    found = checkpoint.find_loras(own, render.pinned)
     if render.read_with is None:
         return found
-    reading = checkpoint.find_loras(conditioning(render.reading_prompt, "", render.params).loras)
+    reading = checkpoint.find_loras(
+        conditioning(render.reading_prompt, "", render.params).loras, render.pinned
+    )
     return replace(found, text=reading.text, bundles=reading.bundles)
 
 
@@ -216,13 +218,13 @@ def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditio
         reason = f"it is {own.name}, and wants to see more of the picture than the model, {family.name}"
         raise Refused("refiner_checkpoint", render.params.refiner_checkpoint, reason)
     is_alike = are_alike(own, family)
-    loras = refiner.find_loras(prompts.loras if is_alike else ())
+    loras = refiner.find_loras(prompts.loras if is_alike else (), render.pinned)
     tiling = render.params.tiling and is_alike
     return Phase(
         checkpoint=refiner,
         loras=loras,
-        hypernetworks=own.hypernetworks.find(prompts.hypernetworks),
-        vaes=own.vaes.find(render.params),
+        hypernetworks=own.hypernetworks.find(prompts.hypernetworks, render.pinned),
+        vaes=own.vaes.find(render.params, render.pinned),
         tiling=tiling,
         is_controlled=is_alike,
     )

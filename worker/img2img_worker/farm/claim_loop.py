@@ -41,8 +41,11 @@ from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
 from img2img_worker.farm.retries import Retries
 from img2img_worker.farm.tile_jobs import TileJobs
 from img2img_worker.farm.tiled import spread
+from img2img_worker.farm.travel.job_files import files_of
+from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.farm.verdict import Blame, Verdict, judge
 from img2img_worker.models.faces.restorers import FaceRestorers
+from img2img_worker.models.pinned_files import PinnedFiles
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
 #: seconds before a ticket returns that found nothing while other images are in hand
@@ -62,6 +65,7 @@ class ClaimLoop:
         store: Store,
         store_check: StoreCheck,
         current: CurrentModel,
+        files: ModelFiles,
         upscalers: Upscalers,
         face_restorers: FaceRestorers,
         other_workers: OtherWorkers,
@@ -76,6 +80,7 @@ class ClaimLoop:
         self._store = store
         self._store_check = store_check
         self._current = current
+        self._files = files
         self._upscalers = upscalers
         self._face_restorers = face_restorers
         self._other_workers = other_workers
@@ -180,17 +185,23 @@ class ClaimLoop:
         job = self._retries.from_ledger(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
         held.is_like_its_job = item.params.keys() <= _OF_EVERY_IMAGE
-        self._other_workers.check_words(held.model, job.params_of(item))
+        self._other_workers.check_words(held.model, job.params_of(item), pinned=job.files)
+        with files_of(held, job, item, self._files, self._retries) as pinned:
+            self._make_with(held, job, item, pinned)
+
+    def _make_with(self, held: LeasedClaim, job: Job, item: Input, pinned: PinnedFiles) -> None:
+        claim = held.claim
         wanted = ingredients(job, item)
         blobs = {key: self._fetch(held, key) for key in {*wanted.values()}}  # one picture may have two roles
         pictures = {role: blobs[key] for role, key in wanted.items()}
-        run = partial(self._upscalers.enlarge, is_wanted=lambda: not held.lost)
+        run = partial(self._upscalers.enlarge, is_wanted=lambda: not held.lost, pinned=pinned)
         restore = partial(self._face_restorers.restore, is_wanted=lambda: not held.lost)
         served = replace(
             held.model.served,
             run_upscaler=run,
             restore_faces=restore,
             is_interrupted=lambda: held.interrupted,
+            pinned=pinned,
         )
         many = spread(job, claim.index, item, pictures, served)
         tiles = None if many is None else self._tile_jobs.results(held, job, item, many)

@@ -52,6 +52,7 @@ def both_passes(
     reads_early = params.hr_checkpoint_name is None  # before there is another network
     second = Render(
         params=_in_pass("second pass", second_params(params, size)),
+        pinned=render.pinned,
         checkpoint=checkpoint,
         prompt=params.hr_prompt or first.prompt,
         negative_prompt=params.hr_negative_prompt or first.negative_prompt,

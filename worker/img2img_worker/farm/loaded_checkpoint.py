@@ -12,7 +12,6 @@ from img2img_shared.checkpoints import (
     PICKLES,
     SAFE,
     Checkpoint,
-    checkpoints_in,
     identity,
     is_checkpoint,
     sha256_of,
@@ -24,8 +23,9 @@ from img2img_shared.settings import Settings
 from img2img_worker.farm.host_memory import HostMemory, WaitingCheckpoint
 from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.served import Served
-from img2img_worker.models.checkpoints import catalog
-from img2img_worker.models.checkpoints.loading import read
+from img2img_worker.farm.travel.model_cache import CachedFile
+from img2img_worker.farm.travel.model_files import ModelFiles
+from img2img_worker.models.checkpoints.loading import read_for
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control.annotators import Annotators
 from img2img_worker.models.faces.restorers import FaceRestorers
@@ -47,6 +47,8 @@ class LoadedCheckpoint:
     vae_sha256: str | None
     #: bytes of the host's memory that it takes while it waits there
     size: int
+    #: keeps it where it is, if it was fetched from the store
+    held: CachedFile | None = None
 
     @property
     def identity(self) -> str:
@@ -61,6 +63,7 @@ class LoadedCheckpoint:
         settings: Settings,
         hashes: FileHashes,
         host_memory: HostMemory,
+        files: ModelFiles,
         *,
         rebind: bool,
     ) -> "LoadedCheckpoint":
@@ -69,18 +72,20 @@ class LoadedCheckpoint:
         Args:
             hashes: of files that were read before.
             host_memory: where it may wait by now, and does from now on if its device has memory of its own.
+            files: where it is, or is fetched to.
             rebind: whichever checkpoint the farm knew by this name before.
 
         Raises:
             Refused: it is no checkpoint, or not the farm's of that name.
         """
-        path = catalog.find_model(model, settings.models_dir)
+        found = files.checkpoint(model)
+        path = found.path
         known = _identity_of(path, settings, hashes)
         if not rebind and known is not None:
             when_redis_answers(partial(ledger.check_model, model, known))
         waiting = None if known is None else host_memory.find(model, known)
         if waiting is None:
-            waiting = _read(model, settings, host_memory, known or "")
+            waiting = _read(model, path, settings, host_memory, known or "")
         family = waiting.build()
         sha256 = sha256_of(path, hashes)
         vae = family.vaes.automatic
@@ -93,6 +98,7 @@ class LoadedCheckpoint:
             sha256=sha256,
             vae_sha256=vae_sha256,
             size=waiting.size,
+            held=found.held,
         )
 
     def park(self, host_memory: HostMemory) -> None:
@@ -115,7 +121,9 @@ class LoadedCheckpoint:
             version=version("img2img-farm"),
         )
 
-    def served(self, settings: Settings, upscalers: Upscalers, face_restorers: FaceRestorers) -> Served:
+    def served(
+        self, settings: Settings, upscalers: Upscalers, face_restorers: FaceRestorers, files: ModelFiles
+    ) -> Served:
         """What recipes need to know of it."""
         family = self.family
         checkpoint = Checkpoint(model=self.model, file_name=self.path.name, sha256=self.sha256)
@@ -138,19 +146,8 @@ class LoadedCheckpoint:
             inpaints=family.inpaints,
             run_upscaler=upscalers.enlarge,
             restore_faces=face_restorers.restore,
-            other_title=partial(_title, models_dir=settings.models_dir),
+            other_title=files.other_title,
         )
-
-
-def other_checkpoints(settings: Settings) -> list[str]:
-    """Names of checkpoints that images may use beside the one that is served."""
-    known = checkpoints_in(settings.models_dir, pickles=settings.allow_pickles)
-    return [*known] if settings.other_checkpoints else []
-
-
-def _title(wanted: str, models_dir: Path | None) -> str:
-    checkpoint = catalog.find_other(wanted, models_dir)
-    return f"{checkpoint.name} [{checkpoint.short_hash}]"
 
 
 def _own_parameters(family: Family) -> tuple[str, ...]:
@@ -168,9 +165,11 @@ def worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
-def _read(model: str, settings: Settings, host_memory: HostMemory, known: str) -> WaitingCheckpoint:
+def _read(
+    model: str, path: Path, settings: Settings, host_memory: HostMemory, known: str
+) -> WaitingCheckpoint:
     """From its files; what goes to a device with memory of its own waits here beside, if there is room."""
-    checkpoint = read(model, settings)
+    checkpoint = read_for(path, settings)
     has_device = checkpoint.builder.device.type != "cpu"
     size = checkpoint.size
     if has_device and host_memory.has_room(size):

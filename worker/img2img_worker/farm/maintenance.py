@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal, get_args
 
 from celery import Celery
 
@@ -27,6 +28,7 @@ from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.model_switcher import ModelSwitcher
 from img2img_worker.farm.own_files import OwnFiles
 from img2img_worker.farm.reporter import Reporter
+from img2img_worker.farm.travel.model_files import ModelFiles
 
 #: seconds, at most, until a running image hears that its job was cancelled
 HEARING = 1.0
@@ -41,6 +43,9 @@ LONG_LOAD = 600.0
 #: seconds for each thread to end
 PARTING = 10.0
 
+FetchedKind = Literal["control", "hypernetwork", "upscaler", "vae"]
+#: kinds of files of which it says, too, which it can fetch
+_FETCHED: tuple[FetchedKind, ...] = get_args(FetchedKind)
 #: why a worker claims nothing, in words
 _ORDERS: Mapping[WorkerOrder | None, str] = {
     WorkerOrder.DISABLE: "it was disabled by an operator",
@@ -61,6 +66,7 @@ class WorkerMaintenance:
         switcher: ModelSwitcher,
         lora_names: LoraNames,
         inversion_names: InversionNames,
+        files: ModelFiles,
         file_names: FileNames,
         own_files: OwnFiles,
         store_janitor: StoreJanitor,
@@ -76,6 +82,7 @@ class WorkerMaintenance:
         self._switcher = switcher
         self._lora_names = lora_names
         self._inversion_names = inversion_names
+        self._files = files
         self._file_names = file_names
         self._own_files = own_files
         #: upscalers and face restorers that cannot be used, and that the log tells of
@@ -141,7 +148,7 @@ class WorkerMaintenance:
             info, loaded = self._current.info, self._current.loaded
             is_loading = loaded is None or loaded.served.model != info.model
             report = self._reporter.report(self._told or self._long_load(info, is_loading))
-            heard = self._ledger.beat(info, replace(report, loading=is_loading))
+            heard = self._ledger.beat(info, replace(report, loading=is_loading, fetched=self._files.fetched))
             self._health.obey(_ORDERS.get(heard.order))
             self._health.compare(done=report.done, outdone=heard.outdone, last_error=report.last_error)
         if heard.is_replaced and info.others:
@@ -194,9 +201,13 @@ class WorkerMaintenance:
             return
         worker, own, checkpoint = self._current.info.id, self._own_files, model.checkpoint
         self._warn_of(own.unusable)
-        self._lora_names.say(worker, own.loras(checkpoint))
+        pushed = {name: name for name in self._files.names("lora")}
+        self._lora_names.say(worker, pushed | own.loras(checkpoint))
         self._inversion_names.say(worker, checkpoint.model, own.inversions(checkpoint))
-        self._file_names.say(worker, own.names(checkpoint))
+        files = own.names(checkpoint)
+        for kind in _FETCHED:
+            files[kind] = [*dict.fromkeys([*files[kind], *self._files.names(kind)])]
+        self._file_names.say(worker, files)
 
     def _warn_of(self, unusable: dict[str, str]) -> None:
         """What is wrong with files that cannot be used, each once."""

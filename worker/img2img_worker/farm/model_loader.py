@@ -3,8 +3,8 @@
 import gc
 import logging
 import time
+import weakref
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 
@@ -17,7 +17,8 @@ from img2img_worker.farm.current_model import LoadedModel
 from img2img_worker.farm.events import Observer, OutOfMemory
 from img2img_worker.farm.host_memory import HostMemory
 from img2img_worker.farm.loaded_checkpoint import LoadedCheckpoint
-from img2img_worker.models.checkpoints.loading import load_other
+from img2img_worker.farm.travel.model_files import FoundCheckpoint, ModelFiles
+from img2img_worker.models.checkpoints.loading import read_for
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.upscalers.upscalers import Upscalers
@@ -30,6 +31,7 @@ class ModelLoader:
 
     Args:
         hashes: of files that were read before.
+        files: where models are, or are fetched to.
         host_memory: where models wait that are not on the device.
         rebind: from now on the farm knows the checkpoints here by their names, whichever it knew before.
     """
@@ -40,6 +42,7 @@ class ModelLoader:
         ledger: Ledger,
         settings: Settings,
         hashes: FileHashes,
+        files: ModelFiles,
         upscalers: Upscalers,
         face_restorers: FaceRestorers,
         host_memory: HostMemory,
@@ -51,11 +54,14 @@ class ModelLoader:
         self._ledger = ledger
         self._settings = settings
         self._hashes = hashes
+        self._files = files
         self._upscalers = upscalers
         self._face_restorers = face_restorers
         self._host_memory = host_memory
         self._rebind = rebind
         self._observe = observe
+        #: what was fetched last stays until it is loaded
+        self._fetched: FoundCheckpoint | None = None
         #: by model, as found by rendering
         self._slots: dict[str, int] = {}
         self._from_disk: dict[str, float] = {}
@@ -74,6 +80,7 @@ class ModelLoader:
             Refused: it is no checkpoint, or not the farm's of that name.
             MemoryError, torch.OutOfMemoryError: there is no room for it.
         """
+        self.fetch(model)
         try:
             return self._load(model)
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -82,6 +89,15 @@ class ModelLoader:
         self._host_memory.clear()
         _tidy()
         return self._load(model)
+
+    def fetch(self, model: str) -> None:
+        """Have its file on this machine, while another model renders.
+
+        Raises:
+            Refused, WorkerError, StoreError, Unavailable: as `ModelFiles.checkpoint`.
+        """
+        if model not in self._host_memory.models:
+            self._fetched = self._files.checkpoint(model)
 
     def unload(self, loaded: LoadedModel) -> None:
         """It leaves the device, and waits in the host's memory, if there is room. Nobody else has it."""
@@ -93,12 +109,18 @@ class ModelLoader:
         _tidy()
         was_waiting = model in self._host_memory.models
         checkpoint = LoadedCheckpoint.load(
-            model, self._ledger, self._settings, self._hashes, self._host_memory, rebind=self._rebind
+            model,
+            self._ledger,
+            self._settings,
+            self._hashes,
+            self._host_memory,
+            self._files,
+            rebind=self._rebind,
         )
         engine = self._engine(model, checkpoint.family)
         seconds = time.monotonic() - begun
         (self._from_memory if was_waiting else self._from_disk)[model] = seconds
-        served = checkpoint.served(self._settings, self._upscalers, self._face_restorers)
+        served = checkpoint.served(self._settings, self._upscalers, self._face_restorers, self._files)
         return LoadedModel(
             checkpoint=checkpoint, engine=engine, served=served, seconds=seconds, was_waiting=was_waiting
         )
@@ -115,7 +137,7 @@ class ModelLoader:
             family,
             slots=slots,
             deterministic=settings.deterministic,
-            others=partial(load_other, settings=settings),
+            others=self._load_other,
             most_others=settings.other_checkpoints,
             on_out_of_memory=self._out_of_memory,
         )
@@ -123,6 +145,14 @@ class ModelLoader:
             log.info("compiling for pictures of %s: this takes minutes", settings.compile)
             engine.warm_up(settings.compiled_sizes).result()
         return engine
+
+    def _load_other(self, wanted: str) -> Family:
+        """A checkpoint that images want beside the one that is served; its file stays as long as it does."""
+        _, found = self._files.other(wanted)
+        family = read_for(found.path, self._settings).build()
+        if found.held is not None:
+            weakref.finalize(family, found.held.close)
+        return family
 
     def _out_of_memory(self, slots: int, put_back: int) -> None:
         self._observe(OutOfMemory(slots=slots, put_back=put_back))

@@ -180,12 +180,25 @@ class ModelSwitcher:
 
     def _exchange(self, to: str) -> None:
         """Finish what is in hand, and load another model; where that fails, the old one again, or any."""
-        before = self._current.info.model
+        before, loaded = self._current.info.model, self._current.loaded
         self._announce(to)
+        try:
+            self._loader.fetch(to)  # meanwhile the old one renders
+        except Exception as error:
+            if self._stopping.is_set():
+                return
+            self._ledger.move(self._current.info.id, to, before, None)
+            self._came_back(to)
+            self._came_back(before)
+            if loaded is not None:
+                self._current.put(loaded)
+            self.set_aside(to, error.with_traceback(None))
+            return
         self._current.close()
         while len(self._leases):
             if self._stopping.wait(DRAIN):
                 return
+        del loaded
         if (loaded := self._current.take()) is not None:
             self._loader.unload(loaded)
             del loaded  # nothing else keeps it on the device

@@ -48,15 +48,19 @@ class OtherWorkers:
         #: of a model, textual inversions that some worker of it can use, and when to ask again
         self._known: tuple[str, frozenset[str], float] = "", frozenset(), 0.0
 
-    def check_words(self, model: LoadedModel, params: Params) -> None:
+    def check_words(self, model: LoadedModel, params: Params, pinned: Collection[str] = ()) -> None:
         """That an image's prompts name no textual inversion which another worker has, and this one lacks.
 
         Nobody else would say so: what names none is a word like others.
+
+        Args:
+            pinned: files that the image's job means, by `named.key_of`, which are fetched.
 
         Raises:
             OthersHaveIt: they do.
         """
         inversions, known = model.checkpoint.family.inversions, self._usable(model.served.model)
+        known -= {name.partition("/")[2] for name in pinned if name.startswith("embedding/")}
         if known <= inversions.current().loaded.keys():
             return
         prompts = [(params.prompt, params.negative_prompt)]

@@ -72,6 +72,7 @@ def recipe(
     seed, subseed = job.seeds(index, item)
     render = Render(
         params=params,
+        pinned=served.pinned,
         prompt=params.prompt,
         negative_prompt=params.negative_prompt,
         seed=seed,
@@ -111,7 +112,7 @@ def _infotext(made: Made, served: Served) -> str:
     for each in made.passes:
         account |= _account(each, served)
         if not each.params.disable_extra_networks:
-            hashes |= served.lora_hashes(uncommented(each.prompt))
+            hashes |= served.lora_hashes(uncommented(each.prompt), served.pinned)
     if (
         first.params.sd_vae_decode_method != "Full" and len(made.passes) == 1
     ):  # A1111 does not tell it of hires fix
@@ -124,7 +125,7 @@ def _infotext(made: Made, served: Served) -> str:
         subseed=first.subseed,
         model=served.title,
         model_hash=served.model_hash,
-        vae=served.vae(first.params),
+        vae=served.vae(first.params, served.pinned),
         inpaints=served.inpaints,
         has_mask=made.has_mask,
         masked=first.mask is not None,
@@ -150,7 +151,7 @@ def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
         return {}
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, render.params)
     loras = [lora.name for lora in prompts.loras]
-    return served.inversion_hashes(prompts.texts, render.params.emphasis, loras)
+    return served.inversion_hashes(prompts.texts, render.params.emphasis, loras, served.pinned)
 
 
 def _account(render: Render, served: Served) -> dict[str, object]:
@@ -160,7 +161,7 @@ def _account(render: Render, served: Served) -> dict[str, object]:
     refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, params)
     reading = conditioning.conditioning(render.reading_prompt, "", params)
-    options = PromptOptions.of(params, [lora.name for lora in reading.loras])
+    options = PromptOptions.of(params, [lora.name for lora in reading.loras], served.pinned)
     return {
         **conditioning.told(render.prompt, render.negative_prompt, params),
         **sampling_account.told(params, plan, levels, refiner),

@@ -8,6 +8,7 @@ from PIL import Image
 from img2img_shared.params import Params
 from img2img_worker.farm.control import ControlTools
 from img2img_worker.farm.control_cache import ControlCache
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 from img2img_worker.models.prompts.options import PromptOptions
 from img2img_worker.pictures.control.preprocessors import Annotate, no_annotator
 from img2img_worker.pictures.decode import Decoder
@@ -26,7 +27,7 @@ class Served:
     title: str
     model_hash: str | None
     #: file name and short hash of an image's VAE; None: its own
-    vae: Callable[[Params], tuple[str, str] | None] = lambda _: None
+    vae: Callable[[Params, PinnedFiles], tuple[str, str] | None] = lambda *_: None
     #: reads pictures for all of the worker's threads
     decoder: Decoder
     #: and remembers what preprocessors have made of them
@@ -39,9 +40,9 @@ class Served:
     native_side: int = 512
     side_multiple: int = 8
     #: prompt to the short hash of each LoRA that it names, as in a picture's infotext
-    lora_hashes: Callable[[str], Mapping[str, str]]
+    lora_hashes: Callable[[str, PinnedFiles], Mapping[str, str]]
     #: texts, their emphasis and LoRAs to the short hash of each textual inversion that they name
-    inversion_hashes: Callable[[Sequence[str], str, Sequence[str]], Mapping[str, str]]
+    inversion_hashes: Callable[[Sequence[str], str, Sequence[str], PinnedFiles], Mapping[str, str]]
     #: the noise levels for latents of a size
     levels: Callable[[tuple[int, int]], NoiseLevels]
     #: tokens of the contexts of texts that are encoded together
@@ -56,6 +57,8 @@ class Served:
     is_interrupted: Callable[[], bool] = lambda: False
     #: name and short hash of another checkpoint that is there; raises `Refused` where it is not
     other_title: Callable[[str], str] = str
+    #: which files an image's job means by names
+    pinned: PinnedFiles = NOTHING_PINNED
 
     @property
     def own_title(self) -> str:

@@ -80,6 +80,7 @@ class TileJobs:
             tags=job.tags,
             priority=claim.priority,
             keep=job.keep,
+            files=job.files,
         )
         self._submissions.begin(parts.id)
         with ThreadPoolExecutor(UPLOADS, thread_name_prefix="tiles") as pool:

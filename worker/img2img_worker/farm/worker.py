@@ -2,14 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from celery import Celery
 from prometheus_client import REGISTRY
 
-from img2img_shared.checkpoints import checkpoints_in
 from img2img_shared.errors import Unavailable
 from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.farm.store_janitor import StoreJanitor
@@ -22,6 +21,8 @@ from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.metrics import shown, time_ledger
+from img2img_shared.pushed_models.model_index import ModelIndex
+from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
@@ -34,7 +35,7 @@ from img2img_worker.farm.health import Check, Health
 from img2img_worker.farm.host_memory import HostMemory
 from img2img_worker.farm.image_pace import ImagePace
 from img2img_worker.farm.leases import Leases
-from img2img_worker.farm.loaded_checkpoint import other_checkpoints, worker_id
+from img2img_worker.farm.loaded_checkpoint import worker_id
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.metrics_observer import EngineCollector, MetricsObserver
@@ -47,14 +48,11 @@ from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.shutdown import Shutdown
 from img2img_worker.farm.tile_jobs import TileJobs
+from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.farm.urgent import UrgentClaims
-from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.checkpoints.loading import find_device
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers
-
-#: served where nobody says what, and the folder of models has none
-DEFAULT = "demo"
 
 
 def run(
@@ -84,8 +82,6 @@ def run(
     # first: a wrong URL is said before minutes of loading
     redis = when_redis_answers(partial(connect, redis_url, settings.prefix))
     time_ledger(redis)
-    for model in models:
-        catalog.find_model(model, settings.models_dir)
     with shown(settings.metrics):
         process = WorkerProcess(
             models=models,
@@ -98,14 +94,6 @@ def run(
             begun=begun,
         )
         return process.run()
-
-
-def served_models(models: Sequence[str], settings: Settings) -> Mapping[str, str]:
-    """Names of the models that a worker serves, and of their files: `models`, or what the folder has now."""
-    found = checkpoints_in(settings.models_dir, pickles=settings.allow_pickles)
-    if models:
-        return {name: found[name].name if name in found else name.rpartition("/")[2] for name in models}
-    return {name: path.name for name, path in found.items()} or {DEFAULT: DEFAULT}
 
 
 class WorkerProcess:
@@ -132,10 +120,17 @@ class WorkerProcess:
         self._leases = Leases(ledger, observe)
         self._upscalers = Upscalers(settings.models_dir, device)
         self._face_restorers = FaceRestorers(settings.models_dir, device)
-        self._own_files = OwnFiles(
-            self._upscalers, self._face_restorers, checkpoints=partial(other_checkpoints, settings)
+        self._files = files = ModelFiles(
+            index=ModelIndex(redis, ModelObjects(store)),
+            objects=ModelObjects(store),
+            settings=settings,
+            hashes=hashes,
+            stopping=self._stopping,
         )
-        is_one = len(served_models(models, settings)) == 1
+        for model in models:
+            files.check(model)
+        self._own_files = OwnFiles(self._upscalers, self._face_restorers, checkpoints=lambda: files.others)
+        is_one = len(files.served(models)) == 1
         info = WorkerInfo(id=worker_id(), model="", device=str(device), slots=0)
         self._current = CurrentModel(info)
         REGISTRY.register(EngineCollector(self._current, device))
@@ -152,6 +147,7 @@ class WorkerProcess:
             store=store,
             store_check=store_check,
             current=self._current,
+            files=files,
             upscalers=self._upscalers,
             face_restorers=self._face_restorers,
             other_workers=OtherWorkers(ledger, redis, self._own_files),
@@ -167,6 +163,7 @@ class WorkerProcess:
             ledger=ledger,
             settings=settings,
             hashes=hashes,
+            files=files,
             upscalers=self._upscalers,
             face_restorers=self._face_restorers,
             host_memory=HostMemory(0 if is_one else int(settings.host_memory * 2**30)),
@@ -180,7 +177,7 @@ class WorkerProcess:
             leases=self._leases,
             health=self._health,
             pace=pace,
-            catalog=partial(served_models, models, settings),
+            catalog=partial(files.served, models),
             follow=self._tickets.follow,
             stopping=self._stopping,
             observe=observe,
@@ -239,6 +236,7 @@ class WorkerProcess:
             inversion_names=InversionNames(self._redis),
             file_names=FileNames(self._redis),
             own_files=self._own_files,
+            files=self._files,
             store_janitor=StoreJanitor(self._redis, self._store, self._settings),
             health=self._health,
             reporter=self._reporter,

@@ -17,6 +17,7 @@ from img2img_shared.folders import files_below
 from img2img_shared.prompt_tags import Hypernetwork
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.hypernetwork_file import Layers, read_hypernetwork
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: where A1111 has them below its folder of models
 FOLDER = "hypernetworks"
@@ -29,7 +30,7 @@ _KEY, _VALUE = range(2)
 class HypernetworkSet:
     """Those of one image, in the order in which they come. Equal where their files and weights are."""
 
-    #: name, time and size of its file, and weight of each
+    #: path, time and size of its file, and weight of each
     key: tuple[tuple[str, int, int, float], ...] = ()
     networks: tuple[tuple[Layers, float], ...] = field(default=(), compare=False, repr=False)
 
@@ -68,7 +69,7 @@ class Hypernetworks:
         self._folder = folder
         self._keys = _named(unet, "to_k")
         self._values = _named(unet, "to_v")
-        self._loaded: OrderedDict[Path, tuple[tuple[int, int], Layers]] = OrderedDict()
+        self._loaded: OrderedDict[Path, tuple[tuple[str, int, int], Layers]] = OrderedDict()
         self._loading = threading.Lock()
         self._worn = _Applied(NO_HYPERNETWORKS, ())
         self._hooks: list[RemovableHandle] = []
@@ -78,7 +79,7 @@ class Hypernetworks:
         """The files that are there now."""
         return list(self._paths())
 
-    def find(self, wanted: Sequence[Hypernetwork]) -> HypernetworkSet:
+    def find(self, wanted: Sequence[Hypernetwork], pinned: PinnedFiles = NOTHING_PINNED) -> HypernetworkSet:
         """What these are together, in that order; thread-safe.
 
         Of the same name several times, the last one's weight holds for each, as in A1111 once it is loaded.
@@ -88,10 +89,10 @@ class Hypernetworks:
             MemoryError: the device has no room for one.
         """
         last = {each.name: each for each in wanted}
-        found = [(last[each.name], *self._load(each.name)) for each in wanted]
+        found = [(last[each.name], *self._load(self._path(each.name, pinned))) for each in wanted]
         acting = [part for part in found if part[0].weight != 0]
         return HypernetworkSet(
-            key=tuple((each.name, *about, each.weight) for each, about, _ in acting),
+            key=tuple((*about, each.weight) for each, about, _ in acting),
             networks=tuple((layers, each.weight) for each, _, layers in acting),
         )
 
@@ -114,22 +115,27 @@ class Hypernetworks:
                 change = partial(_change, hypernetworks, which)
                 self._hooks += [layer.register_forward_pre_hook(change) for layer in layers]
 
-    def _load(self, name: str) -> tuple[tuple[int, int], Layers]:
-        """The file of that name as it is now, its time and its size first; read again if it has changed."""
-        path = self._path(name)
+    def _load(self, path: Path) -> tuple[tuple[str, int, int], Layers]:
+        """A file as it is now: its path, time and size first; read again if it has changed."""
         try:
             stat = path.stat()
         except OSError as error:
-            raise Refused("hypernetwork", name, f"the file cannot be read ({error.strerror})") from None
-        about = stat.st_mtime_ns, stat.st_size
+            raise Refused("hypernetwork", path.stem, f"the file cannot be read ({error.strerror})") from None
+        about = str(path), stat.st_mtime_ns, stat.st_size
         with self._loading:
             loaded = self._loaded.pop(path, None)
             if loaded is None or loaded[0] != about:
                 loaded = about, self._read(path)
             self._loaded[path] = loaded
-            while len(self._loaded) > 1 and sum(size for (_, size), _ in self._loaded.values()) > REMEMBERED:
+            while (
+                len(self._loaded) > 1 and sum(size for (_, _, size), _ in self._loaded.values()) > REMEMBERED
+            ):
                 self._loaded.popitem(last=False)
         return loaded
+
+    @property
+    def _size(self) -> int:
+        return sum(size for (_, _, size), _ in self._loaded.values())
 
     def _read(self, path: Path) -> Layers:
         try:
@@ -146,9 +152,11 @@ class Hypernetworks:
             )
         return layers
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str, pinned: PinnedFiles) -> Path:
         if not self._keys:
             raise Refused("hypernetwork", name, "use it with a checkpoint of SD 1.x, 2.x or XL")
+        if (path := pinned.get("hypernetwork", name)) is not None:
+            return path
         # looked up, not joined: a name from a prompt is no path
         paths = self._paths()
         if name in paths:

@@ -20,6 +20,7 @@ from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, ori
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.patched import Patched
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: where A1111 has them below its folder of models
 FOLDER = "Lora"
@@ -41,12 +42,18 @@ class LoraSet:
 class _Loaded:
     """One file, on the device."""
 
+    path: Path
     time: int
     size: int
     text: Mapping[str, Adapter]
     denoiser: Mapping[str, Adapter]
     #: textual inversions that come with it, by name: what files of theirs hold
     bundle: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Another one for another file."""
+        return str(self.path), self.time, self.size
 
 
 class Loras:
@@ -74,47 +81,52 @@ class Loras:
         """The files that are there now, and what their trainers called them: prompts may name either."""
         return {name: _alias(path) or name for name, path in self._paths().items()}
 
-    def find(self, loras: Sequence[Lora], *, by_row: bool = False) -> LoraSet:
+    def find(
+        self, loras: Sequence[Lora], *, by_row: bool = False, pinned: PinnedFiles = NOTHING_PINNED
+    ) -> LoraSet:
         """What these add together, in that order; thread-safe.
 
         Of the same name several times, the last one's weights hold for each, as in A1111.
 
         Args:
             by_row: where they are products, rows of one call may have others.
+            pinned: which files are meant by names, in place of the folder's.
 
         Raises:
             Refused: one is not there, is broken, or is meant for another kind of checkpoint.
             MemoryError: the device has no room for one.
         """
         last = {lora.name: lora for lora in loras}
-        found = [(last[lora.name], self._load(lora.name)) for lora in loras]
+        found = [(last[lora.name], self._load(lora.name, pinned)) for lora in loras]
         return LoraSet(
             text=_patch([(lora, file, file.text, lora.text_weight) for lora, file in found], by_row),
             denoiser=_patch([(lora, file, file.denoiser, lora.unet_weight) for lora, file in found], by_row),
             bundles=tuple(dict.fromkeys(lora.name for lora, file in found if file.bundle)),
         )
 
-    def bundled(self, name: str) -> tuple[Hashable, Mapping[str, Mapping[str, Any]]]:
+    def bundled(
+        self, name: str, pinned: PinnedFiles = NOTHING_PINNED
+    ) -> tuple[Hashable, Mapping[str, Mapping[str, Any]]]:
         """The textual inversions that come with a LoRA, and what is another where its file is; thread-safe.
 
         Raises:
             Refused: it is not there, or is broken.
         """
-        loaded = self._load(name)
-        return (name, loaded.time, loaded.size), loaded.bundle
+        loaded = self._load(name, pinned)
+        return loaded.key, loaded.bundle
 
-    def hashes(self, prompt: str) -> dict[str, str]:
+    def hashes(self, prompt: str, pinned: PinnedFiles = NOTHING_PINNED) -> dict[str, str]:
         """A1111's short hash of each LoRA that a prompt without comments names, by that name; thread-safe.
 
         Raises:
             Refused: one is not there.
         """
         loras = take_extra_networks(prompt).loras
-        return {lora.name: short_hash(self._path(lora.name)) for lora in loras}
+        return {lora.name: short_hash(self._path(lora.name, pinned)) for lora in loras}
 
-    def _load(self, name: str) -> _Loaded:
+    def _load(self, name: str, pinned: PinnedFiles) -> _Loaded:
         """The file of that name as it is now, read again if it has changed."""
-        path = self._path(name)
+        path = self._path(name, pinned)
         try:
             about = path.stat()
         except OSError as error:
@@ -128,7 +140,9 @@ class Loras:
                 self._loaded.popitem(last=False)
         return loaded
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str, pinned: PinnedFiles) -> Path:
+        if (path := pinned.get("lora", name)) is not None:
+            return path
         if self._folder is None:
             reason = f"set IMG2IMG_MODELS_DIR, whose folder {FOLDER} holds LoRAs"
             raise Refused("lora", name, reason)
@@ -153,6 +167,7 @@ class Loras:
         denoiser = {name: own for name, own in adapters.items() if name not in text}
         try:
             return _Loaded(
+                path=path,
                 time=time,
                 size=size,
                 text=self.texts.fitted(text),
@@ -187,7 +202,7 @@ def _patch(parts: Sequence[tuple[Lora, _Loaded, Mapping[str, Adapter], float]], 
     """Of (LoRA, file, its layers, weight) each; what changes nothing is left out."""
     acting = [part for part in parts if part[2] and part[3] != 0]
     patch = Patch(
-        key=tuple((lora.name, file.time, file.size, weight, lora.dyn) for lora, file, _, weight in acting),
+        key=tuple((*file.key, weight, lora.dyn) for lora, file, _, weight in acting),
         parts=tuple(
             ({name: adapter.cut(lora.dyn) for name, adapter in layers.items()}, weight)
             for lora, _, layers, weight in acting

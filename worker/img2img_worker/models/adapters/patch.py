@@ -13,7 +13,7 @@ from img2img_worker.models.adapters.low_rank import Adapter
 class Patch:
     """What some LoRAs add to a network. Equal where their files, weights and ranks are."""
 
-    #: name, time and size of its file, weight and ``dyn`` of each LoRA, in the order in which they are added
+    #: path, time and size of its file, weight and ``dyn`` of each LoRA, in the order in which they are added
     key: tuple[tuple[str, int, int, float, int | None], ...] = ()
     #: the adapters of each by layer, as `Patched.fitted` gives them, and its weight
     parts: tuple[tuple[Mapping[str, Adapter], float], ...] = field(default=(), compare=False, repr=False)

@@ -65,9 +65,17 @@ def load(model: str | Path, settings: Settings) -> Family:
 
 def read(model: str | Path, settings: Settings) -> ReadCheckpoint:
     """As `load`, up to where it would go to the device."""
+    return read_for(catalog.find_model(model, settings.models_dir), settings)
+
+
+def read_for(path: Path, settings: Settings) -> ReadCheckpoint:
+    """The checkpoint at `path`, as a worker with these settings reads it.
+
+    Raises:
+        Refused: as `open_checkpoint`; a device that torch does not have.
+    """
     device = find_device(settings.device)
     dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
-    path = catalog.find_model(model, settings.models_dir)
     return read_checkpoint(
         path,
         device=device,

@@ -19,6 +19,7 @@ from img2img_worker.models.control.clip_vision import ClipVision, find_file
 from img2img_worker.models.control.files import name_of
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter, ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: where A1111 has them below its folder of models, and the extension in its own
 FOLDER, OF_EXTENSION = "ControlNet", Path("extensions/sd-webui-controlnet/models")
@@ -55,7 +56,9 @@ class ControlNets:
         """As A1111's extension lists them: "control_v11p_sd15_canny [d14c016b]"."""
         return [f"{name} [{_short_hash(path)}]" for name, path in self._paths().items()]
 
-    def of_unit(self, unit: ControlUnit) -> ControlNetwork | ImagePromptNetwork | None:
+    def of_unit(
+        self, unit: ControlUnit, pinned: PinnedFiles = NOTHING_PINNED
+    ) -> ControlNetwork | ImagePromptNetwork | None:
         """What a unit's model and module mean, None: its module wants no network; thread-safe.
 
         Raises:
@@ -64,25 +67,28 @@ class ControlNets:
         if not unit.preprocessor.needs_network:
             return None
         if unit.preprocessor.is_image_prompt:
-            found = self.find_image_prompt(unit.model, unit.preprocessor)
+            found = self.find_image_prompt(unit.model, unit.preprocessor, pinned)
             n, given = found.adapter.n_blocks, unit.advanced_weighting
             if given is not None and len(given) != n:
                 reason = f"{found.adapter.name} takes {n}, one for each transformer of the checkpoint"
                 raise Refused("control.advanced_weighting", Summary(f"{len(given)} numbers"), reason)
             return found
-        return self.find(unit.model, unit.union_control_type)
+        return self.find(unit.model, unit.union_control_type, pinned)
 
-    def find(self, model: str, kind: UnionType = "Unknown") -> ControlNetwork:
+    def find(
+        self, model: str, kind: UnionType = "Unknown", pinned: PinnedFiles = NOTHING_PINNED
+    ) -> ControlNetwork:
         """The network that `model` means: a title, a name, or a part of one in any case; thread-safe.
 
         Args:
             kind: of the pictures that a union of networks is to look at; to others it is nothing.
+            pinned: which files are meant by names, in place of the folders'.
 
         Raises:
             Refused: there is none, it is broken, or meant for another kind of checkpoint.
             MemoryError: the device has no room for it.
         """
-        path = self._path(model)
+        path = self._path(model, pinned)
         with self._loading:
             network = self._load(path, self._read)
             self._make_room(beside=1)
@@ -96,13 +102,15 @@ class ControlNets:
             raise Refused("control.union_control_type", kind, reason)
         return network.told(kind)
 
-    def find_image_prompt(self, model: str, module: Module) -> ImagePromptNetwork:
+    def find_image_prompt(
+        self, model: str, module: Module, pinned: PinnedFiles = NOTHING_PINNED
+    ) -> ImagePromptNetwork:
         """The IP-Adapter that `model` means, with what sees for it; otherwise as `find`.
 
         Args:
             module: says what sees for it, or leaves that to the adapter.
         """
-        path = self._path(model)
+        path = self._path(model, pinned)
         with self._loading:
             adapter = self._load(path, self._read)
             if not isinstance(adapter, ImagePromptAdapter):
@@ -139,7 +147,9 @@ class ControlNets:
         while len(self._loaded) > beside and sum(each.n_bytes for each in self._loaded.values()) > REMEMBERED:
             self._loaded.popitem(last=False)
 
-    def _path(self, model: str) -> Path:
+    def _path(self, model: str, pinned: PinnedFiles) -> Path:
+        if (path := pinned.get("control", model)) is not None:
+            return path
         paths = self._paths()
         name = meant(model, paths, {f"{name} [{_short_hash(path)}]": name for name, path in paths.items()})
         if name is not None:

@@ -15,6 +15,7 @@ from img2img_shared.params import Params
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.checkpoints.vae_files import TINY_FOLDER, VaeFiles
 from img2img_worker.models.families.vae import Autoencoder
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: bytes of VAEs that stay on the device beside the checkpoint's; the least recently used go first, and the
 #: last one stays whatever its size
@@ -83,14 +84,14 @@ class Vaes:
         """The files that there are now."""
         return list(self._files.by_name())
 
-    def find(self, params: Params) -> VaeChoice:
+    def find(self, params: Params, pinned: PinnedFiles = NOTHING_PINNED) -> VaeChoice:
         """What an image goes through, and that it is there; thread-safe.
 
         Raises:
             Refused: it is not there, is broken, or is meant for another kind of checkpoint.
             MemoryError: the device has no room for it.
         """
-        vae = self._named(params.vae)
+        vae = self._named(params.vae, pinned)
         methods = params.sd_vae_encode_method, params.sd_vae_decode_method
         encoder = self._half("encoder", "sd_vae_encode_method") if methods[0] == TINY else vae
         decoder = self._half("decoder", "sd_vae_decode_method") if methods[1] == TINY else vae
@@ -115,13 +116,13 @@ class Vaes:
                 self._loaded.popitem(last=False)
             return self._loaded[file][0]
 
-    def told(self, params: Params) -> tuple[str, str] | None:
+    def told(self, params: Params, pinned: PinnedFiles = NOTHING_PINNED) -> tuple[str, str] | None:
         """File name and A1111's short hash of an image's VAE; None: it is the checkpoint's own.
 
         Raises:
             Refused: it is not there.
         """
-        named = self._named(params.vae)
+        named = self._named(params.vae, pinned)
         file = self.automatic if named is None else named
         if file is None or file.kind == "own":
             return None
@@ -130,12 +131,14 @@ class Vaes:
         except OSError as error:
             raise _unreadable(file.path, error) from None
 
-    def _named(self, name: str) -> VaeFile | None:
+    def _named(self, name: str, pinned: PinnedFiles) -> VaeFile | None:
         if name == "Automatic":
             return None
         if name == "None":
             checkpoint = self._files.checkpoint
             return None if checkpoint is None or self.automatic is None else _file(checkpoint, "own")
+        if (path := pinned.get("vae", name)) is not None:
+            return _file(path, "vae")
         known = self._files.by_name()
         if name not in known:
             raise Refused("vae", name, unknown_name("VAE", name, ["Automatic", "None", *known]))

@@ -58,7 +58,7 @@ class Chunker:
 
     def _cut(self, text: str, options: PromptOptions) -> list[Chunk]:
         pieces = pieces_of(text, options.emphasis)
-        known = self.inversions.current(options.bundles)
+        known = self.inversions.current(options.bundles, options.pinned)
         writer = _Writer(self, options.comma_padding_backtrack)
         for piece, ids in zip(pieces, self._tokenize([text for text, _ in pieces]), strict=True):
             if piece == BREAK:
@@ -82,7 +82,7 @@ class Chunker:
         tokens: list[int] = []
         weights: list[float] = []
         inserted: list[tuple[int, Inversion]] = []
-        weight, position, known = 1.0, 0, self.inversions.current(options.bundles)
+        weight, position, known = 1.0, 0, self.inversions.current(options.bundles, options.pinned)
         words = self.tokenizer.convert_ids_to_tokens(ids)
         while position < len(ids):
             change = 1.0 if options.emphasis == "None" else old_weight(words[position])

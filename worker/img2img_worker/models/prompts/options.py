@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from img2img_shared.params import Params
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
+
+_OF_FILES = ("bundles", "pinned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +21,14 @@ class PromptOptions:
     comma_padding_backtrack: int = 20
     #: LoRAs whose files bring textual inversions, which these texts may name
     bundles: tuple[str, ...] = ()
+    #: which files are meant by the names of these, and of textual inversions
+    pinned: PinnedFiles = NOTHING_PINNED
 
     @classmethod
-    def of(cls, params: Params, bundles: Iterable[str] = ()) -> Self:
-        own = {name: getattr(params, name) for name in cls.__dataclass_fields__ if name != "bundles"}
-        return cls(**own, bundles=tuple(bundles))
+    def of(cls, params: Params, bundles: Iterable[str] = (), pinned: PinnedFiles = NOTHING_PINNED) -> Self:
+        """Those of a render, whose LoRAs bring the textual inversions of `bundles`."""
+        own = {name: getattr(params, name) for name in cls.__dataclass_fields__ if name not in _OF_FILES}
+        return cls(**own, bundles=tuple(bundles), pinned=pinned)
 
 
 #: A1111's defaults

@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from img2img_shared.checkpoints import is_a1111_tree, sha256_of
 from img2img_shared.errors import Refused
 from img2img_shared.folders import files_below
 from img2img_worker.models.pickles import load_pickle
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.attention import pieces_of
 
@@ -81,7 +83,7 @@ class TextualInversions:
         folders: Iterable[Path] = (),
         tokenize: Callable[[str], list[int]] = lambda _: [],
         widths: Sequence[int] = (),
-        bundled: Callable[[str], tuple[Hashable, Mapping[str, Any]]] = lambda _: ((), {}),
+        bundled: Callable[[str, PinnedFiles], tuple[Hashable, Mapping[str, Any]]] = lambda *_: ((), {}),
     ) -> None:
         self._bundled = bundled
         self._folders = tuple(folders)
@@ -91,28 +93,32 @@ class TextualInversions:
         #: by what it was put together from
         self._with_bundles: OrderedDict[Hashable, Inversions] = OrderedDict()
 
-    def current(self, bundles: Sequence[str] = ()) -> Inversions:
+    def current(self, bundles: Sequence[str] = (), pinned: PinnedFiles = NOTHING_PINNED) -> Inversions:
         """The files as they are now, and what comes with LoRAs: of one name, the file.
 
         Args:
             bundles: the LoRAs' names.
+            pinned: which files are meant by names, in place of the folders'.
 
         Raises:
             Refused: a LoRA is not there, or what comes with it is not for this checkpoint.
         """
         found = self._in_folders()
-        parts = [(lora, *self._bundled(lora)) for lora in bundles]
+        parts = [(lora, *self._bundled(lora, pinned)) for lora in bundles]
         parts = [part for part in parts if part[2]]
-        if not parts:
+        own = [(name, _about(path)) for name, path in pinned.of("embedding").items()]
+        if not parts and not own:
             return found
-        key = found.key, tuple(about for _, about, _ in parts)
+        key = found.key, tuple(about for _, about, _ in parts), tuple(own)
         known = self._with_bundles.get(key)
         if known is None:
-            loaded = dict(found.loaded)
+            loaded, skipped = dict(found.loaded), dict(found.skipped)
+            for name, about in own:
+                self._add(*about, loaded, skipped, name)
             for lora, _, bundle in parts:
                 for name, data in bundle.items():
                     loaded.setdefault(name, self._of_bundle(lora, name, data))
-            known = self._named(loaded, found.skipped, key)
+            known = self._named(loaded, skipped, key)
             self._with_bundles[key] = known
             if len(self._with_bundles) > _BUNDLES:
                 self._with_bundles.popitem(last=False)
@@ -130,24 +136,25 @@ class TextualInversions:
         files: list[tuple[Path, int, int]] = []
         for folder in self._folders:
             for path in files_below(folder, ENDINGS):
-                try:
-                    about = path.stat()
-                except OSError:
-                    continue
-                if about.st_size:
-                    files.append((path, about.st_mtime_ns, about.st_size))
+                with suppress(OSError):
+                    if (about := _about(path))[2]:
+                        files.append(about)
         if tuple(files) != self._found.key:
             self._found = self._read(tuple(files))
         return self._found
 
     def hashes(
-        self, texts: Iterable[str], emphasis: str = "Original", bundles: Sequence[str] = ()
+        self,
+        texts: Iterable[str],
+        emphasis: str = "Original",
+        bundles: Sequence[str] = (),
+        pinned: PinnedFiles = NOTHING_PINNED,
     ) -> dict[str, str]:
         """A1111's short hash of each that texts (edits written out) name, in order; thread-safe.
 
         Of one that comes with a LoRA, that one's name, as in A1111.
         """
-        found = self._mentioned(self.current(bundles), texts, emphasis)
+        found = self._mentioned(self.current(bundles, pinned), texts, emphasis)
         return {each.name: each.short_hash for each in found}
 
     def lacking(self, names: Iterable[str], texts: Iterable[str], emphasis: str = "Original") -> list[str]:
@@ -174,17 +181,29 @@ class TextualInversions:
     def _read(self, files: tuple[tuple[Path, int, int], ...]) -> Inversions:
         loaded: dict[str, Inversion] = {}
         skipped: dict[str, str] = {}
-        for path, modified, size in files:
-            name = path.stem
-            try:
-                file = _read_file(path, modified, size)
-                if file is None:
-                    continue
-                name = file.name
-                loaded[name] = self._fitted(file)
-            except (ValueError, OSError) as error:
-                skipped[name] = str(error)
+        for about in files:
+            self._add(*about, loaded, skipped)
         return self._named(loaded, skipped, files)
+
+    def _add(
+        self,
+        path: Path,
+        modified: int,
+        size: int,
+        loaded: dict[str, Inversion],
+        skipped: dict[str, str],
+        called: str | None = None,
+    ) -> None:
+        """What is in a file to `loaded`, by the name that it is `called` or has; or why not to `skipped`."""
+        name = called or path.stem
+        try:
+            file = _read_file(path, modified, size)
+            if file is None:
+                return
+            name = called or file.name
+            loaded[name] = self._fitted(replace(file, name=name))
+        except (ValueError, OSError) as error:
+            skipped[name] = str(error)
 
     def _named(
         self, loaded: Mapping[str, Inversion], skipped: Mapping[str, str], key: Hashable
@@ -253,6 +272,16 @@ def _read_file(path: Path, _modified: int, _size: int) -> _File | None:
         step=step if isinstance(step, int) else None,
         short_hash=sha256_of(path)[:_SHORT],
     )
+
+
+def _about(path: Path) -> tuple[Path, int, int]:
+    """A file's path, time and size.
+
+    Raises:
+        OSError: it is not there.
+    """
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 def _read_data(path: Path) -> Any:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from img2img_shared.folders import files_below
+from img2img_shared.upscalers import A1111_NAMES
 from img2img_worker.models.upscalers.weights import ENDINGS, architecture
 
 
@@ -27,24 +28,27 @@ class Kind:
     lists_files: bool = True
 
 
-_REALESRGAN = {
-    "realesr-general-x4v3": "R-ESRGAN General 4xV3",
-    "realesr-general-wdn-x4v3": "R-ESRGAN General WDN 4xV3",
-    "realesr-animevideov3": "R-ESRGAN AnimeVideo",
-    "RealESRGAN_x4plus": "R-ESRGAN 4x+",
-    "RealESRGAN_x4plus_anime_6B": "R-ESRGAN 4x+ Anime6B",
-    "RealESRGAN_x2plus": "R-ESRGAN 2x+",
-}
-_SCUNET = {"scunet_color_real_gan": "ScuNET GAN", "scunet_color_real_psnr": "ScuNET PSNR"}
+def _named(*beginnings: str) -> dict[str, str]:
+    return {file: name for file, name in A1111_NAMES.items() if file.startswith(beginnings)}
+
+
 #: in the order in which one file's name wins over another's
 KINDS = (
     Kind(folder="ESRGAN", options="esrgan", names={}),
-    Kind(folder="RealESRGAN", options="esrgan", halves=True, names=_REALESRGAN),
-    Kind(folder="DAT", options="dat", halves=True, names={f"DAT_x{n}": f"DAT x{n}" for n in (2, 3, 4)}),
+    Kind(folder="RealESRGAN", options="esrgan", halves=True, names=_named("realesr-", "RealESRGAN_")),
+    Kind(folder="DAT", options="dat", halves=True, names=_named("DAT_")),
     Kind(folder="HAT", options="esrgan", names={}),
-    Kind(folder="SwinIR", options="swin", averages=True, halves=True, names={"SwinIR_4x": "SwinIR 4x"}),
-    Kind(folder="ScuNET", options="scunet", averages=True, names={"ScuNET": "ScuNET GAN", **_SCUNET}),
+    Kind(folder="SwinIR", options="swin", averages=True, halves=True, names=_named("SwinIR_")),
+    Kind(folder="ScuNET", options="scunet", averages=True, names=_named("ScuNET", "scunet_")),
 )
+#: where networks lie, by spandrel's names; all others lie in ESRGAN
+_FOLDERS = {
+    "SwinIR": "SwinIR",
+    "DAT": "DAT",
+    "HAT": "HAT",
+    "SCUNet": "ScuNET",
+    "RealESRGAN Compact": "RealESRGAN",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,16 @@ def find_upscalers(models_dir: Path | None) -> dict[str, UpscalerFile]:
                 for name in _names(path.stem, kind):
                     found.setdefault(name, UpscalerFile(path=path, kind=kind, reason=reason))
     return dict(sorted(found.items(), key=lambda each: each[0].lower()))
+
+
+def upscaler_at(path: Path) -> UpscalerFile:
+    """A file that lies in no folder of A1111's: its name tells how it is run, or else its tensors."""
+    reason = _reason(path)
+    kind = next((each for each in KINDS if path.stem in each.names), None)
+    if kind is None:
+        folder = "" if reason is not None else _FOLDERS.get(architecture(path), "")
+        kind = next((each for each in KINDS if each.folder == folder), KINDS[0])
+    return UpscalerFile(path=path, kind=kind, reason=reason)
 
 
 def folders_called(name: str, models_dir: Path | None) -> list[Path]:

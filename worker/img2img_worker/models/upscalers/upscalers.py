@@ -17,7 +17,8 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_shared.suggestions import unknown_name
 from img2img_shared.upscalers import BUILT_IN
-from img2img_worker.models.upscalers.catalog import UpscalerFile, find_upscalers
+from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
+from img2img_worker.models.upscalers.catalog import UpscalerFile, find_upscalers, upscaler_at
 from img2img_worker.models.upscalers.weights import load
 from img2img_worker.pictures.tiles import Tiling, averaged, blended
 
@@ -65,19 +66,21 @@ class Upscalers:
         image: Image.Image,
         params: Params,
         is_wanted: Callable[[], bool] = lambda: True,
+        pinned: PinnedFiles = NOTHING_PINNED,
     ) -> Image.Image:
         """`image` through the network of that name, once; RGB.
 
         Args:
             params: how it is cut into tiles.
             is_wanted: asked before each tile.
+            pinned: which files are meant by names, in place of the folders'.
 
         Raises:
             Refused: names "upscaler"; it is not there, or not to be had, or the picture becomes too large.
             CancelledError: it is not wanted any more.
             MemoryError: the device has no room for it.
         """
-        file = self._file(name)
+        file = self._file(name, pinned)
         tiling = _tiling(params, file.kind.options)
         network = self._network(name, file)
         scale = int(network.scale)
@@ -107,7 +110,9 @@ class Upscalers:
                 raise MemoryError("no memory for a tile of an upscaler's beside what is in flight") from None
         return np.asarray(answer.numpy(), dtype=np.float32)
 
-    def _file(self, name: str) -> UpscalerFile:
+    def _file(self, name: str, pinned: PinnedFiles) -> UpscalerFile:
+        if (path := pinned.get("upscaler", name)) is not None:
+            return upscaler_at(path)
         files = self.files
         if name not in files:
             usable = [each for each, file in files.items() if file.reason is None]

@@ -1,0 +1,54 @@
+"""The models in a farm's store, whichever way the farm is reached."""
+
+from typing import Protocol
+
+from img2img_shared.farm.service import FarmService
+from img2img_shared.pushed_models.pushed_model import ModelKind, NewModel, PushedModel
+
+
+class ModelsBackend(Protocol):
+    """One way to them. Its methods raise `Unavailable` and `StoreError`."""
+
+    def all(self) -> list[PushedModel]:
+        """Those that are there, by kind and name."""
+
+    def find(self, wanted: str, kind: ModelKind | None) -> PushedModel:
+        """As `ModelShelf.pushed_model`."""
+
+    def sizes(self, sha256: str) -> dict[int, int]:
+        """Bytes of the parts of a file that are there, by their numbers."""
+
+    def put_part(self, sha256: str, number: int, data: bytes) -> None:
+        """Send one part whole."""
+
+    def add(self, new: NewModel) -> PushedModel:
+        """As `ModelShelf.add_pushed_model`."""
+
+    def read(self, model: PushedModel, start: int, size: int) -> bytes:
+        """Up to `size` bytes of a file from `start` on, one at least."""
+
+    def remove(self, model: PushedModel) -> int:
+        """As `ModelShelf.remove_pushed_model`."""
+
+
+class DirectModels:
+    """A `ModelsBackend` over the farm's service."""
+
+    def __init__(self, service: FarmService, owner: str) -> None:
+        self._service = service
+        self._owner = owner
+        self.sizes = service.model_objects.sizes
+        self.put_part = service.model_objects.put_part
+        self.read = service.model_objects.read
+
+    def all(self) -> list[PushedModel]:
+        return self._service.pushed_models()
+
+    def find(self, wanted: str, kind: ModelKind | None) -> PushedModel:
+        return self._service.pushed_model(wanted, kind)
+
+    def add(self, new: NewModel) -> PushedModel:
+        return self._service.add_pushed_model(new, self._owner)
+
+    def remove(self, model: PushedModel) -> int:
+        return self._service.remove_pushed_model(model, self._owner)

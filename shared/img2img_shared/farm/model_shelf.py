@@ -1,0 +1,116 @@
+"""The models that lie in the farm's store: pushed, listed, removed."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+from img2img_shared.errors import NotFound, Refused
+from img2img_shared.farm.connection import FarmConnection
+from img2img_shared.pushed_models.model_objects import PART
+from img2img_shared.pushed_models.pushed_model import KINDS, ModelKind, NewModel, PushedModel
+
+#: so many jobs are named in a refusal
+_NAMED = 5
+
+
+class ModelShelf(FarmConnection):
+    """Pushed models, by their names and hashes. Methods raise `Unavailable` and `StoreError`."""
+
+    def pushed_models(self) -> list[PushedModel]:
+        """All of them as the store has them, by kind and name, those pushed last first."""
+        self._establish_store()
+        found = self.model_index.refresh().values()
+        return sorted(found, key=lambda each: (KINDS.index(each.kind), each.name.casefold(), -each.pushed))
+
+    def pushed_model(self, wanted: str, kind: ModelKind | None = None) -> PushedModel:
+        """The one that a name, a title or a hash means.
+
+        Raises:
+            NotFound: there is none.
+            Refused: it means several of different kinds.
+        """
+        kinds = KINDS if kind is None else (kind,)
+        found = [each for name in kinds if (each := self.model_index.find(name, wanted)) is not None]
+        if not found:
+            raise NotFound(f"no pushed model is called {wanted!r}; see img2img models list")
+        if len({each.sha256 for each in found}) > 1:
+            told = ", ".join(f"{each.kind} {each.short_hash}" for each in found)
+            raise Refused("name", wanted, f"it means several; give a hash: {told}")
+        return found[0]
+
+    def find_pushed_file(self, sha256: str) -> PushedModel | None:
+        """What is pushed of that hash; None: nothing, or not all of it."""
+        self._establish_store()
+        return self.model_objects.about(sha256)
+
+    def add_pushed_model(self, new: NewModel, by: str) -> PushedModel:
+        """All parts of a file are in the store: from now on its name means it.
+
+        A file that was pushed before stays as it is, and its name means it (again).
+
+        Raises:
+            Refused: a part is missing, or the same file is there by another name.
+        """
+        model = PushedModel(**dict(new), part=PART, pushed=time.time(), by=by[:200])
+        before = self.find_pushed_file(new.sha256)
+        if before is not None:
+            if (before.kind, before.name) != (new.kind, new.name):
+                told = f"the same file is there as {before.kind} {before.name}; use that, or remove it first"
+                raise Refused("name", new.name, told)
+            model = before.model_copy(update={"pushed": model.pushed, "by": by})
+        else:
+            sizes = self.model_objects.sizes(new.sha256)
+            missing = [n for n in range(model.n_parts) if sizes.get(n) != model.size_of_part(n)]
+            if missing:
+                raise Refused("parts", missing, "send these parts again: they are not in the store")
+            if new.kind == "checkpoint":
+                model = model.model_copy(update={"model": self._free_name(model)})
+        self.model_objects.put_about(model)
+        self.model_index.put(model)
+        self._note(by, "push-model", model)
+        return model
+
+    def remove_pushed_model(self, model: PushedModel, by: str) -> int:
+        """Remove it from the store; how many objects these were. What workers have fetched makes room there.
+
+        Raises:
+            Refused: jobs that have not ended need it.
+        """
+        self._establish_store()
+        self.model_index.remove(model.sha256)  # first: whoever submits from now on is told that it is gone
+        needing = list(self._jobs_that_need(model))
+        if needing:
+            self.model_index.put(model)
+            listed = ", ".join(needing[:_NAMED]) + (", ..." if len(needing) > _NAMED else "")
+            reason = f"jobs that have not ended need it: wait, or img2img cancel them first ({listed})"
+            raise Refused("name", model.name, reason)
+        count = self.model_objects.remove(model.sha256)
+        self._note(by, "remove-model", model)
+        return count
+
+    def check_files(self, files: Mapping[str, str]) -> None:
+        """That what a job is about to name is still there: a file may have been removed since it was found.
+
+        Raises:
+            Refused: it was.
+        """
+        known = self.model_index.all() if files else {}
+        for name, sha256 in files.items():
+            if sha256 not in known:
+                raise Refused("files", name, "it was removed from the store just now; push it again")
+
+    def _note(self, by: str, action: str, model: PushedModel) -> None:
+        told = f"{model.kind} {model.name}"
+        self.audit.write(by=by, tenant="", action=action, subject=model.sha256, detail=told)
+
+    def _free_name(self, model: PushedModel) -> str:
+        """What the ledger is to call a checkpoint: its name, unless another file has been called that."""
+        others: Mapping[str, str] = {
+            **self.ledger.known_hashes(),
+            **{each.model: each.sha256 for each in self.model_index.all().values()},
+        }
+        return model.name if others.get(model.name, model.sha256) == model.sha256 else model.title
+
+    def _jobs_that_need(self, model: PushedModel) -> Iterator[str]:
+        for job in self.ledger.unfinished_jobs():
+            if model.sha256 in job.files.values():
+                yield job.id

@@ -1,0 +1,74 @@
+"""Which models the store has, as Redis remembers it: a submit asks for that, and must not list a store."""
+
+import secrets
+import threading
+from collections.abc import Mapping
+
+from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.tables import Table
+from img2img_shared.pushed_models.model_objects import ModelObjects
+from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel, find_pushed
+
+#: of the document that is another one whenever something has changed
+_VERSION = ""
+
+
+class ModelIndex:
+    """That of one farm; thread-safe. The store is what counts: a Redis that has lost its data is told anew.
+
+    Methods raise `Unavailable`, and `StoreError` where the store must be asked.
+    """
+
+    def __init__(self, redis: FarmRedis, objects: ModelObjects) -> None:
+        self._table = Table(redis, "models")
+        self._objects = objects
+        self._lock = threading.Lock()
+        self._version: str | None = None
+        self._known: Mapping[str, PushedModel] = {}
+
+    def all(self) -> Mapping[str, PushedModel]:
+        """By their SHA-256."""
+        with self._lock:
+            version = self._table.get(_VERSION)
+            if version is None:
+                self._refresh()
+            elif version != self._version:
+                documents = self._table.all()
+                self._version = documents.pop(_VERSION, None)
+                self._known = {sha256: PushedModel.model_validate(each) for sha256, each in documents.items()}
+            return self._known
+
+    def find(self, kind: ModelKind, wanted: str) -> PushedModel | None:
+        """The one that a name, a title or a hash means: of one name, the one that was pushed last."""
+        return find_pushed(wanted, kind, self.all().values())
+
+    def put(self, model: PushedModel) -> None:
+        """It is in the store."""
+        document = model.model_dump(mode="json")
+        self._table.put({model.sha256: document, _VERSION: secrets.token_hex(8)})
+
+    def remove(self, sha256: str) -> None:
+        """Nobody is to find it any more."""
+        self._table.remove(sha256)
+        self._table.put({_VERSION: secrets.token_hex(8)})
+
+    def refresh(self) -> Mapping[str, PushedModel]:
+        """Look at the store, and say so to all; gives those that it has."""
+        with self._lock:
+            self._refresh()
+            return self._known
+
+    def _refresh(self) -> None:
+        known = self._table.all()  # first: what is added meanwhile was in the store before
+        found = {each.sha256: each for each in self._objects.all()}
+        changed = {
+            sha256: each.model_dump(mode="json")
+            for sha256, each in found.items()
+            if known.get(sha256) != each.model_dump(mode="json")
+        }
+        gone = known.keys() - found.keys() - {_VERSION}
+        for sha256 in gone:
+            self._table.remove(sha256)
+        if changed or gone or _VERSION not in known:
+            self._table.put({**changed, _VERSION: secrets.token_hex(8)})
+        self._known, self._version = found, None
