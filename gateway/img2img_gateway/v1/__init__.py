@@ -13,6 +13,7 @@ from img2img_gateway.v1.inputs import router as inputs
 from img2img_gateway.v1.jobs import router as jobs
 from img2img_gateway.v1.machines import router as machines
 from img2img_gateway.v1.parameters import router as parameters
+from img2img_gateway.v1.pushed_models import router as pushed_models
 from img2img_gateway.v1.results import router as results
 from img2img_gateway.v1.session import router as session
 from img2img_gateway.v1.thumbnails import router as thumbnails
@@ -34,6 +35,7 @@ for part in (
     events,
     farm_events,
     machines,
+    pushed_models,
     webhooks,
     session,
     administration,

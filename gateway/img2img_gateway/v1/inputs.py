@@ -25,7 +25,8 @@ RolePath = Annotated[
     str, Path(pattern=r"^(image|mask|control/\d{1,2})$", description="image, mask, control/0, ...")
 ]
 
-_BODY = {
+#: of what takes bytes
+BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
@@ -36,7 +37,7 @@ _BODY = {
 @router.post(
     "/inputs",
     status_code=201,
-    openapi_extra=_BODY,
+    openapi_extra=BODY,
     max_body_size=UNLIMITED,
     summary="Upload a picture",
 )

@@ -55,6 +55,9 @@ class WorkerAnswer(BaseModel):
     #: bytes of its device's memory that are in use, and in all; 0: it is the host's
     device_memory: int
     device_memory_total: int
+    #: SHA-256 of its checkpoint, and of the files that it has fetched from the store
+    sha256: str | None = None
+    fetched: list[str] = []
     #: what went wrong last, and how many seconds ago; null: nothing, or it is not for the caller
     last_error: str | None = None
     last_error_ago: float | None = None

@@ -27,7 +27,7 @@ class ModelsBackend(Protocol):
     def read(self, model: PushedModel, start: int, size: int) -> bytes:
         """Up to `size` bytes of a file from `start` on, one at least."""
 
-    def remove(self, model: PushedModel) -> int:
+    def remove(self, model: PushedModel) -> None:
         """As `ModelShelf.remove_pushed_model`."""
 
 
@@ -38,7 +38,7 @@ class DirectModels:
         self._service = service
         self._owner = owner
         self.sizes = service.model_objects.sizes
-        self.put_part = service.model_objects.put_part
+        self.put_part = service.put_model_part
         self.read = service.model_objects.read
 
     def all(self) -> list[PushedModel]:
@@ -50,5 +50,5 @@ class DirectModels:
     def add(self, new: NewModel) -> PushedModel:
         return self._service.add_pushed_model(new, self._owner)
 
-    def remove(self, model: PushedModel) -> int:
-        return self._service.remove_pushed_model(model, self._owner)
+    def remove(self, model: PushedModel) -> None:
+        self._service.remove_pushed_model(model, self._owner)

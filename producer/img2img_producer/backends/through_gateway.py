@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.event_reader import EventReader
 from img2img_producer.backends.gateway_client import GatewayClient
-from img2img_producer.backends.models import ModelsBackend
+from img2img_producer.backends.gateway_models import GatewayModels
 from img2img_producer.inputs import Picture, Source, read_source
 from img2img_shared.durations import read_duration, write_duration
 from img2img_shared.errors import NotFound, Refused, StoreError
@@ -45,15 +45,12 @@ class GatewayBackend:
 
     def __init__(self, client: GatewayClient) -> None:
         self._client = client
+        self.models = GatewayModels(client)
         self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
 
     @property
     def where(self) -> str:
         return self._client.where
-
-    @property
-    def models(self) -> ModelsBackend:
-        raise Refused("farm_url", self.where, "name the farm's Redis and store for that")
 
     def submit(
         self,

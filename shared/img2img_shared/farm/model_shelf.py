@@ -42,6 +42,11 @@ class ModelShelf(FarmConnection):
         self._establish_store()
         return self.model_objects.about(sha256)
 
+    def put_model_part(self, sha256: str, number: int, data: bytes) -> None:
+        """Keep one part of a file that is being pushed."""
+        self._establish_store()
+        self.model_objects.put_part(sha256, number, data)
+
     def add_pushed_model(self, new: NewModel, by: str) -> PushedModel:
         """All parts of a file are in the store: from now on its name means it.
 

@@ -1,0 +1,136 @@
+"""Models in the farm's store, which workers fetch: pushed part by part, listed, pulled and removed."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import Parts
+from img2img_gateway.errors import Problem
+from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.roles import Role
+from img2img_gateway.v1.examples import example
+from img2img_gateway.v1.inputs import BODY, Sha256
+from img2img_gateway.v1.jobs import UNLIMITED
+from img2img_shared.errors import NotFound
+from img2img_shared.pushed_models.download import PIECE
+from img2img_shared.pushed_models.model_objects import PART
+from img2img_shared.pushed_models.pushed_model import ModelKind, NewModel, PushedModel
+
+router = APIRouter(prefix="/models/pushed", tags=["farm"], route_class=JsonRoute)
+
+_SHA256 = "0123456789abcdef" * 4
+_NEW = {"kind": "lora", "name": "ink", "ending": ".safetensors", "sha256": _SHA256, "size": 151_110_896}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+class PushedModelAnswer(PushedModel):
+    """A model in the store."""
+
+    model_config = example({**_NEW, "part": PART, "model": "", "pushed": 1_772_366_400.0, "by": "alice"})
+
+
+class PushRequest(NewModel):
+    """``POST /v1/models/pushed``."""
+
+    model_config = example(_NEW)
+
+
+@router.get("", summary="List the models in the store")
+async def pushed(caller: Caller, parts: Parts) -> list[PushedModelAnswer]:
+    """The files that workers fetch for jobs which name them. It takes the role operate, as all about them."""
+    caller.check(Role.OPERATE)
+    return [_answer(each) for each in await parts.farm.call(parts.farm.service.pushed_models)]
+
+
+@router.get("/find", summary="Find a model in the store")
+async def find(
+    caller: Caller,
+    parts: Parts,
+    name: Annotated[str, Query(max_length=300, description="Its name, or its hash.")],
+    kind: ModelKind | None = None,
+) -> PushedModelAnswer:
+    """The one that jobs mean by a name or a hash: of one name, that which was pushed last."""
+    caller.check(Role.OPERATE)
+    return _answer(await parts.farm.call(parts.farm.service.pushed_model, name, kind))
+
+
+@router.get("/{sha256}/parts", summary="See which parts of a file are there")
+async def sizes(sha256: Sha256, caller: Caller, parts: Parts) -> dict[int, int]:
+    """Bytes of each part, by its number: what broke off is gone on with. All but the last have 64 MiB."""
+    caller.check(Role.OPERATE)
+    return await parts.farm.call(parts.farm.service.model_objects.sizes, sha256)
+
+
+@router.put(
+    "/{sha256}/parts/{number}",
+    status_code=204,
+    openapi_extra=BODY,
+    max_body_size=UNLIMITED,
+    summary="Send a part of a file",
+)
+async def put_part(
+    sha256: Sha256,
+    number: Annotated[int, Path(ge=0, le=100_000)],
+    request: Request,
+    caller: Caller,
+    parts: Parts,
+) -> Response:
+    """Keep a part of a file, in place of whatever was kept as it; `POST /v1/models/pushed` ends the push."""
+    caller.check(Role.OPERATE)
+    with parts.uploads.files(caller.tenant) as new_file:
+        sent = new_file()
+        async for chunk in request.stream():
+            sent.write(chunk)
+            if sent.size > PART:
+                raise Problem(413, f"a part has {PART} bytes at most", field="body")
+        async with parts.pictures.held(sent.size):
+            data = sent.read()
+            await parts.farm.call(parts.farm.service.put_model_part, sha256, number, data)
+    return Response(status_code=204)
+
+
+@router.post("", status_code=201, summary="End the push of a file")
+async def add(body: PushRequest, caller: Caller, parts: Parts) -> PushedModelAnswer:
+    """All parts are there: from now on the name means this file. Jobs of before keep the one they meant."""
+    caller.check(Role.OPERATE)
+    new = NewModel(**dict(body))
+    return _answer(await parts.farm.call(parts.farm.service.add_pushed_model, new, caller.owner))
+
+
+@router.get(
+    "/{sha256}/bytes",
+    summary="Fetch some bytes of a file",
+    response_class=Response,
+    responses=_FILE,
+)
+async def read(
+    sha256: Sha256,
+    caller: Caller,
+    parts: Parts,
+    start: Annotated[int, Query(ge=0)] = 0,
+    size: Annotated[int, Query(ge=1, le=PIECE, description="At most; there may be fewer.")] = PIECE,
+) -> Response:
+    """The bytes from `start` on."""
+    caller.check(Role.OPERATE)
+    model = await parts.farm.call(parts.farm.service.find_pushed_file, sha256)
+    if model is None or start >= model.size:
+        raise NotFound(f"no pushed model has the SHA-256 {sha256} and a byte {start}")
+    async with parts.pictures.held(size):
+        data = await parts.farm.call(parts.farm.service.model_objects.read, model, start, size)
+        return Response(data, media_type="application/octet-stream")
+
+
+@router.delete("/{sha256}", summary="Remove a model from the store")
+async def remove(sha256: Sha256, caller: Caller, parts: Parts) -> PushedModelAnswer:
+    """Remove a file, unless jobs that have not ended need it (422)."""
+    caller.check(Role.OPERATE)
+    model = await parts.farm.call(parts.farm.service.pushed_model, sha256)
+    await parts.farm.call(parts.farm.service.remove_pushed_model, model, caller.owner)
+    return _answer(model)
+
+
+def _answer(model: PushedModel) -> PushedModelAnswer:
+    return PushedModelAnswer(**dict(model))
