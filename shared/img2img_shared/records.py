@@ -229,6 +229,8 @@ class WorkerReport:
     #: bytes of its device's memory that are in use, and in all; 0: it is the host's
     device_memory: int = 0
     device_memory_total: int = 0
+    #: models that it could load but for a while does not, and why
+    aside: Mapping[str, str] = field(default_factory=dict, hash=False)
     #: SHA-256 of the files that it has fetched from the store and keeps
     fetched: tuple[str, ...] = ()
     #: what went wrong last, and how many seconds ago

@@ -13,7 +13,9 @@ from img2img_shared.errors import Refused
 from img2img_shared.file_hashes import FileHashes
 from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.pushed_models.model_index import ModelIndex
-from img2img_shared.pushed_models.model_objects import ModelObjects
+from img2img_shared.pushed_models.model_objects import PART, ModelObjects
+from img2img_shared.pushed_models.pushed_model import PushedModel
+from img2img_shared.pushed_models.upload import hash_of, send
 from img2img_shared.records import WorkerInfo, WorkerReport
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
@@ -30,9 +32,10 @@ from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.models.checkpoints.loading import read_for
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.upscalers.upscalers import Upscalers
-from tests.checkpoints import cached, sd1
+from tests.checkpoints import cached, sd1, sd1_published
 from tests.integration.ledger_helpers import FARM, a_job
 from tests.loaded_model import loaded_model
+from tests.original import write_original
 
 MODELS = ("alpha", "beta", "gamma")
 #: what reads a checkpoint's files
@@ -60,10 +63,14 @@ class Worker:
         self.leases = Leases(ledger, self.told.append)
         settings = Settings(device="cpu", models_dir=folder, slots=1, data_dir=folder / ".data")
         hashes = FileHashes(folder / ".hashes")
-        objects = ModelObjects(Store(folder / ".store"))
-        self.index = ModelIndex(redis, objects)
+        self.objects = ModelObjects(Store(folder / ".store"))
+        self.index = ModelIndex(redis, self.objects)
         files = ModelFiles(
-            index=self.index, objects=objects, settings=settings, hashes=hashes, stopping=self.stopping
+            index=self.index,
+            objects=self.objects,
+            settings=settings,
+            hashes=hashes,
+            stopping=self.stopping,
         )
         self.current = CurrentModel(WorkerInfo(id="w", model="", device="cpu", slots=1))
         self.memory = HostMemory(10**9)
@@ -299,6 +306,66 @@ def test_a_worker_that_an_operator_disabled_keeps_its_model(worker: Worker, ledg
     submit(ledger, "gamma")
     worker.ask(raw)
     assert worker.model == "alpha"
+
+
+def pushed(worker: Worker, path: Path) -> PushedModel:
+    """A checkpoint's file, in the store and in the index."""
+    sha256, size = hash_of(path)
+    send(path, sha256, size, worker.objects)
+    facts: Any = {"kind": "checkpoint", "name": "delta", "model": "delta", "ending": ".safetensors"}
+    model = PushedModel(**facts, sha256=sha256, size=size, part=PART, pushed=0.0)
+    worker.objects.put_about(model)
+    worker.index.put(model)
+    return model
+
+
+def test_what_was_pushed_is_fetched_while_the_loaded_one_renders(
+    worker: Worker,
+    ledger: Ledger,
+    raw: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker.switcher.load_first()
+    before = worker.model
+    file = write_original(
+        cached(tmp_path_factory, sd1_published), tmp_path_factory.mktemp("x") / "f.safetensors"
+    )
+    model = pushed(worker, file)
+    seen: list[tuple[str | None, str]] = []
+    read = worker.objects.read
+
+    def noted(*words: Any) -> bytes:
+        with worker.current.claiming() as loaded:
+            assert loaded is not None
+        seen.append((worker.model, worker.current.info.model))
+        return read(*words)
+
+    monkeypatch.setattr(worker.objects, "read", noted)
+    submit(ledger, "delta")
+    worker.switcher._next_look = 0.0  # ten seconds later
+    worker.ask(raw)
+    assert set(seen) == {(before, "delta")}
+    assert worker.model == "delta"
+    assert worker.current.info.sha256 == model.sha256
+    assert worker.current.info.file_name == "delta.safetensors"
+
+
+def test_what_cannot_be_fetched_is_set_aside_and_the_loaded_one_renders_on(
+    worker: Worker, ledger: Ledger, raw: Any, tmp_path: Path
+) -> None:
+    worker.switcher.load_first()
+    before = worker.current.loaded
+    (tmp_path / "delta.bin").write_bytes(b"not what was pushed")
+    model = pushed(worker, tmp_path / "delta.bin")
+    worker.objects.put_part(model.sha256, 0, bytes(model.size))
+    submit(ledger, "delta")
+    worker.switcher._next_look = 0.0
+    worker.ask(raw)
+    assert worker.current.loaded is before
+    assert "checkpoint delta in the store is damaged" in worker.switcher.aside["delta"]
+    with worker.current.claiming() as loaded:
+        assert loaded is before
 
 
 def test_a_single_model_is_refused_as_it_was(folder: Path, ledger: Ledger, farm_redis: FarmRedis) -> None:

@@ -17,7 +17,7 @@ from img2img_shared.errors import FarmError, NotFound, Refused
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.pushed_models.model_objects import ModelObjects
-from img2img_shared.records import WorkerInfo
+from img2img_shared.records import WorkerInfo, WorkerReport
 from img2img_shared.store import Store
 from tests.integration.gateway import FakeWorker, Gateway, picture
 
@@ -140,6 +140,17 @@ def test_a_checkpoint_that_nobody_serves_yet_can_be_named(
             assert (job.model, job.files) == (meant.model, {f"checkpoint/{meant.model}": meant.sha256})
         else:
             assert (job.model, job.files) == ("m", {})
+
+
+def test_a_job_says_why_workers_cannot_load_its_model(
+    direct: Farm, fake_worker: FakeWorker, tmp_path: Path
+) -> None:
+    direct.models.push(checkpoint(tmp_path / "anime.safetensors", 1))
+    job = direct.submit([picture(1)], model="anime", **SMALL)
+    assert direct.status(job).waits_for == "a worker that serves anime: there is none"
+    report = WorkerReport(aside={"anime": "it is damaged"})
+    fake_worker.ledger.beat(WorkerInfo(id="w", model="m", device="none", slots=1), report)
+    assert direct.status(job).waits_for == "its workers, which cannot load anime for now: it is damaged (w)"
 
 
 def test_what_a_job_needs_stays_until_it_has_ended(farm: Farm, direct: Farm, tmp_path: Path) -> None:

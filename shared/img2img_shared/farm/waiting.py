@@ -1,6 +1,6 @@
 """What a job waits for that does not move."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from img2img_shared.job import JobState
 from img2img_shared.records import JobStatus, WorkerStatus
@@ -18,15 +18,24 @@ def waits_for(status: JobStatus, workers: Sequence[WorkerStatus]) -> str | None:
     """What an idle job waits for, for its user to read; None: its workers' next free slot."""
     serving = [worker for worker in workers if status.model in worker.info.models]
     if not serving:
+        aside = {each.info.id: each.report.aside.get(status.model) for each in workers}
+        reasons = _by_reason({worker: reason for worker, reason in aside.items() if reason})
+        if reasons:
+            return f"its workers, which cannot load {status.model} for now: {reasons}"
         return f"a worker that serves {status.model}: there is none"
     troubled = [worker for worker in serving if worker.report.trouble]
     if len(troubled) < len(serving):
         return None
+    reasons = _by_reason({worker.info.id: str(worker.report.trouble) for worker in troubled})
+    return "its workers, which claim nothing for now: " + reasons
+
+
+def _by_reason(troubles: Mapping[str, str]) -> str:
+    """Reasons by worker, each once, with whose it is."""
     reasons: dict[str, list[str]] = {}
-    for worker in troubled:
-        reasons.setdefault(str(worker.report.trouble), []).append(worker.info.id)
-    told = [f"{reason} ({_names(names)})" for reason, names in reasons.items()]
-    return "its workers, which claim nothing for now: " + "; ".join(told)
+    for worker, reason in troubles.items():
+        reasons.setdefault(reason, []).append(worker)
+    return "; ".join(f"{reason} ({_names(names)})" for reason, names in reasons.items())
 
 
 def _names(names: Sequence[str]) -> str:

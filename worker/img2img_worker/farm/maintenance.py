@@ -148,7 +148,10 @@ class WorkerMaintenance:
             info, loaded = self._current.info, self._current.loaded
             is_loading = loaded is None or loaded.served.model != info.model
             report = self._reporter.report(self._told or self._long_load(info, is_loading))
-            heard = self._ledger.beat(info, replace(report, loading=is_loading, fetched=self._files.fetched))
+            heard = self._ledger.beat(
+                info,
+                replace(report, loading=is_loading, fetched=self._files.fetched, aside=self._switcher.aside),
+            )
             self._health.obey(_ORDERS.get(heard.order))
             self._health.compare(done=report.done, outdone=heard.outdone, last_error=report.last_error)
         if heard.is_replaced and info.others:

@@ -110,6 +110,16 @@ class ModelSwitcher:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """Models that it does without for now, and why; thread-safe."""
+        now = time.monotonic()
+        return {
+            name: str(error) or type(error).__name__
+            for name, (until, _, error) in self._aside.copy().items()
+            if until > now and name in self._known
+        }
+
     def set_aside(self, model: str, error: Exception) -> None:
         """Do without a model for a while; thread-safe."""
         _, times, _ = self._aside.get(model, (0.0, 0, error))
