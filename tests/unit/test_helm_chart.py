@@ -29,6 +29,7 @@ workers:
   - {name: sd15, model: sd 1.5/v1-5.safetensors, replicas: 3, gpus: 2, env: {IMG2IMG_SLOTS: 16}}
   - {name: xl, model: xl, gpus: 1, scaling: {max: 8}, tolerations: [{key: gpu, operator: Exists}]}
   - {name: cpu, model: demo, gpus: 0}
+  - {name: all, gpus: 1, scaling: {min: 1, max: 4}}
 """
 
 
@@ -70,7 +71,7 @@ def test_kubernetes_would_take_it(values: str, version: str) -> None:
 
 def test_each_pool_serves_its_model_on_its_gpus(everything: dict[tuple[str, str], dict[str, Any]]) -> None:
     found = {}
-    for name in ("sd15", "xl", "cpu"):
+    for name in ("sd15", "xl", "cpu", "all"):
         worker = everything["Deployment", f"farm-worker-{name}"]
         (container,) = pod(worker)["containers"]
         gpus = container["resources"].get("limits", {}).get("nvidia.com/gpu", 0)
@@ -79,6 +80,7 @@ def test_each_pool_serves_its_model_on_its_gpus(everything: dict[tuple[str, str]
         "sd15": (["worker", "--model", "sd 1.5/v1-5.safetensors"], 2, 3),
         "xl": (["worker", "--model", "xl"], 1, None),  # as many as the scaler says
         "cpu": (["worker", "--model", "demo"], 0, 1),
+        "all": (["worker"], 1, None),
     }
     assert environment(everything["Deployment", "farm-worker-sd15"])["IMG2IMG_SLOTS"] == "16"
     assert "IMG2IMG_SLOTS" not in environment(everything["Deployment", "farm-worker-xl"])
@@ -116,6 +118,8 @@ def test_a_pod_has_longer_to_stop_than_it_needs(everything: dict[tuple[str, str]
 def test_a_pool_is_scaled_by_what_waits_for_its_model(
     everything: dict[tuple[str, str], dict[str, Any]],
 ) -> None:
+    (of_all,) = everything["ScaledObject", "farm-worker-all"]["spec"]["triggers"]
+    assert of_all["metadata"]["url"] == "http://farm-gateway:7860/v1/demand?total=true"
     scaler = everything["ScaledObject", "farm-worker-xl"]["spec"]
     (trigger,) = scaler["triggers"]
     assert trigger["metadata"]["url"] == "http://farm-gateway:7860/v1/demand?model=xl"
@@ -126,7 +130,7 @@ def test_a_pool_is_scaled_by_what_waits_for_its_model(
 
 @pytest.mark.parametrize(
     "values",
-    ["workers: [{name: a}]", "workers: [{model: a}]", "gateway: {ingress: {enabled: true}}"],
+    ["workers: [{model: a}]", "gateway: {ingress: {enabled: true}}"],
 )
 def test_what_is_missing_is_not_guessed(values: str) -> None:
     rendered(values, fails=True)

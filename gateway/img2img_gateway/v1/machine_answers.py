@@ -1,5 +1,6 @@
 """What ``/v1`` answers about workers, models and samplers."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import Self
@@ -119,6 +120,12 @@ class DemandAnswer(BaseModel):
     def of(cls, demand: Demand) -> Self:
         """As the ledger has it."""
         return cls(**asdict(demand), images=demand.waiting + demand.later + demand.running)
+
+    @classmethod
+    def sum_of(cls, demands: Collection[Self]) -> Self:
+        """Of several models, under no name."""
+        counts = ("waiting", "later", "running", "images")
+        return cls(model="", **{name: sum(getattr(each, name) for each in demands) for name in counts})
 
 
 class SamplerAnswer(BaseModel):

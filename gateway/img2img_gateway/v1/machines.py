@@ -60,9 +60,12 @@ async def demand(
     parts: Parts,
     _: Caller,
     model: Annotated[str | None, Query(description="This one alone, also if it has nothing to do.")] = None,
+    total: Annotated[bool, Query(description="All models together, as one whose name is empty.")] = False,
 ) -> list[DemandAnswer]:
     """Images that wait and run, by model: what to scale workers by. Every tenant's are counted."""
     found = {each.model: DemandAnswer.of(each) for each in await parts.farm.call(parts.farm.ledger.demand)}
+    if total:
+        return [DemandAnswer.sum_of(found.values())]
     return list(found.values()) if model is None else [found.get(model, DemandAnswer(model=model))]
 
 
