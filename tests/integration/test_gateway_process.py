@@ -106,6 +106,7 @@ def test_it_shows_what_there_is_to_do(redis_url: str, tmp_path: Path) -> None:
         own = [{"model": model, **counts, "images": 3}]
         assert http.get("/v1/demand", params={"model": model}).json() == own
         assert http.get("/v1/demand", params={"model": "none"}).json()[0]["images"] == 0
+        assert http.get("/v1/demand", params={"total": "true"}).json() == [{**own[0], "model": ""}]
         assert model in [each["model"] for each in http.get("/v1/demand").json()]
         found = scraped(address)
         for state, count in counts.items():
