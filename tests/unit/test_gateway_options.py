@@ -65,6 +65,12 @@ def test_an_option_of_hires_fix_may_be_set() -> None:
         check_option("token_merging_ratio_hr", 1)
 
 
+def test_what_is_of_a_hires_fix_means_nothing_to_img2img() -> None:
+    options = {"hires_fix_use_firstpass_conds": True, "token_merging_ratio_hr": 0.5}
+    given = [read_request(Img2ImgRequest(), ("", ""), each, {}) for each in ({}, options)]
+    assert given[0] == given[1]
+
+
 def test_a_hires_fix_may_be_asked_for_by_its_last_size_as_in_old_a1111() -> None:
     options = {"use_old_hires_fix_width_height": True}
 

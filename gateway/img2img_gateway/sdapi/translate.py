@@ -75,8 +75,10 @@ def read_request(
         values = _of_txt2img(request, values)
         if request.enable_hr and options.get(OLD_HIRES_SIZE):
             values = _to_its_size(values)
-    elif isinstance(request, Img2ImgRequest) and not request.mask and "outpaint" not in scripts:
-        values = {name: value for name, value in values.items() if name not in _OF_MASKS}
+    elif isinstance(request, Img2ImgRequest):
+        has_mask = request.mask or "outpaint" in scripts
+        unused = HIRES_FIELDS if has_mask else {*HIRES_FIELDS, *_OF_MASKS}
+        values = {name: value for name, value in values.items() if name not in unused}
     if request.refiner_checkpoint is None:
         values = {name: value for name, value in values.items() if name not in REFINER_OPTIONS}
     is_odd = any(values[side] % CELL for side in ("width", "height"))
