@@ -30,7 +30,7 @@ from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
 from tests.checkpoints import cached, sd1
 from tests.integration.gateway import FakeWorker, Gateway, picture
-from tests.unit.engine_toys import ToyFamily, render
+from tests.unit.engine_toys import TilingFamily, ToyFamily, render
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = {"width": 64, "height": 64, "steps": 3, "prompt": "a cat"}
@@ -136,6 +136,11 @@ def what_was_before_or_beside(_: Path, send: Send, worker: FakeWorker) -> None:
     rescaled = compile_plan(PlanKey.of(Params(sd_noise_schedule="Zero Terminal SNR")), family.noise_levels)
     assert rescaled.sigmas.tolist() == compile_plan(euler, family.noise_levels).sigmas.tolist()
     assert conditioning("<lora:x:1> a cat", "", Params(disable_extra_networks=True)).loras == ()
+    tiling, other = TilingFamily(), ToyFamily(configuration="another")
+    with Engine(tiling, others={"other": other}.__getitem__, most_others=1) as engine:
+        for checkpoint in (None, "other", None):
+            engine.submit(replace(render(1, steps=2, tiling=True), checkpoint=checkpoint)).result(60)
+    assert tiling.tiled == [True, True]
     renders = [render(n, sampler_name="DPM adaptive", steps=6) for n in range(2)]
     with Engine(family, slots=1) as engine:
         alone = [engine.submit(each).result(60) for each in renders]

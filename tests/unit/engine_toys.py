@@ -197,6 +197,17 @@ def _context(prompt: str, clip_skip: int) -> Tensor:
     return torch.tensor([[len(word) / 10 + clip_skip, sum(map(ord, word)) / 1000] for word in words])
 
 
+@dataclass
+class TilingFamily(ToyFamily):
+    """One that tells of each picture whether it was to tile."""
+
+    tiled: list[bool] = field(default_factory=list)
+
+    def decode(self, latents: Tensor, *, tiling: bool = False, **more: Any) -> Decoded:
+        self.tiled.append(tiling)
+        return super().decode(latents, tiling=tiling, **more)
+
+
 def render(
     number: int = 0,
     *,

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,10 @@ from img2img_worker.engine.other_checkpoints import OtherCheckpoints
 from img2img_worker.farm.hires import both_passes
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.models.families.condition import Conditions
-from img2img_worker.models.families.vae import Decoded
 from img2img_worker.sampling.live import plan_of
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.refiner import first_refined
-from tests.unit.engine_toys import ToyFamily, render
+from tests.unit.engine_toys import TilingFamily, ToyFamily, render
 from tests.unit.test_recipe import LEVELS, SERVED, finished, job
 
 REFINER: dict[str, Any] = {"refiner_checkpoint": "second", "steps": 10, "denoising_strength": 1.0}
@@ -107,20 +106,11 @@ def test_it_encodes_the_prompts_itself() -> None:
     assert (first.decoded, second.decoded) == ([], [1]), "the last checkpoint decodes, as in A1111"
 
 
-@dataclass
-class _Tiles(ToyFamily):
-    tiled: list[bool] = field(default_factory=list)
-
-    def decode(self, latents: Tensor, *, tiling: bool = False, **more: Any) -> Decoded:
-        self.tiled.append(tiling)
-        return super().decode(latents, tiling=tiling, **more)
-
-
 @pytest.mark.parametrize(("configuration", "tiled"), [("toy", True), ("another", False), (None, False)])
 def test_another_network_of_a_second_pass_does_not_tile_as_in_a1111(
     configuration: str | None, tiled: bool
 ) -> None:
-    other = _Tiles(configuration=configuration)
+    other = TilingFamily(configuration=configuration)
     with Engine(ToyFamily(), others={"other": other}.__getitem__, most_others=1) as engine:
         engine.submit(replace(render(1, tiling=True), checkpoint="other")).result(60)
     assert other.tiled == [tiled]
