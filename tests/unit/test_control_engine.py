@@ -93,6 +93,13 @@ def test_where_the_network_counts_more_negative_rows_are_left_alone(family: Stab
     seen.clear()
     alone(family, controlled({"control_mode": "ControlNet is more important"}), deterministic=False)
     assert set(seen) == {1}
+    seen.clear()
+    second = replace(controlled({"control_mode": "ControlNet is more important"}), earlier_calls=4)
+    alone(family, second, deterministic=False)
+    assert set(seen) == {2}, "of a hires fix, where A1111's extension does not tell them apart"
+    seen.clear()
+    alone(family, replace(second, read_with="the cat"), deterministic=False)
+    assert set(seen) == {1}
     hook.remove()
 
 

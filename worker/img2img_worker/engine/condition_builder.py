@@ -88,6 +88,7 @@ class ConditionBuilder:
                 is_xl=family.name.startswith("SDXL"),
                 encode=encode,
                 sigmas=sigmas,
+                tells_sides=render.earlier_calls == 0 or render.read_with is not None,
             )
             for control, network in zip(render.controls, image.networks, strict=True)
         ]

@@ -79,6 +79,7 @@ def unit_rows(
     is_xl: bool,
     encode: Encode,
     sigmas: Tensor,
+    tells_sides: bool = True,
 ) -> UnitRows:
     """
     Args:
@@ -86,6 +87,8 @@ def unit_rows(
         hires: whether this is a hires fix' second pass.
         is_xl: whether the checkpoint is SDXL.
         sigmas: [N] of the model's whole timesteps, on its device.
+        tells_sides: whether a network is kept from negative rows where that is wanted. In a second pass
+            A1111's extension knows none: it has looked for the prompts before they were read.
     """
     unit = control.unit
     positive: RowControl | RowImagePrompt | None = None
@@ -97,7 +100,7 @@ def unit_rows(
         if any(scales):
             positive = _row(control, network, scales, sigmas.device)
             is_one_sided = unit.control_mode == "ControlNet is more important" or network.is_pooled
-            negative = None if is_one_sided else positive
+            negative = None if is_one_sided and tells_sides else positive
     references: tuple[RowReference | None, RowReference | None] = None, None
     if unit.preprocessor.is_reference:
         origin = encode(np.ascontiguousarray(control.picture[:, :, :3]))
