@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.other_checkpoints import OtherCheckpoints
 from img2img_worker.farm.hires import both_passes
 from img2img_worker.farm.recipe import recipe
-from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.sampling.live import plan_of
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.refiner import first_refined
@@ -114,6 +115,25 @@ def test_another_network_of_a_second_pass_does_not_tile_as_in_a1111(
     with Engine(ToyFamily(), others={"other": other}.__getitem__, most_others=1) as engine:
         engine.submit(replace(render(1, tiling=True), checkpoint="other")).result(60)
     assert other.tiled == [tiled]
+
+
+@dataclass
+class _Merging(ToyFamily):
+    ratios: set[float] = field(default_factory=set)
+
+    def condition(self, text: Encoded, params: Params, **more: Any) -> Condition:
+        self.ratios.add(params.token_merging_ratio)
+        return super().condition(text, params, **more)
+
+
+@pytest.mark.parametrize(("configuration", "ratio"), [("toy", 0.5), ("another", 0.0)])
+def test_tokens_are_merged_by_a_refiner_of_the_same_form_alone_as_in_a1111(
+    configuration: str, ratio: float
+) -> None:
+    first, other = _Merging(), _Merging(configuration=configuration)
+    with Engine(first, others={"second": other}.__getitem__, most_others=1) as engine:
+        engine.submit(render(1, **REFINER, token_merging_ratio=0.5)).result(60)
+    assert (first.ratios, other.ratios) == ({0.5}, {ratio})
 
 
 @pytest.mark.parametrize(

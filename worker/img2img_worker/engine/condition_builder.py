@@ -47,7 +47,8 @@ class ConditionBuilder:
             family = phase.checkpoint.family
             # what the first checkpoint has encoded, as in A1111
             seen = picture if family.inpaints or family.edits else None
-            own = params.model_copy(update={"tiling": phase.tiling})
+            merging = params.token_merging_ratio if phase.keeps_hooks else 0.0
+            own = params.model_copy(update={"tiling": phase.tiling, "token_merging_ratio": merging})
             conditions = [
                 family.condition(
                     text,
@@ -63,7 +64,7 @@ class ConditionBuilder:
                 image.prompts,
                 conditions,
                 family,
-                units=units if phase.is_controlled else (),
+                units=units if phase.keeps_hooks else (),
                 reference_noise=noise,
             )
 

@@ -53,8 +53,8 @@ class Phase:
     vaes: VaeChoice
     #: whether convolutions wrap around at the edges
     tiling: bool
-    #: whether its rows are
-    is_controlled: bool = True
+    #: whether A1111 keeps the first network for it, and with that control and merged tokens
+    keeps_hooks: bool = True
     #: embeddings of its `prompts.texts`
     texts: Sequence[Encoded] = ()
     #: its rows; None: it has no slot yet
@@ -226,7 +226,7 @@ def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditio
         hypernetworks=own.hypernetworks.find(prompts.hypernetworks, render.pinned),
         vaes=own.vaes.find(render.params, render.pinned),
         tiling=tiling,
-        is_controlled=is_alike,
+        keeps_hooks=is_alike,
     )
 
 
