@@ -108,7 +108,7 @@ class Varied(Sequence[Picture]):
     def __init__(
         self, pictures: Sequence[Picture], axes: Sequence[Axis], params: Params | None = None
     ) -> None:
-        self._pictures, self._axes = pictures, axes
+        self.inputs, self.axes = pictures, axes
         names = [name for axis in axes for name in axis.choices[0]]
         if twice := {name for name in names if names.count(name) > 1}:
             raise Refused("vary", min(twice), "let a parameter vary once")
@@ -117,11 +117,13 @@ class Varied(Sequence[Picture]):
         if self.choices > MOST:
             raise Refused("vary", Summary(f"{self.choices:,} choices"), f"give at most {MOST:,} of an input")
         params = params or Params()
-        self._seed, self._outputs = drawn(params.seed), params.images_per_input
+        #: of each choice
+        self.outputs = params.images_per_input
+        self._seed = drawn(params.seed)
         self._is_seeded = params.seed_mode != "same"
 
     def __len__(self) -> int:
-        return len(self._pictures) * self.choices
+        return len(self.inputs) * self.choices
 
     @overload
     def __getitem__(self, index: int) -> Picture: ...
@@ -133,8 +135,8 @@ class Varied(Sequence[Picture]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         at, number = divmod(index % len(self), self.choices)
-        picture = self._pictures[at]
-        seed = {"seed": shifted(self._seed, at * self._outputs)} if self._is_seeded else {}
+        picture = self.inputs[at]
+        seed = {"seed": shifted(self._seed, at * self.outputs)} if self._is_seeded else {}
         label = picture.label
         name = label and f"{label}-{number + 1:0{len(str(self.choices))}}"
         params = {**seed, **picture.params, **self._choice(number)}
@@ -142,7 +144,7 @@ class Varied(Sequence[Picture]):
 
     def _choice(self, number: int) -> dict[str, Any]:
         chosen: dict[str, Any] = {}
-        for axis in self._axes:
+        for axis in self.axes:
             number, place = divmod(number, len(axis.choices))
             chosen |= axis.choices[place]
         return chosen

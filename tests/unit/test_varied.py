@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from img2img_producer.cli.request import Request
 from img2img_producer.cli.sources import Sources
 from img2img_producer.inputs import Picture
+from img2img_producer.sheets import check_sheets, save_sheets
 from img2img_producer.varied import Axis, Varied
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
@@ -80,3 +82,30 @@ def test_a_command_line_checks_each_choice(tmp_path: Path) -> None:
     assert {each.params["seed"] for each in request.pictures} == {3}
     with pytest.raises(Refused, match=r"steps is '?0"):
         read(vary=["steps=10,0"])
+
+
+def test_a_sheet_shows_all_choices_of_an_input(tmp_path: Path) -> None:
+    varied = Varied(
+        [Picture(image="a.png"), Picture(image="b.png")], [STEPS, SCALES], Params(images_per_input=2)
+    )
+    files = {}
+    for index in range(20):
+        files[index] = tmp_path / f"{index}.png"
+        Image.new("RGB", (64, 48), (index, 0, 0)).save(files[index])
+    (sheet,) = save_sheets(varied, files, tmp_path / "out", overwrite=False)
+    assert sheet == tmp_path / "out/a-sheet.png", "not all of b is there"
+    with Image.open(sheet) as drawn:
+        width, height = drawn.size
+        places = [
+            (width - 128 + 64 * column, height - 144 + 48 * row) for row in range(3) for column in range(2)
+        ]
+        shown = [drawn.getpixel((x + 32, y + 24)) for x, y in places]
+        assert shown == [(2 * number, 0, 0) for number in range(6)]
+        captions = drawn.crop((width - 128, 0, width, height - 144))
+        assert min(captions.convert("L").tobytes()) < 128, "what the columns are is written above"
+
+
+def test_a_sheet_needs_something_that_varies() -> None:
+    check_sheets(Varied([], [STEPS]))
+    with pytest.raises(Refused, match="say what varies"):
+        check_sheets([Picture(image="a.png")])

@@ -10,7 +10,6 @@ from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.errors import Problem
-from img2img_gateway.sdapi.grid import MOST_PIXELS, GridOptions, grid, larger, png
 from img2img_gateway.sdapi.processed import processed
 from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
@@ -21,6 +20,7 @@ from img2img_shared.job import ImageState, Job, loop_name, result_key
 from img2img_shared.ledger import IMAGES, Ledger
 from img2img_shared.param_fields import COMPOSED
 from img2img_shared.picture_texts import read_texts
+from img2img_shared.sheets.grid import MOST_PIXELS, GridOptions, grid, larger, png
 
 #: what a masked image may have beside its picture, by the parameter that asks for it
 _BESIDE = {"return_mask": "mask", "return_mask_composite": "mask-composite"}

@@ -16,6 +16,8 @@ from img2img_producer.cli.terminal import job_facts, show_facts
 from img2img_producer.client import Farm
 from img2img_producer.outputs import refuse_overwriting, writable_folder
 from img2img_producer.progress_display import ProgressDisplay
+from img2img_producer.sheets import check_sheets, save_sheets
+from img2img_producer.varied import Varied
 from img2img_shared.command_line import AsJson, messages, print_json, say
 from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.job import JobState
@@ -90,6 +92,10 @@ def render(
         str | None, typer.Option(metavar="JOB", help="Continue a job that was stopped; takes no inputs.")
     ] = None,
     overwrite: Overwrite = False,
+    sheet: Annotated[
+        bool,
+        typer.Option("--sheet", help="Lay each input's results out in one picture: NAME-sheet.png."),
+    ] = False,
     json: AsJson = False,
     parameters: dict[str, Any],
 ) -> None:
@@ -107,19 +113,21 @@ def render(
       img2img render frames/ --control canny=edges/ --out out --prompt "a comic"
       img2img render --manifest frames.csv --out out
       img2img render shoots/ --recursive --prompt-files --out out
-      img2img render cat.png --out out --vary steps=10,20,40 --vary cfg_scale=4,7
+      img2img render cat.png --out out --vary steps=10,20,40 --vary cfg_scale=4,7 --sheet
       img2img render old/ --from-infotext prompt,seed --steps 40 --out out
 
     Exit status: 0 all images are done, 1 some are not (the reasons are told),
     2 wrong use.
     """
     if resume is not None:
-        if sources.are_given or parameters or params or size or model or name or tag:
+        if sources.are_given or parameters or params or size or model or name or tag or sheet:
             raise Refused("resume", resume, "leave out inputs and parameters: the job has its own")
         request = None
     else:
         elsewhere = _is_elsewhere(context)
         request = Request.read(sources, params, parameters, size, model, out=out, elsewhere=elsewhere)
+        if sheet:
+            check_sheets(request.pictures)
         for_all = request.for_all.values()
         refuse_overwriting(request.pictures, for_all, request.params, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
@@ -140,6 +148,9 @@ def render(
             again = come_back(context, f"render --resume {job} --out {shlex.quote(str(out))}")
             error.add_note(f"job {job} is kept; to go on with it: {again}")
             raise
+    if sheet and request is not None and isinstance(request.pictures, Varied):
+        for path in save_sheets(request.pictures, collection.files, out, overwrite=overwrite):
+            say(f"sheet: {path}")
     _report(collection, json)
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from PIL import Image
 from pydantic import Field
 
-from img2img_gateway.sdapi.grid import GridOptions, in_rows, opened
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, first_picture
 from img2img_shared.errors import Refused
 from img2img_shared.param_groups.soft_inpainting_params import AsGiven
 from img2img_shared.seeds import drawn, shifted
+from img2img_shared.sheets.grid import GridOptions, in_rows, opened
 
 
 class Loopback(Script):

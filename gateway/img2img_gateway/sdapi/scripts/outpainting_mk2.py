@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from img2img_gateway.sdapi.grid import GridOptions, in_rows, opened
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, of_the_first
 from img2img_gateway.sdapi.scripts.sides import Sides, first_picture_alone, sides_of
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.seeds import drawn
+from img2img_shared.sheets.grid import GridOptions, in_rows, opened
 
 _HINT = (
     "The picture grows side after side. Many steps of an ancestral sampler and a denoising strength of 0.8 "

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from PIL import Image
 from pydantic import Field
 
-from img2img_gateway.sdapi.grid import GridOptions, in_rows, opened
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
-from img2img_gateway.sdapi.scripts.captions import Caption, captioned, captioned_size
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, check_count
 from img2img_shared.prompt_matrix import matrix, parts_of
 from img2img_shared.seeds import drawn, shifted
+from img2img_shared.sheets.captions import Caption, captioned, captioned_size
+from img2img_shared.sheets.grid import GridOptions, in_rows, opened
 
 
 class PromptMatrix(Script):

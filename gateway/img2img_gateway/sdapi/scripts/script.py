@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from img2img_gateway.sdapi.grid import GridOptions
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import MOST_IMAGES, Img2ImgRequest, RenderRequest
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.refusals import refusal
+from img2img_shared.sheets.grid import GridOptions
 
 
 class Sheets:

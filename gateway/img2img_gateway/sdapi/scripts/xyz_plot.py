@@ -8,16 +8,16 @@ from typing import Annotated, Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from img2img_gateway.sdapi.grid import GridOptions, in_rows, larger, opened
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
-from img2img_gateway.sdapi.scripts.captions import Caption, captioned, captioned_size
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, check_count
 from img2img_gateway.sdapi.scripts.xyz_axes import NOTHING, Axis, axes_of, axis_of
 from img2img_gateway.sdapi.scripts.xyz_values import written
 from img2img_shared.errors import Summary
 from img2img_shared.infotext import quoted
 from img2img_shared.seeds import drawn, shifted
+from img2img_shared.sheets.captions import Caption, captioned, captioned_size
+from img2img_shared.sheets.grid import GridOptions, in_rows, larger, opened
 
 Kind = int | Annotated[str, Field(max_length=100)]
 Text = Annotated[str, Field(max_length=20_000)]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from img2img_gateway.sdapi.grid import GridOptions
 from img2img_gateway.sdapi.option_table import check_option, defaults
 from img2img_shared.errors import Refused
+from img2img_shared.sheets.grid import GridOptions
 
 
 @pytest.mark.parametrize(

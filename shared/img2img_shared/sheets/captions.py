@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from font_roboto import Roboto
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from img2img_gateway.sdapi.grid import GridOptions
+from img2img_shared.sheets.grid import GridOptions
 
 Font = ImageFont.FreeTypeFont
 

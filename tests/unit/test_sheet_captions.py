@@ -2,8 +2,8 @@
 
 import pytest
 
-from img2img_gateway.sdapi.scripts.captions import Caption, captioned_size
 from img2img_gateway.sdapi.scripts.xyz_values import numbers, split, written
+from img2img_shared.sheets.captions import Caption, captioned_size
 
 
 @pytest.mark.parametrize(
