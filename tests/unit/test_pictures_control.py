@@ -107,6 +107,18 @@ def test_what_makes_no_picture_is_refused_where_one_is_all_that_is_wanted() -> N
         control_map(unit(module="ip-adapter-auto"), Originals(own=Image.new("RGB", (64, 64))), Params(), 0)
 
 
+def test_what_an_image_refers_to_is_the_whole_picture_as_it_is() -> None:
+    own = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 150, 3), np.uint8))
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 16, 16))
+    params = Params(width=64, height=64, inpaint_full_res=True)
+    for module in ("reference_only", "reference_adain", "reference_adain+attn"):
+        originals = Originals(own=own, mask=mask)
+        # whatever is repainted, and at which resolution
+        shown = control_map(unit(module=module, processor_res=96), originals, params, 0)
+        np.testing.assert_array_equal(np.array(shown), np.array(own))
+
+
 @pytest.mark.parametrize("module", ["openpose", "depth_anything", "revision_clipvision", "inpaint_only+lama"])
 def test_a_module_that_is_not_here_is_refused_by_name(module: str) -> None:
     originals = Originals(own=Image.new("RGB", (64, 64)))
