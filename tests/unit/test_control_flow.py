@@ -22,7 +22,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.control.flow_networks import FlowControlNet, FluxControlNet
 from img2img_worker.models.families.family import Family
 from tests import checkpoints
-from tests.unit.control_files import control_net, write_original
+from tests.unit.control_files import control_net, write_diffusers, write_original
 from tests.unit.control_files_flow import (
     flux_control,
     sd3_control,
@@ -128,7 +128,8 @@ def difference(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def pipeline_of(kind: Any, opened: Opened, network: Any) -> Any:
-    missing = {"text_encoder_3": None, "tokenizer_3": None} if "3" in kind.__name__ else {}
+    lacks_t5 = "3" in kind.__name__ and not (opened.checkpoint / "text_encoder_3").exists()
+    missing = {"text_encoder_3": None, "tokenizer_3": None} if lacks_t5 else {}
     found = kind.from_pretrained(
         opened.checkpoint, controlnet=network, local_files_only=True, low_cpu_mem_usage=False, **missing
     )
@@ -142,6 +143,10 @@ def of_sd3(opened: Opened, network: Any, scale: float = 3.0, **more: Any) -> NDA
     if "control_mask" in more:
         kind = diffusers.StableDiffusion3ControlNetInpaintingPipeline
     pipeline = pipeline_of(kind, opened, network)
+    if pipeline.scheduler.config.use_dynamic_shifting:  # which this pipeline knows nothing of
+        family: Any = opened.family
+        shift = family.shift.at(SIZE[0] * SIZE[1] // 16**2)
+        pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     levels = more.pop("levels", None)
     if levels is not None:
         pipeline.image_processor = levels
@@ -248,6 +253,18 @@ FLUX_KINDS: dict[str, Callable[[Path], Any]] = {
 def test_a_picture_is_that_of_diffusers_pipeline_for_flux(name: str, flux: Opened) -> None:
     wanted = of_flux(flux, FLUX_KINDS[name](flux.checkpoint), controlnet_conditioning_scale=0.7)
     found, plain = rendered(flux, controlled({"model": name, "weight": 0.7}), controlled())
+    assert difference(found, wanted) < 0.05
+    assert difference(found, plain) > 1
+
+
+def test_a_network_for_sd35_has_the_norms_and_second_attentions_of_its_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    sd35 = opened(tmp_path_factory, checkpoints.sd35)
+    network = sd3_control(sd35.checkpoint, 3)
+    write_file(network, sd35.folder / "dual.safetensors")
+    wanted = of_sd3(sd35, network)
+    found, plain = rendered(sd35, controlled({"model": "dual"}, scale=3), controlled(scale=3))
     assert difference(found, wanted) < 0.05
     assert difference(found, plain) > 1
 
@@ -429,6 +446,35 @@ def test_a_tensor_that_nothing_uses_is_named(sd3: Opened, flux: Opened) -> None:
         save_file(lacking, opened.folder / "less.safetensors")
         with pytest.raises(Refused, match=r"lacks controlnet_blocks\.0\.bias"):
             opened.family.controls.find("less")
+
+
+def test_a_damaged_file_is_refused_by_its_name(
+    sd3: Opened, flux: Opened, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    write_original(control_net(checkpoint, 3), tmp_path / "original.safetensors")
+    write_diffusers(control_net(checkpoint, 3), tmp_path / "diffusers.safetensors")
+    sd1 = Opened(
+        checkpoint=checkpoint,
+        folder=tmp_path,
+        family=open_checkpoint(checkpoint, control_folders=(tmp_path,)),
+    )
+    damaged: list[tuple[Opened, str, str]] = [
+        (sd1, "original", "control_model.input_hint_block.4.weight"),
+        (sd1, "original", "control_model.middle_block.1.proj_in.weight"),
+        (sd1, "diffusers", "down_blocks.0.resnets.0.conv1.weight"),
+        (sd3, "instantx", "pos_embed_input.proj.weight"),
+        (sd3, "stability", "control_type"),
+        (flux, "xlabs", "input_hint_block.14.weight"),
+        (flux, "xlabs", "double_blocks.0.txt_attn.qkv.weight"),
+        (flux, "union", "controlnet_mode_embedder.weight"),
+    ]
+    for opened, name, key in damaged:
+        weights = load_file(opened.folder / f"{name}.safetensors")
+        save_file({**weights, key: torch.tensor(float("nan"))}, opened.folder / "damaged.safetensors")
+        with pytest.raises(Refused, match="damaged") as refused:
+            opened.family.controls.find("damaged")
+        assert refused.value.field == "control.model"
 
 
 def test_files_that_only_other_programs_run_are_refused_by_what_they_are(sd3: Opened, flux: Opened) -> None:

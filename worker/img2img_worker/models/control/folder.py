@@ -139,6 +139,11 @@ class ControlNets:
             raise MemoryError(
                 f"no memory for control network {name_of(path)} beside what is in flight"
             ) from None
+        except (LookupError, ValueError) as error:
+            # what its kind tells by is there, and the rest is not, or is of another form
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = f"it is no complete network ({line}); use another copy"
+            raise Refused("control.model", name_of(path), reason) from None
         self._loaded[key] = loaded
         return loaded
 

@@ -253,7 +253,7 @@ def _converted(
         )
     return {
         key: weights[theirs]
-        if part is None
+        if part is None or weights[theirs].ndim == 0
         else weights[theirs].tensor_split([width, 2 * width, 3 * width])[part]
         for key, (theirs, part) in names.items()
         if theirs in weights
