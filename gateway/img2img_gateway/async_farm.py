@@ -21,6 +21,7 @@ from img2img_shared.ledger.file_names import FileKind, FileNames
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.params import Params
+from img2img_shared.pushed_models.pushed_model import ModelKind
 from img2img_shared.records import WorkerStatus
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,10 @@ class AsyncFarm:
         workers = [worker.info for worker in await self.workers()]
         held = [info.id for info in workers if model is None or info.model == model]
         return await self.call(self._inversion_names.of, held)
+
+    async def pushed(self, kind: ModelKind, wanted: Iterable[str]) -> set[str]:
+        """Those of the names and hashes `wanted` by which files of a kind in the store are meant."""
+        return {each for each in wanted if await self.call(self.service.model_index.find, kind, each)}
 
     async def _workers_of(self, model: str | None) -> list[str]:
         workers = [worker.info for worker in await self.workers()]

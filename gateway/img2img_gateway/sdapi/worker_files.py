@@ -35,10 +35,12 @@ class WorkerFiles:
             self._lenient.set_aside("prompt", tag, f"{tag} asks for nothing that is known here")
         _, loras, hypernetworks = take_extra_networks(text)
         if loras and (known := await self._farm.loras(self._model)) is not None:
-            names = {*known, *known.values()}
+            names = {*known, *known.values()} | await self._farm.pushed("lora", [each.name for each in loras])
             _check("lora", "LoRA", [lora.name for lora in loras], names, listed=known)
         if hypernetworks and (files := await self._farm.files("hypernetwork", self._model)) is not None:
-            _check("hypernet", "hypernetwork", [each.name for each in hypernetworks], files, listed=files)
+            wanted = [each.name for each in hypernetworks]
+            names = {*files} | await self._farm.pushed("hypernetwork", wanted)
+            _check("hypernet", "hypernetwork", wanted, names, listed=files)
 
     async def check_inversions(self, prompt: str, negative_prompt: str) -> None:
         """That prompts name no textual inversion which the model has no use for; to A1111 that is a word.
@@ -74,7 +76,7 @@ class WorkerFiles:
         if wanted in (*_AUTOMATIC, "None"):
             return options
         known = await self._farm.files("vae", self._model)
-        if known is None or wanted in known:
+        if known is None or wanted in known or await self._farm.pushed("vae", [wanted]):
             return options
         why = f"no VAE {wanted!r} here ({_list(known)}); the checkpoint's own renders it, as in A1111"
         self._lenient.set_aside("sd_vae", wanted, why)

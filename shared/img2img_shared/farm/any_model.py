@@ -5,18 +5,22 @@ from img2img_shared.extras import networks_of, restorers_of
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
+from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.suggestions import unknown_name
 from img2img_shared.upscalers import BUILT_IN
 
 
-def model_with_upscalers(params: Params, ledger: Ledger, file_names: FileNames) -> str | None:
-    """That whose workers have the upscalers, and the least to do; None: no worker lives.
+def model_with_upscalers(
+    params: Params, ledger: Ledger, file_names: FileNames, pushed: ModelIndex
+) -> str | None:
+    """That whose workers have the upscalers, or can fetch them, and the least to do; None: no worker lives.
 
     Raises:
         Refused: none of those that live has one of the upscalers.
         Unavailable: Redis does not answer.
     """
-    wanted, known = {*networks_of(params)}, dict[str, list[str]]()
+    wanted = {each for each in networks_of(params) if pushed.find("upscaler", each) is None}
+    known: dict[str, list[str]] = {}
     restorers = {*restorers_of(params)}
     by_model: dict[str, list[str]] = {}
     for worker in ledger.workers():

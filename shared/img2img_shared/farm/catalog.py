@@ -159,7 +159,7 @@ class Catalog(FarmConnection):
             return name
         # of a repeat it is the first job's, whatever is served by now
         if found is None and params.extras:
-            found = model_with_upscalers(params, self.ledger, self._file_names)
+            found = model_with_upscalers(params, self.ledger, self._file_names, self.model_index)
         return found or self.default_model()
 
     def _check_model(self, model: str) -> None:
