@@ -127,7 +127,8 @@ class _Bar:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
         )
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._what, self._task = "", self._progress.add_task("", visible=False, total=None)
 
     def show(self, what: str, done: int, of: int) -> None:
