@@ -182,6 +182,19 @@ def test_a_redis_that_lost_its_data_is_told_by_the_store(
     assert direct._service.model_index.find("lora", "ink") is None
 
 
+def test_what_others_put_there_hides_nothing(direct: Farm, redis: Redis, store: Path, tmp_path: Path) -> None:
+    model = direct.models.push(write(tmp_path / "ink.safetensors", 1)).model
+    newer = store / "models" / ("b" * 64)
+    (newer / "parts").mkdir(parents=True)
+    (newer / "about.json").write_text('{"kind": "of a newer version"}')
+    (newer / "parts" / "README").write_text("no part")
+    assert direct.models.all() == [model]
+    assert direct._service.model_objects.sizes("b" * 64) == {}
+    changed: dict[Any, Any] = {"b" * 64: '{"kind": "of a newer version"}', "": '"another"'}
+    redis.hset("{img2img}:gateway:models", mapping=changed)
+    assert direct._service.model_index.find("lora", "ink") == model
+
+
 def test_the_janitor_leaves_models_alone(direct: Farm, tmp_path: Path) -> None:
     model = direct.models.push(write(tmp_path / "ink.safetensors", 1)).model
     direct.submit([picture(1)], model="m", **SMALL)

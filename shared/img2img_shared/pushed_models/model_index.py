@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.tables import Table
 from img2img_shared.pushed_models.model_objects import ModelObjects
-from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel, find_pushed
+from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel, find_pushed, read_pushed
 
 #: of the document that is another one whenever something has changed
 _VERSION = ""
@@ -35,7 +35,8 @@ class ModelIndex:
             elif version != self._version:
                 documents = self._table.all()
                 self._version = documents.pop(_VERSION, None)
-                self._known = {sha256: PushedModel.model_validate(each) for sha256, each in documents.items()}
+                read = {sha256: read_pushed(each) for sha256, each in documents.items()}
+                self._known = {sha256: each for sha256, each in read.items() if each is not None}
             return self._known
 
     def find(self, kind: ModelKind, wanted: str) -> PushedModel | None:

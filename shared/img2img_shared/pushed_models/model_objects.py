@@ -5,12 +5,11 @@ comes last: without it nothing is there yet. So an upload that broke off goes on
 missing, in any store, however large the file.
 """
 
+import json
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
 from img2img_shared.errors import StoreError
-from img2img_shared.pushed_models.pushed_model import PushedModel
+from img2img_shared.pushed_models.pushed_model import PushedModel, read_pushed
 from img2img_shared.store import Store
 
 #: where all of them lie
@@ -29,7 +28,8 @@ class ModelObjects:
     def sizes(self, sha256: str) -> dict[int, int]:
         """Bytes of the parts of a file that are there, by their numbers."""
         found = self._store.objects(f"{FOLDER}/{sha256}/parts")
-        return {int(each.key.rpartition("/")[2]): each.size for each in found}
+        names = {each.key.rpartition("/")[2]: each.size for each in found}
+        return {int(name): size for name, size in names.items() if name.isdecimal()}
 
     def put_part(self, sha256: str, number: int, data: bytes) -> None:
         """Write one part whole."""
@@ -48,12 +48,12 @@ class ModelObjects:
     def about(self, sha256: str) -> PushedModel | None:
         """What is told of a file; None: it is not there, or not whole yet."""
         try:
-            return PushedModel.model_validate_json(self._store.get(_about_key(sha256)))
+            return read_pushed(json.loads(self._store.get(_about_key(sha256))))
         except StoreError as error:
             if error.missing:
                 return None
             raise
-        except ValidationError:
+        except ValueError:
             return None
 
     def all(self) -> Iterator[PushedModel]:

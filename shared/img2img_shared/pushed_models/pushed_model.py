@@ -108,6 +108,14 @@ class PushedModel(NewModel):
         return wanted in titles or (bool(_HASH.fullmatch(wanted)) and self.sha256.startswith(wanted))
 
 
+def read_pushed(document: Any) -> PushedModel | None:
+    """What is told of a file in JSON's types; None: a newer version wrote it, or nobody of ours."""
+    try:
+        return PushedModel.model_validate(document)
+    except ValidationError:
+        return None
+
+
 def read_kind(text: str) -> ModelKind:
     """The kind of that name.
 
