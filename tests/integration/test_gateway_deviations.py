@@ -122,7 +122,8 @@ def faults_that_end_a_render(_: Path, __: Send, ___: FakeWorker) -> None:
             engine.submit(render(number, **refined)).result(60)
             calls.append(len(other.rows))
         assert calls[1] == 2 * calls[0] > 0, "the refiner has its share of both"
-        latent = {"resize_mode": 3, "width": 64, "height": 64}
+    latent = {"resize_mode": 3, "width": 64, "height": 64}
+    with Engine(ToyFamily(inpaints=True)) as engine:
         for size in ((40, 64), (96, 80)):
             pixels = prepare(Image.new("RGB", size), None, Params.model_validate(latent)).pixels
             found = engine.submit(replace(render(1, resize_mode=3), pixels=pixels)).result(60)
