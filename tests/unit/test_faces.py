@@ -18,6 +18,7 @@ from img2img_worker.models.faces.parsenet import KINDS, ParseNet
 from img2img_worker.models.faces.restorers import DETECTION, PARSING, FaceRestorers
 from img2img_worker.models.faces.restoring import restored
 from img2img_worker.models.faces.retinaface import Faces, RetinaFace
+from img2img_worker.models.upscalers.spandrel_import import spandrel
 from img2img_worker.pictures.extras import postprocess
 from img2img_worker.pictures.upscale import no_networks
 from tests.unit.test_recipe import ITEM, PICTURES, SERVED, finished, job
@@ -129,6 +130,66 @@ def test_a_restorer_is_to_be_had_with_all_that_it_takes(tmp_path: Path) -> None:
     (tmp_path / "Codeformer").mkdir()
     (tmp_path / "codeformer.pth").rename(tmp_path / "Codeformer" / "codeformer-v0.1.0.pth")
     assert "spandrel_extra_arches" in str(restorers.reasons["CodeFormer"])
+
+
+def saved_networks(models: Path, picture: NDArray[np.uint8]) -> dict[str, Any]:
+    """CodeFormer and GFPGAN with seeded weights, and what finds one face in a picture: A1111's four files."""
+    from spandrel.architectures.GFPGAN.__arch.gfpganv1_clean_arch import GFPGANv1Clean
+    from spandrel_extra_arches.architectures.CodeFormer import CodeFormer
+
+    torch.manual_seed(3)
+    finder: Any = RetinaFace().eval()
+    parser: Any = ParseNet().eval()
+    with torch.no_grad():
+        for level, head in enumerate(finder.ClassHead):
+            head.conv1x1.weight.mul_(float(level == 2))
+            head.conv1x1.bias.copy_(torch.tensor([0.0, 0.0 if level == 2 else -9.0] * 2))
+        for head in finder.LandmarkHead:
+            head.conv1x1.weight.zero_()
+            head.conv1x1.bias.copy_(torch.tensor((FEATURES - 256) / 51.2).float().flatten().repeat(2))
+        for head in finder.BboxHead:
+            head.conv1x1.weight.zero_()
+            head.conv1x1.bias.zero_()
+        values = torch.from_numpy(picture[..., ::-1].astype(np.float32).transpose(2, 0, 1).copy())[None]
+        likely, *_ = finder(values - torch.tensor([104.0, 117.0, 123.0])[:, None, None])
+        logits = likely.logit()
+        # far apart, so that the likeliest alone is beyond the limit, which is 3.48
+        scale = 6 / logits[logits > -8].std()
+        finder.ClassHead[2].conv1x1.weight.mul_(scale)
+        finder.ClassHead[2].conv1x1.bias += torch.tensor([0.0, 3.5 - scale * logits.max()] * 2)
+        parser.out_mask_conv.conv2d.bias[1] = 9.0
+    codeformer = CodeFormer(dim_embd=64, n_layers=1, codebook_size=64).eval()
+    style = {"num_style_feat": 512, "num_mlp": 8, "input_is_latent": True, "different_w": True}
+    gfpgan = GFPGANv1Clean(out_size=512, channel_multiplier=2, narrow=1, sft_half=True, **style).eval()
+    for folder in ("GFPGAN", "Codeformer"):
+        (models / folder).mkdir()
+    for name, network in ((DETECTION, finder), (PARSING, parser), ("GFPGANv1.4.pth", gfpgan)):
+        torch.save(network.state_dict(), models / "GFPGAN" / name)
+    torch.save({"params_ema": codeformer.state_dict()}, models / "Codeformer" / "codeformer-v0.1.0.pth")
+    return {"GFPGAN": gfpgan, "CodeFormer": codeformer, "finder": finder, "parser": parser}
+
+
+@pytest.mark.timeout(900)
+def test_what_restores_faces_is_what_spandrel_has(tmp_path: Path) -> None:
+    """Minutes on a busy machine: only where CodeFormer's package is, whose licences are not for every use."""
+    spandrel()  # which does without torchvision
+    pytest.importorskip("spandrel_extra_arches")
+    picture = np.array(Image.open(REFERENCE / "source.png").convert("RGB").resize((640, 640)))
+    networks = saved_networks(tmp_path, picture)
+    restorers = FaceRestorers(tmp_path, torch.device("cpu"))
+    assert restorers.reasons == {"CodeFormer": None, "GFPGAN": None}
+    finder, parser = networks["finder"], networks["parser"]
+    assert len(finder.find(picture[..., ::-1].copy()).scores) == 1
+    options: dict[str, dict[str, Any]] = {
+        "CodeFormer": {"weight": 0.25, "adain": True},
+        "GFPGAN": {"return_rgb": False},
+    }
+    for name, own in options.items():
+        network = networks[name]
+        with torch.inference_mode():
+            expected = restored(picture, finder.find, lambda face: network(face, **own)[0], parser)  # noqa: B023
+        np.testing.assert_array_equal(restorers.restore(name, picture, 0.25), expected)
+        assert np.abs(expected.astype(int) - picture.astype(int)).mean() > 1
 
 
 def test_parts_of_a_face_are_told_apart_at_its_own_size() -> None:
