@@ -69,7 +69,9 @@ class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
                 comments=params.enable_prompt_comments, prompt=params.prompt, hr_prompt=params.hr_prompt
             )
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
-        model = patiently(partial(self._model_meant, tenant, model, idempotency_key, params), self._outage)
+        meant = partial(self._model_meant, tenant, model, idempotency_key, params)
+        # it may list the store, which may hang, and in another thread Ctrl-C does not wait for that
+        model = await_result(self._uploads.submit(patiently, meant, self._outage))
         pins = Pins(patiently(self.model_index.all, self._outage).values(), model)
         for field in CHECKPOINTS:
             if (wanted := getattr(params, field)) and not pins.has_checkpoint(wanted):
