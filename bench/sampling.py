@@ -14,7 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
-from img2img_shared.names import SAMPLERS
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Plan, compile_plan
 from img2img_worker.sampling.plan_key import PlanKey

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from img2img_gateway.api_keys import ApiKey, ApiKeys
 from img2img_gateway.dependencies import Services, services
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.keys import ApiKey, ApiKeys
-from img2img_gateway.roles import Role
+from img2img_gateway.key_roles import Role
 from img2img_gateway.sessions import CSRF_HEADER, csrf_token, hashed, operator_of, session_token
 from img2img_shared.errors import Refused, one_line
 

@@ -4,7 +4,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from img2img_gateway.access import admit
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.page_routes import is_page
 from img2img_gateway.problems import problem_response
 from img2img_shared.errors import FarmError

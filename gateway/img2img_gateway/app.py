@@ -15,22 +15,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from img2img_gateway import openai, page_routes, sdapi, status, v1
 from img2img_gateway.access import check_open
 from img2img_gateway.admission import Admission
+from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.broken_answers import BreakOff
 from img2img_gateway.deadlines import Deadlines
 from img2img_gateway.dependencies import Services
+from img2img_gateway.gateway_metrics import CountRequests
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.job_news import JobNews
-from img2img_gateway.keys import ApiKeys
 from img2img_gateway.memory_budget import MemoryBudget
-from img2img_gateway.metrics import CountRequests
 from img2img_gateway.problems import add_handlers
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.reference import add_examples
 from img2img_gateway.sent_file import UploadSpace
 from img2img_gateway.sessions import Sessions
-from img2img_gateway.thumbnails import Thumbnails
+from img2img_gateway.thumbnailer import Thumbnails
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_store import WebhookStore

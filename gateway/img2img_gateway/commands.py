@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from img2img_gateway.api_keys import ApiKey, ApiKeys
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.keys import ApiKey, ApiKeys
-from img2img_gateway.roles import Role
+from img2img_gateway.key_roles import Role
 from img2img_shared.command_line import (
     AsJson,
     Connection,

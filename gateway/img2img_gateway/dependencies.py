@@ -5,15 +5,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.job_news import JobNews
-from img2img_gateway.keys import ApiKeys
 from img2img_gateway.memory_budget import MemoryBudget
 from img2img_gateway.quota import Quota
 from img2img_gateway.readiness import ReadinessProbe
 from img2img_gateway.sent_file import UploadSpace
 from img2img_gateway.sessions import Sessions
-from img2img_gateway.thumbnails import Thumbnails
+from img2img_gateway.thumbnailer import Thumbnails
 from img2img_gateway.watch import Watch
 from img2img_gateway.webhook_store import WebhookStore
 

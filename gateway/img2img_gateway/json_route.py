@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from img2img_gateway.access import principal
 from img2img_gateway.dependencies import services
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_shared.errors import Refused, Summary
 
 #: values of a body, by the characters that part them; and how many of them an object or a list may have

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_shared.errors import Conflict, FarmError, NotFound, Refused, StoreError, Unavailable
 from img2img_shared.refusals import TOLD, finding
 

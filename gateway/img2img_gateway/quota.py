@@ -1,7 +1,7 @@
 """How many images a key's tenant may have under way, and how large a job may be."""
 
-from img2img_gateway.errors import Problem
-from img2img_gateway.keys import ApiKey
+from img2img_gateway.api_keys import ApiKey
+from img2img_gateway.gateway_errors import Problem
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.storage import Storage
 from img2img_shared.ledger import FarmRedis

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
 from weakref import WeakSet
 
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 
 #: bytes of a file up to which they stay in memory
 IN_MEMORY = 16 * 1024

@@ -18,11 +18,11 @@ from granian.server.embed import Server
 from prometheus_client import REGISTRY
 
 from img2img_gateway.access import check_open
+from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import AsyncFarm
+from img2img_gateway.gateway_metrics import FarmCollector
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.keys import ApiKeys
-from img2img_gateway.metrics import FarmCollector
 from img2img_shared.errors import Refused
 from img2img_shared.metrics import shown, time_ledger
 

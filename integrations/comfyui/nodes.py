@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from img2img_producer import Farm, Picture
-from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 
 _SEEDS = 2**32
 

@@ -1,6 +1,6 @@
 """``img2img``, and ``python -m img2img``."""
 
-from img2img_shared.loading import loading
+from img2img_shared.interrupts import loading
 
 with loading():
     from img2img_producer.cli import main

@@ -8,8 +8,8 @@ from typing import Any
 
 from img2img_producer.backends.backend import Backend, JobOptions
 from img2img_producer.backends.direct import DirectBackend
+from img2img_producer.farm_models import FarmModels
 from img2img_producer.inputs import Picture, Source, as_picture
-from img2img_producer.models import FarmModels
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
 from img2img_shared.durations import read_duration

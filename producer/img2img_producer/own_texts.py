@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from img2img_producer.infotext_params import infotext_params
+from img2img_producer.from_infotext import infotext_params
 from img2img_producer.inputs import Picture, read_source
 from img2img_shared.errors import Refused, one_line
 from img2img_shared.params import Params

@@ -12,7 +12,7 @@ from img2img_producer.manifest_formats import check_column, decoded, value_of
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.own_params import own_names
 from img2img_shared.params import Params
-from img2img_shared.prompt_matrix import matrix
+from img2img_shared.prompt_choices import matrix
 from img2img_shared.seeds import drawn, shifted
 
 #: choices of an input, at most

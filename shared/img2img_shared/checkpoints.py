@@ -9,7 +9,7 @@ from pathlib import Path
 
 from img2img_shared.errors import Refused
 from img2img_shared.file_hashes import FileHashes
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 
 #: what single-file checkpoints end with; the second are pickles, which workers may refuse
 SAFE, PICKLES = (".safetensors",), (".ckpt", ".pt")

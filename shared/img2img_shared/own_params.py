@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_shared.errors import Refused, WireError
-from img2img_shared.names import split_sampler
 from img2img_shared.params import WRITTEN, Params
 from img2img_shared.refusals import read_params, refusal
+from img2img_shared.sampler_names import split_sampler
 from img2img_shared.seeds import drawn
 
 #: what is one for all images of a job, beside its model, and why; every other parameter may be an input's own

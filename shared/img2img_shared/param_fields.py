@@ -1,6 +1,5 @@
 """All parameters of a render, as one set of fields; what they are together stands in `params`."""
 
-from img2img_shared.names import REFINER_OPTIONS
 from img2img_shared.param_groups.control_params import ControlParams
 from img2img_shared.param_groups.denoising_params import DenoisingParams
 from img2img_shared.param_groups.extras_params import ExtrasParams
@@ -22,6 +21,7 @@ from img2img_shared.param_groups.seed_params import SeedParams
 from img2img_shared.param_groups.size_params import SizeParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_groups.upscaling_params import UpscalingParams
+from img2img_shared.samplers import REFINER_OPTIONS
 
 #: what `enable_hr` alone gives a meaning
 HIRES_FIELDS = tuple(name for name in HiresParams.model_fields if name != "enable_hr")

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 
 from img2img_shared.control_modules import MODULES
 from img2img_shared.hires import LATENT_UPSCALERS
-from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.param_fields import SWITCHES
 from img2img_shared.params import Params
-from img2img_shared.upscalers import BUILT_IN
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
+from img2img_shared.upscaler_names import BUILT_IN
 
 #: ends of a range beyond which it says no more than that the number is stored in 64 bits
 TELLING = 2**53

@@ -12,22 +12,16 @@ from pydantic import ValidationInfo, model_validator
 from img2img_shared.errors import Refused
 from img2img_shared.hires import hires_size
 from img2img_shared.modes import InpaintingFill
-from img2img_shared.names import (
-    SAMPLER_OPTIONS,
-    SAMPLERS,
-    SCHEDULERS,
-    split_sampler,
-    split_second_sampler,
-    without_effect,
-)
 from img2img_shared.param_fields import (
     OUTPAINTING_NOISE_FIELDS,
     SWITCHES,
     WITH_EXTRAS,
     ParamFields,
 )
+from img2img_shared.sampler_names import split_sampler, split_second_sampler
+from img2img_shared.samplers import SAMPLER_OPTIONS, SAMPLERS, SCHEDULERS, without_effect
 from img2img_shared.seeds import DRAW
-from img2img_shared.steps import check_steps
+from img2img_shared.step_count import check_steps
 from img2img_shared.suggestions import one_of
 
 #: least side that a seed is resized from, in pixels: below 8 is no noise, and one row has no angle to another

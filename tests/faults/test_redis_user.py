@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from img2img_gateway.keys import ApiKeys
+from img2img_gateway.api_keys import ApiKeys
 from img2img_shared.ledger import connect
 from img2img_shared.store import Store
 from tests.checkpoints import cached, sd1

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from img2img_gateway.keys import ApiKeys
+from img2img_gateway.api_keys import ApiKeys
 from img2img_producer import AsyncFarm, Farm, Picture
 from img2img_producer.backends import gateway_client
 from img2img_shared.command_line import Connection

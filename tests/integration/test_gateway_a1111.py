@@ -22,8 +22,8 @@ from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionInfo, InversionNames
 from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
-from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.param_fields import SOFT_FIELDS
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
 from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture

@@ -15,10 +15,10 @@ import pytest
 import redis as redis_module
 from typer.testing import CliRunner, Result
 
+from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.app import create_app
 from img2img_gateway.commands import app as cli
 from img2img_gateway.gateway_settings import GatewaySettings
-from img2img_gateway.keys import ApiKeys
 from img2img_gateway.keys_mark import KEY
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import FarmRedis

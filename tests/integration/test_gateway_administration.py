@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from img2img_gateway.keys import ApiKeys
-from img2img_gateway.roles import Role
+from img2img_gateway.api_keys import ApiKeys
+from img2img_gateway.key_roles import Role
 from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.records import WorkerInfo

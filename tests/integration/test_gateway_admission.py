@@ -12,9 +12,9 @@ from starlette.requests import Request
 
 from img2img_gateway import readiness
 from img2img_gateway.access import check_origin
+from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.app import create_app
-from img2img_gateway.errors import Problem
-from img2img_gateway.keys import ApiKeys
+from img2img_gateway.gateway_errors import Problem
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.store import Store
 from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture

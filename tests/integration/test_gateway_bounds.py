@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.app import create_app
 from img2img_gateway.json_route import INPUTS
-from img2img_gateway.keys import ApiKeys
 from img2img_shared.ledger.connect import connect
 from img2img_shared.picture_texts import read_texts
 from img2img_shared.refusals import TOLD

@@ -18,7 +18,7 @@ from PIL import Image
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
-from img2img_worker.farm.hires import both_passes
+from img2img_worker.farm.hires_recipe import both_passes
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.prompts.conditioning import conditioning
 from img2img_worker.pictures.decode import decode_picture

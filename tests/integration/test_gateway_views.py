@@ -9,8 +9,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from img2img_gateway.keys import ApiKeys
-from img2img_gateway.thumbnails import KEPT, LARGEST
+from img2img_gateway.api_keys import ApiKeys
+from img2img_gateway.thumbnailer import KEPT, LARGEST
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.records import WorkerOrder, WorkerReport
 from img2img_shared.store import Store
@@ -110,7 +110,7 @@ def test_thumbnails_take_no_more_memory_than_they_may(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert KEPT < 100_000_000
-    monkeypatch.setattr("img2img_gateway.thumbnails.KEPT", 3000)
+    monkeypatch.setattr("img2img_gateway.thumbnailer.KEPT", 3000)
     job = uploaded(gateway, *[(f"{number}.png", picture(number)) for number in range(12)])
     for index in range(12):
         opened(gateway.http.get(f"/v1/jobs/{job}/inputs/{index}/thumbnail/image"))

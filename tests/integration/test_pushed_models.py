@@ -10,8 +10,8 @@ import torch
 from redis import Redis
 from safetensors.torch import save_file
 
-from img2img_gateway.keys import ApiKeys
-from img2img_gateway.roles import Role
+from img2img_gateway.api_keys import ApiKeys
+from img2img_gateway.key_roles import Role
 from img2img_producer import Farm
 from img2img_shared.errors import FarmError, NotFound, Refused
 from img2img_shared.ledger import FarmRedis

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from img2img_gateway.keys import ApiKeys
+from img2img_gateway.api_keys import ApiKeys
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.store import Store
 from tests.integration.gateway import Gateway

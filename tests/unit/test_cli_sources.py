@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from img2img_producer.cli.request import Request
+from img2img_producer.cli.render_request import Request
 from img2img_producer.cli.sources import Sources
 from img2img_shared.errors import Refused
 

@@ -19,7 +19,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.models.control.annotators import Annotators
 from img2img_worker.models.control.drawing_networks import SoftEdges
-from img2img_worker.pictures.control.prepare import control_map
+from img2img_worker.pictures.control.prepare_control import control_map
 from img2img_worker.pictures.control.source import Originals
 from tests.unit.drawing_files import write, write_all
 

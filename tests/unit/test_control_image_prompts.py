@@ -24,12 +24,12 @@ from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.render import Control
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.control import folder as control_folder
+from img2img_worker.models.control import control_nets as control_folder
 from img2img_worker.models.control import image_prompt as image_prompt_module
 from img2img_worker.models.control import image_prompt_rows
 from img2img_worker.models.control.image_prompt_rows import RowImagePrompt
 from img2img_worker.models.control.rows import Region
-from img2img_worker.models.families import attention
+from img2img_worker.models.families import multi_head_attention
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
@@ -220,7 +220,7 @@ def test_rows_that_see_no_picture_attend_to_none(
 
     def counted(query: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         attended.append(len(query))
-        return attention.attended(query, *others)
+        return multi_head_attention.attended(query, *others)
 
     monkeypatch.setattr(image_prompt_rows, "attended", counted)
     plain = condition(many, "the cat")

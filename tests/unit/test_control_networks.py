@@ -13,7 +13,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import Lora
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.control import folder as control_folder
+from img2img_worker.models.control import control_nets as control_folder
 from img2img_worker.models.control.networks import ControlNetwork, seen_by
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition, Conditions

@@ -11,10 +11,10 @@ from PIL import Image
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
 from img2img_worker.engine.render import Render
-from img2img_worker.farm import control
+from img2img_worker.farm import unit_pictures
 from img2img_worker.farm.control_cache import ControlCache, key_of
 from img2img_worker.farm.recipe import Files, ingredients, recipe
-from img2img_worker.pictures.control.prepare import ControlPicture, control_pictures
+from img2img_worker.pictures.control.prepare_control import ControlPicture, control_pictures
 from img2img_worker.pictures.infotext import encode_picture
 from tests.unit.test_recipe import SERVED
 
@@ -124,7 +124,7 @@ def test_one_picture_with_one_setting_is_prepared_once(monkeypatch: pytest.Monke
         calls.append(given)
         return control_pictures(*given)
 
-    monkeypatch.setattr(control, "control_pictures", counted)
+    monkeypatch.setattr(unit_pictures, "control_pictures", counted)
     pictures = {**PICTURES, "control/0": picture(77)}
     made(job(EDGES), pictures)
     made(job({**EDGES, "weight": 0.5}, seed=8, prompt="other"), pictures)

@@ -14,7 +14,7 @@ from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.params import Params
 from img2img_worker.engine import decoding, encoded_texts
 from img2img_worker.engine.engine import Engine, Pixels, Render
-from img2img_worker.engine.guidance import without_negative
+from img2img_worker.engine.guidance_rows import without_negative
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.steps import finished

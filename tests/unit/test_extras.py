@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from img2img_shared.errors import Refused
-from img2img_shared.extras import networks_of, told
+from img2img_shared.extras_report import networks_of, told
 from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_shared.extras import restorers_of, told
+from img2img_shared.extras_report import restorers_of, told
 from img2img_shared.params import Params
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.models.faces.parsenet import KINDS, ParseNet
@@ -19,7 +19,7 @@ from img2img_worker.models.faces.restorers import DETECTION, PARSING, FaceRestor
 from img2img_worker.models.faces.restoring import restored
 from img2img_worker.models.faces.retinaface import Faces, RetinaFace
 from img2img_worker.models.upscalers.spandrel_import import spandrel
-from img2img_worker.pictures.extras import postprocess
+from img2img_worker.pictures.extras_picture import postprocess
 from img2img_worker.pictures.upscale import no_networks
 from tests.unit.test_recipe import ITEM, PICTURES, SERVED, finished, job
 

@@ -14,9 +14,9 @@ from img2img_gateway.sdapi.option_table import (
 from img2img_gateway.sdapi.request import Img2ImgRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.translate import read_request
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
+from img2img_shared.samplers import SAMPLERS
 
 
 def test_every_option_of_a1111_and_the_one_of_its_controlnet_are_known() -> None:

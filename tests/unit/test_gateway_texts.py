@@ -13,7 +13,7 @@ from img2img_gateway.pictures import decode_base64, decode_picture, is_reference
 from img2img_gateway.sdapi.read_infotext import read_parameters, request_fields
 from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
-from img2img_shared.infotext import read_pairs, split_pairs
+from img2img_shared.infotext_parser import read_pairs, split_pairs
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.infotext import encode_picture, infotext

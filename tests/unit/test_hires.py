@@ -14,10 +14,10 @@ from img2img_shared.hires import LATENT_UPSCALERS, hires_size
 from img2img_shared.job import Input
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
-from img2img_shared.upscalers import BUILT_IN
+from img2img_shared.upscaler_names import BUILT_IN
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires import Steps, both_passes
+from img2img_worker.farm.hires_recipe import Steps, both_passes
 from img2img_worker.farm.recipe import recipe
 from tests.unit.engine_toys import ToyFamily
 from tests.unit.test_recipe import SERVED, finished, job

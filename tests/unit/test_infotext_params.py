@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from img2img_gateway.infotext_params import read_infotext
+from img2img_gateway.params_of_infotext import read_infotext
 from img2img_shared.control import ControlUnit
 from img2img_shared.params import Params
 from img2img_worker.pictures.infotext import infotext

@@ -41,7 +41,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         (("img2img", "worker"), "img2img_producer.cli.machines"),
         (("img2img", "worker"), "img2img_worker.farm.logs"),
         (("img2img", "worker", "--redis-url=redis://127.0.0.1:1", "--store-url=memory://"), "torch"),
-        (("img2img", "gateway"), "img2img_gateway.keys"),
+        (("img2img", "gateway"), "img2img_gateway.api_keys"),
     ],
 )
 def test_ctrl_c_while_a_program_is_loaded_ends_it_without_a_word(

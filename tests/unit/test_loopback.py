@@ -10,7 +10,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, loop_name, result_key
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
-from img2img_worker.farm.loopback import strength
+from img2img_worker.farm.loopback_recipe import strength
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.pictures.infotext import encode_picture
 from tests.unit.test_recipe import SERVED, half_mask

@@ -8,7 +8,7 @@ import pytest
 import torch
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from img2img_gateway import metrics as gateway_metrics
+from img2img_gateway import gateway_metrics as gateway_metrics
 from img2img_gateway import webhook_deliveries
 from img2img_shared.errors import Refused
 from img2img_shared.ledger import Ledger

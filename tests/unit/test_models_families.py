@@ -17,7 +17,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.original import write_original

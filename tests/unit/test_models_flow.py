@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint

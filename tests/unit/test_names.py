@@ -5,8 +5,9 @@ from importlib import import_module
 import pytest
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS, SCHEDULERS, find_scheduler, split_sampler, taker, without_effect
 from img2img_shared.params import Params
+from img2img_shared.sampler_names import find_scheduler, split_sampler
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS, taker, without_effect
 from img2img_worker.sampling import runs
 
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from img2img_producer.folders import pair, pictures_below
-from img2img_producer.infotext_params import LABELS, infotext_names
+from img2img_producer.from_infotext import LABELS, infotext_names
 from img2img_producer.inputs import Picture
 from img2img_producer.own_texts import OwnTexts
+from img2img_producer.picture_folders import pair, pictures_below
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 

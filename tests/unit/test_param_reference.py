@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from img2img_shared.names import REFINER_OPTIONS
 from img2img_shared.param_fields import GROUPS, OUTPAINTING_NOISE_FIELDS
 from img2img_shared.param_groups.extras_params import ExtrasParams
 from img2img_shared.param_groups.face_params import FaceParams
@@ -15,6 +14,7 @@ from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
 from img2img_shared.param_groups.soft_inpainting_params import SoftInpaintingParams
 from img2img_shared.param_reference import allowed, description, schema_of, span
 from img2img_shared.params import WRITTEN, Params
+from img2img_shared.samplers import REFINER_OPTIONS
 from tools.parameter_table import FILE, table
 
 

@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
 from img2img_shared.own_params import check_own
 from img2img_shared.param_reference import allowed
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
+from img2img_shared.samplers import SAMPLERS
 from img2img_shared.seeds import SEED_MAX, SEED_MIN
 from img2img_shared.settings import Settings
 

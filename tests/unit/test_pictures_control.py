@@ -12,7 +12,7 @@ from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import fitted
-from img2img_worker.pictures.control.prepare import control_map, control_pictures, finished
+from img2img_worker.pictures.control.prepare_control import control_map, control_pictures, finished
 from img2img_worker.pictures.control.source import Originals
 from img2img_worker.pictures.control.thinning import thinned
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from img2img_shared.infotext import read_pairs
+from img2img_shared.infotext_parser import read_pairs
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.infotext import encode_picture, infotext

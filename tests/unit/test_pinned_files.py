@@ -18,8 +18,8 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.vaes import VaeFile
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
-from img2img_worker.models.prompts.options import PromptOptions
-from img2img_worker.models.upscalers.catalog import upscaler_at
+from img2img_worker.models.prompts.prompt_options import PromptOptions
+from img2img_worker.models.upscalers.upscaler_folders import upscaler_at
 from img2img_worker.models.upscalers.upscalers import Upscalers
 from tests import checkpoints
 from tests import upscalers as tiny

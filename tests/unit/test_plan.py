@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Draw, Plan, compile_plan
 from img2img_worker.sampling.plan_key import PlanKey

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import ExtraNetworks, Lora, strip_comments, take_extra_networks, unknown_tags
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.models.prompts.conditioning import Conditioning, compose, conditioning
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.prompts.conditioning import conditioning
-from img2img_worker.models.prompts.options import DEFAULTS
-from img2img_worker.models.prompts.padding import padded, told
+from img2img_worker.models.prompts.context_padding import padded, told
+from img2img_worker.models.prompts.prompt_options import DEFAULTS
 from img2img_worker.models.steps import finished
 from tests import checkpoints
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
-from img2img_worker.engine.control import network_of
+from img2img_worker.engine.control_schedule import network_of
 from img2img_worker.engine.engine import Engine, Pixels, Render
-from img2img_worker.engine.references import ReferenceNoise, reference_noise
+from img2img_worker.engine.reference_schedule import ReferenceNoise, reference_noise
 from img2img_worker.engine.render import Control
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.control.references import RowReference

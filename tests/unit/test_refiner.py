@@ -17,7 +17,7 @@ from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.other_checkpoints import OtherCheckpoints
-from img2img_worker.farm.hires import both_passes
+from img2img_worker.farm.hires_recipe import both_passes
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.prompts.text_encoder import Encoded

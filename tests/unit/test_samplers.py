@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.params import Params
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Draw, Plan, compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.runs import run_of
-from img2img_worker.sampling.samplers import solver
+from img2img_worker.sampling.sampler_functions import solver
 from tests.unit import sampling_reference_vp as vp
 from tests.unit.sampling_reference import REFERENCES, Latent, Picture
 

@@ -16,14 +16,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.vae import Decoded
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.steps import Steps
 from tests.unit.engine_toys import ToyFamily, contexts

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from img2img_shared.names import SAMPLERS
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Plan, compile_plan
 from img2img_worker.sampling.plan_key import PlanKey

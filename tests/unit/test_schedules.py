@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from img2img_shared.names import SCHEDULERS
+from img2img_shared.samplers import SCHEDULERS
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.schedules import sigmas
 

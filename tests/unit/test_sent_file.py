@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.sent_file import SentFile, UploadSpace
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.attention import parse_attention
-from img2img_worker.models.prompts.options import PromptOptions
+from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
 from img2img_worker.models.prompts.tokenizer import bpe_tokenizer
 from img2img_worker.models.steps import finished

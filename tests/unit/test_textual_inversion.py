@@ -22,7 +22,7 @@ from img2img_worker.engine.engine import Engine
 from img2img_worker.models.checkpoints.loading import load, open_checkpoint
 from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.chunks import CHUNK
-from img2img_worker.models.prompts.options import PromptOptions
+from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.models.prompts.textual_inversion import folders_for
 from img2img_worker.models.steps import finished
 from tests import checkpoints

@@ -11,8 +11,8 @@ from PIL import Image
 
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
+from img2img_worker.models.upscalers.upscaler_files import load
 from img2img_worker.models.upscalers.upscalers import Upscalers
-from img2img_worker.models.upscalers.weights import load
 from img2img_worker.pictures.upscale import upscale
 from tests import upscalers as tiny
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from img2img_producer.cli.request import Request
+from img2img_producer.cli.render_request import Request
 from img2img_producer.cli.sources import Sources
 from img2img_producer.inputs import Picture
 from img2img_producer.sheets import check_sheets, save_sheets

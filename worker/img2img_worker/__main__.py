@@ -1,6 +1,6 @@
 """``python -m img2img_worker``: what ``img2img worker`` starts."""
 
-from img2img_shared.loading import loading
+from img2img_shared.interrupts import loading
 
 with loading():
     from img2img_worker.farm.cli import main

@@ -16,9 +16,9 @@ from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.json_route import FIELDS, JsonRoute
 from img2img_gateway.multipart import Part, read_parts
-from img2img_gateway.openai.answer import ImagesAnswer
-from img2img_gateway.openai.mask import opaque_is_black
-from img2img_gateway.openai.request import EditRequest, GenerationRequest, ImagesRequest, read_form
+from img2img_gateway.openai.alpha_mask import opaque_is_black
+from img2img_gateway.openai.images_answer import ImagesAnswer
+from img2img_gateway.openai.images_request import EditRequest, GenerationRequest, ImagesRequest, read_form
 from img2img_gateway.problems import OPENAI, problem_response
 from img2img_gateway.sdapi.call import Call
 from img2img_gateway.sdapi.tasks import Task
@@ -26,7 +26,7 @@ from img2img_gateway.sent_file import SentFile
 from img2img_gateway.submit import SentInput, write
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.job import Job
-from img2img_shared.steps import steps_in_all
+from img2img_shared.step_count import steps_in_all
 
 router = APIRouter(prefix="/v1/images", tags=["OpenAI's image API"], route_class=JsonRoute)
 

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.sdapi.processed import processed
-from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
+from img2img_gateway.sdapi.request_reading import Reading
 from img2img_gateway.sdapi.tasks import Task
 from img2img_shared.control import MOST_PICTURES
 from img2img_shared.errors import FarmError, is_refusal

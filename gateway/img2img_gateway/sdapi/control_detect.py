@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import Parts, Services
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.submit import SentInput, write
 from img2img_shared.control import ControlUnit

@@ -14,18 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import Parts, Services
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.answer import done_images
 from img2img_gateway.sdapi.call import Call
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.option_table import parameters_of
-from img2img_gateway.sdapi.options import Options
 from img2img_gateway.sdapi.request import MOST_IMAGES, Name, Whole
 from img2img_gateway.sdapi.tasks import Task
+from img2img_gateway.sdapi.tenant_options import Options
 from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import FarmError, Refused, Unavailable
-from img2img_shared.extras import told
+from img2img_shared.extras_report import told
 from img2img_shared.job import result_key
 from img2img_shared.param_fields import EXTRAS_FIELDS
 from img2img_shared.params import Params

@@ -19,9 +19,9 @@ from img2img_gateway.sdapi.scripts.selectable import script_infos, scripts_of
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.hires import LATENT_UPSCALERS
-from img2img_shared.names import SAMPLERS, SCHEDULERS, Sampler
 from img2img_shared.picture_texts import read_texts
-from img2img_shared.upscalers import BUILT_IN
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS, Sampler
+from img2img_shared.upscaler_names import BUILT_IN
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: lists"], route_class=JsonRoute)
 

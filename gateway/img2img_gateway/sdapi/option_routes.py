@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.sdapi.options import Options
+from img2img_gateway.sdapi.tenant_options import Options
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: settings"], route_class=JsonRoute)
 

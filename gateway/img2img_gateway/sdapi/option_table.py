@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_shared.errors import Refused, Summary
-from img2img_shared.names import SAMPLERS, taker
 from img2img_shared.param_fields import HIRES_FIELDS
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
+from img2img_shared.samplers import SAMPLERS, taker
 from img2img_shared.sheets.grid import GridOptions
 from img2img_shared.suggestions import unknown_name
 

@@ -7,14 +7,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from img2img_gateway.sdapi.reading import Reading
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
+from img2img_gateway.sdapi.request_reading import Reading
 from img2img_shared.checkpoints import checkpoint_name
-from img2img_shared.infotext import read_pairs
+from img2img_shared.infotext_parser import read_pairs
 from img2img_shared.job import Job
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
+from img2img_shared.samplers import SAMPLERS
 from img2img_shared.seeds import counted
 
 #: names in a picture's text that A1111 does not count among the extra parameters

@@ -5,7 +5,7 @@ from typing import Any
 
 from img2img_gateway.sdapi.option_table import defaults
 from img2img_shared.errors import Refused
-from img2img_shared.infotext import read_pairs
+from img2img_shared.infotext_parser import read_pairs
 
 #: what a text means by a name that it leaves out
 _LEFT_OUT: dict[str, Any] = {

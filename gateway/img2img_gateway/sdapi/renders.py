@@ -10,12 +10,12 @@ from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.answer import Answer
 from img2img_gateway.sdapi.call import Call
 from img2img_gateway.sdapi.control_units import forget_pictures
-from img2img_gateway.sdapi.reading import Reader, Reading
 from img2img_gateway.sdapi.request import (
     Img2ImgRequest,
     RenderResponse,
     Txt2ImgRequest,
 )
+from img2img_gateway.sdapi.request_reading import Reader, Reading
 from img2img_gateway.sdapi.tasks import Task
 from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import Refused, Summary
@@ -23,7 +23,7 @@ from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.params import Params
 from img2img_shared.seeds import counted
-from img2img_shared.steps import steps_in_all
+from img2img_shared.step_count import steps_in_all
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
 

@@ -7,12 +7,13 @@ from img2img_gateway.sdapi.option_table import OLD_HIRES_SIZE, parameters_of
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest, Txt2ImgRequest
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.hires import old_first_size
-from img2img_shared.names import REFINER_OPTIONS, split_sampler, split_second_sampler, without_effect
 from img2img_shared.param_fields import FACE_FIELDS, HIRES_FIELDS, SOFT_FIELDS
 from img2img_shared.param_groups.output_params import CHURN
 from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
+from img2img_shared.sampler_names import split_sampler, split_second_sampler
+from img2img_shared.samplers import REFINER_OPTIONS, without_effect
 
 _OF_MASKS = frozenset(
     {

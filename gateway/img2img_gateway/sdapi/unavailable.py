@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from img2img_gateway.access import Caller
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 
 router = APIRouter(tags=["AUTOMATIC1111: not here"])
 

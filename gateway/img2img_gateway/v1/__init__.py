@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends
 from img2img_gateway.access import principal
 from img2img_gateway.problems import Document, documented
 from img2img_gateway.v1.administration import router as administration
-from img2img_gateway.v1.events import router as events
+from img2img_gateway.v1.event_stream import router as events
 from img2img_gateway.v1.farm_events import router as farm_events
 from img2img_gateway.v1.image_details import router as image_details
 from img2img_gateway.v1.infotexts import router as infotexts

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from img2img_gateway.access import Caller
+from img2img_gateway.api_keys import ApiKey
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.keys import ApiKey
-from img2img_gateway.roles import Role
+from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import JOB, MOMENT, example
 from img2img_shared.farm.storage import TenantStorage
 from img2img_shared.ledger.audit import AuditLine

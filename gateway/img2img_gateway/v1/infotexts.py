@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
-from img2img_gateway.infotext_params import read_infotext
 from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.params_of_infotext import read_infotext
 from img2img_gateway.pictures import decode_picture
 from img2img_gateway.v1.job_request import PictureText
 from img2img_shared.errors import Refused

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts, Services
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.pictures import media_type
 from img2img_gateway.submit import stored
 from img2img_gateway.v1.job_answers import InputAnswer, InputList, JobInput

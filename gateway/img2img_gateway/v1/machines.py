@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.roles import Role
+from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.machine_answers import (
     DemandAnswer,
     ModelAnswer,
@@ -16,7 +16,7 @@ from img2img_gateway.v1.machine_answers import (
     SamplerAnswer,
     WorkerAnswer,
 )
-from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 
 router = APIRouter(route_class=JsonRoute)
 

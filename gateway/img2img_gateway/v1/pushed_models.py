@@ -6,9 +6,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.json_route import JsonRoute
-from img2img_gateway.roles import Role
+from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import example
 from img2img_gateway.v1.inputs import BODY, Sha256
 from img2img_gateway.v1.jobs import UNLIMITED

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from img2img_producer.backends.models import ModelsBackend
+from img2img_producer.backends.models_backend import ModelsBackend
 from img2img_producer.inputs import Picture, Source
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.originals import Originals

@@ -2,7 +2,7 @@
 
 import typer
 
-from img2img_producer.cli.connection import settings_of
+from img2img_producer.cli.farm_choice import settings_of
 from img2img_shared.errors import FarmError
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from img2img_producer.cli.connection import farm_of
+from img2img_producer.cli.farm_choice import farm_of
 from img2img_producer.cli.terminal import show_facts
 from img2img_shared.command_line import AsJson
 from img2img_shared.errors import one_line

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 from rich.text import Text
 
-from img2img_producer.cli.connection import farm_of, settings_of
+from img2img_producer.cli.farm_choice import farm_of, settings_of
 from img2img_shared.command_line import AsJson, messages, print_json
 from img2img_shared.errors import Refused
 from img2img_shared.farm.doctor import Finding, Verdict, examine

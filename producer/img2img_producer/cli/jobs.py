@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from img2img_producer.cli.connection import farm_of, model_of
+from img2img_producer.cli.farm_choice import farm_of, model_of
 from img2img_producer.cli.renders import JobId, say_who_renders
 from img2img_producer.cli.terminal import (
     job_facts,

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from img2img_producer.cli.connection import farm_of, model_of
+from img2img_producer.cli.farm_choice import farm_of, model_of
 from img2img_producer.cli.page import OwnPage
 from img2img_producer.cli.renders import Model
 from img2img_shared.command_line import Connection, say
 from img2img_shared.errors import Refused
-from img2img_shared.farm.catalog import DEFAULT_MODEL
+from img2img_shared.farm.model_names import DEFAULT_MODEL
+from img2img_shared.interrupts import hold_interrupts
 from img2img_shared.ledger.redis_url import read_redis_url
-from img2img_shared.loading import hold_interrupts
 
 Port = Annotated[
     int, typer.Option(envvar="IMG2IMG_PORT", min=1, max=65535, help="Of the page, on this machine.")

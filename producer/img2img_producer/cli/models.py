@@ -16,10 +16,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from img2img_producer.cli.connection import farm_of
+from img2img_producer.cli.farm_choice import farm_of
 from img2img_producer.cli.store import size
 from img2img_producer.cli.terminal import show_facts
-from img2img_producer.models import KINDS, PushedModel
+from img2img_producer.farm_models import KINDS, PushedModel
 from img2img_shared.command_line import AsJson, print_json
 from img2img_shared.records import WorkerStatus
 

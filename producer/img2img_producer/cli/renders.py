@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from img2img_producer.cli.collect import Collection, collect
-from img2img_producer.cli.connection import come_back, farm_of, settings_of
+from img2img_producer.cli.farm_choice import come_back, farm_of, settings_of
 from img2img_producer.cli.options import with_parameters
-from img2img_producer.cli.request import Request
+from img2img_producer.cli.render_request import Request
 from img2img_producer.cli.sources import Sources, with_sources
 from img2img_producer.cli.terminal import job_facts, show_facts
 from img2img_producer.client import Farm

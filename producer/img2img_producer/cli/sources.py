@@ -9,11 +9,11 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from img2img_producer.control_words import ControlWord
-from img2img_producer.folders import pair, pictures_below
-from img2img_producer.infotext_params import LABELS, infotext_names
+from img2img_producer.from_infotext import LABELS, infotext_names
 from img2img_producer.inputs import Picture, find_pictures
 from img2img_producer.manifest import Manifest
 from img2img_producer.own_texts import OwnTexts
+from img2img_producer.picture_folders import pair, pictures_below
 from img2img_producer.skipped import describe, skipped_files
 from img2img_producer.varied import Axis, Varied
 from img2img_shared.command_line import say

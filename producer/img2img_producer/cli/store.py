@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from img2img_producer.cli.connection import farm_of
+from img2img_producer.cli.farm_choice import farm_of
 from img2img_producer.cli.terminal import show_facts
 from img2img_shared.command_line import AsJson, print_json, print_table, say
 from img2img_shared.durations import write_duration

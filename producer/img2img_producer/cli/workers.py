@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from img2img_producer.cli.connection import farm_of
+from img2img_producer.cli.farm_choice import farm_of
 from img2img_producer.cli.terminal import show_facts, show_workers, worker_facts
 from img2img_shared.command_line import AsJson, print_json
 from img2img_shared.records import WorkerOrder

@@ -1,13 +1,13 @@
 """Which model's workers make a picture that needs no checkpoint."""
 
 from img2img_shared.errors import Refused
-from img2img_shared.extras import networks_of, restorers_of
+from img2img_shared.extras_report import networks_of, restorers_of
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
 from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.suggestions import unknown_name
-from img2img_shared.upscalers import BUILT_IN
+from img2img_shared.upscaler_names import BUILT_IN
 
 
 def model_with_upscalers(

@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from img2img_shared.durations import read_duration
-from img2img_shared.farm.catalog import Catalog
 from img2img_shared.farm.job_control import JobControl
 from img2img_shared.farm.job_lookup import JobLookup
+from img2img_shared.farm.model_names import Catalog
 from img2img_shared.farm.model_shelf import ModelShelf
 from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.farm.submission import Submission, draw_seeds, new_job, request_of

@@ -6,7 +6,7 @@ Redis does not answer. The call may have taken effect then; it may be made again
 
 from img2img_shared.ledger.image_claims import ImageClaims
 from img2img_shared.ledger.job_changes import JobsChanged
-from img2img_shared.ledger.job_control import JobControl
+from img2img_shared.ledger.job_lifecycle import JobControl
 from img2img_shared.ledger.model_loads import ModelLoads
 from img2img_shared.ledger.worker_records import WorkerRecords
 

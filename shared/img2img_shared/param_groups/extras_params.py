@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from img2img_shared.errors import Refused
 from img2img_shared.param_groups.group import ParamGroup
-from img2img_shared.upscalers import UpscalerName
+from img2img_shared.upscaler_names import UpscalerName
 
 #: most pixels of a side
 LARGEST = 32_768

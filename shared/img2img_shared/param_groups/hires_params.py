@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from img2img_shared.param_groups.group import ParamGroup
-from img2img_shared.upscalers import UpscalerName
+from img2img_shared.upscaler_names import UpscalerName
 
 #: most pixels of a side
 LARGEST = 4096

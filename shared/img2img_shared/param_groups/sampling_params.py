@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.param_groups.group import ParamGroup
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 
 
 class SamplingParams(ParamGroup):

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from img2img_shared.errors import Refused
 from img2img_shared.modes import ResizeMode
 from img2img_shared.param_groups.group import ParamGroup
-from img2img_shared.upscalers import UpscalerName
+from img2img_shared.upscaler_names import UpscalerName
 
 #: pixels that the VAE makes one cell of
 CELL = 8

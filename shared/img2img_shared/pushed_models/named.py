@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from img2img_shared.control import meant
-from img2img_shared.extras import networks_of
+from img2img_shared.extras_report import networks_of
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_extra_networks
 from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel, find_pushed
-from img2img_shared.upscalers import is_network
+from img2img_shared.upscaler_names import is_network
 
 _UPSCALERS = ("upscaler_for_img2img", "hr_upscaler", "sd_upscale_upscaler")
 

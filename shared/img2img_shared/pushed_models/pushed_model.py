@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from img2img_shared.errors import Refused
 from img2img_shared.refusals import refusal
-from img2img_shared.upscalers import A1111_NAMES
+from img2img_shared.upscaler_names import A1111_NAMES
 
 ModelKind = Literal["checkpoint", "lora", "vae", "embedding", "hypernetwork", "control", "upscaler"]
 KINDS: tuple[ModelKind, ...] = get_args(ModelKind)

@@ -22,7 +22,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from img2img_gateway.keys import ApiKeys
+from img2img_gateway.api_keys import ApiKeys
 from img2img_shared.ledger.connect import connect
 from img2img_shared.store import Store
 from tests.checkpoints import sd1

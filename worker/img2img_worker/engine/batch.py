@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from img2img_shared.names import SAMPLERS
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.engine.course import Z0, Call, X
 from img2img_worker.engine.model_call import Layout, Part, Sums, collected, slot_of, summed
 from img2img_worker.engine.soft_blend import soft_blend, soft_exponent

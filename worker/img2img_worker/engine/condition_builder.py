@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.engine.control import UnitRows, unit_rows
-from img2img_worker.engine.guidance import Guidance
-from img2img_worker.engine.references import reference_noise
+from img2img_worker.engine.control_schedule import UnitRows, unit_rows
+from img2img_worker.engine.guidance_rows import Guidance
+from img2img_worker.engine.reference_schedule import reference_noise
 from img2img_worker.engine.state import RenderState
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from img2img_worker.models.adapters.patch import Patch
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.prompts.options import PromptOptions
+from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.steps import Steps
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2img_worker.engine.guidance import CallRows
+from img2img_worker.engine.guidance_rows import CallRows
 from img2img_worker.engine.state import RenderState
 from img2img_worker.models.families.condition import Conditions
 

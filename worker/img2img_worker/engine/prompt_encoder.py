@@ -12,8 +12,8 @@ from img2img_shared.errors import Refused
 from img2img_worker.engine.state import Phase, RenderState
 from img2img_worker.models.adapters.patch import NO_PATCH
 from img2img_worker.models.prompts.chunks import CHUNK
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
-from img2img_worker.models.prompts.padding import padded
+from img2img_worker.models.prompts.context_padding import padded
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import MOST_CHUNKS, Encoded
 from img2img_worker.models.steps import Steps
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_shared.prompt_tags import Lora
-from img2img_worker.engine.control import network_of
+from img2img_worker.engine.control_schedule import network_of
 from img2img_worker.engine.course import Call, Course, LiveCourse, PlannedCourse
-from img2img_worker.engine.guidance import CallRows, Guidance
+from img2img_worker.engine.guidance_rows import CallRows, Guidance
 from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Render
 from img2img_worker.models.adapters.hypernetworks import HypernetworkSet

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from img2img_shared.errors import FarmError, Refused
 from img2img_shared.file_hashes import FileHashes
-from img2img_shared.loading import end_on_interrupt, hold_interrupts
+from img2img_shared.interrupts import end_on_interrupt, hold_interrupts
 from img2img_shared.refusals import refusal
 from img2img_shared.settings import DEVICES, SIZES, Settings
 from img2img_worker.farm.device_processes import REFUSED, DeviceProcesses

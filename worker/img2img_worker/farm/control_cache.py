@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from img2img_shared.control import ControlUnit
 from img2img_shared.params import Params
-from img2img_worker.pictures.control.prepare import ControlPicture
+from img2img_worker.pictures.control.prepare_control import ControlPicture
 
 #: bytes of them, at most
 REMEMBERED = 256 << 20

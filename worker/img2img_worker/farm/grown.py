@@ -6,7 +6,7 @@ from dataclasses import replace
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.roles import Role
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires import Steps
+from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.farm.made import Made, from_picture, sized
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.composite import Composed

@@ -10,14 +10,14 @@ from PIL import Image
 from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_worker.engine.render import Render
-from img2img_worker.farm import hires
-from img2img_worker.farm.control import PreparedUnits
-from img2img_worker.farm.hires import Steps, both_passes
+from img2img_worker.farm import hires_recipe
+from img2img_worker.farm.hires_recipe import Steps, both_passes
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.soft_inpainting import soft_inpainted
+from img2img_worker.farm.unit_pictures import PreparedUnits
 from img2img_worker.pictures.colour import correct_colours
 from img2img_worker.pictures.composite import Composed, compose
-from img2img_worker.pictures.extras import Pixels
+from img2img_worker.pictures.extras_picture import Pixels
 from img2img_worker.pictures.prepare import prepare
 from img2img_worker.pictures.size import fitted_size
 
@@ -41,7 +41,7 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
     params = render.params
     sizes = [(params.width, params.height)]
     if params.enable_hr:
-        sizes.append(hires.final_size(params, served.vae_factor))
+        sizes.append(hires_recipe.final_size(params, served.vae_factor))
     units = PreparedUnits(params, sizes, pictures, served.control_tools)
     render = replace(render, controls=units.controls())
     passes: tuple[Render, ...] = (render,)

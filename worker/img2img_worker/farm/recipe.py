@@ -8,17 +8,17 @@ from img2img_shared.job import Input, Job, loop_name, result_key
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
-from img2img_worker.farm import hires
-from img2img_worker.farm.control import detected
-from img2img_worker.farm.extras import postprocessed
+from img2img_worker.farm import hires_recipe
+from img2img_worker.farm.extras_recipe import postprocessed
 from img2img_worker.farm.grown import grown
-from img2img_worker.farm.hires import Steps
-from img2img_worker.farm.loopback import looped
+from img2img_worker.farm.hires_recipe import Steps
+from img2img_worker.farm.loopback_recipe import looped
 from img2img_worker.farm.made import Made, from_noise, from_picture, sized
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.tiled import outpainted, sd_upscaled
-from img2img_worker.models.prompts import conditioning, padding
-from img2img_worker.models.prompts.options import PromptOptions
+from img2img_worker.farm.unit_pictures import detected
+from img2img_worker.models.prompts import conditioning, context_padding
+from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.live import plan_of
@@ -141,7 +141,7 @@ def _hires(made: Made, served: Served) -> dict[str, object]:
         return {}
     first, second = made.passes
     other = second.checkpoint
-    return hires.told(first, second, served.own_title if other is None else served.other_title(other))
+    return hires_recipe.told(first, second, served.own_title if other is None else served.other_title(other))
 
 
 def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
@@ -165,5 +165,5 @@ def _account(render: Render, served: Served) -> dict[str, object]:
     return {
         **conditioning.told(render.prompt, render.negative_prompt, params),
         **sampling_account.told(params, plan, levels, refiner),
-        **padding.told(prompts, params, lambda texts: served.context_length(texts, options)),
+        **context_padding.told(prompts, params, lambda texts: served.context_length(texts, options)),
     }

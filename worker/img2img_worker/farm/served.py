@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from img2img_shared.params import Params
-from img2img_worker.farm.control import ControlTools
 from img2img_worker.farm.control_cache import ControlCache
+from img2img_worker.farm.unit_pictures import ControlTools
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
-from img2img_worker.models.prompts.options import PromptOptions
+from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.pictures.control.preprocessors import Annotate, no_annotator
 from img2img_worker.pictures.decode import Decoder
-from img2img_worker.pictures.extras import RestoreFaces
+from img2img_worker.pictures.extras_picture import RestoreFaces
 from img2img_worker.pictures.upscale import RunNetwork
 from img2img_worker.sampling.levels import NoiseLevels
 

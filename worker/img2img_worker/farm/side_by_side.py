@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires import Steps
+from img2img_worker.farm.hires_recipe import Steps
 
 T = TypeVar("T")
 

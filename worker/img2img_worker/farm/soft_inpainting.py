@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires import Steps
+from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.pictures.soft_opening import change, soft_opening
 
 

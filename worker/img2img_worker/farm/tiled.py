@@ -16,14 +16,14 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires import Steps
+from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.farm.made import Made, from_picture, sized
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.side_by_side import side_by_side
 from img2img_worker.pictures.composite import Composed
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.outpainting import GrowingPicture
-from img2img_worker.pictures.sd_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
+from img2img_worker.pictures.tiled_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
 
 #: tiles that a worker renders by itself: they share its model calls, and no round through the store is needed
 MOST_TILES_OF_ONE = 16

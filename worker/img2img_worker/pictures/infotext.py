@@ -8,10 +8,10 @@ from importlib.metadata import version
 from PIL import ExifTags, Image, PngImagePlugin
 
 from img2img_shared.control import ControlUnit
-from img2img_shared.infotext import quoted
-from img2img_shared.names import SAMPLERS
+from img2img_shared.infotext_parser import quoted
 from img2img_shared.param_fields import SOFT_FIELDS
 from img2img_shared.params import Params
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.account import seed_delta
 
 _MASKED_CONTENT = {0: "fill", 2: "latent noise", 3: "latent nothing"}

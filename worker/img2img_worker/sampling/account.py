@@ -2,9 +2,9 @@
 
 from operator import itemgetter
 
-from img2img_shared.names import SAMPLERS, SCHEDULERS
 from img2img_shared.param_groups.refiner_params import RefinerParams
 from img2img_shared.params import Params
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 from img2img_worker.sampling.guidance import skips_early, skips_negative
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import LivePlan

@@ -1,8 +1,8 @@
 """What A1111's clock shows at a model call: the step that was finished last, as its callbacks tell it."""
 
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_shared.steps import steps_taken
+from img2img_shared.samplers import SAMPLERS
+from img2img_shared.step_count import steps_taken
 
 
 def share_done(params: Params, call: int) -> float:

@@ -1,8 +1,8 @@
 """At which of its model calls an image is not guided away from its negative prompt."""
 
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_shared.steps import steps_taken
+from img2img_shared.samplers import SAMPLERS
+from img2img_shared.step_count import steps_taken
 
 
 def skips_negative(params: Params, call: int, *, sigma: float, timestep: float) -> bool:

@@ -10,12 +10,12 @@ from functools import partial
 
 from torch import Tensor
 
-from img2img_shared.names import SAMPLERS
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import Plan, compile_plan, levels_of
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.runs import run_of
-from img2img_worker.sampling.samplers import adaptive_solver
+from img2img_worker.sampling.sampler_functions import adaptive_solver
 from img2img_worker.sampling.vectors import LiveNoise, LiveSteps
 
 

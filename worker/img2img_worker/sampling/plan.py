@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.runs import run_of
-from img2img_worker.sampling.samplers import solver
+from img2img_worker.sampling.sampler_functions import solver
 from img2img_worker.sampling.terms import Terms, terms
 from img2img_worker.sampling.vectors import Vector
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Self
 
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_shared.steps import schedule_and_start
+from img2img_shared.samplers import SAMPLERS
+from img2img_shared.step_count import schedule_and_start
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling.guidance import share_of_steps
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.live import LivePlan

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS, SCHEDULERS
+from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.schedules import sigmas

@@ -1,6 +1,6 @@
 """Schedules: which noise levels a run visits, as AUTOMATIC1111 1.10 has them.
 
-To add one: a function `(n, levels) -> sigmas` here, and an entry in `img2img_shared.names.SCHEDULERS` that
+To add one: a function `(n, levels) -> sigmas` here, and an entry in `img2img_shared.samplers.SCHEDULERS` that
 names it. Each gives n descending sigmas and a closing 0, but for two that follow A1111 to the
 letter: KL Optimal ends at sigma_min, and DDIM gives as many as its whole-number stride reaches. They are
 numbers of single precision (`levels` says why).
@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SCHEDULERS
+from img2img_shared.samplers import SCHEDULERS
 from img2img_worker.sampling.levels import Array, NoiseLevels
 
 #: https://research.nvidia.com/labs/toronto-ai/AlignYourSteps/howto.html

@@ -10,7 +10,7 @@ from pydantic import Field
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, check_count
-from img2img_shared.prompt_matrix import matrix, parts_of
+from img2img_shared.prompt_choices import matrix, parts_of
 from img2img_shared.seeds import drawn, shifted
 from img2img_shared.sheets.captions import Caption, captioned, captioned_size
 from img2img_shared.sheets.grid import GridOptions, in_rows, opened

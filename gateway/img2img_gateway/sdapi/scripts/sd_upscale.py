@@ -8,7 +8,7 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, changed, first_picture, of_the_first
 from img2img_shared.errors import Refused
-from img2img_shared.upscalers import BUILT_IN
+from img2img_shared.upscaler_names import BUILT_IN
 
 
 class SdUpscale(Script):

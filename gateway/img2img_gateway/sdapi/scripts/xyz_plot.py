@@ -14,7 +14,7 @@ from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, c
 from img2img_gateway.sdapi.scripts.xyz_axes import NOTHING, Axis, axes_of, axis_of
 from img2img_gateway.sdapi.scripts.xyz_values import written
 from img2img_shared.errors import Summary
-from img2img_shared.infotext import quoted
+from img2img_shared.infotext_parser import quoted
 from img2img_shared.seeds import drawn, shifted
 from img2img_shared.sheets.captions import Caption, captioned, captioned_size
 from img2img_shared.sheets.grid import GridOptions, in_rows, larger, opened

@@ -9,13 +9,13 @@ from pathlib import Path
 from img2img_shared.checkpoints import Checkpoint, checkpoints_in, sha256_of
 from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.file_hashes import FileHashes
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_shared.pushed_models.download import PartsGiver
 from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.pushed_models.pushed_model import KINDS, ModelKind, PushedModel
 from img2img_shared.settings import Settings
-from img2img_shared.upscalers import A1111_NAMES
+from img2img_shared.upscaler_names import A1111_NAMES
 from img2img_worker.farm.travel.model_cache import CachedFile, ModelCache, Pause
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.pinned_files import PinnedFiles

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from img2img_shared.errors import Refused
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_shared.prompt_tags import Hypernetwork
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.hypernetwork_file import Layers, read_hypernetwork

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from img2img_shared.errors import Refused
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_shared.prompt_tags import Lora, take_extra_networks
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.lora_file import metadata, read_bundle, read_lora, short_hash

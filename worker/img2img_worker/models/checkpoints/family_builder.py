@@ -14,7 +14,7 @@ from img2img_worker.models.checkpoints.network_builder import NetworkBuilder
 from img2img_worker.models.checkpoints.noise_schedule import latent_scale, noise_levels
 from img2img_worker.models.checkpoints.parts import FLUX, SD3, UNET2D, CheckpointParts
 from img2img_worker.models.checkpoints.single_file import UNKNOWN
-from img2img_worker.models.control.reading import read_network
+from img2img_worker.models.control.network_files import read_network
 from img2img_worker.models.control.reading_flow import read_flux_network, read_sd3_network
 from img2img_worker.models.families.family import Family, Prediction
 from img2img_worker.models.families.flow import Shift

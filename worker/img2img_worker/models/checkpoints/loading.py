@@ -12,14 +12,14 @@ from img2img_shared.errors import Refused
 from img2img_shared.settings import Settings
 from img2img_worker.models.adapters import hypernetworks, lora
 from img2img_worker.models.checkpoints import catalog
+from img2img_worker.models.checkpoints.diffusers_folder import read_folder
 from img2img_worker.models.checkpoints.family_builder import build_family
-from img2img_worker.models.checkpoints.folder import read_folder
 from img2img_worker.models.checkpoints.network_builder import NetworkBuilder
 from img2img_worker.models.checkpoints.parts import CheckpointParts
 from img2img_worker.models.checkpoints.single_file import read_single_file
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control import clip_vision
-from img2img_worker.models.control import folder as control_folder
+from img2img_worker.models.control import control_nets as control_folder
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.prompts.textual_inversion import folders_for
 

@@ -24,7 +24,7 @@ from img2img_worker.models.checkpoints.parts import CheckpointParts, Component
 from img2img_worker.models.checkpoints.vae_files import VaeFiles, read_tiny, read_vae
 from img2img_worker.models.checkpoints.weights import assemble
 from img2img_worker.models.control.clip_vision import read_clip_vision
-from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.control_nets import ControlNets
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.patches import PATCH

@@ -8,7 +8,7 @@ from typing import Any, Self
 from img2img_shared.checkpoints import PICKLES, SAFE
 from img2img_shared.checkpoints import VAES as BESIDE
 from img2img_shared.errors import Refused
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.key_mapping_parts import vae_component
 from img2img_worker.models.checkpoints.parts import Component
 from img2img_worker.models.checkpoints.quantized import unscaled

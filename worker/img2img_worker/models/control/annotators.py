@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.errors import Refused
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.weights import assemble, read_weights
 from img2img_worker.models.control.drawing_networks import LineDrawing, SoftEdges, Weights
 

@@ -13,7 +13,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.control_modules import CLIP_SIDE, ClipKind
 from img2img_shared.errors import Refused
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_worker.models.checkpoints.infer_config import count
 from img2img_worker.models.checkpoints.weights import assemble, read_component, read_json, read_weights
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from img2img_worker.models.control.rows import Region
-from img2img_worker.models.families.attention import attended
+from img2img_worker.models.families.multi_head_attention import attended
 from img2img_worker.models.families.unet import CrossAttention
 
 

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from img2img_worker.models.families.runs import Run, runs_of
+from img2img_worker.models.families.context_runs import Run, runs_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_worker.models.control.networks import ControlNetwork
-from img2img_worker.models.families.runs import Run, as_context, runs_of
+from img2img_worker.models.families.context_runs import Run, as_context, runs_of
 
 
 class Region:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
 from img2img_shared.face_restorers import FACE_RESTORERS
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_worker.models.faces.parsenet import ParseNet
 from img2img_worker.models.faces.restoring import restored
 from img2img_worker.models.faces.retinaface import RetinaFace
-from img2img_worker.models.upscalers.catalog import folders_called
-from img2img_worker.models.upscalers.weights import architecture, load_face_restorer, read_state
+from img2img_worker.models.upscalers.upscaler_files import architecture, load_face_restorer, read_state
+from img2img_worker.models.upscalers.upscaler_folders import folders_called
 
 #: what finds faces, and what tells their parts: files that A1111 has beside GFPGAN
 DETECTION, PARSING = "detection_Resnet50_Final.pth", "parsing_parsenet.pth"

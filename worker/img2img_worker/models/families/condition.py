@@ -14,7 +14,7 @@ from img2img_worker.models.control.amends import RowAmend
 from img2img_worker.models.control.image_prompt_rows import ImagePromptRows, RowImagePrompt
 from img2img_worker.models.control.references import ReferenceRows, RowReference
 from img2img_worker.models.control.rows import ControlRows, RowControl
-from img2img_worker.models.families.runs import Run, runs_of
+from img2img_worker.models.families.context_runs import Run, runs_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

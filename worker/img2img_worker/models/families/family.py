@@ -11,11 +11,11 @@ from img2img_shared.params import Params
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.control_nets import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.families.vaes import VaeFile, Vaes
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.models.steps import Steps

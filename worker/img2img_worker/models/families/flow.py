@@ -19,7 +19,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.control_nets import ControlNets
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.patches import PATCH

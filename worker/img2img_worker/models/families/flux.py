@@ -13,7 +13,7 @@ from img2img_worker.models.control.block_samples import block_samples
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.flow import FlowFamily
 from img2img_worker.models.families.patches import PATCH, packed, places, unpacked, unrounded
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
 from img2img_worker.models.steps import Steps

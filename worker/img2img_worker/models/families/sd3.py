@@ -11,7 +11,7 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.block_samples import block_samples
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flow import FlowFamily
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode_side_by_side
 from img2img_worker.models.steps import Steps

@@ -15,19 +15,19 @@ from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hyper
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.amends import amended
-from img2img_worker.models.control.folder import ControlNets
+from img2img_worker.models.control.control_nets import ControlNets
 from img2img_worker.models.control.image_prompt_rows import ImagePromptLayers
 from img2img_worker.models.control.reference_layers import ReferenceLayers
 from img2img_worker.models.control.references import ReferenceRows
 from img2img_worker.models.control.rows import unet_arguments
 from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.context_runs import as_context
+from img2img_worker.models.families.edge_padding import Padding
 from img2img_worker.models.families.family import Prediction
-from img2img_worker.models.families.padding import Padding
-from img2img_worker.models.families.runs import as_context
 from img2img_worker.models.families.token_merging import TokenMerging
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
 from img2img_worker.models.families.vaes import VaeFile, Vaes
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.models.steps import Steps, finished

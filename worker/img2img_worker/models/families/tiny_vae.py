@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from img2img_worker.models.families.padding import Padding
+from img2img_worker.models.families.edge_padding import Padding
 from img2img_worker.models.families.vae import Decoded, in_rows, to_pictures
 from img2img_worker.models.steps import Steps
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from img2img_worker.models.families.attention import attended, split_heads
-from img2img_worker.models.families.runs import Run
+from img2img_worker.models.families.context_runs import Run
+from img2img_worker.models.families.multi_head_attention import attended, split_heads
 
 
 def as_published(unet: Any) -> None:

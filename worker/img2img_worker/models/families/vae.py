@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from img2img_worker.models.families.padding import Padding
+from img2img_worker.models.families.edge_padding import Padding
 from img2img_worker.models.families.vae_layers import Layer, decoder_layers, encoder_layers
 from img2img_worker.models.families.vae_tiling import in_tiles
 from img2img_worker.models.steps import Steps, finished

@@ -8,7 +8,7 @@ import ftfy
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.prompts.attention import BREAK, old_weight, pieces_of
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
 
 #: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once

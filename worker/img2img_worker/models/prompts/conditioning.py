@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, chain
 
-from img2img_shared.names import SAMPLERS
 from img2img_shared.param_groups.prompt_params import prompts_of
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import Hypernetwork, Lora, strip_comments, take_extra_networks
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.models.prompts.editing import Entry, schedule
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.chunks import CHUNK, Chunk, Chunker
-from img2img_worker.models.prompts.options import DEFAULTS, PromptOptions
+from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
 from img2img_worker.models.steps import Steps
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from img2img_shared.checkpoints import is_a1111_tree, sha256_of
 from img2img_shared.errors import Refused
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 from img2img_worker.models.prompts import inversion_picture

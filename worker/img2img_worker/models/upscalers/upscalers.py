@@ -16,10 +16,10 @@ from PIL import Image
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_shared.suggestions import unknown_name
-from img2img_shared.upscalers import BUILT_IN
+from img2img_shared.upscaler_names import BUILT_IN
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
-from img2img_worker.models.upscalers.catalog import UpscalerFile, find_upscalers, upscaler_at
-from img2img_worker.models.upscalers.weights import load
+from img2img_worker.models.upscalers.upscaler_files import load
+from img2img_worker.models.upscalers.upscaler_folders import UpscalerFile, find_upscalers, upscaler_at
 from img2img_worker.pictures.tiles import Tiling, averaged, blended
 
 #: bytes of networks that stay on the device between pictures; the last one stays whatever its size

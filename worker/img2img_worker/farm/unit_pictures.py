@@ -12,7 +12,7 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Control
 from img2img_worker.farm.control_cache import ControlCache, key_of
-from img2img_worker.pictures.control.prepare import (
+from img2img_worker.pictures.control.prepare_control import (
     ControlPicture,
     control_map,
     control_pictures,

@@ -13,7 +13,7 @@ from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.control import ControlUnit, UnionType, meant
 from img2img_shared.control_modules import Module
 from img2img_shared.errors import Refused, Summary
-from img2img_shared.folders import files_below
+from img2img_shared.model_folders import files_below
 from img2img_shared.suggestions import one_of, unknown_name
 from img2img_worker.models.control.clip_vision import ClipVision, find_file
 from img2img_worker.models.control.files import name_of

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from img2img_shared.folders import files_below
-from img2img_shared.upscalers import A1111_NAMES
-from img2img_worker.models.upscalers.weights import ENDINGS, architecture
+from img2img_shared.model_folders import files_below
+from img2img_shared.upscaler_names import A1111_NAMES
+from img2img_worker.models.upscalers.upscaler_files import ENDINGS, architecture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from img2img_producer.check_inputs import check_inputs
-from img2img_producer.cli.connection import model_of
+from img2img_producer.cli.farm_choice import model_of
 from img2img_producer.cli.options import read_params_file
 from img2img_producer.cli.sizes import with_size
 from img2img_producer.cli.sources import Sources

@@ -1,8 +1,8 @@
 """What is told of a picture that was enlarged, and what it takes."""
 
-from img2img_shared.infotext import quoted
+from img2img_shared.infotext_parser import quoted
 from img2img_shared.params import Params
-from img2img_shared.upscalers import is_network
+from img2img_shared.upscaler_names import is_network
 
 
 def networks_of(params: Params) -> list[str]:

@@ -1,8 +1,8 @@
 """How many of its schedule's steps a render takes."""
 
 from img2img_shared.errors import Refused
-from img2img_shared.names import SAMPLERS
 from img2img_shared.param_fields import ParamFields
+from img2img_shared.samplers import SAMPLERS
 
 #: noise levels of a model, which samplers with timesteps of their own count through
 LEVELS = 1000

@@ -9,7 +9,7 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires import Steps
+from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.farm.made import Made, from_picture, sized
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.colour import colour_target

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from img2img_producer.backends.models import ModelsBackend
+from img2img_producer.backends.models_backend import ModelsBackend
 from img2img_shared.errors import Refused
 from img2img_shared.pushed_models.download import fetch_into
 from img2img_shared.pushed_models.kind import header, kind_of

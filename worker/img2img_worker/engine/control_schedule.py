@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_shared.control import ControlUnit
-from img2img_worker.engine.references import check_reference, references_of
+from img2img_worker.engine.reference_schedule import check_reference, references_of
 from img2img_worker.engine.render import Control, Render
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells

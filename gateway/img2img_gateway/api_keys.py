@@ -6,9 +6,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from img2img_gateway.errors import Problem
+from img2img_gateway.gateway_errors import Problem
+from img2img_gateway.key_roles import Role
 from img2img_gateway.keys_mark import KEY, KeysMark
-from img2img_gateway.roles import Role
 from img2img_gateway.sessions import hashed
 from img2img_shared.durations import read_duration, write_duration
 from img2img_shared.errors import NotFound, Refused, Unavailable

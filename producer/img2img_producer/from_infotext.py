@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from img2img_shared.errors import Refused
-from img2img_shared.infotext import read_pairs
+from img2img_shared.infotext_parser import read_pairs
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 

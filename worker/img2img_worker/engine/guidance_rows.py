@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Self
 
-from img2img_shared.names import SAMPLERS
 from img2img_shared.params import Params
-from img2img_worker.engine.control import UnitRows, controlled
+from img2img_shared.samplers import SAMPLERS
+from img2img_worker.engine.control_schedule import UnitRows, controlled
 from img2img_worker.engine.course import Call
-from img2img_worker.engine.references import ReferenceNoise
+from img2img_worker.engine.reference_schedule import ReferenceNoise
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from img2img_worker.models.prompts.conditioning import Conditioning

@@ -1,7 +1,7 @@
 """The functions of all samplers, by AUTOMATIC1111's names.
 
 To add a sampler write one function in `ode` or `sde`, `(model, x, sigmas, noise, *, options) -> x`, in its
-paper's terms, and give it one entry in `img2img_shared.names.SAMPLERS`, which names that function. That is
+paper's terms, and give it one entry in `img2img_shared.samplers.SAMPLERS`, which names that function. That is
 all: a plan is compiled by running it (`plan`), and the engine runs plans.
 
 A sampler must be linear in latent, noise and answers, and choose its steps by the sigmas alone. One that
@@ -12,7 +12,7 @@ entry says that it is adaptive (`live`).
 from collections.abc import Callable
 from typing import Any
 
-from img2img_shared.names import SAMPLERS
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.sampling import dpm_solver, ode, sde, uni_pc
 from img2img_worker.sampling.vectors import LiveSteps, Vector
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.errors import Problem
-from img2img_gateway.openai.request import ImagesRequest
+from img2img_gateway.gateway_errors import Problem
+from img2img_gateway.openai.images_request import ImagesRequest
 from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES

@@ -9,25 +9,25 @@ from pydantic import ValidationError
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.control_units import SentUnits, control_units
 from img2img_gateway.sdapi.leniency import Leniency
-from img2img_gateway.sdapi.options import Options
 from img2img_gateway.sdapi.read_infotext import request_fields, soft_inpainting_arguments
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
 from img2img_gateway.sdapi.scripts.always_on import SOFT_INPAINTING, script_parameters
 from img2img_gateway.sdapi.scripts.script import Run
 from img2img_gateway.sdapi.scripts.selectable import script_run
 from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
+from img2img_gateway.sdapi.tenant_options import Options
 from img2img_gateway.sdapi.translate import read_request
 from img2img_gateway.sdapi.worker_files import WorkerFiles
 from img2img_shared.control import meant
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS
-from img2img_shared.infotext import read_pairs
+from img2img_shared.infotext_parser import read_pairs
 from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.params import Params
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_roles
 from img2img_shared.suggestions import unknown_name
-from img2img_shared.upscalers import BUILT_IN, is_network
+from img2img_shared.upscaler_names import BUILT_IN, is_network
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")

@@ -12,10 +12,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from img2img_shared.hires import DEFAULT_UPSCALER, LATENT_UPSCALERS, HiresSize, hires_size
-from img2img_shared.names import SAMPLERS
 from img2img_shared.param_fields import HIRES_FIELDS
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
+from img2img_shared.samplers import SAMPLERS
 from img2img_worker.engine.render import Control, Render
 from img2img_worker.pictures.resize import scale
 from img2img_worker.pictures.upscale import RunNetwork, no_networks

@@ -1,10 +1,10 @@
 """The recipe of A1111's Extras: a picture in, a picture out, and no render."""
 
-from img2img_shared.extras import told
+from img2img_shared.extras_report import told
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.decode import Decoder
-from img2img_worker.pictures.extras import RestoreFaces, postprocess
+from img2img_worker.pictures.extras_picture import RestoreFaces, postprocess
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.upscale import RunNetwork
 

@@ -17,12 +17,12 @@ from img2img_gateway.sdapi.read_infotext import (
 from img2img_shared.control import MOST_UNITS, ControlUnit
 from img2img_shared.control_modules import find_module
 from img2img_shared.errors import Refused
-from img2img_shared.infotext import read_pairs, split_pairs
-from img2img_shared.names import split_sampler
+from img2img_shared.infotext_parser import read_pairs, split_pairs
 from img2img_shared.param_fields import SOFT_FIELDS
 from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
+from img2img_shared.sampler_names import split_sampler
 
 _MASKED_CONTENT = {"fill": 0, "original": 1, "latent noise": 2, "latent nothing": 3}
 #: names in the text, and the parameters that they tell, beside those that requests of A1111's take from it
