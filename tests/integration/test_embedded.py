@@ -111,7 +111,7 @@ def test_ctrl_c_in_the_terminal_reaches_the_program_not_its_server(tmp_path: Pat
         program.communicate()
 
 
-def test_a_server_whose_keeper_was_killed_is_not_left_behind(tmp_path: Path) -> None:
+def test_a_server_whose_supervisor_was_killed_is_not_left_behind(tmp_path: Path) -> None:
     with EmbeddedFarm(Settings(data_dir=tmp_path)) as embedded:
         pid = server_pid(embedded.redis_url)
         supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -8,12 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from img2img_producer.cli.collect import Collection, collect
-from img2img_producer.cli.farm_choice import come_back, farm_of, settings_of
+from img2img_producer.cli.farm_choice import come_back, farm_of
 from img2img_producer.cli.options import with_parameters
+from img2img_producer.cli.render_messages import (
+    is_elsewhere,
+    say_left,
+    say_stopped,
+    say_what_comes_first,
+    say_who_renders,
+)
 from img2img_producer.cli.render_request import Request
 from img2img_producer.cli.sources import Sources, with_sources
 from img2img_producer.cli.terminal import job_facts, show_facts
-from img2img_producer.client import Farm
 from img2img_producer.outputs import refuse_overwriting, writable_folder
 from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.sheets import check_sheets, save_sheets
@@ -124,7 +130,7 @@ def render(
             raise Refused("resume", resume, "leave out inputs and parameters: the job has its own")
         request = None
     else:
-        elsewhere = _is_elsewhere(context)
+        elsewhere = is_elsewhere(context)
         request = Request.read(sources, params, parameters, size, model, out=out, elsewhere=elsewhere)
         if sheet:
             check_sheets(request.pictures)
@@ -139,10 +145,10 @@ def render(
         try:
             if farm.status(job).state is JobState.PAUSED:
                 farm.resume(job)
-            _say_what_comes_first(context, farm, job)
+            say_what_comes_first(context, farm, job)
             collection = collect(farm, job, out, wait=True, overwrite=overwrite)
         except KeyboardInterrupt:
-            _say_stopped(context, farm, job, out)
+            say_stopped(context, farm, job, out)
             raise
         except (Unavailable, StoreError) as error:
             again = come_back(context, f"render --resume {job} --out {shlex.quote(str(out))}")
@@ -214,7 +220,7 @@ def submit(
       job=$(img2img submit photos/ --prompt "snow" --denoising-strength 0.4)
       img2img fetch $job --out out --wait
     """
-    request = Request.read(sources, params, parameters, size, model, elsewhere=_is_elsewhere(context))
+    request = Request.read(sources, params, parameters, size, model, elsewhere=is_elsewhere(context))
     with farm_of(context) as farm:
         job = request.submit(
             farm, name=name, tags=tag or (), keep=keep, priority=priority, idempotency_key=idempotency_key
@@ -231,14 +237,14 @@ def watch(context: typer.Context, job: JobId, json: AsJson = False) -> None:
     with farm_of(context) as farm:
         try:
             with ProgressDisplay(messages()) as board:
-                _say_what_comes_first(context, farm, job)
+                say_what_comes_first(context, farm, job)
                 for status in farm.watch(job):
                     if json:
                         print_json(job_facts(status))
                     else:
                         board.update(status)
         except KeyboardInterrupt:
-            _say_left(context, farm, f"watch {job}")
+            say_left(context, farm, f"watch {job}")
             raise
     if status.done < status.n:
         say(f"{status.n - status.done} images are not done: {come_back(context, f'status {job} --images')}")
@@ -257,61 +263,12 @@ def fetch(
     with farm_of(context) as farm:
         try:
             if wait:
-                _say_what_comes_first(context, farm, job)
+                say_what_comes_first(context, farm, job)
             collection = collect(farm, job, out, wait=wait, overwrite=overwrite)
         except KeyboardInterrupt:
-            _say_left(context, farm, f"fetch {job} --wait --out {shlex.quote(str(out))}")
+            say_left(context, farm, f"fetch {job} --wait --out {shlex.quote(str(out))}")
             raise
     _report(collection, json)
-
-
-def say_who_renders(context: typer.Context, farm: Farm, job: str) -> None:
-    """That a job waits for a worker, where none is there: who only sees nothing happen cannot tell why."""
-    model, others = _unserved(farm, job)
-    if model and farm.is_embedded:
-        up = come_back(context, f"up --model {shlex.quote(model)}")
-        say(f"nothing renders it until this farm runs: {up}, or {come_back(context, f'watch {job}')}")
-    elif model:
-        told = f"; served now: {', '.join(others)}" if others else ""
-        say(f"no worker serves {model!r} yet, the job waits for one{told}")
-
-
-def _say_what_comes_first(context: typer.Context, farm: Farm, job: str) -> None:
-    """What a command that stays will wait for before the first image."""
-    if not farm.is_embedded:
-        say_who_renders(context, farm, job)
-    elif model := _unserved(farm, job)[0]:
-        say(f"loading {model} ...")
-
-
-def _unserved(farm: Farm, job: str) -> tuple[str | None, list[str]]:
-    """The model that a job waits for, None if that is served or the job has ended; and those served."""
-    status = farm.status(job)
-    served = sorted({model for worker in farm.workers() for model in worker.info.models})
-    return (None if status.finished is not None or status.model in served else status.model), served
-
-
-def _is_elsewhere(context: typer.Context) -> bool:
-    """Whether a farm is named, so that the workers may be on other machines."""
-    settings = settings_of(context)
-    return (settings.farm_url or settings.redis_url) is not None
-
-
-def _say_left(context: typer.Context, farm: Farm, command: str) -> None:
-    # a farm of this machine rests where no other program uses it
-    becomes = "is kept" if farm.is_embedded else "goes on"
-    say(f"the job {becomes}; to come back: {come_back(context, command)}")
-
-
-def _say_stopped(context: typer.Context, farm: Farm, job: str, out: Path) -> None:
-    folder = shlex.quote(str(out))
-    if not farm.is_embedded:
-        say(f"the job goes on without this program. To come back: {come_back(context, f'watch {job}')}")
-        say(f"for its results: {come_back(context, f'fetch {job} --out {folder}')}")
-        return
-    farm.pause(job)  # else the next program on this farm would go on with it, wanted or not
-    again = come_back(context, f"render --resume {job} --out {folder}")
-    say(f"stopped; what is done is kept. To go on where it was: {again}")
 
 
 def _report(collection: Collection, as_json: bool) -> None:

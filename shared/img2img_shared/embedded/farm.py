@@ -39,8 +39,8 @@ class EmbeddedFarm:
                 "the worker is another process and cannot reach that; give a folder or a URL",
             )
         folder = settings.data_dir.expanduser().absolute()
-        self._keepers = Supervisor(folder)
-        self._socket = self._keepers.run / "redis.sock"
+        self._supervisor = Supervisor(folder)
+        self._socket = self._supervisor.run / "redis.sock"
         self.redis_url = f"unix://{quote(str(self._socket))}"
         self.store_url = settings.store_url or str(folder / "store")
         #: what this program was given in code, for the processes that it starts
@@ -53,7 +53,7 @@ class EmbeddedFarm:
         self._loaded: set[str] = set()
         for each in ("redis", "store"):
             own_folder(folder / each)
-        self._redis = self._keepers.keep("redis", server_command(folder / "redis", self._socket), {})
+        self._redis = self._supervisor.keep("redis", server_command(folder / "redis", self._socket), {})
         self._await_server()
 
     def serve(self, model: str) -> None:
@@ -85,11 +85,11 @@ class EmbeddedFarm:
         """
         with self._lock:
             if not self._redis.runs():
-                raise Unavailable(f"the embedded Redis has ended{self._keepers.last_words('redis')}")
+                raise Unavailable(f"the embedded Redis has ended{self._supervisor.last_words('redis')}")
             worker = self._workers.get(model)
             if worker is not None and not worker.runs():
                 if model not in self._loaded:
-                    last_words = self._keepers.last_words(_worker_name(model))
+                    last_words = self._supervisor.last_words(_worker_name(model))
                     raise Unavailable(f"the worker for {model!r} has ended{last_words}")
                 self._loaded.discard(model)
                 worker.release()
@@ -115,7 +115,7 @@ class EmbeddedFarm:
         while not answers(self._socket):
             if not self._redis.runs():
                 self._redis.release()
-                raise Unavailable(f"the embedded Redis did not start{self._keepers.last_words('redis')}")
+                raise Unavailable(f"the embedded Redis did not start{self._supervisor.last_words('redis')}")
             time.sleep(0.02)
 
     def _start_worker(self, model: str) -> None:
@@ -125,7 +125,7 @@ class EmbeddedFarm:
         command += ["--redis-url", self.redis_url, "--store-url", self.store_url]
         command += ["--rebind"]  # no other machine has anything else under its name
         # the server outlives the worker, which puts its images back when it is told to stop
-        kept = self._keepers.keep(_worker_name(model), command, self._environment, beside="redis")
+        kept = self._supervisor.keep(_worker_name(model), command, self._environment, beside="redis")
         self._workers[model] = kept
 
 

@@ -53,7 +53,7 @@ def main(path: str, lock_path: str, log_path: str, fd: str, *command: str) -> in
             command,
             stdin=subprocess.DEVNULL,
             pass_fds=[lock],
-            preexec_fn=_die_with_keeper,  # there is one thread: nothing that a fork could break
+            preexec_fn=_die_with_supervisor,  # there is one thread: nothing that a fork could break
         )
         last = _watch(child, listener, first)
     status = _stop(child)
@@ -151,7 +151,7 @@ def _locked(path: str) -> int | None:
             return lock
 
 
-def _die_with_keeper() -> None:
+def _die_with_supervisor() -> None:
     """Linux: the command gets SIGTERM should the supervisor be killed."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1

@@ -4,33 +4,30 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from img2img_shared.checkpoints import is_a1111_tree, sha256_of
+from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.errors import Refused
 from img2img_shared.model_folders import files_below
-from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
-from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.attention import pieces_of
+from img2img_worker.models.prompts.inversion_file import (
+    ENDINGS,
+    XL_PARTS,
+    InversionFile,
+    about_file,
+    checked_parts,
+    joined,
+    read_file,
+)
 
 #: A1111's folder of them: below its models where all lie in one folder, beside them in its own tree
 FOLDER = "embeddings"
-ENDINGS = (".safetensors", ".pt", ".bin", *inversion_picture.ENDINGS)
 #: how many sets of LoRAs' textual inversions are remembered
 _BUNDLES = 64
-#: vectors that fit into one chunk of a prompt
-MOST_VECTORS = 75
-#: what files for SDXL call the vectors of its text encoders, in the encoders' order
-_XL = ("clip_l", "clip_g")
-#: digits of a hash in an infotext
-_SHORT = 12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,7 +103,7 @@ class TextualInversions:
         found = self._in_folders()
         parts = [(lora, *self._bundled(lora, pinned)) for lora in bundles]
         parts = [part for part in parts if part[2]]
-        own = [(name, _about(path)) for name, path in pinned.of("embedding").items()]
+        own = [(name, about_file(path)) for name, path in pinned.of("embedding").items()]
         if not parts and not own:
             return found
         key = found.key, tuple(about for _, about, _ in parts), tuple(own)
@@ -126,7 +123,9 @@ class TextualInversions:
 
     def _of_bundle(self, lora: str, name: str, data: Any) -> Inversion:
         try:
-            return self._fitted(_File(name=name, parts=_checked_parts(data), step=None, short_hash=lora))
+            return self._fitted(
+                InversionFile(name=name, parts=checked_parts(data), step=None, short_hash=lora)
+            )
         except ValueError as error:
             raise Refused(
                 "lora", lora, f"textual inversion {name} in it: {error}; use another file"
@@ -137,7 +136,7 @@ class TextualInversions:
         for folder in self._folders:
             for path in files_below(folder, ENDINGS):
                 with suppress(OSError):
-                    if (about := _about(path))[2]:
+                    if (about := about_file(path))[2]:
                         files.append(about)
         if tuple(files) != self._found.key:
             self._found = self._read(tuple(files))
@@ -197,7 +196,7 @@ class TextualInversions:
         """What is in a file to `loaded`, by the name that it is `called` or has; or why not to `skipped`."""
         name = called or path.stem
         try:
-            file = _read_file(path, modified, size)
+            file = read_file(path, modified, size)
             if file is None:
                 return
             name = called or file.name
@@ -217,31 +216,23 @@ class TextualInversions:
             names.sort(key=lambda each: len(each[0]), reverse=True)
         return Inversions(loaded=loaded, skipped=skipped, by_token=by_token, key=key)
 
-    def _fitted(self, file: "_File") -> Inversion:
+    def _fitted(self, file: InversionFile) -> Inversion:
         """
         Raises:
             ValueError: it is for another kind of checkpoint.
         """
         parts = file.parts
-        vectors = tuple(parts[part] for part in _XL) if parts.keys() == set(_XL) else tuple(parts.values())
+        vectors = (
+            tuple(parts[part] for part in XL_PARTS)
+            if parts.keys() == set(XL_PARTS)
+            else tuple(parts.values())
+        )
         widths = tuple(part.shape[-1] for part in vectors)
         if widths != self._widths:
             raise ValueError(
-                f"vectors of {_joined(widths)}, and this checkpoint's are of {_joined(self._widths)}"
+                f"vectors of {joined(widths)}, and this checkpoint's are of {joined(self._widths)}"
             )
         return Inversion(name=file.name, vectors=vectors, step=file.step, short_hash=file.short_hash)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    """What is in one, whichever checkpoint it is for."""
-
-    #: its file's, or what a picture says
-    name: str
-    #: float32 [n, width] by text encoder ("": of the only one)
-    parts: Mapping[str, Tensor]
-    step: int | None
-    short_hash: str
 
 
 def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
@@ -250,79 +241,3 @@ def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
         return ()
     beside = (models_dir.parent / FOLDER,) if is_a1111_tree(models_dir) else ()
     return (models_dir / FOLDER, *beside)
-
-
-@lru_cache(maxsize=4096)
-def _read_file(path: Path, _modified: int, _size: int) -> _File | None:
-    """None: a picture that shows something and holds nothing.
-
-    Raises:
-        ValueError: no textual inversion.
-        OSError: it cannot be read.
-    """
-    data: Any = _read_data(path)
-    if data is None:
-        return None
-    parts = _checked_parts(data)
-    step = data.get("step")
-    says = data.get("name") if path.suffix.lower() in inversion_picture.ENDINGS else None
-    return _File(
-        name=says if isinstance(says, str) and says else path.stem,
-        parts=parts,
-        step=step if isinstance(step, int) else None,
-        short_hash=sha256_of(path)[:_SHORT],
-    )
-
-
-def _about(path: Path) -> tuple[Path, int, int]:
-    """A file's path, time and size.
-
-    Raises:
-        OSError: it is not there.
-    """
-    stat = path.stat()
-    return path, stat.st_mtime_ns, stat.st_size
-
-
-def _read_data(path: Path) -> Any:
-    ending = path.suffix.lower()
-    if ending in inversion_picture.ENDINGS:
-        return inversion_picture.read_picture(path)
-    try:
-        if ending == ".safetensors":
-            return load_file(path)
-        return load_pickle(path, also=[nn.ParameterDict])  # which is what the oldest trainer saved
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"not readable ({error})") from None
-
-
-def _checked_parts(data: Any) -> Mapping[str, Tensor]:
-    parts = {part: _vectors(vectors) for part, vectors in _parts(data).items()}
-    lengths = {len(vectors) for vectors in parts.values()}
-    if len(lengths) != 1 or not 1 <= max(lengths) <= MOST_VECTORS:
-        raise ValueError(f"1 to {MOST_VECTORS} vectors are read, not {_joined(sorted(lengths))}")
-    return parts
-
-
-def _parts(data: Any) -> Mapping[str, Any]:
-    if isinstance(data, dict) and "string_to_param" in data:  # A1111's own
-        data = data["string_to_param"]
-        data = dict(data) if isinstance(data, nn.ParameterDict) else data
-    elif isinstance(data, dict) and data.keys() >= set(_XL):
-        return {part: data[part] for part in _XL}
-    if not isinstance(data, dict) or len(data) != 1:
-        raise ValueError("not one textual inversion")
-    return {"": next(iter(data.values()))}
-
-
-def _vectors(found: Any) -> Tensor:
-    if not isinstance(found, Tensor) or found.ndim not in (1, 2) or not found.is_floating_point():
-        raise ValueError("not one textual inversion")
-    vectors = found.detach().float()
-    if not vectors.isfinite().all():
-        raise ValueError("numbers that are not finite")
-    return vectors[None] if vectors.ndim == 1 else vectors
-
-
-def _joined(numbers: Iterable[int]) -> str:
-    return " and ".join(map(str, numbers))
