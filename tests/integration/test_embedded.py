@@ -1,6 +1,7 @@
 """The farm in a folder: its processes start by themselves, are shared, and never outlive their users."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from img2img_shared.embedded.supervised import Supervisor
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import connect
 from img2img_shared.settings import Settings
+from img2img_worker.models.checkpoints.catalog import DEMO
 from tests.processes import running
 from tests.servers import raw_client
 
@@ -176,6 +178,9 @@ def test_a_worker_that_cannot_load_its_model_is_told_with_its_last_words(tmp_pat
         assert farm.status(job).waits_for is None, "its worker is being loaded"
         with pytest.raises(Unavailable, match=r"(?s)no model.* has ended.*worker-.*\.log:.*model is "):
             farm.serve(str(tmp_path / "no model"))
+        shutil.copytree(DEMO, tmp_path / "no model", dirs_exist_ok=True)
+        farm.serve(str(tmp_path / "no model"))
+        assert [worker.info.model for worker in farm.workers()] == [str(tmp_path / "no model")]
 
 
 def test_a_folder_may_be_called_what_it_likes(tmp_path: Path) -> None:

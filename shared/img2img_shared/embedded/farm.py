@@ -59,10 +59,16 @@ class EmbeddedFarm:
     def serve(self, model: str) -> None:
         """Have a worker for `model`: the one that is there, or a new one, which takes its time to load.
 
+        One that has died while it loaded is started once more: what it lacked may be there now.
+
         Raises:
             Unavailable: the worker's packages are not installed, or the server has ended.
         """
         with self._lock:
+            worker = self._workers.get(model)
+            if worker is not None and model not in self._loaded and not worker.runs():
+                worker.release()
+                del self._workers[model]
             if model not in self._workers:
                 self._start_worker(model)
 
