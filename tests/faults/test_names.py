@@ -61,7 +61,7 @@ def test_names_that_nobody_resolves_for_a_while_cost_time_only(
         account.fault()
         with forgotten(marker, redis_by_port):
             later = pool.submit(farm.submit, 2)
-            eventually("the worker misses Redis", lambda: worker.said("Redis at"))
+            eventually("the worker misses Redis", lambda: worker.said("Redis does not answer"))
             eventually("the worker misses the store", lambda: worker.said("the server does not answer"))
             answer = gateway.http.get("/v1/jobs")
             assert (answer.status_code, answer.json()["detail"]) == (503, "Redis does not answer")

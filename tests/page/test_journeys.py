@@ -205,6 +205,7 @@ def test_results_are_downloaded_one_some_and_all(
 ) -> None:
     page = visit().page
     page.goto(f"/jobs/{done_job}?image=2")
+    expect(page.get_by_role("dialog", name="cat 2")).to_be_visible()
     data, name = downloaded(page, "Download")
     assert (data, name) == (farm.pictures(done_job)[2], "cat 2.png")
     assert "an oil painting" in read_texts(data)["parameters"]

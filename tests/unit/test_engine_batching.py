@@ -143,15 +143,17 @@ def test_no_more_is_encoded_or_decoded_between_two_model_calls_than_others_shoul
         return decode(latents)
 
     family._encode, family._decode = noted_encode, noted_decode  # type: ignore[method-assign]  # watched
-    go = threading.Event()
+    called, go = threading.Event(), threading.Event()
 
     def before(*_: object) -> None:
         told.append("call")
+        called.set()
         go.wait(60)
 
     family.before = before
     with Engine(family, slots=8, deterministic=False) as engine:
         slow = engine.submit(render(0, steps=30, denoising_strength=1))
+        assert called.wait(60)  # until it has its slot, nobody waits for others' encoding
         quick = [engine.submit(render(number, steps=1)) for number in range(1, 6)]
         go.set()
         for future in (*quick, slow):

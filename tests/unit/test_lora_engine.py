@@ -164,7 +164,7 @@ def calls_of(
         self: StableDiffusion, x: torch.Tensor, t: torch.Tensor, conditions: Conditions
     ) -> torch.Tensor:
         all_are_there.wait(60)
-        calls.append((tuple(key[0] for key in conditions.patch.key), len(x)))
+        calls.append((tuple(Path(key[0]).stem for key in conditions.patch.key), len(x)))
         return whole(self, x, t, conditions)
 
     whole = StableDiffusion.predict

@@ -57,7 +57,11 @@ async def find(
     return _answer(await parts.farm.call(parts.farm.service.pushed_model, name, kind))
 
 
-@router.get("/{sha256}/parts", summary="See which parts of a file are there")
+@router.get(
+    "/{sha256}/parts",
+    summary="See which parts of a file are there",
+    responses={200: {"content": {"application/json": {"example": {"0": PART, "1": 16_893_232}}}}},
+)
 async def sizes(sha256: Sha256, caller: Caller, parts: Parts) -> dict[int, int]:
     """Bytes of each part, by its number: what broke off is gone on with. All but the last have 64 MiB."""
     caller.check(Role.OPERATE)

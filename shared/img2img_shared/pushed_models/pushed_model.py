@@ -16,7 +16,7 @@ KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 Ending = Literal[".safetensors", ".ckpt", ".pt", ".pth", ".bin"]
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 _NO_NAME = re.compile(r"""^\.|[/\\<>:|?*"\x00-\x1f\x7f-\x9f]|\s$""")
 
 
