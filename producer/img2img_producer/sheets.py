@@ -19,7 +19,7 @@ def check_sheets(pictures: Sequence[Picture]) -> None:
     if not isinstance(pictures, Varied):
         raise Refused("sheet", True, "say what varies with it: --vary, --prompt-matrix or --prompts-file")
     try:
-        import img2img_shared.sheets.captions  # noqa: F401
+        import img2img_shared.sheets.captions  # noqa: F401 (whether it can be)
     except ImportError as error:
         reason = f"it needs {error.name}: pip install 'img2img-farm[gateway]'"
         raise Refused("sheet", True, reason) from None

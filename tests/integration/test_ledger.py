@@ -821,3 +821,11 @@ def test_a_redis_that_forgot_all_learns_from_the_next_beat_what_a_name_stands_fo
 def test_a_worker_of_an_older_version_does_not_say_what_it_has(ledger: Ledger) -> None:
     ledger.bind_model(MODEL, FIRST)
     assert not ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1)).is_replaced
+
+
+def test_a_job_whose_pushed_model_is_gone_is_refused_in_the_call_that_would_write_it(ledger: Ledger) -> None:
+    job = a_job().model_copy(update={"files": {"lora/ink": "5" * 64}})
+    with pytest.raises(Refused, match="files is 'lora/ink': it was removed from the store"):
+        ledger.submit(job)
+    with pytest.raises(NotFound):
+        ledger.status(job.id, job.tenant)

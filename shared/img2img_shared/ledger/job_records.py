@@ -66,7 +66,7 @@ class JobRecords(LedgerPart):
         Raises:
             Conflict: the key's first job was made from another request.
             Refused: another job has this id, or it was given up (see `Submissions.abandoned`),
-                or the job of the `whole` was cancelled.
+                or the job of the `whole` was cancelled, or a pushed model is gone that it names.
             Unavailable: also where what `acknowledge` asks for has not happened within `KEPT_WITHIN` seconds.
         """
         answer = self._submit(
@@ -84,7 +84,11 @@ class JobRecords(LedgerPart):
             ",".join(job.tags),
             "" if job.keep is None else round(1000 * job.keep),
             "" if whole is None else f"{whole[0]} {whole[1]}",
+            *job.files.values(),
         )
+        if isinstance(answer, bytes) and answer.startswith(b"gone "):
+            name = next(name for name, sha256 in job.files.items() if sha256.encode() == answer[5:])
+            raise Refused("files", name, "it was removed from the store just now; push it again")
         if answer is None:
             raise Refused("id", job.id, "another job has it; give a new one")
         if answer == b"abandoned":

@@ -1,7 +1,9 @@
 """What other workers of a model have that this one lacks."""
 
+import random
 import time
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 from img2img_shared.control import meant
 from img2img_shared.errors import Refused, Unavailable
@@ -28,6 +30,8 @@ _KINDS: dict[str, FileKind] = {
     "face_restorer": "face_restorer",
 }
 _FIELDS = frozenset({INVERSION, LORA, *_KINDS})
+#: of those that have a file, so many are named: each claim looks whether they are there
+ENOUGH = 8
 
 
 class OthersHaveIt(Exception):
@@ -73,7 +77,7 @@ class OtherWorkers:
                 raise OthersHaveIt(refused, others)
 
     def having(self, model: LoadedModel, refused: Refused) -> list[str]:
-        """Those that have the model loaded, and the file for want of which this one refused an image."""
+        """Some that have the model loaded, and the file for want of which this one refused an image."""
         field = refused.field
         if field not in _FIELDS or _is_among(refused, self._own_names(field, model.checkpoint)):
             return []
@@ -83,7 +87,9 @@ class OtherWorkers:
                 for each in self._ledger.workers()
                 if each.info.model == model.served.model and each.report.trouble is None
             ]
-            return [each for each in ids if _is_among(refused, self._names(field, each))]
+            random.shuffle(ids)
+            found = (each for each in ids if _is_among(refused, self._names(field, each)))
+            return [*islice(found, ENOUGH)]
         except Unavailable:  # then nobody is known
             return []
 

@@ -1,9 +1,9 @@
 -- One job, in one call, whatever its number of images. Gives its id and its request, or the first job's for a repeated
--- key. False: another job has this id; 'abandoned': its inputs were removed.
+-- key. False: another job has this id; 'abandoned': its inputs were removed; 'gone HASH': a pushed model was that it names.
 -- Who waits for the disk or a replica waits for what its own connection has written last.
 local function touch(job) redis.call('HSET', job_key(job), 'asked', NOW) end
 
-local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags, retain, whole = unpack(ARGV)
+local id, tenant, model, n, priority, data, once, keep, request, name, owner, tags, retain, whole = unpack(ARGV, 1, 14)
 if once ~= '' then
   local first = redis.call('GET', idempotency_key(tenant, once))
   if first and redis.call('EXISTS', job_key(first)) == 1 then
@@ -21,6 +21,10 @@ end
 if redis.call('EXISTS', abandoned_key(id)) == 1 then return 'abandoned' end
 local above = whole ~= '' and load(string.match(whole, '^%S+'))
 if whole ~= '' and (not above or above.cancelled) then return 'abandoned' end
+-- who removes such a file takes it out of here first, and then looks for jobs that need it
+for i = 15, #ARGV do
+  if redis.call('HEXISTS', pushed_models_key(), ARGV[i]) == 0 then return 'gone ' .. ARGV[i] end
+end
 redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'next', 0, 'done', 0, 'failed', 0, 'running', 0)
 for field, text in pairs({name = name, owner = owner, tags = tags, retain = retain, whole = whole}) do
