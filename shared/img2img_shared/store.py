@@ -1,7 +1,6 @@
 """Where pictures lie: a folder, S3, Google's, Azure's or memory, through one small interface (obstore)."""
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from img2img_shared.errors import StoreError, Unavailable
 from img2img_shared.job import picture_digest, picture_key
 from img2img_shared.store_errors import is_transient, why
+from img2img_shared.store_folder import FolderAway, StoreFolder
 from img2img_shared.store_url import folder_of, open_store
 
 #: keys are made by the farm (hashes, job ids, indices), never of a user's text
@@ -56,10 +56,10 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        self._folder = folder_of(self.url)
-        self._store = open_store(self.url, self._folder)
-        self._marker = ""
-        self._marker_text: Callable[[], str | None] = lambda: None
+        folder = folder_of(self.url)
+        #: None: the store is none on a disk
+        self._folder = None if folder is None else StoreFolder(folder)
+        self._store = open_store(self.url, folder)
 
     def expect(self, marker: str, text: Callable[[], str | None]) -> None:
         """From now on nothing counts as written to a folder, or as missing from it, that has not this object.
@@ -69,7 +69,8 @@ class Store:
         Args:
             text: what the object holds, None: nobody has written it yet; asked until it is known.
         """
-        self._marker, self._marker_text = _checked(marker), text
+        if self._folder is not None:
+            self._folder.expect(_checked(marker), text)
 
     def put_picture(self, tenant: str, data: bytes) -> str:
         """Keep a tenant's picture under its SHA-256, once; the key, ``inputs/<tenant>/<sha256>``.
@@ -85,7 +86,8 @@ class Store:
             return key
         if not self.create(key, data):
             if self.get(key) == data:
-                self._touch(self._folder / key)
+                with self._told("write", key):
+                    self._folder.touch(key)
             else:
                 self.put(key, data)
         return key
@@ -216,9 +218,7 @@ class Store:
         for key in keys:
             self.delete(key)
         if self._folder is not None:  # the clouds have no folders
-            for folder, _, _ in os.walk(self._folder / prefix, topdown=False):
-                with suppress(OSError):  # somebody has put something there
-                    Path(folder).rmdir()
+            self._folder.remove_empty(prefix)
         return len(keys)
 
     def try_out(self, key: str, size: int) -> None:
@@ -255,13 +255,9 @@ class Store:
             obstore.put(self._store, key, data, mode="create" if create else "overwrite", use_multipart=False)
             if self._folder is None:
                 return
-            _sync(self._folder / key)
+            self._folder.sync(key)
             if not self._holds(self._folder, "write", key):  # beside a share that came a moment later
                 raise self._error("write", key, _AWAY, transient=True)
-
-    def _touch(self, path: Path) -> None:
-        with self._told("write", str(path)):
-            os.utime(path)
 
     def _size(self, key: str) -> int | None:
         with self._told("look up", key):
@@ -279,42 +275,27 @@ class Store:
             StoreError: the farm's folder is not there, or the object is.
             Unavailable: which folder is the farm's cannot be told.
         """
-        if self._folder is None or self._known_marker_text() is None or key == self._marker:
+        if self._folder is None or not self._folder.is_told() or self._folder.is_marker(key):
             return
         if self._holds(self._folder, what, key):
             raise self._error(what, key, _AWAY, transient=True)
 
     def _expect_farms_folder(self, what: str, key: str) -> None:
-        if self._folder is not None and self._known_marker_text() is not None:
+        if self._folder is not None and self._folder.is_told():
             self._holds(self._folder, what, key)
 
-    def _holds(self, path: Path, what: str, key: str) -> bool:
-        """Whether the farm's folder has the object: it and the marker are looked for in one open folder.
+    def _holds(self, folder: StoreFolder, what: str, key: str) -> bool:
+        """Whether the farm's folder has the object.
 
         Raises:
             StoreError: another folder is there, or it does not tell.
         """
-        text = self._known_marker_text()
         try:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                is_farms = text is None or _text(self._marker, folder) == text
-                found = _is_there(key, folder)
-            finally:
-                os.close(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            is_farms = False
+            return folder.holds(key)
+        except FolderAway as error:
+            raise self._error(what, key, _AWAY, transient=True) from error
         except OSError as error:
             raise self._error(what, key, why(error), transient=is_transient(error)) from error
-        if not is_farms:
-            raise self._error(what, key, _AWAY, transient=True)
-        return found
-
-    def _known_marker_text(self) -> str | None:
-        text = self._marker_text()
-        if text is not None:
-            self._marker_text = lambda: text
-        return text
 
     @contextmanager
     def _told(self, what: str, key: str) -> Iterator[None]:
@@ -354,38 +335,9 @@ class Store:
         )
 
 
-def _text(path: str, folder: int) -> str | None:
-    """What a small file of an open folder says; None if there is none."""
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY, dir_fd=folder), errors="replace") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        return None
-
-
-def _is_there(path: str, folder: int) -> bool:
-    try:
-        os.stat(path, dir_fd=folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
 def _checked(key: str) -> str:
     if not _KEY.fullmatch(key) or len(key) > 512:
         raise StoreError(
             f"{key[:80]!r} is no key of this farm; keys are made of [A-Za-z0-9_.-] and /", transient=False
         )
     return key
-
-
-def _sync(path: Path) -> None:
-    """Bring a written file to the disk: the ledger is about to say that it is there.
-
-    Its name goes with it on the file systems in use (ext4, XFS, Btrfs), which is half of the cost saved.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

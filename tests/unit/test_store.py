@@ -10,10 +10,10 @@ import obstore
 import pytest
 from obstore.exceptions import GenericError
 
-from img2img_shared import store as store_module
 from img2img_shared import store_errors
 from img2img_shared.errors import FarmError, Refused, StoreError
 from img2img_shared.store import Store
+from img2img_shared.store_folder import StoreFolder
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
@@ -230,15 +230,15 @@ def test_what_was_written_beside_a_share_that_comes_back_is_not_written(
     store.expect("farm-id", lambda: "x")
     folder.rename(away)
     folder.mkdir()
-    sync = store_module._sync
+    sync = StoreFolder.sync
 
-    def mounted_after(path: Path) -> None:
-        sync(path)
+    def mounted_after(self: StoreFolder, key: str) -> None:
+        sync(self, key)
         folder.rename(tmp_path / "beside")
         away.rename(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_sync", mounted_after)
+        patch.setattr(StoreFolder, "sync", mounted_after)
         with pytest.raises(StoreError, match="is its share mounted") as raised:
             store.put("jobs/a", b"x")
     assert raised.value.transient
