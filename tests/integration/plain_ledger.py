@@ -179,10 +179,13 @@ class PlainLedger:
         )
 
     def in_turn(self, model: str) -> Iterator[PlainJob]:
-        """The first jobs, by priority, then the tenant and the job that had least."""
+        """The first jobs, by priority, then the tenant and the job that had least, then by age."""
         tenants = sorted(self.tenants[model], key=self.order(model))
         listed = [self.listed[model, share].items() for share in tenants]
-        ids = [job for jobs in listed for job, _ in sorted(jobs, key=lambda item: item[::-1])]
+        arrivals = {job: number for number, job in enumerate(self.jobs)}
+        ids = [
+            job for jobs in listed for job, _ in sorted(jobs, key=lambda item: (item[1], arrivals[item[0]]))
+        ]
         yield from (self.jobs[job] for job in ids[:JOBS])
 
     def order(self, model: str) -> Callable[[Share], tuple[int, int, str]]:

@@ -418,7 +418,7 @@ def test_a_finished_job_is_forgotten_with_all_its_keys(farm_redis: FarmRedis, ra
     assert ledger.jobs("default") == []
     of_the_model = {f"{FARM}:model:{part}:{MODEL}" for part in ("tick", "janitor", "floor")}
     of_the_tenant = {f"{FARM}:changed:default", f"{FARM}:submitted:default"}  # for an hour; the last 100
-    assert {key.decode() for key in raw.scan_iter()} <= of_the_model | of_the_tenant
+    assert {key.decode() for key in raw.scan_iter()} <= of_the_model | of_the_tenant | {f"{FARM}:arrivals"}
     assert ledger.submit(a_job("job-again", idempotency_key="k")) == "job-again"
 
 

@@ -12,7 +12,7 @@ from img2img_shared.records import Claim, Lost, Sweep, WorkerInfo
 from tests.integration.ledger_helpers import FARM, MODEL, Take, a_job, die, due, run_out, taken
 
 #: what is there while jobs wait, whichever these are
-SHARED = {"cancels", "open", "waiting", "under_way", "workers", "served"}
+SHARED = {"arrivals", "cancels", "open", "waiting", "under_way", "workers", "served"}
 
 
 def delete(raw: Any, job: str = "job-gone") -> None:

@@ -25,6 +25,21 @@ def test_a_tenants_jobs_share_what_it_gets(ledger: Ledger, take: Take) -> None:
     assert given == {"job-aaa1": 20, "job-aaa2": 20, "job-bbbb": 40}
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_of_jobs_that_had_as_many_the_first_that_was_submitted_is_the_first(
+    ledger: Ledger, take: Take, n: int
+) -> None:
+    """Whatever their ids, which are random: one that sorts late would wait for all that come after it."""
+    submitted = [f"job-{name * 4}" for name in "ucamzk"]
+    for job in submitted:
+        ledger.submit(a_job(job, n))
+    ledger.pause("job-cccc", "default")
+    ledger.set_priority("job-mmmm", "default", 1)
+    ledger.set_priority("job-mmmm", "default", 0)
+    ledger.resume("job-cccc", "default")
+    assert [taken(take).job_id for _ in range(6 * n)] == submitted * n
+
+
 @pytest.mark.parametrize("name", ["a", "z"])
 def test_who_submits_one_image_after_the_other_gets_half_of_a_shared_model(
     ledger: Ledger, take: Take, name: str

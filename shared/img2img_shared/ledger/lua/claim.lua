@@ -1,4 +1,5 @@
--- The next image of a model for a worker: by priority, then the tenant that had least, then its job that had least.
+-- The next image of a model for a worker: by priority, then the tenant that had least, then its job that had least
+-- and was submitted first.
 -- With `above`, only one of a higher priority than that.
 local model, worker, nonce, lease, idle, above = unpack(ARGV)
 local JOBS, LOOK = 128, 32 -- so many jobs, and images of each that were handed back, are looked at for one of this worker's

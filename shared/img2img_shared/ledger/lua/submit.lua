@@ -26,7 +26,8 @@ for i = 15, #ARGV do
   if redis.call('HEXISTS', pushed_models_key(), ARGV[i]) == 0 then return 'gone ' .. ARGV[i] end
 end
 redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
-  'keep', keep, 'created', NOW, 'next', 0, 'done', 0, 'failed', 0, 'running', 0)
+  'keep', keep, 'created', NOW, 'arrival', redis.call('INCR', arrivals_key()), 'next', 0, 'done', 0, 'failed', 0,
+  'running', 0)
 for field, text in pairs({name = name, owner = owner, tags = tags, retain = retain, whole = whole}) do
   if text ~= '' then redis.call('HSET', job_key(id), field, text) end
 end

@@ -26,6 +26,7 @@ local function dead_key(nonce) return FARM .. ':dead:' .. nonce end
 local function tenant_key(tenant) return FARM .. ':tenant:' .. tenant end
 local function changed_key(tenant) return FARM .. ':changed:' .. tenant end
 local function pushed_models_key() return FARM .. ':gateway:models' end -- see pushed_models/model_index.py
+local function arrivals_key() return FARM .. ':arrivals' end
 local function submissions_key() return FARM .. ':submissions' end
 local function naming_key(job) return FARM .. ':naming:' .. job end
 local function submitted_key(tenant) return FARM .. ':submitted:' .. tenant end

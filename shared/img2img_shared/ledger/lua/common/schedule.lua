@@ -1,7 +1,9 @@
 -- Third part: where jobs wait. A model's `tenants` are ordered by priority, then by virtual time, which grows by 1 with
 -- each image that a tenant is given; the tenant's `jobs` of that priority likewise. So the next image is the first
--- tenant's first job's, and neither many jobs nor many images get a tenant, or a job, more than its share.
+-- tenant's first job's, and neither many jobs nor many images get a tenant, or a job, more than its share. Of jobs
+-- that had as many, the one that was submitted first is the first: a virtual time's fraction is the job's arrival.
 local CLASS = 1e12 -- room for virtual times in one class of priority; 201 classes of it fit a double exactly
+local ARRIVALS = 2 ^ 31 -- jobs after which arrivals are counted anew; so fine a fraction stays exact for two million images
 
 local function share_of(priority, tenant) return priority .. ' ' .. tenant end
 
@@ -25,7 +27,8 @@ local function enter(job)
     redis.call('ZADD', tenants, entry(tenants, base, tonumber(redis.call('ZSCORE', shares, share) or base)), share)
     redis.call('ZREM', shares, share)
   end
-  redis.call('ZADD', jobs, entry(jobs, 0, job.vt or 0), job.id)
+  local arrival = tonumber(hget(job_key(job.id), 'arrival') or '0') % ARRIVALS / ARRIVALS
+  redis.call('ZADD', jobs, math.floor(entry(jobs, 0, job.vt or 0)) + arrival, job.id)
 end
 
 -- Gives the virtual time that the job had.
