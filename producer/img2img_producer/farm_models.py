@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from img2img_producer.backends.models_backend import ModelsBackend
+from img2img_shared.checkpoints import folder_hash
 from img2img_shared.errors import Refused
 from img2img_shared.pushed_models.download import fetch_into
-from img2img_shared.pushed_models.kind import header, kind_of
-from img2img_shared.pushed_models.pushed_model import ENDINGS, KINDS, NewModel, PushedModel, read_kind
+from img2img_shared.pushed_models.local_model import LocalModel, find_local
+from img2img_shared.pushed_models.pushed_model import KINDS, ModelFile, NewModel, PushedModel, read_kind
 from img2img_shared.pushed_models.upload import hash_of, send
 
 #: told what is being done, how many bytes of it are done, and of how many
@@ -21,7 +23,7 @@ def _ignore(_what: str, _done: int, _of: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """A file that is in the store."""
+    """A model that is in the store."""
 
     model: PushedModel
     #: it was there before, and nothing was sent
@@ -40,7 +42,7 @@ class FarmModels:
 
     def push(
         self,
-        file: str | Path,
+        path: str | Path,
         *,
         kind: str | None = None,
         name: str | None = None,
@@ -48,36 +50,30 @@ class FarmModels:
     ) -> Pushed:
         """Put a file of weights into the store, from where workers fetch it for the jobs that name it.
 
-        What broke off is gone on with: what is there already is not sent again.
+        With a checkpoint's file goes what lies beside it and belongs to it: ``NAME.yaml``, ``NAME.vae.pt``,
+        the vocabularies ``tokenizer`` and ``tokenizer_t5``. A folder in the diffusers layout, of a checkpoint
+        or of a control network, goes whole. What broke off is gone on with: what is there already is not sent
+        again.
 
         Args:
-            kind: "checkpoint", "lora", ...; None: as the file's tensors tell.
-            name: what jobs call it; None: the file's name without its ending.
+            path: of the file or the folder.
+            kind: "checkpoint", "lora", ...; None: as its tensors tell.
+            name: what jobs call it; None: the folder's name, or the file's without its ending.
 
         Raises:
             Refused: it is no such file, or its kind must be said, or it is there by another name.
         """
-        path = Path(file).expanduser()
-        ending = path.suffix.lower()
-        if path.is_dir():
-            raise Refused("file", str(path), "give a single file; a folder is not pushed")
-        if ending not in ENDINGS:
-            raise Refused("file", str(path), f"give a file that ends with {', '.join(ENDINGS)}")
-        if ending == ".safetensors" and path.is_file():
-            header(path)
-        size = path.stat().st_size if path.is_file() else 0
-        sha256, size = hash_of(path, lambda done: progress("reading", done, size))
-        wanted = NewModel.of(
-            kind=kind_of(path) if kind is None else read_kind(kind),
-            name=name or path.stem,
-            ending=ending,
-            sha256=sha256,
-            size=size,
-        )
-        before = next((each for each in self._backend.all() if each.sha256 == sha256), None)
+        local = find_local(Path(path).expanduser(), None if kind is None else read_kind(kind))
+        wanted, paths = _hashed(local, name or local.name, progress)
+        before = next((each for each in self._backend.all() if each.sha256 == wanted.sha256), None)
         if before is None:
-            send(path, sha256, size, self._backend, lambda done: progress("sending", done, size))
-        return Pushed(model=self._backend.add(wanted), was_there=before is not None)
+            send(paths, wanted, self._backend, lambda done: progress("sending", done, wanted.total))
+        model = self._backend.add(wanted)
+        if model.contents_hash != wanted.contents_hash:
+            self._backend.remove(model)
+            reason = "the gateway is older than this client, and takes single files only; upgrade it first"
+            raise Refused("file", str(path), reason)
+        return Pushed(model=model, was_there=before is not None)
 
     def pull(
         self,
@@ -87,7 +83,7 @@ class FarmModels:
         kind: str | None = None,
         progress: Progress = _ignore,
     ) -> Path:
-        """Write a model's file into a folder; gives its path. What broke off is gone on with.
+        """Write a model's file or folder into a folder; gives its path. What broke off is gone on with.
 
         Args:
             wanted: a name or a hash.
@@ -98,17 +94,18 @@ class FarmModels:
             Damaged: what the store has is not what was pushed.
         """
         model = self._backend.find(wanted, None if kind is None else read_kind(kind))
-        path = Path(folder).expanduser() / model.file_name
-        if path.exists():
-            if path.stat().st_size == model.size and hash_of(path)[0] == model.sha256:
-                return path
-            raise Refused("out", str(path), "another file is there; move it away, or give another folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        begun = path.with_name(f"{path.name}.{model.short_hash}.part")
-        with begun.open("a+b") as file:
-            fetch_into(file, model, self._backend, lambda done: progress("fetching", done, model.size))
-        begun.replace(path)
-        return path
+        out = Path(folder).expanduser()
+        missing = [each for each in model.contents if not _is_there(out, each)]
+        for each in reversed(missing):  # what says that all is there comes last
+            path = out / each.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            begun = path.with_name(f"{path.name}.{each.sha256[:10]}.part")
+            with begun.open("a+b") as file:
+                fetch_into(
+                    file, model, each, self._backend, lambda done: progress("fetching", done, model.total)
+                )
+            begun.replace(path)
+        return out / model.file_name
 
     def remove(self, wanted: str, *, kind: str | None = None) -> PushedModel:
         """Remove a model from the store; which one it was.
@@ -120,6 +117,43 @@ class FarmModels:
         model = self._backend.find(wanted, None if kind is None else read_kind(kind))
         self._backend.remove(model)
         return model
+
+
+def _hashed(local: LocalModel, name: str, progress: Progress) -> tuple[NewModel, list[Path]]:
+    """What to say of a model that is called `name`, and where its contents are."""
+    files = local.beside(name)
+    total = sum(path.stat().st_size for path in files.values())
+    hashed, done = list[ModelFile](), 0
+    for place, path in files.items():
+        sha256, size = hash_of(path, partial(_tell, progress, done, total))
+        hashed.append(ModelFile(path=place, sha256=sha256, size=size))
+        done += size
+    is_file = bool(local.ending)
+    facts = {
+        "sha256": hashed[0].sha256 if is_file else folder_hash((each.path, each.sha256) for each in hashed),
+        "size": hashed[0].size if is_file else done,
+        "files": hashed[1:] if is_file else hashed,
+    }
+    model = NewModel.of(kind=local.kind, name=name, ending=local.ending, **facts)
+    return model, [*files.values()]
+
+
+def _tell(progress: Progress, before: int, total: int, read: int) -> None:
+    progress("reading", before + read, total)
+
+
+def _is_there(folder: Path, wanted: ModelFile) -> bool:
+    """Whether a file is in its place already.
+
+    Raises:
+        Refused: another one is.
+    """
+    path = folder / wanted.path
+    if not path.exists():
+        return False
+    if path.is_file() and path.stat().st_size == wanted.size and hash_of(path)[0] == wanted.sha256:
+        return True
+    raise Refused("out", str(path), "another file is there; move it away, or give another folder")
 
 
 __all__ = ["KINDS", "FarmModels", "Pushed", "PushedModel"]

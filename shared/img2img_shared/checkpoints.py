@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from img2img_shared.errors import Refused
 from img2img_shared.file_hashes import FileHashes
@@ -131,10 +131,21 @@ def sha256_of(path: Path, hashes: FileHashes = _READ_HERE) -> str:
     """
     if not path.is_dir():
         return hashes.of(path)
-    parts = sorted(each for each in path.rglob("*") if each.suffix in _WEIGHING and each.is_file())
+    return folder_hash((name, hashes.of(part)) for name, part in files_of(path).items())
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """What a folder in the diffusers layout is made of, by its place in it: "unet/config.json"."""
+    paths = (each for each in sorted(folder.rglob("*")) if each.suffix in _WEIGHING and each.is_file())
+    found = {each.relative_to(folder).as_posix(): each for each in paths}
+    return {name: each for name, each in found.items() if "/." not in f"/{name}"}  # the others are hidden
+
+
+def folder_hash(files: Iterable[tuple[str, str]]) -> str:
+    """The hash of a folder, by the places of its files in it and their hashes."""
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{part.relative_to(path).as_posix()} {hashes.of(part)}\n".encode())
+    for name, sha256 in sorted(files, key=lambda each: PurePosixPath(each[0])):
+        digest.update(f"{name} {sha256}\n".encode())
     return digest.hexdigest()
 
 

@@ -311,9 +311,9 @@ def test_a_worker_that_an_operator_disabled_keeps_its_model(worker: Worker, ledg
 def pushed(worker: Worker, path: Path) -> PushedModel:
     """A checkpoint's file, in the store and in the index."""
     sha256, size = hash_of(path)
-    send(path, sha256, size, worker.objects)
     facts: Any = {"kind": "checkpoint", "name": "delta", "model": "delta", "ending": ".safetensors"}
     model = PushedModel(**facts, sha256=sha256, size=size, part=PART, pushed=0.0)
+    send([path], model, worker.objects)
     worker.objects.put_about(model)
     worker.index.put(model)
     return model

@@ -42,10 +42,11 @@ def push(tmp_path: Path, objects: ModelObjects) -> Callable[[str], PushedModel]:
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes((name.encode() * SIZE)[:SIZE])
         sha256, size = hash_of(path)
-        send(path, sha256, size, objects, part=PART)
-        return PushedModel(
+        model = PushedModel(
             kind=kind, name=name, ending=".safetensors", sha256=sha256, size=size, part=PART, pushed=time()
         )
+        send([path], model, objects, part=PART)
+        return model
 
     return push
 

@@ -15,7 +15,13 @@ from img2img_shared.params import Params
 from img2img_shared.pushed_models.kind import kind_of
 from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.pushed_models.pins import Pins
-from img2img_shared.pushed_models.pushed_model import ModelKind, NewModel, PushedModel, find_pushed
+from img2img_shared.pushed_models.pushed_model import (
+    ModelFile,
+    ModelKind,
+    NewModel,
+    PushedModel,
+    find_pushed,
+)
 from img2img_shared.pushed_models.upload import hash_of, send
 from img2img_shared.store import Store
 from img2img_worker.models.checkpoints.loading import open_checkpoint
@@ -118,12 +124,56 @@ def test_what_breaks_off_is_not_sent_again(tmp_path: Path) -> None:
             objects.put_part(sha256, number, data)
 
     taker, told = Taker(), list[int]()
-    send(path, sha256, size, taker, told.append, part=100)
+    model = NewModel.of(kind="lora", name="cat", ending=".safetensors", sha256=sha256, size=size)
+    send([path], model, taker, told.append, part=100)
     assert sorted(taker.taken) == [1, 2]
     assert told == [100, 200, 250]
     assert objects.sizes(sha256) == {0: 100, 1: 100, 2: 50}
     assert objects.about(sha256) is None
     assert not [*objects.all()]
+
+
+def test_parts_of_what_lies_beside_a_file_are_sent_again(tmp_path: Path) -> None:
+    path, beside = tmp_path / "cat.safetensors", tmp_path / "cat.yaml"
+    path.write_bytes(bytes(range(250)))
+    beside.write_bytes(b"another")
+    objects = ModelObjects(Store(tmp_path / "store"))
+    (sha256, size), (its_sha256, its_size) = hash_of(path), hash_of(beside)
+    for number, part in enumerate(
+        (bytes(range(100)), bytes(range(100, 200)), bytes(range(200, 250)) + b"earlier")
+    ):
+        objects.put_part(sha256, number, part)
+    file = ModelFile(path="cat.yaml", sha256=its_sha256, size=its_size)
+    facts: dict[str, Any] = {"kind": "checkpoint", "name": "cat", "ending": ".safetensors", "files": (file,)}
+    model = NewModel.of(**facts, sha256=sha256, size=size)
+    send([path, beside], model, objects, part=100)
+    assert objects.sizes(sha256) == {0: 100, 1: 100, 2: 57}
+    whole = PushedModel(**dict(model), part=100, pushed=0.0)
+    assert objects.read(whole, 200, 100) == bytes(range(200, 250)) + b"another"
+
+
+@pytest.mark.parametrize(
+    "path", ["../cat.yaml", "/cat.yaml", "a/../../b", "a//b", ".hidden", "a/.b", "c:/d", ""]
+)
+def test_a_models_files_have_places_below_its_folder(path: str) -> None:
+    file = {"path": path, "sha256": "a" * 64, "size": 1}
+    with pytest.raises(Refused, match="files"):
+        NewModel.of(kind="lora", name="a", ending=".pt", sha256="a" * 64, size=1, files=[file])
+
+
+def test_a_model_has_no_two_files_in_one_place() -> None:
+    for paths in (("a.pt",), ("b", "b"), ("b", "b/c")):
+        files = [{"path": path, "sha256": "a" * 64, "size": 1} for path in paths]
+        with pytest.raises(Refused, match="one place"):
+            NewModel.of(kind="lora", name="a", ending=".pt", sha256="a" * 64, size=1, files=files)
+
+
+def test_a_folders_hash_is_that_of_its_files() -> None:
+    file = {"path": "unet/config.json", "sha256": "a" * 64, "size": 1}
+    with pytest.raises(Refused, match="not those of its files"):
+        NewModel.of(kind="checkpoint", name="a", ending="", sha256="a" * 64, size=1, files=[file])
+    with pytest.raises(Refused, match="not those of its files"):
+        NewModel.of(kind="checkpoint", name="a", ending="", sha256="a" * 64, size=1)
 
 
 def test_what_nobody_went_on_with_is_removed_and_what_is_whole_stays(tmp_path: Path) -> None:

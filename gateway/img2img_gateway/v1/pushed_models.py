@@ -117,10 +117,10 @@ async def read(
     start: Annotated[int, Query(ge=0)] = 0,
     size: Annotated[int, Query(ge=1, le=PIECE, description="At most; there may be fewer.")] = PIECE,
 ) -> Response:
-    """The bytes from `start` on."""
+    """The bytes from `start` on; of several files, as if they were one, in the order of the list."""
     caller.check(Role.OPERATE)
     model = await parts.farm.call(parts.farm.service.find_pushed_file, sha256)
-    if model is None or start >= model.size:
+    if model is None or start >= model.total:
         raise NotFound(f"no pushed model has the SHA-256 {sha256} and a byte {start}")
     async with parts.pictures.held(size):
         data = await parts.farm.call(parts.farm.service.model_objects.read, model, start, size)

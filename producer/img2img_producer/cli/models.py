@@ -43,29 +43,37 @@ def add_commands(to: typer.Typer) -> None:
 
 def push(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of weights.", show_default=False)],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A file of weights, or a folder in the diffusers layout.", show_default=False
+        ),
+    ],
     kind: Kind = None,
     name: Annotated[
-        str | None, typer.Option(help="What jobs call it; by default the file's name without its ending.")
+        str | None, typer.Option(help="What jobs call it; by default its name, without an ending.")
     ] = None,
     json: AsJson = False,
 ) -> None:
     """Put a checkpoint, LoRA, VAE, embedding, control network or upscaler into the store, under its SHA-256.
 
-    Workers fetch it for the jobs that name it. What it is, its tensors tell, or --kind. Broken off, the
+    Workers fetch it for the jobs that name it. What it is, its tensors tell, or --kind. What belongs to a
+    checkpoint and lies beside it goes along: NAME.yaml, NAME.vae.safetensors, tokenizer_t5. Broken off, the
     command goes on where it was when it is given again.
 
     [bold]Examples[/bold]
 
       img2img models push anime.safetensors
       img2img models push 4x_detail.pth --kind upscaler
+      img2img models push stable-diffusion-3.5/
     """
     with farm_of(context) as farm, _Bar() as bar:
-        pushed = farm.models.push(file, kind=kind, name=name, progress=bar.show)
+        pushed = farm.models.push(path, kind=kind, name=name, progress=bar.show)
     model = pushed.model
     how = "was there already" if pushed.was_there else "is in the store"
     named = f"; workers call it {model.model!r}" if model.model not in ("", model.name) else ""
-    text = f"{model.kind} {model.name} {how}: {size(model.size)}, SHA-256 {model.sha256}{named}"
+    beside = f" with {', '.join(each.path for each in model.files)}" if model.ending and model.files else ""
+    text = f"{model.kind} {model.name}{beside} {how}: {size(model.total)}, SHA-256 {model.sha256}{named}"
     show_facts({**model.model_dump(), "was_there": pushed.was_there}, text, as_json=json)
 
 
@@ -86,7 +94,7 @@ def list_(context: typer.Context, json: AsJson = False) -> None:
         told = f"{each.name} (older)" if is_older else each.name
         at = datetime.fromtimestamp(each.pushed).astimezone()
         having = ", ".join(_having(each, workers)) or "-"
-        facts = (size(each.size), f"{at:%Y-%m-%d %H:%M}", each.by)
+        facts = (size(each.total), f"{at:%Y-%m-%d %H:%M}", each.by)
         table.add_row(each.kind, told, each.short_hash, *facts, having)
     Console(highlight=False, markup=False).print(table)
 
@@ -98,7 +106,7 @@ def pull(
     kind: Kind = None,
     json: AsJson = False,
 ) -> None:
-    """Write a model's file into a folder. Broken off, the command goes on where it was."""
+    """Write a model's file, or its folder, into a folder. Broken off, the command goes on where it was."""
     with farm_of(context) as farm, _Bar() as bar:
         path = farm.models.pull(name, out, kind=kind, progress=bar.show)
     show_facts({"path": str(path)}, str(path), as_json=json)
@@ -113,7 +121,11 @@ def rm(context: typer.Context, name: Wanted, kind: Kind = None, json: AsJson = F
 
 def _having(model: PushedModel, workers: list[WorkerStatus]) -> list[str]:
     """Workers that have it: on the device, or in their cache."""
-    return [each.info.id for each in workers if model.sha256 in (each.info.sha256, *each.report.fetched)]
+    return [
+        each.info.id
+        for each in workers
+        if model.sha256 == each.info.sha256 or model.contents_hash in each.report.fetched
+    ]
 
 
 class _Bar:

@@ -53,14 +53,12 @@ class ModelShelf(FarmConnection):
         A file that was pushed before stays as it is, and its name means it (again).
 
         Raises:
-            Refused: a part is missing, or the same file is there by another name.
+            Refused: a part is missing, or the same file is there by another name, or with others beside it.
         """
         model = PushedModel(**dict(new), part=PART, pushed=time.time(), by=by[:200])
         before = self.find_pushed_file(new.sha256)
         if before is not None:
-            if (before.kind, before.name) != (new.kind, new.name):
-                told = f"the same file is there as {before.kind} {before.name}; use that, or remove it first"
-                raise Refused("name", new.name, told)
+            _check_same(before, new)
             model = before.model_copy(update={"pushed": model.pushed, "by": by})
         else:
             sizes = self.model_objects.sizes(new.sha256)
@@ -119,3 +117,14 @@ class ModelShelf(FarmConnection):
         for job in self.ledger.unfinished_jobs():
             if model.sha256 in job.files.values():
                 yield job.id
+
+
+def _check_same(before: PushedModel, new: NewModel) -> None:
+    """That what is pushed again is called, and has beside it, what it was and had before."""
+    if (before.kind, before.name) != (new.kind, new.name):
+        told = f"the same file is there as {before.kind} {before.name}; use that, or remove it first"
+        raise Refused("name", new.name, told)
+    if before.contents_hash != new.contents_hash:
+        beside = ", ".join(each.path for each in before.files) or "nothing"
+        told = f"the same file is there with {beside} beside it, whose jobs mean that; remove it first"
+        raise Refused("files", ", ".join(each.path for each in new.files) or "none", told)

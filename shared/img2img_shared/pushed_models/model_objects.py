@@ -1,8 +1,8 @@
 """Where pushed models lie in the store: each in objects of one size, beside what is told of it.
 
-``models/<sha256>/parts/000000``, ``.../000001``, ... hold a file's bytes, and ``models/<sha256>/about.json``
-comes last: without it nothing is there yet. So an upload that broke off goes on with the part that is
-missing, in any store, however large the file.
+``models/<sha256>/parts/000000``, ``.../000001``, ... hold the bytes of a model's files, one after the other,
+and ``models/<sha256>/about.json`` comes last: without it nothing is there yet. So an upload that broke off
+goes on with the part that is missing, in any store, however large the file.
 """
 
 import json
@@ -36,7 +36,7 @@ class ModelObjects:
         self._store.put(_part_key(sha256, number), data)
 
     def read(self, model: PushedModel, start: int, size: int) -> bytes:
-        """Up to `size` bytes of a file from `start` on: those of one part."""
+        """Up to `size` bytes of a model's files, as one, from `start` on: those of one part."""
         number, place = divmod(start, model.part)
         end = min(place + size, model.size_of_part(number))
         return self._store.get_range(_part_key(model.sha256, number), place, end)

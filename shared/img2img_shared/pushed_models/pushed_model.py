@@ -1,20 +1,25 @@
-"""A file of weights that lies in the farm's store."""
+"""A model that lies in the farm's store: a file of weights with what belongs to it, or a folder."""
 
+import hashlib
 import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from img2img_shared.checkpoints import folder_hash
 from img2img_shared.errors import Refused
 from img2img_shared.refusals import refusal
 from img2img_shared.upscaler_names import A1111_NAMES
 
 ModelKind = Literal["checkpoint", "lora", "vae", "embedding", "hypernetwork", "control", "upscaler"]
 KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
-#: what its file may end with
-Ending = Literal[".safetensors", ".ckpt", ".pt", ".pth", ".bin"]
-ENDINGS: tuple[Ending, ...] = get_args(Ending)
+#: what its file may end with; "": it is a folder
+Ending = Literal[".safetensors", ".ckpt", ".pt", ".pth", ".bin", ""]
+ENDINGS: tuple[Ending, ...] = tuple(each for each in get_args(Ending) if each)
+#: files of one model, at most
+_MOST_FILES = 1000
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 _NO_NAME = re.compile(r"""^\.|[/\\<>:|?*"\x00-\x1f\x7f-\x9f]|\s$""")
@@ -22,9 +27,22 @@ _NO_NAME = re.compile(r"""^\.|[/\\<>:|?*"\x00-\x1f\x7f-\x9f]|\s$""")
 
 def _check_name(name: str) -> str:
     """That a file can have this name on any machine, and a prompt can say it."""
-    if not name.isprintable() or _NO_NAME.search(name):
+    if not _is_name(name):
         raise Refused("name", name, "give a file's name, without / \\ < > : | ? * and quotes")
     return name
+
+
+def _is_name(text: str) -> bool:
+    return text.isprintable() and not _NO_NAME.search(text)
+
+
+def _check_path(path: str) -> str:
+    """That it leads to a place below a folder, on any machine."""
+    if not all(part and _is_name(part) for part in path.split("/")):
+        raise Refused(
+            "files", path, "give a path below the model's folder, without \\ < > : | ? * and quotes"
+        )
+    return path
 
 
 ModelName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
@@ -39,19 +57,48 @@ _SHORT = 10
 _HASH = re.compile(r"[0-9a-f]{10,64}")
 
 
+class ModelFile(BaseModel):
+    """One of a model's files."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    #: from the folder that is the model, or in which its file lies: "unet/config.json"
+    path: Annotated[str, Field(max_length=400), AfterValidator(_check_path)]
+    sha256: Sha256
+    #: bytes
+    size: Annotated[int, Field(ge=0)]
+
+
 class NewModel(BaseModel):
-    """What whoever pushes a file says of it."""
+    """What whoever pushes a model says of it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: ModelKind
     #: what jobs call it: its file's name without the ending, unless its user said another
     name: ModelName
-    #: ".safetensors"
+    #: ".safetensors"; "" of a folder
     ending: Ending
+    #: of a folder, that over the names and hashes of its files (`folder_hash`)
     sha256: Sha256
-    #: bytes
+    #: bytes of its file, or of all that is in its folder
     size: Annotated[int, Field(ge=1)]
+    #: those in its folder; of a file, those beside it that belong to it (its VAE, its description, ...)
+    files: Annotated[tuple[ModelFile, ...], Field(max_length=_MOST_FILES)] = ()
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        paths = [PurePosixPath(each.path) for each in self.contents]
+        if len({*paths}) < len(paths) or not {*paths}.isdisjoint(
+            each for path in paths for each in path.parents
+        ):
+            raise Refused("files", [str(each) for each in paths], "two have one place; give each its own")
+        if not self.ending and (self.sha256, self.size) != (
+            folder_hash((each.path, each.sha256) for each in self.files),
+            sum(each.size for each in self.files),
+        ):
+            raise Refused("sha256", self.sha256, "hash and size are not those of its files; push it again")
+        return self
 
     @classmethod
     def of(cls, **facts: Any) -> Self:
@@ -67,14 +114,34 @@ class NewModel(BaseModel):
 
     @property
     def file_name(self) -> str:
-        """As it was, or with its other name."""
+        """Its file's or its folder's, as it was, or with its other name."""
         return self.name + self.ending
+
+    @property
+    def contents(self) -> tuple[ModelFile, ...]:
+        """All of its files in the store's order, by their places in the folder in which it lies."""
+        if not self.ending:
+            return tuple(each.model_copy(update={"path": f"{self.name}/{each.path}"}) for each in self.files)
+        return ModelFile(path=self.file_name, sha256=self.sha256, size=self.size), *self.files
+
+    @property
+    def total(self) -> int:
+        """Bytes of all of its files."""
+        return sum(each.size for each in self.contents)
+
+    @property
+    def contents_hash(self) -> str:
+        """What tells it from all others, also from the same file with others beside it."""
+        if not self.ending or not self.files:
+            return self.sha256
+        told = "".join(f"{each.path} {each.sha256}\n" for each in self.contents)
+        return hashlib.sha256(told.encode()).hexdigest()
 
 
 class PushedModel(NewModel):
-    """One file, and what is known of it: `models/<sha256>/about.json` in the store."""
+    """One model, and what is known of it: `models/<sha256>/about.json` in the store."""
 
-    #: bytes of each of its objects but the last
+    #: bytes of each of its objects but the last: its files one after the other, cut into these
     part: Annotated[int, Field(ge=1)]
     #: of a checkpoint: what workers and the ledger call it, which no other file is called
     model: Annotated[str, Field(max_length=300)] = ""
@@ -94,11 +161,11 @@ class PushedModel(NewModel):
 
     @property
     def n_parts(self) -> int:
-        return -(-self.size // self.part)
+        return -(-self.total // self.part)
 
     def size_of_part(self, number: int) -> int:
         """Bytes of one of its objects."""
-        return min(self.part, self.size - number * self.part)
+        return min(self.part, self.total - number * self.part)
 
     def is_called(self, wanted: str) -> bool:
         """Whether `wanted` means this one: by name, file name, title or hash (ten digits or more)."""

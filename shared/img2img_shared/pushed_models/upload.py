@@ -1,7 +1,7 @@
-"""A file on its way into the store: part by part, each once, whoever takes them."""
+"""A model's files on their way into the store: part by part, each once, whoever takes them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +9,7 @@ from typing import Protocol
 from img2img_shared.errors import Refused
 from img2img_shared.farm.patience import await_result
 from img2img_shared.pushed_models.model_objects import PART
+from img2img_shared.pushed_models.pushed_model import NewModel
 
 #: parts on their way at a time
 _AT_ONCE = 4
@@ -20,7 +21,7 @@ Progress = Callable[[int], None]
 
 
 class PartsTaker(Protocol):
-    """Who takes the parts of a file: a store, or a gateway before it."""
+    """Who takes the parts of a model: a store, or a gateway before it."""
 
     def sizes(self, sha256: str) -> dict[int, int]:
         """Bytes of the parts that are there, by their numbers."""
@@ -33,7 +34,7 @@ def hash_of(path: Path, progress: Progress = lambda _: None) -> tuple[str, int]:
     """SHA-256 of a file, in hexadecimal digits, and its size in bytes.
 
     Raises:
-        Refused: it cannot be read, or is empty.
+        Refused: it cannot be read.
     """
     digest, size = hashlib.sha256(), 0
     try:
@@ -44,49 +45,65 @@ def hash_of(path: Path, progress: Progress = lambda _: None) -> tuple[str, int]:
                 progress(size)
     except OSError as error:
         raise Refused("file", str(path), f"it cannot be read ({error.strerror}); give a file") from None
-    if not size:
-        raise Refused("file", str(path), "it is empty; give a file of weights")
     return digest.hexdigest(), size
 
 
 def send(
-    path: Path,
-    sha256: str,
-    size: int,
+    paths: Sequence[Path],
+    model: NewModel,
     taker: PartsTaker,
     progress: Progress = lambda _: None,
     part: int = PART,
 ) -> None:
-    """Have all parts of a file taken that are not there yet.
+    """Have all parts of a model taken that are not there yet.
+
+    Args:
+        paths: where its contents are, in their order.
 
     Raises:
-        Refused: the file has changed since it was hashed.
+        Refused: a file has changed since it was hashed.
         StoreError, Unavailable, ...: as `taker`; what was taken by then need not be sent again.
     """
-    there = taker.sizes(sha256)
+    there = taker.sizes(model.sha256)
+    # a file's hash does not tell what lies beside it: an earlier push may have left parts of other such files
+    told = model.size // part if model.ending and model.files else -(-model.total // part)
     done = 0
     waiting: list[tuple[Future[None], int]] = []
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="push")
     try:
-        with path.open("rb") as file:
-            for number in range(-(-size // part)):
-                wanted = min(part, size - number * part)
-                if there.get(number) == wanted:
-                    done += wanted
-                    progress(done)
-                    continue
-                file.seek(number * part)
-                if len(data := file.read(wanted)) != wanted:
-                    raise Refused("file", str(path), "it has changed meanwhile; push it again")
-                waiting.append((pool.submit(taker.put_part, sha256, number, data), wanted))
-                while len(waiting) >= _AT_ONCE:
-                    done += _taken(waiting)
-                    progress(done)
-            while waiting:
+        for number in range(-(-model.total // part)):
+            wanted = min(part, model.total - number * part)
+            if there.get(number) == wanted and number < told:
+                done += wanted
+                progress(done)
+                continue
+            data = _read(paths, model, number * part, wanted)
+            waiting.append((pool.submit(taker.put_part, model.sha256, number, data), wanted))
+            while len(waiting) >= _AT_ONCE:
                 done += _taken(waiting)
                 progress(done)
+        while waiting:
+            done += _taken(waiting)
+            progress(done)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(paths: Sequence[Path], model: NewModel, start: int, size: int) -> bytes:
+    """Bytes of a model's files, as if these were one."""
+    read, before = bytearray(), 0
+    for path, each in zip(paths, model.contents, strict=True):
+        place, end = max(start - before, 0), min(start + size - before, each.size)
+        before += each.size
+        if place >= end:
+            continue
+        with path.open("rb") as file:
+            file.seek(place)
+            data = file.read(end - place)
+        if len(data) != end - place:
+            raise Refused("file", str(path), "it has changed meanwhile; push it again")
+        read += data
+    return bytes(read)
 
 
 def _taken(waiting: list[tuple[Future[None], int]]) -> int:

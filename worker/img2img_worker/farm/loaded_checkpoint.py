@@ -23,7 +23,7 @@ from img2img_shared.settings import Settings
 from img2img_worker.farm.host_memory import HostMemory, WaitingCheckpoint
 from img2img_worker.farm.redis_wait import when_redis_answers
 from img2img_worker.farm.served import Served
-from img2img_worker.farm.travel.model_cache import CachedFile
+from img2img_worker.farm.travel.model_cache import CachedModel
 from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.models.checkpoints.loading import read_for
 from img2img_worker.models.checkpoints.vae_files import VaeFiles
@@ -48,7 +48,7 @@ class LoadedCheckpoint:
     #: bytes of the host's memory that it takes while it waits there
     size: int
     #: keeps it where it is, if it was fetched from the store
-    held: CachedFile | None = None
+    held: CachedModel | None = None
 
     @property
     def identity(self) -> str:

@@ -1,10 +1,10 @@
-"""Files of weights that were fetched from the store, kept on this machine while there is room."""
+"""Models that were fetched from the store, kept on this machine while there is room."""
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,39 +19,31 @@ _PARTIAL = ".partial"
 Pause = Callable[[], None]
 
 
-class CachedFile:
-    """A file of the cache, which stays there for as long as anybody on this machine has such an object."""
+class CachedModel:
+    """A model in the cache, which stays there for as long as anybody on this machine has such an object."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, lock: "_FolderLock") -> None:
+        #: its file's, or its folder's
         self.path = path
-        self._file = file  # with a lock that is shared
+        self._lock = lock
 
     def close(self) -> None:
         """It may make room from now on."""
-        self._file.close()
+        self._lock.release()
 
     def __del__(self) -> None:
         self.close()
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """What the cache has of one file: whole, or its beginning."""
-
-    folder: Path
-    path: Path
-    size: int
-    used: float
-
-
 class ModelCache:
-    """A folder that the processes of a machine may share: each file is fetched once, by one of them.
+    """A folder that the processes of a machine may share: each model is fetched once, by one of them.
 
-    ``<sha256>/<file name>`` is a whole file, whose bytes have been held against their hash;
-    ``<sha256>/.partial`` is what was fetched so far. A folder's time is when its file was used last.
+    ``<contents hash>/`` has a model's files, each in its place, whose bytes were held against their hashes;
+    ``<contents hash>/.partial`` is what was fetched so far of the next one. A folder's time is when its model
+    was used last. Who uses a model or fetches it shares the lock of its folder; who removes it has it alone.
 
     Args:
-        limit: bytes, at most; files in use do not make room.
+        limit: bytes, at most; models in use do not make room.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -65,8 +57,8 @@ class ModelCache:
 
     @property
     def hashes(self) -> list[str]:
-        """SHA-256 of the files that are here."""
-        return [each.folder.name for each in self._kept() if each.path.name != _PARTIAL]
+        """Contents hashes of the models that are here."""
+        return [folder.name for folder in self._folders() if not (folder / _PARTIAL).exists()]
 
     def fetch(
         self,
@@ -74,8 +66,8 @@ class ModelCache:
         giver: PartsGiver,
         pause: Pause,
         progress: Callable[[int], None] = lambda _: None,
-    ) -> CachedFile:
-        """A model's file; whoever else on this machine fetches it at the moment is waited for.
+    ) -> CachedModel:
+        """A model's file or folder; whoever else on this machine fetches it at the moment is waited for.
 
         Args:
             pause: called while it is waited for.
@@ -86,89 +78,119 @@ class ModelCache:
             WorkerError: there is no room for it.
             StoreError: the store does not give it.
         """
-        path = self._folder / model.sha256 / model.file_name
-        while True:
-            if (found := _held(path)) is not None:
-                return found
-            with _alone(path.with_name(_PARTIAL), pause) as file:
-                if file is None or path.exists():
-                    continue
-                self._make_room(model)
-                try:
-                    fetch_into(file, model, giver, progress)
-                    path.with_name(_PARTIAL).replace(path)
-                except OSError as error:
-                    what = f"{model.kind} {model.name} cannot be written to {path.parent}"
-                    raise WorkerError(f"{what}: {error.strerror}; see IMG2IMG_MODEL_CACHE") from error
+        folder = self._folder / model.contents_hash
+        try:
+            lock = _FolderLock(folder)
+            try:
+                for wanted in model.contents:
+                    path = folder / wanted.path
+                    while not path.exists():
+                        with _alone(folder / _PARTIAL, pause) as file:
+                            if file is None or path.exists():
+                                continue
+                            self._make_room(model)
+                            fetch_into(file, model, wanted, giver, progress)
+                            path.parent.mkdir(parents=True, exist_ok=True)
+                            (folder / _PARTIAL).replace(path)
+                os.utime(folder)  # not the files' own: they would count as changed
+            except BaseException:
+                lock.release()
+                raise
+        except OSError as error:
+            what = f"{model.kind} {model.name} cannot be written to {folder}"
+            raise WorkerError(f"{what}: {error.strerror}; see IMG2IMG_MODEL_CACHE") from error
+        return CachedModel(folder / model.file_name, lock)
 
     def _make_room(self, model: PushedModel) -> None:
         """What was used least recently goes, until the whole of a model fits in."""
-        kept = sorted(self._kept(), key=lambda each: each.used)
-        others = [each for each in kept if each.folder.name != model.sha256]
-        left = sum(each.size for each in others)
-        for each in others:
-            if left + model.size <= self._limit:
+        others = [folder for folder in self._folders() if folder.name != model.contents_hash]
+        sizes = {folder: _size(folder) for folder in sorted(others, key=_used)}
+        left = sum(sizes.values())
+        for folder, size in sizes.items():
+            if left + model.total <= self._limit:
                 return
-            if _removed(each):
-                left -= each.size
-        if left + model.size > self._limit:
+            if _removed(folder):
+                left -= size
+        if left + model.total > self._limit:
             raise WorkerError(
-                f"no room for {model.kind} {model.name} of {model.size:,} bytes: {self._folder} may have "
+                f"no room for {model.kind} {model.name} of {model.total:,} bytes: {self._folder} may have "
                 f"{self._limit:,} (IMG2IMG_MODEL_CACHE_SIZE), of which {left:,} are in use"
             )
 
-    def _kept(self) -> Iterator[_Kept]:
-        with suppress(FileNotFoundError):
-            for folder in self._folder.iterdir():
-                with suppress(OSError):  # it is just being removed
-                    used = folder.stat().st_mtime
-                    for path in folder.iterdir():
-                        yield _Kept(folder, path, path.stat().st_size, used)
+    def _folders(self) -> list[Path]:
+        """Those that have something in them."""
+        try:
+            return [each for each in self._folder.iterdir() if each.is_dir() and any(each.iterdir())]
+        except FileNotFoundError:  # there is none yet, or one is just being removed
+            return []
 
 
-def _held(path: Path) -> CachedFile | None:
-    """The file at `path`, which from now on is in use; None: there is none."""
+class _FolderLock:
+    """The lock of a folder, which is made if need be, shared with others who want it to stay."""
+
+    def __init__(self, folder: Path) -> None:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:  # somebody has just removed it
+                continue
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            if _is_at(folder, self._file):
+                return
+            os.close(self._file)  # it made room a moment ago
+
+    def release(self) -> None:
+        """Once, or more often."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+
+def _is_at(path: Path, file: int) -> bool:
     try:
-        file = path.open("rb")
+        return path.stat().st_ino == os.fstat(file).st_ino
     except FileNotFoundError:
-        return None
-    fcntl.flock(file, fcntl.LOCK_SH)
-    if not os.fstat(file.fileno()).st_nlink:  # it made room a moment ago
-        file.close()
-        return None
-    os.utime(path.parent)  # not the file's own: it would count as changed
-    return CachedFile(path, file)
+        return False
 
 
-def _removed(kept: _Kept) -> bool:
-    """Whether a file that nobody uses, or fetches, has made room."""
-    with suppress(OSError), kept.path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        kept.path.unlink()
-        with suppress(OSError):  # somebody begins to fetch it again
-            kept.folder.rmdir()
-        return True
+def _used(folder: Path) -> float:
+    with suppress(FileNotFoundError):
+        return folder.stat().st_mtime
+    return 0.0
+
+
+def _size(folder: Path) -> int:
+    """Bytes of what is in it."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(parent, name).stat().st_size
+    return size
+
+
+def _removed(folder: Path) -> bool:
+    """Whether a model that nobody uses, or fetches, has made room."""
+    with suppress(OSError):
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+            return True
+        finally:
+            os.close(file)
     return False
 
 
 @contextmanager
 def _alone(path: Path, pause: Pause) -> Iterator[BinaryIO | None]:
     """The partial file at `path`, for one process at a time; None: it was another's, and is done with."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        opened = path.open("a+b")
-    except FileNotFoundError:  # somebody has just removed the folder
-        yield None
-        return
-    with opened as file:
+    with path.open("a+b") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 pause()
-        try:
-            is_here = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-        except FileNotFoundError:
-            is_here = False
-        yield file if is_here else None
+        yield file if _is_at(path, file.fileno()) else None

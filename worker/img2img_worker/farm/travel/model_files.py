@@ -6,17 +6,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from img2img_shared.checkpoints import Checkpoint, checkpoints_in, sha256_of
+from img2img_shared.checkpoints import INDEX, Checkpoint, checkpoints_in, files_of
 from img2img_shared.errors import Refused, StoreError, Unavailable
 from img2img_shared.file_hashes import FileHashes
 from img2img_shared.model_folders import files_below
 from img2img_shared.pushed_models.download import PartsGiver
+from img2img_shared.pushed_models.local_model import files_beside, weights_in
 from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.pushed_models.pushed_model import KINDS, ModelKind, PushedModel
 from img2img_shared.settings import Settings
 from img2img_shared.upscaler_names import A1111_NAMES
-from img2img_worker.farm.travel.model_cache import CachedFile, ModelCache, Pause
+from img2img_worker.farm.travel.model_cache import CachedModel, ModelCache, Pause
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.pinned_files import PinnedFiles
 
@@ -34,7 +35,7 @@ class FoundCheckpoint:
 
     path: Path
     #: keeps it there, if it was fetched
-    held: CachedFile | None = None
+    held: CachedModel | None = None
 
 
 class ModelFiles:
@@ -70,7 +71,7 @@ class ModelFiles:
 
     @property
     def fetched(self) -> tuple[str, ...]:
-        """SHA-256 of what was fetched and is still here."""
+        """Contents hashes of what was fetched and is still here."""
         return tuple(sorted(self._cache.hashes))
 
     def names(self, kind: ModelKind) -> list[str]:
@@ -178,21 +179,34 @@ class ModelFiles:
                     held = self._fetch(pushed, giver, pause)
                     holding.callback(held.close)
                     path = held.path
-                found += [(each, name, path) for each in KINDS if each == kind]
+                found += [(each, name, weights_in(path)) for each in KINDS if each == kind]
             yield PinnedFiles(tuple(found))
 
-    def _fetch(self, pushed: PushedModel, giver: PartsGiver, pause: Pause) -> CachedFile:
+    def _fetch(self, pushed: PushedModel, giver: PartsGiver, pause: Pause) -> CachedModel:
         held = self._cache.fetch(pushed, giver, pause, lambda _: self._check_stopping())
-        self._hashes.tell(held.path, pushed.sha256)
+        for each in pushed.contents:
+            self._hashes.tell(held.path.parent / each.path, each.sha256)
         return held
 
     def _own(self, pushed: PushedModel) -> Path | None:
-        """The same file in the worker's own folder, by its name; None: it is not there, or it is another."""
-        for path in files_below(self._settings.models_dir, (pushed.ending,)):
-            is_alike = path.name == pushed.file_name and path.stat().st_size == pushed.size
-            if is_alike and sha256_of(path, self._hashes) == pushed.sha256:
-                return path
+        """The same in the worker's own folder, by its name; None: it is not there, or it is another."""
+        for path in files_below(self._settings.models_dir, (pushed.ending or INDEX,)):
+            place = path if pushed.ending else path.parent
+            if place.name == pushed.file_name and self._is_same(place, pushed):
+                return place
         return None
+
+    def _is_same(self, path: Path, pushed: PushedModel) -> bool:
+        """Whether a file has the same bytes, and the same beside it, or a folder the same in it."""
+        if not pushed.ending:
+            files = files_of(path)
+        else:
+            files = {path.name: path} | (files_beside(path) if pushed.kind == "checkpoint" else {})
+        places = {path.parent / each.path: each for each in pushed.contents}
+        return {*files.values()} == {*places} and all(
+            place.stat().st_size == each.size and self._hashes.of(place) == each.sha256
+            for place, each in places.items()
+        )
 
     def _pushed_checkpoint(self, model: str) -> PushedModel | None:
         found = [each for each in self._pushed() if each.kind == "checkpoint"]
