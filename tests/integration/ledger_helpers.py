@@ -39,7 +39,7 @@ def die(ledger: Ledger, raw: Any, claim: Claim) -> Sweep | None:
     return ledger.take_back(MODEL, "janitor")
 
 
-def eventually(holds: Callable[[], bool], patience: float = 20.0) -> None:
+def eventually(holds: Callable[[], bool], patience: float = 120.0) -> None:
     until = monotonic() + patience
     while not holds():
         assert monotonic() < until, "it never came to hold"

@@ -354,7 +354,7 @@ def test_events_are_told_until_the_job_has_ended(gateway: Gateway, fake_worker: 
     watcher.start()
     for _ in range(5):
         fake_worker.end(fake_worker.await_claim())
-    watcher.join(30)
+    watcher.join(120)
     assert not watcher.is_alive()
     assert ended(found) == [0, 1, 2, 3, 4]
     assert [event["event"] for event in found].count("end") == 1

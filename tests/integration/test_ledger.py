@@ -721,7 +721,7 @@ def test_a_watcher_that_waits_is_woken_by_the_next_event(ledger: Ledger, take: T
     )
     watcher.start()
     taken(take)
-    watcher.join(30)
+    watcher.join(120)
     assert found == ["running"]
 
 

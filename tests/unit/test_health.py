@@ -87,12 +87,12 @@ def test_all_who_ask_while_a_check_runs_share_the_next(worker: Worker) -> None:
     def look() -> None:
         looks.append(1)
         enter.set()
-        go.wait(20)
+        go.wait(120)
 
     check = Check(look)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(check.now)
-        assert enter.wait(20)
+        assert enter.wait(120)
         others = [pool.submit(check.now) for _ in range(7)]
         go.set()
         assert [each.result() for each in (first, *others)] == [None] * 8
