@@ -1,4 +1,4 @@
-"""What a worker does beside rendering: renew its leases, say that it lives and what it has, keep house."""
+"""What a worker does beside rendering, at intervals: renew its leases, say that it lives, keep house."""
 
 import os
 import signal
@@ -6,27 +6,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal, get_args
-
-from celery import Celery
 
 from img2img_shared.errors import FarmError
 from img2img_shared.farm.store_janitor import EVERY as TIDY_EVERY
 from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.ledger import Ledger
-from img2img_shared.ledger.file_names import FileNames
-from img2img_shared.ledger.image_claims import TERM
-from img2img_shared.ledger.inversion_names import InversionNames
-from img2img_shared.ledger.lora_names import EVERY, LoraNames
-from img2img_shared.queue import top_up
+from img2img_shared.ledger.lora_names import EVERY
 from img2img_shared.records import WorkerInfo, WorkerOrder
 from img2img_worker.farm.current_model import CurrentModel
-from img2img_worker.farm.events import Observer, TakenBack, Warned
+from img2img_worker.farm.events import Observer, Warned
+from img2img_worker.farm.file_announcer import FileAnnouncer
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.log_observer import LogObserver
+from img2img_worker.farm.model_janitor import ModelJanitor
 from img2img_worker.farm.model_switcher import ModelSwitcher
-from img2img_worker.farm.own_files import OwnFiles
 from img2img_worker.farm.reporter import Reporter
 from img2img_worker.farm.travel.model_files import ModelFiles
 
@@ -43,9 +37,6 @@ LONG_LOAD = 600.0
 #: seconds for each thread to end
 PARTING = 10.0
 
-FetchedKind = Literal["control", "hypernetwork", "upscaler", "vae"]
-#: kinds of files of which it says, too, which it can fetch
-_FETCHED: tuple[FetchedKind, ...] = get_args(FetchedKind)
 #: why a worker claims nothing, in words
 _ORDERS: Mapping[WorkerOrder | None, str] = {
     WorkerOrder.DISABLE: "it was disabled by an operator",
@@ -59,45 +50,30 @@ class WorkerMaintenance:
     def __init__(
         self,
         *,
-        app: Celery,
         ledger: Ledger,
         leases: Leases,
         current: CurrentModel,
         switcher: ModelSwitcher,
-        lora_names: LoraNames,
-        inversion_names: InversionNames,
         files: ModelFiles,
-        file_names: FileNames,
-        own_files: OwnFiles,
+        announcer: FileAnnouncer,
+        model_janitor: ModelJanitor,
         store_janitor: StoreJanitor,
         health: Health,
         reporter: Reporter,
         log: LogObserver,
         observe: Observer,
     ) -> None:
-        self._app = app
         self._ledger = ledger
         self._leases = leases
         self._current = current
         self._switcher = switcher
-        self._lora_names = lora_names
-        self._inversion_names = inversion_names
         self._files = files
-        self._file_names = file_names
-        self._own_files = own_files
-        #: upscalers and face restorers that cannot be used, and that the log tells of
-        self._unusable: dict[str, str] = {}
-        self._store_janitor = store_janitor
         self._health = health
         self._reporter = reporter
         self._log = log
         self._observe = observe
         self._stopped = threading.Event()
         self._beating = threading.Lock()
-        #: when to ask again whether this worker is the janitor of a model
-        self._candidate_from: dict[str, float] = {}
-        #: models whose janitor it was last
-        self._elected: set[str] = set()
         #: when it was seen first that a model is being loaded
         self._loading_since: float | None = None
         self._is_ending = False
@@ -108,9 +84,9 @@ class WorkerMaintenance:
             ("leases", self._live, ledger.lease / 4),
             ("cancels", leases.hear_cancels, min(HEARING, ledger.lease / 8)),
             # well below half a lease, after which the ledger takes silence for an outage
-            ("janitor", self._keep_house, min(ROUND, ledger.lease / 8)),
-            ("loras", self._say, EVERY),
-            ("store", self._tidy, TIDY_EVERY),
+            ("janitor", model_janitor.round, min(ROUND, ledger.lease / 8)),
+            ("files", announcer.round, EVERY),
+            ("store", store_janitor.round, TIDY_EVERY),
             ("health", self._look_after_health, min(ROUND, ledger.lease / 8)),
         )
         self._threads = [
@@ -181,45 +157,6 @@ class WorkerMaintenance:
         self._loading_since = self._loading_since or time.monotonic()
         seconds = time.monotonic() - self._loading_since
         return f"loading {info.model} has taken {seconds:.0f} s so far" if seconds > LONG_LOAD else None
-
-    def _keep_house(self) -> None:
-        """For the current model, and for those of the worker's others that nobody has loaded."""
-        for model in {self._current.info.model, *self._elected, *self._switcher.orphans}:
-            if time.monotonic() >= self._candidate_from.get(model, 0.0):
-                self._keep_house_of(model)
-
-    def _keep_house_of(self, model: str) -> None:
-        sweep = self._ledger.take_back(model, self._current.info.id)
-        if sweep is None:  # another worker's part: on a large farm not all are to ask each second
-            self._elected.discard(model)
-            self._candidate_from[model] = time.monotonic() + min(TERM, self._ledger.lease / 8)
-            return
-        self._elected.add(model)
-        if sweep.handed_back or sweep.suspects or sweep.failed:
-            self._observe(TakenBack(sweep=sweep))
-        top_up(self._app, self._ledger, model)
-
-    def _say(self) -> None:
-        if (model := self._current.loaded) is None:
-            return
-        worker, own, checkpoint = self._current.info.id, self._own_files, model.checkpoint
-        self._warn_of(own.unusable)
-        pushed = {name: name for name in self._files.names("lora")}
-        self._lora_names.say(worker, pushed | own.loras(checkpoint))
-        self._inversion_names.say(worker, checkpoint.model, own.inversions(checkpoint))
-        files = own.names(checkpoint)
-        for kind in _FETCHED:
-            files[kind] = [*dict.fromkeys([*files[kind], *self._files.names(kind)])]
-        self._file_names.say(worker, files)
-
-    def _warn_of(self, unusable: dict[str, str]) -> None:
-        """What is wrong with files that cannot be used, each once."""
-        for name in unusable.keys() - self._unusable.keys():
-            self._observe(Warned(text=f"{name} cannot be used: {unusable[name]}"))
-        self._unusable = unusable
-
-    def _tidy(self) -> None:
-        self._store_janitor.round()
 
     def _repeat(self, work: Callable[[], None], every: float) -> None:
         while not self._stopped.is_set():  # at once, too: who waits for this worker sees it when it is there

@@ -15,9 +15,6 @@ from img2img_shared.farm.store_janitor import StoreJanitor
 from img2img_shared.file_hashes import FileHashes
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.connect import FarmRedis
-from img2img_shared.ledger.file_names import FileNames
-from img2img_shared.ledger.inversion_names import InversionNames
-from img2img_shared.ledger.lora_names import LoraNames
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.metrics import shown, time_ledger
@@ -31,6 +28,7 @@ from img2img_worker.farm.checks import StoreCheck, sample_render
 from img2img_worker.farm.claim_loop import ClaimLoop
 from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import Ended, tell_all
+from img2img_worker.farm.file_announcer import FileAnnouncer
 from img2img_worker.farm.health import Check, Health
 from img2img_worker.farm.host_memory import HostMemory
 from img2img_worker.farm.image_pace import ImagePace
@@ -39,6 +37,7 @@ from img2img_worker.farm.loaded_checkpoint import worker_id
 from img2img_worker.farm.log_observer import LogObserver
 from img2img_worker.farm.maintenance import WorkerMaintenance
 from img2img_worker.farm.metrics_observer import EngineCollector, MetricsObserver
+from img2img_worker.farm.model_janitor import ModelJanitor
 from img2img_worker.farm.model_loader import ModelLoader
 from img2img_worker.farm.model_switcher import ModelSwitcher
 from img2img_worker.farm.other_workers import OtherWorkers
@@ -227,16 +226,25 @@ class WorkerProcess:
 
     def _maintenance(self, app: Celery) -> WorkerMaintenance:
         return WorkerMaintenance(
-            app=app,
             ledger=self._ledger,
             leases=self._leases,
             current=self._current,
             switcher=self._switcher,
-            lora_names=LoraNames(self._redis),
-            inversion_names=InversionNames(self._redis),
-            file_names=FileNames(self._redis),
-            own_files=self._own_files,
             files=self._files,
+            announcer=FileAnnouncer(
+                self._redis,
+                current=self._current,
+                own=self._own_files,
+                fetched=self._files,
+                observe=self._tell,
+            ),
+            model_janitor=ModelJanitor(
+                app,
+                ledger=self._ledger,
+                current=self._current,
+                switcher=self._switcher,
+                observe=self._tell,
+            ),
             store_janitor=StoreJanitor(self._redis, self._store, self._settings),
             health=self._health,
             reporter=self._reporter,

@@ -1,0 +1,56 @@
+"""Leases that have run out, and tickets that were lost: one worker looks after them for each model."""
+
+import time
+
+from celery import Celery
+
+from img2img_shared.ledger import Ledger
+from img2img_shared.ledger.image_claims import TERM
+from img2img_shared.queue import top_up
+from img2img_worker.farm.current_model import CurrentModel
+from img2img_worker.farm.events import Observer, TakenBack
+from img2img_worker.farm.model_switcher import ModelSwitcher
+
+
+class ModelJanitor:
+    """For the model that a worker has, those it did it for last, and those of its others that nobody does."""
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        ledger: Ledger,
+        current: CurrentModel,
+        switcher: ModelSwitcher,
+        observe: Observer,
+    ) -> None:
+        self._app = app
+        self._ledger = ledger
+        self._current = current
+        self._switcher = switcher
+        self._observe = observe
+        #: when to ask again whether this worker is the janitor of a model
+        self._candidate_from: dict[str, float] = {}
+        #: models whose janitor it was last
+        self._elected: set[str] = set()
+
+    def round(self) -> None:
+        """Give out again what dead workers had, and see to it that there are tickets for what waits.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        for model in {self._current.info.model, *self._elected, *self._switcher.orphans}:
+            if time.monotonic() >= self._candidate_from.get(model, 0.0):
+                self._look_after(model)
+
+    def _look_after(self, model: str) -> None:
+        sweep = self._ledger.take_back(model, self._current.info.id)
+        if sweep is None:  # another worker's part: on a large farm not all are to ask each second
+            self._elected.discard(model)
+            self._candidate_from[model] = time.monotonic() + min(TERM, self._ledger.lease / 8)
+            return
+        self._elected.add(model)
+        if sweep.handed_back or sweep.suspects or sweep.failed:
+            self._observe(TakenBack(sweep=sweep))
+        top_up(self._app, self._ledger, model)
