@@ -17,9 +17,19 @@ export class ApiError extends Error {
 
 let csrf = null;
 let whenSignedOut = () => {};
+let isAway = false;
+let whenAway = () => {};
 
 /** Have `listener` told when the session is over. */
 export const onSignedOut = (listener) => (whenSignedOut = listener);
+
+/** Have `listener` told whether the gateway is away, whenever that changes. */
+export const onAway = (listener) => (whenAway = listener);
+
+function setAway(next) {
+  if (next !== isAway) whenAway(next);
+  isAway = next;
+}
 
 /**
  * What the gateway answers: JSON as a value, anything else as a Blob, nothing as null.
@@ -50,8 +60,10 @@ async function callOnce(method, path, { body, form, data, headers = {}, signal, 
     answer = await read(response, parse);
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    setAway(true);
     throw new ApiError(0, { detail: text.away });
   }
+  setAway(false);
   if (response.ok) return answer;
   if (response.status === 401) whenSignedOut();
   throw new ApiError(response.status, answer instanceof Blob ? {} : (answer ?? {}));
@@ -93,24 +105,37 @@ export async function signOut() {
 /**
  * Follow a stream of server-sent events until the function that is given back is called.
  *
- * `listeners` are by the events' names, and get their data. Nothing is followed while the tab is hidden, since a
- * browser has six connections to a host; `address` is asked again for where to go on.
+ * `listeners` are by the events' names, and get their data; `onAgain` is called when it goes on after a break, `onError`
+ * when it breaks. Nothing is followed while the tab is hidden, since a browser has six connections to a host; `address`
+ * is asked again for where to go on.
  */
-export function follow(address, listeners, { onState = () => {} } = {}) {
+export function follow(address, listeners, { onAgain = () => {}, onError = () => {} } = {}) {
   let source = null;
+  let retry;
+  let wasOpen = false;
+  let failures = 0;
   const open = () => {
     source = new EventSource(address());
-    source.onopen = () => onState("live");
+    source.onopen = () => {
+      failures = 0;
+      setAway(false);
+      if (wasOpen) onAgain();
+      wasOpen = true;
+    };
     source.onerror = () => {
-      onState("away");
+      onError();
+      failures += 1;
+      // one failure is how a stream ends that has lasted long enough
+      if (failures > 1) setAway(true);
       // the browser tries again by itself, but not after an answer that was no stream
-      if (source?.readyState === EventSource.CLOSED) retry = setTimeout(reopen, 3000);
+      if (source?.readyState !== EventSource.CLOSED) return;
+      session().catch(() => {}); // it may have been a key that is no longer good
+      retry = setTimeout(reopen, 3000);
     };
     for (const [name, listener] of Object.entries(listeners)) {
       source.addEventListener(name, (event) => listener(JSON.parse(event.data), event.lastEventId));
     }
   };
-  let retry;
   const close = () => {
     clearTimeout(retry);
     source?.close();

@@ -1,5 +1,5 @@
 /** Begins the page: who is signed in, the frame around all views, and which of them the address means. */
-import { onSignedOut, session, signOut } from "./api.js";
+import { onAway, onSignedOut, session, signOut } from "./api.js";
 import { Button } from "./components/button.js";
 import { Icon } from "./components/icon.js";
 import { Toasts, orSay } from "./components/toast.js";
@@ -33,7 +33,14 @@ function Page() {
   if (who.state === "asked") return null;
   if (who.state === "failed") return html`<${Failure} error=${who.error} again=${ask} />`;
   if (who.state === "out") return html`<${SignIn} onDone=${(found) => setWho({ state: "in", session: found })} />`;
-  return html`<${Session.Provider} value=${who.session}><${Frame} session=${who.session} /><${Toasts} /><//>`;
+  return html`<${Session.Provider} value=${who.session}><${Frame} session=${who.session} /><${Away} /><${Toasts} /><//>`;
+}
+
+/** That the gateway does not answer, over what was there before. */
+function Away() {
+  const [isAway, setAway] = useState(false);
+  useEffect(() => void onAway(setAway), []);
+  return html`<div class="away" role="status">${isAway && html`<p class="warning"><${Icon} name="warning" />${app.away}</p>`}</div>`;
 }
 
 function Frame({ session: who }) {

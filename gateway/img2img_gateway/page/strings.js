@@ -21,6 +21,7 @@ export const app = {
   close: "Close",
   cancel: "Cancel",
   dismiss: "Dismiss",
+  away: "The gateway does not answer. What is shown may be old; it is being tried again.",
 };
 
 export const errors = {

@@ -25,11 +25,10 @@ export default function Job({ job: id, query }) {
       : html`<p class="loading" role="status">${text.loading}</p>`}`;
   }
   const name = nameOf(job);
-  const changed = (now) => (now ? images.look() : go("/"));
   return html`
     <${Heading} title=${name} tab=${name}>
       <a class="button" href=${`/v1/jobs/${id}/results.zip`} download aria-disabled=${!job.done}>${text.downloadAll}</a>
-      <${Actions} job=${job} labels onChange=${changed} />
+      <${Actions} job=${job} labels onChange=${() => images.look()} onRemove=${() => go("/")} />
       <${Link} class="button primary" href=${`/studio?job=${id}`}>${text.again}<//>
     <//>
     ${error && html`<div class="warning" role="alert"><p>${error.message}</p><${Button} onClick=${() => images.look()}>${queue.again}<//></div>`}

@@ -3,12 +3,15 @@ import { follow, get } from "../api.js";
 import { useEffect, useReducer, useRef } from "../html.js";
 
 export const STATES = ["pending", "running", "done", "failed", "cancelled"];
+const ENDED = ["done", "failed", "cancelled"];
 /** Images of which the names are asked for at a time, and known at most. */
 const PAGE = 100;
 const KNOWN = 20_000;
 /** Milliseconds in which several changes of the job are one, and between two looks at how fast it goes. */
 const SOON = 300;
 const LOOK = 5000;
+
+const countsOf = ({ done, failed, running, state }) => ({ done, failed, running, state });
 
 /** Tells what it has by `changed`; ends with `close`. */
 class JobImages {
@@ -23,9 +26,15 @@ class JobImages {
     this.known = new Map();
     this.asked = new Set();
     this.byState = null;
+    this.news = 0;
+    this.since = null;
+    this.isStale = false;
+    this.looking = null;
     this.look();
     const told = (update) => this.tell(update);
-    this.stop = follow(() => `${this.address}/events`, { news: told, end: told });
+    // a stream that goes on after a break has what happened meanwhile only as far as the farm remembers it
+    const again = () => !this.job?.finished && this.look();
+    this.stop = follow(() => `${this.address}/events`, { news: told, end: told }, { onAgain: again });
     this.timer = setInterval(() => !this.job?.finished && !document.hidden && this.lookAtJob(), LOOK);
   }
 
@@ -53,46 +62,65 @@ class JobImages {
 
   lookAtJob() {
     return this.guarded(async () => {
-      this.job = await this.get("");
+      const before = this.news;
+      const job = await this.get("");
+      // what was told meanwhile is newer than the answer
+      this.job = this.news === before ? job : { ...job, ...countsOf(this.job) };
     });
   }
 
-  /** The job, and the states of all its images. */
+  /** The job, and the states of all its images; once more after a look that is under way. */
   look() {
-    return this.guarded(async () => {
-      this.params ??= await this.get("/params");
-      this.job = await this.get("");
-      const states = new Uint8Array(this.job.n);
-      let at = 0;
-      for (let start = 0; start !== null; ) {
-        const { runs, next } = await this.get(`/states?start=${start}`);
-        for (const [state, count] of runs) {
-          states.fill(STATES.indexOf(state), at, at + count);
-          at += count;
-        }
-        start = next;
+    this.isStale = true;
+    this.looking ??= this.guarded(async () => {
+      while (this.isStale) {
+        this.isStale = false;
+        await this.lookAtAll();
       }
-      this.states = states;
-      this.byState = null;
-    });
+    }).finally(() => (this.looking = null));
+    return this.looking;
+  }
+
+  async lookAtAll() {
+    const told = (this.since = []);
+    this.params ??= await this.get("/params");
+    const job = await this.get("");
+    const states = new Uint8Array(job.n);
+    let at = 0;
+    for (let start = 0; start !== null; ) {
+      const { runs, next } = await this.get(`/states?start=${start}`);
+      for (const [state, count] of runs) {
+        states.fill(STATES.indexOf(state), at, at + count);
+        at += count;
+      }
+      start = next;
+    }
+    Object.assign(this, { job, states, since: null, byState: null });
+    told.forEach((update) => this.take(update));
   }
 
   tell(update) {
+    this.news += 1;
+    // the answers that are under way may be older
+    this.since?.push(update);
     if (!this.job) return;
-    const { done, failed, running, state } = update;
-    this.job = { ...this.job, done, failed, running, state };
+    this.take(update);
+    // what happens to the job itself may have changed many images
+    if (ENDED.includes(update.state) || update.events.some(({ index }) => index === null)) {
+      clearTimeout(this.soon);
+      this.soon = setTimeout(() => this.look(), SOON);
+    }
+    this.changed();
+  }
+
+  take(update) {
+    this.job = { ...this.job, ...countsOf(update) };
     for (const { index, state: of, reason } of update.events) {
       if (index === null) continue;
       this.states[index] = STATES.indexOf(of);
       if (of === "failed") this.known.set(index, { ...this.known.get(index), index, reason });
     }
     this.byState = null;
-    // what happens to the job itself may have changed many images
-    if (update.events.some(({ index }) => index === null)) {
-      clearTimeout(this.soon);
-      this.soon = setTimeout(() => this.look(), SOON);
-    }
-    this.changed();
   }
 
   /** Indexes of the images in a state. */

@@ -1,5 +1,5 @@
 /** What can be done to a job, by its state; those that cannot be undone are asked about before. */
-import { get, post, put, remove } from "../api.js";
+import { post, remove } from "../api.js";
 import { Button } from "../components/button.js";
 import { Dialog } from "../components/dialog.js";
 import { orSay, toast } from "../components/toast.js";
@@ -26,22 +26,20 @@ function possible(job) {
   return found;
 }
 
-async function act(name, job) {
-  const address = `/v1/jobs/${job.id}`;
-  if (name === "remove") {
-    await remove(address);
-    toast(text.removed(nameOf(job)));
-    return null;
-  }
-  const { changed } = await post(`${address}/${name}`);
-  if (name === "retry") toast(text.retried(count(changed)));
-  return get(address);
-}
-
-/** `onChange` gets the job as it is after an action; null: it was removed. `labels`: with words. */
-export function Actions({ job, onChange, labels = false }) {
+/** `onChange` is called when an action has changed the job, `onRemove` when it is gone. `labels`: with words. */
+export function Actions({ job, onChange, onRemove, labels = false }) {
   const [asked, setAsked] = useState(null);
-  const run = (name) => orSay(async () => onChange(await act(name, job)));
+  const run = (name) => orSay(async () => {
+    const address = `/v1/jobs/${job.id}`;
+    if (name === "remove") {
+      await remove(address);
+      toast(text.removed(nameOf(job)));
+      return onRemove();
+    }
+    const { changed } = await post(`${address}/${name}`);
+    if (name === "retry") toast(text.retried(count(changed)));
+    return onChange();
+  });
   const ask = (name) => (ACTIONS[name].asks ? setAsked(name) : run(name));
   return html`<div class="actions">
     ${possible(job).map((name) => {
@@ -54,10 +52,4 @@ export function Actions({ job, onChange, labels = false }) {
       html`<${Button} kind="danger" icon=${ACTIONS[asked].icon} onClick=${() => { setAsked(null); return run(asked); }}>${ACTIONS[asked].label}<//>`,
     ]}><p>${ACTIONS[asked].asks(job)}</p><//>`}
   </div>`;
-}
-
-/** Give a job another priority; gives the job as it is then. */
-export async function setPriority(job, priority) {
-  await put(`/v1/jobs/${job.id}/priority`, { priority });
-  return get(`/v1/jobs/${job.id}`);
 }

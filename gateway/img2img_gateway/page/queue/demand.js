@@ -2,11 +2,18 @@
 import { Icon } from "../components/icon.js";
 import { count, rough } from "../format.js";
 import { html } from "../html.js";
-import { queue as text } from "../strings.js";
+import { Link } from "../router.js";
+import { queue as text, workers as ofWorkers } from "../strings.js";
 
-/** `chosen` is the model that jobs are filtered by, or "". */
-export function Demand({ workers, demand, chosen, onChoose }) {
-  if (!demand?.length) return null;
+/** `chosen` is the model that jobs are filtered by, or "". Its place is there before it is known what stands in it. */
+export function Demand({ workers, demand, error, chosen, onChoose }) {
+  // what does not come at all is told above the page
+  if (!demand && error?.status) return html`<p class="warning" role="alert">${error.message}</p>`;
+  if (!demand) return html`<div class="demands" aria-hidden="true"><div class="demand"><br /><br /><br /></div></div>`;
+  if (!demand.length) {
+    return html`<p class="demands"><span class="demand"><strong>${ofWorkers.none}</strong>
+      <span class="muted">${ofWorkers.noneHelp}</span><${Link} href="/workers">${ofWorkers.title}<//></span></p>`;
+  }
   const one = (each) => {
     const serving = workers.filter((worker) => worker.model === each.model);
     const speed = serving.reduce((sum, worker) => sum + worker.rate, 0);

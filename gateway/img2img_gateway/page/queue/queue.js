@@ -1,4 +1,5 @@
 /** The queue: jobs under way in the order in which they go, then those that have ended. */
+import { put } from "../api.js";
 import { Button } from "../components/button.js";
 import { Field } from "../components/field.js";
 import { orSay, toast } from "../components/toast.js";
@@ -9,7 +10,6 @@ import { useNarrow } from "../narrow.js";
 import { queue as text } from "../strings.js";
 import { Heading, useSession } from "../view.js";
 import { useFarm } from "../workers/farm.js";
-import { setPriority } from "./actions.js";
 import { Demand } from "./demand.js";
 import { Handle, priorityAt } from "./priority.js";
 import { Row } from "./row.js";
@@ -63,15 +63,17 @@ export default function Queue() {
 const Chosen = ({ name, onRemove }) => html`<span class="chip">${name}<${Button} kind="quiet" icon="cancel" label=${text.notOnly(name)} onClick=${onRemove} /></span>`;
 
 function Jobs({ found, narrowTo }) {
-  const { jobs, hasMore, more, set, drop } = found;
+  const { jobs, hasMore, more, look, drop } = found;
   const { priority: most } = useSession();
   const narrow = useNarrow();
   const [place, setPlace] = useState(null);
   const list = useRef();
   const active = jobs.filter((job) => ACTIVE.includes(job.state));
 
-  const changed = (job, now) => (now ? set(now) : drop(job.id));
-  const prioritise = (job, priority) => orSay(async () => set(await setPriority(job, priority)));
+  const prioritise = (job, priority) => orSay(async () => {
+    await put(`/v1/jobs/${job.id}/priority`, { priority });
+    await look(job.id);
+  });
   const placeAt = (y) => {
     const box = list.current.getBoundingClientRect();
     const cell = list.current.querySelector(".cell");
@@ -92,7 +94,8 @@ function Jobs({ found, narrowTo }) {
     const handle = html`<${Handle} job=${job} most=${most} onStep=${(priority) => prioritise(job, priority)}
       onDrag=${(y) => setPlace(y === null ? null : placeAt(y))} onDrop=${(y) => drop_(job, y)} />`;
     const dropped = place === at ? "drop-before" : place === at + 1 && at + 1 === active.length ? "drop-behind" : "";
-    return html`<${Row} job=${job} handle=${handle} narrow=${narrow} dropped=${dropped} narrowTo=${narrowTo} onChange=${changed} />`;
+    return html`<${Row} job=${job} handle=${handle} narrow=${narrow} dropped=${dropped} narrowTo=${narrowTo}
+      onChange=${() => look(job.id)} onRemove=${() => drop(job.id)} />`;
   };
   return html`<p class="unseen" role="status">${text.shown(count(jobs.length))}</p>
     <div class="jobs" ref=${list}><${Windowed} label=${text.list} count=${jobs.length} height=${narrow ? 108 : 76} render=${row} onRange=${seen}

@@ -22,12 +22,16 @@ export function pace(job) {
 }
 
 /** `narrowTo`: {owner, tag}, which list only the jobs that have the same. */
-export function Row({ job, handle, narrow, dropped, narrowTo, onChange }) {
+export function Row({ job, handle, narrow, dropped, narrowTo, onChange, onRemove }) {
   const [open, setOpen] = useState(false);
   const name = nameOf(job);
   const numbers = narrow || shown(job) < 2 ? [0] : [0, 1, 2].slice(0, shown(job));
   const about = [job.model, job.owner, since(job.created), ...job.tags].filter(Boolean).join(" · ");
-  const actions = (labels) => html`<${Actions} job=${job} labels=${labels} onChange=${(found) => { setOpen(false); onChange(job, found); }} />`;
+  const then = (action) => () => {
+    setOpen(false);
+    return action();
+  };
+  const actions = (labels) => html`<${Actions} job=${job} labels=${labels} onChange=${then(onChange)} onRemove=${then(onRemove)} />`;
   return html`<article class="job ${dropped ?? ""}">
     <div class="grip">${ACTIVE.includes(job.state) && handle}</div>
     <div class="stack">${numbers.map((number) => html`<${Thumbnail} key=${number}

@@ -2,6 +2,8 @@
 import { follow, get } from "../api.js";
 import { useEffect, useReducer, useRef } from "../html.js";
 
+/** Milliseconds that a stream may take to begin before jobs are listed without it. */
+const LATE = 2000;
 /** Jobs that a request gives, and those under way that are listed at most. */
 const PAGE = 200;
 const MOST_ACTIVE = 20_000;
@@ -21,34 +23,54 @@ class Jobs {
 
   open() {
     this.byId = new Map();
+    this.toldAt = new Map();
     this.next = "";
     this.loads = 0;
     this.error = null;
     this.pages = Promise.resolve();
     this.closed = new AbortController();
-    this.loadActive();
-    this.loadMore();
+    this.isBegun = false;
     this.last ??= null;
     this.stop = follow(
       () => (this.last ? `/v1/events?after=${this.last}` : "/v1/events"),
       {
         jobs: (update, id) => {
+          // what was listed while no stream had begun may have changed before it did
+          if (this.isBegun && this.last === null) return this.restart(id);
           this.last = id;
           update.jobs.forEach((job) => this.take(job));
-          update.gone.forEach((id_) => this.byId.delete(id_));
+          update.gone.forEach((gone) => this.drop(gone));
           if (update.jobs.length || update.gone.length) this.changed();
+          return this.begin();
         },
-        lost: (update, id) => {
-          this.last = id;
-          this.reload();
-        },
+        lost: (_, id) => this.restart(id),
       },
+      { onError: () => this.begin() },
     );
+    this.late = setTimeout(() => this.begin(), LATE);
+  }
+
+  get isLoading() {
+    return !this.isBegun || this.loads > 0;
+  }
+
+  /** Asks for the pages once the stream has begun: what happens between the two is told by the one or the other. */
+  begin() {
+    if (this.isBegun) return;
+    this.isBegun = true;
+    this.loadActive();
+    this.loadMore();
+  }
+
+  restart(last) {
+    this.last = last;
+    this.reload();
   }
 
   close() {
     this.closed.abort();
     this.stop();
+    clearTimeout(this.late);
   }
 
   reload() {
@@ -63,9 +85,28 @@ class Jobs {
     return [...active, ...all.filter((job) => !isActive(job)).sort(byEnd)];
   }
 
+  /** What the stream tells of a job. */
   take(job) {
-    const known = this.byId.get(job.id);
-    if (known || this.fits(job)) this.byId.set(job.id, job);
+    this.toldAt.set(job.id, performance.now());
+    if (this.byId.has(job.id) || this.fits(job)) this.byId.set(job.id, job);
+  }
+
+  /** It was removed. */
+  drop(id) {
+    this.toldAt.set(id, performance.now());
+    this.byId.delete(id);
+  }
+
+  /** What was answered to a request of the moment `asked`, unless the stream has told since: that is newer. */
+  answer(job, asked) {
+    if (!(this.toldAt.get(job.id) >= asked)) this.byId.set(job.id, job);
+  }
+
+  /** Looks at a job that somebody has changed, before the stream tells of it. */
+  async look(id) {
+    const asked = performance.now();
+    this.answer(await get(`/v1/jobs/${id}`, { signal: this.closed.signal }), asked);
+    this.changed();
   }
 
   fits(job) {
@@ -92,12 +133,10 @@ class Jobs {
     if (this.filter.owner) query.set("owner", this.filter.owner);
     this.filter.tags.forEach((tag) => query.append("tag", tag));
     const { signal } = this.closed;
+    const asked = performance.now();
     const found = await get(`/v1/jobs?${query}`, { signal });
     if (signal.aborted) return null;
-    for (const job of found.jobs) {
-      // the stream may have told of its end before this page, which is older, came
-      if (!this.byId.get(job.id)?.finished) this.byId.set(job.id, job);
-    }
+    found.jobs.forEach((job) => this.answer(job, asked));
     return found.next;
   }
 
@@ -140,7 +179,7 @@ class Jobs {
   }
 }
 
-/** {jobs, isLoading, error, hasMore, more, set, drop, reload}; `set(job)` shows what an action has changed before the stream tells it. */
+/** {jobs, isLoading, error, hasMore, more, look, drop, reload}; `look(id)` and `drop(id)` show what an action has changed before the stream tells it. */
 export function useJobs(filter) {
   const [, changed] = useReducer((count) => count + 1, 0);
   const store = useRef(null);
@@ -153,16 +192,13 @@ export function useJobs(filter) {
   const now = store.current;
   return {
     jobs: now ? now.list() : [],
-    isLoading: !now || now.loads > 0,
+    isLoading: !now || now.isLoading,
     error: now?.error ?? null,
     hasMore: now ? now.next !== null : false,
     more: () => now?.loadMore(),
-    set: (job) => {
-      now?.take(job);
-      changed();
-    },
+    look: (id) => now?.look(id),
     drop: (id) => {
-      now?.byId.delete(id);
+      now?.drop(id);
       changed();
     },
     reload: () => now?.reload(),

@@ -1,0 +1,98 @@
+"""Answers that come later than the news: what the page shows is the newer of the two."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import APIResponse, Page, Route, expect
+
+from img2img_shared.ledger import Ledger, connect
+from tests.integration.gateway import FakeWorker, Gateway
+from tests.integration.ledger_helpers import MODEL, a_job
+from tests.page.browser import Visit
+
+
+@pytest.fixture
+def ledger(bare_gateway: Gateway) -> Iterator[Ledger]:
+    with connect(str(bare_gateway.settings.redis_url)) as redis:
+        yield Ledger(redis)
+        redis.call("FLUSHALL")
+
+
+class Held:
+    """The next answer to an address, as it was when the page asked; the page gets it when the test says so."""
+
+    def __init__(self, page: Page, address: re.Pattern[str]) -> None:
+        self._answers: list[tuple[Route, APIResponse]] = []
+        self._page = page
+        self._address = address
+        page.route(address, self._take, times=1)
+
+    def _take(self, route: Route) -> None:
+        self._answers.append((route, route.fetch()))
+
+    def wait(self) -> None:
+        """Until the gateway has answered."""
+        while not self._answers:
+            self._page.evaluate("() => new Promise(requestAnimationFrame)")
+
+    def give(self) -> None:
+        route, answer = self._answers.pop()
+        with self._page.expect_response(self._address):
+            route.fulfill(response=answer)
+
+
+def two_frames(page: Page) -> None:
+    """Until the page has shown what it got."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def test_a_job_is_listed_that_comes_while_the_page_opens(
+    visiting: Callable[..., Visit], bare_gateway: Gateway, ledger: Ledger
+) -> None:
+    page = visiting(bare_gateway.url).page
+
+    def follow(route: Route) -> None:
+        ledger.submit(a_job("job-between", 2).model_copy(update={"name": "between"}))
+        route.continue_()
+
+    page.route("**/v1/events*", follow, times=1)
+    page.goto("/")
+    expect(page.get_by_role("link", name="between")).to_be_visible()
+
+
+def test_a_list_does_not_take_back_what_was_told_since(
+    visiting: Callable[..., Visit], bare_gateway: Gateway, ledger: Ledger
+) -> None:
+    for name in ("first", "second"):
+        ledger.submit(a_job(f"job-{name}", 2).model_copy(update={"name": name}))
+    page = visiting(bare_gateway.url).page
+    held = Held(page, re.compile(r"/v1/jobs\?.*state=running"))
+    page.goto("/")
+    held.wait()
+    ledger.pause("job-first", "default")
+    row = page.get_by_role("listitem").filter(has=page.get_by_role("link", name="first", exact=True))
+    expect(row).to_contain_text("Paused")
+    held.give()
+    expect(page.get_by_role("link", name="second", exact=True)).to_be_visible()
+    expect(row).to_contain_text("Paused")
+
+
+def test_states_do_not_take_back_what_was_told_since(
+    visiting: Callable[..., Visit], bare_gateway: Gateway, ledger: Ledger
+) -> None:
+    ledger.submit(a_job("job-watched", 2))
+    page = visiting(bare_gateway.url).page
+    page.goto("/jobs/job-watched")
+    expect(page.get_by_role("link", name="Image 1: Waiting")).to_be_visible()
+    held = Held(page, re.compile("/states"))
+    ledger.pause("job-watched", "default")
+    held.wait()
+    ledger.resume("job-watched", "default")
+    worker = FakeWorker(str(bare_gateway.settings.redis_url), str(bare_gateway.settings.store_url), MODEL)
+    worker.await_claim()
+    expect(page.get_by_role("button", name="Running 1")).to_be_visible()
+    held.give()
+    two_frames(page)
+    expect(page.get_by_role("link", name="Image 1: Running")).to_be_visible()
+    worker.client.close()
