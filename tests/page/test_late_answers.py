@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import APIResponse, Page, Route, expect
+from playwright.sync_api import APIResponse, Page, Request, Route, expect
 
 from img2img_shared.ledger import Ledger, connect
 from tests.integration.gateway import FakeWorker, Gateway
@@ -20,7 +20,7 @@ def ledger(bare_gateway: Gateway) -> Iterator[Ledger]:
 
 
 class Held:
-    """The next answer to an address, as it was when the page asked; the page gets it when the test says so."""
+    """The next answer to an address, which the page gets when the test says so."""
 
     def __init__(self, page: Page, address: re.Pattern[str]) -> None:
         self._answers: list[tuple[Route, APIResponse]] = []
@@ -50,9 +50,13 @@ def two_frames(page: Page) -> None:
 def test_a_job_is_listed_that_comes_while_the_page_opens(
     visiting: Callable[..., Visit], bare_gateway: Gateway, ledger: Ledger
 ) -> None:
-    page = visiting(bare_gateway.url).page
+    page = visiting(bare_gateway.url, refused=True).page  # there are no pictures
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request) if "/v1/jobs?" in request.url else None)
 
     def follow(route: Route) -> None:
+        for each in asked:
+            each.response()
         ledger.submit(a_job("job-between", 2).model_copy(update={"name": "between"}))
         route.continue_()
 
@@ -66,7 +70,7 @@ def test_a_list_does_not_take_back_what_was_told_since(
 ) -> None:
     for name in ("first", "second"):
         ledger.submit(a_job(f"job-{name}", 2).model_copy(update={"name": name}))
-    page = visiting(bare_gateway.url).page
+    page = visiting(bare_gateway.url, refused=True).page  # there are no pictures
     held = Held(page, re.compile(r"/v1/jobs\?.*state=running"))
     page.goto("/")
     held.wait()
@@ -82,17 +86,17 @@ def test_states_do_not_take_back_what_was_told_since(
     visiting: Callable[..., Visit], bare_gateway: Gateway, ledger: Ledger
 ) -> None:
     ledger.submit(a_job("job-watched", 2))
-    page = visiting(bare_gateway.url).page
+    worker = FakeWorker(str(bare_gateway.settings.redis_url), str(bare_gateway.settings.store_url), MODEL)
+    claim = worker.await_claim()
+    page = visiting(bare_gateway.url, refused=True).page  # there are no pictures
     page.goto("/jobs/job-watched")
-    expect(page.get_by_role("link", name="Image 1: Waiting")).to_be_visible()
+    expect(page.get_by_role("link", name="Image 1: Running")).to_be_visible()
     held = Held(page, re.compile("/states"))
     ledger.pause("job-watched", "default")
     held.wait()
-    ledger.resume("job-watched", "default")
-    worker = FakeWorker(str(bare_gateway.settings.redis_url), str(bare_gateway.settings.store_url), MODEL)
-    worker.await_claim()
-    expect(page.get_by_role("button", name="Running 1")).to_be_visible()
+    assert ledger.finish(claim)
+    expect(page.get_by_role("button", name="Done 1")).to_be_visible()
     held.give()
     two_frames(page)
-    expect(page.get_by_role("link", name="Image 1: Running")).to_be_visible()
+    expect(page.get_by_role("link", name="Image 1: Done")).to_be_visible()
     worker.client.close()
