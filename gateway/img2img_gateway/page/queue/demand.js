@@ -2,7 +2,6 @@
 import { Icon } from "../components/icon.js";
 import { count, rough } from "../format.js";
 import { html } from "../html.js";
-import { Link } from "../router.js";
 import { queue as text, workers as ofWorkers } from "../strings.js";
 
 /** `chosen` is the model that jobs are filtered by, or "". Its place is there before it is known what stands in it. */
@@ -12,7 +11,7 @@ export function Demand({ workers, demand, error, chosen, onChoose }) {
   if (!demand) return html`<div class="demands" aria-hidden="true"><div class="demand"><br /><br /><br /></div></div>`;
   if (!demand.length) {
     return html`<p class="demands"><span class="demand"><strong>${ofWorkers.none}</strong>
-      <span class="muted">${ofWorkers.noneHelp}</span><${Link} href="/workers">${ofWorkers.title}<//></span></p>`;
+      <span class="muted">${ofWorkers.noneHelp}</span></span></p>`;
   }
   const one = (each) => {
     const serving = workers.filter((worker) => worker.model === each.model);
