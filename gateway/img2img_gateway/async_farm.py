@@ -116,6 +116,15 @@ class AsyncFarm:
         held = [info.id for info in workers if model is None or info.model == model]
         return await self.call(self._inversion_names.of, held)
 
+    async def listed_files(self, kind: FileKind) -> list[str]:
+        """What lists of a kind hold: what workers have, and what any that came to live could fetch."""
+        return [*dict.fromkeys([*(await self.files(kind) or []), *await self.pushed_names(kind)])]
+
+    async def pushed_names(self, kind: ModelKind | FileKind) -> list[str]:
+        """What lists call the files of a kind in the store."""
+        found = await self.call(self.service.model_index.all)
+        return [name for each in found.values() if each.kind == kind for name in each.listed_as]
+
     async def pushed(self, kind: ModelKind, wanted: Iterable[str]) -> set[str]:
         """Those of the names and hashes `wanted` by which files of a kind in the store are meant."""
         return {each for each in wanted if await self.call(self.service.model_index.find, kind, each)}

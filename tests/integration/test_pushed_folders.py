@@ -4,15 +4,21 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from img2img_producer import Farm
 from img2img_shared.checkpoints import files_of, sha256_of
 from img2img_shared.errors import Refused
 from img2img_shared.file_hashes import FileHashes
+from img2img_shared.ledger.inversion_names import InversionInfo
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
+from img2img_worker.farm.own_files import OwnFiles
 from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from tests.checkpoints import cached, flux_schnell, sd1
@@ -119,6 +125,21 @@ def test_a_workers_own_folder_is_used_where_it_is_the_same(
     assert files.checkpoint("tiny").path == own
     (own / "unet" / "config.json").write_text("{}")
     assert files.checkpoint("tiny").path != own
+
+
+def test_a_worker_tells_what_is_in_pushed_textual_inversions(
+    direct: Farm, worker: Worker, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for name, width in (("fits", 64), ("other", 40)):
+        save_file({"emb_params": torch.zeros(3, width)}, tmp_path / f"{name}.safetensors")
+        direct.models.push(tmp_path / f"{name}.safetensors")
+    checkpoint: Any = SimpleNamespace(family=open_checkpoint(cached(tmp_path_factory, sd1)))
+    nobody_asks: Any = None
+    own = OwnFiles(nobody_asks, nobody_asks, list)
+    with worker().inversions() as pushed:
+        found = own.pushed_inversions(checkpoint, pushed)
+    assert found["fits"] == InversionInfo(shape=64, vectors=3, pushed=True)
+    assert found["other"].reason == "vectors of 40, and this checkpoint's are of 64"
 
 
 def test_what_is_damaged_beside_a_file_is_named(

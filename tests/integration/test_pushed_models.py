@@ -219,6 +219,26 @@ def test_only_operators_push_and_remove(gateway: Gateway, farm_redis: FarmRedis,
                 call()
 
 
+def test_what_was_pushed_is_listed_while_no_worker_lives(
+    gateway: Gateway, direct: Farm, tmp_path: Path
+) -> None:
+    for kind in ("lora", "embedding", "vae", "hypernetwork", "control", "upscaler"):
+        name = "RealESRGAN_x4plus" if kind == "upscaler" else f"my-{kind}"
+        (tmp_path / f"{name}.pt").write_text(kind)
+        direct.models.push(tmp_path / f"{name}.pt", kind=kind)
+
+    def listed(path: str) -> Any:
+        return gateway.http.get(path, auth=("root", "secret")).json()
+
+    assert [each["name"] for each in listed("/sdapi/v1/loras")] == ["my-lora"]
+    assert [*listed("/sdapi/v1/embeddings")["loaded"]] == ["my-embedding"]
+    assert [each["model_name"] for each in listed("/sdapi/v1/sd-vae")] == ["my-vae.pt"]
+    assert [each["name"] for each in listed("/sdapi/v1/hypernetworks")] == ["my-hypernetwork"]
+    assert {"R-ESRGAN 4x+", "RealESRGAN_x4plus"} < {each["name"] for each in listed("/sdapi/v1/upscalers")}
+    assert listed("/controlnet/model_list") == {"model_list": ["my-control"]}
+    assert "my-control" in listed("/controlnet/control_types")["control_types"]["All"]["model_list"]
+
+
 def test_a_push_through_a_gateway_ends_only_with_all_parts(gateway: Gateway, redis_url: str) -> None:
     sha256 = "a" * 64
     body = {"kind": "lora", "name": "ink", "ending": ".safetensors", "sha256": sha256, "size": 10}

@@ -56,8 +56,8 @@ async def settings() -> dict[str, int]:
 
 @router.get("/model_list", summary="List the control networks")
 async def model_list(parts: Parts, _: Caller, update: bool = True) -> dict[str, list[str]]:  # noqa: ARG001 (always)
-    """The control networks in the workers' folders."""
-    return {"model_list": await parts.farm.files("control") or []}
+    """The control networks in the workers' folders and in the store."""
+    return {"model_list": await parts.farm.listed_files("control")}
 
 
 @router.get("/module_list", summary="List the preprocessors")
@@ -79,7 +79,7 @@ async def module_list(alias_names: bool = False) -> dict[str, Any]:
 @router.get("/control_types", summary="List the control types")
 async def control_types(parts: Parts, _: Caller) -> dict[str, Any]:
     """Which preprocessors and networks go together."""
-    titles = ["None", *(await parts.farm.files("control") or [])]
+    titles = ["None", *(await parts.farm.listed_files("control"))]
     every = [module.title for module in MODULES.values()]
     whole = {
         "module_list": every,

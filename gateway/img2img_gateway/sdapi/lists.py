@@ -19,6 +19,7 @@ from img2img_gateway.sdapi.scripts.selectable import script_infos, scripts_of
 from img2img_gateway.sdapi.styles import read_styles
 from img2img_shared.checkpoints import with_hashes
 from img2img_shared.hires import LATENT_UPSCALERS
+from img2img_shared.ledger.inversion_names import InversionInfo
 from img2img_shared.picture_texts import read_texts
 from img2img_shared.samplers import SAMPLERS, SCHEDULERS, Sampler
 from img2img_shared.upscaler_names import BUILT_IN
@@ -86,8 +87,9 @@ async def sd_models(parts: Parts, _: Caller) -> list[dict[str, Any]]:
 
 @router.get("/loras", summary="List the LoRAs")
 async def loras(parts: Parts, _: Caller) -> list[dict[str, Any]]:
-    """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
-    found = await parts.farm.loras() or {}
+    """Those in the workers' folders and in the store: of each the gateway knows the name."""
+    pushed = {name: name for name in await parts.farm.pushed_names("lora")}
+    found = pushed | (await parts.farm.loras() or {})
     return [{"name": name, "alias": alias, "path": name, "metadata": {}} for name, alias in found.items()]
 
 
@@ -107,7 +109,7 @@ async def upscalers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
 
     As in A1111, no scale is a file's own.
     """
-    files = sorted(await parts.farm.files("upscaler") or [], key=str.lower)
+    files = sorted(await parts.farm.listed_files("upscaler"), key=str.lower)
     return [
         {
             "name": name,
@@ -136,14 +138,14 @@ async def nothing() -> list[dict[str, Any]]:
 
 @router.get("/sd-vae", summary="List the VAEs")
 async def sd_vae(parts: Parts, _: Caller) -> list[dict[str, str]]:
-    """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
-    return [{"model_name": name, "filename": name} for name in await parts.farm.files("vae") or []]
+    """Those in the workers' folders and in the store: of each the gateway knows the name."""
+    return [{"model_name": name, "filename": name} for name in await parts.farm.listed_files("vae")]
 
 
 @router.get("/hypernetworks", summary="List the hypernetworks")
 async def hypernetworks(parts: Parts, _: Caller) -> list[dict[str, str]]:
-    """Those in the workers' folders, which the gateway does not see: of each it knows the name."""
-    return [{"name": name, "path": name} for name in await parts.farm.files("hypernetwork") or []]
+    """Those in the workers' folders and in the store: of each the gateway knows the name."""
+    return [{"name": name, "path": name} for name in await parts.farm.listed_files("hypernetwork")]
 
 
 @router.get("/face-restorers", summary="List the face restorers")
@@ -156,7 +158,9 @@ async def face_restorers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
 async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, Any]]]:
     """The textual inversions that prompts may name, and those that no worker's checkpoint has a use for."""
     answer: dict[str, dict[str, dict[str, Any]]] = {"loaded": {}, "skipped": {}}
-    for name, info in (await parts.farm.inversions()).items():
+    # of those in the store a worker tells what is in them; until one has, their names are known
+    pushed = {name: InversionInfo() for name in await parts.farm.pushed_names("embedding")}
+    for name, info in (pushed | await parts.farm.inversions()).items():
         about: dict[str, Any] = {"step": info.step, "sd_checkpoint": None, "sd_checkpoint_name": None}
         about |= {"shape": info.shape, "vectors": info.vectors}
         if info.reason is None:

@@ -75,7 +75,7 @@ class ParametersAnswer(BaseModel):
 
 @router.get("/parameters", tags=["farm"], summary="List the parameters")
 async def parameters(parts: Parts, _: Caller) -> ParametersAnswer:
-    """Every parameter with its group, range, default and description, and the files that workers have now."""
+    """Every parameter with its group, range, default and description, and the files that there are for it."""
     found = await _files(parts.farm)
     groups = [
         GroupAnswer(
@@ -90,8 +90,8 @@ async def parameters(parts: Parts, _: Caller) -> ParametersAnswer:
 
 
 async def _files(farm: AsyncFarm) -> dict[str, list[str]]:
-    """What workers have, by kind."""
-    return {kind: await farm.files(kind) or [] for kind in get_args(FileKind)}
+    """What workers have or can fetch, by kind."""
+    return {kind: await farm.listed_files(kind) for kind in get_args(FileKind)}
 
 
 def _parameter(

@@ -21,6 +21,8 @@ class InversionInfo(BaseModel):
     vectors: int = 0
     #: why prompts cannot name it; None: they can
     reason: str | None = None
+    #: it lies in the store: jobs that name it say which file they mean, and any worker fetches that
+    pushed: bool = False
 
 
 _INFOS = TypeAdapter(dict[str, InversionInfo])
@@ -34,12 +36,12 @@ class InversionNames:
 
     def say(self, worker: str, model: str, infos: Mapping[str, InversionInfo]) -> None:
         """What a worker has now, by name; it has that model loaded."""
-        usable = [name for name, info in infos.items() if info.reason is None]
+        usable = [name for name, info in infos.items() if info.reason is None and not info.pushed]
         data = msgpack.packb(_INFOS.dump_python(dict(infos)))
         self._redis.run("inversions", worker, data, KEPT, model, *usable)
 
     def usable(self, model: str) -> set[str]:
-        """Names that some worker which has the model loaded can use, or could a moment ago."""
+        """Names of own files that some worker which has the model loaded can use, or could a moment ago."""
         found = self._redis.call("ZRANGE", self._redis.key("model", "inversions", model), 0, -1)
         return {str(name, "utf-8") for name in found}
 

@@ -160,6 +160,15 @@ class PushedModel(NewModel):
         return f"{self.name} [{self.short_hash}]"
 
     @property
+    def listed_as(self) -> tuple[str, ...]:
+        """What lists call it: a checkpoint as workers do, a VAE by its file, an upscaler as A1111, too."""
+        if self.kind == "checkpoint":
+            return (self.model,)
+        if self.kind == "upscaler":
+            return tuple(dict.fromkeys((A1111_NAMES.get(self.name, self.name), self.name)))
+        return (self.file_name if self.kind == "vae" else self.name,)
+
+    @property
     def n_parts(self) -> int:
         return -(-self.total // self.part)
 

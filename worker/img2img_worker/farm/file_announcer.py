@@ -50,7 +50,9 @@ class FileAnnouncer:
         self._warn_of(self._own.unusable)
         pushed = {name: name for name in self._fetched.names("lora")}
         self._loras.say(worker, pushed | self._own.loras(checkpoint))
-        self._inversions.say(worker, checkpoint.model, self._own.inversions(checkpoint))
+        with self._fetched.inversions() as fetched:
+            inversions = self._own.pushed_inversions(checkpoint, fetched) | self._own.inversions(checkpoint)
+        self._inversions.say(worker, checkpoint.model, inversions)
         files = self._own.names(checkpoint)
         for kind in _FETCHED:
             files[kind] = [*dict.fromkeys([*files[kind], *self._fetched.names(kind)])]

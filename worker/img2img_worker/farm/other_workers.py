@@ -116,7 +116,8 @@ class OtherWorkers:
             loras = self._loras.of([worker]) or {}
             return {*loras, *loras.values()}
         if field == INVERSION:
-            return {name for name, each in self._inversions.of([worker]).items() if each.reason is None}
+            said = self._inversions.of([worker])
+            return {name for name, each in said.items() if each.reason is None and not each.pushed}
         return self._files.of([worker], _KINDS[field]) or []
 
 

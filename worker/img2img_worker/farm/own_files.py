@@ -6,6 +6,8 @@ from img2img_shared.ledger.file_names import FileKind
 from img2img_shared.ledger.inversion_names import InversionInfo
 from img2img_worker.farm.loaded_checkpoint import LoadedCheckpoint
 from img2img_worker.models.faces.restorers import FaceRestorers
+from img2img_worker.models.pinned_files import PinnedFiles
+from img2img_worker.models.prompts.textual_inversion import Inversions
 from img2img_worker.models.upscalers.upscalers import Upscalers
 
 
@@ -48,15 +50,28 @@ class OwnFiles:
 
     def inversions(self, checkpoint: LoadedCheckpoint) -> dict[str, InversionInfo]:
         """Textual inversions, among them those that the checkpoint has no use for."""
-        found = checkpoint.family.inversions.current()
-        loaded = {
-            name: InversionInfo(
-                step=each.step, shape=sum(part.shape[-1] for part in each.vectors), vectors=each.length
-            )
-            for name, each in found.loaded.items()
+        return _infos(checkpoint.family.inversions.current())
+
+    def pushed_inversions(
+        self, checkpoint: LoadedCheckpoint, pushed: PinnedFiles
+    ) -> dict[str, InversionInfo]:
+        """The same of files that were pushed."""
+        names = pushed.of("embedding")
+        infos = _infos(checkpoint.family.inversions.current(pinned=pushed))
+        return {
+            name: info.model_copy(update={"pushed": True}) for name, info in infos.items() if name in names
         }
-        return loaded | {name: InversionInfo(reason=reason) for name, reason in found.skipped.items()}
 
     def _reasons(self) -> Mapping[str, str | None]:
         upscalers = {name: file.reason for name, file in self._upscalers.files.items()}
         return upscalers | self._face_restorers.reasons
+
+
+def _infos(found: Inversions) -> dict[str, InversionInfo]:
+    loaded = {
+        name: InversionInfo(
+            step=each.step, shape=sum(part.shape[-1] for part in each.vectors), vectors=each.length
+        )
+        for name, each in found.loaded.items()
+    }
+    return loaded | {name: InversionInfo(reason=reason) for name, reason in found.skipped.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from img2img_shared.checkpoints import INDEX, Checkpoint, checkpoints_in, files_of
-from img2img_shared.errors import Refused, StoreError, Unavailable
+from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable
 from img2img_shared.file_hashes import FileHashes
 from img2img_shared.model_folders import files_below
 from img2img_shared.pushed_models.download import PartsGiver
@@ -16,7 +16,6 @@ from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.pushed_models.pushed_model import KINDS, ModelKind, PushedModel
 from img2img_shared.settings import Settings
-from img2img_shared.upscaler_names import A1111_NAMES
 from img2img_worker.farm.travel.model_cache import CachedModel, ModelCache, Pause
 from img2img_worker.models.checkpoints import catalog
 from img2img_worker.models.pinned_files import PinnedFiles
@@ -25,6 +24,8 @@ from img2img_worker.models.pinned_files import PinnedFiles
 DEFAULT = "demo"
 #: seconds between two looks at a file that somebody else fetches, and before what failed is tried again
 LOOK = 0.2
+#: bytes of a textual inversion, at most
+_SMALL = 64 * 1024 * 1024
 #: times that one piece of a checkpoint is asked for
 _TRIES = 10
 
@@ -76,11 +77,24 @@ class ModelFiles:
 
     def names(self, kind: ModelKind) -> list[str]:
         """What jobs may call files of a kind that were pushed."""
-        pushed = [each for each in self._pushed() if each.kind == kind]
-        found = [each.file_name if kind == "vae" else each.name for each in pushed]
-        if kind == "upscaler":
-            found = [each for name in found for each in dict.fromkeys((A1111_NAMES.get(name, name), name))]
-        return found
+        return [name for each in self._pushed() if each.kind == kind for name in each.listed_as]
+
+    @contextmanager
+    def inversions(self) -> Iterator[PinnedFiles]:
+        """Textual inversions that were pushed, which are small: to say what is in them, they are fetched.
+
+        One that cannot be had now is left out.
+        """
+        named = {each.name: each for each in sorted(self._pushed(), key=lambda each: each.pushed)}
+        with ExitStack() as holding:
+            found: list[tuple[ModelKind, str, Path]] = []
+            for name, each in named.items():
+                if each.kind == "embedding" and each.total <= _SMALL:
+                    with suppress(FarmError):
+                        held = self._fetch(each, self._objects, self._pause)
+                        holding.callback(held.close)
+                        found.append(("embedding", name, held.path))
+            yield PinnedFiles(tuple(found))
 
     def served(self, models: Collection[str]) -> Mapping[str, str]:
         """Names of the checkpoints that a worker serves, and of their files.
