@@ -10,6 +10,8 @@ from img2img_shared.errors import Refused
 
 #: units of a render, and pictures that one may look at, if it is an IP-Adapter's
 MOST_UNITS = MOST_PICTURES = 10
+#: the text of a preprocessed picture's PNG that tells the poses that it shows, as JSON
+POSES_TEXT = "poses"
 
 ControlMode = Literal["Balanced", "My prompt is more important", "ControlNet is more important"]
 ControlResizeMode = Literal["Just Resize", "Crop and Resize", "Resize and Fill"]

@@ -2,11 +2,13 @@
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import webuiapi
@@ -24,7 +26,10 @@ from tests.integration.gateway import Gateway
 from tests.servers import free_port, scraped
 from tests.unit.control_files import control_net, write_original
 from tests.unit.image_prompt_files import clip_vision, image_prompt, write_clip_vision, write_safetensors
+from tests.unit.pose_files import write_poses
 
+#: what the real extension has made
+EXTENSION = Path(__file__).parents[1] / "unit" / "a1111"
 #: where the worker shows what it counts
 METRICS = f"127.0.0.1:{free_port()}"
 SMALL: dict[str, Any] = {"steps": 4, "width": 64, "height": 64, "seed": 3, "cfg_scale": 2.0}
@@ -44,6 +49,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image_prompt(cached(tmp_path_factory, sd1), seed=4), control.parent / "ip-adapter.safetensors"
     )
     write_clip_vision(clip_vision(7), folder / "clip_vision" / "clip_h.safetensors")
+    write_poses(folder, 38)
+    (folder / "annotators" / "openpose" / "hand_pose_model.safetensors").unlink()
     (folder / "embeddings").mkdir()
     vectors = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
     save_file({"emb_params": vectors}, folder / "embeddings" / "Moss-v2.safetensors")
@@ -244,11 +251,30 @@ def test_preprocessors_run_without_a_render(api: webuiapi.WebUIApi) -> None:
     refused = {
         "nonsense": "Module not available",
         "ip-adapter_clip_sd15": "Module not supported",
-        "openpose": "it needs weights of its own",
+        "depth_leres": "it needs weights of its own",
+        "openpose_hand": r"put annotators/hand_pose_model\.safetensors, or \.pth",
     }
     for module, words in refused.items():
         with pytest.raises(RuntimeError, match=words):
             detect(module)
+
+
+def test_detect_tells_the_poses_that_it_draws_as_the_extension_does(api: webuiapi.WebUIApi) -> None:
+    drawn = np.load(EXTENSION / "control_poses.npz")
+    sent = {
+        "controlnet_module": "openpose",
+        "controlnet_input_images": [webuiapi.raw_b64_img(Image.fromarray(drawn["picture 38"]))],
+        "controlnet_processor_res": 64,
+    }
+    found = api.custom_post("controlnet/detect", payload=sent)
+    told = json.loads((EXTENSION / "control_poses.json").read_text())["openpose_full 38"]
+    wanted = [person["pose_keypoints_2d"] for person in told["people"]]
+    (poses,) = found.json["poses"]
+    bodies = [person["pose_keypoints_2d"] for person in poses["people"]]
+    assert np.allclose(bodies, wanted, atol=1e-5)
+    assert [person["face_keypoints_2d"] for person in poses["people"]] == [None] * len(wanted)
+    difference = np.array(found.image, np.float32) - drawn["openpose 38"]
+    assert np.abs(difference).mean() < 0.05
 
 
 def test_webuiapi_enlarges_pictures_by_the_networks_that_workers_have(

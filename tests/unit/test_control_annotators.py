@@ -63,7 +63,8 @@ def unit(module: str) -> ControlUnit:
 
 def test_a_module_answers_as_its_network_scaled_to_black_and_white(models: Path) -> None:
     annotators = Annotators(models)
-    found = control_map(unit("depth_anything_v2"), Originals(own=picture()), Params(), 0, annotators.annotate)
+    own = Originals(own=picture())
+    found = control_map(unit("depth_anything_v2"), own, Params(), 0, annotators.annotate).map
     place = models / "annotators" / "depth_anything_v2"
     network = DepthAnythingForDepthEstimation.from_pretrained(place)
     given = DPTImageProcessor.from_pretrained(place)(
@@ -98,7 +99,7 @@ def test_edges_and_lines_are_those_that_the_extension_draws(case: str, drawing: 
     module, resolution = case.split()
     asked = ControlUnit(module=module, processor_res=int(resolution))
     own = Originals(own=Image.fromarray(arrays["picture"]))
-    found = np.array(control_map(asked, own, Params(), 0, Annotators(drawing).annotate))
+    found = np.array(control_map(asked, own, Params(), 0, Annotators(drawing).annotate).map)
     assert np.ptp(arrays[case]) > 100
     assert np.abs(found[:, :, 0].astype(float) - arrays[case]).mean() < 0.05
 

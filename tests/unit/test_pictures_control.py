@@ -115,7 +115,7 @@ def test_what_an_image_refers_to_is_the_whole_picture_as_it_is() -> None:
     for module in ("reference_only", "reference_adain", "reference_adain+attn"):
         originals = Originals(own=own, mask=mask)
         # whatever is repainted, and at which resolution
-        shown = control_map(unit(module=module, processor_res=96), originals, params, 0)
+        shown = control_map(unit(module=module, processor_res=96), originals, params, 0).map
         np.testing.assert_array_equal(np.array(shown), np.array(own))
 
 

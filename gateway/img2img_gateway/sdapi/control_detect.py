@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
@@ -14,12 +15,13 @@ from img2img_gateway.dependencies import Parts, Services
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.submit import SentInput, write
-from img2img_shared.control import ControlUnit
+from img2img_shared.control import POSES_TEXT, ControlUnit
 from img2img_shared.control_modules import Module, Slider, find_module
 from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, result_key
 from img2img_shared.ledger import IMAGES
 from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
 
 router = APIRouter(prefix="/controlnet", tags=["AUTOMATIC1111: ControlNet"], route_class=JsonRoute)
 
@@ -62,7 +64,9 @@ async def detect(body: DetectRequest, caller: Caller, parts: Parts) -> dict[str,
     )
     params = Params(control=(unit,), control_only=True, txt2img=True)
     found = await _detected(parts, caller, params, _inputs(module, images, masks))
-    return {"info": "Success", "images": [base64.b64encode(each).decode() for each in found]}
+    texts = [read_texts(each).get(POSES_TEXT) for each in found]
+    poses = {"poses": [json.loads(each) for each in texts if each]} if any(texts) else {}
+    return {"info": "Success", **poses, "images": [base64.b64encode(each).decode() for each in found]}
 
 
 def _own(slider: Slider, value: float) -> Any:

@@ -16,8 +16,8 @@ REASONS = {
     "/sdapi/v1/create/hypernetwork": _TRAINING,
     "/sdapi/v1/train/embedding": _TRAINING,
     "/sdapi/v1/train/hypernetwork": _TRAINING,
-    "/controlnet/render_openpose_json": "no preprocessor here makes poses; send a picture of the pose as the "
-    'control picture, with module "none"',
+    "/controlnet/render_openpose_json": "poses are drawn where they are found, by /controlnet/detect; send "
+    'a picture of the pose as the control picture, with module "none"',
 }
 
 

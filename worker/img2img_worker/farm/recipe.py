@@ -1,9 +1,11 @@
 """How one image of a job is made: what the engine is to render for it, and what becomes of the answers."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from img2img_shared.control import POSES_TEXT
 from img2img_shared.job import Input, Job, loop_name, result_key
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
@@ -64,8 +66,9 @@ def recipe(
         data = postprocessed(pictures["image"], params, served.decoder, run, served.restore_faces)
         return {result_key(job.id, index, params.output_format): data}
     if params.control_only:
-        shown = detected(params, pictures, served.control_tools)
-        data = encode_picture(shown, params.output_format, quality=params.quality)
+        found = detected(params, pictures, served.control_tools)
+        texts = {} if found.poses is None else {POSES_TEXT: json.dumps(found.poses.told())}
+        data = encode_picture(found.map, params.output_format, quality=params.quality, texts=texts)
         return {result_key(job.id, index, params.output_format): data}
     if params.txt2img:  # there is no picture whose shape it could have
         params = sized(params, (served.native_side, served.native_side), served)

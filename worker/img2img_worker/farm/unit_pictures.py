@@ -98,7 +98,7 @@ class PreparedUnits:
         return {f"control-{number}": shown for number, shown in enumerate(maps)}
 
 
-def detected(params: Params, pictures: Mapping[str, bytes], tools: ControlTools) -> Image.Image:
+def detected(params: Params, pictures: Mapping[str, bytes], tools: ControlTools) -> ControlPicture:
     """What the preprocessor of a render's one unit makes of its picture, at the size that it has there.
 
     Raises:

@@ -1,7 +1,7 @@
 """Preprocessors with weights of their own: networks in files and folders on this machine."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,31 +12,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.errors import Refused
-from img2img_shared.model_folders import files_below
-from img2img_worker.models.checkpoints.weights import assemble, read_weights
-from img2img_worker.models.control.drawing_networks import LineDrawing, SoftEdges, Weights
+from img2img_worker.models.control.annotator_files import (
+    NetworkFile,
+    OnnxFile,
+    Places,
+    TransformersFolder,
+    WeightsFile,
+    annotator_folders,
+)
+from img2img_worker.models.control.drawing_networks import LineDrawing, SoftEdges
+from img2img_worker.models.control.pose_detector import PoseDetector
+from img2img_worker.models.control.pose_networks import BodyMaps, PartMaps
+from img2img_worker.models.control.whole_bodies import find_animals, find_people
+from img2img_worker.pictures.control.poses import Poses
 
 Pixels = NDArray[np.uint8]
-#: makes [H, W] of a picture [H, W, 3]
-_Annotator = Callable[[Pixels], Pixels]
-
-#: where they lie in a folder of models, and where A1111's extension has what it has downloaded
-FOLDER, OF_EXTENSION = "annotators", Path("extensions/sd-webui-controlnet/annotator/downloads")
-ENDINGS = (".safetensors", ".pth")
-#: what makes a folder, with its module's name, a model of transformers
-_CONFIG = "config.json"
+Numbers = tuple[float, float]
 #: brightnesses beside black that "safe" edges have
 _SAFE = 2
 
 
-class _File(NamedTuple):
-    """A network in a file of its own."""
+class _Module(NamedTuple):
+    """What a preprocessor needs, and what it makes with it of [H, W, 3] and its two numbers."""
 
-    name: str
-    make: Callable[[Weights], nn.Module]
-    draw: Callable[[nn.Module, Tensor], Pixels]
+    files: Sequence[NetworkFile]
+    run: Callable[[Sequence[Any], Pixels, Numbers], Pixels | Poses]
 
 
 class Annotators:
@@ -53,73 +54,37 @@ class Annotators:
         device: torch.device | str = "cpu",
         allow_pickles: bool = False,
     ) -> None:
-        self._folders = _folders_for(models_dir)
-        self._device = torch.device(device)
-        self._allow_pickles = allow_pickles
-        self._loaded: dict[str, _Annotator] = {}
+        folders, on = annotator_folders(models_dir), torch.device(device)
+        self._places = Places(folders=folders, device=on, allow_pickles=allow_pickles)
+        self._loaded: dict[NetworkFile, Any] = {}
         self._turn = threading.Lock()
 
-    def annotate(self, module: str, picture: Pixels) -> Pixels:
-        """What a module's network makes of [H, W, 3], [H, W]: white what is near, edges and lines.
+    def annotate(self, module: str, picture: Pixels, numbers: Numbers) -> Pixels | Poses:
+        """What a module's networks make of [H, W, 3]: [H, W], white what is near, edges and lines; or poses.
+
+        Args:
+            numbers: the module's two.
 
         Raises:
-            Refused: the module's network is not there, or cannot be read.
+            Refused: a network is not there, or cannot be read.
         """
+        wanted = _MODULES[module]
         with self._turn, torch.inference_mode():
-            if module not in self._loaded:
-                file = _FILES.get(module)
-                self._loaded[module] = self._depth(module) if file is None else self._drawing(module, file)
-            return self._loaded[module](picture)
+            try:
+                networks = [self._network(file) for file in wanted.files]
+            except Refused as refused:
+                raise Refused(refused.field, module, refused.reason) from None
+            return wanted.run(networks, picture, numbers)
 
-    def _drawing(self, module: str, file: _File) -> _Annotator:
-        found = (path for folder in self._folders for path in files_below(folder, ENDINGS))
-        path = next((path for path in found if path.stem == file.name), None)
-        if path is None:
-            raise _missing(module, f"{FOLDER}/{file.name}.safetensors, or .pth")
-        try:
-            weights = read_weights(path, allow_pickles=self._allow_pickles)
-            make = partial(file.make, weights)
-            network = assemble(make, weights, device=self._device, dtype=torch.float32, source=path.name)
-        except Refused as error:
-            raise Refused("control.module", module, f"{path.name} cannot be used: {error.reason}") from None
-
-        def annotator(picture: Pixels) -> Pixels:
-            values = torch.from_numpy(picture).to(self._device).float()
-            return file.draw(network, values.permute(2, 0, 1)[None])
-
-        return annotator
-
-    def _depth(self, module: str) -> _Annotator:
-        # imported here: it takes seconds, and few workers have any
-        from transformers import AutoImageProcessor, AutoModelForDepthEstimation
-
-        folder = next((each / module for each in self._folders if (each / module / _CONFIG).is_file()), None)
-        if folder is None:
-            raise _missing(module, f"one of transformers', {FOLDER}/{module}/{_CONFIG}")
-        try:
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            network = AutoModelForDepthEstimation.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True
-            )
-        except Exception as error:  # whatever is wrong with a folder
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise Refused("control.module", module, f"{folder.name} cannot be read: {line}") from None
-        return partial(_depth, processor, network.to(self._device).eval())
+    def _network(self, file: NetworkFile) -> Any:
+        if file not in self._loaded:
+            self._loaded[file] = file.load(self._places)
+        return self._loaded[file]
 
 
-def _folders_for(models_dir: Path | None) -> tuple[Path, ...]:
-    if models_dir is None:
-        return ()
-    beside = (models_dir.parent / OF_EXTENSION,) if is_a1111_tree(models_dir) else ()
-    return (models_dir / FOLDER, *beside)
-
-
-def _missing(module: str, wanted: str) -> Refused:
-    return Refused("control.module", module, f"its network is missing: put {wanted} in IMG2IMG_MODELS_DIR")
-
-
-def _depth(processor: Any, network: Any, picture: Pixels) -> Pixels:
+def _depth(networks: Sequence[Any], picture: Pixels, _numbers: Numbers) -> Pixels:
     """How near each pixel is, the nearest 255 and the farthest 0."""
+    ((processor, network),) = networks
     given = processor(images=picture, return_tensors="pt").to(network.device)
     near = network(**given).predicted_depth[:, None].float()
     size = picture.shape[:2]
@@ -129,24 +94,77 @@ def _depth(processor: Any, network: Any, picture: Pixels) -> Pixels:
     return np.asarray(levels.byte().cpu().numpy())
 
 
-def _edges(network: nn.Module, picture: Tensor, *, is_safe: bool = False) -> Pixels:
-    height, width = picture.shape[-2:]
-    found = [level[0, 0].cpu().numpy() for level in network(picture)]
+def _edges(
+    networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbers, *, is_safe: bool = False
+) -> Pixels:
+    (network,) = networks
+    height, width = picture.shape[:2]
+    found = [level[0, 0].cpu().numpy() for level in network(_given(network, picture))]
     scaled = [cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR) for level in found]
     shares = 1 / (1 + np.exp(-np.mean(np.stack(scaled, axis=2), axis=2).astype(np.float64)))
-    if is_safe:
-        shares = (shares.astype(np.float32) * (_SAFE + 1)).astype(np.int32).astype(np.float32) / _SAFE
+    return _levels(_safe(shares) if is_safe else shares)
+
+
+def _lines(networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbers) -> Pixels:
+    (network,) = networks
+    return 255 - _levels(network(_given(network, picture) / 255)[0, 0].cpu().numpy())
+
+
+def _people(
+    networks: Sequence[Any],
+    picture: Pixels,
+    _numbers: Numbers,
+    *,
+    finds_hands: bool = False,
+    finds_faces: bool = False,
+    shows_bodies: bool = True,
+) -> Poses:
+    """
+    Args:
+        networks: those of bodies, of hands if these are looked for, and of faces.
+    """
+    body, *others = networks
+    hand, face = others[0] if finds_hands else None, others[-1] if finds_faces else None
+    height, width = picture.shape[:2]
+    people = PoseDetector(body, hand=hand, face=face).people(picture)
+    return Poses(width=width, height=height, people=people, shows_bodies=shows_bodies)
+
+
+def _given(network: nn.Module, picture: Pixels) -> Tensor:
+    """[1, 3, H, W] from 0 to 255, where the network is."""
+    device = next(network.parameters()).device
+    return torch.from_numpy(picture).to(device).float().permute(2, 0, 1)[None]
+
+
+def _safe(shares: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Edges in so few brightnesses that nothing of a picture can be told from them."""
+    return (shares.astype(np.float32) * (_SAFE + 1)).astype(np.int32).astype(np.float32) / _SAFE
+
+
+def _levels(shares: NDArray[np.floating]) -> Pixels:
     return np.asarray((shares * 255.0).clip(0, 255).astype(np.uint8))
 
 
-def _lines(network: nn.Module, picture: Tensor) -> Pixels:
-    drawn = network(picture / 255)[0, 0].cpu().numpy()
-    return np.asarray(255 - (drawn * 255.0).clip(0, 255).astype(np.uint8))
+_HED = WeightsFile("ControlNetHED", SoftEdges.of)
+_BODY, _HAND = WeightsFile("body_pose_model", BodyMaps), WeightsFile("hand_pose_model", PartMaps)
+_FACE = WeightsFile("facenet", PartMaps)
+_DETECTOR, _WHOLE_BODY = OnnxFile("yolox_l"), OnnxFile("dw-ll_ucoco_384")
+_ANIMAL = OnnxFile("rtmpose-m_simcc-ap10k_pt-aic-coco_210e-256x256-7a041aa1_20230206")
 
-
-_FILES = {
-    "hed": _File("ControlNetHED", SoftEdges.of, _edges),
-    "hed_safe": _File("ControlNetHED", SoftEdges.of, partial(_edges, is_safe=True)),
-    "lineart": _File("sk_model", LineDrawing.of, _lines),
-    "lineart_coarse": _File("sk_model2", LineDrawing.of, _lines),
+_MODULES = {
+    **{
+        name: _Module((TransformersFolder(name, "AutoModelForDepthEstimation"),), _depth)
+        for name in ("depth", "depth_anything", "depth_anything_v2")
+    },
+    "hed": _Module((_HED,), _edges),
+    "hed_safe": _Module((_HED,), partial(_edges, is_safe=True)),
+    "lineart": _Module((WeightsFile("sk_model", LineDrawing.of),), _lines),
+    "lineart_coarse": _Module((WeightsFile("sk_model2", LineDrawing.of),), _lines),
+    "openpose": _Module((_BODY,), _people),
+    "openpose_face": _Module((_BODY, _FACE), partial(_people, finds_faces=True)),
+    "openpose_faceonly": _Module((_BODY, _FACE), partial(_people, finds_faces=True, shows_bodies=False)),
+    "openpose_hand": _Module((_BODY, _HAND), partial(_people, finds_hands=True)),
+    "openpose_full": _Module((_BODY, _HAND, _FACE), partial(_people, finds_hands=True, finds_faces=True)),
+    "dw_openpose_full": _Module((_DETECTOR, _WHOLE_BODY), find_people),
+    "animal_openpose": _Module((_DETECTOR, _ANIMAL), find_animals),
 }

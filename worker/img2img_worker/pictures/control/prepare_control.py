@@ -11,7 +11,8 @@ from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import Picture, fitted
-from img2img_worker.pictures.control.preprocessors import Annotate, no_annotator, preprocess
+from img2img_worker.pictures.control.poses import Poses
+from img2img_worker.pictures.control.preprocessors import Annotate, Preprocessed, no_annotator, preprocess
 from img2img_worker.pictures.control.source import Originals, source
 
 Pixels = NDArray[np.uint8]
@@ -30,6 +31,8 @@ class ControlPicture:
     pixels: Picture
     #: what is shown of it, where that is another: of what CLIP sees, the picture that it was given
     shown: Picture | None = None
+    #: what it was drawn from, if that are poses
+    poses: Poses | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -62,7 +65,7 @@ def control_pictures(
         Refused: no picture to look at, a preprocessor that is not here, too extreme an aspect.
     """
     pixels, mode = source(unit, originals, params)
-    found = _preprocessed(unit, pixels, mode, sizes[0], seed, annotate)
+    found: Picture = _preprocessed(unit, pixels, mode, sizes[0], seed, annotate).pixels
     if unit.preprocessor.is_image_prompt:
         return [ControlPicture(pixels=found, shown=pixels)] * len(sizes)
     if unit.preprocessor.inpaints:
@@ -72,7 +75,7 @@ def control_pictures(
 
 def control_map(
     unit: ControlUnit, originals: Originals, params: Params, seed: int, annotate: Annotate = no_annotator
-) -> Image.Image:
+) -> ControlPicture:
     """What a unit's preprocessor makes of its picture, as it is; see `control_pictures`."""
     if unit.preprocessor.is_image_prompt:
         raise Refused("control.module", unit.module, "no picture comes of it; render with it")
@@ -80,7 +83,7 @@ def control_map(
     if originals.own is not None and originals.own.mode == "RGBA" and unit.preprocessor.name in _SEE_ALPHA:
         pixels = np.array(originals.own)
     found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed, annotate)
-    return ControlPicture(pixels=found).map
+    return ControlPicture(pixels=found.pixels, poses=found.poses)
 
 
 def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixels:
@@ -94,7 +97,7 @@ def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixe
 
 def _preprocessed(
     unit: ControlUnit, pixels: Pixels, mode: str, size: tuple[int, int], seed: int, annotate: Annotate
-) -> Picture:
+) -> Preprocessed:
     resolution = _pixel_perfect(pixels, mode, *size) if unit.pixel_perfect else unit.resolution
     return preprocess(unit.preprocessor, pixels, resolution, unit.thresholds, seed, annotate)
 

@@ -5,7 +5,7 @@ uint8 [h, w, 3].
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,21 +14,38 @@ from numpy.typing import NDArray
 from img2img_shared.control_modules import CLIP_SIDE, MODULES, Module
 from img2img_shared.errors import Refused, Summary
 from img2img_worker.pictures.control.limits import LARGEST
+from img2img_worker.pictures.control.poses import Poses
 from img2img_worker.pictures.control.thinning import ridges
 
 Pixels = NDArray[np.uint8]
 
-#: makes of a module's name and [H, W, 3] what its network does, [H, W]
-Annotate = Callable[[str, Pixels], Pixels]
-#: the modules that have one: of depth, of soft edges, of lines
-NETWORKS = ("depth", "depth_anything", "depth_anything_v2", "hed", "hed_safe", "lineart", "lineart_coarse")
+#: makes of a module's name, [H, W, 3] and its two numbers what its networks do: [H, W], [H, W, 3] or poses
+Annotate = Callable[[str, Pixels, tuple[float, float]], Pixels | Poses]
+#: the modules that have some: of depth, of soft edges, of lines, of poses
+NETWORKS = (
+    *("depth", "depth_anything", "depth_anything_v2"),
+    *("hed", "hed_safe"),
+    *("lineart", "lineart_coarse"),
+    *("openpose", "openpose_face", "openpose_faceonly", "openpose_hand", "openpose_full"),
+    *("dw_openpose_full", "animal_openpose"),
+)
+#: the modules that make scribbles of another one's edges
+_SCRIBBLED = {"scribble_hed": "hed"}
 #: standard deviation, in pixels, of what edges are smoothed by to become scribbles
 _SCRIBBLE = 3.0
 #: pixels to a cell of the colour grid, and of the noise that shuffles a picture
 _GRID, _SHUFFLE = 64, 256
 
 
-def no_annotator(module: str, _picture: Pixels) -> Pixels:
+class Preprocessed(NamedTuple):
+    """What a preprocessor makes of a picture."""
+
+    pixels: Pixels
+    #: what it was drawn from, if that are poses; of the picture as it was filled up
+    poses: Poses | None = None
+
+
+def no_annotator(module: str, _picture: Pixels, _numbers: tuple[float, float]) -> Pixels:
     """Where there are no networks."""
     raise Refused("control.module", module, "its network is not here; use a module without one")
 
@@ -40,24 +57,39 @@ def preprocess(
     thresholds: tuple[float, float],
     seed: int,
     annotate: Annotate = no_annotator,
-) -> Pixels:
+) -> Preprocessed:
     """What `module` makes of `picture`, which the inpaint modules leave as it is, mask and all.
 
     Args:
         seed: of what is random in it.
-        annotate: runs its network.
+        annotate: runs its networks.
 
     Raises:
         Refused: a module that a worker cannot run.
     """
     if module.name in NETWORKS:
-        return _padded(picture, resolution, lambda scaled: _grey_to_rgb(annotate(module.name, scaled)))
-    if module.name == "scribble_hed":
-        edges = _padded(picture, resolution, lambda scaled: _grey_to_rgb(annotate("hed", scaled)))
-        return _scribbled(edges[:, :, 0])
+        return _annotated(module.name, picture, resolution, thresholds, annotate)
+    if module.name in _SCRIBBLED:
+        edges = _annotated(_SCRIBBLED[module.name], picture, resolution, thresholds, annotate)
+        return Preprocessed(_scribbled(edges.pixels[:, :, 0]))
     if module.name not in _PREPROCESSORS:
         raise Refused("control.module", module.title, _reason(module))
-    return _PREPROCESSORS[module.name](picture, resolution, thresholds, seed)
+    return Preprocessed(_PREPROCESSORS[module.name](picture, resolution, thresholds, seed))
+
+
+def _annotated(
+    module: str, picture: Pixels, resolution: float, numbers: tuple[float, float], annotate: Annotate
+) -> Preprocessed:
+    found: list[Poses] = []
+
+    def drawn(scaled: Pixels) -> Pixels:
+        annotation = annotate(module, scaled, numbers)
+        if isinstance(annotation, Poses):
+            found.append(annotation)
+            return annotation.drawn()
+        return annotation if annotation.ndim == 3 else _grey_to_rgb(annotation)
+
+    return Preprocessed(_padded(picture, resolution, drawn), *found)
 
 
 def at_resolution(picture: Pixels, resolution: float) -> Pixels:
