@@ -42,6 +42,12 @@ MODELS = ("alpha", "beta", "gamma")
 READ = "img2img_worker.farm.loaded_checkpoint.read_for"
 
 
+@pytest.fixture(autouse=True)
+def looks_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker looks at its folder once, and after that when a test says so, however long that takes."""
+    monkeypatch.setattr("img2img_worker.farm.model_switcher.LOOK", 86_400.0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three checkpoints of different hashes."""
