@@ -13,6 +13,7 @@ from torch import Tensor
 
 from img2img_worker.models.faces.parsenet import OF_FACES
 from img2img_worker.models.faces.retinaface import Faces
+from img2img_worker.models.faces.warp import warped
 
 #: pixels of a face's side
 SIDE = 512
@@ -49,11 +50,10 @@ def restored(image: Pixels, find: Callable[[Pixels], Faces], restore: OnFace, pa
         there, _ = cv2.estimateAffinePartial2D(landmarks, _TEMPLATE, method=cv2.LMEDS)
         if there is None:  # points that lie on each other
             continue
-        cut = cv2.warpAffine(picture, there, (SIDE, SIDE), borderValue=_AROUND)
-        face = _pixels(restore(_tensor(np.asarray(cut, dtype=np.uint8))))
+        face = _pixels(restore(_tensor(warped(picture, there, SIDE, SIDE, _AROUND))))
         back = cv2.invertAffineTransform(there)
-        opacity = cv2.warpAffine(_opacity(parse(_tensor(face))), back, (width, height))[..., None]
-        result = opacity * cv2.warpAffine(face, back, (width, height)) + (1 - opacity) * result
+        opacity = warped(_opacity(parse(_tensor(face))), back, width, height)[..., None]
+        result = opacity * warped(face, back, width, height) + (1 - opacity) * result
     return np.ascontiguousarray(result.astype(np.uint8)[..., ::-1])
 
 
