@@ -30,8 +30,9 @@ def soft_blend(latents: Tensor, kept: Tensor, mask: Tensor, exponent: Tensor, co
     # the larger is taken out of the powers, which would overflow
     larger = torch.maximum(a, b).clamp_min(torch.finfo(a.dtype).tiny)
     mean = larger * ((a / larger) ** power * (1 - share) + (b / larger) ** power * share) ** (1 / power)
-    # chosen, not multiplied: 0·nan is nan
-    return torch.where(share == 0, kept, mixed * (mean / (_magnitude(mixed) + _LEAST)))
+    # chosen, not multiplied: 0·nan is nan. What is kept is shorter by as much as the rest, as in A1111: where
+    # the least change is to show (``composite_difference_threshold`` 0), that is one
+    return torch.where(share == 0, kept * (a / (a + _LEAST)), mixed * (mean / (_magnitude(mixed) + _LEAST)))
 
 
 def _magnitude(latents: Tensor) -> Tensor:
