@@ -294,6 +294,18 @@ def test_a_network_runs_once_a_call_for_the_rows_that_use_it_alone(many: StableD
     assert seen == [("edges", 2)]
 
 
+def test_in_a_second_pass_an_adapter_goes_on_seeing_what_it_saw_in_the_first(many: StableDiffusion) -> None:
+    adapter, control_net = many.controls.find("sketch"), many.controls.find("edges")
+    first, second = picture(1), picture(2).repeat(2, 2, 1)
+    before, alone = seen_by(adapter, first), seen_by(adapter, second)
+    found = seen_by(adapter, second, first)
+    assert [each.shape for each in found] == [each.shape for each in alone]
+    nearest = torch.nn.functional.interpolate(before[0][None], size=alone[0].shape[1:])[0]
+    torch.testing.assert_close(found[0], nearest)
+    of_others = zip(seen_by(control_net, second, first), seen_by(control_net, second), strict=True)
+    assert all(torch.equal(one, other) for one, other in of_others)
+
+
 def test_a_network_is_found_by_title_by_name_and_by_a_part_of_one(many: StableDiffusion) -> None:
     titles = many.controls.titles
     assert [title.partition(" [")[0] for title in titles] == ["depth", "edges", "sketch"]

@@ -69,7 +69,12 @@ def test_a_hires_fix_has_a_picture_for_each_pass_the_larger_first_and_units_for_
     one = job(EDGES, low, txt2img=True, enable_hr=True, hr_scale=1.5, denoising_strength=0.5)
     renders, files = made(one, {"control/0": picture(1), "control/1": picture(2)})
     assert [len(each.controls) for each in (renders[0], renders[-1])] == [2, 1]
-    assert renders[-1].controls[0].picture.shape == (96, 96, 3)
+    (second,) = renders[-1].controls
+    assert second.picture.shape == (96, 96, 3)
+    assert second.first_pass is not None
+    np.testing.assert_array_equal(second.first_pass, renders[0].controls[0].picture)
+    high = job({**EDGES, "hr_option": "High res only"}, txt2img=True, enable_hr=True, hr_scale=1.5)
+    assert made(high, {"control/0": picture(1)})[0][-1].controls[0].first_pass is None
     maps = [Image.open(io.BytesIO(data)).size for data in list(files.values())[:-1]]
     assert maps == [(96, 96), (64, 64)] * 2
 
@@ -109,6 +114,15 @@ def test_pictures_without_a_unit_and_units_without_a_picture_are_refused() -> No
         ingredients(seeing, Input(pictures={"image": key, "control/0/1": key}))
     with pytest.raises(Refused, match="control/0/mask"):
         ingredients(one, Input(pictures={"image": key, "control/0/mask": key}))
+
+
+def test_a_region_is_where_a_picture_is_red_however_see_through() -> None:
+    colour = np.zeros((64, 64, 4), np.uint8)
+    colour[:, 32:, 0] = 200
+    region = encode_picture(Image.fromarray(colour), "png")
+    (render,), _ = made(job(EDGES), {**PICTURES, "control/0/region": region})
+    assert render.controls[0].region is not None
+    np.testing.assert_array_equal(render.controls[0].region, colour[:, :, 0])
 
 
 def test_a_grey_region_is_refused_for_the_extension_makes_nothing_of_it() -> None:

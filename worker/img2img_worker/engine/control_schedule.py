@@ -166,9 +166,10 @@ def _row(
     control: Control, network: ControlNetwork, scales: tuple[float, ...], device: torch.device
 ) -> RowControl:
     region = None if control.region is None else Region(torch.from_numpy(control.region))
+    first_pass = None if control.first_pass is None else sent(torch.from_numpy(control.first_pass), device)
     return RowControl(
         network=network,
-        seen=seen_by(network, sent(torch.from_numpy(control.picture), device)),
+        seen=seen_by(network, sent(torch.from_numpy(control.picture), device), first_pass),
         scales=scales,
         region=region,
     )

@@ -19,7 +19,7 @@ from img2img_worker.pictures.control.prepare_control import (
     finished,
 )
 from img2img_worker.pictures.control.preprocessors import Annotate
-from img2img_worker.pictures.control.source import Originals, as_rgb
+from img2img_worker.pictures.control.source import Originals
 from img2img_worker.pictures.decode import Decoder
 
 
@@ -54,7 +54,13 @@ class PreparedUnit:
         if len(self.passes) > 1 and self.unit.hr_option == ("Low res only", "High res only")[1 - number]:
             return None
         more = tuple(each.pixels for each in self.more)
-        return Control(unit=self.unit, picture=self.passes[number].pixels, more=more, region=self.region)
+        return Control(
+            unit=self.unit,
+            picture=self.passes[number].pixels,
+            more=more,
+            first_pass=self.passes[0].pixels if number and self.unit.hr_option == "Both" else None,
+            region=self.region,
+        )
 
 
 class PreparedUnits:
@@ -187,14 +193,14 @@ def _by_role(refused: Refused, own: str) -> Refused:
 
 
 def _area(picture: Image.Image, role: str) -> NDArray[np.uint8]:
-    """Where a unit acts [H, W], by the first channel; of a grey one, A1111's extension makes nothing."""
+    """Where a unit acts [H, W], by its red; of a grey picture, A1111's extension makes nothing."""
     if picture.mode == "L":
         raise Refused(
             role,
             Summary("a grey picture"),
             "give one with colours, white where the unit acts; save it as RGB",
         )
-    return as_rgb(picture)[:, :, 0]
+    return np.array(picture)[:, :, 0]
 
 
 def _seed(params: Params) -> int:

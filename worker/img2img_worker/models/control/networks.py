@@ -200,6 +200,11 @@ class Adapter:
         return self
 
     def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        height, width = picture.shape[-2:]
+        return self.see_for(picture, mask, (height // 8, width // 8))
+
+    def see_for(self, picture: Tensor, mask: Tensor | None, cells: tuple[int, int]) -> tuple[Tensor, ...]:
+        """`see`, for a latent of so many rows and columns, whatever the picture's size."""
         picture = _masked(picture, mask)
         factor = self.network.config.downscale_factor
         if any(side % factor for side in picture.shape[-2:]):
@@ -208,7 +213,6 @@ class Adapter:
         if self.network.config.in_channels == 1:
             picture = picture[:1]
         features = self.network(picture[None].to(self.network.dtype))
-        cells = tuple(side // 8 for side in picture.shape[-2:])
         return tuple(
             F.interpolate(feature, size=[_halved(side, times) for side in cells])[0]
             for feature, times in zip(features, self.halvings, strict=True)
@@ -243,7 +247,17 @@ def n_bytes(*networks: nn.Module) -> int:
 
 
 @torch.inference_mode()
-def seen_by(network: ControlNetwork, picture: Tensor) -> tuple[Tensor, ...]:
-    """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked."""
+def seen_by(network: ControlNetwork, picture: Tensor, first_pass: Tensor | None = None) -> tuple[Tensor, ...]:
+    """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked.
+
+    Args:
+        first_pass: of a hires fix, where it had another: in A1111 an adapter goes on seeing that.
+    """
+    if isinstance(network, Adapter) and first_pass is not None:
+        return network.see_for(*_values(first_pass), (picture.shape[0] // 8, picture.shape[1] // 8))
+    return network.see(*_values(picture))
+
+
+def _values(picture: Tensor) -> tuple[Tensor, Tensor | None]:
     values = picture.float().permute(2, 0, 1) / 255
-    return network.see(values[:3], (values[3:] > 0.5).float() if len(values) == 4 else None)
+    return values[:3], (values[3:] > 0.5).float() if len(values) == 4 else None
