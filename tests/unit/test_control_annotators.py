@@ -122,6 +122,10 @@ def test_a_drawing_network_that_is_not_whole_is_refused_by_its_file(tmp_path: Pa
         ("scribble_hed", "ControlNetHED"),
         ("lineart", "sk_model"),
         ("lineart_coarse", "sk_model2"),
+        ("pidinet_sketch", "table5_pidinet"),
+        ("pidinet_scribble", "table5_pidinet"),
+        ("lineart_anime", "netG"),
+        ("mlsd", "mlsd_large_512_fp32"),
     ],
 )
 def test_a_drawing_network_that_is_missing_is_named_with_its_file(

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from img2img_shared.errors import Refused
+from img2img_worker.models.control.anime_lines import AnimeLines
 from img2img_worker.models.control.annotator_files import (
     NetworkFile,
     OnnxFile,
@@ -22,6 +24,8 @@ from img2img_worker.models.control.annotator_files import (
     annotator_folders,
 )
 from img2img_worker.models.control.drawing_networks import LineDrawing, SoftEdges
+from img2img_worker.models.control.line_segments import LineSegments, segments
+from img2img_worker.models.control.pixel_differences import PixelDifferences
 from img2img_worker.models.control.pose_detector import PoseDetector
 from img2img_worker.models.control.pose_networks import BodyMaps, PartMaps
 from img2img_worker.models.control.whole_bodies import find_animals, find_people
@@ -31,6 +35,10 @@ Pixels = NDArray[np.uint8]
 Numbers = tuple[float, float]
 #: brightnesses beside black that "safe" edges have
 _SAFE = 2
+#: share from which on an edge is drawn in a sketch
+_SKETCHED = 0.5
+#: of what the sides of an anime drawing are made multiples
+_ANIME = 256
 
 
 class _Module(NamedTuple):
@@ -88,7 +96,7 @@ def _depth(networks: Sequence[Any], picture: Pixels, _numbers: Numbers) -> Pixel
     given = processor(images=picture, return_tensors="pt").to(network.device)
     near = network(**given).predicted_depth[:, None].float()
     size = picture.shape[:2]
-    near = torch.nn.functional.interpolate(near, size=size, mode="bilinear", align_corners=False)[0, 0]
+    near = F.interpolate(near, size=size, mode="bilinear", align_corners=False)[0, 0]
     near = near - near.min()
     levels = near / near.max().clamp(min=torch.finfo(near.dtype).tiny) * 255
     return np.asarray(levels.byte().cpu().numpy())
@@ -108,6 +116,41 @@ def _edges(
 def _lines(networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbers) -> Pixels:
     (network,) = networks
     return 255 - _levels(network(_given(network, picture) / 255)[0, 0].cpu().numpy())
+
+
+def _pixel_differences(
+    networks: Sequence[nn.Module],
+    picture: Pixels,
+    _numbers: Numbers,
+    *,
+    is_safe: bool = False,
+    is_sketch: bool = False,
+) -> Pixels:
+    (network,) = networks
+    blue_first = np.ascontiguousarray(picture[:, :, ::-1])
+    shares = network(_given(network, blue_first) / 255)[0, 0].cpu().numpy()
+    if is_sketch:
+        shares = (shares > _SKETCHED).astype(np.float32)
+    return _levels(_safe(shares) if is_safe else shares)
+
+
+def _anime_lines(networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbers) -> Pixels:
+    (network,) = networks
+    height, width = picture.shape[:2]
+    size = (width + -width % _ANIME, height + -height % _ANIME)
+    scaled = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    drawn = network(_given(network, scaled) / 127.5 - 1)[0, 0] * 127.5 + 127.5
+    lines = cv2.resize(drawn.cpu().numpy(), (width, height), interpolation=cv2.INTER_CUBIC)
+    return 255 - np.asarray(lines.clip(0, 255).astype(np.uint8))
+
+
+def _segments(networks: Sequence[nn.Module], picture: Pixels, numbers: Numbers) -> Pixels:
+    (network,) = networks
+    given = F.pad(_given(network, picture), (0, 0, 0, 0, 0, 1), value=1.0) / 127.5 - 1
+    canvas = np.zeros_like(picture[:, :, 0])
+    for left, top, right, bottom in segments(network(given), *numbers).int().tolist():
+        cv2.line(canvas, (left, top), (right, bottom), 255, 1)
+    return canvas
 
 
 def _people(
@@ -146,6 +189,7 @@ def _levels(shares: NDArray[np.floating]) -> Pixels:
 
 
 _HED = WeightsFile("ControlNetHED", SoftEdges.of)
+_PIDINET = WeightsFile("table5_pidinet", PixelDifferences.of)
 _BODY, _HAND = WeightsFile("body_pose_model", BodyMaps), WeightsFile("hand_pose_model", PartMaps)
 _FACE = WeightsFile("facenet", PartMaps)
 _DETECTOR, _WHOLE_BODY = OnnxFile("yolox_l"), OnnxFile("dw-ll_ucoco_384")
@@ -158,6 +202,11 @@ _MODULES = {
     },
     "hed": _Module((_HED,), _edges),
     "hed_safe": _Module((_HED,), partial(_edges, is_safe=True)),
+    "pidinet": _Module((_PIDINET,), _pixel_differences),
+    "pidinet_safe": _Module((_PIDINET,), partial(_pixel_differences, is_safe=True)),
+    "pidinet_sketch": _Module((_PIDINET,), partial(_pixel_differences, is_sketch=True)),
+    "lineart_anime": _Module((WeightsFile("netG", AnimeLines.of),), _anime_lines),
+    "mlsd": _Module((WeightsFile("mlsd_large_512_fp32", LineSegments.of),), _segments),
     "lineart": _Module((WeightsFile("sk_model", LineDrawing.of),), _lines),
     "lineart_coarse": _Module((WeightsFile("sk_model2", LineDrawing.of),), _lines),
     "openpose": _Module((_BODY,), _people),

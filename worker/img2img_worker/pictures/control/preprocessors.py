@@ -24,13 +24,13 @@ Annotate = Callable[[str, Pixels, tuple[float, float]], Pixels | Poses]
 #: the modules that have some: of depth, of soft edges, of lines, of poses
 NETWORKS = (
     *("depth", "depth_anything", "depth_anything_v2"),
-    *("hed", "hed_safe"),
-    *("lineart", "lineart_coarse"),
+    *("hed", "hed_safe", "pidinet", "pidinet_safe", "pidinet_sketch"),
+    *("lineart", "lineart_coarse", "lineart_anime", "mlsd"),
     *("openpose", "openpose_face", "openpose_faceonly", "openpose_hand", "openpose_full"),
     *("dw_openpose_full", "animal_openpose"),
 )
 #: the modules that make scribbles of another one's edges
-_SCRIBBLED = {"scribble_hed": "hed"}
+_SCRIBBLED = {"scribble_hed": "hed", "pidinet_scribble": "pidinet"}
 #: standard deviation, in pixels, of what edges are smoothed by to become scribbles
 _SCRIBBLE = 3.0
 #: pixels to a cell of the colour grid, and of the noise that shuffles a picture
