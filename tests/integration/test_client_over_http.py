@@ -4,8 +4,10 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -51,6 +53,62 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     monkeypatch.setattr(httpx.Client, "send", noted)
     return asked
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on the first answer to each kind of call that changes something is lost: their keys."""
+    keys: list[str] = []
+    lost: set[tuple[str, str]] = set()
+    send = httpx.Client.send
+
+    def once_lost(client: httpx.Client, request: httpx.Request, **more: object) -> httpx.Response:
+        answer = send(client, request, **more)  # type: ignore[arg-type]
+        call = request.method, request.url.path
+        if request.method != "GET":
+            keys.append(request.headers["Idempotency-Key"])
+            if call not in lost:
+                lost.add(call)
+                raise httpx.ReadError("the answer is lost")
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "send", once_lost)
+    at_once = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: None)
+    monkeypatch.setattr("img2img_shared.farm.patience.time", at_once)
+    return keys
+
+
+def test_who_asks_again_since_no_answer_came_is_told_what_the_first_call_did(
+    farm: Farm, direct: Farm, fake_worker: FakeWorker, lost: list[str], tmp_path: Path
+) -> None:
+    job = direct.submit([picture(n) for n in range(3)], model="m", **SMALL)
+    assert farm.pause(job)
+    assert farm.resume(job)
+    assert farm.set_priority(job, 7)
+    farm.set_keep(job, "30d")
+    for _ in range(2):
+        fake_worker.ledger.fail(fake_worker.await_claim(), "no")
+    assert farm.retry(job) == 2
+    assert farm.cancel(job) == 3
+    results = len(list(direct._service.store.list(f"jobs/{job}")))
+    assert results > 0
+    assert farm.remove(job) == results
+    file = tmp_path / "detail.pth"
+    file.write_bytes(b"weights")
+    pushed = farm.models.push(file, kind="upscaler").model
+    assert farm.models.remove("detail").sha256 == pushed.sha256
+    assert farm.models.all() == []
+    assert len(lost) == 2 * len(set(lost))
+    done = [(line.action, line.detail) for line in reversed(list(direct.audit(job)))]
+    assert [action for action, _ in done] == [
+        "pause",
+        "resume",
+        "priority",
+        "keep",
+        "retry",
+        "cancel",
+        "remove",
+    ]
 
 
 def test_a_job_whose_size_is_its_pictures_own_can_be_read(farm: Farm, direct: Farm) -> None:

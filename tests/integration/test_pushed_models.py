@@ -1,9 +1,11 @@
 """Models in the store: pushed, listed, named by jobs and removed, by Redis and by a gateway."""
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from safetensors.torch import save_file
 from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.key_roles import Role
 from img2img_producer import Farm
-from img2img_shared.errors import FarmError, NotFound, Refused
+from img2img_shared.errors import FarmError, NotFound, Refused, StoreError, Unavailable
+from img2img_shared.farm.service import FarmService
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.pushed_models.model_objects import ModelObjects
@@ -204,6 +207,57 @@ def test_the_janitor_leaves_models_alone(direct: Farm, tmp_path: Path) -> None:
         direct.models.pull("ink", tmp_path / "out").read_bytes()
         == (tmp_path / "ink.safetensors").read_bytes()
     )
+
+
+def test_nobody_names_a_file_from_when_it_is_looked_for_in_jobs_until_it_is_removed(
+    direct: Farm, fake_worker: FakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = direct.models.push(checkpoint(tmp_path / "anime.safetensors", 1)).model
+    jobs_that_need = FarmService._jobs_that_need
+
+    def looked(service: FarmService, sha256: str) -> Iterator[str]:
+        yield from jobs_that_need(service, sha256)
+        assert direct.models.all() == []
+        with pytest.raises(Refused, match="workers of this farm serve m"):
+            direct.submit([picture(1)], model="anime", **SMALL)
+        with pytest.raises(Unavailable, match="is being removed"):
+            direct.models.push(tmp_path / "anime.safetensors")
+
+    monkeypatch.setattr(FarmService, "_jobs_that_need", looked)
+    assert direct.models.remove("anime") == model
+    assert not direct.models.push(tmp_path / "anime.safetensors").was_there
+    assert direct.submit([picture(1)], model="anime", **SMALL)
+
+
+def test_a_removal_that_broke_off_is_gone_on_with_by_name(
+    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = farm.models.push(checkpoint(tmp_path / "anime.safetensors", 1)).model
+    with monkeypatch.context() as patches:
+        broken = StoreError("the store is away", transient=False)
+        patches.setattr(ModelObjects, "remove", Mock(side_effect=broken))
+        with pytest.raises(FarmError, match="the store is away"):
+            farm.models.remove("anime")
+    assert farm.models.remove("anime").sha256 == model.sha256
+    assert farm.models.all() == []
+
+
+def test_the_janitor_removes_what_a_push_has_left_and_nothing_that_others_put_beside_it(
+    direct: Farm, store: Path, tmp_path: Path
+) -> None:
+    model = direct.models.push(write(tmp_path / "ink.safetensors", 1)).model
+    direct.submit([picture(1)], model="m", **SMALL)
+    theirs = [store / "models" / name for name in ("Lora/cat.safetensors", "My models/a.ckpt", "b.ckpt")]
+    left = store / "models" / ("b" * 64) / "parts" / "000000"
+    for each in (*theirs, left):
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.write_bytes(b"x")
+    for each in (store / "models").rglob("*"):
+        os.utime(each, (1, 1))
+    direct.clean()
+    assert [each.exists() for each in theirs] == [True, True, True]
+    assert not left.exists()
+    assert direct.models.all() == [model]
 
 
 def test_only_operators_push_and_remove(gateway: Gateway, farm_redis: FarmRedis, tmp_path: Path) -> None:

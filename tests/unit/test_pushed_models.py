@@ -176,15 +176,16 @@ def test_a_folders_hash_is_that_of_its_files() -> None:
         NewModel.of(kind="checkpoint", name="a", ending="", sha256="a" * 64, size=1)
 
 
-def test_what_nobody_went_on_with_is_removed_and_what_is_whole_stays(tmp_path: Path) -> None:
-    objects = ModelObjects(Store(tmp_path / "store"))
+def test_what_nobody_went_on_with_is_told_and_not_what_is_whole_or_somebodys(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    objects = ModelObjects(store)
     whole = pushed("cat", "lora", "a")
     for digit in "ab":
         objects.put_part(digit * 64, 0, b"x")
     objects.put_about(whole)
-    assert objects.remove_unfinished(before=0.0) == 0
-    assert objects.remove_unfinished(before=float("inf")) == 1
-    assert objects.sizes("b" * 64) == {}
+    store.put("models/Lora/ink.safetensors", b"x")
+    assert objects.unfinished(before=0.0) == []
+    assert objects.unfinished(before=float("inf")) == ["b" * 64]
     assert [*objects.all()] == [whole]
 
 

@@ -43,6 +43,17 @@ Key = Annotated[
     ),
 ]
 
+Once = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="A repeat of a call with the same key, within ten minutes, has no further effect and is "
+        "answered as the first was. Ask again with it after a 503, or where no answer came.",
+    ),
+]
+
 #: images that are looked through for one page of those in a state
 LOOKED_THROUGH = 20_000
 #: bytes: a form is limited by picture and by their number, since it never lies in memory
@@ -214,48 +225,55 @@ async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> Image
 
 
 @router.post("/{job}/cancel", summary="Cancel a job")
-async def cancel(job: JobId, caller: Caller, parts: Parts) -> Changed:
+async def cancel(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
     """End it: running images stop between two steps. Tells how many are thereby not rendered."""
-    return Changed(changed=await parts.farm.call(parts.farm.service.cancel, job, caller.tenant, caller.owner))
+    call = parts.farm.service.cancel
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.delete("/{job}", summary="Remove a job")
-async def remove(job: JobId, caller: Caller, parts: Parts) -> Removed:
+async def remove(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Removed:
     """Forget a job that has ended, with its results. Its inputs go later, if no other job names them."""
-    return Removed(removed=await parts.farm.call(parts.farm.service.remove, job, caller.tenant, caller.owner))
+    call = parts.farm.service.remove
+    return Removed(removed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/pause", summary="Pause a job")
-async def pause(job: JobId, caller: Caller, parts: Parts) -> Changed:
+async def pause(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
     """Begin no further image of it; running ones go on."""
-    return Changed(changed=await parts.farm.call(parts.farm.service.pause, job, caller.tenant, caller.owner))
+    call = parts.farm.service.pause
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/resume", summary="Resume a paused job")
-async def resume(job: JobId, caller: Caller, parts: Parts) -> Changed:
+async def resume(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
     """Go on with it."""
-    return Changed(changed=await parts.farm.call(parts.farm.service.resume, job, caller.tenant, caller.owner))
+    call = parts.farm.service.resume
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/retry", summary="Retry a job's failed images")
-async def retry(job: JobId, caller: Caller, parts: Parts) -> Changed:
+async def retry(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
     """Give its failed images another chance; tells how many these are."""
-    return Changed(changed=await parts.farm.call(parts.farm.service.retry, job, caller.tenant, caller.owner))
+    call = parts.farm.service.retry
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.put("/{job}/priority", summary="Change a job's priority")
-async def priority(job: JobId, body: PriorityRequest, caller: Caller, parts: Parts) -> Changed:
+async def priority(
+    job: JobId, body: PriorityRequest, caller: Caller, parts: Parts, once: Once = None
+) -> Changed:
     """Let it go before those of lower priority, from the next image on."""
     priority = caller.allowed_priority(body.priority)
     call = parts.farm.service.set_priority
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, priority, caller.owner))
+    return Changed(changed=await parts.farm.call(call, job, caller.tenant, priority, caller.owner, once))
 
 
 @router.put("/{job}/keep", summary="Change how long a job is kept")
-async def keep(job: JobId, body: KeepRequest, caller: Caller, parts: Parts) -> JobAnswer:
+async def keep(job: JobId, body: KeepRequest, caller: Caller, parts: Parts, once: Once = None) -> JobAnswer:
     """Let it, its results and what it was made from stay so long after its end."""
     wanted = read_duration(caller.allowed_keep(body.keep))
-    await parts.farm.call(parts.farm.service.set_keep, job, caller.tenant, wanted, caller.owner)
+    await parts.farm.call(parts.farm.service.set_keep, job, caller.tenant, wanted, caller.owner, once)
     return JobAnswer.of(await parts.farm.call(parts.farm.service.status, job, caller.tenant))
 
 

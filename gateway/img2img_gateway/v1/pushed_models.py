@@ -11,7 +11,7 @@ from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import example
 from img2img_gateway.v1.inputs import BODY, Sha256
-from img2img_gateway.v1.jobs import UNLIMITED
+from img2img_gateway.v1.jobs import UNLIMITED, Once
 from img2img_shared.errors import NotFound
 from img2img_shared.pushed_models.download import PIECE
 from img2img_shared.pushed_models.model_objects import PART
@@ -128,12 +128,11 @@ async def read(
 
 
 @router.delete("/{sha256}", summary="Remove a model from the store")
-async def remove(sha256: Sha256, caller: Caller, parts: Parts) -> PushedModelAnswer:
+async def remove(sha256: Sha256, caller: Caller, parts: Parts, once: Once = None) -> PushedModelAnswer:
     """Remove a file, unless jobs that have not ended need it (422)."""
     caller.check(Role.OPERATE)
-    model = await parts.farm.call(parts.farm.service.pushed_model, sha256)
-    await parts.farm.call(parts.farm.service.remove_pushed_model, model, caller.owner)
-    return _answer(model)
+    call = parts.farm.service.remove_pushed_model
+    return _answer(await parts.farm.call(call, sha256, caller.owner, once))
 
 
 def _answer(model: PushedModel) -> PushedModelAnswer:

@@ -1,5 +1,6 @@
 """Requests to a gateway: sent again while it is away, with its problem documents as the farm's errors."""
 
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -62,10 +63,16 @@ class GatewayClient:
     def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         """The answer to a request, sent again while the gateway is away or busy: all of ours may be repeated.
 
+        What changes something has an idempotency key, so that the repeat of one whose answer was lost is
+        answered as that was.
+
         Raises:
             Refused, Conflict, NotFound, FarmError: what the farm says.
             Unavailable: it stays away.
         """
+        if method not in ("GET", "HEAD"):
+            headers = {"Idempotency-Key": secrets.token_hex(16), **request.get("headers", {})}
+            request = {**request, "headers": headers}
         return patiently(lambda: self._once(method, path, request), OUTAGE)
 
     @contextmanager

@@ -51,4 +51,4 @@ class DirectModels:
         return self._service.add_pushed_model(new, self._owner)
 
     def remove(self, model: PushedModel) -> None:
-        self._service.remove_pushed_model(model, self._owner)
+        self._service.remove_pushed_model(model.sha256, self._owner)

@@ -1,51 +1,62 @@
 """What people do to jobs and workers of a farm, in their name."""
 
 import logging
+import secrets
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from img2img_shared.errors import NotFound, Unavailable
 from img2img_shared.farm.connection import FarmConnection
+from img2img_shared.farm.patience import patiently
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerOrder
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class JobControl(FarmConnection):
     """What the ledger does, and what follows from it. `by` is who does it, for the audit.
 
+    Asked for again with the same idempotency key `once` within ten minutes, each takes effect once and gives
+    the same. While Redis is away, each is asked again as long as a submit would be.
+
     Methods raise `NotFound` where the tenant has no such job.
     """
 
-    def cancel(self, job_id: str, tenant: str, by: str) -> int:
+    def cancel(self, job_id: str, tenant: str, by: str, once: str | None = None) -> int:
         """End a job; how many images are thereby not rendered."""
-        return self.ledger.cancel(job_id, tenant, by)
+        return self._once(once, lambda key: self.ledger.cancel(job_id, tenant, by, key))
 
-    def pause(self, job_id: str, tenant: str, by: str) -> bool:
+    def pause(self, job_id: str, tenant: str, by: str, once: str | None = None) -> bool:
         """Begin none of its images until `resume`; whether that changed anything."""
-        return self.ledger.pause(job_id, tenant, by)
+        return self._once(once, lambda key: self.ledger.pause(job_id, tenant, by, key))
 
-    def resume(self, job_id: str, tenant: str, by: str) -> bool:
+    def resume(self, job_id: str, tenant: str, by: str, once: str | None = None) -> bool:
         """Go on with a paused job; whether that changed anything."""
-        changed = self.ledger.resume(job_id, tenant, by)
+        changed = self._once(once, lambda key: self.ledger.resume(job_id, tenant, by, key))
         self._notify_workers_of(job_id, tenant)
         return changed
 
-    def retry(self, job_id: str, tenant: str, by: str) -> int:
+    def retry(self, job_id: str, tenant: str, by: str, once: str | None = None) -> int:
         """Give its failed images another chance; how many these are."""
-        count = self.ledger.retry(job_id, tenant, by)
+        count = self._once(once, lambda key: self.ledger.retry(job_id, tenant, by, key))
         self._notify_workers_of(job_id, tenant)
         return count
 
-    def set_priority(self, job_id: str, tenant: str, priority: int, by: str) -> bool:
+    def set_priority(self, job_id: str, tenant: str, priority: int, by: str, once: str | None = None) -> bool:
         """Let it go before those of lower priority; whether that changed anything."""
-        return self.ledger.set_priority(job_id, tenant, priority, by)
+        return self._once(once, lambda key: self.ledger.set_priority(job_id, tenant, priority, by, key))
 
-    def set_keep(self, job_id: str, tenant: str, keep: float | None, by: str) -> None:
+    def set_keep(
+        self, job_id: str, tenant: str, keep: float | None, by: str, once: str | None = None
+    ) -> None:
         """Keep its results so many seconds after its end; None: for ever."""
-        self.ledger.set_keep(job_id, tenant, keep, by)
+        self._once(once, lambda key: self.ledger.set_keep(job_id, tenant, keep, by, key))
 
-    def remove(self, job_id: str, tenant: str, by: str) -> int:
+    def remove(self, job_id: str, tenant: str, by: str, once: str | None = None) -> int:
         """Forgets a job that has ended, with its results; how many objects of the store these were.
 
         Pictures that it was made from are the tenant's: the janitor removes those that no other job names.
@@ -55,8 +66,10 @@ class JobControl(FarmConnection):
             Refused: the job has not ended.
             StoreError: the store does not remove something.
         """
-        self.ledger.remove(job_id, tenant, by)
-        return self.store.delete_all(f"jobs/{job_id}")
+        key = once or secrets.token_hex(8)
+        self._once(key, lambda key: self.ledger.remove(job_id, tenant, by, key))
+        count = self.store.delete_all(f"jobs/{job_id}")
+        return self._once(key, lambda key: self.ledger.count_removed(job_id, tenant, key, count))
 
     def order(self, worker: str, order: WorkerOrder | None, by: str) -> list[str]:
         """Have a worker, or all of a host's, do something from the next beat on; who it is.
@@ -81,6 +94,10 @@ class JobControl(FarmConnection):
             top_up(self.tickets, self.ledger, model)
         except Exception as error:
             log.warning("the tickets for %s come a second later: %s", model, error)
+
+    def _once(self, once: str | None, call: Callable[[str], T]) -> T:
+        key = once or secrets.token_hex(8)
+        return patiently(lambda: call(key), self._outage)
 
     def _notify_workers_of(self, job_id: str, tenant: str) -> None:
         with suppress(Unavailable):  # the workers' janitor comes a second later

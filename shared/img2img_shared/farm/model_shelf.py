@@ -1,12 +1,14 @@
 """The models that lie in the farm's store: pushed, listed, removed."""
 
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 
-from img2img_shared.errors import NotFound, Refused
+from img2img_shared.errors import NotFound, Refused, Unavailable
 from img2img_shared.farm.connection import FarmConnection
+from img2img_shared.ledger.answers import Answer
 from img2img_shared.pushed_models.model_objects import PART
-from img2img_shared.pushed_models.pushed_model import KINDS, ModelKind, NewModel, PushedModel
+from img2img_shared.pushed_models.pushed_model import KINDS, ModelKind, NewModel, PushedModel, find_pushed
 
 #: so many jobs are named in a refusal
 _NAMED = 5
@@ -30,6 +32,9 @@ class ModelShelf(FarmConnection):
         """
         kinds = KINDS if kind is None else (kind,)
         found = [each for name in kinds if (each := self.model_index.find(name, wanted)) is not None]
+        if not found:  # a removal that broke off may have left it in the store
+            there = [*self.model_objects.all()]
+            found = [each for name in kinds if (each := find_pushed(wanted, name, there)) is not None]
         if not found:
             raise NotFound(f"no pushed model is called {wanted!r}; see img2img models list")
         if len({each.sha256 for each in found}) > 1:
@@ -55,40 +60,53 @@ class ModelShelf(FarmConnection):
         Raises:
             Refused: a part is missing, or the same file is there by another name, or with others beside it.
         """
+        self._check_stays(new.sha256)
         model = PushedModel(**dict(new), part=PART, pushed=time.time(), by=by[:200])
         before = self.find_pushed_file(new.sha256)
         if before is not None:
             _check_same(before, new)
             model = before.model_copy(update={"pushed": model.pushed, "by": by})
         else:
-            sizes = self.model_objects.sizes(new.sha256)
-            missing = [n for n in range(model.n_parts) if sizes.get(n) != model.size_of_part(n)]
-            if missing:
-                raise Refused("parts", missing, "send these parts again: they are not in the store")
+            self._check_parts(model)
             if new.kind == "checkpoint":
                 model = model.model_copy(update={"model": self._free_name(model)})
         self.model_objects.put_about(model)
+        self._check_stays(new.sha256)  # who begins to remove it from now on, finds it whole
+        self._check_parts(model)
         self.model_index.put(model)
         self._note(by, "push-model", model)
         return model
 
-    def remove_pushed_model(self, model: PushedModel, by: str) -> int:
-        """Remove it from the store; how many objects these were. What workers have fetched makes room there.
+    def remove_pushed_model(self, sha256: str, by: str, once: str | None = None) -> PushedModel:
+        """Remove a file from the store; which one it was. What workers have fetched makes room there.
+
+        Args:
+            once: who asks again with the same key, within ten minutes, is answered as before.
 
         Raises:
+            NotFound: there is none.
             Refused: jobs that have not ended need it.
         """
         self._establish_store()
-        self.model_index.remove(model.sha256)  # first: whoever submits from now on is told that it is gone
-        needing = list(self._jobs_that_need(model))
-        if needing:
-            self.model_index.put(model)
+        answer = Answer(self.redis, "remove-model", sha256, once or secrets.token_hex(8))
+        before = answer.given()
+        known = self.model_index.all().get(sha256) or self.model_objects.about(sha256)
+        if before is not None and known is None:
+            self.model_objects.remove(sha256)  # the first call may have ended in the middle
+            return PushedModel.model_validate(before)
+        if known is None:
+            raise NotFound(f"no pushed model has the SHA-256 {sha256}; see img2img models list")
+        self.model_index.remove(sha256)  # first: whoever submits from now on is told that it is gone
+        if needing := list(self._jobs_that_need(sha256)):
+            self.model_index.put(known)
             listed = ", ".join(needing[:_NAMED]) + (", ..." if len(needing) > _NAMED else "")
             reason = f"jobs that have not ended need it: wait, or img2img cancel them first ({listed})"
-            raise Refused("name", model.name, reason)
-        count = self.model_objects.remove(model.sha256)
-        self._note(by, "remove-model", model)
-        return count
+            raise Refused("name", known.name, reason)
+        answer.give(known.model_dump(mode="json"))
+        self.model_objects.remove(sha256)
+        self.model_index.end_removal(sha256)
+        self._note(by, "remove-model", known)
+        return known
 
     def check_files(self, files: Mapping[str, str]) -> None:
         """That what a job is about to name is still there: a file may have been removed since it was found.
@@ -113,9 +131,19 @@ class ModelShelf(FarmConnection):
         }
         return model.name if others.get(model.name, model.sha256) == model.sha256 else model.title
 
-    def _jobs_that_need(self, model: PushedModel) -> Iterator[str]:
+    def _check_stays(self, sha256: str) -> None:
+        if self.model_index.is_being_removed(sha256):
+            raise Unavailable(f"the file {sha256} is being removed from the store; push it again after that")
+
+    def _check_parts(self, model: PushedModel) -> None:
+        sizes = self.model_objects.sizes(model.sha256)
+        missing = [n for n in range(model.n_parts) if sizes.get(n) != model.size_of_part(n)]
+        if missing:
+            raise Refused("parts", missing, "send these parts again: they are not in the store")
+
+    def _jobs_that_need(self, sha256: str) -> Iterator[str]:
         for job in self.ledger.unfinished_jobs():
-            if model.sha256 in job.files.values():
+            if sha256 in job.files.values():
                 yield job.id
 
 

@@ -128,7 +128,7 @@ class StoreJanitor:
             self._step()
             self._store.delete_all(f"jobs/{each.id}")
             self._orphans.remove(each.id)
-        self._models.remove_unfinished(before=self._retention.now() - AGE)
+        self._remove_unfinished_models()
         self._model_index.refresh()
         pictures = sweep.remove_unnamed(found)
         self._storage.write(found, {})
@@ -187,6 +187,15 @@ class StoreJanitor:
                 count += self._store.delete_all(f"jobs/{removal.split()[0]}") > 0
                 self._retention.cleared(removal, AGAIN)
         return count
+
+    def _remove_unfinished_models(self) -> None:
+        """... of which nobody has sent a part for long; who does so again just now is told to wait."""
+        for sha256 in self._models.unfinished(before=self._retention.now() - AGE):
+            self._step()
+            self._model_index.remove(sha256)
+            if not self._models.has_about(sha256):
+                self._models.remove(sha256)
+            self._model_index.end_removal(sha256)
 
     def _list(self, found: list[Orphan]) -> None:
         """Note since when each orphan is known, and forget those that are none any more."""

@@ -1,13 +1,20 @@
 """The part of the ledger that changes what is to become of jobs."""
 
+import secrets
+from typing import Any
+
 from img2img_shared.errors import Refused
 from img2img_shared.ledger.job_records import JobRecords
 
 
 class JobControl(JobRecords):
-    """What is done to jobs; who does it is noted in the audit, by the name that is given as `by`."""
+    """What is done to jobs; who does it is noted in the audit, by the name that is given as `by`.
 
-    def cancel(self, job_id: str, tenant: str, by: str = "") -> int:
+    Whoever got no answer asks again with the same `once`, for ten minutes: it takes effect once, and is
+    answered as it was. "": nobody asks again.
+    """
+
+    def cancel(self, job_id: str, tenant: str, by: str = "", once: str = "") -> int:
         """Ends a job: nothing of it is given out any more, and workers stop its images between two steps.
 
         Gives the number of images that are thereby not rendered; 0 for a job that had ended.
@@ -15,9 +22,9 @@ class JobControl(JobRecords):
         Raises:
             NotFound: the tenant has no such job.
         """
-        return self._control(job_id, tenant, "cancel", by=by)
+        return self._control(job_id, tenant, "cancel", by=by, once=once)
 
-    def interrupt(self, job_id: str, tenant: str, by: str = "") -> int:
+    def interrupt(self, job_id: str, tenant: str, by: str = "", once: str = "") -> int:
         """As `cancel`, but images that a worker has end early and are done, as far as they are by then.
 
         Gives the number of images that are thereby not rendered; 0 for a job that had ended.
@@ -25,22 +32,22 @@ class JobControl(JobRecords):
         Raises:
             NotFound: the tenant has no such job.
         """
-        return self._control(job_id, tenant, "interrupt", by=by)
+        return self._control(job_id, tenant, "interrupt", by=by, once=once)
 
-    def pause(self, job_id: str, tenant: str, by: str = "") -> bool:
+    def pause(self, job_id: str, tenant: str, by: str = "", once: str = "") -> bool:
         """Gives out no image of the job until `resume`; running ones go on. Says whether anything changed.
 
         Raises:
             NotFound: the tenant has no such job.
             Refused: the job was cancelled.
         """
-        return bool(self._control(job_id, tenant, "pause", by=by))
+        return bool(self._control(job_id, tenant, "pause", by=by, once=once))
 
-    def resume(self, job_id: str, tenant: str, by: str = "") -> bool:
+    def resume(self, job_id: str, tenant: str, by: str = "", once: str = "") -> bool:
         """Undoes `pause`; same answers."""
-        return bool(self._control(job_id, tenant, "resume", by=by))
+        return bool(self._control(job_id, tenant, "resume", by=by, once=once))
 
-    def set_priority(self, job_id: str, tenant: str, priority: int, by: str = "") -> bool:
+    def set_priority(self, job_id: str, tenant: str, priority: int, by: str = "", once: str = "") -> bool:
         """Changes what goes first, from the next claim on; same answers as `pause`.
 
         Raises:
@@ -48,42 +55,52 @@ class JobControl(JobRecords):
         """
         if not -100 <= priority <= 100:
             raise Refused("priority", priority, "give a whole number from -100 to 100; higher goes first")
-        return bool(self._control(job_id, tenant, "priority", priority, by=by))
+        return bool(self._control(job_id, tenant, "priority", priority, by=by, once=once))
 
-    def retry(self, job_id: str, tenant: str, by: str = "") -> int:
+    def retry(self, job_id: str, tenant: str, by: str = "", once: str = "") -> int:
         """Gives every failed image of the job another chance and says how many these are.
 
         Raises:
             NotFound: the tenant has no such job.
             Refused: the job was cancelled.
         """
-        failed = self.status(job_id, tenant).failed
-        retried = 0
-        # in shares, and not those that fail again meanwhile
-        while (share := self._control(job_id, tenant, "retry", by=by)) and retried + share < failed:
-            retried += share
-        return retried + share
+        once = once or secrets.token_hex(8)
+        while True:  # in shares, and not those that fail again meanwhile
+            retried, left = self._changed(job_id, tenant, "retry", by=by, once=once)
+            if not left:
+                return int(retried)
 
-    def remove(self, job_id: str, tenant: str, by: str = "") -> None:
+    def remove(self, job_id: str, tenant: str, by: str = "", once: str = "") -> None:
         """Forgets a job that has ended. What the store has of it is the caller's to remove, right after.
 
         Raises:
             NotFound: the tenant has no such job.
             Refused: the job has not ended.
         """
-        if not self._found(job_id, self._redis.run("remove", tenant, job_id, by)):
+        if not self._found(job_id, self._redis.run("remove", tenant, job_id, by, once)):
             raise Refused("job", job_id, "this job has not ended; cancel it first")
 
-    def set_keep(self, job_id: str, tenant: str, keep: float | None, by: str = "") -> None:
+    def count_removed(self, job_id: str, tenant: str, once: str, count: int) -> int:
+        """So many of its objects are gone from the store; how many that are for this call and its repeats."""
+        return int(self._redis.run("remove", tenant, job_id, "", once, count))
+
+    def set_keep(self, job_id: str, tenant: str, keep: float | None, by: str = "", once: str = "") -> None:
         """Keep a job's results so many seconds after its end; None: for ever.
 
         Raises:
             NotFound: the tenant has no such job.
         """
-        self._control(job_id, tenant, "keep", "" if keep is None else round(1000 * keep), by=by)
+        self._control(job_id, tenant, "keep", "" if keep is None else round(1000 * keep), by=by, once=once)
 
-    def _control(self, job_id: str, tenant: str, verb: str, value: int | str = 0, by: str = "") -> int:
-        answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value, by))
+    def _control(
+        self, job_id: str, tenant: str, verb: str, value: int | str = 0, *, by: str, once: str
+    ) -> int:
+        return int(self._changed(job_id, tenant, verb, value, by=by, once=once))
+
+    def _changed(
+        self, job_id: str, tenant: str, verb: str, value: int | str = 0, *, by: str, once: str
+    ) -> Any:
+        answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value, by, once))
         if answer == b"cancelled":
             raise Refused("job", job_id, "this job was cancelled; submit it again")
-        return int(answer)
+        return answer

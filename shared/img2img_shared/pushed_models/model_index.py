@@ -11,6 +11,8 @@ from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel, fi
 
 #: of the document that is another one whenever something has changed
 _VERSION = ""
+#: seconds for which nobody finds a file that is being removed, unless that is said again or it has ended
+_REMOVAL = 120
 
 
 class ModelIndex:
@@ -20,6 +22,7 @@ class ModelIndex:
     """
 
     def __init__(self, redis: FarmRedis, objects: ModelObjects) -> None:
+        self._redis = redis
         self._table = Table(redis, "models")
         self._objects = objects
         self._lock = threading.Lock()
@@ -44,14 +47,24 @@ class ModelIndex:
         return find_pushed(wanted, kind, self.all().values())
 
     def put(self, model: PushedModel) -> None:
-        """It is in the store."""
+        """It is in the store, and stays."""
+        self._redis.call("DEL", self._removal_key(model.sha256))
         document = model.model_dump(mode="json")
         self._table.put({model.sha256: document, _VERSION: secrets.token_hex(8)})
 
     def remove(self, sha256: str) -> None:
-        """Nobody is to find it any more."""
+        """Nobody is to find it any more, nor to name it: from now on it may be removed from the store."""
+        self._redis.call("SET", self._removal_key(sha256), 1, "EX", _REMOVAL)
         self._table.remove(sha256)
         self._table.put({_VERSION: secrets.token_hex(8)})
+
+    def end_removal(self, sha256: str) -> None:
+        """It is gone, and may be pushed again."""
+        self._redis.call("DEL", self._removal_key(sha256))
+
+    def is_being_removed(self, sha256: str) -> bool:
+        """Whether somebody has begun to remove it, and has not ended."""
+        return bool(self._redis.call("EXISTS", self._removal_key(sha256)))
 
     def refresh(self) -> Mapping[str, PushedModel]:
         """Look at the store, and say so to all; gives those that it has."""
@@ -61,7 +74,8 @@ class ModelIndex:
 
     def _refresh(self) -> None:
         known = self._table.all()  # first: what is added meanwhile was in the store before
-        found = {each.sha256: each for each in self._objects.all()}
+        there = [each for each in self._objects.all() if not self.is_being_removed(each.sha256)]
+        found = {each.sha256: each for each in there}
         changed = {
             sha256: each.model_dump(mode="json")
             for sha256, each in found.items()
@@ -73,3 +87,6 @@ class ModelIndex:
         if changed or gone or _VERSION not in known:
             self._table.put({**changed, _VERSION: secrets.token_hex(8)})
         self._known, self._version = found, None
+
+    def _removal_key(self, sha256: str) -> str:
+        return self._redis.key("gateway", "models", "removing", sha256)

@@ -6,6 +6,7 @@ goes on with the part that is missing, in any store, however large the file.
 """
 
 import json
+import re
 from collections.abc import Iterator
 
 from img2img_shared.errors import StoreError
@@ -17,6 +18,7 @@ FOLDER = "models"
 #: bytes of a part: few requests for a large file, and little to send again
 PART = 64 * 1024 * 1024
 _ABOUT = "about.json"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ModelObjects:
@@ -57,8 +59,8 @@ class ModelObjects:
             return None
 
     def all(self) -> Iterator[PushedModel]:
-        """Every file that is there."""
-        for sha256 in self._store.folders(FOLDER):
+        """Every file that is there. A folder of another name is not ours, but may be somebody's models."""
+        for sha256 in filter(_SHA256.fullmatch, self._store.folders(FOLDER)):
             if (found := self.about(sha256)) is not None and found.sha256 == sha256:
                 yield found
 
@@ -67,8 +69,12 @@ class ModelObjects:
         self._store.delete(_about_key(sha256))
         return self._store.delete_all(f"{FOLDER}/{sha256}")
 
-    def remove_unfinished(self, before: float) -> int:
-        """Remove what uploads have left that nobody went on with since then; how many these were.
+    def has_about(self, sha256: str) -> bool:
+        """Whether anything is told of a file, by whatever version: then it is whole."""
+        return self._store.exists(_about_key(sha256))
+
+    def unfinished(self, before: float) -> list[str]:
+        """SHA-256 of what uploads have left that nobody went on with since then.
 
         Args:
             before: seconds since 1970, by the store's clock.
@@ -78,10 +84,7 @@ class ModelObjects:
             sha256 = each.key.split("/")[1]
             is_whole = each.key == _about_key(sha256)
             written[sha256] = max(written.get(sha256, 0.0), float("inf") if is_whole else each.written)
-        old = [sha256 for sha256, last in written.items() if last < before]
-        for sha256 in old:
-            self.remove(sha256)
-        return len(old)
+        return [name for name, last in written.items() if last < before and _SHA256.fullmatch(name)]
 
 
 def _part_key(sha256: str, number: int) -> str:

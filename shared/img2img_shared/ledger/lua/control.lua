@@ -1,9 +1,11 @@
 -- The user's hand on a job, and on those of its images' tiles. False: no such job of this tenant; 'cancelled': too late;
--- else what it changed.
-local tenant, id, verb, value, by = unpack(ARGV)
+-- else what it changed, or had changed when it was asked for with the same key before. Of a retry {images of the job that
+-- were, images that are still to be}: it is asked for again until there are none.
+local tenant, id, verb, value, by, once = unpack(ARGV)
 local SHARE = 200 -- images that are retried at a time, so that Redis is never held up for long
 
-local function control(id, job)
+-- `most`: of its failed images so many are retried.
+local function control(id, job, most)
   if verb == 'cancel' or verb == 'interrupt' then
     -- what was interrupted may be cancelled as well: its images, which were to end early, end now
     local was_interrupted = verb == 'cancel' and unset(job, 'interrupted') == 1
@@ -45,7 +47,7 @@ local function control(id, job)
       changed = 1
     end
   elseif verb == 'retry' then
-    local indexes = redis.call('HRANDFIELD', job_key(id, 'failed'), SHARE)
+    local indexes = most > 0 and redis.call('HRANDFIELD', job_key(id, 'failed'), most) or {}
     changed = #indexes
     for _, index in ipairs(indexes) do
       -- what killed workers before still runs alone, but has all its lives again
@@ -70,10 +72,34 @@ local function control(id, job)
   return changed
 end
 
+local answered = answer_key(tenant, verb, id, once)
+local before = once ~= '' and redis.call('GET', answered)
+if before and verb ~= 'retry' then return tonumber(before) end
 local job = owned(tenant, id)
 if not job then return false end
-for _, part in ipairs(redis.call('SMEMBERS', job_key(id, 'parts'))) do
-  local tiles = load(part)
-  if tiles then control(part, tiles) end
+local tiles = {}
+for _, part in ipairs(redis.call('SMEMBERS', job_key(id, 'parts'))) do tiles[#tiles + 1] = load(part) end
+
+if verb == 'retry' then
+  if job.cancelled then return 'cancelled' end
+  local retried, left = string.match(before or '', '^(%d+) (%d+)$')
+  retried, left = tonumber(retried or 0), tonumber(left or job.failed)
+  if not before then
+    for _, part in ipairs(tiles) do left = left + part.failed end
+  end
+  local share = math.min(SHARE, left)
+  for _, part in ipairs(tiles) do
+    if not part.cancelled then share = share - control(part.id, part, share) end
+  end
+  local own = control(id, job, share)
+  share = share - own
+  -- those that are not there any more are not waited for
+  left = share > 0 and 0 or left - math.min(SHARE, left)
+  redis.call('SET', answered, retried + own .. ' ' .. left, 'PX', ANSWERS)
+  return {retried + own, left}
 end
-return control(id, job)
+
+for _, part in ipairs(tiles) do control(part.id, part) end
+local changed = control(id, job)
+if once ~= '' and changed ~= 'cancelled' then redis.call('SET', answered, changed, 'PX', ANSWERS) end
+return changed

@@ -1,8 +1,18 @@
--- Forgets a job that has ended, whose results are about to be removed. False: no such job of this tenant; 0: it has not ended.
-local tenant, id, by = unpack(ARGV)
+-- Forgets a job that has ended, whose results are about to be removed. False: no such job of this tenant; 0: it has not
+-- ended. Asked for with the same key again, it is as if it were there; with `count`, so many objects of it were removed
+-- from the store: gives how many for this key.
+local tenant, id, by, once, count = unpack(ARGV)
+local answered = answer_key(tenant, 'remove', id, once)
+if count then
+  local sum = redis.call('INCRBY', answered, count)
+  redis.call('PEXPIRE', answered, ANSWERS)
+  return sum
+end
+if once ~= '' and redis.call('EXISTS', answered) == 1 then return 1 end
 local job = owned(tenant, id)
 if not job then return false end
 if not job.finished then return 0 end
 remove(job)
 audit(by, tenant, 'remove', id)
+if once ~= '' then redis.call('SET', answered, 0, 'PX', ANSWERS) end
 return 1

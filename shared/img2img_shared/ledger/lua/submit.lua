@@ -21,9 +21,10 @@ end
 if redis.call('EXISTS', abandoned_key(id)) == 1 then return 'abandoned' end
 local above = whole ~= '' and load(string.match(whole, '^%S+'))
 if whole ~= '' and (not above or above.cancelled) then return 'abandoned' end
--- who removes such a file takes it out of here first, and then looks for jobs that need it
+-- who removes such a file says so first, and then looks for jobs that need it
 for i = 15, #ARGV do
-  if redis.call('HEXISTS', pushed_models_key(), ARGV[i]) == 0 then return 'gone ' .. ARGV[i] end
+  local is_there = redis.call('HEXISTS', pushed_models_key(), ARGV[i]) == 1
+  if not is_there or redis.call('EXISTS', removing_key(ARGV[i])) == 1 then return 'gone ' .. ARGV[i] end
 end
 redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'arrival', redis.call('INCR', arrivals_key()), 'next', 0, 'done', 0, 'failed', 0,

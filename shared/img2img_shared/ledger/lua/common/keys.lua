@@ -27,14 +27,17 @@ local function tenant_key(tenant) return FARM .. ':tenant:' .. tenant end
 local function changed_key(tenant) return FARM .. ':changed:' .. tenant end
 local function pushed_models_key() return FARM .. ':gateway:models' end -- see pushed_models/model_index.py
 local function arrivals_key() return FARM .. ':arrivals' end
+local function removing_key(sha256) return pushed_models_key() .. ':removing:' .. sha256 end
 local function submissions_key() return FARM .. ':submissions' end
 local function naming_key(job) return FARM .. ':naming:' .. job end
 local function submitted_key(tenant) return FARM .. ':submitted:' .. tenant end
 local function abandoned_key(job) return FARM .. ':abandoned:' .. job end
 local function idempotency_key(tenant, key) return FARM .. ':once:' .. tenant .. ':' .. key end
+local function answer_key(tenant, verb, id, key) return FARM .. ':answer:' .. table.concat({tenant, verb, id, key}, ':') end
 
 local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':under_way'
 local BOARD, STARVED = FARM .. ':board', FARM .. ':starved'
+local ANSWERS = 10 * 60 * 1000 -- ms for which what was answered is kept for whoever asks again, since it got no answer
 local LOADS = 10 * 60 * 1000 -- ms for which it is remembered that a worker has not come back from a load
 local LOAD_SECONDS, IMAGE_SECONDS = FARM .. ':load_seconds', FARM .. ':image_seconds'
 local WORKERS, SERVED, MODELS, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':models', FARM .. ':cancels'
