@@ -1,6 +1,7 @@
 """Requests made from the OpenAPI document: no answer is a server's error, and each is as documented."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -34,10 +35,12 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """No worker serves it, so that a synchronous render is refused rather than waited for."""
+    """No worker serves it, so that a synchronous render is refused, not waited for; streams soon end."""
     server = RedisServer()
-    with Gateway(server.url, tmp_path_factory.mktemp("store"), upload_timeout=2) as gateway:
-        yield gateway
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(import_module("img2img_gateway.v1.farm_events"), "LASTS", 0.0)
+        with Gateway(server.url, tmp_path_factory.mktemp("store"), upload_timeout=2) as gateway:
+            yield gateway
     server.remove()
 
 
