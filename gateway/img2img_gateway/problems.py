@@ -62,7 +62,7 @@ class OpenAiDocument(BaseModel):
 
 
 #: paths whose errors have the shape that A1111's clients read
-_A1111 = ("/sdapi", "/internal", "/controlnet", "/config")
+_A1111 = ("/sdapi", "/internal", "/controlnet", "/config", "/startup-events")
 
 #: and OpenAI's
 OPENAI = "/v1/images"
