@@ -258,7 +258,10 @@ def test_an_image_is_seen_while_it_is_rendered(visit: Callable[..., Visit], farm
 
 def test_hostile_texts_are_texts(visit: Callable[..., Visit], farm: FaultyFarm) -> None:
     job = farm.producer.submit(
-        [Picture(image=picture(1), name=HOSTILE), Picture(image=f"<svg/onload=alert(1)>{HOSTILE}".encode())],
+        [
+            Picture(image=picture(1), name=HOSTILE + 40 * " long"),
+            Picture(image=f"<svg/onload=alert(1)>{HOSTILE}".encode()),
+        ],
         name=HOSTILE.replace("\u202e", ""),
         prompt=HOSTILE,
         negative_prompt="</script><script>alert(1)</script>",
@@ -278,6 +281,11 @@ def test_hostile_texts_are_texts(visit: Callable[..., Visit], farm: FaultyFarm) 
     page.get_by_role("link", name="<img src=x onerror=alert(1)>").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("<img src=x onerror=alert(1)>")
     expect(page.get_by_text("<b>tag</b>")).to_be_visible()
+    expect(page.get_by_role("link", name="long: Done")).to_be_visible()
+    wide = (
+        "[...document.querySelectorAll('.tile')].filter((each) => each.scrollWidth > each.clientWidth).length"
+    )
+    assert page.evaluate(wide) == 0, "a tile reaches into the next one"
     page.get_by_role("link", name="Done").filter(has_text="").first.click()
     expect(page.get_by_text("</script><script>alert(1)</script>").first).to_be_visible()
     check_accessible(page)

@@ -92,3 +92,17 @@ def test_colours_are_kept(visiting: Callable[..., Visit], bare_gateway: Gateway)
     expect(page.locator("body")).to_have_css("color-scheme", "light")
     page.get_by_role("button", name="Switch to dark colours").click()
     assert page.evaluate("localStorage.length") == 0
+
+
+def test_the_page_tells_while_the_gateway_does_not_answer(
+    visiting: Callable[..., Visit], bare_gateway: Gateway
+) -> None:
+    visit = visiting(bare_gateway.url, refused=True)
+    visit.page.goto("/")
+    expect(visit.page.get_by_role("heading", name="Queue")).to_be_visible()
+    visit.context.set_offline(True)
+    told = visit.page.get_by_text("What is shown may be old")
+    expect(told).to_be_visible()
+    check_accessible(visit.page)
+    visit.context.set_offline(False)
+    expect(told).to_have_count(0)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 
 from img2img_gateway.api_keys import ApiKeys
 from img2img_shared.ledger import Ledger, connect
 from img2img_shared.store import Store
-from tests.integration.gateway import Gateway
+from tests.integration.gateway import Gateway, picture
 from tests.integration.ledger_helpers import a_job
 from tests.page.browser import Visit, check_accessible
 from tests.servers import RedisServer
@@ -85,3 +85,36 @@ def test_the_page_closes_when_its_key_is_revoked(
     ring.create("another", "one")
     ring.revoke(key_id)
     expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_the_studio_keeps_what_somebody_has_prepared_for_them_alone(
+    visiting: Callable[..., Visit], closed_gateway: tuple[Gateway, str, str], ring: ApiKeys
+) -> None:
+    """While they look elsewhere, and when their session ends; nobody else gets to see it."""
+    gateway, key_id, secret = closed_gateway
+    page = visiting(gateway.url, refused=True).page
+    prompt = page.get_by_role("textbox", name="Prompt", exact=True)
+
+    def sign_in(key: str) -> None:
+        page.get_by_label("API key").fill(key)
+        page.keyboard.press("Enter")
+
+    page.goto("/studio")
+    sign_in(secret)
+    prompt.fill("a harbour")
+    photo: FilePayload = {"name": "photo.png", "mimeType": "image/png", "buffer": picture(1)}
+    page.locator(".pictures input[type=file]").first.set_input_files([photo])
+    expect(page.locator(".thumbs li")).to_have_count(1)
+    page.get_by_role("link", name="Queue").click()
+    expect(page.get_by_role("heading", name="Queue")).to_be_visible()
+    page.get_by_role("link", name="Studio").click()
+    expect(page.locator(".thumbs li")).to_have_count(1)
+    ring.revoke(key_id)
+    page.locator(".send").get_by_role("button", name="Render").click()
+    sign_in(ring.create("ann's laptop", "one")[1])
+    expect(prompt).to_have_value("a harbour")
+    expect(page.locator(".thumbs li")).to_have_count(1)
+    page.get_by_role("button", name="Sign out").click()
+    sign_in(ring.create("eve", "two")[1])
+    expect(prompt).to_have_value("")
+    expect(page.locator(".thumbs li")).to_have_count(0)

@@ -7,6 +7,9 @@ import { app } from "./strings.js";
 export const Session = createContext(null);
 export const useSession = () => useContext(Session);
 
+/** What the browser calls things that it keeps for somebody: who else signs in there does not see them. */
+export const keptName = (name, { csrf, tenant, owner }) => (csrf ? [name, tenant, owner].join(":") : name);
+
 /** A view's heading, which is the tab's title too, and gets the focus when the view is come to. */
 export function Heading({ title, tab = title, children }) {
   const element = useRef();

@@ -14,10 +14,11 @@ export function Preview({ job, index, alt, before }) {
   const [seen, setSeen] = useState(null);
   useEffect(() => {
     let last = null;
+    let isGone = false;
     const look = async () => {
       if (document.hidden) return;
       const blob = await get(`/v1/jobs/${job}/images/${index}/preview`).catch(() => null);
-      if (!blob) return;
+      if (!blob || isGone) return;
       const next = URL.createObjectURL(blob);
       setSeen(next);
       if (last) URL.revokeObjectURL(last);
@@ -26,6 +27,7 @@ export function Preview({ job, index, alt, before }) {
     look();
     const timer = setInterval(look, LOOK);
     return () => {
+      isGone = true;
       clearInterval(timer);
       if (last) URL.revokeObjectURL(last);
     };
@@ -52,7 +54,7 @@ export function Cell({ job, index, perInput, state, image, name, chosen, onChoos
   }[state];
   return html`<div class="tile ${state} ${chosen ? "chosen" : ""}">
     <${Link} href=${href} aria-label=${label} title=${name}>${picture ? picture() : html`<${Thumbnail} src=${input} />`}<//>
-    <div class="caption"><span class="state ${state}" aria-hidden="true" /><span class="cut">${name}</span>
+    <div class="caption"><span class="state ${state}" aria-hidden="true" /><span class="cut" dir="auto">${name}</span>
       ${state === "done" && html`<input type="checkbox" aria-label=${text.choose(name)} checked=${chosen} onChange=${onChoose} />`}</div>
   </div>`;
 }

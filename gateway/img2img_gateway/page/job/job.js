@@ -50,7 +50,7 @@ function Standing({ job, params, name }) {
       <span class="muted numbers">${pace(job)}</span></div>
     <${Progress} job=${job} label=${queue.progress(name)} />
     ${job.waits_for && html`<p class="muted">${text.waitsFor(job.waits_for)}</p>`}
-    ${params.prompt && html`<p class="prompt">${params.prompt}</p>`}
+    ${params.prompt && html`<p class="prompt" dir="auto">${params.prompt}</p>`}
     <dl class="inline">${facts.filter(([, value]) => value || value === 0).map(([label, value]) => html`<div key=${label}><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>
   </section>`;
 }

@@ -78,7 +78,7 @@ function Facts({ details }) {
   const shown = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
   const rest = Object.entries(params).filter(([name]) => !TEXTS.includes(name));
   return html`
-    ${TEXTS.filter((name) => params[name]).map((name) => html`<section key=${name}><h3>${text.parameter(name)}</h3><p class="prompt">${params[name]}</p></section>`)}
+    ${TEXTS.filter((name) => params[name]).map((name) => html`<section key=${name}><h3>${text.parameter(name)}</h3><p class="prompt" dir="auto">${params[name]}</p></section>`)}
     <section><h3>${text.parameters}</h3><dl class="facts">${rest.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="mono">${shown(value)}</dd></div>`)}
       ${image.path && html`<div><dt>${text.file}</dt><dd>${image.path}</dd></div>`}
       <div><dt>${text.attempts}</dt><dd>${image.attempt}</dd></div></dl></section>

@@ -36,10 +36,11 @@ export function Row({ job, handle, narrow, dropped, narrowTo, onChange, onRemove
     <div class="grip">${ACTIVE.includes(job.state) && handle}</div>
     <div class="stack">${numbers.map((number) => html`<${Thumbnail} key=${number}
       src=${`/v1/jobs/${job.id}/thumbnail?number=${number}&size=128&done=${shown(job)}`} />`)}</div>
-    <div class="title"><${Link} href=${`/jobs/${job.id}`} class="cut">${name}<//><div class="muted cut" title=${about}>${job.model}
-      ${job.owner && html` · <button type="button" class="words" title=${text.onlyOwner(job.owner)} onClick=${() => narrowTo.owner(job.owner)}>${job.owner}</button>`}
-      ${` · ${since(job.created)}`}
-      ${job.tags.map((tag) => html` · <button key=${tag} type="button" class="words" title=${text.onlyTag(tag)} onClick=${() => narrowTo.tag(tag)}>${tag}</button>`)}</div></div>
+    <div class="title"><${Link} href=${`/jobs/${job.id}`} class="cut" dir="auto">${name}<//>
+      <div class="muted about" title=${about}><bdi class="cut">${job.model}</bdi>
+        ${job.owner && html`<button type="button" class="words cut" title=${text.onlyOwner(job.owner)} onClick=${() => narrowTo.owner(job.owner)}>${job.owner}</button>`}
+        <span class="when">${since(job.created)}</span>
+        ${job.tags.map((tag) => html`<button key=${tag} type="button" class="words cut" title=${text.onlyTag(tag)} onClick=${() => narrowTo.tag(tag)}>${tag}</button>`)}</div></div>
     <div class="bar-of"><${Progress} job=${job} label=${text.progress(name)} />
       <div class="muted numbers cut">${narrow && `${states[job.state]} · `}${text.counts(count(job.done), count(job.n))}${job.failed > 0
         && html` · <span class="bad">${text.failed(count(job.failed))}</span>`}</div></div>

@@ -1,16 +1,20 @@
 /** What the form holds, and how one entry changes others. */
 import { useCallback, useState } from "../html.js";
+import { keptName, useSession } from "../view.js";
 import { fromJson, toJson } from "./values.js";
 
-const KEPT = "studio.form";
 const EMPTY_GRID = { x: { name: "", text: "" }, y: { name: "", text: "" } };
-/** A newcomer's: results have the shape of their pictures. Pictures, masks and units' pictures are never kept. */
+/** A newcomer's: results have the shape of their pictures. Pictures, masks and units' pictures are kept no longer than the tab. */
 const FIRST = { model: "", name: "", values: { fit: "0" }, units: [], grid: EMPTY_GRID };
 const ITS_PICTURES = { pictures: [], mask: null };
 
-function kept() {
+/** The form as it was when the studio was left, and whose it is. */
+let left = { name: null, form: null };
+
+function kept(name) {
+  if (left.name === name) return left.form;
   try {
-    return { ...FIRST, ...fromJson(localStorage.getItem(KEPT) ?? "{}"), ...ITS_PICTURES };
+    return { ...FIRST, ...fromJson(localStorage.getItem(name) ?? "{}"), ...ITS_PICTURES };
   } catch {
     return { ...FIRST, ...ITS_PICTURES };
   }
@@ -21,12 +25,14 @@ export const plain = ({ model, values, units }) => ({ model, values, units: unit
 
 /** {form, change, setValue, reset, fill}: the form, and what changes it. */
 export function useForm() {
-  const [form, setForm] = useState(kept);
+  const name = keptName("studio.form", useSession());
+  const [form, setForm] = useState(() => kept(name));
   const change = useCallback((patch) => {
     setForm((old) => {
       const next = { ...old, ...(typeof patch === "function" ? patch(old) : patch) };
+      left = { name, form: next };
       try {
-        localStorage.setItem(KEPT, toJson({ ...plain(next), name: next.name, grid: next.grid }));
+        localStorage.setItem(name, toJson({ ...plain(next), name: next.name, grid: next.grid }));
       } catch {
         // the browser keeps nothing: the form is there until the tab is closed
       }

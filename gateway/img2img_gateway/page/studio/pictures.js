@@ -8,6 +8,13 @@ import { filesOf, madeOf, picturesIn } from "./files.js";
 /** Pictures that are shown before somebody asks for more. */
 const SHOWN = 24;
 
+/** A path of which the folder gives way first: pictures of one folder are told apart by their names. */
+function Path({ path }) {
+  const at = path.lastIndexOf("/") + 1;
+  return html`<figcaption title=${path}>${at > 0 && html`<span class="cut">${path.slice(0, at)}</span>`}<span
+    class="cut">${path.slice(at)}</span></figcaption>`;
+}
+
 /** `onChange` gets the pictures; `onMask` the index of one whose mask is to be painted; `onInfotext` a file with one. */
 export function Pictures({ pictures, mask, error, onChange, onMask, onInfotext }) {
   const [isOver, setOver] = useState(false);
@@ -55,7 +62,7 @@ export function Pictures({ pictures, mask, error, onChange, onMask, onInfotext }
       <li key=${picture.id}>
         <figure><img src=${picture.image.url} alt="" loading="lazy" />
           ${(picture.mask ?? mask) && html`<img class="own-mask" src=${(picture.mask ?? mask).url} alt=${text.masked} loading="lazy" />`}
-          <figcaption class="cut" title=${picture.image.path}>${picture.image.path}</figcaption></figure>
+          <${Path} path=${picture.image.path} /></figure>
         <${Button} kind="quiet" icon="brush" label=${text.paintMask(picture.image.path)} onClick=${() => onMask(index)} />
         <${Button} kind="quiet" icon="cancel" label=${text.removePicture(picture.image.path)} onClick=${() => remove(index)} />
       </li>`)}</ul>`}

@@ -5,14 +5,13 @@ import { Field } from "../components/field.js";
 import { toast } from "../components/toast.js";
 import { html, useRef, useState } from "../html.js";
 import { studio as text } from "../strings.js";
+import { keptName, useSession } from "../view.js";
 import { plain } from "./form.js";
 import { fromJson, toJson } from "./values.js";
 
-const KEPT = "studio.presets";
-
-const read = () => {
+const read = (kept) => {
   try {
-    return fromJson(localStorage.getItem(KEPT) ?? "{}");
+    return fromJson(localStorage.getItem(kept) ?? "{}");
   } catch {
     return {};
   }
@@ -20,12 +19,13 @@ const read = () => {
 
 /** `onUse` gets a preset: {model, values, units}. */
 export function Presets({ form, onUse, onClose }) {
-  const [presets, setPresets] = useState(read);
+  const kept = keptName("studio.presets", useSession());
+  const [presets, setPresets] = useState(() => read(kept));
   const [name, setName] = useState("");
   const file = useRef();
   const keep = (next) => {
     setPresets(next);
-    localStorage.setItem(KEPT, toJson(next));
+    localStorage.setItem(kept, toJson(next));
   };
   const save = (event) => {
     event.preventDefault();

@@ -39,7 +39,7 @@ function Prompt({ parameter, value, error, onChange, onFocus, onFill }) {
     onFill({ infotext });
   };
   return html`<div class="field"><label for=${name}>${title}</label>
-    <textarea id=${name} rows=${name === "prompt" ? 3 : 2} value=${value ?? ""} placeholder=${description}
+    <textarea id=${name} dir="auto" rows=${name === "prompt" ? 3 : 2} value=${value ?? ""} placeholder=${description}
       aria-invalid=${error ? "true" : undefined} aria-describedby=${error ? `${name}-error` : undefined} onFocus=${onFocus}
       onPaste=${pasted} onInput=${(event) => onChange(event.target.value)} />
     ${error && html`<p class="error" id="${name}-error">${error}</p>`}</div>`;

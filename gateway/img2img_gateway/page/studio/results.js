@@ -4,6 +4,7 @@ import { Button } from "../components/button.js";
 import { Progress, State } from "../components/state.js";
 import { orSay } from "../components/toast.js";
 import { html, useEffect, useState } from "../html.js";
+import { Preview } from "../job/cell.js";
 import { Link } from "../router.js";
 import { studio as text } from "../strings.js";
 
@@ -11,8 +12,7 @@ import { studio as text } from "../strings.js";
 const SHOWN = 24;
 /** Results up to which they are shown in their full size. */
 const FEW = 4;
-/** Milliseconds between two looks at images under way, and how many are looked at. */
-const LOOK = 1000;
+/** Images under way that are looked at. */
 const LOOKS = 4;
 
 const ENDED = ["done", "failed", "cancelled"];
@@ -67,7 +67,7 @@ const lookedAt = (job) =>
 
 function Latest({ job, onUse }) {
   return html`<ul class="pictures-grid">
-    ${lookedAt(job).map((index) => html`<li key=${index}><${Preview} job=${job} index=${index} /></li>`)}
+    ${lookedAt(job).map((index) => html`<li key=${index}><${UnderWay} job=${job} index=${index} /></li>`)}
     ${job.latest.map((index) => html`<li key=${index}><${Result} ...${{ job, index, onUse }} /></li>`)}
   </ul>`;
 }
@@ -79,33 +79,8 @@ function Result({ job, index, onUse, label = text.resultOf(index + 1) }) {
 }
 
 /** An image under way. */
-function Preview({ job, index }) {
-  const [url, setUrl] = useState(null);
-  useEffect(() => {
-    let isGone = false;
-    let timer;
-    let before = null;
-    const look = async () => {
-      const response = await fetch(`/v1/jobs/${job.id}/images/${index}/preview`).catch(() => null);
-      if (isGone) return;
-      if (response?.status === 200) {
-        const next = URL.createObjectURL(await response.blob());
-        setUrl(next);
-        if (before) URL.revokeObjectURL(before);
-        before = next;
-      }
-      timer = setTimeout(look, LOOK);
-    };
-    look();
-    return () => {
-      isGone = true;
-      clearTimeout(timer);
-      if (before) URL.revokeObjectURL(before);
-    };
-  }, []);
-  return html`<figure class="result under-way">${url && html`<img src=${url} alt="" />`}
-    <figcaption>${text.underWay(index + 1)}</figcaption></figure>`;
-}
+const UnderWay = ({ job, index }) => html`<figure class="result under-way"><${Preview} job=${job.id} index=${index} alt="" />
+  <figcaption>${text.underWay(index + 1)}</figcaption></figure>`;
 
 /** A grid's results, by its axes: a table for each picture. */
 function Table({ job, axes, onUse }) {
@@ -124,7 +99,7 @@ function Table({ job, axes, onUse }) {
           const index = which * each + (row * columns + column) * perCell;
           const state = job.images[index]?.state;
           return html`<td key=${column}>${state === "done" ? html`<${Result} ...${{ job, index, onUse }} label=${cellLabel(axes, row, column)} />`
-            : looks.includes(index) ? html`<${Preview} job=${job} index=${index} />` : html`<span class="muted">${text.cell(state)}</span>`}</td>`;
+            : looks.includes(index) ? html`<${UnderWay} job=${job} index=${index} />` : html`<span class="muted">${text.cell(state)}</span>`}</td>`;
         })}</tr>`)}</tbody></table></div>`);
 }
 

@@ -1,7 +1,7 @@
 /** The studio: pictures, a prompt, every parameter; and the results as they come in. */
 import { get } from "../api.js";
 import { Button } from "../components/button.js";
-import { toast } from "../components/toast.js";
+import { orSay, toast } from "../components/toast.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { studio as text } from "../strings.js";
 import { Heading } from "../view.js";
@@ -119,12 +119,12 @@ function Form({ made, query }) {
       setProgress(null);
     }
   };
-  const useResult = async (address, index) => {
-    const blob = await (await fetch(address)).blob();
+  const useResult = (address, index) => orSay(async () => {
+    const blob = await get(address);
     const path = `result-${index + 1}.${blob.type.split("/")[1]}`;
     change({ pictures: [...form.pictures, inputOf({ file: blob, path, url: URL.createObjectURL(blob) })] });
     toast(text.taken(path));
-  };
+  });
   const blur = { x: Number(form.values.mask_blur_x ?? 4) || 0, y: Number(form.values.mask_blur_y ?? 4) || 0 };
 
   return html`<div class="studio">
