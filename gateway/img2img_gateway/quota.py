@@ -50,7 +50,8 @@ class Quota:
         if under_way is not None:
             raise Problem(
                 429,
-                f"{under_way} images are under way, and {n} more would exceed this key's {key.quota}",
+                f"this key may have {key.quota:,} images under way: {under_way:,} are, and {n:,} more are "
+                "too many; wait until some have ended, or cancel some",
                 field="inputs",
                 headers={"Retry-After": "10"},
             )
