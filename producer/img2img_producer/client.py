@@ -15,7 +15,7 @@ from img2img_producer.results import TICK, Result, Results
 from img2img_shared.durations import read_duration
 from img2img_shared.errors import Refused
 from img2img_shared.farm.job_filter import JobFilter
-from img2img_shared.farm.orphans import Orphan, find_orphans
+from img2img_shared.farm.orphans import Orphan
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.storage import TenantStorage
@@ -345,28 +345,27 @@ class Farm:
         Raises:
             Refused: another process is doing it.
         """
-        settings = self.settings
-        return self._service.janitor.clean(
-            uploads=settings.keep_uploads if uploads is None else read_duration(uploads, "uploads"),
-            orphans=settings.keep_orphans if orphans is None else read_duration(orphans, "orphans"),
-            dry_run=dry_run,
-        )
+        given = {"uploads": uploads, "orphans": orphans}
+        kept = {name: read_duration(value, name) for name, value in given.items() if value is not None}
+        return self._backend.operator.clean(kept, dry_run=dry_run)
 
     def storage(self) -> list[TenantStorage]:
-        """What each tenant has in the store, the largest first."""
-        return self._service.storage.all()
+        """What each tenant has in the store, the largest first; to a key of the role submit, its own."""
+        return self._backend.operator.storage()
 
     def audit(self, subject: str | None = None) -> Iterator[AuditLine]:
         """Who did what to jobs and keys of all tenants, and to workers, newest first.
 
+        Through a gateway these are the last thousand, with a key of the role submit those of its tenant.
+
         Args:
             subject: to this job, worker or key alone, by its id.
         """
-        return self._service.audit.lines(subject=subject)
+        return self._backend.operator.audit(subject)
 
     def orphans(self) -> Iterator[Orphan]:
         """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""
-        return find_orphans(self._service.store, self._service.retention)
+        return self._backend.operator.orphans()
 
     def workers(self) -> list[WorkerStatus]:
         """The workers that live, whatever they serve."""
@@ -381,7 +380,7 @@ class Farm:
         Raises:
             NotFound: none of them lives.
         """
-        return self._service.order(worker, order, self.settings.owner)
+        return self._backend.operator.order(worker, order)
 
     def default_model(self) -> str:
         """The model of a job that names none, as `FarmService.default_model`.

@@ -16,6 +16,7 @@ from img2img_gateway.v1.parameters import router as parameters
 from img2img_gateway.v1.pushed_models import router as pushed_models
 from img2img_gateway.v1.results import router as results
 from img2img_gateway.v1.session import router as session
+from img2img_gateway.v1.stored import router as stored
 from img2img_gateway.v1.thumbnails import router as thumbnails
 from img2img_gateway.v1.webhooks import router as webhooks
 
@@ -38,6 +39,7 @@ for part in (
     pushed_models,
     webhooks,
     session,
+    stored,
     administration,
 ):
     router.include_router(part)

@@ -1,4 +1,4 @@
-"""Who may do what, who did what, and what each tenant stores."""
+"""Who may do what, and who did what."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,7 +15,6 @@ from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import JOB, MOMENT, example
-from img2img_shared.farm.storage import TenantStorage
 from img2img_shared.ledger.audit import AuditLine
 
 router = APIRouter(route_class=JsonRoute)
@@ -39,28 +38,6 @@ class AuditAnswer(BaseModel):
     #: the id of the job, worker or key
     subject: str
     detail: str
-
-
-class StorageAnswer(BaseModel):
-    """What a tenant has in the store, in bytes."""
-
-    model_config = example(
-        {
-            "tenant": "studio",
-            "bytes": 7_340_032,
-            "inputs": 4_194_304,
-            "results": 2_097_152,
-            "since": 1_048_576,
-        }
-    )
-
-    tenant: str
-    bytes: int
-    #: pictures that were uploaded, and results, when the store was looked through last
-    inputs: int
-    results: int
-    #: uploaded since then
-    since: int
 
 
 _KEY = {"id": "5feceb66", "name": "alice", "tenant": "studio", "role": "submit", "created": 1_772_366_400}
@@ -131,17 +108,6 @@ async def audit(
     lines: Iterator[AuditLine] = parts.farm.service.audit.lines(tenant=tenant, subject=subject)
     found = await parts.farm.call(lambda: list(islice(lines, limit)))
     return [AuditAnswer.model_validate(each, from_attributes=True) for each in found]
-
-
-@router.get("/storage", tags=["administration"], summary="See what is stored")
-async def storage(caller: Caller, parts: Parts) -> list[StorageAnswer]:
-    """What the caller's tenant has in the store; for operators, each tenant, the largest first."""
-    stored = parts.farm.service.storage
-    if caller.operates:
-        found: list[TenantStorage] = await parts.farm.call(stored.all)
-    else:
-        found = [await parts.farm.call(stored.of, caller.tenant)]
-    return [StorageAnswer.model_validate(each, from_attributes=True) for each in found]
 
 
 @router.get("/keys", tags=["administration"], summary="List the API keys")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from img2img_producer.backends.models_backend import ModelsBackend
+from img2img_producer.backends.operator_backend import OperatorBackend
 from img2img_producer.inputs import Picture, Source
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.originals import Originals
@@ -53,6 +54,10 @@ class Backend(Protocol):
     @property
     def is_embedded(self) -> bool:
         """Whether it lives in a folder of this machine and ends with the programs that use it."""
+
+    @property
+    def operator(self) -> OperatorBackend:
+        """What its operator does with it, by the same way."""
 
     @property
     def models(self) -> ModelsBackend:

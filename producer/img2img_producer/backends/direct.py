@@ -7,6 +7,7 @@ from functools import partial
 from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.ledger_feed import LedgerFeed
 from img2img_producer.backends.models_backend import DirectModels
+from img2img_producer.backends.operator_backend import DirectOperator
 from img2img_producer.inputs import Picture, Source, read_source
 from img2img_shared.farm.job_filter import JobFilter
 from img2img_shared.farm.originals import Originals, read_originals
@@ -26,6 +27,7 @@ class DirectBackend:
         self._tenant = settings.tenant
         self._owner = settings.owner
         self.models = DirectModels(service, settings.owner)
+        self.operator = DirectOperator(service, settings)
 
     @property
     def where(self) -> str:

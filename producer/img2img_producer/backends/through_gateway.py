@@ -14,6 +14,7 @@ from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.event_reader import EventReader
 from img2img_producer.backends.gateway_client import GatewayClient
 from img2img_producer.backends.gateway_models import GatewayModels
+from img2img_producer.backends.gateway_operator import GatewayOperator
 from img2img_producer.inputs import Picture, Source, read_source
 from img2img_shared.durations import read_duration, write_duration
 from img2img_shared.errors import NotFound, Refused, StoreError
@@ -45,6 +46,7 @@ class GatewayBackend:
     def __init__(self, client: GatewayClient) -> None:
         self._client = client
         self.models = GatewayModels(client)
+        self.operator = GatewayOperator(client)
         self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
 
     @property

@@ -1,0 +1,136 @@
+"""What lies in the store: of each tenant, of jobs that nobody knows, and what nobody needs."""
+
+from dataclasses import asdict
+from itertools import islice
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import Parts
+from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.key_roles import Role
+from img2img_gateway.v1.examples import JOB, example
+from img2img_shared.durations import Duration
+from img2img_shared.farm.orphans import find_orphans
+from img2img_shared.farm.storage import TenantStorage
+
+router = APIRouter(tags=["administration"], route_class=JsonRoute)
+
+#: orphans in one answer
+MOST_ORPHANS = 10_000
+
+
+class StorageAnswer(BaseModel):
+    """What a tenant has in the store, in bytes."""
+
+    model_config = example(
+        {
+            "tenant": "studio",
+            "bytes": 7_340_032,
+            "inputs": 4_194_304,
+            "results": 2_097_152,
+            "since": 1_048_576,
+        }
+    )
+
+    tenant: str
+    bytes: int
+    #: pictures that were uploaded, and results, when the store was looked through last
+    inputs: int
+    results: int
+    #: uploaded since then
+    since: int
+
+
+class OrphanAnswer(BaseModel):
+    """A job of which only the store has something."""
+
+    id: str
+    #: results that lie there
+    pictures: int
+    #: of all that lies there
+    bytes: int
+
+
+class OrphansAnswer(BaseModel):
+    """Such jobs."""
+
+    model_config = example({"orphans": [{"id": JOB, "pictures": 4, "bytes": 2_097_152}], "more": False})
+
+    orphans: list[OrphanAnswer]
+    #: there are others
+    more: bool
+
+
+class CleanRequest(BaseModel):
+    """``POST /v1/clean``."""
+
+    model_config = ConfigDict(**example({"uploads": "7d", "dry_run": True}), extra="forbid")
+
+    #: how long pictures stay that no job names, "7d", "forever"; left out: as the gateway's settings say
+    uploads: Duration = Field(default=None, validate_default=False)
+    #: how long jobs stay listed that only the store knows; left out: as the gateway's settings say
+    orphans: Duration = Field(default=None, validate_default=False)
+    #: say only what would be removed
+    dry_run: bool = False
+
+
+class CleanAnswer(BaseModel):
+    """What was removed, or would be."""
+
+    model_config = example({"jobs": 2, "pictures": 12, "bytes": 7_340_032, "orphans": 0, "held_for": 0.0})
+
+    jobs: int
+    pictures: int
+    #: of the pictures
+    bytes: int
+    orphans: int
+    #: seconds until pictures can be removed, since Redis is younger than the store; 0: they were
+    held_for: float
+
+
+@router.get("/storage", summary="See what is stored")
+async def storage(caller: Caller, parts: Parts) -> list[StorageAnswer]:
+    """What the caller's tenant has in the store; for operators, each tenant, the largest first."""
+    stored = parts.farm.service.storage
+    if caller.operates:
+        found: list[TenantStorage] = await parts.farm.call(stored.all)
+    else:
+        found = [await parts.farm.call(stored.of, caller.tenant)]
+    return [StorageAnswer.model_validate(each, from_attributes=True) for each in found]
+
+
+@router.get("/orphans", summary="See what nobody knows")
+async def orphans(caller: Caller, parts: Parts) -> OrphansAnswer:
+    """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their Redis.
+
+    It takes the role operate, and as long as it takes to look through the store's jobs.
+    """
+    caller.check(Role.OPERATE)
+    service = parts.farm.service
+
+    def look() -> list[OrphanAnswer]:
+        found = islice(find_orphans(service.store, service.retention), MOST_ORPHANS + 1)
+        return [OrphanAnswer(**asdict(each)) for each in found]
+
+    found = await parts.farm.call(look)
+    return OrphansAnswer(orphans=found[:MOST_ORPHANS], more=len(found) > MOST_ORPHANS)
+
+
+@router.post("/clean", summary="Remove what nobody needs")
+async def clean(body: CleanRequest, caller: Caller, parts: Parts) -> CleanAnswer:
+    """Remove from the store what nobody needs, now rather than when the janitor comes to it.
+
+    It takes the role operate, and as long as it takes to look through the store.
+    """
+    caller.check(Role.OPERATE)
+    settings, given = parts.farm.settings, body.model_fields_set
+    found = await parts.farm.call(
+        lambda: parts.farm.service.janitor.clean(
+            uploads=body.uploads if "uploads" in given else settings.keep_uploads,
+            orphans=body.orphans if "orphans" in given else settings.keep_orphans,
+            dry_run=body.dry_run,
+        )
+    )
+    return CleanAnswer(**asdict(found))
