@@ -49,6 +49,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:once:TENANT:KEY       the job that an idempotency key made
     {prefix}:answer:TENANT:VERB:JOB:KEY  what was answered to a call with that idempotency key; expires
     {prefix}:answer:VERB:SUBJECT:KEY     the same of what is not about a job; expires
+    {prefix}:arrivals              jobs that were submitted so far, by which they are told apart by age
     {prefix}:submissions           sorted set of jobs whose inputs are being written, by when that began
     {prefix}:naming:JOB            beginnings of digests that such a job is about to name; expires
     {prefix}:submitted:TENANT      list of the jobs that were submitted last
