@@ -76,12 +76,15 @@ class ImageClaims(LedgerPart):
             if answer != 0
         ]
 
-    def finish(self, claim: Claim) -> bool:
+    def finish(self, claim: Claim, *, tiles: str | None = None) -> bool:
         """Reports that the picture is in the store.
 
         False: the attempt was not the current one, nothing happened.
+
+        Args:
+            tiles: the job of its tiles, which nobody needs any more.
         """
-        return bool(self._redis.run("finish", claim.model, claim.nonce))
+        return bool(self._redis.run("finish", claim.model, claim.nonce, *([] if tiles is None else [tiles])))
 
     def fail(self, claim: Claim, reason: str) -> bool:
         """Reports that the image cannot be rendered; `reason` (cut at 1000 characters) is shown to the user.

@@ -75,10 +75,14 @@ class JobControl(JobRecords):
 
         Raises:
             NotFound: the tenant has no such job.
-            Refused: the job has not ended.
+            Refused: the job has not ended, or another is made from its results.
         """
-        if not self._found(job_id, self._redis.run("remove", tenant, job_id, by, once)):
+        answer = self._found(job_id, self._redis.run("remove", tenant, job_id, by, once))
+        if not answer:
             raise Refused("job", job_id, "this job has not ended; cancel it first")
+        if isinstance(answer, bytes):
+            whole = str(answer, "utf-8")
+            raise Refused("job", job_id, f"it renders tiles of job {whole}, and goes with that")
 
     def count_removed(self, job_id: str, tenant: str, once: str, count: int) -> int:
         """So many of its objects are gone from the store; how many that are for this call and its repeats."""

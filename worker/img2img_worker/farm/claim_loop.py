@@ -211,10 +211,9 @@ class ClaimLoop:
             return
         for key, data in self._follow(recipe(job, item, claim.index, pictures, served, tiles), held).items():
             self._put(held, key, data)
-        if self._retries.report(held, lambda: self._ledger.finish(claim)):
+        finish = self._ledger.finish if tiles is None else self._tile_jobs.finish
+        if self._retries.report(held, lambda: finish(claim)):
             self._observe(Finished(claim=claim, seconds=held.seconds))
-        if tiles is not None:
-            self._tile_jobs.remove(claim)
         self._rest.end()
 
     def _follow(self, steps: Recipe, held: LeasedClaim) -> Files:

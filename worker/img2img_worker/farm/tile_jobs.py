@@ -3,9 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
-from img2img_shared.errors import FarmError, NotFound, Refused, Summary
+from img2img_shared.errors import NotFound, Refused, Summary
 from img2img_shared.farm.intake import Intake
 from img2img_shared.farm.submission import UPLOADS, Submission, Upload
 from img2img_shared.job import ImageState, Input, Job, JobState, result_key
@@ -60,10 +59,13 @@ class TileJobs:
         """Gives the image back until its tiles have ended."""
         return self._ledger.wait_for(claim, _id_of(claim))
 
-    def remove(self, claim: Claim) -> None:
-        """Forget the tiles of an image that is done; the janitor removes what the store has of them."""
-        with suppress(FarmError):  # else they go when they have been kept for long enough
-            self._ledger.remove(_id_of(claim), claim.tenant)
+    def finish(self, claim: Claim) -> bool:
+        """As the ledger's, for an image that was made from its tiles.
+
+        These are forgotten with that report, and by none that has no effect: whoever has the image by then
+        needs them. The janitor removes what the store has of them.
+        """
+        return self._ledger.finish(claim, tiles=_id_of(claim))
 
     def _submit(self, held: LeasedClaim, job: Job, item: Input, tiles: Tiles) -> None:
         """Make a job of an image's tiles; made once more, it is the same."""

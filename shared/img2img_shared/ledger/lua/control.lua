@@ -89,9 +89,20 @@ if verb == 'retry' then
   end
   local share = math.min(SHARE, left)
   for _, part in ipairs(tiles) do
-    if not part.cancelled then share = share - control(part.id, part, share) end
+    if part.cancelled and part.finished then
+      -- whoever is given the image makes them anew, in the same places
+      redis.call('ZREM', DUE, part.id)
+      redis.call('SREM', job_key(id, 'parts'), part.id)
+      redis.call('UNLINK', job_key(part.id))
+      forget(part.id)
+    elseif not part.cancelled then
+      share = share - control(part.id, part, share)
+    end
   end
   local own = control(id, job, share)
+  for _, part in ipairs(tiles) do
+    if part.finished and not part.cancelled then let_go(part) end
+  end
   share = share - own
   -- those that are not there any more are not waited for
   left = share > 0 and 0 or left - math.min(SHARE, left)

@@ -1,5 +1,5 @@
--- An image is done, if this attempt at it is the current one.
-local model, nonce = unpack(ARGV)
+-- An image is done, if this attempt at it is the current one. The job of its tiles, if there was one, goes.
+local model, nonce, tiles = unpack(ARGV)
 local claim = drop(model, nonce)
 if not claim then return 0 end
 local id = claim.job.id
@@ -12,4 +12,9 @@ if shunned and shunned ~= claim.worker then
   redis.call('PEXPIRE', outdone_key(shunned), ORDERS)
 end
 end_with(claim, 'done')
+local parts = tiles and load(tiles)
+if parts and parts.finished then
+  redis.call('SREM', job_key(id, 'parts'), tiles)
+  remove(parts)
+end
 return 1

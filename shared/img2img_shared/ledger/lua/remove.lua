@@ -1,5 +1,5 @@
 -- Forgets a job that has ended, whose results are about to be removed. False: no such job of this tenant; 0: it has not
--- ended. Asked for with the same key again, it is as if it were there; with `count`, so many objects of it were removed
+-- ended; an id: that job is made from its results. Asked for with the same key again, it is as if it were there; with `count`, so many objects of it were removed
 -- from the store: gives how many for this key.
 local tenant, id, by, once, count = unpack(ARGV)
 local answered = answer_key(tenant, 'remove', id, once)
@@ -12,6 +12,8 @@ if once ~= '' and redis.call('EXISTS', answered) == 1 then return 1 end
 local job = owned(tenant, id)
 if not job then return false end
 if not job.finished then return 0 end
+local whole = string.match(hget(job_key(id), 'whole') or '', '^%S+')
+if whole and redis.call('EXISTS', job_key(whole)) == 1 then return whole end
 remove(job)
 audit(by, tenant, 'remove', id)
 if once ~= '' then redis.call('SET', answered, 0, 'PX', ANSWERS) end

@@ -73,14 +73,26 @@ local function forget_after(job, ms)
 end
 
 -- A finished job is forgotten after its time, and its results stay; or goes with them, when the janitor removes it.
+-- One that rendered tiles stays as long as the job that is made from them, which may want them yet, or again.
 local function let_go(job)
-  local h = redis.call('HMGET', job_key(job.id), 'keep', 'retain')
-  if h[2] then
+  local h = redis.call('HMGET', job_key(job.id), 'keep', 'retain', 'whole')
+  local whole = h[3] and load(string.match(h[3], '^%S+'))
+  if h[3] and not whole then
     forget_after(job, nil)
-    redis.call('ZADD', DUE, tonumber(job.finished) + tonumber(h[2]), job.id)
+    redis.call('ZADD', DUE, NOW, job.id)
+  elseif whole and not whole.finished then
+    forget_after(job, nil)
+    redis.call('ZREM', DUE, job.id)
+  elseif h[2] then
+    forget_after(job, nil)
+    redis.call('ZADD', DUE, tonumber((whole or job).finished) + tonumber(h[2]), job.id)
   else
     redis.call('ZREM', DUE, job.id)
     forget_after(job, h[1] or KEEP)
+  end
+  for _, part in ipairs(redis.call('SMEMBERS', job_key(job.id, 'parts'))) do
+    local tiles = load(part)
+    if tiles and tiles.finished then let_go(tiles) end
   end
 end
 
