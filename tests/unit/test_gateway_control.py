@@ -70,7 +70,7 @@ def test_several_pictures_are_an_adapters_own_and_are_units_of_others_where_they
         "control/2": "dddd",
     }
     assert "input_mode merge" in refused({**UNIT, "image": several})
-    assert "folder" in refused({**UNIT, "input_mode": "batch"})
+    assert "--control canny=DIR" in refused({**UNIT, "input_mode": "batch", "batch_images": "/frames"})
     assert "at most 10" in refused({**UNIT, "image": [{"image": "aaaa"}] * 11, "module": "ip-adapter-auto"})
 
 

@@ -163,7 +163,11 @@ def _units(
     pairs = _pictures(sent.pop("image", None), sent.pop("mask", None), where)
     mode = sent.pop("input_mode", "simple")
     if mode not in ("simple", "merge"):
-        reason = "give simple or merge; a folder on the server is read by nobody here"
+        reason = (
+            "give simple or merge; batch reads a folder of A1111's server. For a picture per frame, submit a "
+            "job of many inputs, each with its control picture: POST /v1/jobs, or "
+            "img2img render DIR --control canny=DIR"
+        )
         raise Refused(f"{where}.input_mode", mode, reason)
     region = sent.pop("effective_region_mask", None) or ""
     if not isinstance(region, str):
