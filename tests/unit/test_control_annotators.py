@@ -12,6 +12,9 @@ from transformers import (
     DepthAnythingForDepthEstimation,
     Dinov2Config,
     DPTImageProcessor,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
 )
 
 from img2img_shared.control import ControlUnit
@@ -19,6 +22,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.models.control.annotators import Annotators
 from img2img_worker.models.control.drawing_networks import SoftEdges
+from img2img_worker.models.control.scene_parsing import PALETTE
 from img2img_worker.pictures.control.prepare_control import control_map
 from img2img_worker.pictures.control.source import Originals
 from tests.unit.drawing_files import write, write_all
@@ -80,6 +84,44 @@ def test_a_module_answers_as_its_network_scaled_to_black_and_white(models: Path)
     difference = np.array(found)[:, :, 0].astype(float) - wanted.numpy()[:, :96]
     assert np.abs(difference).max() <= 1.01
     assert np.ptp(np.array(found)) > 100
+
+
+@pytest.mark.parametrize("labels", [150, 19])
+def test_what_is_where_is_told_in_the_colours_of_ade20k(labels: int, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    config = SegformerConfig(
+        num_labels=labels,
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[7, 3],
+        strides=[4, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+        decoder_hidden_size=8,
+    )
+    place = tmp_path / "annotators" / "segmentation"
+    SegformerForSemanticSegmentation(config).save_pretrained(place)
+    processor = SegformerImageProcessor(size={"height": 64, "width": 64})
+    processor.save_pretrained(place)
+    own = Originals(own=picture().crop((0, 0, 64, 64)))
+    if labels != len(PALETTE):
+        with pytest.raises(Refused, match="knows 19 classes; use one for the 150 of ADE20K"):
+            control_map(unit("segmentation"), own, Params(), 0, Annotators(tmp_path).annotate)
+        return
+    found = np.array(control_map(unit("segmentation"), own, Params(), 0, Annotators(tmp_path).annotate).map)
+    network = SegformerForSemanticSegmentation.from_pretrained(place)
+    with torch.inference_mode():
+        logits = network(**processor(images=own.own, return_tensors="pt")).logits
+    classes = torch.nn.functional.interpolate(logits, size=(64, 64), mode="bilinear").argmax(dim=1)[0]
+    np.testing.assert_array_equal(found, PALETTE[classes.numpy()])
+    assert len(set(classes.flatten().tolist())) > 3
+
+
+def test_the_colours_are_those_that_control_networks_know() -> None:
+    # walls, buildings, sky, and the last, flags
+    assert PALETTE[[0, 1, 2, 149]].tolist() == [[120] * 3, [180, 120, 120], [6, 230, 230], [92, 0, 255]]
 
 
 @pytest.fixture(scope="module")

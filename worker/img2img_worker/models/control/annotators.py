@@ -28,6 +28,7 @@ from img2img_worker.models.control.line_segments import LineSegments, segments
 from img2img_worker.models.control.pixel_differences import PixelDifferences
 from img2img_worker.models.control.pose_detector import PoseDetector
 from img2img_worker.models.control.pose_networks import BodyMaps, PartMaps
+from img2img_worker.models.control.scene_parsing import parse_scene
 from img2img_worker.models.control.whole_bodies import find_animals, find_people
 from img2img_worker.pictures.control.poses import Poses
 
@@ -200,6 +201,9 @@ _MODULES = {
         name: _Module((TransformersFolder(name, "AutoModelForDepthEstimation"),), _depth)
         for name in ("depth", "depth_anything", "depth_anything_v2")
     },
+    "segmentation": _Module(
+        (TransformersFolder("segmentation", "AutoModelForSemanticSegmentation"),), parse_scene
+    ),
     "hed": _Module((_HED,), _edges),
     "hed_safe": _Module((_HED,), partial(_edges, is_safe=True)),
     "pidinet": _Module((_PIDINET,), _pixel_differences),
