@@ -22,7 +22,8 @@ from tests.processes import ended_unless_ready
 
 def raw_client(url: str) -> redis.Redis:
     """A client for what the ledger has no call for."""
-    return redis.Redis.from_url(url, protocol=2)
+    # its own patience, of some seconds, is too little on a machine that is busy
+    return redis.Redis.from_url(url, protocol=2, socket_timeout=120, socket_connect_timeout=120)
 
 
 def free_port() -> int:

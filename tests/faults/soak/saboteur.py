@@ -67,7 +67,7 @@ class Saboteur:
         fault = self._chance.choice(self._faults)
         try:
             fault()
-        except (FarmError, ConnectionError, redis.ConnectionError):
+        except (FarmError, ConnectionError, redis.ConnectionError, redis.TimeoutError):
             return  # Redis was not there to be asked, or still loads
         self.committed[fault.__name__.replace("_", " ")] += 1
         self._live = [worker if worker.alive else self._worker() for worker in self._live]
