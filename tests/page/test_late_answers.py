@@ -82,6 +82,26 @@ def test_a_list_does_not_take_back_what_was_told_since(
     expect(row).to_contain_text("Paused")
 
 
+def test_what_is_repeated_since_no_answer_came_is_told_as_it_was(
+    visiting: Callable[..., Visit], bare_gateway: Gateway, ledger: Ledger
+) -> None:
+    ledger.submit(a_job("job-gone", 2).model_copy(update={"name": "gone"}))
+    ledger.cancel("job-gone", "default")
+    page = visiting(bare_gateway.url, refused=True).page  # there are no pictures
+    page.goto("/")
+    removals: list[int] = []
+
+    def lose(route: Route) -> None:
+        removals.append(route.fetch().status)
+        route.abort()
+
+    page.route("**/v1/jobs/job-gone", lose, times=1)
+    page.get_by_role("button", name="Delete: gone").click()
+    page.get_by_role("dialog", name="Delete").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("gone is deleted.")).to_be_visible()
+    assert removals == [200]
+
+
 def test_states_do_not_take_back_what_was_told_since(
     visiting: Callable[..., Visit], bare_gateway: Gateway, ledger: Ledger
 ) -> None:

@@ -31,12 +31,34 @@ function setAway(next) {
   isAway = next;
 }
 
+/** What may have taken effect all the same: no answer, a proxy's word for that, and a farm of which nobody knows. */
+const UNKNOWN = [0, 502, 503, 504];
+/** Milliseconds after which such a call is repeated. */
+const PAUSES = [500, 1000, 2000];
+
 /**
  * What the gateway answers: JSON as a value, anything else as a Blob, nothing as null.
  *
  * `body` is sent as JSON; `form` (FormData) or `data` (Blob) as it is. `parse` reads JSON. Throws an ApiError; status 0: no answer.
+ * What changes something has a key, by which a repeat takes no further effect and is answered as the first was.
  */
 export async function call(method, path, options = {}) {
+  if (method === "GET") return callAllowed(method, path, options);
+  const headers = { "Idempotency-Key": randomKey(), ...options.headers };
+  for (const pause of PAUSES) {
+    try {
+      return await callAllowed(method, path, { ...options, headers });
+    } catch (error) {
+      if (!UNKNOWN.includes(error.status)) throw error;
+    }
+    await new Promise((done) => setTimeout(done, pause));
+  }
+  return callAllowed(method, path, { ...options, headers });
+}
+
+const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+async function callAllowed(method, path, options) {
   const before = csrf;
   try {
     return await callOnce(method, path, options);
