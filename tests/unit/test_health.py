@@ -9,6 +9,7 @@ from img2img_shared.errors import FarmError, Refused, StoreError, Unavailable, W
 from img2img_worker.farm.events import BackInService, Event, OutOfService
 from img2img_worker.farm.health import OUTDONE, Check, Health
 from img2img_worker.farm.leases import Stopped
+from img2img_worker.farm.travel.model_cache import NoRoom
 from img2img_worker.farm.verdict import Blame, judge
 
 
@@ -127,6 +128,7 @@ def test_a_worker_that_does_its_part_may_fail_at_some_images(worker: Worker) -> 
         (WireError("version 9"), Blame.MOMENT),
         (MemoryError(), Blame.MOMENT),
         (FULL, Blame.MOMENT),
+        (NoRoom("the disk is full"), Blame.MOMENT),
         (GONE, Blame.EITHER),
         *((Refused(field, "x", "y"), Blame.EITHER) for field in ("lora", "vae", "hypernetwork")),
         (Refused("sd_vae_decode_method", "TAESD", "y"), Blame.EITHER),

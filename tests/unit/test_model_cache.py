@@ -1,11 +1,14 @@
 """What a worker keeps of pushed models: fetched once, gone on with, held against its hash, within a bound."""
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel
 from img2img_shared.pushed_models.upload import hash_of, send
 from img2img_shared.store import Store
-from img2img_worker.farm.travel.model_cache import ModelCache
+from img2img_worker.farm.travel.model_cache import ModelCache, NoRoom
 from tests.faults.farm import ROOT, eventually
 
 PART, PIECE = 1000, 300
@@ -159,6 +162,48 @@ def test_what_is_in_use_makes_no_room(
     held.close()
     cache.fetch(bee, objects, nobody_waits)
     assert cache.hashes == [bee.sha256]
+
+
+def test_a_disk_that_has_less_than_the_limit_is_the_limit(
+    tmp_path: Path,
+    objects: ModelObjects,
+    push: Callable[[str], PushedModel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ant, bee = push("ant"), push("bee")
+    cache = ModelCache(tmp_path / "cache", 10**6)
+    held = cache.fetch(ant, objects, nobody_waits)
+    disk = SIZE + 100
+
+    def usage(folder: Path) -> Any:
+        used = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+        return SimpleNamespace(free=disk - used)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    with pytest.raises(NoRoom, match=r"may have 2,600 \(its disk has no more\), of which 2,500 are in use"):
+        cache.fetch(bee, objects, nobody_waits)
+    held.close()
+    cache.fetch(bee, objects, nobody_waits)
+    assert cache.hashes == [bee.sha256]
+
+
+def test_a_disk_that_fills_while_it_is_written_to_is_a_shortage_that_passes(
+    tmp_path: Path, push: Callable[[str], PushedModel]
+) -> None:
+    class Full:
+        def read(self, model: PushedModel, start: int, size: int) -> bytes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(NoRoom, match="No space left on device; see IMG2IMG_MODEL_CACHE"):
+        ModelCache(tmp_path / "cache", 10**6).fetch(push("ant"), Full(), nobody_waits)
+
+
+def test_what_can_never_have_room_is_no_shortage(
+    tmp_path: Path, objects: ModelObjects, push: Callable[[str], PushedModel]
+) -> None:
+    with pytest.raises(WorkerError) as raised:
+        ModelCache(tmp_path / "cache", SIZE - 1).fetch(push("ant"), objects, nobody_waits)
+    assert not isinstance(raised.value, NoRoom)
 
 
 #: fetches one, and says from where on it asked; `sys.argv[3]` is its name among the files by which it tells

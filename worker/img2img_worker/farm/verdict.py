@@ -10,6 +10,7 @@ from img2img_worker.farm.backoff import shortage
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import Stopped
 from img2img_worker.farm.other_workers import OthersHaveIt
+from img2img_worker.farm.travel.model_cache import NoRoom
 
 #: fields whose values name files that each worker has of its own
 _OWN_FILES = (
@@ -61,6 +62,8 @@ def judge(
         return Verdict(blame=Blame.MOMENT, reason=str(error))
     if short_of := shortage(error):
         return Verdict(blame=Blame.MOMENT, reason=f"{short_of}: {str(error) or type(error).__name__}")
+    if isinstance(error, NoRoom):
+        return Verdict(blame=Blame.MOMENT, reason=str(error))
     if isinstance(error, StoreError):
         if health.trouble is not None:
             return Verdict(blame=Blame.WORKER, reason=health.trouble)

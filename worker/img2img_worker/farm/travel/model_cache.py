@@ -1,5 +1,6 @@
 """Models that were fetched from the store, kept on this machine while there is room."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -15,8 +16,15 @@ from img2img_shared.pushed_models.pushed_model import PushedModel
 #: what the file is called that is not whole yet; who has it locked is fetching it
 _PARTIAL = ".partial"
 
+#: what the system says of a disk that is full, or of one's share of it
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 #: waits a moment, and raises if what is asked for is not wanted any more
 Pause = Callable[[], None]
+
+
+class NoRoom(WorkerError):
+    """There is none for a model now, and may be some soon: what is in use, or fills the disk, may go."""
 
 
 class CachedModel:
@@ -43,7 +51,7 @@ class ModelCache:
     was used last. Who uses a model or fetches it shares the lock of its folder; who removes it has it alone.
 
     Args:
-        limit: bytes, at most; models in use do not make room.
+        limit: bytes, at most, where the disk has so many; models in use do not make room.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -75,7 +83,8 @@ class ModelCache:
 
         Raises:
             Damaged: what the store has is not what was pushed.
-            WorkerError: there is no room for it.
+            NoRoom: there is none for it now.
+            WorkerError: there can be none, or it cannot be written.
             StoreError: the store does not give it.
         """
         folder = self._folder / model.contents_hash
@@ -98,7 +107,8 @@ class ModelCache:
                 raise
         except OSError as error:
             what = f"{model.kind} {model.name} cannot be written to {folder}"
-            raise WorkerError(f"{what}: {error.strerror}; see IMG2IMG_MODEL_CACHE") from error
+            told = f"{what}: {error.strerror}; see IMG2IMG_MODEL_CACHE"
+            raise (NoRoom if error.errno in _FULL else WorkerError)(told) from error
         return CachedModel(folder / model.file_name, lock)
 
     def _make_room(self, model: PushedModel) -> None:
@@ -106,15 +116,19 @@ class ModelCache:
         others = [folder for folder in self._folders() if folder.name != model.contents_hash]
         sizes = {folder: _size(folder) for folder in sorted(others, key=_used)}
         left = sum(sizes.values())
+        begun = _size(self._folder / model.contents_hash)
+        limit = min(self._limit, left + begun + shutil.disk_usage(self._folder).free)
         for folder, size in sizes.items():
-            if left + model.total <= self._limit:
+            if left + model.total <= limit:
                 return
             if _removed(folder):
                 left -= size
-        if left + model.total > self._limit:
-            raise WorkerError(
+        if left + model.total > limit:
+            whose = "IMG2IMG_MODEL_CACHE_SIZE" if limit == self._limit else "its disk has no more"
+            kind = WorkerError if model.total > self._limit else NoRoom
+            raise kind(
                 f"no room for {model.kind} {model.name} of {model.total:,} bytes: {self._folder} may have "
-                f"{self._limit:,} (IMG2IMG_MODEL_CACHE_SIZE), of which {left:,} are in use"
+                f"{limit:,} ({whose}), of which {left:,} are in use"
             )
 
     def _folders(self) -> list[Path]:
