@@ -22,7 +22,7 @@ from img2img_shared.command_line import (
     run,
     say,
 )
-from img2img_shared.errors import Unavailable
+from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.farm.connection import where
 from img2img_shared.farm.service import FarmService
 
@@ -152,7 +152,14 @@ def revoke(
 @contextmanager
 def _ring(context: typer.Context) -> Iterator[tuple[ApiKeys, str]]:
     said: Connection = context.obj
-    with FarmService(said.settings(GatewaySettings)) as service:
+    settings = said.settings(GatewaySettings)
+    if settings.farm_url and settings.redis_url is None:
+        # the farm of this machine, which would be meant, is not the one whose URL was named
+        reason = (
+            "name the farm's Redis and store for its keys, or ask POST /v1/keys with a key of the role admin"
+        )
+        raise Refused("farm_url", settings.farm_url, reason)
+    with FarmService(settings) as service:
         say(f"farm: {service.where}")
         yield ApiKeys(service.redis, service.store), service.settings.tenant
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,9 @@ from img2img_shared.farm.doctor import Finding, Verdict, examine, examine_farm
 from img2img_shared.farm.marker import StoreMarker
 from img2img_shared.ledger import FarmRedis, Ledger, connect
 from img2img_shared.ledger.server_facts import ServerFacts, server_facts
+from img2img_shared.pushed_models.model_index import ModelIndex
+from img2img_shared.pushed_models.model_objects import ModelObjects
+from img2img_shared.pushed_models.pushed_model import PushedModel
 from img2img_shared.records import WorkerInfo, WorkerReport
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
@@ -46,6 +50,14 @@ def wrong(findings: list[Finding]) -> list[tuple[str, str]]:
 
 def advice(findings: list[Finding]) -> list[tuple[str, str]]:
     return [(each.part, each.text) for each in findings if each.verdict is Verdict.ADVICE]
+
+
+def test_pushed_checkpoints_are_told(own_redis: str, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"kind": "checkpoint", "name": "anime", "ending": ".safetensors", "size": 1}
+    index = ModelIndex(connect(own_redis, "img2img"), ModelObjects(Store(tmp_path)))
+    index.put(PushedModel(**facts, sha256="a" * 64, part=1, pushed=0.0, model="anime"))
+    told = [each.text for each in found(own_redis, tmp_path) if each.part == "models"]
+    assert told[1] == "the store has anime, which workers without --model fetch"
 
 
 def test_a_sound_farm(own_redis: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -19,6 +20,8 @@ from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.redis_url import read_redis_url
 from img2img_shared.ledger.server_facts import ServerFacts, server_facts
+from img2img_shared.pushed_models.model_index import ModelIndex
+from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.settings import Settings
 from img2img_shared.store import Store
 
@@ -69,6 +72,7 @@ def examine_farm(settings: Settings, redis_url: str, store_url: str) -> Iterator
     yield from _store(store_url, ledger)
     yield from _models(settings.models_dir)
     if ledger is not None:
+        yield from _pushed(redis, ledger, store_url)
         yield from _workers(ledger)
 
 
@@ -150,19 +154,32 @@ def _store(url: str, ledger: Ledger | None) -> Iterator[Finding]:
 
 def _models(folder: Path | None) -> Iterator[Finding]:
     if folder is None:
-        yield _ok("models", "IMG2IMG_MODELS_DIR is not set: a worker's --model must be a path, or demo")
+        told = "a worker's --model must be a path, demo, or one that was pushed"
+        yield _ok("models", f"IMG2IMG_MODELS_DIR is not set: {told}")
         return
     if not folder.expanduser().is_dir():
         yield _wrong("models", f"{folder} is no folder: mount it, or set IMG2IMG_MODELS_DIR")
         return
-    names = list(checkpoints_in(folder.expanduser()))
-    if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        yield _ok("models", f"{folder} has {', '.join(names[:5])}{more}")
+    if names := list(checkpoints_in(folder.expanduser())):
+        yield _ok("models", f"{folder} has {_some(names)}")
     else:
         yield _advice(
             "models", f"{folder} has no checkpoint: put .safetensors files or diffusers folders there"
         )
+
+
+def _pushed(redis: FarmRedis, ledger: Ledger, store_url: str) -> Iterator[Finding]:
+    """What workers can fetch; of a store that does not answer, or is another farm's, it was told already."""
+    with suppress(FarmError):
+        store = Store(store_url)
+        StoreMarker(store, ledger).check()
+        found = ModelIndex(redis, ModelObjects(store)).all().values()
+        if names := [each.model for each in found if each.kind == "checkpoint"]:
+            yield _ok("models", f"the store has {_some(names)}, which workers without --model fetch")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _workers(ledger: Ledger) -> Iterator[Finding]:
