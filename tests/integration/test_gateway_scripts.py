@@ -68,6 +68,7 @@ def test_each_line_of_a_file_is_a_render_of_its_own(gateway: Gateway, busy: Fake
     assert info["all_prompts"] == ["a boat a harbour", "a tree by a lake a harbour", "a harbour", "a harbour"]
     assert (info["width"], info["steps"], info["index_of_first_image"]) == (64, 4, 0)
     assert info["all_negative_prompts"] == ["blurry"]
+    assert [info[name] for name in ("restore_faces", "sd_model_name", "sd_model_hash")] == [None] * 3
     assert "warnings" not in info
 
 
@@ -152,6 +153,7 @@ def test_poor_mans_outpainting_is_the_farms(
         fake_worker.end(claim)
         pictures, info = answer_of(call.result())
     assert len(pictures) == 1
+    assert info["batch_size"] == 1
     assert "warnings" not in info
 
 
@@ -181,15 +183,20 @@ def test_sd_upscale_is_the_farms(
     assert sorted(fake_worker.seeds) == [4, 5]
     first, second = info["infotexts"]
     assert first == second, "A1111 tells the first one's of all"
+    assert info["all_prompts"] == ["a harbour"] * 3, "of its last batch of tiles"
 
 
 def test_several_loops_answer_with_what_each_made_last_and_the_first_renders_text(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     with Callers(fake_worker) as pool:
-        call = pool.submit(render, gateway, LOOP, [3, 0.3, "Lazy"], seed=4, n_iter=2, batch_size=3)
+        # of which a script sees nothing in A1111: they are set for its renders alone
+        options = {"override_settings": {"return_grid": False, "img2img_color_correction": True}}
+        call = pool.submit(render, gateway, LOOP, [3, 0.3, "Lazy"], seed=4, n_iter=2, batch_size=3, **options)
         for claim in [fake_worker.await_claim() for _ in range(2)]:
-            seed, _ = fake_worker.ledger.job(claim.job_id, "default").seeds(0)
+            job = fake_worker.ledger.job(claim.job_id, "default")
+            assert job.params.loopback_color_target == "each"
+            seed, _ = job.seeds(0)
             for number in range(2):
                 key = result_key(claim.job_id, claim.index, "png", loop_name(number))
                 text = f"render {number} of the loop with seed {seed}"
@@ -200,6 +207,7 @@ def test_several_loops_answer_with_what_each_made_last_and_the_first_renders_tex
     assert [each.size for each in pictures] == [(128, 64), (64, 64), (64, 64)]
     assert all(each.getpixel((0, 0)) != (255, 0, 0) for each in pictures)
     assert (info["seed"], info["all_seeds"], info["index_of_first_image"]) == (4, [9], 0)
+    assert info["batch_size"] == 1
     assert info["infotexts"] == 3 * ["render 0 of the loop with seed 4"]
 
 

@@ -12,6 +12,7 @@ from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.farm.loopback_recipe import strength
 from img2img_worker.farm.recipe import recipe
+from img2img_worker.pictures.colour import colour_target, correct_colours
 from img2img_worker.pictures.infotext import encode_picture
 from tests.unit.test_recipe import SERVED, half_mask
 
@@ -61,6 +62,32 @@ def test_each_result_is_the_next_input_with_the_next_seed(returns_all: bool) -> 
     text = read_texts(files[result_key(job.id, 0, "png")])["parameters"]
     assert "Seed: 7" in text
     assert "Final denoising strength: 0.5, Denoising curve: Linear" in text
+
+
+def test_its_colors_are_those_of_the_picture_that_was_sent_or_of_what_each_render_starts_from() -> None:
+    ramp = Image.linear_gradient("L").resize((64, 64))
+    sent = Image.merge(
+        "RGB", (ramp, ramp.point(lambda level: level // 5), ramp.point(lambda level: level // 2))
+    )
+    results = [np.full((64, 64, 3), (20, 30, 90), np.uint8), np.full((64, 64, 3), (150, 200, 180), np.uint8)]
+    found = {}
+    for target in ("first", "each"):
+        given = params(loopback_loops=2, color_correction=True, loopback_color_target=target)
+        job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
+        pictures = {"image": encode_picture(sent, "png")}
+        steps = recipe(job, Input(pictures={"image": IMAGE}), 0, pictures, SERVED)
+        next(steps)
+        (second,) = steps.send(results[:1])
+        assert second.pixels is not None
+        starts = Image.fromarray(second.pixels)
+        with pytest.raises(StopIteration) as end:
+            steps.send(results[1:])
+        found[target] = np.array(Image.open(io.BytesIO(end.value.value[result_key(job.id, 0, "png")])))
+        wanted = correct_colours(
+            Image.fromarray(results[1]), colour_target(sent if target == "first" else starts)
+        )
+        np.testing.assert_array_equal(found[target], wanted)
+    assert (found["first"] != found["each"]).any()
 
 
 @pytest.mark.parametrize("other", [{"txt2img": True}, {"outpaint": "left"}, {"sd_upscale": True}])

@@ -70,6 +70,14 @@ def test_what_was_other_than_usual_is_told(values: dict[str, Any], expected: dic
     assert told_of(**values) == expected
 
 
+def test_numbers_are_told_as_they_were_written() -> None:
+    whole = {"scheduler": "Karras", "sigma_min": 1, "sigma_max": 9, "rho": 5, "extra_noise": 1, "eta": 0}
+    sent = Params.model_validate_json(Params(sampler_name="Euler a", **whole).model_dump_json())
+    told_as = told(sent, compile_plan(PlanKey.of(sent), LEVELS), LEVELS)
+    assert list(map(str, told_as.values())) == ["1", "9", "5", "1", "0"]
+    assert str(told_of(scheduler="Beta", beta_dist_alpha=1, beta_dist_beta=1.0)["Beta schedule alpha"]) == "1"
+
+
 def test_what_is_told_stands_in_a1111s_order() -> None:
     values = {
         "scheduler": "Beta",

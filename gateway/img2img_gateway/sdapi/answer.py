@@ -140,7 +140,7 @@ class Answer:
             return list(self._grid()) if self._reading.body.save_images else []
         if run.sheets is None or len(self._keys) < run.count:  # which interrupted ones have not
             return []
-        options = GridOptions.model_validate(dict(self._reading.options))
+        options = GridOptions.model_validate(dict(self._reading.options_of_sheets))
         if not run.sheets.is_wanted(options):
             return []
         if not self._has_room("the script's sheet", run.sheets.size(self._cell, options)):

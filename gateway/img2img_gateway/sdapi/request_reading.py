@@ -1,7 +1,7 @@
 """What a request means once infotext, settings, styles and scripts are read: parameters, for a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -57,6 +57,8 @@ class Reading:
     #: what its script makes of it, and that as it can be rendered
     run: Run | None = None
     of_script: tuple["Reading", ...] = ()
+    #: what its sheets are laid out by: in A1111, the request's own options are put back by then
+    options_of_sheets: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def renders(self) -> tuple["Reading", ...]:
@@ -87,7 +89,8 @@ class Reader:
             own = Leniency(strict=self._farm.settings.strict)
             renders.append(await self._read(each, own, run.params))
             lenient.warnings += [warning for warning in own.warnings if warning not in lenient.warnings]
-        return replace(reading, run=run, of_script=tuple(renders))
+        stored = await self._options.chosen()
+        return replace(reading, run=run, of_script=tuple(renders), options_of_sheets=stored)
 
     async def _read(self, sent: RenderRequest, lenient: Leniency, of_script: Mapping[str, Any]) -> Reading:
         """What `sent` means without its script, but with the parameters that this has set."""
@@ -231,12 +234,12 @@ class Reader:
             Refused: one is not.
         """
         fields = ("hr_upscaler",) if params.txt2img else ("upscaler_for_img2img", "sd_upscale_upscaler")
-        for field in fields:
-            name = getattr(params, field)
+        for each in fields:
+            name = getattr(params, each)
             if is_network(name) and name not in LATENT_UPSCALERS:
                 known = await self._farm.files("upscaler", model)
                 if known is not None and name not in known:
-                    raise Refused(field, name, unknown_name("upscaler", name, [*BUILT_IN, *known]))
+                    raise Refused(each, name, unknown_name("upscaler", name, [*BUILT_IN, *known]))
 
     async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
         """`body` without what its checkpoint has no use for."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.param_groups.group import ParamGroup
 
 
@@ -38,4 +39,5 @@ class DenoisingParams(ParamGroup):
             description="Add this much more of the same noise after the first noise.",
             examples=[0.1],
         ),
+        AsGiven(),
     ] = 0.0

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.param_groups.group import ParamGroup
-from img2img_shared.param_groups.soft_inpainting_params import AsGiven
 
 
 class LoopbackParams(ParamGroup):
@@ -34,6 +34,14 @@ class LoopbackParams(ParamGroup):
             examples=["Lazy"],
         ),
     ] = "Linear"
+    loopback_color_target: Annotated[
+        Literal["first", "each"],
+        Field(
+            description="Whose colors `color_correction` gives a render: of the picture that was sent, or of "
+            "the one that this render starts from.",
+            examples=["each"],
+        ),
+    ] = "first"
     loopback_return_all: Annotated[
         bool, Field(description="Store what each render made beside the last.", examples=[True])
     ] = False

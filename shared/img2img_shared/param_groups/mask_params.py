@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from img2img_shared.modes import InpaintingFill
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.param_groups.group import ParamGroup
 
 Sigma = Annotated[float, Field(ge=0, le=256)]
@@ -85,6 +86,7 @@ class MaskParams(ParamGroup):
             description="How strongly the masked part is hidden from an inpainting checkpoint.",
             examples=[0.5],
         ),
+        AsGiven(),
     ] = 1.0
     overlay_inpaint: Annotated[
         bool,

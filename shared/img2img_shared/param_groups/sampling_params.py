@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.param_groups.group import ParamGroup
 from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 
@@ -57,6 +58,7 @@ class SamplingParams(ParamGroup):
             description="Noise of ancestral samplers and DDIM; without a value, the sampler's own.",
             examples=[0.5],
         ),
+        AsGiven(),
     ] = None
     s_churn: Annotated[
         float,
@@ -67,6 +69,7 @@ class SamplingParams(ParamGroup):
             description="Noise that Euler, Heun and DPM2 add at each step.",
             examples=[10.0],
         ),
+        AsGiven(),
     ] = 0.0
     s_tmin: Annotated[
         float,
@@ -77,6 +80,7 @@ class SamplingParams(ParamGroup):
             description="Lowest sigma at which `s_churn` acts.",
             examples=[0.05],
         ),
+        AsGiven(),
     ] = 0.0
     s_tmax: Annotated[
         float | None,
@@ -87,6 +91,7 @@ class SamplingParams(ParamGroup):
             description="Highest sigma at which `s_churn` acts; without a value, there is no limit.",
             examples=[50.0],
         ),
+        AsGiven(),
     ] = None
     s_noise: Annotated[
         float,
@@ -97,6 +102,7 @@ class SamplingParams(ParamGroup):
             description="Factor of the noise that the sampler adds.",
             examples=[1.003],
         ),
+        AsGiven(),
     ] = 1.0
     uni_pc_variant: Annotated[
         Literal["bh1", "bh2", "vary_coeff"],

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.param_groups.group import ParamGroup
 
 
@@ -18,12 +19,14 @@ class ScheduleParams(ParamGroup):
             description="Exponent of the Karras and Polyexponential schedules; 0 stands for 7 and 1.",
             examples=[5.0],
         ),
+        AsGiven(),
     ] = 0.0
     sigma_min: Annotated[
         float,
         Field(
             ge=0, le=1000, description="Lowest sigma of a named schedule; 0: the model's.", examples=[0.05]
         ),
+        AsGiven(),
     ] = 0.0
     sigma_max: Annotated[
         float,
@@ -33,6 +36,7 @@ class ScheduleParams(ParamGroup):
             description="Highest sigma of a named schedule; 0: the model's.",
             examples=[12.0],
         ),
+        AsGiven(),
     ] = 0.0
     use_old_karras_scheduler_sigmas: Annotated[
         bool,
@@ -51,6 +55,7 @@ class ScheduleParams(ParamGroup):
             description="Alpha of the Beta schedule's distribution.",
             examples=[0.5],
         ),
+        AsGiven(),
     ] = 0.6
     beta_dist_beta: Annotated[
         float,
@@ -61,6 +66,7 @@ class ScheduleParams(ParamGroup):
             description="Beta of the Beta schedule's distribution.",
             examples=[0.7],
         ),
+        AsGiven(),
     ] = 0.6
     always_discard_next_to_last_sigma: Annotated[
         bool,

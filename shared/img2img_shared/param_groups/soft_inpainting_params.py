@@ -1,25 +1,11 @@
 """Parameters of soft inpainting."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
-from annotated_types import GroupedMetadata
-from pydantic import Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import Field
 
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.param_groups.group import ParamGroup
-
-
-def _as_given(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    checked = check(given)
-    return given if type(given) is int else checked
-
-
-class AsGiven(GroupedMetadata):
-    """Of a number that texts tell as it was given, 1 or 1.0: it is sent so, too."""
-
-    def __iter__(self) -> Iterator[object]:
-        yield WrapValidator(_as_given)
-        yield PlainSerializer(lambda value: value, return_type=int | float)
 
 
 class SoftInpaintingParams(ParamGroup):

@@ -23,7 +23,8 @@ def looped(render: Render, pictures: Mapping[Role, bytes], served: Served) -> St
         params = sized(render.params, picture.size, served)
         # A1111 takes them from the picture as it is sent, before it has the render's size
         flat = flatten(picture, params.background)
-        colours = colour_target(flat) if params.color_correction else None
+        is_first = params.loopback_color_target == "first"
+        colours = colour_target(flat) if params.color_correction and is_first else None
     made: list[Made] = []
     for number in range(params.loopback_loops):
         changes: dict[str, object] = {"denoising_strength": strength(params, number)}

@@ -11,9 +11,11 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, first_picture
 from img2img_shared.errors import Refused
-from img2img_shared.param_groups.soft_inpainting_params import AsGiven
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.seeds import drawn, shifted
 from img2img_shared.sheets.grid import GridOptions, in_rows, opened
+
+_COLORS = "img2img_color_correction"
 
 
 class Loopback(Script):
@@ -53,6 +55,8 @@ class Loopback(Script):
             "loopback_final_denoising_strength": self.final_strength,
             "loopback_denoising_curve": self.curve,
             "loopback_return_all": True,  # the first one's text is told of all
+            # an option that the request brings is not set yet where A1111 takes the first one's colours
+            "loopback_color_target": "each" if _COLORS in (request.override_settings or {}) else "first",
         }
         return Run(
             requests=[changed(request, kept | {"seed": seed}) for seed in seeds],
@@ -66,6 +70,7 @@ class Loopback(Script):
                 "all_seeds": [shifted(seeds[-1], self.loops - 1)],
                 "all_subseeds": account["all_subseeds"][-1:],
                 "seed": first,
+                "batch_size": 1,
                 "index_of_first_image": 0,
             },
         )

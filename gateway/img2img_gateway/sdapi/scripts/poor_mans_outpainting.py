@@ -45,7 +45,8 @@ class PoorMansOutpainting(Script):
             "outpaint_mask_blur": self.mask_blur,
         }
         texts = list if isinstance(self.content, int) else _without_content
-        return Run(requests=[changed(request, changes)], params=params, texts=texts)
+        told = {"batch_size": 1}
+        return Run(requests=[changed(request, changes)], params=params, texts=texts, told=lambda _: told)
 
 
 def _without_content(texts: list[str]) -> list[str]:

@@ -71,6 +71,8 @@ class PromptsFromFile(Script):
             "all_subseeds": [DRAW],
             "negative_prompt": request.negative_prompt,
             "all_negative_prompts": [request.negative_prompt],
+            # which A1111 finds out for each line's render alone
+            **dict.fromkeys(("restore_faces", "sd_model_name", "sd_model_hash")),
         }
         return Run(requests=requests, told=lambda _: told)
 

@@ -43,7 +43,13 @@ class SdUpscale(Script):
             "sd_upscale_factor": self.factor,
             "sd_upscale_batch": request.batch_size,
         }
-        return Run(requests=[changed(request, changes)], params=params, texts=of_the_first)
+        names, of_a_batch = ("all_prompts", "all_negative_prompts"), request.batch_size
+        return Run(
+            requests=[changed(request, changes)],
+            params=params,
+            texts=of_the_first,
+            told=lambda account: {name: account[name][:1] * of_a_batch for name in names},
+        )
 
     def _name(self) -> str:
         """By its place in the list of those that A1111 has without files."""
