@@ -16,6 +16,8 @@ from img2img_worker.models.pickles import load_pickle
 
 Network = TypeVar("Network", bound=nn.Module)
 
+#: what a pickle has its tensors under, where it tells more than these
+_WHOLES = ("state_dict", "model")
 #: what the pickle of an IP-Adapter has in two parts, and its .safetensors in one with these before the names
 _PARTS = ("image_proj", "ip_adapter")
 
@@ -58,7 +60,9 @@ def read_weights(
         raise Refused(
             "model", str(path), f"it cannot be read as tensors ({error}); give a .safetensors file"
         ) from None
-    tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
+    wholes = (read.get(name) for name in _WHOLES) if isinstance(read, dict) else ()
+    tensors = next((whole for whole in wholes if isinstance(whole, dict)), read)
+    tensors = tensors if isinstance(tensors, dict) else {}
     for part in _PARTS:
         own = tensors.get(part)
         if isinstance(own, dict):

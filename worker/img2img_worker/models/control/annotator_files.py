@@ -18,7 +18,7 @@ from img2img_worker.models.control.drawing_networks import Weights
 
 #: where they lie in a folder of models, and where A1111's extension has what it has downloaded
 FOLDER, OF_EXTENSION = "annotators", Path("extensions/sd-webui-controlnet/annotator/downloads")
-ENDINGS = (".safetensors", ".pth")
+ENDINGS = (".safetensors", ".pth", ".pt")
 #: what training on several devices has put before the names of weights
 _PARALLEL = "module."
 #: what makes a folder, with its module's name, a model of transformers
@@ -52,6 +52,8 @@ class WeightsFile:
 
     name: str
     make: Callable[[Weights], nn.Module]
+    #: the ending that its published file has
+    published: str = ".pth"
 
     def load(self, places: Places) -> nn.Module:
         """
@@ -60,7 +62,7 @@ class WeightsFile:
         """
         path = next((path for path in places.files(ENDINGS) if path.stem == self.name), None)
         if path is None:
-            raise _missing(f"{FOLDER}/{self.name}.safetensors, or .pth")
+            raise _missing(f"{FOLDER}/{self.name}.safetensors, or {self.published}")
         try:
             read = read_weights(path, allow_pickles=places.allow_pickles)
             weights = {name.removeprefix(_PARALLEL): weight for name, weight in read.items()}

@@ -29,6 +29,7 @@ from img2img_worker.models.control.pixel_differences import PixelDifferences
 from img2img_worker.models.control.pose_detector import PoseDetector
 from img2img_worker.models.control.pose_networks import BodyMaps, PartMaps
 from img2img_worker.models.control.scene_parsing import parse_scene
+from img2img_worker.models.control.surface_normals import SurfaceNormals
 from img2img_worker.models.control.whole_bodies import find_animals, find_people
 from img2img_worker.pictures.control.poses import Poses
 
@@ -154,6 +155,12 @@ def _segments(networks: Sequence[nn.Module], picture: Pixels, numbers: Numbers) 
     return canvas
 
 
+def _normals(networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbers) -> Pixels:
+    (network,) = networks
+    directions = network(_given(network, picture) / 255)[0].permute(1, 2, 0)
+    return _levels(((directions + 1) * 0.5).cpu().numpy())
+
+
 def _people(
     networks: Sequence[Any],
     picture: Pixels,
@@ -211,6 +218,7 @@ _MODULES = {
     "pidinet_sketch": _Module((_PIDINET,), partial(_pixel_differences, is_sketch=True)),
     "lineart_anime": _Module((WeightsFile("netG", AnimeLines.of),), _anime_lines),
     "mlsd": _Module((WeightsFile("mlsd_large_512_fp32", LineSegments.of),), _segments),
+    "normal_bae": _Module((WeightsFile("scannet", SurfaceNormals, published=".pt"),), _normals),
     "lineart": _Module((WeightsFile("sk_model", LineDrawing.of),), _lines),
     "lineart_coarse": _Module((WeightsFile("sk_model2", LineDrawing.of),), _lines),
     "openpose": _Module((_BODY,), _people),

@@ -21,9 +21,9 @@ Pixels = NDArray[np.uint8]
 
 #: makes of a module's name, [H, W, 3] and its two numbers what its networks do: [H, W], [H, W, 3] or poses
 Annotate = Callable[[str, Pixels, tuple[float, float]], Pixels | Poses]
-#: the modules that have some: of depth, of classes, of soft edges, of lines, of poses
+#: the modules that have some: of depth, of normals, of classes, of soft edges, of lines, of poses
 NETWORKS = (
-    *("depth", "depth_anything", "depth_anything_v2", "segmentation"),
+    *("depth", "depth_anything", "depth_anything_v2", "normal_bae", "segmentation"),
     *("hed", "hed_safe", "pidinet", "pidinet_safe", "pidinet_sketch"),
     *("lineart", "lineart_coarse", "lineart_anime", "mlsd"),
     *("openpose", "openpose_face", "openpose_faceonly", "openpose_hand", "openpose_full"),
