@@ -58,6 +58,7 @@ def test_the_list_is_narrowed_to_an_owner_and_to_tags(
     page = visiting(crowded.url).page
     page.goto("/")
     page.get_by_role("searchbox").fill("small 00007")
+    expect(page.get_by_text("1 job is listed", exact=True)).to_be_attached()  # no other has a tag
     page.get_by_role("button", name="night", exact=True).click()
     page.get_by_role("searchbox").fill("")
     expect(page.get_by_text("2 jobs are listed", exact=True)).to_be_attached()
