@@ -10,6 +10,7 @@ from img2img_shared.checkpoints import folder_hash
 from img2img_shared.errors import Refused
 from img2img_shared.pushed_models.download import fetch_into
 from img2img_shared.pushed_models.local_model import LocalModel, find_local
+from img2img_shared.pushed_models.model_objects import PART
 from img2img_shared.pushed_models.pushed_model import KINDS, ModelFile, NewModel, PushedModel, read_kind
 from img2img_shared.pushed_models.upload import hash_of, send
 
@@ -53,7 +54,7 @@ class FarmModels:
         With a checkpoint's file goes what lies beside it and belongs to it: ``NAME.yaml``, ``NAME.vae.pt``,
         the vocabularies ``tokenizer`` and ``tokenizer_t5``. A folder in the diffusers layout, of a checkpoint
         or of a control network, goes whole. What broke off is gone on with: what is there already is not sent
-        again.
+        again, and what the store has lost of it is.
 
         Args:
             path: of the file or the folder.
@@ -66,14 +67,20 @@ class FarmModels:
         local = find_local(Path(path).expanduser(), None if kind is None else read_kind(kind))
         wanted, paths = _hashed(local, name or local.name, progress)
         before = next((each for each in self._backend.all() if each.sha256 == wanted.sha256), None)
-        if before is None:
-            send(paths, wanted, self._backend, lambda done: progress("sending", done, wanted.total))
+        if before is None or (before.contents_hash == wanted.contents_hash and self._lacks_parts(before)):
+            part = PART if before is None else before.part
+            send(paths, wanted, self._backend, lambda done: progress("sending", done, wanted.total), part)
         model = self._backend.add(wanted)
         if model.contents_hash != wanted.contents_hash:
             self._backend.remove(model)
             reason = "the gateway is older than this client, and takes single files only; upgrade it first"
             raise Refused("file", str(path), reason)
         return Pushed(model=model, was_there=before is not None)
+
+    def _lacks_parts(self, model: PushedModel) -> bool:
+        """Whether the store has lost something of it."""
+        there = self._backend.sizes(model.sha256)
+        return any(there.get(number) != model.size_of_part(number) for number in range(model.n_parts))
 
     def pull(
         self,

@@ -51,7 +51,7 @@ def test_an_image_ends_early_with_its_picture(farm_redis: FarmRedis, is_told_bef
     assert status.finished is not None
 
 
-def test_a_lost_lease_is_told_with_whose_it_is_now(farm_redis: FarmRedis) -> None:
+def test_a_lost_lease_is_told_once_with_whose_it_is_now(farm_redis: FarmRedis) -> None:
     ledger = Ledger(farm_redis)
     ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=1))
     told: list[Event] = []
@@ -61,7 +61,8 @@ def test_a_lost_lease_is_told_with_whose_it_is_now(farm_redis: FarmRedis) -> Non
     held = leases.hold(claim, loaded_model(None))
     ledger.release(claim)
     ledger.claim(MODEL, "another", "another nonce", idle=True)
-    leases.renew()
+    for _ in range(2):  # what it does meanwhile may take its time to end
+        leases.renew()
     assert held.lost
     assert told == [Lost(claim=claim, cancelled=False, holder="another")]
 

@@ -229,6 +229,14 @@ def test_nobody_names_a_file_from_when_it_is_looked_for_in_jobs_until_it_is_remo
     assert direct.submit([picture(1)], model="anime", **SMALL)
 
 
+def test_what_the_store_has_lost_of_a_model_is_pushed_again(farm: Farm, store: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "ink.safetensors", 1)
+    model = farm.models.push(file).model
+    (store / "models" / model.sha256 / "parts" / "000000").unlink()
+    assert farm.models.push(file).was_there
+    assert farm.models.pull("ink", tmp_path / "out").read_bytes() == file.read_bytes()
+
+
 def test_a_removal_that_broke_off_is_gone_on_with_by_name(
     farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

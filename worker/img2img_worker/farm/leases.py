@@ -202,8 +202,8 @@ class Leases:
             by_model.setdefault(claim.model, []).append(claim)
         for one in [lost for some in by_model.values() for lost in self._ledger.renew(some)]:
             claim, held = one.claim, self._held.get(one.claim)
-            if held is None or (one.interrupted and held.interrupted):
-                continue
+            if held is None or (held.interrupted if one.interrupted else held.lost):
+                continue  # it ends already
             if one.interrupted:
                 held.interrupt()
                 self._observe(Interrupted(claim=claim))
