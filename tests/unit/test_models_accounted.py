@@ -110,6 +110,14 @@ def test_scales_that_fit_no_weight_and_formats_that_are_not_known_are_refused(wr
         open_checkpoint(path)
 
 
+def test_whole_numbers_without_a_scale_are_refused(written: Write) -> None:
+    path = written("sd1")
+    key = f"{UNET}time_embed.0.weight"
+    change(path, lambda weights: weights | {key: (weights[key] * 127).to(torch.int8)})
+    with pytest.raises(Refused, match=r"time_embed.0.weight holds whole numbers \(int8\), and nothing says"):
+        open_checkpoint(path)
+
+
 LEFT_OVER: dict[str, tuple[str, str]] = {
     "a ControlNet": ("sd1", "control_model.input_blocks.0.0.weight"),
     "another text encoder": ("sd1", "text_encoders.t5xxl.transformer.shared.weight"),

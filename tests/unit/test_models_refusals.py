@@ -95,6 +95,14 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
         lambda f: edit_json(f / "scheduler" / "scheduler_config.json", beta_end="high"),
         "its numbers make no sense",
     ),
+    "no training steps": (
+        lambda f: edit_json(f / "scheduler" / "scheduler_config.json", num_train_timesteps=0),
+        "its numbers make no sense (0 training steps)",
+    ),
+    "more training steps than there is memory for": (
+        lambda f: edit_json(f / "scheduler" / "scheduler_config.json", num_train_timesteps=10**12),
+        "its numbers make no sense (1000000000000 training steps)",
+    ),
 }
 
 

@@ -16,6 +16,8 @@ from img2img_worker.sampling.levels import ContinuousLevels, NoiseLevels
 #: A1111's stand-in for the last abar of a zero-terminal-SNR model, whose sigma would be infinite
 _TERMINAL_ABAR = 4.8973451890853435e-08
 
+#: training steps, at most: checkpoints have 1,000
+_MOST_STEPS = 100_000
 #: keys of diffusers' schedulers that are read here or in `builder`, and those about sampling, which a job's
 #: own parameters say
 _KNOWN = re.compile(
@@ -101,6 +103,8 @@ def _abar(config: Mapping[str, Any]) -> NDArray[np.float32]:
     if "alphas_cumprod" in config:
         return np.asarray(config["alphas_cumprod"], dtype=np.float32)
     n = int(config.get("num_train_timesteps", 1000))
+    if not 2 <= n <= _MOST_STEPS:
+        raise ValueError(f"{n} training steps")
     first, last = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
     schedule = config.get("beta_schedule", "scaled_linear")
     if config.get("trained_betas") is not None:

@@ -35,7 +35,7 @@ def unscaled(weights: Mapping[str, Tensor], source: object) -> dict[str, Tensor]
     no scale are the numbers that they are.
 
     Raises:
-        Refused: a scale that does not fit, another way of packing numbers.
+        Refused: a scale that does not fit, another way of packing numbers, whole numbers.
     """
     packed = [key for key in weights if key.endswith(_PACKED)]
     if packed:
@@ -52,6 +52,11 @@ def unscaled(weights: Mapping[str, Tensor], source: object) -> dict[str, Tensor]
             plain[f"{layer}.weight"] = _scaled(weight, plain.pop(key), key, source)
             for ending in _INPUT_SCALES:
                 plain.pop(layer + ending, None)
+    for key, tensor in plain.items():
+        if key.endswith(".weight") and not tensor.dtype.is_floating_point:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            reason = f"{key} holds whole numbers ({kind}), and nothing says what they stand for"
+            raise Refused("model", str(source), f"{reason}; use a file of float8, or of more bits")
     return plain
 
 
