@@ -23,7 +23,7 @@ from img2img_gateway.keys_mark import KEY
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
 from img2img_shared.store import Store
-from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
+from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
 
 
 @pytest.fixture
@@ -340,7 +340,8 @@ def test_a_key_is_listed_with_its_last_use(
 @contextmanager
 def page_of(gateway: Gateway, secret: str) -> Iterator[httpx.Client]:
     """A browser's page that has signed in: its cookie, and what it sends with changes."""
-    with httpx.Client(base_url=gateway.url, headers={"Sec-Fetch-Site": "same-origin", "X-Page": "1"}) as page:
+    headers = {"Sec-Fetch-Site": "same-origin", "X-Page": "1"}
+    with httpx.Client(base_url=gateway.url, headers=headers, timeout=PATIENCE) as page:
         answer = page.post("/v1/session", headers=bearer(secret)).raise_for_status()
         page.headers["X-CSRF-Token"] = answer.json()["csrf"]
         yield page
@@ -422,15 +423,16 @@ def test_looking_at_things_does_not_use_up_a_keys_requests(gateway: Gateway, rin
 def test_the_operator_signs_in_with_the_password(redis_url: str, store: Path) -> None:
     with Gateway(redis_url, store, api_auth="ann:secret,bob:other") as gateway:
         auth = httpx.BasicAuth("ann", "secret")
-        with httpx.Client(base_url=gateway.url, headers={"Sec-Fetch-Site": "same-origin"}) as page:
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        with httpx.Client(base_url=gateway.url, headers=headers, timeout=PATIENCE) as page:
             assert page.post("/v1/session", auth=httpx.BasicAuth("ann", "other")).status_code == 401
             who = page.post("/v1/session", auth=auth).raise_for_status().json()
             assert (who["owner"], who["operates"]) == ("ann", True)
             assert page.get("/v1/jobs").status_code == 200
             held = dict(page.cookies)
     with (
-        Gateway(redis_url, store, api_auth="ann:changed", port=gateway.port) as gateway,
-        httpx.Client(base_url=gateway.url, cookies=held) as page,
+        Gateway(redis_url, store, api_auth="ann:changed") as gateway,
+        httpx.Client(base_url=gateway.url, cookies=held, timeout=PATIENCE) as page,
     ):
         assert page.get("/v1/jobs").status_code == 401
 

@@ -14,7 +14,7 @@ from PIL import Image
 from img2img_shared.job import Job
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.params import Params
-from tests.integration.gateway import Callers, FakeWorker, Gateway, eventually, picture
+from tests.integration.gateway import PATIENCE, Callers, FakeWorker, Gateway, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
 
@@ -153,7 +153,7 @@ def test_an_address_instead_of_the_picture(
     answer = call.result()
     assert answer.data is not None
     assert answer.data[0].url is not None
-    assert httpx.get(answer.data[0].url).content == data
+    assert httpx.get(answer.data[0].url, timeout=PATIENCE).content == data
 
 
 def test_pictures_on_the_way(
