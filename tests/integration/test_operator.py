@@ -51,6 +51,30 @@ def test_storage_and_orphans_are_told_and_removed(farm: Farm, direct: Farm, stor
         farm.clean(uploads="soon")
 
 
+def test_who_asks_again_since_no_answer_came_is_told_what_the_first_call_did(
+    direct: Farm, fake_worker: FakeWorker, gateway: Gateway
+) -> None:
+    auth, headers = ("root", "secret"), {"Idempotency-Key": "k"}
+    fake_worker.ledger.beat(WorkerInfo(id="w", model="m", device="none", slots=1))
+    body = {"order": "drain"}
+    first = gateway.http.put("/v1/workers/w/order", json=body, auth=auth, headers=headers)
+    fake_worker.ledger.leave("w")
+    again = gateway.http.put("/v1/workers/w/order", json=body, auth=auth, headers=headers)
+    assert first.json() == again.json() == {"workers": ["w"], "order": "drain"}
+    assert gateway.http.put("/v1/workers/w/order", json=body, auth=auth).status_code == 404
+
+    direct.submit([picture(1)], model="m", **SMALL)
+    Store(direct.store_url).put(f"jobs/{OF_NOBODY}/0.png", bytes(100))
+    clean(direct)
+
+    def cleaned() -> Any:
+        return gateway.http.post("/v1/clean", json={"orphans": 0}, auth=auth, headers=headers)
+
+    told = eventually("nobody else cleans", lambda: (found := cleaned()).is_success and found.json())
+    assert told["orphans"] == 1
+    assert cleaned().json() == told
+
+
 def test_workers_are_told_what_to_do_and_who_did_it_is_known(
     farm: Farm, direct: Farm, fake_worker: FakeWorker
 ) -> None:

@@ -8,6 +8,7 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
+from img2img_gateway.v1.jobs import Once
 from img2img_gateway.v1.machine_answers import (
     DemandAnswer,
     ModelAnswer,
@@ -34,10 +35,12 @@ async def workers(parts: Parts, caller: Caller) -> list[WorkerAnswer]:
 
 
 @router.put("/workers/{worker}/order", tags=["farm"], summary="Tell a worker what to do")
-async def order(worker: WorkerId, body: OrderRequest, parts: Parts, caller: Caller) -> OrderAnswer:
+async def order(
+    worker: WorkerId, body: OrderRequest, parts: Parts, caller: Caller, once: Once = None
+) -> OrderAnswer:
     """Disable, drain or (null) enable a worker, or all of a host's: for who operates the farm."""
     caller.check(Role.OPERATE)
-    told = await parts.farm.call(parts.farm.service.order, worker, body.order, caller.owner)
+    told = await parts.farm.call(parts.farm.service.order, worker, body.order, caller.owner, once)
     return OrderAnswer(workers=told, order=body.order)
 
 

@@ -1,7 +1,9 @@
 """What lies in the store: of each tenant, of jobs that nobody knows, and what nobody needs."""
 
+import secrets
 from dataclasses import asdict
 from itertools import islice
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,9 +13,11 @@ from img2img_gateway.dependencies import Parts
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import JOB, example
+from img2img_gateway.v1.jobs import Once
 from img2img_shared.durations import Duration
 from img2img_shared.farm.orphans import find_orphans
 from img2img_shared.farm.storage import TenantStorage
+from img2img_shared.ledger.answers import Answer
 
 router = APIRouter(tags=["administration"], route_class=JsonRoute)
 
@@ -119,18 +123,25 @@ async def orphans(caller: Caller, parts: Parts) -> OrphansAnswer:
 
 
 @router.post("/clean", summary="Remove what nobody needs")
-async def clean(body: CleanRequest, caller: Caller, parts: Parts) -> CleanAnswer:
+async def clean(body: CleanRequest, caller: Caller, parts: Parts, once: Once = None) -> CleanAnswer:
     """Remove from the store what nobody needs, now rather than when the janitor comes to it.
 
     It takes the role operate, and as long as it takes to look through the store.
     """
     caller.check(Role.OPERATE)
     settings, given = parts.farm.settings, body.model_fields_set
-    found = await parts.farm.call(
-        lambda: parts.farm.service.janitor.clean(
-            uploads=body.uploads if "uploads" in given else settings.keep_uploads,
-            orphans=body.orphans if "orphans" in given else settings.keep_orphans,
-            dry_run=body.dry_run,
-        )
-    )
-    return CleanAnswer(**asdict(found))
+    answer = Answer(parts.farm.redis, "clean", "store", once or secrets.token_hex(8))
+
+    def cleaned() -> dict[str, Any]:
+        if (before := answer.given()) is None:
+            before = asdict(
+                parts.farm.service.janitor.clean(
+                    uploads=body.uploads if "uploads" in given else settings.keep_uploads,
+                    orphans=body.orphans if "orphans" in given else settings.keep_orphans,
+                    dry_run=body.dry_run,
+                )
+            )
+            answer.give(before)
+        return dict(before)
+
+    return CleanAnswer(**await parts.farm.call(cleaned))

@@ -9,6 +9,7 @@ from typing import TypeVar
 from img2img_shared.errors import NotFound, Unavailable
 from img2img_shared.farm.connection import FarmConnection
 from img2img_shared.farm.patience import patiently
+from img2img_shared.ledger.answers import Answer
 from img2img_shared.queue import top_up
 from img2img_shared.records import WorkerOrder
 
@@ -71,18 +72,22 @@ class JobControl(FarmConnection):
         count = self.store.delete_all(f"jobs/{job_id}")
         return self._once(key, lambda key: self.ledger.count_removed(job_id, tenant, key, count))
 
-    def order(self, worker: str, order: WorkerOrder | None, by: str) -> list[str]:
+    def order(self, worker: str, order: WorkerOrder | None, by: str, once: str | None = None) -> list[str]:
         """Have a worker, or all of a host's, do something from the next beat on; who it is.
 
         Raises:
             NotFound: none of them lives.
         """
+        answer = Answer(self.redis, "order", worker, once or secrets.token_hex(8))
+        if (before := answer.given()) is not None:  # by now it may have ended, as it was told
+            return [str(each) for each in before]
         ids = [each.info.id for each in self.workers()]
         # an id begins with its host, then the process' number
         wanted = [each for each in ids if each == worker or each.rsplit("-", 2)[0] == worker]
         found = [each for each in wanted if self.ledger.order(each, order, by)]
         if not found:
             raise NotFound(f"no worker {worker!r} lives; see img2img workers")
+        answer.give(found)
         return found
 
     def notify_workers(self, model: str) -> None:
