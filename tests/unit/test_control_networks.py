@@ -306,6 +306,24 @@ def test_in_a_second_pass_an_adapter_goes_on_seeing_what_it_saw_in_the_first(man
     assert all(torch.equal(one, other) for one, other in of_others)
 
 
+@torch.inference_mode()
+def test_an_adapters_features_are_limited_to_a_region_at_their_own_size(
+    many: StableDiffusion,
+) -> None:
+    adapter, shown = many.controls.find("sketch"), picture(1)
+    region = torch.arange(8 * CELLS[1], dtype=torch.uint8).repeat(8 * CELLS[0], 1) * 4
+    inner: Any = adapter
+    raw = inner.network(shown.permute(2, 0, 1)[None] / 255)
+    found = seen_by(adapter, shown, region=region)
+    assert [raw[1].shape[2:], found[1].shape[1:]] == [(4, 3), (5, 4)]
+    for before, after in zip(raw, found, strict=True):
+        mask = torch.nn.functional.interpolate(
+            region[None, None] / 255, size=before.shape[2:], mode="bilinear"
+        )
+        wanted = torch.nn.functional.interpolate(before * mask, size=after.shape[1:])[0]
+        torch.testing.assert_close(after, wanted)
+
+
 def test_a_network_is_found_by_title_by_name_and_by_a_part_of_one(many: StableDiffusion) -> None:
     titles = many.controls.titles
     assert [title.partition(" [")[0] for title in titles] == ["depth", "edges", "sketch"]

@@ -165,13 +165,13 @@ def _scales(unit: ControlUnit, network: ControlNetwork, *, hires: bool) -> tuple
 def _row(
     control: Control, network: ControlNetwork, scales: tuple[float, ...], device: torch.device
 ) -> RowControl:
-    region = None if control.region is None else Region(torch.from_numpy(control.region))
+    mask = None if control.region is None else torch.from_numpy(control.region)
     first_pass = None if control.first_pass is None else sent(torch.from_numpy(control.first_pass), device)
     return RowControl(
         network=network,
-        seen=seen_by(network, sent(torch.from_numpy(control.picture), device), first_pass),
+        seen=seen_by(network, sent(torch.from_numpy(control.picture), device), first_pass, mask),
         scales=scales,
-        region=region,
+        region=Region(mask) if mask is not None and not network.is_adapter else None,
     )
 
 

@@ -203,8 +203,14 @@ class Adapter:
         height, width = picture.shape[-2:]
         return self.see_for(picture, mask, (height // 8, width // 8))
 
-    def see_for(self, picture: Tensor, mask: Tensor | None, cells: tuple[int, int]) -> tuple[Tensor, ...]:
-        """`see`, for a latent of so many rows and columns, whatever the picture's size."""
+    def see_for(
+        self, picture: Tensor, mask: Tensor | None, cells: tuple[int, int], region: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """`see`, for a latent of so many rows and columns, whatever the picture's size.
+
+        Args:
+            region: see `seen_by`. It limits features at the size that they have before they are fitted.
+        """
         picture = _masked(picture, mask)
         factor = self.network.config.downscale_factor
         if any(side % factor for side in picture.shape[-2:]):
@@ -212,7 +218,10 @@ class Adapter:
             raise Refused("width, height", size, f"this adapter works with multiples of {factor}")
         if self.network.config.in_channels == 1:
             picture = picture[:1]
-        features = self.network(picture[None].to(self.network.dtype))
+        features = [
+            feature if region is None else feature * _scaled(region, feature)
+            for feature in self.network(picture[None].to(self.network.dtype))
+        ]
         return tuple(
             F.interpolate(feature, size=[_halved(side, times) for side in cells])[0]
             for feature, times in zip(features, self.halvings, strict=True)
@@ -247,15 +256,27 @@ def n_bytes(*networks: nn.Module) -> int:
 
 
 @torch.inference_mode()
-def seen_by(network: ControlNetwork, picture: Tensor, first_pass: Tensor | None = None) -> tuple[Tensor, ...]:
+def seen_by(
+    network: ControlNetwork,
+    picture: Tensor,
+    first_pass: Tensor | None = None,
+    region: Tensor | None = None,
+) -> tuple[Tensor, ...]:
     """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked.
 
     Args:
         first_pass: of a hires fix, where it had another: in A1111 an adapter goes on seeing that.
+        region: where an adapter acts, uint8 [H, W] of any size; other networks' answers are limited later.
     """
-    if isinstance(network, Adapter) and first_pass is not None:
-        return network.see_for(*_values(first_pass), (picture.shape[0] // 8, picture.shape[1] // 8))
+    if isinstance(network, Adapter):
+        cells = picture.shape[0] // 8, picture.shape[1] // 8
+        return network.see_for(*_values(picture if first_pass is None else first_pass), cells, region)
     return network.see(*_values(picture))
+
+
+def _scaled(region: Tensor, feature: Tensor) -> Tensor:
+    mask = region[None, None].float() / 255
+    return F.interpolate(mask, size=feature.shape[-2:], mode="bilinear").to(feature)
 
 
 def _values(picture: Tensor) -> tuple[Tensor, Tensor | None]:
