@@ -131,8 +131,8 @@ def between(low: float, high: float) -> str:
 
 def remaining(status: JobStatus) -> str:
     """How long a job that moves has to go, as far as its ledger can tell; else ""."""
-    if status.eta is None or status.state is not JobState.RUNNING:
-        return ""  # a paused job's pace says nothing of its end
+    if status.eta is None or status.state is not JobState.RUNNING or not status.running:
+        return ""  # the pace of a job that is paused, or whose workers went away, says nothing of its end
     spread = status.eta_spread or 0.0
     return between(status.eta - spread, status.eta + spread)
 

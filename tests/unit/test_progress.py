@@ -59,6 +59,14 @@ def test_a_terminal_sees_state_counts_rate_and_what_is_to_go() -> None:
         assert part in shown(console)
 
 
+def test_nobody_says_when_a_job_ends_whose_workers_went_away() -> None:
+    console = terminal()
+    with ProgressDisplay(console) as board:
+        board.update(replace(STATUS, running=0, pending=6, waits_for="a worker that serves m: there is none"))
+    assert "waiting" in shown(console)
+    assert "to go" not in shown(console)
+
+
 def test_a_single_image_shows_its_steps() -> None:
     console = terminal()
     alone = replace(
