@@ -13,8 +13,8 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from img2img_worker.models.prompts.tokenizer import clip_tokenizer
-from tests.checkpoints import sd1
+from img2img_worker.models.prompts.tokenizer import published_merges
+from tests.checkpoints import pipeline_tokenizer, sd1
 
 #: name -> side in pixels that the model was made for
 SIZES = {"tiny": 64, "sd15": 512, "sdxl": 1024}
@@ -35,7 +35,7 @@ def _sd15() -> Any:
         unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768),
         vae=_vae(0.18215),
         text_encoder=CLIPTextModel(_clip(768, 12, 12)),
-        tokenizer=clip_tokenizer(),
+        tokenizer=pipeline_tokenizer(published_merges()),
         scheduler=_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -61,8 +61,8 @@ def _sdxl() -> Any:
         vae=_vae(0.13025),
         text_encoder=CLIPTextModel(_clip(768, 12, 12)),
         text_encoder_2=CLIPTextModelWithProjection(_clip(1280, 32, 20, act="gelu")),
-        tokenizer=clip_tokenizer(),
-        tokenizer_2=clip_tokenizer(pad="!"),
+        tokenizer=pipeline_tokenizer(published_merges()),
+        tokenizer_2=pipeline_tokenizer(published_merges(), pad="!"),
         scheduler=_scheduler(),
     )
 

@@ -25,29 +25,37 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPTokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
 )
 
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.prompts.clip_text import ClipText, ClipTextConfig
 from img2img_worker.models.prompts.text_encoder import Encoded
-from img2img_worker.models.prompts.tokenizer import END, VOCABULARY, bpe_tokenizer, clip_tokenizer
+from img2img_worker.models.prompts.tokenizer import (
+    END,
+    VOCABULARY,
+    ClipTokenizer,
+    published_merges,
+    vocabulary_of,
+)
 from img2img_worker.models.steps import finished
 
 #: merges of a small vocabulary, so that some words are one token and others several
 MERGES = [
-    "t h",
-    "th e</w>",
-    "c a",
-    "ca t</w>",
-    "d o",
-    "do g</w>",
-    "i n</w>",
-    "o f</w>",
-    "p h",
-    "r e",
-    "re d</w>",
+    ("t", "h"),
+    ("th", "e</w>"),
+    ("c", "a"),
+    ("ca", "t</w>"),
+    ("d", "o"),
+    ("do", "g</w>"),
+    ("i", "n</w>"),
+    ("o", "f</w>"),
+    ("p", "h"),
+    ("r", "e"),
+    ("re", "d</w>"),
 ]
 TOKENS = 2 * 256 + len(MERGES) + 2
 WIDTH = 64
@@ -83,7 +91,7 @@ def sd1_published(folder: Path, *, seed: int = 101) -> Path:
     )
     text = clip(seed + 2, layers=4, vocabulary=VOCABULARY)
     _save(folder, kind="StableDiffusionPipeline", denoiser=unet, seed=seed, texts=(text,))
-    clip_tokenizer().save_pretrained(folder / "tokenizer")
+    pipeline_tokenizer(published_merges()).save_pretrained(folder / "tokenizer")
     return folder
 
 
@@ -264,6 +272,25 @@ def clip(
     return CLIPTextModelWithProjection(config) if projects else CLIPTextModel(config)
 
 
+def clip_text(model: CLIPTextModel | CLIPTextModelWithProjection) -> ClipText:
+    """The worker's own network of the same weights."""
+    projects = isinstance(model, CLIPTextModelWithProjection)
+    network = ClipText(ClipTextConfig.of(model.config.to_dict()), projects=projects)
+    weights = {key.removeprefix("text_model."): value for key, value in model.state_dict().items()}
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+def clip_tokenizer_of(merges: Sequence[tuple[str, str]] = MERGES, *, pad: str = END) -> ClipTokenizer:
+    """CLIP's tokenizer of a vocabulary."""
+    return ClipTokenizer(vocabulary_of(merges), merges, pad=pad)
+
+
+def pipeline_tokenizer(merges: Sequence[tuple[str, str]], *, pad: str = END) -> CLIPTokenizer:
+    """transformers' own, which diffusers' pipelines take, and which a checkpoint's folder holds."""
+    return CLIPTokenizer(vocab=vocabulary_of(merges), merges=list(merges), pad_token=pad, model_max_length=77)
+
+
 def t5(seed: int) -> T5EncoderModel:
     """T5's encoder, version 1.1, of two layers over `t5_tokenizer`."""
     torch.manual_seed(seed)
@@ -380,7 +407,7 @@ def _save(
     for number, text in zip(("_2",) if is_refiner else ("", "_2"), texts, strict=False):
         text.save_pretrained(folder / f"text_encoder{number}")
         pad = "!" if text.config.hidden_act == "gelu" else END
-        bpe_tokenizer(MERGES, pad=pad).save_pretrained(folder / f"tokenizer{number}")
+        pipeline_tokenizer(MERGES, pad=pad).save_pretrained(folder / f"tokenizer{number}")
         index[f"text_encoder{number}"] = ["transformers", type(text).__name__]
         index[f"tokenizer{number}"] = ["transformers", "CLIPTokenizer"]
     if is_refiner:

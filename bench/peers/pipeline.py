@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def _serve(address: str, checkpoint: str, device: str) -> None:
     import torch
 
     from img2img_worker.models.checkpoints.loading import open_checkpoint
-    from img2img_worker.models.prompts.tokenizer import clip_tokenizer
+    from img2img_worker.models.prompts.tokenizer import published_merges
+    from tests.checkpoints import pipeline_tokenizer
 
     dtype = torch.float32 if device == "cpu" else torch.float16
     family: Any = open_checkpoint(checkpoint, device=device, dtype=dtype)
@@ -50,8 +52,8 @@ def _serve(address: str, checkpoint: str, device: str) -> None:
     pipeline: Any = diffusers.StableDiffusionImg2ImgPipeline(
         unet=family.unet,
         vae=family.vae.network.to(dtype),
-        text_encoder=family.texts[0].model,
-        tokenizer=clip_tokenizer(),
+        text_encoder=_text_encoder(family.texts[0].model).to(device, dtype),
+        tokenizer=pipeline_tokenizer(published_merges()),
         scheduler=diffusers.EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
         ),
@@ -70,6 +72,15 @@ def _serve(address: str, checkpoint: str, device: str) -> None:
             for start in range(0, len(wanted), batch):
                 pictures += _rendered(pipeline, wanted[start : start + batch], device)
             connection.send(pictures)
+
+
+def _text_encoder(network: Any) -> Any:
+    """transformers' own, of the same weights."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    text = CLIPTextModel(CLIPTextConfig(**asdict(network.config)))
+    text.load_state_dict(network.state_dict())
+    return text.eval()
 
 
 def _rendered(pipeline: Any, wanted: Sequence[Wish], device: str) -> list[bytes]:

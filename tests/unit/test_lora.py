@@ -323,12 +323,9 @@ def test_sdxls_names_of_the_original_layout_and_both_its_text_encoders_are_known
             for target in TEXT
         ]
         model = family.texts[number - 1].model
-        # transformers has `text_model` in the names of this one's layers still
-        inner = getattr(model, "text_model", model)
-        write_kohya(tmp_path / "text.safetensors", inner, text, seed=seed)
+        write_kohya(tmp_path / "text.safetensors", model, text, seed=seed)
         weights |= load_file(tmp_path / "text.safetensors")
-        other = merged.texts[number - 1].model
-        merge(getattr(other, "text_model", other), text, seed=seed, scale=0.5)
+        merge(merged.texts[number - 1].model, text, seed=seed, scale=0.5)
     save_file(weights, tmp_path / "ink.safetensors")
     found = answer(family, Lora(name="ink", text_weight=0.5, unet_weight=0.5))
     assert_close(found, answer(merged), answer(opened(path)))

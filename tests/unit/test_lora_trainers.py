@@ -118,9 +118,7 @@ def networks(family: Any) -> dict[str, Any]:
 
 
 def module_of(network: Any, layer: str) -> Any:
-    return next(
-        module for name, module in network.named_modules() if name.removeprefix("text_model.") == layer
-    )
+    return next(module for name, module in network.named_modules() if name == layer)
 
 
 def draw(*shape: int) -> Tensor:

@@ -15,11 +15,10 @@ from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.attention import parse_attention
 from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
-from img2img_worker.models.prompts.tokenizer import bpe_tokenizer
 from img2img_worker.models.steps import finished
-from tests.checkpoints import MERGES, clip
+from tests.checkpoints import clip, clip_text, clip_tokenizer_of
 
-TOKENIZER = bpe_tokenizer(MERGES)
+TOKENIZER = clip_tokenizer_of()
 #: 200 tokens and more, commas at uneven distances, weights, BREAK
 LONG = (
     "the cat in the dog, " * 9
@@ -43,7 +42,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def encoder(model: Any) -> TextEncoder:
-    return TextEncoder(tokenizer=TOKENIZER, model=model)
+    return TextEncoder(tokenizer=TOKENIZER, model=clip_text(model))
 
 
 TEXTS = [
@@ -76,7 +75,7 @@ def test_any_text_is_encoded_as_a1111_does(
 
 
 def test_a_long_prompt_has_as_many_chunks_as_it_needs(encoder: TextEncoder) -> None:
-    assert len(TOKENIZER(LONG)["input_ids"]) > 200
+    assert len(TOKENIZER.tokenize([LONG])[0]) > 200
     assert len(encoder.chunks(LONG)) == 4
     assert finished(encoder.encode([LONG]))[0].context.shape == (4 * 77, 64)
 
@@ -95,15 +94,15 @@ def test_any_mixture_is_cut_where_looking_back_cuts_it(encoder: TextEncoder, tex
     assert len(chunks) == len(expected)
     for chunk, pairs in zip(chunks, expected, strict=True):
         free = 75 - len(pairs)
-        tokens = [token for token, _ in pairs] + [TOKENIZER.eos_token_id] * (free + 1)
-        assert chunk.tokens == (TOKENIZER.bos_token_id, *tokens)
+        tokens = [token for token, _ in pairs] + [TOKENIZER.end] * (free + 1)
+        assert chunk.tokens == (TOKENIZER.start, *tokens)
         assert chunk.weights == (1.0, *(weight for _, weight in pairs), *[1.0] * (free + 1))
 
 
 def test_a_near_comma_takes_what_follows_to_the_next_chunk(encoder: TextEncoder) -> None:
     near, far = (encoder.chunks("cat " * n + ", " + "dog " * 40) for n in (55, 54))
-    cat, comma, dog = TOKENIZER("cat , dog", add_special_tokens=False)["input_ids"]
-    assert near[0].tokens[1:76] == (cat,) * 55 + (comma,) + (TOKENIZER.eos_token_id,) * 19
+    cat, comma, dog = TOKENIZER.tokenize(["cat , dog"])[0]
+    assert near[0].tokens[1:76] == (cat,) * 55 + (comma,) + (TOKENIZER.end,) * 19
     assert near[1].tokens[1:41] == (dog,) * 40
     assert far[0].tokens[1:76] == (cat,) * 54 + (comma,) + (dog,) * 20
 
@@ -137,7 +136,7 @@ def test_emphasis_may_be_text_or_nothing_or_move_the_mean(encoder: TextEncoder) 
 
     text = "the (cat:1.5) BREAK [dog]"
     as_text = encoder.chunks(text, PromptOptions(emphasis="None"))
-    (ids,) = TOKENIZER([text], add_special_tokens=False)["input_ids"]
+    (ids,) = TOKENIZER.tokenize([text])
     assert [chunk.tokens[1 : len(ids) + 1] for chunk in as_text] == [tuple(ids)]
     assert torch.equal(encoded(text, "Ignore"), encoded("the cat BREAK dog"))
     weights = torch.tensor([chunk.weights for chunk in encoder.chunks(text)]).view(-1, 1)
@@ -149,12 +148,12 @@ def test_emphasis_may_be_text_or_nothing_or_move_the_mean(encoder: TextEncoder) 
 def test_how_far_a_comma_is_looked_for_is_an_option(encoder: TextEncoder, backtrack: int, first: int) -> None:
     text = "cat " * 45 + ", " + "dog " * 40
     chunks = encoder.chunks(text, PromptOptions(comma_padding_backtrack=backtrack))
-    assert sum(token != TOKENIZER.eos_token_id for token in chunks[0].tokens) - 1 == first
+    assert sum(token != TOKENIZER.end for token in chunks[0].tokens) - 1 == first
 
 
 def test_in_the_old_way_brackets_weigh_all_that_follows_and_75_tokens_count(encoder: TextEncoder) -> None:
     old = PromptOptions(use_old_emphasis_implementation=True)
-    the, cat, dog, colon, one = TOKENIZER("the cat dog : 1", add_special_tokens=False)["input_ids"]
+    the, cat, dog, colon, one = TOKENIZER.tokenize(["the cat dog : 1"])[0]
     (chunk,) = encoder.chunks("the ((cat) [dog : 1", old)
     assert chunk.tokens[1:6] == (the, cat, dog, colon, one)
     assert chunk.weights[1:6] == pytest.approx((1, 1.21, 1, 1, 1))
@@ -165,7 +164,7 @@ def test_in_the_old_way_brackets_weigh_all_that_follows_and_75_tokens_count(enco
 
 
 def test_the_old_way_is_that_of_sd_1_alone(model: Any) -> None:
-    xl = TextEncoder(tokenizer=TOKENIZER, model=model, layer=2)
+    xl = TextEncoder(tokenizer=TOKENIZER, model=clip_text(model), layer=2)
     with pytest.raises(Refused, match="use_old_emphasis_implementation"):
         xl.chunks("the cat", PromptOptions(use_old_emphasis_implementation=True))
 
@@ -184,7 +183,7 @@ def test_clip_skip_beyond_the_layers_is_refused(encoder: TextEncoder) -> None:
 
 
 def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> None:
-    fixed = TextEncoder(tokenizer=TOKENIZER, model=model, layer=2, final_norm=False)
+    fixed = TextEncoder(tokenizer=TOKENIZER, model=clip_text(model), layer=2, final_norm=False)
     tokens = torch.tensor([fixed.chunks("the cat")[0].tokens])
     expected = model(tokens, output_hidden_states=True).hidden_states[-2][0].detach()
     for clip_skip in (1, 3):
@@ -193,7 +192,7 @@ def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> 
 
 
 def test_clip_skip_reaches_a_fixed_layer_where_it_may_and_is_asked_to(model: Any) -> None:
-    xl = TextEncoder(tokenizer=TOKENIZER, model=model, layer=2, may_skip=True, final_norm=False)
+    xl = TextEncoder(tokenizer=TOKENIZER, model=clip_text(model), layer=2, may_skip=True, final_norm=False)
     tokens = torch.tensor([xl.chunks("the cat")[0].tokens])
     states = model(tokens, output_hidden_states=True).hidden_states
     for skips, layer in ((False, 2), (True, 3)):
@@ -204,10 +203,10 @@ def test_clip_skip_reaches_a_fixed_layer_where_it_may_and_is_asked_to(model: Any
 
 
 def test_openclip_is_padded_with_its_own_token_behind_the_first_end(model: Any) -> None:
-    tokenizer = bpe_tokenizer(MERGES, pad="!")
-    chunks = TextEncoder(tokenizer=tokenizer, model=model).chunks("the cat")
-    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    the, cat = tokenizer("the cat", add_special_tokens=False)["input_ids"]
+    tokenizer = clip_tokenizer_of(pad="!")
+    chunks = TextEncoder(tokenizer=tokenizer, model=clip_text(model)).chunks("the cat")
+    start, end, pad = tokenizer.start, tokenizer.end, tokenizer.pad
+    the, cat = tokenizer.tokenize(["the cat"])[0]
     assert pad == 0
     assert chunks[0].tokens == (start, the, cat, end, *[pad] * 73)
 
@@ -222,7 +221,7 @@ def test_a_damaged_text_encoder_is_not_blamed_on_the_prompt(model: Any, text: st
     damaged = deepcopy(model)
     damaged.final_layer_norm.weight.data.fill_(float("nan"))
     with pytest.raises(WorkerError, match=r"embedding is not finite: the text encoder .* damaged"):
-        finished(TextEncoder(tokenizer=TOKENIZER, model=damaged).encode([text]))
+        finished(TextEncoder(tokenizer=TOKENIZER, model=clip_text(damaged)).encode([text]))
 
 
 def test_hundreds_of_long_texts_are_refused_before_they_cost_minutes_and_gigabytes(
@@ -238,8 +237,8 @@ def test_hundreds_of_long_texts_are_refused_before_they_cost_minutes_and_gigabyt
 def test_two_encoders_stand_side_by_side_and_the_first_chunk_is_pooled() -> None:
     first, second = _trained(clip(5)), _trained(clip(6, projects=True))
     pair = [
-        TextEncoder(tokenizer=TOKENIZER, model=first, layer=2, final_norm=False),
-        TextEncoder(tokenizer=bpe_tokenizer(MERGES, pad="!"), model=second, layer=2, final_norm=False),
+        TextEncoder(tokenizer=TOKENIZER, model=clip_text(first), layer=2, final_norm=False),
+        TextEncoder(tokenizer=clip_tokenizer_of(pad="!"), model=clip_text(second), layer=2, final_norm=False),
     ]
     (answer,) = finished(encode(pair, ["(the cat:1.2) " + "dog " * 100]))
     parts = [finished(encoder.encode(["(the cat:1.2) " + "dog " * 100]))[0] for encoder in pair]
@@ -250,7 +249,7 @@ def test_two_encoders_stand_side_by_side_and_the_first_chunk_is_pooled() -> None
 
 
 def test_an_empty_negative_prompt_is_zeros_for_two_encoders_only(encoder: TextEncoder) -> None:
-    second = TextEncoder(tokenizer=TOKENIZER, model=_trained(clip(6, projects=True)))
+    second = TextEncoder(tokenizer=TOKENIZER, model=clip_text(_trained(clip(6, projects=True))))
     (empty,) = finished(encode([encoder, second], [""], negative=True))
     assert empty.pooled is not None
     assert not empty.context.any()
@@ -274,8 +273,8 @@ def _reference(model: Any, texts: Sequence[str], clip_skip: int) -> Tensor:
     parts = []
     for number in range(max(map(len, rows))):
         batch = [row[number] if number < len(row) else [] for row in rows]
-        ids = torch.full((len(texts), 77), TOKENIZER.eos_token_id)
-        ids[:, 0] = TOKENIZER.bos_token_id
+        ids = torch.full((len(texts), 77), TOKENIZER.end)
+        ids[:, 0] = TOKENIZER.start
         weights = torch.ones(len(texts), 77, 1)
         for index, chunk in enumerate(batch):
             for position, (token, weight) in enumerate(chunk, start=1):
@@ -295,8 +294,8 @@ def _reference_chunks(text: str) -> list[list[tuple[int, float]]]:
         if (piece, weight) == ("BREAK", -1):
             tokens.append(None)
         else:
-            tokens += [(t, weight) for t in TOKENIZER(piece, add_special_tokens=False)["input_ids"]]
-    comma = TOKENIZER.get_vocab()[",</w>"]
+            tokens += [(t, weight) for t in TOKENIZER.tokenize([piece])[0]]
+    comma = TOKENIZER.id_of(",</w>")
     chunks: list[list[tuple[int, float]]] = []
     start = 0
     while start < len(tokens):

@@ -146,6 +146,9 @@ def worker(
         read_ahead(models[0], settings.models_dir, hashes)
     try:
         # only now: importing torch takes seconds, which a wrong option must not cost
+        from img2img_worker.farm.lean_import import import_diffusers
+
+        import_diffusers(compiles=bool(settings.compile))
         from img2img_worker.devices import all_gpus
         from img2img_worker.farm.worker import run
     except ModuleNotFoundError as error:

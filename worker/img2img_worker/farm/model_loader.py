@@ -49,8 +49,9 @@ class ModelLoader:
         rebind: bool,
         observe: Observer,
     ) -> None:
-        # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
-        torch.compiler.set_stance("eager_on_recompile")
+        if settings.compile:
+            # what is not compiled by the warm-up runs as it is: no image waits minutes for a compiler
+            torch.compiler.set_stance("eager_on_recompile")
         self._ledger = ledger
         self._settings = settings
         self._hashes = hashes

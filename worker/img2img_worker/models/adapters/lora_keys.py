@@ -128,7 +128,7 @@ def kohya_name(layer: str) -> str:
     """A layer's name in any file as kohya writes it: ``lora_unet_…``, ``lora_te1_…``; T5's ``lora_te3_…``."""
     layer = _WRAPPERS.sub("", layer.replace(".processor.", "."))  # diffusers' oldest files name what ran it
     prefix = next((prefix for prefix in _NETWORKS if layer.startswith(prefix)), "")
-    # transformers took `text_model` off the names of CLIPTextModel's layers
+    # `ClipText` has no `text_model` in the names of its layers
     inside = layer.removeprefix(prefix).replace(".", "_").removeprefix("text_model_")
     name = _NETWORKS.get(prefix, "lora_unet_") + inside
     t5 = _T5.fullmatch(name)

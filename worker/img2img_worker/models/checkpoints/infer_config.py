@@ -75,7 +75,7 @@ def vae_config(weights: Weights) -> dict[str, Any]:
 
 
 def clip_config(weights: Weights) -> dict[str, Any]:
-    """Of transformers' CLIPTextModel, from the original CLIP's weights under transformers' names.
+    """Of a `ClipText`, from the original CLIP's weights under transformers' names.
 
     Raises:
         KeyError: a weight is missing that every such network has.
@@ -90,7 +90,7 @@ def clip_config(weights: Weights) -> dict[str, Any]:
 
 
 def open_clip_config(weights: Weights) -> dict[str, Any]:
-    """Of transformers' CLIPTextModel, from OpenCLIP's weights under OpenCLIP's names.
+    """Of a `ClipText`, from OpenCLIP's weights under OpenCLIP's names.
 
     Raises:
         KeyError: a weight is missing that every such network has.

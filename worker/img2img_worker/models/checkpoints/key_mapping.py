@@ -102,13 +102,13 @@ def vae_name(key: str, *, levels: int) -> str:
 
 
 def open_clip_name(key: str) -> str:
-    """OpenCLIP's name, without prefix, for a key of CLIPTextModel; query, key and value share one."""
+    """OpenCLIP's name, without prefix, for a key of `ClipText`; query, key and value share one."""
     name = _replaced(key.removeprefix("text_model."), _IN_OPEN_CLIP)
     return re.sub(r"self_attn\.[qkv]_proj\.(weight|bias)", r"attn.in_proj_\1", name)
 
 
 def open_clip_tensor(key: str, tensor: Tensor) -> Tensor:
-    """The part of OpenCLIP's tensor of that name that CLIPTextModel's `key` stands for."""
+    """The part of OpenCLIP's tensor of that name that `ClipText`'s `key` stands for."""
     if key.endswith("text_projection.weight"):
         return tensor.T.contiguous()
     for part, letter in enumerate("qkv"):

@@ -4,15 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from img2img_worker.models.checkpoints import infer_config, key_mapping
 from img2img_worker.models.checkpoints.infer_config import Weights
 from img2img_worker.models.checkpoints.parts import Component
+from img2img_worker.models.checkpoints.shapes_alone import shapes_alone
 from img2img_worker.models.checkpoints.tensors import Tensors
-from img2img_worker.models.prompts.tokenizer import END, VOCABULARY, clip_tokenizer, read_tokenizer
+from img2img_worker.models.prompts.tokenizer import (
+    END,
+    VOCABULARY,
+    ClipTokenizer,
+    clip_tokenizer,
+    read_tokenizer,
+)
 
 
 def vae_component(weights: Tensors, prefix: str, **scales: Any) -> Component:
@@ -37,7 +43,7 @@ def vae_component(weights: Tensors, prefix: str, **scales: Any) -> Component:
     return Component(config=config, weights=found | flat)
 
 
-def tokenizer_of(encoder: Component, path: Path) -> Any:
+def tokenizer_of(encoder: Component, path: Path) -> ClipTokenizer:
     """CLIP's own tokenizer; for a text encoder of another vocabulary, that in ``tokenizer`` beside the file.
 
     Raises:
@@ -46,9 +52,7 @@ def tokenizer_of(encoder: Component, path: Path) -> Any:
     pad = encoder.config.get("pad", END)
     if encoder.config["vocab_size"] == VOCABULARY:
         return clip_tokenizer(pad=pad)
-    tokenizer = read_tokenizer(path.parent / "tokenizer")
-    tokenizer.pad_token = pad
-    return tokenizer
+    return read_tokenizer(path.parent / "tokenizer", pad=pad)
 
 
 def below(weights: Tensors, prefix: str) -> Tensors:
@@ -76,5 +80,5 @@ def weight(weights: Weights, prefix: str, name: str) -> Tensor:
 
 def network_keys(network: Callable[[], nn.Module]) -> list[str]:
     """What a network calls its weights."""
-    with torch.device("meta"):
+    with shapes_alone():
         return list(network().state_dict())

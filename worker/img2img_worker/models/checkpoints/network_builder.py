@@ -9,13 +9,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, FluxTransformer2DModel
 from torch import nn
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    T5Config,
-    T5EncoderModel,
-)
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.adapters.lora import Loras
@@ -31,6 +24,7 @@ from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.tiny_vae import TinyVae
 from img2img_worker.models.families.vae import Autoencoder, Vae
 from img2img_worker.models.families.vaes import VaeFile, Vaes
+from img2img_worker.models.prompts.clip_text import ClipText, ClipTextConfig
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import TextEncoder
 
@@ -86,6 +80,8 @@ class NetworkBuilder:
             return None
 
         def make(config: dict[str, Any]) -> nn.Module:
+            from transformers import T5Config, T5EncoderModel  # a second, which only T5's checkpoints wait
+
             model: nn.Module = T5EncoderModel(T5Config.from_dict(config))
             return model
 
@@ -155,9 +151,7 @@ class NetworkBuilder:
         """
 
         def make(config: dict[str, Any]) -> nn.Module:
-            kind = CLIPTextModelWithProjection if projects else CLIPTextModel
-            model: nn.Module = kind(CLIPTextConfig.from_dict(config))
-            return model
+            return ClipText(ClipTextConfig.of(config), projects=projects)
 
         model = self.network(parts.source, parts.text_encoders[index], make, files=parts.files)
         return TextEncoder(

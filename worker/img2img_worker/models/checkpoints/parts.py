@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from img2img_worker.models.checkpoints.mapped import MappedFiles
+from img2img_worker.models.prompts.tokenizer import ClipTokenizer
 
 #: the classes of denoisers, in their configurations: of SD 1, 2 and XL, of SD 3, of Flux
 UNET2D, SD3, FLUX = "UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel"
@@ -37,8 +38,8 @@ class CheckpointParts:
     vae: Component
     #: CLIPs: one, or two in SDXL and SD 3
     text_encoders: tuple[Component, ...]
-    #: CLIPTokenizers, one for each text encoder
-    tokenizers: tuple[Any, ...]
+    #: one for each text encoder
+    tokenizers: tuple[ClipTokenizer, ...]
     #: Flux has one, SD 3 may have one
     t5: Component | None = None
     #: transformers' T5Tokenizer

@@ -6,7 +6,6 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints import infer_config, key_mapping
@@ -25,6 +24,8 @@ from img2img_worker.models.checkpoints.quantized import unscaled
 from img2img_worker.models.checkpoints.single_file_flow import VAES, is_flow, read_flow
 from img2img_worker.models.checkpoints.tensors import Tensors
 from img2img_worker.models.checkpoints.weights import read_weights
+from img2img_worker.models.prompts.clip_text import ClipText, ClipTextConfig
+from img2img_worker.models.prompts.tokenizer import OPEN_CLIP_PAD
 
 #: where each network's names begin
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -153,11 +154,10 @@ def _open_clip(weights: Tensors, *, projects: bool = False) -> Component:
         config["num_hidden_layers"] -= 1
         unread = f"transformer.resblocks.{config['num_hidden_layers']}."
         weights.take(key for key in weights if key.startswith(unread))
-    kind = CLIPTextModelWithProjection if projects else CLIPTextModel
-    keys = network_keys(lambda: kind(CLIPTextConfig(**config)))
+    keys = network_keys(lambda: ClipText(ClipTextConfig.of(config), projects=projects))
     found = {key: weight(weights, "", key_mapping.open_clip_name(key)) for key in keys}
     parts = {key: key_mapping.open_clip_tensor(key, value) for key, value in found.items()}
-    return Component(config=config | {"pad": "!"}, weights=parts)
+    return Component(config=config | {"pad": OPEN_CLIP_PAD}, weights=parts)
 
 
 def _latent_scale(weights: Weights, *, is_xl: bool) -> dict[str, Any]:

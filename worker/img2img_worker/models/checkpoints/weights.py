@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.mapped import MappedFiles
+from img2img_worker.models.checkpoints.shapes_alone import shapes_alone
 from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.pickles import load_pickle
 
@@ -138,7 +139,7 @@ def assemble(
         Refused: there is no such network; weights are missing, superfluous or of another shape.
     """
     try:
-        with torch.device("meta"):
+        with shapes_alone():
             built = network()
     except Exception as error:  # a configuration may be wrong in as many ways as there are lines in a network
         why = f"{type(error).__name__}: {_line(error)}"
@@ -180,11 +181,9 @@ def _renamed(key: str, wanted: Mapping[str, Tensor]) -> str:
     for old, new in _RENAMED.items():
         if key.replace(old, new) in wanted:
             return key.replace(old, new)
-    # transformers took the `text_model.` off CLIPTextModel's names
-    for other in (key.removeprefix("text_model."), f"text_model.{key}"):
-        if other in wanted:
-            return other
-    return key
+    # some have it in the names of CLIP's layers, some do not
+    bare = key.removeprefix("text_model.")
+    return bare if bare in wanted else key
 
 
 def _fill_positions(network: nn.Module, device: torch.device) -> None:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from img2img_shared.checkpoints import is_a1111_tree
 from img2img_shared.control_modules import CLIP_SIDE, ClipKind
@@ -140,6 +139,9 @@ def read_clip_vision(
 
 
 def _make(config: dict[str, Any]) -> nn.Module:
+    # it takes a second, which only IP-Adapters need to wait
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
     model: nn.Module = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config))
     return model
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_worker.models.checkpoints.shapes_alone import shapes_alone
 from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.checkpoints.weights import assemble, read_component, read_weights
 
@@ -106,7 +107,7 @@ def tensors_of(path: Path, make: Callable[[], Any]) -> dict[str, Tensor]:
         Refused: there is no such network.
     """
     try:
-        with torch.device("meta"):
+        with shapes_alone():
             wanted: dict[str, Tensor] = make().state_dict()
     except Exception as error:  # see `assemble`
         raise Refused("control.model", name_of(path), f"its shapes fit no network ({error})") from None

@@ -2,14 +2,12 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import ftfy
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.prompts.attention import BREAK, old_weight, pieces_of
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
+from img2img_worker.models.prompts.tokenizer import ClipTokenizer
 
 #: tokens of a prompt in one chunk; start and end make it 77, all that CLIP sees at once
 CHUNK = 75
@@ -34,8 +32,8 @@ class Chunk:
 class Chunker:
     """A tokenizer, used as A1111 uses it."""
 
-    #: transformers' CLIPTokenizer; its padding token fills the chunks
-    tokenizer: Any
+    #: its padding token fills the chunks
+    tokenizer: ClipTokenizer
     #: what texts may name
     inversions: TextualInversions = field(default_factory=TextualInversions)
     #: whether the text model is SD 1.x's, the only one with which A1111's first way of emphasis works
@@ -60,7 +58,7 @@ class Chunker:
         pieces = pieces_of(text, options.emphasis)
         known = self.inversions.current(options.bundles, options.pinned)
         writer = _Writer(self, options.comma_padding_backtrack)
-        for piece, ids in zip(pieces, self._tokenize([text for text, _ in pieces]), strict=True):
+        for piece, ids in zip(pieces, self.tokenizer.tokenize([text for text, _ in pieces]), strict=True):
             if piece == BREAK:
                 writer.close()
                 continue
@@ -78,12 +76,12 @@ class Chunker:
 
     def _old(self, text: str, options: PromptOptions) -> Chunk:
         """A1111's first way: every token with brackets in it changes the weight of all that follow."""
-        (ids,) = self._tokenize([text])
+        ids = self.tokenize(text)
         tokens: list[int] = []
         weights: list[float] = []
         inserted: list[tuple[int, Inversion]] = []
         weight, position, known = 1.0, 0, self.inversions.current(options.bundles, options.pinned)
-        words = self.tokenizer.convert_ids_to_tokens(ids)
+        words = self.tokenizer.words(ids)
         while position < len(ids):
             change = 1.0 if options.emphasis == "None" else old_weight(words[position])
             found = known.at(ids, position) if change == 1 else None
@@ -102,15 +100,7 @@ class Chunker:
 
     def tokenize(self, text: str) -> list[int]:
         """A text's tokens, without start and end."""
-        return self._tokenize([text])[0]
-
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without start and end; ftfy mends it first, as in CLIP's own tokenizer."""
-        mended = [ftfy.fix_text(text) for text in texts]
-        ids: list[list[int]] = self.tokenizer(
-            mended, truncation=False, add_special_tokens=False, verbose=False
-        )["input_ids"]
-        return ids
+        return self.tokenizer.tokenize([text])[0]
 
     def chunk(
         self,
@@ -123,11 +113,7 @@ class Chunker:
         Args:
             inserted: textual inversions, and at which of `tokens` the vectors of each begin.
         """
-        start, end, pad = (
-            self.tokenizer.bos_token_id,
-            self.tokenizer.eos_token_id,
-            self.tokenizer.pad_token_id,
-        )
+        start, end, pad = self.tokenizer.start, self.tokenizer.end, self.tokenizer.pad
         free = CHUNK - len(tokens)
         row = [start, *tokens, *[end] * (free + 1)]
         if pad != end:  # OpenCLIP: all behind the first end, were it written in the prompt
@@ -147,7 +133,7 @@ class _Writer:
         self._chunker = chunker
         #: tokens from a chunk's end in which a comma is near enough to cut there
         self._backtrack = backtrack
-        self._comma = chunker.tokenizer.convert_tokens_to_ids(",</w>")
+        self._comma = chunker.tokenizer.id_of(",</w>")
         self._done: list[Chunk] = []
         self._tokens: list[int] = []
         self._weights: list[float] = []

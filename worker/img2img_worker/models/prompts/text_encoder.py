@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.chunks import CHUNK, Chunk, Chunker
+from img2img_worker.models.prompts.clip_text import ClipText, TextStates
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
+from img2img_worker.models.prompts.tokenizer import ClipTokenizer
 from img2img_worker.models.steps import Steps
 
 #: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
@@ -43,10 +44,9 @@ class TextEncoder:
     ``clip_skip`` does not touch them. SDXL: both encoders with ``layer=2, final_norm=False``.
     """
 
-    #: transformers' CLIPTokenizer; its padding token fills the chunks
-    tokenizer: Any
-    #: transformers' CLIPTextModel or CLIPTextModelWithProjection
-    model: Any
+    #: its padding token fills the chunks
+    tokenizer: ClipTokenizer
+    model: ClipText
     #: the layer that is taken, counted from the end, whatever `clip_skip` says; None: what it says
     layer: int | None = None
     #: with ``sdxl_clip_l_skip``, `clip_skip` says it nevertheless
@@ -110,9 +110,8 @@ class TextEncoder:
     def pooled(self, text: str, options: PromptOptions = DEFAULTS) -> Tensor:
         """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
         tokens = self.chunks(text, options)[0].tokens
-        answer = self.model(torch.tensor([tokens], device=self.model.device))
-        state: Tensor = answer.pooler_output
-        return state[0].float()
+        states: TextStates = self.model(torch.tensor([tokens], device=self.model.device))
+        return states.pooled[0].float()
 
     def chunks(self, text: str, options: PromptOptions = DEFAULTS) -> list[Chunk]:
         """As `Chunker.chunks`."""
@@ -130,29 +129,22 @@ class TextEncoder:
     def _embed(self, chunk: Chunk, options: PromptOptions) -> Encoded:
         """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
         tokens = torch.tensor([chunk.tokens], device=self.model.device)
-        hook = self.model.get_input_embeddings().register_forward_hook(partial(self._insert, chunk.inserted))
-        try:
-            answer = self.model(tokens, output_hidden_states=True)
-        finally:
-            hook.remove()
+        states: TextStates = self.model(tokens, partial(self._insert, chunk.inserted))
         skips = self.may_skip and options.sdxl_clip_l_skip
         layer = options.clip_skip if self.layer is None or skips else self.layer
-        if layer > len(answer.hidden_states):
-            raise Refused("clip_skip", layer, f"this checkpoint takes 1 to {len(answer.hidden_states)}")
-        context = answer.hidden_states[-layer]
+        if layer > len(states.hidden):
+            raise Refused("clip_skip", layer, f"this checkpoint takes 1 to {len(states.hidden)}")
+        context = states.hidden[-layer]
         if self.final_norm:
-            context = getattr(self.model, "text_model", self.model).final_layer_norm(context)
-        pooled = getattr(answer, "text_embeds", None)
+            context = self.model.final_layer_norm(context)
+        pooled = states.projected
         return Encoded(context=context[0].float(), pooled=None if pooled is None else pooled[0].float())
 
-    def _insert(
-        self, inserted: Sequence[tuple[int, Inversion]], _module: Any, _tokens: Any, embeddings: Tensor
-    ) -> Tensor:
-        """Token embeddings [1, 77, d] with those of textual inversions in their places."""
+    def _insert(self, inserted: Sequence[tuple[int, Inversion]], embeddings: Tensor) -> None:
+        """Put those of textual inversions in their places among token embeddings [1, 77, d]."""
         for place, inversion in inserted:
             vectors = inversion.vectors[self.part][: embeddings.shape[1] - place]
             embeddings[0, place : place + len(vectors)] = vectors.to(embeddings)
-        return embeddings
 
 
 def encode(

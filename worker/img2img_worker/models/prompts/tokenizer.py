@@ -1,29 +1,122 @@
 """CLIP's tokenizer: from a checkpoint's own folder, or from the merges that ship with this package; T5's."""
 
+import html
+import json
 import lzma
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTokenizer, T5Tokenizer
+import ftfy
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
 
 from img2img_shared.errors import Refused
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+#: what OpenCLIP's models were trained to see behind a text: token 0
+OPEN_CLIP_PAD = "!"
 #: tokens of the vocabulary that ships with this package
 VOCABULARY = 49_408
+#: what is cut into tokens by itself
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def read_tokenizer(folder: Path) -> Any:
-    """The CLIPTokenizer saved in `folder`.
+class ClipTokenizer:
+    """CLIP's byte-level BPE (Sennrich et al. 2016), as A1111 uses OpenAI's and OpenCLIP's.
+
+    Args:
+        vocabulary: each token's id.
+        merges: which two tokens become one, the first ones first.
+        pad: the token that fills up a text. OpenCLIP's tells its tokenizer, which unescapes HTML.
+        added: tokens that are found in a text as they stand, in the order of their ids.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        *,
+        start: str = START,
+        end: str = END,
+        pad: str = END,
+        added: Iterable[str] = (),
+    ) -> None:
+        bpe = BPE(
+            vocab=dict(vocabulary),
+            merges=list(merges),
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            unk_token=end,
+        )
+        self._tokenizer = tokenizer = Tokenizer(bpe)
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
+        special = (start, end) if pad == OPEN_CLIP_PAD else (start, end, pad)
+        tokenizer.add_special_tokens([AddedToken(each, normalized=False) for each in special])
+        tokenizer.add_tokens([each for each in added if each not in special])
+        self._unescapes = pad == OPEN_CLIP_PAD
+        self._ids = tokenizer.get_vocab()
+        self._tokens = {each: token for token, each in self._ids.items()}
+        self.end = self._ids[end]
+        self.start, self.pad = self.id_of(start), self.id_of(pad)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without start and end; mended by ftfy first, as CLIP's own tokenizer does."""
+        mended = [ftfy.fix_text(text) for text in texts]
+        if self._unescapes:
+            mended = [html.unescape(html.unescape(text)) for text in mended]
+        return [found.ids for found in self._tokenizer.encode_batch(mended, add_special_tokens=False)]
+
+    def words(self, ids: Iterable[int]) -> list[str]:
+        """The tokens of these ids, as the vocabulary has them."""
+        return [self._tokens[each] for each in ids]
+
+    def id_of(self, token: str) -> int:
+        """Its id; of one that the vocabulary lacks, the end's."""
+        return self._ids.get(token, self.end)
+
+
+def read_tokenizer(folder: Path, *, pad: str | None = None) -> ClipTokenizer:
+    """The CLIPTokenizer that transformers saved in `folder`.
+
+    Args:
+        pad: in place of what is said there.
 
     Raises:
         Refused: nothing there that is one.
     """
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    whole, vocabulary = folder / "tokenizer.json", folder / "vocab.json"
+    if not (whole.is_file() or vocabulary.is_file()):
         raise Refused("model", str(folder), "put tokenizer.json there, or vocab.json and merges.txt")
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        told = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+        start, end, said = (
+            _content(told.get(f"{which}_token") or default)
+            for which, default in (("bos", START), ("eos", END), ("pad", END))
+        )
+        if whole.is_file():
+            saved = _json(whole)
+            ids, lines = saved["model"]["vocab"], saved["model"]["merges"]
+            added = {each["content"]: each["id"] for each in saved["added_tokens"]}
+        else:
+            ids, added = _json(vocabulary), _json(folder / "added_tokens.json")
+            lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+            lines = [line for line in lines if line and not line.startswith("#version")]
+        merges = [_pair(line) for line in lines]
+        others = [each for each in sorted(added, key=added.__getitem__) if each not in (start, end, said)]
+        return ClipTokenizer(ids, merges, start=start, end=end, pad=pad or said, added=others)
     except Exception as error:  # tokenizers raises plain Exception
         raise Refused("model", str(folder), f"it holds no CLIP tokenizer ({error})") from None
 
@@ -34,6 +127,8 @@ def read_t5_tokenizer(folder: Path) -> Any:
     Raises:
         Refused: nothing there that is one.
     """
+    from transformers import T5Tokenizer  # it takes a second, which only T5's checkpoints need to wait
+
     if not (folder / "tokenizer.json").is_file():
         raise Refused("model", str(folder), "put T5's tokenizer.json there; its vocabulary is needed")
     try:
@@ -42,25 +137,27 @@ def read_t5_tokenizer(folder: Path) -> Any:
         raise Refused("model", str(folder), f"it holds no T5 tokenizer ({error})") from None
 
 
-def clip_tokenizer(*, pad: str = END) -> Any:
+def clip_tokenizer(*, pad: str = END) -> ClipTokenizer:
     """The tokenizer that every original Stable Diffusion checkpoint was trained with: 49,408 tokens.
 
     Args:
         pad: what fills up a prompt; OpenCLIP's models were trained with "!" (token 0).
     """
+    merges = published_merges()
+    return ClipTokenizer(vocabulary_of(merges), merges, pad=pad)
+
+
+def published_merges() -> list[tuple[str, str]]:
+    """What OpenAI trained, and OpenCLIP took over."""
     packed = resources.files("img2img_worker.models.prompts").joinpath("clip_merges.txt.xz").read_bytes()
-    merges = lzma.decompress(packed).decode("utf-8").splitlines()
-    return bpe_tokenizer(merges, pad=pad)
+    return [_pair(line) for line in lzma.decompress(packed).decode("utf-8").splitlines()]
 
 
-def bpe_tokenizer(merges: list[str], *, pad: str = END) -> Any:
-    """A CLIPTokenizer of these merges ("th e</w>"): bytes, bytes that end a word, merges, start and end."""
-    vocabulary = [*byte_symbols(), *(symbol + "</w>" for symbol in byte_symbols())]
-    vocabulary += [merge.replace(" ", "") for merge in merges]
-    vocabulary += [START, END]
-    ids = {token: index for index, token in enumerate(vocabulary)}
-    pairs = [tuple(merge.split(" ")) for merge in merges]
-    return CLIPTokenizer(vocab=ids, merges=pairs, pad_token=pad, model_max_length=77)
+def vocabulary_of(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """The ids that CLIP gives to tokens: bytes, bytes that end a word, merges, start and end."""
+    tokens = [*byte_symbols(), *(symbol + "</w>" for symbol in byte_symbols())]
+    tokens += [first + second for first, second in merges]
+    return {token: index for index, token in enumerate([*tokens, START, END])}
 
 
 def byte_symbols() -> list[str]:
@@ -71,3 +168,21 @@ def byte_symbols() -> list[str]:
         *range(ord("®"), ord("ÿ") + 1),
     ]
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
+def _content(token: str | Mapping[str, str]) -> str:
+    """As it is, or as transformers describes it."""
+    return token if isinstance(token, str) else token["content"]
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    """``th e</w>``, or both of them."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
