@@ -26,7 +26,7 @@ from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
-from img2img_worker.models.steps import Steps
+from img2img_worker.models.steps import Steps, at_once
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -108,8 +108,8 @@ class ToyFamily:
         tiling: bool = False,
         rows: int | None = None,
         vae: VaeFile | None = None,
-    ) -> Tensor | None:
-        return None
+    ) -> Steps[Tensor | None]:
+        return at_once(None)
 
     def condition(
         self,

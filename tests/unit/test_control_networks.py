@@ -18,6 +18,7 @@ from img2img_worker.models.control.networks import ControlNetwork, seen_by
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
+from img2img_worker.models.steps import finished
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.unit.control_files import (
@@ -61,7 +62,7 @@ def opened(checkpoint: Path, folder: Path) -> StableDiffusion:
 
 def control(network: ControlNetwork, seed: int = 0, **more: Any) -> RowControl:
     return RowControl(
-        network=network, seen=seen_by(network, picture(seed)), **{"scales": (0.8,) * 20, **more}
+        network=network, seen=finished(seen_by(network, picture(seed))), **{"scales": (0.8,) * 20, **more}
     )
 
 
@@ -224,7 +225,9 @@ def test_both_layouts_of_an_adapter_answer_as_diffusers_own(
     for name in ("original", "renamed"):
         found = family.controls.find(name)
         row = condition(
-            family, "the cat", RowControl(network=found, seen=seen_by(found, shown), scales=(0.8,) * 4)
+            family,
+            "the cat",
+            RowControl(network=found, seen=finished(seen_by(found, shown)), scales=(0.8,) * 4),
         )
         torch.testing.assert_close(family.predict(x, t, Conditions.stack([row])), wanted)
 

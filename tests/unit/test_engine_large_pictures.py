@@ -1,6 +1,7 @@
 """What the VAE does for a large picture holds nobody up: others have model calls between its steps."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from img2img_worker.engine import latents, loop
+from img2img_worker.engine import loop, state
 from img2img_worker.engine.decoding import Decoding
 from img2img_worker.engine.engine import Engine, Pixels
 from img2img_worker.engine.loaded import Loaded
@@ -71,13 +72,42 @@ def test_a_large_init_image_is_encoded_in_steps_before_it_has_a_slot(
 
         engine.submit(render(1, steps=1)).result(PATIENCE)  # encoded at once: a small one
         assert (family.encoded, family.encode_steps_done) == ([1], STEPS)
-        monkeypatch.setattr(latents, "LARGE", 1)
+        monkeypatch.setattr(state, "LARGE", 1)
         family.encode_steps_done, family.before = 0, before
         engine.submit(render(3, steps=3 * STEPS, denoising_strength=1)).result(PATIENCE)
         first, second = (future.result(PATIENCE) for future in late)
     assert np.array_equal(first, second)
     assert family.encoded == [1, 1, 1], "the first, the slow one's, and once what two begin with"
     assert len(set(seen) - {0, STEPS}) > 0, "the slow one had calls while the other's picture was encoded"
+
+
+class Inpainting(ToyFamily):
+    """A toy whose second picture takes until somebody has a model call."""
+
+    n_seen = 0
+
+    def picture(self, pixels: Tensor, masks: Tensor | None, **_: Any) -> Steps[Tensor | None]:
+        self.n_seen += 1
+        calls, end = len(self.rows), time.monotonic() + PATIENCE
+        while self.n_seen == 2 and len(self.rows) == calls:
+            assert time.monotonic() < end, "nobody has a call meanwhile"
+            yield
+        return torch.zeros(len(pixels), 5, 8, 8)
+
+
+def test_what_an_inpainting_checkpoint_sees_is_encoded_in_steps_before_there_is_a_slot() -> None:
+    family = Inpainting(inpaints=True)
+    late: list[Future[Pixels]] = []
+    with Engine(family, slots=1) as engine:
+
+        def before(*_: object) -> None:
+            if not late:
+                late.append(engine.submit(render(2, steps=1)))
+
+        family.before = before
+        engine.submit(render(1, steps=STEPS, denoising_strength=1)).result(PATIENCE)
+        late[0].result(PATIENCE)
+    assert family.n_seen == 2
 
 
 class Endless(ToyFamily):

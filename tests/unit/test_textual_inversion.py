@@ -119,7 +119,7 @@ def test_the_vectors_stand_where_the_words_embeddings_would(family: Any) -> None
     """Those of known words, under a name of their own, read as the words themselves."""
     encoder = family.texts[0]
     words = encoder.tokenize("red cat")
-    table = encoder.model.get_input_embeddings().weight.detach()
+    table = encoder.model.token_embedding.weight
     (folder,) = family.inversions._folders
     save_file({"emb_params": table[words].clone()}, folder / "zq.safetensors")
     (wanted,) = finished(family.encode_prompts(["the (red cat:1.2) dog"]))

@@ -1,4 +1,4 @@
-"""What an image's model calls are conditioned on: its texts, its picture, its parameters."""
+"""What an image's model calls are conditioned on: its texts, its pictures, its parameters."""
 
 from typing import Any
 
@@ -11,7 +11,8 @@ from img2img_shared.errors import Refused
 from img2img_worker.engine.control_schedule import UnitRows, unit_rows
 from img2img_worker.engine.guidance_rows import Guidance
 from img2img_worker.engine.reference_schedule import reference_noise
-from img2img_worker.engine.state import RenderState
+from img2img_worker.engine.state import RenderState, SeenPictures
+from img2img_worker.models.steps import Steps
 
 
 class ConditionBuilder:
@@ -24,8 +25,19 @@ class ConditionBuilder:
     def __init__(self, pictures: int | None) -> None:
         self._pictures = pictures
 
+    def show(self, image: RenderState) -> Steps[None]:
+        """Lets the networks of `image` see its pictures, before it has a slot.
+
+        Raises:
+            Refused: a picture that one of them cannot take.
+        """
+        if image.seen is None:
+            beside = yield from self._picture(image)
+            units = yield from self._units(image)
+            image.seen = SeenPictures(beside=beside, units=units)
+
     def build(self, image: RenderState) -> None:
-        """Gives each phase of `image`, whose texts are encoded, the rows of its model calls.
+        """Gives each phase of `image`, whose texts and pictures were seen, the rows of its model calls.
 
         Raises:
             Refused: parameters that its checkpoint has no use for.
@@ -40,8 +52,9 @@ class ConditionBuilder:
         if params.distilled_cfg_scale is not None and not family.distilled:
             reason = "only checkpoints of Flux.1 dev use it; leave it out, or choose such a model"
             raise Refused("distilled_cfg_scale", params.distilled_cfg_scale, reason)
-        picture = self._picture(image)
-        units = self._units(image)
+        if image.seen is None:
+            raise ValueError("an image whose pictures its networks have not seen")
+        picture, units = image.seen.beside, image.seen.units
         noise = reference_noise(image.render, image.shape)
         for phase in image.phases:
             family = phase.checkpoint.family
@@ -68,21 +81,23 @@ class ConditionBuilder:
                 reference_noise=noise,
             )
 
-    def _units(self, image: RenderState) -> list[UnitRows]:
+    def _units(self, image: RenderState) -> Steps[list[UnitRows]]:
         render, phase = image.render, image.phase
         family = phase.checkpoint.family
         if not render.controls:
             return []
 
-        def encode(picture: NDArray[Any]) -> Tensor:
+        def encode(picture: NDArray[Any]) -> Steps[Tensor]:
             stacked = torch.from_numpy(np.ascontiguousarray(picture))[None]
-            tiling = render.params.tiling
-            return family.encode(stacked, tiling=tiling, rows=self._pictures, vae=phase.vaes.encoder)[0]
+            tiling, vae = render.params.tiling, phase.vaes.encoder
+            latents = yield from family.encode_steps(stacked, tiling=tiling, rows=self._pictures, vae=vae)
+            return latents[0]
 
         levels = family.levels(render.latent_size)
         sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
-        return [
-            unit_rows(
+        units = []
+        for control, network in zip(render.controls, image.networks, strict=True):
+            unit = yield from unit_rows(
                 control,
                 network,
                 hires=render.earlier_calls > 0,
@@ -91,10 +106,10 @@ class ConditionBuilder:
                 sigmas=sigmas,
                 tells_sides=render.earlier_calls == 0 or render.read_with is not None,
             )
-            for control, network in zip(render.controls, image.networks, strict=True)
-        ]
+            units.append(unit)
+        return units
 
-    def _picture(self, image: RenderState) -> Tensor | None:
+    def _picture(self, image: RenderState) -> Steps[Tensor | None]:
         """What its first checkpoint wants to see of the init image, at the latent's size, [c, h, w]."""
         render, family = image.render, image.phase.checkpoint.family
         masks = None if render.cond_mask is None else torch.from_numpy(render.cond_mask)[None]
@@ -109,8 +124,8 @@ class ConditionBuilder:
             if control.picture.shape[2] == 4 and not control.unit.preprocessor.is_image_prompt
         ]
         if masked and family.inpaints:
-            return self._control_picture(image, masked[-1])
-        pictures = family.picture(
+            return (yield from self._control_picture(image, masked[-1]))
+        pictures = yield from family.picture(
             torch.from_numpy(pixels)[None],
             masks,
             mask_round=render.params.rounds_mask,
@@ -125,12 +140,12 @@ class ConditionBuilder:
             pictures = torch.nn.functional.interpolate(pictures, size=render.latent_size, mode="bilinear")
         return pictures[0]
 
-    def _control_picture(self, image: RenderState, picture: NDArray[Any]) -> Tensor | None:
+    def _control_picture(self, image: RenderState, picture: NDArray[Any]) -> Steps[Tensor | None]:
         """The same of a control picture [H, W, 4]: its mask takes the place of the init image's."""
         family = image.phase.checkpoint.family
         pixels = torch.from_numpy(np.ascontiguousarray(picture[:, :, :3]))[None]
         mask = torch.from_numpy(np.where(picture[:, :, 3] > 127.5, np.uint8(255), np.uint8(0)))[None]
-        pictures = family.picture(
+        pictures = yield from family.picture(
             pixels, mask, tiling=image.render.params.tiling, rows=self._pictures, vae=image.phase.vaes.vae
         )
         if pictures is None:

@@ -22,6 +22,7 @@ from img2img_worker.models.control.references import RowReference
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.steps import Steps
 
 #: modules whose networks are gentler in a hires fix' second pass, or small errors become edges
 _SOFT_IN_HIRES = ("canny", "mlsd")
@@ -30,7 +31,7 @@ _SOFT_IN_HIRES = ("canny", "mlsd")
 class Encode(Protocol):
     """Makes a latent [C, h, w] of a picture [H, W, 3]."""
 
-    def __call__(self, picture: NDArray[Any]) -> Tensor: ...
+    def __call__(self, picture: NDArray[Any]) -> Steps[Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +81,7 @@ def unit_rows(
     encode: Encode,
     sigmas: Tensor,
     tells_sides: bool = True,
-) -> UnitRows:
+) -> Steps[UnitRows]:
     """
     Args:
         network: None where the unit has none.
@@ -98,14 +99,14 @@ def unit_rows(
     elif network is not None:
         scales = _scales(unit, network, hires=hires)
         if any(scales):
-            positive = _row(control, network, scales, sigmas.device)
+            positive = yield from _row(control, network, scales, sigmas.device)
             is_one_sided = unit.control_mode == "ControlNet is more important" or network.is_pooled
             negative = None if is_one_sided and tells_sides else positive
     references: tuple[RowReference | None, RowReference | None] = None, None
     if unit.preprocessor.is_reference:
-        origin = encode(np.ascontiguousarray(control.picture[:, :, :3]))
+        origin = yield from encode(np.ascontiguousarray(control.picture[:, :, :3]))
         references = references_of(unit, origin, hires=hires, is_xl=is_xl)
-    amends = _amends(control, hires=hires, encode=encode, sigmas=sigmas)
+    amends = yield from _amends(control, hires=hires, encode=encode, sigmas=sigmas)
     return UnitRows(
         start=unit.guidance_start,
         end=unit.guidance_end,
@@ -164,12 +165,13 @@ def _scales(unit: ControlUnit, network: ControlNetwork, *, hires: bool) -> tuple
 
 def _row(
     control: Control, network: ControlNetwork, scales: tuple[float, ...], device: torch.device
-) -> RowControl:
+) -> Steps[RowControl]:
     mask = None if control.region is None else torch.from_numpy(control.region)
     first_pass = None if control.first_pass is None else sent(torch.from_numpy(control.first_pass), device)
+    picture = sent(torch.from_numpy(control.picture), device)
     return RowControl(
         network=network,
-        seen=seen_by(network, sent(torch.from_numpy(control.picture), device), first_pass, mask),
+        seen=(yield from seen_by(network, picture, first_pass, mask)),
         scales=scales,
         region=Region(mask) if mask is not None and not network.is_adapter else None,
     )
@@ -193,14 +195,15 @@ def _image_prompts(
 
 def _amends(
     control: Control, *, hires: bool, encode: Encode, sigmas: Tensor
-) -> tuple[tuple[RowAmend, ...], tuple[RowAmend, ...]]:
+) -> Steps[tuple[tuple[RowAmend, ...], tuple[RowAmend, ...]]]:
     """Of positive and of negative rows."""
     unit, picture = control.unit, control.picture
     weight = min(1.0, unit.weight)
     radius, sharpness = unit.thresholds
     if "colorfix" in unit.module:
         cells = int(radius) * (2 if hires else 1)
-        fix = ColourFix(sigmas=sigmas, weight=weight, origin=encode(picture[:, :, :3]), radius=cells)
+        origin = yield from encode(picture[:, :, :3])
+        fix = ColourFix(sigmas=sigmas, weight=weight, origin=origin, radius=cells)
         softer = replace(fix, softened=sharpness * 0.01) if "+sharp" in unit.module else fix
         return (fix,), (softer,)
     if "inpaint_only" in unit.module and picture.shape[2] == 4:
@@ -208,7 +211,7 @@ def _amends(
         keep = Restore(
             sigmas=sigmas,
             weight=weight,
-            origin=encode(np.ascontiguousarray(picture[:, :, :3])),
+            origin=(yield from encode(np.ascontiguousarray(picture[:, :, :3]))),
             mask=repainted_cells(mask[None]),
         )
         return (keep,), (keep,)

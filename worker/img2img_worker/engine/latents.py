@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from math import inf
 
 import torch
 from torch import Tensor
@@ -21,8 +20,6 @@ from img2img_worker.sampling.noise import fill_noise
 REMEMBERED = 64
 #: pictures that the VAE sees at once, at most
 TOGETHER = 8
-#: pixels from which on a picture is encoded in steps, while its image waits for a slot
-LARGE = 256 * 256
 
 
 class Latents:
@@ -30,25 +27,14 @@ class Latents:
 
     def __init__(self, rows: int | None) -> None:
         self._rows = rows
-        #: priorities of the images whose large pictures are being encoded
-        self._ahead: list[int] = []
 
     def encode_ahead(self, image: RenderState) -> Steps[None]:
-        """The picture of an image that has no slot yet, if it is a large one.
-
-        One at a time, unless a more urgent one comes meanwhile.
-        """
+        """The picture of an image that has no slot yet, if it is a large one."""
         pixels, key, latents = image.render.pixels, image.digest, image.phase.checkpoint.latents
-        if pixels is None or key is None or pixels.shape[0] * pixels.shape[1] < LARGE:
+        if pixels is None or key is None or not image.is_large:
             return
-        while max(self._ahead, default=-inf) >= image.priority:
-            yield
         if key not in latents:
-            self._ahead.append(image.priority)
-            try:
-                yield from self._encode(image.phase.checkpoint, [(key, pixels)])
-            finally:
-                self._ahead.remove(image.priority)
+            yield from self._encode(image.phase.checkpoint, [(key, pixels)])
         # kept for this one, however many others are remembered until it has a slot
         image.encoded = latents[key]
         _forget(latents, REMEMBERED)

@@ -22,6 +22,7 @@ from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.scheduler import Scheduler
 from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.switching import Switching
+from img2img_worker.engine.turns import Turns
 from img2img_worker.models.steps import Steps
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ class EngineLoop:
         #: by the shape of a latent
         self._batches: dict[tuple[int, int, int], Batch] = {}
         self._latents = Latents(pictures)
-        self._prompts = PromptEncoder(then=self._latents.encode_ahead)
         self._conditions = ConditionBuilder(pictures)
+        self._turns = Turns()
+        self._prompts = PromptEncoder(then=self._show)
         self._decoding = Decoding(self._answer)
         self._delivery = Delivery()
         self._pace = Pace(device)
@@ -184,6 +186,15 @@ class EngineLoop:
             for image, n in zip(images, packed, strict=True)
             if n and image.rows is not None
         }
+
+    def _show(self, image: RenderState) -> Steps[None]:
+        """Its pictures go through the VAE and to whatever else is to see them, before it has a slot."""
+        steps = self._shown(image)
+        yield from self._turns.take(image.priority, steps) if image.is_large else steps
+
+    def _shown(self, image: RenderState) -> Steps[None]:
+        yield from self._latents.encode_ahead(image)
+        yield from self._conditions.show(image)
 
     def _encode(self, images: Sequence[RenderState]) -> None:
         fresh = [image for image in images if image.history is None]

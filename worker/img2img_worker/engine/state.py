@@ -11,7 +11,7 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_shared.prompt_tags import Lora
-from img2img_worker.engine.control_schedule import network_of
+from img2img_worker.engine.control_schedule import UnitRows, network_of
 from img2img_worker.engine.course import Call, Course, LiveCourse, PlannedCourse
 from img2img_worker.engine.guidance_rows import CallRows, Guidance
 from img2img_worker.engine.loaded import Loaded, PictureKey
@@ -30,6 +30,9 @@ from img2img_worker.sampling.noise import NoiseStream, noises
 from img2img_worker.sampling.plan import Plan, levels_of
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.refiner import takes_over
+
+#: pixels from which on a VAE takes long for a picture
+LARGE = 256 * 256
 
 #: (model calls done, model calls in all)
 OnStep = Callable[[int, int], None]
@@ -61,6 +64,16 @@ class Phase:
     guidance: Guidance | None = None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SeenPictures:
+    """What networks were shown before an image's first model call."""
+
+    #: what its first checkpoint sees beside the latent, [c, h, w]; None: nothing
+    beside: Tensor | None
+    #: of each of its controls
+    units: Sequence[UnitRows]
+
+
 @dataclass(eq=False, kw_only=True)
 class RenderState:
     """A render and the state of its sampling. `prepared` makes one."""
@@ -79,6 +92,8 @@ class RenderState:
     digest: PictureKey | None
     #: that latent, where it was encoded before there was a slot
     encoded: Tensor | None = None
+    #: what else its networks see; None: they have not yet
+    seen: SeenPictures | None = None
     future: Future[Any] = field(default_factory=Future)
     #: those of the call under way; None: no call is left
     rows: CallRows | None = None
@@ -96,6 +111,12 @@ class RenderState:
     failed: bool = False
     #: its picture is wanted after the next model call, as it is by then
     ends_early: bool = False
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a VAE takes long for its pictures: they go through in steps, while it waits for a slot."""
+        height, width = self.render.latent_size
+        return height * width * self.phase.checkpoint.family.vae_factor**2 >= LARGE
 
     @property
     def is_finished(self) -> bool:

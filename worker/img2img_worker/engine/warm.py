@@ -59,7 +59,7 @@ def _cells(family: Family, width: int, height: int) -> tuple[int, int]:
 def _conditions(family: Family, width: int, height: int) -> list[Condition]:
     """One of each length."""
     pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    pictures = family.picture(pixels, None)
+    pictures = finished(family.picture(pixels, None))
     picture = None if pictures is None else pictures[0]
     params = Params(width=width, height=height)
     texts = [finished(family.encode_prompts([prompt]))[0] for prompt in PROMPTS]

@@ -9,6 +9,12 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 
 
+def at_once(made: T) -> Steps[T]:
+    """The steps of what takes none."""
+    yield from ()
+    return made
+
+
 def finished(steps: Steps[T]) -> T:
     """What they make, all of them done at once."""
     while True:

@@ -20,7 +20,7 @@ from img2img_shared.errors import Refused
 from img2img_worker.models.control.networks import n_bytes
 from img2img_worker.models.families.patches import PATCH, packed, places, unrounded
 from img2img_worker.models.families.vae import Vae
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import Steps
 
 #: in the order in which Flux' unions count what they see (InstantX, Shakker Labs)
 FLUX_UNION_TYPES: tuple[UnionType, ...] = (
@@ -138,13 +138,13 @@ class SD3ControlNet(FlowControlNet):
     def behind(self, kind: int, block: int, n_blocks: int) -> int | None:  # noqa: ARG002 (there is one)
         return int(block / (n_blocks / self.n_residuals))
 
-    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+    def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
         factor, summand = self.levels
         image = picture * factor + summand
         if mask is None:
-            mean = finished(self.vae.mean(image[None], None))
+            mean = yield from self.vae.mean(image[None], None)
             return (self.vae.scaled(mean, shifts=self.shifts)[0].to(self.network.dtype),)
-        mean = finished(self.vae.mean(torch.where(mask > 0, -1.0, image)[None], None))
+        mean = yield from self.vae.mean(torch.where(mask > 0, -1.0, image)[None], None)
         latent = self.vae.scaled(mean, shifts=self.shifts)
         kept = 1 - F.interpolate(mask[None], size=latent.shape[-2:])
         return (torch.cat([latent, kept], dim=1)[0].to(self.network.dtype),)
@@ -208,10 +208,13 @@ class FluxControlNet(FlowControlNet):
         # a call may have rows of several kinds: what they see says which
         return replace(self, kind=self.kinds.index(kind))
 
-    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:  # noqa: ARG002 (see `check`)
+    def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:  # noqa: ARG002 (see `check`)
         image = (picture * 2 - 1)[None]
         dtype = self.network.dtype
-        seen = finished(self.vae.encode(image, None)) if self.eyes is None else self.eyes(image.to(dtype))
+        if self.eyes is None:
+            seen = yield from self.vae.encode(image, None)
+        else:
+            seen = self.eyes(image.to(dtype))
         tokens = packed(seen)[0].to(dtype)
         return (tokens, torch.tensor([self.kind], device=tokens.device)) if self.kinds else (tokens,)
 

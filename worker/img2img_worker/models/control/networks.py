@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from img2img_shared.control import UNION_TYPES, UnionType
 from img2img_shared.errors import Refused, Summary
+from img2img_worker.models.steps import Steps, at_once
 
 #: what a residual of a ControlNet is multiplied by, for each that comes after it, where its mode is soft
 SOFT = 0.825
@@ -51,7 +52,7 @@ class ControlNetwork(Protocol):
     def told(self, kind: UnionType) -> Self:
         """The same network for pictures that are one of its `kinds`."""
 
-    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+    def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
         """What it makes once of a control picture, float [3, H, W] from 0 to 1.
 
         Args:
@@ -106,8 +107,8 @@ class ControlNet:
     def told(self, kind: UnionType) -> Self:
         return self
 
-    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
-        return (self.eyes(_masked(picture, mask)[None].to(self.network.dtype))[0],)
+    def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
+        return at_once((self.eyes(_masked(picture, mask)[None].to(self.network.dtype))[0],))
 
     def residuals(
         self,
@@ -199,9 +200,9 @@ class Adapter:
     def told(self, kind: UnionType) -> Self:
         return self
 
-    def see(self, picture: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+    def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
         height, width = picture.shape[-2:]
-        return self.see_for(picture, mask, (height // 8, width // 8))
+        return at_once(self.see_for(picture, mask, (height // 8, width // 8)))
 
     def see_for(
         self, picture: Tensor, mask: Tensor | None, cells: tuple[int, int], region: Tensor | None = None
@@ -261,7 +262,7 @@ def seen_by(
     picture: Tensor,
     first_pass: Tensor | None = None,
     region: Tensor | None = None,
-) -> tuple[Tensor, ...]:
+) -> Steps[tuple[Tensor, ...]]:
     """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked.
 
     Args:
@@ -271,7 +272,7 @@ def seen_by(
     if isinstance(network, Adapter):
         cells = picture.shape[0] // 8, picture.shape[1] // 8
         return network.see_for(*_values(picture if first_pass is None else first_pass), cells, region)
-    return network.see(*_values(picture))
+    return (yield from network.see(*_values(picture)))
 
 
 def _scaled(region: Tensor, feature: Tensor) -> Tensor:

@@ -151,8 +151,8 @@ class Family(Protocol):
         tiling: bool = False,
         rows: int | None = None,
         vae: VaeFile | None = None,
-    ) -> Tensor | None:
-        """What the checkpoint wants to see of the init image: [B, c, h, w], or None.
+    ) -> Steps[Tensor | None]:
+        """What the checkpoint wants to see of the init image, [B, c, h, w] or None, in steps.
 
         Args:
             pixels: uint8 [B, H, W, 3].

@@ -27,7 +27,7 @@ from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_uni
 from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
-from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.steps import Steps, at_once, finished
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
 #: training steps of every published flow
@@ -164,8 +164,8 @@ class FlowFamily(ABC):
         tiling: bool = False,
         rows: int | None = None,
         vae: VaeFile | None = None,
-    ) -> Tensor | None:
-        return None
+    ) -> Steps[Tensor | None]:
+        return at_once(None)
 
     def condition(
         self,

@@ -180,12 +180,12 @@ class StableDiffusion:
         tiling: bool = False,
         rows: int | None = None,
         vae: VaeFile | None = None,
-    ) -> Tensor | None:
+    ) -> Steps[Tensor | None]:
         if self.picture_channels == 0:
             return None
         image = to_unit(pixels, self.device)
         if self.edits:
-            latents = finished(self._vae(vae).encode(image, rows, tiling=tiling))
+            latents = yield from self._vae(vae).encode(image, rows, tiling=tiling)
             # unscaled, as it was trained (Brooks et al. 2023)
             return latents if self.scales_edited else self.vae.unscaled(latents)
         if masks is None:
@@ -194,7 +194,7 @@ class StableDiffusion:
             mask = masks.to(self.device)[:, None].float() / 255
             mask = mask.round() if mask_round else mask
         seen = image * (1 - mask_weight * mask)
-        masked = finished(self._vae(vae).encode(seen, rows, tiling=tiling))
+        masked = yield from self._vae(vae).encode(seen, rows, tiling=tiling)
         return torch.cat([F.interpolate(mask, size=masked.shape[-2:]), masked], dim=1)
 
     def condition(
