@@ -300,12 +300,14 @@ def test_a_network_runs_once_a_call_for_the_rows_that_use_it_alone(many: StableD
 def test_in_a_second_pass_an_adapter_goes_on_seeing_what_it_saw_in_the_first(many: StableDiffusion) -> None:
     adapter, control_net = many.controls.find("sketch"), many.controls.find("edges")
     first, second = picture(1), picture(2).repeat(2, 2, 1)
-    before, alone = seen_by(adapter, first), seen_by(adapter, second)
-    found = seen_by(adapter, second, first)
+    before, alone = finished(seen_by(adapter, first)), finished(seen_by(adapter, second))
+    found = finished(seen_by(adapter, second, first))
     assert [each.shape for each in found] == [each.shape for each in alone]
     nearest = torch.nn.functional.interpolate(before[0][None], size=alone[0].shape[1:])[0]
     torch.testing.assert_close(found[0], nearest)
-    of_others = zip(seen_by(control_net, second, first), seen_by(control_net, second), strict=True)
+    of_others = zip(
+        finished(seen_by(control_net, second, first)), finished(seen_by(control_net, second)), strict=True
+    )
     assert all(torch.equal(one, other) for one, other in of_others)
 
 

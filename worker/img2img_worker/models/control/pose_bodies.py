@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from img2img_worker.pictures.control.poses import BODY_LIMBS
 
@@ -94,6 +93,8 @@ def bodies(shares: Map, directions: Map) -> list[list[Peak | None]]:
 
 def _peaks(share: Map) -> list[Peak]:
     """Where a map [H, W] is highest among its neighbours, row by row."""
+    from scipy.ndimage import gaussian_filter  # a fifth of a second, which no other image needs to wait
+
     smooth = gaussian_filter(share, sigma=_SIGMA)
     around = np.pad(smooth, 1)
     neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -163,6 +162,8 @@ def _cut(picture: Pixels, square: _Square) -> Pixels:
 
 def _joint(share: NDArray[np.float64]) -> tuple[int, int]:
     """Where in a map the largest of its spots is highest; (0, 0): there is none."""
+    from scipy import ndimage  # a fifth of a second, which no other image needs to wait
+
     spots, count = ndimage.label(
         ndimage.gaussian_filter(share, sigma=_HAND_SIGMA) > _SEEN, structure=np.ones((3, 3))
     )
