@@ -1,5 +1,6 @@
 """Checkpoints of published sizes with seeded weights: a network's cost does not depend on what it knows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from img2img_worker.models.prompts.tokenizer import published_merges
 from tests.checkpoints import pipeline_tokenizer, sd1
+from tests.original import write_original
 
-#: name -> side in pixels that the model was made for
-SIZES = {"tiny": 64, "sd15": 512, "sdxl": 1024}
+#: name -> side in pixels that the model was made for. The narrow one has SD 1.5's text encoder and VAE, and a
+#: UNet as wide throughout as its first level: the least that ComfyUI knows for a 1.x
+SIZES = {"tiny": 64, "narrow": 64, "sd15": 512, "sdxl": 1024}
 
 
 def save(size: str, folder: Path, dtype: torch.dtype) -> Path:
@@ -25,14 +28,21 @@ def save(size: str, folder: Path, dtype: torch.dtype) -> Path:
     if size == "tiny":
         return sd1(folder)
     torch.manual_seed(1)
-    pipeline = _sd15() if size == "sd15" else _sdxl()
+    pipeline = (
+        _sdxl() if size == "sdxl" else _sd15((320,) * 4 if size == "narrow" else (320, 640, 1280, 1280))
+    )
     pipeline.to(dtype).save_pretrained(folder)
     return folder
 
 
-def _sd15() -> Any:
+def save_file(size: str, folder: Path, dtype: torch.dtype) -> Path:
+    """The same as one file in `folder`, as others' programs read it."""
+    return write_original(save(size, folder / "parts", dtype), folder / f"{size}.safetensors")
+
+
+def _sd15(channels: Sequence[int]) -> Any:
     return StableDiffusionImg2ImgPipeline(
-        unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768),
+        unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, block_out_channels=channels),
         vae=_vae(0.18215),
         text_encoder=CLIPTextModel(_clip(768, 12, 12)),
         tokenizer=pipeline_tokenizer(published_merges()),

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.networks import SIZES, save
+from bench.networks import SIZES, save_file
 from bench.peers import a1111, comfyui, farm, pipeline
 from bench.peers.peer import Cost, Peer, best_batch, cpu_of, measured, wishes
 
@@ -100,7 +100,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.x; default: a seeded one")
-    parser.add_argument("--size", choices=("tiny", "sd15"), default="tiny", help="of the seeded one")
+    parser.add_argument(
+        "--size",
+        choices=("tiny", "narrow", "sd15"),
+        default="tiny",
+        help="of the seeded one; ComfyUI knows none as small as the tiny one",
+    )
     parser.add_argument("--side", type=int, help="pixels; default: 64, or 512, by size")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=8)
@@ -114,7 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
-        checkpoint = arguments.checkpoint or save(arguments.size, folder / "model", dtype)
+        checkpoint = arguments.checkpoint or save_file(arguments.size, folder, dtype)
         found = peers(arguments, checkpoint.resolve(), folder)
         costs, batches = run(found, arguments.images, side, arguments.rounds, arguments.device)
         show(costs, batches, arguments.images, side)

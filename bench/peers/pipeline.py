@@ -3,8 +3,9 @@
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,23 @@ def started(checkpoint: Path, folder: Path, device: str) -> Iterator[PipelinePee
     command = [sys.executable, "-m", "bench.peers.pipeline", address, str(checkpoint), device]
     log = folder / "diffusers.log"
     with program(command, log, {}) as process:
-        until(process, log, Path(address).exists)
-        with Client(address) as connection:
+        connections: list[Connection] = []
+        until(process, log, partial(_connected, address, connections))
+        with connections[0] as connection:
             yield PipelinePeer(connection, process.pid, 1)
+
+
+def _connected(address: str, connections: list[Connection]) -> bool:
+    """Its socket is there before anybody listens to it."""
+    with suppress(FileNotFoundError, ConnectionRefusedError):
+        connections.append(Client(address))
+    return bool(connections)
 
 
 def _serve(address: str, checkpoint: str, device: str) -> None:
     import diffusers
     import torch
+    from transformers import CLIPTokenizer
 
     from img2img_worker.models.checkpoints.loading import open_checkpoint
     from img2img_worker.models.prompts.tokenizer import published_merges
@@ -48,12 +58,15 @@ def _serve(address: str, checkpoint: str, device: str) -> None:
 
     dtype = torch.float32 if device == "cpu" else torch.float16
     family: Any = open_checkpoint(checkpoint, device=device, dtype=dtype)
+    own = Path(checkpoint).parent / "tokenizer"
     family.unet.register_to_config(sample_size=family.native_side // family.vae_factor)  # a file does not say
     pipeline: Any = diffusers.StableDiffusionImg2ImgPipeline(
         unet=family.unet,
         vae=family.vae.network.to(dtype),
         text_encoder=_text_encoder(family.texts[0].model).to(device, dtype),
-        tokenizer=pipeline_tokenizer(published_merges()),
+        tokenizer=CLIPTokenizer.from_pretrained(own)
+        if own.is_dir()
+        else pipeline_tokenizer(published_merges()),
         scheduler=diffusers.EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
         ),

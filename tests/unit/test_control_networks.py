@@ -319,7 +319,7 @@ def test_an_adapters_features_are_limited_to_a_region_at_their_own_size(
     region = torch.arange(8 * CELLS[1], dtype=torch.uint8).repeat(8 * CELLS[0], 1) * 4
     inner: Any = adapter
     raw = inner.network(shown.permute(2, 0, 1)[None] / 255)
-    found = seen_by(adapter, shown, region=region)
+    found = finished(seen_by(adapter, shown, region=region))
     assert [raw[1].shape[2:], found[1].shape[1:]] == [(4, 3), (5, 4)]
     for before, after in zip(raw, found, strict=True):
         mask = torch.nn.functional.interpolate(
