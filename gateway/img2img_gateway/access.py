@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 
 from img2img_gateway.api_keys import ApiKey, ApiKeys
-from img2img_gateway.dependencies import Services, services
+from img2img_gateway.dependencies import Services, get_services
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.key_roles import Role
@@ -75,13 +75,13 @@ async def admit(request: Request) -> Principal:
         Problem: 401 without a key or password that is known, 403 from a page of another host, 429.
         Unavailable: Redis does not answer.
     """
-    parts = services(request)
-    settings = parts.farm.settings
+    services = get_services(request)
+    settings = services.farm.settings
     user, secret = _credentials(request)
     if "x-api-key" not in request.headers and not _is_bearer(request):
         # what a browser sends by itself, whichever page told it to
         check_origin(request, settings.cors_origins)
-    if settings.api_auth is None and settings.is_local and not await parts.farm.call(parts.keys.exist):
+    if settings.api_auth is None and settings.is_local and not await services.farm.call(services.keys.exist):
         # A1111's clients send a password, or an empty one, whether anybody asks for it or not
         if request.url.hostname not in _LOCAL:
             # without this, any page that the user's browser shows could reach it under a name of its own
@@ -90,11 +90,11 @@ async def admit(request: Request) -> Principal:
     if secret is not None:
         if _is_operator(settings, user, secret):
             return Principal(tenant=settings.tenant, owner=str(user))
-        key = await parts.farm.call(parts.keys.admit, secret)
+        key = await services.farm.call(services.keys.admit, secret)
         if key is not None:
             return Principal(tenant=key.tenant, owner=_name_of(key), key=key)
     elif (token := session_token(request)) is not None:
-        found = await _of_session(request, parts, token)
+        found = await _of_session(request, services, token)
         if found is not None:
             return found
     raise Problem(
@@ -111,18 +111,18 @@ async def begin_session(request: Request) -> str | None:
     Raises:
         Unavailable: Redis does not answer.
     """
-    parts = services(request)
+    services = get_services(request)
     user, secret = _credentials(request)
     caller = principal(request)
     if caller.key is not None and secret is not None:
-        return await parts.farm.call(parts.sessions.begin, key=hashed(secret))
-    if secret is not None and _is_operator(parts.farm.settings, user, secret):
-        return await parts.farm.call(parts.sessions.begin, operator=f"{user}:{secret}")
+        return await services.farm.call(services.sessions.begin, key=hashed(secret))
+    if secret is not None and _is_operator(services.farm.settings, user, secret):
+        return await services.farm.call(services.sessions.begin, operator=f"{user}:{secret}")
     return None
 
 
-async def _of_session(request: Request, parts: Services, token: str) -> Principal | None:
-    begun = await parts.farm.call(parts.sessions.find, token)
+async def _of_session(request: Request, services: Services, token: str) -> Principal | None:
+    begun = await services.farm.call(services.sessions.find, token)
     if begun is None:
         return None
     looks = request.method in ("GET", "HEAD")
@@ -130,11 +130,11 @@ async def _of_session(request: Request, parts: Services, token: str) -> Principa
         request.headers.get(CSRF_HEADER, "").encode(), csrf_token(token).encode()
     ):
         raise Problem(403, f"a browser's session changes nothing without its {CSRF_HEADER}; reload the page")
-    settings = parts.farm.settings
+    settings = services.farm.settings
     if begun.key is None:
         user = operator_of(token, begun, _operators(settings))
         return None if user is None else Principal(tenant=settings.tenant, owner=user)
-    key = await parts.farm.call(parts.keys.admit_hash, begun.key, looks=looks)
+    key = await services.farm.call(services.keys.admit_hash, begun.key, looks=looks)
     return None if key is None else Principal(tenant=key.tenant, owner=_name_of(key), key=key)
 
 

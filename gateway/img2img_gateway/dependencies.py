@@ -1,4 +1,4 @@
-"""The gateway's parts, made at its start and reached from each request."""
+"""The gateway's services, made at its start and reached from each request."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -38,10 +38,10 @@ class Services:
     thumbnails: Thumbnails
 
 
-def services(request: Request) -> Services:
+def get_services(request: Request) -> Services:
     """Those of the app that answers `request`."""
     found: Services = request.app.state.services
     return found
 
 
-Parts = Annotated[Services, Depends(services)]
+ServicesDep = Annotated[Services, Depends(get_services)]

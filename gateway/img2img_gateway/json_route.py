@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from img2img_gateway.access import principal
-from img2img_gateway.dependencies import services
+from img2img_gateway.dependencies import get_services
 from img2img_gateway.gateway_errors import Problem
 from img2img_shared.errors import Refused, Summary
 
@@ -62,13 +62,13 @@ class _TakenIn(Request):
 
 @asynccontextmanager
 async def _taken_in(request: Request) -> AsyncIterator[Request]:
-    parts = services(request)
-    with parts.uploads.files(principal(request).tenant) as new_file:
+    services = get_services(request)
+    with services.uploads.files(principal(request).tenant) as new_file:
         sent, values, is_wide = new_file(), 0, False
         async for chunk in request.stream():
             sent.write(chunk)
-            if sent.size > parts.farm.settings.max_body:
-                most = parts.farm.settings.max_body
+            if sent.size > services.farm.settings.max_body:
+                most = services.farm.settings.max_body
                 raise Problem(413, f"a JSON body may have {most} bytes", field="body")
             values += sum(chunk.count(each) for each in _PARTING)
             if values > VALUES:
@@ -78,7 +78,7 @@ async def _taken_in(request: Request) -> AsyncIterator[Request]:
                     f"send at most {VALUES:,}, or upload pictures first and name them",
                 )
             is_wide = is_wide or not chunk.isascii()
-        async with parts.bodies.held(sent.size * (_WIDE_COST if is_wide else _COST)):
+        async with services.bodies.held(sent.size * (_WIDE_COST if is_wide else _COST)):
             data = sent.read()
             sent.close()
             found = read_json(data) if data and _is_json(request) else None

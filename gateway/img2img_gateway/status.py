@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.readiness import Readiness
 
 router = APIRouter(tags=["the gateway itself"])
@@ -30,9 +30,9 @@ async def health() -> Health:
     summary="See whether it can serve requests",
     responses={503: {"model": Readiness, "description": "Redis or the store is away."}},
 )
-async def ready(response: Response, parts: Parts) -> Readiness:
+async def ready(response: Response, services: ServicesDep) -> Readiness:
     """Whether Redis and the store answer; for a load balancer, which asks elsewhere on 503."""
-    found = await parts.readiness.look()
+    found = await services.readiness.look()
     response.status_code = 200 if found.ready else 503
     return found
 

@@ -37,7 +37,7 @@ class SentInput:
 
 
 async def write(
-    parts: Services,
+    services: Services,
     principal: Principal,
     submission: Submission,
     inputs: AsyncIterator[SentInput],
@@ -54,19 +54,19 @@ async def write(
         StoreError: nothing was submitted.
         Unavailable: whether the job was written is not known, as `Submission.commit`.
     """
-    farm = parts.farm
+    farm = services.farm
 
     def prepare(job: Job) -> None:
         if principal.key is not None:
-            parts.quota.reserve(principal.key, job.id, job.n, job.idempotency_key)
+            services.quota.reserve(principal.key, job.id, job.n, job.idempotency_key)
         if hook is not None:  # before the job, which a quick worker may have ended right after
-            parts.hooks.add(job, hook)
+            services.hooks.add(job, hook)
 
     try:
         if principal.key is not None:
-            await farm.call(parts.quota.check_storage, principal.key)
+            await farm.call(services.quota.check_storage, principal.key)
         for role, picture in (pictures or {}).items():
-            await farm.call(submission.set_picture, role, _source(parts, picture, role))
+            await farm.call(submission.set_picture, role, _source(services, picture, role))
         index = 0
         async for sent in inputs:
             if index >= farm.settings.max_inputs:
@@ -75,18 +75,18 @@ async def write(
                     Summary(f"{index + 1:,} pictures"),
                     f"a job takes at most {farm.settings.max_inputs:,}; submit several jobs",
                 )
-            await farm.call(submission.add, _upload(parts, sent, f"inputs[{index}]"))
+            await farm.call(submission.add, _upload(services, sent, f"inputs[{index}]"))
             index += 1
         written = await farm.call(submission.commit, prepare)
     except BaseException:
         await asyncio.shield(farm.call(submission.abandon))
         raise
     if written.repeated and hook is not None:
-        await farm.call(parts.hooks.remove, submission.job.id)
+        await farm.call(services.hooks.remove, submission.job.id)
     return written
 
 
-async def stored(parts: Services, principal: Principal, picture: Sent, field: str) -> str:
+async def stored(services: Services, principal: Principal, picture: Sent, field: str) -> str:
     """What names a picture to its tenant, "inputs/" and its SHA-256: put into the store now, or found there.
 
     Raises:
@@ -94,29 +94,29 @@ async def stored(parts: Services, principal: Principal, picture: Sent, field: st
         StoreError: the store does not take it.
     """
     if principal.key is not None:
-        await parts.farm.call(parts.quota.check_storage, principal.key)
-    source = _source(parts, picture, field)
-    key = await parts.farm.call(parts.farm.service.intake.upload, principal.tenant, source, field)
+        await services.farm.call(services.quota.check_storage, principal.key)
+    source = _source(services, picture, field)
+    key = await services.farm.call(services.farm.service.intake.upload, principal.tenant, source, field)
     return f"inputs/{picture_digest(key)}"
 
 
-def _upload(parts: Services, sent: SentInput, field: str) -> Upload:
-    sources = {role: _source(parts, picture, f"{field}.{role}") for role, picture in sent.pictures.items()}
+def _upload(services: Services, sent: SentInput, field: str) -> Upload:
+    sources = {role: _source(services, picture, f"{field}.{role}") for role, picture in sent.pictures.items()}
     return Upload(pictures=sources, params=sent.params, name=sent.name, folder=sent.folder, path=sent.path)
 
 
-def _source(parts: Services, picture: Sent, field: str) -> Source:
+def _source(services: Services, picture: Sent, field: str) -> Source:
     """A picture as the farm takes it: in memory only while it is being stored, as far as there is room."""
-    largest = parts.farm.settings.max_upload
+    largest = services.farm.settings.max_upload
     if isinstance(picture, bytes) or (isinstance(picture, str) and is_reference(picture)):
         return picture
     if isinstance(picture, str):
-        return partial(_decoded, parts.pictures, picture, field, largest)
+        return partial(_decoded, services.pictures, picture, field, largest)
     if picture.size > largest:
         raise Refused(
             field, Summary(f"{picture.size:,} bytes"), f"send a picture of at most {largest:,} bytes"
         )
-    return partial(_read, parts.pictures, picture)
+    return partial(_read, services.pictures, picture)
 
 
 @contextmanager

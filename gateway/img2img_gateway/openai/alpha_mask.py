@@ -11,7 +11,7 @@ from img2img_shared.errors import Refused, Summary
 _COST = 6
 
 
-def opaque_is_black(parts: Services, data: bytes, largest: int) -> bytes:
+def opaque_is_black(services: Services, data: bytes, largest: int) -> bytes:
     """A mask of the farm's kind, as PNG. Blocks.
 
     Args:
@@ -35,7 +35,7 @@ def opaque_is_black(parts: Services, data: bytes, largest: int) -> bytes:
                     Summary(f"a picture of mode {mask.mode}"),
                     "give one with transparency: its transparent part is painted",
                 )
-            with parts.pictures.held_in_thread(_COST * width * height):
+            with services.pictures.held_in_thread(_COST * width * height):
                 alpha = mask.convert("RGBA").getchannel("A")
                 found = io.BytesIO()
                 alpha.point(lambda value: 255 - value).save(found, "PNG", compress_level=1)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import iterate_in_threadpool
 
 from img2img_gateway.access import Caller, Principal
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.json_route import FIELDS, JsonRoute
 from img2img_gateway.multipart import Part, read_parts
 from img2img_gateway.openai.alpha_mask import opaque_is_black
@@ -78,41 +78,43 @@ class ImagesResponse(BaseModel):
 
 
 @router.post("/edits", response_model=ImagesResponse, openapi_extra=_FORM, summary="Edit some pictures")
-async def edits(request: Request, caller: Caller, parts: Parts) -> Response:
+async def edits(request: Request, caller: Caller, services: ServicesDep) -> Response:
     """Repaint pictures by a prompt; with a mask, only where that is transparent.
 
     Several pictures (``image[]``) are each repainted. Fields that OpenAI does not know are the farm's own
     parameters: ``denoising_strength``, ``steps``, ``seed``, ...
     """
-    with parts.uploads.files(caller.tenant) as new_file:
-        body, images, mask = await _read_form(request, parts, new_file)
-        return await _ImagesCall(parts, caller, "image_edit", body, images, mask).respond(request)
+    with services.uploads.files(caller.tenant) as new_file:
+        body, images, mask = await _read_form(request, services, new_file)
+        return await _ImagesCall(services, caller, "image_edit", body, images, mask).respond(request)
 
 
 @router.post("/variations", response_model=ImagesResponse, openapi_extra=_FORM, summary="Vary a picture")
-async def variations(request: Request, caller: Caller, parts: Parts) -> Response:
+async def variations(request: Request, caller: Caller, services: ServicesDep) -> Response:
     """Repaint a picture without a prompt; ``denoising_strength`` (0.75) says how freely."""
-    with parts.uploads.files(caller.tenant) as new_file:
-        body, images, mask = await _read_form(request, parts, new_file)
+    with services.uploads.files(caller.tenant) as new_file:
+        body, images, mask = await _read_form(request, services, new_file)
         if mask is not None:
             raise Refused("mask", Summary("a picture"), "leave it out; /v1/images/edits takes one")
-        return await _ImagesCall(parts, caller, "image_edit", body, images).respond(request)
+        return await _ImagesCall(services, caller, "image_edit", body, images).respond(request)
 
 
 @router.post("/generations", response_model=ImagesResponse, summary="Generate some pictures")
-async def generations(request: Request, body: GenerationRequest, caller: Caller, parts: Parts) -> Response:
+async def generations(
+    request: Request, body: GenerationRequest, caller: Caller, services: ServicesDep
+) -> Response:
     """Paint pictures from a prompt alone."""
-    return await _ImagesCall(parts, caller, "image_generation", body, []).respond(request)
+    return await _ImagesCall(services, caller, "image_generation", body, []).respond(request)
 
 
 async def _read_form(
-    request: Request, parts: Services, new_file: Callable[[], SentFile]
+    request: Request, services: Services, new_file: Callable[[], SentFile]
 ) -> tuple[EditRequest, list[SentFile], SentFile | None]:
     """Fields, pictures and mask, in whatever order they come."""
     fields: dict[str, str] = {}
     images: list[SentFile] = []
     mask: SentFile | None = None
-    async for part in read_parts(request, parts.farm.settings.max_upload, new_file):
+    async for part in read_parts(request, services.farm.settings.max_upload, new_file):
         name = part.name.removesuffix("[]")
         if name == "image" and len(images) < _PICTURES:
             images.append(_file(part))
@@ -140,14 +142,14 @@ class _ImagesCall(Call):
 
     def __init__(
         self,
-        parts: Services,
+        services: Services,
         caller: Principal,
         kind: str,
         body: ImagesRequest,
         images: Sequence[SentFile],
         mask: SentFile | None = None,
     ) -> None:
-        super().__init__(parts, caller)
+        super().__init__(services, caller)
         self.kind = kind
         self._body = body
         self._params = body.params()
@@ -173,11 +175,11 @@ class _ImagesCall(Call):
 
     async def submit(self, jobs: list[str]) -> None:
         """One job, of all pictures."""
-        farm = self._parts.farm
+        farm = self._services.farm
         shared = {}
         if self._mask is not None:
             data, largest = self._mask.read(), farm.settings.max_pixels
-            shared["mask"] = await farm.call(opaque_is_black, self._parts, data, largest)
+            shared["mask"] = await farm.call(opaque_is_black, self._services, data, largest)
         model = await farm.model(self._body.wanted_model, now=True)
         submission = await farm.begin(
             self._caller.tenant,
@@ -189,14 +191,14 @@ class _ImagesCall(Call):
         )
         self._job = submission.job
         jobs.append(submission.job.id)
-        await write(self._parts, self._caller, submission, self._inputs(), shared)
+        await write(self._services, self._caller, submission, self._inputs(), shared)
 
     def answer_of(self, _task: Task) -> ImagesAnswer:
         """The pictures."""
         if self._answer is None:
             if self._job is None:
                 raise ValueError("an answer before the job")
-            self._answer = ImagesAnswer(self._parts.farm, self._job, self._body, self._base)
+            self._answer = ImagesAnswer(self._services.farm, self._job, self._body, self._base)
         return self._answer
 
     async def _inputs(self) -> AsyncIterator[SentInput]:
@@ -216,7 +218,7 @@ class _ImagesCall(Call):
                 if told < self._body.partial_images and (jpeg := await self._partial(task.jobs[0])):
                     yield _event(self._partial_event(jpeg, told))
                     told, spoken = told + 1, time.monotonic()
-                elif time.monotonic() - spoken > self._parts.farm.settings.keep_alive:
+                elif time.monotonic() - spoken > self._services.farm.settings.keep_alive:
                     yield b": still painting\n\n"
                     spoken = time.monotonic()
             try:
@@ -236,8 +238,8 @@ class _ImagesCall(Call):
 
     async def _partial(self, job_id: str) -> bytes | None:
         """A JPEG of the first picture as it is, unless it has not changed since."""
-        look = self._parts.farm.previews.look
-        jpeg = await self._parts.farm.call(look, job_id, self._caller.tenant, 0)
+        look = self._services.farm.previews.look
+        jpeg = await self._services.farm.call(look, job_id, self._caller.tenant, 0)
         if jpeg == self._last:
             return None
         self._last = jpeg

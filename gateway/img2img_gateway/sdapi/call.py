@@ -44,10 +44,10 @@ class Call(ABC):
     #: whether what it made outlives its answer
     keeps = False
 
-    def __init__(self, parts: Services, caller: Principal) -> None:
-        self._parts = parts
+    def __init__(self, services: Services, caller: Principal) -> None:
+        self._services = services
         self._caller = caller
-        self._tasks = Tasks(parts.farm, caller.tenant)
+        self._tasks = Tasks(services.farm, caller.tenant)
 
     @abstractmethod
     async def submit(self, jobs: list[str]) -> None:
@@ -72,7 +72,7 @@ class Call(ABC):
 
     async def _soon(self, request: Request, rendering: asyncio.Task[CallAnswer]) -> Response | None:
         """The response within one keep-alive, or None."""
-        end = time.monotonic() + self._parts.farm.settings.keep_alive
+        end = time.monotonic() + self._services.farm.settings.keep_alive
         while time.monotonic() < end:
             done, _ = await asyncio.wait([rendering], timeout=min(1.0, max(0.0, end - time.monotonic())))
             if done:
@@ -86,7 +86,7 @@ class Call(ABC):
         try:
             while not rendering.done():
                 yield b" "
-                await asyncio.wait([rendering], timeout=self._parts.farm.settings.keep_alive)
+                await asyncio.wait([rendering], timeout=self._services.farm.settings.keep_alive)
             try:
                 answer = rendering.result()
             except Exception as error:
@@ -119,17 +119,17 @@ class Call(ABC):
             )
             await self._tasks.begin(task)
         except BaseException:  # nobody will ask for these; the last may be there although no answer came
-            await asyncio.shield(self._parts.farm.cancel(self._caller.tenant, jobs))
+            await asyncio.shield(self._services.farm.cancel(self._caller.tenant, jobs))
             raise
         return task
 
     async def _render(self, task: Task) -> CallAnswer:
         """Wait until there is an answer."""
-        farm = self._parts.farm
+        farm = self._services.farm
         answer = self.answer_of(task)
         try:
             for job in task.jobs:
-                await self._parts.watch.finished(job, self._caller.tenant)
+                await self._services.watch.finished(job, self._caller.tenant)
             await farm.call(answer.read)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError | Unavailable) and not self.keeps:
@@ -144,4 +144,4 @@ class Call(ABC):
     async def _tidy(self, answer: CallAnswer) -> None:
         if not self.keeps:
             with suppress(FarmError):
-                await asyncio.shield(self._parts.farm.call(answer.remove))
+                await asyncio.shield(self._services.farm.call(answer.remove))

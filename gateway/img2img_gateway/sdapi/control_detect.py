@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller, Principal
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.submit import SentInput, write
@@ -44,7 +44,7 @@ class DetectRequest(BaseModel):
 
 
 @router.post("/detect", summary="Preprocess pictures for control units")
-async def detect(body: DetectRequest, caller: Caller, parts: Parts) -> dict[str, Any]:
+async def detect(body: DetectRequest, caller: Caller, services: ServicesDep) -> dict[str, Any]:
     """What a preprocessor makes of pictures, as a job of the farm that runs no network."""
     module = find_module(body.controlnet_module)
     if module is None:
@@ -63,7 +63,7 @@ async def detect(body: DetectRequest, caller: Caller, parts: Parts) -> dict[str,
         threshold_b=_own(module.slider_2, body.controlnet_threshold_b),
     )
     params = Params(control=(unit,), control_only=True, txt2img=True)
-    found = await _detected(parts, caller, params, _inputs(module, images, masks))
+    found = await _detected(services, caller, params, _inputs(module, images, masks))
     texts = [read_texts(each).get(POSES_TEXT) for each in found]
     poses = {"poses": [json.loads(each) for each in texts if each]} if any(texts) else {}
     return {"info": "Success", **poses, "images": [base64.b64encode(each).decode() for each in found]}
@@ -83,10 +83,10 @@ async def _inputs(module: Module, images: Sequence[str], masks: Sequence[str]) -
 
 
 async def _detected(
-    parts: Services, caller: Principal, params: Params, inputs: AsyncIterator[SentInput]
+    services: Services, caller: Principal, params: Params, inputs: AsyncIterator[SentInput]
 ) -> list[bytes]:
     """The results of a job, which is forgotten behind them."""
-    farm, tenant = parts.farm, caller.tenant
+    farm, tenant = services.farm, caller.tenant
     model = await farm.model(None, now=True)
     submission = await farm.begin(
         tenant,
@@ -98,18 +98,18 @@ async def _detected(
     )
     job_id = submission.job.id
     try:
-        await write(parts, caller, submission, inputs)
-        await parts.watch.finished(job_id, tenant)
+        await write(services, caller, submission, inputs)
+        await services.watch.finished(job_id, tenant)
         job = await farm.call(farm.ledger.job, job_id, tenant)
-        return await farm.call(_results, parts, job)
+        return await farm.call(_results, services, job)
     except BaseException:
         await asyncio.shield(farm.cancel(tenant, [job_id]))
         raise
 
 
-def _results(parts: Services, job: Job) -> list[bytes]:
-    store, found = parts.farm.store, []
-    for image in parts.farm.ledger.images(job.id, job.tenant, 0, min(job.n, IMAGES)):
+def _results(services: Services, job: Job) -> list[bytes]:
+    store, found = services.farm.store, []
+    for image in services.farm.ledger.images(job.id, job.tenant, 0, min(job.n, IMAGES)):
         if image.state is not ImageState.DONE:
             reason = image.reason or "it was cancelled"
             raise Problem(422 if is_refusal(reason) else 500, f"image {image.index} failed: {reason}")

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.control_units import MOST
 from img2img_shared.control_modules import MODULES, Module, Slider
@@ -55,9 +55,9 @@ async def settings() -> dict[str, int]:
 
 
 @router.get("/model_list", summary="List the control networks")
-async def model_list(parts: Parts, _: Caller, update: bool = True) -> dict[str, list[str]]:  # noqa: ARG001 (always)
+async def model_list(services: ServicesDep, _: Caller, update: bool = True) -> dict[str, list[str]]:  # noqa: ARG001 (always)
     """The control networks in the workers' folders and in the store."""
-    return {"model_list": await parts.farm.listed_files("control")}
+    return {"model_list": await services.farm.listed_files("control")}
 
 
 @router.get("/module_list", summary="List the preprocessors")
@@ -77,9 +77,9 @@ async def module_list(alias_names: bool = False) -> dict[str, Any]:
 
 
 @router.get("/control_types", summary="List the control types")
-async def control_types(parts: Parts, _: Caller) -> dict[str, Any]:
+async def control_types(services: ServicesDep, _: Caller) -> dict[str, Any]:
     """Which preprocessors and networks go together."""
-    titles = ["None", *(await parts.farm.listed_files("control"))]
+    titles = ["None", *(await services.farm.listed_files("control"))]
     every = [module.title for module in MODULES.values()]
     whole = {
         "module_list": every,

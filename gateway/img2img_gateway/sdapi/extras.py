@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.answer import done_images
@@ -126,33 +126,33 @@ class ExtrasBatchResponse(BaseModel):
 
 @router.post("/extra-single-image", summary="Enlarge one picture", response_model=ExtrasSingleResponse)
 async def extra_single_image(
-    request: Request, body: ExtrasSingleRequest, caller: Caller, parts: Parts
+    request: Request, body: ExtrasSingleRequest, caller: Caller, services: ServicesDep
 ) -> Response:
     """Enlarge a picture, and answer when it is there; see img2img."""
     if not body.image:
         raise Refused("image", body.image, "send a picture as base64")
-    params = await _params(body, caller, parts)
-    call = _Extras(parts, caller, params, [ExtrasFile(data=body.image, name="")], is_single=True)
+    params = await _params(body, caller, services)
+    call = _Extras(services, caller, params, [ExtrasFile(data=body.image, name="")], is_single=True)
     body.image = ""  # a call may wait for hours, and need not hold what it brought
     return await call.answer(request)
 
 
 @router.post("/extra-batch-images", summary="Enlarge several pictures", response_model=ExtrasBatchResponse)
 async def extra_batch_images(
-    request: Request, body: ExtrasBatchRequest, caller: Caller, parts: Parts
+    request: Request, body: ExtrasBatchRequest, caller: Caller, services: ServicesDep
 ) -> Response:
     """Enlarge pictures, and answer when all are there; see img2img."""
-    params = await _params(body, caller, parts)
-    call = _Extras(parts, caller, params, body.image_list, is_single=False)
+    params = await _params(body, caller, services)
+    call = _Extras(services, caller, params, body.image_list, is_single=False)
     body.image_list = []
     return await call.answer(request)
 
 
-async def _params(body: _ExtrasRequest, caller: Principal, parts: Services) -> Params:
-    lenient = Leniency(strict=parts.farm.settings.strict)
+async def _params(body: _ExtrasRequest, caller: Principal, services: Services) -> Params:
+    lenient = Leniency(strict=services.farm.settings.strict)
     for name, value in (body.model_extra or {}).items():
         lenient.set_aside(name, value, "there is no such field", told=False)
-    return body.params(await Options(parts.farm, caller.tenant).chosen())
+    return body.params(await Options(services.farm, caller.tenant).chosen())
 
 
 class _Extras(Call):
@@ -161,9 +161,15 @@ class _Extras(Call):
     kind = "extras"
 
     def __init__(
-        self, parts: Services, caller: Principal, params: Params, files: list[ExtrasFile], *, is_single: bool
+        self,
+        services: Services,
+        caller: Principal,
+        params: Params,
+        files: list[ExtrasFile],
+        *,
+        is_single: bool,
     ) -> None:
-        super().__init__(parts, caller)
+        super().__init__(services, caller)
         self._params = params
         self._files = files
         self._is_single = is_single
@@ -174,13 +180,13 @@ class _Extras(Call):
         Raises:
             Unavailable: no worker lives.
         """
-        farm = self._parts.farm
+        farm = self._services.farm
         if not farm.service.is_embedded and not await farm.workers():
             raise Unavailable("no worker lives, for now")
         keys = []
         for index, file in enumerate(self._files):
             field = "image" if self._is_single else f"imageList.{index}.data"
-            keys.append((await stored(self._parts, self._caller, file.data, field), file.name))
+            keys.append((await stored(self._services, self._caller, file.data, field), file.name))
         self._files = []
         priority = self._caller.allowed_priority()
         submission = await farm.begin(
@@ -192,12 +198,12 @@ class _Extras(Call):
             priority=priority,
         )
         jobs.append(submission.job.id)
-        await write(self._parts, self._caller, submission, _inputs(keys), {})
+        await write(self._services, self._caller, submission, _inputs(keys), {})
 
     def answer_of(self, task: Task) -> "_Answer":
         """The pictures, and what was done."""
         return _Answer(
-            self._parts.farm, self._caller.tenant, task, told(self._params), is_single=self._is_single
+            self._services.farm, self._caller.tenant, task, told(self._params), is_single=self._is_single
         )
 
 

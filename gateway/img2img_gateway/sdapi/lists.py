@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.pictures import decode_picture
 from img2img_gateway.sdapi.control_units import SCRIPT, control_info
@@ -69,9 +69,9 @@ async def schedulers() -> list[dict[str, Any]]:
 
 
 @router.get("/sd-models", summary="List the checkpoints")
-async def sd_models(parts: Parts, _: Caller) -> list[dict[str, Any]]:
+async def sd_models(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
     """The checkpoints that are served now, and those of this machine that could be."""
-    checkpoints = await parts.farm.call(with_hashes, await parts.farm.checkpoints())
+    checkpoints = await services.farm.call(with_hashes, await services.farm.checkpoints())
     return [
         {
             "title": each.title,
@@ -86,17 +86,17 @@ async def sd_models(parts: Parts, _: Caller) -> list[dict[str, Any]]:
 
 
 @router.get("/loras", summary="List the LoRAs")
-async def loras(parts: Parts, _: Caller) -> list[dict[str, Any]]:
+async def loras(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
     """Those in the workers' folders and in the store: of each the gateway knows the name."""
-    pushed = {name: name for name in await parts.farm.pushed_names("lora")}
-    found = pushed | (await parts.farm.loras() or {})
+    pushed = {name: name for name in await services.farm.pushed_names("lora")}
+    found = pushed | (await services.farm.loras() or {})
     return [{"name": name, "alias": alias, "path": name, "metadata": {}} for name, alias in found.items()]
 
 
 @router.get("/prompt-styles", summary="List the styles")
-async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
+async def prompt_styles(services: ServicesDep) -> list[dict[str, str]]:
     """Those of the gateway's styles file."""
-    styles = await parts.farm.call(read_styles, parts.farm.settings.styles_file)
+    styles = await services.farm.call(read_styles, services.farm.settings.styles_file)
     return [
         {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt}
         for style in styles.values()
@@ -104,12 +104,12 @@ async def prompt_styles(parts: Parts) -> list[dict[str, str]]:
 
 
 @router.get("/upscalers", summary="List the upscalers")
-async def upscalers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
+async def upscalers(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
     """What enlarges pictures: the built-in ones, and the files that a worker can use.
 
     As in A1111, no scale is a file's own.
     """
-    files = sorted(await parts.farm.listed_files("upscaler"), key=str.lower)
+    files = sorted(await services.farm.listed_files("upscaler"), key=str.lower)
     return [
         {
             "name": name,
@@ -137,30 +137,30 @@ async def nothing() -> list[dict[str, Any]]:
 
 
 @router.get("/sd-vae", summary="List the VAEs")
-async def sd_vae(parts: Parts, _: Caller) -> list[dict[str, str]]:
+async def sd_vae(services: ServicesDep, _: Caller) -> list[dict[str, str]]:
     """Those in the workers' folders and in the store: of each the gateway knows the name."""
-    return [{"model_name": name, "filename": name} for name in await parts.farm.listed_files("vae")]
+    return [{"model_name": name, "filename": name} for name in await services.farm.listed_files("vae")]
 
 
 @router.get("/hypernetworks", summary="List the hypernetworks")
-async def hypernetworks(parts: Parts, _: Caller) -> list[dict[str, str]]:
+async def hypernetworks(services: ServicesDep, _: Caller) -> list[dict[str, str]]:
     """Those in the workers' folders and in the store: of each the gateway knows the name."""
-    return [{"name": name, "path": name} for name in await parts.farm.listed_files("hypernetwork")]
+    return [{"name": name, "path": name} for name in await services.farm.listed_files("hypernetwork")]
 
 
 @router.get("/face-restorers", summary="List the face restorers")
-async def face_restorers(parts: Parts, _: Caller) -> list[dict[str, Any]]:
+async def face_restorers(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
     """Those that a worker can use."""
-    return [{"name": name, "cmd_dir": None} for name in await parts.farm.files("face_restorer") or []]
+    return [{"name": name, "cmd_dir": None} for name in await services.farm.files("face_restorer") or []]
 
 
 @router.get("/embeddings", summary="List the textual inversions")
-async def embeddings(parts: Parts, _: Caller) -> dict[str, dict[str, dict[str, Any]]]:
+async def embeddings(services: ServicesDep, _: Caller) -> dict[str, dict[str, dict[str, Any]]]:
     """The textual inversions that prompts may name, and those that no worker's checkpoint has a use for."""
     answer: dict[str, dict[str, dict[str, Any]]] = {"loaded": {}, "skipped": {}}
     # of those in the store a worker tells what is in them; until one has, their names are known
-    pushed = {name: InversionInfo() for name in await parts.farm.pushed_names("embedding")}
-    for name, info in (pushed | await parts.farm.inversions()).items():
+    pushed = {name: InversionInfo() for name in await services.farm.pushed_names("embedding")}
+    for name, info in (pushed | await services.farm.inversions()).items():
         about: dict[str, Any] = {"step": info.step, "sd_checkpoint": None, "sd_checkpoint_name": None}
         about |= {"shape": info.shape, "vectors": info.vectors}
         if info.reason is None:
@@ -189,9 +189,9 @@ async def scripts_with_arguments() -> list[dict[str, Any]]:
 
 
 @router.get("/cmd-flags", summary="See the command line's flags")
-async def cmd_flags(parts: Parts) -> dict[str, Any]:
+async def cmd_flags(services: ServicesDep) -> dict[str, Any]:
     """Those of A1111's command line that have a counterpart; no password is told."""
-    settings = parts.farm.settings
+    settings = services.farm.settings
     return {
         "api": True,
         "nowebui": True,
@@ -214,10 +214,12 @@ async def memory() -> dict[str, Any]:
 
 
 @router.post("/png-info", summary="Read a picture's infotext")
-async def png_info(body: PngInfoRequest, parts: Parts, _: Caller) -> PngInfoResponse:
+async def png_info(body: PngInfoRequest, services: ServicesDep, _: Caller) -> PngInfoResponse:
     """Read a picture's infotext, from PNG, JPEG or WebP; of one that has none, `info` is empty."""
-    data = await parts.farm.call(decode_picture, body.image.strip(), "image", parts.farm.settings.max_upload)
-    texts = await parts.farm.call(read_texts, data)
+    data = await services.farm.call(
+        decode_picture, body.image.strip(), "image", services.farm.settings.max_upload
+    )
+    texts = await services.farm.call(read_texts, data)
     info = texts.pop("parameters", "")
     return PngInfoResponse(info=info, items=texts, parameters=read_parameters(info))
 

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.tenant_options import Options
 
@@ -13,15 +13,15 @@ router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: settings"], route_c
 
 
 @router.get("/options", summary="See your settings")
-async def get_options(caller: Caller, parts: Parts) -> dict[str, Any]:
+async def get_options(caller: Caller, services: ServicesDep) -> dict[str, Any]:
     """The caller's settings."""
-    return await Options(parts.farm, caller.tenant).all()
+    return await Options(services.farm, caller.tenant).all()
 
 
 @router.post("/options", summary="Change your settings")
-async def set_options(body: dict[str, Any], caller: Caller, parts: Parts) -> dict[str, Any]:
+async def set_options(body: dict[str, Any], caller: Caller, services: ServicesDep) -> dict[str, Any]:
     """Change settings for the caller's tenant; what GET shows may always be sent back."""
-    await Options(parts.farm, caller.tenant).change(body)
+    await Options(services.farm, caller.tenant).change(body)
     return {}
 
 

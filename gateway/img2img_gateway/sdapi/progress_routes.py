@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.tasks import Task, Tasks, TaskStatus
 from img2img_shared.errors import StoreError
@@ -72,10 +72,10 @@ class TaskResponse(BaseModel):
 
 @router.get("/sdapi/v1/progress", summary="See how far your renders are")
 async def progress(
-    caller: Caller, parts: Parts, skip_current_image: Annotated[bool, Query()] = False
+    caller: Caller, services: ServicesDep, skip_current_image: Annotated[bool, Query()] = False
 ) -> ProgressResponse:
     """How far the caller's renders are: their images that are done, and the steps of those under way."""
-    tasks = Tasks(parts.farm, caller.tenant)
+    tasks = Tasks(services.farm, caller.tenant)
     running = [each for each in await tasks.under_way() if not each.is_over]
     last = await tasks.last()
     if not running:
@@ -85,10 +85,10 @@ async def progress(
         )
         return ProgressResponse(state=state)
     first = running[0]
-    calls = await parts.farm.call(_calls_now, parts.farm, caller, running)
+    calls = await services.farm.call(_calls_now, services.farm, caller, running)
     picture = None
     if not skip_current_image:
-        picture = await parts.farm.call(_picture_now, parts.farm, caller, running)
+        picture = await services.farm.call(_picture_now, services.farm, caller, running)
     share = _share(running, calls)
     return ProgressResponse(
         progress=share,
@@ -108,16 +108,16 @@ async def progress(
 
 
 @router.post("/sdapi/v1/interrupt", summary="Interrupt your renders")
-async def interrupt(caller: Caller, parts: Parts) -> dict[str, Any]:
+async def interrupt(caller: Caller, services: ServicesDep) -> dict[str, Any]:
     """End the caller's renders that have begun; their calls answer with the images as far as they are."""
-    await Tasks(parts.farm, caller.tenant, caller.owner).interrupt()
+    await Tasks(services.farm, caller.tenant, caller.owner).interrupt()
     return {}
 
 
 @router.post("/sdapi/v1/skip", summary="Skip to the next iteration")
-async def skip(caller: Caller, parts: Parts) -> None:
+async def skip(caller: Caller, services: ServicesDep) -> None:
     """End the iteration that renders now as far as it is; the next ones (``n_iter``) go on."""
-    await Tasks(parts.farm, caller.tenant, caller.owner).skip()
+    await Tasks(services.farm, caller.tenant, caller.owner).skip()
 
 
 @router.get("/internal/ping", summary="See whether it answers")
@@ -127,17 +127,17 @@ async def ping() -> dict[str, Any]:
 
 
 @router.get("/internal/pending-tasks", summary="List your waiting tasks")
-async def pending_tasks(caller: Caller, parts: Parts) -> dict[str, Any]:
+async def pending_tasks(caller: Caller, services: ServicesDep) -> dict[str, Any]:
     """The caller's tasks that have not begun."""
-    waiting = [each for each in await Tasks(parts.farm, caller.tenant).under_way() if not each.is_begun]
+    waiting = [each for each in await Tasks(services.farm, caller.tenant).under_way() if not each.is_begun]
     return {"size": len(waiting), "tasks": [each.task.id for each in waiting]}
 
 
 @router.post("/internal/progress", summary="See how far a task is")
-async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> TaskResponse:
+async def task_progress(body: TaskRequest, caller: Caller, services: ServicesDep) -> TaskResponse:
     """Where one task is. One that is not under way any more, or never was, is told as completed."""
     found = [
-        each for each in await Tasks(parts.farm, caller.tenant).under_way() if each.task.id == body.id_task
+        each for each in await Tasks(services.farm, caller.tenant).under_way() if each.task.id == body.id_task
     ]
     if not found or found[0].is_over:
         return TaskResponse(active=False, queued=False, completed=True, id_live_preview=-1)
@@ -145,10 +145,10 @@ async def task_progress(body: TaskRequest, caller: Caller, parts: Parts) -> Task
         return TaskResponse(
             active=False, queued=True, completed=False, id_live_preview=-1, textinfo="Waiting..."
         )
-    calls = await parts.farm.call(_calls_now, parts.farm, caller, found)
+    calls = await services.farm.call(_calls_now, services.farm, caller, found)
     picture = None
     if body.live_preview:
-        picture = await parts.farm.call(_picture_now, parts.farm, caller, found)
+        picture = await services.farm.call(_picture_now, services.farm, caller, found)
     preview_id = zlib.crc32(picture) if picture else -1
     share = _share(found, calls)
     return TaskResponse(

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from fastapi import APIRouter, Request, Response
 
 from img2img_gateway.access import Caller, Principal
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.answer import Answer
 from img2img_gateway.sdapi.call import Call
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_cl
 
 
 @router.post("/img2img", summary="Render from pictures, A1111's way", response_model=RenderResponse)
-async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts: Parts) -> Response:
+async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, services: ServicesDep) -> Response:
     """Render from pictures, and answer when they are there.
 
     Whitespace goes out ahead of a long call's JSON every 15 seconds, so that no proxy takes it for idle.
@@ -39,22 +39,22 @@ async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, parts:
     """
     if not body.init_images:
         raise Refused("init_images", body.init_images, "send at least one picture as base64")
-    reading = await Reader(parts.farm, caller.tenant).read(body)
-    return await _Render(parts, caller, "img2img", reading).answer(request)
+    reading = await Reader(services.farm, caller.tenant).read(body)
+    return await _Render(services, caller, "img2img", reading).answer(request)
 
 
 @router.post("/txt2img", summary="Render from text, A1111's way", response_model=RenderResponse)
-async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, parts: Parts) -> Response:
+async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, services: ServicesDep) -> Response:
     """Render from pure noise, and answer when the pictures are there; see img2img."""
-    reading = await Reader(parts.farm, caller.tenant).read(body)
-    return await _Render(parts, caller, "txt2img", reading).answer(request)
+    reading = await Reader(services.farm, caller.tenant).read(body)
+    return await _Render(services, caller, "txt2img", reading).answer(request)
 
 
 class _Render(Call):
     """One synchronous render."""
 
-    def __init__(self, parts: Services, caller: Principal, kind: str, reading: Reading) -> None:
-        super().__init__(parts, caller)
+    def __init__(self, services: Services, caller: Principal, kind: str, reading: Reading) -> None:
+        super().__init__(services, caller)
         self._reading = reading
         self._body = reading.body
         self.kind = kind
@@ -68,7 +68,7 @@ class _Render(Call):
         images, mask = await self._pictures(first) if isinstance(first, Img2ImgRequest) else ([None], None)
         shared = {"mask": mask} if mask else {}
         for role, picture in self._reading.control_pictures.items():
-            shared[role] = await stored(self._parts, self._caller, picture, role)
+            shared[role] = await stored(self._services, self._caller, picture, role)
         if not getattr(body, "include_init_images", False):
             for each in (self._reading, *self._reading.of_script):
                 _forget(each, mask)
@@ -86,7 +86,7 @@ class _Render(Call):
             params = params.model_copy(update={"images_per_input": 1})
         for iteration in range(body.n_iter):
             shifted = _shifted(params, iteration * per_job)
-            submission = await self._parts.farm.begin(
+            submission = await self._services.farm.begin(
                 self._caller.tenant,
                 reading.model,
                 shifted,
@@ -97,7 +97,7 @@ class _Render(Call):
                 draws_seeds=False,
             )
             jobs.append(submission.job.id)
-            await write(self._parts, self._caller, submission, _inputs(images), shared)
+            await write(self._services, self._caller, submission, _inputs(images), shared)
 
     async def _pictures(self, body: Img2ImgRequest) -> tuple[list[str], str | None]:
         """Store keys of the init pictures and of the mask."""
@@ -109,14 +109,15 @@ class _Render(Call):
                 f"send at most batch_size, {body.batch_size}",
             )
         keys = [
-            await stored(self._parts, self._caller, each, f"init_images.{i}") for i, each in enumerate(images)
+            await stored(self._services, self._caller, each, f"init_images.{i}")
+            for i, each in enumerate(images)
         ]
-        mask = await stored(self._parts, self._caller, body.mask, "mask") if body.mask else None
+        mask = await stored(self._services, self._caller, body.mask, "mask") if body.mask else None
         return keys, mask
 
     def answer_of(self, task: Task) -> Answer:
         """The pictures, the request, and A1111's account of them."""
-        return Answer(self._parts.farm, self._caller.tenant, task, self._reading)
+        return Answer(self._services.farm, self._caller.tenant, task, self._reading)
 
 
 def _forget(reading: Reading, mask: str | None) -> None:

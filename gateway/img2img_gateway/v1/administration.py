@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.api_keys import ApiKey
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import JOB, MOMENT, example
@@ -99,41 +99,44 @@ class KeyRequest(BaseModel):
 @router.get("/audit", tags=["administration"], summary="See who did what")
 async def audit(
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     subject: Annotated[str | None, Query(max_length=300, description="Of this job, worker or key.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[AuditAnswer]:
     """Who cancelled, removed, ... what, newest first: of the caller's tenant; for operators, of all."""
     tenant = None if caller.operates else caller.tenant
-    lines: Iterator[AuditLine] = parts.farm.service.audit.lines(tenant=tenant, subject=subject)
-    found = await parts.farm.call(lambda: list(islice(lines, limit)))
+    lines: Iterator[AuditLine] = services.farm.service.audit.lines(tenant=tenant, subject=subject)
+    found = await services.farm.call(lambda: list(islice(lines, limit)))
     return [AuditAnswer.model_validate(each, from_attributes=True) for each in found]
 
 
 @router.get("/keys", tags=["administration"], summary="List the API keys")
-async def keys(caller: Caller, parts: Parts) -> list[KeyAnswer]:
+async def keys(caller: Caller, services: ServicesDep) -> list[KeyAnswer]:
     """The keys of all tenants, without their secrets. It takes the role admin, as all about keys does."""
     caller.check(Role.ADMIN)
-    found, uses = await parts.farm.call(parts.keys.all), await parts.farm.call(parts.keys.last_uses)
+    found, uses = (
+        await services.farm.call(services.keys.all),
+        await services.farm.call(services.keys.last_uses),
+    )
     return [_answer(each, uses.get(each.id)) for each in found]
 
 
 @router.post("/keys", status_code=201, tags=["administration"], summary="Create an API key")
-async def create_key(body: KeyRequest, caller: Caller, parts: Parts) -> NewKeyAnswer:
+async def create_key(body: KeyRequest, caller: Caller, services: ServicesDep) -> NewKeyAnswer:
     """Make a key, and tell its secret, this once."""
     caller.check(Role.ADMIN)
     wanted = body.model_dump(exclude={"tenant"})
-    key, secret = await parts.farm.call(
-        lambda: parts.keys.create(tenant=body.tenant or caller.tenant, by=caller.owner, **wanted)
+    key, secret = await services.farm.call(
+        lambda: services.keys.create(tenant=body.tenant or caller.tenant, by=caller.owner, **wanted)
     )
     return NewKeyAnswer(**asdict(key), key=secret)
 
 
 @router.delete("/keys/{key}", tags=["administration"], summary="Revoke an API key")
-async def revoke_key(key: KeyId, caller: Caller, parts: Parts) -> KeyAnswer:
+async def revoke_key(key: KeyId, caller: Caller, services: ServicesDep) -> KeyAnswer:
     """Let a key in no more, from the next request on."""
     caller.check(Role.ADMIN)
-    return _answer(await parts.farm.call(parts.keys.revoke, key, caller.owner), None)
+    return _answer(await services.farm.call(services.keys.revoke, key, caller.owner), None)
 
 
 def _answer(key: ApiKey, used: int | None) -> KeyAnswer:

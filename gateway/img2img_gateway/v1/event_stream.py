@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.v1.job_answers import JobUpdate
 from img2img_gateway.v1.jobs import JobId
 from img2img_gateway.watch import LOOK, ends
@@ -25,15 +25,15 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")]
 
 
-async def seen_job(job: JobId, caller: Caller, parts: Parts) -> JobStatus:
+async def seen_job(job: JobId, caller: Caller, services: ServicesDep) -> JobStatus:
     """The job, while an error can still be told by the status of the response."""
-    return await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)
+    return await services.farm.call(services.farm.ledger.status, job, caller.tenant)
 
 
 @router.get("/{job}/events", response_class=EventSourceResponse, responses=_EVENTS, summary="Follow a job")
 async def events(
     job: JobId,
-    parts: Parts,
+    services: ServicesDep,
     status: Annotated[JobStatus, Depends(seen_job)],
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[ServerSentEvent]:
@@ -43,14 +43,14 @@ async def events(
     event before. `Last-Event-ID` goes on where a broken stream ended; the farm remembers about the last 1000
     events of a job, and what is older shows in the counters only.
     """
-    async with parts.watch.stream(job) as stream:
+    async with services.watch.stream(job) as stream:
         position = stream.total
-        past = await _past(parts, job, status.tenant, last_event_id or "0")
+        past = await _past(services, job, status.tenant, last_event_id or "0")
         if past:
             yield _sent(past)
         elif status.finished is not None:
             return  # its last event was seen before
-        while not (past and ends(past[-1])) and not parts.watch.stopping:
+        while not (past and ends(past[-1])) and not services.watch.stopping:
             await asyncio.sleep(PACE)
             await stream.wait(position, LOOK)
             news, position = stream.since(position), stream.total
@@ -60,10 +60,10 @@ async def events(
                 past = news
 
 
-async def _past(parts: Services, job: str, tenant: str, after: str) -> list[Event]:
+async def _past(services: Services, job: str, tenant: str, after: str) -> list[Event]:
     """What happened after an event, oldest first."""
     found: list[Event] = []
-    while more := await parts.farm.call(parts.farm.ledger.events, job, tenant, after):
+    while more := await services.farm.call(services.farm.ledger.events, job, tenant, after):
         found += more
         after = more[-1].id
     return found

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.v1.examples import JOB
 from img2img_gateway.v1.job_answers import JobAnswer
 from img2img_shared.records import JobChanges
@@ -48,7 +48,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/events", response_class=EventSourceResponse, responses=_EVENTS, summary="Follow all your jobs")
 async def farm_events(
-    parts: Parts, caller: Caller, after: Cursor = None, last_event_id: LastEventId = None
+    services: ServicesDep, caller: Caller, after: Cursor = None, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
     """What happens to your jobs, once a second at most, each job as it is by then.
 
@@ -59,9 +59,9 @@ async def farm_events(
     now = asyncio.get_running_loop().time
     end = now() + LASTS
     is_first = True
-    async with aclosing(parts.news.changes(caller.tenant, int(last_event_id or after or 0))) as news:
+    async with aclosing(services.news.changes(caller.tenant, int(last_event_id or after or 0))) as news:
         async for changes in news:
-            is_last = now() >= end or parts.watch.stopping
+            is_last = now() >= end or services.watch.stopping
             if changes.jobs or changes.gone or is_first or is_last:
                 yield ServerSentEvent(
                     raw_data=JobsUpdate.of(changes).model_dump_json(),

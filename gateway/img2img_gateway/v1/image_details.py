@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from img2img_gateway.access import Caller, Principal
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.v1.examples import JOB, REFERENCE, example
 from img2img_gateway.v1.job_answers import ImageAnswer
 from img2img_gateway.v1.jobs import Index, JobId, Start
@@ -68,29 +68,29 @@ class ImageDetails(BaseModel):
 async def states(
     job: JobId,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=STATES)] = STATES,
 ) -> StateList:
     """Where each image of a job stands, in few bytes however many there are."""
-    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
+    found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
     wanted = range(min(start, found.n), min(start + limit, found.n))
 
     def runs() -> list[tuple[ImageState, int]]:
-        images = parts.farm.service.images(found, wanted)
+        images = services.farm.service.images(found, wanted)
         return [(state, sum(1 for _ in run)) for state, run in groupby(images, key=lambda image: image.state)]
 
-    return StateList(runs=await parts.farm.call(runs), next=wanted.stop if wanted.stop < found.n else None)
+    return StateList(runs=await services.farm.call(runs), next=wanted.stop if wanted.stop < found.n else None)
 
 
 @router.get("/{job}/images/{index}/details", summary="See what an image is made from")
-async def details(job: JobId, index: Index, caller: Caller, parts: Parts) -> ImageDetails:
+async def details(job: JobId, index: Index, caller: Caller, services: ServicesDep) -> ImageDetails:
     """One image with its pictures, parameters and seed, and, once it is done, its infotext."""
-    return await parts.farm.call(_details, parts, caller, job, index)
+    return await services.farm.call(_details, services, caller, job, index)
 
 
-def _details(parts: Services, caller: Principal, job_id: str, index: int) -> ImageDetails:
-    farm = parts.farm
+def _details(services: Services, caller: Principal, job_id: str, index: int) -> ImageDetails:
+    farm = services.farm
     job = farm.ledger.job(job_id, caller.tenant)
     if index >= job.n:
         raise NotFound(f"job {job_id} has no image {index}")
@@ -106,15 +106,15 @@ def _details(parts: Services, caller: Principal, job_id: str, index: int) -> Ima
         job=job_id,
         pictures={role: f"inputs/{picture_digest(key)}" for role, key in job.pictures_of(item).items()},
         params=params if unused else params | {"subseed": subseed},
-        infotext=_infotext(parts, job.params.output_format, job_id, index)
+        infotext=_infotext(services, job.params.output_format, job_id, index)
         if image.state is ImageState.DONE
         else None,
     )
 
 
-def _infotext(parts: Services, kind: str, job_id: str, index: int) -> str | None:
+def _infotext(services: Services, kind: str, job_id: str, index: int) -> str | None:
     try:
-        data = parts.farm.store.get(result_key(job_id, index, kind))
+        data = services.farm.store.get(result_key(job_id, index, kind))
     except StoreError as error:
         if not error.missing:
             raise

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.params_of_infotext import read_infotext
 from img2img_gateway.pictures import decode_picture
@@ -64,14 +64,14 @@ class InfotextAnswer(BaseModel):
 
 
 @router.post("/infotext", tags=["inputs"], summary="Read an infotext")
-async def infotext(body: InfotextRequest, parts: Parts, _: Caller) -> InfotextAnswer:
+async def infotext(body: InfotextRequest, services: ServicesDep, _: Caller) -> InfotextAnswer:
     """What a job needs to make a picture as this one was made, from A1111's infotext or one of ours."""
     text = body.infotext
     if body.image is not None:
-        largest = parts.farm.settings.max_upload
-        data = await parts.farm.call(decode_picture, body.image.strip(), "image", largest)
-        text = (await parts.farm.call(read_texts, data)).get("parameters", "")
-    found = await parts.farm.call(read_infotext, text or "")
+        largest = services.farm.settings.max_upload
+        data = await services.farm.call(decode_picture, body.image.strip(), "image", largest)
+        text = (await services.farm.call(read_texts, data)).get("parameters", "")
+    found = await services.farm.call(read_infotext, text or "")
     return InfotextAnswer(
         infotext=text or "",
         params=found.params.model_dump(mode="json", exclude_unset=True),

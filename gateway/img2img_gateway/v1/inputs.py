@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.pictures import media_type
 from img2img_gateway.submit import stored
@@ -41,23 +41,25 @@ BODY = {
     max_body_size=UNLIMITED,
     summary="Upload a picture",
 )
-async def put_input(request: Request, parts: Parts, caller: Caller) -> InputAnswer:
+async def put_input(request: Request, services: ServicesDep, caller: Caller) -> InputAnswer:
     """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
-    with parts.uploads.files(caller.tenant) as new_file:
+    with services.uploads.files(caller.tenant) as new_file:
         sent = new_file()
         async for chunk in request.stream():
             sent.write(chunk)
-            if sent.size > parts.farm.settings.max_upload:
-                raise Problem(413, f"a picture may have {parts.farm.settings.max_upload} bytes", field="body")
+            if sent.size > services.farm.settings.max_upload:
+                raise Problem(
+                    413, f"a picture may have {services.farm.settings.max_upload} bytes", field="body"
+                )
         if not sent.size:
             raise Refused("body", "", "send the bytes of a picture")
-        return InputAnswer(key=await stored(parts, caller, sent, "body"), bytes=sent.size)
+        return InputAnswer(key=await stored(services, caller, sent, "body"), bytes=sent.size)
 
 
 @router.head("/inputs/{sha256}", summary="See whether a picture is there", status_code=204)
-async def has_input(sha256: Sha256, caller: Caller, parts: Parts) -> Response:
+async def has_input(sha256: Sha256, caller: Caller, services: ServicesDep) -> Response:
     """Whether you have uploaded it, so that it need not be sent again: 204, or 404. It counts as sent now."""
-    if not await parts.farm.call(parts.farm.service.intake.refresh, caller.tenant, sha256):
+    if not await services.farm.call(services.farm.service.intake.refresh, caller.tenant, sha256):
         raise NotFound(f"no upload of yours has the SHA-256 {sha256}")
     return Response(status_code=204)
 
@@ -66,14 +68,14 @@ async def has_input(sha256: Sha256, caller: Caller, parts: Parts) -> Response:
 async def inputs(
     job: JobId,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
 ) -> InputList:
     """What it renders, input by input: pictures, names, and the parameters that are each one's own."""
-    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
+    found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
     wanted = range(min(start, found.n_inputs), min(start + limit, found.n_inputs))
-    items = await parts.farm.call(lambda: list(read_inputs(parts.farm.store, found, wanted)))
+    items = await services.farm.call(lambda: list(read_inputs(services.farm.store, found, wanted)))
     listed = [JobInput.of(index, found, item) for index, item in zip(wanted, items, strict=True)]
     return InputList(inputs=listed, next=wanted.stop if wanted.stop < found.n_inputs else None)
 
@@ -84,12 +86,14 @@ async def inputs(
     response_class=Response,
     responses={200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def input_picture(job: JobId, index: Index, role: RolePath, caller: Caller, parts: Parts) -> Response:
+async def input_picture(
+    job: JobId, index: Index, role: RolePath, caller: Caller, services: ServicesDep
+) -> Response:
     """The bytes as they were uploaded: what a result is compared with, a mask, a control picture."""
-    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
-    key = await picture_of_input(parts, found, index, role)
+    found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
+    key = await picture_of_input(services, found, index, role)
     try:
-        data = await parts.farm.call(parts.farm.store.get_picture, key)
+        data = await services.farm.call(services.farm.store.get_picture, key)
     except StoreError as error:
         if not error.missing:
             raise
@@ -97,7 +101,7 @@ async def input_picture(job: JobId, index: Index, role: RolePath, caller: Caller
     return Response(data, media_type=media_type(data))
 
 
-async def picture_of_input(parts: Services, job: Job, index: int, role: str) -> str:
+async def picture_of_input(services: Services, job: Job, index: int, role: str) -> str:
     """The store key of a picture that an input of `job` is rendered from.
 
     Raises:
@@ -105,7 +109,9 @@ async def picture_of_input(parts: Services, job: Job, index: int, role: str) -> 
     """
     if index >= job.n_inputs:
         raise NotFound(f"job {job.id} has no input {index}")
-    (item,) = await parts.farm.call(lambda: list(read_inputs(parts.farm.store, job, range(index, index + 1))))
+    (item,) = await services.farm.call(
+        lambda: list(read_inputs(services.farm.store, job, range(index, index + 1)))
+    )
     key = job.pictures_of(item).get(role)
     if key is None:
         raise NotFound(f"input {index} of job {job.id} has no picture {role}")

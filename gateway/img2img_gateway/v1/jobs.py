@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller, Principal
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.multipart import read_parts
 from img2img_gateway.submit import Sent, SentInput, write
@@ -103,11 +103,11 @@ async def submit(
     body: JobRequest,
     response: Response,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     idempotency_key: Key = None,
 ) -> JobAnswer:
     """Submit pictures as base64, or by the keys of ones that were uploaded."""
-    submission = await parts.farm.begin(
+    submission = await services.farm.begin(
         caller.tenant,
         body.model,
         body.params,
@@ -120,7 +120,7 @@ async def submit(
         webhook=body.webhook.model_dump_json() if body.webhook else None,
     )
     return await _written(
-        parts, caller, response, submission, _inputs(body), body.all_pictures(), body.webhook
+        services, caller, response, submission, _inputs(body), body.all_pictures(), body.webhook
     )
 
 
@@ -136,7 +136,7 @@ async def upload(
     request: Request,
     response: Response,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     idempotency_key: Key = None,
 ) -> JobAnswer:
     """Submit pictures as a multipart form, which is stored as it comes.
@@ -147,10 +147,10 @@ async def upload(
     parameter but those that shape the job (`images_per_input`, `output_format`). A mask or a control picture
     before the first `image` is for all that bring none.
     """
-    with parts.uploads.files(caller.tenant) as new_file:
-        form = Form(read_parts(request, parts.farm.settings.max_upload, new_file))
+    with services.uploads.files(caller.tenant) as new_file:
+        form = Form(read_parts(request, services.farm.settings.max_upload, new_file))
         head = await form.read_head()
-        submission = await parts.farm.begin(
+        submission = await services.farm.begin(
             caller.tenant,
             head.model,
             head.params,
@@ -163,13 +163,13 @@ async def upload(
             webhook=head.webhook.model_dump_json() if head.webhook else None,
         )
         inputs = form.inputs()
-        return await _written(parts, caller, response, submission, inputs, head.pictures, head.webhook)
+        return await _written(services, caller, response, submission, inputs, head.pictures, head.webhook)
 
 
 @router.get("", summary="List your jobs")
 async def jobs(
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     start: Annotated[str, Query(max_length=100, description="What the page before gave as `next`.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     search: Annotated[str | None, Query(description="In their names or ids.")] = None,
@@ -182,103 +182,105 @@ async def jobs(
     wanted = JobFilter(
         search=search, states=tuple(state or ()), model=model, owner=owner, tags=tuple(tag or ())
     )
-    page = await parts.farm.call(parts.farm.service.page_of_jobs, caller.tenant, wanted, start, limit)
+    page = await services.farm.call(services.farm.service.page_of_jobs, caller.tenant, wanted, start, limit)
     return JobList(jobs=[JobAnswer.of(status) for status in page.jobs], next=page.next)
 
 
 @router.get("/{job}", summary="See where a job stands")
-async def job(job: JobId, caller: Caller, parts: Parts) -> JobAnswer:
+async def job(job: JobId, caller: Caller, services: ServicesDep) -> JobAnswer:
     """Where a job stands."""
-    return JobAnswer.of(await parts.farm.call(parts.farm.service.status, job, caller.tenant))
+    return JobAnswer.of(await services.farm.call(services.farm.service.status, job, caller.tenant))
 
 
 @router.get("/{job}/params", summary="See a job's parameters")
-async def params(job: JobId, caller: Caller, parts: Parts) -> Params:
+async def params(job: JobId, caller: Caller, services: ServicesDep) -> Params:
     """The parameters it was submitted with, with the seeds that were drawn."""
-    return (await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)).params
+    return (await services.farm.call(services.farm.ledger.job, job, caller.tenant)).params
 
 
 @router.get("/{job}/images", summary="List a job's images")
 async def images(
     job: JobId,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
     state: Annotated[ImageState | None, Query(description="Those alone that are so.")] = None,
 ) -> ImageList:
     """Where its images stand, by index. Where only some are asked for, a page may have few, and a `next`."""
-    total = (await parts.farm.call(parts.farm.ledger.status, job, caller.tenant)).n
+    total = (await services.farm.call(services.farm.ledger.status, job, caller.tenant)).n
     wanted = range(start, min(start + (limit if state is None else LOOKED_THROUGH), total))
-    found = await parts.farm.call(_images, parts, caller, job, wanted, limit, state)
+    found = await services.farm.call(_images, services, caller, job, wanted, limit, state)
     end = found[-1].index + 1 if len(found) == limit else wanted.stop
     return ImageList(images=found, next=end if end < total else None)
 
 
 @router.get("/{job}/images/{index}", summary="See where an image stands")
-async def image(job: JobId, index: Index, caller: Caller, parts: Parts) -> ImageAnswer:
+async def image(job: JobId, index: Index, caller: Caller, services: ServicesDep) -> ImageAnswer:
     """Where one image stands, with `index` counting from 0."""
-    found = await parts.farm.call(_images, parts, caller, job, range(index, index + 1), 1, None)
+    found = await services.farm.call(_images, services, caller, job, range(index, index + 1), 1, None)
     if not found:
         raise NotFound(f"job {job} has no image {index}")
     return found[0]
 
 
 @router.post("/{job}/cancel", summary="Cancel a job")
-async def cancel(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
+async def cancel(job: JobId, caller: Caller, services: ServicesDep, once: Once = None) -> Changed:
     """End it: running images stop between two steps. Tells how many are thereby not rendered."""
-    call = parts.farm.service.cancel
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
+    call = services.farm.service.cancel
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.delete("/{job}", summary="Remove a job")
-async def remove(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Removed:
+async def remove(job: JobId, caller: Caller, services: ServicesDep, once: Once = None) -> Removed:
     """Forget a job that has ended, with its results. Its inputs go later, if no other job names them."""
-    call = parts.farm.service.remove
-    return Removed(removed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
+    call = services.farm.service.remove
+    return Removed(removed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/pause", summary="Pause a job")
-async def pause(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
+async def pause(job: JobId, caller: Caller, services: ServicesDep, once: Once = None) -> Changed:
     """Begin no further image of it; running ones go on."""
-    call = parts.farm.service.pause
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
+    call = services.farm.service.pause
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/resume", summary="Resume a paused job")
-async def resume(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
+async def resume(job: JobId, caller: Caller, services: ServicesDep, once: Once = None) -> Changed:
     """Go on with it."""
-    call = parts.farm.service.resume
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
+    call = services.farm.service.resume
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/retry", summary="Retry a job's failed images")
-async def retry(job: JobId, caller: Caller, parts: Parts, once: Once = None) -> Changed:
+async def retry(job: JobId, caller: Caller, services: ServicesDep, once: Once = None) -> Changed:
     """Give its failed images another chance; tells how many these are."""
-    call = parts.farm.service.retry
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, caller.owner, once))
+    call = services.farm.service.retry
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.put("/{job}/priority", summary="Change a job's priority")
 async def priority(
-    job: JobId, body: PriorityRequest, caller: Caller, parts: Parts, once: Once = None
+    job: JobId, body: PriorityRequest, caller: Caller, services: ServicesDep, once: Once = None
 ) -> Changed:
     """Let it go before those of lower priority, from the next image on."""
     priority = caller.allowed_priority(body.priority)
-    call = parts.farm.service.set_priority
-    return Changed(changed=await parts.farm.call(call, job, caller.tenant, priority, caller.owner, once))
+    call = services.farm.service.set_priority
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, priority, caller.owner, once))
 
 
 @router.put("/{job}/keep", summary="Change how long a job is kept")
-async def keep(job: JobId, body: KeepRequest, caller: Caller, parts: Parts, once: Once = None) -> JobAnswer:
+async def keep(
+    job: JobId, body: KeepRequest, caller: Caller, services: ServicesDep, once: Once = None
+) -> JobAnswer:
     """Let it, its results and what it was made from stay so long after its end."""
     wanted = read_duration(caller.allowed_keep(body.keep))
-    await parts.farm.call(parts.farm.service.set_keep, job, caller.tenant, wanted, caller.owner, once)
-    return JobAnswer.of(await parts.farm.call(parts.farm.service.status, job, caller.tenant))
+    await services.farm.call(services.farm.service.set_keep, job, caller.tenant, wanted, caller.owner, once)
+    return JobAnswer.of(await services.farm.call(services.farm.service.status, job, caller.tenant))
 
 
 async def _written(
-    parts: Services,
+    services: Services,
     caller: Principal,
     response: Response,
     submission: Submission,
@@ -286,21 +288,21 @@ async def _written(
     pictures: Mapping[str, Sent],
     webhook: WebhookRequest | None,
 ) -> JobAnswer:
-    hook = None if webhook is None else await parts.hooks.checked(webhook.url, webhook.events)
-    written = await write(parts, caller, submission, inputs, pictures, hook)
+    hook = None if webhook is None else await services.hooks.checked(webhook.url, webhook.events)
+    written = await write(services, caller, submission, inputs, pictures, hook)
     response.headers["Location"] = f"/v1/jobs/{written.id}"
     if written.repeated:
         response.status_code = 200
-    return JobAnswer.of(await parts.farm.call(parts.farm.ledger.status, written.id, caller.tenant))
+    return JobAnswer.of(await services.farm.call(services.farm.ledger.status, written.id, caller.tenant))
 
 
 def _images(
-    parts: Services, caller: Principal, job_id: str, wanted: range, limit: int, state: ImageState | None
+    services: Services, caller: Principal, job_id: str, wanted: range, limit: int, state: ImageState | None
 ) -> list[ImageAnswer]:
-    job = parts.farm.ledger.job(job_id, caller.tenant)
-    found = parts.farm.service.images(job, wanted)
+    job = services.farm.ledger.job(job_id, caller.tenant)
+    found = services.farm.service.images(job, wanted)
     fitting = islice((image for image in found if state in (None, image.state)), limit)
-    return [ImageAnswer.of(image) for image in with_names(parts.farm.store, job, fitting)]
+    return [ImageAnswer.of(image) for image in with_names(services.farm.store, job, fitting)]
 
 
 async def _inputs(body: JobRequest) -> AsyncIterator[SentInput]:

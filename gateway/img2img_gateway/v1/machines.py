@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.jobs import Once
@@ -29,44 +29,46 @@ _SCHEDULES: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/workers", tags=["farm"], summary="List the workers")
-async def workers(parts: Parts, caller: Caller) -> list[WorkerAnswer]:
+async def workers(services: ServicesDep, caller: Caller) -> list[WorkerAnswer]:
     """The workers that live."""
-    return [WorkerAnswer.of(worker, operates=caller.operates) for worker in await parts.farm.workers()]
+    return [WorkerAnswer.of(worker, operates=caller.operates) for worker in await services.farm.workers()]
 
 
 @router.put("/workers/{worker}/order", tags=["farm"], summary="Tell a worker what to do")
 async def order(
-    worker: WorkerId, body: OrderRequest, parts: Parts, caller: Caller, once: Once = None
+    worker: WorkerId, body: OrderRequest, services: ServicesDep, caller: Caller, once: Once = None
 ) -> OrderAnswer:
     """Disable, drain or (null) enable a worker, or all of a host's: for who operates the farm."""
     caller.check(Role.OPERATE)
-    told = await parts.farm.call(parts.farm.service.order, worker, body.order, caller.owner, once)
+    told = await services.farm.call(services.farm.service.order, worker, body.order, caller.owner, once)
     return OrderAnswer(workers=told, order=body.order)
 
 
 @router.get("/models", tags=["farm"], summary="List the models")
-async def models(parts: Parts, _: Caller) -> list[ModelAnswer]:
+async def models(services: ServicesDep, _: Caller) -> list[ModelAnswer]:
     """The checkpoints that are served, or can be at once."""
-    workers = await parts.farm.workers()
+    workers = await services.farm.workers()
     return [
         ModelAnswer(
             name=each.model,
             workers=sum(each.model in worker.info.models for worker in workers),
             slots=sum(worker.info.slots for worker in workers if each.model in worker.info.models),
         )
-        for each in await parts.farm.checkpoints()
+        for each in await services.farm.checkpoints()
     ]
 
 
 @router.get("/demand", tags=["farm"], summary="See what there is to do")
 async def demand(
-    parts: Parts,
+    services: ServicesDep,
     _: Caller,
     model: Annotated[str | None, Query(description="This one alone, also if it has nothing to do.")] = None,
     total: Annotated[bool, Query(description="All models together, as one whose name is empty.")] = False,
 ) -> list[DemandAnswer]:
     """Images that wait and run, by model: what to scale workers by. Every tenant's are counted."""
-    found = {each.model: DemandAnswer.of(each) for each in await parts.farm.call(parts.farm.ledger.demand)}
+    found = {
+        each.model: DemandAnswer.of(each) for each in await services.farm.call(services.farm.ledger.demand)
+    }
     if total:
         return [DemandAnswer.sum_of(found.values())]
     return list(found.values()) if model is None else [found.get(model, DemandAnswer(model=model))]

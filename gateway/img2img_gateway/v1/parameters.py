@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_shared.control import ControlUnit
 from img2img_shared.ledger.file_names import FileKind
 from img2img_shared.own_params import OF_THE_JOB
@@ -74,9 +74,9 @@ class ParametersAnswer(BaseModel):
 
 
 @router.get("/parameters", tags=["farm"], summary="List the parameters")
-async def parameters(parts: Parts, _: Caller) -> ParametersAnswer:
+async def parameters(services: ServicesDep, _: Caller) -> ParametersAnswer:
     """Every parameter with its group, range, default and description, and the files that there are for it."""
-    found = await _files(parts.farm)
+    found = await _files(services.farm)
     groups = [
         GroupAnswer(
             title=heading,

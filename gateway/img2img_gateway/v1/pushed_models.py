@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
@@ -39,22 +39,22 @@ class PushRequest(NewModel):
 
 
 @router.get("", summary="List the models in the store")
-async def pushed(caller: Caller, parts: Parts) -> list[PushedModelAnswer]:
+async def pushed(caller: Caller, services: ServicesDep) -> list[PushedModelAnswer]:
     """The files that workers fetch for jobs which name them. It takes the role operate, as all about them."""
     caller.check(Role.OPERATE)
-    return [_answer(each) for each in await parts.farm.call(parts.farm.service.pushed_models)]
+    return [_answer(each) for each in await services.farm.call(services.farm.service.pushed_models)]
 
 
 @router.get("/find", summary="Find a model in the store")
 async def find(
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     name: Annotated[str, Query(max_length=300, description="Its name, or its hash.")],
     kind: ModelKind | None = None,
 ) -> PushedModelAnswer:
     """The one that jobs mean by a name or a hash: of one name, that which was pushed last."""
     caller.check(Role.OPERATE)
-    return _answer(await parts.farm.call(parts.farm.service.pushed_model, name, kind))
+    return _answer(await services.farm.call(services.farm.service.pushed_model, name, kind))
 
 
 @router.get(
@@ -62,10 +62,10 @@ async def find(
     summary="See which parts of a file are there",
     responses={200: {"content": {"application/json": {"example": {"0": PART, "1": 16_893_232}}}}},
 )
-async def sizes(sha256: Sha256, caller: Caller, parts: Parts) -> dict[int, int]:
+async def sizes(sha256: Sha256, caller: Caller, services: ServicesDep) -> dict[int, int]:
     """Bytes of each part, by its number: what broke off is gone on with. All but the last have 64 MiB."""
     caller.check(Role.OPERATE)
-    return await parts.farm.call(parts.farm.service.model_objects.sizes, sha256)
+    return await services.farm.call(services.farm.service.model_objects.sizes, sha256)
 
 
 @router.put(
@@ -80,28 +80,28 @@ async def put_part(
     number: Annotated[int, Path(ge=0, le=100_000)],
     request: Request,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
 ) -> Response:
     """Keep a part of a file, in place of whatever was kept as it; `POST /v1/models/pushed` ends the push."""
     caller.check(Role.OPERATE)
-    with parts.uploads.files(caller.tenant) as new_file:
+    with services.uploads.files(caller.tenant) as new_file:
         sent = new_file()
         async for chunk in request.stream():
             sent.write(chunk)
             if sent.size > PART:
                 raise Problem(413, f"a part has {PART} bytes at most", field="body")
-        async with parts.pictures.held(sent.size):
+        async with services.pictures.held(sent.size):
             data = sent.read()
-            await parts.farm.call(parts.farm.service.put_model_part, sha256, number, data)
+            await services.farm.call(services.farm.service.put_model_part, sha256, number, data)
     return Response(status_code=204)
 
 
 @router.post("", status_code=201, summary="End the push of a file")
-async def add(body: PushRequest, caller: Caller, parts: Parts) -> PushedModelAnswer:
+async def add(body: PushRequest, caller: Caller, services: ServicesDep) -> PushedModelAnswer:
     """All parts are there: from now on the name means this file. Jobs of before keep the one they meant."""
     caller.check(Role.OPERATE)
     new = NewModel(**dict(body))
-    return _answer(await parts.farm.call(parts.farm.service.add_pushed_model, new, caller.owner))
+    return _answer(await services.farm.call(services.farm.service.add_pushed_model, new, caller.owner))
 
 
 @router.get(
@@ -113,26 +113,28 @@ async def add(body: PushRequest, caller: Caller, parts: Parts) -> PushedModelAns
 async def read(
     sha256: Sha256,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     start: Annotated[int, Query(ge=0)] = 0,
     size: Annotated[int, Query(ge=1, le=PIECE, description="At most; there may be fewer.")] = PIECE,
 ) -> Response:
     """The bytes from `start` on; of several files, as if they were one, in the order of the list."""
     caller.check(Role.OPERATE)
-    model = await parts.farm.call(parts.farm.service.find_pushed_file, sha256)
+    model = await services.farm.call(services.farm.service.find_pushed_file, sha256)
     if model is None or start >= model.total:
         raise NotFound(f"no pushed model has the SHA-256 {sha256} and a byte {start}")
-    async with parts.pictures.held(size):
-        data = await parts.farm.call(parts.farm.service.model_objects.read, model, start, size)
+    async with services.pictures.held(size):
+        data = await services.farm.call(services.farm.service.model_objects.read, model, start, size)
         return Response(data, media_type="application/octet-stream")
 
 
 @router.delete("/{sha256}", summary="Remove a model from the store")
-async def remove(sha256: Sha256, caller: Caller, parts: Parts, once: Once = None) -> PushedModelAnswer:
+async def remove(
+    sha256: Sha256, caller: Caller, services: ServicesDep, once: Once = None
+) -> PushedModelAnswer:
     """Remove a file, unless jobs that have not ended need it (422)."""
     caller.check(Role.OPERATE)
-    call = parts.farm.service.remove_pushed_model
-    return _answer(await parts.farm.call(call, sha256, caller.owner, once))
+    call = services.farm.service.remove_pushed_model
+    return _answer(await services.farm.call(call, sha256, caller.owner, once))
 
 
 def _answer(model: PushedModel) -> PushedModelAnswer:

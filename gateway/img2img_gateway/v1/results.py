@@ -9,7 +9,7 @@ from zipstream import ZIP_STORED, ZipStream
 
 from img2img_gateway.access import Caller
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.v1.job_answers import ResultItem, ResultList
 from img2img_gateway.v1.jobs import Index, JobId, Start
 from img2img_shared.errors import NotFound, Refused, StoreError, Summary
@@ -57,9 +57,11 @@ async def job_and_image(farm: AsyncFarm, job: str, index: int, tenant: str) -> t
     response_class=Response,
     responses={200: {"content": dict.fromkeys(_TYPES.values(), _PICTURE)}},
 )
-async def picture(job: JobId, index: Index, caller: Caller, parts: Parts, beside: Beside = "") -> Response:
+async def picture(
+    job: JobId, index: Index, caller: Caller, services: ServicesDep, beside: Beside = ""
+) -> Response:
     """The encoded picture of an image that is done, or one that was stored beside it."""
-    farm = parts.farm
+    farm = services.farm
     found, image = await job_and_image(farm, job, index, caller.tenant)
     if image.state is not ImageState.DONE:
         reason = f": {image.reason}" if image.reason else ""
@@ -82,9 +84,9 @@ async def picture(job: JobId, index: Index, caller: Caller, parts: Parts, beside
     response_class=Response,
     responses={200: {"content": {"image/jpeg": _PICTURE}}, 204: {"description": "None yet: ask again."}},
 )
-async def preview(job: JobId, index: Index, caller: Caller, parts: Parts) -> Response:
+async def preview(job: JobId, index: Index, caller: Caller, services: ServicesDep) -> Response:
     """A small JPEG of an image under way, as it was a moment ago. The first look asks for it."""
-    data = await parts.farm.call(parts.farm.previews.look, job, caller.tenant, index)
+    data = await services.farm.call(services.farm.previews.look, job, caller.tenant, index)
     return Response(status_code=204) if data is None else Response(data, media_type="image/jpeg")
 
 
@@ -92,13 +94,13 @@ async def preview(job: JobId, index: Index, caller: Caller, parts: Parts) -> Res
 async def results(
     job: JobId,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
     seconds: Annotated[int, Query(ge=1, le=7 * 24 * 3600, description="How long addresses work.")] = 3600,
 ) -> ResultList:
     """Where the pictures of a page of images can be fetched, by whoever has the address."""
-    farm = parts.farm
+    farm = services.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
     states = await farm.call(farm.ledger.images, job, caller.tenant, start, limit)
     originals = await farm.call(read_originals, farm.store, found)
@@ -117,7 +119,7 @@ async def results(
 async def archive(
     job: JobId,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=ARCHIVE, description="Images, from `start` on.")] = ARCHIVE,
     only: Annotated[
@@ -132,7 +134,7 @@ async def archive(
     What is not in it although it ended (a failed image, a picture that the store does not have any more) is
     told in its last file, `missing.txt`, a line for each: index, what it was sent as, and reason.
     """
-    farm = parts.farm
+    farm = services.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
     if start + limit < found.n and limit == ARCHIVE:
         raise Refused(
@@ -151,10 +153,10 @@ async def archive(
 
 def _chosen(only: str, every: range) -> list[range]:
     """The images of `every` that "0,3,7-12" means, each once and in order."""
-    parts = sorted(tuple(map(int, part.split("-"))) for part in only.split(","))
+    services = sorted(tuple(map(int, part.split("-"))) for part in only.split(","))
     chosen: list[range] = []
     begin = every.start
-    for part in parts:
+    for part in services:
         found = range(max(part[0], begin), min(part[-1] + 1, every.stop))
         if found:
             chosen.append(found)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller, Principal, begin_session
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.sessions import clear_session, csrf_token, session_token, set_session
 
 router = APIRouter(prefix="/session", tags=["session"])
@@ -53,11 +53,11 @@ async def sign_in(request: Request, response: Response, caller: Caller) -> Sessi
 
 
 @router.delete("", summary="Sign a browser out")
-async def sign_out(request: Request, response: Response, parts: Parts) -> SignedOut:
+async def sign_out(request: Request, response: Response, services: ServicesDep) -> SignedOut:
     """End the session. Its key stays."""
     token = session_token(request)
     if token is not None:
-        await parts.farm.call(parts.sessions.end, token)
+        await services.farm.call(services.sessions.end, token)
         clear_session(request, response)
     return SignedOut(ended=token is not None)
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import JOB, example
@@ -95,47 +95,47 @@ class CleanAnswer(BaseModel):
 
 
 @router.get("/storage", summary="See what is stored")
-async def storage(caller: Caller, parts: Parts) -> list[StorageAnswer]:
+async def storage(caller: Caller, services: ServicesDep) -> list[StorageAnswer]:
     """What the caller's tenant has in the store; for operators, each tenant, the largest first."""
-    stored = parts.farm.service.storage
+    stored = services.farm.service.storage
     if caller.operates:
-        found: list[TenantStorage] = await parts.farm.call(stored.all)
+        found: list[TenantStorage] = await services.farm.call(stored.all)
     else:
-        found = [await parts.farm.call(stored.of, caller.tenant)]
+        found = [await services.farm.call(stored.of, caller.tenant)]
     return [StorageAnswer.model_validate(each, from_attributes=True) for each in found]
 
 
 @router.get("/orphans", summary="See what nobody knows")
-async def orphans(caller: Caller, parts: Parts) -> OrphansAnswer:
+async def orphans(caller: Caller, services: ServicesDep) -> OrphansAnswer:
     """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their Redis.
 
     It takes the role operate, and as long as it takes to look through the store's jobs.
     """
     caller.check(Role.OPERATE)
-    service = parts.farm.service
+    service = services.farm.service
 
     def look() -> list[OrphanAnswer]:
         found = islice(find_orphans(service.store, service.retention), MOST_ORPHANS + 1)
         return [OrphanAnswer(**asdict(each)) for each in found]
 
-    found = await parts.farm.call(look)
+    found = await services.farm.call(look)
     return OrphansAnswer(orphans=found[:MOST_ORPHANS], more=len(found) > MOST_ORPHANS)
 
 
 @router.post("/clean", summary="Remove what nobody needs")
-async def clean(body: CleanRequest, caller: Caller, parts: Parts, once: Once = None) -> CleanAnswer:
+async def clean(body: CleanRequest, caller: Caller, services: ServicesDep, once: Once = None) -> CleanAnswer:
     """Remove from the store what nobody needs, now rather than when the janitor comes to it.
 
     It takes the role operate, and as long as it takes to look through the store.
     """
     caller.check(Role.OPERATE)
-    settings, given = parts.farm.settings, body.model_fields_set
-    answer = Answer(parts.farm.redis, "clean", "store", once or secrets.token_hex(8))
+    settings, given = services.farm.settings, body.model_fields_set
+    answer = Answer(services.farm.redis, "clean", "store", once or secrets.token_hex(8))
 
     def cleaned() -> dict[str, Any]:
         if (before := answer.given()) is None:
             before = asdict(
-                parts.farm.service.janitor.clean(
+                services.farm.service.janitor.clean(
                     uploads=body.uploads if "uploads" in given else settings.keep_uploads,
                     orphans=body.orphans if "orphans" in given else settings.keep_orphans,
                     dry_run=body.dry_run,
@@ -144,4 +144,4 @@ async def clean(body: CleanRequest, caller: Caller, parts: Parts, once: Once = N
             answer.give(before)
         return dict(before)
 
-    return CleanAnswer(**await parts.farm.call(cleaned))
+    return CleanAnswer(**await services.farm.call(cleaned))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts, Services
+from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.v1.inputs import RolePath, picture_of_input
 from img2img_gateway.v1.jobs import Index, JobId
 from img2img_gateway.v1.results import job_and_image
@@ -35,20 +35,20 @@ async def job_thumbnail(
     job: JobId,
     request: Request,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     size: Size = 128,
     number: Annotated[int, Query(ge=0, le=9, description="Of its first pictures.")] = 0,
 ) -> Response:
     """One of the first pictures of a job; while it has none, the picture that it is made from."""
-    farm = parts.farm
+    farm = services.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
     states = await farm.call(farm.ledger.images, job, caller.tenant, 0, LOOKED_AT)
     done = [image.index for image in states if image.state is ImageState.DONE]
     if number < len(done):
-        return await _thumbnail(parts, request, _result(found, done[number]), size)
+        return await _thumbnail(services, request, _result(found, done[number]), size)
     if number or done:
         return Response(status_code=204)
-    return await _of_input(parts, request, found, 0, "image", size)
+    return await _of_input(services, request, found, 0, "image", size)
 
 
 @router.get(
@@ -58,13 +58,13 @@ async def job_thumbnail(
     responses=_PICTURE,
 )
 async def image_thumbnail(
-    job: JobId, index: Index, request: Request, caller: Caller, parts: Parts, size: Size = 256
+    job: JobId, index: Index, request: Request, caller: Caller, services: ServicesDep, size: Size = 256
 ) -> Response:
     """A small WebP of an image that is done."""
-    found, image = await job_and_image(parts.farm, job, index, caller.tenant)
+    found, image = await job_and_image(services.farm, job, index, caller.tenant)
     if image.state is not ImageState.DONE:
         return Response(status_code=204)
-    return await _thumbnail(parts, request, _result(found, index), size)
+    return await _thumbnail(services, request, _result(found, index), size)
 
 
 @router.get(
@@ -79,27 +79,27 @@ async def input_thumbnail(
     role: RolePath,
     request: Request,
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
     size: Size = 256,
 ) -> Response:
     """A small WebP of a picture that an input was rendered from."""
-    found = await parts.farm.call(parts.farm.ledger.job, job, caller.tenant)
-    return await _of_input(parts, request, found, index, role, size)
+    found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
+    return await _of_input(services, request, found, index, role, size)
 
 
 async def _of_input(
-    parts: Services, request: Request, job: Job, index: int, role: str, size: int
+    services: Services, request: Request, job: Job, index: int, role: str, size: int
 ) -> Response:
     try:
-        key = await picture_of_input(parts, job, index, role)
+        key = await picture_of_input(services, job, index, role)
     except (NotFound, StoreError) as error:
         if isinstance(error, StoreError) and not error.missing:
             raise
         return Response(status_code=204)
-    return await _thumbnail(parts, request, key, size)
+    return await _thumbnail(services, request, key, size)
 
 
-async def _thumbnail(parts: Services, request: Request, key: str, size: int) -> Response:
+async def _thumbnail(services: Services, request: Request, key: str, size: int) -> Response:
     # results never change once they are there, and an input's key is its hash
     tag = f'"{key.rpartition("/")[2] if key.startswith("inputs/") else key}-{size}"'
     # private, and asked for again each time: whoever signs in next must not see it
@@ -107,7 +107,7 @@ async def _thumbnail(parts: Services, request: Request, key: str, size: int) -> 
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     try:
-        made = await parts.thumbnails.of(key, size)
+        made = await services.thumbnails.of(key, size)
     except StoreError as error:
         if not error.missing:
             raise

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from img2img_gateway.access import Caller
-from img2img_gateway.dependencies import Parts
+from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.v1.job_answers import Changed
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
@@ -33,13 +33,13 @@ class DeadDelivery(BaseModel):
 
 
 @router.get("/secret", summary="See what webhooks are signed with")
-async def secret(caller: Caller, parts: Parts) -> Secret:
+async def secret(caller: Caller, services: ServicesDep) -> Secret:
     """The key to check `webhook-signature` with."""
-    return Secret(secret=await parts.farm.call(parts.hooks.secret, caller.tenant))
+    return Secret(secret=await services.farm.call(services.hooks.secret, caller.tenant))
 
 
 @router.get("/dead", summary="List messages that nobody took")
-async def dead(caller: Caller, parts: Parts) -> list[DeadDelivery]:
+async def dead(caller: Caller, services: ServicesDep) -> list[DeadDelivery]:
     """Messages that nobody took in about a day, newest first."""
     return [
         DeadDelivery(
@@ -50,7 +50,7 @@ async def dead(caller: Caller, parts: Parts) -> list[DeadDelivery]:
             error=each.error,
             created=datetime.fromtimestamp(each.created, UTC),
         )
-        for each in await parts.farm.call(parts.hooks.deliveries.dead, caller.tenant)
+        for each in await services.farm.call(services.hooks.deliveries.dead, caller.tenant)
     ]
 
 
@@ -58,8 +58,8 @@ async def dead(caller: Caller, parts: Parts) -> list[DeadDelivery]:
 async def retry(
     delivery: Annotated[str, Path(max_length=200, examples=["0a32dddf8136d8fc-end"])],
     caller: Caller,
-    parts: Parts,
+    services: ServicesDep,
 ) -> Changed:
     """Try one again."""
-    await parts.farm.call(parts.hooks.deliveries.revive, caller.tenant, delivery)
+    await services.farm.call(services.hooks.deliveries.revive, caller.tenant, delivery)
     return Changed(changed=1)
