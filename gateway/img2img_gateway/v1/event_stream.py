@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.v1.job_answers import JobUpdate
-from img2img_gateway.v1.jobs import JobId
+from img2img_gateway.v1.request_fields import JobId
 from img2img_gateway.watch import LOOK, ends
 from img2img_shared.records import Event, JobStatus
 

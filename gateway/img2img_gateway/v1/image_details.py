@@ -10,7 +10,7 @@ from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.v1.examples import JOB, REFERENCE, example
 from img2img_gateway.v1.job_answers import ImageAnswer
-from img2img_gateway.v1.jobs import Index, JobId, Start
+from img2img_gateway.v1.request_fields import Index, JobId, Start
 from img2img_shared.errors import NotFound, StoreError
 from img2img_shared.farm.originals import read_inputs, with_names
 from img2img_shared.job import ImageState, picture_digest, result_key

@@ -10,7 +10,7 @@ from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.pictures import media_type
 from img2img_gateway.submit import stored
 from img2img_gateway.v1.job_answers import InputAnswer, InputList, JobInput
-from img2img_gateway.v1.jobs import UNLIMITED, Index, JobId, Start
+from img2img_gateway.v1.request_fields import UNLIMITED, Index, JobId, Start
 from img2img_shared.errors import NotFound, Refused, StoreError
 from img2img_shared.farm.originals import read_inputs
 from img2img_shared.job import PAGE, Job

@@ -8,7 +8,6 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
-from img2img_gateway.v1.jobs import Once
 from img2img_gateway.v1.machine_answers import (
     DemandAnswer,
     ModelAnswer,
@@ -17,6 +16,7 @@ from img2img_gateway.v1.machine_answers import (
     SamplerAnswer,
     WorkerAnswer,
 )
+from img2img_gateway.v1.request_fields import IdempotencyKey
 from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 
 router = APIRouter(route_class=JsonRoute)
@@ -36,7 +36,7 @@ async def workers(services: ServicesDep, caller: Caller) -> list[WorkerAnswer]:
 
 @router.put("/workers/{worker}/order", tags=["farm"], summary="Tell a worker what to do")
 async def order(
-    worker: WorkerId, body: OrderRequest, services: ServicesDep, caller: Caller, once: Once = None
+    worker: WorkerId, body: OrderRequest, services: ServicesDep, caller: Caller, once: IdempotencyKey = None
 ) -> OrderAnswer:
     """Disable, drain or (null) enable a worker, or all of a host's: for who operates the farm."""
     caller.check(Role.OPERATE)

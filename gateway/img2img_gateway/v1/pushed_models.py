@@ -11,7 +11,7 @@ from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import example
 from img2img_gateway.v1.inputs import BODY, Sha256
-from img2img_gateway.v1.jobs import UNLIMITED, Once
+from img2img_gateway.v1.request_fields import UNLIMITED, IdempotencyKey
 from img2img_shared.errors import NotFound
 from img2img_shared.pushed_models.download import PIECE
 from img2img_shared.pushed_models.model_objects import PART
@@ -129,7 +129,7 @@ async def read(
 
 @router.delete("/{sha256}", summary="Remove a model from the store")
 async def remove(
-    sha256: Sha256, caller: Caller, services: ServicesDep, once: Once = None
+    sha256: Sha256, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
 ) -> PushedModelAnswer:
     """Remove a file, unless jobs that have not ended need it (422)."""
     caller.check(Role.OPERATE)

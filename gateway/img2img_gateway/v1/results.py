@@ -11,7 +11,7 @@ from img2img_gateway.access import Caller
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.v1.job_answers import ResultItem, ResultList
-from img2img_gateway.v1.jobs import Index, JobId, Start
+from img2img_gateway.v1.request_fields import Index, JobId, Start
 from img2img_shared.errors import NotFound, Refused, StoreError, Summary
 from img2img_shared.farm.originals import Originals, read_originals
 from img2img_shared.job import ImageState, Job, result_key

@@ -13,7 +13,7 @@ from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
 from img2img_gateway.v1.examples import JOB, example
-from img2img_gateway.v1.jobs import Once
+from img2img_gateway.v1.request_fields import IdempotencyKey
 from img2img_shared.durations import Duration
 from img2img_shared.farm.orphans import find_orphans
 from img2img_shared.farm.storage import TenantStorage
@@ -123,7 +123,9 @@ async def orphans(caller: Caller, services: ServicesDep) -> OrphansAnswer:
 
 
 @router.post("/clean", summary="Remove what nobody needs")
-async def clean(body: CleanRequest, caller: Caller, services: ServicesDep, once: Once = None) -> CleanAnswer:
+async def clean(
+    body: CleanRequest, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
+) -> CleanAnswer:
     """Remove from the store what nobody needs, now rather than when the janitor comes to it.
 
     It takes the role operate, and as long as it takes to look through the store.

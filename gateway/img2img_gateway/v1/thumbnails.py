@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.v1.inputs import RolePath, picture_of_input
-from img2img_gateway.v1.jobs import Index, JobId
+from img2img_gateway.v1.request_fields import Index, JobId
 from img2img_gateway.v1.results import job_and_image
 from img2img_shared.errors import NotFound, StoreError
 from img2img_shared.job import ImageState, Job, result_key

@@ -1,0 +1,68 @@
+"""What is done to jobs: stopped, started, tried again, removed."""
+
+from fastapi import APIRouter
+
+from img2img_gateway.access import Caller
+from img2img_gateway.dependencies import ServicesDep
+from img2img_gateway.json_route import JsonRoute
+from img2img_gateway.v1.job_answers import Changed, JobAnswer, Removed
+from img2img_gateway.v1.job_request import KeepRequest, PriorityRequest
+from img2img_gateway.v1.request_fields import IdempotencyKey, JobId
+from img2img_shared.durations import read_duration
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
+
+
+@router.post("/{job}/cancel", summary="Cancel a job")
+async def cancel(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
+    """End it: running images stop between two steps. Tells how many are thereby not rendered."""
+    call = services.farm.service.cancel
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
+
+
+@router.delete("/{job}", summary="Remove a job")
+async def remove(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Removed:
+    """Forget a job that has ended, with its results. Its inputs go later, if no other job names them."""
+    call = services.farm.service.remove
+    return Removed(removed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
+
+
+@router.post("/{job}/pause", summary="Pause a job")
+async def pause(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
+    """Begin no further image of it; running ones go on."""
+    call = services.farm.service.pause
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
+
+
+@router.post("/{job}/resume", summary="Resume a paused job")
+async def resume(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
+    """Go on with it."""
+    call = services.farm.service.resume
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
+
+
+@router.post("/{job}/retry", summary="Retry a job's failed images")
+async def retry(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
+    """Give its failed images another chance; tells how many these are."""
+    call = services.farm.service.retry
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
+
+
+@router.put("/{job}/priority", summary="Change a job's priority")
+async def priority(
+    job: JobId, body: PriorityRequest, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
+) -> Changed:
+    """Let it go before those of lower priority, from the next image on."""
+    priority = caller.allowed_priority(body.priority)
+    call = services.farm.service.set_priority
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, priority, caller.owner, once))
+
+
+@router.put("/{job}/keep", summary="Change how long a job is kept")
+async def keep(
+    job: JobId, body: KeepRequest, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
+) -> JobAnswer:
+    """Let it, its results and what it was made from stay so long after its end."""
+    wanted = read_duration(caller.allowed_keep(body.keep))
+    await services.farm.call(services.farm.service.set_keep, job, caller.tenant, wanted, caller.owner, once)
+    return JobAnswer.of(await services.farm.call(services.farm.service.status, job, caller.tenant))
