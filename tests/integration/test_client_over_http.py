@@ -313,9 +313,9 @@ def test_what_no_gateway_can_be_is_refused(given: dict[str, Any], said: str) -> 
     assert "secret" not in str(caught.value)
 
 
-def test_what_only_an_operator_can_do_is_refused(farm: Farm) -> None:
+def test_what_a_gateway_does_not_tell_is_refused(farm: Farm) -> None:
     with pytest.raises(Refused, match="name the farm's Redis and store"):
-        list(farm.orphans())
+        farm.serve("m")
 
 
 def test_asyncio_has_the_same_farm(gateway: Gateway, fake_worker: FakeWorker) -> None:
@@ -350,7 +350,7 @@ def test_the_command_line_goes_through_a_gateway(
     out = tmp_path / "out"
     assert gateway.url in run(environment, "fetch", job, "--out", out).stderr
     assert [each.name for each in out.iterdir()] == ["cat.png"]
-    assert "name the farm's Redis and store" in run(environment, "drain", "w", code=2).stderr
+    assert "no worker 'w' lives" in run(environment, "drain", "w", code=2).stderr
 
 
 def test_what_the_command_line_says_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ def test_a_text_tells_of_both_passes_in_a1111s_order() -> None:
 
 def test_a_text_tells_of_what_acts_on_the_second_pass_alone() -> None:
     line = told(sampler_name="Euler", hr_scheduler="Karras", sigma_max=9)
-    assert "Hires upscale: 2.0, Schedule max sigma: 9.0, Version" in line
+    assert "Hires upscale: 2.0, Schedule max sigma: 9, Version" in line
 
 
 def test_a_text_tells_nothing_of_what_both_passes_share() -> None:
