@@ -56,5 +56,7 @@ def _checked(value: Any) -> Any:
 
 #: seconds; None: for ever
 Duration = Annotated[
-    float | None, BeforeValidator(_checked), PlainSerializer(write_duration, return_type=str)
+    float | None,
+    BeforeValidator(_checked, json_schema_input_type=str | float | None),
+    PlainSerializer(write_duration, return_type=str),
 ]
