@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from img2img_shared.errors import Refused
 
@@ -11,6 +11,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WORDS = "write 30d, 12h, 45m, 90s, or forever"
 #: seconds; a hundred years
 _LONGEST = 100 * 366 * 86_400
+_LONGEST_TEXT = 40
 
 
 def read_duration(value: Any, field: str = "keep") -> float | None:
@@ -24,7 +25,7 @@ def read_duration(value: Any, field: str = "keep") -> float | None:
     """
     if value is None or value == "forever":
         return None
-    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([smhd]?)", str(value).strip())
+    match = re.fullmatch(r"\s{0,9}(\d{1,12}(?:\.\d{1,6})?)([smhd]?)\s{0,9}", str(value))
     if isinstance(value, bool) or match is None or not isinstance(value, str | int | float):
         raise Refused(field, value, _WORDS)
     seconds = float(match[1]) * _UNITS[match[2] or "s"]
@@ -57,6 +58,8 @@ def _checked(value: Any) -> Any:
 #: seconds; None: for ever
 Duration = Annotated[
     float | None,
-    BeforeValidator(_checked, json_schema_input_type=str | float | None),
+    BeforeValidator(
+        _checked, json_schema_input_type=float | Annotated[str, Field(max_length=_LONGEST_TEXT)] | None
+    ),
     PlainSerializer(write_duration, return_type=str),
 ]
