@@ -10,7 +10,7 @@ from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.multipart import read_parts
 from img2img_gateway.submit import Sent, SentInput, write
-from img2img_gateway.v1.form import Form
+from img2img_gateway.v1.form import Form, Head
 from img2img_gateway.v1.job_answers import JobAnswer
 from img2img_gateway.v1.job_request import JobRequest, WebhookRequest
 from img2img_gateway.v1.request_fields import UNLIMITED, SubmissionKey
@@ -66,18 +66,7 @@ async def submit(
     idempotency_key: SubmissionKey = None,
 ) -> JobAnswer:
     """Submit pictures as base64, or by the keys of ones that were uploaded."""
-    submission = await services.farm.begin(
-        caller.tenant,
-        body.model,
-        body.params,
-        name=body.name,
-        owner=caller.owner,
-        tags=body.tags,
-        keep=caller.allowed_keep(body.keep),
-        priority=caller.allowed_priority(body.priority),
-        idempotency_key=idempotency_key,
-        webhook=body.webhook.model_dump_json() if body.webhook else None,
-    )
+    submission = await _begun(services, caller, body, idempotency_key)
     return await _written(
         services, caller, response, submission, _inputs(body), body.all_pictures(), body.webhook
     )
@@ -109,20 +98,26 @@ async def upload(
     with services.uploads.files(caller.tenant) as new_file:
         form = Form(read_parts(request, services.farm.settings.max_upload, new_file))
         head = await form.read_head()
-        submission = await services.farm.begin(
-            caller.tenant,
-            head.model,
-            head.params,
-            name=head.name,
-            owner=caller.owner,
-            tags=head.tags,
-            keep=caller.allowed_keep(head.keep),
-            priority=caller.allowed_priority(head.priority),
-            idempotency_key=idempotency_key,
-            webhook=head.webhook.model_dump_json() if head.webhook else None,
-        )
+        submission = await _begun(services, caller, head, idempotency_key)
         inputs = form.inputs()
         return await _written(services, caller, response, submission, inputs, head.pictures, head.webhook)
+
+
+async def _begun(
+    services: Services, caller: Principal, wanted: JobRequest | Head, idempotency_key: str | None
+) -> Submission:
+    return await services.farm.begin(
+        caller.tenant,
+        wanted.model,
+        wanted.params,
+        name=wanted.name,
+        owner=caller.owner,
+        tags=wanted.tags,
+        keep=caller.allowed_keep(wanted.keep),
+        priority=caller.allowed_priority(wanted.priority),
+        idempotency_key=idempotency_key,
+        webhook=wanted.webhook.model_dump_json() if wanted.webhook else None,
+    )
 
 
 async def _written(
