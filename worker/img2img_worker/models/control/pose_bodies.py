@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from img2img_worker.pictures.control.poses import BODY_LIMBS
 
 Map = NDArray[np.float64]
+Maps = NDArray[np.float32]
 
 PARTS = 18
 #: those from shoulders to ears come last, and make no body by themselves
@@ -54,17 +55,19 @@ class _Body:
     count: int
 
 
-def bodies(shares: Map, directions: Map) -> list[list[Peak | None]]:
+def bodies(shares: Maps, directions: Maps) -> list[list[Peak | None]]:
     """The parts of each body that is found.
 
     Args:
         shares: [H, W, parts].
         directions: [H, W, 2 for each limb].
     """
-    peaks = [_peaks(shares[:, :, part]) for part in range(PARTS)]
+    # in double precision one by one: all of a large picture's would take gigabytes
+    peaks = [_peaks(shares[:, :, part].astype(np.float64)) for part in range(PARTS)]
     found: list[_Body] = []
     for (first, second), channel in zip(_LIMBS, _DIRECTIONS, strict=True):
-        limbs = _limbs(peaks[first], peaks[second], directions[:, :, channel : channel + 2])
+        leading = directions[:, :, channel : channel + 2].astype(np.float64)
+        limbs = _limbs(peaks[first], peaks[second], leading)
         for limb in limbs:
             start, end = peaks[first][limb.start], peaks[second][limb.end]
             met = [

@@ -68,15 +68,15 @@ class PoseDetector:
             face=face,
         )
 
-    def _body_maps(self, picture: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _body_maps(self, picture: Pixels) -> tuple[Maps, Maps]:
         """Shares of parts and directions of limbs, at the picture's size."""
         height, width = picture.shape[:2]
         scale = _ROWS / height
         scaled = _resized(picture, int(height * scale), int(width * scale))
         limbs, parts = self._body(self._given(_filled_up(scaled)))
         return (
-            self._at_size(parts, scaled.shape[:2], (height, width)).astype(np.float64),
-            self._at_size(limbs, scaled.shape[:2], (height, width)).astype(np.float64),
+            self._at_size(parts, scaled.shape[:2], (height, width)),
+            self._at_size(limbs, scaled.shape[:2], (height, width)),
         )
 
     def _hand_in(self, square: _Square | None, picture: Pixels) -> Points | None:
@@ -113,11 +113,11 @@ class PoseDetector:
 
     def _at_size(self, maps: Tensor, inner: tuple[int, ...], size: tuple[int, int]) -> Maps:
         """[h, w, maps] of [1, maps, cells down, across], without what was filled up beyond `inner`."""
-        found = []
-        for each in maps[0].cpu().numpy():
+        found = np.empty((*size, maps.shape[1]), np.float32)  # as large as the picture: they exist once
+        for number, each in enumerate(maps[0].cpu().numpy()):
             whole = _resized(each, each.shape[0] * _CELL, each.shape[1] * _CELL)
-            found.append(_resized(whole[: inner[0], : inner[1]], *size))
-        return np.stack(found, axis=2)
+            found[:, :, number] = _resized(whole[: inner[0], : inner[1]], *size)
+        return found
 
 
 def _hand_square(body: Sequence[Peak | None], arm: tuple[int, int, int], picture: Pixels) -> _Square | None:
