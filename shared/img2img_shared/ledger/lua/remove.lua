@@ -1,6 +1,6 @@
 -- Forgets a job that has ended, whose results are about to be removed. False: no such job of this tenant; 0: it has not
--- ended; an id: that job is made from its results. Asked for with the same key again, it is as if it were there; with `count`, so many objects of it were removed
--- from the store: gives how many for this key.
+-- ended; an id: that job is made from its results. Asked for with the same key again, it is as if it were there.
+-- With `count`, so many objects of it were removed from the store: gives how many for this key.
 local tenant, id, by, once, count = unpack(ARGV)
 local answered = answer_key(tenant, 'remove', id, once)
 if count then
