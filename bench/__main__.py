@@ -11,6 +11,7 @@ BENCHMARKS = (
     ("bench.engine", "--images", "40"),
     ("bench.control", "--rounds", "1"),
     ("bench.loras", "--rounds", "2"),
+    ("bench.mixed", "--slots", "8", "--images", "32"),
     ("bench.start", "--rounds", "1"),
     ("bench.device", "--slots", "1,2,4,8"),
     ("bench.farm",),

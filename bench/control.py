@@ -1,6 +1,6 @@
 """What it costs that half of the images are held to control pictures, by three networks.
 
-    python -m bench.control [--size tiny|sd15] [--images 32] [--slots 32]
+    python -m bench.control [--device cuda] [--size tiny|sd15] [--images 32] [--slots 32]
 
 The same mixed images in flight together, in groups by network, and each alone through diffusers'
 StableDiffusionControlNetImg2ImgPipeline or, without control, StableDiffusionImg2ImgPipeline.
@@ -23,13 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.engine import mixed
-from bench.networks import SIZES, save
+from bench.networks import SIZES, save, save_control_net
 from img2img_shared.control import ControlUnit
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.engine.render import Control
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.family import Family
-from tests.unit.control_files import control_net, write_original
 
 NETWORKS = ("canny", "depth", "tile")
 
@@ -41,13 +40,14 @@ def controlled(n: int, side: int) -> list[Render]:
     return [
         render
         if number % 2
-        else replace(render, controls=(_control(NETWORKS[number // 2 % 3], number, side),))
+        else replace(render, controls=(control(NETWORKS[number // 2 % 3], number, (side, side)),))
         for number, render in enumerate(mixed(n, side))
     ]
 
 
-def _control(model: str, number: int, side: int) -> Control:
-    picture = np.random.default_rng(1000 + number).integers(0, 256, (side, side, 3), np.uint8)
+def control(model: str, number: int, size: tuple[int, int]) -> Control:
+    """By a picture of [height, width], another for each number."""
+    picture = np.random.default_rng(1000 + number).integers(0, 256, (*size, 3), np.uint8)
     return Control(unit=ControlUnit(model=model), picture=picture)
 
 
@@ -81,9 +81,11 @@ def in_flight(family: Family, groups: Sequence[Sequence[Render]], slots: int) ->
     return calls
 
 
-def pipelines(checkpoint: Path, networks: dict[str, Any], renders: Sequence[Render]) -> int:
+def pipelines(checkpoint: Path, networks: dict[str, Any], family: Family, renders: Sequence[Render]) -> int:
     """Renders each alone through diffusers; the UNet's calls."""
-    plain: Any = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(checkpoint, safety_checker=None)
+    plain: Any = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(
+        checkpoint, safety_checker=None, torch_dtype=family.dtype
+    ).to(family.device)
     plain.set_progress_bar_config(disable=True)
     by_network = {"": plain}
     for name, network in networks.items():
@@ -119,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", choices=["tiny", "sd15"], default="tiny")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--slots", type=int, default=32)
@@ -126,20 +129,24 @@ def main() -> None:
     options = parser.parse_args()
     side = SIZES[options.size]
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = save(options.size, Path(folder, "checkpoint"), torch.float32)
-        networks = {name: control_net(checkpoint, seed) for seed, name in enumerate(NETWORKS)}
-        for name, network in networks.items():
-            write_original(network, Path(folder, f"{name}.safetensors"))
-        family = open_checkpoint(checkpoint, control_folders=(Path(folder),))
+        dtype = torch.float32 if options.device == "cpu" else torch.float16
+        checkpoint = save(options.size, Path(folder, "checkpoint"), dtype, options.device)
+        networks: dict[str, Any] = {
+            name: save_control_net(checkpoint, Path(folder, f"{name}.safetensors"), dtype)
+            for name in NETWORKS
+        }
+        family = open_checkpoint(
+            checkpoint, device=options.device, dtype=dtype, control_folders=(Path(folder),)
+        )
         counted = Counted(family)
         for network in networks.values():
-            network.register_forward_pre_hook(counted.count, with_kwargs=True)
+            network.to(options.device).register_forward_pre_hook(counted.count, with_kwargs=True)
         renders = controlled(options.images, side)
         groups = [[each for each in renders if name_of(each) == name] for name in ("", *NETWORKS)]
         ways: dict[str, Callable[[], int]] = {
             "in flight together": lambda: in_flight(family, [renders], options.slots),
             "in flight, by network": lambda: in_flight(family, groups, options.slots),
-            "diffusers, one by one": lambda: pipelines(checkpoint, networks, renders),
+            "diffusers, one by one": lambda: pipelines(checkpoint, networks, family, renders),
         }
         seconds: dict[str, list[float]] = {how: [] for how in ways}
         calls: dict[str, tuple[int, int, int]] = {}

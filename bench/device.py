@@ -159,7 +159,7 @@ def main() -> None:
     side = arguments.side or SIZES[arguments.size]
     with tempfile.TemporaryDirectory() as folder:
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
-        path = save(arguments.size, Path(folder) / arguments.size, dtype)
+        path = save(arguments.size, Path(folder) / arguments.size, dtype, arguments.device)
         family = open_checkpoint(path, device=arguments.device, dtype=dtype)
         most = peak(family.device, dtype, 1024 if arguments.device == "cpu" else 8192)
         slots_table(family, side, counts, most)

@@ -312,7 +312,7 @@ def main() -> None:
     side = arguments.side or SIZES[arguments.size]
     with tempfile.TemporaryDirectory() as folder:
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
-        checkpoint = save(arguments.size, Path(folder) / arguments.size, dtype)
+        checkpoint = save(arguments.size, Path(folder) / arguments.size, dtype, arguments.device)
         family = open_checkpoint(checkpoint, device=arguments.device, dtype=dtype)
         calls_table(family, arguments.counted, arguments.slots)
         step_table(family, arguments.slots)

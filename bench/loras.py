@@ -105,7 +105,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
-        checkpoint = arguments.checkpoint or save(arguments.size, folder / arguments.size, dtype)
+        checkpoint = arguments.checkpoint or save(
+            arguments.size, folder / arguments.size, dtype, arguments.device
+        )
         family: Any = open_checkpoint(
             checkpoint, device=arguments.device, dtype=dtype, lora_folder=folder / "Lora"
         )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -17,27 +18,46 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from img2img_worker.models.prompts.tokenizer import published_merges
 from tests.checkpoints import pipeline_tokenizer, sd1
 from tests.original import write_original
+from tests.unit import control_files
 
 #: name -> side in pixels that the model was made for. The narrow one has SD 1.5's text encoder and VAE, and a
 #: UNet as wide throughout as its first level: the least that ComfyUI knows for a 1.x
 SIZES = {"tiny": 64, "narrow": 64, "sd15": 512, "sdxl": 1024}
 
 
-def save(size: str, folder: Path, dtype: torch.dtype) -> Path:
-    """A checkpoint of that size in the diffusers layout; returns `folder`."""
+def save(size: str, folder: Path, dtype: torch.dtype, device: str = "cpu") -> Path:
+    """A checkpoint of that size in the diffusers layout; returns `folder`.
+
+    Args:
+        device: draws the weights; a CPU takes a minute for those of SDXL.
+    """
     if size == "tiny":
         return sd1(folder)
     torch.manual_seed(1)
-    pipeline = (
-        _sdxl() if size == "sdxl" else _sd15((320,) * 4 if size == "narrow" else (320, 640, 1280, 1280))
-    )
+    with torch.device(device):
+        pipeline = (
+            _sdxl() if size == "sdxl" else _sd15((320,) * 4 if size == "narrow" else (320, 640, 1280, 1280))
+        )
     pipeline.to(dtype).save_pretrained(folder)
     return folder
 
 
-def save_file(size: str, folder: Path, dtype: torch.dtype) -> Path:
+def save_file(size: str, folder: Path, dtype: torch.dtype, device: str = "cpu") -> Path:
     """The same as one file in `folder`, as others' programs read it."""
-    return write_original(save(size, folder / "parts", dtype), folder / f"{size}.safetensors")
+    return write_original(save(size, folder / "parts", dtype, device), folder / f"{size}.safetensors")
+
+
+def save_control_net(checkpoint: Path, path: Path, dtype: torch.dtype) -> ControlNetModel:
+    """A ControlNet for the UNet of a checkpoint in the diffusers layout, as one file at `path`.
+
+    As a fresh one has it, what it adds is zero: it costs what any costs, and cannot overflow.
+    """
+    unet = UNet2DConditionModel.from_pretrained(
+        checkpoint / "unet", torch_dtype=dtype, low_cpu_mem_usage=False
+    )
+    network: ControlNetModel = ControlNetModel.from_unet(unet).eval()
+    control_files.write_original(network, path)
+    return network
 
 
 def _sd15(channels: Sequence[int]) -> Any:

@@ -84,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
-        checkpoint = save(arguments.size, folder / "model", dtype)
+        checkpoint = save(arguments.size, folder / "model", dtype, arguments.device)
         with started(checkpoint, folder, slots, arguments.device, shares=arguments.share) as peer:
             found = rounds(peer, arguments.side, arguments.steps, arguments.pictures, n_threads(slots))
     idle, busy = zip(*found, strict=True)
