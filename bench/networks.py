@@ -17,7 +17,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from img2img_worker.models.prompts.tokenizer import published_merges
 from tests.checkpoints import pipeline_tokenizer, sd1
-from tests.original import write_original
 from tests.unit import control_files
 
 #: name -> side in pixels that the model was made for. The narrow one has SD 1.5's text encoder and VAE, and a
@@ -40,11 +39,6 @@ def save(size: str, folder: Path, dtype: torch.dtype, device: str = "cpu") -> Pa
         )
     pipeline.to(dtype).save_pretrained(folder)
     return folder
-
-
-def save_file(size: str, folder: Path, dtype: torch.dtype, device: str = "cpu") -> Path:
-    """The same as one file in `folder`, as others' programs read it."""
-    return write_original(save(size, folder / "parts", dtype, device), folder / f"{size}.safetensors")
 
 
 def save_control_net(checkpoint: Path, path: Path, dtype: torch.dtype) -> ControlNetModel:

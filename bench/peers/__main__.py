@@ -6,7 +6,9 @@
 In turns, each round as many pictures as `--images`, all asked for at once: first cold (from the start of the
 program to its first pictures, the checkpoint read), then warm. CPU seconds are those of all of a program's
 processes; ratios are of what this farm takes in the same round: above 1, the farm is ahead. diffusers and
-ComfyUI run at the batch that is best for each; ComfyUI and A1111 are left out where no folder is given.
+ComfyUI run at the batch that is best for each; on a GPU there is a compiled diffusers, too, which takes a
+minute for each of the two largest batches. ComfyUI and A1111 are left out where no folder is given. All make
+as many model calls as A1111 does.
 """
 
 import argparse
@@ -17,39 +19,45 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.networks import SIZES, save_file
+from bench.networks import SIZES, save
 from bench.peers import a1111, comfyui, farm, pipeline
-from bench.peers.peer import Cost, Peer, best_batch, cpu_of, measured, wishes
-
-#: batches that are tried with those who render in batches
-BATCHES = (1, 2, 4, 8, 16)
+from bench.peers.peer import Cost, Peer, Wish, best_batch, cpu_of, measured, wishes
+from tests.original import write_original
 
 #: enters a peer that is ready to render
 Started = Callable[[], AbstractContextManager[Peer]]
 
 
-def peers(arguments: argparse.Namespace, checkpoint: Path, folder: Path) -> dict[str, Started]:
+def peers(
+    arguments: argparse.Namespace, checkpoint: Path, configuration: Path, folder: Path
+) -> dict[str, Started]:
     """Those that are there, the farm first."""
     n, device = arguments.images, arguments.device
+    batches = [each for each in map(int, arguments.batches.split(",")) if each <= n]
+    diffusers = partial(pipeline.started, checkpoint, configuration, folder, device)
     found: dict[str, Started] = {
         "this farm": partial(farm.started, checkpoint, folder, n, device, shares=arguments.share),
-        "diffusers": partial(pipeline.started, checkpoint, folder, device),
+        "diffusers": partial(diffusers, batches, "eager"),
     }
+    if device != "cpu":
+        found["diffusers compiled"] = partial(diffusers, batches[-2:], "compiled")
     if arguments.comfyui:
-        python = arguments.comfyui_python
-        found["ComfyUI"] = partial(comfyui.started, checkpoint, folder, arguments.comfyui, python, device)
+        found["ComfyUI"] = partial(
+            comfyui.started, checkpoint, folder, arguments.comfyui, arguments.comfyui_python, device, batches
+        )
     if arguments.a1111:
         found["A1111"] = partial(a1111.started, checkpoint, folder, arguments.a1111, device)
-    return found
+    return {name: start for name, start in found.items() if name not in arguments.without}
 
 
 def run(
-    found: dict[str, Started], n: int, side: int, rounds: int, device: str
+    found: dict[str, Started], n: int, side: int, rounds: int, device: str, **schedule: Any
 ) -> tuple[dict[str, list[Cost]], dict[str, int]]:
     """What each round costs each peer, the first from its start on; and the batches of those with one."""
     costs: dict[str, list[Cost]] = {}
@@ -59,15 +67,14 @@ def run(
         for name, start in found.items():
             own, begun = time.process_time(), time.perf_counter()
             peer = running[name] = stack.enter_context(start())
-            peer.render(wishes(n, side, 1000))
+            peer.render(wishes(n, side, 1000, **schedule))
             cpu = time.process_time() - own + cpu_of(peer)
             costs[name] = [Cost(cpu=cpu, wall=time.perf_counter() - begun)]
             if isinstance(peer, pipeline.PipelinePeer | comfyui.ComfyPeer):
-                tried = [each for each in BATCHES if each <= n]
-                peer.batch = batches[name] = best_batch(peer, tried, side, device)
+                peer.batch = batches[name] = best_batch(peer, side, device, **schedule)
         for number in range(rounds):
             for name, peer in running.items():
-                costs[name].append(measured(peer, wishes(n, side, 2000 + n * number)))
+                costs[name].append(measured(peer, wishes(n, side, 2000 + n * number, **schedule)))
     return costs, batches
 
 
@@ -77,9 +84,9 @@ def ratios(theirs: Sequence[float], ours: Sequence[float]) -> str:
     return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 
-def show(costs: dict[str, list[Cost]], batches: dict[str, int], n: int, side: int) -> None:
+def show(costs: dict[str, list[Cost]], batches: dict[str, int], title: str) -> None:
     table = Table("", "cold CPU s", "wall s", "warm CPU s", "/ farm's", "wall s", "/ farm's")
-    table.title = f"{n} pictures of {side} × {side}"
+    table.title = title
     ours = costs["this farm"][1:]
     for name, (cold, *warm) in costs.items():
         cpu, wall = [each.cpu for each in warm], [each.wall for each in warm]
@@ -99,18 +106,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", type=Path, help="a Stable Diffusion 1.x; default: a seeded one")
+    parser.add_argument("--checkpoint", type=Path, help="of that size; default: a seeded one")
     parser.add_argument(
-        "--size",
-        choices=("tiny", "narrow", "sd15"),
-        default="tiny",
-        help="of the seeded one; ComfyUI knows none as small as the tiny one",
+        "--size", choices=SIZES, default="tiny", help="ComfyUI knows no checkpoint as small as the tiny one"
     )
-    parser.add_argument("--side", type=int, help="pixels; default: 64, or 512, by size")
+    parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
+    parser.add_argument("--steps", type=int, default=Wish.steps)
+    parser.add_argument("--strength", type=float, default=Wish.strength)
+    parser.add_argument("--batches", default="1,2,4,8,16", help="tried with those who render in batches")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", action="store_true", help="the farm's images share calls on a CPU, too")
+    parser.add_argument(
+        "--without", action="append", default=[], help="a name in the table's first column, to be left out"
+    )
     parser.add_argument("--comfyui", type=Path, help="its folder")
     parser.add_argument("--comfyui-python", type=Path, default=Path("python3"), help="with what it needs")
     parser.add_argument("--a1111", type=Path, help="its folder")
@@ -119,10 +129,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
-        checkpoint = arguments.checkpoint or save_file(arguments.size, folder, dtype)
-        found = peers(arguments, checkpoint.resolve(), folder)
-        costs, batches = run(found, arguments.images, side, arguments.rounds, arguments.device)
-        show(costs, batches, arguments.images, side)
+        parts = save(arguments.size, folder / "parts", dtype, arguments.device)
+        checkpoint = arguments.checkpoint or write_original(parts, folder / f"{arguments.size}.safetensors")
+        found = peers(arguments, checkpoint.resolve(), parts, folder)
+        schedule = {"steps": arguments.steps, "strength": arguments.strength}
+        costs, batches = run(found, arguments.images, side, arguments.rounds, arguments.device, **schedule)
+        title = f"{arguments.images} pictures of {side}², {arguments.steps} steps at {arguments.strength}"
+        show(costs, batches, title)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from bench.peers.peer import (
     NEGATIVE,
     PATIENCE,
     PROMPT,
-    STEPS,
-    STRENGTH,
     Wish,
     answers,
     program,
@@ -24,9 +22,9 @@ from tests.servers import free_port
 
 
 class ComfyPeer:
-    def __init__(self, url: str, process: int, checkpoint: str) -> None:
+    def __init__(self, url: str, process: int, checkpoint: str, batches: Sequence[int]) -> None:
         self.processes: Sequence[int] = [process]
-        self.batch = 1
+        self.batch, self.batches = batches[-1], batches
         self._client = httpx.Client(base_url=url, timeout=PATIENCE)
         self._checkpoint = checkpoint
 
@@ -45,7 +43,7 @@ class ComfyPeer:
 
     def _pictures(self, asked: str) -> list[bytes]:
         while not (history := self._client.get(f"/history/{asked}").json()):
-            time.sleep(0.02)
+            time.sleep(0.005)
         made = history[asked]["outputs"]["9"]["images"]
         return [self._client.get("/view", params=each).raise_for_status().content for each in made]
 
@@ -72,12 +70,12 @@ class ComfyPeer:
                 latent_image=["5", 0],
                 # of a batch, each picture has noise of its own
                 seed=together[0].seed,
-                # it makes all steps that it is given, however strong
-                steps=round(STEPS * STRENGTH),
+                # it makes all steps that it is given, at the end of as many more as strength leaves out
+                steps=together[0].calls,
                 cfg=CFG_SCALE,
                 sampler_name="euler",
                 scheduler="normal",
-                denoise=STRENGTH,
+                denoise=min(together[0].calls / together[0].steps, 1),
             ),
             "7": node("VAEDecode", samples=["6", 0], vae=["1", 2]),
             "9": node("SaveImage", images=["7", 0], filename_prefix="peer"),
@@ -85,21 +83,25 @@ class ComfyPeer:
 
 
 @contextmanager
-def started(checkpoint: Path, folder: Path, comfyui: Path, python: Path, device: str) -> Iterator[ComfyPeer]:
+def started(
+    checkpoint: Path, folder: Path, comfyui: Path, python: Path, device: str, batches: Sequence[int]
+) -> Iterator[ComfyPeer]:
     """
     Args:
         comfyui: its folder.
-        python: with what it needs.
+        python: with what it needs, but for its pages.
+        batches: to try, the one to start with last.
     """
     port, log = free_port(), folder / "comfyui.log"
-    for name in ("in", "out", "temporary"):
+    for name in ("in", "out", "temporary", "pages"):
         (folder / name).mkdir()
     models = folder / "models.yaml"
     models.write_text(f"peers:\n  checkpoints: {checkpoint.parent}\n")
     command = [str(python), "main.py", "--port", str(port), "--extra-model-paths-config", str(models)]
     command += ["--input-directory", str(folder / "in"), "--output-directory", str(folder / "out")]
-    command += ["--temp-directory", str(folder / "temporary"), *(["--cpu"] if device == "cpu" else [])]
+    command += ["--temp-directory", str(folder / "temporary"), "--front-end-root", str(folder / "pages")]
+    command += ["--cpu"] if device == "cpu" else []
     with program(command, log, {}, cwd=comfyui) as process:
         url = f"http://127.0.0.1:{port}"
         until(process, log, lambda: answers(f"{url}/object_info/KSampler"))
-        yield ComfyPeer(url, process.pid, checkpoint.name)
+        yield ComfyPeer(url, process.pid, checkpoint.name, batches)

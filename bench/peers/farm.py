@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers.peer import CFG_SCALE, NEGATIVE, PROMPT, STEPS, STRENGTH, Wish, program, until
+from bench.peers.peer import CFG_SCALE, NEGATIVE, PROMPT, Wish, program, until
 from img2img_producer import Farm, Picture
 from img2img_shared.settings import Settings
 from tests.servers import RedisServer
@@ -25,8 +25,8 @@ class FarmPeer:
             width=wanted[0].side,
             height=wanted[0].side,
             seed=wanted[0].seed,
-            steps=STEPS,
-            denoising_strength=STRENGTH,
+            steps=wanted[0].steps,
+            denoising_strength=wanted[0].strength,
             cfg_scale=CFG_SCALE,
             sampler_name="Euler",
         )

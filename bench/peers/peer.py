@@ -9,36 +9,49 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 import numpy as np
 from PIL import Image
 
-PROMPT, NEGATIVE = "a photo of the cat", "a dog"
-CFG_SCALE, STEPS, STRENGTH = 7.0, 8, 0.75
+from img2img_shared.step_count import schedule_and_start
+
+PROMPT, NEGATIVE, CFG_SCALE = "a photo of the cat", "a dog", 7.0
 #: seconds that a program may take until it answers
 PATIENCE = 900
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """One picture: Euler, `STEPS` steps, of which strength leaves six."""
+    """One picture, by Euler."""
 
     #: a PNG, another for each number
     png: bytes
     side: int
     seed: int
+    steps: int = 8
+    #: as A1111 means it
+    strength: float = 0.75
+
+    @property
+    def calls(self) -> int:
+        """Of the model, which A1111 and this farm make: diffusers and ComfyUI are to make no fewer."""
+        return schedule_and_start(self.steps, self.strength)[1] + 1
 
 
-def wishes(n: int, side: int, first: int) -> list[Wish]:
-    """`n` of them, none of which was wanted before `first`."""
+def wishes(n: int, side: int, first: int, **schedule: Any) -> list[Wish]:
+    """`n` of them, none of which was wanted before `first`.
+
+    Args:
+        schedule: `Wish.steps` and `Wish.strength`.
+    """
     made = []
     for number in range(first, first + n):
         pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, "PNG")
-        made.append(Wish(png=data.getvalue(), side=side, seed=number))
+        made.append(Wish(png=data.getvalue(), side=side, seed=number, **schedule))
     return made
 
 
@@ -56,6 +69,8 @@ class BatchingPeer(Peer, Protocol):
     """One that renders pictures of one prompt together, where it is told how many."""
 
     batch: int
+    #: those to try
+    batches: Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +96,14 @@ def measured(peer: Peer, wanted: Sequence[Wish]) -> Cost:
     return cost
 
 
-def best_batch(peer: BatchingPeer, batches: Sequence[int], side: int, device: str) -> int:
+def best_batch(peer: BatchingPeer, side: int, device: str, **schedule: Any) -> int:
     """Where a picture costs it the least, each batch tried twice: on a CPU of CPU time, else of time."""
     costs: dict[int, float] = {}
     firsts = count(100_000, 1000)  # never the same picture again: ComfyUI remembers what it made
-    for batch in batches:
+    for batch in peer.batches:
         peer.batch = batch
-        tries = [measured(peer, wishes(batch, side, next(firsts))) for _ in range(2)]
+        measured(peer, wishes(batch, side, next(firsts), **schedule))  # may choose kernels first, or compile
+        tries = [measured(peer, wishes(batch, side, next(firsts), **schedule)) for _ in range(2)]
         costs[batch] = min(each.cpu if device == "cpu" else each.wall for each in tries) / batch
     return min(costs, key=costs.__getitem__)
 

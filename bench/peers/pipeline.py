@@ -1,10 +1,10 @@
-"""diffusers' StableDiffusionImg2ImgPipeline, at the batch that costs it least, in a process of its own."""
+"""diffusers' img2img pipeline, at the batch that costs it least, in a process of its own."""
 
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from functools import partial
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import Any
 
 from PIL import Image
 
-from bench.peers.peer import CFG_SCALE, NEGATIVE, PROMPT, STEPS, STRENGTH, Wish, program, until
+from bench.peers.peer import CFG_SCALE, NEGATIVE, PROMPT, Wish, program, until
 
 
 class PipelinePeer:
-    def __init__(self, connection: Connection, process: int, batch: int) -> None:
+    def __init__(self, connection: Connection, process: int, batches: Sequence[int]) -> None:
         self.processes: Sequence[int] = [process]
-        self.batch = batch
+        self.batch, self.batches = batches[-1], batches
         self._connection = connection
 
     def render(self, wanted: Sequence[Wish]) -> list[bytes]:
@@ -28,16 +28,23 @@ class PipelinePeer:
 
 
 @contextmanager
-def started(checkpoint: Path, folder: Path, device: str) -> Iterator[PipelinePeer]:
-    """The checkpoint's networks as this farm reads them, in diffusers' pipeline."""
-    address = str(folder / "pipeline.socket")
-    command = [sys.executable, "-m", "bench.peers.pipeline", address, str(checkpoint), device]
-    log = folder / "diffusers.log"
-    with program(command, log, {}) as process:
+def started(
+    checkpoint: Path, configuration: Path, folder: Path, device: str, batches: Sequence[int], mode: str
+) -> Iterator[PipelinePeer]:
+    """
+    Args:
+        configuration: a folder in the diffusers layout of a checkpoint of that kind.
+        batches: to try, the one to start with last.
+        mode: "eager" or "compiled", which takes a minute for each batch.
+    """
+    address = str(folder / f"{mode}.socket")
+    command = [sys.executable, "-m", "bench.peers.pipeline", address, str(checkpoint), str(configuration)]
+    log = folder / f"diffusers-{mode}.log"
+    with program([*command, device, mode], log, {}) as process:
         connections: list[Connection] = []
         until(process, log, partial(_connected, address, connections))
         with connections[0] as connection:
-            yield PipelinePeer(connection, process.pid, 1)
+            yield PipelinePeer(connection, process.pid, batches)
 
 
 def _connected(address: str, connections: list[Connection]) -> bool:
@@ -47,68 +54,71 @@ def _connected(address: str, connections: list[Connection]) -> bool:
     return bool(connections)
 
 
-def _serve(address: str, checkpoint: str, device: str) -> None:
-    import diffusers
-    import torch
-    from transformers import CLIPTokenizer
-
-    from img2img_worker.models.checkpoints.loading import open_checkpoint
-    from img2img_worker.models.prompts.tokenizer import published_merges
-    from tests.checkpoints import pipeline_tokenizer
-
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    family: Any = open_checkpoint(checkpoint, device=device, dtype=dtype)
-    own = Path(checkpoint).parent / "tokenizer"
-    family.unet.register_to_config(sample_size=family.native_side // family.vae_factor)  # a file does not say
-    pipeline: Any = diffusers.StableDiffusionImg2ImgPipeline(
-        unet=family.unet,
-        vae=family.vae.network.to(dtype),
-        text_encoder=_text_encoder(family.texts[0].model).to(device, dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(own)
-        if own.is_dir()
-        else pipeline_tokenizer(published_merges()),
-        scheduler=diffusers.EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
+def _serve(address: str, checkpoint: str, configuration: str, device: str, mode: str) -> None:
+    pipeline = _opened(checkpoint, configuration, device)
+    if mode == "compiled":
+        _compile(pipeline)
     with Listener(address) as listener, listener.accept() as connection:
         while True:
             try:
                 batch, wanted = connection.recv()
             except EOFError:
                 return
-            pictures: list[bytes] = []
-            for start in range(0, len(wanted), batch):
-                pictures += _rendered(pipeline, wanted[start : start + batch], device)
-            connection.send(pictures)
+            with ThreadPoolExecutor() as threads:  # the next batch need not wait for files to be packed
+                files = [
+                    threads.submit(_png, picture)
+                    for start in range(0, len(wanted), batch)
+                    for picture in _rendered(pipeline, wanted[start : start + batch], device)
+                ]
+            connection.send([file.result() for file in files])
 
 
-def _text_encoder(network: Any) -> Any:
-    """transformers' own, of the same weights."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    text = CLIPTextModel(CLIPTextConfig(**asdict(network.config)))
-    text.load_state_dict(network.state_dict())
-    return text.eval()
-
-
-def _rendered(pipeline: Any, wanted: Sequence[Wish], device: str) -> list[bytes]:
+def _opened(checkpoint: str, configuration: str, device: str) -> Any:
+    """As its documentation reads a file: in float16 on a GPU."""
+    import diffusers
     import torch
 
-    made = pipeline(
+    is_xl = Path(configuration, "text_encoder_2").is_dir()
+    kind: Any = (
+        diffusers.StableDiffusionXLImg2ImgPipeline if is_xl else diffusers.StableDiffusionImg2ImgPipeline
+    )
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    pipeline = kind.from_single_file(
+        checkpoint, config=configuration, local_files_only=True, torch_dtype=dtype
+    ).to(device)
+    # seeded weights need no float32; of the published ones, there are some that do not either
+    pipeline.vae.register_to_config(force_upcast=False)
+    if is_xl:
+        pipeline.vae.enable_slicing()  # one picture of its size keeps a GPU busy, and many take its memory
+    pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _compile(pipeline: Any) -> None:
+    """As its documentation has it, the UNet as CUDA graphs."""
+    import torch
+
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(memory_format=torch.channels_last)
+    pipeline.unet.compile(mode="reduce-overhead", fullgraph=True, dynamic=False)
+    pipeline.vae.decoder.compile(fullgraph=True, dynamic=False)
+
+
+def _rendered(pipeline: Any, wanted: Sequence[Wish], device: str) -> list[Image.Image]:
+    import torch
+
+    made: list[Image.Image] = pipeline(
         prompt=[PROMPT] * len(wanted),
         negative_prompt=[NEGATIVE] * len(wanted),
         image=[Image.open(io.BytesIO(each.png)) for each in wanted],
-        strength=STRENGTH,
-        num_inference_steps=STEPS,
+        # it makes int(strength * steps) calls
+        strength=min((wanted[0].calls + 0.5) / wanted[0].steps, 1.0),
+        num_inference_steps=wanted[0].steps,
         guidance_scale=CFG_SCALE,
         generator=[torch.Generator(device).manual_seed(each.seed) for each in wanted],
     ).images
-    return [_png(picture) for picture in made]
+    return made
 
 
 def _png(picture: Image.Image) -> bytes:
