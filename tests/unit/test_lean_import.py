@@ -12,10 +12,16 @@ from tests.checkpoints import cached, sd1
 _TORCH = ("torch._dynamo", "torch.distributed.tensor", "sympy")
 UNUSED = (*_TORCH, "transformers", "scipy", "spandrel", "torchsde")
 
+#: what may be installed beside, that diffusers would import and that wants the compiler
+BESIDE = ("accelerate", "torchao", "torchvision")
+
 START = """
 import sys
 from img2img_worker.farm.lean_import import import_diffusers
+beside = sys.argv.pop()
+sys.path.insert(0, beside)
 import_diffusers(compiles=False)
+sys.path.remove(beside)
 import img2img_worker.farm.worker
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.steps import finished
@@ -33,9 +39,14 @@ assert torch.compiler.disable(family.encode_prompts) is not family.encode_prompt
 
 
 def test_a_start_imports_nothing_that_waits_for_its_first_use(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     checkpoint: Path = cached(tmp_path_factory, sd1)
-    command = [sys.executable, "-c", START, str(checkpoint), *UNUSED]
+    for name in BESIDE:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("import torch._dynamo.utils")
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+        (tmp_path / f"{name}-1.0.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 1.0")
+    command = [sys.executable, "-c", START, str(checkpoint), *UNUSED, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: diffusers looks whether they are there, and runs without: the first is for its schedulers and the second
-#: for its pipelines, none of which a worker has
-_UNUSED = ("scipy", "transformers")
+#: diffusers looks whether they are there, and runs without: for its schedulers, its pipelines, videos, its
+#: own way to load weights and LoRAs, and weights in others' formats, none of which a worker uses. Some cannot
+#: be imported where the compiler is hidden
+_UNUSED = (
+    "scipy", "transformers", "torchvision", "accelerate", "peft",
+    "auto_round", "bitsandbytes", "gguf", "modelopt", "optimum", "sdnq", "torchao",
+)  # fmt: skip
 _COMPILER = "torch._dynamo"
 
 
