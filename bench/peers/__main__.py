@@ -30,6 +30,10 @@ from bench.peers import a1111, comfyui, farm, pipeline
 from bench.peers.peer import Cost, Peer, Wish, best_batch, cpu_of, measured, wishes
 from tests.original import write_original
 
+FARM = "this farm"
+
+console = Console()
+
 #: enters a peer that is ready to render
 Started = Callable[[], AbstractContextManager[Peer]]
 
@@ -42,7 +46,7 @@ def peers(
     batches = [each for each in map(int, arguments.batches.split(",")) if each <= n]
     diffusers = partial(pipeline.started, checkpoint, configuration, folder, device)
     found: dict[str, Started] = {
-        "this farm": partial(farm.started, checkpoint, folder, n, device, shares=arguments.share),
+        FARM: partial(farm.started, checkpoint, folder, n, device, shares=arguments.share),
         "diffusers": partial(diffusers, batches, "eager"),
     }
     if device != "cpu":
@@ -59,22 +63,37 @@ def peers(
 def run(
     found: dict[str, Started], n: int, side: int, rounds: int, device: str, **schedule: Any
 ) -> tuple[dict[str, list[Cost]], dict[str, int]]:
-    """What each round costs each peer, the first from its start on; and the batches of those with one."""
+    """What each round costs each peer, the first from its start on; and the batches of those with one.
+
+    Another's program that fails before the first round is left out.
+    """
     costs: dict[str, list[Cost]] = {}
     batches: dict[str, int] = {}
     with ExitStack() as stack:
         running: dict[str, Peer] = {}
         for name, start in found.items():
-            own, begun = time.process_time(), time.perf_counter()
-            peer = running[name] = stack.enter_context(start())
-            peer.render(wishes(n, side, 1000, **schedule))
-            cpu = time.process_time() - own + cpu_of(peer)
-            costs[name] = [Cost(cpu=cpu, wall=time.perf_counter() - begun)]
-            if isinstance(peer, pipeline.PipelinePeer | comfyui.ComfyPeer):
-                peer.batch = batches[name] = best_batch(peer, side, device, **schedule)
+            try:
+                with ExitStack() as started:
+                    cpu, wall = time.process_time(), time.perf_counter()
+                    peer = started.enter_context(start())
+                    peer.render(wishes(n, side, 1000, **schedule))
+                    cpu = time.process_time() - cpu + cpu_of(peer)
+                    costs[name] = [Cost(cpu=cpu, wall=time.perf_counter() - wall)]
+                    if isinstance(peer, pipeline.PipelinePeer | comfyui.ComfyPeer):
+                        peer.batch = batches[name] = best_batch(peer, side, device, **schedule)
+                    stack.enter_context(started.pop_all())
+            except Exception as error:
+                if name == FARM:
+                    raise
+                console.print(f"{name} is left out: {error!r}")
+                costs.pop(name, None)
+            else:
+                running[name] = peer
+                console.print(f"{name} runs: {costs[name][0]}, {batches.get(name)}")
         for number in range(rounds):
             for name, peer in running.items():
                 costs[name].append(measured(peer, wishes(n, side, 2000 + n * number, **schedule)))
+                console.print(f"{name}: {costs[name][-1]}")
     return costs, batches
 
 
@@ -87,7 +106,7 @@ def ratios(theirs: Sequence[float], ours: Sequence[float]) -> str:
 def show(costs: dict[str, list[Cost]], batches: dict[str, int], title: str) -> None:
     table = Table("", "cold CPU s", "wall s", "warm CPU s", "/ farm's", "wall s", "/ farm's")
     table.title = title
-    ours = costs["this farm"][1:]
+    ours = costs[FARM][1:]
     for name, (cold, *warm) in costs.items():
         cpu, wall = [each.cpu for each in warm], [each.wall for each in warm]
         table.add_row(
@@ -99,7 +118,7 @@ def show(costs: dict[str, list[Cost]], batches: dict[str, int], title: str) -> N
             f"{statistics.median(wall):.2f}",
             ratios(wall, [each.wall for each in ours]),
         )
-    Console().print(table)
+    console.print(table)
 
 
 def main() -> None:

@@ -63,5 +63,5 @@ def started(checkpoint: Path, folder: Path, a1111: Path, device: str) -> Iterato
     command += ["--ui-settings-file", str(folder / "a1111.json"), *(_ON_CPU if device == "cpu" else ())]
     with program(command, log, {"HF_HUB_OFFLINE": "1"}, cwd=a1111) as process:
         url = f"http://127.0.0.1:{port}"
-        until(process, log, lambda: answers(f"{url}/sdapi/v1/options"))
+        until(process, lambda: answers(f"{url}/sdapi/v1/options"))
         yield A1111Peer(url, process.pid)

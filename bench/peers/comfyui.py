@@ -103,5 +103,5 @@ def started(
     command += ["--cpu"] if device == "cpu" else []
     with program(command, log, {}, cwd=comfyui) as process:
         url = f"http://127.0.0.1:{port}"
-        until(process, log, lambda: answers(f"{url}/object_info/KSampler"))
+        until(process, lambda: answers(f"{url}/object_info/KSampler"))
         yield ComfyPeer(url, process.pid, checkpoint.name, batches)

@@ -53,7 +53,7 @@ def started(checkpoint: Path, folder: Path, slots: int, device: str, *, shares: 
             program([*command, "--device", device], log, environment) as worker,
             Farm(settings=Settings(redis_url=server.url, store_url=store)) as farm,
         ):
-            until(worker, log, farm.workers)
+            until(worker, farm.workers)
             pids = [each.pid for each in (worker, server.process) if each is not None]
             yield FarmPeer(farm, str(checkpoint), pids)
     finally:

@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,12 +124,15 @@ def program(
         )
         try:
             yield process
+        except Exception:
+            print(log.read_text(errors="replace")[-2000:], file=sys.stderr)
+            raise
         finally:
             process.terminate()
             process.wait()
 
 
-def until(process: subprocess.Popen[bytes], log: Path, is_there: Callable[[], object]) -> None:
+def until(process: subprocess.Popen[bytes], is_there: Callable[[], object]) -> None:
     """Waits for it.
 
     Raises:
@@ -137,7 +141,7 @@ def until(process: subprocess.Popen[bytes], log: Path, is_there: Callable[[], ob
     end = time.monotonic() + PATIENCE
     while not is_there():
         if process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"it does not come up: {log.read_text(errors='replace')[-2000:]}")
+            raise RuntimeError("it does not come up")
         time.sleep(0.1)
 
 

@@ -42,7 +42,7 @@ def started(
     log = folder / f"diffusers-{mode}.log"
     with program([*command, device, mode], log, {}) as process:
         connections: list[Connection] = []
-        until(process, log, partial(_connected, address, connections))
+        until(process, partial(_connected, address, connections))
         with connections[0] as connection:
             yield PipelinePeer(connection, process.pid, batches)
 
