@@ -41,6 +41,11 @@ class Patched:
         #: that changing the weights took so far
         self.seconds = 0.0
 
+    @property
+    def is_by_row(self) -> bool:
+        """Whether the next call's rows have something of their own beside the weights."""
+        return self._products.are_applied
+
     @torch.inference_mode()
     def apply(self, patch: Patch, rows: RowPatches | None = None) -> None:
         """From now on the weights are the checkpoint's own with `patch`, and nothing else, added.

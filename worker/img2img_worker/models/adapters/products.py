@@ -97,6 +97,11 @@ class RowProducts:
         self._applied: RowPatches | None = None
         self._hooks: list[RemovableHandle] = []
 
+    @property
+    def are_applied(self) -> bool:
+        """Whether the network is called with rows that have some."""
+        return self._applied is not None
+
     def apply(self, rows: RowPatches | None) -> None:
         """From now on the network is called with these rows; None: with rows that have none."""
         if rows is self._applied:

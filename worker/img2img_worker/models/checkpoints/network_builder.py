@@ -188,7 +188,8 @@ class NetworkBuilder:
 
     def denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
         """The network that takes the noise away, compiled where that is wanted."""
-        network = self.network(parts.source, parts.denoiser, kind.from_config, files=parts.files)
+        fuses = self.compiler is None
+        network = self.network(parts.source, parts.denoiser, kind.from_config, files=parts.files, fuses=fuses)
         if self.compiler is None:
             return network
         if kind is FluxTransformer2DModel:
@@ -208,6 +209,7 @@ class NetworkBuilder:
         dtype: torch.dtype | None = None,
         *,
         files: MappedFiles | None = None,
+        fuses: bool = True,
     ) -> Any:
         """Any network with its weights, on the device.
 
@@ -216,6 +218,7 @@ class NetworkBuilder:
             make: what makes the network of its configuration.
             dtype: None: the checkpoint's.
             files: that the weights are mapped from.
+            fuses: as in `assemble`.
 
         Raises:
             Refused: weights that do not fit.
@@ -227,7 +230,6 @@ class NetworkBuilder:
             dtype=dtype or self.dtype,
             source=source,
             files=files,
+            fuses=fuses,
         )
-        if self.device.type == "cuda":  # the layout that a GPU's convolutions want
-            built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub
         return built

@@ -13,6 +13,7 @@ from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.shapes_alone import shapes_alone
 from img2img_worker.models.checkpoints.tensors import some
+from img2img_worker.models.families.fused_layers import fuse_layers
 from img2img_worker.models.pickles import load_pickle
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -125,6 +126,7 @@ def assemble(
     dtype: torch.dtype,
     source: object,
     files: MappedFiles | None = None,
+    fuses: bool = True,
 ) -> Network:
     """A network that holds `weights`, in evaluation mode; every weight must be there, and fit.
 
@@ -134,6 +136,7 @@ def assemble(
         network: builds it.
         source: what the weights are of, for the message.
         files: that the weights are mapped from.
+        fuses: on a GPU its layers run as kernels of ours, see `fuse_layers`; not if it is to be compiled.
 
     Raises:
         Refused: there is no such network; weights are missing, superfluous or of another shape.
@@ -164,6 +167,10 @@ def assemble(
     }
     built.load_state_dict(placed, assign=True)
     _fill_positions(built, device)
+    if device.type == "cuda":
+        built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub
+        if fuses:
+            fuse_layers(built)
     return built.eval().requires_grad_(False)
 
 

@@ -20,6 +20,7 @@ from img2img_worker.models.control.image_prompt_rows import ImagePromptLayers
 from img2img_worker.models.control.reference_layers import ReferenceLayers
 from img2img_worker.models.control.references import ReferenceRows
 from img2img_worker.models.control.rows import unet_arguments
+from img2img_worker.models.families.call_graphs import CallGraphs
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.context_runs import as_context
 from img2img_worker.models.families.edge_padding import Padding
@@ -86,6 +87,11 @@ class StableDiffusion:
     def _whole_sigmas(self) -> Tensor:
         """[N] of its whole timesteps."""
         return torch.from_numpy(self.noise_levels.sigmas).float().to(self.device)
+
+    @cached_property
+    def _graphs(self) -> CallGraphs | None:
+        """Of the UNet's calls on a GPU; a compiled one has graphs of its own."""
+        return CallGraphs(self._answer) if self.device.type == "cuda" and not self.is_compiled else None
 
     @property
     def can_refer(self) -> bool:
@@ -263,24 +269,31 @@ class StableDiffusion:
         )
         eager = self.is_compiled and any(changes)
         show = partial(self._show, t=t, added=added)
+        # timesteps stay float32: the UNet takes their sines before it lowers the precision
+        arguments = {
+            "sample": latents,
+            "timestep": t,
+            "encoder_hidden_states": as_context(conditions.runs),
+            "added_cond_kwargs": added,
+            **controls,
+        }
         with (
             torch.compiler.set_stance("force_eager") if eager else nullcontext(),
             self._references.referring(conditions.references, len(x), show),
         ):
-            # timesteps stay float32: the UNet takes their sines before it lowers the precision
-            answer: Tensor = self.unet(
-                latents,
-                t,
-                encoder_hidden_states=as_context(conditions.runs),
-                added_cond_kwargs=added,
-                **controls,
-                return_dict=False,
-            )[0]
-        # a copy in any case: a CUDA graph's answer lies where its next one will
+            if self._graphs is None or any(changes) or self.loras.denoiser.is_by_row:
+                answer = self._answer(**arguments)
+            else:
+                answer = self._graphs.call(conditions.tiling, arguments)
+        # a copy in any case: a graph's answer lies where its next one will
         answer = answer.to(torch.float32, copy=True)
         for row, amend in conditions.amends:
             answer[row] = amended(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
+
+    def _answer(self, **arguments: Any) -> Tensor:
+        answer: Tensor = self.unet(**arguments, return_dict=False)[0]
+        return answer
 
     def _show(self, references: ReferenceRows, *, t: Tensor, added: dict[str, Tensor] | None) -> None:
         """Lets the UNet see the pictures of some rows; t and `added` are those of all rows of the call."""
@@ -297,6 +310,10 @@ class StableDiffusion:
             added_cond_kwargs=added,
             return_dict=False,
         )
+
+    def give_back(self) -> None:
+        if self._graphs is not None:
+            self._graphs.forget()
 
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None

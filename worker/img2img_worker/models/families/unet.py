@@ -35,10 +35,11 @@ def attend_by_length(unet: Any) -> None:
 
     Only the layers that attend to the context see them run by run; all else is computed for all rows at once.
     """
-    processors = {
-        name: CrossAttention() if name.endswith("attn2.processor") else processor
-        for name, processor in unet.attn_processors.items()
-    }
+    ours = {"attn1.processor": SelfAttention, "attn2.processor": CrossAttention}
+    processors = {}
+    for name, processor in unet.attn_processors.items():
+        kind = ours.get(".".join(name.split(".")[-2:]))
+        processors[name] = processor if kind is None else kind()
     unet.set_attn_processor(processors)
 
 
@@ -50,6 +51,27 @@ def norm_single_values(unet: Any) -> None:
     for norm in unet.modules():
         if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
             norm.forward = partial(_group_norm, norm)  # type: ignore[method-assign]  # this network's only
+
+
+class SelfAttention:
+    """diffusers' processor, without the pass over memory in which it divides by one."""
+
+    def __call__(
+        self,
+        attention: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        *_: Any,
+        **__: Any,
+    ) -> Tensor:
+        """
+        Args:
+            attention: of a UNet's `attn1`, without masks or norms of its own.
+            hidden_states: [R, n, d]
+        """
+        query = split_heads(attention.to_q(hidden_states), attention.heads)
+        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        return _out(attention, _attended(attention, query, seen))
 
 
 class CrossAttention:
@@ -79,9 +101,12 @@ class CrossAttention:
             answer = torch.cat([_attended_run(attention, query, run) for run in encoder_hidden_states])
         for add in self.more:
             add(answer, query)
-        answer = attention.to_out[0](answer)
-        found: Tensor = attention.to_out[1](answer)
-        return found
+        return _out(attention, answer)
+
+
+def _out(attention: Any, answer: Tensor) -> Tensor:
+    found: Tensor = attention.to_out[1](attention.to_out[0](answer))
+    return found
 
 
 def _attended(attention: Any, query: Tensor, context: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""What only a GPU can show; without one these tests are skipped."""

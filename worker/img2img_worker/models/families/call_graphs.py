@@ -1,0 +1,118 @@
+"""A network's calls as CUDA graphs: few rows are done sooner than Python can launch their kernels."""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+#: calls of one kind that are made as they are: what is called once or twice is not worth recording, and a
+#: first call compiles kernels and chooses algorithms, which a recording may not
+MADE_FIRST = 2
+#: graphs that are kept, and kinds of calls that are counted; those that were not used for longest go first
+MOST, COUNTED = 16, 256
+#: cells of all rows' latents in a call, up to which it is recorded: with more, launching is not what takes
+#: time on any card, and a graph keeps the memory of what its call needs in between
+CELLS = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class _Recorded:
+    graph: torch.cuda.CUDAGraph
+    given: Sequence[Tensor]
+    answer: Tensor
+
+
+class CallGraphs:
+    """Calls of `network`, recorded when they come again in the same shapes, and replayed from then on.
+
+    A graph does what the call that was recorded did, to the bit, with the weights as they are by then. It
+    knows nothing of hooks: what they depend on must be in the `kind` of the call, or the call not come here.
+
+    Args:
+        network: answers one tensor, and waits for nothing.
+    """
+
+    def __init__(self, network: Callable[..., Tensor]) -> None:
+        self._network = network
+        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._recorded: OrderedDict[Hashable, _Recorded] = OrderedDict()
+        self._stream: torch.cuda.Stream | None = None
+        #: the graphs' memory, which they share: one runs at a time
+        self._pool: Any = None
+
+    def __len__(self) -> int:
+        """How many calls are recorded."""
+        return len(self._recorded)
+
+    def call(self, kind: Hashable, arguments: dict[str, Any]) -> Tensor:
+        """``network(**arguments)``; what it answers is overwritten by later calls.
+
+        Args:
+            kind: what the answer depends on beside the arguments and the weights.
+            arguments: tensors on a GPU, `sample` among them, and other things in any nesting.
+        """
+        leaves, form = pytree.tree_flatten(arguments)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        key = (kind, str(form), *(_described(leaf) for leaf in leaves))
+        sample: Tensor = arguments["sample"]
+        if len(sample) * sample.shape[-2] * sample.shape[-1] > CELLS or not self._comes_again(key):
+            return self._network(**arguments)
+        if key not in self._recorded:
+            self._recorded[key] = self._record(leaves, form)
+            self._forget_oldest()
+        self._recorded.move_to_end(key)
+        recorded = self._recorded[key]
+        for to, tensor in zip(recorded.given, tensors, strict=True):
+            to.copy_(tensor)
+        recorded.graph.replay()
+        return recorded.answer
+
+    def forget(self) -> None:
+        """Gives the graphs' memory back; calls are recorded anew when they come again."""
+        if self._recorded:
+            torch.cuda.synchronize()
+        self._recorded.clear()
+        self._seen.clear()
+        self._pool = None
+
+    def _comes_again(self, key: Hashable) -> bool:
+        calls = self._seen.pop(key, 0)
+        self._seen[key] = calls + 1
+        if len(self._seen) > COUNTED:
+            self._seen.popitem(last=False)
+        return calls >= MADE_FIRST
+
+    def _record(self, leaves: Sequence[Any], form: Any) -> _Recorded:
+        given = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        arguments = pytree.tree_unflatten(given, form)
+        if self._stream is None or self._pool is None:
+            self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            # others that wait for the device, as the thread that delivers pictures does, may go on meanwhile
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                answer = self._network(**arguments)
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # what was recorded so far is of no use
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        return _Recorded(graph, [leaf for leaf in given if isinstance(leaf, Tensor)], answer)
+
+    def _forget_oldest(self) -> None:
+        while len(self._recorded) > MOST:
+            torch.cuda.synchronize()
+            self._recorded.popitem(last=False)
+
+
+def _described(leaf: Any) -> Hashable:
+    """What a recorded call depends on of an argument: all of it, or of a tensor its form."""
+    if isinstance(leaf, Tensor):
+        return (leaf.shape, leaf.stride(), leaf.dtype)
+    return (leaf.start, leaf.stop) if isinstance(leaf, slice) else leaf

@@ -1,0 +1,140 @@
+"""A UNet's and a VAE's layers on a GPU, with fewer passes over memory: see `triton_kernels`."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.models.activations import GEGLU
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+log = logging.getLogger(__name__)
+
+
+def fuse_layers(network: nn.Module) -> None:
+    """Has the layers of `network`, on a GPU and channels last, run as kernels of their own.
+
+    Nothing happens where there is no Triton. Layers with hooks, as LoRAs and tiles put them on, run as before.
+    """
+    try:
+        from img2img_worker.models.families import triton_kernels
+    except ImportError:
+        log.info("there is no Triton here: layers run as torch has them, which takes half as long again")
+        return
+    layers = FusedLayers(triton_kernels)
+    for module in network.modules():
+        if isinstance(module, ResnetBlock2D) and _is_plain(module):
+            module.forward = partial(layers.resnet, module)
+        elif isinstance(module, Transformer2DModel):
+            module._operate_on_continuous_inputs = partial(layers.tokens, module)
+            module._get_output_for_continuous_inputs = partial(layers.picture, module)
+        elif isinstance(module, GEGLU):
+            module.forward = partial(layers.geglu, module)
+        elif isinstance(module, nn.GroupNorm):
+            module.forward = partial(layers.norm, module)  # type: ignore[method-assign]  # this one's
+
+
+class FusedLayers:
+    """Forwards of layers by kernels.
+
+    Args:
+        kernels: the module `triton_kernels`.
+    """
+
+    def __init__(self, kernels: Any) -> None:
+        self._kernels = kernels
+
+    def norm(self, norm: nn.GroupNorm, x: Tensor) -> Tensor:
+        """Of pictures [R, C, H, W], or as torch does it of what has another shape."""
+        if x.dim() != 4:
+            return torch.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+        return self._normed(norm, x)
+
+    def resnet(self, block: Any, x: Tensor, temb: Tensor | None = None) -> Tensor:
+        """Of pictures [R, C, H, W] and time embeddings [R, d]."""
+        if _has_hooks(block.norm1, block.conv1, block.norm2, block.conv2):
+            return type(block).forward(block, x, temb)  # type: ignore[no-any-return]  # diffusers has no types
+        x = _channels_last(x)
+        found = _without_bias(block.conv1, self._normed(block.norm1, x, silu=True))
+        add = block.conv1.bias[None]
+        if temb is not None:
+            add = add + block.time_emb_proj(F.silu(temb))
+        found = _without_bias(block.conv2, self._normed(block.norm2, found, add=add, silu=True))
+        shortcut = x if block.conv_shortcut is None else _pointwise(block.conv_shortcut, x)
+        total: Tensor = self._kernels.summed(
+            _channels_last(shortcut), _channels_last(found), block.conv2.bias
+        )
+        return total
+
+    def tokens(self, model: Any, x: Tensor) -> tuple[Tensor, int]:
+        """What a transformer makes of pictures [R, C, H, W] to begin with: tokens [R, H · W, d], and d."""
+        x = self._normed(model.norm, x)
+        if model.use_linear_projection:
+            tokens = model.proj_in(_as_tokens(x))
+        else:
+            tokens = _as_tokens(_pointwise(model.proj_in, x))
+        return tokens, tokens.shape[-1]
+
+    def picture(
+        self, model: Any, *, hidden_states: Tensor, residual: Tensor, height: int, width: int, **_: int
+    ) -> Tensor:
+        """The way back from tokens [R, H · W, d] to pictures, to which `residual` is added."""
+        tokens = model.proj_out(hidden_states) if model.use_linear_projection else hidden_states
+        picture = tokens.view(len(tokens), height, width, -1).permute(0, 3, 1, 2)
+        if not model.use_linear_projection:
+            picture = _pointwise(model.proj_out, picture)
+        return picture + residual
+
+    def geglu(self, layer: GEGLU, x: Tensor) -> Tensor:
+        """Of [..., n], the answer of its projection gated by half of it."""
+        gated: Tensor = self._kernels.gated(layer.proj(x))
+        return gated
+
+    def _normed(self, norm: Any, x: Tensor, **then: Any) -> Tensor:
+        x = _channels_last(x)
+        if _has_hooks(norm):
+            return norm(x)  # type: ignore[no-any-return]  # a module's
+        found: Tensor = self._kernels.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps, **then)
+        return found
+
+
+def _is_plain(block: Any) -> bool:
+    """Whether it is as `FusedLayers.resnet` has it, which those of Stable Diffusion are."""
+    return (
+        block.upsample is None
+        and block.downsample is None
+        and block.time_embedding_norm == "default"
+        and isinstance(block.nonlinearity, nn.SiLU)
+        and isinstance(block.norm1, nn.GroupNorm)
+        and not block.skip_time_act
+        and block.output_scale_factor == 1.0
+        and all(layer.bias is not None for layer in (block.conv1, block.conv2))
+    )
+
+
+def _has_hooks(*layers: nn.Module) -> bool:
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _without_bias(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    answer: Tensor = convolution._conv_forward(x, convolution.weight, None)
+    return answer
+
+
+def _pointwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of single pixels as a matrix product, which has its bias with it."""
+    if _has_hooks(convolution) or convolution.kernel_size != (1, 1) or convolution.stride != (1, 1):
+        return convolution(x)  # type: ignore[no-any-return]  # a module's
+    answer = F.linear(x.permute(0, 2, 3, 1), convolution.weight.flatten(1), convolution.bias)
+    return answer.permute(0, 3, 1, 2)
+
+
+def _as_tokens(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
