@@ -134,6 +134,9 @@ class ToyFamily:
             yield
         return self.encode(pixels, **more)
 
+    def give_back(self) -> None:
+        """It holds nothing beside."""
+
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         self.rows.append(len(x))
         self.timesteps.append(t.tolist())

@@ -90,7 +90,7 @@ class Engine:
             self.slots,
             self._packer,
             pictures,
-            drop_idle=self._others.drop_idle,
+            drop_idle=self._drop_idle,
             on_out_of_memory=on_out_of_memory or _ignore,
         )
         self._inbox: queue.SimpleQueue[RenderState | _Errand | None] = queue.SimpleQueue()
@@ -218,6 +218,10 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _drop_idle(self) -> None:
+        self._others.drop_idle()
+        self._family.give_back()
 
     def _run(self) -> None:
         reason: BaseException = Unavailable("the engine was closed")

@@ -203,6 +203,9 @@ class Family(Protocol):
             conditions: of rows whose `Condition.shares` are equal.
         """
 
+    def give_back(self) -> None:
+        """Gives back what memory of the device it can do without."""
+
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Decoded:

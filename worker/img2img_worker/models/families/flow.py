@@ -212,6 +212,9 @@ class FlowFamily(ABC):
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
 
+    def give_back(self) -> None:
+        return  # it holds none
+
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Decoded:

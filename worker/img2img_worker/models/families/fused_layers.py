@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def fuse_layers(network: nn.Module) -> None:
     """Has the layers of `network`, on a GPU and channels last, run as kernels of their own.
 
-    Nothing happens where there is no Triton. Layers with hooks, as LoRAs and tiles put them on, run as before.
+    Nothing happens where there is no Triton. Layers with hooks, as those of LoRAs and tiles, run as before.
     """
     try:
         from img2img_worker.models.families import triton_kernels
@@ -60,7 +60,7 @@ class FusedLayers:
         x = _channels_last(x)
         found = _without_bias(block.conv1, self._normed(block.norm1, x, silu=True))
         add = block.conv1.bias[None]
-        if temb is not None:
+        if temb is not None and block.time_emb_proj is not None:
             add = add + block.time_emb_proj(F.silu(temb))
         found = _without_bias(block.conv2, self._normed(block.norm2, found, add=add, silu=True))
         shortcut = x if block.conv_shortcut is None else _pointwise(block.conv_shortcut, x)
@@ -106,7 +106,7 @@ def _is_plain(block: Any) -> bool:
     return (
         block.upsample is None
         and block.downsample is None
-        and block.time_embedding_norm == "default"
+        and (block.time_embedding_norm == "default" or block.time_emb_proj is None)
         and isinstance(block.nonlinearity, nn.SiLU)
         and isinstance(block.norm1, nn.GroupNorm)
         and not block.skip_time_act

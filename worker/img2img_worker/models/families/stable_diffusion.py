@@ -271,8 +271,8 @@ class StableDiffusion:
         show = partial(self._show, t=t, added=added)
         # timesteps stay float32: the UNet takes their sines before it lowers the precision
         arguments = {
-            "sample": latents,
-            "timestep": t,
+            "latents": latents,
+            "t": t,
             "encoder_hidden_states": as_context(conditions.runs),
             "added_cond_kwargs": added,
             **controls,
@@ -291,8 +291,8 @@ class StableDiffusion:
             answer[row] = amended(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
 
-    def _answer(self, **arguments: Any) -> Tensor:
-        answer: Tensor = self.unet(**arguments, return_dict=False)[0]
+    def _answer(self, latents: Tensor, t: Tensor, **more: Any) -> Tensor:
+        answer: Tensor = self.unet(latents, t, **more, return_dict=False)[0]
         return answer
 
     def _show(self, references: ReferenceRows, *, t: Tensor, added: dict[str, Tensor] | None) -> None:
