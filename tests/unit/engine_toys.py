@@ -146,7 +146,13 @@ class ToyFamily:
         return torch.tanh(F.conv2d(x, weight, padding=1) + shift[:, None, None, None])
 
     def decode(
-        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+        self,
+        latents: Tensor,
+        *,
+        tiling: bool = False,
+        rows: int | None = None,
+        vae: VaeFile | None = None,
+        full_precision: bool = False,
     ) -> Decoded:
         image = _in_rows(self._decode, latents, rows)
         pixels = ((image / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1)

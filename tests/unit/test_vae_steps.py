@@ -10,7 +10,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families import vae
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.vae import to_pictures, to_unit
-from img2img_worker.models.steps import Steps
+from img2img_worker.models.steps import Steps, finished
 from tests import checkpoints
 
 
@@ -63,19 +63,60 @@ def test_others_may_use_it_between_two_steps(
     assert min(n_steps) > 1
 
 
-def test_one_that_overflows_is_made_again_in_full_precision(tmp_path_factory: pytest.TempPathFactory) -> None:
-    half = family(tmp_path_factory, vae_dtype=torch.float16)
+def test_in_full_precision_it_stays_though_others_are_on_their_way(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    whole, half = (family(tmp_path_factory, vae_dtype=each) for each in (torch.float32, torch.float16))
     latents = half.encode(PIXELS)
-    usual = half.decode(latents).pixels
     large = latents * 1e5  # beyond what float16 can hold
-    (beside, repeated), _ = in_turns(pixels(half, latents, tiling=False), pixels(half, large, tiling=False))
-    assert torch.equal(beside, usual)
+    assert not half.decode(large).is_finite.any()
+    (beside, repeated), _ = in_turns(
+        pixels(half, latents, tiling=False), pixels(half, large, tiling=False, full_precision=True)
+    )
     assert torch.equal(repeated, half.decode(large).pixels)
+    for found, given in ((repeated, large), (beside, latents)):
+        assert off(found, whole.decode(given).pixels) < 12  # its weights were rounded
+    assert half.vae.network.dtype == torch.float32
+    assert not half.decode(latents).is_half
+
+
+def test_with_a_fixed_number_of_rows_only_what_overflows_is_made_in_full_precision(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    whole, half = (family(tmp_path_factory, vae_dtype=each) for each in (torch.float32, torch.float16))
+    latents = half.encode(PIXELS)
+    usual = half.decode(latents, rows=1)
+    assert usual.is_half
+    large = latents * 1e5
+    beside = half.decode_steps(latents, rows=1)
+    next(beside)
+    repeated = finished(half.decode_steps(large, rows=1, full_precision=True))
+    assert off(repeated.pixels, whole.decode(large, rows=1).pixels) < 12
+    assert not repeated.is_half
     assert half.vae.network.dtype == torch.float16
+    assert torch.equal(finished(beside).pixels, usual.pixels)
 
 
-def pixels(sd1: StableDiffusion, latents: Tensor, *, tiling: bool) -> Steps[Tensor]:
-    return (yield from sd1.decode_steps(latents, tiling=tiling)).pixels
+def test_an_encoding_that_overflows_is_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    for rows, then in ((1, torch.float16), (None, torch.float32)):
+        whole, half = (family(tmp_path_factory, vae_dtype=each) for each in (torch.float32, torch.float16))
+        for sd1 in (whole, half):
+            sd1.vae.network.encoder.conv_in.weight.mul_(2**16)
+            sd1.vae.network.encoder.conv_in.bias.fill_(6e4)  # the most that float16 holds is 65,504
+        latents = whole.encode(PIXELS, rows=rows)
+        assert (half.encode(PIXELS, rows=rows) - latents).abs().max() < 0.05 * latents.abs().max()
+        assert half.vae.network.dtype == then
+
+
+def off(one: Tensor, other: Tensor) -> int:
+    return int((one.int() - other.int()).abs().max())
+
+
+def pixels(
+    sd1: StableDiffusion, latents: Tensor, *, tiling: bool, full_precision: bool = False
+) -> Steps[Tensor]:
+    decoded = yield from sd1.decode_steps(latents, tiling=tiling, full_precision=full_precision)
+    return decoded.pixels
 
 
 def in_turns(*works: Steps[Tensor]) -> tuple[list[Tensor], list[int]]:

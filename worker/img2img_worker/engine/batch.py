@@ -148,6 +148,8 @@ class Batch:
 
     def estimate(self, image: RenderState) -> Tensor:
         """The final latent of `image` as its last model call has it, [C, h, w]; z0 before the first."""
+        if image.overflowed is not None:
+            return image.overflowed
         return self._history[slot_of(image), image.course.latest]
 
     def _seen(self, latents: Tensor, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
@@ -186,6 +188,8 @@ class Batch:
         return torch.where(contrasts[:, None, None, None] > 0, soft, hard)
 
     def _result(self, image: RenderState) -> Tensor:
+        if image.overflowed is not None:
+            return image.overflowed
         slot = slot_of(image)
         history = self._history[slot, Z0 : image.course.depth]
         if image.course.call is not None:

@@ -63,5 +63,6 @@ def at_once(image: RenderState) -> int:
 
 def _kind(image: RenderState) -> Hashable:
     """What images have in common that are decoded together."""
-    checkpoint, phase = id(image.phase.checkpoint), image.phase
-    return image.shape, phase.tiling, image.render.wants_latent, checkpoint, phase.vaes.decoder
+    phase = image.phase
+    ways = phase.tiling, image.render.wants_latent, image.overflowed is None
+    return image.shape, ways, id(phase.checkpoint), phase.vaes.decoder

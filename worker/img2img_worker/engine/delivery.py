@@ -22,11 +22,21 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="engine-delivery", daemon=True)
         self._thread.start()
 
-    def answers(self, futures: Sequence[Future[Any]], answers: Tensor, faults: Tensor) -> None:
+    def answers(
+        self,
+        futures: Sequence[Future[Any]],
+        answers: Tensor,
+        faults: Tensor,
+        again: Callable[[int], None] | None = None,
+    ) -> None:
         """`answers` [n, ...], pictures or latents, to `futures`, as soon as the device has them.
+
+        Both are of the current stream.
 
         Args:
             faults: [n], what is not finite of each: `SOUND`, or else its error is delivered instead.
+            again: is given the places of those of which `PICTURE` is not finite, in this thread and in place
+                of an error; what it raises is delivered. None: there is no other way to make them.
         """
         host_answers, host_faults, arrived = _fetch(answers), _fetch(faults), _mark(answers.device)
 
@@ -37,9 +47,15 @@ class Delivery:
                 for future in futures:
                     _settle(future.set_exception, error)
                 return
-            for future, answer, fault in zip(futures, host_answers, host_faults.tolist(), strict=True):
+            answered = zip(futures, host_answers, host_faults.tolist(), strict=True)
+            for place, (future, answer, fault) in enumerate(answered):
                 if fault == SOUND:
                     _settle(future.set_result, answer.numpy())
+                elif fault == PICTURE and again is not None:
+                    try:
+                        again(place)
+                    except Exception as error:
+                        _settle(future.set_exception, error)
                 else:
                     _settle(future.set_exception, WorkerError(NOT_FINITE[fault]))
 

@@ -91,6 +91,7 @@ class Engine:
             self._packer,
             pictures,
             drop_idle=self._drop_idle,
+            take_again=self._give,
             on_out_of_memory=on_out_of_memory or _ignore,
         )
         self._inbox: queue.SimpleQueue[RenderState | _Errand | None] = queue.SimpleQueue()
@@ -132,10 +133,7 @@ class Engine:
                 on_step,
                 priority=priority,
             )
-            with self._closing:
-                if self._closed:
-                    raise Unavailable("the engine is closed")
-                self._inbox.put(image)
+            self._give(image)
         except BaseException:
             self._others.give_back(names)
             raise
@@ -254,6 +252,13 @@ class Engine:
             else:
                 new.work()
         return True
+
+    def _give(self, image: RenderState) -> None:
+        """Has the loop take it."""
+        with self._closing:
+            if self._closed:
+                raise Unavailable("the engine is closed")
+            self._inbox.put(image)
 
     def _ask(self, errand: _Errand) -> Future[Any]:
         with self._closing:

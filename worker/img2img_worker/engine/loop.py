@@ -20,6 +20,7 @@ from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.prompt_encoder import PromptEncoder
 from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.scheduler import Scheduler
+from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.switching import Switching
 from img2img_worker.engine.turns import Turns
@@ -42,6 +43,8 @@ class EngineLoop:
         slots: images in flight, at most.
         pictures: how many the VAE sees at a time, always; None: as many as there are.
         drop_idle: forgets checkpoints that no image uses.
+        take_again: has `take` called in the engine's thread, by whichever thread calls it; raises
+            `Unavailable` where the engine is closed.
     """
 
     def __init__(
@@ -52,12 +55,14 @@ class EngineLoop:
         pictures: int | None,
         *,
         drop_idle: Callable[[], None],
+        take_again: Callable[[RenderState], None],
         on_out_of_memory: OnOutOfMemory,
     ) -> None:
         self._device = device
         self._packer = packer
         self._pictures = pictures
         self._drop_idle = drop_idle
+        self._take_again = take_again
         self._on_out_of_memory = on_out_of_memory
         self._slots: Scheduler[RenderState] = Scheduler(slots, lambda image: image.priority)
         #: by the shape of a latent
@@ -67,6 +72,7 @@ class EngineLoop:
         self._turns = Turns()
         self._prompts = PromptEncoder(then=self._show)
         self._decoding = Decoding(self._answer)
+        self._side = SideStream(device)
         self._delivery = Delivery()
         self._pace = Pace(device)
         self._switching = Switching()
@@ -90,7 +96,10 @@ class EngineLoop:
 
     def take(self, image: RenderState) -> None:
         """It waits from now on: for its texts, then for a slot."""
-        self._prompts.take(image)
+        if image.overflowed is None:
+            self._prompts.take(image)
+        else:
+            self._slots.put_back([image])
 
     def show(self, picture: Future[Pixels], answer: Future[Pixels]) -> None:
         """Answers with the picture as it is now, or cancels the answer if it is not in flight."""
@@ -123,9 +132,12 @@ class EngineLoop:
             self._join()
             self._rest_finished()  # some have no model call, or had their last before memory ran out
             began = time.monotonic()
-            self._call()
+            has_called = self._call()
             self._seconds = time.monotonic() - began
-            self._decode()
+            if self._side:
+                self._decode_beside(is_idle=not has_called and not self._prompts)
+            else:
+                self._decode()
             return
         except torch.OutOfMemoryError:
             # handled below: in here the traceback keeps the step's tensors alive
@@ -153,12 +165,16 @@ class EngineLoop:
             self._slots.put_back(image for image in joining if image.slot is None and not image.failed)
             raise
 
-    def _call(self) -> None:
-        """One model call: for the image that waited longest, and all those whose rows can share it."""
+    def _call(self) -> bool:
+        """One model call: for the image that waited longest, and all those whose rows can share it.
+
+        Returns:
+            False: there was none to make.
+        """
         turn = self._slots.turn(stays=self._switching.stays)
         images = [image for image in turn if self._is_wanted(image)]
         if not images:
-            return
+            return False
         batch, patched = self._batches[images[0].shape], images[0].phase.checkpoint.family.loras.denoiser
         began, changing = time.monotonic(), patched.seconds
         parts = self._parts(self._done(batch.begin, images))
@@ -177,6 +193,7 @@ class EngineLoop:
         self._switching.called(time.monotonic() - began, patched.seconds - changing)
         for image in complete:
             self._done(self._go_on, [image])
+        return True
 
     def _parts(self, images: Sequence[RenderState]) -> dict[RenderState, Part]:
         """The rows of each of `images` that go into a model call; not all of them may have a part in it."""
@@ -241,19 +258,49 @@ class EngineLoop:
             if batches[0][0].slot is None or time.monotonic() >= end:
                 return
 
+    def _decode_beside(self, *, is_idle: bool) -> None:
+        """Launches what there is room for: their slots are free by then, however long the device takes.
+
+        Args:
+            is_idle: nothing else is to be done, so that it waits for room.
+        """
+        if is_idle and self._rest_finished():
+            self._side.wait_for_room()
+        for batch in self._decoding.batches(self._rest_finished()):
+            if self._side.is_full:
+                return
+            self._done(self._decoding.step, batch)
+
     def _answer(self, images: Sequence[RenderState]) -> Steps[None]:
-        render = images[0].render
         latents = self._batches[images[0].shape].results(images)
-        answers, faults = latents, _faults(latents)
-        if not render.wants_latent:
-            phase = images[0].phase
-            answers, is_finite = yield from phase.checkpoint.family.decode_steps(
-                latents, tiling=phase.tiling, rows=self._pictures, vae=phase.vaes.decoder
-            )
-            faults = torch.where((faults == SOUND) & ~is_finite, PICTURE, faults)
-        self._delivery.answers([image.future for image in images], answers, faults)
+        yield from self._side.take(self._deliver(images, latents), latents)
         for image in images:
             self._leave(image)
+
+    def _deliver(self, images: Sequence[RenderState], latents: Tensor) -> Steps[None]:
+        """Their pictures, or what else they want of their final `latents`."""
+        futures, first = [image.future for image in images], images[0]
+        faults = _faults(latents)
+        if first.render.wants_latent:
+            self._delivery.answers(futures, latents, faults)
+            return
+        phase = first.phase
+        decoded = yield from phase.checkpoint.family.decode_steps(
+            latents,
+            tiling=phase.tiling,
+            rows=self._pictures,
+            vae=phase.vaes.decoder,
+            full_precision=first.overflowed is not None,
+        )
+
+        def again(place: int) -> None:
+            image = images[place]
+            image.overflowed = latents[place]
+            image.history = image.overflowed[None]
+            self._take_again(image)
+
+        faults = torch.where((faults == SOUND) & ~decoded.is_finite, PICTURE, faults)
+        self._delivery.answers(futures, decoded.pixels, faults, again if decoded.is_half else None)
 
     def _is_wanted(self, image: RenderState) -> bool:
         """Whether it is to be gone on with; one that was cancelled leaves."""
@@ -300,6 +347,7 @@ class EngineLoop:
 
     def _make_room(self) -> None:
         """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
+        self._side.wait()
         self._drop_idle()
         self._decoding.forget()
         if self._device.type == "cuda":

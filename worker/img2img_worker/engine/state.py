@@ -103,6 +103,8 @@ class RenderState:
     has_begun: bool = False
     #: its place in the tensors of its size; None: not in flight
     slot: int | None = None
+    #: its final latent [C, h, w], where a VAE in half precision overflowed: it is to be decoded in full
+    overflowed: Tensor | None = None
     #: float32 [n, C, h, w], as its course has it; None while it lies in a batch
     history: Tensor | None = None
     #: the device ran out of memory with nothing else in flight

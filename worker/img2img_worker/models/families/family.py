@@ -212,9 +212,19 @@ class Family(Protocol):
         """float32 [B, C, h, w] to pictures on the device: clamped, times 255, truncated."""
 
     def decode_steps(
-        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+        self,
+        latents: Tensor,
+        *,
+        tiling: bool = False,
+        rows: int | None = None,
+        vae: VaeFile | None = None,
+        full_precision: bool = False,
     ) -> Steps[Decoded]:
-        """As `decode`, in steps between which its other methods may be called."""
+        """As `decode`, in steps between which its other methods may be called; nothing waits for the device.
+
+        Args:
+            full_precision: in float32, since it overflowed in half precision (`Decoded.is_half`).
+        """
 
 
 def guide(

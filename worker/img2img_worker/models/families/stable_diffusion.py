@@ -322,9 +322,16 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def decode_steps(
-        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+        self,
+        latents: Tensor,
+        *,
+        tiling: bool = False,
+        rows: int | None = None,
+        vae: VaeFile | None = None,
+        full_precision: bool = False,
     ) -> Steps[Decoded]:
-        return (yield from self._vae(vae).decode(latents, rows, tiling=tiling))
+        decode = self._vae(vae).decode
+        return (yield from decode(latents, rows, tiling=tiling, full_precision=full_precision))
 
     def _vae(self, file: VaeFile | None) -> Autoencoder:
         return self.vae if file is None else self.vaes.get(file)

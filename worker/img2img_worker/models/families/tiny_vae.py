@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from img2img_worker.models.families.edge_padding import Padding
-from img2img_worker.models.families.vae import Decoded, in_rows, to_pictures
+from img2img_worker.models.families.vae import Decoded, in_rows, keep, to_pictures
 from img2img_worker.models.steps import Steps
 
 
@@ -32,14 +32,21 @@ class TinyVae:
         """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]."""
         return self._answers(image, rows, tiling=tiling)
 
-    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Decoded]:
-        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
+    def decode(
+        self, latents: Tensor, rows: int | None, *, tiling: bool = False, full_precision: bool = False
+    ) -> Steps[Decoded]:
+        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated.
+
+        Args:
+            full_precision: means nothing here: it is made for half precision.
+        """
         answers = yield from self._answers(latents, rows, tiling=tiling)
         return to_pictures(answers)
 
     def _answers(self, batch: Tensor, rows: int | None, *, tiling: bool) -> Steps[Tensor]:
         def run(piece: Tensor) -> Steps[Tensor]:
             yield
+            keep(self.network, self.device)
             self._padding.apply(circular=tiling)
             answer: Tensor = self.network(piece)
             return answer

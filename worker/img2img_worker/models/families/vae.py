@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from img2img_worker.models.families.edge_padding import Padding
 from img2img_worker.models.families.vae_layers import Layer, decoder_layers, encoder_layers
 from img2img_worker.models.families.vae_tiling import in_tiles
 from img2img_worker.models.steps import Steps, finished
+
+T = TypeVar("T")
 
 #: values of a layer's answer from which on others may have a turn after it: of 256 × 256 pixels, about
 LARGE = 2**23
@@ -25,6 +27,8 @@ class Decoded(NamedTuple):
     pixels: Tensor
     #: bool [B]: False where the network's answer was not finite, so that the picture means nothing
     is_finite: Tensor
+    #: whether what is not finite may have overflowed: in full precision, there may be a picture
+    is_half: bool = False
 
 
 class Autoencoder(Protocol):
@@ -40,13 +44,23 @@ class Autoencoder(Protocol):
     def encode(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
         """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]."""
 
-    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Decoded]:
-        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
+    def decode(
+        self, latents: Tensor, rows: int | None, *, tiling: bool = False, full_precision: bool = False
+    ) -> Steps[Decoded]:
+        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated.
+
+        Args:
+            full_precision: in float32, since it overflowed in half precision.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vae:
-    """A checkpoint's AutoencoderKL, in a precision of its own; what goes in and out is float32."""
+    """A checkpoint's AutoencoderKL, in a precision of its own; what goes in and out is float32.
+
+    Where half precision overflows, it goes on in float32 for good, as A1111's does; with a fixed number of
+    rows, where a picture must not depend on earlier ones, for that picture only.
+    """
 
     #: diffusers' AutoencoderKL, which says nothing of its types
     network: Any
@@ -89,14 +103,31 @@ class Vae:
         """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]: the posterior's mean, shifted and scaled."""
         return self.scaled((yield from self.mean(image, rows, tiling=tiling)))
 
-    def decode(self, latents: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Decoded]:
-        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated."""
-        answers = yield from in_rows(partial(self._decode, tiling=tiling), self.unscaled(latents), rows)
-        return to_pictures(answers)
+    def decode(
+        self, latents: Tensor, rows: int | None, *, tiling: bool = False, full_precision: bool = False
+    ) -> Steps[Decoded]:
+        """Latents [B, C, h, w] to pictures: clamped, times 255, truncated.
+
+        Nothing in it waits for the device: what overflows in half precision is to be decoded again with
+        `full_precision`.
+        """
+        is_half = self._is_half and not full_precision
+        answers = in_rows(partial(self._decode, tiling=tiling), self.unscaled(latents), rows)
+        if full_precision:
+            answers = self._in_full(answers, stays=rows is None)
+        return to_pictures((yield from answers))._replace(is_half=is_half)
 
     def mean(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
-        """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]."""
-        return in_rows(partial(self._mean, tiling=tiling), image, rows)
+        """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]; made again where it overflows."""
+
+        def run(piece: Tensor) -> Steps[Tensor]:
+            is_half = self._is_half
+            mean = yield from self._mean(piece, tiling=tiling)
+            if not is_half or bool(mean.isfinite().all()):
+                return mean
+            return (yield from self._in_full(self._mean(piece, tiling=tiling), stays=rows is None))
+
+        return in_rows(run, image, rows)
 
     def scaled(self, mean: Tensor, *, shifts: bool = True) -> Tensor:
         """A posterior's mean as a latent.
@@ -112,6 +143,36 @@ class Vae:
 
     def _by_channel(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(1, -1, 1, 1)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.network.decoder.conv_in.weight.dtype
+        return dtype
+
+    @property
+    def _is_half(self) -> bool:
+        return self._dtype != torch.float32
+
+    def _in_full(self, work: Steps[T], *, stays: bool) -> Steps[T]:
+        """`work` in float32, and all after it; or, if that is not to stay, `work` alone and at once."""
+        dtype = self._dtype
+        self._convert(torch.float32)
+        if stays:
+            return (yield from work)
+        try:
+            return finished(work)
+        finally:
+            self._convert(dtype)
+
+    def _convert(self, dtype: torch.dtype) -> None:
+        """Has the weights in `dtype`, whichever streams use them."""
+        if self._dtype == dtype:
+            return
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        nn.Module.to(self.network, dtype)  # diffusers' own warns of what concerns other networks
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _mean(self, image: Tensor, *, tiling: bool) -> Steps[Tensor]:
         layers = encoder_layers(self.network)
@@ -143,23 +204,24 @@ class Vae:
         return answer[..., rows, columns]
 
     def _through(self, layers: Sequence[Layer], given: Tensor, *, tiling: bool) -> Steps[Tensor]:
-        """The layers' answer, float32; one that overflows in half precision is made again, as in A1111."""
-        dtype = self.network.dtype
-        answer = given.to(dtype)
+        """The layers' answer, float32."""
+        keep(self.network, self.device)
+        answer = given
         for layer in layers:
-            # each time: others have used it meanwhile
+            # each time: others have used it meanwhile, and it may have overflowed
             self._padding.apply(circular=tiling)
-            answer = layer(answer)
+            answer = layer(answer.to(self._dtype))
             if answer.numel() >= LARGE:
                 yield
-        answer = answer.float()
-        if dtype == torch.float32 or bool(answer.isfinite().all()):
-            return answer
-        self.network.float()
-        try:
-            return reduce(lambda x, layer: layer(x), layers, given)
-        finally:
-            self.network.to(dtype)
+        return answer.float()
+
+
+def keep(network: nn.Module, device: torch.device) -> None:
+    """Whoever lets go of its weights: their memory goes to nobody before the current stream is done."""
+    if device.type == "cuda":
+        stream = torch.cuda.current_stream(device)
+        for weight in network.parameters():
+            weight.record_stream(stream)
 
 
 def to_unit(pixels: Tensor, device: torch.device) -> Tensor:

@@ -1,0 +1,71 @@
+"""A GPU's second stream: what is launched there goes on beside the model calls, and holds none of them up."""
+
+from collections import deque
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from img2img_worker.models.steps import Steps, finished
+
+T = TypeVar("T")
+
+#: works under way at a time, at most: a stream keeps its order, so that an urgent one waits for all of them
+MOST = 4
+
+
+class SideStream:
+    """On a GPU, a stream of its own; on a CPU, nothing.
+
+    Memory for many works is that of one: they run one after the other, and share what the allocator has for
+    their stream.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = _stream(device) if device.type == "cuda" else None
+        #: passed when each work is done, oldest first
+        self._marks: deque[torch.Event] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether there is one."""
+        return self._stream is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is under way as may be."""
+        while self._marks and self._marks[0].query():
+            self._marks.popleft()
+        return len(self._marks) >= MOST
+
+    def take(self, steps: Steps[T], given: Tensor) -> Steps[T]:
+        """`steps`, as they are; on a GPU all at once, launched beside what the current stream does.
+
+        Args:
+            given: what they begin with, as the current stream makes it.
+        """
+        if self._stream is None:
+            return (yield from steps)
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        # its memory must not be given to others before they are done
+        given.record_stream(self._stream)
+        with torch.cuda.stream(self._stream):
+            made = finished(steps)
+            mark = torch.Event(self._device)
+            mark.record()
+        self._marks.append(mark)
+        return made
+
+    def wait_for_room(self) -> None:
+        """Returns when it is not full."""
+        while self.is_full:
+            self._marks[0].synchronize()
+
+    def wait(self) -> None:
+        """Returns when all is done."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own
