@@ -195,9 +195,15 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
     family.before = short
     steps = engine.counts.image_calls
     with Engine(family, slots=8, deterministic=False) as engine:
-        go = threading.Event()
-        family.before = lambda *_: go.wait(60)
+        began, go = threading.Event(), threading.Event()
+
+        def first(*_: object) -> None:
+            began.set()
+            go.wait(60)
+
+        family.before = first
         futures = [engine.submit(each) for each in renders]
+        assert began.wait(60)
         family.rows.clear()
         family.rows += [0] * 290
         family.before = short
