@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None
     #: sizes of pictures, "512x512,768x512", for which the model is compiled at start; others run uncompiled
     compile: Annotated[str, Field(pattern=SIZES)] | None = None
-    #: one row count for every model call, so that pictures are byte-identical; None: on a CPU only
+    #: pictures are byte-identical, whatever is rendered beside them; None: on a CPU only
     deterministic: bool | None = None
     #: seconds between two previews of an image whose job somebody watches; 0: none are made
     preview_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0

@@ -200,7 +200,9 @@ def test_in_deterministic_mode_all_are_merged(
 ) -> None:
     with Engine(opened(sd1, folder), slots=6, deterministic=True) as engine:
         calls = calls_of(engine, MIXED, monkeypatch)
-    assert set(calls) == {((), 2), (("ink",), 2), (("gold",), 2)}
+    # those of one LoRA with one weight may share calls; gold has two
+    assert {names for names, _ in calls} == {(), ("ink",), ("gold",)}
+    assert {rows for names, rows in calls if names == ("gold",)} == {2}
 
 
 def test_in_mixed_company_a_picture_is_to_rounding_what_it_is_alone(sd1: Path, folder: Path) -> None:

@@ -121,11 +121,36 @@ class Batch:
             the images that have all their answers now.
         """
         layout = self._layout(parts, padding)
-        images = [part.image for part in parts]
+        return self._take(layout, self._predicted(layout))
+
+    def try_sharing(self, parts: Sequence[Part]) -> tuple[list[RenderState], list[bool | None]]:
+        """As `call`, but with a model call for each part, and one more for all, only to be compared with.
+
+        Returns:
+            also of each part whether all its bits are the same, which says nothing (None) where they are not
+            finite.
+        """
+        layout = self._layout(parts, 0)
+        together = self._predicted(layout)
+        apart = torch.empty_like(together)
+        exact: list[bool | None] = []
+        for part, places in zip(parts, map(list, layout.places), strict=True):
+            alone = Layout.of([part], 0, self._sent, whole=self._whole)
+            own = apart[places] = self._predicted(alone)[list(alone.places[0])]
+            exact.append(torch.equal(together[places], own) if own.isfinite().all() else None)
+        return self._take(layout, apart), exact
+
+    def _predicted(self, layout: Layout) -> Tensor:
+        """The model's answers for all rows, [R, C, h, w]."""
+        images = [part.image for part in layout.parts]
         # indexed for each call: its input is a tensor of its own, laid out in memory like any other's
         seen = self._seen(self._latents.index_select(0, layout.slots), layout.slots, images)
         timesteps = self._numbers[:, 0].index_select(0, layout.slots)
-        answers = parts[0].rows.family.predict(seen, timesteps, layout.conditions)
+        return layout.parts[0].rows.family.predict(seen, timesteps, layout.conditions)
+
+    def _take(self, layout: Layout, answers: Tensor) -> list[RenderState]:
+        """Those that have all their answers with these."""
+        parts, images = layout.parts, [part.image for part in layout.parts]
         if layout.sums is not None:
             self._answer(images, layout.sums, answers)
             return images

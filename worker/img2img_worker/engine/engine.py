@@ -13,6 +13,7 @@ import torch
 
 from img2img_shared.errors import Refused, Unavailable
 from img2img_worker.engine.counts import Counts
+from img2img_worker.engine.exact_sharing import ExactSharing
 from img2img_worker.engine.loaded import Loaded
 from img2img_worker.engine.loop import EngineLoop, OnOutOfMemory
 from img2img_worker.engine.other_checkpoints import OtherCheckpoints
@@ -28,9 +29,8 @@ log = logging.getLogger(__name__)
 
 #: images in flight, where nobody says how many
 SLOTS_GPU, SLOTS_CPU = 32, 4
-#: in deterministic mode, rows of every model call on a GPU, and at most of one on a CPU, where an image has
-#: calls of its own
-FIXED_ROWS, ROWS_APART = 16, 4
+#: in deterministic mode, rows of every model call on a GPU; on a CPU at most, and of one image at most
+FIXED_ROWS, SHARED_ROWS, OWN_ROWS = 16, 12, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class Engine:
         slots: images in flight, at most; by default 32 on a GPU and 4 on a CPU.
         deterministic: a picture's bytes do not depend on what else is in flight; by default on a CPU only.
         rows: in deterministic mode, the row count of every model call; by default 16 on a GPU, while on a
-            CPU each image has calls of its own: there a row's bits depend on their number, and at the size
-            that a checkpoint was made for, sharing gains nothing (see `bench/README.md`).
+            CPU images share calls where this was seen to keep their bits, and gains something (see
+            `ExactSharing`).
         others: loads another checkpoint that an image wants, by its name; see `OtherCheckpoints`.
         most_others: how many of them there are at a time.
         on_out_of_memory: told how many slots there are for a while, and how many images left them; quick.
@@ -77,11 +77,13 @@ class Engine:
         self._family = family
         self._own = Loaded.of(family, deterministic=deterministic)
         self._others = OtherCheckpoints(others, most_others, deterministic=deterministic)
+        sharing = None
         if not deterministic:
             self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
         elif rows is None and on_cpu:
-            # not by the slots: the same on every worker
-            self._packer = BatchPacker(most=ROWS_APART, compiled=family.is_compiled, apart=True)
+            # not by the slots: what an image has of a call is the same on every worker
+            self._packer = BatchPacker(most=SHARED_ROWS, compiled=family.is_compiled, own=OWN_ROWS)
+            sharing = ExactSharing()
         else:
             self._packer = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
         pictures = 1 if deterministic else None
@@ -90,6 +92,7 @@ class Engine:
             self.slots,
             self._packer,
             pictures,
+            sharing=sharing,
             drop_idle=self._drop_idle,
             take_again=self._give,
             on_out_of_memory=on_out_of_memory or _ignore,

@@ -14,6 +14,7 @@ from img2img_worker.engine.condition_builder import ConditionBuilder
 from img2img_worker.engine.counts import Counts
 from img2img_worker.engine.decoding import Decoding, at_once
 from img2img_worker.engine.delivery import LATENT, PICTURE, SOUND, Delivery, Pace
+from img2img_worker.engine.exact_sharing import ExactSharing
 from img2img_worker.engine.latents import Latents
 from img2img_worker.engine.model_call import Part
 from img2img_worker.engine.packer import BatchPacker
@@ -42,6 +43,7 @@ class EngineLoop:
     Args:
         slots: images in flight, at most.
         pictures: how many the VAE sees at a time, always; None: as many as there are.
+        sharing: what may be shared where rows are to keep their bits; None: all that can be.
         drop_idle: forgets checkpoints that no image uses.
         take_again: has `take` called in the engine's thread, by whichever thread calls it; raises
             `Unavailable` where the engine is closed.
@@ -54,6 +56,7 @@ class EngineLoop:
         packer: BatchPacker,
         pictures: int | None,
         *,
+        sharing: ExactSharing | None,
         drop_idle: Callable[[], None],
         take_again: Callable[[RenderState], None],
         on_out_of_memory: OnOutOfMemory,
@@ -61,6 +64,7 @@ class EngineLoop:
         self._device = device
         self._packer = packer
         self._pictures = pictures
+        self._sharing = sharing
         self._drop_idle = drop_idle
         self._take_again = take_again
         self._on_out_of_memory = on_out_of_memory
@@ -181,12 +185,7 @@ class EngineLoop:
         complete: list[RenderState] = []
 
         def call(some: Sequence[RenderState]) -> None:
-            rows = sum(len(parts[image]) for image in some)
-            padding = self._packer.padding(rows)
-            complete.extend(batch.call([parts[image] for image in some], padding))
-            self.counts.calls += 1
-            self.counts.rows += rows
-            self.counts.padding += padding
+            complete.extend(self._answer_rows(batch, [parts[image] for image in some]))
 
         self._slots.served(self._done(call, list(parts)))
         self._pace.keep()
@@ -195,14 +194,32 @@ class EngineLoop:
             self._done(self._go_on, [image])
         return True
 
+    def _answer_rows(self, batch: Batch, parts: Sequence[Part]) -> list[RenderState]:
+        """Those whose last rows these were."""
+        rows = sum(len(part) for part in parts)
+        if self._sharing is not None and self._sharing.is_to_be_tried(parts):
+            complete, exact = batch.try_sharing(parts)
+            self._sharing.note(parts, exact)
+            calls, padding = 1 + len(parts), rows
+        else:
+            calls, padding = 1, self._packer.padding(rows)
+            complete = batch.call(parts, padding)
+        self.counts.calls += calls
+        self.counts.rows += rows
+        self.counts.padding += padding
+        return complete
+
     def _parts(self, images: Sequence[RenderState]) -> dict[RenderState, Part]:
         """The rows of each of `images` that go into a model call; not all of them may have a part in it."""
         packed = self._packer.pack([image.n_wanted for image in images])
-        return {
-            image: Part(image=image, rows=image.rows, start=len(image.answers), stop=len(image.answers) + n)
+        parts: Sequence[Part] = [
+            Part(image=image, rows=image.rows, start=len(image.answers), stop=len(image.answers) + n)
             for image, n in zip(images, packed, strict=True)
             if n and image.rows is not None
-        }
+        ]
+        if self._sharing is not None:
+            parts = self._sharing.choose(parts)
+        return {part.image: part for part in parts}
 
     def _show(self, image: RenderState) -> Steps[None]:
         """Its pictures go through the VAE and to whatever else is to see them, before it has a slot."""

@@ -9,22 +9,22 @@ class BatchPacker:
     By default images share calls of up to `most` rows. With `compiled`, a call is filled up to the next row
     count for which there is a graph. With `fixed`, every call has that many rows: then a row's bits do not
     depend on what else is in the call (on a GPU, and on a CPU with one thread; with several, odd latent sizes
-    were seen to depend on the row's place, by 3e-6). With `apart`, a call has rows of one image, which leaves
-    nothing to depend on.
+    were seen to depend on the row's place, by 3e-6). With `own`, an image has so many of its rows in a call,
+    or all that are left of them, in any company: only whole parts share calls.
     """
 
     def __init__(
-        self, *, most: int, compiled: bool = False, fixed: int | None = None, apart: bool = False
+        self, *, most: int, compiled: bool = False, fixed: int | None = None, own: int | None = None
     ) -> None:
-        if most < 1 or (fixed is not None and fixed < 1):
-            raise ValueError(f"row counts {most} and {fixed}; at least 1 is wanted")
+        if any(rows is not None and rows < 1 for rows in (most, fixed, own)):
+            raise ValueError(f"row counts {most}, {fixed} and {own}; at least 1 is wanted")
         self._most = fixed or most
-        self._apart = apart
+        self._own = own
         self.is_fixed = fixed is not None
         if fixed is not None:
             self._counts: tuple[int, ...] = (fixed,)
         elif compiled:
-            self._counts = (1, 2) if apart else _counts(most)
+            self._counts = (1, 2) if own else _counts(most)
         else:
             self._counts = ()
 
@@ -40,14 +40,25 @@ class BatchPacker:
             wanted: how many rows each image wants answered; those that waited longest come first. One of many
                 rows has no more than its part of the call while the others want theirs.
         """
+        if self._own is not None:
+            return self._whole_parts(wanted, self._own)
         free = self._most
         part = max(2, self._most // max(1, len(wanted)))
         packed = [0] * len(wanted)
         for limit in (part, self._most):
-            for number, rows in enumerate(wanted[:1] if self._apart else wanted):
+            for number, rows in enumerate(wanted):
                 more = max(0, min(rows - packed[number], limit - packed[number], free))
                 packed[number] += more
                 free -= more
+        return packed
+
+    def _whole_parts(self, wanted: Sequence[int], own: int) -> list[int]:
+        free = self._most
+        packed = []
+        for rows in wanted:
+            part = min(rows, own)
+            packed.append(part if part <= free else 0)
+            free -= packed[-1]
         return packed
 
     def padding(self, rows: int) -> int:

@@ -20,6 +20,7 @@ from img2img_worker.models.families.family import Family, Prediction
 from img2img_worker.models.families.flow import Shift
 from img2img_worker.models.families.flux import Flux
 from img2img_worker.models.families.patches import PATCH
+from img2img_worker.models.families.row_by_row import answer_row_by_row
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.unet import as_published
@@ -42,6 +43,8 @@ def build_family(networks: NetworkBuilder, parts: CheckpointParts) -> Family:
 def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> StableDiffusion:
     unet = networks.denoiser(parts, UNet2DConditionModel)
     as_published(unet)
+    if networks.device.type == "cpu" and networks.compiler is None:
+        answer_row_by_row(unet)
     latent_channels = int(unet.config.out_channels)
     beside = _BESIDE.get(unet.config.in_channels - latent_channels)
     if beside is None:
