@@ -14,10 +14,13 @@ from torch.utils import _pytree as pytree
 #: first call compiles kernels and chooses algorithms, which a recording may not
 MADE_FIRST = 2
 #: graphs that are kept, and kinds of calls that are counted; those that were not used for longest go first
-MOST, COUNTED = 16, 256
+MOST, COUNTED = 64, 256
 #: cells of all rows' latents in a call, up to which it is recorded: with more, launching is not what takes
-#: time on any card, and a graph keeps the memory of what its call needs in between
-CELLS = 2**16
+#: time on any card
+CELLS = 2**17
+#: of the device's memory, the share that must be free for a call to be recorded: graphs keep what their calls
+#: need in between
+FREE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,8 @@ class CallGraphs:
         if latents[:, 0].numel() > CELLS or not self._comes_again(key):
             return self._network(**arguments)
         if key not in self._recorded:
+            if not _has_room():
+                return self._network(**arguments)
             self._recorded[key] = self._record(leaves, form)
             self._forget_oldest()
         self._recorded.move_to_end(key)
@@ -108,7 +113,14 @@ class CallGraphs:
     def _forget_oldest(self) -> None:
         while len(self._recorded) > MOST:
             torch.cuda.synchronize()
-            self._recorded.popitem(last=False)
+            key, _ = self._recorded.popitem(last=False)
+            self._seen.pop(key, None)
+
+
+def _has_room() -> bool:
+    free, total = torch.cuda.mem_get_info()
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return free + unused >= FREE * total
 
 
 def _described(leaf: Any) -> Hashable:
