@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     #: the VAE's own precision; where a picture overflows in a half one, it is run again in float32
     vae_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    #: how the weights of linear and convolutional layers are kept, but for the VAE's: "float8" takes half of
+    #: float16's memory, as A1111's "FP8 weight"; None: in `dtype`
+    weights_dtype: Literal["float8"] | None = None
     #: pictures larger than this many pixels, either way, go through the VAE in overlapping tiles:
     #: that bounds its memory, and changes colours a little; None: whole, as A1111 does
     vae_tile: Annotated[int, Field(ge=256, le=2048, multiple_of=64)] | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,10 +47,8 @@ def exact() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = before
 
 
-def opened(
-    path: Path, dtype: torch.dtype = torch.float32, lora_folder: Path | None = None
-) -> StableDiffusion:
-    family = open_checkpoint(path, device="cuda", dtype=dtype, lora_folder=lora_folder)
+def opened(path: Path, dtype: torch.dtype = torch.float32, **more: Any) -> StableDiffusion:
+    family = open_checkpoint(path, device="cuda", dtype=dtype, **more)
     assert isinstance(family, StableDiffusion)
     return family
 
@@ -124,10 +123,11 @@ def test_a_recorded_call_answers_to_the_bit(checkpoint: Path, tiling: bool) -> N
     assert torch.equal(answer(0), made[0])
 
 
-def test_a_recorded_call_has_the_weights_of_its_time(sd1: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("float8", [False, True])
+def test_a_recorded_call_has_the_weights_of_its_time(sd1: Path, tmp_path: Path, float8: bool) -> None:
     plain = opened(sd1)
     write_kohya(tmp_path / "ink.safetensors", plain.unet.cpu(), UNET, seed=10)
-    family = opened(sd1, lora_folder=tmp_path)
+    family = opened(sd1, lora_folder=tmp_path, float8=float8)
     patch = family.loras.find([Lora(name="ink")]).denoiser
     text, params = embedded(family, "a cat"), Params(width=64, height=64)
     x, t = torch.randn(2, 4, 8, 8, device="cuda"), torch.tensor([10.0, 500.0]).cuda()

@@ -54,6 +54,13 @@ def test_the_text_is_a1111s() -> None:
     )
 
 
+def test_weights_in_8_bits_are_told_as_a1111_tells_them() -> None:
+    told = infotext(
+        Params(), prompt="a cat", negative_prompt="", seed=7, subseed=9, model="tiny", float8=True
+    )
+    assert ", Model: tiny, FP8 weight: Enable, Cache FP16 weight for LoRA: True, Denoising strength: " in told
+
+
 @pytest.mark.parametrize(
     ("params", "wanted"),
     [

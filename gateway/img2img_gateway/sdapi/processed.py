@@ -33,6 +33,8 @@ _PLAIN = frozenset(
         "Size-2",
         "Model hash",
         "Model",
+        "FP8 weight",
+        "Cache FP16 weight for LoRA",
         "VAE hash",
         "VAE",
         "Variation seed",

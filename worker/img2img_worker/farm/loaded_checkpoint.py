@@ -142,6 +142,7 @@ class LoadedCheckpoint:
             lora_hashes=family.loras.hashes,
             inversion_hashes=family.inversions.hashes,
             levels=family.levels,
+            float8=settings.weights_dtype is not None,
             context_length=family.context_length,
             inpaints=family.inpaints,
             run_upscaler=upscalers.enlarge,

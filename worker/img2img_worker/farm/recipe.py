@@ -128,6 +128,7 @@ def _infotext(made: Made, served: Served) -> str:
         subseed=first.subseed,
         model=served.title,
         model_hash=served.model_hash,
+        float8=served.float8,
         vae=served.vae(first.params, served.pinned),
         inpaints=served.inpaints,
         has_mask=made.has_mask,

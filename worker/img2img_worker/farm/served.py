@@ -47,6 +47,8 @@ class Served:
     levels: Callable[[tuple[int, int]], NoiseLevels]
     #: tokens of the contexts of texts that are encoded together
     context_length: Callable[[Sequence[str], PromptOptions], int]
+    #: whether its weights are kept in 8 bits
+    float8: bool = False
     #: whether it was trained to see a mask, and what that leaves
     inpaints: bool = False
     #: a picture through the network of an upscaler's name, once, in tiles as parameters say

@@ -39,6 +39,7 @@ def infotext(
     subseed: int,
     model: str,
     model_hash: str | None = None,
+    float8: bool = False,
     vae: tuple[str, str] | None = None,
     inpaints: bool = False,
     has_mask: bool = False,
@@ -53,6 +54,7 @@ def infotext(
     A1111 and the tools around it read it back. (A1111: `create_infotext`.)
 
     Args:
+        float8: the checkpoint's weights are kept in 8 bits.
         vae: file name and short hash of a VAE that is not the checkpoint's own.
         inpaints: the checkpoint sees masks.
         has_mask: a mask came with the picture; else mask parameters are left out.
@@ -75,6 +77,9 @@ def infotext(
         "Model hash": model_hash if params.add_model_hash_to_info else None,
         "Model": model if params.add_model_name_to_info else None,
     }
+    if float8:
+        # the second is what comes nearest to LoRAs that no rounding touches
+        pairs |= {"FP8 weight": "Enable", "Cache FP16 weight for LoRA": True}
     if vae is not None:
         name, vae_hash = vae
         pairs["VAE hash"] = vae_hash if params.add_vae_hash_to_info else None

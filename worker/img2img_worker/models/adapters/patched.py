@@ -4,6 +4,9 @@ It is added to the weights themselves, as in A1111, in place and only when it ch
 costs what it costs without. The weights as they were are kept meanwhile and put back as a copy, so that a
 render without LoRAs sees no trace of one, not in the last bit. Where rows of a call have different ones, it
 is added to what the layers answer (`products`).
+
+A layer that has its weight in 8 bits would round most of it away: it has a precise weight in that one's place
+meanwhile. As that takes the memory that 8 bits are to save, what can be added to the answers stays there.
 """
 
 import threading
@@ -18,6 +21,7 @@ from img2img_worker.models.adapters.lora_keys import Layer, Place
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.products import RowPatches, RowProducts
+from img2img_worker.models.float8 import in_float8, own_weight, replace_weight
 from img2img_worker.models.steps import Steps
 
 T = TypeVar("T")
@@ -31,7 +35,9 @@ class Patched:
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self._layers = layers
-        self._kept: dict[str, tuple[Tensor, Tensor | None]] = {}
+        #: of changed layers, the own weight, but where it is kept in 8 bits, and the own bias
+        self._kept: dict[str, tuple[Tensor | None, Tensor | None]] = {}
+        self._may_merge = not any(map(in_float8, layers.values()))
         self._worn: Patch | None = NO_PATCH
         self._products = RowProducts(layers)
         #: what all rows of the last calls had beside the weights, and how many these were
@@ -42,9 +48,9 @@ class Patched:
         self.seconds = 0.0
 
     @property
-    def is_by_row(self) -> bool:
-        """Whether the next call's rows have something of their own beside the weights."""
-        return self._products.are_applied
+    def changes_layers(self) -> bool:
+        """Whether layers run otherwise in the next call, and not just with other numbers in their weights."""
+        return self._products.are_applied or not (self._may_merge or self._worn == NO_PATCH)
 
     @torch.inference_mode()
     def apply(self, patch: Patch, rows: RowPatches | None = None) -> None:
@@ -52,12 +58,13 @@ class Patched:
 
         Args:
             rows: what each row of the next call has beside. It is added to the weights where all have the
-                same, once that has been so for some calls.
+                same, once that has been so for some calls, unless these are kept in 8 bits.
         """
         common = None if rows is None else rows.common
         self._calls = self._calls + 1 if common == self._common else 1
         self._common = common
-        if common is not None and (common == self._worn or self._calls > MERGED_AFTER):
+        is_settled = common == self._worn or self._calls > MERGED_AFTER
+        if common is not None and is_settled and self._may_merge:
             patch, rows = common, None
         self._products.apply(rows)
         self._merge(patch)
@@ -75,11 +82,16 @@ class Patched:
         """The checkpoint's own weights of `network`, some of these layers, as copies; thread-safe."""
         names = {id(module): name for name, module in network.named_modules()}
         with self._changing:
-            found = {key: weight.clone() for key, weight in network.state_dict().items()}
-            for layer, (weight, bias) in self._kept.items():
-                name = names.get(id(self._layers[layer]))
-                if name is None:
+            found = {
+                key: weight.clone()
+                for key, weight in network.state_dict().items()
+                if "parametrizations" not in key.split(".")
+            }
+            for key, layer in self._layers.items():
+                name = names.get(id(layer))
+                if name is None or not (key in self._kept or in_float8(layer)):
                     continue
+                weight, bias = self._own(key)
                 found[f"{name}.weight"] = weight.clone()
                 if bias is not None:
                     found[f"{name}.bias"] = bias.clone()
@@ -94,9 +106,18 @@ class Patched:
         for name in wanted:
             layer = self._layers[name]
             if name not in self._kept:
-                self._kept[name] = (_copy(layer.weight), None if layer.bias is None else _copy(layer.bias))
-            _set(layer, *patch.put_on(name, *self._kept[name]))
+                bias = None if layer.bias is None else _copy(layer.bias)
+                self._kept[name] = (None if in_float8(layer) else _copy(layer.weight), bias)
+            _set(layer, *patch.put_on(name, *self._own(name)))
         self._worn = patch
+
+    def _own(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """The checkpoint's weight and bias of a layer, whatever it has now."""
+        layer = self._layers[name]
+        weight, bias = self._kept.get(name, (None, layer.bias))
+        if in_float8(layer):
+            return own_weight(layer), bias
+        return layer.weight if weight is None else weight, bias
 
     def during(self, patch: Patch, steps: Steps[T]) -> Steps[T]:
         """`steps`, each with `patch` added; others may add theirs in between."""
@@ -142,7 +163,10 @@ def _copy(weight: Tensor) -> Tensor:
     return weight.clone(memory_format=torch.contiguous_format)
 
 
-def _set(layer: Layer, weight: Tensor, bias: Tensor | None) -> None:
-    layer.weight.copy_(weight)
+def _set(layer: Layer, weight: Tensor | None, bias: Tensor | None) -> None:
+    if in_float8(layer):
+        replace_weight(layer, weight)
+    elif weight is not None:
+        layer.weight.copy_(weight)
     if layer.bias is not None and bias is not None:
         layer.bias.copy_(bias)

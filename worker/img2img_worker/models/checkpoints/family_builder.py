@@ -75,7 +75,7 @@ def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> Stabl
     )
     texts = tuple(replace(text, inversions=inversions, part=index) for index, text in enumerate(texts))
     levels = noise_levels(parts.scheduler, is_sdxl=is_xl)
-    prediction = _prediction(parts, unet)
+    prediction = _prediction(parts, unet, networks.dtype)
     vae, sign = networks.vae(parts, latent_scale(parts.scheduler)), 1
     if prediction == "epsilon" and not levels.has_whole_timesteps:
         # Karras et al.'s preconditioning: a velocity the other way round
@@ -156,10 +156,10 @@ def _flux(networks: NetworkBuilder, parts: CheckpointParts) -> Flux:
     )
 
 
-def _prediction(parts: CheckpointParts, unet: Any) -> Prediction:
+def _prediction(parts: CheckpointParts, unet: Any, dtype: torch.dtype) -> Prediction:
     kind = parts.scheduler.get("prediction_type", "epsilon")
     if kind == UNKNOWN:
-        return "v" if _answers_velocity(unet) else "epsilon"
+        return "v" if _answers_velocity(unet, dtype) else "epsilon"
     if kind not in _PREDICTIONS:
         raise Refused(
             "model.prediction_type", kind, f"use a checkpoint that predicts one of {', '.join(_PREDICTIONS)}"
@@ -168,10 +168,10 @@ def _prediction(parts: CheckpointParts, unet: Any) -> Prediction:
 
 
 @torch.inference_mode()
-def _answers_velocity(unet: Any) -> bool:
+def _answers_velocity(unet: Any, dtype: torch.dtype) -> bool:
     """A1111's test of a 2.x file: at the last timestep, velocity is about -x0, far from the noise in x."""
-    x = torch.full((1, unet.config.in_channels, 8, 8), 0.5, device=unet.device, dtype=unet.dtype)
-    context = torch.full((1, 2, unet.config.cross_attention_dim), 0.5, device=unet.device, dtype=unet.dtype)
+    x = torch.full((1, unet.config.in_channels, 8, 8), 0.5, device=unet.device, dtype=dtype)
+    context = torch.full((1, 2, unet.config.cross_attention_dim), 0.5, device=unet.device, dtype=dtype)
     answer = unet(x, torch.tensor([999.0], device=unet.device), encoder_hidden_states=context).sample
     return bool((answer - x[:, : answer.shape[1]]).mean() < -1)
 

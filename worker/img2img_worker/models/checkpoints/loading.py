@@ -21,6 +21,7 @@ from img2img_worker.models.checkpoints.vae_files import VaeFiles
 from img2img_worker.models.control import clip_vision
 from img2img_worker.models.control import control_nets as control_folder
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.float8 import check_device
 from img2img_worker.models.prompts.textual_inversion import folders_for
 
 P = ParamSpec("P")
@@ -35,7 +36,7 @@ class ReadCheckpoint:
 
     @property
     def size(self) -> int:
-        """Bytes of the host's memory that it takes while it waits there."""
+        """Bytes of the host's memory that it takes while it waits there, at most."""
         weights = [weight for part in self.parts.components for weight in part.weights.values()]
         if self.builder.device.type == "cpu":  # as the model that it is
             return sum(weight.numel() for weight in weights) * self.builder.dtype.itemsize
@@ -81,6 +82,7 @@ def read_for(path: Path, settings: Settings) -> ReadCheckpoint:
         device=device,
         dtype=dtype,
         vae_dtype=getattr(torch, settings.vae_dtype),
+        float8=settings.weights_dtype is not None,
         vae_tile=settings.vae_tile,
         allow_pickles=settings.allow_pickles,
         lora_folder=settings.models_dir and settings.models_dir / lora.FOLDER,
@@ -106,6 +108,7 @@ def read_checkpoint(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     vae_dtype: torch.dtype = torch.float32,
+    float8: bool = False,
     vae_tile: int | None = None,
     allow_pickles: bool = False,
     lora_folder: Path | None = None,
@@ -121,6 +124,7 @@ def read_checkpoint(
     Args:
         vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own; what overflows is run
             again in float32.
+        float8: keep the weights of the denoiser and the text encoders in 8 bits.
         vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.
         inversion_folders: where the textual inversions are that prompts may name.
@@ -131,13 +135,16 @@ def read_checkpoint(
             each shape; see `Engine.warm_up`. None: it is not compiled.
 
     Raises:
-        Refused: it is not there, not a checkpoint, of an unknown family, incomplete or broken.
+        Refused: it is not there, not a checkpoint, of an unknown family, incomplete or broken; a device that
+            cannot keep weights in 8 bits.
     """
     path = Path(path)
     if not path.exists():
         raise Refused(
             "model", str(path), "no such file or folder; give a checkpoint folder or a .safetensors file"
         )
+    if float8:
+        check_device(torch.device(device), compiles=compiler is not None)
     vae_files = VaeFiles.of(models_dir, path)
     if path.is_dir():
         parts = read_folder(path, allow_pickles=allow_pickles)
@@ -147,6 +154,7 @@ def read_checkpoint(
         device=torch.device(device),
         dtype=dtype,
         vae_dtype=vae_dtype,
+        float8=float8,
         vae_tile=vae_tile,
         lora_folder=lora_folder,
         inversion_folders=inversion_folders,

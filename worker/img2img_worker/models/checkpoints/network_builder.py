@@ -40,6 +40,8 @@ class NetworkBuilder:
     dtype: torch.dtype
     #: Stable Diffusion's VAEs overflow in float16, so theirs is its own
     vae_dtype: torch.dtype
+    #: whether the denoiser and the text encoders keep their weights in 8 bits
+    float8: bool = False
     #: see `Vae.tile`
     vae_tile: int | None
     #: where LoRAs for it may be
@@ -90,7 +92,7 @@ class NetworkBuilder:
         whole = Component(config=parts.t5.config, weights={**parts.t5.weights, **both})
         # T5 overflows in float16; it was trained in bfloat16
         dtype = torch.bfloat16 if self.dtype == torch.float16 else self.dtype
-        model = self.network(parts.source, whole, make, dtype, files=parts.files)
+        model = self.network(parts.source, whole, make, dtype, files=parts.files, float8=self.float8)
         model.encoder.embed_tokens.weight = model.shared.weight
         return T5(tokenizer=parts.t5_tokenizer, model=model)
 
@@ -153,7 +155,9 @@ class NetworkBuilder:
         def make(config: dict[str, Any]) -> nn.Module:
             return ClipText(ClipTextConfig.of(config), projects=projects)
 
-        model = self.network(parts.source, parts.text_encoders[index], make, files=parts.files)
+        model = self.network(
+            parts.source, parts.text_encoders[index], make, files=parts.files, float8=self.float8
+        )
         return TextEncoder(
             tokenizer=parts.tokenizers[index],
             model=model,
@@ -188,8 +192,14 @@ class NetworkBuilder:
 
     def denoiser(self, parts: CheckpointParts, kind: Any) -> Any:
         """The network that takes the noise away, compiled where that is wanted."""
-        fuses = self.compiler is None
-        network = self.network(parts.source, parts.denoiser, kind.from_config, files=parts.files, fuses=fuses)
+        network = self.network(
+            parts.source,
+            parts.denoiser,
+            kind.from_config,
+            files=parts.files,
+            fuses=self.compiler is None,
+            float8=self.float8,
+        )
         if self.compiler is None:
             return network
         if kind is FluxTransformer2DModel:
@@ -210,6 +220,7 @@ class NetworkBuilder:
         *,
         files: MappedFiles | None = None,
         fuses: bool = True,
+        float8: bool = False,
     ) -> Any:
         """Any network with its weights, on the device.
 
@@ -219,6 +230,7 @@ class NetworkBuilder:
             dtype: None: the checkpoint's.
             files: that the weights are mapped from.
             fuses: as in `assemble`.
+            float8: keep its weights in 8 bits.
 
         Raises:
             Refused: weights that do not fit.
@@ -231,5 +243,6 @@ class NetworkBuilder:
             source=source,
             files=files,
             fuses=fuses,
+            float8=float8,
         )
         return built

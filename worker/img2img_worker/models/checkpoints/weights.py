@@ -14,6 +14,7 @@ from img2img_worker.models.checkpoints.mapped import MappedFiles
 from img2img_worker.models.checkpoints.shapes_alone import shapes_alone
 from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.families.fused_layers import fuse_layers
+from img2img_worker.models.float8 import keep_in_float8, quantized
 from img2img_worker.models.pickles import load_pickle
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -127,6 +128,7 @@ def assemble(
     source: object,
     files: MappedFiles | None = None,
     fuses: bool = True,
+    float8: bool = False,
 ) -> Network:
     """A network that holds `weights`, in evaluation mode; every weight must be there, and fit.
 
@@ -137,6 +139,7 @@ def assemble(
         source: what the weights are of, for the message.
         files: that the weights are mapped from.
         fuses: on a GPU its layers run as kernels of ours, see `fuse_layers`; not if it is to be compiled.
+        float8: keep those of linear and convolutional layers in 8 bits.
 
     Raises:
         Refused: there is no such network; weights are missing, superfluous or of another shape.
@@ -160,11 +163,15 @@ def assemble(
                 str(source),
                 f"it {what} {some(keys)}; use a complete checkpoint of a kind that is supported",
             )
-    # copied: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
-    placed = {
-        key: value.to(device=device, dtype=dtype, copy=True)
-        for key, value in (files or MappedFiles()).used(found)
-    }
+    in_8_bits = keep_in_float8(built) if float8 else {}
+    placed: dict[str, Tensor] = {}
+    for key, value in (files or MappedFiles()).used(found):
+        # copied: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
+        copied = value.to(device=device, dtype=dtype, copy=True)
+        if key in in_8_bits:
+            placed |= zip(in_8_bits[key], quantized(copied), strict=True)
+        else:
+            placed[key] = copied
     built.load_state_dict(placed, assign=True)
     _fill_positions(built, device)
     if device.type == "cuda":

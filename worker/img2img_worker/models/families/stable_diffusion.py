@@ -281,7 +281,7 @@ class StableDiffusion:
             torch.compiler.set_stance("force_eager") if eager else nullcontext(),
             self._references.referring(conditions.references, len(x), show),
         ):
-            if self._graphs is None or any(changes) or self.loras.denoiser.is_by_row:
+            if self._graphs is None or any(changes) or self.loras.denoiser.changes_layers:
                 answer = self._answer(**arguments)
             else:
                 answer = self._graphs.call(conditions.tiling, arguments)
