@@ -80,8 +80,9 @@ class Settings(BaseSettings):
     device: Annotated[str, Field(pattern=rf"^({DEVICES})$")] = "auto"
     #: the model's own precision; None: float32 on a CPU, float16 on a GPU
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    #: the VAE's own precision; where a picture overflows in a half one, it is run again in float32
-    vae_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    #: the VAE's own precision; where a picture overflows in a half one, it is run again in float32, and so
+    #: are all after it, as A1111 does; None: the model's own, but float32 on a CPU and in deterministic mode
+    vae_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     #: how the weights of linear and convolutional layers are kept, but for the VAE's: "float8" takes half of
     #: float16's memory, as A1111's "FP8 weight"; None: in `dtype`
     weights_dtype: Literal["float8"] | None = None

@@ -1,12 +1,14 @@
 """The VAE in steps: what comes out is what its network says at once, whoever used it between two steps."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_shared.settings import Settings
+from img2img_worker.models.checkpoints.loading import open_checkpoint, precisions
 from img2img_worker.models.families import vae
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.vae import to_pictures, to_unit
@@ -106,6 +108,24 @@ def test_an_encoding_that_overflows_is_made_again(tmp_path_factory: pytest.TempP
         latents = whole.encode(PIXELS, rows=rows)
         assert (half.encode(PIXELS, rows=rows) - latents).abs().max() < 0.05 * latents.abs().max()
         assert half.vae.network.dtype == then
+
+
+@pytest.mark.parametrize(
+    ("device", "values", "expected"),
+    [
+        ("cpu", {}, (torch.float32, torch.float32)),
+        ("cpu", {"dtype": "bfloat16"}, (torch.bfloat16, torch.float32)),
+        ("cuda", {}, (torch.float16, torch.float16)),
+        ("cuda", {"dtype": "bfloat16"}, (torch.bfloat16, torch.bfloat16)),
+        ("cuda", {"deterministic": True}, (torch.float16, torch.float32)),
+        ("cuda", {"deterministic": False, "vae_dtype": "float32"}, (torch.float16, torch.float32)),
+        ("cuda", {"deterministic": True, "vae_dtype": "bfloat16"}, (torch.float16, torch.bfloat16)),
+    ],
+)
+def test_a_vae_is_as_precise_as_its_model_where_that_serves_best(
+    device: str, values: dict[str, Any], expected: tuple[torch.dtype, torch.dtype]
+) -> None:
+    assert precisions(Settings(**values), torch.device(device)) == expected
 
 
 def off(one: Tensor, other: Tensor) -> int:

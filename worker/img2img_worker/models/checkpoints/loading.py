@@ -76,12 +76,12 @@ def read_for(path: Path, settings: Settings) -> ReadCheckpoint:
         Refused: as `open_checkpoint`; a device that torch does not have.
     """
     device = find_device(settings.device)
-    dtype = getattr(torch, settings.dtype or ("float32" if device.type == "cpu" else "float16"))
+    dtype, vae_dtype = precisions(settings, device)
     return read_checkpoint(
         path,
         device=device,
         dtype=dtype,
-        vae_dtype=getattr(torch, settings.vae_dtype),
+        vae_dtype=vae_dtype,
         float8=settings.weights_dtype is not None,
         vae_tile=settings.vae_tile,
         allow_pickles=settings.allow_pickles,
@@ -91,6 +91,17 @@ def read_for(path: Path, settings: Settings) -> ReadCheckpoint:
         models_dir=settings.models_dir,
         compiler="inductor" if settings.compile else None,
     )
+
+
+def precisions(settings: Settings, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """The model's and its VAE's.
+
+    On a GPU both are half, as in A1111. In deterministic mode the VAE's is not: nothing overflows in float32.
+    """
+    is_cpu = device.type == "cpu"
+    dtype = settings.dtype or ("float32" if is_cpu else "float16")
+    vae_dtype = settings.vae_dtype or ("float32" if is_cpu or settings.deterministic else dtype)
+    return getattr(torch, dtype), getattr(torch, vae_dtype)
 
 
 def load_other(wanted: str, settings: Settings) -> Family:
@@ -122,8 +133,7 @@ def read_checkpoint(
     Nothing is asked of any hub, and nothing beside the file or folder is wanted.
 
     Args:
-        vae_dtype: Stable Diffusion's VAEs overflow in float16, so theirs is its own; what overflows is run
-            again in float32.
+        vae_dtype: some of Stable Diffusion's VAEs overflow in float16, so theirs is its own; see `Vae`.
         float8: keep the weights of the denoiser and the text encoders in 8 bits.
         vae_tile: pictures larger than this, either way, go through the VAE in tiles of this size.
         lora_folder: where the LoRAs are that prompts name, looked at when they do.

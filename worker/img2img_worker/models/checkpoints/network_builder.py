@@ -38,7 +38,7 @@ class NetworkBuilder:
 
     device: torch.device
     dtype: torch.dtype
-    #: Stable Diffusion's VAEs overflow in float16, so theirs is its own
+    #: some of Stable Diffusion's VAEs overflow in float16, so theirs is its own
     vae_dtype: torch.dtype
     #: whether the denoiser and the text encoders keep their weights in 8 bits
     float8: bool = False
