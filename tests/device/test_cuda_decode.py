@@ -107,9 +107,11 @@ def test_nothing_is_lost_where_many_end_at_once_and_some_are_cancelled(
     wanted = [render(number, steps=3, denoising_strength=0.9) for number in range(64)]
     expected = alone(family, wanted, deterministic=True)
     futures: list[Future[Pixels]] = []
+    all_submitted = threading.Event()
 
     def cancel_at(number: int) -> Callable[[int, int], None]:
         def tell(done: int, total: int) -> None:
+            assert all_submitted.wait(PATIENCE)
             if number % 5 == 0 and done == total:
                 futures[number].cancel()
 
@@ -118,8 +120,8 @@ def test_nothing_is_lost_where_many_end_at_once_and_some_are_cancelled(
     with Engine(family, slots=32, deterministic=True) as engine:
         for number, each in enumerate(wanted):
             futures.append(engine.submit(each, cancel_at(number)))
-        wait(futures, PATIENCE)
-        assert engine.in_flight == 0
+        all_submitted.set()
+        assert not wait(futures, PATIENCE).not_done
     for number, (future, picture) in enumerate(zip(futures, expected, strict=True)):
         if number % 5:
             assert np.array_equal(future.result(0), picture)
