@@ -46,10 +46,8 @@ def save_control_net(checkpoint: Path, path: Path, dtype: torch.dtype) -> Contro
 
     As a fresh one has it, what it adds is zero: it costs what any costs, and cannot overflow.
     """
-    unet = UNet2DConditionModel.from_pretrained(
-        checkpoint / "unet", torch_dtype=dtype, low_cpu_mem_usage=False
-    )
-    network: ControlNetModel = ControlNetModel.from_unet(unet).eval()
+    unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", low_cpu_mem_usage=False)
+    network: ControlNetModel = ControlNetModel.from_unet(unet).to(dtype).eval()
     control_files.write_original(network, path)
     return network
 
