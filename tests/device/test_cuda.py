@@ -78,6 +78,24 @@ def test_a_group_norm_is_torchs(dtype: torch.dtype, shape: tuple[int, ...], silu
     assert torch.equal(one, found[:1])  # however many rows there are
 
 
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("shape", [(3, 7, 320), (1, 1000, 640), (2, 5, 48)], ids=str)
+def test_norms_and_gates_of_tokens_are_torchs(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    from img2img_worker.models.families.triton_kernels import gated, layer_norm, summed
+
+    torch.manual_seed(1)
+    x = (torch.randn(shape, device="cuda") * 2 + 5).to(dtype)
+    weight, bias = torch.randn(2, shape[-1], device="cuda").to(dtype)
+    wanted = F.layer_norm(x.float(), shape[-1:], weight.float(), bias.float())
+    near = LOW[dtype]
+    torch.testing.assert_close(layer_norm(x, weight, bias, 1e-5).float(), wanted, rtol=near, atol=near)
+    one, gate = x.float().chunk(2, dim=-1)
+    torch.testing.assert_close(gated(x).float(), one * F.gelu(gate), rtol=near, atol=near)
+    picture = x.mT[..., None].contiguous(memory_format=torch.channels_last)
+    wanted = 2 * picture.float() + bias.float()[:, None, None]
+    torch.testing.assert_close(summed(picture, picture, bias).float(), wanted, rtol=near, atol=near)
+
+
 @pytest.mark.parametrize("side", [64, 72, 136])
 def test_networks_answer_as_with_torchs_layers(
     checkpoint: Path, side: int, monkeypatch: pytest.MonkeyPatch

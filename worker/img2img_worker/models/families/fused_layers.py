@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ def fuse_layers(network: nn.Module) -> None:
         elif isinstance(module, Transformer2DModel):
             module._operate_on_continuous_inputs = partial(layers.tokens, module)
             module._get_output_for_continuous_inputs = partial(layers.picture, module)
+        elif isinstance(module, BasicTransformerBlock):
+            for norm in (module.norm1, module.norm2, module.norm3):
+                if isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None:
+                    norm.forward = partial(layers.layer_norm, norm)  # type: ignore[method-assign]  # this one's
         elif isinstance(module, GEGLU):
             module.forward = partial(layers.geglu, module)
         elif isinstance(module, nn.GroupNorm):
@@ -88,9 +93,14 @@ class FusedLayers:
             picture = _pointwise(model.proj_out, picture)
         return picture + residual
 
+    def layer_norm(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        """Of tokens [R, n, d]."""
+        normed: Tensor = self._kernels.layer_norm(x.contiguous(), norm.weight, norm.bias, norm.eps)
+        return normed
+
     def geglu(self, layer: GEGLU, x: Tensor) -> Tensor:
         """Of [..., n], the answer of its projection gated by half of it."""
-        gated: Tensor = self._kernels.gated(layer.proj(x))
+        gated: Tensor = self._kernels.gated(layer.proj(x).contiguous())
         return gated
 
     def _normed(self, norm: Any, x: Tensor, **then: Any) -> Tensor:

@@ -56,6 +56,18 @@ def group_norm(
     return answer
 
 
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """Of the last dimension of x, [..., n] and contiguous, in float32 in between."""
+    answer = torch.empty_like(x)
+    width = x.shape[-1]
+    lines, size = x.numel() // width, triton.next_power_of_2(width)
+    at_once = max(1, TILE * TILE // size)
+    _layer_normed[(triton.cdiv(lines, at_once),)](
+        x, weight, bias, answer, lines, epsilon, width, size, at_once
+    )
+    return answer
+
+
 def summed(one: Tensor, other: Tensor, bias: Tensor) -> Tensor:
     """``one + other + bias`` of pictures [R, C, H, W] that are channels last, in float32 in between.
 
@@ -150,6 +162,24 @@ def _scaled(
     if SILU:
         value = value * tl.sigmoid(value)
     tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _layer_normed(
+    x, weight, bias, answer, lines, epsilon, WIDTH: tl.constexpr, SIZE: tl.constexpr, LINES: tl.constexpr
+):  # fmt: skip
+    line = tl.program_id(0).to(tl.int64) * LINES + tl.arange(0, LINES)
+    place = tl.arange(0, SIZE)
+    inside = (line < lines)[:, None] & (place < WIDTH)[None, :]
+    places = line[:, None] * WIDTH + place[None, :]
+    value = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
+    mean = tl.sum(value, axis=1) / WIDTH
+    deviation = tl.where(inside, value - mean[:, None], 0.0)
+    spread = tl.sum(deviation * deviation, axis=1) / WIDTH
+    scale = tl.load(weight + place, mask=place < WIDTH, other=0.0).to(tl.float32)
+    shift = tl.load(bias + place, mask=place < WIDTH, other=0.0).to(tl.float32)
+    normal = deviation / tl.sqrt(spread + epsilon)[:, None]
+    tl.store(answer + places, (normal * scale + shift).to(answer.dtype.element_ty), mask=inside)
 
 
 @triton.jit
