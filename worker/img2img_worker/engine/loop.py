@@ -283,10 +283,8 @@ class EngineLoop:
         """
         if is_idle and self._rest_finished():
             self._side.wait_for_room()
-        for batch in self._decoding.batches(self._rest_finished()):
-            if self._side.is_full:
-                return
-            self._done(self._decoding.step, batch)
+        while not self._side.is_full and (batches := self._decoding.batches(self._rest_finished())):
+            self._done(self._decoding.step, batches[0])
 
     def _answer(self, images: Sequence[RenderState]) -> Steps[None]:
         latents = self._batches[images[0].shape].results(images)
