@@ -21,6 +21,7 @@ from img2img_worker.models.adapters.lora_keys import Layer, Place
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.products import RowPatches, RowProducts
+from img2img_worker.models.families.packed_convolutions import repack, unpacked
 from img2img_worker.models.float8 import in_float8, own_weight, replace_weight
 from img2img_worker.models.steps import Steps
 
@@ -83,7 +84,7 @@ class Patched:
         names = {id(module): name for name, module in network.named_modules()}
         with self._changing:
             found = {
-                key: weight.clone()
+                key: unpacked(weight).clone()
                 for key, weight in network.state_dict().items()
                 if "parametrizations" not in key.split(".")
             }
@@ -160,12 +161,14 @@ class Patched:
 
 
 def _copy(weight: Tensor) -> Tensor:
-    return weight.clone(memory_format=torch.contiguous_format)
+    return unpacked(weight).clone(memory_format=torch.contiguous_format)
 
 
 def _set(layer: Layer, weight: Tensor | None, bias: Tensor | None) -> None:
     if in_float8(layer):
         replace_weight(layer, weight)
+    elif weight is not None and layer.weight.is_mkldnn:
+        repack(layer, weight.to(layer.weight.dtype))
     elif weight is not None:
         layer.weight.copy_(weight)
     if layer.bias is not None and bias is not None:

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from img2img_worker.models.adapters.lora_keys import Layer
 from img2img_worker.models.adapters.low_rank import Product
 from img2img_worker.models.adapters.patch import Patch
+from img2img_worker.models.families.edge_padding import padded
 
 #: a product and what it is multiplied by
 _Scaled = tuple[Product, float]
@@ -148,8 +149,5 @@ def _terms(alike: Sequence[tuple[int, Product, float]]) -> _Terms:
 
 def _convolved(layer: nn.Conv2d, x: Tensor, kernels: Tensor, groups: int) -> Tensor:
     """`x` by other kernels, at the places and with the edges of `layer`."""
-    padding: Any = layer.padding
-    if layer.padding_mode != "zeros":
-        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
-        padding = 0
+    x, padding = padded(layer, x)
     return F.conv2d(x, kernels, None, layer.stride, padding, layer.dilation, groups)

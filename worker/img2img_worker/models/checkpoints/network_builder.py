@@ -20,6 +20,7 @@ from img2img_worker.models.control.clip_vision import read_clip_vision
 from img2img_worker.models.control.control_nets import ControlNets
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter
 from img2img_worker.models.control.networks import ControlNetwork
+from img2img_worker.models.families.packed_convolutions import pack_convolutions
 from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.tiny_vae import TinyVae
 from img2img_worker.models.families.vae import Autoencoder, Vae
@@ -201,6 +202,7 @@ class NetworkBuilder:
             float8=self.float8,
         )
         if self.compiler is None:
+            pack_convolutions(network)
             return network
         if kind is FluxTransformer2DModel:
             # only what repeats: around it are hooks that are another at each call (see `Flux.velocity`)

@@ -24,6 +24,7 @@ from img2img_worker.models.control.files import (
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter
 from img2img_worker.models.control.image_prompt_file import is_image_prompt, read_image_prompt
 from img2img_worker.models.control.networks import Adapter, ControlNet, ControlNetwork, UnionControlNet
+from img2img_worker.models.families.packed_convolutions import pack_convolutions
 from img2img_worker.models.families.row_by_row import answer_row_by_row
 from img2img_worker.models.families.unet import attend_by_length, norm_single_values
 
@@ -102,6 +103,7 @@ def read_network(
     norm_single_values(network)
     if device.type == "cpu":
         answer_row_by_row(network)
+    pack_convolutions(network)
     kind = UnionControlNet if isinstance(network, ControlNetUnionModel) else ControlNet
     return kind.of(network, key=key, is_pooled="shuffle" in name_of(path).lower())
 

@@ -1,6 +1,9 @@
 """What convolutions find beyond a picture's edges: nothing, or its other side."""
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Padding:
@@ -19,3 +22,11 @@ class Padding:
         for convolution in self._convolutions:
             convolution.padding_mode = "circular" if circular else "zeros"
         self._is_circular = circular
+
+
+def padded(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Any]:
+    """What a convolution of `x` [R, C, H, W] is to be given, and the zeros that are to be put around that."""
+    if convolution.padding_mode == "zeros":
+        return x, convolution.padding
+    around = convolution._reversed_padding_repeated_twice
+    return F.pad(x, around, mode=convolution.padding_mode), (0, 0)

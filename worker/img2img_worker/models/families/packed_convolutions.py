@@ -1,0 +1,80 @@
+"""Convolutions on a CPU whose weights stay in the order of oneDNN, which computes them.
+
+torch brings plain weights into that order anew in each call. In a UNet of SD 1.5's size that takes longer
+than the convolutions themselves where latents are small.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from img2img_worker.models.families.edge_padding import padded
+from img2img_worker.models.float8 import in_float8
+
+#: weights of the smallest layer for which it pays: one of 256 to 256 channels. What is 1 × 1 is a matrix
+LEAST = 256 * 256 * 9
+
+
+def pack_convolutions(network: nn.Module) -> None:
+    """Lets the large convolutions of `network`, where it is on a CPU, pack their weights at their next call.
+
+    A packed `weight` has a shape, but is read by `unpacked` and changed by `repack` only.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and _pays(module):
+            module.forward = partial(_convolved, module)  # type: ignore[method-assign]  # this network's only
+
+
+def unpacked(weight: Tensor) -> Tensor:
+    """The same weights in the order of their indices; a copy if they are packed."""
+    return weight.to_dense() if weight.is_mkldnn else weight
+
+
+def repack(convolution: Any, weight: Tensor) -> None:
+    """Gives a convolution other weights, packed."""
+    packed = torch._C._nn.mkldnn_reorder_conv2d_weight(  # the same order for inputs of any size
+        weight.to_mkldnn(),
+        convolution.padding,
+        convolution.stride,
+        convolution.dilation,
+        convolution.groups,
+    )
+    convolution.weight = nn.Parameter(packed, requires_grad=False)
+
+
+def _pays(convolution: nn.Conv2d) -> bool:
+    if in_float8(convolution):
+        return False
+    weight = convolution.weight
+    is_large = weight.numel() >= LEAST and convolution.kernel_size != (1, 1) and convolution.groups == 1
+    return is_large and weight.device.type == "cpu" and _packs(weight.dtype)
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether torch's oneDNN has a packed order for it on this processor."""
+    if not torch._C._has_mkldnn:
+        return False
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
+
+
+def _convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    if not convolution.weight.is_mkldnn:
+        repack(convolution, convolution.weight)
+    x, padding = padded(convolution, x)
+    answer: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x,
+        convolution.weight,
+        convolution.bias,
+        padding,
+        convolution.stride,
+        convolution.dilation,
+        convolution.groups,
+        "none",
+        [],
+        "",
+    )
+    return answer
