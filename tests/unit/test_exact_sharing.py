@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 
 from img2img_shared.control import ControlUnit
@@ -200,15 +201,19 @@ def test_so_it_is_with_a_network_of_published_widths(small: StableDiffusion, thr
         (nn.Linear(320, 1280), (3, 320), 1),
         (nn.Linear(320, 1280), (320,), 2),
         (nn.SiLU(), (960, 9, 7), 4),
+        (GEGLU(32, 128), (256, 32), 3),
+        (nn.Conv2d(4, 320, 3, padding=1), (4, 9, 7), 1),
+        (nn.Conv2d(32, 64, 1), (32, 9, 7), 2),
+        (nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GroupNorm(32, 64)), (64, 5, 4), 1),
     ],
     ids=str,
 )
-def test_layers_that_depend_on_how_many_rows_there_are_answer_row_by_row(
+def test_layers_that_depend_on_how_many_rows_there_are_answer_as_if_alone(
     threads: Callable[[int], None], layer: nn.Module, shape: tuple[int, ...], n_threads: int
 ) -> None:
     threads(n_threads)
     answer_row_by_row(layer)
-    rows = torch.randn(6, *shape, generator=torch.Generator().manual_seed(1))
+    rows = torch.randn(7, *shape, generator=torch.Generator().manual_seed(1))
     assert_answers_as_alone(layer, rows)
 
 

@@ -1,27 +1,35 @@
-"""Layers whose answers for a row depend, on a CPU, on how many rows there are, made to answer row by row.
+"""Layers whose answers for a row depend, on a CPU, on how many rows there are, made not to.
 
 How a matrix product adds up is chosen by its shape, and with few vectors that of one row alone is another
 than that of many. A function of each value takes the last few of a thread's share one by one, and rounds them
-otherwise: whose they are depends on the number of rows, where there are several threads.
+otherwise: whose they are depends on the number of rows, where there are several threads. And torch has one
+small row convolved by another library than several.
 """
 
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 
 #: vectors of a row from which on a product was seen not to depend on how many rows there are
 MANY_VECTORS = 4
+#: values up to which torch takes a single row for small (ATen's Convolution.cpp)
+SMALL_ROW = 20480
 
 
 def answer_row_by_row(network: nn.Module) -> None:
-    """Has those layers of `network`, which is on a CPU, answer each row as if it were alone."""
+    """Has those layers of `network`, which is on a CPU, answer a row alike in any number of them."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             layer.forward = partial(_few_vectors, layer.forward)  # type: ignore[method-assign]  # its only
         elif isinstance(layer, nn.SiLU):
             layer.forward = partial(_on_threads, layer.forward)  # type: ignore[method-assign]
+        elif isinstance(layer, GEGLU):
+            layer.gelu = partial(_on_threads, layer.gelu)
+        elif isinstance(layer, nn.Conv2d):
+            layer.forward = partial(_convolved, layer, layer.forward)  # type: ignore[method-assign]
 
 
 def _few_vectors(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -33,6 +41,12 @@ def _few_vectors(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def _on_threads(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if torch.get_num_threads() > 1:
         return _row_by_row(forward, x)
+    return forward(x)
+
+
+def _convolved(layer: nn.Conv2d, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    if len(x) == 1 and x.numel() <= SMALL_ROW and not layer.weight.is_mkldnn:
+        return forward(torch.cat([x, x]))[:1]
     return forward(x)
 
 
