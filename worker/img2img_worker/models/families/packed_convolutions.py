@@ -23,7 +23,7 @@ def pack_convolutions(network: nn.Module) -> None:
     A packed `weight` has a shape, but is read by `unpacked` and changed by `repack` only.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and _pays(module):
+        if isinstance(module, nn.Conv2d) and is_to_be_packed(module):
             module.forward = partial(_convolved, module)  # type: ignore[method-assign]  # this network's only
 
 
@@ -44,7 +44,8 @@ def repack(convolution: Any, weight: Tensor) -> None:
     convolution.weight = nn.Parameter(packed, requires_grad=False)
 
 
-def _pays(convolution: nn.Conv2d) -> bool:
+def is_to_be_packed(convolution: nn.Conv2d) -> bool:
+    """Whether `pack_convolutions` packs it."""
     if in_float8(convolution):
         return False
     weight = convolution.weight
