@@ -62,7 +62,9 @@ def call(family: StableDiffusion, n: int, side: int = 64) -> tuple[Tensor, Tenso
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)
-@pytest.mark.parametrize("shape", [(2, 320, 9, 7), (3, 960, 4, 4), (1, 128, 96, 100), (2, 32, 1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 320, 9, 7), (3, 960, 4, 4), (1, 128, 96, 100), (2, 32, 1, 1), (1, 32, 2048, 2056)], ids=str
+)
 @pytest.mark.parametrize("silu", [False, True])
 def test_a_group_norm_is_torchs(dtype: torch.dtype, shape: tuple[int, ...], silu: bool) -> None:
     from img2img_worker.models.families.triton_kernels import group_norm

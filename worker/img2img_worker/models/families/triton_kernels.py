@@ -6,6 +6,8 @@ were half of a UNet's time on an H100. Here a norm reads its picture twice and w
 computed by itself: its bits do not depend on how many there are.
 """
 
+import inspect
+
 import torch
 import triton
 import triton.language as tl
@@ -13,8 +15,10 @@ from torch import Tensor
 
 #: pixels and channels of a picture that a program works on at a time
 TILE = 64
-#: parts of a picture whose moments are found apart, at most
-MOST_PARTS = 256
+#: parts of a picture whose moments are found apart, at most, and at a time
+MOST_PARTS, PARTS = 256, 16
+#: numbers for whose values no kernel is made: each takes a third of a second, at the first picture ever
+_ANY = ["step", "pixels", "size", "part", "parts", "lines", "total", "width"]
 
 
 def group_norm(
@@ -46,11 +50,12 @@ def group_norm(
     step = channels if add is not None and len(add) > 1 else 0
     size = channels // groups
     _factors[rows, groups](
-        moments, factors, weight, bias, added, step, pixels, channels, part, parts, epsilon, add is not None,
-        size, triton.next_power_of_2(size), triton.next_power_of_2(parts),
+        moments, factors, weight, bias, added, step, pixels, channels, size, part, parts, epsilon,
+        add is not None, triton.next_power_of_2(size), PARTS,
     )  # fmt: skip
     answer = torch.empty_like(x)
-    _scaled[rows, triton.cdiv(pixels, TILE), slabs](
+    # pixels first: of the others there may be 65,535
+    _scaled[triton.cdiv(pixels, TILE), rows, slabs](
         x, answer, factors, pixels, channels, silu, TILE, width_of
     )
     return answer
@@ -89,7 +94,12 @@ def gated(x: Tensor) -> Tensor:
     return answer
 
 
-@triton.jit
+def _kernel(function):
+    names = inspect.signature(function).parameters
+    return triton.jit(function, do_not_specialize=[name for name in _ANY if name in names])
+
+
+@_kernel
 def _moments(
     x, moments, pixels, channels, PART: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
 ):  # fmt: skip
@@ -116,29 +126,37 @@ def _moments(
     tl.store(to + channels, squares - total * total / count, mask=has_channel)
 
 
-@triton.jit
+@_kernel
 def _factors(
-    moments, factors, weight, bias, add, step, pixels, channels, part, parts, epsilon, HAS_ADD: tl.constexpr,
-    SIZE: tl.constexpr, WIDTH: tl.constexpr, PARTS: tl.constexpr,
+    moments, factors, weight, bias, add, step, pixels, channels, size, part, parts, epsilon,
+    HAS_ADD: tl.constexpr, WIDTH: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """What each channel of a group is multiplied by, and what is added to it then."""
     row, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     within, number = tl.arange(0, WIDTH), tl.arange(0, PARTS)
-    channel = group * SIZE + within
-    is_one = within < SIZE
-    inside = (number < parts)[:, None] & is_one[None, :]
-    count = tl.where(inside, tl.minimum(part, pixels - number * part)[:, None].to(tl.float32), 0.0)
-    place = moments + (row * parts + number[:, None]) * 2 * channels + channel[None, :]
-    mean = tl.load(place, mask=inside, other=0.0)
-    squares = tl.load(place + channels, mask=inside, other=0.0)
+    channel = group * size + within
+    is_one = within < size
     added = tl.zeros([WIDTH], dtype=tl.float32)
     if HAS_ADD:
         added = tl.load(add + row * step + channel, mask=is_one, other=0.0).to(tl.float32)
-    mean += added[None, :]
-    total = pixels * SIZE
-    whole = tl.sum(tl.sum(mean * count, axis=1), axis=0) / total
-    deviation = mean - whole
-    spread = tl.sum(tl.sum(squares + count * deviation * deviation, axis=1), axis=0) / total
+    total = pixels * size
+    sums = tl.zeros([WIDTH], dtype=tl.float32)
+    for first in range(0, parts, PARTS):
+        inside = (first + number < parts)[:, None] & is_one[None, :]
+        count = tl.minimum(part, pixels - (first + number) * part)[:, None].to(tl.float32)
+        place = moments + (row * parts + first + number[:, None]) * 2 * channels + channel[None, :]
+        mean = tl.load(place, mask=inside, other=0.0) + added[None, :]
+        sums += tl.sum(tl.where(inside, mean * count, 0.0), axis=0)
+    whole = tl.sum(sums, axis=0) / total
+    sums = tl.zeros([WIDTH], dtype=tl.float32)
+    for first in range(0, parts, PARTS):
+        inside = (first + number < parts)[:, None] & is_one[None, :]
+        count = tl.minimum(part, pixels - (first + number) * part)[:, None].to(tl.float32)
+        place = moments + (row * parts + first + number[:, None]) * 2 * channels + channel[None, :]
+        deviation = tl.load(place, mask=inside, other=0.0) + added[None, :] - whole
+        squares = tl.load(place + channels, mask=inside, other=0.0) + count * deviation * deviation
+        sums += tl.sum(tl.where(inside, squares, 0.0), axis=0)
+    spread = tl.sum(sums, axis=0) / total
     scale = tl.load(weight + channel, mask=is_one, other=0.0).to(tl.float32) / tl.sqrt(spread + epsilon)
     shift = tl.load(bias + channel, mask=is_one, other=0.0).to(tl.float32) + (added - whole) * scale
     to = factors + row * 2 * channels + channel
@@ -146,12 +164,12 @@ def _factors(
     tl.store(to + channels, shift, mask=is_one)
 
 
-@triton.jit
+@_kernel
 def _scaled(
     x, answer, factors, pixels, channels, SILU: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    row = tl.program_id(1).to(tl.int64)
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     has_channel = channel < channels
     inside = (pixel < pixels)[:, None] & has_channel[None, :]
@@ -164,7 +182,7 @@ def _scaled(
     tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@_kernel
 def _layer_normed(
     x, weight, bias, answer, lines, epsilon, WIDTH: tl.constexpr, SIZE: tl.constexpr, LINES: tl.constexpr
 ):  # fmt: skip
@@ -182,7 +200,7 @@ def _layer_normed(
     tl.store(answer + places, (normal * scale + shift).to(answer.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@_kernel
 def _summed(one, other, bias, answer, total, channels, SIZE: tl.constexpr):
     place = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     inside = place < total
@@ -192,7 +210,7 @@ def _summed(one, other, bias, answer, total, channels, SIZE: tl.constexpr):
     tl.store(answer + place, value.to(answer.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@_kernel
 def _gated(x, answer, width, SIZE: tl.constexpr):
     line = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
