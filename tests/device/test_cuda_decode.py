@@ -71,6 +71,16 @@ def slow(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch, cycles: int) 
     monkeypatch.setattr(StableDiffusion, "decode_steps", lambda _, latents, **more: late(latents, **more))
 
 
+def slow_to_encode(family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode_steps = family.encode_steps
+
+    def late(pixels: Tensor, **more: Any) -> Steps[Tensor]:
+        torch.cuda._sleep(SHORT)  # type: ignore[no-untyped-call]  # torch's own
+        return (yield from encode_steps(pixels, **more))
+
+    monkeypatch.setattr(StableDiffusion, "encode_steps", lambda _, pixels, **more: late(pixels, **more))
+
+
 def off(one: Pixels, other: Pixels) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
@@ -94,6 +104,7 @@ def test_in_deterministic_mode_they_are_so_to_the_byte(
     family, wanted = opened(vae_dtype=vae_dtype), renders(36)
     expected = alone(family, wanted, deterministic=True)
     slow(family, monkeypatch, SHORT)
+    slow_to_encode(family, monkeypatch)
     with Engine(family, slots=16, deterministic=True) as engine:
         futures = [engine.submit(each) for each in wanted]
         pictures = [future.result(PATIENCE) for future in futures]
@@ -160,6 +171,20 @@ def test_what_was_launched_is_delivered_though_the_engine_closes(
         assert began.wait(PATIENCE)
         second.cancel()
     assert np.array_equal(first.result(0), expected)
+
+
+def test_what_overflows_where_it_is_encoded_is_encoded_again(opened: Callable[..., StableDiffusion]) -> None:
+    half, wanted = opened(vae_dtype=torch.float16), renders(12)
+    half.vae.network.encoder.conv_in.weight.data.mul_(2**16)
+    half.vae.network.encoder.conv_in.bias.data.fill_(6e4)
+    expected = alone(half, wanted, deterministic=True)
+    with Engine(half, slots=8, deterministic=True) as engine:
+        futures = [engine.submit(each) for each in wanted]
+        pictures = [future.result(PATIENCE) for future in futures]
+    assert all(np.array_equal(*both) for both in zip(pictures, expected, strict=True))
+    assert half.vae.network.dtype == torch.float16
+    alone(half, wanted[:1], deterministic=False)
+    assert half.vae.network.dtype == torch.float32
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
+from itertools import cycle
 from typing import Any, TypeVar
 
 import numpy as np
@@ -89,15 +91,15 @@ class Held(SideStream):
     def __bool__(self) -> bool:
         return True
 
-    def take(self, steps: Steps[T], given: Tensor) -> Steps[T]:
+    def take(self, steps: Steps[T], *given: Tensor) -> Steps[T]:
         yield from ()
         made = finished(steps)
-        self._marks.append(Mark())  # type: ignore[arg-type]  # what a device has
+        self._marks.append(Passing())
         return made
 
 
-class Mark:
-    """Of one work."""
+class Passing:
+    """The mark of one work."""
 
     def query(self) -> bool:
         return Held.passed.is_set()
@@ -109,7 +111,8 @@ class Mark:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Has to be set before more than two pictures, decoded one by one, are done."""
-    monkeypatch.setattr(loop, "SideStream", Held)
+    kinds = cycle((SideStream, Held))  # that for encoding is the first of each engine
+    monkeypatch.setattr(loop, "SideStream", lambda device: next(kinds)(device))
     monkeypatch.setattr(side_stream, "MOST", 2)
     monkeypatch.setattr(decoding, "TOGETHER", 1)
     monkeypatch.setattr(Held, "passed", threading.Event())
@@ -182,3 +185,23 @@ def test_who_is_cancelled_while_others_are_decoded_leaves_and_who_fails_fails_al
         held.set()
         assert futures[4].result(PATIENCE).shape == futures[0].result(PATIENCE).shape
     assert family.decoded == [1] * 4
+
+
+def test_what_is_encoded_beside_model_calls_has_its_slot_when_that_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    renders = [render(number) for number in range(6)]
+    renders += [replace(render(0), seed=number) for number in (7, 8)]  # of a picture that is encoded once
+    with Engine(ToyFamily(), slots=1) as engine:
+        expected = [engine.submit(each).result(PATIENCE) for each in renders]
+    monkeypatch.setattr(loop, "SideStream", Held)
+    monkeypatch.setattr(Held, "passed", threading.Event())
+    family = ToyFamily(vae_steps=3)
+    with Engine(family, slots=4) as engine:
+        futures = [engine.submit(each) for each in renders]
+        assert not futures[0].done()
+        assert engine.in_flight == 0
+        Held.passed.set()
+        pictures = [future.result(PATIENCE) for future in futures]
+    assert all(np.array_equal(*both) for both in zip(pictures, expected, strict=True))
+    assert family.encoded == [1] * 6

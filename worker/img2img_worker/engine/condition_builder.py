@@ -11,7 +11,10 @@ from img2img_shared.errors import Refused
 from img2img_worker.engine.control_schedule import UnitRows, unit_rows
 from img2img_worker.engine.guidance_rows import Guidance
 from img2img_worker.engine.reference_schedule import reference_noise
+from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState, SeenPictures
+from img2img_worker.engine.transfer import sent
+from img2img_worker.models.families.family import Family
 from img2img_worker.models.steps import Steps
 
 
@@ -20,10 +23,12 @@ class ConditionBuilder:
 
     Args:
         pictures: how many pictures the VAE sees at a time, always; None: as many as there are.
+        side: where it sees them, if there is one.
     """
 
-    def __init__(self, pictures: int | None) -> None:
+    def __init__(self, pictures: int | None, side: SideStream) -> None:
         self._pictures = pictures
+        self._side = side
 
     def show(self, image: RenderState) -> Steps[None]:
         """Lets the networks of `image` see its pictures, before it has a slot.
@@ -88,9 +93,10 @@ class ConditionBuilder:
             return []
 
         def encode(picture: NDArray[Any]) -> Steps[Tensor]:
-            stacked = torch.from_numpy(np.ascontiguousarray(picture))[None]
+            stacked = sent(torch.from_numpy(np.ascontiguousarray(picture))[None], family.device)
             tiling, vae = render.params.tiling, phase.vaes.encoder
-            latents = yield from family.encode_steps(stacked, tiling=tiling, rows=self._pictures, vae=vae)
+            encoding = family.encode_steps(stacked, tiling=tiling, rows=self._pictures, vae=vae)
+            latents = yield from self._side.made(encoding, stacked)
             return latents[0]
 
         levels = family.levels(render.latent_size)
@@ -125,7 +131,8 @@ class ConditionBuilder:
         ]
         if masked and family.inpaints:
             return (yield from self._control_picture(image, masked[-1]))
-        pictures = yield from family.picture(
+        pictures = yield from self._seen(
+            family,
             torch.from_numpy(pixels)[None],
             masks,
             mask_round=render.params.rounds_mask,
@@ -140,14 +147,24 @@ class ConditionBuilder:
             pictures = torch.nn.functional.interpolate(pictures, size=render.latent_size, mode="bilinear")
         return pictures[0]
 
+    def _seen(
+        self, family: Family, pixels: Tensor, masks: Tensor | None, **more: Any
+    ) -> Steps[Tensor | None]:
+        """As `Family.picture`."""
+        if not (family.inpaints or family.edits):
+            return (yield from family.picture(pixels, masks, **more))
+        pixels = sent(pixels, family.device)
+        masks = None if masks is None else sent(masks, family.device)
+        given = (pixels,) if masks is None else (pixels, masks)
+        return (yield from self._side.made(family.picture(pixels, masks, **more), *given))
+
     def _control_picture(self, image: RenderState, picture: NDArray[Any]) -> Steps[Tensor | None]:
         """The same of a control picture [H, W, 4]: its mask takes the place of the init image's."""
         family = image.phase.checkpoint.family
         pixels = torch.from_numpy(np.ascontiguousarray(picture[:, :, :3]))[None]
         mask = torch.from_numpy(np.where(picture[:, :, 3] > 127.5, np.uint8(255), np.uint8(0)))[None]
-        pictures = yield from family.picture(
-            pixels, mask, tiling=image.render.params.tiling, rows=self._pictures, vae=image.phase.vaes.vae
-        )
+        tiling, vae = image.render.params.tiling, image.phase.vaes.vae
+        pictures = yield from self._seen(family, pixels, mask, tiling=tiling, rows=self._pictures, vae=vae)
         if pictures is None:
             return None
         # a cell is repainted where any of its pixels is

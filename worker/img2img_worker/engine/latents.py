@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from img2img_shared.modes import InpaintingFill, ResizeMode
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Pixels
+from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.transfer import sent
 from img2img_worker.models.steps import Steps, finished
@@ -23,18 +25,32 @@ TOGETHER = 8
 
 
 class Latents:
-    """Encodes init images. With `rows`, the VAE always sees that many."""
+    """Encodes init images. With `rows`, the VAE always sees that many.
 
-    def __init__(self, rows: int | None) -> None:
+    Args:
+        side: where it does, if there is one.
+    """
+
+    def __init__(self, rows: int | None, side: SideStream) -> None:
         self._rows = rows
+        self._side = side
+        #: of each checkpoint, pictures that are being encoded for an image of some priority, for others, too
+        self._begun: dict[tuple[int, PictureKey], int] = {}
 
     def encode_ahead(self, image: RenderState) -> Steps[None]:
-        """The picture of an image that has no slot yet, if it is a large one."""
-        pixels, key, latents = image.render.pixels, image.digest, image.phase.checkpoint.latents
-        if pixels is None or key is None or not image.is_large:
+        """The picture of an image that has no slot yet, if it is a large one, or goes beside model calls."""
+        pixels, key, checkpoint = image.render.pixels, image.digest, image.phase.checkpoint
+        if pixels is None or key is None or not (image.is_large or self._side):
             return
+        latents, own = checkpoint.latents, (id(checkpoint), key)
+        while self._side and self._begun.get(own, -inf) >= image.priority:
+            yield from self._side.latest()
         if key not in latents:
-            yield from self._encode(image.phase.checkpoint, [(key, pixels)])
+            self._begun[own] = image.priority
+            try:
+                yield from self._encode(checkpoint, [(key, pixels)])
+            finally:
+                self._begun.pop(own, None)
         # kept for this one, however many others are remembered until it has a slot
         image.encoded = latents[key]
         _forget(latents, REMEMBERED)
@@ -87,7 +103,8 @@ class Latents:
             digests, pixels = zip(*pictures[start : start + TOGETHER], strict=True)
             stacked = sent(torch.stack([torch.from_numpy(each) for each in pixels]), family.device)
             _, tiling, vae = digests[0]
-            latents = yield from family.encode_steps(stacked, tiling=tiling, rows=self._rows, vae=vae)
+            encoding = family.encode_steps(stacked, tiling=tiling, rows=self._rows, vae=vae)
+            latents = yield from self._side.made(encoding, stacked)
             for digest, latent in zip(digests, latents, strict=True):
                 # a copy, so that remembering one does not keep all
                 checkpoint.latents[digest] = latent.clone()

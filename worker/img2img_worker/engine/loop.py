@@ -71,12 +71,13 @@ class EngineLoop:
         self._slots: Scheduler[RenderState] = Scheduler(slots, lambda image: image.priority)
         #: by the shape of a latent
         self._batches: dict[tuple[int, int, int], Batch] = {}
-        self._latents = Latents(pictures)
-        self._conditions = ConditionBuilder(pictures)
+        #: where pictures are encoded, and where they are decoded
+        self._before, self._after = SideStream(device), SideStream(device)
+        self._latents = Latents(pictures, self._before)
+        self._conditions = ConditionBuilder(pictures, self._before)
         self._turns = Turns()
         self._prompts = PromptEncoder(then=self._show)
         self._decoding = Decoding(self._answer)
-        self._side = SideStream(device)
         self._delivery = Delivery()
         self._pace = Pace(device)
         self._switching = Switching()
@@ -138,10 +139,12 @@ class EngineLoop:
             began = time.monotonic()
             has_called = self._call()
             self._seconds = time.monotonic() - began
-            if self._side:
+            if self._after:
                 self._decode_beside(is_idle=not has_called and not self._prompts)
             else:
                 self._decode()
+            if not has_called:
+                self._prompts.wait()
             return
         except torch.OutOfMemoryError:
             # handled below: in here the traceback keeps the step's tensors alive
@@ -224,7 +227,8 @@ class EngineLoop:
     def _show(self, image: RenderState) -> Steps[None]:
         """Its pictures go through the VAE and to whatever else is to see them, before it has a slot."""
         steps = self._shown(image)
-        yield from self._turns.take(image.priority, steps) if image.is_large else steps
+        takes_turns = image.is_large and not self._before
+        yield from self._turns.take(image.priority, steps) if takes_turns else steps
 
     def _shown(self, image: RenderState) -> Steps[None]:
         yield from self._latents.encode_ahead(image)
@@ -282,13 +286,13 @@ class EngineLoop:
             is_idle: nothing else is to be done, so that it waits for room.
         """
         if is_idle and self._rest_finished():
-            self._side.wait_for_room()
-        while not self._side.is_full and (batches := self._decoding.batches(self._rest_finished())):
+            self._after.wait_for_room()
+        while not self._after.is_full and (batches := self._decoding.batches(self._rest_finished())):
             self._done(self._decoding.step, batches[0])
 
     def _answer(self, images: Sequence[RenderState]) -> Steps[None]:
         latents = self._batches[images[0].shape].results(images)
-        yield from self._side.take(self._deliver(images, latents), latents)
+        yield from self._after.take(self._deliver(images, latents), latents)
         for image in images:
             self._leave(image)
 
@@ -362,7 +366,8 @@ class EngineLoop:
 
     def _make_room(self) -> None:
         """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
-        self._side.wait()
+        self._before.wait()
+        self._after.wait()
         self._drop_idle()
         self._decoding.forget()
         if self._device.type == "cuda":

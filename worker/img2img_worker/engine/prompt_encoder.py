@@ -15,7 +15,7 @@ from img2img_worker.models.prompts.chunks import CHUNK
 from img2img_worker.models.prompts.context_padding import padded
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import MOST_CHUNKS, Encoded
-from img2img_worker.models.steps import Steps
+from img2img_worker.models.steps import Mark, Steps
 
 #: tokens of all texts of one image: any prompt and any negative prompt that may be had by itself
 MOST_TOKENS = 2 * MOST_CHUNKS * (CHUNK + 2)
@@ -35,7 +35,8 @@ class PromptEncoder:
 
     def __init__(self, then: Callable[[RenderState], Steps[None]]) -> None:
         self._then = then
-        self._images: deque[tuple[RenderState, Steps[None]]] = deque()
+        #: with what each waits for; None: for its turn
+        self._images: deque[tuple[RenderState, Steps[None], Mark | None]] = deque()
 
     def __bool__(self) -> bool:
         """Whether any image waits for its texts."""
@@ -44,11 +45,11 @@ class PromptEncoder:
     @property
     def images(self) -> tuple[RenderState, ...]:
         """Those that wait for their texts."""
-        return tuple(image for image, _ in self._images)
+        return tuple(image for image, _, _ in self._images)
 
     def take(self, image: RenderState) -> None:
         """Its texts are to be encoded."""
-        self._put(image, self._texts(image))
+        self._put(image, self._texts(image), None)
 
     def advance(
         self,
@@ -58,7 +59,7 @@ class PromptEncoder:
         *,
         priority: float = -inf,
     ) -> None:
-        """A piece of each image, and further ones for so long.
+        """A piece of each image that waits for nothing else, and further ones for so long.
 
         Args:
             priority: those of a lower one rest.
@@ -67,35 +68,47 @@ class PromptEncoder:
         """
         end = time.monotonic() + seconds
         turns = sum(image.priority >= priority for image in self.images)
-        while self._images and (turns > 0 or time.monotonic() < end):
+        in_vain = 0
+        while self._images and (turns > 0 or (time.monotonic() < end and in_vain < len(self._images))):
             if self._images[0][0].priority < priority:
                 break
             turns -= 1
-            image, steps = self._images.popleft()
+            image, steps, awaited = self._images.popleft()
             if image.future.cancelled():
                 steps.close()
                 image.future.set_running_or_notify_cancel()
                 continue
+            if awaited is not None and not awaited.query():
+                self._put(image, steps, awaited)
+                in_vain += 1
+                continue
+            in_vain = 0
             try:
-                next(steps)
+                awaited = next(steps)
             except StopIteration:
                 ready(image)
             except torch.OutOfMemoryError:
-                self._images.appendleft((image, self._texts(image)))
+                self._images.appendleft((image, self._texts(image), None))
                 raise
             except Exception as error:
                 failed(image, error)
             else:
-                self._put(image, steps)
+                self._put(image, steps, awaited)
 
-    def _put(self, image: RenderState, steps: Steps[None]) -> None:
+    def wait(self) -> None:
+        """Where all wait for the device, and nobody else wants it: until the first can go on."""
+        awaited = [mark for _, _, mark in self._images if mark is not None]
+        if awaited and len(awaited) == len(self._images) and not any(mark.query() for mark in awaited):
+            awaited[0].synchronize()
+
+    def _put(self, image: RenderState, steps: Steps[None], awaited: Mark | None) -> None:
         """Behind all others of its priority."""
-        place = sum(other.priority >= image.priority for other, _ in self._images)
-        self._images.insert(place, (image, steps))
+        place = sum(other.priority >= image.priority for other, _, _ in self._images)
+        self._images.insert(place, (image, steps, awaited))
 
     def drop(self, image: RenderState) -> None:
         """It wants no texts any more."""
-        for each, steps in self._images:
+        for each, steps, _ in self._images:
             if each is image:
                 steps.close()
         self._images = deque(each for each in self._images if each[0] is not image)

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.steps import Mark, Steps
 
 T = TypeVar("T")
 
@@ -24,8 +24,8 @@ class SideStream:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = _stream(device) if device.type == "cuda" else None
-        #: passed when each work is done, oldest first
-        self._marks: deque[torch.Event] = deque()
+        #: passed when each work is done, or what it waits for, oldest first
+        self._marks: deque[Mark] = deque()
 
     def __bool__(self) -> bool:
         """Whether there is one."""
@@ -38,8 +38,10 @@ class SideStream:
             self._marks.popleft()
         return len(self._marks) >= MOST
 
-    def take(self, steps: Steps[T], given: Tensor) -> Steps[T]:
+    def take(self, steps: Steps[T], *given: Tensor) -> Steps[T]:
         """`steps`, as they are; on a GPU all at once, launched beside what the current stream does.
+
+        Those that wait for the device are gone on with later.
 
         Args:
             given: what they begin with, as the current stream makes it.
@@ -47,14 +49,40 @@ class SideStream:
         if self._stream is None:
             return (yield from steps)
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        # its memory must not be given to others before they are done
-        given.record_stream(self._stream)
-        with torch.cuda.stream(self._stream):
-            made = finished(steps)
-            mark = torch.Event(self._device)
-            mark.record()
-        self._marks.append(mark)
+        for tensor in given:  # its memory must not be given to others before they are done
+            tensor.record_stream(self._stream)
+        while True:
+            # left before each yield: it is the thread's, whatever that does next
+            with torch.cuda.stream(self._stream):
+                try:
+                    while (awaited := next(steps)) is None:
+                        pass
+                except StopIteration as end:
+                    mark = torch.Event(self._device)
+                    mark.record()
+                    self._marks.append(mark)
+                    made: T = end.value
+                    return made
+            if awaited not in self._marks:
+                self._marks.append(awaited)
+            yield awaited
+
+    def made(self, steps: Steps[T], *given: Tensor) -> Steps[T]:
+        """As `take`, in its turn and to its end: what comes out is there, for the current stream to use."""
+        while self.is_full:
+            yield self._marks[0]
+        made = yield from self.take(steps, *given)
+        if self:
+            mark = self._marks[-1]
+            while not mark.query():
+                yield mark
+            if isinstance(made, Tensor) and made.is_cuda:
+                made.record_stream(torch.cuda.current_stream(self._device))
         return made
+
+    def latest(self) -> Steps[None]:
+        """A step that had better wait for what was launched last."""
+        yield self._marks[-1] if self._marks else None
 
     def wait_for_room(self) -> None:
         """Returns when it is not full."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from img2img_worker.models.families.edge_padding import Padding
 from img2img_worker.models.families.vae_layers import Layer, decoder_layers, encoder_layers
 from img2img_worker.models.families.vae_tiling import in_tiles
-from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.steps import Steps, finished, known
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Vae:
         def run(piece: Tensor) -> Steps[Tensor]:
             is_half = self._is_half
             mean = yield from self._mean(piece, tiling=tiling)
-            if not is_half or bool(mean.isfinite().all()):
+            if not is_half or (yield from known(mean.isfinite().all())):
                 return mean
             return (yield from self._in_full(self._mean(piece, tiling=tiling), stays=rows is None))
 
