@@ -92,12 +92,13 @@ class ConditionBuilder:
         if not render.controls:
             return []
 
-        def encode(picture: NDArray[Any]) -> Steps[Tensor]:
+        def encoded(picture: NDArray[Any]) -> Steps[Tensor]:
             stacked = sent(torch.from_numpy(np.ascontiguousarray(picture))[None], family.device)
             tiling, vae = render.params.tiling, phase.vaes.encoder
-            encoding = family.encode_steps(stacked, tiling=tiling, rows=self._pictures, vae=vae)
-            latents = yield from self._side.made(encoding, stacked)
-            return latents[0]
+            return (yield from family.encode_steps(stacked, tiling=tiling, rows=self._pictures, vae=vae))
+
+        def encode(picture: NDArray[Any]) -> Steps[Tensor]:
+            return (yield from self._side.made(encoded(picture)))[0]
 
         levels = family.levels(render.latent_size)
         sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
@@ -153,10 +154,12 @@ class ConditionBuilder:
         """As `Family.picture`."""
         if not (family.inpaints or family.edits):
             return (yield from family.picture(pixels, masks, **more))
-        pixels = sent(pixels, family.device)
-        masks = None if masks is None else sent(masks, family.device)
-        given = (pixels,) if masks is None else (pixels, masks)
-        return (yield from self._side.made(family.picture(pixels, masks, **more), *given))
+
+        def seen() -> Steps[Tensor | None]:
+            own = None if masks is None else sent(masks, family.device)
+            return (yield from family.picture(sent(pixels, family.device), own, **more))
+
+        return (yield from self._side.made(seen()))
 
     def _control_picture(self, image: RenderState, picture: NDArray[Any]) -> Steps[Tensor | None]:
         """The same of a control picture [H, W, 4]: its mask takes the place of the init image's."""

@@ -15,6 +15,7 @@ from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.transfer import sent
+from img2img_worker.models.families.family import Family
 from img2img_worker.models.steps import Steps, finished
 from img2img_worker.sampling.noise import fill_noise
 
@@ -101,13 +102,14 @@ class Latents:
         family = checkpoint.family
         for start in range(0, len(pictures), TOGETHER):
             digests, pixels = zip(*pictures[start : start + TOGETHER], strict=True)
-            stacked = sent(torch.stack([torch.from_numpy(each) for each in pixels]), family.device)
-            _, tiling, vae = digests[0]
-            encoding = family.encode_steps(stacked, tiling=tiling, rows=self._rows, vae=vae)
-            latents = yield from self._side.made(encoding, stacked)
+            latents = yield from self._side.made(self._encoded(family, digests[0], pixels))
             for digest, latent in zip(digests, latents, strict=True):
                 # a copy, so that remembering one does not keep all
                 checkpoint.latents[digest] = latent.clone()
+
+    def _encoded(self, family: Family, key: PictureKey, pictures: Sequence[Pixels]) -> Steps[Tensor]:
+        pixels = sent(torch.stack([torch.from_numpy(each) for each in pictures]), family.device)
+        return (yield from family.encode_steps(pixels, tiling=key.tiling, rows=self._rows, vae=key.vae))
 
 
 def _forget(latents: OrderedDict[PictureKey, Tensor], most: int) -> None:

@@ -44,11 +44,12 @@ class SideStream:
         Those that wait for the device are gone on with later.
 
         Args:
-            given: what they begin with, as the current stream makes it.
+            given: what they begin with, as the current stream makes it; nothing: they wait for no model call.
         """
         if self._stream is None:
             return (yield from steps)
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        if given:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
         for tensor in given:  # its memory must not be given to others before they are done
             tensor.record_stream(self._stream)
         while True:
@@ -67,11 +68,11 @@ class SideStream:
                 self._marks.append(awaited)
             yield awaited
 
-    def made(self, steps: Steps[T], *given: Tensor) -> Steps[T]:
+    def made(self, steps: Steps[T]) -> Steps[T]:
         """As `take`, in its turn and to its end: what comes out is there, for the current stream to use."""
         while self.is_full:
             yield self._marks[0]
-        made = yield from self.take(steps, *given)
+        made = yield from self.take(steps)
         if self:
             mark = self._marks[-1]
             while not mark.query():

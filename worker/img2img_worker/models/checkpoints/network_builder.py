@@ -247,4 +247,6 @@ class NetworkBuilder:
             fuses=fuses,
             float8=float8,
         )
+        if self.device.type == "cuda":  # for all streams
+            torch.cuda.current_stream(self.device).synchronize()
         return built

@@ -89,14 +89,14 @@ class Vae:
         """What a mean is multiplied by to have a variance of about 1: one number, or [1, C, 1, 1]."""
         scale = float(self.network.config.scaling_factor) / self.latent_scale
         deviations = self.network.config.get("latents_std")
-        return scale if deviations is None else scale / self._by_channel(deviations)
+        return scale if deviations is None else self._sent(scale / _by_channel(deviations))
 
     @cached_property
     def _shift(self) -> float | Tensor:
         """What is taken from a mean before, in the same shapes."""
         means = self.network.config.get("latents_mean")
         if means is not None:
-            return self._by_channel(means)
+            return self._sent(_by_channel(means))
         return float(self.network.config.get("shift_factor") or 0.0)
 
     def encode(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
@@ -141,8 +141,9 @@ class Vae:
         """The posterior's mean that a latent was."""
         return latents / self._scale + self._shift
 
-    def _by_channel(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(1, -1, 1, 1)
+    def _sent(self, values: Tensor) -> Tensor:
+        """On the device, complete: it is used in more than one stream."""
+        return values.to(self.device)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -222,6 +223,10 @@ def keep(network: nn.Module, device: torch.device) -> None:
         stream = torch.cuda.current_stream(device)
         for weight in network.parameters():
             weight.record_stream(stream)
+
+
+def _by_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
 
 
 def to_unit(pixels: Tensor, device: torch.device) -> Tensor:
