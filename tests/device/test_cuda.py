@@ -25,6 +25,9 @@ from tests.unit.loras import UNET, write_kohya
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
+#: of pictures [R, C, H, W]
+SHAPES = [(2, 320, 9, 7), (3, 960, 4, 4), (1, 128, 96, 100), (2, 32, 1, 1), (1, 32, 2048, 2056)]
+#: what is near enough
 LOW = {torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 

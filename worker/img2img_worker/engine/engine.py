@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 #: images in flight, where nobody says how many
 SLOTS_GPU, SLOTS_CPU = 32, 4
-#: in deterministic mode, rows of every model call on a GPU; on a CPU at most, and of one image at most
-FIXED_ROWS, SHARED_ROWS, OWN_ROWS = 16, 12, 4
+#: in deterministic mode, rows of a model call at most, and of one image at most
+SHARED_ROWS, OWN_ROWS = 12, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,8 @@ class Engine:
         family: the checkpoint; the engine's thread is the only one that calls it.
         slots: images in flight, at most; by default 32 on a GPU and 4 on a CPU.
         deterministic: a picture's bytes do not depend on what else is in flight; by default on a CPU only.
-        rows: in deterministic mode, the row count of every model call; by default 16 on a GPU, while on a
-            CPU images share calls where this was seen to keep their bits, and gains something (see
-            `ExactSharing`).
+        rows: in deterministic mode, the row count of every model call; by default images share calls where
+            this was seen to keep their bits, and gains something (see `ExactSharing`).
         others: loads another checkpoint that an image wants, by its name; see `OtherCheckpoints`.
         most_others: how many of them there are at a time.
         on_out_of_memory: told how many slots there are for a while, and how many images left them; quick.
@@ -80,12 +79,12 @@ class Engine:
         sharing = None
         if not deterministic:
             self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
-        elif rows is None and on_cpu:
+        elif rows is None:
             # not by the slots: what an image has of a call is the same on every worker
             self._packer = BatchPacker(most=SHARED_ROWS, compiled=family.is_compiled, own=OWN_ROWS)
             sharing = ExactSharing()
         else:
-            self._packer = BatchPacker(most=FIXED_ROWS, fixed=rows or FIXED_ROWS)
+            self._packer = BatchPacker(most=rows, fixed=rows)
         pictures = 1 if deterministic else None
         self._loop = EngineLoop(
             family.device,

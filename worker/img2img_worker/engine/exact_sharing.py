@@ -1,4 +1,4 @@
-"""Which images may share model calls on a CPU without a bit of their rows becoming another."""
+"""Which images may share model calls without a bit of their rows becoming another."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
