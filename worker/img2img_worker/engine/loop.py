@@ -163,7 +163,9 @@ class EngineLoop:
 
     def _join(self) -> None:
         self._go_back(self._slots.outranked())
-        most = at_once(self._slots.waiting[0]) if self._slots.waiting and self._slots.in_flight else None
+        others_wait = bool(self._slots.waiting and self._slots.in_flight)
+        # those whose pictures were encoded beside have next to nothing left to be done
+        most = at_once(self._slots.waiting[0]) if others_wait and not self._before else None
         joining = [image for image in self._slots.next_up(most) if not _dropped(image)]
         try:
             for image in self._done(self._encode, joining):
