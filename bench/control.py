@@ -136,7 +136,11 @@ def main() -> None:
             for name in NETWORKS
         }
         family = open_checkpoint(
-            checkpoint, device=options.device, dtype=dtype, control_folders=(Path(folder),)
+            checkpoint,
+            device=options.device,
+            dtype=dtype,
+            vae_dtype=dtype,
+            control_folders=(Path(folder),),
         )
         counted = Counted(family)
         for network in networks.values():

@@ -160,7 +160,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
         path = save(arguments.size, Path(folder) / arguments.size, dtype, arguments.device)
-        family = open_checkpoint(path, device=arguments.device, dtype=dtype)
+        family = open_checkpoint(path, device=arguments.device, dtype=dtype, vae_dtype=dtype)
         most = peak(family.device, dtype, 1024 if arguments.device == "cpu" else 8192)
         slots_table(family, side, counts, most)
         if arguments.compile:

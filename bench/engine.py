@@ -313,7 +313,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dtype = torch.float32 if arguments.device == "cpu" else torch.float16
         checkpoint = save(arguments.size, Path(folder) / arguments.size, dtype, arguments.device)
-        family = open_checkpoint(checkpoint, device=arguments.device, dtype=dtype)
+        family = open_checkpoint(checkpoint, device=arguments.device, dtype=dtype, vae_dtype=dtype)
         calls_table(family, arguments.counted, arguments.slots)
         step_table(family, arguments.slots)
         pipeline_table(family, checkpoint, side, arguments.rounds)

@@ -112,7 +112,11 @@ def main() -> None:
             arguments.size, folder / arguments.size, dtype, arguments.device
         )
         family: Any = open_checkpoint(
-            checkpoint, device=arguments.device, dtype=dtype, lora_folder=folder / "Lora"
+            checkpoint,
+            device=arguments.device,
+            dtype=dtype,
+            vae_dtype=dtype,
+            lora_folder=folder / "Lora",
         )
         (folder / "Lora").mkdir()
         write_loras(folder / "Lora", family.unet, arguments.images)

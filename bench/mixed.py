@@ -164,6 +164,7 @@ def main() -> None:
             checkpoint,
             device=device,
             dtype=dtype,
+            vae_dtype=dtype,
             lora_folder=folder / "Lora",
             control_folders=(folder,),
         )
