@@ -12,7 +12,7 @@ from img2img_worker.engine.course import Z0, Call, X
 from img2img_worker.engine.model_call import Layout, Part, Sums, collected, slot_of, summed
 from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.engine.state import Answer, RenderState
-from img2img_worker.engine.transfer import sent
+from img2img_worker.models.transfer import sent
 
 #: what a mask blends: what the model sees, or its answers
 INPUT, ANSWER = range(2)

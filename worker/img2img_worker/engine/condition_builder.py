@@ -13,9 +13,9 @@ from img2img_worker.engine.guidance_rows import Guidance
 from img2img_worker.engine.reference_schedule import reference_noise
 from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState, SeenPictures
-from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.steps import Steps
+from img2img_worker.models.transfer import sent
 
 
 class ConditionBuilder:

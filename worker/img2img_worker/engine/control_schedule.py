@@ -12,7 +12,6 @@ from torch import Tensor
 from img2img_shared.control import ControlUnit
 from img2img_worker.engine.reference_schedule import check_reference, references_of
 from img2img_worker.engine.render import Control, Render
-from img2img_worker.engine.transfer import sent
 from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, repainted_cells
 from img2img_worker.models.control.flow_networks import FlowControlNet
 from img2img_worker.models.control.image_prompt import ImagePromptNetwork
@@ -23,6 +22,7 @@ from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.steps import Steps
+from img2img_worker.models.transfer import sent
 
 #: modules whose networks are gentler in a hires fix' second pass, or small errors become edges
 _SOFT_IN_HIRES = ("canny", "mlsd")

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Prediction
+from img2img_worker.models.transfer import sent
 from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.noise import NoiseStream

@@ -14,9 +14,9 @@ from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState
-from img2img_worker.engine.transfer import sent
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.transfer import sent
 from img2img_worker.sampling.noise import fill_noise
 
 #: encoded pictures that are remembered

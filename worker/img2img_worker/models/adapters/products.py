@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +18,10 @@ from img2img_worker.models.adapters.lora_keys import Layer
 from img2img_worker.models.adapters.low_rank import Product
 from img2img_worker.models.adapters.patch import Patch
 from img2img_worker.models.families.edge_padding import padded
+from img2img_worker.models.transfer import sent
+
+#: ranks of all products of one shape, up to which a GPU computes them for all rows
+SIDE_BY_SIDE = 256
 
 #: a product and what it is multiplied by
 _Scaled = tuple[Product, float]
@@ -49,6 +54,33 @@ class _Terms:
 
 
 @dataclass(frozen=True, eq=False)
+class _SideBySide:
+    """Products of one shape, so few that all are computed for all rows of a call; a row takes its own.
+
+    Few large matrix products, where `_Terms` has many small ones and copies of rows: for a GPU.
+    """
+
+    #: [k, in, *kernel] and [out, k], of k ranks in all
+    down: Tensor
+    up: Tensor
+    #: [R, k], 0 of what a row has not
+    scales: Tensor
+
+    def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
+        """As `_Terms.add`."""
+        if isinstance(layer, nn.Conv2d):
+            found = self._own(_convolved(layer, x, self.down, 1), self.scales[:, :, None, None])
+            answer.add_(F.conv2d(found, self.up[:, :, None, None]))
+        else:
+            found = self._own(F.linear(x, self.down), self.scales.view(len(x), *(1,) * (x.ndim - 2), -1))
+            answer.view(-1, answer.shape[-1]).addmm_(found.flatten(0, -2), self.up.T)
+
+    def _own(self, found: Tensor, scales: Tensor) -> Tensor:
+        # chosen, not multiplied by 0: what overflows in a row that has it not is nobody's
+        return torch.where(scales != 0, found * scales, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
 class _Common:
     """Products that all rows have, however many there are."""
 
@@ -64,6 +96,9 @@ class _Common:
             answer.add_(found, alpha=scale)
 
 
+_Added = _Terms | _SideBySide | _Common
+
+
 @dataclass(frozen=True, eq=False)
 class RowPatches:
     """The patches of a call's rows, in order: each is of LoRAs that are products. One alone: of any rows."""
@@ -76,7 +111,7 @@ class RowPatches:
         return self.patches[0] if len(set(self.patches)) == 1 else None
 
     @cached_property
-    def terms(self) -> Mapping[str, Sequence[_Terms | _Common]]:
+    def terms(self) -> Mapping[str, Sequence[_Added]]:
         """What is added to the answers of each layer."""
         if self.common is not None:
             return {layer: [_Common(list(own))] for layer, own in _products(self.common).items()}
@@ -87,7 +122,12 @@ class RowPatches:
                 for product, scale in own:
                     alike = layers.setdefault(layer, {}).setdefault(tuple(product.down.shape), [])
                     alike.append((row, product, scale))
-        return {layer: [_terms(alike) for alike in shapes.values()] for layer, shapes in layers.items()}
+        # most layers have the same: what they share is sent once
+        send = _Sender()
+        n = len(self.patches)
+        return {
+            layer: [_added(alike, n, send) for alike in shapes.values()] for layer, shapes in layers.items()
+        }
 
 
 class RowProducts:
@@ -116,7 +156,7 @@ class RowProducts:
         ]
 
 
-def _add(terms: Sequence[_Terms | _Common], layer: Any, given: tuple[Any, ...], answer: Tensor) -> None:
+def _add(terms: Sequence[_Added], layer: Any, given: tuple[Any, ...], answer: Tensor) -> None:
     for each in terms:
         each.add(layer, given[0], answer)
 
@@ -137,13 +177,45 @@ def _each(patch: Patch) -> Iterator[tuple[str, Product, float]]:
             yield layer, adapter.product, strength * adapter.scale
 
 
-def _terms(alike: Sequence[tuple[int, Product, float]]) -> _Terms:
+class _Sender:
+    """Lists of numbers on a device, each sent once and without waiting for it."""
+
+    def __init__(self) -> None:
+        self._sent: dict[object, Tensor] = {}
+
+    def __call__(self, values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+        key = (tuple(values), dtype)
+        if key not in self._sent:
+            self._sent[key] = sent(torch.tensor(values, dtype=dtype), device)
+        return self._sent[key]
+
+
+def _added(alike: Sequence[tuple[int, Product, float]], n_rows: int, send: _Sender) -> _Terms | _SideBySide:
+    """
+    Args:
+        alike: rows with a product of one shape each, and its scale.
+    """
     rows, products, scales = zip(*alike, strict=True)
-    up = products[0].up
-    return _Terms(
-        rows=torch.tensor(rows, device=up.device),
-        products=products,
-        scales=torch.tensor(scales, dtype=up.dtype, device=up.device),
+    device, dtype = products[0].up.device, products[0].up.dtype
+    distinct = {id(product): product for product in products}
+    if device.type == "cuda" and sum(len(each.down) for each in distinct.values()) <= SIDE_BY_SIDE:
+        return side_by_side(alike, n_rows, send)
+    return _Terms(rows=send(rows, torch.int64, device), products=products, scales=send(scales, dtype, device))
+
+
+def side_by_side(alike: Sequence[tuple[int, Product, float]], n_rows: int, send: _Sender) -> _SideBySide:
+    """What `_Terms` of the same would add."""
+    distinct = {id(product): product for _, product, _ in alike}
+    places = {key: place for place, key in enumerate(distinct)}
+    own = np.zeros((n_rows, len(distinct)))
+    for row, product, scale in alike:
+        own[row, places[id(product)]] += scale
+    first = next(iter(distinct.values()))
+    scales = send([tuple(row) for row in own], first.up.dtype, first.up.device)
+    return _SideBySide(
+        down=torch.cat([product.down for product in distinct.values()]),
+        up=torch.cat([product.up for product in distinct.values()], dim=1),
+        scales=scales.repeat_interleave(len(first.down), dim=1),
     )
 
 

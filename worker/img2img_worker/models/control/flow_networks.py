@@ -21,6 +21,7 @@ from img2img_worker.models.control.networks import n_bytes
 from img2img_worker.models.families.patches import PATCH, packed, places, unrounded
 from img2img_worker.models.families.vae import Vae
 from img2img_worker.models.steps import Steps
+from img2img_worker.models.transfer import sent
 
 #: in the order in which Flux' unions count what they see (InstantX, Shakker Labs)
 FLUX_UNION_TYPES: tuple[UnionType, ...] = (
@@ -216,7 +217,7 @@ class FluxControlNet(FlowControlNet):
         else:
             seen = self.eyes(image.to(dtype))
         tokens = packed(seen)[0].to(dtype)
-        return (tokens, torch.tensor([self.kind], device=tokens.device)) if self.kinds else (tokens,)
+        return (tokens, sent(torch.tensor([self.kind]), tokens.device)) if self.kinds else (tokens,)
 
     def residuals(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor
 from img2img_worker.models.control.rows import Region
 from img2img_worker.models.families.multi_head_attention import attended
 from img2img_worker.models.families.unet import CrossAttention
+from img2img_worker.models.transfer import sent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +80,7 @@ class ImagePromptRows:
     def _of(cls, members: Sequence[tuple[int, RowImagePrompt]], n_rows: int, *, whole: bool) -> Self:
         places, own = zip(*members, strict=True)
         first = own[0].prompt.keys[0]
-        index = torch.tensor(places, device=first.device)
+        index = sent(torch.tensor(places), first.device)
 
         def stacked(layers: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
             found = tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
@@ -87,7 +88,7 @@ class ImagePromptRows:
                 return found
             return tuple(part.new_zeros(n_rows, *part.shape[1:]).index_copy(0, index, part) for part in found)
 
-        weights = torch.tensor([each.weights for each in own], dtype=first.dtype, device=first.device)
+        weights = sent(torch.tensor([each.weights for each in own], dtype=first.dtype), first.device)
         return cls(
             rows=index,
             keys=stacked([each.prompt.keys for each in own]),

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.context_runs import Run, as_context, runs_of
+from img2img_worker.models.transfer import sent
 
 
 class Region:
@@ -89,7 +90,7 @@ class ControlRows:
         network = controls[0].network
         is_whole = whole and not network.is_adapter
         stacked = tuple(torch.stack(parts) for parts in zip(*(each.seen for each in controls), strict=True))
-        index = torch.tensor(places, device=stacked[0].device)
+        index = sent(torch.tensor(places), stacked[0].device)
         if is_whole:
             stacked = tuple(
                 part.new_zeros(len(contexts), *part.shape[1:]).index_copy(0, index, part) for part in stacked
@@ -100,7 +101,7 @@ class ControlRows:
             network=network,
             rows=index,
             seen=stacked,
-            scales=torch.tensor(scales, device=stacked[0].device),
+            scales=sent(torch.tensor(scales), stacked[0].device),
             regions=tuple(each.region for each in controls),
             runs=runs_of(contexts if is_whole else [contexts[place] for place in places], whole=is_whole),
             is_whole=is_whole,

@@ -17,6 +17,7 @@ from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
 from img2img_worker.models.steps import Steps
+from img2img_worker.models.transfer import sent
 
 #: the guidance of Flux.1 dev where a job names none, as in Forge and diffusers
 DISTILLED_CFG_SCALE = 3.5
@@ -76,7 +77,7 @@ class Flux(FlowFamily):
         if not self.distilled:
             return plain
         scale = DISTILLED_CFG_SCALE if params.distilled_cfg_scale is None else params.distilled_cfg_scale
-        guidance = torch.tensor(scale, dtype=torch.float32, device=self.device)
+        guidance = sent(torch.tensor(scale, dtype=torch.float32), self.device)
         return replace(plain, tensors={**plain.tensors, "guidance": guidance})
 
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.prompts.attention import BREAK, pieces_of
-from img2img_worker.models.prompts.text_encoder import emphasised
+from img2img_worker.models.prompts.text_encoder import checked, emphasised
+from img2img_worker.models.steps import finished
+from img2img_worker.models.transfer import sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class T5:
             WorkerError: the network's answer is not finite.
         """
         tokens, weights = self._tokens(text, length, emphasis)
-        answer = self.model(torch.tensor([tokens], device=self.model.device))
+        answer = self.model(sent(torch.tensor([tokens]), self.model.device))
+        finished(checked([answer.last_hidden_state]))
         context = emphasised(answer.last_hidden_state.float(), torch.tensor([weights]), emphasis)
         if not context.isfinite().all():
             raise Refused("prompt", text, "its weights make the embedding infinite; use smaller ones")

@@ -13,7 +13,8 @@ from img2img_worker.models.prompts.clip_text import ClipText, TextStates
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
 from img2img_worker.models.prompts.tokenizer import ClipTokenizer
-from img2img_worker.models.steps import Steps
+from img2img_worker.models.steps import Steps, known
+from img2img_worker.models.transfer import sent
 
 #: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
 #: texts that a job can name fit
@@ -71,6 +72,7 @@ class TextEncoder:
             WorkerError: the network's answer is not finite.
         """
         columns, pooled = yield from self.columns(texts, options)
+        yield from checked([context for context, _ in columns])
         return _joined(texts, [emphasised(*column, options.emphasis) for column in columns], pooled)
 
     def columns(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[_Columns]:
@@ -110,7 +112,7 @@ class TextEncoder:
     def pooled(self, text: str, options: PromptOptions = DEFAULTS) -> Tensor:
         """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
         tokens = self.chunks(text, options)[0].tokens
-        states: TextStates = self.model(torch.tensor([tokens], device=self.model.device))
+        states: TextStates = self.model(sent(torch.tensor([tokens]), self.model.device))
         return states.pooled[0].float()
 
     def chunks(self, text: str, options: PromptOptions = DEFAULTS) -> list[Chunk]:
@@ -128,7 +130,7 @@ class TextEncoder:
     @torch.inference_mode()
     def _embed(self, chunk: Chunk, options: PromptOptions) -> Encoded:
         """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
-        tokens = torch.tensor([chunk.tokens], device=self.model.device)
+        tokens = sent(torch.tensor([chunk.tokens]), self.model.device)
         states: TextStates = self.model(tokens, partial(self._insert, chunk.inserted))
         skips = self.may_skip and options.sdxl_clip_l_skip
         layer = options.clip_skip if self.layer is None or skips else self.layer
@@ -191,6 +193,7 @@ def encode_side_by_side(
     answers: list[_Columns] = []
     for encoder in encoders:
         answers += [(yield from encoder.columns(texts, options))]
+    yield from checked([context for columns, _ in answers for context, _ in columns])
     columns = [
         emphasised(torch.cat([context for context, _ in parts], dim=-1), parts[0][1], options.emphasis)
         for parts in zip(*(columns for columns, _ in answers), strict=True)
@@ -202,20 +205,24 @@ def encode_side_by_side(
     return _joined(texts, columns, pooled)
 
 
-def emphasised(context: Tensor, weights: Tensor, emphasis: str = "Original") -> Tensor:
-    """Embeddings [B, n, d] times weights [B, n], by A1111's ways of emphasis: "Original" keeps their mean.
+def checked(contexts: Sequence[Tensor]) -> Steps[None]:
+    """Nothing, for what a text encoder answers.
 
     Raises:
-        WorkerError: the embeddings are not finite, whatever the weights.
+        WorkerError: it is not finite, whatever the weights of the text.
     """
-    if not context.isfinite().all():
+    if not (yield from known(torch.stack([context.isfinite().all() for context in contexts]).all())):
         raise WorkerError(
             "the prompt's embedding is not finite: the text encoder overflowed, a LoRA is too strong for it, "
             "or its weights are damaged; one that overflows in float16 may work in bfloat16 or float32"
         )
+
+
+def emphasised(context: Tensor, weights: Tensor, emphasis: str = "Original") -> Tensor:
+    """Embeddings [B, n, d] times weights [B, n], by A1111's ways of emphasis: "Original" keeps their mean."""
     if emphasis == "Ignore" or bool((weights == 1).all()):
         return context
-    weighted = context * weights.to(context.device)[..., None]
+    weighted = context * sent(weights, context.device)[..., None]
     if emphasis == "No norm":
         return weighted
     mean = weighted.mean()
