@@ -1,5 +1,6 @@
 """Prompts are encoded between model calls, a piece of each in turn."""
 
+import threading
 from concurrent.futures import wait
 from typing import Any
 
@@ -106,10 +107,19 @@ def test_a_model_call_is_made_between_two_pieces_of_a_long_prompt(
     # as if every model call took no time: a piece of each image between two of them
     monkeypatch.setattr("img2img_worker.engine.loop.time.monotonic", lambda: 0.0)
     monkeypatch.setattr("img2img_worker.engine.prompt_encoder.time.monotonic", lambda: 0.0)
-    family.rows.clear()
+    begun, both_are_there = threading.Event(), threading.Event()
+
+    def hold(_done: int, _total: int) -> None:
+        begun.set()
+        both_are_there.wait(60)
+
     with Engine(family, slots=2) as engine:
-        late = engine.submit(many)
-        assert np.array_equal(engine.submit(few).result(60), alone)
+        engine.submit(render(3, steps=1, denoising_strength=1), hold)
+        assert begun.wait(60)
+        late, soon = engine.submit(many), engine.submit(few)
+        family.rows.clear()
+        both_are_there.set()
+        assert np.array_equal(soon.result(60), alone)
         assert max(family.rows) == 2  # the other had not all of its texts yet
         late.cancel()
 
