@@ -23,6 +23,8 @@ COPY worker worker
 RUN pip install --no-deps -c constraints.txt '.[worker,upscalers,gateway]'
 
 FROM python:3.12-slim
+# with which Triton makes a GPU's kernels, at the first start on a card: they are kept in /data
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/img2img /opt/img2img
 ENV PATH=/opt/img2img/bin:$PATH \
     PYTHONUNBUFFERED=1 \

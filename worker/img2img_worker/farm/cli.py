@@ -140,6 +140,8 @@ def worker(
         raise typer.Exit(_serve_all(settings.device.split(","), settings.metrics))
     # OpenMP's threads would spin while they wait, and take cores from whatever else runs on the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # a GPU's kernels take seconds to make: kept where a container or a service keeps what is its own
+    os.environ.setdefault("TRITON_CACHE_DIR", str(settings.data_dir / "triton"))
     end_on_interrupt()  # until it serves
     hashes = FileHashes(settings.data_dir / "hashes")
     if len(models) == 1:  # of several, Redis says which one comes first

@@ -1,6 +1,7 @@
 """A network's calls as CUDA graphs: few rows are done sooner than Python can launch their kernels."""
 
 import contextlib
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+log = logging.getLogger(__name__)
 
 #: calls of one kind that are made as they are: what is called once or twice is not worth recording, and a
 #: first call compiles kernels and chooses algorithms, which a recording may not
@@ -42,6 +45,7 @@ class CallGraphs:
 
     def __init__(self, network: Callable[..., Tensor]) -> None:
         self._network = network
+        self._records = True
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
         self._recorded: OrderedDict[Hashable, _Recorded] = OrderedDict()
         self._stream: torch.cuda.Stream | None = None
@@ -63,13 +67,10 @@ class CallGraphs:
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         key = (kind, str(form), *(_described(leaf) for leaf in leaves))
         latents: Tensor = arguments["latents"]
-        if latents[:, 0].numel() > CELLS or not self._comes_again(key):
+        if not self._records or latents[:, 0].numel() > CELLS or not self._comes_again(key):
             return self._network(**arguments)
-        if key not in self._recorded:
-            if not _has_room():
-                return self._network(**arguments)
-            self._recorded[key] = self._record(leaves, form)
-            self._forget_oldest()
+        if key not in self._recorded and not (_has_room() and self._could_record(key, leaves, form)):
+            return self._network(**arguments)
         self._recorded.move_to_end(key)
         recorded = self._recorded[key]
         for to, tensor in zip(recorded.given, tensors, strict=True):
@@ -91,6 +92,20 @@ class CallGraphs:
         if len(self._seen) > COUNTED:
             self._seen.popitem(last=False)
         return calls >= MADE_FIRST
+
+    def _could_record(self, key: Hashable, leaves: Sequence[Any], form: Any) -> bool:
+        """Whether there is a graph now; a call is made without one just as well."""
+        try:
+            self._recorded[key] = self._record(leaves, form)
+        except torch.OutOfMemoryError:
+            self.forget()
+            return False
+        except RuntimeError as error:
+            log.warning("a call could not be recorded (%s): from now on none is", str(error).splitlines()[0])
+            self._records = False
+            return False
+        self._forget_oldest()
+        return True
 
     def _record(self, leaves: Sequence[Any], form: Any) -> _Recorded:
         given = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]

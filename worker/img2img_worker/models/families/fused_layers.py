@@ -1,7 +1,8 @@
 """A UNet's and a VAE's layers on a GPU, with fewer passes over memory: see `triton_kernels`."""
 
+import importlib
 import logging
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,18 +15,20 @@ from torch.nn import functional as F
 
 log = logging.getLogger(__name__)
 
+#: imported where there is a GPU only
+KERNELS = "img2img_worker.models.families.triton_kernels"
+
 
 def fuse_layers(network: nn.Module) -> None:
     """Has the layers of `network`, on a GPU and channels last, run as kernels of their own.
 
-    Nothing happens where there is no Triton. Layers with hooks, as those of LoRAs and tiles, run as before.
+    Nothing happens where these cannot be made. Layers with hooks, as LoRAs and tiles have, run as before.
     """
-    try:
-        from img2img_worker.models.families import triton_kernels
-    except ImportError:
-        log.info("there is no Triton here: layers run as torch has them, which takes half as long again")
+    device = next((weight.device for weight in network.parameters()), None)
+    kernels = None if device is None else _kernels(device)
+    if kernels is None:
         return
-    layers = FusedLayers(triton_kernels)
+    layers = FusedLayers(kernels)
     for module in network.modules():
         if isinstance(module, ResnetBlock2D) and _is_plain(module):
             module.forward = partial(layers.resnet, module)
@@ -40,6 +43,25 @@ def fuse_layers(network: nn.Module) -> None:
             module.forward = partial(layers.geglu, module)
         elif isinstance(module, nn.GroupNorm):
             module.forward = partial(layers.norm, module)  # type: ignore[method-assign]  # this one's
+
+
+@cache
+def _kernels(device: torch.device) -> Any:
+    """The module `triton_kernels`; None: here its kernels cannot be made, which the log then tells once."""
+    try:
+        kernels = importlib.import_module(KERNELS)
+        picture = torch.zeros(1, 32, 2, 2, device=device).contiguous(memory_format=torch.channels_last)
+        kernels.summed(picture, picture, picture[0, :, 0, 0].contiguous())
+        torch.cuda.synchronize(device)
+    except Exception as error:  # no Triton, no compiler, no header, a card that it does not know, ...
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        log.warning(
+            "kernels cannot be made here (%s): rendering takes half as long again; what Triton wants is a C "
+            "compiler, as gcc with libc6-dev, and Python's headers",
+            why,
+        )
+        return None
+    return kernels
 
 
 class FusedLayers:

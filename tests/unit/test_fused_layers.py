@@ -1,0 +1,43 @@
+"""Kernels that cannot be made cost speed, and no picture. What they answer is shown in tests/device."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from img2img_worker.models.families import fused_layers
+from img2img_worker.models.families.fused_layers import KERNELS, fuse_layers
+from tests import checkpoints
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    fused_layers._kernels.cache_clear()
+    yield
+    fused_layers._kernels.cache_clear()
+
+
+def test_without_a_compiler_layers_stay_torchs_and_the_log_says_it_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def summed(*_: Tensor) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+    kernels = ModuleType(KERNELS)
+    monkeypatch.setattr(kernels, "summed", summed, raising=False)
+    monkeypatch.setitem(sys.modules, KERNELS, kernels)
+    network = checkpoints.vae(1).eval()
+    latents = torch.randn(1, 4, 8, 8)
+    with torch.inference_mode():
+        before = network.decode(latents).sample
+        with caplog.at_level(logging.WARNING):
+            fuse_layers(network)
+            fuse_layers(network)
+        assert torch.equal(network.decode(latents).sample, before)
+    (told,) = caplog.messages
+    assert "(Failed to find C compiler.)" in told
+    assert "gcc" in told
