@@ -34,8 +34,8 @@ def unpacked(weight: Tensor) -> Tensor:
 
 def repack(convolution: Any, weight: Tensor) -> None:
     """Gives a convolution other weights, packed."""
-    packed = torch._C._nn.mkldnn_reorder_conv2d_weight(  # the same order for inputs of any size
-        weight.to_mkldnn(),
+    packed = torch.ops.mkldnn._reorder_convolution_weight(  # the same order for inputs of any size
+        weight,
         convolution.padding,
         convolution.stride,
         convolution.dilation,
