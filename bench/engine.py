@@ -35,6 +35,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vae import Decoded
+from img2img_worker.models.steps import Steps, at_once
 from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
 
@@ -109,12 +110,14 @@ class _Free:
             self._go.wait()
         return self._answers[: len(x)]
 
-    def encode(self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None) -> Tensor:
-        return torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device)
+    def encode_steps(self, pixels: Tensor, **how: Any) -> Steps[Tensor]:
+        return at_once(torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device))
 
-    def decode(self, latents: Tensor, *, tiling: bool = False, rows: int | None = None) -> Decoded:
+    def decode_steps(self, latents: Tensor, **how: Any) -> Steps[Decoded]:
         pixels = torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
-        return Decoded(pixels=pixels, is_finite=torch.ones_like(pixels[:, 0, 0, 0], dtype=torch.bool))
+        return at_once(
+            Decoded(pixels=pixels, is_finite=torch.ones_like(pixels[:, 0, 0, 0], dtype=torch.bool))
+        )
 
 
 def static_batches(renders: Sequence[Render], slots: int, *, equal: bool) -> list[list[Render]]:
