@@ -69,6 +69,21 @@ def test_what_several_want_at_once_is_encoded_once(family: ToyFamily) -> None:
     assert family.texts == [("cat",), ("dog",)]
 
 
+def test_a_more_urgent_one_gets_what_another_has_begun(family: ToyFamily) -> None:
+    """It waits for the other, and so must not have the other's turns."""
+    checkpoint = Loaded.of(family, deterministic=True)
+    first, urgent = (
+        prepared(render(prompt="[a:b:2]"), checkpoint, priority=priority) for priority in (0, 10)
+    )
+    encoding = Encoding()
+    encoding.encoder.take(first)
+    encoding.advance()
+    encoding.encoder.take(urgent)
+    encoding.advance(times=10)
+    assert set(encoding.ready) == {first, urgent}
+    assert not encoding.encoder
+
+
 def test_where_the_first_that_wants_it_is_cancelled_another_goes_on(family: ToyFamily) -> None:
     first, second = of(family, *["[a:b:2]"] * 2)
     encoding = Encoding()

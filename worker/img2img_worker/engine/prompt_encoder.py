@@ -67,33 +67,44 @@ class PromptEncoder:
             failed: is given those of which something cannot be encoded, and why.
         """
         end = time.monotonic() + seconds
-        turns = sum(image.priority >= priority for image in self.images)
+        # each once, however urgent others are: one may wait for a text that another has begun
+        for each in [each for each in self._images if each[0].priority >= priority]:
+            self._images.remove(each)
+            self._goes_on(*each, ready, failed)
         in_vain = 0
-        while self._images and (turns > 0 or (time.monotonic() < end and in_vain < len(self._images))):
+        while self._images and time.monotonic() < end and in_vain < len(self._images):
             if self._images[0][0].priority < priority:
                 break
-            turns -= 1
-            image, steps, awaited = self._images.popleft()
-            if image.future.cancelled():
-                steps.close()
-                image.future.set_running_or_notify_cancel()
-                continue
-            if awaited is not None and not awaited.query():
-                self._put(image, steps, awaited)
-                in_vain += 1
-                continue
-            in_vain = 0
-            try:
-                awaited = next(steps)
-            except StopIteration:
-                ready(image)
-            except torch.OutOfMemoryError:
-                self._images.appendleft((image, self._texts(image), None))
-                raise
-            except Exception as error:
-                failed(image, error)
-            else:
-                self._put(image, steps, awaited)
+            in_vain = 0 if self._goes_on(*self._images.popleft(), ready, failed) else in_vain + 1
+
+    def _goes_on(
+        self,
+        image: RenderState,
+        steps: Steps[None],
+        awaited: Mark | None,
+        ready: Callable[[RenderState], None],
+        failed: Callable[[RenderState, Exception], None],
+    ) -> bool:
+        """A piece of an image that is not among the others meanwhile; False: it waits for the device."""
+        if image.future.cancelled():
+            steps.close()
+            image.future.set_running_or_notify_cancel()
+            return True
+        if awaited is not None and not awaited.query():
+            self._put(image, steps, awaited)
+            return False
+        try:
+            awaited = next(steps)
+        except StopIteration:
+            ready(image)
+        except torch.OutOfMemoryError:
+            self._images.appendleft((image, self._texts(image), None))
+            raise
+        except Exception as error:
+            failed(image, error)
+        else:
+            self._put(image, steps, awaited)
+        return True
 
     def wait(self) -> None:
         """Where all wait for the device, and nobody else wants it: until the first can go on."""
