@@ -84,6 +84,21 @@ def test_a_more_urgent_one_gets_what_another_has_begun(family: ToyFamily) -> Non
     assert not encoding.encoder
 
 
+def test_a_more_urgent_one_does_not_wait_for_one_that_rests(family: ToyFamily) -> None:
+    """What is in flight is more urgent than the one that has begun the text."""
+    checkpoint = Loaded.of(family, deterministic=True)
+    first, urgent = (
+        prepared(render(prompt="[a:b:2]"), checkpoint, priority=priority) for priority in (0, 10)
+    )
+    encoding = Encoding()
+    encoding.encoder.take(first)
+    encoding.advance()
+    encoding.encoder.take(urgent)
+    for _ in range(10):
+        encoding.encoder.advance(0, encoding.ready.append, lambda *_: None, priority=5)
+    assert encoding.ready == [urgent]
+
+
 def test_where_the_first_that_wants_it_is_cancelled_another_goes_on(family: ToyFamily) -> None:
     first, second = of(family, *["[a:b:2]"] * 2)
     encoding = Encoding()

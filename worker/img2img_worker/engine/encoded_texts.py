@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from math import inf
 
 from img2img_worker.models.adapters.patch import Patch
 from img2img_worker.models.families.family import Family
@@ -20,33 +21,43 @@ class EncodedTexts:
         self._family = family
         self._encoded: OrderedDict[tuple[object, ...], list[Encoded]] = OrderedDict()
         self._bytes = 0
-        #: keys of what is being encoded for one image, and may be wanted by others
-        self._begun: set[tuple[object, ...]] = set()
+        #: by key, the priority of an image for which it is being encoded, and may be wanted by others
+        self._begun: dict[tuple[object, ...], int] = {}
 
     def encode(
-        self, texts: tuple[str, ...], options: PromptOptions, negative: bool, loras: Patch
+        self,
+        texts: tuple[str, ...],
+        options: PromptOptions,
+        negative: bool,
+        loras: Patch,
+        *,
+        priority: int = 0,
     ) -> Steps[list[Encoded]]:
-        """Their embeddings, made piece by piece; their bits depend on no other text."""
+        """Their embeddings, made piece by piece; their bits depend on no other text.
+
+        Args:
+            priority: of their image, which waits for none that is less urgent and has begun the same.
+        """
         inversions = self._family.inversions.current(options.bundles, options.pinned)
         key = (texts, options, negative, loras.key, inversions.key)
-        while key in self._begun:
+        while self._begun.get(key, -inf) >= priority:
             yield
         if key not in self._encoded:
-            self._begun.add(key)
+            self._begun[key] = priority
             try:
                 encoded = yield from self._family.encode_prompts(
                     texts, options=options, negative=negative, loras=loras
                 )
             finally:
-                self._begun.remove(key)
+                self._begun.pop(key, None)
             self._remember(key, encoded)
             return encoded
         self._encoded.move_to_end(key)
         return self._encoded[key]
 
     def _remember(self, key: tuple[object, ...], encoded: list[Encoded]) -> None:
+        self._bytes += _bytes(encoded) - _bytes(self._encoded.pop(key, ()))  # two may have made the same
         self._encoded[key] = encoded
-        self._bytes += _bytes(encoded)
         while self._bytes > REMEMBERED and len(self._encoded) > 1:
             self._bytes -= _bytes(self._encoded.popitem(last=False)[1])
 

@@ -139,7 +139,9 @@ def _texts(image: RenderState, phase: Phase) -> Steps[list[Encoded]]:
     tokens = 0
     for schedule in (*prompts.positive, prompts.negative):
         is_negative = schedule is prompts.negative
-        encoded = yield from encode(schedule.texts, options, is_negative, phase.loras.text)
+        encoded = yield from encode(
+            schedule.texts, options, is_negative, phase.loras.text, priority=image.priority
+        )
         tokens += sum(len(text.context) for text in encoded)
         if tokens > MOST_TOKENS:
             reason = f"shorten it: its texts may have {MOST_TOKENS:,} tokens in all"
@@ -147,7 +149,7 @@ def _texts(image: RenderState, phase: Phase) -> Steps[list[Encoded]]:
         texts += encoded
     empty = None
     if params.pad_cond_uncond:
-        (nothing,) = yield from encode(("",), DEFAULTS, False, NO_PATCH)
+        (nothing,) = yield from encode(("",), DEFAULTS, False, NO_PATCH, priority=image.priority)
         empty = nothing.context
     n_positive = len(texts) - len(prompts.negative.texts)
     contexts = padded([text.context for text in texts], n_positive, params, empty)
