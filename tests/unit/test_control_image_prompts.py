@@ -177,9 +177,8 @@ def condition(family: StableDiffusion, prompt: str, *prompts: RowImagePrompt) ->
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("whole", [False, True])
 def test_rows_with_other_adapters_none_or_several_share_a_call_and_each_has_its_own(
-    many: StableDiffusion, whole: bool
+    many: StableDiffusion,
 ) -> None:
     mask = torch.zeros(8 * CELLS[0], 8 * CELLS[1], dtype=torch.uint8)
     mask[:, :24] = 255
@@ -193,23 +192,11 @@ def test_rows_with_other_adapters_none_or_several_share_a_call_and_each_has_its_
         condition(many, "red", seen(many, "plus", 2, region=Region(mask))),
     ]
     x, t = random(5, 4, *CELLS), torch.tensor([20.0, 441.0, 700.5, 3.0, 999.0])
-    together = answers_as_alone(many, rows, x, t, whole=whole)
+    together = answers_as_alone(many, rows, x, t)
     plain = [Condition(tensors=row.tensors) for row in rows]
-    without = answers_as_alone(many, plain, x, t, whole=whole)
+    without = answers_as_alone(many, plain, x, t)
     torch.testing.assert_close(together[0], without[0])
     assert all((together[i] - without[i]).abs().max() > 0.01 for i in range(1, 5))
-
-
-@torch.inference_mode()
-def test_where_rows_are_fixed_a_rows_bits_do_not_depend_on_who_else_sees_a_picture(
-    many: StableDiffusion,
-) -> None:
-    own = condition(many, "the cat", seen(many, "plus"), seen(many, "plain", 1))
-    x, t = random(4, 4, *CELLS), torch.full((4,), 441.0)
-    alike = [own, *(condition(many, "the dog") for _ in range(3))]
-    others = [own, *(condition(many, "red", seen(many, "other", 2), seen(many, "plus", 2)) for _ in range(3))]
-    first, second = (many.predict(x, t, Conditions.stack(rows, whole=True))[0] for rows in (alike, others))
-    assert torch.equal(first, second)
 
 
 @torch.inference_mode()

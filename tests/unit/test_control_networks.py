@@ -243,9 +243,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("whole", [False, True])
 def test_rows_with_other_networks_none_or_several_share_a_call_and_each_has_its_own(
-    many: StableDiffusion, whole: bool
+    many: StableDiffusion,
 ) -> None:
     edges, depth, sketch = (many.controls.find(name) for name in ("edges", "depth", "sketch"))
     mask = torch.zeros(8 * CELLS[0], 8 * CELLS[1], dtype=torch.uint8)
@@ -259,25 +258,11 @@ def test_rows_with_other_networks_none_or_several_share_a_call_and_each_has_its_
         condition(many, "red", control(sketch, 2, scales=(0.4, 0.9)), control(depth, region=region)),
     ]
     x, t = random(5, 4, *CELLS), torch.tensor([20.0, 441.0, 700.5, 3.0, 999.0])
-    together = answers_as_alone(many, rows, x, t, whole=whole)
+    together = answers_as_alone(many, rows, x, t)
     plain = [Condition(tensors=row.tensors) for row in rows]
-    without = answers_as_alone(many, plain, x, t, whole=whole)
+    without = answers_as_alone(many, plain, x, t)
     torch.testing.assert_close(together[0], without[0])
     assert all((together[i] - without[i]).abs().max() > 0.01 for i in range(1, 5))
-
-
-@torch.inference_mode()
-def test_where_rows_are_fixed_a_rows_bits_do_not_depend_on_who_else_has_a_network(
-    many: StableDiffusion,
-) -> None:
-    edges, depth = many.controls.find("edges"), many.controls.find("depth")
-    own = condition(many, "the cat", control(edges), control(depth), control(edges, 1))
-    x, t = random(4, 4, *CELLS), torch.full((4,), 441.0)
-    plain = condition(many, "the dog")
-    alike = [own, plain, plain, plain]
-    others = [own, *(condition(many, "red", control(depth, 2), control(edges, 2)) for _ in range(3))]
-    first, second = (many.predict(x, t, Conditions.stack(rows, whole=True))[0] for rows in (alike, others))
-    assert torch.equal(first, second)
 
 
 @torch.inference_mode()

@@ -112,7 +112,7 @@ def test_where_images_can_no_longer_be_rendered_together_the_log_says_so(
     family.before = refuse
     pair = [render(n, prompt="a b", negative_prompt="c d", steps=3) for n in (1, 2)]
     pair[1] = render(2, prompt="a b c", negative_prompt="d e f", steps=3)
-    with Engine(family, slots=2, rows=4) as engine:
+    with Engine(family, slots=2, deterministic=False) as engine:
         futures = [engine.submit(each) for each in pair]
         go.set()
         assert all(future.result(60).size for future in futures)
@@ -217,7 +217,7 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
 
 
 def test_what_an_image_takes_along_outlives_its_slot(family: ToyFamily) -> None:
-    batch = Batch((4, 8, 8), family.device, whole=False)
+    batch = Batch((4, 8, 8), family.device)
     first, second = (prepared(render(i), Loaded.of(family, deterministic=True)) for i in range(2))
     for image in (first, second):
         image.history = torch.randn(image.course.depth, 4, 8, 8)

@@ -249,12 +249,6 @@ def test_an_image_of_many_rows_leaves_the_others_theirs_and_takes_what_they_leav
     assert BatchPacker(most=8).pack([33]) == [8]
 
 
-def test_fixed_rows_never_change() -> None:
-    packer = BatchPacker(most=64, fixed=3)
-    assert packer.pack([2, 2, 1, 2]) == [2, 1, 0, 0]
-    assert [packer.padding(n) for n in (1, 2, 3)] == [2, 1, 0]
-
-
 def test_an_image_has_the_same_part_of_a_call_in_any_company() -> None:
     packer = BatchPacker(most=6, own=4)
     assert packer.pack([2, 1, 2, 1, 2]) == [2, 1, 2, 1, 0]
@@ -263,10 +257,10 @@ def test_an_image_has_the_same_part_of_a_call_in_any_company() -> None:
     assert packer.padding(1) == 0
 
 
-@pytest.mark.parametrize(("most", "fixed", "own"), [(0, None, None), (4, 0, None), (4, None, 0)])
-def test_a_call_without_rows_is_refused(most: int, fixed: int | None, own: int | None) -> None:
+@pytest.mark.parametrize(("most", "own"), [(0, None), (4, 0)])
+def test_a_call_without_rows_is_refused(most: int, own: int | None) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        BatchPacker(most=most, fixed=fixed, own=own)
+        BatchPacker(most=most, own=own)
 
 
 def test_an_engine_without_slots_is_refused() -> None:
@@ -278,5 +272,4 @@ def test_the_row_counts_are_those_that_there_are_graphs_for() -> None:
     assert BatchPacker(most=6).counts == ()
     assert BatchPacker(most=6, compiled=True).counts == (1, 2, 3, 4, 6)
     assert BatchPacker(most=10, compiled=True).counts == (1, 2, 3, 4, 6, 8, 10)
-    assert BatchPacker(most=16, fixed=5).counts == (5,)
     assert BatchPacker(most=16, compiled=True, own=4).counts == (1, 2)

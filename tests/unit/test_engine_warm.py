@@ -54,10 +54,10 @@ def test_warmed_up_sizes_run_compiled_and_others_as_they_are(
     renders = [render(steps=2), render(1, steps=2, width=96), render(2, steps=2, prompt="cat " * 90)]
     with Engine(plain) as engine:
         expected = [engine.submit(each).result(60) for each in renders]
-    with Engine(family, rows=2) as engine:
+    with Engine(family) as engine:
         engine.warm_up([(64, 64)]).result(120)
         n = len(compiled)
-        assert n == 2  # a short prompt and a long one
+        assert n == 4  # one row and two, a short prompt and a long one
         runs.clear()
         pictures = [engine.submit(each).result(60) for each in renders]
     assert len(compiled) == n

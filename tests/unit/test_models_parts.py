@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from img2img_worker.models.checkpoints.noise_schedule import alphas_cumprod
 from img2img_worker.models.checkpoints.weights import read_component
 from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.context_runs import runs_of
 from img2img_worker.models.families.family import guide
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -89,7 +90,7 @@ def test_rows_of_different_lengths_are_stacked_as_runs() -> None:
     runs = Conditions.stack(rows).runs
     assert [run.rows for run in runs] == [slice(0, 1), slice(1, 3)]
     assert [run.context[..., 0].tolist() for run in runs] == [[[1]], [[2, 2], [3, 3]]]
-    whole = Conditions.stack(rows, whole=True).runs
+    whole = runs_of([row.tensors["context"] for row in rows], whole=True)
     assert [run.context.shape for run in whole] == [(3, 1, 1), (3, 2, 1)]
     assert all(
         torch.equal(other.context[run.rows], run.context) for run, other in zip(runs, whole, strict=True)

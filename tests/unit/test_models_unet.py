@@ -46,37 +46,21 @@ def test_a_latent_of_odd_sides_is_fitted_to_the_skip_connection_after_the_convol
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("build", [checkpoints.sd1, checkpoints.sd2, checkpoints.sdxl])
 def test_rows_of_one_call_may_have_contexts_of_different_lengths(
-    build: Any, whole: bool, tmp_path_factory: pytest.TempPathFactory
+    build: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = checkpoints.cached(tmp_path_factory, build)
     family = open_checkpoint(folder)
     prompts = ("a red cat", "the dog", "a cat " * 50, "dog BREAK cat BREAK red")
     texts = [embedded(family, prompt) for prompt in prompts]
     rows = [family.condition(text, Params(width=72, height=64)) for text in texts]
-    conditions = Conditions.stack(rows, whole=whole)
+    conditions = Conditions.stack(rows)
     assert [len(text.context) // 77 for text in texts] == [1, 1, 2, 3]
     x, t = noise(4, 4, 8, 9), torch.tensor([601.5, 20.0, 999.0, 333.3])
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
     wanted = original_unet(unet, x, t, [text.context for text in texts], added_of(conditions))
     torch.testing.assert_close(family.predict(x, t, conditions), wanted, atol=1e-5, rtol=1e-4)
-
-
-@torch.inference_mode()
-def test_with_whole_runs_a_rows_bits_do_not_depend_on_its_neighbours_lengths(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
-    text = embedded(family, "a red cat")
-    row = family.condition(text, Params())
-    x, t = noise(4, 4, 8, 8), torch.tensor([601.5, 20.0, 999.0, 333.3])
-    alike = family.predict(x, t, Conditions.stack([row] * 4, whole=True))
-    for prompts in (["cat " * 90] * 3, ["cat", "cat " * 90, "cat " * 200], ["cat", "cat", "cat " * 90]):
-        others = [family.condition(embedded(family, prompt), Params()) for prompt in prompts]
-        mixed = family.predict(x, t, Conditions.stack([row, *others], whole=True))
-        assert torch.equal(mixed[0], alike[0])
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.reference_schedule import ReferenceNoise, reference_noise
 from img2img_worker.engine.render import Control
 from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.control.image_prompt_rows import ImagePrompt, RowImagePrompt
 from img2img_worker.models.control.references import RowReference
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family, GuidanceRow
@@ -179,8 +180,10 @@ def test_a_row_takes_over_mean_and_variance_of_its_picture(family: StableDiffusi
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("whole", [False, True])
-def test_rows_with_other_references_or_none_share_a_call(family: StableDiffusion, whole: bool) -> None:
+@pytest.mark.parametrize("beside_image_prompt", [False, True])  # then the UNet sees all rows' references
+def test_rows_with_other_references_or_none_share_a_call(
+    family: StableDiffusion, beside_image_prompt: bool
+) -> None:
     rows = [
         condition(family, "the cat"),
         condition(family, "the cat", reference(1)),
@@ -189,8 +192,16 @@ def test_rows_with_other_references_or_none_share_a_call(family: StableDiffusion
         condition(family, "the cat", reference(5), reference(6, weight=0.0)),
     ]
     x, t = random(len(rows), 4, *SIZE, seed=50), torch.tensor([T, 20.0, 700.0, T, 999.0])
+    if beside_image_prompt:
+        rows[0] = replace(rows[0], image_prompts=(without_effect(family),))
     # a variance of few cells is easily small, and so is what is divided by it
-    answers_as_alone(family, rows, x, t, whole=whole, tolerance=2e-3)
+    answers_as_alone(family, rows, x, t, tolerance=2e-3)
+
+
+def without_effect(family: StableDiffusion) -> RowImagePrompt:
+    n_layers = len(family.unet.attn_processors)
+    nothing = (torch.zeros(1, 8),) * n_layers
+    return RowImagePrompt(prompt=ImagePrompt(keys=nothing, values=nothing), weights=(0.0,) * n_layers)
 
 
 def controlled(*units: dict[str, Any], seed: int = 0) -> Render:

@@ -78,7 +78,8 @@ def test_its_calls_are_its_own_and_others_do_not_notice(sampler: str) -> None:
         render(2, **REFINER | own, refiner_switch_at=0.7),
         render(3, **own),
     ]
-    with Engine(first, slots=3, rows=6, others={"second": second}.__getitem__, most_others=1) as engine:
+    others = {"second": second}.__getitem__
+    with Engine(first, slots=3, deterministic=False, others=others, most_others=1) as engine:
         alone = [engine.submit(each).result(60) for each in renders]
         calls = [len(family.rows) for family in (first, second)]
         go = threading.Event()
@@ -87,7 +88,7 @@ def test_its_calls_are_its_own_and_others_do_not_notice(sampler: str) -> None:
         go.set()
         together = [future.result(60) for future in futures]
     for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one, other)
+        assert np.abs(one.astype(int) - other).max() <= 1
     assert 0 < len(second.rows) - calls[1] < calls[1], "refiners' rows share calls"
     with Engine(first) as engine:
         plain = engine.submit(render(1, **own)).result(60)

@@ -73,7 +73,7 @@ def test_images_with_and_without_share_calls_and_do_not_notice(sampler: str) -> 
         render(4, mask=mask, sampler_name="DDIM", **SOFT),
         render(5, denoising_strength=1.0, steps=6, sampler_name="Euler"),
     ]
-    with Engine(family, rows=4) as engine:
+    with Engine(family) as engine:
         alone = [engine.submit(each).result(60) for each in renders]
         calls = engine.counts.calls
         together = [future.result(60) for future in [engine.submit(each) for each in renders]]

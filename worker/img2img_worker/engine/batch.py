@@ -27,14 +27,10 @@ class Batch:
 
     A call of an image is in three parts: its latent is made (`begin`), its rows are answered, in one model
     call or in several (`call`), and their sum is its answer.
-
-    Args:
-        whole: see `Conditions.stack`.
     """
 
-    def __init__(self, shape: tuple[int, int, int], device: torch.device, *, whole: bool) -> None:
+    def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
         self._device = device
-        self._whole = whole
         self._images: dict[int, RenderState] = {}
         #: by what the rows of each call share
         self._layouts: dict[Hashable, Layout] = {}
@@ -135,7 +131,7 @@ class Batch:
         apart = torch.empty_like(together)
         exact: list[bool | None] = []
         for part, places in zip(parts, map(list, layout.places), strict=True):
-            alone = Layout.of([part], 0, self._sent, whole=self._whole)
+            alone = Layout.of([part], 0, self._sent)
             own = apart[places] = self._predicted(alone)[list(alone.places[0])]
             exact.append(torch.equal(together[places], own) if own.isfinite().all() else None)
         return self._take(layout, apart), exact
@@ -229,7 +225,7 @@ class Batch:
         kind = parts[0].rows.kind(parts[0].start)
         layout = self._layouts.get(kind)
         if layout is None or not layout.fits(parts, padding):
-            layout = self._layouts[kind] = Layout.of(parts, padding, self._sent, whole=self._whole)
+            layout = self._layouts[kind] = Layout.of(parts, padding, self._sent)
         return layout
 
     def _reserve(self, slots: int, depth: int) -> None:

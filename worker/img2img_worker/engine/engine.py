@@ -52,8 +52,8 @@ class Engine:
         family: the checkpoint; the engine's thread is the only one that calls it.
         slots: images in flight, at most; by default 32 on a GPU and 4 on a CPU.
         deterministic: a picture's bytes do not depend on what else is in flight; by default on a CPU only.
-        rows: in deterministic mode, the row count of every model call; by default images share calls where
-            this was seen to keep their bits, and gains something (see `ExactSharing`).
+            Images share calls where this was seen to keep their bits, and gains something (see
+            `ExactSharing`).
         others: loads another checkpoint that an image wants, by its name; see `OtherCheckpoints`.
         most_others: how many of them there are at a time.
         on_out_of_memory: told how many slots there are for a while, and how many images left them; quick.
@@ -65,7 +65,6 @@ class Engine:
         *,
         slots: int | None = None,
         deterministic: bool | None = None,
-        rows: int | None = None,
         others: Callable[[str], Family] = _no_other,
         most_others: int = 0,
         on_out_of_memory: OnOutOfMemory | None = None,
@@ -76,22 +75,17 @@ class Engine:
         self._family = family
         self._own = Loaded.of(family, deterministic=deterministic)
         self._others = OtherCheckpoints(others, most_others, deterministic=deterministic)
-        sharing = None
-        if not deterministic:
-            self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
-        elif rows is None:
+        if deterministic:
             # not by the slots: what an image has of a call is the same on every worker
             self._packer = BatchPacker(most=SHARED_ROWS, compiled=family.is_compiled, own=OWN_ROWS)
-            sharing = ExactSharing()
         else:
-            self._packer = BatchPacker(most=rows, fixed=rows)
-        pictures = 1 if deterministic else None
+            self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
         self._loop = EngineLoop(
             family.device,
             self.slots,
             self._packer,
-            pictures,
-            sharing=sharing,
+            pictures=1 if deterministic else None,
+            sharing=ExactSharing() if deterministic else None,
             drop_idle=self._drop_idle,
             take_again=self._give,
             on_out_of_memory=on_out_of_memory or _ignore,

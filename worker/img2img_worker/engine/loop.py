@@ -54,8 +54,8 @@ class EngineLoop:
         device: torch.device,
         slots: int,
         packer: BatchPacker,
-        pictures: int | None,
         *,
+        pictures: int | None,
         sharing: ExactSharing | None,
         drop_idle: Callable[[], None],
         take_again: Callable[[RenderState], None],
@@ -250,7 +250,7 @@ class EngineLoop:
         for image in images:
             shape = image.shape
             if shape not in self._batches:
-                self._batches[shape] = Batch(shape, self._device, whole=self._packer.is_fixed)
+                self._batches[shape] = Batch(shape, self._device)
             self._batches[shape].put(image)
             self._slots.enter(image, image.group)
 

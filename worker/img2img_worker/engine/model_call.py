@@ -93,12 +93,8 @@ class Layout:
     sums: Sums | None
 
     @classmethod
-    def of(cls, parts: Sequence[Part], padding: int, send: Send, *, whole: bool) -> Self:
-        """A call of these rows, those of equal length side by side.
-
-        Args:
-            whole: see `Conditions.stack`.
-        """
+    def of(cls, parts: Sequence[Part], padding: int, send: Send) -> Self:
+        """A call of these rows, those of equal length side by side."""
         rows = [
             (which, row) for which, part in enumerate(parts) for row in part.rows.rows[part.start : part.stop]
         ]
@@ -114,7 +110,7 @@ class Layout:
             parts=parts,
             padding=padding,
             slots=send(np.array([slot_of(images[rows[number][0]]) for number in order])),
-            conditions=Conditions.stack([rows[number][1].condition for number in order], whole=whole),
+            conditions=Conditions.stack([rows[number][1].condition for number in order]),
             places=places,
             sums=Sums.of(images, places, send) if all(part.is_whole for part in parts) else None,
         )

@@ -7,26 +7,18 @@ class BatchPacker:
     """Chooses the rows of a model call among those that its images want answered.
 
     By default images share calls of up to `most` rows. With `compiled`, a call is filled up to the next row
-    count for which there is a graph. With `fixed`, every call has that many rows: then a row's bits do not
-    depend on what else is in the call (on a GPU, and on a CPU with one thread; with several, odd latent sizes
-    were seen to depend on the row's place, by 3e-6). With `own`, an image has so many of its rows in a call,
-    or all that are left of them, in any company: only whole parts share calls.
+    count for which there is a graph. With `own`, an image has so many of its rows in a call, or all that are
+    left of them, in any company: only whole parts share calls.
     """
 
-    def __init__(
-        self, *, most: int, compiled: bool = False, fixed: int | None = None, own: int | None = None
-    ) -> None:
-        if any(rows is not None and rows < 1 for rows in (most, fixed, own)):
-            raise ValueError(f"row counts {most}, {fixed} and {own}; at least 1 is wanted")
-        self._most = fixed or most
+    def __init__(self, *, most: int, compiled: bool = False, own: int | None = None) -> None:
+        if any(rows is not None and rows < 1 for rows in (most, own)):
+            raise ValueError(f"row counts {most} and {own}; at least 1 is wanted")
+        self._most = most
         self._own = own
-        self.is_fixed = fixed is not None
-        if fixed is not None:
-            self._counts: tuple[int, ...] = (fixed,)
-        elif compiled:
+        self._counts: tuple[int, ...] = ()
+        if compiled:
             self._counts = (1, 2) if own else _counts(most)
-        else:
-            self._counts = ()
 
     @property
     def counts(self) -> tuple[int, ...]:

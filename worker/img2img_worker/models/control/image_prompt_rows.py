@@ -49,23 +49,21 @@ class RowImagePrompt:
 class ImagePromptRows:
     """The rows of a call that see a picture, of equally many tokens, by whatever IP-Adapters.
 
-    They attend to it alone, unless `is_whole`: then all R rows do, so that a row's bits do not depend on how
-    many of its neighbours see one.
+    Only they attend to it.
     """
 
     #: [n] their places in the call
     rows: Tensor
-    #: of each layer, [n, n_tokens, d], or [R, n_tokens, d] with what has no meaning for the others
+    #: of each layer, [n, n_tokens, d]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     #: of each layer [n, 1, 1], and whether any is not 0
     weights: tuple[Tensor, ...]
     acting: tuple[bool, ...]
     regions: tuple[Region | None, ...]
-    is_whole: bool
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[RowImagePrompt]], *, whole: bool = False) -> tuple[Self, ...]:
+    def of(cls, rows: Sequence[Sequence[RowImagePrompt]]) -> tuple[Self, ...]:
         """Those of a call whose rows see these pictures.
 
         A row that sees several is in several. Their order does not depend on a row's neighbours.
@@ -74,19 +72,16 @@ class ImagePromptRows:
         for place, prompts in enumerate(rows):
             for number, prompt in enumerate(prompts):
                 entries.setdefault((number, prompt.n_tokens), []).append((place, prompt))
-        return tuple(cls._of(entries[key], len(rows), whole=whole) for key in sorted(entries))
+        return tuple(cls._of(entries[key]) for key in sorted(entries))
 
     @classmethod
-    def _of(cls, members: Sequence[tuple[int, RowImagePrompt]], n_rows: int, *, whole: bool) -> Self:
+    def _of(cls, members: Sequence[tuple[int, RowImagePrompt]]) -> Self:
         places, own = zip(*members, strict=True)
         first = own[0].prompt.keys[0]
         index = sent(torch.tensor(places), first.device)
 
         def stacked(layers: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-            found = tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
-            if not whole:
-                return found
-            return tuple(part.new_zeros(n_rows, *part.shape[1:]).index_copy(0, index, part) for part in found)
+            return tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
 
         weights = sent(torch.tensor([each.weights for each in own], dtype=first.dtype), first.device)
         return cls(
@@ -96,7 +91,6 @@ class ImagePromptRows:
             weights=weights.T[:, :, None, None].unbind(),
             acting=tuple(any(layer) for layer in zip(*(each.weights for each in own), strict=True)),
             regions=tuple(each.region for each in own),
-            is_whole=whole,
         )
 
     def add(self, answer: Tensor, query: Tensor, *, layer: int, cells: tuple[int, int]) -> None:
@@ -107,11 +101,8 @@ class ImagePromptRows:
         """
         if not self.acting[layer]:
             return
-        own = query if self.is_whole else query.index_select(0, self.rows)
-        found = attended(own, self.keys[layer], self.values[layer])
-        if self.is_whole:
-            found = found.index_select(0, self.rows)
-        found = found * self.weights[layer]
+        own = query.index_select(0, self.rows)
+        found = attended(own, self.keys[layer], self.values[layer]) * self.weights[layer]
         if any(region is not None for region in self.regions):
             found = found * self._masks(found, cells)
         answer.index_add_(0, self.rows, found)

@@ -49,26 +49,22 @@ class RowControl:
 class ControlRows:
     """One network's rows in a call, each row once.
 
-    A network runs for them alone, unless `is_whole`: then for all R rows of the call, so that a row's bits do
-    not depend on how many of its neighbours want it.
+    A network runs for them alone.
     """
 
     network: ControlNetwork
     #: [n] their places in the call
     rows: Tensor
-    #: stacked, [n, ...], or [R, ...] with what has no meaning for rows that are not among them
+    #: stacked, [n, ...]
     seen: tuple[Tensor, ...]
     #: [n, residuals]
     scales: Tensor
     regions: tuple[Region | None, ...]
     #: the contexts that it sees
     runs: tuple[Run, ...]
-    is_whole: bool
 
     @classmethod
-    def of(
-        cls, rows: Sequence[Sequence[RowControl]], contexts: Sequence[Tensor], *, whole: bool = False
-    ) -> tuple[Self, ...]:
+    def of(cls, rows: Sequence[Sequence[RowControl]], contexts: Sequence[Tensor]) -> tuple[Self, ...]:
         """Those of a call whose rows have these controls and contexts.
 
         A network that a row has twice has two entries. Their order does not depend on a row's neighbours.
@@ -80,31 +76,22 @@ class ControlRows:
                 key = control.network.key
                 met[key] = met.get(key, 0) + 1
                 entries.setdefault((key, met[key]), []).append((place, control))
-        return tuple(cls._of(entries[key], contexts, whole=whole) for key in sorted(entries))
+        return tuple(cls._of(entries[key], contexts) for key in sorted(entries))
 
     @classmethod
-    def _of(
-        cls, members: Sequence[tuple[int, RowControl]], contexts: Sequence[Tensor], *, whole: bool
-    ) -> Self:
+    def _of(cls, members: Sequence[tuple[int, RowControl]], contexts: Sequence[Tensor]) -> Self:
         places, controls = zip(*members, strict=True)
-        network = controls[0].network
-        is_whole = whole and not network.is_adapter
         stacked = tuple(torch.stack(parts) for parts in zip(*(each.seen for each in controls), strict=True))
         index = sent(torch.tensor(places), stacked[0].device)
-        if is_whole:
-            stacked = tuple(
-                part.new_zeros(len(contexts), *part.shape[1:]).index_copy(0, index, part) for part in stacked
-            )
         n = max(len(each.scales) for each in controls)
         scales = [[*each.scales, *[0.0] * (n - len(each.scales))] for each in controls]
         return cls(
-            network=network,
+            network=controls[0].network,
             rows=index,
             seen=stacked,
             scales=sent(torch.tensor(scales), stacked[0].device),
             regions=tuple(each.region for each in controls),
-            runs=runs_of(contexts if is_whole else [contexts[place] for place in places], whole=is_whole),
-            is_whole=is_whole,
+            runs=runs_of([contexts[place] for place in places]),
         )
 
     def residuals(self, x: Tensor, t: Tensor, added: Mapping[str, Tensor] | None) -> list[Tensor]:
@@ -113,13 +100,10 @@ class ControlRows:
         Args:
             x, t, added: of all rows of the call.
         """
-        if not self.is_whole:
-            x, t = x.index_select(0, self.rows), t.index_select(0, self.rows)
-            if added is not None:
-                added = {name: each.index_select(0, self.rows) for name, each in added.items()}
+        x, t = x.index_select(0, self.rows), t.index_select(0, self.rows)
+        if added is not None:
+            added = {name: each.index_select(0, self.rows) for name, each in added.items()}
         found = self.network.residuals(x, t, as_context(self.runs), added, self.seen)
-        if self.is_whole:
-            found = [each.index_select(0, self.rows) for each in found]
         # one weight for each: of those behind the last it is 0
         scales = F.pad(self.scales, (0, len(found) - self.scales.shape[1])).T
         scaled = [

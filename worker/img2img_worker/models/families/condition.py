@@ -82,12 +82,13 @@ class Conditions:
     amends: tuple[tuple[int, RowAmend], ...] = ()
 
     @classmethod
-    def stack(cls, rows: Sequence[Condition], *, whole: bool = False) -> Self:
+    def stack(cls, rows: Sequence[Condition]) -> Self:
         """
         Args:
             rows: they share a call; those of equal length beside each other make fewer runs.
-            whole: every run has contexts for all rows. What is computed with it has the same shape then, and
-                a row's bits do not depend on how long its neighbours are.
+
+        Raises:
+            ValueError: rows of different tensors, or of different `changes`.
         """
         first = rows[0]
         names = first.tensors.keys() - {"context"}
@@ -99,9 +100,9 @@ class Conditions:
             row_patches = RowPatches(tuple(row.patch for row in rows))
         # products are laid out for all rows of a call
         has_rows = row_patches is not None and row_patches.common is None
-        runs = runs_of(contexts, whole=whole or has_rows)
+        runs = runs_of(contexts, whole=has_rows)
         # as are image prompts
-        shows_all = whole or has_rows or any(row.image_prompts for row in rows)
+        shows_all = has_rows or any(row.image_prompts for row in rows)
         return cls(
             tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
             runs=runs,
@@ -110,8 +111,8 @@ class Conditions:
             tiling=first.tiling,
             hypernetworks=first.hypernetworks,
             merge_ratio=first.merge_ratio,
-            controls=ControlRows.of([row.controls for row in rows], contexts, whole=whole),
-            image_prompts=ImagePromptRows.of([row.image_prompts for row in rows], whole=whole),
+            controls=ControlRows.of([row.controls for row in rows], contexts),
+            image_prompts=ImagePromptRows.of([row.image_prompts for row in rows]),
             references=ReferenceRows.of([row.references for row in rows], contexts, runs, whole=shows_all),
             amends=tuple((place, each) for place, row in enumerate(rows) for each in row.amends),
         )
