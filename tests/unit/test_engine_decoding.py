@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from itertools import cycle
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import FarmError, Unavailable
-from img2img_worker.engine import decoding, loop, side_stream
+from img2img_worker.engine import decoding, loop, preparation, side_stream
 from img2img_worker.engine.delivery import PICTURE, SOUND, Delivery
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.side_stream import SideStream
@@ -111,8 +110,7 @@ class Passing:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Has to be set before more than two pictures, decoded one by one, are done."""
-    kinds = cycle((SideStream, Held))  # that for encoding is the first of each engine
-    monkeypatch.setattr(loop, "SideStream", lambda device: next(kinds)(device))
+    monkeypatch.setattr(loop, "SideStream", Held)
     monkeypatch.setattr(side_stream, "MOST", 2)
     monkeypatch.setattr(decoding, "TOGETHER", 1)
     monkeypatch.setattr(Held, "passed", threading.Event())
@@ -194,7 +192,8 @@ def test_what_is_encoded_beside_model_calls_has_its_slot_when_that_is_done(
     renders += [replace(render(0), seed=number) for number in (7, 8)]  # of a picture that is encoded once
     with Engine(ToyFamily(), slots=1) as engine:
         expected = [engine.submit(each).result(PATIENCE) for each in renders]
-    monkeypatch.setattr(loop, "SideStream", Held)
+    for room in (preparation, loop):
+        monkeypatch.setattr(room, "SideStream", Held)
     monkeypatch.setattr(Held, "passed", threading.Event())
     family = ToyFamily(vae_steps=3)
     with Engine(family, slots=4) as engine:

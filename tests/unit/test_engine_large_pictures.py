@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
 from typing import Any
@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from img2img_worker.engine import loop, state
+from img2img_worker.engine import decoding, state
 from img2img_worker.engine.decoding import Decoding
 from img2img_worker.engine.engine import Engine, Pixels
 from img2img_worker.engine.loaded import Loaded
+from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState, prepared
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.steps import Steps
@@ -55,7 +56,7 @@ def test_others_have_their_calls_between_the_steps_of_a_decoding(family: ToyFami
         quick.result(PATIENCE)
         slow.result(PATIENCE)
     assert seen[-1] == STEPS, "the quick one was decoded while the slow one was under way"
-    assert all(later - earlier <= loop.DECODING_STEPS for earlier, later in pairwise(seen))
+    assert all(later - earlier <= decoding.STEPS for earlier, later in pairwise(seen))
 
 
 def test_a_large_init_image_is_encoded_in_steps_before_it_has_a_slot(
@@ -137,7 +138,7 @@ class TestDecoding:
 
     def setup_method(self) -> None:
         self.told: list[list[int]] = []
-        self.decoding = Decoding(self.start)
+        self.decoding = decoding_by(self.start)
 
     def start(self, images: Sequence[RenderState]) -> Steps[None]:
         for _ in range(2):
@@ -164,12 +165,17 @@ class TestDecoding:
             yield
             raise ValueError("no picture")
 
-        failing = Decoding(fail)
+        failing = decoding_by(fail)
         (image,) = images(family, 1)
         failing.step([image])
         with pytest.raises(ValueError, match="no picture"):
             failing.step([image])
         failing.step([image])  # from its beginning
+
+
+def decoding_by(start: Callable[[Sequence[RenderState]], Steps[None]]) -> Decoding:
+    side = SideStream(torch.device("cpu"))
+    return Decoding(side, start, finished=list, do=lambda work, images: work(images))
 
 
 def images(family: ToyFamily, n: int) -> list[RenderState]:
