@@ -90,7 +90,6 @@ class Worker:
     own_loads: dict[str, float] = field(default_factory=dict)
     since: float = 0.0
     asked: float = -ASK
-    is_free: bool = True
 
 
 @dataclass

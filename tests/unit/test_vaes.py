@@ -105,8 +105,8 @@ def test_automatic_is_the_one_that_is_called_as_the_checkpoint_and_none_its_own(
     family = opened(models)
     own = vae_of(models / "mine.safetensors")["decoder.conv_in.weight"]
     assert torch.allclose(family.vae.network.decoder.conv_in.weight, own * 0.7)
-    assert family.vaes.find(Params()) == vaes.AUTOMATIC
-    assert family.vaes.find(Params(vae="mine.vae.safetensors")) == vaes.AUTOMATIC
+    assert family.vaes.find(Params()) == vaes.VaeChoice()
+    assert family.vaes.find(Params(vae="mine.vae.safetensors")) == vaes.VaeChoice()
     assert family.vaes.told(Params())[0] == "mine.vae.safetensors"
     none = family.vaes.find(Params(vae="None"))
     assert torch.equal(family.vaes.get(none.decoder).network.decoder.conv_in.weight, own)

@@ -104,15 +104,6 @@ def precisions(settings: Settings, device: torch.device) -> tuple[torch.dtype, t
     return getattr(torch, dtype), getattr(torch, vae_dtype)
 
 
-def load_other(wanted: str, settings: Settings) -> Family:
-    """A checkpoint of the models folder, for images that want another than the one that is served.
-
-    Raises:
-        Refused: there is none of that name, or it is none that can be read.
-    """
-    return load(catalog.find_other(wanted, settings.models_dir).model, settings)
-
-
 def read_checkpoint(
     path: str | Path,
     *,

@@ -51,10 +51,6 @@ class VaeChoice:
     preview: VaeFile | None = None
 
 
-#: of an image that names none
-AUTOMATIC = VaeChoice()
-
-
 class Vaes:
     """Finds VAEs by name, as A1111 does, and keeps the last ones.
 

@@ -24,8 +24,6 @@ class Kind:
     halves: bool = False
     #: file to name, without their endings, where A1111 has names of its own
     names: Mapping[str, str]
-    #: whether its files are listed under their own names, too
-    lists_files: bool = True
 
 
 def _named(*beginnings: str) -> dict[str, str]:
