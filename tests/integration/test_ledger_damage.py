@@ -1,15 +1,17 @@
 """Keys that somebody deleted, and a Redis that forgot all: no model stops, and nothing is left behind."""
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from img2img_shared.errors import NotFound
+from img2img_shared.errors import NotFound, Unavailable
 from img2img_shared.job import ImageState
 from img2img_shared.ledger import Ledger
 from img2img_shared.records import Claim, Lost, Sweep, WorkerInfo
-from tests.integration.ledger_helpers import FARM, MODEL, Take, a_job, die, due, run_out, taken
+from tests.integration.ledger_helpers import FARM, MODEL, Take, a_job, die, due, run_out, taken, tick
 
 #: what is there while jobs wait, whichever these are
 SHARED = {"arrivals", "cancels", "open", "waiting", "under_way", "workers", "served"}
@@ -156,6 +158,131 @@ def test_what_is_listed_no_more_is_listed_again(raw: Any, ledger: Ledger, take: 
     assert take() is None
     assert ledger.take_back(MODEL, "janitor") == Sweep()
     assert [taken(take).index for _ in range(2)] == [1, 2]
+
+
+def a_busy_farm(raw: Any, ledger: Ledger, take: Take) -> list[Claim]:
+    """Two tenants' jobs with images in each state; what runs, and one of it again."""
+    raw.flushall()
+    tick(ledger, raw)
+    ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1))
+    ledger.submit(a_job("job-done", 1))
+    assert ledger.finish(taken(take))
+    ledger.submit(a_job("job-here", 9, idempotency_key="its key"))
+    ledger.submit(a_job("job-next", 5, tenant="other"))
+    claims = [claim for claim in (taken(take) for _ in range(8)) if claim.job_id == "job-here"]
+    ledger.fail(claims.pop(), "no picture")
+    ledger.release(claims.pop())
+    ledger.release(claims.pop(), 100.0)
+    return claims
+
+
+def all_but_terms(raw: Any) -> dict[bytes, bytes]:
+    """What lies in Redis, but for what ends by itself within seconds."""
+    return {key: raw.dump(key) for key in raw.keys("*") if b":janitor:" not in key}
+
+
+CHANGES: dict[str, Callable[[Ledger, Claim], object]] = {
+    **ENDS,
+    "submit": lambda ledger, _: ledger.submit(a_job("job-more", 2)),
+    "claim": lambda ledger, _: ledger.claim(MODEL, "w", "a nonce", idle=True),
+    "pass on": lambda ledger, claim: ledger.pass_on(claim, ["w2"]),
+    "doubt": lambda ledger, claim: ledger.doubt(claim, "no picture"),
+    "cancel": lambda ledger, _: ledger.cancel("job-here", "default"),
+    "retry": lambda ledger, _: ledger.retry("job-here", "default"),
+    "pause": lambda ledger, _: ledger.pause("job-here", "default"),
+    "priority": lambda ledger, _: ledger.set_priority("job-here", "default", 5),
+    "remove": lambda ledger, _: ledger.remove("job-done", "default"),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_shared_key_of_another_type_is_named_and_nothing_is_changed(
+    raw: Any, ledger: Ledger, take: Take, how: str
+) -> None:
+    a_busy_farm(raw, ledger, take)
+    shared = [key for key in raw.keys("*") if not str(key, "utf-8").startswith(f"{FARM}:job:")]
+    named = 0
+    for key in shared:
+        claim = a_busy_farm(raw, ledger, take)[0]
+        kind = raw.type(key)
+        raw.delete(key)
+        if kind == b"string":
+            raw.sadd(key, "another's")
+        else:
+            raw.set(key, "another's")
+        before = all_but_terms(raw)
+        with suppress(Unavailable):
+            CHANGES[how](ledger, claim)
+            continue  # it does not need that key
+        with pytest.raises(Unavailable, match=re.escape(str(key, "utf-8"))):
+            CHANGES[how](ledger, claim)
+        assert all_but_terms(raw) == before
+        named += 1
+    assert named > 5
+
+
+@pytest.mark.parametrize("part", ["back", "running", "failed", "events", "attempts", "done"])
+def test_a_part_of_a_job_that_is_of_another_type_keeps_no_image_from_its_end(
+    raw: Any, ledger: Ledger, take: Take, part: str
+) -> None:
+    claims = a_busy_farm(raw, ledger, take)
+    key = f"{FARM}:job:job-here:{part}"
+    raw.delete(key)
+    raw.hset(key, "another's", 1) if part in ("back", "events", "done") else raw.set(key, "another's")
+    due(raw)
+    for _ in range(9):  # some of the jobs are looked after in each round
+        ledger.take_back(MODEL, "janitor")
+    while (claim := take()) is not None:
+        claims.append(claim)
+    for claim in claims:
+        ledger.finish(claim)
+    status = ledger.status("job-here", "default")
+    assert (status.done + status.failed, status.running, status.finished is not None) == (9, 0, True)
+    assert raw.exists(f"{FARM}:aside:{key}")
+
+
+@pytest.mark.parametrize("part", ["back", "suspects"])
+def test_images_whose_list_is_gone_wait_again(raw: Any, ledger: Ledger, take: Take, part: str) -> None:
+    ledger.submit(a_job("job-here", 3))
+    claims = [taken(take) for _ in range(3)]
+    assert ledger.finish(claims[0])
+    if part == "back":
+        ledger.release(claims[1])
+    else:
+        die(ledger, raw, claims[1])
+    ledger.release(claims[2], 100.0)
+    assert raw.delete(f"{FARM}:job:job-here:{part}")
+    ledger.take_back(MODEL, "janitor")
+    claim = taken(take, idle=True)
+    assert (claim.index, take()) == (1, None)
+
+
+def test_a_worker_keeps_its_other_images_when_one_of_a_damaged_job_is_lost(
+    raw: Any, ledger: Ledger, take: Take
+) -> None:
+    ledger.submit(a_job("job-gone"))
+    ledger.submit(a_job("job-here", tenant="other"))
+    claims = [taken(take) for _ in range(2)]
+    raw.set(f"{FARM}:job:job-gone", "another's")
+    assert [lost.claim.job_id for lost in ledger.renew(claims)] == ["job-gone"]
+
+
+def test_what_cannot_be_read_is_named(raw: Any, ledger: Ledger, take: Take) -> None:
+    a_busy_farm(raw, ledger, take)
+    raw.set(f"{FARM}:worker:w", b"another's \xff")
+    raw.set(f"{FARM}:board", b"another's \xff")
+    raw.hset(f"{FARM}:under_way", "default", "another's")
+    asked = {f"{FARM}:worker:w": ledger.workers, f"{FARM}:board": ledger.placement}
+    for key, ask in {**asked, f"{FARM}:under_way": ledger.unfinished}.items():
+        with pytest.raises(Unavailable, match=re.escape(f"its key {key} holds")):
+            ask()
+    for name in ("waiting", f"model:waits:{MODEL}"):
+        raw.hset(f"{FARM}:{name}", MODEL if name == "waiting" else "0 default", "another's")
+    raw.zadd(f"{FARM}:model:tenants:{MODEL}", {"another's": -1})
+    raw.hset(f"{FARM}:model:tick:{MODEL}", "at", "another's")
+    assert taken(take)
+    assert ledger.demand()
+    assert ledger.take_back(MODEL, "janitor") == Sweep()
 
 
 def test_a_key_that_has_made_another_job_since_is_left_to_that(raw: Any, ledger: Ledger, take: Take) -> None:

@@ -64,10 +64,20 @@ def test_where_in_a_script_an_error_came_up_is_left_out() -> None:
     assert str(told.value) == "Redis takes no writes: command not allowed when used memory > 'maxmemory'."
 
 
-@pytest.mark.parametrize("answer", ["WRONGTYPE Operation against a key", "ERR unknown command 'PONG'"])
+@pytest.mark.parametrize("answer", ["ERR syntax error", "ERR unknown command 'PONG'"])
 def test_what_a_server_says_of_our_command_comes_through(answer: str) -> None:
     with pytest.raises(redis.ResponseError, match=answer.removeprefix("ERR ")), answering():
         raise parse_error(answer)
+
+
+def test_a_key_of_another_type_is_named_with_the_way_out() -> None:
+    with (
+        pytest.raises(Unavailable, match=r"^Redis cannot serve the farm: a key holds .*; rename"),
+        answering(),
+    ):
+        raise parse_error("WRONGTYPE Operation against a key holding the wrong kind of value")
+    with pytest.raises(Unavailable, match=r"^Redis cannot serve the farm: its key f:m s"), answering():
+        raise parse_error("WRONGTYPE f:m s script: on @user_script:17.")
 
 
 def descendants(family: type[BaseException]) -> list[type[BaseException]]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import redis
 from kombu.exceptions import KombuError, SerializationError
+from msgpack import UnpackException
 from redis.exceptions import (
     AskError,
     AuthorizationError,
@@ -34,7 +35,10 @@ _READ_ONLY_CODES = ("MISCONF", "NOREPLICAS")  # its disk is full, or a replica t
 _ELSEWHERE = (ClusterError, TryAgainError, AskError)
 _ELSEWHERE_CODES = ("BUSY", "UNKILLABLE")  # a script hangs
 #: where in a script of ours an error came up, which says nothing to who runs the server
-_IN_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.")
+_IN_SCRIPT = re.compile(r" script: ([0-9a-f]{40}, )?on @user_script:\d+\.")
+#: the code of its answer where a key holds another type than a command is for; our scripts name the key
+_DAMAGED = "WRONGTYPE"
+_UNFIT = "cannot serve the farm"
 
 
 class FarmRedis:
@@ -97,12 +101,24 @@ class FarmRedis:
         Whatever is asked, each time the server says what it is: one that was demoted would refuse to write,
         but answer for ever what it knew.
         """
-        with answering():
+        with answering(), self._naming_key(commands[0]):
             try:
                 return self._ask_once(commands)
             except clients.Demoted:  # it had no effect; idle connections lead to the same replica
                 self._client.connection_pool.disconnect(inuse_connections=False)
                 return self._ask_once(commands)
+
+    @contextmanager
+    def _naming_key(self, command: Sequence[Word]) -> Iterator[None]:
+        """Has an error say which key it is that holds another type than the command is for."""
+        try:
+            yield
+        except redis.ResponseError as error:
+            own = keys.farm_key(self.prefix) + ":"
+            named = [word for word in command if isinstance(word, str) and word.startswith(own)]
+            if not str(error).startswith(f"{_DAMAGED} Operation") or not named:
+                raise
+            raise redis.ResponseError(f"{_DAMAGED} {named[0]}") from error
 
     def _ask_once(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipe:
@@ -159,6 +175,16 @@ def _check(client: redis.Redis, where: str) -> None:
 
 
 @contextmanager
+def reading(key: str) -> Iterator[None]:
+    """Turns what is raised where a key's value is none of the farm's into `Unavailable`."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, UnpackException) as error:
+        told = _way_out(key)
+        raise Unavailable(f"Redis {_UNFIT}: {told}", reason=f"Redis {_UNFIT}") from error
+
+
+@contextmanager
 def answering(where: str | None = None) -> Iterator[None]:
     """Turns whatever redis-py and kombu raise when a server does not do its part into `Unavailable`.
 
@@ -175,7 +201,18 @@ def answering(where: str | None = None) -> Iterator[None]:
             raise
         server = "Redis" if where is None else f"Redis at {where}"
         text = _IN_SCRIPT.sub("", str(reason))
+        if text.startswith(_DAMAGED):
+            text = _way_out(text.removeprefix(_DAMAGED).strip())
         raise Unavailable(f"{server} {trouble}: {text}", reason=f"Redis {trouble}") from error
+
+
+def _way_out(key: str) -> str:
+    """Where a key holds what the farm has not put there."""
+    which = "a key" if key.startswith("Operation") else f"its key {key}"
+    return (
+        f"{which} holds what the farm cannot read, of another program perhaps, or of an older version; "
+        "rename or delete it, or give the farm another IMG2IMG_PREFIX"
+    )
 
 
 def _trouble(error: BaseException) -> str | None:
@@ -187,6 +224,8 @@ def _trouble(error: BaseException) -> str | None:
         return "takes no writes"
     if isinstance(error, _ELSEWHERE) or code in _ELSEWHERE_CODES:
         return "cannot answer now"
+    if code == _DAMAGED:
+        return _UNFIT
     if isinstance(error, redis.ResponseError | redis.DataError | SerializationError):
         return None
     return "does not answer"

@@ -6,7 +6,7 @@ from typing import Literal
 import msgpack
 
 from img2img_shared.ledger import keys
-from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.connect import FarmRedis, reading
 from img2img_shared.ledger.lora_names import KEPT
 
 FileKind = Literal["checkpoint", "control", "face_restorer", "hypernetwork", "upscaler", "vae"]
@@ -26,5 +26,6 @@ class FileNames:
     def of(self, workers: Collection[str], kind: FileKind) -> list[str] | None:
         """Those of a kind that any of the workers has; None: none of them has said."""
         said = [self._call("GET", keys.files_key(self._prefix, worker)) for worker in workers]
-        lists = [msgpack.unpackb(data).get(kind, []) for data in said if data is not None]
+        with reading(keys.files_key(self._prefix, "…")):
+            lists = [msgpack.unpackb(data).get(kind, []) for data in said if data is not None]
         return list(dict.fromkeys(name for names in lists for name in names)) if lists else None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from img2img_shared.errors import Refused, one_line
 from img2img_shared.job import ImageState
 from img2img_shared.ledger import keys
+from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.records import Claim, Demand, Lost, Sweep
 
@@ -172,9 +173,11 @@ class ImageClaims(LedgerPart):
 
     def unfinished(self) -> dict[str, int]:
         """Images that have not ended, by tenant."""
-        answer = self._redis.call("HGETALL", self._redis.key("under_way"))
+        key = self._redis.key("under_way")
+        answer = self._redis.call("HGETALL", key)
         counts = dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else answer
-        return {str(tenant, "utf-8"): int(count) for tenant, count in counts.items()}
+        with reading(key):
+            return {str(tenant, "utf-8"): int(count) for tenant, count in counts.items()}
 
     def missing_tickets(self, model: str, limit: int) -> int:
         """How many tickets the queue of `model` lacks, to hold one for each waiting image, or `limit`.

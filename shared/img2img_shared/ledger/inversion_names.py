@@ -6,7 +6,7 @@ import msgpack
 from pydantic import BaseModel, TypeAdapter
 
 from img2img_shared.ledger import keys
-from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.connect import FarmRedis, reading
 from img2img_shared.ledger.lora_names import KEPT
 
 
@@ -49,7 +49,9 @@ class InversionNames:
         """Those that any of the workers has; of one that some can use and others cannot, that it can be."""
         found: dict[str, InversionInfo] = {}
         for worker in workers:
-            data = self._redis.call("GET", keys.inversions_key(self._redis.prefix, worker))
-            said = {} if data is None else _INFOS.validate_python(msgpack.unpackb(data))
+            key = keys.inversions_key(self._redis.prefix, worker)
+            data = self._redis.call("GET", key)
+            with reading(key):
+                said = {} if data is None else _INFOS.validate_python(msgpack.unpackb(data))
             found |= {name: info for name, info in said.items() if info.reason is None or name not in found}
         return dict(sorted(found.items(), key=lambda each: each[0].lower()))

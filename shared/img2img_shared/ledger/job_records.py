@@ -11,6 +11,7 @@ from redis import ResponseError
 from img2img_shared.errors import Conflict, NotFound, Refused, Unavailable
 from img2img_shared.job import Job
 from img2img_shared.ledger import keys
+from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.ledger.replies import event, image_statuses, job_status
 from img2img_shared.records import Event, ImageStatus, JobPage, JobStatus
@@ -185,7 +186,8 @@ class JobRecords(LedgerPart):
         if not 1 <= count <= IMAGES:
             raise Refused("count", count, f"give a whole number from 1 to {IMAGES}")
         answer = self._found(job_id, self._redis.run("images", tenant, job_id, start, count))
-        return image_statuses(start, *answer)
+        with reading(self._redis.key("job", job_id, "…")):
+            return image_statuses(start, *answer)
 
     def running(self, job_id: str) -> list[int]:
         """The indexes of a job's images that workers hold now."""
@@ -212,7 +214,8 @@ class JobRecords(LedgerPart):
             except ResponseError:
                 raise Refused("after", after, "give the id of an event, or 0") from None
             if streams or monotonic() >= until:
-                return [event(*entry) for _, entries in streams or () for entry in entries]
+                with reading(stream):
+                    return [event(*entry) for _, entries in streams or () for entry in entries]
 
     def farm_id(self) -> str | None:
         """What the farm's store is known by; None: it has none yet."""

@@ -60,6 +60,7 @@ tenant's list in one call, so that these must lie in one slot. One server carrie
     {prefix}:audit                 stream of who changed what
     {prefix}:janitor               hash of what the store's janitor goes by: generation, trusted, swept, ...
     {prefix}:abandoned:JOB         such a job can be written no more: it was removed, or its inputs; expires
+    {prefix}:aside:KEY             what lay under a job's key and was none of the farm's; expires
     {prefix}:worker:WORKER         what a live worker says of itself; expires
     {prefix}:worker:WORKER:order   what an operator wants of it; expires
     {prefix}:worker:WORKER:outdone  how many images that it could not do others have done; expires

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import msgpack
 
 from img2img_shared.ledger import keys
-from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.connect import FarmRedis, reading
 
 #: seconds between two times that a worker says it, and for which it holds
 EVERY, KEPT = 10.0, 30
@@ -31,8 +31,9 @@ class LoraNames:
         names = [keys.loras_key(self._prefix, worker) for worker in workers]
         shares = (names[start : start + SHARE] for start in range(0, len(names), SHARE))
         said = (data for share in shares for data in self._call("MGET", *share))
-        lists = [msgpack.unpackb(data) for data in said if data is not None]
         found: dict[str, str] = {}
-        for each in lists:  # a list of names alone is an older worker's
-            found |= each if isinstance(each, dict) else {name: name for name in each}
+        with reading(keys.loras_key(self._prefix, "…")):
+            lists = [msgpack.unpackb(data) for data in said if data is not None]
+            for each in lists:  # a list of names alone is an older worker's
+                found |= each if isinstance(each, dict) else {name: name for name in each}
         return dict(sorted(found.items())) if lists else None

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgpack
 
+from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.placement import ModelDemand, Placement, WaitingImages
 
@@ -15,7 +16,9 @@ class ModelLoads(LedgerPart):
 
     def placement(self) -> Placement:
         """What waits for which model, and who has it; up to a second old."""
-        return Placement([_demand(*answer) for answer in msgpack.unpackb(self._redis.run("board"), raw=True)])
+        data = self._redis.run("board")
+        with reading(self._redis.key("board")):
+            return Placement([_demand(*answer) for answer in msgpack.unpackb(data, raw=True)])
 
     def move(self, worker: str, model: str | None, to: str, placement: Placement | None) -> bool:
         """A worker gives up `model` (None: none) to load another.

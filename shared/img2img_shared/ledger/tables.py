@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import chain, islice, zip_longest
 from typing import Any
 
-from img2img_shared.ledger.connect import FarmRedis
+from img2img_shared.ledger.connect import FarmRedis, reading
 
 
 class Table:
@@ -22,12 +22,14 @@ class Table:
     def get(self, name: str) -> Any:
         """The document of that name; None: there is none."""
         data = self._call("HGET", self._key, name)
-        return None if data is None else json.loads(data)
+        with reading(self._key):
+            return None if data is None else json.loads(data)
 
     def all(self) -> dict[str, Any]:
         """Every document by its name."""
         found: dict[bytes, bytes] = self._call("HGETALL", self._key)
-        return {str(name, "utf-8"): json.loads(data) for name, data in found.items()}
+        with reading(self._key):
+            return {str(name, "utf-8"): json.loads(data) for name, data in found.items()}
 
     def put(self, documents: Mapping[str, Any]) -> None:
         """Keep them, all or none, in place of those that have their names."""

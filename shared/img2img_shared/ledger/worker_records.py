@@ -5,6 +5,7 @@ from dataclasses import asdict
 import msgpack
 
 from img2img_shared.errors import Refused
+from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.ledger.replies import worker_status
 from img2img_shared.records import Heard, WorkerInfo, WorkerOrder, WorkerReport, WorkerStatus
@@ -96,7 +97,12 @@ class WorkerRecords(LedgerPart):
         """The workers that live."""
         names = self._redis.call("ZRANGE", self._redis.key("workers"), 0, -1)
         shares = [names[start : start + WORKERS] for start in range(0, len(names), WORKERS)]
-        return [worker_status(*answer) for share in shares for answer in self._redis.run("workers", *share)]
+        answers = [answer for share in shares for answer in self._redis.run("workers", *share)]
+        found: list[WorkerStatus] = []
+        for name, *facts in answers:
+            with reading(self._redis.key("worker", str(name, "utf-8", "replace"))):
+                found.append(worker_status(name, *facts))
+        return found
 
 
 def _other_checkpoint(model: str, identity: str, bound: str) -> Refused:

@@ -35,15 +35,14 @@ local function deaths_of(model)
   return deaths
 end
 
-local answers = {}
-for _, model in ipairs(models) do
+local function standing_of(model)
   promote(model) -- nobody claims of a model that nobody has loaded
-  local waiting = tonumber(hget(WAITING, model) or '0')
+  local waiting = number(hget(WAITING, model))
   local workers = redis.call('ZCOUNT', model_key(model, 'loaded'), NOW, '+inf')
   local starved = 0
   if waiting > 0 and workers == 0 then
     redis.call('HSETNX', STARVED, model, NOW)
-    starved = math.max(0, NOW - tonumber(hget(STARVED, model)))
+    starved = math.max(0, NOW - number(hget(STARVED, model)))
   else
     redis.call('HDEL', STARVED, model)
   end
@@ -52,7 +51,13 @@ for _, model in ipairs(models) do
     hget(LOAD_SECONDS, model) or '', hget(IMAGE_SECONDS, model) or '', waiting,
   }
   for _, each in ipairs(shares_of(model)) do answer[#answer + 1] = each end
-  answers[#answers + 1] = answer
+  return answer
+end
+
+local answers = {}
+for _, model in ipairs(models) do
+  local is_sound, answer = pcall(standing_of, model) -- damaged keys of one model are nothing to the others
+  if is_sound then answers[#answers + 1] = answer end
 end
 local data = cmsgpack.pack(answers)
 redis.call('SET', BOARD, data, 'PX', KEPT)

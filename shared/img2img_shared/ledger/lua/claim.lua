@@ -13,7 +13,7 @@ local function take(job, index, alone)
   redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
   redis.call('HSET', model_key(model, 'claims'), nonce, text)
   redis.call('HSET', job_key(job.id, 'running'), index, attempt .. ' ' .. worker)
-  redis.call('HINCRBY', holding_key(worker), 'claims', 1)
+  add(holding_key(worker), 'claims', 1)
   if alone == 1 then redis.call('HSET', holding_key(worker), 'alone', nonce) end
   if job.running + job.done + job.failed == 0 then redis.call('HSETNX', job_key(job.id), 'started', NOW) end
   set(job, 'running', job.running + 1)
@@ -26,11 +26,10 @@ end
 local before = hget(model_key(model, 'claims'), nonce)
 if before then
   local id, index, attempt, alone = string.match(before, '^(%S+) (%d+) (%d+) ([01]) ')
-  local tenant = hget(job_key(id), 'tenant')
-  if tenant then
+  local job = load(id)
+  if job then
     redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
-    local priority = tonumber(hget(job_key(id), 'priority') or '0')
-    return {id, tenant, tonumber(index), tonumber(attempt), tonumber(alone), waited(id), priority}
+    return {id, job.tenant, tonumber(index), tonumber(attempt), tonumber(alone), waited(id), job.priority}
   end
   drop(model, nonce)
 end
@@ -60,7 +59,16 @@ end
 
 local function is_enough(priority) return above == '' or tonumber(priority) > tonumber(above) end
 
-local top = redis.call('ZRANGE', tenants, 0, 0)[1]
+local listed = '^(%-?%d+) (%S+)$'
+local function first_listed()
+  while true do
+    local share = redis.call('ZRANGE', tenants, 0, 0)[1]
+    if not share or string.find(share, listed) then return share end
+    redis.call('ZREM', tenants, share) -- no share of the farm's
+  end
+end
+
+local top = first_listed()
 if above ~= '' and not (top and is_enough(string.match(top, '^%S+'))) then return false end
 local suspected = job_at(model_key(model, 'suspected'), 0)
 local first = suspected and redis.call('ZRANGE', job_key(suspected.id, 'suspects'), 0, 0)[1]
@@ -107,7 +115,11 @@ local rank = 0
 while looked < JOBS do
   local share = redis.call('ZRANGE', tenants, rank, rank)[1]
   if not share then return false end
-  local priority, tenant = string.match(share, '^(%S+) (%S+)$')
+  local priority, tenant = string.match(share, listed)
+  if not priority then
+    redis.call('ZREM', tenants, share)
+    return false
+  end
   if not is_enough(priority) then return false end
   local jobs = jobs_key(model, priority, tenant)
   local job_rank = 0

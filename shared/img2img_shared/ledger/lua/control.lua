@@ -75,8 +75,9 @@ end
 local answered = answer_key(tenant, verb, id, once)
 local before = once ~= '' and redis.call('GET', answered)
 if before and verb ~= 'retry' then return tonumber(before) end
-local job = owned(tenant, id)
+local job = owned(tenant, id) and load(id)
 if not job then return false end
+expect_to_control(tenant)
 local tiles = {}
 for _, part in ipairs(redis.call('SMEMBERS', job_key(id, 'parts'))) do tiles[#tiles + 1] = load(part) end
 

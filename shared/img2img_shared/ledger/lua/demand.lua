@@ -8,7 +8,7 @@ local answers = {}
 for _, model in ipairs(models) do
   local delayed, due = model_key(model, 'delayed'), 0
   due = redis.call('ZCOUNT', delayed, '-inf', NOW)
-  local waiting = tonumber(hget(WAITING, model) or '0') + due
+  local waiting = number(hget(WAITING, model)) + due
   local later, running = redis.call('ZCARD', delayed) - due, redis.call('ZCARD', model_key(model, 'leases'))
   local is_served = tonumber(redis.call('ZSCORE', SERVED, model) or '0') > NOW
   if waiting + later + running > 0 or is_served then

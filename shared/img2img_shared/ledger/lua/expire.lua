@@ -11,6 +11,7 @@ for _, id in ipairs(due) do
     set(job, 'finished', trusted)
     let_go(job)
   else
+    expect_to_control(job.tenant)
     remove(job)
   end
 end

@@ -9,8 +9,9 @@ if count then
   return sum
 end
 if once ~= '' and redis.call('EXISTS', answered) == 1 then return 1 end
-local job = owned(tenant, id)
+local job = owned(tenant, id) and load(id)
 if not job then return false end
+expect_to_control(tenant)
 if not job.finished then return 0 end
 local whole = string.match(hget(job_key(id), 'whole') or '', '^%S+')
 if whole and redis.call('EXISTS', job_key(whole)) == 1 then return whole end

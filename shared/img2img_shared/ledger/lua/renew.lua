@@ -14,7 +14,8 @@ for i, nonce in ipairs(nonces) do
     answers[i] = 1
   else
     if not states[id] then
-      local h = redis.call('HMGET', job_key(id), 'n', 'cancelled', 'interrupted')
+      local is_there = type_of(job_key(id)) == 'hash'
+      local h = is_there and redis.call('HMGET', job_key(id), 'n', 'cancelled', 'interrupted') or {}
       states[id] = not h[1] and 1 or not h[2] and 0 or h[3] and 3 or 2
     end
     answers[i] = states[id]

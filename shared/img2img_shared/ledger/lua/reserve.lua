@@ -5,7 +5,7 @@ local tenant, job, n, quota, once = unpack(ARGV)
 local open = FARM .. ':gateway:open:' .. tenant
 local now = math.floor(NOW / 1000)
 if once ~= '' and redis.call('EXISTS', idempotency_key(tenant, once)) == 1 then return -1 end
-local sum = tonumber(hget(UNDER_WAY, tenant) or '0')
+local sum = number(hget(UNDER_WAY, tenant))
 local noted = redis.call('HGETALL', open)
 for i = 1, #noted, 2 do
   local size, since = string.match(noted[i + 1], '^(%d+) (%d+)$')

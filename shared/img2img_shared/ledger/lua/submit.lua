@@ -26,6 +26,17 @@ for i = 15, #ARGV do
   local is_there = redis.call('HEXISTS', pushed_models_key(), ARGV[i]) == 1
   if not is_there or redis.call('EXISTS', removing_key(ARGV[i])) == 1 then return 'gone ' .. ARGV[i] end
 end
+expect_to_change(tenant, model, priority, once)
+expect_to_control(tenant)
+expect('zset', submissions_key())
+expect('list', submitted_key(tenant))
+-- the tenant's list sheds forgotten jobs as new ones come
+for _, old in ipairs(redis.call('ZRANDMEMBER', tenant_key(tenant), 4)) do
+  if redis.call('EXISTS', job_key(old)) == 0 then
+    redis.call('ZREM', tenant_key(tenant), old)
+    forget(old)
+  end
+end
 redis.call('HSET', job_key(id), 'tenant', tenant, 'model', model, 'n', n, 'priority', priority, 'data', data,
   'keep', keep, 'created', NOW, 'arrival', redis.call('INCR', arrivals_key()), 'next', 0, 'done', 0, 'failed', 0,
   'running', 0)
@@ -35,13 +46,6 @@ end
 if once ~= '' then
   redis.call('HSET', job_key(id), 'once', once, 'request', request)
   redis.call('SET', idempotency_key(tenant, once), id)
-end
--- the tenant's list sheds forgotten jobs as new ones come
-for _, old in ipairs(redis.call('ZRANDMEMBER', tenant_key(tenant), 4)) do
-  if redis.call('EXISTS', job_key(old)) == 0 then
-    redis.call('ZREM', tenant_key(tenant), old)
-    forget(old)
-  end
 end
 redis.call('ZADD', tenant_key(tenant), NOW, id)
 redis.call('ZREM', submissions_key(), id)

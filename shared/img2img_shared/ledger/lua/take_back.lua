@@ -24,6 +24,7 @@ local function free_unclaimed(job)
   for i = 1, #running, 2 do
     local index, attempt, holder = running[i], string.match(running[i + 1], '^(%d+) (.*)$')
     if not claimed[index] then
+      expect('hash', holding_key(holder))
       redis.call('HDEL', job_key(job.id, 'running'), index)
       job.running = redis.call('HINCRBY', job_key(job.id), 'running', -1)
       if redis.call('HINCRBY', holding_key(holder), 'claims', -1) <= 0 then redis.call('DEL', holding_key(holder)) end
@@ -32,19 +33,53 @@ local function free_unclaimed(job)
   end
 end
 
+local WALK = 500 -- images at a time that are looked for, likewise
+
+-- Images that were begun and are nowhere any more, since somebody deleted a list of theirs, wait again.
+local function find_lost(job)
+  local id = job.id
+  local waiting = redis.call('ZCARD', job_key(id, 'back')) + redis.call('ZCARD', job_key(id, 'suspects'))
+  local elsewhere = job.next - waiting - job.running - job.done - job.failed
+  if job.cancelled or elsewhere <= 0 then return end
+  -- of those that ended or run, it must be known which they are
+  if redis.call('BITCOUNT', job_key(id, 'done')) ~= job.done then return end
+  if redis.call('HLEN', job_key(id, 'failed')) ~= job.failed then return end
+  if redis.call('HLEN', job_key(id, 'running')) ~= job.running then return end
+  local from = NOW % job.next
+  for step = 0, math.min(WALK, job.next) - 1 do
+    local index = (from + step) % job.next
+    local is_listed = redis.call('GETBIT', job_key(id, 'done'), index) == 1
+      or redis.call('ZSCORE', model_key(job.model, 'delayed'), id .. ' ' .. index)
+    for _, part in ipairs({'back', 'suspects'}) do
+      is_listed = is_listed or redis.call('ZSCORE', job_key(id, part), index)
+    end
+    for _, part in ipairs({'running', 'failed'}) do
+      is_listed = is_listed or redis.call('HEXISTS', job_key(id, part), index) == 1
+    end
+    if not is_listed then wait_again(job, index) end
+  end
+  place(job)
+end
+
+local function look_after(id)
+  mend(id)
+  local job = load(id)
+  if not job then return end
+  if job.running > 0 then free_unclaimed(job) end
+  find_lost(job)
+end
+
 -- Some of what hands or older versions may have left behind.
 adopt(model)
 redis.call('DEL', model_key(model, 'floor'))
 for _, id in ipairs(redis.call('HRANDFIELD', OPEN, 2)) do
-  mend(id)
-  local job = load(id)
-  if job and job.running > 0 then free_unclaimed(job) end
+  pcall(look_after, id) -- of another model perhaps, whose keys may be damaged
 end
 
 -- Nobody has ticked for a while: Redis was away, and the holders could not renew. They come first.
 local h = redis.call('HMGET', tick, 'at', 'grace')
-local grace = math.min(tonumber(h[2] or '0'), NOW + lease)
-if not h[1] or NOW - tonumber(h[1]) > lease / 2 then grace = NOW + lease end
+local grace = math.min(number(h[2]), NOW + lease)
+if NOW - number(h[1]) > lease / 2 then grace = NOW + lease end
 redis.call('HSET', tick, 'at', NOW, 'grace', grace)
 if NOW < grace then return {0, 0, 0, 0} end
 

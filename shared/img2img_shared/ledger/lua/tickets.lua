@@ -3,7 +3,7 @@
 local model, queue, limit, lifetime = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local waiting = 0
 if tonumber(redis.call('ZSCORE', SERVED, model) or '0') > NOW then
-  waiting = tonumber(hget(WAITING, model) or '0') + redis.call('ZCOUNT', model_key(model, 'delayed'), '-inf', NOW)
+  waiting = number(hget(WAITING, model)) + redis.call('ZCOUNT', model_key(model, 'delayed'), '-inf', NOW)
   waiting = math.min(waiting, limit)
 end
 local there = redis.call('LLEN', queue)

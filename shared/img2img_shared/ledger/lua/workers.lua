@@ -4,7 +4,7 @@ for _, worker in ipairs(ARGV) do
   local data = redis.call('GET', worker_key(worker))
   local seen = redis.call('ZSCORE', WORKERS, worker)
   if data and seen then
-    answers[#answers + 1] = {worker, data, hget(holding_key(worker), 'claims') or '0', seen}
+    answers[#answers + 1] = {worker, data, number(hget(holding_key(worker), 'claims')), seen}
   end
 end
 return answers

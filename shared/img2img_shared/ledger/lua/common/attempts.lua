@@ -7,13 +7,16 @@ local PARDON = 24 * 3600 * 1000 -- ms after which a worker that was taken for de
 
 -- The fence: the claim that `nonce` names, once; false when it is not current any more, or its job is gone.
 local function drop(model, nonce)
-  if redis.call('ZREM', model_key(model, 'leases'), nonce) == 0 then return false end
-  local claims = model_key(model, 'claims')
+  local leases, claims = model_key(model, 'leases'), model_key(model, 'claims')
+  if not redis.call('ZSCORE', leases, nonce) then return false end
   local id, index, attempt, alone, worker =
     string.match(hget(claims, nonce) or '', '^(%S+) (%d+) (%d+) ([01]) (.*)$')
+  local job = id and load(id)
+  if id then expect('hash', holding_key(worker)) end
+  redis.call('ZREM', leases, nonce)
   if not id then return false end
   redis.call('HDEL', claims, nonce)
-  local held = redis.call('HINCRBY', holding_key(worker), 'claims', -1)
+  local held = add(holding_key(worker), 'claims', -1)
   if held <= 0 then
     redis.call('DEL', holding_key(worker))
   elseif alone == '1' then
@@ -25,7 +28,6 @@ local function drop(model, nonce)
     end
     redis.call('HDEL', model_key(model, 'alone'), worker)
   end
-  local job = load(id)
   if not job then
     forget(id)
     return false
@@ -106,9 +108,9 @@ end
 local function pardon(nonce)
   local text = redis.call('GET', dead_key(nonce))
   if not text then return end
-  redis.call('DEL', dead_key(nonce))
   local id, index = string.match(text, '^(%S+) (%d+)$')
-  local job = load(id)
+  local job = id and load(id)
+  redis.call('DEL', dead_key(nonce))
   if not job or redis.call('HEXISTS', job_key(id, 'deaths'), index) == 0 then return end
   if redis.call('HINCRBY', job_key(id, 'deaths'), index, -1) > 0 then return end
   redis.call('HDEL', job_key(id, 'deaths'), index)
@@ -122,9 +124,9 @@ end
 local function promote(model)
   local delayed = model_key(model, 'delayed')
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', NOW, 'LIMIT', 0, 20)) do
-    redis.call('ZREM', delayed, member)
     local id, index = string.match(member, '^(%S+) (%d+)$')
-    local job = load(id)
+    local job = id and load(id)
+    redis.call('ZREM', delayed, member)
     if job and not job.cancelled then
       wait_again(job, index)
       place(job)

@@ -6,16 +6,79 @@ local CHANGES = 3600 * 1000 -- ms for which it is known when something happened 
 local RECENT = 30 * 1000 -- ms after which an image's end counts 1/e in its job's rate
 
 -- A job as a table; nil where there is none (any more).
-local function load(id)
-  local h = redis.call('HMGET', job_key(id), 'tenant', 'model', 'n', 'priority', 'next', 'done', 'failed', 'running',
+local function read(id)
+  local h = try('HMGET', job_key(id), 'tenant', 'model', 'n', 'priority', 'next', 'done', 'failed', 'running',
     'cancelled', 'paused', 'finished', 'vt', 'once')
-  if not h[1] or not h[2] or not h[3] then return nil end
+  if h.err or not h[1] or not h[2] or not tonumber(h[3] or '') then return nil end
   return {
-    id = id, tenant = h[1], model = h[2], n = tonumber(h[3]), priority = tonumber(h[4] or '0'),
-    next = tonumber(h[5] or '0'), done = tonumber(h[6] or '0'), failed = tonumber(h[7] or '0'),
-    running = tonumber(h[8] or '0'), cancelled = h[9], paused = h[10], finished = h[11], vt = tonumber(h[12] or '0'),
-    once = h[13] or '',
+    id = id, tenant = h[1], model = h[2], n = tonumber(h[3]), priority = number(h[4]), next = number(h[5]),
+    done = number(h[6]), failed = number(h[7]), running = number(h[8]), cancelled = h[9], paused = h[10], finished = h[11],
+    vt = number(h[12]), once = h[13] or '',
   }
+end
+
+local expected = {} -- keys of which it is known that they are what they are to be
+
+-- A key that all jobs of a tenant, a model or the farm need has its type, if it is there; else nothing is done.
+local function expect(kind, key)
+  if expected[key] then return end
+  local found = type_of(key)
+  if found ~= 'none' and found ~= kind then error({err = 'WRONGTYPE ' .. key}, 0) end
+  expected[key] = true
+end
+
+-- What is written to when an image of such a job begins or ends.
+local function expect_to_change(tenant, model, priority, once)
+  for _, part in ipairs({'tenants', 'shares', 'suspected', 'delayed', 'leases'}) do expect('zset', model_key(model, part)) end
+  for _, part in ipairs({'waits', 'claims'}) do expect('hash', model_key(model, part)) end
+  for _, key in ipairs({jobs_key(model, priority, tenant), changed_key(tenant), DUE}) do expect('zset', key) end
+  for _, key in ipairs({OPEN, WAITING, UNDER_WAY}) do expect('hash', key) end
+  if once ~= '' then expect('string', idempotency_key(tenant, once)) end
+end
+
+-- ... and when a user has a hand in it.
+local function expect_to_control(tenant)
+  for _, key in ipairs({tenant_key(tenant), REMOVED}) do expect('zset', key) end
+  for _, key in ipairs({CANCELS, AUDIT}) do expect('stream', key) end
+end
+
+-- Who did what: a line for each time somebody has changed something. Without a name, it was the farm itself.
+local function audit(by, tenant, action, subject, detail)
+  if (by or '') == '' then return end
+  redis.call('XADD', AUDIT, 'MAXLEN', '~', LINES, '*',
+    'by', by, 'tenant', tenant, 'action', action, 'subject', subject, 'detail', detail or '')
+end
+
+-- What lies under a key of one job and is none of the farm's keeps nobody from the others: it goes out of the way.
+local function set_aside(id, tenant, key)
+  expect('stream', AUDIT)
+  redis.call('RENAME', key, FARM .. ':aside:' .. key)
+  redis.call('PEXPIRE', FARM .. ':aside:' .. key, KEEP)
+  audit('the farm', tenant, 'set aside', id, key)
+end
+
+local function put_right(job, part, key)
+  local found = type_of(key)
+  if found ~= 'none' and found ~= JOB_PARTS[part] then set_aside(job.id, job.tenant, key) end
+end
+
+-- A job that is to be changed, of which all is as it is to be; nil where there is none (any more).
+local function load(id)
+  local job = read(id)
+  if not job then
+    local found = type_of(job_key(id))
+    if found ~= 'none' and found ~= 'hash' then set_aside(id, '', job_key(id)) end
+    return nil
+  end
+  expect_to_change(job.tenant, job.model, job.priority, job.once)
+  local key = job_key(id) .. ':'
+  for _, part in ipairs(USUAL_PARTS) do put_right(job, part, key .. part) end
+  local rare = {}
+  for i, part in ipairs(RARE_PARTS) do rare[i] = key .. part end
+  if redis.call('EXISTS', unpack(rare)) > 0 then
+    for i, part in ipairs(RARE_PARTS) do put_right(job, part, rare[i]) end
+  end
+  return job
 end
 
 -- Writes fields of a job: name, value, name, value, ...
@@ -36,13 +99,6 @@ local function state_of(job)
   if job.paused then return 'paused' end
   if job.done + job.failed + job.running > 0 then return 'running' end
   return 'pending'
-end
-
--- Who did what: a line for each time somebody has changed something. Without a name, it was the farm itself.
-local function audit(by, tenant, action, subject, detail)
-  if (by or '') == '' then return end
-  redis.call('XADD', AUDIT, 'MAXLEN', '~', LINES, '*',
-    'by', by, 'tenant', tenant, 'action', action, 'subject', subject, 'detail', detail or '')
 end
 
 -- For whoever watches all jobs of a tenant: something happened to this one.
@@ -68,7 +124,7 @@ local function forget_after(job, ms)
     if ms then redis.call('PEXPIRE', key, ms) else redis.call('PERSIST', key) end
   end
   apply(job_key(job.id))
-  for _, part in ipairs(JOB_PARTS) do apply(job_key(job.id, part)) end
+  for part in pairs(JOB_PARTS) do apply(job_key(job.id, part)) end
   if job.once ~= '' then apply(idempotency_key(job.tenant, job.once)) end
 end
 

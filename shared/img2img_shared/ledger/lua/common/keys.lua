@@ -5,10 +5,31 @@
 --   an image in none of {back, suspects, delayed, running, failed, done} is pending if its index is not below `next`;
 --   what is listed of a job elsewhere is what its record in `open` says, which `place` alone writes;
 --   an attempt is current if and only if its nonce is in its model's `leases`: who removes it there may report its end;
---   a job whose hash somebody deleted is forgotten where it is met, and keeps nobody from the others.
+--   a job whose hash somebody deleted is forgotten where it is met, and keeps nobody from the others;
+--   a script that meets a key of another type than it should be ends before it has changed anything.
+
+-- Redis does not say which key it is that holds what a command is not for: its name comes instead of that.
+local server, redis, type = redis, {}, type
+local try = server.pcall
+function redis.call(...)
+  local answer = try(...)
+  if type(answer) == 'table' and answer.err then
+    if string.find(answer.err, '^WRONGTYPE') or string.find(answer.err, 'is not an integer') then answer.err = 'WRONGTYPE ' .. select(2, ...) end
+    error(answer, 0)
+  end
+  return answer
+end
+
 local FARM = KEYS[1]
-local JOB_PARTS = {'back', 'suspects', 'running', 'failed', 'done', 'attempts', 'deaths', 'troubles', 'doubts',
-  'lacking', 'events', 'pace', 'parts'}
+local JOB_PARTS = {
+  back = 'zset', suspects = 'zset', running = 'hash', failed = 'hash', done = 'string', attempts = 'hash', deaths = 'hash',
+  troubles = 'hash', doubts = 'hash', lacking = 'hash', events = 'stream', pace = 'string', parts = 'set',
+}
+
+local USUAL_PARTS, RARE_PARTS = {'running', 'events', 'done'}, {}
+for part in pairs(JOB_PARTS) do
+  if part ~= 'running' and part ~= 'events' and part ~= 'done' then RARE_PARTS[#RARE_PARTS + 1] = part end
+end
 
 local function job_key(job, part)
   if part then return FARM .. ':job:' .. job .. ':' .. part end
@@ -47,6 +68,19 @@ local DUE, REMOVED, DOOMED, JANITOR = FARM .. ':due', FARM .. ':removed', FARM .
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- What is read as a number: 0 where there is none, or something else.
+local function number(text) return tonumber(text or '0') or 0 end
+
+local function type_of(key) return try('TYPE', key).ok end
+
+-- Adds to a number of a hash, and gives what it is then; what is no number counts as 0.
+local function add(key, field, change)
+  local sum = try('HINCRBY', key, field, change)
+  if type(sum) == 'number' then return sum end
+  redis.call('HSET', key, field, change)
+  return change
+end
 
 local function hget(key, field) return redis.call('HGET', key, field) end
 

@@ -49,7 +49,7 @@ local function leave(id, model, priority, tenant)
 end
 
 local function add_up(sums, name, change)
-  if change ~= 0 and redis.call('HINCRBY', sums, name, change) <= 0 then redis.call('HDEL', sums, name) end
+  if change ~= 0 and add(sums, name, change) <= 0 then redis.call('HDEL', sums, name) end
 end
 
 -- What is listed of a job: images to give out, suspects among them apart, images that have not ended.
@@ -108,6 +108,8 @@ end
 local function forget(id)
   local was = record_of(id)
   if was.model then
+    expect_to_change(was.tenant, was.model, was.priority, was.once)
+    expect('zset', tenant_key(was.tenant))
     if was.ready > 0 then leave(id, was.model, was.priority, was.tenant) end
     redis.call('ZREM', model_key(was.model, 'suspected'), id)
     count_waiting(was.model, was.priority, was.tenant, -was.ready - was.suspects)
@@ -117,7 +119,7 @@ local function forget(id)
     local once = idempotency_key(was.tenant, was.once)
     if redis.call('GET', once) == id then redis.call('DEL', once) end
   end
-  for _, part in ipairs(JOB_PARTS) do redis.call('UNLINK', job_key(id, part)) end
+  for part in pairs(JOB_PARTS) do redis.call('UNLINK', job_key(id, part)) end
 end
 
 -- Forgets a job that has ended, and notes that its results are to be removed.
@@ -151,13 +153,14 @@ end
 local function adopt(model)
   local listed = model_key(model, 'schedule')
   for _, id in ipairs(redis.call('ZRANGE', listed, 0, 49)) do
-    redis.call('ZREM', listed, id)
     local job = load(id)
+    redis.call('ZREM', listed, id)
     if job then place(job) else forget(id) end
   end
 end
 
+-- A tenant's job, to be looked at; `load` it to change it.
 local function owned(tenant, id)
-  local job = load(id)
+  local job = read(id)
   return job and job.tenant == tenant and job
 end
