@@ -17,13 +17,13 @@ from typing import Any
 
 import diffusers
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine import mixed
 from bench.networks import SIZES, save, save_control_net
+from bench.options import dtype_for
+from bench.renders import mixed
 from img2img_shared.control import ControlUnit
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.engine.render import Control
@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     side = SIZES[options.size]
     with tempfile.TemporaryDirectory() as folder:
-        dtype = torch.float32 if options.device == "cpu" else torch.float16
+        dtype = dtype_for(options.device)
         checkpoint = save(options.size, Path(folder, "checkpoint"), dtype, options.device)
         networks: dict[str, Any] = {
             name: save_control_net(checkpoint, Path(folder, f"{name}.safetensors"), dtype)

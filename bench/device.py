@@ -7,7 +7,6 @@ floating-point operations of its useful rows as a share of what large matrix pro
 --compile: a model call's time for each row count, as it is and compiled.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,12 +16,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.engine import alike, console
-from bench.networks import SIZES, save
+from bench.networks import save
+from bench.options import command, dtype_for, side_of
+from bench.renders import alike
 from img2img_shared.params import Params
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.warm import warm_up
@@ -32,6 +33,8 @@ from img2img_worker.models.families.family import Family
 from tests.checkpoints import embedded
 
 STEPS, STRENGTH = 20, 0.7
+
+console = Console()
 
 
 class _Clock:
@@ -143,22 +146,16 @@ def _call(family: Family, side: int, rows: int) -> tuple[Tensor, Tensor, Conditi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", choices=SIZES, default="tiny")
-    parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
+    parser = command(__doc__)
     parser.add_argument("--slots", default="1,2,4,8,16,32,64")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too; takes minutes")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.compiler.set_stance("eager_on_recompile")
     counts = [int(each) for each in arguments.slots.split(",")]
-    side = arguments.side or SIZES[arguments.size]
+    side = side_of(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        dtype = torch.float32 if arguments.device == "cpu" else torch.float16
+        dtype = dtype_for(arguments.device)
         path = save(arguments.size, Path(folder) / arguments.size, dtype, arguments.device)
         family = open_checkpoint(path, device=arguments.device, dtype=dtype, vae_dtype=dtype)
         most = peak(family.device, dtype, 1024 if arguments.device == "cpu" else 8192)

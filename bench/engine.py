@@ -8,8 +8,6 @@ CPU time of a step beside the model at 32 images. Weights are seeded, not traine
 depend on what it knows.
 """
 
-import argparse
-import random
 import tempfile
 import threading
 import time
@@ -21,103 +19,25 @@ from pathlib import Path
 from typing import Any, cast
 
 import diffusers
-import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from bench.networks import SIZES, save
-from img2img_shared.params import Params
+from bench.free_networks import free
+from bench.networks import save
+from bench.options import command, dtype_for, side_of
+from bench.renders import alike, mixed, of_lengths
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.families.condition import Condition, Conditions
+from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.families.vae import Decoded
-from img2img_worker.models.steps import Steps, at_once
 from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
 
-SAMPLERS = ("Euler", "Euler a", "DPM++ 2M", "DDIM")
 BATCHES = (1, 2, 4, 8, 16, 32)
 
 console = Console()
-
-
-def mixed(n: int, side: int) -> list[Render]:
-    """Strength 0.2 to 1, 20, 30 or 50 steps, four samplers: nothing in common but the size."""
-    chance = random.Random(1)
-    return [
-        _render(
-            number,
-            Params(
-                width=side,
-                height=side,
-                steps=chance.choice((20, 30, 50)),
-                denoising_strength=chance.uniform(0.2, 1),
-                sampler_name=chance.choice(SAMPLERS),
-            ),
-        )
-        for number in range(n)
-    ]
-
-
-def alike(n: int, side: int, steps: int, strength: float) -> list[Render]:
-    """Images that a static batch can take together."""
-    params = Params(width=side, height=side, steps=steps, denoising_strength=strength)
-    return [_render(number, params) for number in range(n)]
-
-
-def _render(number: int, params: Params) -> Render:
-    pixels = np.random.default_rng(number).integers(0, 256, (params.height, params.width, 3), dtype=np.uint8)
-    return Render(
-        params=params,
-        prompt="a photo of the cat",
-        negative_prompt="a dog",
-        seed=number,
-        subseed=0,
-        pixels=pixels,
-        latent_size=(params.height // 8, params.width // 8),
-    )
-
-
-def of_lengths(n: int, side: int) -> list[Render]:
-    """Alike but for their prompts, of one piece of 75 tokens to three."""
-    renders = alike(n, side, 10, 1.0)
-    return [
-        replace(each, prompt=" BREAK ".join(["a photo of the cat"] * (1 + number % 3)))
-        for number, each in enumerate(renders)
-    ]
-
-
-def free(family: Family, size: int, rows: int, go: threading.Event | None = None) -> Family:
-    """`family` with networks that cost nothing, once it may `go`. What is left is the engine's own cost."""
-    return cast(Family, _Free(family, size, rows, go))
-
-
-class _Free:
-    def __init__(self, family: Family, size: int, rows: int, go: threading.Event | None) -> None:
-        self._go = go
-        self._answers = torch.zeros(rows, family.latent_channels, size, size, device=family.device)
-        self._family = family
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._family, name)
-
-    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        if self._go is not None:
-            self._go.wait()
-        return self._answers[: len(x)]
-
-    def encode_steps(self, pixels: Tensor, **how: Any) -> Steps[Tensor]:
-        return at_once(torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device))
-
-    def decode_steps(self, latents: Tensor, **how: Any) -> Steps[Decoded]:
-        pixels = torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
-        return at_once(
-            Decoded(pixels=pixels, is_finite=torch.ones_like(pixels[:, 0, 0, 0], dtype=torch.bool))
-        )
 
 
 def static_batches(renders: Sequence[Render], slots: int, *, equal: bool) -> list[list[Render]]:
@@ -299,22 +219,16 @@ def _pipeline(folder: Path, family: Family) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", choices=SIZES, default="tiny")
-    parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
+    parser = command(__doc__)
     parser.add_argument("--images", type=int, default=200, help="rendered for wall time")
     parser.add_argument("--counted", type=int, default=2000, help="counted in model calls")
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement against diffusers")
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    side = arguments.side or SIZES[arguments.size]
+    side = side_of(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        dtype = torch.float32 if arguments.device == "cpu" else torch.float16
+        dtype = dtype_for(arguments.device)
         checkpoint = save(arguments.size, Path(folder) / arguments.size, dtype, arguments.device)
         family = open_checkpoint(checkpoint, device=arguments.device, dtype=dtype, vae_dtype=dtype)
         calls_table(family, arguments.counted, arguments.slots)

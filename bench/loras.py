@@ -7,7 +7,6 @@ is these that are compared), and model calls. LoRAs are of rank 16, for all matr
 SD 1.5).
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -18,17 +17,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from bench.engine import alike, console
-from bench.networks import SIZES, save
+from bench.networks import save
+from bench.options import command, dtype_for, side_of
+from bench.renders import alike
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.models.adapters.lora_keys import denoiser_layers
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 
 RANK = 16
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out_0")
+
+console = Console()
 
 
 class Cost(NamedTuple):
@@ -92,22 +95,16 @@ def table(family: Any, plain: Sequence[Render], rounds: int, *, deterministic: b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", choices=SIZES, default="tiny")
-    parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
+    parser = command(__doc__)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
     parser.add_argument("--checkpoint", type=Path, help="a folder of such a size; default: a seeded one")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        dtype = torch.float32 if arguments.device == "cpu" else torch.float16
+        dtype = dtype_for(arguments.device)
         checkpoint = arguments.checkpoint or save(
             arguments.size, folder / arguments.size, dtype, arguments.device
         )
@@ -120,7 +117,7 @@ def main() -> None:
         )
         (folder / "Lora").mkdir()
         write_loras(folder / "Lora", family.unet, arguments.images)
-        side = arguments.side or SIZES[arguments.size]
+        side = side_of(arguments)
         for deterministic in (False, True):
             renders = alike(arguments.images, side, arguments.steps, 1.0)
             table(family, renders, arguments.rounds, deterministic=deterministic)

@@ -7,7 +7,6 @@ kind among them is rendered by itself first. The ratio is of what the mixed imag
 to what they do take: 1 where mixing costs nothing. Measured is while all slots are taken; on a CPU, its time.
 """
 
-import argparse
 import random
 import statistics
 import tempfile
@@ -21,17 +20,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.table import Table
 
 from bench.control import control
-from bench.engine import alike, console
 from bench.loras import write_loras
-from bench.networks import SIZES, save, save_control_net
+from bench.networks import save, save_control_net
+from bench.options import command, dtype_for, side_of
+from bench.renders import alike
 from img2img_worker.engine.engine import Engine, Render
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 
 NETWORK = "canny"
 LORAS = 4
+
+console = Console()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,22 +141,16 @@ class Measuring:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", choices=SIZES, default="tiny")
-    parser.add_argument("--side", type=int, help="pixels; default: 64, 512 or 1024 by size")
+    parser = command(__doc__)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--images", type=int, default=96, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
     arguments = parser.parse_args()
     if arguments.images < 3 * arguments.slots:
         parser.error("--images: at least three times --slots, so that all are taken for a while")
     torch.set_num_threads(arguments.threads)
-    device, side = arguments.device, arguments.side or SIZES[arguments.size]
-    dtype, now = (torch.float32, time.process_time) if device == "cpu" else (torch.float16, time.perf_counter)
+    device, side, dtype = arguments.device, side_of(arguments), dtype_for(arguments.device)
+    now = time.process_time if device == "cpu" else time.perf_counter
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in MIXES}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

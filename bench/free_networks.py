@@ -1,0 +1,41 @@
+"""Networks that cost nothing: what is left is the engine's own cost."""
+
+import threading
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.family import Family
+from img2img_worker.models.families.vae import Decoded
+from img2img_worker.models.steps import Steps, at_once
+
+
+def free(family: Family, size: int, rows: int, go: threading.Event | None = None) -> Family:
+    """`family` with networks that cost nothing, once it may `go`. What is left is the engine's own cost."""
+    return cast(Family, _Free(family, size, rows, go))
+
+
+class _Free:
+    def __init__(self, family: Family, size: int, rows: int, go: threading.Event | None) -> None:
+        self._go = go
+        self._answers = torch.zeros(rows, family.latent_channels, size, size, device=family.device)
+        self._family = family
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._family, name)
+
+    def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        if self._go is not None:
+            self._go.wait()
+        return self._answers[: len(x)]
+
+    def encode_steps(self, pixels: Tensor, **how: Any) -> Steps[Tensor]:
+        return at_once(torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device))
+
+    def decode_steps(self, latents: Tensor, **how: Any) -> Steps[Decoded]:
+        pixels = torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
+        return at_once(
+            Decoded(pixels=pixels, is_finite=torch.ones_like(pixels[:, 0, 0, 0], dtype=torch.bool))
+        )
