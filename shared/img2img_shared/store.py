@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import obstore
 from obstore.exceptions import (
@@ -21,8 +22,15 @@ from img2img_shared.store_errors import is_transient, why
 from img2img_shared.store_folder import FolderAway, StoreFolder
 from img2img_shared.store_url import folder_of, open_store
 
+if TYPE_CHECKING:
+    from obstore import Attributes
+
 #: keys are made by the farm (hashes, job ids, indices), never of a user's text
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+#: the attribute of an object that holds the SHA-256 of its bytes
+_SHA256 = "sha256"
+#: how often an object is read that does not have it: an answer may have been cut short on its way
+_READS = 3
 _AWAY = "the folder is not the farm's any more (is its share mounted?)"
 
 
@@ -125,13 +133,19 @@ class Store:
         return True
 
     def get(self, key: str) -> bytes:
-        """The object's bytes.
+        """The object's bytes, as they were written: what comes over a network is held against their SHA-256.
 
         Raises:
-            StoreError: it is not there (not transient), or cannot be read.
+            StoreError: it is not there (not transient), or cannot be read, or is other bytes by now.
         """
-        with self._told("read", _checked(key)):
-            return bytes(obstore.get(self._store, key).bytes())
+        for _ in range(_READS):
+            with self._told("read", _checked(key)):
+                found = obstore.get(self._store, key)
+                data = bytes(found.bytes())
+            written = found.attributes.get(_SHA256)  # None: a folder has none, nor has what others put there
+            if written in (None, hashlib.sha256(data).hexdigest()):
+                return data
+        raise self._error("read", key, "it is damaged: its bytes are not those that were written")
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """The object's bytes from `start` up to `end`, which it has.
@@ -252,9 +266,13 @@ class Store:
     def _put(self, key: str, data: bytes, *, create: bool) -> None:
         with self._told("write", key):
             # one request: an upload in parts cannot be create-only, and leaves its parts when it breaks
-            obstore.put(self._store, key, data, mode="create" if create else "overwrite", use_multipart=False)
+            mode: Literal["create", "overwrite"] = "create" if create else "overwrite"
             if self._folder is None:
+                sha256 = hashlib.sha256(data).hexdigest()
+                kept: Attributes = {_SHA256: sha256}
+                obstore.put(self._store, key, data, mode=mode, use_multipart=False, attributes=kept)
                 return
+            obstore.put(self._store, key, data, mode=mode, use_multipart=False)
             self._folder.sync(key)
             if not self._holds(self._folder, "write", key):  # beside a share that came a moment later
                 raise self._error("write", key, _AWAY, transient=True)

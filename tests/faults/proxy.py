@@ -19,7 +19,8 @@ ERRORS = {
 class FaultyStore(ThreadingHTTPServer):
     """Passes requests on to `endpoint`, but for those that meet the `fault` in force.
 
-    Faults: a key of `ERRORS`; "is slow"; "breaks off in the middle"; "hangs up", once it has answered; None.
+    Faults: a key of `ERRORS`; "is slow"; "breaks off in the middle"; "hangs up", once it has answered;
+    "cuts answers short" of GET, or "cuts one answer short"; None.
     """
 
     daemon_threads = True
@@ -69,8 +70,16 @@ class _Handler(BaseHTTPRequestHandler):
         upstream.request(self.command, self.path, body, dict(self.headers))
         answer = upstream.getresponse()
         headers = {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}
-        self._answer(answer.status, headers, answer.read())
+        self._answer(answer.status, headers, self._cut(answer.read()))
         upstream.close()
+
+    def _cut(self, body: bytes) -> bytes:
+        """What is left of an object; the length that the answer tells is that of what is left."""
+        is_cut = self.server.fault == "cuts one answer short" and not self.server.met
+        if self.command != "GET" or not (is_cut or self.server.fault == "cuts answers short"):
+            return body
+        self.server.met += 1
+        return body[: len(body) // 2]
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)

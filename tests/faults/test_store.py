@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from img2img_shared.errors import StoreError
+from img2img_shared.store import Store
 from tests.checkpoints import cached, sd1
 from tests.faults.conftest import Account
 from tests.faults.farm import FaultyFarm, ForkServer, eventually
@@ -79,6 +81,21 @@ def test_images_wait_for_a_store_that_stays_away_and_the_job_says_so(
     account.settle(s3_farm, f"the store {fault} until it has not", job)
     assert s3_farm.status(job).waits_for is None
     assert "claims again" in worker.log.read_text()
+
+
+def test_an_answer_that_was_cut_short_is_not_taken_for_an_object(
+    s3: S3Server, bad_network: FaultyStore
+) -> None:
+    store = Store(f"s3://{s3.make_bucket()}")
+    picture = store.put_picture("default", b"a picture")
+    store.put("jobs/job-0000/0.png", b"a result")
+    for get, key in ((store.get, "jobs/job-0000/0.png"), (store.get_picture, picture)):
+        bad_network.met, bad_network.fault = 0, "cuts one answer short"
+        assert get(key) in (b"a result", b"a picture")
+        assert bad_network.met == 1
+        bad_network.fault = "cuts answers short"
+        with pytest.raises(StoreError, match="it is damaged"):
+            get(key)
 
 
 def test_a_lost_or_damaged_input_fails_its_image_alone_until_it_is_uploaded_again(
