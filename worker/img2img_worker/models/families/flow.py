@@ -20,14 +20,14 @@ from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hyper
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.control_nets import ControlNets
+from img2img_worker.models.families.autoencoding import Autoencoding
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.patches import PATCH
-from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
-from img2img_worker.models.families.vaes import VaeFile, Vaes
+from img2img_worker.models.families.vaes import VaeFile
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
-from img2img_worker.models.steps import Steps, at_once, finished
+from img2img_worker.models.steps import Steps, at_once
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
 #: training steps of every published flow
@@ -84,18 +84,14 @@ class Shift:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowFamily(ABC):
+class FlowFamily(Autoencoding, ABC):
     """All of `Family` but its texts and its network's own arguments."""
 
     name: str
-    device: torch.device
     dtype: torch.dtype
     shift: Shift
     #: diffusers' transformer, which says nothing of its types
     transformer: Any
-    vae: Vae
-    #: what images may go through in its place
-    vaes: Vaes
     loras: Loras
     controls: ControlNets
     #: A1111 has none for these
@@ -106,14 +102,6 @@ class FlowFamily(ABC):
     @property
     def prediction(self) -> Prediction:
         return "v"
-
-    @property
-    def latent_channels(self) -> int:
-        return self.vae.channels
-
-    @property
-    def vae_factor(self) -> int:
-        return self.vae.factor
 
     @property
     def native_side(self) -> int:
@@ -185,17 +173,6 @@ class FlowFamily(ABC):
             tensors["pooled"] = text.pooled.to(self.dtype)
         return Condition(tensors=tensors, patch=patch, shares=(patch.merged, len(text.context)))
 
-    def encode(
-        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
-    ) -> Tensor:
-        return finished(self.encode_steps(pixels, tiling=tiling, rows=rows, vae=vae))
-
-    @torch.inference_mode()
-    def encode_steps(
-        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
-    ) -> Steps[Tensor]:
-        return (yield from self._vae(vae).encode(to_unit(pixels, self.device), rows, tiling=tiling))
-
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """As in `Family`: from the variance-preserving latent that a plan scales to, to its velocity.
@@ -214,24 +191,3 @@ class FlowFamily(ABC):
 
     def give_back(self) -> None:
         return  # it holds none
-
-    def decode(
-        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
-    ) -> Decoded:
-        return finished(self.decode_steps(latents, tiling=tiling, rows=rows, vae=vae))
-
-    @torch.inference_mode()
-    def decode_steps(
-        self,
-        latents: Tensor,
-        *,
-        tiling: bool = False,
-        rows: int | None = None,
-        vae: VaeFile | None = None,
-        full_precision: bool = False,
-    ) -> Steps[Decoded]:
-        decode = self._vae(vae).decode
-        return (yield from decode(latents, rows, tiling=tiling, full_precision=full_precision))
-
-    def _vae(self, file: VaeFile | None) -> Autoencoder:
-        return self.vae if file is None else self.vaes.get(file)

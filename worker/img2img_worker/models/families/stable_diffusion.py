@@ -20,18 +20,19 @@ from img2img_worker.models.control.image_prompt_rows import ImagePromptLayers
 from img2img_worker.models.control.reference_layers import ReferenceLayers
 from img2img_worker.models.control.references import ReferenceRows
 from img2img_worker.models.control.rows import unet_arguments
+from img2img_worker.models.families.autoencoding import Autoencoding
 from img2img_worker.models.families.call_graphs import CallGraphs
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.context_runs import as_context
 from img2img_worker.models.families.edge_padding import Padding
 from img2img_worker.models.families.family import Prediction
 from img2img_worker.models.families.token_merging import TokenMerging
-from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
-from img2img_worker.models.families.vaes import VaeFile, Vaes
+from img2img_worker.models.families.vae import to_unit
+from img2img_worker.models.families.vaes import VaeFile
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
-from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.steps import Steps
 from img2img_worker.models.transfer import sent
 from img2img_worker.sampling.levels import NoiseLevels
 
@@ -40,19 +41,15 @@ _PUBLISHED = (320, 384)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StableDiffusion:
+class StableDiffusion(Autoencoding):
     """One UNet, one VAE, one CLIP text model. Implements `Family`, which says what goes in and out."""
 
     name: str
-    device: torch.device
     dtype: torch.dtype
     noise_levels: NoiseLevels
     prediction: Prediction
     #: diffusers' UNet2DConditionModel, which says nothing of its types
     unet: Any
-    vae: Vae
-    #: what images may go through in its place
-    vaes: Vaes
     #: a description that lies beside its file (A1111: a checkpoint's config)
     config_file: str | None = None
     #: one, or SDXL's two
@@ -103,14 +100,6 @@ class StableDiffusion:
     def can_match(self) -> bool:
         """Whether images can take over the mean and variance of pictures."""
         return self._references.can_match
-
-    @property
-    def latent_channels(self) -> int:
-        return self.vae.channels
-
-    @property
-    def vae_factor(self) -> int:
-        return self.vae.factor
 
     @property
     def native_side(self) -> int:
@@ -234,17 +223,6 @@ class StableDiffusion:
         )
         return replace(made, shares=(*made.changes, length))
 
-    def encode(
-        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
-    ) -> Tensor:
-        return finished(self.encode_steps(pixels, tiling=tiling, rows=rows, vae=vae))
-
-    @torch.inference_mode()
-    def encode_steps(
-        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
-    ) -> Steps[Tensor]:
-        return (yield from self._vae(vae).encode(to_unit(pixels, self.device), rows, tiling=tiling))
-
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         self.loras.denoiser.apply(conditions.patch, conditions.row_patches)
@@ -315,24 +293,3 @@ class StableDiffusion:
     def give_back(self) -> None:
         if self._graphs is not None:
             self._graphs.forget()
-
-    def decode(
-        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
-    ) -> Decoded:
-        return finished(self.decode_steps(latents, tiling=tiling, rows=rows, vae=vae))
-
-    @torch.inference_mode()
-    def decode_steps(
-        self,
-        latents: Tensor,
-        *,
-        tiling: bool = False,
-        rows: int | None = None,
-        vae: VaeFile | None = None,
-        full_precision: bool = False,
-    ) -> Steps[Decoded]:
-        decode = self._vae(vae).decode
-        return (yield from decode(latents, rows, tiling=tiling, full_precision=full_precision))
-
-    def _vae(self, file: VaeFile | None) -> Autoencoder:
-        return self.vae if file is None else self.vaes.get(file)

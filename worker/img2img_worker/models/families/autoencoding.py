@@ -1,0 +1,60 @@
+"""Pictures to latents and back, by the VAE that an image wants: the same with every family."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
+from img2img_worker.models.families.vaes import VaeFile, Vaes
+from img2img_worker.models.steps import Steps, finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoding:
+    """The part of `Family` that is about its VAE; what goes in and out is said there."""
+
+    device: torch.device
+    vae: Vae
+    #: what images may go through in its place
+    vaes: Vaes
+
+    @property
+    def latent_channels(self) -> int:
+        return self.vae.channels
+
+    @property
+    def vae_factor(self) -> int:
+        return self.vae.factor
+
+    def encode(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Tensor:
+        return finished(self.encode_steps(pixels, tiling=tiling, rows=rows, vae=vae))
+
+    @torch.inference_mode()
+    def encode_steps(
+        self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Steps[Tensor]:
+        return (yield from self._vae(vae).encode(to_unit(pixels, self.device), rows, tiling=tiling))
+
+    def decode(
+        self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
+    ) -> Decoded:
+        return finished(self.decode_steps(latents, tiling=tiling, rows=rows, vae=vae))
+
+    @torch.inference_mode()
+    def decode_steps(
+        self,
+        latents: Tensor,
+        *,
+        tiling: bool = False,
+        rows: int | None = None,
+        vae: VaeFile | None = None,
+        full_precision: bool = False,
+    ) -> Steps[Decoded]:
+        decode = self._vae(vae).decode
+        return (yield from decode(latents, rows, tiling=tiling, full_precision=full_precision))
+
+    def _vae(self, file: VaeFile | None) -> Autoencoder:
+        return self.vae if file is None else self.vaes.get(file)
