@@ -17,8 +17,9 @@ from img2img_shared.picture_texts import read_texts
 from img2img_shared.upscaler_names import BUILT_IN
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires_recipe import Steps, both_passes
+from img2img_worker.farm.hires_recipe import both_passes
 from img2img_worker.farm.recipe import recipe
+from img2img_worker.farm.render_steps import RenderSteps
 from tests.unit.engine_toys import ToyFamily
 from tests.unit.test_recipe import SERVED, finished, job
 
@@ -89,7 +90,7 @@ def first(**changes: Any) -> Render:
     )
 
 
-def followed(steps: Steps[Any], *answers: NDArray[Any]) -> list[Render]:
+def followed(steps: RenderSteps[Any], *answers: NDArray[Any]) -> list[Render]:
     """The renders that it wants, one after the other, while it is sent these."""
     renders = [next(steps)[0]]
     renders += [steps.send([answer])[0] for answer in answers]

@@ -6,15 +6,15 @@ from dataclasses import replace
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.roles import Role
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.farm.made import Made, from_picture, sized
+from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.composite import Composed
 from img2img_worker.pictures.growing_side import GrowingSide, growth
 from img2img_worker.pictures.infotext import encode_picture
 
 
-def grown(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
+def grown(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[Made]:
     """img2img of what is beyond each side, all with one seed; the first side's render is told."""
     with served.decoder.decoded(pictures["image"], None) as (decoded, _):
         params = sized(render.params, decoded.size, served)

@@ -1,9 +1,8 @@
 """A1111's hires fix: a picture from noise, enlarged, and rendered once more from there."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,12 +16,9 @@ from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.samplers import SAMPLERS
 from img2img_worker.engine.render import Control, Render
+from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.pictures.resize import scale
 from img2img_worker.pictures.upscale import RunNetwork, no_networks
-
-T = TypeVar("T")
-#: yields renders that may run side by side, and is sent what comes of them in the same order
-Steps = Generator[Sequence[Render], Sequence[NDArray[Any]], T]
 
 Latent = NDArray[np.float32]
 
@@ -34,7 +30,7 @@ def both_passes(
     run: RunNetwork = no_networks,
     checkpoint: str | None = None,
     is_interrupted: Callable[[], bool] = lambda: False,
-) -> Steps[tuple[Render, Render, NDArray[np.uint8]]]:
+) -> RenderSteps[tuple[Render, Render, NDArray[np.uint8]]]:
     """The renders of both passes of `render`, and the picture.
 
     Source: A1111's ``StableDiffusionProcessingTxt2Img.sample_hr_pass``.

@@ -9,15 +9,15 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.farm.made import Made, from_picture, sized
+from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.colour import colour_target
 from img2img_worker.pictures.decode import flatten
 from img2img_worker.pictures.infotext import encode_picture
 
 
-def looped(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
+def looped(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[Made]:
     """img2img of what img2img made; what masks cover is filled for the first alone."""
     with served.decoder.decoded(pictures["image"], None) as (picture, _):
         params = sized(render.params, picture.size, served)

@@ -11,7 +11,8 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires_recipe
-from img2img_worker.farm.hires_recipe import Steps, both_passes
+from img2img_worker.farm.hires_recipe import both_passes
+from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.farm.unit_pictures import PreparedUnits
@@ -36,7 +37,7 @@ class Made:
     maps: Mapping[str, Image.Image] = field(default_factory=dict)
 
 
-def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -> Steps[Made]:
+def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[Made]:
     """txt2img, with its hires fix where that is wanted."""
     params = render.params
     sizes = [(params.width, params.height)]
@@ -69,7 +70,7 @@ def from_picture(
     served: Served,
     repainted: Image.Image | None = None,
     colours: NDArray[np.uint8] | None = None,
-) -> Steps[Made]:
+) -> RenderSteps[Made]:
     """img2img, with a mask if there is one.
 
     Args:

@@ -13,9 +13,9 @@ from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires_recipe
 from img2img_worker.farm.extras_recipe import postprocessed
 from img2img_worker.farm.grown import grown
-from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.farm.loopback_recipe import looped
 from img2img_worker.farm.made import Made, from_noise, from_picture, sized
+from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.tiled import outpainted, sd_upscaled
 from img2img_worker.farm.unit_pictures import detected
@@ -29,7 +29,7 @@ from img2img_worker.sampling.plan_key import PlanKey
 #: files by store key, the finished picture's last
 Files = Mapping[str, bytes]
 #: returns the files that are made of its renders; what it yields later may depend on what came before
-Recipe = Steps[Files]
+Recipe = RenderSteps[Files]
 
 
 def ingredients(job: Job, item: Input) -> dict[Role, str]:

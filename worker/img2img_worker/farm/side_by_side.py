@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires_recipe import Steps
+from img2img_worker.farm.render_steps import RenderSteps
 
 T = TypeVar("T")
 
 
-def side_by_side(ways: Sequence[Steps[T]]) -> Steps[list[T]]:
+def side_by_side(ways: Sequence[RenderSteps[T]]) -> RenderSteps[list[T]]:
     """What each of `ways` returns; their first renders run side by side, then their second ones."""
     ends: dict[int, T] = {}
     wanted: dict[int, Sequence[Render]] = {}

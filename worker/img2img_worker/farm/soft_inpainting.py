@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires_recipe import Steps
+from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.pictures.soft_opening import change, soft_opening
 
 
-def soft_inpainted(render: Render, mask: NDArray[np.float32]) -> Steps[tuple[NDArray[np.uint8], Image.Image]]:
+def soft_inpainted(
+    render: Render, mask: NDArray[np.float32]
+) -> RenderSteps[tuple[NDArray[np.uint8], Image.Image]]:
     """The picture, and where it shows (L, of its size), which the latents before and after tell.
 
     Args:

@@ -16,8 +16,8 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires_recipe import Steps
 from img2img_worker.farm.made import Made, from_picture, sized
+from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.side_by_side import side_by_side
 from img2img_worker.pictures.composite import Composed
@@ -31,7 +31,7 @@ MOST_TILES_OF_ONE = 16
 
 def outpainted(
     render: Render, pictures: Mapping[Role, bytes], served: Served, rendered: Iterable[bytes] | None = None
-) -> Steps[Made]:
+) -> RenderSteps[Made]:
     """img2img of the tiles of a picture that grows, each with the next seed.
 
     Args:
@@ -43,7 +43,7 @@ def outpainted(
     growing = grow()
     tiles, params = growing.tiles(), growing.params.model_copy(update=changes)
 
-    def way(number: int) -> Steps[Made]:
+    def way(number: int) -> RenderSteps[Made]:
         own = {"image": _png(tiles[number].picture), "mask": _png(tiles[number].mask)}
         each = replace(render, params=params, seed=shifted(render.seed, number))
         return from_picture(each, {**pictures, **own}, served, tiles[number].latent_mask)
@@ -128,7 +128,7 @@ def sd_upscaled(
     pictures: Mapping[Role, bytes],
     served: Served,
     rendered: Iterable[bytes] | None = None,
-) -> Steps[Made]:
+) -> RenderSteps[Made]:
     """img2img of the tiles of a picture that was enlarged.
 
     Args:
@@ -152,7 +152,7 @@ def sd_upscaled(
     return replace(made[0], composed=finished, maps={})
 
 
-def _put_together(first: Steps[Made], finished: Image.Image, *, has_mask: bool) -> Made:
+def _put_together(first: RenderSteps[Made], finished: Image.Image, *, has_mask: bool) -> Made:
     """A picture whose tiles others have rendered; it is told of as its first tile is."""
     render, *_ = next(first)
     return Made(composed=Composed(picture=finished), passes=(render,), has_mask=has_mask)

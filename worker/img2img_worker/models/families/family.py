@@ -115,7 +115,10 @@ class Family(Protocol):
         """The control networks that renders may name; finding one is a thing that other threads may do."""
 
     def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
-        """The noise levels it was trained on for latents [C, h, w]: the same object for the same size.
+        """The noise levels it was trained on: the same object for the same size.
+
+        Args:
+            latent_size: (h, w) of the latents.
 
         Raises:
             Refused: it knows no such size.
