@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from img2img_gateway.async_farm import AsyncFarm
-from img2img_gateway.sdapi.control_units import SentUnits, control_units
+from img2img_gateway.sdapi.control_units import control_units
 from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.read_infotext import request_fields, soft_inpainting_arguments
 from img2img_gateway.sdapi.request import RenderRequest, Txt2ImgRequest
@@ -18,16 +18,10 @@ from img2img_gateway.sdapi.styles import Style, apply_styles, read_styles
 from img2img_gateway.sdapi.tenant_options import Options
 from img2img_gateway.sdapi.translate import read_request
 from img2img_gateway.sdapi.worker_files import WorkerFiles
-from img2img_shared.control import meant
-from img2img_shared.errors import Refused
-from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.infotext_parser import read_pairs
-from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.params import Params
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_roles
-from img2img_shared.suggestions import unknown_name
-from img2img_shared.upscaler_names import BUILT_IN, is_network
 
 #: options that A1111 has read before it comes to a request's override_settings
 _TOO_LATE = ("initial_noise_multiplier", "samples_format")
@@ -121,11 +115,11 @@ class Reader:
                 await files.check_tags(hr_prompt, options)
         await files.check_inversions(*prompts)
         options = await files.with_vae(options)
-        await self._check_control(control, model)
+        await files.check_control(control.units)
         scripts |= {"control": control.told(options)} if control.units else {}
         params = read_request(values, prompts, options, scripts)
-        await self._check_upscalers(params, model)
-        params = await self._with_faces(params, model, lenient)
+        await files.check_upscalers(params)
+        params = await files.with_faces(params)
         check_roles({*control.pictures, *(() if params.txt2img else ("image",))}, params)
         return Reading(
             body=body,
@@ -139,23 +133,6 @@ class Reader:
 
     async def _hash(self, model: str) -> str | None:
         return (await self._farm.served_checkpoint(model)).short_hash
-
-    async def _check_control(self, control: SentUnits, model: str) -> None:
-        """That the control networks of a request are there.
-
-        Raises:
-            Refused: one is not.
-        """
-        titles = await self._farm.files("control", model) if control.units else None
-        if titles is None:
-            return
-        by_title = {title: title.rpartition(" [")[0] for title in titles}
-        for number, unit in enumerate(control.units):
-            is_needed = unit.preprocessor.needs_network
-            if is_needed and meant(unit.model, by_title.values(), by_title) is None:
-                raise Refused(
-                    f"control/{number}.model", unit.model, unknown_name("control network", unit.model, titles)
-                )
 
     async def _chosen_options(self, body: RenderRequest, lenient: Leniency) -> dict[str, Any]:
         """The options that are set for it. Those that it is to leave set are written."""
@@ -215,31 +192,6 @@ class Reader:
         if own is not None and own.model == model:
             return None
         return await self._farm.call(self._farm.service.other_checkpoint, field, wanted, model)
-
-    async def _with_faces(self, params: Params, model: str, lenient: Leniency) -> Params:
-        """`params`, where nobody can restore faces without that: A1111 leaves them alone then."""
-        known = await self._farm.files("face_restorer", model) if params.restore_faces else None
-        name = params.face_restoration_model
-        if not params.restore_faces or name in (known or ()):
-            return params
-        why = f"there is no {name} here; faces stay as they are, as in A1111 without its files"
-        lenient.set_aside("restore_faces", True, why)
-        neutral = {each: field.default for each, field in FaceParams.model_fields.items()}
-        return params.model_copy(update=neutral)
-
-    async def _check_upscalers(self, params: Params, model: str) -> None:
-        """That the upscalers' files are there.
-
-        Raises:
-            Refused: one is not.
-        """
-        fields = ("hr_upscaler",) if params.txt2img else ("upscaler_for_img2img", "sd_upscale_upscaler")
-        for each in fields:
-            name = getattr(params, each)
-            if is_network(name) and name not in LATENT_UPSCALERS:
-                known = await self._farm.files("upscaler", model)
-                if known is not None and name not in known:
-                    raise Refused(each, name, unknown_name("upscaler", name, [*BUILT_IN, *known]))
 
     async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
         """`body` without what its checkpoint has no use for."""

@@ -1,14 +1,19 @@
-"""What a request names that lies in workers' folders: LoRAs and hypernetworks by tags, VAEs by an option."""
+"""What a request names that lies in workers' folders: LoRAs by tags, VAEs by an option, and so on."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.leniency import Leniency
+from img2img_shared.control import ControlUnit, meant
 from img2img_shared.errors import Refused
+from img2img_shared.hires import LATENT_UPSCALERS
+from img2img_shared.param_groups.face_params import FaceParams
+from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_extra_networks, unknown_tags
 from img2img_shared.suggestions import unknown_name
+from img2img_shared.upscaler_names import BUILT_IN, is_network
 
 #: what A1111 calls the VAE that is found by the checkpoint's name, and once called it
 _AUTOMATIC = ("Automatic", "auto")
@@ -81,6 +86,48 @@ class WorkerFiles:
         why = f"no VAE {wanted!r} here ({_list(known)}); the checkpoint's own renders it, as in A1111"
         self._lenient.set_aside("sd_vae", wanted, why)
         return {**options, "sd_vae": "None"}
+
+    async def check_control(self, units: Sequence[ControlUnit]) -> None:
+        """That the control networks of a request's units are there.
+
+        Raises:
+            Refused: one is not.
+        """
+        titles = await self._farm.files("control", self._model) if units else None
+        if titles is None:
+            return
+        by_title = {title: title.rpartition(" [")[0] for title in titles}
+        for number, unit in enumerate(units):
+            is_needed = unit.preprocessor.needs_network
+            if is_needed and meant(unit.model, by_title.values(), by_title) is None:
+                raise Refused(
+                    f"control/{number}.model", unit.model, unknown_name("control network", unit.model, titles)
+                )
+
+    async def check_upscalers(self, params: Params) -> None:
+        """That the upscalers' files are there.
+
+        Raises:
+            Refused: one is not.
+        """
+        fields = ("hr_upscaler",) if params.txt2img else ("upscaler_for_img2img", "sd_upscale_upscaler")
+        for each in fields:
+            name = getattr(params, each)
+            if is_network(name) and name not in LATENT_UPSCALERS:
+                known = await self._farm.files("upscaler", self._model)
+                if known is not None and name not in known:
+                    raise Refused(each, name, unknown_name("upscaler", name, [*BUILT_IN, *known]))
+
+    async def with_faces(self, params: Params) -> Params:
+        """`params`; without `restore_faces` where nobody can do that: A1111 leaves faces alone then."""
+        known = await self._farm.files("face_restorer", self._model) if params.restore_faces else None
+        name = params.face_restoration_model
+        if not params.restore_faces or name in (known or ()):
+            return params
+        why = f"there is no {name} here; faces stay as they are, as in A1111 without its files"
+        self._lenient.set_aside("restore_faces", True, why)
+        neutral = {each: field.default for each, field in FaceParams.model_fields.items()}
+        return params.model_copy(update=neutral)
 
 
 def named_in(text: str, names: Collection[str]) -> list[str]:
