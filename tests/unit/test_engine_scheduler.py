@@ -113,6 +113,24 @@ def test_urgent_ones_take_no_slot_from_their_like_and_none_that_is_not_needed() 
     assert slots.waiting == ("X", "a", "b")
 
 
+def test_two_urgent_ones_take_two_slots_but_none_of_their_like() -> None:
+    slots: Scheduler[str] = Scheduler(3, urgency)
+    filled(slots, "ab")
+    filled(slots, "V")
+    for name in "UWX":
+        slots.wait(name)
+    assert slots.outranked() == ["a", "b"]
+
+
+def test_who_left_and_has_a_slot_again_has_turns_again() -> None:
+    slots: Scheduler[str] = Scheduler(1)
+    filled(slots, "a")
+    slots.rest("a")
+    slots.leave("a")
+    slots.enter("a", "g")
+    assert turn(slots) == ["a"]
+
+
 def test_those_that_would_rest_wait_for_their_slots() -> None:
     slots: Scheduler[str] = Scheduler(3, urgency)
     filled(slots, "U")
