@@ -24,7 +24,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_metrics import FarmCollector
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_shared.errors import Refused
-from img2img_shared.metrics import shown, time_ledger
+from img2img_shared.metrics import serve_metrics, time_ledger
 
 #: bytes of headers, and of what is read ahead of a body
 BUFFER = 64 * 1024
@@ -40,7 +40,7 @@ def serve(settings: GatewaySettings) -> None:
     Raises:
         Refused, Unavailable: it cannot start; see `create_app`.
     """
-    with AsyncFarm(settings) as farm, shown(settings.metrics):
+    with AsyncFarm(settings) as farm, serve_metrics(settings.metrics):
         time_ledger(farm.redis)
         REGISTRY.register(FarmCollector(farm.ledger))
         check_open(settings, ApiKeys(farm.redis, farm.store))

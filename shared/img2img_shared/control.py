@@ -202,7 +202,7 @@ def picture_roles(index: int) -> list[tuple[str, str]]:
     return [(own, mask), *((other, f"{other}/mask") for other in others)]
 
 
-def meant(model: str, names: Iterable[str], titles: Mapping[str, str]) -> str | None:
+def find_name(model: str, names: Iterable[str], titles: Mapping[str, str]) -> str | None:
     """The name among `names` that `model` means, None: none of them.
 
     A title or a name in any case, or the shortest name with that in it.

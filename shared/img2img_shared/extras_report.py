@@ -20,7 +20,7 @@ def restorers_of(params: Params) -> list[str]:
     return [name for name, opacity in visible.items() if opacity]
 
 
-def told(params: Params) -> str:
+def extras_infotext(params: Params) -> str:
     """A1111's account of it, as in ``html_info`` and in the text "postprocessing" of a PNG."""
     pairs = _of_upscalers(params) if params.upscaler_1 != "None" else {}
     if params.gfpgan_visibility:

@@ -49,7 +49,7 @@ def time_ledger(redis: FarmRedis, registry: CollectorRegistry = REGISTRY) -> Non
 
 
 @contextlib.contextmanager
-def shown(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
+def serve_metrics(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
     """Answers ``GET /metrics`` at `address` ("HOST:PORT") meanwhile; "": nowhere.
 
     Raises:

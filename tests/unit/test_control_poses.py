@@ -59,7 +59,7 @@ def test_people_are_drawn_as_the_extension_draws_them(case: str, folders: dict[s
     assert np.abs(np.array(control.map).astype(float) - DRAWN[case]).mean() < 0.05
     if case in TOLD:
         assert control.poses is not None
-        told = control.poses.told()
+        told = control.poses.as_openpose()
         assert {name: told[name] for name in ("canvas_width", "canvas_height")} == {
             name: TOLD[case][name] for name in ("canvas_width", "canvas_height")
         }
@@ -73,7 +73,7 @@ def test_people_and_animals_in_boxes_are_found_where_the_extension_finds_them(
 ) -> None:
     control = found(case, folders)
     assert control.poses is not None
-    pairs = list(zip(numbers(control.poses.told()), numbers(TOLD[case]), strict=True))
+    pairs = list(zip(numbers(control.poses.as_openpose()), numbers(TOLD[case]), strict=True))
     distances = np.concatenate([np.abs(np.subtract(*pair)) for pair in pairs])
     # the extension's OpenCV cuts boxes out to the 32nd of a pixel: of equally high places, another is highest
     assert len(distances) > 200
@@ -88,7 +88,7 @@ def test_a_picture_in_which_nobody_is_found_is_black(folders: dict[str, Path]) -
         control = control_map(asked, black, Params(), 0, Annotators(folders["dw"]).annotate)
         assert not np.array(control.map).any()
         assert control.poses is not None
-        assert control.poses.told()["people"] == []
+        assert control.poses.as_openpose()["people"] == []
 
 
 @pytest.mark.parametrize(

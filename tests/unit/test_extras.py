@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from img2img_shared.errors import Refused
-from img2img_shared.extras_report import networks_of, told
+from img2img_shared.extras_report import extras_infotext, networks_of
 from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
@@ -84,7 +84,7 @@ def test_sizes_and_the_account_of_them_are_a1111s(changes: Any, size: tuple[int,
     assert (picture.size, picture.mode) == (size, "RGB")
     assert picture.getpixel((size[0] // 2, size[1] // 2)) == (0, 128, 0)
     assert texts.get("postprocessing", "") == account
-    assert told(extras(**changes)) == account
+    assert extras_infotext(extras(**changes)) == account
 
 
 def test_the_text_of_how_a_picture_was_rendered_stays_with_it() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_shared.extras_report import restorers_of, told
+from img2img_shared.extras_report import extras_infotext, restorers_of
 from img2img_shared.params import Params
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.models.faces.parsenet import KINDS, ParseNet
@@ -220,7 +220,7 @@ def test_extras_restore_faces_last_and_lay_them_over(opacity: float) -> None:
     level = 200 if opacity == 1 else 150
     assert picture.getpixel((3, 3)) == (level, level, level)
     assert restorers_of(params) == ["CodeFormer"]
-    assert told(params).endswith(
+    assert extras_infotext(params).endswith(
         f"Postprocess upscaler: Nearest, CodeFormer visibility: {params.codeformer_visibility}, "
         "CodeFormer weight: 0.25"
     )

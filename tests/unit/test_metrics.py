@@ -13,7 +13,7 @@ from img2img_gateway import webhook_deliveries
 from img2img_shared.errors import Refused
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
-from img2img_shared.metrics import shown, time_ledger
+from img2img_shared.metrics import serve_metrics, time_ledger
 from img2img_shared.records import Claim, Sweep, WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine
@@ -179,5 +179,5 @@ def test_an_address_that_is_taken_is_refused(registry: CollectorRegistry) -> Non
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(Refused, match="metrics"), shown(address, registry):
+        with pytest.raises(Refused, match="metrics"), serve_metrics(address, registry):
             pass

@@ -14,7 +14,7 @@ from img2img_shared.picture_texts import read_texts
 from img2img_shared.roles import check_roles
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.farm.side_by_side import side_by_side
-from img2img_worker.farm.tiled import MOST_TILES_OF_ONE, spread
+from img2img_worker.farm.tiled import MOST_TILES_OF_ONE, split_into_tiles
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.outpainting import GrowingPicture
 from tests.unit.test_recipe import SERVED
@@ -131,7 +131,7 @@ def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
     given = params(outpaint="left, right, up, down", outpaint_pixels=32, images_per_input=3, return_mask=True)
     job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
     item, pictures = Input(pictures={"image": IMAGE}), {"image": encode_picture(noise(100, 100), "png")}
-    many = spread(job, 2, item, pictures, SERVED)
+    many = split_into_tiles(job, 2, item, pictures, SERVED)
     assert many is not None
     steps = recipe(job, item, 2, pictures, SERVED)
     renders = next(steps)
@@ -155,7 +155,7 @@ def test_few_tiles_and_sides_from_noise_stay_with_one_worker() -> None:
     item, pictures = Input(pictures={"image": IMAGE}), {"image": encode_picture(noise(100, 100), "png")}
     for values in ({}, {"outpaint_method": "noise", "outpaint": "left, right, up"}):
         job = Job(id="0" * 16, model="tiny", params=params(**values), n_inputs=1)
-        assert spread(job, 0, item, pictures, SERVED) is None
+        assert split_into_tiles(job, 0, item, pictures, SERVED) is None
 
 
 @pytest.mark.parametrize("values", [{"outpaint_tile": 3}, {"outpaint_tile": 0, "outpaint_method": "noise"}])

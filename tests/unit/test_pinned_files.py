@@ -83,7 +83,7 @@ def test_a_vae(folder: Path, tmp_path: Path) -> None:
     weights = [_weights(family, file) for file in found]
     assert not torch.equal(*weights)
     assert torch.equal(weights[1], own["decoder.conv_in.weight"] * 0.9)
-    told = [family.vaes.told(params, each) for each in (NOTHING_PINNED, meant)]
+    told = [family.vaes.name_and_hash(params, each) for each in (NOTHING_PINNED, meant)]
     assert told[0] != told[1]
 
 

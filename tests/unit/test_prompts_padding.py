@@ -7,7 +7,7 @@ from torch import Tensor
 from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.prompts.conditioning import conditioning
-from img2img_worker.models.prompts.context_padding import padded, told
+from img2img_worker.models.prompts.context_padding import infotext_pairs, padded
 from img2img_worker.models.prompts.prompt_options import DEFAULTS
 from img2img_worker.models.steps import finished
 from tests import checkpoints
@@ -67,7 +67,7 @@ def test_padding_is_told_where_there_was_any(prompt: str, negative: str, differ:
         ({"pad_cond_uncond": True, "pad_cond_uncond_v0": True}, "Pad conds v0"),
     ):
         params = Params.model_validate(options)
-        found = told(
+        found = infotext_pairs(
             conditioning(prompt, negative, params),
             params,
             lambda texts: max(len(text.split()) for text in texts),

@@ -7,7 +7,7 @@ import pytest
 
 from img2img_shared.params import Params
 from img2img_worker.models.prompts import conditioning
-from img2img_worker.sampling.account import told
+from img2img_worker.sampling.account import infotext_pairs
 from img2img_worker.sampling.levels import NoiseLevels
 from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
@@ -18,7 +18,7 @@ LEVELS = NoiseLevels.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5
 
 def told_of(**values: Any) -> dict[str, object]:
     params = Params(**values)
-    return told(params, compile_plan(PlanKey.of(params), LEVELS), LEVELS)
+    return infotext_pairs(params, compile_plan(PlanKey.of(params), LEVELS), LEVELS)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_was_other_than_usual_is_told(values: dict[str, Any], expected: dic
 def test_numbers_are_told_as_they_were_written() -> None:
     whole = {"scheduler": "Karras", "sigma_min": 1, "sigma_max": 9, "rho": 5, "extra_noise": 1, "eta": 0}
     sent = Params.model_validate_json(Params(sampler_name="Euler a", **whole).model_dump_json())
-    told_as = told(sent, compile_plan(PlanKey.of(sent), LEVELS), LEVELS)
+    told_as = infotext_pairs(sent, compile_plan(PlanKey.of(sent), LEVELS), LEVELS)
     assert list(map(str, told_as.values())) == ["1", "9", "5", "1", "0"]
     assert str(told_of(scheduler="Beta", beta_dist_alpha=1, beta_dist_beta=1.0)["Beta schedule alpha"]) == "1"
 
@@ -118,5 +118,5 @@ def test_what_is_told_stands_in_a1111s_order() -> None:
 def test_how_prompts_were_read_is_told(
     prompt: str, values: dict[str, Any], expected: dict[str, object]
 ) -> None:
-    assert conditioning.told(prompt, "", Params(**values)) == expected
-    assert conditioning.told("", prompt, Params(**values)) == expected
+    assert conditioning.infotext_pairs(prompt, "", Params(**values)) == expected
+    assert conditioning.infotext_pairs("", prompt, Params(**values)) == expected

@@ -11,7 +11,7 @@ from img2img_shared.job import Input, Job
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.farm.recipe import recipe
-from img2img_worker.farm.tiled import spread
+from img2img_worker.farm.tiled import split_into_tiles
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.tiled_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
 from img2img_worker.pictures.upscale import no_networks
@@ -107,7 +107,7 @@ def test_many_tiles_may_be_rendered_by_others_and_come_to_the_same() -> None:
     given = params(sd_upscale_upscaler="Lanczos", sd_upscale_factor=5, images_per_input=2, steps=3)
     job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
     pictures = {"image": encode_picture(noise(56, 56), "png")}
-    many = spread(job, 1, ITEM, pictures, SERVED)
+    many = split_into_tiles(job, 1, ITEM, pictures, SERVED)
     assert many is not None
     steps = recipe(job, ITEM, 1, pictures, SERVED)
     renders = next(steps)
@@ -131,7 +131,7 @@ def test_tiles_under_a_mask_may_be_rendered_by_others_and_come_to_the_same() -> 
     given = params(**upscale, return_mask=True, mask_blur=2, images_per_input=2)
     job = Job(id="0" * 16, model="tiny", params=given, n_inputs=1)
     pictures = {"image": encode_picture(noise(56, 56), "png"), "mask": half_mask()}
-    many = spread(job, 1, ITEM, pictures, SERVED)
+    many = split_into_tiles(job, 1, ITEM, pictures, SERVED)
     assert many is not None
     steps = recipe(job, ITEM, 1, pictures, SERVED)
     renders = next(steps)
@@ -158,4 +158,4 @@ def test_tiles_under_a_mask_may_be_rendered_by_others_and_come_to_the_same() -> 
 
 def test_few_tiles_stay_with_one_worker() -> None:
     job = Job(id="0" * 16, model="tiny", params=params(sd_upscale_factor=2), n_inputs=1)
-    assert spread(job, 0, ITEM, {"image": encode_picture(noise(56, 56), "png")}, SERVED) is None
+    assert split_into_tiles(job, 0, ITEM, {"image": encode_picture(noise(56, 56), "png")}, SERVED) is None

@@ -98,7 +98,7 @@ def test_they_are_found_by_their_files_names(models: Path) -> None:
         )
         assert torch.allclose(first, own * factor)
         short = hashlib.sha256(next(models.rglob(name)).read_bytes()).hexdigest()[:10]
-        assert family.vaes.told(Params(vae=name)) == (name, short)
+        assert family.vaes.name_and_hash(Params(vae=name)) == (name, short)
 
 
 def test_automatic_is_the_one_that_is_called_as_the_checkpoint_and_none_its_own(models: Path) -> None:
@@ -107,10 +107,10 @@ def test_automatic_is_the_one_that_is_called_as_the_checkpoint_and_none_its_own(
     assert torch.allclose(family.vae.network.decoder.conv_in.weight, own * 0.7)
     assert family.vaes.find(Params()) == vaes.VaeChoice()
     assert family.vaes.find(Params(vae="mine.vae.safetensors")) == vaes.VaeChoice()
-    assert family.vaes.told(Params())[0] == "mine.vae.safetensors"
+    assert family.vaes.name_and_hash(Params())[0] == "mine.vae.safetensors"
     none = family.vaes.find(Params(vae="None"))
     assert torch.equal(family.vaes.get(none.decoder).network.decoder.conv_in.weight, own)
-    assert family.vaes.told(Params(vae="None")) is None
+    assert family.vaes.name_and_hash(Params(vae="None")) is None
 
 
 def test_a_name_is_looked_for_as_a1111_does(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class SentUnits:
     #: base64, by their roles
     pictures: dict[str, str] = field(default_factory=dict)
 
-    def told(self, options: Mapping[str, Any]) -> tuple[ControlUnit, ...]:
+    def under(self, options: Mapping[str, Any]) -> tuple[ControlUnit, ...]:
         """The units, which keep their control pictures to themselves where an option says so."""
         if not options.get("control_net_no_detectmap"):
             return self.units

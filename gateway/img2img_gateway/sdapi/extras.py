@@ -25,7 +25,7 @@ from img2img_gateway.sdapi.tasks import Task
 from img2img_gateway.sdapi.tenant_options import Options
 from img2img_gateway.submit import SentInput, stored, write
 from img2img_shared.errors import FarmError, Refused, Unavailable
-from img2img_shared.extras_report import told
+from img2img_shared.extras_report import extras_infotext
 from img2img_shared.job import result_key
 from img2img_shared.param_fields import EXTRAS_FIELDS
 from img2img_shared.params import Params
@@ -203,7 +203,11 @@ class _Extras(Call):
     def answer_of(self, task: Task) -> "_Answer":
         """The pictures, and what was done."""
         return _Answer(
-            self._services.farm, self._caller.tenant, task, told(self._params), is_single=self._is_single
+            self._services.farm,
+            self._caller.tenant,
+            task,
+            extras_infotext(self._params),
+            is_single=self._is_single,
         )
 
 

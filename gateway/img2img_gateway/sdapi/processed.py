@@ -65,7 +65,7 @@ def processed(
     """
     body, params = reading.body, reading.params
     pairs = read_pairs(texts[0]) if texts else {}
-    told = {
+    account = {
         **_images(reading, jobs),
         "subseed_strength": body.subseed_strength,
         "width": params.width,
@@ -91,8 +91,8 @@ def processed(
         "is_using_inpainting_conditioning": "Conditional mask weight" in pairs,
         "version": pairs.get("Version", f"img2img-farm {version('img2img-farm')}" if texts else ""),
     }
-    of_script = reading.run.told(told) if reading.run else {}
-    return {**told, **of_script} | ({"warnings": reading.warnings} if reading.warnings else {})
+    of_script = reading.run.account_changes(account) if reading.run else {}
+    return {**account, **of_script} | ({"warnings": reading.warnings} if reading.warnings else {})
 
 
 def _images(reading: Reading, jobs: Sequence[Sequence[Job]]) -> dict[str, Any]:

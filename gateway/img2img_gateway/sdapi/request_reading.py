@@ -116,7 +116,7 @@ class Reader:
         await files.check_inversions(*prompts)
         options = await files.with_vae(options)
         await files.check_control(control.units)
-        scripts |= {"control": control.told(options)} if control.units else {}
+        scripts |= {"control": control.under(options)} if control.units else {}
         params = read_request(values, prompts, options, scripts)
         await files.check_upscalers(params)
         params = await files.with_faces(params)

@@ -6,7 +6,7 @@ from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.leniency import Leniency
-from img2img_shared.control import ControlUnit, meant
+from img2img_shared.control import ControlUnit, find_name
 from img2img_shared.errors import Refused
 from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.param_groups.face_params import FaceParams
@@ -99,7 +99,7 @@ class WorkerFiles:
         by_title = {title: title.rpartition(" [")[0] for title in titles}
         for number, unit in enumerate(units):
             is_needed = unit.preprocessor.needs_network
-            if is_needed and meant(unit.model, by_title.values(), by_title) is None:
+            if is_needed and find_name(unit.model, by_title.values(), by_title) is None:
                 raise Refused(
                     f"control/{number}.model", unit.model, unknown_name("control network", unit.model, titles)
                 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from img2img_shared.control import meant
+from img2img_shared.control import find_name
 from img2img_shared.extras_report import networks_of
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_extra_networks
@@ -64,5 +64,5 @@ def _control(wanted: str, known: Iterable[PushedModel]) -> PushedModel | None:
     if found is not None:
         return found
     own = [each for each in known if each.kind == "control"]
-    name = meant(wanted.partition(" [")[0], [each.name for each in own], {})
+    name = find_name(wanted.partition(" [")[0], [each.name for each in own], {})
     return None if name is None else find_pushed(name, "control", own)

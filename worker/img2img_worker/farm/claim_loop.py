@@ -40,7 +40,7 @@ from img2img_worker.farm.other_workers import OtherWorkers
 from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
 from img2img_worker.farm.retries import Retries
 from img2img_worker.farm.tile_jobs import TileJobs
-from img2img_worker.farm.tiled import spread
+from img2img_worker.farm.tiled import split_into_tiles
 from img2img_worker.farm.travel.job_files import files_of
 from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.farm.verdict import Blame, Verdict, judge
@@ -203,7 +203,7 @@ class ClaimLoop:
             is_interrupted=lambda: held.interrupted,
             pinned=pinned,
         )
-        many = spread(job, claim.index, item, pictures, served)
+        many = split_into_tiles(job, claim.index, item, pictures, served)
         tiles = None if many is None else self._tile_jobs.results(held, job, item, many)
         if many is not None and tiles is None:
             if self._retries.report(held, lambda: self._tile_jobs.wait(claim)):

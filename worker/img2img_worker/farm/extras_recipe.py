@@ -1,6 +1,6 @@
 """The recipe of A1111's Extras: a picture in, a picture out, and no render."""
 
-from img2img_shared.extras_report import told
+from img2img_shared.extras_report import extras_infotext
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.decode import Decoder
@@ -24,6 +24,6 @@ def postprocessed(
     with decoder.decoded(data, None) as (picture, _):
         result = postprocess(picture, params, run, restore)
     infotext = read_texts(data).get("parameters", "")
-    account = told(params)
+    account = extras_infotext(params)
     texts = {"postprocessing": account} if account else {}
     return encode_picture(result, params.output_format, infotext, params.quality, texts=texts)

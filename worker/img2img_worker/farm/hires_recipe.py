@@ -99,7 +99,7 @@ def final_size(params: Params, factor: int) -> tuple[int, int]:
     return kept(size.width, size.surplus_width), kept(size.height, size.surplus_height)
 
 
-def told(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
+def infotext_pairs(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
     """What a picture's text tells of the second pass, by A1111's names and in its order.
 
     Args:

@@ -131,7 +131,7 @@ class LoadedCheckpoint:
             model=self.model,
             title=checkpoint.name,
             model_hash=checkpoint.short_hash,
-            vae=family.vaes.told,
+            vae=family.vaes.name_and_hash,
             decoder=Decoder(settings.max_pixels),
             annotate=Annotators(
                 settings.models_dir, device=family.device, allow_pickles=settings.allow_pickles

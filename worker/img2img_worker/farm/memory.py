@@ -36,7 +36,7 @@ def on_device(device: torch.device) -> tuple[int, int]:
     return total - free, total
 
 
-def told(device: torch.device) -> str:
+def describe(device: torch.device) -> str:
     """Both, for people."""
     used, total = on_device(device)
     host = f"{in_words(resident())} of memory"

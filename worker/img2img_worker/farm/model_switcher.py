@@ -11,13 +11,13 @@ import torch
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.ledger import Ledger
 from img2img_shared.placement import Placement, Position
+from img2img_worker.farm import memory
 from img2img_worker.farm.broken import end_broken
 from img2img_worker.farm.current_model import CurrentModel
 from img2img_worker.farm.events import Loaded, Observer, Warned
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.image_pace import ImagePace
 from img2img_worker.farm.leases import Leases
-from img2img_worker.farm.memory import told
 from img2img_worker.farm.model_loader import ModelLoader
 from img2img_worker.farm.redis_wait import when_redis_answers
 
@@ -244,7 +244,12 @@ class ModelSwitcher:
         family = loaded.checkpoint.family
         seconds = self._since - self._begun if is_first else loaded.seconds
         self._observe(
-            Loaded(worker=self._current.info, family=family.name, memory=told(family.device), seconds=seconds)
+            Loaded(
+                worker=self._current.info,
+                family=family.name,
+                memory=memory.describe(family.device),
+                seconds=seconds,
+            )
         )
         when_redis_answers(partial(self._ledger.describe, model, self._current.info.takes))
         if not loaded.was_waiting:  # what it takes a worker that has not had it

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Sequence
 from itertools import islice
 
-from img2img_shared.control import meant
+from img2img_shared.control import find_name
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import FarmRedis
@@ -126,4 +126,4 @@ def _is_among(refused: Refused, names: Collection[str]) -> bool:
     if _KINDS.get(refused.field) != "control":
         return wanted in names
     titles = {title: title.rpartition(" [")[0] for title in names}
-    return meant(wanted, titles.values(), titles) is not None
+    return find_name(wanted, titles.values(), titles) is not None

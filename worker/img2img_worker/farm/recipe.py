@@ -55,7 +55,7 @@ def recipe(
 
     Args:
         pictures: the `ingredients`, as they lie in the store.
-        tiles: what others have made of those that it has (see `spread`).
+        tiles: what others have made of those that it has (see `split_into_tiles`).
 
     Raises:
         Refused: names the field: a picture that cannot be read, parameters that do not go with it.
@@ -67,7 +67,7 @@ def recipe(
         return {result_key(job.id, index, params.output_format): data}
     if params.control_only:
         found = detected(params, pictures, served.control_tools)
-        texts = {} if found.poses is None else {POSES_TEXT: json.dumps(found.poses.told())}
+        texts = {} if found.poses is None else {POSES_TEXT: json.dumps(found.poses.as_openpose())}
         data = encode_picture(found.map, params.output_format, quality=params.quality, texts=texts)
         return {result_key(job.id, index, params.output_format): data}
     if params.txt2img:  # there is no picture whose shape it could have
@@ -145,7 +145,9 @@ def _hires(made: Made, served: Served) -> dict[str, object]:
         return {}
     first, second = made.passes
     other = second.checkpoint
-    return hires_recipe.told(first, second, served.own_title if other is None else served.other_title(other))
+    return hires_recipe.infotext_pairs(
+        first, second, served.own_title if other is None else served.other_title(other)
+    )
 
 
 def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
@@ -167,7 +169,9 @@ def _account(render: Render, served: Served) -> dict[str, object]:
     reading = conditioning.conditioning(render.reading_prompt, "", params)
     options = PromptOptions.of(params, [lora.name for lora in reading.loras], served.pinned)
     return {
-        **conditioning.told(render.prompt, render.negative_prompt, params),
-        **sampling_account.told(params, plan, levels, refiner),
-        **context_padding.told(prompts, params, lambda texts: served.context_length(texts, options)),
+        **conditioning.infotext_pairs(render.prompt, render.negative_prompt, params),
+        **sampling_account.infotext_pairs(params, plan, levels, refiner),
+        **context_padding.infotext_pairs(
+            prompts, params, lambda texts: served.context_length(texts, options)
+        ),
     }

@@ -80,7 +80,9 @@ class Tiles:
     each: Iterator[tuple[Mapping[Role, bytes], Mapping[str, Any]]]
 
 
-def spread(job: Job, index: int, item: Input, pictures: Mapping[Role, bytes], served: Served) -> Tiles | None:
+def split_into_tiles(
+    job: Job, index: int, item: Input, pictures: Mapping[Role, bytes], served: Served
+) -> Tiles | None:
     """The tiles of an image that has so many that any worker may render some; None: it has not.
 
     Raises:

@@ -17,7 +17,7 @@ from img2img_shared.ledger import Ledger, connect
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.ledger.submissions import Submissions
-from img2img_shared.metrics import shown, time_ledger
+from img2img_shared.metrics import serve_metrics, time_ledger
 from img2img_shared.pushed_models.model_index import ModelIndex
 from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.records import WorkerInfo
@@ -81,7 +81,7 @@ def run(
     # first: a wrong URL is said before minutes of loading
     redis = when_redis_answers(partial(connect, redis_url, settings.prefix))
     time_ledger(redis)
-    with shown(settings.metrics):
+    with serve_metrics(settings.metrics):
         process = WorkerProcess(
             models=models,
             redis=redis,

@@ -8,14 +8,14 @@ from PIL import Image, ImageDraw
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.matched_noise import matched_noise
-from img2img_worker.pictures.outpainting import MULTIPLE, Tile, grown
+from img2img_worker.pictures.outpainting import MULTIPLE, Tile, grown_side
 
 
 def growth(size: tuple[int, int], params: Params) -> Iterator[tuple[str, int]]:
     """By how many pixels a picture of `size` grows at each side, in the order in which it does."""
     pixels, sides = params.outpaint_pixels, params.outpaint_sides
-    left, right, _ = grown(size[0], pixels, sides, ("left", "right"))
-    up, down, _ = grown(size[1], pixels, sides, ("up", "down"))
+    left, right, _ = grown_side(size[0], pixels, sides, ("left", "right"))
+    up, down, _ = grown_side(size[1], pixels, sides, ("up", "down"))
     for side, by in (("left", left), ("right", right), ("up", up), ("down", down)):
         if by:
             yield side, by

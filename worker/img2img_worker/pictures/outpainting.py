@@ -45,8 +45,8 @@ class GrowingPicture:
         pixels, self._size = params.outpaint_pixels, (params.width, params.height)
         if pixels >= min(self._size):
             raise Refused("outpaint_pixels", pixels, "give less than width and height, a tile's")
-        left, right, width = grown(picture.width, pixels, params.outpaint_sides, ("left", "right"))
-        up, down, height = grown(picture.height, pixels, params.outpaint_sides, ("up", "down"))
+        left, right, width = grown_side(picture.width, pixels, params.outpaint_sides, ("left", "right"))
+        up, down, height = grown_side(picture.height, pixels, params.outpaint_sides, ("up", "down"))
         self._inside: Box = left, up, width - right, height - down
         self._pixels = pixels
         self._rows = places(height, params.height, pixels)
@@ -104,7 +104,7 @@ class GrowingPicture:
         return mask
 
 
-def grown(side: int, pixels: int, sides: tuple[str, ...], ends: tuple[str, str]) -> tuple[int, int, int]:
+def grown_side(side: int, pixels: int, sides: tuple[str, ...], ends: tuple[str, str]) -> tuple[int, int, int]:
     """By how much a side grows at its beginning and its end, and to what: what is left over is shared out."""
     before, after = (pixels if end in sides else 0 for end in ends)
     whole = -(-(side + before + after) // MULTIPLE) * MULTIPLE

@@ -12,7 +12,7 @@ from img2img_worker.sampling.plan import Plan
 from img2img_worker.sampling.refiner import first_refined
 
 
-def told(
+def infotext_pairs(
     params: Params, plan: Plan | LivePlan, levels: NoiseLevels, refiner: str | None = None
 ) -> dict[str, object]:
     """What differs from A1111's defaults; nothing where it is as usual.

@@ -64,7 +64,7 @@ class Loopback(Script):
             shows_loops=batches == 1,
             sheets=RowSheet(count=self.loops if batches == 1 else batches),
             texts=lambda texts: texts[:1] * (self.loops if batches == 1 else len(texts)),
-            told=lambda account: {
+            account_changes=lambda account: {
                 "all_prompts": account["all_prompts"][:1],
                 "all_negative_prompts": account["all_negative_prompts"][:1],
                 "all_seeds": [shifted(seeds[-1], self.loops - 1)],

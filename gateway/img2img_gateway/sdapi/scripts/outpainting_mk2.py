@@ -67,7 +67,7 @@ class OutpaintingMk2(Script):
             params=params,
             sheets=GridSheet(count=count * request.n_iter),
             texts=of_the_first,
-            told=lambda account: _of_a_batch(account, count),
+            account_changes=lambda account: _of_a_batch(account, count),
         )
 
 

@@ -45,8 +45,12 @@ class PoorMansOutpainting(Script):
             "outpaint_mask_blur": self.mask_blur,
         }
         texts = list if isinstance(self.content, int) else _without_content
-        told = {"batch_size": 1}
-        return Run(requests=[changed(request, changes)], params=params, texts=texts, told=lambda _: told)
+        return Run(
+            requests=[changed(request, changes)],
+            params=params,
+            texts=texts,
+            account_changes=lambda _: {"batch_size": 1},
+        )
 
 
 def _without_content(texts: list[str]) -> list[str]:

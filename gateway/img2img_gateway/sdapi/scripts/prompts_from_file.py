@@ -64,7 +64,7 @@ class PromptsFromFile(Script):
             requests.append(changed(request, {"seed": seed} | self._changes(line, request, lenient)))
             if self.iterate_seed:
                 seed = shifted(seed, request.batch_size * request.n_iter)
-        told = {
+        changes = {
             "seed": seed,
             "all_seeds": [seed],
             "subseed": DRAW,
@@ -74,7 +74,7 @@ class PromptsFromFile(Script):
             # which A1111 finds out for each line's render alone
             **dict.fromkeys(("restore_faces", "sd_model_name", "sd_model_hash")),
         }
-        return Run(requests=requests, told=lambda _: told)
+        return Run(requests=requests, account_changes=lambda _: changes)
 
     def _changes(self, line: str, request: RenderRequest, lenient: Leniency) -> dict[str, Any]:
         """The fields that a line sets."""

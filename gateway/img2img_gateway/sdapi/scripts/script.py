@@ -53,7 +53,7 @@ class Run:
     #: from the pictures' infotexts to those that A1111 tells
     texts: Callable[[list[str]], list[str]] = list
     #: from A1111's account of the renders to what the script's says otherwise
-    told: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    account_changes: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
 
     @property
     def count(self) -> int:

@@ -48,7 +48,7 @@ class SdUpscale(Script):
             requests=[changed(request, changes)],
             params=params,
             texts=of_the_first,
-            told=lambda account: {name: account[name][:1] * of_a_batch for name in names},
+            account_changes=lambda account: {name: account[name][:1] * of_a_batch for name in names},
         )
 
     def _name(self) -> str:

@@ -87,7 +87,7 @@ class XyzPlot(Script):
             requests=requests,
             sheets=sheets,
             sends_pictures=self.include_pictures,
-            told=lambda account: sheets.told(account) | _of_cell(requests[0], account),
+            account_changes=lambda account: sheets.account_changes(account) | _of_cell(requests[0], account),
         )
 
     @classmethod
@@ -185,14 +185,14 @@ class PlotSheets(Sheets):
             return [whole]
         return [whole, *(_with_pairs(texts[columns * rows * plane], pairs) for plane in range(planes))]
 
-    def told(self, account: Mapping[str, Any]) -> dict[str, Any]:
+    def account_changes(self, account: Mapping[str, Any]) -> dict[str, Any]:
         """A1111's account: seeds and prompts of the planes, too; of negative prompts, the first alone."""
         columns, rows, planes = self._shape
         firsts = [columns * rows * plane for plane in range(planes)] if self.includes_planes else []
-        told = {}
+        changes = {}
         for name in ("all_prompts", "all_seeds"):
-            told[name] = [*(account[name][first] for first in firsts), *account[name]]
-        return told | {name: account[name][:1] for name in ("all_negative_prompts", "all_subseeds")}
+            changes[name] = [*(account[name][first] for first in firsts), *account[name]]
+        return changes | {name: account[name][:1] for name in ("all_negative_prompts", "all_subseeds")}
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from img2img_shared.checkpoints import is_a1111_tree
-from img2img_shared.control import ControlUnit, UnionType, meant
+from img2img_shared.control import ControlUnit, UnionType, find_name
 from img2img_shared.control_modules import Module
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.model_folders import files_below
@@ -100,7 +100,7 @@ class ControlNets:
         if kind not in network.kinds:
             reason = f"{name_of(path)} wants to be told: {one_of(network.kinds)}"
             raise Refused("control.union_control_type", kind, reason)
-        return network.told(kind)
+        return network.for_kind(kind)
 
     def find_image_prompt(
         self, model: str, module: Module, pinned: PinnedFiles = NOTHING_PINNED
@@ -156,7 +156,9 @@ class ControlNets:
         if (path := pinned.get("control", model)) is not None:
             return path
         paths = self._paths()
-        name = meant(model, paths, {f"{name} [{_short_hash(path)}]": name for name, path in paths.items()})
+        name = find_name(
+            model, paths, {f"{name} [{_short_hash(path)}]": name for name, path in paths.items()}
+        )
         if name is not None:
             return paths[name]
         if not self._folders:

@@ -79,7 +79,7 @@ class FlowControlNet(ABC):
             kind: of the transformer's blocks; there are `n_blocks` of it.
         """
 
-    def told(self, kind: UnionType) -> Self:  # noqa: ARG002 (it has no kinds)
+    def for_kind(self, kind: UnionType) -> Self:  # noqa: ARG002 (it has no kinds)
         return self
 
     def check(self, unit: ControlUnit, cells: tuple[int, int]) -> None:
@@ -205,7 +205,7 @@ class FluxControlNet(FlowControlNet):
         repeats = self.eyes is not None and not kind
         return first + (block % n if repeats else block // ceil(n_blocks / n))
 
-    def told(self, kind: UnionType) -> Self:
+    def for_kind(self, kind: UnionType) -> Self:
         # a call may have rows of several kinds: what they see says which
         return replace(self, kind=self.kinds.index(kind))
 

@@ -49,7 +49,7 @@ class ControlNetwork(Protocol):
     def kinds(self) -> tuple[UnionType, ...]:
         """Of pictures, where it must be told which of them it sees."""
 
-    def told(self, kind: UnionType) -> Self:
+    def for_kind(self, kind: UnionType) -> Self:
         """The same network for pictures that are one of its `kinds`."""
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
@@ -104,7 +104,7 @@ class ControlNet:
         # of SDXL's ten too, whose last ones so stay below 1
         return tuple(SOFT ** (12 - i) for i in range(n))
 
-    def told(self, kind: UnionType) -> Self:
+    def for_kind(self, kind: UnionType) -> Self:
         return self
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
@@ -141,7 +141,7 @@ class UnionControlNet(ControlNet):
         plain = super().of(network, key=key, is_pooled=is_pooled)
         return replace(plain, kinds=UNION_TYPES[: network.config.num_control_type])
 
-    def told(self, kind: UnionType) -> Self:
+    def for_kind(self, kind: UnionType) -> Self:
         # a call has one kind for all of its rows
         return replace(self, kind=self.kinds.index(kind), key=f"{self.key} {kind}")
 
@@ -197,7 +197,7 @@ class Adapter:
     def soft_scales(self) -> tuple[float, ...]:
         return SOFT_ADAPTER
 
-    def told(self, kind: UnionType) -> Self:
+    def for_kind(self, kind: UnionType) -> Self:
         return self
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:

@@ -112,7 +112,7 @@ class Vaes:
                 self._loaded.popitem(last=False)
             return self._loaded[file][0]
 
-    def told(self, params: Params, pinned: PinnedFiles = NOTHING_PINNED) -> tuple[str, str] | None:
+    def name_and_hash(self, params: Params, pinned: PinnedFiles = NOTHING_PINNED) -> tuple[str, str] | None:
         """File name and A1111's short hash of an image's VAE; None: it is the checkpoint's own.
 
         Raises:

@@ -110,7 +110,7 @@ def conditioning(
     )
 
 
-def told(prompt: str, negative_prompt: str, params: Params) -> dict[str, object]:
+def infotext_pairs(prompt: str, negative_prompt: str, params: Params) -> dict[str, object]:
     """What a picture's text tells of how its prompts were read, by A1111's names and in its order."""
     pairs: dict[str, object] = {}
     texts = conditioning(prompt, negative_prompt, params).texts

@@ -34,7 +34,9 @@ def padded(
     return [torch.cat([context, empty.repeat((target - len(context)) // len(empty), 1)]) for context in both]
 
 
-def told(prompts: Conditioning, params: Params, length: Callable[[Sequence[str]], int]) -> dict[str, object]:
+def infotext_pairs(
+    prompts: Conditioning, params: Params, length: Callable[[Sequence[str]], int]
+) -> dict[str, object]:
     """What a picture's text tells of it, by A1111's names.
 
     Args:

@@ -107,7 +107,7 @@ class Poses:
             _draw_animal(canvas, animal)
         return canvas
 
-    def told(self) -> dict[str, Any]:
+    def as_openpose(self) -> dict[str, Any]:
         """As OpenPose's JSON has it, with the sides of the picture as A1111's extension has them beside."""
         return {
             "people": [
