@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -102,6 +103,12 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, default=str))  # in ASCII: file names need not fit the terminal's encoding
 
 
+def _leave_unprinted() -> None:
+    """Let go of what could not be printed: Python would try it again at its end, and complain."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def run(app: typer.Typer) -> None:
     """The program: one clear line for whatever the farm refuses."""
     try:
@@ -109,6 +116,11 @@ def run(app: typer.Typer) -> None:
     except FarmError as error:
         say("\n".join([f"img2img: {error}", *getattr(error, "__notes__", ())]))
         sys.exit(2 if isinstance(error, Refused | NotFound) else 1)
+    except OSError as error:  # of the disk that what it prints goes to, or of a file that nobody looks after
+        about = f"{error.filename}: " if error.filename else ""
+        say(f"img2img: {about}{error.strerror or error}")
+        _leave_unprinted()
+        sys.exit(1)
     except KeyboardInterrupt:  # while the options were being made, before there was a command to hear it
         sys.exit(INTERRUPTED)
     except SystemExit as end:

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from img2img_producer import Farm
+from img2img_shared.embedded import server as embedded_server
 from img2img_shared.embedded.farm import EmbeddedFarm
 from img2img_shared.embedded.supervised import Supervisor
 from img2img_shared.errors import Refused, Unavailable
@@ -22,7 +24,7 @@ from img2img_shared.ledger import connect
 from img2img_shared.settings import Settings
 from img2img_worker.models.checkpoints.catalog import DEMO
 from tests.processes import running
-from tests.servers import raw_client
+from tests.servers import RedisServer, raw_client
 
 
 @pytest.fixture
@@ -30,6 +32,23 @@ def tmp_path() -> Iterator[Path]:
     """A short one: pytest's own, of a process among several, is too deep for a socket's path."""
     with tempfile.TemporaryDirectory(prefix="farm-") as folder:
         yield Path(folder)
+
+
+def test_a_server_whose_disk_is_full_is_not_waited_for(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    server = RedisServer("--dir", str(disk), "--save", "3600 1")
+    try:
+        with raw_client(server.url) as client:
+            disk.rmdir()
+            client.set("a", "b")
+            client.bgsave()
+            eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+            with pytest.raises(redis.ResponseError, match="MISCONF"):
+                client.ping()
+        assert embedded_server.answers(server.folder / "redis.sock")
+    finally:
+        server.remove()
 
 
 #: a program that uses the farm in a folder until it is told to stop

@@ -5,6 +5,8 @@ Programs on the same data folder share both; they end with the last of these pro
 
 import hashlib
 import importlib.util
+import logging
+import math
 import sys
 import threading
 import time
@@ -15,6 +17,11 @@ from img2img_shared.embedded.server import answers, server_command
 from img2img_shared.embedded.supervised import Supervised, Supervisor, own_folder
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: seconds until it is said that its server is waited for
+_PATIENCE = 10.0
 
 
 class EmbeddedFarm:
@@ -118,7 +125,11 @@ class EmbeddedFarm:
         self.close()
 
     def _await_server(self) -> None:
+        patience = time.monotonic() + _PATIENCE
         while not answers(self._socket):
+            if time.monotonic() > patience:
+                patience = math.inf
+                log.warning("the embedded Redis does not answer yet%s", self._supervisor.last_words("redis"))
             if not self._redis.runs():
                 self._redis.release()
                 raise Unavailable(f"the embedded Redis did not start{self._supervisor.last_words('redis')}")

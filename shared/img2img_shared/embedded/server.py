@@ -30,13 +30,16 @@ def server_command(folder: Path, socket_path: Path) -> list[str]:
 
 
 def answers(socket_path: Path) -> bool:
-    """Whether a Redis answers there; while it loads its file it says that it cannot yet."""
+    """Whether a Redis answers there; while it loads its file it says that it cannot yet.
+
+    One whose disk is full answers a PING with that error, and lets itself be read all the same.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:
             connection.connect(str(socket_path))
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            return connection.recv(16).startswith((b"+PONG", b"-MISCONF"))
         except OSError:
             return False
 
