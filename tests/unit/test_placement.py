@@ -59,6 +59,26 @@ def test_an_urgent_job_of_an_unloaded_model_takes_a_busy_worker_once_no_idle_one
     assert taken(starved=3.0) == "b"
 
 
+def test_who_has_images_in_hand_leaves_what_nobody_has_to_an_idle_one_at_first() -> None:
+    own = demand("a", workers=1)
+    assert choice("a", own, demand("b", 1, starved=0.5)) == "b"
+    assert choice("a", own, demand("b", 1, starved=0.5), is_busy=True) is None
+    assert choice("a", own, demand("b", 1, starved=3.0), is_busy=True) == "b"
+
+
+def test_of_models_that_nobody_has_the_one_that_waited_longest_is_taken() -> None:
+    own = demand("a", workers=1)
+    assert choice("a", own, demand("b", 9, starved=3.0), demand("c", 1, starved=9.0)) == "c"
+
+
+def test_a_model_gets_no_further_worker_for_less_than_two_loads_of_work() -> None:
+    def taken(images: int) -> bool:
+        return choice("b", demand("a", images, workers=1), demand("b", 5, workers=9)) == "a"
+
+    assert not taken(39)
+    assert taken(40)  # 20 seconds for each of two workers
+
+
 def test_what_is_less_urgent_takes_nobody_away() -> None:
     assert choice("a", demand("a", 1000, priority=1, workers=9), demand("b", 1000, starved=1e6)) is None
 
