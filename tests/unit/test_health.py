@@ -1,7 +1,10 @@
 """When a worker claims nothing, and what an error says of an image."""
 
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,24 +84,51 @@ def test_a_check_that_cannot_tell_changes_nothing(worker: Worker) -> None:
     assert worker.health.check_store() == FULL.reason
 
 
-def test_all_who_ask_while_a_check_runs_share_the_next(worker: Worker) -> None:
-    enter, go = threading.Event(), threading.Event()
+def test_all_who_ask_while_a_check_runs_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    enter, go, asked = threading.Event(), threading.Event(), threading.Semaphore(0)
     looks: list[int] = []
 
     def look() -> None:
         looks.append(1)
         enter.set()
-        go.wait(120)
+        assert go.wait(120)
+
+    def clock() -> float:
+        now = time.monotonic()
+        asked.release()
+        return now
 
     check = Check(look)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(check.now)
         assert enter.wait(120)
+        monkeypatch.setattr("img2img_worker.farm.health.time", SimpleNamespace(monotonic=clock))
         others = [pool.submit(check.now) for _ in range(7)]
+        assert all(asked.acquire(timeout=120) for _ in others)
         go.set()
         assert [each.result() for each in (first, *others)] == [None] * 8
-    assert len(looks) <= 1 + len(others)
-    assert check.now() is None
+    assert len(looks) == 2
+
+
+def test_a_worker_that_renders_wrongly_is_tried_again(worker: Worker) -> None:
+    worker.rendering.error = ValueError("grey")
+    assert worker.health.check_all() == worker.health.cannot_render == "ValueError: grey"
+    worker.rendering.error = None
+    worker.health.round()
+    worker.health.wait()
+    assert worker.health.trouble is None
+
+
+@pytest.mark.parametrize("tell", [Health.obey, Health.hang, Health.lack])
+def test_what_else_keeps_a_worker_from_claiming_is_said_when_it_begins_and_when_it_is_over(
+    worker: Worker, tell: Callable[[Health, str | None], None]
+) -> None:
+    for trouble in ("it was disabled", None):
+        tell(worker.health, trouble)
+        assert worker.health.trouble == trouble
+    out, back = worker.events
+    assert out == OutOfService(reason="it was disabled", detail="it was disabled")
+    assert isinstance(back, BackInService)
 
 
 def test_a_worker_that_others_outdo_is_not_trusted_for_a_while(worker: Worker) -> None:
@@ -111,6 +141,7 @@ def test_a_worker_that_others_outdo_is_not_trusted_for_a_while(worker: Worker) -
     )
     worker.health.round()  # its rest is over: `longest` is 0
     assert worker.health.trouble is None
+    assert [type(event) for event in worker.events] == [OutOfService, BackInService]
 
 
 def test_a_worker_that_does_its_part_may_fail_at_some_images(worker: Worker) -> None:

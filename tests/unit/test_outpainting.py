@@ -158,7 +158,7 @@ def test_few_tiles_and_sides_from_noise_stay_with_one_worker() -> None:
         assert split_into_tiles(job, 0, item, pictures, SERVED) is None
 
 
-@pytest.mark.parametrize("values", [{"outpaint_tile": 3}, {"outpaint_tile": 0, "outpaint_method": "noise"}])
+@pytest.mark.parametrize("values", [{"outpaint_tile": 2}, {"outpaint_tile": 0, "outpaint_method": "noise"}])
 def test_a_tile_that_is_not_there_is_refused(values: dict[str, Any]) -> None:
     data = encode_picture(Image.new("RGB", (64, 64), BLUE), "png")
 
