@@ -129,3 +129,8 @@ def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
     """Projections that one layout has as convolutions and another as matrices."""
     same = tensor.numel() == like.numel() and {tensor.ndim, like.ndim} == {2, 4}
     return tensor.reshape(like.shape) if same else tensor
+
+
+def same_name(key: str, _known: Weights) -> str:
+    """Of a file whose tensors are named as diffusers names them; see `assembled`."""
+    return key

@@ -1,6 +1,5 @@
 """Files of control networks, in the layouts that they are published in; every tensor is used, or refused."""
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,13 @@ from torch import nn
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.infer_config import count, unet_levels
 from img2img_worker.models.checkpoints.key_mapping import control_net_name, unet_name
+from img2img_worker.models.control.adapter_files import adapter_builder
 from img2img_worker.models.control.files import (
     Weights,
     assembled,
     name_of,
     refuse_others,
+    same_name,
     unknown,
     weights_of,
 )
@@ -64,30 +65,54 @@ def read_network(
     if is_image_prompt(weights):
         return read_image_prompt(path, weights, unet, key=key, device=device, dtype=dtype)
     refuse_others(weights, path, "SD 1, 2 and XL")
-    build: Callable[..., Any]
+    weights = _completed(weights, unet, own)
+    build = _builder(path, weights, unet)
+    network = build(path, weights, device=device, dtype=dtype)
+    _check_channels(path, network, unet)
+    if isinstance(network, T2IAdapter):
+        return Adapter.of(network, key=key)
+    attend_by_length(network)
+    norm_single_values(network)
+    if device.type == "cpu":
+        answer_row_by_row(network)
+    pack_convolutions(network)
+    kind = UnionControlNet if isinstance(network, ControlNetUnionModel) else ControlNet
+    return kind.of(network, key=key, is_pooled="shuffle" in name_of(path).lower())
+
+
+def _completed(weights: Weights, unet: Any, own: Callable[[nn.Module], Weights]) -> Weights:
+    """All of a network's weights, where its file has only how they differ from the UNet's."""
     if "lora_controlnet" in weights:
-        weights = _with_unet(
-            {name: each for name, each in weights.items() if name != "lora_controlnet"}, own(unet)
-        )
+        lora = {name: each for name, each in weights.items() if name != "lora_controlnet"}
+        weights = _with_unet(lora, own(unet))
     if "difference" in weights:
         weights = _from_difference(weights, own(unet))
+    return weights
+
+
+def _builder(path: Path, weights: Weights, unet: Any) -> Callable[..., Any]:
+    """What makes a network of weights in their layout, on a device and of a type.
+
+    Raises:
+        Refused: it is none that is known.
+    """
     if "input_hint_block.0.weight" in weights:
-        build = partial(_control_net, config=_original_config(weights, unet), name=_original_name)
-    elif "task_embedding" in weights:
-        build = partial(_union, config=_diffusers_config(weights, unet))
-    elif "controlnet_cond_embedding.conv_in.weight" in weights:
-        build = partial(_control_net, config=_diffusers_config(weights, unet), name=_same_name)
-    elif "conv_in.weight" in weights and "body.0.block1.weight" in weights:
-        build = partial(_adapter, name=_original_adapter_name)
-    elif "body.0.in_conv.weight" in weights and "body.0.out_conv.weight" in weights:
-        build = partial(_light_adapter, name=_original_light_name)
-    elif "adapter.body.0.out_conv.weight" in weights:
-        build = partial(_light_adapter, name=_same_name)
-    elif "adapter.conv_in.weight" in weights and "adapter.body.0.resnets.0.block1.weight" in weights:
-        build = partial(_adapter, name=_same_name)
-    else:
-        raise unknown(weights, path, "a ControlNet, a T2I-Adapter or an IP-Adapter")
-    network = build(path, weights, device=device, dtype=dtype)
+        return partial(_control_net, config=_original_config(weights, unet), name=_original_name)
+    if "task_embedding" in weights:
+        return partial(_union, config=_diffusers_config(weights, unet))
+    if "controlnet_cond_embedding.conv_in.weight" in weights:
+        return partial(_control_net, config=_diffusers_config(weights, unet), name=same_name)
+    if (adapter := adapter_builder(weights)) is not None:
+        return adapter
+    raise unknown(weights, path, "a ControlNet, a T2I-Adapter or an IP-Adapter")
+
+
+def _check_channels(path: Path, network: Any, unet: Any) -> None:
+    """That a network is as wide as the UNet.
+
+    Raises:
+        Refused: it is not.
+    """
     is_adapter = isinstance(network, T2IAdapter)
     channels = list(network.config.channels if is_adapter else network.config.block_out_channels)
     if is_adapter and network.config.adapter_type == "light_adapter":
@@ -97,15 +122,6 @@ def read_network(
         its, wants = (", ".join(map(str, each)) for each in (channels, wanted))
         told = f"{its} channels, where this checkpoint has {wants}"
         raise Refused("control.model", name_of(path), f"it has {told}; use one for this kind of checkpoint")
-    if is_adapter:
-        return Adapter.of(network, key=key)
-    attend_by_length(network)
-    norm_single_values(network)
-    if device.type == "cpu":
-        answer_row_by_row(network)
-    pack_convolutions(network)
-    kind = UnionControlNet if isinstance(network, ControlNetUnionModel) else ControlNet
-    return kind.of(network, key=key, is_pooled="shuffle" in name_of(path).lower())
 
 
 def _control_net(
@@ -133,7 +149,7 @@ def _union(
         "num_proj_channel": weights["spatial_ch_projs.weight"].shape[0],
     }
     make = partial(ControlNetUnionModel.from_config, config)
-    return assembled(path, weights, make, _same_name, device=device, dtype=dtype)
+    return assembled(path, weights, make, same_name, device=device, dtype=dtype)
 
 
 def _from_difference(weights: Weights, unet: Weights) -> Weights:
@@ -167,51 +183,6 @@ def _with_unet(weights: Weights, unet: Weights) -> Weights:
         else:
             found.setdefault(name, value)
     return found | {name: weights[name] for name in left}  # of no layer: refused by name
-
-
-def _adapter(
-    path: Path,
-    weights: Weights,
-    *,
-    name: Callable[[str, Weights], str],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Any:
-    n_in = weights["conv_in.weight" if "conv_in.weight" in weights else "adapter.conv_in.weight"].shape[1]
-    is_xl = n_in in (256, 768)
-    factor = 16 if is_xl else 8
-    channels = _adapter_channels(weights)
-    make = partial(
-        T2IAdapter,
-        in_channels=n_in // factor**2,
-        channels=channels,
-        num_res_blocks=2,
-        downscale_factor=factor,
-        adapter_type="full_adapter_xl" if is_xl else "full_adapter",
-    )
-    return assembled(path, weights, make, name, device=device, dtype=dtype)
-
-
-def _light_adapter(
-    path: Path,
-    weights: Weights,
-    *,
-    name: Callable[[str, Weights], str],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Any:
-    prefix = "adapter." if "adapter.body.0.in_conv.weight" in weights else ""
-    n = count(weights, f"{prefix}body.{{}}.") - 1  # the last level is as wide as the one before
-    blocks = "resnets" if prefix else "body"
-    make = partial(
-        T2IAdapter,
-        in_channels=weights[f"{prefix}body.0.in_conv.weight"].shape[1] // 8**2,
-        channels=[weights[f"{prefix}body.{i}.out_conv.weight"].shape[0] for i in range(n)],
-        num_res_blocks=count(weights, f"{prefix}body.0.{blocks}.{{}}."),
-        downscale_factor=8,
-        adapter_type="light_adapter",
-    )
-    return assembled(path, weights, make, name, device=device, dtype=dtype)
 
 
 def _original_config(weights: Weights, unet: Any) -> dict[str, Any]:
@@ -275,26 +246,3 @@ def _config(
 
 def _original_name(key: str, known: Weights) -> str:
     return control_net_name(key, known, layers=count(known, "down_blocks.0.resnets.{}."))
-
-
-def _same_name(key: str, _known: Weights) -> str:
-    return key
-
-
-def _original_adapter_name(key: str, _known: Weights) -> str:
-    name = key.removeprefix("adapter.")
-    # two residual blocks to a level, in one list; the first has the level's own convolution
-    name = re.sub(r"body\.(\d+)\.resnets\.(\d+)\.", lambda at: f"body.{2 * int(at[1]) + int(at[2])}.", name)
-    return re.sub(r"body\.(\d+)\.in_conv\.", lambda at: f"body.{2 * int(at[1])}.in_conv.", name)
-
-
-def _original_light_name(key: str, _known: Weights) -> str:
-    return re.sub(r"body\.(\d+)\.resnets\.", r"body.\1.body.", key.removeprefix("adapter."))
-
-
-def _adapter_channels(weights: Weights) -> list[int]:
-    if "conv_in.weight" in weights:
-        n = count(weights, "body.{}.") // 2
-        return [weights[f"body.{2 * i}.block1.weight"].shape[0] for i in range(n)]
-    n = count(weights, "adapter.body.{}.")
-    return [weights[f"adapter.body.{i}.resnets.0.block1.weight"].shape[0] for i in range(n)]
