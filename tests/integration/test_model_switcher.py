@@ -28,6 +28,7 @@ from img2img_worker.farm.image_pace import ImagePace
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.model_loader import ModelLoader
 from img2img_worker.farm.model_switcher import ModelSwitcher
+from img2img_worker.farm.models_set_aside import ModelsSetAside
 from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.models.checkpoints.loading import read_for
 from img2img_worker.models.faces.restorers import FaceRestorers
@@ -281,7 +282,7 @@ def test_where_none_can_be_loaded_the_worker_says_so_and_comes_back(
     assert worker.health.trouble == "none of its models can be loaded"
     assert worker.current.info.others == {}
     monkeypatch.setattr(READ, read_for)
-    worker.switcher._aside.clear()  # a minute later
+    worker.switcher._aside = ModelsSetAside()  # a minute later
     worker.ask(raw)
     assert worker.model == "gamma"
     assert worker.health.trouble is None

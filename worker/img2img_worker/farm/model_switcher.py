@@ -19,14 +19,13 @@ from img2img_worker.farm.health import Health
 from img2img_worker.farm.image_pace import ImagePace
 from img2img_worker.farm.leases import Leases
 from img2img_worker.farm.model_loader import ModelLoader
+from img2img_worker.farm.models_set_aside import ModelsSetAside
 from img2img_worker.farm.redis_wait import when_redis_answers
 
 #: seconds between two questions whether another model is wanted more, about
 ASK = 1.0
 #: seconds between two looks at which models there are, and between two reports of how long an image takes
 LOOK = 10.0
-#: seconds for which a model that could not be loaded is left alone; it doubles each time, to the longest
-FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0
 #: seconds between two looks at what is still in hand
 DRAIN = 0.05
 
@@ -74,8 +73,7 @@ class ModelSwitcher:
         self._begun = begun
         self._known: Mapping[str, str] = {}
         self._next_look = 0.0
-        #: by model: when it may be tried again, how often it was set aside in a row, and why
-        self._aside: dict[str, tuple[float, int, Exception]] = {}
+        self._aside = ModelsSetAside()
         self._since = 0.0
         #: models of this worker that nobody keeps house for
         self.orphans: Collection[str] = ()
@@ -91,7 +89,7 @@ class ModelSwitcher:
         while self._current.loaded is None:
             models = self._loadable()
             if not models:
-                raise next(error for _, _, error in self._aside.values())
+                raise self._aside.first_error
             if len(self._known) == 1:
                 self._load(models[0])
                 continue
@@ -113,18 +111,11 @@ class ModelSwitcher:
     @property
     def aside(self) -> Mapping[str, str]:
         """Models that it does without for now, and why; thread-safe."""
-        now = time.monotonic()
-        return {
-            name: str(error) or type(error).__name__
-            for name, (until, _, error) in self._aside.copy().items()
-            if until > now and name in self._known
-        }
+        return self._aside.reasons(self._known)
 
     def set_aside(self, model: str, error: Exception) -> None:
         """Do without a model for a while; thread-safe."""
-        _, times, _ = self._aside.get(model, (0.0, 0, error))
-        pause = min(FIRST_PAUSE * 2**times, LONGEST_PAUSE)
-        self._aside[model] = time.monotonic() + pause, times + 1, error
+        pause = self._aside.add(model, error)
         is_foreseen = isinstance(error, FarmError | MemoryError | torch.OutOfMemoryError)
         reason = str(error) if isinstance(error, FarmError) else f"{type(error).__name__}: {error}"
         text = f"{model} is set aside for {pause:.0f} s: {reason}"
@@ -235,7 +226,7 @@ class ModelSwitcher:
             self.set_aside(model, error.with_traceback(None))
             return False
         self._came_back(model)
-        self._aside.pop(model, None)
+        self._aside.forget(model)
         is_first, self._since = not self._since, time.monotonic()
         self._current.put(loaded)
         self._announce()
@@ -271,8 +262,7 @@ class ModelSwitcher:
             self._ledger.measured(model, image=seconds)
 
     def _loadable(self) -> list[str]:
-        now = time.monotonic()
-        return [name for name in self._known if name not in self._aside or self._aside[name][0] <= now]
+        return [name for name in self._known if self._aside.may_try(name)]
 
     def _announce(self, loading: str | None = None) -> None:
         """What the farm is told from the next beat on."""
