@@ -124,10 +124,10 @@ class Election:
         """Whether the candidate is the elected one, for another term."""
         if self._call("SET", self._key, self._candidate, "NX", "EX", self._term):
             return True
-        if self._call("GET", self._key) != self._candidate.encode():
-            return False
-        self._call("EXPIRE", self._key, self._term)
-        return True
+        is_won = self._call("GET", self._key) == self._candidate.encode()
+        if is_won or self._call("TTL", self._key) > self._term:  # the clock was set back
+            self._call("EXPIRE", self._key, self._term)
+        return bool(is_won)
 
     def resign(self) -> None:
         """Let another one be elected."""

@@ -3,15 +3,20 @@
 -- it could not do others have done.
 local worker, data, lifetime, model, hash, claims = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 redis.call('SET', worker_key(worker), data, 'PX', lifetime)
+redis.call('ZREMRANGEBYSCORE', WORKERS, NOW + 1, '+inf') -- of before the clock was set back, here and below
 redis.call('ZADD', WORKERS, NOW, worker)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', NOW - lifetime - 1)
+local function remove_ghosts(listed) redis.call('ZREMRANGEBYSCORE', listed, NOW + LONGEST / 2 + 1, '+inf') end
 local function enlist(name, part)
   redis.call('ZADD', model_key(name, part), NOW + lifetime, worker)
   redis.call('ZREMRANGEBYSCORE', model_key(name, part), '-inf', NOW)
   redis.call('PEXPIRE', model_key(name, part), lifetime)
 end
 if claims == '1' then enlist(model, 'loaded') else redis.call('ZREM', model_key(model, 'loaded'), worker) end
+remove_ghosts(SERVED)
 for _, name in ipairs({model, unpack(ARGV, 7)}) do
+  remove_ghosts(model_key(name, 'loaded'))
+  remove_ghosts(model_key(name, 'workers'))
   enlist(name, 'workers')
   redis.call('ZADD', SERVED, 'GT', NOW + lifetime, name)
 end

@@ -6,7 +6,7 @@ local KEPT = 1000 -- ms
 local SILENCE = 60 * 1000 -- ms after which a worker has died of its load that has not been heard of
 local SHARES = 64 -- of the priorities and tenants of a model so many are told, the first of them among these
 local kept = redis.call('GET', BOARD)
-if kept then return kept end
+if kept and redis.call('PTTL', BOARD) <= KEPT then return kept end
 
 local models = union(
   redis.call('HKEYS', WAITING), redis.call('ZRANGEBYSCORE', SERVED, NOW, '+inf'), redis.call('HKEYS', STARVED)

@@ -82,6 +82,7 @@ if suspected and (not top or suspected.priority >= tonumber(string.match(top, '^
     if index then return take(suspected, index, 1) end
     place(suspected)
   elseif top then
+    expire_within(reserved, tonumber(lease))
     redis.call('SET', reserved, worker, 'NX', 'PX', lease)
     if redis.call('GET', reserved) == worker then
       redis.call('PEXPIRE', reserved, lease)
@@ -98,7 +99,7 @@ local function pick(job)
     local troubles = redis.call('HMGET', job_key(job.id, 'troubles'), unpack(back))
     for i, index in ipairs(back) do
       local tries, others, shunned = trouble_with(troubles[i] or '')
-      local is_shunned = tries and shunned == worker and others > NOW
+      local is_shunned = tries and shunned == worker and is_to_come(others, 2 * LONGEST)
       if not is_shunned and not is_for_others(job, index, worker) then
         redis.call('ZREM', job_key(job.id, 'back'), index)
         return index

@@ -4,7 +4,10 @@ local model, worker, lease, term = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local SHARE = 50 -- leases at a time, so that Redis is never held up for long
 local janitor, tick = model_key(model, 'janitor'), model_key(model, 'tick')
 local elected = redis.call('GET', janitor)
-if elected and elected ~= worker then return false end
+if elected and elected ~= worker then
+  expire_within(janitor, tonumber(term))
+  return false
+end
 redis.call('SET', janitor, worker, 'PX', term)
 
 -- A job's images whose claims somebody deleted: no report of theirs counts any more, and no lease of theirs will end.
@@ -93,6 +96,7 @@ local handed_back, suspects, failed = 0, 0, 0
 local expired = redis.call('ZRANGEBYSCORE', leases, '-inf', NOW, 'LIMIT', 0, SHARE)
 for _, nonce in ipairs(expired) do
   local claim = drop(model, nonce)
+  if claim then expire_within(worker_key(claim.worker), LONGEST / 2) end
   if claim and redis.call('EXISTS', worker_key(claim.worker)) == 1 then
     handed_back = handed_back + 1
     hand_back(claim, 0)

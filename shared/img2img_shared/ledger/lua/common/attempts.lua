@@ -55,7 +55,7 @@ local function is_for_others(job, index, worker)
       if other == worker then ends = 0 end
       is_there = is_there or tonumber(redis.call('ZSCORE', model_key(job.model, 'loaded'), other) or '0') >= NOW
     end
-    if is_there and ends > NOW then return true end
+    if is_there and is_to_come(ends, LONGEST) then return true end
   end
   return false
 end
@@ -123,6 +123,9 @@ end
 -- Images whose time to be tried again has come.
 local function promote(model)
   local delayed = model_key(model, 'delayed')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', delayed, NOW + LONGEST + 1, '+inf', 'LIMIT', 0, 20)) do
+    redis.call('ZADD', delayed, NOW, member)
+  end
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', NOW, 'LIMIT', 0, 20)) do
     local id, index = string.match(member, '^(%S+) (%d+)$')
     local job = id and load(id)

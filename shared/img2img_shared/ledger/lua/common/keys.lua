@@ -14,7 +14,8 @@ local try = server.pcall
 function redis.call(...)
   local answer = try(...)
   if type(answer) == 'table' and answer.err then
-    if string.find(answer.err, '^WRONGTYPE') or string.find(answer.err, 'is not an integer') then answer.err = 'WRONGTYPE ' .. select(2, ...) end
+    local is_unfit = string.find(answer.err, '^WRONGTYPE') or string.find(answer.err, 'is not an integer')
+    if is_unfit then answer.err = 'WRONGTYPE ' .. select(2, ...) end
     error(answer, 0)
   end
   return answer
@@ -81,6 +82,16 @@ local function add(key, field, change)
   redis.call('HSET', key, field, change)
   return change
 end
+
+-- Of what was written before the clock was set back: that a key ends, or a moment is to come, later than any does that is
+-- written now. It counts as if it had been written now, so that nobody waits for hours.
+local LONGEST = 3600 * 1000 -- ms for which an image waits at most: the longest lease, and that for tiles; a beat holds for half
+
+local function expire_within(key, ms)
+  if redis.call('PTTL', key) > ms then redis.call('PEXPIRE', key, ms) end
+end
+
+local function is_to_come(moment, within) return moment > NOW and moment <= NOW + within end
 
 local function hget(key, field) return redis.call('HGET', key, field) end
 
