@@ -14,6 +14,7 @@ from img2img_shared.file_hashes import FileHashes
 from img2img_shared.interrupts import end_on_interrupt, hold_interrupts
 from img2img_shared.refusals import refusal
 from img2img_shared.settings import DEVICES, SIZES, Settings
+from img2img_worker.farm.allocator import use_one_heap
 from img2img_worker.farm.device_processes import REFUSED, DeviceProcesses
 from img2img_worker.farm.logs import log_to_stderr
 from img2img_worker.farm.read_ahead import read_ahead
@@ -142,6 +143,7 @@ def worker(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # a GPU's kernels take seconds to make: kept where a container or a service keeps what is its own
     os.environ.setdefault("TRITON_CACHE_DIR", str(settings.data_dir / "triton"))
+    use_one_heap()
     end_on_interrupt()  # until it serves
     hashes = FileHashes(settings.data_dir / "hashes")
     if len(models) == 1:  # of several, Redis says which one comes first

@@ -13,12 +13,13 @@ from img2img_shared.ledger import Ledger
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.measure import find_slots
+from img2img_worker.farm import allocator
 from img2img_worker.farm.current_model import LoadedModel
 from img2img_worker.farm.events import Observer, OutOfMemory
 from img2img_worker.farm.host_memory import HostMemory
 from img2img_worker.farm.loaded_checkpoint import LoadedCheckpoint
 from img2img_worker.farm.travel.model_files import FoundCheckpoint, ModelFiles
-from img2img_worker.models.checkpoints.loading import read_for
+from img2img_worker.models.checkpoints.loading import find_device, read_for
 from img2img_worker.models.faces.restorers import FaceRestorers
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.upscalers.upscalers import Upscalers
@@ -61,6 +62,7 @@ class ModelLoader:
         self._host_memory = host_memory
         self._rebind = rebind
         self._observe = observe
+        self._is_on_cpu = find_device(settings.device).type == "cpu"
         #: what was fetched last stays until it is loaded
         self._fetched: FoundCheckpoint | None = None
         #: by model, as found by rendering
@@ -109,15 +111,16 @@ class ModelLoader:
         begun = time.monotonic()
         _tidy()
         was_waiting = model in self._host_memory.models
-        checkpoint = LoadedCheckpoint.load(
-            model,
-            self._ledger,
-            self._settings,
-            self._hashes,
-            self._host_memory,
-            self._files,
-            rebind=self._rebind,
-        )
+        with allocator.loading(keeps=self._is_on_cpu):
+            checkpoint = LoadedCheckpoint.load(
+                model,
+                self._ledger,
+                self._settings,
+                self._hashes,
+                self._host_memory,
+                self._files,
+                rebind=self._rebind,
+            )
         engine = self._engine(model, checkpoint.family)
         seconds = time.monotonic() - begun
         (self._from_memory if was_waiting else self._from_disk)[model] = seconds
@@ -150,7 +153,8 @@ class ModelLoader:
     def _load_other(self, wanted: str) -> Family:
         """A checkpoint that images want beside the one that is served; its file stays as long as it does."""
         _, found = self._files.other(wanted)
-        family = read_for(found.path, self._settings).build()
+        with allocator.loading(keeps=self._is_on_cpu):
+            family = read_for(found.path, self._settings).build()
         if found.held is not None:
             weakref.finalize(family, found.held.close)
         return family

@@ -18,12 +18,13 @@ LEAST = 256 * 256 * 9
 
 
 def pack_convolutions(network: nn.Module) -> None:
-    """Lets the large convolutions of `network`, where it is on a CPU, pack their weights at their next call.
+    """Packs the weights of the large convolutions of `network`, where it is on a CPU.
 
     A packed `weight` has a shape, but is read by `unpacked` and changed by `repack` only.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and is_to_be_packed(module):
+            repack(module, module.weight)
             module.forward = partial(_convolved, module)  # type: ignore[method-assign]  # this network's only
 
 
@@ -63,8 +64,6 @@ def _packs(dtype: torch.dtype) -> bool:
 
 
 def _convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    if not convolution.weight.is_mkldnn:
-        repack(convolution, convolution.weight)
     x, padding = padded(convolution, x)
     answer: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x,
