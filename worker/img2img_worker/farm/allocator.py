@@ -1,8 +1,8 @@
 """What the C library does with memory that is given back: kept for the next layer, or the system's again.
 
 A layer's answers are given back as soon as the next layer has its own. By default glibc returns what is large
-to the system each time, which hands it out again page by page, zeroed: 7 to 15% of the time that pictures of
-128 × 128 pixels take with a small model on a CPU, and 7% of that with SD 1.5 (see `bench/README.md`).
+to the system each time, which hands it out again page by page, zeroed: 6% of the time that a picture of
+256 × 256 pixels takes on a CPU with SD 1.5, and up to 15% with a small model (`bench/README.md`).
 Another C library than glibc is left as it is.
 """
 
