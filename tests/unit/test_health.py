@@ -32,7 +32,7 @@ class Part:
 class Worker:
     """A worker's health, with parts to break."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = 0.0) -> None:
         self.store, self.rendering = Part(), Part()
         self.events: list[Event] = []
         self.stopping = threading.Event()
@@ -40,7 +40,7 @@ class Worker:
             store=Check(self.store),
             rendering=Check(self.rendering),
             stopping=self.stopping,
-            longest=0.0,
+            longest=longest,
             observe=self.events.append,
         )
 
@@ -142,6 +142,21 @@ def test_a_worker_that_others_outdo_is_not_trusted_for_a_while(worker: Worker) -
     worker.health.round()  # its rest is over: `longest` is 0
     assert worker.health.trouble is None
     assert [type(event) for event in worker.events] == [OutOfService, BackInService]
+
+
+def test_who_is_outdone_again_is_not_trusted_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("img2img_worker.farm.health.time", SimpleNamespace(monotonic=lambda: now))
+    health = Worker(longest=10.0).health
+    rests = []
+    for number in range(1, 4):
+        health.compare(done=0, outdone=number * OUTDONE, last_error=None)
+        began = now
+        while health.trouble is not None:
+            now += 1
+            health.round()
+        rests.append(now - began)
+    assert rests == [20, 40, 80]
 
 
 def test_a_worker_that_does_its_part_may_fail_at_some_images(worker: Worker) -> None:
