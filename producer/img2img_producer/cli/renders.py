@@ -20,6 +20,7 @@ from img2img_producer.cli.render_messages import (
 from img2img_producer.cli.render_request import Request
 from img2img_producer.cli.sources import Sources, with_sources
 from img2img_producer.cli.terminal import job_facts, show_facts
+from img2img_producer.client import Farm
 from img2img_producer.outputs import refuse_overwriting, writable_folder
 from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.sheets import check_sheets, save_sheets
@@ -142,22 +143,27 @@ def render(
             job = str(resume)
         else:
             job = request.submit(farm, name=name, tags=tag or (), keep=keep, priority=priority)
-        try:
-            if farm.status(job).state is JobState.PAUSED:
-                farm.resume(job)
-            say_what_comes_first(context, farm, job)
-            collection = collect(farm, job, out, wait=True, overwrite=overwrite)
-        except KeyboardInterrupt:
-            say_stopped(context, farm, job, out)
-            raise
-        except (Unavailable, StoreError) as error:
-            again = come_back(context, f"render --resume {job} --out {shlex.quote(str(out))}")
-            error.add_note(f"job {job} is kept; to go on with it: {again}")
-            raise
+        collection = _wait_and_save(context, farm, job, out, overwrite=overwrite)
     if sheet and request is not None and isinstance(request.pictures, Varied):
         for path in save_sheets(request.pictures, collection.files, out, overwrite=overwrite):
             say(f"sheet: {path}")
     _report(collection, json)
+
+
+def _wait_and_save(context: typer.Context, farm: Farm, job: str, out: Path, *, overwrite: bool) -> Collection:
+    """A job's results as they finish; who is stopped meanwhile is told how to come back to it."""
+    try:
+        if farm.status(job).state is JobState.PAUSED:
+            farm.resume(job)
+        say_what_comes_first(context, farm, job)
+        return collect(farm, job, out, wait=True, overwrite=overwrite)
+    except KeyboardInterrupt:
+        say_stopped(context, farm, job, out)
+        raise
+    except (Unavailable, StoreError) as error:
+        again = come_back(context, f"render --resume {job} --out {shlex.quote(str(out))}")
+        error.add_note(f"job {job} is kept; to go on with it: {again}")
+        raise
 
 
 def upscale(
