@@ -79,6 +79,15 @@ def test_a_hires_fix_has_a_picture_for_each_pass_the_larger_first_and_units_for_
     assert maps == [(96, 96), (64, 64)] * 2
 
 
+def test_a_unit_sees_whole_cells_of_a_size_that_is_no_multiple_of_8_as_in_the_extension() -> None:
+    one = job(EDGES, {**EDGES, "pixel_perfect": True}, width=100, height=70, odd_size=True)
+    (render,), files = made(one, PICTURES | {"control/1": picture(2)})
+    assert render.latent_size == (8, 12)
+    assert [each.picture.shape for each in render.controls] == [(64, 96, 3)] * 2
+    shown = [Image.open(io.BytesIO(files[result_key(one.id, 0, "png", f"control-{k}")])).size for k in (0, 1)]
+    assert shown == [(96, 64)] * 2
+
+
 def test_an_adapters_unit_sees_several_pictures_and_each_is_shown_once_as_it_is() -> None:
     pictures = {"control/0": picture(1), "control/0/2": picture(2, 96), "control/0/mask": picture(3)}
     one = job({**EDGES, "module": "ip-adapter-auto"}, txt2img=True, enable_hr=True, hr_scale=1.5)

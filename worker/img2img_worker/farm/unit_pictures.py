@@ -9,6 +9,7 @@ from PIL import Image
 
 from img2img_shared.control import ControlUnit, control_roles, picture_roles
 from img2img_shared.errors import Refused, Summary
+from img2img_shared.param_groups.size_params import CELL
 from img2img_shared.params import Params
 from img2img_worker.engine.render import Control
 from img2img_worker.farm.control_cache import ControlCache, key_of
@@ -67,7 +68,7 @@ class PreparedUnits:
     """All of an image's.
 
     Args:
-        sizes: (width, height) of each pass.
+        sizes: (width, height) of each pass; what is less than a latent cell is cut off, as in the extension.
         pictures: the image's, by their roles, as they lie in the store.
 
     Raises:
@@ -81,8 +82,9 @@ class PreparedUnits:
         pictures: Mapping[str, bytes],
         tools: ControlTools,
     ) -> None:
+        whole = [(width - width % CELL, height - height % CELL) for width, height in sizes]
         self.units = tuple(
-            _prepared(number, unit, params, sizes, pictures, tools)
+            _prepared(number, unit, params, whole, pictures, tools)
             for number, unit in enumerate(params.control)
         )
 
