@@ -12,6 +12,8 @@ from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import ExtraNetworks, Hypernetwork, take_extra_networks
 from img2img_worker.engine.engine import Engine
+from img2img_worker.engine.loaded import Loaded
+from img2img_worker.engine.state import prepared
 from img2img_worker.models.adapters.hypernetwork_file import read_hypernetwork
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks
 from img2img_worker.models.checkpoints.loading import open_checkpoint
@@ -224,6 +226,16 @@ def test_the_last_weight_of_a_name_holds_and_0_is_none(family: Any) -> None:
     assert weights(0.2, 0.9) == [0.9, 0.9]
     assert weights(0.2, 0) == []
     assert family.hypernetworks.find([]) == NO_HYPERNETWORKS
+
+
+@pytest.mark.parametrize(("config_file", "kept"), [("one.yaml", 1), ("another.yaml", 0)])
+def test_a_refiner_of_another_form_does_without_as_in_a1111(family: Any, config_file: str, kept: int) -> None:
+    first, second = (
+        Loaded.of(replace(family, config_file=each), deterministic=True) for each in ("one.yaml", config_file)
+    )
+    own = replace(render(1, refiner_checkpoint="second"), prompt="the cat <hypernet:all:0.5>")
+    state = prepared(own, first, second)
+    assert [len(phase.hypernetworks.networks) for phase in state.phases] == [1, kept]
 
 
 def test_a_condition_says_that_it_cannot_share_a_call_with_others(family: Any) -> None:

@@ -227,7 +227,7 @@ def _loras(render: Render, checkpoint: Loaded, own: Sequence[Lora]) -> LoraSet:
 
 
 def are_alike(one: Family, other: Family) -> bool:
-    """Whether A1111 keeps the network for another checkpoint, and with it LoRAs, tiling and control."""
+    """Whether A1111 keeps the network for another checkpoint: LoRAs, hypernetworks, tiling, control stay."""
     return one is other or (one.configuration is not None and one.configuration == other.configuration)
 
 
@@ -242,11 +242,12 @@ def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditio
         raise Refused("refiner_checkpoint", render.params.refiner_checkpoint, reason)
     is_alike = are_alike(own, family)
     loras = refiner.find_loras(prompts.loras if is_alike else (), render.pinned)
+    hypernetworks = prompts.hypernetworks if is_alike else ()
     tiling = render.params.tiling and is_alike
     return Phase(
         checkpoint=refiner,
         loras=loras,
-        hypernetworks=own.hypernetworks.find(prompts.hypernetworks, render.pinned),
+        hypernetworks=own.hypernetworks.find(hypernetworks, render.pinned),
         vaes=own.vaes.find(render.params, render.pinned),
         tiling=tiling,
         keeps_hooks=is_alike,
