@@ -21,6 +21,7 @@ from img2img_worker.farm.hires_recipe import both_passes
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.prompts.text_encoder import Encoded
+from img2img_worker.pictures.infotext import infotext
 from img2img_worker.sampling.live import plan_of
 from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.refiner import first_refined
@@ -237,7 +238,7 @@ def test_a_text_tells_it_where_it_has_taken_over() -> None:
     assert "Refiner" not in told(**REFINER, refiner_switch_at=1)
     by_steps = {"refiner_switch_at": 0.5, "refiner_switch_by_sample_steps": True, "s_min_uncond": 3}
     text = told(**REFINER, **by_steps)
-    assert ", Refiner switch by sampling steps: True, NGMS: 3.0, Refiner: second, " in text
+    assert ", Refiner switch by sampling steps: True, NGMS: 3, Refiner: second, " in text
     assert "Refiner" not in told(**REFINER | {"refiner_checkpoint": "tiny-model [0123456789]"})
 
 
@@ -254,3 +255,10 @@ def test_of_a_hires_fix_it_has_the_second_pass_or_what_is_said() -> None:
     text = told(**{**REFINER, "enable_hr": True, "hires_fix_refiner_pass": "both passes"})
     assert "Hires refiner: both passes, Refiner: second, " in text
     assert "Hires refiner" not in told(**REFINER, enable_hr=True)
+
+
+def test_control_is_told_behind_the_mask_where_a_refiner_is_to_come_as_in_a1111() -> None:
+    for refiner in (None, "second"):
+        params = Params(control=[{"model": "edges"}], refiner_checkpoint=refiner)
+        text = infotext(params, prompt="", negative_prompt="", seed=1, subseed=2, model="tiny", has_mask=True)
+        assert (text.index("Mask blur: 4") < text.index("ControlNet 0: ")) is (refiner is not None)

@@ -105,7 +105,9 @@ def infotext(
         pairs["SD upscale overlap"] = params.sd_upscale_overlap
         pairs["SD upscale upscaler"] = params.sd_upscale_upscaler
     pairs |= _soft_pairs(params) if has_mask else {}
-    pairs |= {f"ControlNet {number}": _told(unit) for number, unit in enumerate(params.control)}
+    controls = {f"ControlNet {number}": _told(unit) for number, unit in enumerate(params.control)}
+    waits = params.refiner_checkpoint is not None  # the extension, until prompts and masks are read
+    pairs |= {} if waits else controls
     pairs |= hires or {}
     if has_mask:
         pairs |= _mask_pairs(params)
@@ -114,6 +116,7 @@ def infotext(
     if not params.txt2img:
         pairs |= _start_pairs(params, masked=masked)
     pairs["Lora hashes"] = _hashes(lora_hashes or {})
+    pairs |= controls if waits else {}
     pairs["TI hashes"] = _hashes(inversion_hashes or {})
     pairs |= account or {}
     pairs["Version"] = f"img2img-farm {_version()}" if params.add_version_to_infotext else None
