@@ -540,6 +540,25 @@ def test_the_hypernetwork_of_the_settings_is_named_in_the_prompt(
         assert ("warnings" in info_of(call.result())) == (name == "nope")
 
 
+def test_the_lora_of_the_settings_is_named_in_the_prompt_after_the_hypernetwork(
+    gateway: Gateway, fake_worker: FakeWorker, pool: Callers
+) -> None:
+    FileNames(fake_worker.client).say(fake_worker.worker, {"hypernetwork": ["lines"]})
+    LoraNames(fake_worker.client).say(fake_worker.worker, {"ink": ""})
+    of_both = {"sd_lora": "ink", "sd_hypernetwork": "lines", "extra_networks_default_multiplier": 0.5}
+    for options, prompt, wanted in (
+        ({"sd_lora": "ink"}, "a boat", "a boat<lora:ink:1.0>"),
+        ({"sd_lora": "ink"}, "a <lora:ink:0.3>boat", "a <lora:ink:0.3>boat"),
+        (of_both, "a boat", "a boat<hypernet:lines:0.5><lora:ink:0.5>"),
+        ({"sd_lora": "nope"}, "a boat", "a boat"),
+    ):
+        call = pool.submit(render, gateway, prompt=prompt, override_settings=options)
+        claim = fake_worker.await_claim()
+        assert fake_worker.ledger.job(claim.job_id, "default").params.prompt == wanted
+        fake_worker.end(claim)
+        assert ("warnings" in info_of(call.result())) == (options == {"sd_lora": "nope"})
+
+
 def test_the_ratio_of_merged_tokens_is_a1111s(
     gateway: Gateway, fake_worker: FakeWorker, pool: Callers
 ) -> None:

@@ -127,6 +127,16 @@ def test_the_hashes_of_textual_inversions_are_told_where_a1111_tells_them(
     assert ('TI hashes: "bad-hands: b980aafda4d5"' in read_texts(data)["parameters"]) is is_told
 
 
+def test_the_hashes_of_loras_are_told_unless_they_are_not_wanted() -> None:
+    served = replace(SERVED, lora_hashes=lambda *_: {"ink": "f4bd44605b0d"})
+    for wanted in (True, False):
+        one = job(lora_add_hashes_to_infotext=wanted)
+        steps = recipe(one, ITEM, 0, {"image": PICTURES["image"]}, served)
+        next(steps)
+        (data,) = finished(steps, np.zeros((64, 64, 3), np.uint8)).values()
+        assert ('Lora hashes: "ink: f4bd44605b0d"' in read_texts(data)["parameters"]) is wanted
+
+
 def test_a_result_that_is_to_fit_has_its_inputs_shape_and_tells_its_size() -> None:
     wide = encode_picture(Image.new("RGB", (120, 60)), "png")
     small = replace(SERVED, native_side=64)

@@ -72,13 +72,14 @@ _ELSEWHERE: dict[str, Any] = {
     "controlnet_ignore_noninpaint_mask": False,
 }
 #: options that name what workers have, or have not: who reads a request looks whether it is there
-_FILES = ("sd_model_checkpoint", "sd_hypernetwork")
+_FILES = ("sd_model_checkpoint", "sd_hypernetwork", "sd_lora")
 #: whether width and height are a hires fix' last ones, as before A1111 1.0: other parameters say it here
 OLD_HIRES_SIZE = "use_old_hires_fix_width_height"
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_unet": ("None",),
     "add_user_name_to_info": (True,),  # an API's requests have none
+    "lora_functional": (True,),  # another way to the same sums
 }
 
 

@@ -107,10 +107,10 @@ class Reader:
             values = await self._for_hires(values, styles, model)
         files = WorkerFiles(farm, model, lenient)
         if not body.disable_extra_networks:
-            prompts = await files.with_hypernetwork(prompts[0], options), prompts[1]
+            prompts = await files.with_networks(prompts[0], options), prompts[1]
             await files.check_tags(prompts[0], options)
             if isinstance(values, Txt2ImgRequest) and values.enable_hr:
-                hr_prompt = await files.with_hypernetwork(values.hr_prompt, options)
+                hr_prompt = await files.with_networks(values.hr_prompt, options)
                 values = values.model_copy(update={"hr_prompt": hr_prompt})
                 await files.check_tags(hr_prompt, options)
         await files.check_inversions(*prompts)

@@ -60,20 +60,30 @@ class WorkerFiles:
                 why = f"{name} is read as a word, for the textual inversion cannot be used: {unusable[name]}"
                 self._lenient.set_aside(field, name, why)
 
-    async def with_hypernetwork(self, prompt: str, options: Mapping[str, Any]) -> str:
-        """`prompt` with the hypernetwork that the options name, if there is such; as A1111 appends it."""
-        name = str(options.get("sd_hypernetwork", "None"))
+    async def with_networks(self, prompt: str, options: Mapping[str, Any]) -> str:
+        """`prompt` with the hypernetwork and the LoRA that options name, if there are such.
+
+        A1111 appends them so, and the hypernetwork first.
+        """
+        known = await self._farm.files("hypernetwork", self._model)
+        prompt = self._with_network(prompt, options, "sd_hypernetwork", "hypernet", known)
+        listed = await self._farm.loras(self._model)
+        return self._with_network(prompt, options, "sd_lora", "lora", listed)
+
+    def _with_network(
+        self, prompt: str, options: Mapping[str, Any], option: str, tag: str, known: Collection[str] | None
+    ) -> str:
+        name = str(options.get(option, "None"))
         if name == "None":
             return prompt
-        known = await self._farm.files("hypernetwork", self._model)
         if known is not None and name not in known:
-            why = f"no hypernetwork {name!r} here ({_list(known)}); as in A1111, none is used"
-            self._lenient.set_aside("sd_hypernetwork", name, why)
+            why = f"none of that name is here ({_list(known)}); as in A1111, none is used"
+            self._lenient.set_aside(option, name, why)
             return prompt
-        text = _uncommented(prompt, options)
-        if any(each.name == name for each in take_extra_networks(text).hypernetworks):
+        _, loras, hypernetworks = take_extra_networks(_uncommented(prompt, options))
+        if any(each.name == name for each in (loras if tag == "lora" else hypernetworks)):
             return prompt
-        return f"{prompt}<hypernet:{name}:{options.get('extra_networks_default_multiplier', 1.0)}>"
+        return f"{prompt}<{tag}:{name}:{options.get('extra_networks_default_multiplier', 1.0)}>"
 
     async def with_vae(self, options: dict[str, Any]) -> dict[str, Any]:
         """`options` without the name of a VAE that is not there: A1111 renders without one then."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.param_groups.group import ParamGroup
 
 Scale = Annotated[float, Field(ge=0, le=100)]
@@ -46,6 +47,7 @@ class GuidanceParams(ParamGroup):
             description="Sigma below which every second step leaves out the negative prompt.",
             examples=[1.0],
         ),
+        AsGiven(),
     ] = 0.0
     s_min_uncond_all: Annotated[
         bool,
@@ -64,6 +66,7 @@ class GuidanceParams(ParamGroup):
             description="Share of the steps, from the first, that leave out the negative prompt.",
             examples=[0.1],
         ),
+        AsGiven(),
     ] = 0.0
     pad_cond_uncond: Annotated[
         bool,

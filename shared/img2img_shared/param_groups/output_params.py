@@ -55,6 +55,14 @@ class OutputParams(ParamGroup):
             examples=[False],
         ),
     ] = True
+    lora_add_hashes_to_infotext: Annotated[
+        bool,
+        Field(
+            title="Hashes of LoRAs in infotext",
+            description="Write the hashes of the LoRAs that prompts use into the infotext.",
+            examples=[False],
+        ),
+    ] = True
     add_model_name_to_info: Annotated[
         bool,
         Field(

@@ -114,7 +114,7 @@ def _infotext(made: Made, served: Served) -> str:
     account: dict[str, object] = {}
     for each in made.passes:
         account |= _account(each, served)
-        if not each.params.disable_extra_networks:
+        if each.params.lora_add_hashes_to_infotext and not each.params.disable_extra_networks:
             hashes |= served.lora_hashes(uncommented(each.prompt), served.pinned)
     if (
         first.params.sd_vae_decode_method != "Full" and len(made.passes) == 1
