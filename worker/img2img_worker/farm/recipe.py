@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from img2img_shared.control import POSES_TEXT
 from img2img_shared.job import Input, Job, loop_name, result_key
+from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
@@ -70,10 +70,20 @@ def recipe(
         texts = {} if found.poses is None else {POSES_TEXT: json.dumps(found.poses.as_openpose())}
         data = encode_picture(found.map, params.output_format, quality=params.quality, texts=texts)
         return {result_key(job.id, index, params.output_format): data}
+    made = yield from _made(_render(job, item, index, served), pictures, served, tiles)
+    files = _files(made, params, served)
+    return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
+
+
+def _render(job: Job, item: Input, index: int, served: Served) -> Render:
+    """An image as its job wants it, not yet with what comes of its pictures."""
+    params = job.params_of(item)
     if params.txt2img:  # there is no picture whose shape it could have
         params = sized(params, (served.native_side, served.native_side), served)
     seed, subseed = job.seeds(index, item)
-    render = Render(
+    if params.refiner_checkpoint and served.other_title(params.refiner_checkpoint) == served.own_title:
+        params = params.model_copy(update={"refiner_checkpoint": None})
+    return Render(
         params=params,
         pinned=served.pinned,
         prompt=params.prompt,
@@ -82,20 +92,28 @@ def recipe(
         subseed=subseed,
         latent_size=(params.height // served.vae_factor, params.width // served.vae_factor),
     )
-    if params.refiner_checkpoint and served.other_title(params.refiner_checkpoint) == served.own_title:
-        render = replace(render, params=params.model_copy(update={"refiner_checkpoint": None}))
+
+
+def _made(
+    render: Render, pictures: Mapping[Role, bytes], served: Served, tiles: Iterable[bytes] | None
+) -> RenderSteps[Made]:
+    """The picture, in whichever way it is wanted."""
+    params = render.params
     if params.txt2img:
-        made = yield from from_noise(render, pictures, served)
-    elif params.outpaint and params.outpaint_method == "noise":
-        made = yield from grown(render, pictures, served)
-    elif params.outpaint:
-        made = yield from outpainted(render, pictures, served, tiles)
-    elif params.loopback:
-        made = yield from looped(render, pictures, served)
-    elif params.sd_upscale:
-        made = yield from sd_upscaled(render, pictures, served, tiles)
-    else:
-        made = yield from from_picture(render, pictures, served)
+        return (yield from from_noise(render, pictures, served))
+    if params.outpaint and params.outpaint_method == "noise":
+        return (yield from grown(render, pictures, served))
+    if params.outpaint:
+        return (yield from outpainted(render, pictures, served, tiles))
+    if params.loopback:
+        return (yield from looped(render, pictures, served))
+    if params.sd_upscale:
+        return (yield from sd_upscaled(render, pictures, served, tiles))
+    return (yield from from_picture(render, pictures, served))
+
+
+def _files(made: Made, params: Params, served: Served) -> dict[str, bytes]:
+    """All pictures that are wanted, by what they are called beside the finished one, which comes last."""
     composed, text = made.composed, _infotext(made, served)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
@@ -104,7 +122,7 @@ def recipe(
     for number, each in enumerate(made.earlier):
         files[loop_name(number)] = form(each.composed.picture, infotext=_infotext(each, served))
     files[""] = form(composed.picture, infotext=text)
-    return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
+    return files
 
 
 def _infotext(made: Made, served: Served) -> str:

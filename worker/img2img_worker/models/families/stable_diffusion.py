@@ -225,12 +225,7 @@ class StableDiffusion(Autoencoding):
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        self.loras.denoiser.apply(conditions.patch, conditions.row_patches)
-        self._padding.apply(circular=conditions.tiling)
-        beside = [each.network.network for each in conditions.controls]
-        self.hypernetworks.apply(conditions.hypernetworks, *beside)
-        self._merging.apply(conditions.merge_ratio)
-        self._image_prompts.apply(conditions.image_prompts, (x.shape[-2], x.shape[-1]))
+        self._change_layers(conditions, cells=(x.shape[-2], x.shape[-1]))
         given = conditions.tensors
         added = None
         if "pooled" in given:
@@ -269,6 +264,15 @@ class StableDiffusion(Autoencoding):
         for row, amend in conditions.amends:
             answer[row] = amended(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
+
+    def _change_layers(self, conditions: Conditions, *, cells: tuple[int, int]) -> None:
+        """Makes the UNet the one that these rows want, from the one that the last call has left."""
+        self.loras.denoiser.apply(conditions.patch, conditions.row_patches)
+        self._padding.apply(circular=conditions.tiling)
+        beside = [each.network.network for each in conditions.controls]
+        self.hypernetworks.apply(conditions.hypernetworks, *beside)
+        self._merging.apply(conditions.merge_ratio)
+        self._image_prompts.apply(conditions.image_prompts, cells)
 
     def _answer(self, latents: Tensor, t: Tensor, **more: Any) -> Tensor:
         answer: Tensor = self.unet(latents, t, **more, return_dict=False)[0]
