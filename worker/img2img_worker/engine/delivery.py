@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
@@ -12,6 +11,16 @@ import torch
 from torch import Tensor
 
 from img2img_shared.errors import WorkerError
+from img2img_worker.engine.pace import mark
+
+#: what is not finite of an answer: nothing, its latent, or its picture alone
+SOUND, LATENT, PICTURE = range(3)
+NOT_FINITE = {
+    LATENT: "the latent is not finite: the model overflowed, or its weights are damaged; "
+    "a model that overflows in float16 may work in bfloat16 or float32",
+    PICTURE: "the decoded picture is not finite: the VAE overflowed, or its weights are damaged; "
+    "a VAE that overflows in float16 may work in float32",
+}
 
 
 class Delivery:
@@ -38,7 +47,7 @@ class Delivery:
             again: is given the places of those of which `PICTURE` is not finite, in this thread and in place
                 of an error; what it raises is delivered. None: there is no other way to make them.
         """
-        host_answers, host_faults, arrived = _fetch(answers), _fetch(faults), _mark(answers.device)
+        host_answers, host_faults, arrived = _fetch(answers), _fetch(faults), mark(answers.device)
 
         def deliver() -> None:
             try:
@@ -75,44 +84,12 @@ class Delivery:
             errand()
 
 
-SOUND, LATENT, PICTURE = range(3)
-NOT_FINITE = {
-    LATENT: "the latent is not finite: the model overflowed, or its weights are damaged; "
-    "a model that overflows in float16 may work in bfloat16 or float32",
-    PICTURE: "the decoded picture is not finite: the VAE overflowed, or its weights are damaged; "
-    "a VAE that overflows in float16 may work in float32",
-}
-
-
 def _settle(set_it: Callable[[Any], None], value: object) -> None:
     with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
         set_it(value)
 
 
 def _fetch(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, complete once a later `_mark` has passed."""
+    """A copy on the CPU, complete once a later `mark` has passed."""
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
     return host.copy_(tensor, non_blocking=True)
-
-
-def _mark(device: torch.device) -> Callable[[], None]:
-    """What waits until the device has done all that it was given so far."""
-    if device.type != "cuda":
-        return lambda: None
-    event = torch.Event(device)
-    event.record()
-    return event.synchronize
-
-
-class Pace:
-    """Keeps the engine at most two steps ahead of the device, so that cancelling and joining stay prompt."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._marks: deque[Callable[[], None]] = deque()
-
-    def keep(self) -> None:
-        """After each step: waits until the device has done the step before the last."""
-        self._marks.append(_mark(self._device))
-        if len(self._marks) > 2:
-            self._marks.popleft()()

@@ -11,10 +11,11 @@ from img2img_worker.engine.call_maker import CallMaker
 from img2img_worker.engine.counts import Counts
 from img2img_worker.engine.culprits import Work, done
 from img2img_worker.engine.decoding import Decoding, at_once
-from img2img_worker.engine.delivery import Delivery, Pace
+from img2img_worker.engine.delivery import Delivery
 from img2img_worker.engine.exact_sharing import ExactSharing
 from img2img_worker.engine.finishing import Finishing
 from img2img_worker.engine.in_flight import InFlight
+from img2img_worker.engine.pace import Pace
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.preparation import Preparation
 from img2img_worker.engine.prompt_encoder import PromptEncoder
