@@ -85,6 +85,20 @@ def test_a_folder_is_pushed_fetched_pulled_and_removed(
     assert not [each for each in (store / "models").rglob("*") if each.is_file()]
 
 
+def test_a_worker_knows_what_it_fetched_while_its_disk_does_not_tell(
+    direct: Farm, worker: Worker, tmp_path: Path
+) -> None:
+    pushed = direct.models.push(checkpoint(tmp_path / "anime.safetensors", 1)).model
+    files = worker()
+    assert list(files.fetched) == []
+    files.checkpoint("anime")
+    assert files.fetched == (pushed.sha256,)
+    cache = tmp_path / "cache"
+    cache.rename(tmp_path / "elsewhere")
+    cache.write_text("no folder")
+    assert files.fetched == (pushed.sha256,)
+
+
 def test_a_file_keeps_what_lay_beside_it(farm: Farm, worker: Worker, tmp_path: Path) -> None:
     file = checkpoint(tmp_path / "anime.safetensors", 1)
     description = tmp_path / "anime.yaml"

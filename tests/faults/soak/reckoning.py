@@ -15,7 +15,10 @@ from tests.faults.soak.clients import Account, Acknowledged
 from tests.faults.soak.recipes import Recipe
 
 #: what an image or a call may fail with here: the faults that were injected
-INJECTED = ("workers died", "out of memory", "out of files", "os error 20", "Not a directory", "Errno 24")
+INJECTED = (
+    *("workers died", "out of memory", "drawn by chance", "out of files", "Errno 24"),
+    *("os error 20", "Not a directory"),
+)
 #: its indentation, and the line at its end, which says what was raised
 TRACEBACK = re.compile(r"^( *)Traceback [^\n]*\n(?:\1 [^\n]*\n)*\1(\w[^\n]*)", re.MULTILINE)
 #: seconds until all jobs have ended

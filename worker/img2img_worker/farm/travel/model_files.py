@@ -63,6 +63,7 @@ class ModelFiles:
         self._stopping = stopping
         folder = settings.model_cache or settings.data_dir / "models"
         self._known: Collection[PushedModel] = ()
+        self._fetched: tuple[str, ...] = ()
         self._cache = ModelCache(folder, int(settings.model_cache_size * 2**30))
 
     @property
@@ -72,8 +73,10 @@ class ModelFiles:
 
     @property
     def fetched(self) -> tuple[str, ...]:
-        """Contents hashes of what was fetched and is still here."""
-        return tuple(sorted(self._cache.hashes))
+        """Contents hashes of what was fetched and is here, as far as its disk has told."""
+        with suppress(OSError):  # a worker says that it lives whatever its disk says
+            self._fetched = tuple(sorted(self._cache.hashes))
+        return self._fetched
 
     def names(self, kind: ModelKind) -> list[str]:
         """What jobs may call files of a kind that were pushed."""
