@@ -24,6 +24,7 @@ from img2img_worker.models.families.row_by_row import answer_row_by_row
 from img2img_worker.models.families.sd3 import StableDiffusion3
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.unet import as_published
+from img2img_worker.models.prompts.text_encoder import TextEncoder
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v"}
@@ -45,27 +46,11 @@ def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> Stabl
     as_published(unet)
     if networks.device.type == "cpu" and networks.compiler is None:
         answer_row_by_row(unet)
-    latent_channels = int(unet.config.out_channels)
-    beside = _BESIDE.get(unet.config.in_channels - latent_channels)
-    if beside is None:
-        known = one_of(str(latent_channels + more) for more in _BESIDE)
-        reason = f"its UNet has {unet.config.in_channels} input channels; use one with {known}"
-        raise Refused("model", parts.source, reason)
+    beside = _kind_by_channels(parts, unet)
     is_xl = unet.config.addition_embed_type == "text_time"
     is_refiner = is_xl and len(parts.text_encoders) == 1
     is_2 = unet.config.use_linear_projection and not is_xl
-    # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
-    layer = 2 if is_xl else 1 if is_2 else None
-    texts = tuple(
-        networks.text_encoder(
-            parts,
-            index,
-            layer=layer,
-            projects=is_refiner or index == 1,
-            may_skip=index == 0 and not is_refiner,
-        )
-        for index in range(len(parts.text_encoders))
-    )
+    texts = _text_encoders(networks, parts, is_xl=is_xl, is_2=is_2)
     loras = networks.loras(unet, texts)
     inversions = TextualInversions(
         networks.inversion_folders,
@@ -98,6 +83,39 @@ def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> Stabl
         controls=networks.controls(read_network, unet=unet, own=loras.denoiser.unpatched),
         hypernetworks=Hypernetworks(networks.hypernetwork_folder, unet),
         is_compiled=networks.compiler is not None,
+    )
+
+
+def _kind_by_channels(parts: CheckpointParts, unet: Any) -> str:
+    """What a UNet is for, as its family's name has it, by what it sees beside a latent.
+
+    Raises:
+        Refused: channels that nobody knows.
+    """
+    latent_channels = int(unet.config.out_channels)
+    beside = _BESIDE.get(unet.config.in_channels - latent_channels)
+    if beside is None:
+        known = one_of(str(latent_channels + more) for more in _BESIDE)
+        reason = f"its UNet has {unet.config.in_channels} input channels; use one with {known}"
+        raise Refused("model", parts.source, reason)
+    return beside
+
+
+def _text_encoders(
+    networks: NetworkBuilder, parts: CheckpointParts, *, is_xl: bool, is_2: bool
+) -> tuple[TextEncoder, ...]:
+    is_refiner = is_xl and len(parts.text_encoders) == 1
+    # A1111's `clip_skip` reaches 1.x only; 2.x ends with the layer that is meant, XL takes the one before
+    layer = 2 if is_xl else 1 if is_2 else None
+    return tuple(
+        networks.text_encoder(
+            parts,
+            index,
+            layer=layer,
+            projects=is_refiner or index == 1,
+            may_skip=index == 0 and not is_refiner,
+        )
+        for index in range(len(parts.text_encoders))
     )
 
 
