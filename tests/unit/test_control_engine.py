@@ -10,9 +10,11 @@ import torch
 from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
+from img2img_worker.engine.control_schedule import as_adapters_see
 from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.render import Control
 from img2img_worker.models.checkpoints.loading import open_checkpoint
+from img2img_worker.models.control.networks import Adapter
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.sampling.clock import share_done
 from tests import checkpoints
@@ -131,3 +133,14 @@ def test_the_clock_shows_the_step_that_was_finished_last(sampler: str, steps: in
 def test_a_network_that_is_not_there_is_refused_before_anything_is_rendered(family: StableDiffusion) -> None:
     with Engine(family) as engine, pytest.raises(Refused, match="edges, shuffle"):
         engine.submit(controlled({"model": "pose"}))
+
+
+def test_units_of_one_adapter_see_what_the_first_of_them_that_acts_does_as_in_a1111() -> None:
+    sketch, colour = (Adapter(key=name, network=None, halvings=()) for name in ("sketch", "colour"))
+    units: tuple[dict[str, Any], ...] = ({"guidance_start": 0.5}, {}, {}, {"guidance_start": 0.1})
+    controls = controlled(*units).controls
+    earlier = replace(controls[2], first_pass=picture(9))
+    seen = as_adapters_see((*controls[:2], earlier, controls[3]), (sketch, sketch, colour, colour))
+    for control, wanted in zip(seen, (controls[1].picture,) * 2 + (picture(9),) * 2, strict=True):
+        np.testing.assert_array_equal(control.first_pass, wanted)
+    assert as_adapters_see(controls[:1], (None,)) == list(controls[:1])

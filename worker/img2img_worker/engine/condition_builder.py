@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_shared.errors import Refused
-from img2img_worker.engine.control_schedule import UnitRows, unit_rows
+from img2img_worker.engine.control_schedule import UnitRows, as_adapters_see, unit_rows
 from img2img_worker.engine.guidance_rows import Guidance
 from img2img_worker.engine.reference_schedule import reference_noise
 from img2img_worker.engine.side_stream import SideStream
@@ -103,7 +103,8 @@ class ConditionBuilder:
         levels = family.levels(render.latent_size)
         sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
         units = []
-        for control, network in zip(render.controls, image.networks, strict=True):
+        controls = as_adapters_see(render.controls, image.networks)
+        for control, network in zip(controls, image.networks, strict=True):
             unit = yield from unit_rows(
                 control,
                 network,

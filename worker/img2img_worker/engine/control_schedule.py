@@ -16,7 +16,7 @@ from img2img_worker.models.control.amends import ColourFix, Restore, RowAmend, r
 from img2img_worker.models.control.flow_networks import FlowControlNet
 from img2img_worker.models.control.image_prompt import ImagePromptNetwork
 from img2img_worker.models.control.image_prompt_rows import RowImagePrompt
-from img2img_worker.models.control.networks import ControlNetwork, seen_by
+from img2img_worker.models.control.networks import Adapter, ControlNetwork, seen_by
 from img2img_worker.models.control.references import RowReference
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
@@ -70,6 +70,31 @@ def network_of(
     if isinstance(network, FlowControlNet):
         network.check(control.unit, render.latent_size)
     return network
+
+
+def as_adapters_see(
+    controls: Sequence[Control], networks: Sequence[ControlNetwork | ImagePromptNetwork | None]
+) -> list[Control]:
+    """Controls whose adapters see one picture each: that of the first of their units that acts.
+
+    A1111's extension asks an adapter once in a render, and all units that name it go by the answer.
+    """
+    firsts: dict[str, Control] = {}
+    for control, network in zip(controls, networks, strict=True):
+        if isinstance(network, Adapter):
+            first = firsts.setdefault(network.key, control)
+            if control.unit.guidance_start < first.unit.guidance_start:
+                firsts[network.key] = control
+    return [
+        replace(control, first_pass=_of_first_pass(firsts[network.key]))
+        if isinstance(network, Adapter)
+        else control
+        for control, network in zip(controls, networks, strict=True)
+    ]
+
+
+def _of_first_pass(control: Control) -> NDArray[Any]:
+    return control.picture if control.first_pass is None else control.first_pass
 
 
 def unit_rows(

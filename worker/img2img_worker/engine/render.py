@@ -23,7 +23,8 @@ class Control:
     picture: Pixels | NDArray[np.float32]
     #: others that an IP-Adapter's unit sees: the mean of them all counts
     more: tuple[Pixels, ...] = ()
-    #: in a hires fix' second pass: what the unit had in the first, at that pass's size; None: it was not used
+    #: what an adapter sees in its place: in a hires fix' second pass, what the unit had in the first, at that
+    #: pass's size; None: it was not used
     first_pass: Pixels | NDArray[np.float32] | None = None
     #: [H, W], 255 where the unit acts; None: everywhere
     region: Pixels | None = None
