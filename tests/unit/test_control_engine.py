@@ -144,3 +144,10 @@ def test_units_of_one_adapter_see_what_the_first_of_them_that_acts_does_as_in_a1
     for control, wanted in zip(seen, (controls[1].picture,) * 2 + (picture(9),) * 2, strict=True):
         np.testing.assert_array_equal(control.first_pass, wanted)
     assert as_adapters_see(controls[:1], (None,)) == list(controls[:1])
+
+
+def test_colours_are_fixed_before_what_is_kept_whatever_the_units_order(family: StableDiffusion) -> None:
+    units: tuple[dict[str, Any], ...] = ({"module": "inpaint_only"}, {"module": "tile_colorfix"})
+    one = controlled(*units, channels=4)
+    other = replace(one, controls=one.controls[::-1])
+    np.testing.assert_allclose(alone(family, one).astype(int), alone(family, other), atol=1)

@@ -167,15 +167,15 @@ def controlled(
     each_reference = (unit.negative_reference if negative else unit.reference for unit in all_acting)
     references = tuple(each for each in each_reference if each is not None)
     is_apart = is_compiled and bool(image_prompts or references)
+    amends = [amend for unit in units for amend in (unit.negative_amends if negative else unit.amends)]
     return replace(
         condition,
         shares=(condition.shares, bool(image_prompts), bool(references)) if is_apart else condition.shares,
         controls=tuple(row for row in rows if isinstance(row, RowControl)),
         image_prompts=image_prompts,
         references=references,
-        amends=tuple(
-            amend for unit in units for amend in (unit.negative_amends if negative else unit.amends)
-        ),
+        # colours first, in the extension, whatever the units' order
+        amends=tuple(sorted(amends, key=lambda amend: isinstance(amend, Restore))),
     )
 
 
