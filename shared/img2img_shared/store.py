@@ -143,7 +143,7 @@ class Store:
                 found = obstore.get(self._store, key)
                 data = bytes(found.bytes())
             written = found.attributes.get(_SHA256)  # None: a folder has none, nor has what others put there
-            if written in (None, hashlib.sha256(data).hexdigest()):
+            if written is None or written == hashlib.sha256(data).hexdigest():
                 return data
         raise self._error("read", key, "it is damaged: its bytes are not those that were written")
 

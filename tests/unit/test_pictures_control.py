@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from img2img_shared.control import ControlUnit
+from img2img_shared.control_modules import find_module
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import fitted
 from img2img_worker.pictures.control.prepare_control import control_map, control_pictures, finished
+from img2img_worker.pictures.control.preprocessors import preprocess
 from img2img_worker.pictures.control.source import Originals
 from img2img_worker.pictures.control.thinning import thinned
 
@@ -134,6 +136,24 @@ def test_an_aspect_that_would_need_gigabytes_is_refused() -> None:
             control_pictures(
                 unit(**fields), Originals(own=narrow), Params(width=2048, height=2048), [(2048, 2048)], 0
             )
+
+
+@pytest.mark.parametrize(
+    ("module", "size", "thresholds"),
+    [
+        ("tile_resample", (5, 5), (8, 0)),
+        ("t2ia_color_grid", (400, 3), (0, 0)),
+        ("blur_gaussian", (9, 9), (0, 0)),
+    ],
+)
+def test_a_picture_that_leaves_a_module_no_pixels_is_refused_with_its_size(
+    module: str, size: tuple[int, int], thresholds: tuple[float, float]
+) -> None:
+    found = find_module(module)
+    assert found is not None
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    with pytest.raises(Refused, match=f"{module} of {size[0]} × {size[1]} pixels"):
+        preprocess(found, pixels, 512, thresholds, 0)
 
 
 def test_what_inpaint_only_does_not_repaint_is_the_original_to_the_pixel() -> None:

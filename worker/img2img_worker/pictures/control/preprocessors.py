@@ -65,8 +65,27 @@ def preprocess(
         annotate: runs its networks.
 
     Raises:
-        Refused: a module that a worker cannot run.
+        Refused: a module that a worker cannot run, or not on such a picture.
     """
+    try:
+        return _preprocessed(module, picture, resolution, thresholds, seed, annotate)
+    except cv2.error as error:  # too few pixels are left of it, or a number is none that OpenCV can work with
+        height, width = picture.shape[:2]
+        what = (
+            f"{module.title} of {width} × {height} pixels, thresholds {thresholds[0]:g} and {thresholds[1]:g}"
+        )
+        reason = "OpenCV cannot do it; use a larger picture, other thresholds, or another module"
+        raise Refused("control.module", Summary(what), reason) from error
+
+
+def _preprocessed(
+    module: Module,
+    picture: Pixels,
+    resolution: float,
+    thresholds: tuple[float, float],
+    seed: int,
+    annotate: Annotate,
+) -> Preprocessed:
     if module.name in NETWORKS:
         return _annotated(module.name, picture, resolution, thresholds, annotate)
     if module.name in _SCRIBBLED:
