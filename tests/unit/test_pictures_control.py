@@ -142,7 +142,7 @@ def test_an_aspect_that_would_need_gigabytes_is_refused() -> None:
     ("module", "size", "thresholds"),
     [
         ("tile_resample", (5, 5), (8, 0)),
-        ("t2ia_color_grid", (400, 3), (0, 0)),
+        ("t2ia_color_grid", (9, 9), (0, 0)),
         ("blur_gaussian", (9, 9), (0, 0)),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_picture_that_leaves_a_module_no_pixels_is_refused_with_its_size(
     assert found is not None
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     with pytest.raises(Refused, match=f"{module} of {size[0]} × {size[1]} pixels"):
-        preprocess(found, pixels, 512, thresholds, 0)
+        preprocess(found, pixels, 32, thresholds, 0)
 
 
 def test_what_inpaint_only_does_not_repaint_is_the_original_to_the_pixel() -> None:
