@@ -43,6 +43,13 @@ def test_a_dead_worker_is_not_counted_on(raw: Any, ledger: Ledger, take: Take) -
     assert raw.ttl(f"{FARM}:worker:gone") <= ledger.lease / 2
 
 
+def test_a_clock_that_went_back_by_a_second_loses_no_worker(raw: Any, ledger: Ledger) -> None:
+    ledger.beat(WorkerInfo(id="there", model=MODEL, device="cpu", slots=1))
+    raw.zincrby(f"{FARM}:workers", 1000, "there")
+    ledger.beat(WorkerInfo(id="here", model=MODEL, device="cpu", slots=1))
+    assert {worker.info.id for worker in ledger.workers()} == {"here", "there"}
+
+
 def test_who_decides_on_models_sees_how_it_is_now(raw: Any, ledger: Ledger) -> None:
     ledger.placement()
     raw.expire(f"{FARM}:board", HOURS)

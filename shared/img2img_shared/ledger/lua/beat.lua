@@ -3,7 +3,8 @@
 -- it could not do others have done.
 local worker, data, lifetime, model, hash, claims = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 redis.call('SET', worker_key(worker), data, 'PX', lifetime)
-redis.call('ZREMRANGEBYSCORE', WORKERS, NOW + 1, '+inf') -- of before the clock was set back, here and below
+-- of before the clock was set back, here and below; by a moment, it loses nobody
+redis.call('ZREMRANGEBYSCORE', WORKERS, NOW + lifetime + 1, '+inf')
 redis.call('ZADD', WORKERS, NOW, worker)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', NOW - lifetime - 1)
 local function remove_ghosts(listed) redis.call('ZREMRANGEBYSCORE', listed, NOW + LONGEST / 2 + 1, '+inf') end

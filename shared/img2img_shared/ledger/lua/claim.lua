@@ -61,7 +61,7 @@ local function is_enough(priority) return above == '' or tonumber(priority) > to
 
 local listed = '^(%-?%d+) (%S+)$'
 local function first_listed()
-  while true do
+  for _ = 1, JOBS do -- with more than so many between, the next claim goes on
     local share = redis.call('ZRANGE', tenants, 0, 0)[1]
     if not share or string.find(share, listed) then return share end
     redis.call('ZREM', tenants, share) -- no share of the farm's
