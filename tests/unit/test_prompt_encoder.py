@@ -69,8 +69,8 @@ def test_what_several_want_at_once_is_encoded_once(family: ToyFamily) -> None:
     assert family.texts == [("cat",), ("dog",)]
 
 
-def test_a_more_urgent_one_gets_what_another_has_begun(family: ToyFamily) -> None:
-    """It waits for the other, and so must not have the other's turns."""
+def begun_before_an_urgent_one(family: ToyFamily) -> tuple[Encoding, RenderState, RenderState]:
+    """An image whose text is half encoded, and a more urgent one that wants the same."""
     checkpoint = Loaded.of(family, deterministic=True)
     first, urgent = (
         prepared(render(prompt="[a:b:2]"), checkpoint, priority=priority) for priority in (0, 10)
@@ -79,6 +79,12 @@ def test_a_more_urgent_one_gets_what_another_has_begun(family: ToyFamily) -> Non
     encoding.encoder.take(first)
     encoding.advance()
     encoding.encoder.take(urgent)
+    return encoding, first, urgent
+
+
+def test_a_more_urgent_one_gets_what_another_has_begun(family: ToyFamily) -> None:
+    """It waits for the other, and so must not have the other's turns."""
+    encoding, first, urgent = begun_before_an_urgent_one(family)
     encoding.advance(times=10)
     assert set(encoding.ready) == {first, urgent}
     assert not encoding.encoder
@@ -86,14 +92,7 @@ def test_a_more_urgent_one_gets_what_another_has_begun(family: ToyFamily) -> Non
 
 def test_a_more_urgent_one_does_not_wait_for_one_that_rests(family: ToyFamily) -> None:
     """What is in flight is more urgent than the one that has begun the text."""
-    checkpoint = Loaded.of(family, deterministic=True)
-    first, urgent = (
-        prepared(render(prompt="[a:b:2]"), checkpoint, priority=priority) for priority in (0, 10)
-    )
-    encoding = Encoding()
-    encoding.encoder.take(first)
-    encoding.advance()
-    encoding.encoder.take(urgent)
+    encoding, _, urgent = begun_before_an_urgent_one(family)
     for _ in range(10):
         encoding.encoder.advance(0, encoding.ready.append, lambda *_: None, priority=5)
     assert encoding.ready == [urgent]
