@@ -65,17 +65,18 @@ class WorkerFiles:
 
         A1111 appends them so, and the hypernetwork first.
         """
-        known = await self._farm.files("hypernetwork", self._model)
-        prompt = self._with_network(prompt, options, "sd_hypernetwork", "hypernet", known)
-        listed = await self._farm.loras(self._model)
-        return self._with_network(prompt, options, "sd_lora", "lora", listed)
+        if options.get("sd_hypernetwork", "None") != "None":
+            known = await self._farm.files("hypernetwork", self._model)
+            prompt = self._with_network(prompt, options, "sd_hypernetwork", "hypernet", known)
+        if options.get("sd_lora", "None") != "None":
+            listed = await self._farm.loras(self._model)
+            prompt = self._with_network(prompt, options, "sd_lora", "lora", listed)
+        return prompt
 
     def _with_network(
         self, prompt: str, options: Mapping[str, Any], option: str, tag: str, known: Collection[str] | None
     ) -> str:
-        name = str(options.get(option, "None"))
-        if name == "None":
-            return prompt
+        name = str(options[option])
         if known is not None and name not in known:
             why = f"none of that name is here ({_list(known)}); as in A1111, none is used"
             self._lenient.set_aside(option, name, why)
