@@ -26,6 +26,7 @@ def test_a_model_is_left_alone_for_longer_each_time_until_it_is_loaded(
         assert aside.may_try("alpha")
         assert "alpha" in aside, "so that its worker goes on to another"
     assert pauses == [FIRST_PAUSE * 2**number for number in range(6)] + [LONGEST_PAUSE] * 2
+    assert {aside.add("alpha", error) for _ in range(1100)} == {LONGEST_PAUSE}, "for weeks"
     aside.forget("alpha")
     assert "alpha" not in aside
     assert aside.add("alpha", error) == FIRST_PAUSE

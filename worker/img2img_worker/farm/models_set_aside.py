@@ -33,7 +33,7 @@ class ModelsSetAside:
         """Set a model aside; for how many seconds."""
         known = self._models.get(model)
         times = 0 if known is None else known.times
-        pause = min(FIRST_PAUSE * 2.0**times, LONGEST_PAUSE)
+        pause = min(FIRST_PAUSE * 2.0 ** min(times, 16), LONGEST_PAUSE)
         self._models[model] = _SetAside(until=time.monotonic() + pause, times=times + 1, error=error)
         return pause
 
