@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -154,6 +155,20 @@ def test_a_picture_that_leaves_a_module_no_pixels_is_refused_with_its_size(
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
     with pytest.raises(Refused, match=f"{module} of {size[0]} × {size[1]} pixels"):
         preprocess(found, pixels, 32, thresholds, 0)
+
+
+def test_a_shortage_of_memory_is_not_blamed_on_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    shortage: Any = cv2.error("(-4:Insufficient memory) Failed to allocate 2700000000000 bytes")
+    shortage.code = cv2.Error.StsNoMem
+
+    def enlarge(*_: object, **__: object) -> None:
+        raise shortage
+
+    monkeypatch.setattr(cv2, "resize", enlarge)
+    module = find_module("canny")
+    assert module is not None
+    with pytest.raises(cv2.error, match="Insufficient memory"):
+        preprocess(module, np.zeros((64, 64, 3), np.uint8), 512, (100, 200), 0)
 
 
 def test_what_inpaint_only_does_not_repaint_is_the_original_to_the_pixel() -> None:

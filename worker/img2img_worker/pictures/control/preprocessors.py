@@ -70,6 +70,8 @@ def preprocess(
     try:
         return _preprocessed(module, picture, resolution, thresholds, seed, annotate)
     except cv2.error as error:  # too few pixels are left of it, or a number is none that OpenCV can work with
+        if error.code == cv2.Error.StsNoMem:
+            raise
         height, width = picture.shape[:2]
         what = (
             f"{module.title} of {width} × {height} pixels, thresholds {thresholds[0]:g} and {thresholds[1]:g}"
