@@ -2,28 +2,23 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from img2img_producer.backends.backend import Backend, JobOptions
+from img2img_producer.backends.backend import JobOptions
 from img2img_producer.backends.direct import DirectBackend
+from img2img_producer.backends.open_backend import farm_settings, open_backend
+from img2img_producer.farm_jobs import FarmJobs
 from img2img_producer.farm_models import FarmModels
+from img2img_producer.farm_operator import FarmOperator
 from img2img_producer.inputs import Picture, Source, as_picture
 from img2img_producer.parameters import merge_params
 from img2img_producer.results import TICK, Result, Results
-from img2img_shared.durations import read_duration
 from img2img_shared.errors import Refused
-from img2img_shared.farm.job_filter import JobFilter
-from img2img_shared.farm.orphans import Orphan
 from img2img_shared.farm.patience import patiently
 from img2img_shared.farm.service import FarmService
-from img2img_shared.farm.storage import TenantStorage
-from img2img_shared.farm.store_janitor import Cleaned
-from img2img_shared.job import Job, JobState
-from img2img_shared.ledger.audit import AuditLine
 from img2img_shared.params import Params
-from img2img_shared.records import ImageStatus, JobStatus, WorkerOrder, WorkerStatus
+from img2img_shared.records import JobStatus
 from img2img_shared.settings import Settings
 
 #: seconds after which somebody who submits would rather know that Redis is away
@@ -34,7 +29,7 @@ INTERVAL = 0.2
 QUIET = 5.0
 
 
-class Farm:
+class Farm(FarmJobs, FarmOperator):
     """A farm: by the URL of its gateway, by those of its Redis and its store, or one of your own in a folder.
 
     >>> with Farm() as farm:  # doctest: +SKIP
@@ -69,31 +64,18 @@ class Farm:
         *,
         key: str | None = None,
     ) -> None:
-        is_gateway = redis_url is not None and redis_url.startswith(("http://", "https://"))
-        given = {
-            "farm_url" if is_gateway else "redis_url": redis_url,
-            "store_url": store_url and str(store_url),
-            "tenant": tenant,
-            "key": key,
-        }
-        self.settings = (settings or Settings()).model_copy(
-            update={name: value for name, value in given.items() if value}
-        )
-        if redis_url and not is_gateway:
-            self.settings = self.settings.model_copy(update={"farm_url": None})
-        elif is_gateway and store_url:
-            raise Refused("store_url", str(store_url), f"leave it out: {redis_url} has a store of its own")
+        self.settings = farm_settings(settings or Settings(), redis_url, store_url, tenant, key)
         self.tenant = self.settings.tenant
-        self._backend = _reach(self.settings)
+        self._backend = open_backend(self.settings, outage=SUBMIT)
 
     @property
     def redis_url(self) -> str:
-        """Of its Redis, as whoever connects to it needs it."""
+        """The URL of the farm's Redis, password included. A gateway's clients are refused."""
         return self._service.redis_url
 
     @property
     def store_url(self) -> str:
-        """Of its store."""
+        """The URL of the farm's store. A gateway's clients are refused."""
         return self._service.store_url
 
     @property
@@ -139,23 +121,23 @@ class Farm:
                 or dicts of its fields. Read as it goes: a generator over 100,000 files is fine.
             model: the checkpoint, by the name its workers serve it under; None: see `default_model`.
             params: parameters as `Params` or a dict; named ones win over them.
-            mask: for all inputs that bring none.
-            pictures: by their roles, as a `Picture` has them, for all inputs that bring none.
-            name: for people, to find the job by; several may share one.
-            tags: the same, as words: "summer", "client=acme".
-            keep: how long its results, and what it was made from, stay after its end: "30d", "12h",
-                "forever", or seconds; None: as ``IMG2IMG_KEEP`` says.
+            mask: for all inputs that bring none of their own.
+            pictures: the same by role ("mask", "control/0", ...), as a `Picture` has them.
+            name: for people to find the job by; jobs may share one.
+            tags: words to find it by: "summer", "client=acme".
+            keep: how long its inputs and results stay after its end: "30d", "12h", "forever", or seconds;
+                None: ``IMG2IMG_KEEP``.
             priority: -100..100, higher goes first.
-            idempotency_key: a repeat with the same key returns the first job's id and does nothing else;
-                so ask again with it after an `Unavailable`.
-            progress: told how many inputs are stored.
+            idempotency_key: a repeat with the same key returns the first job's id and does nothing else, so
+                submitting again with it after an `Unavailable` is safe.
+            progress: called with the number of inputs stored so far.
 
         Raises:
             Refused: a parameter or an input is not allowed; nothing was submitted.
-            Conflict: the idempotency key has made a job from another request.
+            Conflict: a different request was submitted with this idempotency key before.
             StoreError: the store does not take the inputs; nothing was submitted.
-            Unavailable: Redis does not answer, or takes no writes, for half a minute: whether the job was
-                written is not known.
+            Unavailable: Redis has not answered, or taken no writes, for half a minute; it is not known
+                whether the job was submitted.
         """
         merged = merge_params(params, parameters)
         if isinstance(inputs, Picture | str | Path | bytes | Mapping):
@@ -176,18 +158,10 @@ class Farm:
             progress,
         )
 
-    def status(self, job_id: str) -> JobStatus:
-        """Counts, rate (images a second), seconds to go, times of a job; and what it waits for, if it does.
-
-        Raises:
-            NotFound: there is no such job.
-        """
-        return self._backend.status(job_id)
-
     def watch(self, job_id: str) -> Iterator[JobStatus]:
-        """The job's status now, after each change (five times a second at most), and now and then besides.
+        """The job's status now and after each change, five times a second at most, until the job has ended.
 
-        It ends with the job.
+        Without a change it comes now and then too: every second while images run, else every five.
 
         >>> for status in farm.watch(job):  # doctest: +SKIP
         ...     print(f"{status.done} of {status.n}, {status.eta} s to go")
@@ -215,11 +189,11 @@ class Farm:
     def results(
         self, job_id: str, *, wait: bool = True, progress: Callable[[JobStatus], None] | None = None
     ) -> Iterator[Result]:
-        """Each image of a job as it ends, in the order in which they do; failed ones carry their reason.
+        """The images of a job in the order in which they end; failed ones carry their reason.
 
         Args:
-            wait: go on until the job has ended; else give what has ended by now.
-            progress: told the job's status about once a second.
+            wait: follow the job until it has ended; False: only the images that have ended by now.
+            progress: called with the job's status, about once a second and five times at most.
 
         Raises:
             NotFound: there is no such job.
@@ -232,161 +206,24 @@ class Farm:
             return
         if self.status(job_id).finished is None:
             self._backend.serve(job.model)
-        told = 0.0
+        reported = 0.0
 
         def tick() -> None:
-            nonlocal told
+            nonlocal reported
             self._backend.supervise(job.model)
-            if progress is not None and time.monotonic() - told >= INTERVAL:
+            if progress is not None and time.monotonic() - reported >= INTERVAL:
                 progress(patiently(lambda: self._backend.watched(job_id)))
-                told = time.monotonic()
+                reported = time.monotonic()
 
         yield from results.follow(tick)
         if progress is not None:
             progress(self.status(job_id))
 
-    def images(self, job_id: str) -> Iterator[ImageStatus]:
-        """The state of every image of a job, by index, with its input's name and path.
-
-        Raises:
-            NotFound: there is no such job.
-        """
-        return self._backend.named_images(self.job(job_id))
-
-    def preview(self, job_id: str, index: int = 0) -> bytes | None:
-        """What an image under way looks like: a small JPEG, an eighth of the picture's size each way.
-
-        None where there is none: before the workers have heard that you look (ask again within ten
-        seconds), where they make none (``IMG2IMG_PREVIEW_SECONDS=0``), or a while after the image's end.
-
-        Raises:
-            NotFound: there is no such job.
-        """
-        return self._backend.preview(job_id, index)
-
-    def job(self, job_id: str) -> Job:
-        """The job as it was written: its parameters, with the seeds that were drawn.
-
-        Raises:
-            NotFound: there is no such job.
-        """
-        return self._backend.job(job_id)
-
-    def cancel(self, job_id: str) -> int:
-        """End a job, between two steps of its running images; how many are thereby not rendered."""
-        return self._backend.cancel(job_id)
-
-    def pause(self, job_id: str) -> bool:
-        """Begin no further image of a job until `resume`; whether that changed anything."""
-        return self._backend.pause(job_id)
-
-    def resume(self, job_id: str) -> bool:
-        """Go on with a paused job; whether that changed anything."""
-        return self._backend.resume(job_id)
-
-    def retry(self, job_id: str) -> int:
-        """Give the failed images of a job another chance; how many these are."""
-        return self._backend.retry(job_id)
-
-    def set_priority(self, job_id: str, priority: int) -> bool:
-        """Let a job go before those of lower priority (-100..100); whether that changed anything."""
-        return self._backend.set_priority(job_id, priority)
-
-    def set_keep(self, job_id: str, keep: str | float | None) -> None:
-        """Change how long a job's results stay after its end: "30d", "12h", seconds, "forever"."""
-        self._backend.set_keep(job_id, read_duration(keep))
-
-    def jobs(
-        self,
-        limit: int = 100,
-        *,
-        search: str | None = None,
-        states: Collection[JobState] = (),
-        model: str | None = None,
-        owner: str | None = None,
-        tags: Collection[str] = (),
-    ) -> list[JobStatus]:
-        """Your jobs, newest first.
-
-        Args:
-            limit: so many at most.
-            search: in their names or ids, in any case.
-            states: those in one of these; none: in any.
-            model: those of this one.
-            owner: those that this one submitted.
-            tags: those that have all of these.
-        """
-        wanted = JobFilter(search=search, states=tuple(states), model=model, owner=owner, tags=tuple(tags))
-        return list(islice(self._backend.find(wanted), limit))
-
-    def remove(self, job_id: str) -> int:
-        """Forget a job that has ended, with its results; how many objects of the store these were.
-
-        Raises:
-            NotFound: there is no such job.
-            Refused: the job has not ended: cancel it first.
-        """
-        return self._backend.remove(job_id)
-
-    def clean(
-        self,
-        *,
-        uploads: str | float | None = None,
-        orphans: str | float | None = None,
-        dry_run: bool = False,
-    ) -> Cleaned:
-        """Remove from the store what nobody needs, now rather than when the farm's janitor comes to it.
-
-        Args:
-            uploads: how long pictures stay that no job names; None: as ``IMG2IMG_KEEP_UPLOADS`` says.
-            orphans: how long jobs stay listed that only the store knows; None: as ``IMG2IMG_KEEP_ORPHANS``.
-            dry_run: say only what would be removed.
-
-        Raises:
-            Refused: another process is doing it.
-        """
-        given = {"uploads": uploads, "orphans": orphans}
-        kept = {name: read_duration(value, name) for name, value in given.items() if value is not None}
-        return self._backend.operator.clean(kept, dry_run=dry_run)
-
-    def storage(self) -> list[TenantStorage]:
-        """What each tenant has in the store, the largest first; to a key of the role submit, its own."""
-        return self._backend.operator.storage()
-
-    def audit(self, subject: str | None = None) -> Iterator[AuditLine]:
-        """Who did what to jobs and keys of all tenants, and to workers, newest first.
-
-        Through a gateway these are the last thousand, with a key of the role submit those of its tenant.
-
-        Args:
-            subject: to this job, worker or key alone, by its id.
-        """
-        return self._backend.operator.audit(subject)
-
-    def orphans(self) -> Iterator[Orphan]:
-        """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their ledger."""
-        return self._backend.operator.orphans()
-
-    def workers(self) -> list[WorkerStatus]:
-        """The workers that live, whatever they serve."""
-        return self._backend.workers()
-
-    def order(self, worker: str, order: WorkerOrder | None) -> list[str]:
-        """Have a worker do something, from its next beat on, some seconds from now; None: as by itself again.
-
-        Args:
-            worker: its id, or the name of its host, which means all workers there.
-
-        Raises:
-            NotFound: none of them lives.
-        """
-        return self._backend.operator.order(worker, order)
-
     def default_model(self) -> str:
         """The model of a job that names none, as `FarmService.default_model`.
 
         Raises:
-            Refused: several are served, and "demo" is none of them.
+            Refused: several are served, and "demo" is not among them.
         """
         return self._service.default_model()
 
@@ -418,7 +255,7 @@ class Farm:
         """Let go of the farm. An embedded one's processes stop, unless another program uses them."""
         self._backend.close()
 
-    def __enter__(self) -> "Farm":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -426,19 +263,13 @@ class Farm:
 
     @property
     def _service(self) -> FarmService:
-        """What only its operator has: Redis and the store."""
+        """The service over Redis and the store, which clients of a gateway do not reach.
+
+        Raises:
+            Refused: this is a gateway's client.
+        """
         if isinstance(self._backend, DirectBackend):
             return self._backend.service
         raise Refused(
             "farm_url", self.where, "name the farm's Redis and store for that; a gateway does not do it"
         )
-
-
-def _reach(settings: Settings) -> Backend:
-    if settings.farm_url is None:
-        return DirectBackend(FarmService(settings, outage=SUBMIT), settings)
-    # not before somebody needs HTTP: importing it takes as long as the rest
-    from img2img_producer.backends.gateway_client import GatewayClient
-    from img2img_producer.backends.through_gateway import GatewayBackend
-
-    return GatewayBackend(GatewayClient(settings.farm_url, settings.key))
