@@ -5,7 +5,21 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
+
+#: bytes that are read and hashed at a time: after each the thread may wait 5 ms for its turn, while another
+#: runs Python
+PIECE = 1 << 23
+
+
+def rest_sha256(file: FileIO) -> str:
+    """SHA-256 of what is left to read of an unbuffered file; hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return hashlib.file_digest(file, "sha256", _bufsize=PIECE).hexdigest()
 
 
 class FileHashes:
@@ -34,9 +48,9 @@ class FileHashes:
             state = _state(path.stat())
             known = self._known.get(path) or self._remembered(path)
             if known is None or known[0] != state:
-                with path.open("rb") as file:
+                with path.open("rb", buffering=0) as file:
                     state = _state(os.fstat(file.fileno()))
-                    known = state, hashlib.file_digest(file, "sha256").hexdigest()
+                    known = state, rest_sha256(file)
                 self._remember(path, known)
             self._known[path] = known
         return known[1]

@@ -19,9 +19,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     digest: Callable[..., Any] = hashlib.file_digest
 
-    def noted(file: Any, kind: str) -> Any:
+    def noted(file: Any, *how: Any, **more: Any) -> Any:
         names.append(Path(file.name).name)
-        return digest(file, kind)
+        return digest(file, *how, **more)
 
     monkeypatch.setattr(hashlib, "file_digest", noted)
     return names
@@ -74,11 +74,11 @@ def test_who_asks_while_it_is_read_waits_for_that(tmp_path: Path, monkeypatch: p
     wanted = written(path, b"weights")
     digest, begun, go, reads = hashlib.file_digest, threading.Event(), threading.Event(), [0]
 
-    def slow(file: Any, kind: str) -> Any:
+    def slow(file: Any, *how: Any, **more: Any) -> Any:
         reads[0] += 1
         begun.set()
         assert go.wait(60)
-        return digest(file, kind)
+        return digest(file, *how, **more)
 
     monkeypatch.setattr(hashlib, "file_digest", slow)
     with ThreadPoolExecutor() as pool:

@@ -16,6 +16,7 @@ from img2img_shared.refusals import refusal
 from img2img_shared.settings import DEVICES, SIZES, Settings
 from img2img_worker.farm.allocator import use_one_heap
 from img2img_worker.farm.device_processes import REFUSED, DeviceProcesses
+from img2img_worker.farm.lean_import import import_diffusers, without_collection
 from img2img_worker.farm.logs import log_to_stderr
 from img2img_worker.farm.read_ahead import read_ahead
 
@@ -150,11 +151,10 @@ def worker(
         read_ahead(models[0], settings.models_dir, hashes)
     try:
         # only now: importing torch takes seconds, which a wrong option must not cost
-        from img2img_worker.farm.lean_import import import_diffusers
-
-        import_diffusers(compiles=bool(settings.compile))
-        from img2img_worker.devices import all_gpus
-        from img2img_worker.farm.worker import run
+        with without_collection():
+            import_diffusers(compiles=bool(settings.compile))
+            from img2img_worker.devices import all_gpus
+            from img2img_worker.farm.worker import run
     except ModuleNotFoundError as error:
         typer.echo(f"img2img worker: {error.name} is missing: pip install 'img2img-farm[worker]'", err=True)
         raise typer.Exit(REFUSED) from None

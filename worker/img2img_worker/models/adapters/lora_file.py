@@ -1,6 +1,5 @@
 """A LoRA on a disk: what it holds for each layer, whichever program wrote it."""
 
-import hashlib
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from img2img_shared.errors import Refused
+from img2img_shared.file_hashes import rest_sha256
 from img2img_worker.models.adapters.lora_keys import kohya_name
 from img2img_worker.models.adapters.lora_kinds import IA3, KINDS, Kind
 from img2img_worker.models.adapters.low_rank import Adapter
@@ -121,9 +121,9 @@ def metadata(path: Path) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _data_hash(path: Path, _modified: int, _size: int) -> str:
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(int.from_bytes(file.read(8), "little") + 8)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return rest_sha256(file)
 
 
 def _read_key(path: Path, key: str) -> tuple[str, str]:
