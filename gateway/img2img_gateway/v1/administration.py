@@ -19,7 +19,7 @@ from img2img_shared.ledger.audit import AuditLine
 
 router = APIRouter(route_class=JsonRoute)
 
-KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}$", description="Its id, no secret.")]
+KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}$", description="The key's id, which is no secret.")]
 TenantName = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -32,7 +32,7 @@ class AuditAnswer(BaseModel):
 
     at: datetime
     by: str
-    #: whose job or key it was; "": a worker is nobody's
+    #: whose job or key it was; "": a worker, which belongs to no tenant
     tenant: str
     action: str
     #: the id of the job, worker or key
@@ -68,7 +68,7 @@ class NewKeyAnswer(KeyAnswer):
 
     model_config = example({**_KEY, "key": "img2img_5feceb66_6zKCbO0qN8xQeT0dM1vYb2Uu3Hh4Jj5Kk6Ll7Pp8Rs9"})
 
-    #: what its user sends; it is told this once
+    #: the secret that its user sends; it is shown this once only
     key: str
 
 
@@ -79,16 +79,16 @@ class KeyRequest(BaseModel):
 
     #: for people: whose it is, and so who owns its jobs
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-    #: left out: the caller's
+    #: left out: the caller's own
     tenant: TenantName | None = None
     role: Role = Role.SUBMIT
     #: requests a minute
     rate: Annotated[int, Field(ge=1)] | None = None
-    #: images of the tenant that may wait or run at a time
+    #: images of the tenant that may wait or run at the same time
     quota: Annotated[int, Field(ge=1)] | None = None
-    #: images of one job
+    #: images that one job may have
     largest: Annotated[int, Field(ge=1)] | None = None
-    #: the highest of its jobs
+    #: the highest priority that its jobs may have
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
     #: how long its jobs are kept, at most
     keep: Annotated[str, Field(max_length=30)] | None = None
@@ -100,10 +100,13 @@ class KeyRequest(BaseModel):
 async def audit(
     caller: Caller,
     services: ServicesDep,
-    subject: Annotated[str | None, Query(max_length=300, description="Of this job, worker or key.")] = None,
+    subject: Annotated[
+        str | None,
+        Query(max_length=300, description="Only what was done to the job, worker or key of this id."),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[AuditAnswer]:
-    """Who cancelled, removed, ... what, newest first: of the caller's tenant; for operators, of all."""
+    """Who cancelled, removed, ... what, newest first. Operators see all tenants, others their own."""
     tenant = None if caller.operates else caller.tenant
     lines: Iterator[AuditLine] = services.farm.service.audit.lines(tenant=tenant, subject=subject)
     found = await services.farm.call(lambda: list(islice(lines, limit)))
@@ -112,18 +115,16 @@ async def audit(
 
 @router.get("/keys", tags=["administration"], summary="List the API keys")
 async def keys(caller: Caller, services: ServicesDep) -> list[KeyAnswer]:
-    """The keys of all tenants, without their secrets. It takes the role admin, as all about keys does."""
+    """The keys of all tenants, without their secrets. All calls about keys need the role admin."""
     caller.check(Role.ADMIN)
-    found, uses = (
-        await services.farm.call(services.keys.all),
-        await services.farm.call(services.keys.last_uses),
-    )
-    return [_answer(each, uses.get(each.id)) for each in found]
+    found = await services.farm.call(services.keys.all)
+    last_uses = await services.farm.call(services.keys.last_uses)
+    return [_answer(each, last_uses.get(each.id)) for each in found]
 
 
 @router.post("/keys", status_code=201, tags=["administration"], summary="Create an API key")
 async def create_key(body: KeyRequest, caller: Caller, services: ServicesDep) -> NewKeyAnswer:
-    """Make a key, and tell its secret, this once."""
+    """Make a key. The answer has its secret, which cannot be seen again."""
     caller.check(Role.ADMIN)
     wanted = body.model_dump(exclude={"tenant"})
     key, secret = await services.farm.call(
@@ -134,10 +135,10 @@ async def create_key(body: KeyRequest, caller: Caller, services: ServicesDep) ->
 
 @router.delete("/keys/{key}", tags=["administration"], summary="Revoke an API key")
 async def revoke_key(key: KeyId, caller: Caller, services: ServicesDep) -> KeyAnswer:
-    """Let a key in no more, from the next request on."""
+    """Revoke a key: its next request is refused."""
     caller.check(Role.ADMIN)
     return _answer(await services.farm.call(services.keys.revoke, key, caller.owner), None)
 
 
-def _answer(key: ApiKey, used: int | None) -> KeyAnswer:
-    return KeyAnswer(**asdict(key), last_used=used)
+def _answer(key: ApiKey, last_used: int | None) -> KeyAnswer:
+    return KeyAnswer(**asdict(key), last_used=last_used)

@@ -16,7 +16,7 @@ from img2img_shared.records import Event, JobStatus
 
 router = APIRouter(prefix="/jobs", tags=["events"])
 
-#: seconds, at least, between two events: what happens meanwhile goes into one
+#: least seconds between two server-sent events: what happens in between goes into one
 PACE = 0.2
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -25,8 +25,8 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$")]
 
 
-async def seen_job(job: JobId, caller: Caller, services: ServicesDep) -> JobStatus:
-    """The job, while an error can still be told by the status of the response."""
+async def check_job(job: JobId, caller: Caller, services: ServicesDep) -> JobStatus:
+    """The job's status, looked up while an error can still become the response's status code."""
     return await services.farm.call(services.farm.ledger.status, job, caller.tenant)
 
 
@@ -34,20 +34,20 @@ async def seen_job(job: JobId, caller: Caller, services: ServicesDep) -> JobStat
 async def events(
     job: JobId,
     services: ServicesDep,
-    status: Annotated[JobStatus, Depends(seen_job)],
+    status: Annotated[JobStatus, Depends(check_job)],
     last_event_id: LastEventId = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """What happens to it, five times a second at most, until it has ended.
+    """What happens to a job until it has ended, as server-sent events, five a second at most.
 
     Each event is of type "news" (the last one "end") and has the job's counters and what happened since the
-    event before. `Last-Event-ID` goes on where a broken stream ended; the farm remembers about the last 1000
-    events of a job, and what is older shows in the counters only.
+    event before. Send `Last-Event-ID` to continue a broken stream. The farm remembers about the last 1000
+    events of a job; older ones show in the counters only.
     """
     async with services.watch.stream(job) as stream:
         position = stream.total
         past = await _past(services, job, status.tenant, last_event_id or "0")
         if past:
-            yield _sent(past)
+            yield _message(past)
         elif status.finished is not None:
             return  # its last event was seen before
         while not (past and ends(past[-1])) and not services.watch.stopping:
@@ -56,7 +56,7 @@ async def events(
             news, position = stream.since(position), stream.total
             news = [each for each in news if not past or _order(each.id) > _order(past[-1].id)]
             if news:
-                yield _sent(news)
+                yield _message(news)
                 past = news
 
 
@@ -69,7 +69,7 @@ async def _past(services: Services, job: str, tenant: str, after: str) -> list[E
     return found
 
 
-def _sent(events: list[Event]) -> ServerSentEvent:
+def _message(events: list[Event]) -> ServerSentEvent:
     kind = "end" if ends(events[-1]) else "news"
     return ServerSentEvent(raw_data=JobUpdate.of(events).model_dump_json(), event=kind, id=events[-1].id)
 

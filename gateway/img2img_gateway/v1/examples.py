@@ -12,5 +12,5 @@ MOMENT = "2026-03-01T12:00:00Z"
 
 
 def example(facts: dict[str, Any]) -> ConfigDict:
-    """A model's settings: how one looks, for the reference."""
+    """A model's configuration with an example for the reference."""
     return ConfigDict(json_schema_extra={"examples": [facts]})

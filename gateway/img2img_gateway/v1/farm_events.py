@@ -17,7 +17,7 @@ from img2img_shared.records import JobChanges
 
 router = APIRouter(tags=["events"])
 
-#: seconds after which a stream ends, to be opened again by who may still see it
+#: seconds after which a stream ends: whoever opens it again must still have access
 LASTS = 60.0
 
 Cursor = Annotated[str | None, Query(pattern=r"^\d{1,16}$", description="The id of the last event seen.")]
@@ -36,7 +36,7 @@ class JobsUpdate(BaseModel):
 
     @classmethod
     def example(cls) -> str:
-        """How one looks on the wire, for the reference."""
+        """One event as it is sent, for the reference."""
         update = cls(jobs=[], gone=[JOB])
         return f"event: jobs\ndata: {update.model_dump_json()}\nid: 1767225600000\n\n"
 
@@ -50,11 +50,12 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 async def farm_events(
     services: ServicesDep, caller: Caller, after: Cursor = None, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
-    """What happens to your jobs, once a second at most, each job as it is by then.
+    """Your jobs as they change, as server-sent events, one a second at most.
 
-    Events of type "jobs" have those to which something has happened; the first one may have none, as it says
-    where the stream begins. One of type "lost" says that the event asked for was more than an hour ago: list
-    the jobs again. The stream ends after a minute; `Last-Event-ID`, or `after`, goes on where one ended.
+    An event of type "jobs" has the current state of each job to which something has happened. The first one
+    may have no jobs: its id is where the stream begins. An event of type "lost" says that the event asked for
+    is more than an hour old, so list the jobs again. The stream ends after a minute; send `Last-Event-ID`, or
+    `after`, to continue it.
     """
     now = asyncio.get_running_loop().time
     end = now() + LASTS

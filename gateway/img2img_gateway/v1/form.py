@@ -1,4 +1,4 @@
-"""A submitted form: fields first, then pictures, read as they come."""
+"""A job submitted as a multipart form: fields first, then pictures, read as they arrive."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from img2img_shared.params import Params
 from img2img_shared.refusals import read_params, refusal
 from img2img_shared.roles import is_role
 
-#: bytes of all fields before the pictures, each of which counts for `FIELD` more than it has
+#: bytes that all fields before the pictures may have together; each counts `FIELD` bytes more than it has
 FIELDS, FIELD = 2 * 1024 * 1024, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What a form says before its first picture."""
+    """What a form says before its first `image`."""
 
     model: str | None
     params: Params
@@ -33,12 +33,12 @@ class Head:
     keep: str | None
     priority: int | None
     webhook: WebhookRequest | None
-    #: by their roles, for all inputs that bring none
+    #: by role, for all inputs that bring none of their own
     pictures: Mapping[str, Sent]
 
 
 class Form:
-    """Reads a multipart body in its order."""
+    """Reads the parts of a multipart body in their order: first `read_head`, then `inputs`."""
 
     def __init__(self, parts: AsyncIterator[Part]) -> None:
         self._parts = parts
@@ -90,25 +90,25 @@ class Form:
         )
 
     async def inputs(self) -> AsyncIterator[SentInput]:
-        """The pictures called image, each with what follows it.
+        """Each `image` with the parts that follow it.
 
         Raises:
-            Refused: a field of the job's comes after them.
+            Refused: a field of the whole job comes after an image.
         """
-        given = None if self._first is None else _Given(self._first)
+        image = None if self._first is None else _Image(self._first)
         async for part in self._parts:
             if part.name == "image":
-                if given is not None:
-                    yield given.input()
-                given = _Given(part)
-            elif given is not None:
-                given.add(part)
-        if given is not None:
-            yield given.input()
+                if image is not None:
+                    yield image.input()
+                image = _Image(part)
+            elif image is not None:
+                image.add(part)
+        if image is not None:
+            yield image.input()
 
 
-class _Given:
-    """An image of a form, and what follows it."""
+class _Image:
+    """An image of a form, and the parts that follow it."""
 
     def __init__(self, image: Part) -> None:
         self._path = (image.filename or "").replace("\\", "/")[:4096] or None
@@ -128,7 +128,7 @@ class _Given:
                 raise Refused("params", size, f"send at most {FIELDS:,} bytes")
             self._params = _json("params", part.text)
         else:
-            reason = "send fields before the first picture, or as params (JSON) for the picture before"
+            reason = "send fields before the first image, or in params (JSON) after the image they are for"
             raise Refused(part.name, Summary("after a picture"), reason)
 
     def input(self) -> SentInput:
@@ -137,7 +137,7 @@ class _Given:
 
 
 def _picture(part: Part) -> Sent:
-    """A file; of a field, base64 or a reference."""
+    """A file's bytes; of a field without a file name, its text: base64, or an upload's key."""
     if part.filename is not None and not part.file.size:
         raise Refused(part.name, part.filename, "send a picture; this file is empty")
     return part.text if part.filename is None else part.file

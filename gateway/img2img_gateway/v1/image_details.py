@@ -1,4 +1,4 @@
-"""All images of a job at a glance, and all that there is to know of one."""
+"""The states of all images of a job in few bytes, and everything about one image."""
 
 from itertools import groupby
 from typing import Annotated, Any
@@ -18,12 +18,12 @@ from img2img_shared.picture_texts import read_texts
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-#: images of which one call tells the states
+#: images whose states one call tells at most
 STATES = 100_000
 
 
 class StateList(BaseModel):
-    """The states of images, by index: how many are so one after the other."""
+    """The states of images by index, run-length encoded: a state, and how many in a row have it."""
 
     model_config = example(
         {"runs": [["done", 33], ["failed", 1], ["running", 8], ["pending", 58]], "next": None}
@@ -56,15 +56,15 @@ class ImageDetails(BaseModel):
 
     image: ImageAnswer
     job: str
-    #: by role: keys, which any later job of yours may name
+    #: keys by role; a later job of yours may name them as its pictures
     pictures: dict[str, str]
-    #: its own, with its seed; those that have their default are left out
+    #: the image's own, with its seed; parameters that have their default are left out
     params: dict[str, Any]
-    #: what its picture's file tells; null: it is not done, or not kept
+    #: from its picture's file; null: the image is not done, or its picture is not kept any more
     infotext: str | None
 
 
-@router.get("/{job}/states", summary="See all images at a glance")
+@router.get("/{job}/states", summary="Get the states of all images")
 async def states(
     job: JobId,
     caller: Caller,
@@ -72,7 +72,7 @@ async def states(
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=STATES)] = STATES,
 ) -> StateList:
-    """Where each image of a job stands, in few bytes however many there are."""
+    """The state of each image of a job, run-length encoded: few bytes, however many images there are."""
     found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
     wanted = range(min(start, found.n), min(start + limit, found.n))
 
@@ -83,9 +83,9 @@ async def states(
     return StateList(runs=await services.farm.call(runs), next=wanted.stop if wanted.stop < found.n else None)
 
 
-@router.get("/{job}/images/{index}/details", summary="See what an image is made from")
+@router.get("/{job}/images/{index}/details", summary="Get an image's details")
 async def details(job: JobId, index: Index, caller: Caller, services: ServicesDep) -> ImageDetails:
-    """One image with its pictures, parameters and seed, and, once it is done, its infotext."""
+    """An image with its pictures, its parameters and its seed and, once it is done, its infotext."""
     return await services.farm.call(_details, services, caller, job, index)
 
 

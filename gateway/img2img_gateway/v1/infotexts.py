@@ -1,4 +1,4 @@
-"""How a picture was made, as its infotext tells it."""
+"""Reads parameters from an infotext, or from a picture that has one."""
 
 from typing import Annotated, Any, Self
 
@@ -42,7 +42,7 @@ class InfotextRequest(BaseModel):
 
 
 class RefusedAnswer(BaseModel):
-    """Something that a text tells and no job may have."""
+    """A value of the text that no job may have."""
 
     field: str
     #: what is wrong with it, and what to give instead
@@ -50,11 +50,11 @@ class RefusedAnswer(BaseModel):
 
 
 class InfotextAnswer(BaseModel):
-    """What a text says of how its picture was made."""
+    """The parameters that an infotext tells."""
 
-    #: empty: the picture has none
+    #: "": the picture has none
     infotext: str
-    #: by name, those that it tells
+    #: by name; only those that the text tells
     params: dict[str, Any]
     #: the checkpoint that it names
     model: str | None
@@ -65,7 +65,7 @@ class InfotextAnswer(BaseModel):
 
 @router.post("/infotext", tags=["inputs"], summary="Read an infotext")
 async def infotext(body: InfotextRequest, services: ServicesDep, _: Caller) -> InfotextAnswer:
-    """What a job needs to make a picture as this one was made, from A1111's infotext or one of ours."""
+    """The parameters for a job that renders as this picture was rendered, from A1111's infotext or ours."""
     text = body.infotext
     if body.image is not None:
         largest = services.farm.settings.max_upload

@@ -1,4 +1,4 @@
-"""What jobs are made from: pictures to refer to, and the inputs of a job."""
+"""Pictures: uploaded for later jobs, and those that a job's inputs have."""
 
 from typing import Annotated
 
@@ -19,13 +19,17 @@ router = APIRouter(tags=["inputs"])
 
 Sha256 = Annotated[
     str,
-    Path(pattern=r"^[0-9a-f]{64}$", description="Of the picture's bytes.", examples=["0123456789abcdef" * 4]),
+    Path(
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the picture's bytes, in hexadecimal.",
+        examples=["0123456789abcdef" * 4],
+    ),
 ]
 RolePath = Annotated[
     str, Path(pattern=r"^(image|mask|control/\d{1,2})$", description="image, mask, control/0, ...")
 ]
 
-#: of what takes bytes
+#: for the reference: a request whose body is a file's bytes
 BODY = {
     "requestBody": {
         "required": True,
@@ -42,7 +46,7 @@ BODY = {
     summary="Upload a picture",
 )
 async def put_input(request: Request, services: ServicesDep, caller: Caller) -> InputAnswer:
-    """Upload one picture, as the request's body. A tenant's same picture is kept once, under its SHA-256."""
+    """Upload a picture as the request's body. It is kept under its SHA-256, and so once if sent twice."""
     with services.uploads.files(caller.tenant) as new_file:
         sent = new_file()
         async for chunk in request.stream():
@@ -56,9 +60,12 @@ async def put_input(request: Request, services: ServicesDep, caller: Caller) -> 
         return InputAnswer(key=await stored(services, caller, sent, "body"), bytes=sent.size)
 
 
-@router.head("/inputs/{sha256}", summary="See whether a picture is there", status_code=204)
+@router.head("/inputs/{sha256}", summary="Check whether a picture was uploaded", status_code=204)
 async def has_input(sha256: Sha256, caller: Caller, services: ServicesDep) -> Response:
-    """Whether you have uploaded it, so that it need not be sent again: 204, or 404. It counts as sent now."""
+    """204 if you have uploaded this picture and need not send it again, else 404.
+
+    A picture that is found counts as uploaded now, so it is kept as long as a new one.
+    """
     if not await services.farm.call(services.farm.service.intake.refresh, caller.tenant, sha256):
         raise NotFound(f"no upload of yours has the SHA-256 {sha256}")
     return Response(status_code=204)
@@ -72,7 +79,7 @@ async def inputs(
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
 ) -> InputList:
-    """What it renders, input by input: pictures, names, and the parameters that are each one's own."""
+    """The inputs of a job: each one's pictures, names and own parameters."""
     found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
     wanted = range(min(start, found.n_inputs), min(start + limit, found.n_inputs))
     items = await services.farm.call(lambda: list(read_inputs(services.farm.store, found, wanted)))
@@ -82,14 +89,14 @@ async def inputs(
 
 @router.get(
     "/jobs/{job}/inputs/{index}/{role:path}",
-    summary="Fetch a picture that an input was rendered from",
+    summary="Fetch an input's picture",
     response_class=Response,
     responses={200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def input_picture(
     job: JobId, index: Index, role: RolePath, caller: Caller, services: ServicesDep
 ) -> Response:
-    """The bytes as they were uploaded: what a result is compared with, a mask, a control picture."""
+    """A picture that an input is rendered from (its image, mask or control picture), as it was uploaded."""
     found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
     key = await picture_of_input(services, found, index, role)
     try:

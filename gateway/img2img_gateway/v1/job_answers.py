@@ -41,7 +41,7 @@ class JobAnswer(BaseModel):
     )
 
     id: str
-    #: what its user calls it
+    #: what its owner calls it
     name: str | None = None
     #: who submitted it: the name of their key
     owner: str | None = None
@@ -55,16 +55,16 @@ class JobAnswer(BaseModel):
     done: int
     failed: int
     cancelled: int
-    #: images that ended per second, of late
+    #: images that end per second, of late
     rate: float
     #: seconds to go; null: nothing is left, or too few images have ended to tell
     eta: float | None
-    #: seconds by which that is likely wrong, either way
+    #: seconds by which `eta` is likely to be wrong, either way
     eta_spread: float | None = None
     created: datetime
     started: datetime | None
     finished: datetime | None
-    #: what must happen before any of its images can be begun; null: nothing, or it was not looked up
+    #: what must happen before its next image can begin; null: nothing, or it was not looked up
     waits_for: str | None = None
     #: seconds for which it is kept after its end; null: for ever
     keep: float | None = None
@@ -105,7 +105,7 @@ class ImageAnswer(BaseModel):
     attempt: int
     #: why it failed
     reason: str | None
-    #: index of its input, how that is called, and the file that it was sent as; null: none was told
+    #: index of its input, that input's name, and the path that was sent with it; null: none was sent
     input: int | None = None
     name: str | None = None
     path: str | None = None
@@ -144,7 +144,7 @@ class ResultList(BaseModel):
 
 
 class Changed(BaseModel):
-    """What a call changed: images, or (pause, resume, priority) 1 or 0."""
+    """How much a call changed: a number of images; for pause, resume and priority 1 (changed) or 0."""
 
     model_config = example({"changed": 1})
 
@@ -152,16 +152,16 @@ class Changed(BaseModel):
 
 
 class Removed(BaseModel):
-    """What was removed with a job."""
+    """What was removed from the store with a job."""
 
     model_config = example({"removed": 101})
 
-    #: objects of the store: results, and what the job listed
+    #: objects: its results, and the pages of its list of inputs
     removed: int
 
 
 class InputAnswer(BaseModel):
-    """A picture that was uploaded: `key` may stand for it in any later job."""
+    """A picture that was uploaded. Later jobs may name it by its `key`."""
 
     model_config = example({"key": REFERENCE, "bytes": 184211})
 
@@ -170,7 +170,7 @@ class InputAnswer(BaseModel):
 
 
 class JobInput(BaseModel):
-    """One input of a job, with what is its own."""
+    """One input of a job, with its own pictures and parameters."""
 
     model_config = example(
         {
@@ -186,11 +186,11 @@ class JobInput(BaseModel):
     index: int
     name: str | None
     folder: str | None
-    #: where its user had it
+    #: where its owner had it
     path: str | None
-    #: by role, the job's own included: keys, which any later job of yours may name
+    #: keys by role, the job's own included; a later job of yours may name them as its pictures
     pictures: dict[str, str]
-    #: what replaces the job's parameters
+    #: the parameters that it has in place of the job's
     params: dict[str, Any]
 
     @classmethod
@@ -247,7 +247,7 @@ class JobUpdate(BaseModel):
 
     @classmethod
     def example(cls) -> str:
-        """How one looks on the wire, for the reference."""
+        """One event as it is sent, for the reference."""
         event = JobEvent(state="done", index=41, attempt=1, reason=None)
         update = cls(state=JobState.RUNNING, n=100, done=42, failed=1, running=8, events=[event])
         return f"event: news\ndata: {update.model_dump_json()}\nid: 1767225600000-0\n\n"

@@ -1,4 +1,4 @@
-"""What is done to jobs: stopped, started, tried again, removed."""
+"""Calls that change a job: cancel, pause, resume, retry, remove, priority, keep."""
 
 from fastapi import APIRouter
 
@@ -15,35 +15,35 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
 @router.post("/{job}/cancel", summary="Cancel a job")
 async def cancel(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
-    """End it: running images stop between two steps. Tells how many are thereby not rendered."""
+    """End a job; its running images stop after their current step. `changed` images will not be rendered."""
     call = services.farm.service.cancel
     return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.delete("/{job}", summary="Remove a job")
 async def remove(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Removed:
-    """Forget a job that has ended, with its results. Its inputs go later, if no other job names them."""
+    """Remove a job that has ended, with its results; later also its inputs, if no other job has them."""
     call = services.farm.service.remove
     return Removed(removed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/pause", summary="Pause a job")
 async def pause(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
-    """Begin no further image of it; running ones go on."""
+    """Begin no further image of a job. Its running images go on."""
     call = services.farm.service.pause
     return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/resume", summary="Resume a paused job")
 async def resume(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
-    """Go on with it."""
+    """Go on with a paused job."""
     call = services.farm.service.resume
     return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
 
 @router.post("/{job}/retry", summary="Retry a job's failed images")
 async def retry(job: JobId, caller: Caller, services: ServicesDep, once: IdempotencyKey = None) -> Changed:
-    """Give its failed images another chance; tells how many these are."""
+    """Render a job's failed images again. `changed` is how many there are."""
     call = services.farm.service.retry
     return Changed(changed=await services.farm.call(call, job, caller.tenant, caller.owner, once))
 
@@ -52,17 +52,17 @@ async def retry(job: JobId, caller: Caller, services: ServicesDep, once: Idempot
 async def priority(
     job: JobId, body: PriorityRequest, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
 ) -> Changed:
-    """Let it go before those of lower priority, from the next image on."""
-    priority = caller.allowed_priority(body.priority)
+    """Change a job's priority (higher goes first), from its next image on."""
+    wanted = caller.allowed_priority(body.priority)
     call = services.farm.service.set_priority
-    return Changed(changed=await services.farm.call(call, job, caller.tenant, priority, caller.owner, once))
+    return Changed(changed=await services.farm.call(call, job, caller.tenant, wanted, caller.owner, once))
 
 
 @router.put("/{job}/keep", summary="Change how long a job is kept")
 async def keep(
     job: JobId, body: KeepRequest, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
 ) -> JobAnswer:
-    """Let it, its results and what it was made from stay so long after its end."""
+    """Change how long a job, its results and its inputs are kept after its end."""
     wanted = read_duration(caller.allowed_keep(body.keep))
     await services.farm.call(services.farm.service.set_keep, job, caller.tenant, wanted, caller.owner, once)
     return JobAnswer.of(await services.farm.call(services.farm.service.status, job, caller.tenant))

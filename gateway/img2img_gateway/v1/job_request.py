@@ -1,4 +1,4 @@
-"""What a job is submitted with, under ``/v1``."""
+"""Requests that submit a job under ``/v1``, or change one."""
 
 from typing import Annotated, Any, Literal
 
@@ -34,7 +34,7 @@ Keep = Annotated[str, Field(max_length=30, pattern=r"^(forever|[0-9.]+[smhd]?)$"
 
 
 def _by_name(schema: dict[str, Any]) -> None:
-    """For the reference: pictures by role and parameters may stand by themselves."""
+    """Add to an input's schema that pictures by role, and parameters, may stand beside its other fields."""
     parameters = Params.model_json_schema(ref_template="#/components/schemas/{model}")["properties"]
     own = {name: each for name, each in parameters.items() if name not in OF_THE_JOB}
     picture = {"type": "string", "minLength": 1, "examples": [REFERENCE]}
@@ -44,10 +44,10 @@ def _by_name(schema: dict[str, Any]) -> None:
 
 
 class InputItem(BaseModel):
-    """One input with what is its own; what is left out, or null, is the job's.
+    """One input with its own pictures and parameters; what is left out, or null, is as the job has it.
 
-    Pictures by their roles and parameters may stand by themselves: `image`, `mask`, `control/0`, ..., and any
-    parameter but those that shape the job (`images_per_input`, `output_format`).
+    Instead of in `pictures` and `params`, these may stand beside the other fields: `image`, `mask`,
+    `control/0`, ..., and any parameter except those of the whole job (`images_per_input`, `output_format`).
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_by_name)
@@ -55,11 +55,11 @@ class InputItem(BaseModel):
     #: by role: image, mask, control/0, control/1, ...
     pictures: dict[Role, PictureText] = {}
     params: dict[str, Any] = {}
-    #: how its outputs are called
+    #: what its results are called
     name: Annotated[str, Field(max_length=255)] | None = None
-    #: where they are put within the results
+    #: the folder of its results, within all results
     folder: Folder | None = None
-    #: where you have it: for people, to tell inputs by, and never opened
+    #: where you have it: shown to people so that they can tell inputs apart, and never opened
     path: Annotated[str, Field(max_length=4096)] | None = None
 
     @model_validator(mode="before")
@@ -72,7 +72,7 @@ class InputItem(BaseModel):
 
 
 def _first_findings(items: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Each item by itself, until there are more findings than anybody reads."""
+    """Validate each item by itself and with the job's parameters, up to `TOLD` findings."""
     if not isinstance(items, list):
         return validate(items)
     params = info.data.get("params")
@@ -107,12 +107,12 @@ def _finding(location: tuple[int | str, ...], error: Refused) -> InitErrorDetail
 
 
 class WebhookRequest(BaseModel):
-    """Where to tell what becomes of a job, signed as Standard Webhooks has it."""
+    """Where to send a job's messages, which are signed as Standard Webhooks specifies."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: Annotated[str, Field(max_length=2000, pattern=r"^https?://")]
-    #: what is told: that the job has ended ("done", or "failed" where some image did), or each image
+    #: what to tell: the job's end ("done", or "failed" if some image failed), each image's end ("image")
     events: Annotated[list[Literal["done", "failed", "image"]], Field(min_length=1)] = ["done", "failed"]
 
 
@@ -131,18 +131,18 @@ class JobRequest(BaseModel):
         },
     )
 
-    # in this order: inputs are checked together with what stands before them
+    # params, mask and pictures come first: inputs are validated with them
     params: Params = Params()
-    #: for all inputs that bring none
+    #: for all inputs that bring none of their own
     mask: PictureText | None = None
     #: the same by role: mask, control/0, control/1, ...
     pictures: dict[Role, PictureText] = {}
     inputs: Annotated[list[InputItem], Field(min_length=1, max_length=INPUTS), WrapValidator(_first_findings)]
-    #: the checkpoint; left out: the one that is served
+    #: the checkpoint; left out: the only one that is served, else "demo"
     model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    #: for people, to find the job by
+    #: for people to find the job by
     name: JobName | None = None
-    #: the same, as words
+    #: words to find it by
     tags: Tags = ()
     keep: Keep | None = None
     #: higher goes first; left out: 0, or the key's highest where that is lower
@@ -150,7 +150,7 @@ class JobRequest(BaseModel):
     webhook: WebhookRequest | None = None
 
     def all_pictures(self) -> dict[str, str]:
-        """By their roles, those for all inputs that bring none."""
+        """The pictures for all inputs that bring none of their own, by role."""
         return self.pictures | ({} if self.mask is None else {"mask": self.mask})
 
 

@@ -1,4 +1,4 @@
-"""Jobs and their images: listed, and where they stand."""
+"""Lists of jobs and of their images, and the status of one."""
 
 from itertools import islice
 from typing import Annotated
@@ -19,7 +19,7 @@ from img2img_shared.params import Params
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
-#: images that are looked through for one page of those in a state
+#: images that are searched for one page of those in a given state
 LOOKED_THROUGH = 20_000
 
 
@@ -27,15 +27,15 @@ LOOKED_THROUGH = 20_000
 async def jobs(
     caller: Caller,
     services: ServicesDep,
-    start: Annotated[str, Query(max_length=100, description="What the page before gave as `next`.")] = "",
+    start: Annotated[str, Query(max_length=100, description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    search: Annotated[str | None, Query(description="In their names or ids.")] = None,
-    state: Annotated[list[JobState] | None, Query(description="One of these.")] = None,
+    search: Annotated[str | None, Query(description="A part of their names or ids.")] = None,
+    state: Annotated[list[JobState] | None, Query(description="Only jobs in one of these states.")] = None,
     model: Annotated[str | None, Query()] = None,
-    owner: Annotated[str | None, Query(description="Who submitted them.")] = None,
-    tag: Annotated[list[Tag] | None, Query(description="All of these.")] = None,
+    owner: Annotated[str | None, Query(description="Only jobs that this person or key submitted.")] = None,
+    tag: Annotated[list[Tag] | None, Query(description="Only jobs that have all of these tags.")] = None,
 ) -> JobList:
-    """Your jobs, newest first. Where only some are asked for, a page may have few, or none, and a `next`."""
+    """Your jobs, newest first. With a filter, a page may have few jobs or none and still a `next`."""
     wanted = JobFilter(
         search=search, states=tuple(state or ()), model=model, owner=owner, tags=tuple(tag or ())
     )
@@ -43,15 +43,15 @@ async def jobs(
     return JobList(jobs=[JobAnswer.of(status) for status in page.jobs], next=page.next)
 
 
-@router.get("/{job}", summary="See where a job stands")
+@router.get("/{job}", summary="Get a job's status")
 async def job(job: JobId, caller: Caller, services: ServicesDep) -> JobAnswer:
-    """Where a job stands."""
+    """A job's state, counts, times and rate, and what it waits for."""
     return JobAnswer.of(await services.farm.call(services.farm.service.status, job, caller.tenant))
 
 
-@router.get("/{job}/params", summary="See a job's parameters")
+@router.get("/{job}/params", summary="Get a job's parameters")
 async def params(job: JobId, caller: Caller, services: ServicesDep) -> Params:
-    """The parameters it was submitted with, with the seeds that were drawn."""
+    """The parameters that the job was submitted with, and the seeds that were drawn."""
     return (await services.farm.call(services.farm.ledger.job, job, caller.tenant)).params
 
 
@@ -62,9 +62,9 @@ async def images(
     services: ServicesDep,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
-    state: Annotated[ImageState | None, Query(description="Those alone that are so.")] = None,
+    state: Annotated[ImageState | None, Query(description="Only images in this state.")] = None,
 ) -> ImageList:
-    """Where its images stand, by index. Where only some are asked for, a page may have few, and a `next`."""
+    """The status of each image, by index. With a filter, a page may have few images and still a `next`."""
     total = (await services.farm.call(services.farm.ledger.status, job, caller.tenant)).n
     wanted = range(start, min(start + (limit if state is None else LOOKED_THROUGH), total))
     found = await services.farm.call(_images, services, caller, job, wanted, limit, state)
@@ -72,9 +72,9 @@ async def images(
     return ImageList(images=found, next=end if end < total else None)
 
 
-@router.get("/{job}/images/{index}", summary="See where an image stands")
+@router.get("/{job}/images/{index}", summary="Get an image's status")
 async def image(job: JobId, index: Index, caller: Caller, services: ServicesDep) -> ImageAnswer:
-    """Where one image stands, with `index` counting from 0."""
+    """The status of one image; `index` counts from 0."""
     found = await services.farm.call(_images, services, caller, job, range(index, index + 1), 1, None)
     if not found:
         raise NotFound(f"job {job} has no image {index}")

@@ -34,9 +34,9 @@ class WorkerAnswer(BaseModel):
     )
 
     id: str
-    #: that it has loaded, or is loading
+    #: the model that it has loaded, or is loading
     model: str
-    #: all that it can load
+    #: all models that it can load
     models: list[str]
     loading: bool
     device: str
@@ -45,27 +45,27 @@ class WorkerAnswer(BaseModel):
     #: images it holds now
     running: int
     seen: datetime
-    #: why it claims nothing for now; null: it does
+    #: why it claims no images for now; null: it claims them
     trouble: str | None
     #: images finished a minute, of late
     rate: float
     #: seconds since it was started
     uptime: float
-    #: bytes of its host's memory
+    #: bytes of its host's memory that it uses
     memory: int
-    #: bytes of its device's memory that are in use, and in all; 0: it is the host's
+    #: bytes of its device's memory: in use, and all there is; 0: the device shares its host's
     device_memory: int
     device_memory_total: int
     #: SHA-256 of its checkpoint, and of the files that it has fetched from the store
     sha256: str | None = None
     fetched: list[str] = []
-    #: what went wrong last, and how many seconds ago; null: nothing, or it is not for the caller
+    #: what went wrong last, and how many seconds ago; null: nothing, or the caller may not see it
     last_error: str | None = None
     last_error_ago: float | None = None
 
     @classmethod
     def of(cls, worker: WorkerStatus, *, operates: bool) -> Self:
-        """Without its jobs; its last error may be another tenant's affair, and is for who operates it."""
+        """Without its jobs. Only operators see its last error, which may be another tenant's affair."""
         models = {"models": worker.info.models}
         facts = {**vars(worker.info), **models, **vars(worker.report), **vars(worker)}
         if not operates or worker.report.last_error is None:
@@ -78,12 +78,12 @@ class OrderRequest(BaseModel):
 
     model_config = ConfigDict(**example({"order": "drain"}), extra="forbid")
 
-    #: "disable": claim nothing more, and stay; "drain": claim nothing more, and end; null: as by itself
+    #: "disable": claim nothing more, and stay; "drain": claim nothing more, and end; null: no order
     order: WorkerOrder | None
 
 
 class OrderAnswer(BaseModel):
-    """Who was told."""
+    """The workers that were given an order."""
 
     model_config = example({"workers": ["gpu-1-4711"], "order": "drain"})
 
@@ -103,27 +103,27 @@ class ModelAnswer(BaseModel):
 
 
 class DemandAnswer(BaseModel):
-    """What there is to do for workers of a model, in images of all tenants."""
+    """How many images of all tenants there are to render with a model."""
 
     model_config = example({"model": "sd15", "waiting": 240, "later": 0, "running": 32, "images": 272})
 
     model: str
-    #: could be given out now
+    #: images that a worker could claim now
     waiting: int = 0
-    #: wait for their next try
+    #: images that wait until they are tried again
     later: int = 0
     running: int = 0
-    #: all of them
+    #: the sum of the three
     images: int = 0
 
     @classmethod
     def of(cls, demand: Demand) -> Self:
-        """As the ledger has it."""
+        """The ledger's demand, with its sum."""
         return cls(**asdict(demand), images=demand.waiting + demand.later + demand.running)
 
     @classmethod
     def sum_of(cls, demands: Collection[Self]) -> Self:
-        """Of several models, under no name."""
+        """The sum over several models, with an empty name."""
         counts = ("waiting", "later", "running", "images")
         return cls(model="", **{name: sum(getattr(each, name) for each in demands) for name in counts})
 

@@ -21,7 +21,9 @@ from img2img_shared.samplers import SAMPLERS, SCHEDULERS
 
 router = APIRouter(route_class=JsonRoute)
 
-WorkerId = Annotated[str, Path(max_length=300, description="Its id, or its host's name: all of that.")]
+WorkerId = Annotated[
+    str, Path(max_length=300, description="Its id, or the name of a host: all workers there.")
+]
 
 _SCHEDULES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"example": ["Automatic", "Karras", "Exponential"]}}}
@@ -30,23 +32,23 @@ _SCHEDULES: dict[int | str, dict[str, Any]] = {
 
 @router.get("/workers", tags=["farm"], summary="List the workers")
 async def workers(services: ServicesDep, caller: Caller) -> list[WorkerAnswer]:
-    """The workers that live."""
+    """The live workers."""
     return [WorkerAnswer.of(worker, operates=caller.operates) for worker in await services.farm.workers()]
 
 
-@router.put("/workers/{worker}/order", tags=["farm"], summary="Tell a worker what to do")
+@router.put("/workers/{worker}/order", tags=["farm"], summary="Drain, disable or enable a worker")
 async def order(
     worker: WorkerId, body: OrderRequest, services: ServicesDep, caller: Caller, once: IdempotencyKey = None
 ) -> OrderAnswer:
-    """Disable, drain or (null) enable a worker, or all of a host's: for who operates the farm."""
+    """Disable, drain or (null) enable a worker, or all workers of a host. It needs the role operate."""
     caller.check(Role.OPERATE)
-    told = await services.farm.call(services.farm.service.order, worker, body.order, caller.owner, once)
-    return OrderAnswer(workers=told, order=body.order)
+    ordered = await services.farm.call(services.farm.service.order, worker, body.order, caller.owner, once)
+    return OrderAnswer(workers=ordered, order=body.order)
 
 
 @router.get("/models", tags=["farm"], summary="List the models")
 async def models(services: ServicesDep, _: Caller) -> list[ModelAnswer]:
-    """The checkpoints that are served, or can be at once."""
+    """The checkpoints that workers serve, or can load at once."""
     workers = await services.farm.workers()
     return [
         ModelAnswer(
@@ -58,14 +60,14 @@ async def models(services: ServicesDep, _: Caller) -> list[ModelAnswer]:
     ]
 
 
-@router.get("/demand", tags=["farm"], summary="See what there is to do")
+@router.get("/demand", tags=["farm"], summary="Get the demand for workers")
 async def demand(
     services: ServicesDep,
     _: Caller,
-    model: Annotated[str | None, Query(description="This one alone, also if it has nothing to do.")] = None,
-    total: Annotated[bool, Query(description="All models together, as one whose name is empty.")] = False,
+    model: Annotated[str | None, Query(description="Only this model, even if nothing waits for it.")] = None,
+    total: Annotated[bool, Query(description="The sum over all models, as one with an empty name.")] = False,
 ) -> list[DemandAnswer]:
-    """Images that wait and run, by model: what to scale workers by. Every tenant's are counted."""
+    """How many images wait and run, by model and over all tenants: what to scale workers by."""
     found = {
         each.model: DemandAnswer.of(each) for each in await services.farm.call(services.farm.ledger.demand)
     }
@@ -76,7 +78,7 @@ async def demand(
 
 @router.get("/samplers", tags=["farm"], summary="List the samplers")
 async def samplers() -> list[SamplerAnswer]:
-    """What `sampler_name` may be."""
+    """The values that `sampler_name` may have."""
     return [
         SamplerAnswer(
             name=name,
@@ -90,5 +92,5 @@ async def samplers() -> list[SamplerAnswer]:
 
 @router.get("/schedulers", tags=["farm"], summary="List the schedules", responses=_SCHEDULES)
 async def schedulers() -> list[str]:
-    """What `scheduler` may be."""
+    """The values that `scheduler` may have."""
     return list(SCHEDULERS)

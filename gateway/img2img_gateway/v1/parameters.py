@@ -1,4 +1,4 @@
-"""The parameters of a render, for whoever makes a form of them."""
+"""The parameters of a render, with all that a form for them needs."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -36,23 +36,23 @@ class ParameterAnswer(BaseModel):
     #: what it does, in a sentence
     description: str
     type: Literal["boolean", "integer", "number", "string", "array"]
-    #: whether it may be null, which means something then
+    #: whether it may be null, which then has a meaning of its own
     nullable: bool
     default: Any
     example: Any = None
-    #: the ends of its range; null: as far as a number of 64 bits goes
+    #: the ends of its range; null: no limit but that of 64-bit numbers
     minimum: float | None = None
     maximum: float | None = None
     multiple_of: int | None = None
-    #: characters, of a text; values, of a list
+    #: of a text in characters, of a list in values
     max_length: int | None = None
-    #: values it may have, with what workers have of files; null: any
+    #: values that it may have, the names of workers' files among them; null: any
     choices: list[ChoiceAnswer] | None = None
-    #: whether it may have others than `choices`
+    #: whether it may have values other than `choices`
     is_open: bool = True
-    #: the parameter without which it has no meaning
+    #: the parameter that must be set for this one to have an effect
     switch: str | None = None
-    #: whether each input may have its own
+    #: whether each input may have its own value
     is_own: bool = True
 
 
@@ -75,7 +75,7 @@ class ParametersAnswer(BaseModel):
 
 @router.get("/parameters", tags=["farm"], summary="List the parameters")
 async def parameters(services: ServicesDep, _: Caller) -> ParametersAnswer:
-    """Every parameter with its group, range, default and description, and the files that there are for it."""
+    """Every parameter with its group, range, default and description, and the files that it may name."""
     found = await _files(services.farm)
     groups = [
         GroupAnswer(
@@ -90,7 +90,7 @@ async def parameters(services: ServicesDep, _: Caller) -> ParametersAnswer:
 
 
 async def _files(farm: AsyncFarm) -> dict[str, list[str]]:
-    """What workers have or can fetch, by kind."""
+    """The files that workers have or can fetch, by kind."""
     return {kind: await farm.listed_files(kind) for kind in get_args(FileKind)}
 
 

@@ -40,7 +40,7 @@ class PushRequest(NewModel):
 
 @router.get("", summary="List the models in the store")
 async def pushed(caller: Caller, services: ServicesDep) -> list[PushedModelAnswer]:
-    """The files that workers fetch for jobs which name them. It takes the role operate, as all about them."""
+    """The models in the store, which workers fetch for jobs that name them. It needs the role operate."""
     caller.check(Role.OPERATE)
     return [_answer(each) for each in await services.farm.call(services.farm.service.pushed_models)]
 
@@ -52,18 +52,18 @@ async def find(
     name: Annotated[str, Query(max_length=300, description="Its name, or its hash.")],
     kind: ModelKind | None = None,
 ) -> PushedModelAnswer:
-    """The one that jobs mean by a name or a hash: of one name, that which was pushed last."""
+    """The model that jobs mean by a name or a hash; of several with one name, the one pushed last."""
     caller.check(Role.OPERATE)
     return _answer(await services.farm.call(services.farm.service.pushed_model, name, kind))
 
 
 @router.get(
     "/{sha256}/parts",
-    summary="See which parts of a file are there",
+    summary="List the parts of a file",
     responses={200: {"content": {"application/json": {"example": {"0": PART, "1": 16_893_232}}}}},
 )
 async def sizes(sha256: Sha256, caller: Caller, services: ServicesDep) -> dict[int, int]:
-    """Bytes of each part, by its number: what broke off is gone on with. All but the last have 64 MiB."""
+    """Bytes of each part that the store has, by number: a push that broke off continues with the others."""
     caller.check(Role.OPERATE)
     return await services.farm.call(services.farm.service.model_objects.sizes, sha256)
 
@@ -82,14 +82,14 @@ async def put_part(
     caller: Caller,
     services: ServicesDep,
 ) -> Response:
-    """Keep a part of a file, in place of whatever was kept as it; `POST /v1/models/pushed` ends the push."""
+    """Store a part of a file, over any earlier one of its number; `POST /v1/models/pushed` ends the push."""
     caller.check(Role.OPERATE)
     with services.uploads.files(caller.tenant) as new_file:
         sent = new_file()
         async for chunk in request.stream():
             sent.write(chunk)
             if sent.size > PART:
-                raise Problem(413, f"a part has {PART} bytes at most", field="body")
+                raise Problem(413, f"send at most {PART} bytes as one part", field="body")
         async with services.pictures.held(sent.size):
             data = sent.read()
             await services.farm.call(services.farm.service.put_model_part, sha256, number, data)
@@ -98,7 +98,7 @@ async def put_part(
 
 @router.post("", status_code=201, summary="End the push of a file")
 async def add(body: PushRequest, caller: Caller, services: ServicesDep) -> PushedModelAnswer:
-    """All parts are there: from now on the name means this file. Jobs of before keep the one they meant."""
+    """End a push once all parts are there: from now on its name means this file, except in earlier jobs."""
     caller.check(Role.OPERATE)
     new = NewModel(**dict(body))
     return _answer(await services.farm.call(services.farm.service.add_pushed_model, new, caller.owner))
@@ -115,9 +115,9 @@ async def read(
     caller: Caller,
     services: ServicesDep,
     start: Annotated[int, Query(ge=0)] = 0,
-    size: Annotated[int, Query(ge=1, le=PIECE, description="At most; there may be fewer.")] = PIECE,
+    size: Annotated[int, Query(ge=1, le=PIECE, description="How many bytes at most.")] = PIECE,
 ) -> Response:
-    """The bytes from `start` on; of several files, as if they were one, in the order of the list."""
+    """The bytes from `start` on. A model of several files is read as one, in the order of their list."""
     caller.check(Role.OPERATE)
     model = await services.farm.call(services.farm.service.find_pushed_file, sha256)
     if model is None or start >= model.total:
@@ -131,7 +131,7 @@ async def read(
 async def remove(
     sha256: Sha256, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
 ) -> PushedModelAnswer:
-    """Remove a file, unless jobs that have not ended need it (422)."""
+    """Remove a model, unless jobs that have not ended need it (422)."""
     caller.check(Role.OPERATE)
     call = services.farm.service.remove_pushed_model
     return _answer(await services.farm.call(call, sha256, caller.owner, once))

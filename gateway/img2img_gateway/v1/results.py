@@ -1,4 +1,4 @@
-"""Pictures that are done: one, their addresses, or all in one archive."""
+"""The pictures of images that are done: one, their URLs, or all in one archive."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated
@@ -21,11 +21,11 @@ from img2img_shared.records import ImageStatus
 router = APIRouter(prefix="/jobs", tags=["results"])
 
 _TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-#: images of one archive: its directory, which comes last, is kept in memory
+#: images of one archive at most: a ZIP's directory comes last, and is kept in memory until then
 ARCHIVE = 100_000
-#: indexes, and first and last ones of several
+#: indices and ranges of indices: 0,3,7-12
 _INDEXES = r"^\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*$"
-#: what an image has where its parameters ask for it
+#: a picture that an image has beside its own, where its parameters ask for one
 Beside = Annotated[
     str,
     Query(
@@ -39,7 +39,7 @@ _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
 async def job_and_image(farm: AsyncFarm, job: str, index: int, tenant: str) -> tuple[Job, ImageStatus]:
-    """A job, and how one of its images stands.
+    """A job, and the status of one of its images.
 
     Raises:
         NotFound: the tenant has no such job, or the job no such image.
@@ -80,12 +80,12 @@ async def picture(
 
 @router.get(
     "/{job}/images/{index}/preview",
-    summary="Look at an image under way",
+    summary="Fetch a preview of a running image",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": _PICTURE}}, 204: {"description": "None yet: ask again."}},
 )
 async def preview(job: JobId, index: Index, caller: Caller, services: ServicesDep) -> Response:
-    """A small JPEG of an image under way, as it was a moment ago. The first look asks for it."""
+    """A small JPEG of a running image as it was a moment ago. The first request has its worker make them."""
     data = await services.farm.call(services.farm.previews.look, job, caller.tenant, index)
     return Response(status_code=204) if data is None else Response(data, media_type="image/jpeg")
 
@@ -97,9 +97,11 @@ async def results(
     services: ServicesDep,
     start: Start = 0,
     limit: Annotated[int, Query(ge=1, le=IMAGES)] = 100,
-    seconds: Annotated[int, Query(ge=1, le=7 * 24 * 3600, description="How long addresses work.")] = 3600,
+    seconds: Annotated[
+        int, Query(ge=1, le=7 * 24 * 3600, description="How long presigned URLs work.")
+    ] = 3600,
 ) -> ResultList:
-    """Where the pictures of a page of images can be fetched, by whoever has the address."""
+    """The URLs of the pictures of a page of images. A presigned URL works for whoever has it."""
     farm = services.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
     states = await farm.call(farm.ledger.images, job, caller.tenant, start, limit)
@@ -121,18 +123,18 @@ async def archive(
     caller: Caller,
     services: ServicesDep,
     start: Start = 0,
-    limit: Annotated[int, Query(ge=1, le=ARCHIVE, description="Images, from `start` on.")] = ARCHIVE,
+    limit: Annotated[int, Query(ge=1, le=ARCHIVE, description="How many images from `start` on.")] = ARCHIVE,
     only: Annotated[
         str | None,
         Query(
-            pattern=_INDEXES, max_length=20_000, description="These of them: 0,3,7-12.", examples=["0,3,7-12"]
+            pattern=_INDEXES, max_length=20_000, description="Only these: 0,3,7-12.", examples=["0,3,7-12"]
         ),
     ] = None,
 ) -> StreamingResponse:
-    """Pictures that are done by now as one archive, which is made as it is sent.
+    """The pictures that are done by now, as one ZIP archive.
 
-    What is not in it although it ended (a failed image, a picture that the store does not have any more) is
-    told in its last file, `missing.txt`, a line for each: index, what it was sent as, and reason.
+    Images that have ended and are not in it (they failed, or the store does not have their pictures any more)
+    are listed in its last file, `missing.txt`, one a line: index, path as it was sent, and reason.
     """
     farm = services.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
@@ -153,14 +155,14 @@ async def archive(
 
 def _chosen(only: str, every: range) -> list[range]:
     """The images of `every` that "0,3,7-12" means, each once and in order."""
-    services = sorted(tuple(map(int, part.split("-"))) for part in only.split(","))
+    parts = sorted(tuple(map(int, part.split("-"))) for part in only.split(","))
     chosen: list[range] = []
-    begin = every.start
-    for part in services:
-        found = range(max(part[0], begin), min(part[-1] + 1, every.stop))
-        if found:
-            chosen.append(found)
-            begin = found.stop
+    start = every.start
+    for first, *last in parts:
+        indices = range(max(first, start), min((last or [first])[0] + 1, every.stop))
+        if indices:
+            chosen.append(indices)
+            start = indices.stop
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""The session of a browser: begun with a key, asked about, ended."""
+"""A browser's session: sign in with a key, see who is signed in, sign out."""
 
 from typing import Annotated
 
@@ -13,38 +13,39 @@ router = APIRouter(prefix="/session", tags=["session"])
 
 
 class SessionAnswer(BaseModel):
-    """Who calls, and what they may."""
+    """Who is calling, and what they may do."""
 
-    #: whose jobs these are
+    #: the tenant whose jobs the caller sees
     tenant: Annotated[str, Field(examples=["default"])]
-    #: who it is: the key's name, or the user
+    #: the name of the caller's key, or the user's name
     owner: Annotated[str, Field(examples=["laptop"])]
-    #: to be sent as X-CSRF-Token with each change; null: there is no session
+    #: to send as X-CSRF-Token with each request that changes something; null: there is no session
     csrf: Annotated[str | None, Field(examples=["5feceb66ffc86f38d952786c6d696c79"])]
-    #: whether workers may be drained, disabled and enabled
+    #: whether the caller may drain, disable and enable workers
     operates: bool
-    #: the highest that a job may have
+    #: the highest priority that the caller's jobs may have
     priority: Annotated[int, Field(examples=[100])]
 
 
 class SignedOut(BaseModel):
-    """What signing out has ended."""
+    """Whether signing out ended a session."""
 
-    #: false: there was no session
+    #: false: there was none
     ended: Annotated[bool, Field(examples=[True])]
 
 
 @router.get("", summary="See who is signed in")
 async def session(request: Request, caller: Caller) -> SessionAnswer:
-    """Who calls: by a session, a key, or from this machine where nobody needs one."""
+    """Who is calling: by a session, by a key, or from the gateway's own machine where no key is needed."""
     return _answer(caller, session_token(request))
 
 
 @router.post("", status_code=201, summary="Sign a browser in")
 async def sign_in(request: Request, response: Response, caller: Caller) -> SessionAnswer:
-    """Begin a session for who shows a key or a password with this request, as with any other.
+    """Begin a session for the key or password that this request has, as any other request would have it.
 
-    Its cookie is sent by pages of this gateway alone. What changes something needs `X-CSRF-Token`, too.
+    Browsers send the session's cookie from this gateway's own pages only. Requests that change something must
+    send the answer's `csrf` as `X-CSRF-Token`, too.
     """
     token = await begin_session(request)
     if token is not None:
@@ -54,7 +55,7 @@ async def sign_in(request: Request, response: Response, caller: Caller) -> Sessi
 
 @router.delete("", summary="Sign a browser out")
 async def sign_out(request: Request, response: Response, services: ServicesDep) -> SignedOut:
-    """End the session. Its key stays."""
+    """End the session. Its key stays valid."""
     token = session_token(request)
     if token is not None:
         await services.farm.call(services.sessions.end, token)

@@ -1,4 +1,4 @@
-"""What lies in the store: of each tenant, of jobs that nobody knows, and what nobody needs."""
+"""The store: what each tenant has in it, what is left of forgotten jobs, and cleaning it."""
 
 import secrets
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from img2img_shared.ledger.answers import Answer
 
 router = APIRouter(tags=["administration"], route_class=JsonRoute)
 
-#: orphans in one answer
+#: orphans in one answer at most
 MOST_ORPHANS = 10_000
 
 
@@ -40,30 +40,30 @@ class StorageAnswer(BaseModel):
 
     tenant: str
     bytes: int
-    #: pictures that were uploaded, and results, when the store was looked through last
+    #: pictures that were uploaded, and results, when the store was last counted
     inputs: int
     results: int
-    #: uploaded since then
+    #: pictures that were uploaded since then
     since: int
 
 
 class OrphanAnswer(BaseModel):
-    """A job of which only the store has something."""
+    """A job that the store still holds, and the ledger does not know."""
 
     id: str
-    #: results that lie there
+    #: how many of its results are there
     pictures: int
-    #: of all that lies there
+    #: of all its objects
     bytes: int
 
 
 class OrphansAnswer(BaseModel):
-    """Such jobs."""
+    """Orphaned jobs."""
 
     model_config = example({"orphans": [{"id": JOB, "pictures": 4, "bytes": 2_097_152}], "more": False})
 
     orphans: list[OrphanAnswer]
-    #: there are others
+    #: whether there are more than these
     more: bool
 
 
@@ -72,11 +72,11 @@ class CleanRequest(BaseModel):
 
     model_config = ConfigDict(**example({"uploads": "7d", "dry_run": True}), extra="forbid")
 
-    #: how long pictures stay that no job names, "7d", "forever"; left out: as the gateway's settings say
+    #: how long pictures stay that no job names: "7d", "forever"; left out: as the gateway's settings say
     uploads: Duration = Field(default=None, validate_default=False)
     #: how long jobs stay listed that only the store knows; left out: as the gateway's settings say
     orphans: Duration = Field(default=None, validate_default=False)
-    #: say only what would be removed
+    #: remove nothing, and only answer what would be removed
     dry_run: bool = False
 
 
@@ -94,7 +94,7 @@ class CleanAnswer(BaseModel):
     held_for: float
 
 
-@router.get("/storage", summary="See what is stored")
+@router.get("/storage", summary="Get what each tenant has stored")
 async def storage(caller: Caller, services: ServicesDep) -> list[StorageAnswer]:
     """What the caller's tenant has in the store; for operators, each tenant, the largest first."""
     stored = services.farm.service.storage
@@ -105,11 +105,11 @@ async def storage(caller: Caller, services: ServicesDep) -> list[StorageAnswer]:
     return [StorageAnswer.model_validate(each, from_attributes=True) for each in found]
 
 
-@router.get("/orphans", summary="See what nobody knows")
+@router.get("/orphans", summary="List orphaned jobs")
 async def orphans(caller: Caller, services: ServicesDep) -> OrphansAnswer:
-    """What the store keeps of jobs, of any tenant, that were forgotten, or lost with their Redis.
+    """Jobs of any tenant that the store still holds, and that were forgotten or lost with their Redis.
 
-    It takes the role operate, and as long as it takes to look through the store's jobs.
+    It needs the role operate, and lists the whole store: with many jobs that takes a while.
     """
     caller.check(Role.OPERATE)
     service = services.farm.service
@@ -122,13 +122,13 @@ async def orphans(caller: Caller, services: ServicesDep) -> OrphansAnswer:
     return OrphansAnswer(orphans=found[:MOST_ORPHANS], more=len(found) > MOST_ORPHANS)
 
 
-@router.post("/clean", summary="Remove what nobody needs")
+@router.post("/clean", summary="Clean the store")
 async def clean(
     body: CleanRequest, caller: Caller, services: ServicesDep, once: IdempotencyKey = None
 ) -> CleanAnswer:
-    """Remove from the store what nobody needs, now rather than when the janitor comes to it.
+    """Remove from the store what nobody needs, now instead of at the janitor's next round.
 
-    It takes the role operate, and as long as it takes to look through the store.
+    It needs the role operate, and lists the whole store: with many objects that takes a while.
     """
     caller.check(Role.OPERATE)
     settings, given = services.farm.settings, body.model_fields_set

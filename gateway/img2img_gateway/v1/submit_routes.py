@@ -1,4 +1,4 @@
-"""Jobs as they are submitted: as JSON, or as a form of any size."""
+"""Submitting a job: as JSON, or as a multipart form of any size."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -18,7 +18,9 @@ from img2img_shared.farm.submission import Submission
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JsonRoute)
 
-_REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": JobAnswer, "description": "A repeat."}}
+_REPEATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobAnswer, "description": "A repeat: the job was submitted before."}
+}
 _FORM = {
     "requestBody": {
         "required": True,
@@ -37,12 +39,15 @@ _FORM = {
                         },
                         "params": {
                             "type": "string",
-                            "description": "Parameters as one JSON object; after an `image`, its own.",
+                            "description": "Parameters as a JSON object; after an `image`, its own.",
                         },
                         "model": {"type": "string"},
-                        "name": {"type": "string", "description": "For people, to find the job by."},
-                        "tags": {"type": "string", "description": "The same, as words with commas between."},
-                        "keep": {"type": "string", "description": "How long it stays after its end: 30d."},
+                        "name": {"type": "string", "description": "For people to find the job by."},
+                        "tags": {
+                            "type": "string",
+                            "description": "Words to find it by, separated by commas.",
+                        },
+                        "keep": {"type": "string", "description": "How long it is kept after its end: 30d."},
                         "priority": {"type": "integer", "minimum": -100, "maximum": 100},
                         "webhook": {"type": "string", "description": "A webhook as JSON."},
                     },
@@ -65,9 +70,9 @@ async def submit(
     services: ServicesDep,
     idempotency_key: SubmissionKey = None,
 ) -> JobAnswer:
-    """Submit pictures as base64, or by the keys of ones that were uploaded."""
-    submission = await _begun(services, caller, body, idempotency_key)
-    return await _written(
+    """Submit a job whose pictures are base64, or keys of pictures that were uploaded."""
+    submission = await _begin(services, caller, body, idempotency_key)
+    return await _write(
         services, caller, response, submission, _inputs(body), body.all_pictures(), body.webhook
     )
 
@@ -87,23 +92,23 @@ async def upload(
     services: ServicesDep,
     idempotency_key: SubmissionKey = None,
 ) -> JobAnswer:
-    """Submit pictures as a multipart form, which is stored as it comes.
+    """Submit a job as a multipart form, whose pictures are stored as they arrive.
 
-    Fields first: `model`, `name`, `tags`, `keep`, `priority`, `webhook` (JSON), `params` (JSON), and any
-    parameter by its name. Then the pictures as `image`, as many as you like. What follows an `image` is its
-    own: a `mask`, pictures for control units (`control/0`, `control/1`, ...), and as JSON in `params` any
-    parameter but those that shape the job (`images_per_input`, `output_format`). A mask or a control picture
-    before the first `image` is for all that bring none.
+    Send fields first: `model`, `name`, `tags`, `keep`, `priority`, `webhook` (JSON), `params` (JSON), and any
+    parameter by its name. Then send the pictures, each as `image`, as many as you like. Parts that follow an
+    `image` belong to it alone: a `mask`, pictures for control units (`control/0`, `control/1`, ...), and in
+    `params` (JSON) any parameter except those of the whole job (`images_per_input`, `output_format`). A mask
+    or a control picture before the first `image` is for all images that have none of their own.
     """
     with services.uploads.files(caller.tenant) as new_file:
         form = Form(read_parts(request, services.farm.settings.max_upload, new_file))
         head = await form.read_head()
-        submission = await _begun(services, caller, head, idempotency_key)
+        submission = await _begin(services, caller, head, idempotency_key)
         inputs = form.inputs()
-        return await _written(services, caller, response, submission, inputs, head.pictures, head.webhook)
+        return await _write(services, caller, response, submission, inputs, head.pictures, head.webhook)
 
 
-async def _begun(
+async def _begin(
     services: Services, caller: Principal, wanted: JobRequest | Head, idempotency_key: str | None
 ) -> Submission:
     return await services.farm.begin(
@@ -120,7 +125,7 @@ async def _begun(
     )
 
 
-async def _written(
+async def _write(
     services: Services,
     caller: Principal,
     response: Response,

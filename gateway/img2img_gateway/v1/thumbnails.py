@@ -1,4 +1,4 @@
-"""Small pictures of a job's results and inputs, for whoever looks through many."""
+"""Thumbnails of a job's results and inputs."""
 
 from typing import Annotated, Any
 
@@ -14,20 +14,20 @@ from img2img_shared.job import ImageState, Job, result_key
 
 router = APIRouter(prefix="/jobs", tags=["results"])
 
-#: images of a job among which those are looked for that stand for it
+#: the first so many images of a job are searched for pictures that can represent it
 LOOKED_AT = 1000
 
-Size = Annotated[int, Query(ge=32, le=512, description="Pixels, at most, each way.")]
+Size = Annotated[int, Query(ge=32, le=512, description="Width and height in pixels, at most.")]
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}}},
-    204: {"description": "There is none: it is not done, or no picture that can be shown."},
-    304: {"description": "It is as it was (`If-None-Match`)."},
+    204: {"description": "There is none: the image is not done, or its picture cannot be shown."},
+    304: {"description": "It has not changed (`If-None-Match`)."},
 }
 
 
 @router.get(
     "/{job}/thumbnail",
-    summary="See a job in small",
+    summary="Fetch a job's thumbnail",
     response_class=Response,
     responses=_PICTURE,
 )
@@ -37,9 +37,9 @@ async def job_thumbnail(
     caller: Caller,
     services: ServicesDep,
     size: Size = 128,
-    number: Annotated[int, Query(ge=0, le=9, description="Of its first pictures.")] = 0,
+    number: Annotated[int, Query(ge=0, le=9, description="Which of its first pictures.")] = 0,
 ) -> Response:
-    """One of the first pictures of a job; while it has none, the picture that it is made from."""
+    """A small WebP of one of a job's first results; while it has none, of its first input."""
     farm = services.farm
     found = await farm.call(farm.ledger.job, job, caller.tenant)
     states = await farm.call(farm.ledger.images, job, caller.tenant, 0, LOOKED_AT)
@@ -53,14 +53,14 @@ async def job_thumbnail(
 
 @router.get(
     "/{job}/images/{index}/thumbnail",
-    summary="See a picture in small",
+    summary="Fetch an image's thumbnail",
     response_class=Response,
     responses=_PICTURE,
 )
 async def image_thumbnail(
     job: JobId, index: Index, request: Request, caller: Caller, services: ServicesDep, size: Size = 256
 ) -> Response:
-    """A small WebP of an image that is done."""
+    """A small WebP of the picture of an image that is done."""
     found, image = await job_and_image(services.farm, job, index, caller.tenant)
     if image.state is not ImageState.DONE:
         return Response(status_code=204)
@@ -69,7 +69,7 @@ async def image_thumbnail(
 
 @router.get(
     "/{job}/inputs/{index}/thumbnail/{role:path}",
-    summary="See an input in small",
+    summary="Fetch an input's thumbnail",
     response_class=Response,
     responses=_PICTURE,
 )
@@ -82,7 +82,7 @@ async def input_thumbnail(
     services: ServicesDep,
     size: Size = 256,
 ) -> Response:
-    """A small WebP of a picture that an input was rendered from."""
+    """A small WebP of a picture that an input is rendered from: its image, mask or control picture."""
     found = await services.farm.call(services.farm.ledger.job, job, caller.tenant)
     return await _of_input(services, request, found, index, role, size)
 

@@ -1,4 +1,4 @@
-"""Webhooks: what they are signed with, and those that could not be delivered."""
+"""Webhooks: the secret that signs them, and messages that could not be delivered."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -14,33 +14,33 @@ router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 
 class Secret(BaseModel):
-    """What the caller's webhooks are signed with, as Standard Webhooks' libraries take it."""
+    """The secret that signs the caller's webhooks, in the form that Standard Webhooks' libraries take."""
 
     secret: Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
 
 
 class DeadDelivery(BaseModel):
-    """A message that was given up."""
+    """A message that could not be delivered, and is not tried any more."""
 
     id: Annotated[str, Field(examples=["0a32dddf8136d8fc-end"])]
     url: Annotated[str, Field(examples=["https://example.org/hook"])]
     #: the message
     body: str
     tries: int
-    #: why the last one failed
+    #: why the last try failed
     error: str | None
     created: datetime
 
 
-@router.get("/secret", summary="See what webhooks are signed with")
+@router.get("/secret", summary="Get the secret that signs webhooks")
 async def secret(caller: Caller, services: ServicesDep) -> Secret:
-    """The key to check `webhook-signature` with."""
+    """The secret to verify a message's `webhook-signature` with."""
     return Secret(secret=await services.farm.call(services.hooks.secret, caller.tenant))
 
 
-@router.get("/dead", summary="List messages that nobody took")
+@router.get("/dead", summary="List undelivered messages")
 async def dead(caller: Caller, services: ServicesDep) -> list[DeadDelivery]:
-    """Messages that nobody took in about a day, newest first."""
+    """Messages that could not be delivered in about a day, newest first."""
     return [
         DeadDelivery(
             id=each.id,
@@ -54,12 +54,12 @@ async def dead(caller: Caller, services: ServicesDep) -> list[DeadDelivery]:
     ]
 
 
-@router.post("/dead/{delivery}/retry", summary="Send a message again")
+@router.post("/dead/{delivery}/retry", summary="Send an undelivered message again")
 async def retry(
     delivery: Annotated[str, Path(max_length=200, examples=["0a32dddf8136d8fc-end"])],
     caller: Caller,
     services: ServicesDep,
 ) -> Changed:
-    """Try one again."""
+    """Try to deliver a message again."""
     await services.farm.call(services.hooks.deliveries.revive, caller.tenant, delivery)
     return Changed(changed=1)
