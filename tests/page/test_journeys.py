@@ -200,6 +200,15 @@ def test_a_result_is_looked_at(visit: Callable[..., Visit], done_job: str) -> No
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+def test_an_infotext_is_copied_from_a_page_without_tls(visit: Callable[..., Visit], done_job: str) -> None:
+    page = visit().page
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.goto(f"/jobs/{done_job}?image=0")
+    page.get_by_role("dialog").get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_text("The infotext is copied.")).to_be_visible()
+    assert "Steps: 2" in page.evaluate("getSelection().toString()")
+
+
 def test_results_are_downloaded_one_some_and_all(
     visit: Callable[..., Visit], farm: FaultyFarm, done_job: str
 ) -> None:

@@ -71,6 +71,15 @@ def test_views_are_addresses(visiting: Callable[..., Visit], bare_gateway: Gatew
     expect(page).to_have_title("Queue · img2img farm")
 
 
+def test_an_address_with_a_bare_percent_sign_is_a_job_that_is_not_found(
+    visiting: Callable[..., Visit], bare_gateway: Gateway
+) -> None:
+    page = visiting(bare_gateway.url, refused=True).page
+    page.goto("/jobs/100%")
+    expect(page.get_by_role("alert").filter(has_text="job")).to_be_visible()
+    expect(page.get_by_role("link", name="Workers")).to_be_visible()
+
+
 @pytest.mark.parametrize(("size", "dark"), [(DESK, True), (PHONE, False)])
 def test_the_frame_is_accessible(
     visiting: Callable[..., Visit], bare_gateway: Gateway, size: tuple[int, int], dark: bool

@@ -3,11 +3,11 @@ import { html, useEffect, useState } from "./html.js";
 
 const listeners = new Set();
 let moves = 0;
-const told = () => {
+const notify = () => {
   moves += 1;
   listeners.forEach((each) => each());
 };
-window.addEventListener("popstate", told);
+window.addEventListener("popstate", notify);
 
 const read = () => ({ path: location.pathname, query: new URLSearchParams(location.search) });
 
@@ -18,7 +18,7 @@ export const hasMoved = () => moves > 0;
 export function go(address, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", address);
   if (!replace) window.scrollTo(0, 0);
-  told();
+  notify();
 }
 
 /** {path, query} of the address bar, again whenever it changes. */
@@ -43,14 +43,14 @@ export function Link({ href, children, ...rest }) {
   return html`<a href=${href} onClick=${follow} ...${rest}>${children}</a>`;
 }
 
-/** The parts of `path` that `pattern` names ("/jobs/:job"); null: it is another address. */
+/** The parts of `path` that `pattern` names ("/jobs/:job"), as they stand there; null: it is another address. */
 export function match(pattern, path) {
   const names = pattern.split("/");
   const parts = path.split("/");
   if (names.length !== parts.length) return null;
   const found = {};
   for (const [at, name] of names.entries()) {
-    if (name.startsWith(":") && parts[at]) found[name.slice(1)] = decodeURIComponent(parts[at]);
+    if (name.startsWith(":") && parts[at]) found[name.slice(1)] = parts[at];
     else if (name !== parts[at]) return null;
   }
   return found;

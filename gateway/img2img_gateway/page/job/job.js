@@ -8,10 +8,11 @@ import { useNarrow } from "../narrow.js";
 import { Actions, nameOf } from "../queue/actions.js";
 import { pace } from "../queue/row.js";
 import { Link, go } from "../router.js";
+import { IMAGE_STATES } from "../states.js";
 import { job as text, queue, states as stateNames } from "../strings.js";
 import { Heading } from "../view.js";
 import { Cell, imageName } from "./cell.js";
-import { STATES, useImages } from "./store.js";
+import { useImages } from "./store.js";
 import { Viewer } from "./viewer.js";
 import { asRanges } from "./ranges.js";
 
@@ -68,7 +69,7 @@ function Images({ images, version, job, query }) {
     images.name(shown, tab);
   }, [images, at, tab]);
   const perInput = images.params.images_per_input;
-  const stateOf = (index) => STATES[images.states[index]] ?? "pending";
+  const stateOf = (index) => IMAGE_STATES[images.states[index]] ?? "pending";
   const nameOfImage = (index) => imageName(images.known.get(index), index, perInput);
   const address = (index) => `/jobs/${job.id}?image=${index}`;
   const choose = (index) => setChosen((before) => {
@@ -92,7 +93,7 @@ function Images({ images, version, job, query }) {
     return isThere;
   };
   const counts = { pending: job.n - job.done - job.failed - job.running - job.cancelled, ...job };
-  const tabs = ["", ...STATES.filter((state) => counts[state] > 0 || state === tab)];
+  const tabs = ["", ...IMAGE_STATES.filter((state) => counts[state] > 0 || state === tab)];
   return html`
     <div class="toolbar">
       <div class="tabs" role="group" aria-label=${text.filter}>${tabs.map((state) => html`<button key=${state} type="button" aria-pressed=${tab === state}

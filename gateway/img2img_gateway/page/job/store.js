@@ -1,9 +1,8 @@
 /** One job and the states of its images, kept up to date by the job's stream of events. */
 import { follow, get } from "../api.js";
 import { useEffect, useReducer, useRef } from "../html.js";
+import { ENDED, IMAGE_STATES } from "../states.js";
 
-export const STATES = ["pending", "running", "done", "failed", "cancelled"];
-const ENDED = ["done", "failed", "cancelled"];
 /** Images of which the names are asked for at a time, and known at most. */
 const PAGE = 100;
 const KNOWN = 20_000;
@@ -90,7 +89,7 @@ class JobImages {
     for (let start = 0; start !== null; ) {
       const { runs, next } = await this.get(`/states?start=${start}`);
       for (const [state, count] of runs) {
-        states.fill(STATES.indexOf(state), at, at + count);
+        states.fill(IMAGE_STATES.indexOf(state), at, at + count);
         at += count;
       }
       start = next;
@@ -117,7 +116,7 @@ class JobImages {
     this.job = { ...this.job, ...countsOf(update) };
     for (const { index, state: of, reason } of update.events) {
       if (index === null) continue;
-      this.states[index] = STATES.indexOf(of);
+      this.states[index] = IMAGE_STATES.indexOf(of);
       if (of === "failed") this.known.set(index, { ...this.known.get(index), index, reason });
     }
     this.byState = null;
@@ -126,10 +125,10 @@ class JobImages {
   /** Indexes of the images in a state. */
   of(state) {
     if (this.byState === null) {
-      this.byState = STATES.map(() => []);
+      this.byState = IMAGE_STATES.map(() => []);
       this.states.forEach((at, index) => this.byState[at].push(index));
     }
-    return this.byState[STATES.indexOf(state)];
+    return this.byState[IMAGE_STATES.indexOf(state)];
   }
 
   /** Have the names of those of `indexes` known that are not; of one state alone where `state` is given. */

@@ -1,10 +1,11 @@
 /** One image large: before and after, what it was made from, its parameters; the arrow keys go to the next. */
 import { get } from "../api.js";
 import { Button } from "../components/button.js";
+import { copyText } from "../components/copy.js";
 import { Dialog } from "../components/dialog.js";
 import { State } from "../components/state.js";
-import { toast } from "../components/toast.js";
-import { html, useEffect, useState } from "../html.js";
+import { orSay, toast } from "../components/toast.js";
+import { html, useEffect, useRef, useState } from "../html.js";
 import { Link } from "../router.js";
 import { app, job as text } from "../strings.js";
 import { Preview } from "./cell.js";
@@ -12,7 +13,7 @@ import { Compare } from "./compare.js";
 
 const TEXTS = ["prompt", "negative_prompt"];
 
-/** `onStep(-1 | 1)` goes to the image before or behind; null where there is none. */
+/** `onStep(-1 | 1)` goes to the image before or behind, and gives whether there is one; `onStep(by, true)` only tells. */
 export function Viewer({ job, index, state, name, onClose, onStep }) {
   const [found, setFound] = useState(null);
   const [error, setError] = useState(null);
@@ -74,7 +75,11 @@ export function Viewer({ job, index, state, name, onClose, onStep }) {
 
 function Facts({ details }) {
   const { params, infotext, image } = details;
-  const copy = () => navigator.clipboard.writeText(infotext).then(() => toast(text.copied), (error) => toast(error.message, "error"));
+  const shownText = useRef();
+  const copy = () => orSay(async () => {
+    await copyText(infotext, shownText.current);
+    toast(text.copied);
+  });
   const shown = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
   const rest = Object.entries(params).filter(([name]) => !TEXTS.includes(name));
   return html`
@@ -82,5 +87,5 @@ function Facts({ details }) {
     <section><h3>${text.parameters}</h3><dl class="facts">${rest.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="mono">${shown(value)}</dd></div>`)}
       ${image.path && html`<div><dt>${text.file}</dt><dd>${image.path}</dd></div>`}
       <div><dt>${text.attempts}</dt><dd>${image.attempt}</dd></div></dl></section>
-    ${infotext && html`<section><h3>${text.infotext}</h3><pre tabindex="0" aria-label=${text.infotext}>${infotext}</pre><${Button} onClick=${copy}>${text.copy}<//></section>`}`;
+    ${infotext && html`<section><h3>${text.infotext}</h3><pre tabindex="0" ref=${shownText} aria-label=${text.infotext}>${infotext}</pre><${Button} onClick=${copy}>${text.copy}<//></section>`}`;
 }

@@ -7,13 +7,14 @@ import { Windowed } from "../components/windowed.js";
 import { count } from "../format.js";
 import { html, useCallback, useEffect, useRef, useState } from "../html.js";
 import { useNarrow } from "../narrow.js";
+import { ACTIVE } from "../states.js";
 import { queue as text } from "../strings.js";
 import { Heading, useSession } from "../view.js";
 import { useFarm } from "../workers/farm.js";
 import { Demand } from "./demand.js";
 import { Handle, priorityAt } from "./priority.js";
 import { Row } from "./row.js";
-import { ACTIVE, useJobs } from "./store.js";
+import { useJobs } from "./store.js";
 
 const TABS = [
   { name: text.all, states: [] },
@@ -80,7 +81,7 @@ function Jobs({ found, narrowTo }) {
     if (!cell) return 0;
     return Math.max(0, Math.min(active.length, Math.round((y - box.top) / cell.offsetHeight)));
   };
-  const drop_ = (job, y) => {
+  const moveTo = (job, y) => {
     const at = placeAt(y);
     const from = active.indexOf(job);
     const others = active.filter((each) => each !== job);
@@ -92,7 +93,7 @@ function Jobs({ found, narrowTo }) {
   const row = (at) => {
     const job = jobs[at];
     const handle = html`<${Handle} job=${job} most=${most} onStep=${(priority) => prioritise(job, priority)}
-      onDrag=${(y) => setPlace(y === null ? null : placeAt(y))} onDrop=${(y) => drop_(job, y)} />`;
+      onDrag=${(y) => setPlace(y === null ? null : placeAt(y))} onDrop=${(y) => moveTo(job, y)} />`;
     const dropped = place === at ? "drop-before" : place === at + 1 && at + 1 === active.length ? "drop-behind" : "";
     return html`<${Row} job=${job} handle=${handle} narrow=${narrow} dropped=${dropped} narrowTo=${narrowTo}
       onChange=${() => look(job.id)} onRemove=${() => drop(job.id)} />`;

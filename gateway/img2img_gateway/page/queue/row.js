@@ -6,9 +6,9 @@ import { Thumbnail } from "../components/thumbnail.js";
 import { count, duration, rough, since } from "../format.js";
 import { html, useState } from "../html.js";
 import { Link } from "../router.js";
+import { ACTIVE } from "../states.js";
 import { queue as text, states } from "../strings.js";
 import { Actions, nameOf } from "./actions.js";
-import { ACTIVE } from "./store.js";
 
 /** Its thumbnails change when more is done, but not with each image. */
 const shown = (job) => Math.min(job.done, 3);

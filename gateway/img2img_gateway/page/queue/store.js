@@ -1,14 +1,13 @@
 /** The jobs as they are now: listed page by page, kept up to date by the stream of what happens to them. */
 import { follow, get } from "../api.js";
 import { useEffect, useReducer, useRef } from "../html.js";
+import { ACTIVE, ENDED } from "../states.js";
 
 /** Milliseconds that a stream may take to begin before jobs are listed without it. */
 const LATE = 2000;
 /** Jobs that a request gives, and those under way that are listed at most. */
 const PAGE = 200;
 const MOST_ACTIVE = 20_000;
-export const ACTIVE = ["running", "paused", "pending"];
-export const ENDED = ["done", "failed", "cancelled"];
 const isActive = (job) => ACTIVE.includes(job.state);
 const byPriority = (one, other) => other.priority - one.priority || (one.created < other.created ? -1 : 1);
 const byEnd = (one, other) => (one.created < other.created ? 1 : -1);

@@ -1,24 +1,18 @@
 /** The same job as words for other programs, to be copied. */
 import { Button } from "../components/button.js";
+import { copyText } from "../components/copy.js";
 import { toast } from "../components/toast.js";
-import { html, useState } from "../html.js";
+import { html, useRef, useState } from "../html.js";
 import { studio as text } from "../strings.js";
 import { useSession } from "../view.js";
 import { asCurl, asPython, asShell } from "./request_code.js";
-
-/** By the browser's older way where it has no clipboard for pages without TLS. */
-async function copyText(words) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(words);
-  getSelection().selectAllChildren(document.querySelector(".code pre"));
-  document.execCommand("copy");
-  return undefined;
-}
 
 /** Inputs up to which all are written out. */
 const MOST = 200;
 
 export function Code({ job }) {
   const [kind, setKind] = useState("shell");
+  const shown = useRef();
   const session = useSession();
   const few = { ...job, inputs: job.inputs.slice(0, MOST) };
   const gateway = { origin: location.origin, withKey: Boolean(session.csrf) };
@@ -27,7 +21,7 @@ export function Code({ job }) {
     (each) => each.isPainted,
   );
   const copy = async () => {
-    await copyText(words);
+    await copyText(words, shown.current);
     toast(text.copied);
   };
   return html`<details class="card group code">
@@ -39,7 +33,7 @@ export function Code({ job }) {
     </div>
     ${gateway.withKey && html`<p class="muted">${text.keyHelp}</p>`}
     ${job.inputs.length > MOST && html`<p class="muted">${text.firstOf(MOST, job.inputs.length)}</p>`}
-    <pre tabindex="0" aria-label=${text[kind]}><code>${words}</code></pre>
+    <pre tabindex="0" ref=${shown} aria-label=${text[kind]}><code>${words}</code></pre>
     ${painted.length > 0 && html`<p>${text.painted} ${painted.map((each) => html`<a key=${each.path} href=${each.url}
       download=${each.path.split("/").at(-1)}>${each.path}</a> `)}</p>`}
   </details>`;

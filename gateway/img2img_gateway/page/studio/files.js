@@ -33,11 +33,9 @@ export function picturesIn(files) {
     .sort((one, other) => one.path.localeCompare(other.path, undefined, { numeric: true }));
 }
 
-/** A picture that the browser has, as the form holds it. */
+/** A picture of the form, from a file: {file, path, url}. */
 export const pictureOf = ({ file, path }) => ({ file, path, url: URL.createObjectURL(file) });
-/** An input of a job with it. */
-export const madeOf = (found) => ({ id: nextId++, image: pictureOf(found), mask: null });
-/** One that the farm has, by its key; `params` are its own. */
+/** An input of the form: a picture with a mask and parameters of its own. */
 export const inputOf = (image, mask = null, params = {}) => ({ id: nextId++, image, mask, params });
 
 /** Whether a picture's file says how it was made: looked for where the formats have it, at both ends. */

@@ -11,7 +11,7 @@ import { fromJson } from "./values.js";
 /** Whether a pasted text is an infotext, and no prompt alone. */
 export const isInfotext = (pasted) => /(^|\n)Steps: \d+, /.test(pasted);
 
-/** What a text or a picture's file says: {filled, note}; throws where it says nothing. */
+/** What an infotext or a picture's file says: {model, values, units, notes}; throws where it says nothing. */
 export async function readInfotext({ infotext, file }) {
   const found = await post("/v1/infotext", file ? { image: await base64(file) } : { infotext }, { parse: fromJson });
   if (!isInfotext(found.infotext)) throw new Error(text.noInfotext);
@@ -23,7 +23,7 @@ export async function readInfotext({ infotext, file }) {
   return { model: found.model, values: asTyped(values), units: control.map(asTyped), notes };
 }
 
-/** The same of a job, with its pictures and what is each one's own. */
+/** The same of a job, and its pictures with their own parameters: {model, values, units, pictures, mask}. */
 export async function readJob(job) {
   const [{ model }, params] = await Promise.all([exact(`/v1/jobs/${job}`), exact(`/v1/jobs/${job}/params`)]);
   const inputs = [];

@@ -3,7 +3,7 @@ import { Button } from "../components/button.js";
 import { Icon } from "../components/icon.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { studio as text } from "../strings.js";
-import { filesOf, madeOf, picturesIn } from "./files.js";
+import { filesOf, inputOf, pictureOf, picturesIn } from "./files.js";
 
 /** Pictures that are shown before somebody asks for more. */
 const SHOWN = 24;
@@ -27,7 +27,7 @@ export function Pictures({ pictures, mask, error, onChange, onMask, onInfotext }
   const add = async (found) => {
     const taken = picturesIn(await found);
     if (!taken.length) return;
-    onChange([...latest.current, ...taken.map(madeOf)]);
+    onChange([...latest.current, ...taken.map((each) => inputOf(pictureOf(each)))]);
     onInfotext(taken.length === 1 ? taken[0].file : null);
   };
   const chosen = (event) => {

@@ -6,6 +6,7 @@ import { orSay } from "../components/toast.js";
 import { html, useEffect, useState } from "../html.js";
 import { Preview } from "../job/cell.js";
 import { Link } from "../router.js";
+import { ENDED } from "../states.js";
 import { studio as text } from "../strings.js";
 
 /** Results that are shown: the latest. The job's own view has all. */
@@ -14,8 +15,6 @@ const SHOWN = 24;
 const FEW = 4;
 /** Images under way that are looked at. */
 const LOOKS = 4;
-
-const ENDED = ["done", "failed", "cancelled"];
 
 /** `sent`: {job, axes}, what `send` gave, and the labels of a grid. `onUse` gets the address of a result. */
 export function Results({ sent, onUse }) {

@@ -8,7 +8,7 @@ import { Heading } from "../view.js";
 import { Axes } from "./axes.js";
 import { Code } from "./code.js";
 import { ControlUnits } from "./control_units.js";
-import { hasInfotext, inputOf, maskPath } from "./files.js";
+import { hasInfotext, inputOf, maskPath, pictureOf } from "./files.js";
 import { FillDialog, readImage, readInfotext, readJob } from "./fill.js";
 import { changedOf, useForm } from "./form.js";
 import { REPLACE, axes, isGrid } from "./grid.js";
@@ -122,7 +122,7 @@ function Form({ made, query }) {
   const useResult = (address, index) => orSay(async () => {
     const blob = await get(address);
     const path = `result-${index + 1}.${blob.type.split("/")[1]}`;
-    change({ pictures: [...form.pictures, inputOf({ file: blob, path, url: URL.createObjectURL(blob) })] });
+    change({ pictures: [...form.pictures, inputOf(pictureOf({ file: blob, path }))] });
     toast(text.taken(path));
   });
   const blur = { x: Number(form.values.mask_blur_x ?? 4) || 0, y: Number(form.values.mask_blur_y ?? 4) || 0 };
