@@ -16,8 +16,9 @@ from img2img_shared.params import Params
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.models.faces.parsenet import KINDS, ParseNet
 from img2img_worker.models.faces.restorers import DETECTION, PARSING, FaceRestorers
-from img2img_worker.models.faces.restoring import restored
+from img2img_worker.models.faces.restoring import restore_faces
 from img2img_worker.models.faces.retinaface import Faces, RetinaFace
+from img2img_worker.models.upscalers import upscaler_files
 from img2img_worker.models.upscalers.spandrel_import import spandrel
 from img2img_worker.pictures.extras_picture import postprocess
 from img2img_worker.pictures.upscale import no_networks
@@ -71,14 +72,14 @@ def parts(_: Tensor) -> Tensor:
 
 
 def test_faces_are_put_back_where_they_were() -> None:
-    found = restored(pixels("source"), two, negative, parts)
+    found = restore_faces(pixels("source"), two, negative, parts)
     np.testing.assert_array_equal(found, pixels("pasted"))
     assert np.abs(pixels("source").astype(int) - pixels("pasted").astype(int)).mean() > 5
 
 
 def test_a_picture_without_faces_stays_as_it_is() -> None:
     source = pixels("source")
-    np.testing.assert_array_equal(restored(source, none, negative, parts), source)
+    np.testing.assert_array_equal(restore_faces(source, none, negative, parts), source)
 
 
 def test_what_is_found_lies_apart_and_is_sure() -> None:
@@ -113,7 +114,7 @@ def test_what_is_found_lies_apart_and_is_sure() -> None:
 def test_a_restorer_is_to_be_had_with_all_that_it_takes(tmp_path: Path) -> None:
     restorers = FaceRestorers(tmp_path, torch.device("cpu"))
     assert restorers.reasons == {}
-    with pytest.raises(Refused, match="no file of it in the folder GFPGAN"):
+    with pytest.raises(Refused, match="it has no file in the folder GFPGAN"):
         restorers.restore("GFPGAN", pixels("source"), 0.5)
     folder = tmp_path / "GFPGAN"
     folder.mkdir()
@@ -169,6 +170,28 @@ def saved_networks(models: Path, picture: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
+def test_a_restorers_file_is_read_again_only_after_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def count(path: Path, device: str) -> dict[str, Tensor]:
+        read.append(path)
+        return {}
+
+    monkeypatch.setattr(upscaler_files, "read_state", count)
+    file = tmp_path / "GFPGAN" / "GFPGANv1.4.pth"
+    file.parent.mkdir()
+    for name in (DETECTION, PARSING):
+        (file.parent / name).write_bytes(b"")
+    restorers = FaceRestorers(tmp_path, torch.device("cpu"))
+    for content in (b"one", b"another"):
+        file.write_bytes(content)
+        for _ in range(3):
+            assert "no network" in str(restorers.reasons["GFPGAN"])
+    assert read == [file, file]
+
+
 def test_what_restores_faces_is_what_spandrel_has(tmp_path: Path) -> None:
     """Minutes on a busy machine: only where CodeFormer's package is, whose licences are not for every use."""
     spandrel()  # which does without torchvision
@@ -186,7 +209,7 @@ def test_what_restores_faces_is_what_spandrel_has(tmp_path: Path) -> None:
     for name, own in options.items():
         network = networks[name]
         with torch.inference_mode():
-            expected = restored(picture, finder.find, lambda face: network(face, **own)[0], parser)  # noqa: B023
+            expected = restore_faces(picture, finder.find, lambda face: network(face, **own)[0], parser)  # noqa: B023
         np.testing.assert_array_equal(restorers.restore(name, picture, 0.25), expected)
         assert np.abs(expected.astype(int) - picture.astype(int)).mean() > 1
 

@@ -71,6 +71,7 @@ def test_files_are_read_once_while_there_is_room(
 
     monkeypatch.setattr("img2img_worker.models.adapters.lora.read_lora", read)
     monkeypatch.setattr("img2img_worker.models.adapters.lora.REMEMBERED", 2 * size)
+    family = opened(sd1, tmp_path)
     for name in ("ink", "gold", "ink", "gold", "words", "gold", "ink"):
         family.loras.find([Lora(name=name)])
     assert reads == ["ink", "gold", "words", "ink"]

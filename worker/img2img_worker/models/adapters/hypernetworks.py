@@ -1,7 +1,5 @@
 """The hypernetworks in a folder, and how those of an image come before the keys and values of attention."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +15,7 @@ from img2img_shared.model_folders import files_below
 from img2img_shared.prompt_tags import Hypernetwork
 from img2img_shared.suggestions import unknown_name
 from img2img_worker.models.adapters.hypernetwork_file import Layers, read_hypernetwork
+from img2img_worker.models.file_cache import FileCache, FileVersion
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: where A1111 has them below its folder of models
@@ -69,9 +68,8 @@ class Hypernetworks:
         self._folder = folder
         self._keys = _named(unet, "to_k")
         self._values = _named(unet, "to_v")
-        self._loaded: OrderedDict[Path, tuple[tuple[str, int, int], Layers]] = OrderedDict()
-        self._loading = threading.Lock()
-        self._worn = _Applied(NO_HYPERNETWORKS, ())
+        self._files = FileCache[Layers](REMEMBERED)
+        self._applied = _Applied(NO_HYPERNETWORKS, ())
         self._hooks: list[RemovableHandle] = []
 
     @property
@@ -92,7 +90,7 @@ class Hypernetworks:
         found = [(last[each.name], *self._load(self._path(each.name, pinned))) for each in wanted]
         acting = [part for part in found if part[0].weight != 0]
         return HypernetworkSet(
-            key=tuple((*about, each.weight) for each, about, _ in acting),
+            key=tuple((*version.key, each.weight) for each, version, _ in acting),
             networks=tuple((layers, each.weight) for each, _, layers in acting),
         )
 
@@ -102,12 +100,12 @@ class Hypernetworks:
         Args:
             beside: networks that run with it, and have keys and values too.
         """
-        worn = _Applied(hypernetworks, beside if hypernetworks.networks else ())
-        if worn == self._worn:
+        applied = _Applied(hypernetworks, beside if hypernetworks.networks else ())
+        if applied == self._applied:
             return
         for hook in self._hooks:
             hook.remove()
-        self._hooks, self._worn = [], worn
+        self._hooks, self._applied = [], applied
         if hypernetworks.networks:
             keys = [*self._keys, *(key for network in beside for key in _named(network, "to_k"))]
             values = [*self._values, *(value for network in beside for value in _named(network, "to_v"))]
@@ -115,27 +113,13 @@ class Hypernetworks:
                 change = partial(_change, hypernetworks, which)
                 self._hooks += [layer.register_forward_pre_hook(change) for layer in layers]
 
-    def _load(self, path: Path) -> tuple[tuple[str, int, int], Layers]:
-        """A file as it is now: its path, time and size first; read again if it has changed."""
+    def _load(self, path: Path) -> tuple[FileVersion, Layers]:
+        """A file as it is now, read again if it has changed."""
         try:
-            stat = path.stat()
+            version = FileVersion.of(path)
         except OSError as error:
             raise Refused("hypernetwork", path.stem, f"the file cannot be read ({error.strerror})") from None
-        about = str(path), stat.st_mtime_ns, stat.st_size
-        with self._loading:
-            loaded = self._loaded.pop(path, None)
-            if loaded is None or loaded[0] != about:
-                loaded = about, self._read(path)
-            self._loaded[path] = loaded
-            while (
-                len(self._loaded) > 1 and sum(size for (_, _, size), _ in self._loaded.values()) > REMEMBERED
-            ):
-                self._loaded.popitem(last=False)
-        return loaded
-
-    @property
-    def _size(self) -> int:
-        return sum(size for (_, _, size), _ in self._loaded.values())
+        return version, self._files.get(version, lambda: self._read(path))
 
     def _read(self, path: Path) -> Layers:
         try:

@@ -1,10 +1,7 @@
 """The LoRAs in a folder, for one checkpoint."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from img2img_worker.models.adapters.lora_keys import Place, denoiser_layers, ori
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.patched import Patched
+from img2img_worker.models.file_cache import FileCache, FileVersion, read_once
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: where A1111 has them below its folder of models
@@ -40,20 +38,13 @@ class LoraSet:
 
 @dataclass(frozen=True, kw_only=True)
 class _Loaded:
-    """One file, on the device."""
+    """One file's adapters, on the device."""
 
-    path: Path
-    time: int
-    size: int
+    version: FileVersion
     text: Mapping[str, Adapter]
     denoiser: Mapping[str, Adapter]
     #: textual inversions that come with it, by name: what files of theirs hold
     bundle: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def key(self) -> tuple[str, int, int]:
-        """Another one for another file."""
-        return str(self.path), self.time, self.size
 
 
 class Loras:
@@ -73,8 +64,7 @@ class Loras:
         self.denoiser = Patched(denoiser_layers(denoiser))
         self.texts = Patched(text_layers(texts))
         self._places = original_places(denoiser)
-        self._loaded: OrderedDict[Path, _Loaded] = OrderedDict()
-        self._loading = threading.Lock()
+        self._files = FileCache[_Loaded](REMEMBERED)
 
     @property
     def names(self) -> dict[str, str]:
@@ -113,7 +103,7 @@ class Loras:
             Refused: it is not there, or is broken.
         """
         loaded = self._load(name, pinned)
-        return loaded.key, loaded.bundle
+        return loaded.version.key, loaded.bundle
 
     def hashes(self, prompt: str, pinned: PinnedFiles = NOTHING_PINNED) -> dict[str, str]:
         """A1111's short hash of each LoRA that a prompt without comments names, by that name; thread-safe.
@@ -125,20 +115,13 @@ class Loras:
         return {lora.name: short_hash(self._path(lora.name, pinned)) for lora in loras}
 
     def _load(self, name: str, pinned: PinnedFiles) -> _Loaded:
-        """The file of that name as it is now, read again if it has changed."""
+        """The file of that name, read again if it has changed."""
         path = self._path(name, pinned)
         try:
-            about = path.stat()
+            version = FileVersion.of(path)
         except OSError as error:
             raise Refused("lora", name, f"the file cannot be read ({error.strerror})") from None
-        with self._loading:
-            loaded = self._loaded.pop(path, None)
-            if loaded is None or (loaded.time, loaded.size) != (about.st_mtime_ns, about.st_size):
-                loaded = self._read(path, about.st_mtime_ns, about.st_size)
-            self._loaded[path] = loaded
-            while len(self._loaded) > 1 and sum(file.size for file in self._loaded.values()) > REMEMBERED:
-                self._loaded.popitem(last=False)
-        return loaded
+        return self._files.get(version, lambda: self._read(version))
 
     def _path(self, name: str, pinned: PinnedFiles) -> Path:
         if (path := pinned.get("lora", name)) is not None:
@@ -158,7 +141,8 @@ class Loras:
     def _paths(self) -> dict[str, Path]:
         return {path.stem: path for path in files_below(self._folder, (".safetensors",))}
 
-    def _read(self, path: Path, time: int, size: int) -> _Loaded:
+    def _read(self, version: FileVersion) -> _Loaded:
+        path = version.path
         adapters = {
             name: (adapter, self._places.get(name, (Place(layer=name),)))
             for name, adapter in read_lora(path).items()
@@ -167,9 +151,7 @@ class Loras:
         denoiser = {name: own for name, own in adapters.items() if name not in text}
         try:
             return _Loaded(
-                path=path,
-                time=time,
-                size=size,
+                version=version,
                 text=self.texts.fitted(text),
                 denoiser=self.denoiser.fitted(denoiser),
                 bundle=read_bundle(path),
@@ -185,16 +167,15 @@ class Loras:
 
 
 def _alias(path: Path) -> str | None:
-    """What the trainer of a file called it."""
+    """The name that the trainer of a file gave it; None: none, or the file is not there any more."""
     try:
-        about = path.stat()
+        return _read_alias(path)
     except OSError:
         return None
-    return _read_alias(path, about.st_mtime_ns, about.st_size)
 
 
-@lru_cache(maxsize=4096)
-def _read_alias(path: Path, _modified: int, _size: int) -> str | None:
+@read_once
+def _read_alias(path: Path) -> str | None:
     return metadata(path).get("ss_output_name")
 
 
@@ -202,7 +183,7 @@ def _patch(parts: Sequence[tuple[Lora, _Loaded, Mapping[str, Adapter], float]], 
     """Of (LoRA, file, its layers, weight) each; what changes nothing is left out."""
     acting = [part for part in parts if part[2] and part[3] != 0]
     patch = Patch(
-        key=tuple((*file.key, weight, lora.dyn) for lora, file, _, weight in acting),
+        key=tuple((*file.version.key, weight, lora.dyn) for lora, file, _, weight in acting),
         parts=tuple(
             ({name: adapter.cut(lora.dyn) for name, adapter in layers.items()}, weight)
             for lora, _, layers, weight in acting

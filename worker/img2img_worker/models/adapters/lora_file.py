@@ -4,7 +4,6 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from img2img_worker.models.adapters.lora_keys import kohya_name
 from img2img_worker.models.adapters.lora_kinds import IA3, KINDS, Kind
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.checkpoints.weights import read_weights
+from img2img_worker.models.file_cache import read_once
 
 #: what any kind can have beside its own
 _COMMON = frozenset({"alpha", "scale", "dora_scale", "bias"})
@@ -102,10 +102,7 @@ def short_hash(path: Path) -> str:
         Refused: it cannot be read.
     """
     try:
-        about = path.stat()
-        return (metadata(path).get("sshs_model_hash") or _data_hash(path, about.st_mtime_ns, about.st_size))[
-            :_SHORT
-        ]
+        return (metadata(path).get("sshs_model_hash") or _data_hash(path))[:_SHORT]
     except OSError as error:
         raise Refused("lora", path.stem, f"the file cannot be read ({error.strerror})") from None
 
@@ -119,8 +116,8 @@ def metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-@lru_cache(maxsize=1024)
-def _data_hash(path: Path, _modified: int, _size: int) -> str:
+@read_once
+def _data_hash(path: Path) -> str:
     with path.open("rb", buffering=0) as file:
         file.seek(int.from_bytes(file.read(8), "little") + 8)
         return rest_sha256(file)

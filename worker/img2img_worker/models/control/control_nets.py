@@ -4,7 +4,6 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from img2img_worker.models.control.clip_vision import ClipVision, find_file
 from img2img_worker.models.control.files import name_of
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter, ImagePromptNetwork
 from img2img_worker.models.control.networks import ControlNetwork
+from img2img_worker.models.file_cache import FileVersion, read_once
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
 #: where A1111 has them below its folder of models, and the extension in its own
@@ -129,10 +129,9 @@ class ControlNets:
     def _load(self, path: Path, read: Callable[[Path, str], _Loaded]) -> _Loaded:
         """What is in a file as it is now, which is then the one that was used last."""
         try:
-            about = path.stat()
+            key = " ".join(map(str, FileVersion.of(path).key))
         except OSError as error:
             raise Refused("control.model", path.stem, f"the file cannot be read ({error.strerror})") from None
-        key = f"{path} {about.st_mtime_ns} {about.st_size}"
         try:
             loaded = self._loaded.pop(key, None) or read(path, key)
         except torch.OutOfMemoryError:
@@ -185,17 +184,13 @@ def folders_for(models_dir: Path | None) -> tuple[Path, ...]:
 def _short_hash(path: Path) -> str:
     """A1111's old hash, by which ControlNet's titles tell files apart."""
     try:
-        about = path.stat()
+        return _read_short_hash(path)
     except OSError:
         return ""
-    return _read_short_hash(path, about.st_mtime_ns, about.st_size)
 
 
-@lru_cache(maxsize=4096)
-def _read_short_hash(path: Path, _modified: int, _size: int) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(0x100000)
-            return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
-    except OSError:
-        return ""
+@read_once
+def _read_short_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(0x100000)
+        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]

@@ -1,1 +1,1 @@
-"""Faces: found in a picture, restored by a network, and put back."""
+"""Finds the faces of a picture, restores them with a network, and puts them back."""

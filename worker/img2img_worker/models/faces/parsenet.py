@@ -1,4 +1,4 @@
-"""ParseNet: which parts of a face a pixel of it belongs to.
+"""ParseNet: to which part of a face each of its pixels belongs.
 
 Source: Chen et al., "Progressive Semantic-Aware Style Transformation for Blind Face Restoration" (2021). The
 names of the tensors are those of the published weights (``parsing_parsenet.pth``), which A1111 downloads.
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: kinds of pixels: background, skin, brows, eyes, glasses, ears, nose, mouth, lips, hair, hat, ...
+#: classes of pixels: background, skin, brows, eyes, glasses, ears, nose, mouth, lips, hair, hat, ...
 KINDS = 19
-#: those that belong to a face that was restored; hair, hats, necks and clothes do not
+#: the classes that are taken from a restored face; hair, hats, necks and clothes stay as they were
 OF_FACES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15)
 
 
@@ -31,14 +31,14 @@ class ParseNet(nn.Module):
         self.out_mask_conv = _Convolution(64, KINDS)
 
     def forward(self, face: Tensor) -> Tensor:
-        """Scores of each kind [1, 19, 512, 512], of a face [1, 3, 512, 512] in [-1, 1]; red, green, blue."""
+        """A face, RGB [1, 3, 512, 512] in [-1, 1], to the scores of each class [1, 19, 512, 512]."""
         features = self.encoder(face)
         decoded = self.decoder(features + self.body(features))
         return torch.as_tensor(self.out_mask_conv(decoded))
 
 
 class _Convolution(nn.Module):
-    """3 × 3 over mirrored edges, of a map that is made larger before or smaller by it."""
+    """A 3 × 3 convolution with mirrored edges; "up" doubles the map before, "down" halves it by stride 2."""
 
     def __init__(
         self, channels: int, out: int, scale: str = "", *, norm: bool = False, active: bool = False

@@ -1,4 +1,4 @@
-"""The face restorers of a worker: CodeFormer and GFPGAN, out of A1111's folders, on its device."""
+"""The face restorers of a worker: CodeFormer and GFPGAN, from A1111's folders, on its device."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ from img2img_shared.errors import Refused
 from img2img_shared.face_restorers import FACE_RESTORERS
 from img2img_shared.model_folders import files_below
 from img2img_worker.models.faces.parsenet import ParseNet
-from img2img_worker.models.faces.restoring import restored
+from img2img_worker.models.faces.restoring import restore_faces
 from img2img_worker.models.faces.retinaface import RetinaFace
 from img2img_worker.models.upscalers.upscaler_files import architecture, load_face_restorer, read_state
 from img2img_worker.models.upscalers.upscaler_folders import folders_called
 
-#: what finds faces, and what tells their parts: files that A1111 has beside GFPGAN
+#: the networks that find faces and tell their parts: files that A1111 keeps beside GFPGAN's
 DETECTION, PARSING = "detection_Resnet50_Final.pth", "parsing_parsenet.pth"
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -38,12 +38,12 @@ class FaceRestorers:
         self._models_dir = models_dir
         self._device = device
         self._turn = threading.Lock()
-        #: those of files that stay on the device once they were needed: nobody changes them
+        #: networks stay on the device once they were used; these published files do not change
         self._network = lru_cache(maxsize=4)(self._read)
 
     @property
     def reasons(self) -> dict[str, str | None]:
-        """The restorers that there are files of, and why one cannot be used; None: it can."""
+        """The restorers that have a file, with why one cannot be used; None: it can."""
         found: dict[str, str | None] = {}
         for name in FACE_RESTORERS:
             if (path := self._path(name)) is not None:
@@ -57,20 +57,24 @@ class FaceRestorers:
         weight: float,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> NDArray[np.uint8]:
-        """A picture, uint8 [H, W, 3], with its faces restored.
+        """Restore the faces of a picture.
 
         Args:
             name: "CodeFormer" or "GFPGAN".
-            weight: of CodeFormer, 0 to 1: how much a face stays like it was.
-            is_wanted: asked before each network runs.
+            image: RGB, uint8 [H, W, 3].
+            weight: CodeFormer's fidelity, 0..1: how much a face stays as it was.
+            is_wanted: asked before each call of a network.
+
+        Returns:
+            the picture, of the same shape.
 
         Raises:
-            Refused: names "face_restorer"; it is not there, or cannot be used.
-            CancelledError: it is not wanted any more.
+            Refused: names "face_restorer"; its files are not there, or cannot be used.
+            CancelledError: the picture is not wanted any more.
         """
         path = self._path(name)
         if path is None:
-            raise Refused("face_restorer", name, f"there is no file of it in the folder {_FOLDERS[name]}")
+            raise Refused("face_restorer", name, f"it has no file in the folder {_FOLDERS[name]}")
         if (reason := self._reason(name, path)) is not None:
             raise Refused("face_restorer", name, f"it cannot be used ({reason})")
         network = self._network(path)
@@ -79,22 +83,22 @@ class FaceRestorers:
         if name == "CodeFormer":
             options = {"weight": weight, "adain": True}
 
-        def on(device_network: nn.Module, face: Tensor, **more: Any) -> Any:
+        def call(callee: nn.Module, face: Tensor, **more: Any) -> Any:
             if not is_wanted():
                 raise CancelledError
             with self._turn, torch.inference_mode():
-                return device_network(face.to(self._device), **more)
+                return callee(face.to(self._device), **more)
 
         def find(picture: NDArray[np.uint8]) -> Any:
             with self._turn:
                 return detection.find(picture)
 
-        return restored(
-            image, find, lambda face: on(network, face, **options)[0], lambda face: on(parsing, face)
+        return restore_faces(
+            image, find, lambda face: call(network, face, **options)[0], lambda face: call(parsing, face)
         )
 
     def _path(self, name: str) -> Path | None:
-        """The first of its files; GFPGAN's folder holds others, too."""
+        """Its first file; GFPGAN's folder also holds the networks that find and parse faces."""
         found = self._files(_FOLDERS[name], (".pth",))
         return next((path for path in found if name == "CodeFormer" or "GFPGAN" in path.name), None)
 
@@ -116,18 +120,16 @@ class FaceRestorers:
         except FileNotFoundError as error:
             return f"{error} is missing in the folder {_FOLDERS['GFPGAN']}"
         except ValueError as error:
-            needs = (
-                "; its network is in the package spandrel_extra_arches, whose licences are not for every use"
-            )
+            needs = "; its network is in the package spandrel_extra_arches, which is not for commercial use"
             return f"{error}{needs if name == 'CodeFormer' else ''}"
         return None if kind == name else f"its tensors are those of {kind}"
 
     def _read(self, path: Path) -> Any:
         try:
             if path.name == DETECTION:
-                return _loaded(RetinaFace(), path).to(self._device)
+                return _load_weights(RetinaFace(), path).to(self._device)
             if path.name == PARSING:
-                return _loaded(ParseNet(), path).to(self._device)
+                return _load_weights(ParseNet(), path).to(self._device)
             return load_face_restorer(path, self._device)
         except ValueError as error:
             raise Refused("face_restorer", path.name, f"it cannot be used ({error})") from None
@@ -136,7 +138,7 @@ class FaceRestorers:
 _FOLDERS = {"CodeFormer": "Codeformer", "GFPGAN": "GFPGAN"}
 
 
-def _loaded(network: Network, path: Path) -> Network:
+def _load_weights(network: Network, path: Path) -> Network:
     """`network` with the weights in a file.
 
     Raises:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: pixels to a cell of each feature map, and the sides of the two boxes that are tried at each cell
+#: pixels to a cell of each feature map, and the sides of the two anchors of each of its cells
 _STRIDES = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
-#: by which the network's answers are scaled: of centres and landmarks, and of sizes
+#: factors of the network's answers: for centres and landmarks, and for sizes
 _VARIANCES = 0.1, 0.2
-#: what the network was trained to have subtracted: of blue, green and red
+#: the mean colour that is subtracted from a picture, as in training: blue, green, red
 _MEAN = 104.0, 117.0, 123.0
 #: channels of the feature maps
 _FEATURES = 256
@@ -24,7 +24,7 @@ _FEATURES = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Faces:
-    """What was found, the likeliest first."""
+    """The faces that were found, the likeliest first."""
 
     #: float32 [n]
     scores: NDArray[np.float32]
@@ -35,7 +35,7 @@ class Faces:
 
 
 class RetinaFace(nn.Module):
-    """The network; `find` is how it is used."""
+    """The network; call `find`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class RetinaFace(nn.Module):
         self.LandmarkHead = nn.ModuleList(_Head(10) for _ in _STRIDES)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a picture [1, 3, H, W]: likelihoods [n], boxes [n, 4], landmarks [n, 10], as of `_anchors`."""
+        """A picture [1, 3, H, W] to scores [n], boxes [n, 4], landmarks [n, 10], relative to `_anchors`."""
         levels = self.fpn(self.body(image))
         maps = [
             context(level) for context, level in zip((self.ssh1, self.ssh2, self.ssh3), levels, strict=True)
@@ -60,11 +60,11 @@ class RetinaFace(nn.Module):
 
     @torch.inference_mode()
     def find(self, image: NDArray[np.uint8], least: float = 0.97, overlap: float = 0.4) -> Faces:
-        """The faces in a picture, uint8 [H, W, 3] in blue, green, red.
+        """Find the faces in a picture, uint8 [H, W, 3] in blue, green, red.
 
         Args:
-            least: likelihood of a face.
-            overlap: of two boxes with more of their union in common, the likelier stays.
+            least: the score that a face must exceed, 0..1.
+            overlap: of two boxes whose intersection over union is larger than this, the likelier stays.
         """
         device = next(self.parameters()).device
         height, width = image.shape[:2]
@@ -80,12 +80,12 @@ class RetinaFace(nn.Module):
         order = scores[is_likely].argsort(descending=True, stable=True)
         corners = torch.cat([(middles - halves) * scale, (middles + halves) * scale], dim=1)
         found = [each[is_likely][order].cpu().numpy() for each in (scores, corners, points * scale)]
-        kept = _apart(found[1], overlap)
+        kept = _suppress_overlapping(found[1], overlap)
         return Faces(scores=found[0][kept], boxes=found[1][kept], landmarks=found[2][kept])
 
 
 def _anchors(height: int, width: int) -> Tensor:
-    """Boxes that are tried, as shares of the picture: x, y of the centre, width, height [n, 4]."""
+    """The anchors [n, 4]: x and y of the centre, width and height, as shares of the picture."""
     found = []
     for stride, sides in _STRIDES.items():
         rows, columns = -(-height // stride), -(-width // stride)
@@ -97,8 +97,8 @@ def _anchors(height: int, width: int) -> Tensor:
     return torch.from_numpy(np.concatenate([each.reshape(-1, 4) for each in found]).astype(np.float32))
 
 
-def _apart(boxes: NDArray[np.float32], overlap: float) -> list[int]:
-    """Indexes of boxes [n, 4] that do not overlap with one before them."""
+def _suppress_overlapping(boxes: NDArray[np.float32], overlap: float) -> list[int]:
+    """Non-maximum suppression: indices of the boxes [n, 4] that overlap with no box kept before them."""
     kept: list[int] = []
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     for index, box in enumerate(boxes):
@@ -112,7 +112,7 @@ def _apart(boxes: NDArray[np.float32], overlap: float) -> list[int]:
 
 
 class _ResNet(nn.Module):
-    """ResNet-50 up to its last map; gives those of 8, 16 and 32 pixels to a cell."""
+    """ResNet-50 without its head; gives the feature maps of 8, 16 and 32 pixels to a cell."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,12 +155,12 @@ def _stage(channels: int, width: int, *, blocks: int, stride: int) -> nn.Sequent
 
 
 class _Pyramid(nn.Module):
-    """What coarse maps know, added to the finer ones."""
+    """Feature pyramid: coarse maps are enlarged and added to the finer ones."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.output1, self.output2, self.output3 = (_convolved(n, 1) for n in (512, 1024, 2048))
-        self.merge1, self.merge2 = _convolved(_FEATURES, 3), _convolved(_FEATURES, 3)
+        self.output1, self.output2, self.output3 = (_convolution_block(n, 1) for n in (512, 1024, 2048))
+        self.merge1, self.merge2 = _convolution_block(_FEATURES, 3), _convolution_block(_FEATURES, 3)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         fine, middle, coarse = self.output1(maps[0]), self.output2(maps[1]), self.output3(maps[2])
@@ -170,16 +170,16 @@ class _Pyramid(nn.Module):
 
 
 class _Context(nn.Module):
-    """A map beside what it looks like with more around each cell (SSH)."""
+    """A context module (SSH): a map beside convolutions of it that see 5 × 5 and 7 × 7 cells."""
 
     def __init__(self) -> None:
         super().__init__()
         half, quarter = _FEATURES // 2, _FEATURES // 4
-        self.conv3X3 = _convolved(_FEATURES, 3, half, active=False)
-        self.conv5X5_1 = _convolved(_FEATURES, 3, quarter)
-        self.conv5X5_2 = _convolved(quarter, 3, quarter, active=False)
-        self.conv7X7_2 = _convolved(quarter, 3, quarter)
-        self.conv7x7_3 = _convolved(quarter, 3, quarter, active=False)
+        self.conv3X3 = _convolution_block(_FEATURES, 3, half, active=False)
+        self.conv5X5_1 = _convolution_block(_FEATURES, 3, quarter)
+        self.conv5X5_2 = _convolution_block(quarter, 3, quarter, active=False)
+        self.conv7X7_2 = _convolution_block(quarter, 3, quarter)
+        self.conv7x7_3 = _convolution_block(quarter, 3, quarter, active=False)
 
     def forward(self, x: Tensor) -> Tensor:
         wider = self.conv5X5_1(x)
@@ -188,7 +188,7 @@ class _Context(nn.Module):
 
 
 class _Head(nn.Module):
-    """So many answers for each of a cell's boxes."""
+    """A number of answers for each of a cell's two anchors."""
 
     def __init__(self, answers: int) -> None:
         super().__init__()
@@ -196,11 +196,13 @@ class _Head(nn.Module):
         self.conv1x1 = nn.Conv2d(_FEATURES, 2 * answers, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, answers], cell by cell in rows."""
+        """A map [1, 256, h, w] to [2 · h · w, answers], cell by cell in rows."""
         answers: Tensor = self.conv1x1(x)[0]
         return answers.permute(1, 2, 0).reshape(-1, self.answers)
 
 
-def _convolved(channels: int, kernel: int, out: int = _FEATURES, *, active: bool = True) -> nn.Sequential:
+def _convolution_block(
+    channels: int, kernel: int, out: int = _FEATURES, *, active: bool = True
+) -> nn.Sequential:
     convolution = nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out), *([nn.ReLU()] if active else []))

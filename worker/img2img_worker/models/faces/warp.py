@@ -1,4 +1,4 @@
-"""Pictures turned, moved and scaled, to the bit as OpenCV 4 does it, which A1111 has."""
+"""Affine transforms of pictures, equal to the bit to those of OpenCV 4, which A1111 uses."""
 
 from typing import Any, TypeVar
 
@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.float64])
 
-#: bits behind the point of what is counted in: a row's and a column's share of a place, and places in pixels
+#: fractional bits of OpenCV 4's fixed-point numbers: for a column's and a row's share of a place; for places
 _SHARE_BITS, _PLACE_BITS = 10, 5
 
 
-def warped(
+def warp(
     pixels: Pixels, matrix: NDArray[Any], width: int, height: int, around: tuple[int, ...] = (0,)
 ) -> Pixels:
-    """`pixels` [h, w, ...] where `matrix` [2, 3] moves them to, [height, width, ...].
+    """Move `pixels` [h, w, ...] by the affine `matrix` [2, 3] into a picture [height, width, ...].
 
-    OpenCV 4 reads at places in 32nds of a pixel; `warpAffine` of OpenCV 5 at exact ones, which is a level
-    apart here and there. CodeFormer's choice among its codes can turn on that.
+    OpenCV 4 rounds places to 32nds of a pixel, and `warpAffine` of OpenCV 5 does not, which makes some pixels
+    differ by a level. That is enough to change which codes CodeFormer chooses.
 
     Args:
-        around: the colour of what lies beyond the picture.
+        around: the colour beyond the picture's edges.
     """
     back: NDArray[Any] = cv2.invertAffineTransform(matrix)
-    columns = _counted(back[:, 0, None] * np.arange(width))[:, None, :]
-    rows = _counted(back[:, 1, None] * np.arange(height) + back[:, 2, None])[:, :, None]
+    columns = _to_fixed_point(back[:, 0, None] * np.arange(width))[:, None, :]
+    rows = _to_fixed_point(back[:, 1, None] * np.arange(height) + back[:, 2, None])[:, :, None]
     half = 1 << (_SHARE_BITS - _PLACE_BITS - 1)
     places = (columns + rows + half) >> (_SHARE_BITS - _PLACE_BITS)
     whole = (places >> _PLACE_BITS).clip(-(1 << 15), (1 << 15) - 1).astype(np.int16)
@@ -35,6 +35,6 @@ def warped(
     return moved  # type: ignore[no-any-return]
 
 
-def _counted(share: NDArray[Any]) -> NDArray[np.int64]:
+def _to_fixed_point(share: NDArray[Any]) -> NDArray[np.int64]:
     counted: NDArray[np.int64] = np.rint(share * (1 << _SHARE_BITS)).astype(np.int64)
     return counted

@@ -1,4 +1,4 @@
-"""spandrel, which knows upscalers' networks by their weights, as far as it is installed."""
+"""Imports spandrel, which recognises an upscaler's network by its weights, if it is installed."""
 
 import sys
 from contextlib import suppress
@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-#: what spandrel imports of torchvision: for an inpainting network and a face restorer, which nobody here runs
+#: what spandrel imports from torchvision, for an inpainting network and a face restorer that we never run
 _FUNCTIONS = ("InterpolationMode", "normalize", "rotate")
 
 
@@ -15,8 +15,8 @@ _FUNCTIONS = ("InterpolationMode", "normalize", "rotate")
 def spandrel() -> Any:
     """The package, imported without torchvision where that is missing.
 
-    PyPI's torchvision does not go with a build of torch for CPUs alone: beside that, not even transformers
-    can be imported. So it cannot be asked for everywhere, for two networks out of forty.
+    PyPI's torchvision does not fit a CPU-only build of torch: beside one, even transformers fails to import.
+    So we do not depend on it for two networks out of forty.
 
     Raises:
         ImportError: it is not installed.
@@ -26,13 +26,13 @@ def spandrel() -> Any:
     try:
         import spandrel
 
-        # networks whose licences are not for every use: who wants them installs them
+        # more networks, some of them not for commercial use: whoever wants them installs that package
         with suppress(ImportError):
             import spandrel_extra_arches
 
             spandrel_extra_arches.install(ignore_duplicates=True)
     finally:
-        for name in stand_ins:  # nobody else is to take them for the real ones
+        for name in stand_ins:  # nothing else may take them for the real modules
             del sys.modules[name]
     return spandrel
 

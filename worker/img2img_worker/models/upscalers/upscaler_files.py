@@ -7,26 +7,44 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from img2img_worker.models.file_cache import read_once
 from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.upscalers.spandrel_import import spandrel
 
 ENDINGS = (".pth", ".pt", ".safetensors")
 
-#: what spandrel's networks are for that do not enlarge pictures
+#: spandrel's purposes of networks that do not enlarge pictures
 _OTHER_PURPOSES = {"Inpainting": "fills holes in pictures", "FaceSR": "restores faces"}
+_UNKNOWN = "its tensors are those of no network that spandrel knows"
 
 
 def architecture(path: Path) -> str:
-    """What kind of network a file holds, by spandrel's name; its tensors' values are not read.
+    """What kind of network a file holds, by spandrel's name; read again only after the file has changed.
 
     Raises:
-        ValueError: none that enlarges pictures, or it cannot be read.
+        ValueError: it holds no network that spandrel knows, or cannot be read.
     """
-    state = read_state(path, "meta")
-    for support in _package().MAIN_REGISTRY.architectures("detection"):
+    try:
+        name, reason = _detect(path)
+    except OSError as error:
+        raise ValueError(f"not readable ({error.strerror})") from None
+    if name is None:
+        raise ValueError(reason)
+    return name
+
+
+@read_once
+def _detect(path: Path) -> tuple[str | None, str]:
+    """The architecture's name, or None and why there is none; the tensors' values are not read."""
+    try:
+        state = read_state(path, "meta")
+        supported = _package().MAIN_REGISTRY.architectures("detection")
+    except ValueError as error:
+        return None, str(error)
+    for support in supported:
         if support.detect(state):
-            return str(support.architecture.name)
-    raise ValueError("its tensors are those of no network that spandrel knows")
+            return str(support.architecture.name), ""
+    return None, _UNKNOWN
 
 
 def load(path: Path, device: torch.device) -> Any:
@@ -35,7 +53,7 @@ def load(path: Path, device: torch.device) -> Any:
     Raises:
         ValueError: as `architecture`; or its tensors do not fit together.
     """
-    found = _described(path, device)
+    found = _load_descriptor(path, device)
     if found.purpose in _OTHER_PURPOSES:
         raise ValueError(f"{found.architecture.name} {_OTHER_PURPOSES[found.purpose]}")
     channels = found.input_channels, found.output_channels
@@ -45,34 +63,34 @@ def load(path: Path, device: torch.device) -> Any:
 
 
 def load_face_restorer(path: Path, device: torch.device) -> nn.Module:
-    """The network in a file, in its authors' own dress, in float32, ready to run.
+    """The network in a file, without spandrel's wrapper, in float32, ready to run.
 
     Raises:
         ValueError: as `load`.
     """
-    network: nn.Module = _described(path, device).model
+    network: nn.Module = _load_descriptor(path, device).model
     return network
 
 
-def _described(path: Path, device: torch.device) -> Any:
+def _load_descriptor(path: Path, device: torch.device) -> Any:
     package = _package()
     try:
         found = package.ModelLoader(device=device).load_from_state_dict(read_state(path, "cpu"))
     except package.UnsupportedModelError:
-        raise ValueError("its tensors are those of no network that spandrel knows") from None
+        raise ValueError(_UNKNOWN) from None
     except torch.OutOfMemoryError:
         raise MemoryError(f"no memory for {path.name} beside what is in flight") from None
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError, IndexError) as error:
-        raise ValueError(f"its tensors do not fit together ({_line(error)})") from None
+        raise ValueError(f"its tensors do not fit together ({_first_line(error)})") from None
     found.to(torch.float32).eval()
     return found
 
 
 def read_state(path: Path, device: str) -> dict[str, Tensor]:
-    """A file's tensors, out of what its trainer wrapped them in.
+    """A file's tensors by name, without the levels that trainers wrap them in ("params_ema", "state_dict").
 
     Args:
-        device: "meta": their shapes only.
+        device: "cpu", or "meta" for shapes and types only.
 
     Raises:
         ValueError: it cannot be read.
@@ -84,7 +102,7 @@ def read_state(path: Path, device: str) -> dict[str, Tensor]:
         else:
             state = load_pickle(path, device=device)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"not readable ({_line(error)})") from None
+        raise ValueError(f"not readable ({_first_line(error)})") from None
     if not isinstance(state, dict):
         raise ValueError("it holds no tensors by name")
     state = _package().canonicalize_state_dict(state)
@@ -95,8 +113,8 @@ def _package() -> Any:
     try:
         return spandrel()
     except ImportError as error:
-        raise ValueError(f"spandrel is not installed, which runs it ({error})") from None
+        raise ValueError(f"the package spandrel, which runs it, is not installed ({error})") from None
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,8 +1,7 @@
-"""Which upscalers lie in A1111's folders, by the names under which A1111 lists them."""
+"""The upscalers in A1111's folders, by the names under which A1111 lists them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from img2img_shared.model_folders import files_below
@@ -14,32 +13,39 @@ from img2img_worker.models.upscalers.upscaler_files import ENDINGS, architecture
 class Kind:
     """How A1111 runs the networks of one folder."""
 
-    #: beside its checkpoints' folder
+    #: its name, in A1111's folder of models
     folder: str
-    #: parameters that say how large tiles are and how they overlap: these words and "_tile", "_tile_overlap"
+    #: the prefix of the parameters for tiles: "esrgan" means `esrgan_tile` and `esrgan_tile_overlap`
     options: str
-    #: where tiles overlap their mean is taken, and not a gradient between them
+    #: where tiles overlap, their mean is taken; else they fade into each other
     averages: bool = False
-    #: in half precision on a GPU, as far as a network can
-    halves: bool = False
-    #: file to name, without their endings, where A1111 has names of its own
+    #: in half precision on a GPU, if the network supports that
+    half_precision: bool = False
+    #: file names, without endings, to the names that A1111 gives them instead
     names: Mapping[str, str]
 
 
-def _named(*beginnings: str) -> dict[str, str]:
+def _names_beginning(*beginnings: str) -> dict[str, str]:
     return {file: name for file, name in A1111_NAMES.items() if file.startswith(beginnings)}
 
 
-#: in the order in which one file's name wins over another's
+#: in the order in which a folder's file wins over another folder's file of the same name
 KINDS = (
     Kind(folder="ESRGAN", options="esrgan", names={}),
-    Kind(folder="RealESRGAN", options="esrgan", halves=True, names=_named("realesr-", "RealESRGAN_")),
-    Kind(folder="DAT", options="dat", halves=True, names=_named("DAT_")),
+    Kind(
+        folder="RealESRGAN",
+        options="esrgan",
+        half_precision=True,
+        names=_names_beginning("realesr-", "RealESRGAN_"),
+    ),
+    Kind(folder="DAT", options="dat", half_precision=True, names=_names_beginning("DAT_")),
     Kind(folder="HAT", options="esrgan", names={}),
-    Kind(folder="SwinIR", options="swin", averages=True, halves=True, names=_named("SwinIR_")),
-    Kind(folder="ScuNET", options="scunet", averages=True, names=_named("ScuNET", "scunet_")),
+    Kind(
+        folder="SwinIR", options="swin", averages=True, half_precision=True, names=_names_beginning("SwinIR_")
+    ),
+    Kind(folder="ScuNET", options="scunet", averages=True, names=_names_beginning("ScuNET", "scunet_")),
 )
-#: where networks lie, by spandrel's names; all others lie in ESRGAN
+#: the folder for a network by spandrel's name of it; all others belong into ESRGAN
 _FOLDERS = {
     "SwinIR": "SwinIR",
     "DAT": "DAT",
@@ -55,15 +61,15 @@ class UpscalerFile:
 
     path: Path
     kind: Kind
-    #: why it is not to be had; None: it is
+    #: why it cannot be used; None: it can
     reason: str | None = None
 
 
 def find_upscalers(models_dir: Path | None) -> dict[str, UpscalerFile]:
-    """Name to file of all that lie there now, those that cannot be used among them.
+    """The upscalers that are there now, by name, including those that cannot be used.
 
     Args:
-        models_dir: holds the folders, written in any case: A1111's ``models``, or one of checkpoints.
+        models_dir: A1111's ``models``, or a folder of checkpoints; its folders' names may be in any case.
     """
     found: dict[str, UpscalerFile] = {}
     for kind in KINDS:
@@ -76,7 +82,7 @@ def find_upscalers(models_dir: Path | None) -> dict[str, UpscalerFile]:
 
 
 def upscaler_at(path: Path) -> UpscalerFile:
-    """A file that lies in no folder of A1111's: its name tells how it is run, or else its tensors."""
+    """A file outside of A1111's folders: its name tells how to run it, or else its tensors do."""
     reason = _reason(path)
     kind = next((each for each in KINDS if path.stem in each.names), None)
     if kind is None:
@@ -86,7 +92,7 @@ def upscaler_at(path: Path) -> UpscalerFile:
 
 
 def folders_called(name: str, models_dir: Path | None) -> list[Path]:
-    """Folders of that name, in any case, in the folder of models."""
+    """The folders of a name, in any case, within the folder of models."""
     if models_dir is None or not models_dir.is_dir():
         return []
     return sorted(
@@ -100,15 +106,7 @@ def _names(stem: str, kind: Kind) -> tuple[str, ...]:
 
 
 def _reason(path: Path) -> str | None:
-    try:
-        about = path.stat()
-    except OSError as error:
-        return f"not readable ({error.strerror})"
-    return _read_reason(path, about.st_mtime_ns, about.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _read_reason(path: Path, _modified: int, _size: int) -> str | None:
+    """Why a file cannot be used; None: it can."""
     try:
         architecture(path)
     except ValueError as error:

@@ -1,10 +1,8 @@
 """The upscalers of a worker: networks on its device beside the checkpoint, run one tile at a time."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +15,16 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
 from img2img_shared.suggestions import unknown_name
 from img2img_shared.upscaler_names import BUILT_IN
+from img2img_worker.models.file_cache import FileCache, FileVersion
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 from img2img_worker.models.upscalers.upscaler_files import load
 from img2img_worker.models.upscalers.upscaler_folders import UpscalerFile, find_upscalers, upscaler_at
 from img2img_worker.pictures.tiles import Tiling, averaged, blended
 
-#: bytes of networks that stay on the device between pictures; the last one stays whatever its size
+#: bytes of networks' files that stay loaded between pictures; the one used last stays, whatever its size
 REMEMBERED = 1 << 30
-#: most pixels of a picture that a network makes
+#: pixels that an enlarged picture may have
 LARGEST = 1 << 28
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Loaded:
-    """One file, on the device."""
-
-    time: int
-    size: int
-    #: spandrel's ``ImageModelDescriptor``
-    network: Any
 
 
 class Upscalers:
@@ -51,13 +40,13 @@ class Upscalers:
     def __init__(self, models_dir: Path | None, device: torch.device) -> None:
         self._models_dir = models_dir
         self._device = device
-        self._loaded: OrderedDict[Path, _Loaded] = OrderedDict()
-        self._loading = threading.Lock()
+        #: spandrel's ``ImageModelDescriptor``s
+        self._networks = FileCache[Any](REMEMBERED)
         self._turn = threading.Lock()
 
     @property
     def files(self) -> dict[str, UpscalerFile]:
-        """Those that are there now, by name."""
+        """The files that are there now, by name."""
         return find_upscalers(self._models_dir)
 
     def enlarge(
@@ -68,17 +57,21 @@ class Upscalers:
         is_wanted: Callable[[], bool] = lambda: True,
         pinned: PinnedFiles = NOTHING_PINNED,
     ) -> Image.Image:
-        """`image` through the network of that name, once; RGB.
+        """Run `image` through a network once, tile by tile.
 
         Args:
-            params: how it is cut into tiles.
+            name: the upscaler's, as `files` has it or as a job pins it.
+            params: the size and the overlap of the tiles.
             is_wanted: asked before each tile.
-            pinned: which files are meant by names, in place of the folders'.
+            pinned: the files that a job means by its names, which win over the folders'.
+
+        Returns:
+            the picture, RGB, as many times larger as the network makes it.
 
         Raises:
-            Refused: names "upscaler"; it is not there, or not to be had, or the picture becomes too large.
-            CancelledError: it is not wanted any more.
-            MemoryError: the device has no room for it.
+            Refused: names "upscaler"; it is not there, cannot be used, or makes the picture too large.
+            CancelledError: the picture is not wanted any more.
+            MemoryError: the device has no room for a tile.
         """
         file = self._file(name, pinned)
         tiling = _tiling(params, file.kind.options)
@@ -86,8 +79,8 @@ class Upscalers:
         scale = int(network.scale)
         size = image.width * scale, image.height * scale
         if size[0] * size[1] > LARGEST:
-            told = Summary(f"{size[0]} × {size[1]} pixels")
-            raise Refused("upscaler", told, f"give a picture of at most {LARGEST:,} pixels once enlarged")
+            enlarged = Summary(f"{size[0]} × {size[1]} pixels")
+            raise Refused("upscaler", enlarged, f"give a picture of at most {LARGEST:,} pixels once enlarged")
 
         def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
             if not is_wanted():
@@ -96,18 +89,18 @@ class Upscalers:
 
         image = image.convert("RGB")
         if file.kind.averages:
-            return _picture(averaged(_values(image), tiling, run, scale))
-        return blended(image, tiling, lambda tile: _picture(run(_values(tile))), scale)
+            return _from_bgr(averaged(_to_bgr(image), tiling, run, scale))
+        return blended(image, tiling, lambda tile: _from_bgr(run(_to_bgr(tile))), scale)
 
     def _run(self, network: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One call of a network; float32 [3, H, W]."""
+        """One call of a network: float32 [3, H, W] in, [3, scale · H, scale · W] out."""
         with self._turn, torch.inference_mode():
             tensor = torch.from_numpy(np.ascontiguousarray(values))[None]
             try:
                 answer = network(tensor.to(self._device, network.dtype)).float().cpu()[0]
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
-                raise MemoryError("no memory for a tile of an upscaler's beside what is in flight") from None
+                raise MemoryError("no memory for an upscaler's tile beside what is in flight") from None
         return np.asarray(answer.numpy(), dtype=np.float32)
 
     def _file(self, name: str, pinned: PinnedFiles) -> UpscalerFile:
@@ -120,27 +113,19 @@ class Upscalers:
         return files[name]
 
     def _network(self, name: str, file: UpscalerFile) -> Any:
-        """The network of a file as it is now, read again if it has changed."""
+        """A file's network, read again if the file has changed."""
         try:
-            about = file.path.stat()
+            version = FileVersion.of(file.path)
         except OSError as error:
             raise Refused("upscaler", name, f"the file cannot be read ({error.strerror})") from None
-        with self._loading:
-            loaded = self._loaded.pop(file.path, None)
-            if loaded is None or (loaded.time, loaded.size) != (about.st_mtime_ns, about.st_size):
-                network = self._read(name, file)
-                loaded = _Loaded(time=about.st_mtime_ns, size=about.st_size, network=network)
-            self._loaded[file.path] = loaded
-            while len(self._loaded) > 1 and sum(each.size for each in self._loaded.values()) > REMEMBERED:
-                self._loaded.popitem(last=False)
-        return loaded.network
+        return self._networks.get(version, lambda: self._read(name, file))
 
     def _read(self, name: str, file: UpscalerFile) -> Any:
         try:
             network = load(file.path, self._device)
         except ValueError as error:
             raise Refused("upscaler", name, f"it cannot be used ({error}); choose another") from None
-        if file.kind.halves and network.supports_half and self._device.type == "cuda":
+        if file.kind.half_precision and network.supports_half and self._device.type == "cuda":
             network.half()
         return network
 
@@ -149,11 +134,12 @@ def _tiling(params: Params, options: str) -> Tiling:
     return Tiling(size=getattr(params, f"{options}_tile"), overlap=getattr(params, f"{options}_tile_overlap"))
 
 
-def _values(image: Image.Image) -> NDArray[np.float32]:
-    """float32 [3, H, W] in [0, 1]: blue, green, red, as A1111 gives it to every network."""
+def _to_bgr(image: Image.Image) -> NDArray[np.float32]:
+    """RGB as float32 [3, H, W] in [0, 1]: blue, green, red, the order in which A1111 gives it to networks."""
     return np.asarray(np.asarray(image)[..., ::-1].transpose(2, 0, 1) / 255, dtype=np.float32)
 
 
-def _picture(values: NDArray[np.float32]) -> Image.Image:
+def _from_bgr(values: NDArray[np.float32]) -> Image.Image:
+    """The reverse of `_to_bgr`; values beyond [0, 1] are clipped."""
     pixels = (np.clip(values, 0, 1) * np.float32(255)).round().astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)[..., ::-1]))
