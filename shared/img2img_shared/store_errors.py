@@ -1,4 +1,4 @@
-"""What the object store's library raises, in a few words, and whether it may pass."""
+"""Errors of the object store's library, in a few words, and whether a retry may help."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from obstore.exceptions import GenericError
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_…"
 )
-#: what a folder may recover from: too many open files, interrupted, disk or quota full, a server away
+#: errors of a folder that may pass: too many open files, interrupted, disk or quota full, a server away
 _PASSING = (
     *(errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EIO),
     *(errno.ESTALE, errno.ETIMEDOUT),
@@ -17,9 +17,9 @@ _PASSING = (
 
 
 def why(error: Exception) -> str:
-    """The library's message in a few words: it is full of paths, addresses, internals and XML."""
+    """The library's message without its paths, addresses, internals and XML."""
     text = str(error)
-    if re.search(r"169\.254\.169\.254|metadata\.google", text):  # asked of a cloud's machine, last of all
+    if re.search(r"169\.254\.169\.254|metadata\.google", text):  # where it looks for credentials last
         return f"no credentials in the environment ({_CREDENTIALS})"
     if (number := _os_error(error)) is not None:
         return os.strerror(number)
@@ -32,16 +32,17 @@ def why(error: Exception) -> str:
 
 
 def is_transient(error: Exception) -> bool:
+    """Whether the same call may work later."""
     if (number := _os_error(error)) is not None:
         return number in _PASSING
     if not isinstance(error, GenericError):
         return False
-    # the rest is a server that does not answer, or answers 5xx after its retries; 4xx mends by itself never
+    # else a server does not answer, or answers 5xx even to retries; a 4xx never mends by itself
     return not re.search(r"\b4(?!08|29)\d\d [A-Z]|builder error|missing", str(error))
 
 
 def _os_error(error: Exception) -> int | None:
-    """What the operating system said, where it is what failed."""
+    """The operating system's error number, if its call is what failed."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))

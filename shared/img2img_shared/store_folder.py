@@ -1,4 +1,4 @@
-"""A store's folder, told from the empty one that a share leaves behind which is not mounted any more."""
+"""A store's folder, distinguished from the empty one that an unmounted share leaves behind."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ class FolderAway(Exception):
 
 
 class StoreFolder:
-    """The folder of one store. What it says holds for the farm's folder, if one is expected."""
+    """The folder of one store, and whether it is the farm's."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -19,15 +19,15 @@ class StoreFolder:
         self._marker_text: Callable[[], str | None] = lambda: None
 
     def expect(self, marker: str, text: Callable[[], str | None]) -> None:
-        """From now on this is the farm's folder only while its object `marker` holds `text`.
+        """Have this be the farm's folder from now on only while its object `marker` holds `text`.
 
         Args:
-            text: None: nobody has written the marker yet; asked until it is known.
+            text: gives what the marker holds; None: nobody has written it yet. It is asked until it knows.
         """
         self._marker, self._marker_text = marker, text
 
-    def is_told(self) -> bool:
-        """Whether the farm's folder can be told from another.
+    def is_known(self) -> bool:
+        """Whether it is known by what to recognise the farm's folder.
 
         Raises:
             Unavailable: whoever knows the marker's text does not answer.
@@ -35,15 +35,15 @@ class StoreFolder:
         return self._known_text() is not None
 
     def is_marker(self, key: str) -> bool:
-        """Whether that is the object by which the folder is told."""
+        """Whether that is the object by which the folder is recognised."""
         return key == self._marker
 
     def holds(self, key: str) -> bool:
-        """Whether the farm's folder has the object: it and the marker are looked for in one open folder.
+        """Whether the farm's folder has the object. It and the marker are looked for in the same open folder.
 
         Raises:
             FolderAway: another folder is there, or none.
-            OSError: the folder does not tell.
+            OSError: the folder cannot be read.
             Unavailable: whoever knows the marker's text does not answer.
         """
         text = self._known_text()
@@ -61,9 +61,10 @@ class StoreFolder:
         return found
 
     def sync(self, key: str) -> None:
-        """Bring a written file to the disk: the ledger is about to say that it is there.
+        """Bring a written file to the disk, since the ledger is about to say that it is there.
 
-        Its name goes with it on the file systems in use (ext4, XFS, Btrfs), which is half of the cost saved.
+        Its folder is not synced, which would cost as much again: ext4, XFS and Btrfs write a new file's name
+        with it.
         """
         handle = os.open(self._path / key, os.O_RDONLY)
         try:
@@ -72,11 +73,11 @@ class StoreFolder:
             os.close(handle)
 
     def touch(self, key: str) -> None:
-        """Count a file as written now."""
+        """Have a file count as written now."""
         os.utime(self._path / key)
 
     def remove_empty(self, prefix: str) -> None:
-        """Remove the folder `prefix` and those in it, as far as they are empty."""
+        """Remove the folder `prefix` and its subfolders, if they are empty."""
         for folder, _, _ in os.walk(self._path / prefix, topdown=False):
             with suppress(OSError):  # somebody has put something there
                 Path(folder).rmdir()
@@ -89,7 +90,7 @@ class StoreFolder:
 
 
 def _text(path: str, folder: int) -> str | None:
-    """What a small file of an open folder says; None if there is none."""
+    """The text of a small file in an open folder; None: there is none."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY, dir_fd=folder), errors="replace") as file:
             return file.read().strip()

@@ -1,4 +1,4 @@
-"""What a store's URL means."""
+"""Opens a store by its URL."""
 
 import re
 from datetime import timedelta
@@ -16,7 +16,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
 def folder_of(url: str) -> Path | None:
-    """The folder a URL means, or None for the other kinds."""
+    """The folder that a URL means; None: it is no folder's."""
     scheme = _SCHEME.match(url)
     if scheme is None:
         return Path(url).expanduser().absolute()
@@ -28,6 +28,12 @@ def folder_of(url: str) -> Path | None:
 
 
 def open_store(url: str, folder: Path | None) -> LocalStore | MemoryStore | S3Store | GCSStore | AzureStore:
+    """The library's store for a URL, whose `folder_of` is made if it is not there.
+
+    Raises:
+        Refused: a URL of another kind, or one without its bucket or account.
+        StoreError: the folder cannot be made.
+    """
     if not url.strip():
         raise Refused("store_url", url, _KINDS)
     if folder is not None:

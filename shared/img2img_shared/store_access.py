@@ -1,0 +1,118 @@
+"""What each call to a store needs: its errors in plain words, and certainty that its folder is the farm's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from obstore.exceptions import AlreadyExistsError, BaseError
+
+from img2img_shared.errors import StoreError, Unavailable
+from img2img_shared.store_errors import is_transient, why
+from img2img_shared.store_folder import FolderAway, StoreFolder
+
+_AWAY = "the folder is not the farm's any more (is its share mounted?)"
+
+
+class StoreAccess:
+    """Watches over the calls to one store.
+
+    Args:
+        url: of the store, for messages.
+        folder: None: the store is none on a disk.
+    """
+
+    def __init__(self, url: str, folder: StoreFolder | None) -> None:
+        self._url = url
+        self._folder = folder
+
+    @contextmanager
+    def call(self, action: str, key: str) -> Iterator[None]:
+        """Within the context, the library is called: its errors come out as one line of what, where and why.
+
+        Args:
+            action: "read", "write", "list", "look up", "delete" or "sign".
+
+        Raises:
+            AlreadyExistsError: as it is.
+            StoreError: in place of all other errors of the library and the system.
+        """
+        try:
+            with self._marker_errors(action, key):
+                yield
+        except AlreadyExistsError:
+            raise
+        except FileNotFoundError as error:
+            with self._marker_errors(action, key):
+                self.check_missing(action, key)
+            if action == "read" and "<Code>NoSuchBucket<" not in str(error):
+                raise self.error(action, key, "there is no such object", missing=True) from error
+            if self._folder is not None:  # it was there a moment ago, when it was opened or written to
+                raise self.error(action, key, "its folder is gone", transient=True) from error
+            raise self.error(action, key, "the bucket does not exist") from error
+        except (BaseError, OSError, ValueError) as error:
+            raise self.error(action, key, why(error), transient=is_transient(error)) from error
+
+    def check_missing(self, action: str, key: str) -> None:
+        """Look again for an object that was not there: its share may have been away just then.
+
+        Raises:
+            StoreError: the farm's folder is not there, or the object is.
+            Unavailable: it cannot be told which folder is the farm's.
+        """
+        if self._folder is None or not self._folder.is_known() or self._folder.is_marker(key):
+            return
+        if self._holds(self._folder, action, key):
+            raise self.error(action, key, _AWAY, transient=True)
+
+    def check_folder(self, action: str, key: str) -> None:
+        """
+        Raises:
+            StoreError: the folder is not the farm's, or it cannot be read.
+            Unavailable: it cannot be told which folder is the farm's.
+        """
+        if self._folder is not None and self._folder.is_known():
+            self._holds(self._folder, action, key)
+
+    def check_written(self, key: str) -> None:
+        """Bring an object to a folder's disk, and look for it: the share may have come back only then.
+
+        Raises:
+            StoreError: it lies beside the farm's folder, or not on the disk.
+        """
+        if self._folder is None:
+            return
+        self._folder.sync(key)
+        if not self._holds(self._folder, "write", key):
+            raise self.error("write", key, _AWAY, transient=True)
+
+    def error(
+        self, action: str, key: str, why: str, *, transient: bool = False, missing: bool = False
+    ) -> StoreError:
+        """The error that an action did not work; its `reason` does not say where the store is."""
+        return StoreError(
+            f"cannot {action} {key} in {self._url}: {why}",
+            transient=transient,
+            missing=missing,
+            reason=f"the store cannot {action} {key}: {why}",
+        )
+
+    def _holds(self, folder: StoreFolder, action: str, key: str) -> bool:
+        """Whether the farm's folder has the object.
+
+        Raises:
+            StoreError: another folder is there, or it cannot be read.
+        """
+        try:
+            return folder.holds(key)
+        except FolderAway as error:
+            raise self.error(action, key, _AWAY, transient=True) from error
+        except OSError as error:
+            raise self.error(action, key, why(error), transient=is_transient(error)) from error
+
+    @contextmanager
+    def _marker_errors(self, action: str, key: str) -> Iterator[None]:
+        """Errors of whoever knows the folder's marker, as the store's."""
+        try:
+            yield
+        except Unavailable as error:
+            reason = f"whose folder it is cannot be told: {error.reason}"
+            raise self.error(action, key, reason, transient=True) from error
