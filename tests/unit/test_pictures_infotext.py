@@ -241,6 +241,17 @@ def test_a_jpeg_cuts_prompts_that_do_not_fit_and_keeps_the_parameters() -> None:
     assert read.splitlines()[-1] == written.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "hires_prompt"), [(20_000, 20_000), (10, 20_000), (0, 40_000), (10, 40_000)]
+)
+def test_a_jpeg_has_what_fits_of_a_long_line_of_parameters(prompt: int, hires_prompt: int) -> None:
+    line = f"Steps: 20, Hires prompt: {'𝄞b' * (hires_prompt // 2)}"
+    read = read_infotext(encode_picture(PICTURE, "jpeg", f"{'a' * prompt}\n{line}".strip()))
+    assert read is not None
+    assert line.startswith(read.rpartition("\n")[2].removesuffix("…"))
+    assert len(read.encode("utf-16-be")) > 60_000
+
+
 def test_a_png_has_the_text_before_the_pixels() -> None:
     for written, kind in (("plain", b"tEXt"), ("日本", b"iTXt")):
         data = encode_picture(PICTURE, "png", written)

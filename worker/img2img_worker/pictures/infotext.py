@@ -135,8 +135,8 @@ def encode_picture(
 ) -> bytes:
     """`image` (RGB or RGBA) as a file that carries `infotext`, if there is any.
 
-    PNG: in the `parameters` text chunk. JPEG (nothing transparent) and WebP: in EXIF's UserComment; a JPEG
-    holds 64 KiB of it, so of a longer text the prompts are cut.
+    PNG: in the `parameters` text chunk. JPEG (without transparency) and WebP: in EXIF's UserComment. A JPEG
+    holds 64 KiB of it, so a longer text's prompts are cut, or else the line of pairs if not even that fits.
 
     Args:
         output_format: "png", "jpeg" or "webp".
@@ -154,7 +154,7 @@ def encode_picture(
         # a third of the default's time at a few per cent more bytes
         image.save(file, "PNG", pnginfo=chunks, compress_level=1, compress_type=2)
     elif output_format == "jpeg":
-        comment = _user_comment(_shortened(infotext))
+        comment = _user_comment(_shorten(infotext))
         image.convert("RGB").save(file, "JPEG", quality=quality or 95, exif=comment)
     elif quality is None:
         image.save(file, "WEBP", lossless=True, method=0, exif=_user_comment(infotext))
@@ -228,19 +228,23 @@ def _user_comment(text: str) -> Image.Exif:
     exif = Image.Exif()
     if not text:
         return exif
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE + text.encode(
-        "utf-16-be", "replace"
-    )
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE + _utf16(text)
     return exif
 
 
-def _shortened(text: str) -> str:
-    """`text` with its prompts cut so that it fits into a JPEG; the line of pairs stays whole."""
-    if len(text.encode("utf-16-be", "replace")) <= _EXIF_TEXT:
+def _shorten(text: str) -> str:
+    """`text` cut to fit into a JPEG: its prompts, or the line of pairs if not even that fits."""
+    if len(_utf16(text)) <= _EXIF_TEXT:
         return text
     prompts, _, line = text.rpartition("\n")
-    # two units of UTF-16 a character at most
-    return f"{prompts[: _EXIF_TEXT // 4 - len(line) - 2]}…\n{line}"
+    end = f"…\n{line}"
+    if len(_utf16(end)) > _EXIF_TEXT:
+        prompts, end = line, "…"
+    return _utf16(prompts)[: _EXIF_TEXT - len(_utf16(end))].decode("utf-16-be", "ignore") + end
+
+
+def _utf16(text: str) -> bytes:
+    return text.encode("utf-16-be", "replace")
 
 
 @cache
