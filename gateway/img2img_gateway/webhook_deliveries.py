@@ -1,8 +1,8 @@
-"""Messages on their way to webhooks, in Redis: what waits, what is being tried, and what was given up.
+"""Messages on their way to webhooks, in Redis: those that wait, those being tried, and those given up.
 
 {prefix}:gateway:deliveries    hash: delivery to its message and its tries
-{prefix}:gateway:due           when to try them next, see `FairAgenda`
-{prefix}:gateway:dead:TENANT   hash: delivery that was given up, with why
+{prefix}:gateway:due           when to try each next, see `FairAgenda`
+{prefix}:gateway:dead:TENANT   hash: deliveries that were given up, with the reason
 """
 
 import json
@@ -21,14 +21,14 @@ from img2img_gateway.webhook_targets import find_target
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.ledger.tables import FairAgenda, Table
 
-#: seconds until the next try, after each: about a day in all, as Standard Webhooks proposes
+#: seconds from each try to the next: about a day in all, as Standard Webhooks proposes
 BACKOFF = (5, 60, 300, 1800, 7200, 18000, 36000, 36000)
-#: deliveries that are tried at a time, of all tenants and of one: those of a tenant whose targets are slow
-#: wait for each other, and not the others for them
+#: deliveries that are tried at the same time, of all tenants and of one: a tenant whose targets are slow
+#: holds up its own deliveries only
 AT_ONCE, SHARE = 64, 16
-#: seconds for which a try that was begun is left alone
+#: seconds after which a try that was begun and not ended may be begun again
 CLAIMED = 60
-#: dead deliveries of a tenant that are remembered
+#: dead deliveries of a tenant that are kept: the newest
 DEAD = 1000
 
 _TRIES = Counter("img2img_webhook_tries", "Tries to deliver a message to a webhook.", ["outcome"])
@@ -50,10 +50,10 @@ class Delivery:
 
 
 class Deliveries:
-    """Those of the farm. Methods block; each raises `Unavailable` when Redis does not answer.
+    """The deliveries of one farm. Methods block, and raise `Unavailable` where Redis does not answer.
 
     Args:
-        secret: what a tenant's messages are signed with.
+        secret: gives the secret that signs a tenant's messages.
     """
 
     def __init__(self, farm: AsyncFarm, secret: Callable[[str], str]) -> None:
@@ -64,7 +64,7 @@ class Deliveries:
         self._due = FairAgenda(farm.redis, "due", most=AT_ONCE, share=SHARE, seconds=CLAIMED)
 
     def send(self, tenant: str, url: str, delivery_id: str, kind: str, data: Mapping[str, Any]) -> None:
-        """Have a message delivered; one of the same id is on its way once."""
+        """Have a message delivered; a second one of the same id is dropped while the first is on its way."""
         now = time.time()
         stamp = datetime.fromtimestamp(now, UTC).isoformat()
         body = json.dumps({"type": kind, "timestamp": stamp, "data": data})
@@ -73,11 +73,11 @@ class Deliveries:
             self._due.put(tenant, delivery_id, now)
 
     def due(self) -> list[str]:
-        """Deliveries to try now, the tenants' in turn; each is left to the caller for a while."""
+        """Deliveries to try now, the tenants in turn; the caller has each for `CLAIMED` seconds."""
         return self._due.take()
 
     def deliver(self, delivery_id: str) -> None:
-        """Try once. On failure it is due again later, or dead after the last try."""
+        """Try a delivery once. If it fails, it is due again later, or dead after the last try."""
         facts = self._deliveries.get(delivery_id)
         if facts is None:
             return  # it was delivered already
@@ -94,15 +94,15 @@ class Deliveries:
         self._due.give_back(delivery.tenant, delivery_id)
 
     def dead(self, tenant: str) -> list[Delivery]:
-        """Those of a tenant that were given up, newest first."""
+        """A tenant's deliveries that were given up, newest first."""
         found = self._dead(tenant).all().values()
         return sorted((Delivery(**facts) for facts in found), key=lambda each: -each.created)
 
     def revive(self, tenant: str, delivery_id: str) -> None:
-        """Try a dead one again from the beginning.
+        """Try a dead delivery again, with as many tries as a new one.
 
         Raises:
-            NotFound: the tenant has none of that id.
+            NotFound: the tenant has no dead delivery of this id.
         """
         dead = self._dead(tenant)
         facts = dead.get(delivery_id)
@@ -113,7 +113,7 @@ class Deliveries:
         dead.remove(delivery_id)
 
     def _post(self, delivery: Delivery) -> str | None:
-        """What went wrong; None: it was taken."""
+        """Send it once; why it failed, or None."""
         target = find_target(delivery.url, private=self._private)
         now = datetime.now(UTC)
         signature = Webhook(self._secret(delivery.tenant)).sign(delivery.id, now, delivery.body)
@@ -140,8 +140,10 @@ class Deliveries:
 
     def _bury(self, delivery: Delivery) -> None:
         dead = self._dead(delivery.tenant)
-        if len(dead) < DEAD:
-            dead.put({delivery.id: asdict(delivery)})
+        dead.put({delivery.id: asdict(delivery)})
+        if len(dead) > DEAD:
+            for oldest in self.dead(delivery.tenant)[DEAD:]:
+                dead.remove(oldest.id)
         self._forget(delivery)
 
     def _dead(self, tenant: str) -> Table:

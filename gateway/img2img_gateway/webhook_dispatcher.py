@@ -1,7 +1,7 @@
-"""Carries webhooks: one gateway of the farm watches the hooked jobs, and Celery's threads deliver.
+"""Delivers webhooks: one elected gateway watches the jobs that have one, and Celery's threads deliver.
 
-As with tickets, Redis keeps what is to be delivered, and a Celery message only knocks: lost or doubled, it
-costs a repeat at most, which the receiver knows by its ``webhook-id``.
+As with tickets, Redis keeps what is to be delivered, and a Celery message only says that there is something:
+one that is lost or doubled costs a repeat at most, which the receiver recognises by its ``webhook-id``.
 """
 
 import asyncio
@@ -34,18 +34,18 @@ log = logging.getLogger(__name__)
 #: name of the task, and of its queue
 TASK = "img2img.webhook"
 QUEUE = "img2img.webhooks"
-#: seconds between two rounds, and for which a gateway that died keeps others from them
+#: seconds between two rounds, and seconds after which another gateway is elected in place of one that died
 ROUND, TERM = 0.5, 5
-#: seconds for which the worker waits for a knock before it sees that it shall stop
+#: seconds for which the worker waits for a message before it looks whether it must stop
 WAIT = 0.1
-#: jobs that are looked at in one call of Redis, and events of each that it gives
+#: jobs that one call of Redis looks at, and events of each that it gives
 TOGETHER, EVENTS = 200, 100
-#: seconds after which a hook is dropped whose job was never written, or is forgotten
+#: seconds after which a hook is dropped if its job was never written, or is forgotten
 ORPHAN = 60
 
 
 class WebhookDispatcher:
-    """One gateway's part in it."""
+    """One gateway's part in delivering the farm's webhooks."""
 
     def __init__(self, farm: AsyncFarm, hooks: WebhookStore) -> None:
         self._farm = farm
@@ -53,11 +53,11 @@ class WebhookDispatcher:
         self._name = secrets.token_hex(8)
         self._election = Election(farm.redis, "dispatcher", self._name, TERM)
         self._app = celery_app(farm.redis_url, farm.settings.prefix)
-        # not shared: it is this gateway's own, should there be two in a process
-        self._app.task(name=TASK, shared=False)(self._knocked)
+        # not shared: two gateways of one process each have their own
+        self._app.task(name=TASK, shared=False)(self._take)
         self._deliveries = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="delivery")
         self._worker = _worker(self._app, self._name)
-        #: held for a round; none begins any more once it is closed
+        #: held during a round; no round begins once it is closed
         self._turn, self._is_closed = threading.Lock(), False
         #: when hooks without a job were last looked for
         self._swept = time.monotonic()
@@ -87,7 +87,7 @@ class WebhookDispatcher:
         self._app.close()
 
     def round(self) -> None:
-        """If this gateway is elected: make deliveries of what happened, and knock for those that are due."""
+        """If this gateway is elected, make deliveries of new events, and have those that are due tried."""
         with self._turn:
             if self._is_closed or not self._election.is_won():
                 return
@@ -96,8 +96,8 @@ class WebhookDispatcher:
                 with answering("the queue"):
                     self._app.send_task(TASK, args=[delivery_id], queue=QUEUE, ignore_result=True)
 
-    def _knocked(self, delivery_id: str) -> None:
-        """The task."""
+    def _take(self, delivery_id: str) -> None:
+        """Celery's task: have a thread deliver, so that the next message is read at once."""
         self._deliveries.submit(self._deliver, delivery_id)
 
     def _deliver(self, delivery_id: str) -> None:
@@ -107,7 +107,7 @@ class WebhookDispatcher:
             log.warning("webhook %s waits: %s", delivery_id, error)
 
     def _look(self) -> None:
-        """Tell what is new of every hooked job; a call of Redis for many of them."""
+        """Tell what is new of every job with a hook, with one call of Redis for many of them."""
         hooks = list(self._hooks.all().items())
         sweeps = time.monotonic() >= self._swept + ORPHAN
         self._swept = time.monotonic() if sweeps else self._swept

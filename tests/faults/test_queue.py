@@ -155,7 +155,7 @@ def test_a_flood_of_rubbish_does_not_stop_a_job(farm: FaultyFarm, account: Accou
     assert worker.alive
 
 
-def test_a_task_sent_by_celery_itself_is_a_knock_like_any_other(farm: FaultyFarm, account: Account) -> None:
+def test_a_task_sent_by_celery_itself_is_a_ticket_like_any_other(farm: FaultyFarm, account: Account) -> None:
     farm.worker()
     app = celery_app(farm.server.url, farm.settings.prefix)
     app.send_task(

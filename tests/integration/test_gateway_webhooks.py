@@ -226,8 +226,21 @@ def test_a_tenant_holds_its_share_of_the_deliveries_and_no_more(gateway: Gateway
     assert deliveries.due() == []
 
 
-def couriers() -> int:
+def dispatchers() -> int:
     return sum(thread.name == "webhooks" for thread in threading.enumerate())
+
+
+def test_of_too_many_dead_messages_the_newest_are_kept(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_deliveries, "BACKOFF", ())
+    monkeypatch.setattr(webhook_deliveries, "DEAD", 2)
+    elsewhere = gateway.settings.model_copy(update={"prefix": "elsewhere", "webhook_private": False})
+    deliveries = Deliveries(AsyncFarm(elsewhere), lambda _: "")
+    for number in range(3):
+        deliveries.send("studio", "http://127.0.0.1:1/", f"message-{number}", "job.done", {})
+        deliveries.deliver(f"message-{number}")
+    assert [each.id for each in deliveries.dead("studio")] == ["message-2", "message-1"]
 
 
 def test_a_gateway_that_stops_is_quiet_and_leaves_another_of_its_process_to_tell(
@@ -238,20 +251,20 @@ def test_a_gateway_that_stops_is_quiet_and_leaves_another_of_its_process_to_tell
     receiver: Receiver,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    before = couriers()
+    before = dispatchers()
     with Gateway(gateway.settings.redis_url or "", store, **GATEWAY):
-        eventually("both wait for knocks", lambda: redis.info("clients")["blocked_clients"] == 2)
-    assert couriers() == before
+        eventually("both wait for messages", lambda: redis.info("clients")["blocked_clients"] == 2)
+    assert dispatchers() == before
     submit(gateway, receiver.url)
     fake_worker.work()
     eventually("it is told", lambda: receiver.got)
     assert caplog.messages == []
 
 
-def test_a_gateway_that_stops_as_soon_as_it_has_started_leaves_no_courier(
+def test_a_gateway_that_stops_as_soon_as_it_has_started_leaves_no_thread(
     mortal_redis: RedisServer, store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = couriers()
+    before = dispatchers()
     app = create_app(GatewaySettings(redis_url=mortal_redis.url, store_url=str(store)))
 
     async def start_and_stop() -> None:
@@ -259,7 +272,7 @@ def test_a_gateway_that_stops_as_soon_as_it_has_started_leaves_no_courier(
             await asyncio.sleep(0)
 
     asyncio.run(start_and_stop())
-    assert couriers() == before
+    assert dispatchers() == before
     assert caplog.messages == []
 
 
