@@ -21,7 +21,9 @@ os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 watch_over_this_process()
 
 # A busy machine is no failure of what is tried.
-hypothesis.settings.register_profile("farm")
+hypothesis.settings.register_profile(
+    "farm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("farm")
 
 # A shell without job control starts what is in the background with SIGINT ignored, and so would be all

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -192,7 +192,6 @@ def test_a_lower_quality_makes_a_smaller_file(output_format: str) -> None:
     assert sizes == sorted(set(sizes))
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300))
 def test_any_text_survives_in_a_png(written: str) -> None:
     assert read_infotext(encode_picture(PICTURE, "png", written)) == written
@@ -207,7 +206,6 @@ LINES = st.lists(
 ).map(lambda lines: "\n".join(lines).strip("\n"))
 
 
-@settings(deadline=None)
 @given(prompt=LINES, negative=LINES, model=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_what_is_written_is_read_back_as_a1111_reads_it(prompt: str, negative: str, model: str) -> None:
     params = Params(sampler_name="DPM++ 2M", scheduler="Exponential", subseed_strength=0.5, clip_skip=2)

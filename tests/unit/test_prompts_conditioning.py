@@ -1,7 +1,7 @@
 """Which text acts at which model call: comments, LoRA tags, AND, and the clock that edits run on."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from img2img_shared.errors import Refused
@@ -118,7 +118,6 @@ def test_rows_point_into_the_texts_with_their_weights() -> None:
 PROMPTS = st.text(st.sampled_from("ab[]():|<>#.1 \n\\,") | st.characters(), max_size=60)
 
 
-@settings(deadline=None)
 @given(PROMPTS, PROMPTS, st.integers(4, 20), st.sampled_from(sorted(SAMPLERS)))
 def test_every_call_of_any_prompt_has_its_texts(a: str, b: str, steps: int, sampler: str) -> None:
     params = Params(steps=steps, sampler_name=sampler, denoising_strength=1)
@@ -130,7 +129,6 @@ def test_every_call_of_any_prompt_has_its_texts(a: str, b: str, steps: int, samp
         assert _owner(prompts, negative) == len(rows)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="()[]\\:|#<>"), max_size=60))
 def test_plain_text_passes_through(text: str) -> None:
     if "AND" not in text:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from img2img_shared.errors import Refused, Unavailable
@@ -167,7 +167,6 @@ def test_what_cannot_work_is_refused_in_a_line_without_its_secrets(url: str, rea
         assert "\n" not in said
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1), st.sampled_from(("redis://:{}@h:1/0", "unix://u:{}@/s", "sentinel://:{}@h/m/1")))
 @example("a/b", "redis://:{}@h:1/0")
 def test_no_raw_password_is_told(noise: str, form: str) -> None:
