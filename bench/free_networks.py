@@ -9,7 +9,7 @@ from torch import Tensor
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.families.vae import Decoded
-from img2img_worker.models.steps import Steps, at_once
+from img2img_worker.models.steps import Steps, without_steps
 
 
 def free(family: Family, size: int, rows: int, go: threading.Event | None = None) -> Family:
@@ -32,10 +32,10 @@ class _Free:
         return self._answers[: len(x)]
 
     def encode_steps(self, pixels: Tensor, **how: Any) -> Steps[Tensor]:
-        return at_once(torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device))
+        return without_steps(torch.zeros(len(pixels), *self._answers.shape[1:], device=self._answers.device))
 
     def decode_steps(self, latents: Tensor, **how: Any) -> Steps[Decoded]:
         pixels = torch.zeros(len(latents), 8, 8, 3, dtype=torch.uint8, device=latents.device)
-        return at_once(
+        return without_steps(
             Decoded(pixels=pixels, is_finite=torch.ones_like(pixels[:, 0, 0, 0], dtype=torch.bool))
         )

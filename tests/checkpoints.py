@@ -41,7 +41,7 @@ from img2img_worker.models.prompts.tokenizer import (
     published_merges,
     vocabulary_of,
 )
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 
 #: merges of a small vocabulary, so that some words are one token and others several
 MERGES = [
@@ -65,7 +65,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def embedded(family: Family, prompt: str, **more: Any) -> Encoded:
     """One prompt's embeddings."""
-    (text,) = finished(family.encode_prompts([prompt], **more))
+    (text,) = run_now(family.encode_prompts([prompt], **more))
     return text
 
 

@@ -26,7 +26,7 @@ from img2img_worker.models.families.vaes import VaeFile, Vaes
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
-from img2img_worker.models.steps import Steps, at_once
+from img2img_worker.models.steps import Steps, without_steps
 from img2img_worker.sampling.levels import NoiseLevels
 
 CHANNELS, FACTOR = 4, 8
@@ -109,7 +109,7 @@ class ToyFamily:
         rows: int | None = None,
         vae: VaeFile | None = None,
     ) -> Steps[Tensor | None]:
-        return at_once(None)
+        return without_steps(None)
 
     def condition(
         self,
@@ -134,7 +134,7 @@ class ToyFamily:
             yield
         return self.encode(pixels, **more)
 
-    def give_back(self) -> None:
+    def free_memory(self) -> None:
         """It holds nothing beside."""
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:

@@ -207,9 +207,9 @@ def test_rows_that_see_no_picture_attend_to_none(
 
     def counted(query: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         attended.append(len(query))
-        return multi_head_attention.attended(query, *others)
+        return multi_head_attention.attend(query, *others)
 
-    monkeypatch.setattr(image_prompt_rows, "attended", counted)
+    monkeypatch.setattr(image_prompt_rows, "attend", counted)
     plain = condition(many, "the cat")
     many.predict(random(3, 4, *CELLS), torch.full((3,), 441.0), Conditions.stack([plain] * 3))
     assert attended == []

@@ -18,7 +18,7 @@ from img2img_worker.models.control.networks import ControlNetwork, seen_by
 from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.unit.control_files import (
@@ -62,7 +62,7 @@ def opened(checkpoint: Path, folder: Path) -> StableDiffusion:
 
 def control(network: ControlNetwork, seed: int = 0, **more: Any) -> RowControl:
     return RowControl(
-        network=network, seen=finished(seen_by(network, picture(seed))), **{"scales": (0.8,) * 20, **more}
+        network=network, seen=run_now(seen_by(network, picture(seed))), **{"scales": (0.8,) * 20, **more}
     )
 
 
@@ -227,7 +227,7 @@ def test_both_layouts_of_an_adapter_answer_as_diffusers_own(
         row = condition(
             family,
             "the cat",
-            RowControl(network=found, seen=finished(seen_by(found, shown)), scales=(0.8,) * 4),
+            RowControl(network=found, seen=run_now(seen_by(found, shown)), scales=(0.8,) * 4),
         )
         torch.testing.assert_close(family.predict(x, t, Conditions.stack([row])), wanted)
 
@@ -285,13 +285,13 @@ def test_a_network_runs_once_a_call_for_the_rows_that_use_it_alone(many: StableD
 def test_in_a_second_pass_an_adapter_goes_on_seeing_what_it_saw_in_the_first(many: StableDiffusion) -> None:
     adapter, control_net = many.controls.find("sketch"), many.controls.find("edges")
     first, second = picture(1), picture(2).repeat(2, 2, 1)
-    before, alone = finished(seen_by(adapter, first)), finished(seen_by(adapter, second))
-    found = finished(seen_by(adapter, second, first))
+    before, alone = run_now(seen_by(adapter, first)), run_now(seen_by(adapter, second))
+    found = run_now(seen_by(adapter, second, first))
     assert [each.shape for each in found] == [each.shape for each in alone]
     nearest = torch.nn.functional.interpolate(before[0][None], size=alone[0].shape[1:])[0]
     torch.testing.assert_close(found[0], nearest)
     of_others = zip(
-        finished(seen_by(control_net, second, first)), finished(seen_by(control_net, second)), strict=True
+        run_now(seen_by(control_net, second, first)), run_now(seen_by(control_net, second)), strict=True
     )
     assert all(torch.equal(one, other) for one, other in of_others)
 
@@ -304,7 +304,7 @@ def test_an_adapters_features_are_limited_to_a_region_at_their_own_size(
     region = torch.arange(8 * CELLS[1], dtype=torch.uint8).repeat(8 * CELLS[0], 1) * 4
     inner: Any = adapter
     raw = inner.network(shown.permute(2, 0, 1)[None] / 255)
-    found = finished(seen_by(adapter, shown, region=region))
+    found = run_now(seen_by(adapter, shown, region=region))
     assert [raw[1].shape[2:], found[1].shape[1:]] == [(4, 3), (5, 4)]
     for before, after in zip(raw, found, strict=True):
         mask = torch.nn.functional.interpolate(

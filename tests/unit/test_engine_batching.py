@@ -17,7 +17,7 @@ from img2img_worker.engine.engine import Engine, Pixels, Render
 from img2img_worker.engine.guidance_rows import without_negative
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 from img2img_worker.sampling.noise import fill_noise
 from img2img_worker.sampling.plan import compile_plan
 from img2img_worker.sampling.plan_key import PlanKey
@@ -242,7 +242,7 @@ def test_guided_by_the_picture_too_no_row_is_left_out(
 
 
 def test_without_a_negative_row_the_guidance_has_no_scale(family: ToyFamily) -> None:
-    cat, red = (family.condition(text, Params()) for text in finished(family.encode_prompts(["cat", "red"])))
+    cat, red = (family.condition(text, Params()) for text in run_now(family.encode_prompts(["cat", "red"])))
     assert [branch.weight for branch in without_negative([(cat, 0.7)])] == [1]
     assert [branch.weight for branch in without_negative([(cat, 1.0), (red, 0.25)])] == [0.75, 0.25]
 

@@ -17,7 +17,7 @@ from img2img_worker.engine.delivery import PICTURE, SOUND, Delivery
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.models.families.vae import Decoded
-from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.steps import Steps, run_now
 from tests.unit.engine_toys import ToyFamily, render
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Held(SideStream):
 
     def take(self, steps: Steps[T], *given: Tensor) -> Steps[T]:
         yield from ()
-        made = finished(steps)
+        made = run_now(steps)
         self._marks.append(Passing())
         return made
 

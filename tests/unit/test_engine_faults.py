@@ -14,7 +14,7 @@ from img2img_shared.errors import FarmError
 from img2img_worker.engine.batch import Batch
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.loaded import Loaded
-from img2img_worker.engine.state import prepared
+from img2img_worker.engine.state import prepare_render
 from img2img_worker.models.families.condition import Conditions
 from tests.unit.engine_toys import ToyFamily, contexts, render
 
@@ -218,7 +218,7 @@ def test_short_memory_halves_the_slots_and_every_picture_comes_out_right(family:
 
 def test_what_an_image_takes_along_outlives_its_slot(family: ToyFamily) -> None:
     batch = Batch((4, 8, 8), family.device)
-    first, second = (prepared(render(i), Loaded.of(family, deterministic=True)) for i in range(2))
+    first, second = (prepare_render(render(i), Loaded.of(family, deterministic=True)) for i in range(2))
     for image in (first, second):
         image.history = torch.randn(image.course.depth, 4, 8, 8)
     came_with = first.history

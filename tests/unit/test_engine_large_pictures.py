@@ -17,7 +17,7 @@ from img2img_worker.engine.decoding import Decoding
 from img2img_worker.engine.engine import Engine, Pixels
 from img2img_worker.engine.loaded import Loaded
 from img2img_worker.engine.side_stream import SideStream
-from img2img_worker.engine.state import RenderState, prepared
+from img2img_worker.engine.state import RenderState, prepare_render
 from img2img_worker.models.families.vae import Decoded
 from img2img_worker.models.steps import Steps
 from tests.unit.engine_toys import ToyFamily, render
@@ -180,4 +180,4 @@ def decoding_by(start: Callable[[Sequence[RenderState]], Steps[None]]) -> Decodi
 
 def images(family: ToyFamily, n: int) -> list[RenderState]:
     checkpoint = Loaded.of(family, deterministic=True)
-    return [prepared(render(number), checkpoint) for number in range(n)]
+    return [prepare_render(render(number), checkpoint) for number in range(n)]

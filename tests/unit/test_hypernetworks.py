@@ -13,7 +13,7 @@ from img2img_shared.params import Params
 from img2img_shared.prompt_tags import ExtraNetworks, Hypernetwork, take_extra_networks
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.loaded import Loaded
-from img2img_worker.engine.state import prepared
+from img2img_worker.engine.state import prepare_render
 from img2img_worker.models.adapters.hypernetwork_file import read_hypernetwork
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks
 from img2img_worker.models.checkpoints.loading import open_checkpoint
@@ -234,7 +234,7 @@ def test_a_refiner_of_another_form_does_without_as_in_a1111(family: Any, config_
         Loaded.of(replace(family, config_file=each), deterministic=True) for each in ("one.yaml", config_file)
     )
     own = replace(render(1, refiner_checkpoint="second"), prompt="the cat <hypernet:all:0.5>")
-    state = prepared(own, first, second)
+    state = prepare_render(own, first, second)
     assert [len(phase.hypernetworks.networks) for phase in state.phases] == [1, kept]
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from img2img_worker.models.adapters.low_rank import Product
-from img2img_worker.models.adapters.products import _added, _Sender, side_by_side
+from img2img_worker.models.adapters.products import _Sender, _terms_of, side_by_side
 
 LAYERS: dict[str, tuple[nn.Linear | nn.Conv2d, tuple[int, ...]]] = {
     "linear": (nn.Linear(12, 20), (5, 7, 12)),
@@ -29,7 +29,7 @@ def test_products_side_by_side_add_what_each_adds_by_itself(name: str) -> None:
     x = torch.randn(shape)
     x[0] = 1e38  # overflows in products that the row has not, which is nothing to it
     answers = []
-    for terms in (_added(alike, 5, _Sender()), side_by_side(alike, 5, _Sender())):
+    for terms in (_terms_of(alike, 5, _Sender()), side_by_side(alike, 5, _Sender())):
         answer = layer(x.clamp(-9, 9)).contiguous()
         terms.add(layer, x, answer)
         answers.append(answer)

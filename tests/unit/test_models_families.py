@@ -18,7 +18,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family, GuidanceRow, guide
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.original import write_original
@@ -145,7 +145,7 @@ def test_inpainting_sees_the_mask_and_what_is_left(build: Build, pipeline_class:
         width=64,
         height=64,
     )
-    seen = finished(family.picture(torch.from_numpy(pixels)[None], torch.from_numpy(mask)[None]))
+    seen = run_now(family.picture(torch.from_numpy(pixels)[None], torch.from_numpy(mask)[None]))
     assert seen is not None
     assert seen.shape == (1, 5, 8, 8)
     rows = _conditions(family, seen[0])
@@ -157,7 +157,7 @@ def test_editing_is_guided_by_the_picture_too(opened: Opened) -> None:
     pixels = _picture()
     pipeline = _pipeline(diffusers.StableDiffusionInstructPix2PixPipeline, folder)
     wanted = _diffusers(pipeline, image=Image.fromarray(pixels), image_guidance_scale=1.7)
-    seen = finished(family.picture(torch.from_numpy(pixels)[None], None))
+    seen = run_now(family.picture(torch.from_numpy(pixels)[None], None))
     assert seen is not None
     rows = _conditions(family, seen[0])
     branches = guide([(rows[0], 1.0)], rows[1], scale=SCALE, image_scale=1.7)
@@ -168,7 +168,7 @@ def test_editing_is_guided_by_the_picture_too(opened: Opened) -> None:
 def test_a_soft_mask_stays_soft_unless_it_is_rounded(opened: Opened) -> None:
     _, family = opened(checkpoints.sd1_inpainting)
     pixels, mask = torch.from_numpy(_picture())[None], torch.full((1, 64, 64), 100, dtype=torch.uint8)
-    soft, hard = (finished(family.picture(pixels, mask, mask_round=rounds)) for rounds in (False, True))
+    soft, hard = (run_now(family.picture(pixels, mask, mask_round=rounds)) for rounds in (False, True))
     assert soft is not None
     assert hard is not None
     assert torch.all(soft[:, 0] == 100 / 255)
@@ -179,7 +179,7 @@ def test_a_soft_mask_stays_soft_unless_it_is_rounded(opened: Opened) -> None:
 
 def test_without_a_mask_everything_is_repainted(opened: Opened) -> None:
     _, family = opened(checkpoints.sd1_inpainting)
-    seen = finished(family.picture(torch.from_numpy(_picture())[None], None))
+    seen = run_now(family.picture(torch.from_numpy(_picture())[None], None))
     assert seen is not None
     assert torch.all(seen[:, 0] == 1)
     grey = torch.full((1, 64, 64, 3), 127.5)
@@ -190,7 +190,7 @@ def test_without_a_mask_everything_is_repainted(opened: Opened) -> None:
 def test_a_light_mask_lets_the_picture_be_seen(opened: Opened, weight: float) -> None:
     _, family = opened(checkpoints.sd1_inpainting)
     pixels = torch.from_numpy(_picture())[None]
-    seen = finished(family.picture(pixels, None, mask_weight=weight))
+    seen = run_now(family.picture(pixels, None, mask_weight=weight))
     assert family.inpaints
     assert seen is not None
     assert torch.all(seen[:, 0] == 1)
@@ -202,7 +202,7 @@ def test_other_checkpoints_look_at_no_picture(opened: Opened) -> None:
     for build in (checkpoints.sd1, checkpoints.sdxl):
         _, family = opened(build)
         assert not family.inpaints
-        assert finished(family.picture(torch.from_numpy(_picture())[None], None)) is None
+        assert run_now(family.picture(torch.from_numpy(_picture())[None], None)) is None
 
 
 def _conditions(family: Family, picture: Tensor | None = None) -> list[Condition]:

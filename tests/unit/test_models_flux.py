@@ -15,8 +15,8 @@ from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.flux import Flux
-from img2img_worker.models.families.patches import packed, places, unpacked
-from img2img_worker.models.steps import finished
+from img2img_worker.models.families.patches import pack_patches, positions, unpack_patches
+from img2img_worker.models.steps import run_now
 from tests import checkpoints
 from tests.checkpoints import embedded
 
@@ -82,7 +82,7 @@ def test_emphasis_does_not_reach_the_pooled_embedding(family: Flux) -> None:
 
 def test_weights_beyond_all_numbers_are_refused(family: Flux) -> None:
     with pytest.raises(Refused, match=r"prompt is .*embedding infinite"):
-        finished(family.encode_prompts(["(cat:99999999999999999999999999999999999999999)"]))
+        run_now(family.encode_prompts(["(cat:99999999999999999999999999999999999999999)"]))
 
 
 def test_each_row_of_a_call_has_a_guidance_of_its_own(family: Flux) -> None:
@@ -115,12 +115,12 @@ def test_timesteps_and_guidance_are_not_rounded_in_half_precision(family: Flux, 
 def test_tokens_and_places_are_diffusers() -> None:
     x = torch.arange(2 * 16 * 6 * 4, dtype=torch.float32).view(2, 16, 6, 4)
     pipeline: Any = diffusers.FluxImg2ImgPipeline
-    tokens = packed(x)
+    tokens = pack_patches(x)
     assert torch.equal(tokens, pipeline._pack_latents(x, 2, 16, 6, 4))
-    assert torch.equal(unpacked(tokens, 3, 2), x)
+    assert torch.equal(unpack_patches(tokens, 3, 2), x)
     device = torch.device("cpu")
     wanted = pipeline._prepare_latent_image_ids(1, 3, 2, device, torch.float32)
-    assert torch.equal(places(3, 2, device), wanted)
+    assert torch.equal(positions(3, 2, device), wanted)
 
 
 def test_the_size_of_a_picture_shifts_its_levels_as_in_diffusers(family: Flux) -> None:

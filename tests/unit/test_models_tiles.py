@@ -14,8 +14,8 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.vae import to_unit
 from img2img_worker.models.families.vae_layers import Layer, decoder_layers, encoder_layers
-from img2img_worker.models.families.vae_tiling import imposing, in_tiles, noting, starts
-from img2img_worker.models.steps import finished
+from img2img_worker.models.families.vae_tiling import impose_statistics, in_tiles, record_statistics, starts
+from img2img_worker.models.steps import run_now
 from tests import checkpoints
 
 
@@ -32,7 +32,7 @@ def tiles(
     network: Callable[[Tensor], Tensor], batch: Tensor, *, tile: int, before: int, after: int
 ) -> Tensor:
     """What it makes of tiles that know nothing of each other."""
-    return finished(in_tiles(network, batch, tile=tile, before=before, after=after, norms=()))
+    return run_now(in_tiles(network, batch, tile=tile, before=before, after=after, norms=()))
 
 
 def through(layers: Sequence[Layer], x: Tensor) -> Tensor:
@@ -69,9 +69,9 @@ def test_a_norm_that_has_its_own_statistics_imposed_is_itself() -> None:
     nn.init.normal_(norm.bias)
     for x in (torch.randn(3, 6, 5, 7), torch.randn(2, 6, 9)):
         expected = norm(x)
-        with noting([norm]) as statistics:
+        with record_statistics([norm]) as statistics:
             norm(x)
-        with imposing(statistics):
+        with impose_statistics(statistics):
             assert torch.allclose(norm(x), expected, atol=1e-5)
             assert torch.allclose(norm(x[..., :3]), expected[..., :3], atol=1e-5)
         assert torch.equal(norm(x), expected)
@@ -154,5 +154,5 @@ def test_what_overflows_in_half_precision_says_so_and_is_made_again_in_full(fold
     found = half.decode(latents)
     assert found.is_half
     assert not found.is_finite.any()
-    found = finished(half.decode_steps(latents, full_precision=True))
+    found = run_now(half.decode_steps(latents, full_precision=True))
     assert (whole.decode(latents).pixels.int() - found.pixels.int()).abs().max() < 12

@@ -13,7 +13,7 @@ from img2img_shared.prompt_tags import Lora
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families import packed_convolutions
 from img2img_worker.models.families.condition import Conditions
-from img2img_worker.models.families.packed_convolutions import LEAST, pack_convolutions, unpacked
+from img2img_worker.models.families.packed_convolutions import LEAST, pack_convolutions, unpack
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.unit.loras import UNET, write_kohya
@@ -91,5 +91,5 @@ def test_a_large_layer_is_packed_and_holds_the_same_weights_once(dtype: torch.dt
     network = nn.Sequential(layer, small)
     pack_convolutions(network)
     assert torch.allclose(network(x), wanted, atol=1e-5 if dtype == torch.float32 else 0.05)
-    assert torch.equal(unpacked(layer.weight), own)
+    assert torch.equal(unpack(layer.weight), own)
     assert not small.weight.is_mkldnn

@@ -13,7 +13,7 @@ from img2img_worker.engine import prompt_encoder
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.loaded import Loaded
 from img2img_worker.engine.prompt_encoder import PromptEncoder
-from img2img_worker.engine.state import RenderState, prepared
+from img2img_worker.engine.state import RenderState, prepare_render
 from img2img_worker.models.steps import Steps
 from tests.unit.engine_toys import ToyFamily, render
 
@@ -42,7 +42,7 @@ class Encoding:
 
 def of(family: ToyFamily, *prompts: str, **params: Any) -> list[RenderState]:
     checkpoint = Loaded.of(family, deterministic=True)
-    return [prepared(render(prompt=prompt, **params), checkpoint) for prompt in prompts]
+    return [prepare_render(render(prompt=prompt, **params), checkpoint) for prompt in prompts]
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_ones_end(family: ToyFamily) -> None:
@@ -73,7 +73,7 @@ def begun_before_an_urgent_one(family: ToyFamily) -> tuple[Encoding, RenderState
     """An image whose text is half encoded, and a more urgent one that wants the same."""
     checkpoint = Loaded.of(family, deterministic=True)
     first, urgent = (
-        prepared(render(prompt="[a:b:2]"), checkpoint, priority=priority) for priority in (0, 10)
+        prepare_render(render(prompt="[a:b:2]"), checkpoint, priority=priority) for priority in (0, 10)
     )
     encoding = Encoding()
     encoding.encoder.take(first)

@@ -15,7 +15,7 @@ from img2img_shared.errors import Refused, WorkerError
 from img2img_worker.models.prompts.attention import parse_attention
 from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.models.prompts.text_encoder import TextEncoder, encode
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 from tests.checkpoints import clip, clip_text, clip_tokenizer_of
 
 TOKENIZER = clip_tokenizer_of()
@@ -69,7 +69,7 @@ TEXTS = [
 def test_any_text_is_encoded_as_a1111_does(
     model: Any, encoder: TextEncoder, text: str, clip_skip: int
 ) -> None:
-    (answer,) = finished(encoder.encode([text], PromptOptions(clip_skip=clip_skip)))
+    (answer,) = run_now(encoder.encode([text], PromptOptions(clip_skip=clip_skip)))
     torch.testing.assert_close(answer.context, _reference(model, [text], clip_skip)[0])
     assert answer.pooled is None
 
@@ -77,7 +77,7 @@ def test_any_text_is_encoded_as_a1111_does(
 def test_a_long_prompt_has_as_many_chunks_as_it_needs(encoder: TextEncoder) -> None:
     assert len(TOKENIZER.tokenize([LONG])[0]) > 200
     assert len(encoder.chunks(LONG)) == 4
-    assert finished(encoder.encode([LONG]))[0].context.shape == (4 * 77, 64)
+    assert run_now(encoder.encode([LONG]))[0].context.shape == (4 * 77, 64)
 
 
 @settings(max_examples=50)
@@ -109,22 +109,22 @@ def test_a_near_comma_takes_what_follows_to_the_next_chunk(encoder: TextEncoder)
 
 def test_the_texts_of_a_schedule_share_the_mean_as_in_a1111(model: Any, encoder: TextEncoder) -> None:
     texts = ["(the cat:1.6)", "the dog", "(the cat:1.6)", LONG]
-    answers = finished(encoder.encode(texts))
+    answers = run_now(encoder.encode(texts))
     for answer, expected in zip(answers, _reference(model, texts, 1), strict=True):
         torch.testing.assert_close(answer.context, expected)
-    alone = finished(encoder.encode(texts[:1]))[0].context
+    alone = run_now(encoder.encode(texts[:1]))[0].context
     assert not torch.allclose(answers[0].context[:77], alone)
 
 
 def test_a_text_without_weights_has_the_same_bits_in_any_company(encoder: TextEncoder) -> None:
-    alone = finished(encoder.encode(["the cat"]))[0].context
-    beside = finished(encoder.encode(["the dog", "the cat", "red " * 100]))[1].context
+    alone = run_now(encoder.encode(["the cat"]))[0].context
+    beside = run_now(encoder.encode(["the dog", "the cat", "red " * 100]))[1].context
     assert torch.equal(beside[:77], alone)
 
 
 def test_emphasis_keeps_the_mean_and_changes_the_rest(encoder: TextEncoder) -> None:
     plain, strong = (
-        finished(encoder.encode([text]))[0].context for text in ("the cat in red", "the (cat:1.5) in red")
+        run_now(encoder.encode([text]))[0].context for text in ("the cat in red", "the (cat:1.5) in red")
     )
     assert not torch.allclose(plain, strong)
     torch.testing.assert_close(plain.mean(), strong.mean(), rtol=1e-4, atol=1e-6)
@@ -132,7 +132,7 @@ def test_emphasis_keeps_the_mean_and_changes_the_rest(encoder: TextEncoder) -> N
 
 def test_emphasis_may_be_text_or_nothing_or_move_the_mean(encoder: TextEncoder) -> None:
     def encoded(text: str, emphasis: str = "Original") -> Tensor:
-        return finished(encoder.encode([text], PromptOptions(emphasis=emphasis)))[0].context
+        return run_now(encoder.encode([text], PromptOptions(emphasis=emphasis)))[0].context
 
     text = "the (cat:1.5) BREAK [dog]"
     as_text = encoder.chunks(text, PromptOptions(emphasis="None"))
@@ -170,7 +170,7 @@ def test_the_old_way_is_that_of_sd_1_alone(model: Any) -> None:
 
 
 def test_clip_skip_takes_an_earlier_layer_through_the_final_norm(model: Any, encoder: TextEncoder) -> None:
-    layers = [finished(encoder.encode(["the cat"], PromptOptions(clip_skip=n)))[0].context for n in (1, 2, 3)]
+    layers = [run_now(encoder.encode(["the cat"], PromptOptions(clip_skip=n)))[0].context for n in (1, 2, 3)]
     assert not torch.allclose(layers[0], layers[1])
     assert not torch.allclose(layers[1], layers[2])
     tokens = torch.tensor([encoder.chunks("the cat")[0].tokens])
@@ -179,7 +179,7 @@ def test_clip_skip_takes_an_earlier_layer_through_the_final_norm(model: Any, enc
 
 def test_clip_skip_beyond_the_layers_is_refused(encoder: TextEncoder) -> None:
     with pytest.raises(Refused, match="clip_skip is 5: this checkpoint takes 1 to 4"):
-        finished(encoder.encode(["the cat"], PromptOptions(clip_skip=5)))
+        run_now(encoder.encode(["the cat"], PromptOptions(clip_skip=5)))
 
 
 def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> None:
@@ -188,7 +188,7 @@ def test_a_fixed_layer_ignores_clip_skip_and_may_go_without_norm(model: Any) -> 
     expected = model(tokens, output_hidden_states=True).hidden_states[-2][0].detach()
     for clip_skip in (1, 3):
         options = PromptOptions(clip_skip=clip_skip)
-        torch.testing.assert_close(finished(fixed.encode(["the cat"], options))[0].context, expected)
+        torch.testing.assert_close(run_now(fixed.encode(["the cat"], options))[0].context, expected)
 
 
 def test_clip_skip_reaches_a_fixed_layer_where_it_may_and_is_asked_to(model: Any) -> None:
@@ -198,7 +198,7 @@ def test_clip_skip_reaches_a_fixed_layer_where_it_may_and_is_asked_to(model: Any
     for skips, layer in ((False, 2), (True, 3)):
         options = PromptOptions(clip_skip=3, sdxl_clip_l_skip=skips)
         torch.testing.assert_close(
-            finished(xl.encode(["the cat"], options))[0].context, states[-layer][0].detach()
+            run_now(xl.encode(["the cat"], options))[0].context, states[-layer][0].detach()
         )
 
 
@@ -213,7 +213,7 @@ def test_openclip_is_padded_with_its_own_token_behind_the_first_end(model: Any) 
 
 def test_weights_beyond_floats_are_refused_by_name(encoder: TextEncoder) -> None:
     with pytest.raises(Refused, match=r"prompt is .* embedding infinite"):
-        finished(encoder.encode(["(" * 2000 + "the cat"]))
+        run_now(encoder.encode(["(" * 2000 + "the cat"]))
 
 
 @pytest.mark.parametrize("text", ["the cat", "the (cat:1.5)"])
@@ -221,17 +221,17 @@ def test_a_damaged_text_encoder_is_not_blamed_on_the_prompt(model: Any, text: st
     damaged = deepcopy(model)
     damaged.final_layer_norm.weight.data.fill_(float("nan"))
     with pytest.raises(WorkerError, match=r"embedding is not finite: the text encoder .* damaged"):
-        finished(TextEncoder(tokenizer=TOKENIZER, model=clip_text(damaged)).encode([text]))
+        run_now(TextEncoder(tokenizer=TOKENIZER, model=clip_text(damaged)).encode([text]))
 
 
 def test_hundreds_of_long_texts_are_refused_before_they_cost_minutes_and_gigabytes(
     encoder: TextEncoder,
 ) -> None:
     longest = "猫" * 20_000
-    assert len(finished(encoder.encode([longest, longest + "cat"]))) == 2
+    assert len(run_now(encoder.encode([longest, longest + "cat"]))) == 2
     with pytest.raises(Refused, match=r"prompt is .* at most 450 tokens in each of these 300"):
-        finished(encoder.encode([longest] * 300))
-    assert len(finished(encoder.encode(["the cat " * 200] * 300))) == 300
+        run_now(encoder.encode([longest] * 300))
+    assert len(run_now(encoder.encode(["the cat " * 200] * 300))) == 300
 
 
 def test_two_encoders_stand_side_by_side_and_the_first_chunk_is_pooled() -> None:
@@ -240,8 +240,8 @@ def test_two_encoders_stand_side_by_side_and_the_first_chunk_is_pooled() -> None
         TextEncoder(tokenizer=TOKENIZER, model=clip_text(first), layer=2, final_norm=False),
         TextEncoder(tokenizer=clip_tokenizer_of(pad="!"), model=clip_text(second), layer=2, final_norm=False),
     ]
-    (answer,) = finished(encode(pair, ["(the cat:1.2) " + "dog " * 100]))
-    parts = [finished(encoder.encode(["(the cat:1.2) " + "dog " * 100]))[0] for encoder in pair]
+    (answer,) = run_now(encode(pair, ["(the cat:1.2) " + "dog " * 100]))
+    parts = [run_now(encoder.encode(["(the cat:1.2) " + "dog " * 100]))[0] for encoder in pair]
     assert torch.equal(answer.context, torch.cat([part.context for part in parts], dim=-1))
     tokens = torch.tensor([pair[1].chunks("(the cat:1.2) " + "dog " * 100)[0].tokens])
     assert answer.pooled is not None
@@ -250,13 +250,13 @@ def test_two_encoders_stand_side_by_side_and_the_first_chunk_is_pooled() -> None
 
 def test_an_empty_negative_prompt_is_zeros_for_two_encoders_only(encoder: TextEncoder) -> None:
     second = TextEncoder(tokenizer=TOKENIZER, model=clip_text(_trained(clip(6, projects=True))))
-    (empty,) = finished(encode([encoder, second], [""], negative=True))
+    (empty,) = run_now(encode([encoder, second], [""], negative=True))
     assert empty.pooled is not None
     assert not empty.context.any()
     assert not empty.pooled.any()
-    assert finished(encode([encoder, second], [""]))[0].context.any()
-    assert finished(encode([encoder, second], ["", "the cat"], negative=True))[0].context.any()
-    assert finished(encode([encoder], [""], negative=True))[0].context.any()
+    assert run_now(encode([encoder, second], [""]))[0].context.any()
+    assert run_now(encode([encoder, second], ["", "the cat"], negative=True))[0].context.any()
+    assert run_now(encode([encoder], [""], negative=True))[0].context.any()
 
 
 def _trained(model: Any) -> Any:

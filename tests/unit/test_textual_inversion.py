@@ -24,7 +24,7 @@ from img2img_worker.models.prompts import inversion_picture
 from img2img_worker.models.prompts.chunks import CHUNK
 from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.models.prompts.textual_inversion import folders_for
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 from tests import checkpoints
 from tests.unit.test_vaes import render
 
@@ -122,11 +122,11 @@ def test_the_vectors_stand_where_the_words_embeddings_would(family: Any) -> None
     table = encoder.model.token_embedding.weight
     (folder,) = family.inversions._folders
     save_file({"emb_params": table[words].clone()}, folder / "zq.safetensors")
-    (wanted,) = finished(family.encode_prompts(["the (red cat:1.2) dog"]))
-    (found,) = finished(family.encode_prompts(["the (zq:1.2) dog"]))
+    (wanted,) = run_now(family.encode_prompts(["the (red cat:1.2) dog"]))
+    (found,) = run_now(family.encode_prompts(["the (zq:1.2) dog"]))
     assert torch.allclose(found.context, wanted.context, atol=1e-6)
     (folder / "zq.safetensors").unlink()
-    (without,) = finished(family.encode_prompts(["the (zq:1.2) dog"]))
+    (without,) = run_now(family.encode_prompts(["the (zq:1.2) dog"]))
     assert not torch.allclose(without.context, wanted.context, atol=1e-3)
 
 
@@ -139,8 +139,8 @@ def test_each_of_xls_encoders_has_its_own(tmp_path: Path, tmp_path_factory: pyte
     save_file(parts, tmp_path / "zq.safetensors")
     save_file({"emb_params": vectors(1)}, tmp_path / "small.safetensors")
     (wanted,), (found,) = (
-        finished(family.encode_prompts(["the red cat"])),
-        finished(family.encode_prompts(["the zq"])),
+        run_now(family.encode_prompts(["the red cat"])),
+        run_now(family.encode_prompts(["the zq"])),
     )
     assert torch.allclose(found.context, wanted.context, atol=1e-6)
     assert found.pooled is not None

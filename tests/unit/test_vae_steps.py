@@ -12,7 +12,7 @@ from img2img_worker.models.checkpoints.loading import open_checkpoint, precision
 from img2img_worker.models.families import vae
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from img2img_worker.models.families.vae import to_pictures, to_unit
-from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.steps import Steps, run_now
 from tests import checkpoints
 
 
@@ -92,11 +92,11 @@ def test_with_a_fixed_number_of_rows_only_what_overflows_is_made_in_full_precisi
     large = latents * 1e5
     beside = half.decode_steps(latents, rows=1)
     next(beside)
-    repeated = finished(half.decode_steps(large, rows=1, full_precision=True))
+    repeated = run_now(half.decode_steps(large, rows=1, full_precision=True))
     assert off(repeated.pixels, whole.decode(large, rows=1).pixels) < 12
     assert not repeated.is_half
     assert half.vae.network.dtype == torch.float16
-    assert torch.equal(finished(beside).pixels, usual.pixels)
+    assert torch.equal(run_now(beside).pixels, usual.pixels)
 
 
 def test_an_encoding_that_overflows_is_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:

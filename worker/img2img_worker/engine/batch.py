@@ -9,10 +9,10 @@ from torch import Tensor
 
 from img2img_shared.samplers import SAMPLERS
 from img2img_worker.engine.course import Z0, Call, X
-from img2img_worker.engine.model_call import Layout, Part, Sums, collected, slot_of, summed
+from img2img_worker.engine.model_call import Layout, Part, Sums, collect_answers, slot_of, weighted_sums
 from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.engine.state import Answer, RenderState
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 #: what a mask blends: what the model sees, or its answers
 INPUT, ANSWER = range(2)
@@ -58,9 +58,9 @@ class Batch:
         self._history[slot, : len(image.history)].copy_(image.history)
         self._masks[slot], self._contrasts[slot] = 1.0, 0.0
         if image.render.mask is not None:
-            self._masks[slot, _blended(image)] = self._sent(image.render.mask)
+            self._masks[slot, _blend_point(image)] = self._send(image.render.mask)
             if _is_soft(image):
-                self._contrasts[slot, _blended(image)] = image.render.params.inpaint_detail_preservation
+                self._contrasts[slot, _blend_point(image)] = image.render.params.inpaint_detail_preservation
         self._images[slot] = image
         image.slot, image.history = slot, None
 
@@ -92,12 +92,12 @@ class Batch:
         answers = np.array([image.course.answer for image in images])
         numbers = np.array([_numbers(image) for image in images], np.float32)
         # two arrays for all of it: each costs a copy to the device
-        integers = self._sent(np.concatenate([*entries, np.cumsum(lengths) - lengths, slots, answers]))
-        floats = self._sent(np.concatenate([*(call.weights for call in calls), numbers.ravel()]))
+        integers = self._send(np.concatenate([*entries, np.cumsum(lengths) - lengths, slots, answers]))
+        floats = self._send(np.concatenate([*(call.weights for call in calls), numbers.ravel()]))
         n, n_terms = len(images), int(lengths.sum())
         terms, starts, at, answers_at = torch.split(integers, [n_terms, n, n, n])
         weights, flat_numbers = torch.split(floats, [n_terms, 5 * n])
-        latents = summed(self._history.flatten(0, 1), terms, weights, starts)
+        latents = weighted_sums(self._history.flatten(0, 1), terms, weights, starts)
         for kept, given in (
             (self._latents, latents),
             (self._numbers, flat_numbers.view(n, 5)),
@@ -117,7 +117,7 @@ class Batch:
             the images that have all their answers now.
         """
         layout = self._layout(parts, padding)
-        return self._take(layout, self._predicted(layout))
+        return self._take(layout, self._predict(layout))
 
     def try_sharing(self, parts: Sequence[Part]) -> tuple[list[RenderState], list[bool | None]]:
         """As `call`, but with a model call for each part, and one more for all, only to be compared with.
@@ -127,20 +127,20 @@ class Batch:
             finite.
         """
         layout = self._layout(parts, 0)
-        together = self._predicted(layout)
+        together = self._predict(layout)
         apart = torch.empty_like(together)
         exact: list[bool | None] = []
         for part, places in zip(parts, map(list, layout.places), strict=True):
-            alone = Layout.of([part], 0, self._sent)
-            own = apart[places] = self._predicted(alone)[list(alone.places[0])]
+            alone = Layout.of([part], 0, self._send)
+            own = apart[places] = self._predict(alone)[list(alone.places[0])]
             exact.append(torch.equal(together[places], own) if own.isfinite().all() else None)
         return self._take(layout, apart), exact
 
-    def _predicted(self, layout: Layout) -> Tensor:
+    def _predict(self, layout: Layout) -> Tensor:
         """The model's answers for all rows, [R, C, h, w]."""
         images = [part.image for part in layout.parts]
         # indexed for each call: its input is a tensor of its own, laid out in memory like any other's
-        seen = self._seen(self._latents.index_select(0, layout.slots), layout.slots, images)
+        seen = self._blend_input(self._latents.index_select(0, layout.slots), layout.slots, images)
         timesteps = self._numbers[:, 0].index_select(0, layout.slots)
         return layout.parts[0].rows.family.predict(seen, timesteps, layout.conditions)
 
@@ -154,7 +154,7 @@ class Batch:
             part.image.answers += [Answer(answers, row) for row in places]
         complete = [part.image for part in parts if not part.image.n_wanted]
         if complete:
-            self._answer(complete, *collected(complete, self._sent))
+            self._answer(complete, *collect_answers(complete, self._send))
         return complete
 
     def advance(self, image: RenderState) -> None:
@@ -173,14 +173,14 @@ class Batch:
             return image.overflowed
         return self._history[slot_of(image), image.course.latest]
 
-    def _seen(self, latents: Tensor, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
-        """What the model sees of latents, those of `slots`."""
-        return self._laid_over(latents, INPUT, slots, images)
+    def _blend_input(self, latents: Tensor, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
+        """Latents [n, C, h, w] of `slots` as the model sees them: with z0 where a mask keeps the picture."""
+        return self._blend(latents, INPUT, slots, images)
 
     def _answer(self, images: Sequence[RenderState], sums: Sums, answers: Tensor) -> None:
         """Stores what the rows' `answers` come to; not before, so that a call can be repeated."""
         slots, x = sums.slots, sums.at_slots(self._latents)
-        seen = self._seen(x, slots, images)
+        seen = self._blend_input(x, slots, images)
         skip, seen_share, out = (
             each[:, None, None, None] for each in sums.at_slots(self._numbers)[:, 1:4].unbind(1)
         )
@@ -189,19 +189,21 @@ class Batch:
             denoised.addcmul_(x, skip + seen_share)
         else:
             denoised.addcmul_(x, skip).addcmul_(seen, seen_share)
-        denoised = self._laid_over(denoised, ANSWER, slots, images)
+        denoised = self._blend(denoised, ANSWER, slots, images)
         history, first = self._history.flatten(0, 1), slots * self._history.shape[1]
         history.index_copy_(0, first + X, x)
         history.index_copy_(0, first + sums.at_slots(self._answers), denoised)
 
-    def _laid_over(self, latents: Tensor, which: int, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
-        """What the mask keeps comes from z0."""
-        blended = [image for image in images if image.render.mask is not None and _blended(image) == which]
+    def _blend(self, latents: Tensor, which: int, slots: Tensor, images: Sequence[RenderState]) -> Tensor:
+        """Put z0 where masks that blend at this point keep it, into latents [n, C, h, w] of `slots`."""
+        blended = [
+            image for image in images if image.render.mask is not None and _blend_point(image) == which
+        ]
         if not blended:
             return latents
         masks = self._masks[:, which].index_select(0, slots)
         z0 = self._history[:, Z0].index_select(0, slots)
-        hard = _laid_over(latents, masks, z0)
+        hard = _blend_hard(latents, masks, z0)
         if not any(_is_soft(image) for image in blended):
             return hard
         contrasts = self._contrasts[:, which].index_select(0, slots)
@@ -216,16 +218,16 @@ class Batch:
         if image.course.call is not None:
             latent = self.estimate(image)
         else:
-            coefficients = self._sent(image.course.result)
+            coefficients = self._send(image.course.result)
             latent = (coefficients[None] @ history.flatten(1)).view(history.shape[1:])
-        return latent if _is_soft(image) else _laid_over(latent, self._masks[slot].amin(0), history[0])
+        return latent if _is_soft(image) else _blend_hard(latent, self._masks[slot].amin(0), history[0])
 
     def _layout(self, parts: Sequence[Part], padding: int) -> Layout:
         """The last call's of rows of their kind, if nothing has changed."""
         kind = parts[0].rows.kind(parts[0].start)
         layout = self._layouts.get(kind)
         if layout is None or not layout.fits(parts, padding):
-            layout = self._layouts[kind] = Layout.of(parts, padding, self._sent)
+            layout = self._layouts[kind] = Layout.of(parts, padding, self._send)
         return layout
 
     def _reserve(self, slots: int, depth: int) -> None:
@@ -238,16 +240,16 @@ class Batch:
         history[:had_slots, :had_depth] = self._history
         self._history = history
         self._masks, self._contrasts, self._latents, self._numbers, self._answers = (
-            _grown(each, slots)
+            _grow(each, slots)
             for each in (self._masks, self._contrasts, self._latents, self._numbers, self._answers)
         )
 
-    def _sent(self, array: NDArray[np.generic]) -> Tensor:
+    def _send(self, array: NDArray[np.generic]) -> Tensor:
         """`array` on the device, without waiting for it."""
-        return sent(torch.from_numpy(array), self._device)
+        return to_device(torch.from_numpy(array), self._device)
 
 
-def _grown(tensor: Tensor, length: int) -> Tensor:
+def _grow(tensor: Tensor, length: int) -> Tensor:
     grown = tensor.new_zeros(length, *tensor.shape[1:])
     grown[: len(tensor)] = tensor
     return grown
@@ -268,7 +270,7 @@ def _numbers(image: RenderState) -> tuple[float, ...]:
     return call.timestep, call.skip, call.seen, call.out, exponent
 
 
-def _blended(image: RenderState) -> int:
+def _blend_point(image: RenderState) -> int:
     return INPUT if image.course.blends_input else ANSWER
 
 
@@ -276,6 +278,6 @@ def _is_soft(image: RenderState) -> bool:
     return image.render.mask is not None and image.render.params.soft_inpainting
 
 
-def _laid_over(latents: Tensor, mask: Tensor, z0: Tensor) -> Tensor:
-    """Chosen where nothing is new, not multiplied: 0·nan is nan."""
+def _blend_hard(latents: Tensor, mask: Tensor, z0: Tensor) -> Tensor:
+    """`latents` where `mask` is 1, and `z0` where it is 0; selected there, since 0·nan is nan."""
     return torch.where(mask == 0, z0, latents * mask + z0 * (1 - mask))

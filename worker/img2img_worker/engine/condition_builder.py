@@ -15,7 +15,7 @@ from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState, SeenPictures
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.steps import Steps
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 
 class ConditionBuilder:
@@ -93,12 +93,12 @@ class ConditionBuilder:
             return []
 
         def encoded(picture: NDArray[Any]) -> Steps[Tensor]:
-            stacked = sent(torch.from_numpy(np.ascontiguousarray(picture))[None], family.device)
+            stacked = to_device(torch.from_numpy(np.ascontiguousarray(picture))[None], family.device)
             tiling, vae = render.params.tiling, phase.vaes.encoder
             return (yield from family.encode_steps(stacked, tiling=tiling, rows=self._pictures, vae=vae))
 
         def encode(picture: NDArray[Any]) -> Steps[Tensor]:
-            return (yield from self._side.made(encoded(picture)))[0]
+            return (yield from self._side.run(encoded(picture)))[0]
 
         levels = family.levels(render.latent_size)
         sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
@@ -133,7 +133,7 @@ class ConditionBuilder:
         ]
         if masked and family.inpaints:
             return (yield from self._control_picture(image, masked[-1]))
-        pictures = yield from self._seen(
+        pictures = yield from self._encode_beside(
             family,
             torch.from_numpy(pixels)[None],
             masks,
@@ -149,7 +149,7 @@ class ConditionBuilder:
             pictures = torch.nn.functional.interpolate(pictures, size=render.latent_size, mode="bilinear")
         return pictures[0]
 
-    def _seen(
+    def _encode_beside(
         self, family: Family, pixels: Tensor, masks: Tensor | None, **more: Any
     ) -> Steps[Tensor | None]:
         """As `Family.picture`."""
@@ -157,10 +157,10 @@ class ConditionBuilder:
             return (yield from family.picture(pixels, masks, **more))
 
         def seen() -> Steps[Tensor | None]:
-            own = None if masks is None else sent(masks, family.device)
-            return (yield from family.picture(sent(pixels, family.device), own, **more))
+            own = None if masks is None else to_device(masks, family.device)
+            return (yield from family.picture(to_device(pixels, family.device), own, **more))
 
-        return (yield from self._side.made(seen()))
+        return (yield from self._side.run(seen()))
 
     def _control_picture(self, image: RenderState, picture: NDArray[Any]) -> Steps[Tensor | None]:
         """The same of a control picture [H, W, 4]: its mask takes the place of the init image's."""
@@ -168,7 +168,9 @@ class ConditionBuilder:
         pixels = torch.from_numpy(np.ascontiguousarray(picture[:, :, :3]))[None]
         mask = torch.from_numpy(np.where(picture[:, :, 3] > 127.5, np.uint8(255), np.uint8(0)))[None]
         tiling, vae = image.render.params.tiling, image.phase.vaes.vae
-        pictures = yield from self._seen(family, pixels, mask, tiling=tiling, rows=self._pictures, vae=vae)
+        pictures = yield from self._encode_beside(
+            family, pixels, mask, tiling=tiling, rows=self._pictures, vae=vae
+        )
         if pictures is None:
             return None
         # a cell is repainted where any of its pixels is

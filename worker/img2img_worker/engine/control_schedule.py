@@ -22,7 +22,7 @@ from img2img_worker.models.control.rows import Region, RowControl
 from img2img_worker.models.families.condition import Condition
 from img2img_worker.models.families.family import Family
 from img2img_worker.models.steps import Steps
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 #: modules whose networks are gentler in a hires fix' second pass, or small errors become edges
 _SOFT_IN_HIRES = ("canny", "mlsd")
@@ -86,14 +86,14 @@ def as_adapters_see(
             if control.unit.guidance_start < first.unit.guidance_start:
                 firsts[network.key] = control
     return [
-        replace(control, first_pass=_of_first_pass(firsts[network.key]))
+        replace(control, first_pass=_first_pass_picture(firsts[network.key]))
         if isinstance(network, Adapter)
         else control
         for control, network in zip(controls, networks, strict=True)
     ]
 
 
-def _of_first_pass(control: Control) -> NDArray[Any]:
+def _first_pass_picture(control: Control) -> NDArray[Any]:
     return control.picture if control.first_pass is None else control.first_pass
 
 
@@ -144,7 +144,7 @@ def unit_rows(
     )
 
 
-def controlled(
+def with_controls(
     condition: Condition,
     units: Sequence[UnitRows],
     acting: Sequence[bool],
@@ -192,8 +192,10 @@ def _row(
     control: Control, network: ControlNetwork, scales: tuple[float, ...], device: torch.device
 ) -> Steps[RowControl]:
     mask = None if control.region is None else torch.from_numpy(control.region)
-    first_pass = None if control.first_pass is None else sent(torch.from_numpy(control.first_pass), device)
-    picture = sent(torch.from_numpy(control.picture), device)
+    first_pass = (
+        None if control.first_pass is None else to_device(torch.from_numpy(control.first_pass), device)
+    )
+    picture = to_device(torch.from_numpy(control.picture), device)
     return RowControl(
         network=network,
         seen=(yield from seen_by(network, picture, first_pass, mask)),
@@ -213,7 +215,7 @@ def _image_prompts(
         return None, None
     region = None if control.region is None else Region(torch.from_numpy(control.region))
     pictures = (control.picture, *control.more)
-    pair = network.prompts([sent(torch.from_numpy(each), device) for each in pictures])
+    pair = network.prompts([to_device(torch.from_numpy(each), device) for each in pictures])
     positive, negative = (RowImagePrompt(prompt=each, weights=weights, region=region) for each in pair)
     return positive, negative
 
@@ -232,7 +234,7 @@ def _amends(
         softer = replace(fix, softened=sharpness * 0.01) if "+sharp" in unit.module else fix
         return (fix,), (softer,)
     if "inpaint_only" in unit.module and picture.shape[2] == 4:
-        mask = sent(torch.from_numpy(picture[:, :, 3].astype(np.float32) / 255), sigmas.device)
+        mask = to_device(torch.from_numpy(picture[:, :, 3].astype(np.float32) / 255), sigmas.device)
         keep = Restore(
             sigmas=sigmas,
             weight=weight,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img_worker.models.families.family import Prediction
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 from img2img_worker.sampling.levels import Array, NoiseLevels
 from img2img_worker.sampling.live import LivePlan
 from img2img_worker.sampling.noise import NoiseStream
@@ -127,7 +127,7 @@ class PlannedCourse:
         self._calls = _calls(self._plan.told_by(levels), prediction)
 
     def begin(self, z0: Tensor) -> Tensor:
-        return sent(self._noises, z0.device)
+        return to_device(self._noises, z0.device)
 
     def advance(self, history: Tensor) -> None:  # noqa: ARG002 (a plan does not depend on answers)
         self.done += 1
@@ -165,7 +165,7 @@ class LiveCourse:
 
     def begin(self, z0: Tensor) -> Tensor:
         def noise(_sigma: float = 0, _sigma_next: float = 0) -> Tensor:
-            return sent(self._noises.next(), z0.device)
+            return to_device(self._noises.next(), z0.device)
 
         share, noise_share = self._plan.first
         self._steps = self._plan.sampler(share * z0 + noise_share * noise(), noise)

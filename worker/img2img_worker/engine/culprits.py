@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 Work = Callable[[Sequence[RenderState]], None]
 
 
-def done(
+def run_isolating_failures(
     work: Work, images: Sequence[RenderState], fail: Callable[[RenderState, Exception], None]
 ) -> list[RenderState]:
     """Those that `work` could be done for: together, or else each alone, so that only culprits fail.
@@ -35,4 +35,4 @@ def done(
             fail(images[0], error)
             return []
         log.warning("%d images together failed: each is tried alone", len(images), exc_info=error)
-    return [image for image in images if done(work, [image], fail)]
+    return [image for image in images if run_isolating_failures(work, [image], fail)]

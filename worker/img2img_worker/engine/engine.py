@@ -19,7 +19,7 @@ from img2img_worker.engine.loop import EngineLoop, OnOutOfMemory
 from img2img_worker.engine.other_checkpoints import OtherCheckpoints
 from img2img_worker.engine.packer import BatchPacker
 from img2img_worker.engine.render import Pixels, Render
-from img2img_worker.engine.state import OnStep, RenderState, are_alike, prepared
+from img2img_worker.engine.state import OnStep, RenderState, are_alike, prepare_render
 from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.families.family import Family
 
@@ -122,7 +122,7 @@ class Engine:
             if not are_alike(checkpoint.family, self._own.family):
                 params = render.params.model_copy(update={"tiling": False})
                 render = replace(render, params=params)
-            image = prepared(
+            image = prepare_render(
                 render,
                 checkpoint,
                 others.get(render.params.refiner_checkpoint or ""),
@@ -215,7 +215,7 @@ class Engine:
 
     def _drop_idle(self) -> None:
         self._others.drop_idle()
-        self._family.give_back()
+        self._family.free_memory()
 
     def _run(self) -> None:
         reason: BaseException = Unavailable("the engine was closed")

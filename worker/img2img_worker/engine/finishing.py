@@ -41,7 +41,7 @@ class Finishing:
         Args:
             latents: their last ones, [n, C, h, w].
         """
-        yield from self._side.take(self._finished(images, latents), latents)
+        yield from self._side.take(self._decode_and_deliver(images, latents), latents)
 
     def preview(self, image: RenderState, latent: Tensor, answer: Future[Pixels]) -> None:
         """Answers with what the picture looks like so far, by its `latent` [C, h, w]."""
@@ -53,7 +53,7 @@ class Finishing:
             pixels = family.decode(latents, tiling=phase.tiling, rows=1, vae=phase.vaes.preview).pixels
         self._delivery.answers([answer], pixels, _faults(latents))
 
-    def _finished(self, images: Sequence[RenderState], latents: Tensor) -> Steps[None]:
+    def _decode_and_deliver(self, images: Sequence[RenderState], latents: Tensor) -> Steps[None]:
         futures, first = [image.future for image in images], images[0]
         faults = _faults(latents)
         if first.render.wants_latent:

@@ -7,7 +7,7 @@ from typing import Self
 
 from img2img_shared.params import Params
 from img2img_shared.samplers import SAMPLERS
-from img2img_worker.engine.control_schedule import UnitRows, controlled
+from img2img_worker.engine.control_schedule import UnitRows, with_controls
 from img2img_worker.engine.course import Call
 from img2img_worker.engine.reference_schedule import ReferenceNoise
 from img2img_worker.models.families.condition import Condition
@@ -126,7 +126,7 @@ class Guidance:
         condition = self._conditions[text]
         if not self._units:
             return condition
-        return controlled(
+        return with_controls(
             condition,
             self._units,
             acting,

@@ -15,8 +15,8 @@ from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.side_stream import SideStream
 from img2img_worker.engine.state import RenderState
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.steps import Steps, finished
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.steps import Steps, run_now
+from img2img_worker.models.transfer import to_device
 from img2img_worker.sampling.noise import fill_noise
 
 #: encoded pictures that are remembered
@@ -73,7 +73,7 @@ class Latents:
                 kind = (pixels.shape, image.digest.tiling, image.digest.vae)
                 missing.setdefault(kind, {})[image.digest] = pixels
         for alike in missing.values():
-            finished(self._encode(checkpoint, list(alike.items())))
+            run_now(self._encode(checkpoint, list(alike.items())))
         _forget(checkpoint.latents, max(REMEMBERED, len(images)))
 
     def start(self, image: RenderState) -> Tensor:
@@ -89,26 +89,26 @@ class Latents:
             z0 = F.interpolate(z0[None], size=render.latent_size, mode="bilinear", align_corners=False)[0]
         if render.mask is None or render.params.inpainting_fill < InpaintingFill.LATENT_NOISE:
             return z0
-        mask = sent(torch.from_numpy(render.mask), z0.device)
+        mask = to_device(torch.from_numpy(render.mask), z0.device)
         kept = z0 * (1 - mask)
         if render.params.inpainting_fill == InpaintingFill.LATENT_NOTHING:
             return kept
         channels, height, width = z0.shape
         seed = shifted(render.seed, render.params.fill_noise_seed_delta)
         noise = fill_noise(seed, (channels, height, width), render.params.noise_source)
-        return kept + sent(noise, z0.device) * mask
+        return kept + to_device(noise, z0.device) * mask
 
     def _encode(self, checkpoint: Loaded, pictures: Sequence[tuple[PictureKey, Pixels]]) -> Steps[None]:
         family = checkpoint.family
         for start in range(0, len(pictures), TOGETHER):
             digests, pixels = zip(*pictures[start : start + TOGETHER], strict=True)
-            latents = yield from self._side.made(self._encoded(family, digests[0], pixels))
+            latents = yield from self._side.run(self._encode_batch(family, digests[0], pixels))
             for digest, latent in zip(digests, latents, strict=True):
                 # a copy, so that remembering one does not keep all
                 checkpoint.latents[digest] = latent.clone()
 
-    def _encoded(self, family: Family, key: PictureKey, pictures: Sequence[Pixels]) -> Steps[Tensor]:
-        pixels = sent(torch.stack([torch.from_numpy(each) for each in pictures]), family.device)
+    def _encode_batch(self, family: Family, key: PictureKey, pictures: Sequence[Pixels]) -> Steps[Tensor]:
+        pixels = to_device(torch.stack([torch.from_numpy(each) for each in pictures]), family.device)
         return (yield from family.encode_steps(pixels, tiling=key.tiling, rows=self._rows, vae=key.vae))
 
 
@@ -120,5 +120,5 @@ def _forget(latents: OrderedDict[PictureKey, Tensor], most: int) -> None:
 def _without_picture(image: RenderState) -> Tensor:
     device = image.phase.checkpoint.family.device
     if image.render.latent is not None:
-        return sent(torch.from_numpy(image.render.latent), device)
+        return to_device(torch.from_numpy(image.render.latent), device)
     return torch.zeros(image.shape, device=device)

@@ -9,7 +9,7 @@ import torch
 
 from img2img_worker.engine.call_maker import CallMaker
 from img2img_worker.engine.counts import Counts
-from img2img_worker.engine.culprits import Work, done
+from img2img_worker.engine.culprits import Work, run_isolating_failures
 from img2img_worker.engine.decoding import Decoding, at_once
 from img2img_worker.engine.delivery import Delivery
 from img2img_worker.engine.exact_sharing import ExactSharing
@@ -216,7 +216,7 @@ class EngineLoop:
 
     def _done(self, work: Work, images: Sequence[RenderState]) -> list[RenderState]:
         """Those that `work` could be done for; others fail."""
-        return done(work, images, self._fail)
+        return run_isolating_failures(work, images, self._fail)
 
     def _fail(self, image: RenderState, error: BaseException) -> None:
         if image.slot is not None:

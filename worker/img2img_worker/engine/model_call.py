@@ -75,7 +75,7 @@ class Sums:
 
     def guided(self, answers: Tensor) -> Tensor:
         """[n, C, h, w] of the rows' answers [R, C, h, w]."""
-        return summed(answers, self.rows, self.weights, self.starts)
+        return weighted_sums(answers, self.rows, self.weights, self.starts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class Layout:
         )
 
 
-def collected(images: Sequence[RenderState], send: Send) -> tuple[Sums, Tensor]:
+def collect_answers(images: Sequence[RenderState], send: Send) -> tuple[Sums, Tensor]:
     """The answers of `images` that several calls gave, put together, and how they add up."""
     sources = {id(answers): answers for image in images for answers, _ in image.answers}
     starts = dict(zip(sources, accumulate(map(len, sources.values()), initial=0), strict=False))
@@ -139,7 +139,7 @@ def slot_of(image: RenderState) -> int:
     return image.slot
 
 
-def summed(latents: Tensor, entries: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+def weighted_sums(latents: Tensor, entries: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
     """Weighted sums of `latents` [N, C, h, w] at `entries` [n], one from each of `starts` [S] to the next.
 
     Each is added by itself and in order: its bits do not depend on the others.

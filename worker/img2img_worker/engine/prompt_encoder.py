@@ -12,7 +12,7 @@ from img2img_shared.errors import Refused
 from img2img_worker.engine.state import Phase, RenderState
 from img2img_worker.models.adapters.patch import NO_PATCH
 from img2img_worker.models.prompts.chunks import CHUNK
-from img2img_worker.models.prompts.context_padding import padded
+from img2img_worker.models.prompts.context_padding import pad_contexts
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import MOST_CHUNKS, Encoded
 from img2img_worker.models.steps import Mark, Steps
@@ -152,5 +152,5 @@ def _texts(image: RenderState, phase: Phase) -> Steps[list[Encoded]]:
         (nothing,) = yield from encode(("",), DEFAULTS, False, NO_PATCH, priority=image.priority)
         empty = nothing.context
     n_positive = len(texts) - len(prompts.negative.texts)
-    contexts = padded([text.context for text in texts], n_positive, params, empty)
+    contexts = pad_contexts([text.context for text in texts], n_positive, params, empty)
     return [replace(text, context=context) for text, context in zip(texts, contexts, strict=True)]

@@ -68,7 +68,7 @@ class SideStream:
                 self._marks.append(awaited)
             yield awaited
 
-    def made(self, steps: Steps[T]) -> Steps[T]:
+    def run(self, steps: Steps[T]) -> Steps[T]:
         """As `take`, in its turn and to its end: what comes out is there, for the current stream to use."""
         while self.is_full:
             yield self._marks[0]

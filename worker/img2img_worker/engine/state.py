@@ -76,7 +76,7 @@ class SeenPictures:
 
 @dataclass(eq=False, kw_only=True)
 class RenderState:
-    """A render and the state of its sampling. `prepared` makes one."""
+    """A render and the state of its sampling. `prepare_render` makes one."""
 
     render: Render
     on_step: OnStep | None
@@ -168,7 +168,7 @@ class RenderState:
         return levels_of(PlanKey.of(self.render.params), family.levels(self.render.latent_size))
 
 
-def prepared(
+def prepare_render(
     render: Render,
     checkpoint: Loaded,
     refiner: Loaded | None = None,
@@ -198,12 +198,12 @@ def prepared(
     )
     own = Phase(
         checkpoint=checkpoint,
-        loras=_loras(render, checkpoint, prompts.loras),
+        loras=_find_loras(render, checkpoint, prompts.loras),
         hypernetworks=family.hypernetworks.find(prompts.hypernetworks, render.pinned),
         vaes=family.vaes.find(render.params, render.pinned),
         tiling=render.params.tiling,
     )
-    phases = [own] if refiner is None else [own, _refining(render, family, refiner, prompts)]
+    phases = [own] if refiner is None else [own, _refiner_phase(render, family, refiner, prompts)]
     return RenderState(
         render=render,
         on_step=on_step,
@@ -211,12 +211,12 @@ def prepared(
         prompts=prompts,
         phases=phases,
         networks=[network_of(control, family, render) for control in render.controls],
-        digest=_key(render, phases[0].vaes.encoder),
+        digest=_picture_key(render, phases[0].vaes.encoder),
         priority=priority,
     )
 
 
-def _loras(render: Render, checkpoint: Loaded, own: Sequence[Lora]) -> LoraSet:
+def _find_loras(render: Render, checkpoint: Loaded, own: Sequence[Lora]) -> LoraSet:
     found = checkpoint.find_loras(own, render.pinned)
     if render.read_with is None:
         return found
@@ -231,7 +231,7 @@ def are_alike(one: Family, other: Family) -> bool:
     return one is other or (one.configuration is not None and one.configuration == other.configuration)
 
 
-def _refining(render: Render, family: Family, refiner: Loaded, prompts: Conditioning) -> Phase:
+def _refiner_phase(render: Render, family: Family, refiner: Loaded, prompts: Conditioning) -> Phase:
     """The calls that a refiner makes of a render that another checkpoint, of `family`, begins."""
     own = refiner.family
     if not isinstance(own, type(family)) or own.latent_channels != family.latent_channels:
@@ -265,7 +265,7 @@ def _course(plan: Plan | LivePlan, render: Render, family: Family) -> Course:
     return PlannedCourse(plan, family.prediction, drawn)
 
 
-def _key(render: Render, vae: VaeFile | None) -> PictureKey | None:
+def _picture_key(render: Render, vae: VaeFile | None) -> PictureKey | None:
     pixels = render.pixels
     if pixels is None:
         return None

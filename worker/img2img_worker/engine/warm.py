@@ -9,7 +9,7 @@ from img2img_shared.params import Params
 from img2img_shared.refusals import read_params
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.family import Family
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ def _cells(family: Family, width: int, height: int) -> tuple[int, int]:
 def _conditions(family: Family, width: int, height: int) -> list[Condition]:
     """One of each length."""
     pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    pictures = finished(family.picture(pixels, None))
+    pictures = run_now(family.picture(pixels, None))
     picture = None if pictures is None else pictures[0]
     params = Params(width=width, height=height)
-    texts = [finished(family.encode_prompts([prompt]))[0] for prompt in PROMPTS]
+    texts = [run_now(family.encode_prompts([prompt]))[0] for prompt in PROMPTS]
     conditions = [family.condition(text, params, picture=picture) for text in texts]
     return list({condition.length: condition for condition in conditions}.values())

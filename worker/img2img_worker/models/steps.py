@@ -1,4 +1,4 @@
-"""Work in short steps, between which others have theirs."""
+"""Work in short steps, as generators: between two steps of one, others have theirs."""
 
 from collections.abc import Generator
 from typing import Any, Protocol, TypeVar
@@ -10,39 +10,39 @@ T = TypeVar("T")
 
 
 class Mark(Protocol):
-    """What a device passes when it has done all that it was given before."""
+    """A point in a device's queue, as `torch.Event`: passed once all work before it is done."""
 
     def query(self) -> bool:
-        """Whether it has."""
+        """Whether it is passed."""
 
     def synchronize(self) -> None:
-        """Returns when it has."""
+        """Wait until it is passed."""
 
 
-#: yields between its steps, None or a `Mark` that the next one is to wait for, and returns what it has made
+#: yields between its steps (None, or a `Mark` for which the next step must wait), and returns a result
 Steps = Generator[Any, None, T]
 
 
-def at_once(made: T) -> Steps[T]:
-    """The steps of what takes none."""
+def without_steps(result: T) -> Steps[T]:
+    """The steps of work that takes none: its result is there."""
     yield from ()
-    return made
+    return result
 
 
-def finished(steps: Steps[T]) -> T:
-    """What they make, all of them done at once."""
+def run_now(steps: Steps[T]) -> T:
+    """Do all steps at once, and give their result."""
     while True:
         try:
             awaited: Mark | None = next(steps)
         except StopIteration as end:
-            made: T = end.value
-            return made
+            result: T = end.value
+            return result
         if awaited is not None:
             awaited.synchronize()
 
 
-def passed(device: torch.device) -> Steps[None]:
-    """Nothing but to wait for all that the current stream was given so far."""
+def wait_for_stream(device: torch.device) -> Steps[None]:
+    """Wait, step by step, for all that the current stream was given so far."""
     if device.type != "cuda":
         return
     mark = torch.Event(device)
@@ -51,9 +51,9 @@ def passed(device: torch.device) -> Steps[None]:
         yield mark
 
 
-def known(flag: Tensor) -> Steps[bool]:
-    """What a bool [] on a device is."""
+def read_flag(flag: Tensor) -> Steps[bool]:
+    """The value of a bool tensor [] on a device, without holding up others while it arrives."""
     host = torch.empty((), dtype=torch.bool, pin_memory=flag.is_cuda)
     host.copy_(flag, non_blocking=True)
-    yield from passed(flag.device)
+    yield from wait_for_stream(flag.device)
     return bool(host)

@@ -53,7 +53,7 @@ def kronecker(tensors: Tensors, _: Tensor) -> Tensor:
     return torch.kron(left[(...,) + (None,) * (right.ndim - left.ndim)], right.contiguous())
 
 
-def both_sides(tensors: Tensors, weight: Tensor) -> Tensor:
+def glora(tensors: Tensors, weight: Tensor) -> Tensor:
     """``b2 · b1 + W · a2 · a1`` (GLoRA, Chavan et al. 2023); as in A1111, no alpha scales it.
 
     Newer trainers write the four the other way round, which A1111 cannot read, nor is it read here.
@@ -62,7 +62,7 @@ def both_sides(tensors: Tensors, weight: Tensor) -> Tensor:
     return (b2 @ b1).reshape(weight.shape) + torch.einsum("oi...,ij,jk->ok...", weight, a2, a1)
 
 
-def stretched(tensors: Tensors, weight: Tensor) -> Tensor:
+def ia3(tensors: Tensors, weight: Tensor) -> Tensor:
     """``W ⊙ l``: each row or each column by its own factor (IA3, Liu et al. 2022).
 
     The factors are a column or a row, [out, 1] or [1, in].
@@ -71,7 +71,7 @@ def stretched(tensors: Tensors, weight: Tensor) -> Tensor:
     return weight * factors[(...,) + (None,) * (weight.ndim - factors.ndim)]
 
 
-def turned(tensors: Tensors, weight: Tensor) -> Tensor:
+def oft(tensors: Tensors, weight: Tensor) -> Tensor:
     """``R · W - W`` with R by Cayley's transform of skew-symmetric blocks (OFT, Qiu et al. 2023).
 
     Alpha times the number of rows bounds the blocks' norm (COFT); without alpha, or with 0, nothing does.
@@ -86,12 +86,12 @@ def turned(tensors: Tensors, weight: Tensor) -> Tensor:
     return _turn((eye + skew) @ torch.linalg.inv(eye - skew), tensors, weight)
 
 
-def turned_as_written(tensors: Tensors, weight: Tensor) -> Tensor:
+def oft_diagonal(tensors: Tensors, weight: Tensor) -> Tensor:
     """``R · W - W`` where the file holds R's blocks themselves, as LyCORIS once wrote it."""
     return _turn(tensors["oft_diag"], tensors, weight)
 
 
-def decomposed(difference: Tensor, weight: Tensor, magnitude: Tensor) -> Tensor:
+def dora(difference: Tensor, weight: Tensor, magnitude: Tensor) -> Tensor:
     """What leads from W to ``m · (W + D) / ‖W + D‖`` (DoRA, Liu et al. 2024).
 
     Args:
@@ -148,7 +148,7 @@ LORA = Kind(
     difference=low_rank,
     rank="lora_down.weight",
 )
-IA3 = Kind(name="IA3", needs=_needs("weight", "on_input"), difference=stretched)
+IA3 = Kind(name="IA3", needs=_needs("weight", "on_input"), difference=ia3)
 KINDS = (
     LORA,
     Kind(
@@ -177,11 +177,11 @@ KINDS = (
     Kind(
         name="GLoRA",
         needs=_needs("a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"),
-        difference=both_sides,
+        difference=glora,
     ),
     IA3,
-    Kind(name="OFT", needs=_needs("oft_blocks"), may=_needs("rescale"), difference=turned),
-    Kind(name="OFT", needs=_needs("oft_diag"), may=_needs("rescale"), difference=turned_as_written),
+    Kind(name="OFT", needs=_needs("oft_blocks"), may=_needs("rescale"), difference=oft),
+    Kind(name="OFT", needs=_needs("oft_diag"), may=_needs("rescale"), difference=oft_diagonal),
     Kind(
         name="full",
         needs=_needs("diff"),

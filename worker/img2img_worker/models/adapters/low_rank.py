@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2img_worker.models.adapters.lora_kinds import LORA, Kind, Tensors, decomposed
+from img2img_worker.models.adapters.lora_kinds import LORA, Kind, Tensors, dora
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Adapter:
             found = found * self.scale
         if "dora_scale" in tensors:
             magnitude = tensors["dora_scale"]
-            found = decomposed(found, weight, magnitude[(...,) + (None,) * (weight.ndim - magnitude.ndim)])
+            found = dora(found, weight, magnitude[(...,) + (None,) * (weight.ndim - magnitude.ndim)])
         return found
 
     @property

@@ -21,7 +21,7 @@ from img2img_worker.models.adapters.lora_keys import Layer, Place
 from img2img_worker.models.adapters.low_rank import Adapter
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.adapters.products import RowPatches, RowProducts
-from img2img_worker.models.families.packed_convolutions import repack, unpacked
+from img2img_worker.models.families.packed_convolutions import repack, unpack
 from img2img_worker.models.float8 import in_float8, own_weight, replace_weight
 from img2img_worker.models.steps import Steps
 
@@ -84,7 +84,7 @@ class Patched:
         names = {id(module): name for name, module in network.named_modules()}
         with self._changing:
             found = {
-                key: unpacked(weight).clone()
+                key: unpack(weight).clone()
                 for key, weight in network.state_dict().items()
                 if "parametrizations" not in key.split(".")
             }
@@ -161,7 +161,7 @@ class Patched:
 
 
 def _copy(weight: Tensor) -> Tensor:
-    return unpacked(weight).clone(memory_format=torch.contiguous_format)
+    return unpack(weight).clone(memory_format=torch.contiguous_format)
 
 
 def _set(layer: Layer, weight: Tensor | None, bias: Tensor | None) -> None:

@@ -17,8 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from img2img_worker.models.adapters.lora_keys import Layer
 from img2img_worker.models.adapters.low_rank import Product
 from img2img_worker.models.adapters.patch import Patch
-from img2img_worker.models.families.edge_padding import padded
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.families.edge_padding import pad_input
+from img2img_worker.models.transfer import to_device
 
 #: ranks of all products of one shape, up to which a GPU computes them for all rows
 SIDE_BY_SIDE = 256
@@ -45,7 +45,7 @@ class _Terms:
         scales = self.scales[:, None, None]
         if isinstance(layer, nn.Conv2d):
             # a group of channels for each row
-            grouped = _convolved(layer, x.flatten(0, 1)[None], down.flatten(0, 1), len(x))
+            grouped = _convolve(layer, x.flatten(0, 1)[None], down.flatten(0, 1), len(x))
             found = torch.bmm(up, grouped.reshape(len(x), down.shape[1], -1) * scales)
         else:
             tokens = x.reshape(len(x), -1, x.shape[-1])
@@ -69,7 +69,7 @@ class _SideBySide:
     def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
         """As `_Terms.add`."""
         if isinstance(layer, nn.Conv2d):
-            found = self._own(_convolved(layer, x, self.down, 1), self.scales[:, :, None, None])
+            found = self._own(_convolve(layer, x, self.down, 1), self.scales[:, :, None, None])
             answer.add_(F.conv2d(found, self.up[:, :, None, None]))
         else:
             found = self._own(F.linear(x, self.down), self.scales.view(len(x), *(1,) * (x.ndim - 2), -1))
@@ -90,7 +90,7 @@ class _Common:
         """As `_Terms.add`."""
         for product, scale in self.products:
             if isinstance(layer, nn.Conv2d):
-                found = F.conv2d(_convolved(layer, x, product.down, 1), product.up[:, :, None, None])
+                found = F.conv2d(_convolve(layer, x, product.down, 1), product.up[:, :, None, None])
             else:
                 found = F.linear(F.linear(x, product.down), product.up)
             answer.add_(found, alpha=scale)
@@ -126,7 +126,8 @@ class RowPatches:
         send = _Sender()
         n = len(self.patches)
         return {
-            layer: [_added(alike, n, send) for alike in shapes.values()] for layer, shapes in layers.items()
+            layer: [_terms_of(alike, n, send) for alike in shapes.values()]
+            for layer, shapes in layers.items()
         }
 
 
@@ -186,11 +187,13 @@ class _Sender:
     def __call__(self, values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
         key = (tuple(values), dtype)
         if key not in self._sent:
-            self._sent[key] = sent(torch.tensor(values, dtype=dtype), device)
+            self._sent[key] = to_device(torch.tensor(values, dtype=dtype), device)
         return self._sent[key]
 
 
-def _added(alike: Sequence[tuple[int, Product, float]], n_rows: int, send: _Sender) -> _Terms | _SideBySide:
+def _terms_of(
+    alike: Sequence[tuple[int, Product, float]], n_rows: int, send: _Sender
+) -> _Terms | _SideBySide:
     """
     Args:
         alike: rows with a product of one shape each, and its scale.
@@ -219,7 +222,7 @@ def side_by_side(alike: Sequence[tuple[int, Product, float]], n_rows: int, send:
     )
 
 
-def _convolved(layer: nn.Conv2d, x: Tensor, kernels: Tensor, groups: int) -> Tensor:
+def _convolve(layer: nn.Conv2d, x: Tensor, kernels: Tensor, groups: int) -> Tensor:
     """`x` by other kernels, at the places and with the edges of `layer`."""
-    x, padding = padded(layer, x)
+    x, padding = pad_input(layer, x)
     return F.conv2d(x, kernels, None, layer.stride, padding, layer.dilation, groups)

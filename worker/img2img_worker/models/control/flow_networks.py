@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from img2img_shared.control import ControlUnit, UnionType
 from img2img_shared.errors import Refused
 from img2img_worker.models.control.networks import n_bytes
-from img2img_worker.models.families.patches import PATCH, packed, places, unrounded
+from img2img_worker.models.families.patches import PATCH, exact_numbers, pack_patches, positions
 from img2img_worker.models.families.vae import Vae
 from img2img_worker.models.steps import Steps
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 #: in the order in which Flux' unions count what they see (InstantX, Shakker Labs)
 FLUX_UNION_TYPES: tuple[UnionType, ...] = (
@@ -216,8 +216,8 @@ class FluxControlNet(FlowControlNet):
             seen = yield from self.vae.encode(image, None)
         else:
             seen = self.eyes(image.to(dtype))
-        tokens = packed(seen)[0].to(dtype)
-        return (tokens, sent(torch.tensor([self.kind]), tokens.device)) if self.kinds else (tokens,)
+        tokens = pack_patches(seen)[0].to(dtype)
+        return (tokens, to_device(torch.tensor([self.kind]), tokens.device)) if self.kinds else (tokens,)
 
     def residuals(
         self,
@@ -230,9 +230,9 @@ class FluxControlNet(FlowControlNet):
         told = added or {}
         guidance = told["guidance"] if self.network.config.guidance_embeds else None
         numbers = (t,) if guidance is None else (t, 1000 * guidance)
-        with unrounded(self.network.time_text_embed, numbers):
+        with exact_numbers(self.network.time_text_embed, numbers):
             double, single = self.network(
-                hidden_states=packed(x),
+                hidden_states=pack_patches(x),
                 controlnet_cond=seen[0],
                 controlnet_mode=seen[1] if self.kinds else None,
                 timestep=t / 1000,
@@ -240,7 +240,7 @@ class FluxControlNet(FlowControlNet):
                 pooled_projections=told["pooled"],
                 encoder_hidden_states=context,
                 txt_ids=torch.zeros(context.shape[-2], 3, device=x.device),
-                img_ids=places(x.shape[-2] // PATCH, x.shape[-1] // PATCH, x.device),
+                img_ids=positions(x.shape[-2] // PATCH, x.shape[-1] // PATCH, x.device),
                 return_dict=False,
             )
         return [_as_picture(each, x) for each in (*(double or ()), *(single or ()))]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from img2img_worker.models.control.rows import Region
-from img2img_worker.models.families.multi_head_attention import attended
+from img2img_worker.models.families.multi_head_attention import attend
 from img2img_worker.models.families.unet import CrossAttention
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,12 +78,12 @@ class ImagePromptRows:
     def _of(cls, members: Sequence[tuple[int, RowImagePrompt]]) -> Self:
         places, own = zip(*members, strict=True)
         first = own[0].prompt.keys[0]
-        index = sent(torch.tensor(places), first.device)
+        index = to_device(torch.tensor(places), first.device)
 
         def stacked(layers: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
             return tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
 
-        weights = sent(torch.tensor([each.weights for each in own], dtype=first.dtype), first.device)
+        weights = to_device(torch.tensor([each.weights for each in own], dtype=first.dtype), first.device)
         return cls(
             rows=index,
             keys=stacked([each.prompt.keys for each in own]),
@@ -102,7 +102,7 @@ class ImagePromptRows:
         if not self.acting[layer]:
             return
         own = query.index_select(0, self.rows)
-        found = attended(own, self.keys[layer], self.values[layer]) * self.weights[layer]
+        found = attend(own, self.keys[layer], self.values[layer]) * self.weights[layer]
         if any(region is not None for region in self.regions):
             found = found * self._masks(found, cells)
         answer.index_add_(0, self.rows, found)

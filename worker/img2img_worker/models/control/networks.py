@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from img2img_shared.control import UNION_TYPES, UnionType
 from img2img_shared.errors import Refused, Summary
-from img2img_worker.models.steps import Steps, at_once
+from img2img_worker.models.steps import Steps, without_steps
 
 #: what a residual of a ControlNet is multiplied by, for each that comes after it, where its mode is soft
 SOFT = 0.825
@@ -108,7 +108,7 @@ class ControlNet:
         return self
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
-        return at_once((self.eyes(_masked(picture, mask)[None].to(self.network.dtype))[0],))
+        return without_steps((self.eyes(_masked(picture, mask)[None].to(self.network.dtype))[0],))
 
     def residuals(
         self,
@@ -202,7 +202,7 @@ class Adapter:
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
         height, width = picture.shape[-2:]
-        return at_once(self.see_for(picture, mask, (height // 8, width // 8)))
+        return without_steps(self.see_for(picture, mask, (height // 8, width // 8)))
 
     def see_for(
         self, picture: Tensor, mask: Tensor | None, cells: tuple[int, int], region: Tensor | None = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from img2img_worker.models.control.references import ReferenceRows, RowReference
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 #: what keeps a variance of nothing from being divided by
 _EPSILON = 1e-6
@@ -138,7 +138,7 @@ class _Kept:
     ) -> Tensor:
         is_whole = self._passes[0].is_whole
         at = places if self._now is None else [self._now.position(place) for place in places]
-        rows = sent(torch.tensor(at), x.device)
+        rows = to_device(torch.tensor(at), x.device)
         own = x if is_whole else x.index_select(0, rows)
         kept = [self._of_rows(number, places) for number in numbers]
         found = mix(own, kept)
@@ -146,7 +146,7 @@ class _Kept:
             found = found.index_select(0, rows)
         shares = [self._fidelity(place, numbers) for place in places]
         if any(shares):
-            share = sent(torch.tensor(shares, dtype=found.dtype), found.device)
+            share = to_device(torch.tensor(shares, dtype=found.dtype), found.device)
             share = share.view(-1, *[1] * (found.ndim - 1))
             found = share * plain.index_select(0, rows) + (1 - share) * found
         return plain.index_copy(0, rows, found)
@@ -156,7 +156,7 @@ class _Kept:
         seen, which = self._seen[number], self._passes[number]
         if which.is_whole:
             return seen
-        index = sent(torch.tensor([which.position(place) for place in places]), which.rows.device)
+        index = to_device(torch.tensor([which.position(place) for place in places]), which.rows.device)
         if isinstance(seen, Tensor):
             return seen.index_select(0, index)
         return tuple(each.index_select(0, index) for each in seen)

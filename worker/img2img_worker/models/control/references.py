@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from img2img_worker.models.families.context_runs import Run, runs_of
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ class ReferenceRows:
     ) -> Self:
         origins = torch.stack([each.origin for each in members])
         noises = torch.stack([_known(each.noise) for each in members]).to(origins.device, non_blocking=True)
-        index = sent(torch.tensor(places), origins.device)
+        index = to_device(torch.tensor(places), origins.device)
         if whole:
             origins, noises = (
                 part.new_zeros(len(contexts), *part.shape[1:]).index_copy(0, index, part)

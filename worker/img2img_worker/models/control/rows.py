@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from img2img_worker.models.control.networks import ControlNetwork
 from img2img_worker.models.families.context_runs import Run, as_context, runs_of
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 
 class Region:
@@ -82,14 +82,14 @@ class ControlRows:
     def _of(cls, members: Sequence[tuple[int, RowControl]], contexts: Sequence[Tensor]) -> Self:
         places, controls = zip(*members, strict=True)
         stacked = tuple(torch.stack(parts) for parts in zip(*(each.seen for each in controls), strict=True))
-        index = sent(torch.tensor(places), stacked[0].device)
+        index = to_device(torch.tensor(places), stacked[0].device)
         n = max(len(each.scales) for each in controls)
         scales = [[*each.scales, *[0.0] * (n - len(each.scales))] for each in controls]
         return cls(
             network=controls[0].network,
             rows=index,
             seen=stacked,
-            scales=sent(torch.tensor(scales), stacked[0].device),
+            scales=to_device(torch.tensor(scales), stacked[0].device),
             regions=tuple(each.region for each in controls),
             runs=runs_of([contexts[place] for place in places]),
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from img2img_worker.models.families.vae import Autoencoder, Decoded, Vae, to_unit
 from img2img_worker.models.families.vaes import VaeFile, Vaes
-from img2img_worker.models.steps import Steps, finished
+from img2img_worker.models.steps import Steps, run_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Autoencoding:
     def encode(
         self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Tensor:
-        return finished(self.encode_steps(pixels, tiling=tiling, rows=rows, vae=vae))
+        return run_now(self.encode_steps(pixels, tiling=tiling, rows=rows, vae=vae))
 
     @torch.inference_mode()
     def encode_steps(
@@ -41,7 +41,7 @@ class Autoencoding:
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Decoded:
-        return finished(self.decode_steps(latents, tiling=tiling, rows=rows, vae=vae))
+        return run_now(self.decode_steps(latents, tiling=tiling, rows=rows, vae=vae))
 
     @torch.inference_mode()
     def decode_steps(

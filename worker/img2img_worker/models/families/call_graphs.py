@@ -65,11 +65,11 @@ class CallGraphs:
         """
         leaves, form = pytree.tree_flatten(arguments)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        key = (kind, str(form), *(_described(leaf) for leaf in leaves))
+        key = (kind, str(form), *(_signature(leaf) for leaf in leaves))
         latents: Tensor = arguments["latents"]
         if not self._records or latents[:, 0].numel() > CELLS or not self._comes_again(key):
             return self._network(**arguments)
-        if key not in self._recorded and not (_has_room() and self._could_record(key, leaves, form)):
+        if key not in self._recorded and not (_has_room() and self._try_to_record(key, leaves, form)):
             return self._network(**arguments)
         self._recorded.move_to_end(key)
         recorded = self._recorded[key]
@@ -93,7 +93,7 @@ class CallGraphs:
             self._seen.popitem(last=False)
         return calls >= MADE_FIRST
 
-    def _could_record(self, key: Hashable, leaves: Sequence[Any], form: Any) -> bool:
+    def _try_to_record(self, key: Hashable, leaves: Sequence[Any], form: Any) -> bool:
         """Whether there is a graph now; a call is made without one just as well."""
         try:
             self._recorded[key] = self._record(leaves, form)
@@ -138,7 +138,7 @@ def _has_room() -> bool:
     return free + unused >= FREE * total
 
 
-def _described(leaf: Any) -> Hashable:
+def _signature(leaf: Any) -> Hashable:
     """What a recorded call depends on of an argument: all of it, or of a tensor its form."""
     if isinstance(leaf, Tensor):
         return (leaf.shape, leaf.stride(), leaf.dtype)

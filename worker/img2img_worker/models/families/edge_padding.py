@@ -1,4 +1,4 @@
-"""What convolutions find beyond a picture's edges: nothing, or its other side."""
+"""What convolutions see beyond a picture's edges: zeros, or, with `tiling`, its opposite side."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class Padding:
-    """The convolutions of a network, whose padding is changed in place and only when it is another."""
+    """The padding of a network's convolutions, changed in place and only when it differs."""
 
     def __init__(self, network: nn.Module) -> None:
         self._convolutions = [
@@ -16,7 +16,7 @@ class Padding:
         self._is_circular = False
 
     def apply(self, *, circular: bool) -> None:
-        """From now on they wrap around, or not; where they do, answers can be laid side by side."""
+        """Have the convolutions wrap around from now on, for pictures that tile seamlessly, or not."""
         if circular == self._is_circular:
             return
         for convolution in self._convolutions:
@@ -24,8 +24,8 @@ class Padding:
         self._is_circular = circular
 
 
-def padded(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Any]:
-    """What a convolution of `x` [R, C, H, W] is to be given, and the zeros that are to be put around that."""
+def pad_input(convolution: nn.Conv2d, x: Tensor) -> tuple[Tensor, Any]:
+    """The input that a convolution needs for `x` [R, C, H, W], and the zero padding still to be added."""
     if convolution.padding_mode == "zeros":
         return x, convolution.padding
     around = convolution._reversed_padding_repeated_twice

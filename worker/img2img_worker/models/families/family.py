@@ -1,4 +1,4 @@
-"""What the engine knows of a checkpoint: one interface for every family of models."""
+"""The engine's view of a checkpoint: one interface for all families of models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,38 +21,40 @@ from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.models.steps import Steps
 from img2img_worker.sampling.levels import NoiseLevels
 
-#: what the network's answer is: the noise, or the velocity sqrt(abar)·noise - sqrt(1 - abar)·x0
+#: what the network predicts: the noise, or the velocity sqrt(abar)·noise - sqrt(1 - abar)·x0
 Prediction = Literal["epsilon", "v"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceRow:
-    """One row of an image's model call, and its share of the guided answer."""
+    """One row of an image's model call, and its weight in the guided answer."""
 
     condition: Condition
     weight: float
 
 
 class Family(Protocol):
-    """A loaded checkpoint. Its methods are called from one thread, but for `levels`; none keeps state.
+    """A loaded checkpoint.
+
+    Only the engine's thread may call its methods, except `levels`, `context_length`, and what finds files in
+    `loras`, `hypernetworks`, `inversions`, `vaes` and `controls`, which are thread-safe.
 
     Pictures are uint8 RGB [B, H, W, 3]. With `tiling`, convolutions wrap around at the edges. `rows` in
-    `encode`, `picture` and `decode` fixes the batch that the network sees: fewer pictures are padded to it,
-    more are cut into pieces of it. With a constant `rows`, a picture's bits do not depend on what else is in
-    the batch.
+    `encode`, `picture` and `decode` fixes the batch size that the network sees: fewer pictures are padded to
+    it, more are split. With a constant `rows`, a picture's bits do not depend on what else is in the batch.
     """
 
     @property
     def name(self) -> str:
-        """What it is, for people: "SD 1.x", "SDXL inpainting", ..."""
+        """The family's name, for people: "SD 1.x", "SDXL inpainting", ..."""
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors it takes and returns live."""
+        """The device of the tensors that it takes and returns."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """The network's own precision; latents are float32 all the same."""
+        """The denoiser's precision; latents are float32 all the same."""
 
     @property
     def latent_channels(self) -> int:
@@ -64,19 +66,19 @@ class Family(Protocol):
 
     @property
     def native_side(self) -> int:
-        """Pixels of a side of the squares that it was trained on."""
+        """Width and height in pixels of the squares that it was trained on."""
 
     @property
     def side_multiple(self) -> int:
-        """Pixels that the sides of its pictures are multiples of."""
+        """The number of pixels of which its pictures' sides must be multiples."""
 
     @property
     def prediction(self) -> Prediction:
-        """How `predict`'s answer is to be read."""
+        """What `predict` returns."""
 
     @property
     def is_compiled(self) -> bool:
-        """Whether its denoiser runs as graphs, each for one number of rows."""
+        """Whether its denoiser is compiled, for certain numbers of rows."""
 
     @property
     def edits(self) -> bool:
@@ -84,11 +86,14 @@ class Family(Protocol):
 
     @property
     def configuration(self) -> str | None:
-        """What A1111 would read its network's form from; None: a file of its own."""
+        """Names the file from which A1111 would read the network's architecture; None: one of its own.
+
+        Checkpoints with the same one are alike to A1111, which then keeps the network and what is patched in.
+        """
 
     @property
     def inpaints(self) -> bool:
-        """Whether it was trained to see a mask and what that leaves (9 channels)."""
+        """Whether it is an inpainting checkpoint: it sees the mask and the masked picture (9 channels)."""
 
     @property
     def distilled(self) -> bool:
@@ -96,11 +101,11 @@ class Family(Protocol):
 
     @property
     def loras(self) -> Loras:
-        """What can be added to its weights; finding one is a thing that other threads may do."""
+        """The LoRAs that prompts may name."""
 
     @property
     def hypernetworks(self) -> Hypernetworks:
-        """What can come before its keys and values; finding one is a thing that other threads may do."""
+        """The hypernetworks that prompts may name."""
 
     @property
     def inversions(self) -> TextualInversions:
@@ -108,20 +113,20 @@ class Family(Protocol):
 
     @property
     def vaes(self) -> Vaes:
-        """What its images may go through; finding it is a thing that other threads may do."""
+        """The VAEs that images may use in place of the checkpoint's own."""
 
     @property
     def controls(self) -> ControlNets:
-        """The control networks that renders may name; finding one is a thing that other threads may do."""
+        """The control networks that renders may name."""
 
     def levels(self, latent_size: tuple[int, int]) -> NoiseLevels:
-        """The noise levels it was trained on: the same object for the same size.
+        """The noise levels that it was trained on; the same object for the same size.
 
         Args:
             latent_size: (h, w) of the latents.
 
         Raises:
-            Refused: it knows no such size.
+            Refused: it cannot render pictures of this size.
         """
 
     def encode_prompts(
@@ -132,17 +137,17 @@ class Family(Protocol):
         negative: bool = False,
         loras: Patch = NO_PATCH,
     ) -> Steps[list[Encoded]]:
-        """Embeddings of each prompt, which may carry weights, but neither editing nor ``AND``.
+        """The embedding of each prompt. Prompts may have weights, but neither editing nor ``AND``.
 
-        Depends on nothing else but `inversions`, so it can be cached by (prompt, options, negative, loras).
+        The result depends on the arguments and `inversions` only, so it can be cached by these.
 
         Args:
-            negative: SDXL replaces an empty negative prompt by zeros.
-            loras: what is added to the text encoders.
+            negative: they are negative prompts: SDXL has zeros for an empty one.
+            loras: the patch of the text encoders.
         """
 
     def context_length(self, prompts: Sequence[str], options: PromptOptions) -> int:
-        """Tokens of each context that `encode_prompts` makes of them; thread-safe."""
+        """The number of tokens that `encode_prompts` gives each of these prompts; thread-safe."""
 
     def picture(
         self,
@@ -155,13 +160,17 @@ class Family(Protocol):
         rows: int | None = None,
         vae: VaeFile | None = None,
     ) -> Steps[Tensor | None]:
-        """What the checkpoint wants to see of the init image, [B, c, h, w] or None, in steps.
+        """What an inpainting or edit checkpoint sees of the init image beside the latent, in steps.
 
         Args:
             pixels: uint8 [B, H, W, 3].
-            masks: uint8 [B, H, W], 255 = repaint; None: everything is.
-            mask_weight: how much of what is repainted it does not get to see.
-            vae: what encodes it, out of `vaes`; A1111 takes no TAESD for that.
+            masks: uint8 [B, H, W], 255 = repaint; None: repaint everything.
+            mask_round: round the mask to 0 and 1.
+            mask_weight: 0..1, how much of the repainted part is hidden from it.
+            vae: of `vaes`, encodes the picture; as in A1111, never TAESD.
+
+        Returns:
+            [B, c, h, w]; None: this checkpoint sees the latent only.
         """
 
     def condition(
@@ -173,46 +182,47 @@ class Family(Protocol):
         patch: Patch = NO_PATCH,
         hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
-        """What a row of one image's model calls is conditioned on.
+        """The condition of a row of one image's model calls.
 
         Args:
-            picture: the image's row of `picture`, [c, h, w], at the latent's size.
-            patch: what its LoRAs add to the denoiser.
+            text: of `encode_prompts`.
+            picture: the image's row of what `picture` gave, [c, h, w], at the latent's size.
+            patch: what the image's LoRAs add to the denoiser.
 
         Raises:
-            Refused: parameters that mean nothing to this kind of checkpoint.
+            Refused: a parameter has no meaning for this family.
         """
 
     def encode(
         self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Tensor:
-        """uint8 [B, H, W, 3] to float32 latents [B, C, h, w]: the posterior's mean, scaled.
+        """Pictures uint8 [B, H, W, 3] to latents float32 [B, C, h, w]: the posterior's mean, scaled.
 
         Args:
-            vae: out of `vaes`; None: the one that was loaded with the checkpoint.
+            vae: of `vaes`; None: the one that was loaded with the checkpoint.
         """
 
     def encode_steps(
         self, pixels: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Steps[Tensor]:
-        """As `encode`, in steps between which its other methods may be called: large pictures take long."""
+        """As `encode`, in steps between which other methods may be called, since large pictures take long."""
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        """The network's raw answer, float32 [R, C, h, w]; nothing in it waits for the device.
+        """The network's prediction, float32 [R, C, h, w]; nothing in it waits for the device.
 
         Args:
-            x: latents already multiplied by the plan's ``scale_in``, float32 [R, C, h, w].
-            t: timesteps, float32 [R], fractions allowed.
+            x: latents, multiplied by the plan's ``scale_in``, float32 [R, C, h, w].
+            t: timesteps, float32 [R]; fractions are allowed.
             conditions: of rows whose `Condition.shares` are equal.
         """
 
-    def give_back(self) -> None:
-        """Gives back what memory of the device it can do without."""
+    def free_memory(self) -> None:
+        """Free the device's memory that it can do without."""
 
     def decode(
         self, latents: Tensor, *, tiling: bool = False, rows: int | None = None, vae: VaeFile | None = None
     ) -> Decoded:
-        """float32 [B, C, h, w] to pictures on the device: clamped, times 255, truncated."""
+        """Latents float32 [B, C, h, w] to pictures on the device: clamped, times 255, truncated."""
 
     def decode_steps(
         self,
@@ -223,10 +233,10 @@ class Family(Protocol):
         vae: VaeFile | None = None,
         full_precision: bool = False,
     ) -> Steps[Decoded]:
-        """As `decode`, in steps between which its other methods may be called; nothing waits for the device.
+        """As `decode`, in steps between which other methods may be called; nothing waits for the device.
 
         Args:
-            full_precision: in float32, since it overflowed in half precision (`Decoded.is_half`).
+            full_precision: in float32, because half precision overflowed (`Decoded.is_half`).
         """
 
 
@@ -237,16 +247,16 @@ def guide(
     scale: float,
     image_scale: float | None = None,
 ) -> list[GuidanceRow]:
-    """The rows that one image needs; the guided answer is the sum of weight times answer.
+    """The rows of one image's model call; the guided answer is the sum of each row's weight times its answer.
 
     Classifier-free guidance ``u + scale·Σ w_i (c_i - u)`` (Ho and Salimans 2022, composed as in Liu et al.
     2022), and with `image_scale` InstructPix2Pix's (Brooks et al. 2023), whose third row sees neither
-    prompt nor picture: ``z + scale·(c - p) + image_scale·(p - z)``. Rows of no weight are left out,
-    so a scale of 1 runs no negative row.
+    prompt nor picture: ``z + scale·(c - p) + image_scale·(p - z)``. Rows of weight 0 are left out, so a scale
+    of 1 has no negative row.
 
     Args:
         positives: (condition, weight) of each part of an ``AND`` prompt.
-        image_scale: only for a family that `edits`; 1 is the plain rule.
+        image_scale: only for a family that `edits`; with 1 it has no effect.
     """
     rows = [GuidanceRow(condition=condition, weight=scale * weight) for condition, weight in positives]
     rest = 1.0 if image_scale is None else image_scale

@@ -27,7 +27,7 @@ from img2img_worker.models.families.patches import PATCH
 from img2img_worker.models.families.vaes import VaeFile
 from img2img_worker.models.prompts.text_encoder import Encoded
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
-from img2img_worker.models.steps import Steps, at_once
+from img2img_worker.models.steps import Steps, without_steps
 from img2img_worker.sampling.levels import FlowLevels, flow_levels
 
 #: training steps of every published flow
@@ -153,7 +153,7 @@ class FlowFamily(Autoencoding, ABC):
         rows: int | None = None,
         vae: VaeFile | None = None,
     ) -> Steps[Tensor | None]:
-        return at_once(None)
+        return without_steps(None)
 
     def condition(
         self,
@@ -189,5 +189,5 @@ class FlowFamily(Autoencoding, ABC):
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
 
-    def give_back(self) -> None:
-        return  # it holds none
+    def free_memory(self) -> None:
+        return  # all that it has is needed

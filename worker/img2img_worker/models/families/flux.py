@@ -12,12 +12,18 @@ from img2img_worker.models.adapters.patch import NO_PATCH, Patch
 from img2img_worker.models.control.block_samples import block_samples
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.families.flow import FlowFamily
-from img2img_worker.models.families.patches import PATCH, packed, places, unpacked, unrounded
+from img2img_worker.models.families.patches import (
+    PATCH,
+    exact_numbers,
+    pack_patches,
+    positions,
+    unpack_patches,
+)
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.t5 import T5
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
 from img2img_worker.models.steps import Steps
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 
 #: the guidance of Flux.1 dev where a job names none, as in Forge and diffusers
 DISTILLED_CFG_SCALE = 3.5
@@ -77,7 +83,7 @@ class Flux(FlowFamily):
         if not self.distilled:
             return plain
         scale = DISTILLED_CFG_SCALE if params.distilled_cfg_scale is None else params.distilled_cfg_scale
-        guidance = sent(torch.tensor(scale, dtype=torch.float32), self.device)
+        guidance = to_device(torch.tensor(scale, dtype=torch.float32), self.device)
         return replace(plain, tensors={**plain.tensors, "guidance": guidance})
 
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -88,17 +94,17 @@ class Flux(FlowFamily):
         told = {"guidance": t.new_full(t.shape, DISTILLED_CFG_SCALE), **conditions.tensors}
         double, single = block_samples(conditions.controls, x, t, told, blocks)
         numbers = (t,) if guidance is None else (t, 1000 * guidance)
-        with unrounded(self.transformer.time_text_embed, numbers):
+        with exact_numbers(self.transformer.time_text_embed, numbers):
             answer: Tensor = self.transformer(
-                hidden_states=packed(x),
+                hidden_states=pack_patches(x),
                 timestep=t / 1000,
                 guidance=guidance,
                 pooled_projections=conditions.tensors.get("pooled"),
                 encoder_hidden_states=conditions.context,
                 txt_ids=torch.zeros(conditions.context.shape[-2], 3, device=x.device),
-                img_ids=places(height, width, x.device),
+                img_ids=positions(height, width, x.device),
                 controlnet_block_samples=double,
                 controlnet_single_block_samples=single,
                 return_dict=False,
             )[0]
-        return unpacked(answer, height, width)
+        return unpack_patches(answer, height, width)

@@ -1,4 +1,4 @@
-"""Attention of many heads over whole tensors, as a UNet's layers have it."""
+"""Multi-head attention without masks, as the layers of a UNet have it."""
 
 import torch
 from torch import Tensor
@@ -6,27 +6,30 @@ from torch.nn import functional as F
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[R, heads, n, d] of [R, n, heads · d]."""
+    """[R, n, heads · d] to [R, heads, n, d]."""
     rows, n, _ = x.shape
     return x.view(rows, n, heads, -1).transpose(1, 2)
 
 
-def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """[R, n, heads · d].
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention of all heads.
 
     Args:
         query: [R, heads, n, d].
         key, value: [R, n_tokens, heads · d].
+
+    Returns:
+        [R, n, heads · d].
     """
     heads = query.shape[1]
-    found = _found(query, split_heads(key, heads), split_heads(value, heads))
+    found = _attend_in_powers_of_two(query, split_heads(key, heads), split_heads(value, heads))
     return found.transpose(1, 2).flatten(2)
 
 
-def _found(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """On a GPU, rows are split into powers of two.
+def _attend_in_powers_of_two(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention [R, heads, n, d]; on a GPU the rows are split into powers of two.
 
-    cuDNN makes a kernel for each number of rows that it is given, which takes half of a second for a UNet.
+    cuDNN builds a kernel for each number of rows that it meets, which takes half a second for a UNet.
     """
     rows = len(query)
     if rows.bit_count() == 1 or not query.is_cuda:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from img2img_worker.models.families.edge_padding import padded
+from img2img_worker.models.families.edge_padding import pad_input
 from img2img_worker.models.float8 import in_float8
 
 #: weights of the smallest layer for which it pays: one of 256 to 256 channels. What is 1 × 1 is a matrix
@@ -20,15 +20,15 @@ LEAST = 256 * 256 * 9
 def pack_convolutions(network: nn.Module) -> None:
     """Packs the weights of the large convolutions of `network`, where it is on a CPU.
 
-    A packed `weight` has a shape, but is read by `unpacked` and changed by `repack` only.
+    A packed `weight` has a shape, but is read by `unpack` and changed by `repack` only.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and is_to_be_packed(module):
+        if isinstance(module, nn.Conv2d) and can_pack(module):
             repack(module, module.weight)
-            module.forward = partial(_convolved, module)  # type: ignore[method-assign]  # this network's only
+            module.forward = partial(_convolve, module)  # type: ignore[method-assign]  # this network's only
 
 
-def unpacked(weight: Tensor) -> Tensor:
+def unpack(weight: Tensor) -> Tensor:
     """The same weights in the order of their indices; a copy if they are packed."""
     return weight.to_dense() if weight.is_mkldnn else weight
 
@@ -45,7 +45,7 @@ def repack(convolution: Any, weight: Tensor) -> None:
     convolution.weight = nn.Parameter(packed, requires_grad=False)
 
 
-def is_to_be_packed(convolution: nn.Conv2d) -> bool:
+def can_pack(convolution: nn.Conv2d) -> bool:
     """Whether `pack_convolutions` packs it."""
     if in_float8(convolution):
         return False
@@ -63,8 +63,8 @@ def _packs(dtype: torch.dtype) -> bool:
     )
 
 
-def _convolved(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    x, padding = padded(convolution, x)
+def _convolve(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    x, padding = pad_input(convolution, x)
     answer: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x,
         convolution.weight,

@@ -13,7 +13,7 @@ import torch
 from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 
-from img2img_worker.models.families.packed_convolutions import is_to_be_packed
+from img2img_worker.models.families.packed_convolutions import can_pack
 
 #: vectors of a row from which on a product was seen not to depend on how many rows there are
 MANY_VECTORS = 4
@@ -30,8 +30,8 @@ def answer_row_by_row(network: nn.Module) -> None:
             layer.forward = partial(_on_threads, layer.forward)  # type: ignore[method-assign]
         elif isinstance(layer, GEGLU):
             layer.gelu = partial(_on_threads, layer.gelu)
-        elif isinstance(layer, nn.Conv2d) and not is_to_be_packed(layer):
-            layer.forward = partial(_convolved, layer.forward)  # type: ignore[method-assign]
+        elif isinstance(layer, nn.Conv2d) and not can_pack(layer):
+            layer.forward = partial(_convolve_doubled, layer.forward)  # type: ignore[method-assign]
 
 
 def _few_vectors(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def _on_threads(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return forward(x)
 
 
-def _convolved(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _convolve_doubled(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if len(x) == 1 and x.numel() <= SMALL_ROW:
         return forward(torch.cat([x, x]))[:1]
     return forward(x)

@@ -33,7 +33,7 @@ from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder, encode
 from img2img_worker.models.prompts.textual_inversion import TextualInversions
 from img2img_worker.models.steps import Steps
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.transfer import to_device
 from img2img_worker.sampling.levels import NoiseLevels
 
 #: channels of the first level: of 1.x, 2.x and XL, and of XL's refiner
@@ -210,7 +210,7 @@ class StableDiffusion(Autoencoding):
             high, low = params.sdxl_refiner_high_aesthetic_score, params.sdxl_refiner_low_aesthetic_score
             last = [low if text.is_negative else high] if self.is_xl_refiner else [height, width]
             sizes = torch.tensor([height, width, *crop, *last], dtype=torch.float32)
-            tensors |= {"pooled": text.pooled.to(self.dtype), "time_ids": sent(sizes, self.device)}
+            tensors |= {"pooled": text.pooled.to(self.dtype), "time_ids": to_device(sizes, self.device)}
         if picture is not None:
             tensors["concat"] = picture
         length = len(text.context) if self.is_compiled else None
@@ -294,6 +294,6 @@ class StableDiffusion(Autoencoding):
             return_dict=False,
         )
 
-    def give_back(self) -> None:
+    def free_memory(self) -> None:
         if self._graphs is not None:
             self._graphs.forget()

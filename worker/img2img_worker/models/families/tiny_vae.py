@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from img2img_worker.models.families.edge_padding import Padding
-from img2img_worker.models.families.vae import Decoded, in_rows, keep, to_pictures
+from img2img_worker.models.families.vae import Decoded, hold_weights, in_rows, to_pictures
 from img2img_worker.models.steps import Steps
 
 
@@ -46,7 +46,7 @@ class TinyVae:
     def _answers(self, batch: Tensor, rows: int | None, *, tiling: bool) -> Steps[Tensor]:
         def run(piece: Tensor) -> Steps[Tensor]:
             yield
-            keep(self.network, self.device)
+            hold_weights(self.network, self.device)
             self._padding.apply(circular=tiling)
             answer: Tensor = self.network(piece)
             return answer

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from img2img_worker.models.families.context_runs import Run
-from img2img_worker.models.families.multi_head_attention import attended, split_heads
+from img2img_worker.models.families.multi_head_attention import attend, split_heads
 
 
 def as_published(unet: Any) -> None:
@@ -71,7 +71,7 @@ class SelfAttention:
         """
         query = split_heads(attention.to_q(hidden_states), attention.heads)
         seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        return _out(attention, _attended(attention, query, seen))
+        return _project_out(attention, _attend(attention, query, seen))
 
 
 class CrossAttention:
@@ -96,27 +96,27 @@ class CrossAttention:
         """
         query = split_heads(attention.to_q(hidden_states), attention.heads)
         if isinstance(encoder_hidden_states, Tensor):
-            answer = _attended(attention, query, encoder_hidden_states)
+            answer = _attend(attention, query, encoder_hidden_states)
         else:
-            answer = torch.cat([_attended_run(attention, query, run) for run in encoder_hidden_states])
+            answer = torch.cat([_attend_run(attention, query, run) for run in encoder_hidden_states])
         for add in self.more:
             add(answer, query)
-        return _out(attention, answer)
+        return _project_out(attention, answer)
 
 
-def _out(attention: Any, answer: Tensor) -> Tensor:
+def _project_out(attention: Any, answer: Tensor) -> Tensor:
     found: Tensor = attention.to_out[1](attention.to_out[0](answer))
     return found
 
 
-def _attended(attention: Any, query: Tensor, context: Tensor) -> Tensor:
-    return attended(query, attention.to_k(context), attention.to_v(context))
+def _attend(attention: Any, query: Tensor, context: Tensor) -> Tensor:
+    return attend(query, attention.to_k(context), attention.to_v(context))
 
 
-def _attended_run(attention: Any, query: Tensor, run: Run) -> Tensor:
+def _attend_run(attention: Any, query: Tensor, run: Run) -> Tensor:
     if len(run.context) == len(query):
-        return _attended(attention, query, run.context)[run.rows]
-    return _attended(attention, query[run.rows], run.context)
+        return _attend(attention, query, run.context)[run.rows]
+    return _attend(attention, query[run.rows], run.context)
 
 
 def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Between pictures and latents."""
+"""A checkpoint's VAE: pictures to latents, and back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,34 +12,34 @@ from torch.nn import functional as F
 from img2img_worker.models.families.edge_padding import Padding
 from img2img_worker.models.families.vae_layers import Layer, decoder_layers, encoder_layers
 from img2img_worker.models.families.vae_tiling import in_tiles
-from img2img_worker.models.steps import Steps, finished, known
+from img2img_worker.models.steps import Steps, read_flag, run_now
 
 T = TypeVar("T")
 
-#: values of a layer's answer from which on others may have a turn after it: of 256 × 256 pixels, about
+#: after a layer whose output has so many values (that of about 256 × 256 pixels), others may have a turn
 LARGE = 2**23
 
 
 class Decoded(NamedTuple):
-    """B pictures, and whether they are any."""
+    """B decoded pictures, and whether they are valid."""
 
     #: uint8 [B, H, W, 3]
     pixels: Tensor
-    #: bool [B]: False where the network's answer was not finite, so that the picture means nothing
+    #: bool [B]: False where the network's output was not finite, and the picture is meaningless
     is_finite: Tensor
-    #: whether what is not finite may have overflowed: in full precision, there may be a picture
+    #: whether half precision may be why it was not: decoding in full precision may give a picture
     is_half: bool = False
 
 
 class Autoencoder(Protocol):
-    """What goes between pictures and latents, step by step, between which it may be used for others.
+    """Encodes and decodes in steps, between which it may be used for others.
 
-    Both are float32, but for pictures that come out, which are uint8.
+    What goes in and comes out is float32, but for decoded pictures, which are uint8.
     """
 
     @property
     def network(self) -> nn.Module:
-        """What it runs."""
+        """The network that it runs."""
 
     def encode(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
         """[B, 3, H, W] in [-1, 1] to latents [B, C, h, w]."""
@@ -50,24 +50,24 @@ class Autoencoder(Protocol):
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated.
 
         Args:
-            full_precision: in float32, since it overflowed in half precision.
+            full_precision: in float32, because half precision overflowed.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vae:
-    """A checkpoint's AutoencoderKL, in a precision of its own; what goes in and out is float32.
+    """A checkpoint's AutoencoderKL, in a precision of its own. Implements `Autoencoder`.
 
-    Where half precision overflows, it goes on in float32 for good, as A1111's does; with a fixed number of
-    rows, where a picture must not depend on earlier ones, for that picture only.
+    Once half precision overflows, it stays in float32 for good, as A1111's does. With a fixed number of rows,
+    where no picture may depend on earlier ones, it uses float32 for that picture only.
     """
 
-    #: diffusers' AutoencoderKL, which says nothing of its types
+    #: diffusers' AutoencoderKL, which has no types
     network: Any
     device: torch.device
-    #: pictures larger than this, either way, go through it in tiles of this size; None: whole
+    #: pixels: pictures with a longer side are processed in tiles of this size; None: never in tiles
     tile: int | None = None
-    #: standard deviation of latents as the denoiser was trained on them
+    #: standard deviation of the latents that the denoiser was trained on
     latent_scale: float = 1.0
 
     @cached_property
@@ -86,14 +86,14 @@ class Vae:
 
     @cached_property
     def _scale(self) -> float | Tensor:
-        """What a mean is multiplied by to have a variance of about 1: one number, or [1, C, 1, 1]."""
+        """The factor that gives a posterior's mean a variance of about 1: one number, or [1, C, 1, 1]."""
         scale = float(self.network.config.scaling_factor) / self.latent_scale
         deviations = self.network.config.get("latents_std")
         return scale if deviations is None else self._sent(scale / _by_channel(deviations))
 
     @cached_property
     def _shift(self) -> float | Tensor:
-        """What is taken from a mean before, in the same shapes."""
+        """What is subtracted from a mean before it is scaled, in the same shapes."""
         means = self.network.config.get("latents_mean")
         if means is not None:
             return self._sent(_by_channel(means))
@@ -108,24 +108,27 @@ class Vae:
     ) -> Steps[Decoded]:
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated.
 
-        Nothing in it waits for the device: what overflows in half precision is to be decoded again with
+        Nothing in it waits for the device. Whoever sees that half precision overflowed calls it again, with
         `full_precision`.
         """
         is_half = self._is_half and not full_precision
         answers = in_rows(partial(self._decode, tiling=tiling), self.unscaled(latents), rows)
         if full_precision:
-            answers = self._in_full(answers, stays=rows is None)
+            answers = self._in_full_precision(answers, stays=rows is None)
         return to_pictures((yield from answers))._replace(is_half=is_half)
 
     def mean(self, image: Tensor, rows: int | None, *, tiling: bool = False) -> Steps[Tensor]:
-        """The posterior's mean, as it is, of [B, 3, H, W] in [-1, 1]; made again where it overflows."""
+        """The posterior's mean, neither shifted nor scaled, of [B, 3, H, W] in [-1, 1].
+
+        Computed again in float32 where half precision overflows.
+        """
 
         def run(piece: Tensor) -> Steps[Tensor]:
             is_half = self._is_half
             mean = yield from self._mean(piece, tiling=tiling)
-            if not is_half or (yield from known(mean.isfinite().all())):
+            if not is_half or (yield from read_flag(mean.isfinite().all())):
                 return mean
-            return (yield from self._in_full(self._mean(piece, tiling=tiling), stays=rows is None))
+            return (yield from self._in_full_precision(self._mean(piece, tiling=tiling), stays=rows is None))
 
         return in_rows(run, image, rows)
 
@@ -133,16 +136,16 @@ class Vae:
         """A posterior's mean as a latent.
 
         Args:
-            shifts: False: not shifted before, as some control networks were trained.
+            shifts: False: only scaled, as some control networks were trained.
         """
         return (mean - self._shift if shifts else mean) * self._scale
 
     def unscaled(self, latents: Tensor) -> Tensor:
-        """The posterior's mean that a latent was."""
+        """The posterior's mean that a latent was made from."""
         return latents / self._scale + self._shift
 
     def _sent(self, values: Tensor) -> Tensor:
-        """On the device, complete: it is used in more than one stream."""
+        """Copy to the device, and wait for it: more than one stream uses the copy."""
         return values.to(self.device)
 
     @property
@@ -154,24 +157,28 @@ class Vae:
     def _is_half(self) -> bool:
         return self._dtype != torch.float32
 
-    def _in_full(self, work: Steps[T], *, stays: bool) -> Steps[T]:
-        """`work` in float32, and all after it; or, if that is not to stay, `work` alone and at once."""
+    def _in_full_precision(self, work: Steps[T], *, stays: bool) -> Steps[T]:
+        """Do `work` in float32.
+
+        Args:
+            stays: whether the network stays in float32; else all of `work` is done at once.
+        """
         dtype = self._dtype
         self._convert(torch.float32)
         if stays:
             return (yield from work)
         try:
-            return finished(work)
+            return run_now(work)
         finally:
             self._convert(dtype)
 
     def _convert(self, dtype: torch.dtype) -> None:
-        """Has the weights in `dtype`, whichever streams use them."""
+        """Convert the weights to `dtype`, once no stream uses them."""
         if self._dtype == dtype:
             return
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        nn.Module.to(self.network, dtype)  # diffusers' own warns of what concerns other networks
+        nn.Module.to(self.network, dtype)  # diffusers' own `to` logs a warning that is not about this one
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -188,13 +195,13 @@ class Vae:
     ) -> Steps[Tensor]:
         tile = self.tile and self.tile // self.factor
         if tile is None or max(batch.shape[-2:]) <= tile * before:
-            return (yield from self._through(layers, batch, tiling=tiling))
-        # a tile must not wrap around itself: its picture does, by as much as tiles overlap
+            return (yield from self._run_layers(layers, batch, tiling=tiling))
+        # tiles do not wrap around, the whole picture does: it is extended by as much as tiles overlap
         edge = min(tile // 4, *(side // before for side in batch.shape[-2:])) if tiling else 0
         batch = F.pad(batch, [edge * before] * 4, mode="circular")
         norms = [module for module in self.network.modules() if isinstance(module, nn.GroupNorm)]
         answer = yield from in_tiles(
-            lambda piece: finished(self._through(layers, piece, tiling=False)),
+            lambda piece: run_now(self._run_layers(layers, piece, tiling=False)),
             batch,
             tile=tile,
             before=before,
@@ -204,12 +211,12 @@ class Vae:
         rows, columns = (slice(edge * after, side - edge * after) for side in answer.shape[-2:])
         return answer[..., rows, columns]
 
-    def _through(self, layers: Sequence[Layer], given: Tensor, *, tiling: bool) -> Steps[Tensor]:
-        """The layers' answer, float32."""
-        keep(self.network, self.device)
+    def _run_layers(self, layers: Sequence[Layer], given: Tensor, *, tiling: bool) -> Steps[Tensor]:
+        """Run the layers one after the other, yielding after large ones; the output is float32."""
+        hold_weights(self.network, self.device)
         answer = given
         for layer in layers:
-            # each time: others have used it meanwhile, and it may have overflowed
+            # for each layer: between two of them others use the network, and may convert it to float32
             self._padding.apply(circular=tiling)
             answer = layer(answer.to(self._dtype))
             if answer.numel() >= LARGE:
@@ -217,8 +224,8 @@ class Vae:
         return answer.float()
 
 
-def keep(network: nn.Module, device: torch.device) -> None:
-    """Whoever lets go of its weights: their memory goes to nobody before the current stream is done."""
+def hold_weights(network: nn.Module, device: torch.device) -> None:
+    """Keep the weights' memory from being reused before the current stream is done, if they are dropped."""
     if device.type == "cuda":
         stream = torch.cuda.current_stream(device)
         for weight in network.parameters():
@@ -231,13 +238,13 @@ def _by_channel(values: Sequence[float]) -> Tensor:
 
 def to_unit(pixels: Tensor, device: torch.device) -> Tensor:
     """uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1], on `device`."""
-    # laid out channel by channel: else a group norm on a CPU goes wrong on flat pictures, by rounding
+    # contiguous: with channels last, rounding errors of a CPU's group norm spoil flat pictures
     image = pixels.to(device).permute(0, 3, 1, 2).contiguous().float() / 255
     return image * 2 - 1
 
 
 def to_pictures(answers: Tensor) -> Decoded:
-    """A network's [B, 3, H, W] in [-1, 1] as pictures."""
+    """A network's output [B, 3, H, W] in [-1, 1] as uint8 pictures; it is clamped and truncated."""
     pixels = ((answers + 1) / 2).clamp(0, 1) * 255
     return Decoded(
         pixels=pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
@@ -248,7 +255,7 @@ def to_pictures(answers: Tensor) -> Decoded:
 def in_rows(network: Callable[[Tensor], Steps[Tensor]], batch: Tensor, rows: int | None) -> Steps[Tensor]:
     """``network(batch)``, called with exactly `rows` rows each time (None: with all of them at once).
 
-    Which kernels a device picks, and so a result's last bits, hangs on the number of rows.
+    A device picks its kernels by the number of rows, so a result's last bits depend on it.
     """
     if rows is None:
         return (yield from network(batch))

@@ -1,4 +1,4 @@
-"""A convolutional network over a picture too large for it, tile by tile."""
+"""Runs a convolutional network over a picture that is too large for it, tile by tile."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,32 +24,32 @@ def in_tiles(
     after: int,
     norms: Sequence[nn.GroupNorm],
 ) -> Steps[Tensor]:
-    """``network(batch)``, put together from its answers for overlapping tiles; itself, where one is enough.
+    """``network(batch)``, assembled from its outputs for overlapping tiles, or directly if one is enough.
 
     Each tile is a step, between which the network may be used for others.
 
-    Tiles are all of one size, and overlap by at least a quarter of it. Where they do, each counts for the
-    more the farther its own edge is. A group norm would give each tile colours of its own: they have the
-    statistics of a copy of the whole, as small as a tile.
+    All tiles have one size, and overlap by at least a quarter of it. There, each tile weighs more the farther
+    its own edge is. Group norms would give each tile its own colours, so they use the statistics of a copy of
+    the whole picture that is as small as a tile.
 
     Args:
         batch: [B, C, H, W].
-        tile: cells of a tile, each way.
+        tile: width and height of a tile in cells.
         before: rows of `batch` to a cell.
-        after: rows of the answer to a cell.
-        norms: the network's.
+        after: rows of the output to a cell.
+        norms: the network's group norms.
     """
     height, width = (side // before for side in batch.shape[-2:])
     if max(height, width) <= tile:
         return network(batch)
     small = [before * max(1, side * tile // max(height, width)) for side in (height, width)]
-    with noting(norms) as statistics:
+    with record_statistics(norms) as statistics:
         network(F.interpolate(batch, size=small, mode="nearest"))
     corners = list(product(starts(height, tile), starts(width, tile)))
     answers = []
     for y, x in corners:
         yield
-        with imposing(statistics):
+        with impose_statistics(statistics):
             piece = batch[..., before * y : before * (y + tile), before * x : before * (x + tile)]
             answers.append(network(piece))
     total = answers[0].new_zeros(*answers[0].shape[:2], height * after, width * after)
@@ -64,7 +64,7 @@ def in_tiles(
 
 
 def starts(side: int, tile: int) -> list[int]:
-    """Where the tiles over `side` cells begin: as evenly as whole cells allow, the last one at the edge."""
+    """Where the tiles of a side of `side` cells begin: evenly spaced, and the last one ends at the edge."""
     if side <= tile:
         return [0]
     more = ceil((side - tile) / (tile - tile // 4))
@@ -72,8 +72,8 @@ def starts(side: int, tile: int) -> list[int]:
 
 
 @contextmanager
-def noting(norms: Sequence[nn.GroupNorm]) -> Iterator[dict[nn.Module, Statistics]]:
-    """What the norms see meanwhile."""
+def record_statistics(norms: Sequence[nn.GroupNorm]) -> Iterator[dict[nn.Module, Statistics]]:
+    """Record the statistics of what the norms see within the context."""
     statistics: dict[nn.Module, Statistics] = {}
 
     def note(norm: nn.GroupNorm, inputs: tuple[Tensor], _: Tensor) -> None:
@@ -89,8 +89,8 @@ def noting(norms: Sequence[nn.GroupNorm]) -> Iterator[dict[nn.Module, Statistics
 
 
 @contextmanager
-def imposing(statistics: dict[nn.Module, Statistics]) -> Iterator[None]:
-    """The norms normalise by these meanwhile, whatever they see."""
+def impose_statistics(statistics: dict[nn.Module, Statistics]) -> Iterator[None]:
+    """Within the context, the norms use these statistics instead of those of what they see."""
 
     def impose(norm: nn.GroupNorm, inputs: tuple[Tensor], _: Tensor) -> Tensor:
         mean, variance = statistics[norm]

@@ -71,7 +71,7 @@ class Vaes:
         self._tiny = tiny
         self._read = read
         automatic = self._files.automatic()
-        self.automatic = None if automatic is None else _file(automatic, "vae")
+        self.automatic = None if automatic is None else _vae_file(automatic, "vae")
         self._loaded: OrderedDict[VaeFile, tuple[Autoencoder, int]] = OrderedDict()
         self._loading = threading.Lock()
 
@@ -87,11 +87,13 @@ class Vaes:
             Refused: it is not there, is broken, or is meant for another kind of checkpoint.
             MemoryError: the device has no room for it.
         """
-        vae = self._named(params.vae, pinned)
+        vae = self._by_name(params.vae, pinned)
         methods = params.sd_vae_encode_method, params.sd_vae_decode_method
-        encoder = self._half("encoder", "sd_vae_encode_method") if methods[0] == TINY else vae
-        decoder = self._half("decoder", "sd_vae_decode_method") if methods[1] == TINY else vae
-        preview = self._half("decoder", "show_progress_type") if params.show_progress_type == TINY else None
+        encoder = self._tiny_half("encoder", "sd_vae_encode_method") if methods[0] == TINY else vae
+        decoder = self._tiny_half("decoder", "sd_vae_decode_method") if methods[1] == TINY else vae
+        preview = (
+            self._tiny_half("decoder", "show_progress_type") if params.show_progress_type == TINY else None
+        )
         for file in (encoder, decoder, preview):
             if file is not None:
                 self._check(file)
@@ -118,7 +120,7 @@ class Vaes:
         Raises:
             Refused: it is not there.
         """
-        named = self._named(params.vae, pinned)
+        named = self._by_name(params.vae, pinned)
         file = self.automatic if named is None else named
         if file is None or file.kind == "own":
             return None
@@ -127,26 +129,26 @@ class Vaes:
         except OSError as error:
             raise _unreadable(file.path, error) from None
 
-    def _named(self, name: str, pinned: PinnedFiles) -> VaeFile | None:
+    def _by_name(self, name: str, pinned: PinnedFiles) -> VaeFile | None:
         if name == "Automatic":
             return None
         if name == "None":
             checkpoint = self._files.checkpoint
-            return None if checkpoint is None or self.automatic is None else _file(checkpoint, "own")
+            return None if checkpoint is None or self.automatic is None else _vae_file(checkpoint, "own")
         if (path := pinned.get("vae", name)) is not None:
-            return _file(path, "vae")
+            return _vae_file(path, "vae")
         known = self._files.by_name()
         if name not in known:
             raise Refused("vae", name, unknown_name("VAE", name, ["Automatic", "None", *known]))
-        file = _file(known[name], "vae")
+        file = _vae_file(known[name], "vae")
         return None if file == self.automatic else file
 
-    def _half(self, half: Literal["encoder", "decoder"], field: str) -> VaeFile:
+    def _tiny_half(self, half: Literal["encoder", "decoder"], field: str) -> VaeFile:
         path = self._files.tiny(f"{self._tiny}_{half}")
         if path is None:
             wanted = f"{TINY_FOLDER}/{self._tiny}_{half}.pth"
             raise Refused(field, TINY, f"the worker has no {wanted} in its folder of models; use Full")
-        return _file(path, half)
+        return _vae_file(path, half)
 
     def _check(self, file: VaeFile) -> None:
         try:
@@ -155,7 +157,7 @@ class Vaes:
             raise MemoryError(f"no memory for VAE {file.path.name} beside what is in flight") from None
 
 
-def _file(path: Path, kind: Kind) -> VaeFile:
+def _vae_file(path: Path, kind: Kind) -> VaeFile:
     try:
         about = path.stat()
     except OSError as error:

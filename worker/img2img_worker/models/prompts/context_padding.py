@@ -9,7 +9,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.prompts.conditioning import Conditioning
 
 
-def padded(
+def pad_contexts(
     contexts: Sequence[Tensor], positives: int, params: Params, empty: Tensor | None = None
 ) -> list[Tensor]:
     """One image's contexts [n, d], as long as A1111 makes them.
@@ -23,10 +23,10 @@ def padded(
         empty: the embedding of the empty prompt, which only ``pad_cond_uncond`` needs.
     """
     longest = max(len(context) for context in contexts[:positives])
-    prompts = [_extended(context, longest) for context in contexts[:positives]]
+    prompts = [_extend(context, longest) for context in contexts[:positives]]
     negatives = list(contexts[positives:])
     if params.pad_cond_uncond_v0:
-        return prompts + [_extended(context, longest)[:longest] for context in negatives]
+        return prompts + [_extend(context, longest)[:longest] for context in negatives]
     both = prompts + negatives
     target = max(map(len, both))
     if not params.pad_cond_uncond or empty is None:
@@ -49,7 +49,7 @@ def infotext_pairs(
     return {"Pad conds v0" if params.pad_cond_uncond_v0 else "Pad conds": True}
 
 
-def _extended(context: Tensor, length: int) -> Tensor:
+def _extend(context: Tensor, length: int) -> Tensor:
     """At least so long, by its last vector."""
     missing = max(0, length - len(context))
     return torch.cat([context, context[-1:].expand(missing, -1)]) if missing else context

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.prompts.attention import BREAK, pieces_of
-from img2img_worker.models.prompts.text_encoder import checked, emphasised
-from img2img_worker.models.steps import finished
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.prompts.text_encoder import check_finite, emphasise
+from img2img_worker.models.steps import run_now
+from img2img_worker.models.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class T5:
             WorkerError: the network's answer is not finite.
         """
         tokens, weights = self._tokens(text, length, emphasis)
-        answer = self.model(sent(torch.tensor([tokens]), self.model.device))
-        finished(checked([answer.last_hidden_state]))
-        context = emphasised(answer.last_hidden_state.float(), torch.tensor([weights]), emphasis)
+        answer = self.model(to_device(torch.tensor([tokens]), self.model.device))
+        run_now(check_finite([answer.last_hidden_state]))
+        context = emphasise(answer.last_hidden_state.float(), torch.tensor([weights]), emphasis)
         if not context.isfinite().all():
             raise Refused("prompt", text, "its weights make the embedding infinite; use smaller ones")
         return context[0]

@@ -13,8 +13,8 @@ from img2img_worker.models.prompts.clip_text import ClipText, TextStates
 from img2img_worker.models.prompts.prompt_options import DEFAULTS, PromptOptions
 from img2img_worker.models.prompts.textual_inversion import Inversion, TextualInversions
 from img2img_worker.models.prompts.tokenizer import ClipTokenizer
-from img2img_worker.models.steps import Steps, known
-from img2img_worker.models.transfer import sent
+from img2img_worker.models.steps import Steps, read_flag
+from img2img_worker.models.transfer import to_device
 
 #: chunks of all texts of one schedule together: what a prompt of edits may cost in time and memory; any two
 #: texts that a job can name fit
@@ -72,8 +72,8 @@ class TextEncoder:
             WorkerError: the network's answer is not finite.
         """
         columns, pooled = yield from self.columns(texts, options)
-        yield from checked([context for context, _ in columns])
-        return _joined(texts, [emphasised(*column, options.emphasis) for column in columns], pooled)
+        yield from check_finite([context for context, _ in columns])
+        return _join(texts, [emphasise(*column, options.emphasis) for column in columns], pooled)
 
     def columns(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[_Columns]:
         """The texts as `encode` sees them, not emphasised yet.
@@ -112,7 +112,7 @@ class TextEncoder:
     def pooled(self, text: str, options: PromptOptions = DEFAULTS) -> Tensor:
         """The first chunk's last state at its end, not projected: float32 [d] (Flux)."""
         tokens = self.chunks(text, options)[0].tokens
-        states: TextStates = self.model(sent(torch.tensor([tokens]), self.model.device))
+        states: TextStates = self.model(to_device(torch.tensor([tokens]), self.model.device))
         return states.pooled[0].float()
 
     def chunks(self, text: str, options: PromptOptions = DEFAULTS) -> list[Chunk]:
@@ -130,7 +130,7 @@ class TextEncoder:
     @torch.inference_mode()
     def _embed(self, chunk: Chunk, options: PromptOptions) -> Encoded:
         """What CLIP makes of one chunk, without emphasis: context float32 [77, d]."""
-        tokens = sent(torch.tensor([chunk.tokens]), self.model.device)
+        tokens = to_device(torch.tensor([chunk.tokens]), self.model.device)
         states: TextStates = self.model(tokens, partial(self._insert, chunk.inserted))
         skips = self.may_skip and options.sdxl_clip_l_skip
         layer = options.clip_skip if self.layer is None or skips else self.layer
@@ -176,7 +176,7 @@ def encode(
         for parts in zip(*answers, strict=True)
     ]
     if negative and not any(texts):
-        return [row if row.pooled is None else _zeroed(row, row.pooled) for row in rows]
+        return [row if row.pooled is None else _zero(row, row.pooled) for row in rows]
     return rows
 
 
@@ -193,43 +193,43 @@ def encode_side_by_side(
     answers: list[_Columns] = []
     for encoder in encoders:
         answers += [(yield from encoder.columns(texts, options))]
-    yield from checked([context for columns, _ in answers for context, _ in columns])
+    yield from check_finite([context for columns, _ in answers for context, _ in columns])
     columns = [
-        emphasised(torch.cat([context for context, _ in parts], dim=-1), parts[0][1], options.emphasis)
+        emphasise(torch.cat([context for context, _ in parts], dim=-1), parts[0][1], options.emphasis)
         for parts in zip(*(columns for columns, _ in answers), strict=True)
     ]
     pooled = [
         torch.cat([part for part in parts if part is not None])
         for parts in zip(*(pooled for _, pooled in answers), strict=True)
     ]
-    return _joined(texts, columns, pooled)
+    return _join(texts, columns, pooled)
 
 
-def checked(contexts: Sequence[Tensor]) -> Steps[None]:
+def check_finite(contexts: Sequence[Tensor]) -> Steps[None]:
     """Nothing, for what a text encoder answers.
 
     Raises:
         WorkerError: it is not finite, whatever the weights of the text.
     """
-    if not (yield from known(torch.stack([context.isfinite().all() for context in contexts]).all())):
+    if not (yield from read_flag(torch.stack([context.isfinite().all() for context in contexts]).all())):
         raise WorkerError(
             "the prompt's embedding is not finite: the text encoder overflowed, a LoRA is too strong for it, "
             "or its weights are damaged; one that overflows in float16 may work in bfloat16 or float32"
         )
 
 
-def emphasised(context: Tensor, weights: Tensor, emphasis: str = "Original") -> Tensor:
+def emphasise(context: Tensor, weights: Tensor, emphasis: str = "Original") -> Tensor:
     """Embeddings [B, n, d] times weights [B, n], by A1111's ways of emphasis: "Original" keeps their mean."""
     if emphasis == "Ignore" or bool((weights == 1).all()):
         return context
-    weighted = context * sent(weights, context.device)[..., None]
+    weighted = context * to_device(weights, context.device)[..., None]
     if emphasis == "No norm":
         return weighted
     mean = weighted.mean()
     return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: an untrained norm has no mean
 
 
-def _joined(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor | None]) -> list[Encoded]:
+def _join(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor | None]) -> list[Encoded]:
     context = torch.cat(columns, dim=1)
     for text, row in zip(texts, context, strict=True):
         if not row.isfinite().all():
@@ -237,5 +237,5 @@ def _joined(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor
     return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
 
 
-def _zeroed(row: Encoded, pooled: Tensor) -> Encoded:
+def _zero(row: Encoded, pooled: Tensor) -> Encoded:
     return replace(row, context=torch.zeros_like(row.context), pooled=torch.zeros_like(pooled))
