@@ -78,6 +78,15 @@ def test_examples_are_as_the_reference_says(name: str) -> None:
             jsonschema_rs.validate(schema, with_nulls(example, schema))
 
 
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [("JobAnswer", "eta"), ("JobRequest", "tags"), ("WorkerAnswer", "slots"), ("KeyRequest", "quota")],
+)
+def test_fields_of_our_own_api_are_described(model: str, field: str) -> None:
+    described = DOCUMENT["components"]["schemas"][model]["properties"][field]
+    assert described["description"].endswith(".")
+
+
 def texts_in(value: Any) -> list[str]:
     if isinstance(value, dict | list):
         return [

@@ -7,13 +7,14 @@ from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.api_keys import ApiKey
 from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.examples import JOB, MOMENT, example
 from img2img_shared.ledger.audit import AuditLine
 
@@ -23,7 +24,7 @@ KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}$", description="The key's id,
 TenantName = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
 
 
-class AuditAnswer(BaseModel):
+class AuditAnswer(ApiModel):
     """Who did what."""
 
     model_config = example(
@@ -32,18 +33,18 @@ class AuditAnswer(BaseModel):
 
     at: datetime
     by: str
-    #: whose job or key it was; "": a worker, which belongs to no tenant
     tenant: str
+    """Whose job or key it was; empty: a worker, which belongs to no tenant."""
     action: str
-    #: the id of the job, worker or key
     subject: str
+    """The id of the job, worker or key."""
     detail: str
 
 
 _KEY = {"id": "5feceb66", "name": "alice", "tenant": "studio", "role": "submit", "created": 1_772_366_400}
 
 
-class KeyAnswer(BaseModel):
+class KeyAnswer(ApiModel):
     """An API key without its secret."""
 
     model_config = example(_KEY)
@@ -59,8 +60,8 @@ class KeyAnswer(BaseModel):
     keep: str | None = None
     storage: int | None = None
     created: int
-    #: seconds since 1970, to the minute; null: never
     last_used: int | None = None
+    """Seconds since 1970, to the minute; null: never."""
 
 
 class NewKeyAnswer(KeyAnswer):
@@ -68,32 +69,32 @@ class NewKeyAnswer(KeyAnswer):
 
     model_config = example({**_KEY, "key": "img2img_5feceb66_6zKCbO0qN8xQeT0dM1vYb2Uu3Hh4Jj5Kk6Ll7Pp8Rs9"})
 
-    #: the secret that its user sends; it is shown this once only
     key: str
+    """The secret that its user sends; it is shown this once only."""
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(ApiModel):
     """``POST /v1/keys``."""
 
     model_config = ConfigDict(**example({"name": "alice", "role": "submit", "rate": 600}), extra="forbid")
 
-    #: for people: whose it is, and so who owns its jobs
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-    #: left out: the caller's own
+    """For people: whose it is, and so who owns its jobs."""
     tenant: TenantName | None = None
+    """Whose jobs it submits and sees; left out: the caller's own tenant."""
     role: Role = Role.SUBMIT
-    #: requests a minute
     rate: Annotated[int, Field(ge=1)] | None = None
-    #: images of the tenant that may wait or run at the same time
+    """Requests a minute."""
     quota: Annotated[int, Field(ge=1)] | None = None
-    #: images that one job may have
+    """Images of the tenant that may wait or run at the same time."""
     largest: Annotated[int, Field(ge=1)] | None = None
-    #: the highest priority that its jobs may have
+    """Images that one job may have."""
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
-    #: how long its jobs are kept, at most
+    """The highest priority that its jobs may have."""
     keep: Annotated[str, Field(max_length=30)] | None = None
-    #: bytes that the tenant may have in the store
+    """How long its jobs are kept, at most."""
     storage: Annotated[int, Field(ge=1)] | None = None
+    """Bytes that the tenant may have in the store."""
 
 
 @router.get("/audit", tags=["administration"], summary="See who did what")

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import ServicesDep
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.examples import JOB
 from img2img_gateway.v1.job_answers import JobAnswer
 from img2img_shared.records import JobChanges
@@ -24,7 +24,7 @@ Cursor = Annotated[str | None, Query(pattern=r"^\d{1,16}$", description="The id 
 LastEventId = Annotated[str | None, Header(pattern=r"^\d{1,16}$")]
 
 
-class JobsUpdate(BaseModel):
+class JobsUpdate(ApiModel):
     """One server-sent event: jobs as they are now, and the ids of those that were removed."""
 
     jobs: list[JobAnswer]

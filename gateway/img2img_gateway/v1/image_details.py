@@ -4,10 +4,10 @@ from itertools import groupby
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
 
 from img2img_gateway.access import Caller, Principal
 from img2img_gateway.dependencies import Services, ServicesDep
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.examples import JOB, REFERENCE, example
 from img2img_gateway.v1.job_answers import ImageAnswer
 from img2img_gateway.v1.request_fields import Index, JobId, Start
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 STATES = 100_000
 
 
-class StateList(BaseModel):
+class StateList(ApiModel):
     """The states of images by index, run-length encoded: a state, and how many in a row have it."""
 
     model_config = example(
@@ -30,11 +30,11 @@ class StateList(BaseModel):
     )
 
     runs: list[tuple[ImageState, int]]
-    #: `start` of the next page; null: this is the last
     next: int | None
+    """`start` of the next page; null: this is the last."""
 
 
-class ImageDetails(BaseModel):
+class ImageDetails(ApiModel):
     """An image, and what it is made from."""
 
     model_config = example(
@@ -56,12 +56,12 @@ class ImageDetails(BaseModel):
 
     image: ImageAnswer
     job: str
-    #: keys by role; a later job of yours may name them as its pictures
     pictures: dict[str, str]
-    #: the image's own, with its seed; parameters that have their default are left out
+    """Keys by role; a later job of yours may name them as its pictures."""
     params: dict[str, Any]
-    #: from its picture's file; null: the image is not done, or its picture is not kept any more
+    """The image's own, with its seed; parameters that have their default are left out."""
     infotext: str | None
+    """From its picture's file; null: the image is not done, or its picture is not kept any more."""
 
 
 @router.get("/{job}/states", summary="Get the states of all images")

@@ -3,13 +3,14 @@
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.params_of_infotext import read_infotext
 from img2img_gateway.pictures import decode_picture
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.job_request import PictureText
 from img2img_shared.errors import Refused
 from img2img_shared.picture_texts import read_texts
@@ -20,7 +21,7 @@ router = APIRouter(route_class=JsonRoute)
 LONGEST = 1024 * 1024
 
 
-class InfotextRequest(BaseModel):
+class InfotextRequest(ApiModel):
     """A text, or a picture that has one."""
 
     model_config = ConfigDict(
@@ -31,8 +32,8 @@ class InfotextRequest(BaseModel):
     )
 
     infotext: Annotated[str, Field(max_length=LONGEST)] | None = None
-    #: base64
     image: PictureText | None = None
+    """A picture with an infotext, as base64."""
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -41,26 +42,26 @@ class InfotextRequest(BaseModel):
         return self
 
 
-class RefusedAnswer(BaseModel):
+class RefusedAnswer(ApiModel):
     """A value of the text that no job may have."""
 
     field: str
-    #: what is wrong with it, and what to give instead
     allowed: str
+    """What is wrong with it, and what to give instead."""
 
 
-class InfotextAnswer(BaseModel):
+class InfotextAnswer(ApiModel):
     """The parameters that an infotext tells."""
 
-    #: "": the picture has none
     infotext: str
-    #: by name; only those that the text tells
+    """The text; empty: the picture has none."""
     params: dict[str, Any]
-    #: the checkpoint that it names
+    """By name; only those that the text tells."""
     model: str | None
+    """The checkpoint that it names."""
     refused: list[RefusedAnswer]
-    #: names and values for which there is no parameter
     left_out: dict[str, str]
+    """Names and values for which there is no parameter."""
 
 
 @router.post("/infotext", tags=["inputs"], summary="Read an infotext")

@@ -3,14 +3,13 @@
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import BaseModel
-
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.examples import JOB, MOMENT, REFERENCE, example
 from img2img_shared.job import ImageState, Input, Job, JobState, picture_digest
 from img2img_shared.records import Event, ImageStatus, JobStatus
 
 
-class JobAnswer(BaseModel):
+class JobAnswer(ApiModel):
     """Where a job stands. The five counts add up to `n`."""
 
     model_config = example(
@@ -41,50 +40,51 @@ class JobAnswer(BaseModel):
     )
 
     id: str
-    #: what its owner calls it
     name: str | None = None
-    #: who submitted it: the name of their key
+    """What its owner calls it."""
     owner: str | None = None
+    """Who submitted it: the name of their key."""
     tags: list[str] = []
     model: str
     priority: int
     state: JobState
     n: int
+    """How many images it has."""
     pending: int
     running: int
     done: int
     failed: int
     cancelled: int
-    #: images that end per second, of late
     rate: float
-    #: seconds to go; null: nothing is left, or too few images have ended to tell
+    """Images that end per second, of late."""
     eta: float | None
-    #: seconds by which `eta` is likely to be wrong, either way
+    """Seconds to go; null: nothing is left, or too few images have ended to tell."""
     eta_spread: float | None = None
+    """Seconds by which `eta` is likely to be wrong, either way."""
     created: datetime
     started: datetime | None
     finished: datetime | None
-    #: what must happen before its next image can begin; null: nothing, or it was not looked up
     waits_for: str | None = None
-    #: seconds for which it is kept after its end; null: for ever
+    """What must happen before its next image can begin; null: nothing, or it was not looked up."""
     keep: float | None = None
-    #: when it is removed, with its results; null: never, or it has not ended
+    """Seconds for which it is kept after its end; null: for ever."""
     kept_until: datetime | None = None
+    """When it is removed, with its results; null: never, or it has not ended."""
 
     @classmethod
     def of(cls, status: JobStatus) -> Self:
         return cls.model_validate(status, from_attributes=True)
 
 
-class JobList(BaseModel):
+class JobList(ApiModel):
     """A page of the caller's jobs, newest first."""
 
     jobs: list[JobAnswer]
-    #: `start` of the next page; null: this is the last
     next: str | None
+    """`start` of the next page; null: this is the last."""
 
 
-class ImageAnswer(BaseModel):
+class ImageAnswer(ApiModel):
     """Where an image stands."""
 
     model_config = example(
@@ -101,49 +101,51 @@ class ImageAnswer(BaseModel):
 
     index: int
     state: ImageState
-    #: tries so far, the running one included
     attempt: int
-    #: why it failed
+    """Tries so far, the running one included."""
     reason: str | None
-    #: index of its input, that input's name, and the path that was sent with it; null: none was sent
+    """Why it failed."""
     input: int | None = None
+    """Index of its input."""
     name: str | None = None
+    """The input's name; null: none was sent."""
     path: str | None = None
+    """The path that was sent with the input; null: none was sent."""
 
     @classmethod
     def of(cls, status: ImageStatus) -> Self:
         return cls.model_validate(status, from_attributes=True)
 
 
-class ImageList(BaseModel):
+class ImageList(ApiModel):
     """A page of a job's images, by index."""
 
     images: list[ImageAnswer]
-    #: `start` of the next page; null: this is the last
     next: int | None
+    """`start` of the next page; null: this is the last."""
 
 
-class ResultItem(BaseModel):
+class ResultItem(ApiModel):
     """A picture that is done."""
 
     model_config = example({"index": 0, "name": "harbour.png", "url": f"/v1/jobs/{JOB}/images/0/picture"})
 
     index: int
-    #: file name: the input's, with -2, -3, ... for further outputs
     name: str
-    #: presigned where the store can do that, else this gateway's own
+    """File name: the input's, with -2, -3, ... for further outputs."""
     url: str
+    """Presigned where the store can do that, else this gateway's own."""
 
 
-class ResultList(BaseModel):
+class ResultList(ApiModel):
     """A page of a job's pictures, by index; those that are not done are left out."""
 
     results: list[ResultItem]
-    #: `start` of the next page; null: this is the last
     next: int | None
+    """`start` of the next page; null: this is the last."""
 
 
-class Changed(BaseModel):
+class Changed(ApiModel):
     """How much a call changed: a number of images; for pause, resume and priority 1 (changed) or 0."""
 
     model_config = example({"changed": 1})
@@ -151,16 +153,16 @@ class Changed(BaseModel):
     changed: int
 
 
-class Removed(BaseModel):
+class Removed(ApiModel):
     """What was removed from the store with a job."""
 
     model_config = example({"removed": 101})
 
-    #: objects: its results, and the pages of its list of inputs
     removed: int
+    """Objects: its results, and the pages of its list of inputs."""
 
 
-class InputAnswer(BaseModel):
+class InputAnswer(ApiModel):
     """A picture that was uploaded. Later jobs may name it by its `key`."""
 
     model_config = example({"key": REFERENCE, "bytes": 184211})
@@ -169,7 +171,7 @@ class InputAnswer(BaseModel):
     bytes: int
 
 
-class JobInput(BaseModel):
+class JobInput(ApiModel):
     """One input of a job, with its own pictures and parameters."""
 
     model_config = example(
@@ -186,12 +188,12 @@ class JobInput(BaseModel):
     index: int
     name: str | None
     folder: str | None
-    #: where its owner had it
     path: str | None
-    #: keys by role, the job's own included; a later job of yours may name them as its pictures
+    """Where its owner had it."""
     pictures: dict[str, str]
-    #: the parameters that it has in place of the job's
+    """Keys by role, the job's own included; a later job of yours may name them as its pictures."""
     params: dict[str, Any]
+    """The parameters that it has in place of the job's."""
 
     @classmethod
     def of(cls, index: int, job: Job, item: Input) -> Self:
@@ -206,15 +208,15 @@ class JobInput(BaseModel):
         )
 
 
-class InputList(BaseModel):
+class InputList(ApiModel):
     """A page of a job's inputs."""
 
     inputs: list[JobInput]
-    #: `start` of the next page; null: this is the last
     next: int | None
+    """`start` of the next page; null: this is the last."""
 
 
-class JobEvent(BaseModel):
+class JobEvent(ApiModel):
     """Something that happened to an image, or (without `index`) to the job."""
 
     state: str
@@ -223,7 +225,7 @@ class JobEvent(BaseModel):
     reason: str | None
 
 
-class JobUpdate(BaseModel):
+class JobUpdate(ApiModel):
     """One server-sent event: the job's counters now, and what happened since the one before."""
 
     state: JobState

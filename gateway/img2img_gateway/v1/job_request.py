@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ValidationError,
@@ -15,6 +14,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from img2img_gateway.json_route import INPUTS
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.examples import PIXEL, REFERENCE
 from img2img_shared.errors import Refused
 from img2img_shared.farm.checked_input import checked_input
@@ -43,7 +43,7 @@ def _by_name(schema: dict[str, Any]) -> None:
     }
 
 
-class InputItem(BaseModel):
+class InputItem(ApiModel):
     """One input with its own pictures and parameters; what is left out, or null, is as the job has it.
 
     Instead of in `pictures` and `params`, these may stand beside the other fields: `image`, `mask`,
@@ -52,15 +52,15 @@ class InputItem(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_by_name)
 
-    #: by role: image, mask, control/0, control/1, ...
     pictures: dict[Role, PictureText] = {}
+    """By role: image, mask, control/0, control/1, ..."""
     params: dict[str, Any] = {}
-    #: what its results are called
     name: Annotated[str, Field(max_length=255)] | None = None
-    #: the folder of its results, within all results
+    """What its results are called."""
     folder: Folder | None = None
-    #: where you have it: shown to people so that they can tell inputs apart, and never opened
+    """The folder of its results, within all results."""
     path: Annotated[str, Field(max_length=4096)] | None = None
+    """Where you have it: shown to people so that they can tell inputs apart, and never opened."""
 
     @model_validator(mode="before")
     @classmethod
@@ -106,17 +106,17 @@ def _finding(location: tuple[int | str, ...], error: Refused) -> InitErrorDetail
     return {"type": kind, "loc": location, "input": error.value}
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(ApiModel):
     """Where to send a job's messages, which are signed as Standard Webhooks specifies."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: Annotated[str, Field(max_length=2000, pattern=r"^https?://")]
-    #: what to tell: the job's end ("done", or "failed" if some image failed), each image's end ("image")
     events: Annotated[list[Literal["done", "failed", "image"]], Field(min_length=1)] = ["done", "failed"]
+    """What to tell: the job's end ("done", or "failed" if some image failed), each image's end ("image")."""
 
 
-class JobRequest(BaseModel):
+class JobRequest(ApiModel):
     """``POST /v1/jobs``."""
 
     model_config = ConfigDict(
@@ -133,20 +133,20 @@ class JobRequest(BaseModel):
 
     # params, mask and pictures come first: inputs are validated with them
     params: Params = Params()
-    #: for all inputs that bring none of their own
     mask: PictureText | None = None
-    #: the same by role: mask, control/0, control/1, ...
+    """The mask for all inputs that bring none of their own."""
     pictures: dict[Role, PictureText] = {}
+    """Pictures for all inputs that bring none of their own, by role: mask, control/0, control/1, ..."""
     inputs: Annotated[list[InputItem], Field(min_length=1, max_length=INPUTS), WrapValidator(_first_findings)]
-    #: the checkpoint; left out: the only one that is served, else "demo"
     model: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    #: for people to find the job by
+    """The checkpoint; left out: the only one that is served, else "demo"."""
     name: JobName | None = None
-    #: words to find it by
+    """For people to find the job by."""
     tags: Tags = ()
+    """Words to find it by."""
     keep: Keep | None = None
-    #: higher goes first; left out: 0, or the key's highest where that is lower
     priority: Annotated[int, Field(ge=-100, le=100)] | None = None
+    """Higher goes first; left out: 0, or the key's highest where that is lower."""
     webhook: WebhookRequest | None = None
 
     def all_pictures(self) -> dict[str, str]:
@@ -154,7 +154,7 @@ class JobRequest(BaseModel):
         return self.pictures | ({} if self.mask is None else {"mask": self.mask})
 
 
-class KeepRequest(BaseModel):
+class KeepRequest(ApiModel):
     """``PUT /v1/jobs/{job}/keep``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -162,7 +162,7 @@ class KeepRequest(BaseModel):
     keep: Keep
 
 
-class PriorityRequest(BaseModel):
+class PriorityRequest(ApiModel):
     """``PUT /v1/jobs/{job}/priority``."""
 
     model_config = ConfigDict(extra="forbid")

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.examples import MOMENT, example
 from img2img_shared.records import Demand, WorkerOrder, WorkerStatus
 
 
-class WorkerAnswer(BaseModel):
+class WorkerAnswer(ApiModel):
     """A live worker."""
 
     model_config = example(
@@ -34,34 +35,37 @@ class WorkerAnswer(BaseModel):
     )
 
     id: str
-    #: the model that it has loaded, or is loading
     model: str
-    #: all models that it can load
+    """The model that it has loaded, or is loading."""
     models: list[str]
+    """All models that it can load."""
     loading: bool
     device: str
-    #: most images in flight
     slots: int
-    #: images it holds now
+    """Most images in flight."""
     running: int
+    """Images it holds now."""
     seen: datetime
-    #: why it claims no images for now; null: it claims them
     trouble: str | None
-    #: images finished a minute, of late
+    """Why it claims no images for now; null: it claims them."""
     rate: float
-    #: seconds since it was started
+    """Images finished a minute, of late."""
     uptime: float
-    #: bytes of its host's memory that it uses
+    """Seconds since it was started."""
     memory: int
-    #: bytes of its device's memory: in use, and all there is; 0: the device shares its host's
+    """Bytes of its host's memory that it uses."""
     device_memory: int
+    """Bytes of its device's memory that are in use; 0: the device shares its host's."""
     device_memory_total: int
-    #: SHA-256 of its checkpoint, and of the files that it has fetched from the store
+    """Bytes of its device's memory; 0: the device shares its host's."""
     sha256: str | None = None
+    """SHA-256 of its checkpoint; null: not known yet."""
     fetched: list[str] = []
-    #: what went wrong last, and how many seconds ago; null: nothing, or the caller may not see it
+    """SHA-256 of the files that it has fetched from the store."""
     last_error: str | None = None
+    """What went wrong last; null: nothing, or the caller may not see it."""
     last_error_ago: float | None = None
+    """How many seconds ago that was."""
 
     @classmethod
     def of(cls, worker: WorkerStatus, *, operates: bool) -> Self:
@@ -73,16 +77,16 @@ class WorkerAnswer(BaseModel):
         return cls.model_validate(facts)
 
 
-class OrderRequest(BaseModel):
+class OrderRequest(ApiModel):
     """``PUT /v1/workers/{worker}/order``."""
 
     model_config = ConfigDict(**example({"order": "drain"}), extra="forbid")
 
-    #: "disable": claim nothing more, and stay; "drain": claim nothing more, and end; null: no order
     order: WorkerOrder | None
+    """What to do: "disable" is claim nothing more, "drain" is that and then end, null takes it back."""
 
 
-class OrderAnswer(BaseModel):
+class OrderAnswer(ApiModel):
     """The workers that were given an order."""
 
     model_config = example({"workers": ["gpu-1-4711"], "order": "drain"})
@@ -91,30 +95,30 @@ class OrderAnswer(BaseModel):
     order: WorkerOrder | None
 
 
-class ModelAnswer(BaseModel):
+class ModelAnswer(ApiModel):
     """A checkpoint that jobs can name."""
 
     model_config = example({"name": "sd15", "workers": 2, "slots": 64})
 
     name: str
     workers: int
-    #: images in flight at once, over its workers
     slots: int
+    """Images in flight at once, over its workers."""
 
 
-class DemandAnswer(BaseModel):
+class DemandAnswer(ApiModel):
     """How many images of all tenants there are to render with a model."""
 
     model_config = example({"model": "sd15", "waiting": 240, "later": 0, "running": 32, "images": 272})
 
     model: str
-    #: images that a worker could claim now
     waiting: int = 0
-    #: images that wait until they are tried again
+    """Images that a worker could claim now."""
     later: int = 0
+    """Images that wait until they are tried again."""
     running: int = 0
-    #: the sum of the three
     images: int = 0
+    """The sum of the three."""
 
     @classmethod
     def of(cls, demand: Demand) -> Self:
@@ -128,7 +132,7 @@ class DemandAnswer(BaseModel):
         return cls(model="", **{name: sum(getattr(each, name) for each in demands) for name in counts})
 
 
-class SamplerAnswer(BaseModel):
+class SamplerAnswer(ApiModel):
     """A sampler, by A1111's name."""
 
     model_config = example(
@@ -137,7 +141,7 @@ class SamplerAnswer(BaseModel):
 
     name: str
     aliases: list[str]
-    #: the schedule that "Automatic" stands for
     scheduler: str
-    #: the optional parameters that change its result
+    """The schedule that "Automatic" stands for."""
     options: list[str]
+    """The optional parameters that change its result."""

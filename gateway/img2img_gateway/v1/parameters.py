@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.dependencies import ServicesDep
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_shared.control import ControlUnit
 from img2img_shared.ledger.file_names import FileKind
 from img2img_shared.own_params import OF_THE_JOB
@@ -19,58 +20,59 @@ from img2img_shared.params import Params
 router = APIRouter()
 
 
-class ChoiceAnswer(BaseModel):
+class ChoiceAnswer(ApiModel):
     """A value that a parameter may have."""
 
     value: int | str
-    #: in words
     title: str
+    """The value in words."""
 
 
-class ParameterAnswer(BaseModel):
+class ParameterAnswer(ApiModel):
     """A parameter, or a field of a control unit."""
 
     name: Annotated[str, Field(examples=["steps"])]
-    #: what a form calls it
     title: str
-    #: what it does, in a sentence
+    """Its label in a form."""
     description: str
+    """What it does, in a sentence."""
     type: Literal["boolean", "integer", "number", "string", "array"]
-    #: whether it may be null, which then has a meaning of its own
     nullable: bool
+    """Whether it may be null, which then has a meaning of its own."""
     default: Any
     example: Any = None
-    #: the ends of its range; null: no limit but that of 64-bit numbers
     minimum: float | None = None
+    """The least that it may be; null: no limit but that of 64-bit numbers."""
     maximum: float | None = None
+    """The most that it may be; null: no limit but that of 64-bit numbers."""
     multiple_of: int | None = None
-    #: of a text in characters, of a list in values
     max_length: int | None = None
-    #: values that it may have, the names of workers' files among them; null: any
+    """The most characters of a text, or the most values of a list."""
     choices: list[ChoiceAnswer] | None = None
-    #: whether it may have values other than `choices`
+    """Values that it may have, the names of workers' files among them; null: any."""
     is_open: bool = True
-    #: the parameter that must be set for this one to have an effect
+    """Whether it may have values other than `choices`."""
     switch: str | None = None
-    #: whether each input may have its own value
+    """The parameter that must be set for this one to have an effect."""
     is_own: bool = True
+    """Whether each input may have its own value."""
 
 
-class GroupAnswer(BaseModel):
+class GroupAnswer(ApiModel):
     """Parameters that belong together."""
 
     title: str
-    #: in a sentence
     description: str
+    """What they are about, in a sentence."""
     parameters: list[ParameterAnswer]
 
 
-class ParametersAnswer(BaseModel):
+class ParametersAnswer(ApiModel):
     """All that a form of parameters is made from."""
 
     groups: list[GroupAnswer]
-    #: the fields of each unit in `control`
     control_unit: list[ParameterAnswer]
+    """The fields of each unit in `control`."""
 
 
 @router.get("/parameters", tags=["farm"], summary="List the parameters")

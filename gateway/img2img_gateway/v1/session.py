@@ -3,35 +3,36 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from img2img_gateway.access import Caller, Principal, begin_session
 from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.sessions import clear_session, csrf_token, session_token, set_session
+from img2img_gateway.v1.api_model import ApiModel
 
 router = APIRouter(prefix="/session", tags=["session"])
 
 
-class SessionAnswer(BaseModel):
+class SessionAnswer(ApiModel):
     """Who is calling, and what they may do."""
 
-    #: the tenant whose jobs the caller sees
     tenant: Annotated[str, Field(examples=["default"])]
-    #: the name of the caller's key, or the user's name
+    """The tenant whose jobs the caller sees."""
     owner: Annotated[str, Field(examples=["laptop"])]
-    #: to send as X-CSRF-Token with each request that changes something; null: there is no session
+    """The name of the caller's key, or the user's name."""
     csrf: Annotated[str | None, Field(examples=["5feceb66ffc86f38d952786c6d696c79"])]
-    #: whether the caller may drain, disable and enable workers
+    """To send as X-CSRF-Token with each request that changes something; null: there is no session."""
     operates: bool
-    #: the highest priority that the caller's jobs may have
+    """Whether the caller may drain, disable and enable workers."""
     priority: Annotated[int, Field(examples=[100])]
+    """The highest priority that the caller's jobs may have."""
 
 
-class SignedOut(BaseModel):
-    """Whether signing out ended a session."""
+class SignedOut(ApiModel):
+    """The answer to signing out."""
 
-    #: false: there was none
     ended: Annotated[bool, Field(examples=[True])]
+    """Whether a session was ended; false: there was none."""
 
 
 @router.get("", summary="See who is signed in")

@@ -6,12 +6,13 @@ from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import ServicesDep
 from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.key_roles import Role
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.examples import JOB, example
 from img2img_gateway.v1.request_fields import IdempotencyKey
 from img2img_shared.durations import Duration
@@ -25,7 +26,7 @@ router = APIRouter(tags=["administration"], route_class=JsonRoute)
 MOST_ORPHANS = 10_000
 
 
-class StorageAnswer(BaseModel):
+class StorageAnswer(ApiModel):
     """What a tenant has in the store, in bytes."""
 
     model_config = example(
@@ -40,58 +41,59 @@ class StorageAnswer(BaseModel):
 
     tenant: str
     bytes: int
-    #: pictures that were uploaded, and results, when the store was last counted
     inputs: int
+    """Pictures that were uploaded, when the store was last counted."""
     results: int
-    #: pictures that were uploaded since then
+    """Results, when the store was last counted."""
     since: int
+    """Pictures that were uploaded since then."""
 
 
-class OrphanAnswer(BaseModel):
+class OrphanAnswer(ApiModel):
     """A job that the store still holds, and the ledger does not know."""
 
     id: str
-    #: how many of its results are there
     pictures: int
-    #: of all its objects
+    """How many of its results are there."""
     bytes: int
+    """Bytes of all its objects."""
 
 
-class OrphansAnswer(BaseModel):
+class OrphansAnswer(ApiModel):
     """Orphaned jobs."""
 
     model_config = example({"orphans": [{"id": JOB, "pictures": 4, "bytes": 2_097_152}], "more": False})
 
     orphans: list[OrphanAnswer]
-    #: whether there are more than these
     more: bool
+    """Whether there are more than these."""
 
 
-class CleanRequest(BaseModel):
+class CleanRequest(ApiModel):
     """``POST /v1/clean``."""
 
     model_config = ConfigDict(**example({"uploads": "7d", "dry_run": True}), extra="forbid")
 
-    #: how long pictures stay that no job names: "7d", "forever"; left out: as the gateway's settings say
     uploads: Duration = Field(default=None, validate_default=False)
-    #: how long jobs stay listed that only the store knows; left out: as the gateway's settings say
+    """How long pictures stay that no job names: "7d", "forever"; left out: as the gateway's settings say."""
     orphans: Duration = Field(default=None, validate_default=False)
-    #: remove nothing, and only answer what would be removed
+    """How long jobs stay listed that only the store knows; left out: as the gateway's settings say."""
     dry_run: bool = False
+    """Remove nothing, and only answer what would be removed."""
 
 
-class CleanAnswer(BaseModel):
+class CleanAnswer(ApiModel):
     """What was removed, or would be."""
 
     model_config = example({"jobs": 2, "pictures": 12, "bytes": 7_340_032, "orphans": 0, "held_for": 0.0})
 
     jobs: int
     pictures: int
-    #: of the pictures
     bytes: int
+    """Bytes of these pictures."""
     orphans: int
-    #: seconds until pictures can be removed, since Redis is younger than the store; 0: they were
     held_for: float
+    """Seconds until pictures can be removed, since Redis is younger than the store; 0: they were."""
 
 
 @router.get("/storage", summary="Get what each tenant has stored")

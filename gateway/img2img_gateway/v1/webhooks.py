@@ -4,31 +4,32 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import ServicesDep
+from img2img_gateway.v1.api_model import ApiModel
 from img2img_gateway.v1.job_answers import Changed
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 
-class Secret(BaseModel):
+class Secret(ApiModel):
     """The secret that signs the caller's webhooks, in the form that Standard Webhooks' libraries take."""
 
     secret: Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
 
 
-class DeadDelivery(BaseModel):
+class DeadDelivery(ApiModel):
     """A message that could not be delivered, and is not tried any more."""
 
     id: Annotated[str, Field(examples=["0a32dddf8136d8fc-end"])]
     url: Annotated[str, Field(examples=["https://example.org/hook"])]
-    #: the message
     body: str
+    """The message as it was sent, JSON."""
     tries: int
-    #: why the last try failed
     error: str | None
+    """Why the last try failed."""
     created: datetime
 
 
