@@ -118,15 +118,15 @@ def test_a_lora_that_is_merged_is_not_rounded_and_leaves_no_trace(
 ) -> None:
     family = with_lora(tmp_path_factory, tmp_path, kind)
     plain, row = condition(family), condition(family, LORA)
-    before, own = answer(family, plain), family.loras.denoiser.unpatched(family.unet)
+    before, own = answer(family, plain), family.loras.denoiser.own_weights(family.unet)
     kept = {name: each.clone() for name, each in family.unet.state_dict().items()}
     assert not torch.equal(answer(family, row), before)
     assert family.loras.denoiser.changes_layers
     for name, layer in zip(row.patch.layers(), LAYERS, strict=True):
-        wanted, _ = row.patch.put_on(name, own[f"{layer}.weight"], None)
+        wanted, _ = row.patch.apply_to(name, own[f"{layer}.weight"], None)
         assert torch.equal(family.unet.get_submodule(layer).weight, wanted)
     # control networks that are made of the checkpoint's weights know nothing of it
-    found = family.loras.denoiser.unpatched(family.unet)
+    found = family.loras.denoiser.own_weights(family.unet)
     assert all(torch.equal(found[name], each) for name, each in own.items())
     assert torch.equal(answer(family, plain), before)
     assert not family.loras.denoiser.changes_layers
@@ -151,7 +151,7 @@ def test_weights_for_control_networks_have_the_names_and_precision_of_the_checkp
 ) -> None:
     path = cached(tmp_path_factory, checkpoints.sd1)
     family, wanted = opened(path, float8=True), opened(path).unet.state_dict()
-    found = family.loras.denoiser.unpatched(family.unet)
+    found = family.loras.denoiser.own_weights(family.unet)
     assert {name: (each.shape, each.dtype) for name, each in found.items()} == {
         name: (each.shape, each.dtype) for name, each in wanted.items()
     }

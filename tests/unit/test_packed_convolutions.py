@@ -74,7 +74,7 @@ def test_a_lora_that_was_merged_into_packed_weights_leaves_no_trace(
     before, changed = answer(packed), answer(packed, INK)
     assert torch.allclose(changed, answer(plain, INK), atol=1e-4)
     assert (changed - before).abs().max() > 1e-2
-    own = packed.loras.denoiser.unpatched(packed.unet)
+    own = packed.loras.denoiser.own_weights(packed.unet)
     assert torch.equal(answer(packed), before)
     assert torch.equal(answer(packed, INK), changed)
     wanted = opened(sd1, None, monkeypatch, packs=False).unet.state_dict()

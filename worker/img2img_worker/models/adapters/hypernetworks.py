@@ -1,4 +1,4 @@
-"""The hypernetworks in a folder, and how those of an image come before the keys and values of attention."""
+"""The hypernetworks in a folder, and how an image's are applied to the keys and values of attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,23 +18,23 @@ from img2img_worker.models.adapters.hypernetwork_file import Layers, read_hypern
 from img2img_worker.models.file_cache import FileCache, FileVersion
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
-#: where A1111 has them below its folder of models
+#: A1111's folder of hypernetworks, in its folder of models
 FOLDER = "hypernetworks"
-#: bytes of them that stay on the device between renders; the last one stays whatever its size
+#: bytes of their files that stay on the device between renders; the one used last stays, whatever its size
 REMEMBERED = 1 << 30
 _KEY, _VALUE = range(2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HypernetworkSet:
-    """Those of one image, in the order in which they come. Equal where their files and weights are."""
+    """An image's hypernetworks, in the order in which they act. Equal if their files and weights are."""
 
     #: path, time and size of its file, and weight of each
     key: tuple[tuple[str, int, int, float], ...] = ()
     networks: tuple[tuple[Layers, float], ...] = field(default=(), compare=False, repr=False)
 
     def apply(self, x: Tensor, which: int) -> Tensor:
-        """What a key (or value) is made of, in place of `x` [R, n, d]."""
+        """The input of keys (or values) in place of `x` [R, n, d]."""
         for layers, weight in self.networks:
             if (pair := layers.get(x.shape[-1])) is not None:
                 given = x.float()
@@ -42,12 +42,12 @@ class HypernetworkSet:
         return x
 
 
-#: of an image that names none
+#: the set of an image without hypernetworks
 NO_HYPERNETWORKS = HypernetworkSet()
 
 
 class _Applied(NamedTuple):
-    """What is applied to which networks beside the UNet; modules are equal where they are the same."""
+    """The applied set, and the networks beside the UNet that have it too."""
 
     hypernetworks: HypernetworkSet
     beside: tuple[nn.Module, ...]
@@ -61,7 +61,7 @@ class Hypernetworks:
 
     Args:
         folder: None: there are none.
-        unet: diffusers' UNet; None: a network that A1111 trains none for.
+        unet: diffusers' UNet; None: a network for which there are no hypernetworks.
     """
 
     def __init__(self, folder: Path | None = None, unet: nn.Module | None = None) -> None:
@@ -78,12 +78,12 @@ class Hypernetworks:
         return list(self._paths())
 
     def find(self, wanted: Sequence[Hypernetwork], pinned: PinnedFiles = NOTHING_PINNED) -> HypernetworkSet:
-        """What these are together, in that order; thread-safe.
+        """These hypernetworks as a set, in this order; thread-safe.
 
-        Of the same name several times, the last one's weight holds for each, as in A1111 once it is loaded.
+        If a name occurs several times, the last one's weight holds for each, as in A1111.
 
         Raises:
-            Refused: one is not there, is broken, or is meant for another kind of checkpoint.
+            Refused: one is not there, is broken, or is for another kind of checkpoint.
             MemoryError: the device has no room for one.
         """
         last = {each.name: each for each in wanted}
@@ -95,10 +95,10 @@ class Hypernetworks:
         )
 
     def apply(self, hypernetworks: HypernetworkSet, *beside: nn.Module) -> None:
-        """From now on these, and no others, come before the UNet's keys and values.
+        """Have these hypernetworks, and no others, act on the UNet from now on.
 
         Args:
-            beside: networks that run with it, and have keys and values too.
+            beside: networks that run with the UNet, such as ControlNets, on whose attention they act too.
         """
         applied = _Applied(hypernetworks, beside if hypernetworks.networks else ())
         if applied == self._applied:

@@ -1,4 +1,4 @@
-"""The LoRAs in a folder, for one checkpoint."""
+"""The LoRAs that the images of one checkpoint may have, found by name in a folder."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +20,9 @@ from img2img_worker.models.adapters.patched import Patched
 from img2img_worker.models.file_cache import FileCache, FileVersion, read_once
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
-#: where A1111 has them below its folder of models
+#: A1111's folder of LoRAs, in its folder of models
 FOLDER = "Lora"
-#: bytes of LoRAs that stay on the device between renders; the last one stays whatever its size
+#: bytes of LoRAs' files that stay on the device between renders; the one used last stays, whatever its size
 REMEMBERED = 1 << 30
 
 
@@ -32,7 +32,7 @@ class LoraSet:
 
     text: Patch = NO_PATCH
     denoiser: Patch = NO_PATCH
-    #: those whose files bring textual inversions
+    #: names of the LoRAs whose files bring textual inversions
     bundles: tuple[str, ...] = ()
 
 
@@ -43,15 +43,15 @@ class _Loaded:
     version: FileVersion
     text: Mapping[str, Adapter]
     denoiser: Mapping[str, Adapter]
-    #: textual inversions that come with it, by name: what files of theirs hold
+    #: the textual inversions that come with it, by name, each as its own file would hold it
     bundle: Mapping[str, Mapping[str, Any]]
 
 
 class Loras:
     """Finds LoRAs by name, as A1111 does.
 
-    ``cat`` is ``cat.safetensors`` anywhere in the folder, or else the file whose trainer called it so
-    (``ss_output_name`` in its metadata).
+    ``cat`` is ``cat.safetensors`` anywhere in the folder, or else the file whose metadata has this
+    ``ss_output_name``, which trainers write.
 
     Args:
         folder: None: there are none.
@@ -68,22 +68,22 @@ class Loras:
 
     @property
     def names(self) -> dict[str, str]:
-        """The files that are there now, and what their trainers called them: prompts may name either."""
+        """The files that are there now, and their trainers' names for them; prompts may use either."""
         return {name: _alias(path) or name for name, path in self._paths().items()}
 
     def find(
         self, loras: Sequence[Lora], *, by_row: bool = False, pinned: PinnedFiles = NOTHING_PINNED
     ) -> LoraSet:
-        """What these add together, in that order; thread-safe.
+        """What these LoRAs add, in this order; thread-safe.
 
-        Of the same name several times, the last one's weights hold for each, as in A1111.
+        If a name occurs several times, the last one's weights hold for each, as in A1111.
 
         Args:
-            by_row: where they are products, rows of one call may have others.
-            pinned: which files are meant by names, in place of the folder's.
+            by_row: whether rows of one call may have different LoRAs, where these are products.
+            pinned: the files that a job means by its names, which win over the folder's.
 
         Raises:
-            Refused: one is not there, is broken, or is meant for another kind of checkpoint.
+            Refused: a LoRA is not there, is broken, or is for another kind of checkpoint.
             MemoryError: the device has no room for one.
         """
         last = {lora.name: lora for lora in loras}
@@ -97,7 +97,7 @@ class Loras:
     def bundled(
         self, name: str, pinned: PinnedFiles = NOTHING_PINNED
     ) -> tuple[Hashable, Mapping[str, Mapping[str, Any]]]:
-        """The textual inversions that come with a LoRA, and what is another where its file is; thread-safe.
+        """The textual inversions that come with a LoRA, after a key that identifies its file; thread-safe.
 
         Raises:
             Refused: it is not there, or is broken.
@@ -106,7 +106,7 @@ class Loras:
         return loaded.version.key, loaded.bundle
 
     def hashes(self, prompt: str, pinned: PinnedFiles = NOTHING_PINNED) -> dict[str, str]:
-        """A1111's short hash of each LoRA that a prompt without comments names, by that name; thread-safe.
+        """A1111's short hash of each LoRA that a prompt (without comments) names, by that name; thread-safe.
 
         Raises:
             Refused: one is not there.
@@ -152,8 +152,8 @@ class Loras:
         try:
             return _Loaded(
                 version=version,
-                text=self.texts.fitted(text),
-                denoiser=self.denoiser.fitted(denoiser),
+                text=self.texts.fit(text),
+                denoiser=self.denoiser.fit(denoiser),
                 bundle=read_bundle(path),
             )
         except ValueError as error:
@@ -180,7 +180,7 @@ def _read_alias(path: Path) -> str | None:
 
 
 def _patch(parts: Sequence[tuple[Lora, _Loaded, Mapping[str, Adapter], float]], by_row: bool) -> Patch:
-    """Of (LoRA, file, its layers, weight) each; what changes nothing is left out."""
+    """The patch of some (LoRA, file, its layers, weight); those that change nothing are left out."""
     acting = [part for part in parts if part[2] and part[3] != 0]
     patch = Patch(
         key=tuple((*file.version.key, weight, lora.dyn) for lora, file, _, weight in acting),

@@ -1,7 +1,7 @@
-"""The kinds of LoRA, each a function from what a file holds for one layer to what it adds to the weight.
+"""The kinds of LoRA: each is a function from what a file has for one layer to what it adds to the weight.
 
-Each in its paper's terms, with the results of A1111 1.10. Where a convolution's tensors are matrices, their
-columns run over [in, kernel, kernel]; an answer has the weight's rows, in whatever shape.
+They are written in their papers' terms, and give A1111 1.10's results. Where a convolution's tensors are
+matrices, their columns run over [in, kernel, kernel]; a result has the weight's rows, in whatever shape.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: of one layer, by the name that each has in a file
+#: one layer's tensors, by their names in the file
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One way to write a change of a weight down in few numbers."""
+    """One way to write a change of a weight in few numbers."""
 
     name: str
-    #: what tells the kind: a layer has all of these
+    #: tensors that a layer of this kind has, and by which the kind is recognised
     needs: frozenset[str]
-    #: (its tensors, the layer's weight [out, in, ...] or [out]) to the difference, all float32
+    #: (the layer's tensors, its weight [out, in, ...] or [out]) to the difference, all float32
     difference: Callable[[Tensors, Tensor], Tensor]
-    #: what a layer can have beside
+    #: tensors that a layer of this kind may have, too
     may: frozenset[str] = frozenset()
-    #: the tensor of whose first size, the rank, alpha is a multiple; None: alpha does not scale it
+    #: the tensor whose first dimension is the rank, by which alpha is divided; None: alpha does not scale it
     rank: str | None = None
-    #: what is added to the layer's bias
+    #: the tensor that is added to the layer's bias
     bias: str | None = None
 
 
@@ -54,16 +54,16 @@ def kronecker(tensors: Tensors, _: Tensor) -> Tensor:
 
 
 def glora(tensors: Tensors, weight: Tensor) -> Tensor:
-    """``b2 · b1 + W · a2 · a1`` (GLoRA, Chavan et al. 2023); as in A1111, no alpha scales it.
+    """``b2 · b1 + W · a2 · a1`` (GLoRA, Chavan et al. 2023); as in A1111, alpha does not scale it.
 
-    Newer trainers write the four the other way round, which A1111 cannot read, nor is it read here.
+    Newer trainers write the four factors the other way round, which neither A1111 nor this can read.
     """
     a1, a2, b1, b2 = (tensors[f"{name}.weight"].flatten(1) for name in ("a1", "a2", "b1", "b2"))
     return (b2 @ b1).reshape(weight.shape) + torch.einsum("oi...,ij,jk->ok...", weight, a2, a1)
 
 
 def ia3(tensors: Tensors, weight: Tensor) -> Tensor:
-    """``W ⊙ l``: each row or each column by its own factor (IA3, Liu et al. 2022).
+    """``W ⊙ l``: each row or each column times its own factor (IA3, Liu et al. 2022).
 
     The factors are a column or a row, [out, 1] or [1, in].
     """
@@ -72,7 +72,7 @@ def ia3(tensors: Tensors, weight: Tensor) -> Tensor:
 
 
 def oft(tensors: Tensors, weight: Tensor) -> Tensor:
-    """``R · W - W`` with R by Cayley's transform of skew-symmetric blocks (OFT, Qiu et al. 2023).
+    """``R · W - W``, with R from skew-symmetric blocks by Cayley's transform (OFT, Qiu et al. 2023).
 
     Alpha times the number of rows bounds the blocks' norm (COFT); without alpha, or with 0, nothing does.
     """
@@ -87,19 +87,19 @@ def oft(tensors: Tensors, weight: Tensor) -> Tensor:
 
 
 def oft_diagonal(tensors: Tensors, weight: Tensor) -> Tensor:
-    """``R · W - W`` where the file holds R's blocks themselves, as LyCORIS once wrote it."""
+    """``R · W - W`` where the file has R's blocks themselves, as LyCORIS once wrote them."""
     return _turn(tensors["oft_diag"], tensors, weight)
 
 
 def dora(difference: Tensor, weight: Tensor, magnitude: Tensor) -> Tensor:
-    """What leads from W to ``m · (W + D) / ‖W + D‖`` (DoRA, Liu et al. 2024).
+    """The difference from W to ``m · (W + D) / ‖W + D‖`` (DoRA, Liu et al. 2024).
 
     Args:
-        magnitude: [1, in, ...], with norms over a column, or [out, 1, ...], over a row: newer trainers write
-            that, and A1111 makes nothing sensible of it.
+        magnitude: m as [1, in, ...], with norms over columns, or as [out, 1, ...], over rows; newer trainers
+            write the latter, which A1111 misreads.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the magnitude has neither shape.
     """
     whole = weight + difference
     across = [dim for dim in range(whole.ndim) if dim != int(magnitude.shape[0] == 1)]
@@ -118,7 +118,7 @@ def _product(tensors: Tensors, name: str, core: str) -> Tensor:
 
 
 def _turn(rotations: Tensor, tensors: Tensors, weight: Tensor) -> Tensor:
-    """The rows of W turned block by block, [b, n, n]; or by stages of a butterfly, [m, b, n, n] (BOFT)."""
+    """``R · W - W`` by blocks [b, n, n] of R, or by the stages of a butterfly [m, b, n, n] (BOFT)."""
     inner = weight.shape[1:]
     if rotations.ndim == 3:
         blocks = weight.reshape(*rotations.shape[:2], *inner)

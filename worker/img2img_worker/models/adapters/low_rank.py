@@ -1,4 +1,4 @@
-"""What a LoRA does to one layer: its tensors, and the arithmetic around their kind."""
+"""A LoRA's adapter for one layer: its tensors, and the arithmetic around those of its kind."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,18 +13,18 @@ from img2img_worker.models.adapters.lora_kinds import LORA, Kind, Tensors, dora
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The rows that are one layer's in a matrix that a file takes for one, and a checkpoint for several."""
+    """One layer's rows in a matrix that a file has for several layers of a checkpoint, such as q, k and v."""
 
-    #: how many that matrix has
+    #: rows of the whole matrix
     total: int
-    #: from and to, of each stretch, in the layer's order
+    #: start and end of each stretch of rows, in the layer's order
     stretches: tuple[tuple[int, int], ...]
 
     def of(self, matrix: Tensor) -> Tensor:
-        """[total, ...] to [rows, ...].
+        """The layer's rows of a matrix: [total, ...] to [rows, ...].
 
         Raises:
-            ValueError: it has not `total` rows.
+            ValueError: the matrix does not have `total` rows.
         """
         if len(matrix) != self.total:
             raise ValueError(f"{len(matrix)} rows where {self.total} are shared out")
@@ -32,7 +32,7 @@ class Rows:
 
 
 class Product(NamedTuple):
-    """A difference that does not depend on the weight, by two factors of the layer's precision."""
+    """A difference ``up · down`` that does not depend on the weight, in the layer's precision."""
 
     #: [rank, in, *kernel]
     down: Tensor
@@ -42,22 +42,22 @@ class Product(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """What a LoRA holds for one layer, on the device of that layer, as precise as in its file."""
+    """What a LoRA has for one layer, on that layer's device, in the precision of its file."""
 
-    #: what its file calls that layer
+    #: the file's name for the layer
     layer: str
     kind: Kind
     tensors: Tensors
-    #: a file's own, or alpha / rank; 1 where it has neither, or its kind knows no rank
+    #: the file's own scale, or alpha / rank; 1 where it has neither, or its kind has no rank
     scale: float = 1.0
-    #: None: all of them
+    #: the rows that are this layer's; None: all
     rows: Rows | None = None
-    #: shape and precision of the layer's weight, on the meta device; None: it is beside no layer yet
+    #: shape and precision of the layer's weight, on the meta device; None: not fitted to a layer yet
     weight: Tensor | None = None
 
     @cached_property
     def product(self) -> Product | None:
-        """What it adds, but for its scale; None: that is not ``up · down``, or depends on the weight."""
+        """What it adds, without its scale; None: this is not ``up · down``, or depends on the weight."""
         wanted = {"lora_up.weight", "lora_down.weight"}
         if self.kind is not LORA or self.tensors.keys() - {"alpha"} != wanted:
             return None
@@ -72,10 +72,13 @@ class Adapter:
         return Product(down=down.reshape(len(down), *shape[1:]).to(dtype), up=up.to(dtype))
 
     def difference(self, weight: Tensor) -> Tensor:
-        """What it adds, at full strength, to a weight as it is by then, float32 and of that shape.
+        """What it adds, at full strength, to a weight: float32, and of the weight's shape.
 
-        In A1111's order: the kind's difference, the file's own `bias` (of the weight's shape) added, times
-        scale, then DoRA.
+        Computed in A1111's order: the kind's difference, plus the file's own `bias` (which has the weight's
+        shape), times the scale, then DoRA.
+
+        Args:
+            weight: as earlier LoRAs have left it, float32.
 
         Raises:
             ValueError, RuntimeError: it is not for a weight of this shape.
@@ -84,7 +87,7 @@ class Adapter:
         found = self.kind.difference(tensors, weight)
         if "bias" in tensors:
             found = found.reshape(tensors["bias"].shape) + tensors["bias"]
-        found = _as(weight, found if self.rows is None else self.rows.of(found))
+        found = _in_shape_of(weight, found if self.rows is None else self.rows.of(found))
         if self.scale != 1:
             found = found * self.scale
         if "dora_scale" in tensors:
@@ -94,40 +97,40 @@ class Adapter:
 
     @property
     def bias_difference(self) -> Tensor | None:
-        """What it adds, at full strength, to the layer's bias, float32; no scale applies to it."""
+        """What it adds, at full strength and unscaled, to the layer's bias, float32; None: nothing."""
         found = self.tensors.get(self.kind.bias or "")
         if found is None:
             return None
         return (found if self.rows is None else self.rows.of(found)).float()
 
     def cut(self, rank: int | None) -> "Adapter":
-        """With its first `rank` ranks only, at the scale of all: A1111's ``dyn``, which knows LoRA alone."""
+        """Its first `rank` ranks, at the scale of all (A1111's ``dyn``). Other kinds than LoRA stay whole."""
         if rank is None or self.kind is not LORA or "lora_mid.weight" in self.tensors:
             return self
         up, down = self.tensors["lora_up.weight"], self.tensors["lora_down.weight"]
         cut = {"lora_up.weight": up[:, :rank], "lora_down.weight": down[:rank]}
         return replace(self, tensors={**self.tensors, **cut})
 
-    def fitted(self, weight: Tensor, bias: Tensor | None, rows: Rows | None) -> "Adapter":
-        """Beside a layer's weight, for its part of the rows.
+    def fit(self, weight: Tensor, bias: Tensor | None, rows: Rows | None) -> "Adapter":
+        """The adapter fitted to a layer: on its device, and for its part of the rows.
 
         Raises:
             ValueError: it is not for such a layer.
         """
         if rows is not None and "dora_scale" in self.tensors:
             raise ValueError("DoRA of several layers as one is not read: its norms are those of all")
-        # copies: what is mapped lies unaligned, which changes last bits, and needs its file to stay as it is
+        # copies: memory-mapped tensors are unaligned, which changes last bits, and change with their file
         tensors = {name: tensor.to(weight.device, copy=True) for name, tensor in self.tensors.items()}
-        about = torch.empty(weight.shape, dtype=weight.dtype, device="meta")
-        adapter = replace(self, tensors=tensors, rows=rows, weight=about)
+        shape = torch.empty(weight.shape, dtype=weight.dtype, device="meta")
+        adapter = replace(self, tensors=tensors, rows=rows, weight=shape)
         adapter.check(weight, bias)
         return adapter
 
     def check(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Goes through the arithmetic with shapes alone.
+        """Do the arithmetic with shapes alone, on the meta device.
 
         Raises:
-            ValueError: they do not fit.
+            ValueError: the shapes do not fit.
         """
         shapes = {name: tensor.to("meta") for name, tensor in self.tensors.items()}
         adapter = replace(self, tensors=shapes)
@@ -142,8 +145,8 @@ class Adapter:
             raise ValueError(f"a bias of {list(change.shape)} is to change, there is {has}")
 
 
-def _as(weight: Tensor, found: Tensor) -> Tensor:
-    """`found` in the shape of `weight`; for an inpainting checkpoint's first layer filled up, as in A1111."""
+def _in_shape_of(weight: Tensor, found: Tensor) -> Tensor:
+    """`found` in the shape of `weight`; padded for an inpainting checkpoint's first layer, as in A1111."""
     matrix = found.reshape(len(found), -1)
     if _adds_no_mask(weight, matrix):
         return F.pad(matrix.reshape(len(weight), 4, *weight.shape[2:]), (0, 0, 0, 0, 0, 5))

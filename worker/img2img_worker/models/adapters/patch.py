@@ -1,4 +1,4 @@
-"""What some LoRAs add to a network."""
+"""A patch: what an image's LoRAs add to a network."""
 
 from collections.abc import KeysView, Mapping
 from dataclasses import dataclass, field
@@ -11,35 +11,35 @@ from img2img_worker.models.adapters.low_rank import Adapter
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """What some LoRAs add to a network. Equal where their files, weights and ranks are."""
+    """What some LoRAs add to a network. Two are equal if their files, weights and ranks are."""
 
-    #: path, time and size of its file, weight and ``dyn`` of each LoRA, in the order in which they are added
+    #: path, time and size of the file, weight and ``dyn`` of each LoRA, in the order in which they are added
     key: tuple[tuple[str, int, int, float, int | None], ...] = ()
-    #: the adapters of each by layer, as `Patched.fitted` gives them, and its weight
+    #: each LoRA's adapters by layer, as `Patched.fit` gives them, and its weight
     parts: tuple[tuple[Mapping[str, Adapter], float], ...] = field(default=(), compare=False, repr=False)
-    #: whether a row may have it as products beside the weights, next to rows that have others
+    #: whether it may be applied as products beside the weights, in a call whose other rows have others
     is_by_row: bool = field(default=False, compare=False)
 
     @property
     def merged(self) -> "Patch":
-        """What all rows of a call must have in common: what is added to the weights themselves."""
+        """What is added to the weights themselves, and so must be the same for all rows of a call."""
         return NO_PATCH if self.is_by_row else self
 
     @property
     def has_products(self) -> bool:
-        """Whether all that it adds are products, so that it can be had by row."""
+        """Whether everything it adds is a product of two factors, so that rows can have it one by one."""
         adapters = (adapter for own, _ in self.parts for adapter in own.values())
         return all(adapter.product is not None for adapter in adapters)
 
     def layers(self) -> KeysView[str]:
-        """Names of the layers that it changes."""
+        """The names of the layers that it changes."""
         return dict.fromkeys(name for adapters, _ in self.parts for name in adapters).keys()
 
-    def put_on(self, layer: str, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """A layer's weight and bias with all that is meant for it, float32.
+    def apply_to(self, layer: str, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """A layer's weight and bias, float32, with everything that the patch has for this layer added.
 
-        One after the other, as in A1111: a LoRA whose difference depends on the weight sees what those before
-        it made of it.
+        LoRAs are added one after the other, as in A1111: one whose difference depends on the weight sees what
+        the earlier ones have made of it.
         """
         weight, bias = weight.float(), None if bias is None else bias.float()
         for adapters, strength in self.parts:
@@ -51,5 +51,5 @@ class Patch:
         return weight, bias
 
 
-#: of no LoRA
+#: the patch of an image without LoRAs
 NO_PATCH = Patch()

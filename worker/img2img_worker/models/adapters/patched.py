@@ -1,12 +1,12 @@
-"""How what LoRAs add is put on a network, and taken off.
+"""Applies patches (what LoRAs add) to a network, and takes them back.
 
-It is added to the weights themselves, as in A1111, in place and only when it changes: a model call then
-costs what it costs without. The weights as they were are kept meanwhile and put back as a copy, so that a
-render without LoRAs sees no trace of one, not in the last bit. Where rows of a call have different ones, it
-is added to what the layers answer (`products`).
+A patch is added to the weights themselves, as in A1111, in place and only when it changes, so a model call
+costs no more than without. The original weights are kept meanwhile and copied back, so a render without LoRAs
+is the same to the last bit. Where the rows of a call have different patches, these are added to the layers'
+outputs instead (`products`).
 
-A layer that has its weight in 8 bits would round most of it away: it has a precise weight in that one's place
-meanwhile. As that takes the memory that 8 bits are to save, what can be added to the answers stays there.
+A layer with an 8-bit weight would round most of a patch away, so it gets a precise weight for that time. This
+costs the memory that 8 bits save, so whatever can be added to the outputs is added there.
 """
 
 import threading
@@ -27,51 +27,51 @@ from img2img_worker.models.steps import Steps
 
 T = TypeVar("T")
 
-#: calls one after the other whose rows all have one patch, before it is worth adding it to the weights
+#: successive calls whose rows all have the same patch, after which it is worth adding it to the weights
 MERGED_AFTER = 8
 
 
 class Patched:
-    """The layers of a network, by name, and the patch that is applied to them."""
+    """A network's layers, by name, and the patch that is applied to them."""
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self._layers = layers
-        #: of changed layers, the own weight, but where it is kept in 8 bits, and the own bias
+        #: the original weight and bias of each changed layer; no weight where the layer keeps it in 8 bits
         self._kept: dict[str, tuple[Tensor | None, Tensor | None]] = {}
         self._may_merge = not any(map(in_float8, layers.values()))
-        self._worn: Patch | None = NO_PATCH
+        self._patch: Patch | None = NO_PATCH
         self._products = RowProducts(layers)
-        #: what all rows of the last calls had beside the weights, and how many these were
+        #: the patch that all rows of the last calls had, and how many calls these were
         self._common: Patch | None = None
         self._calls = 0
         self._changing = threading.Lock()
-        #: that changing the weights took so far
+        #: seconds that changing weights has taken so far
         self.seconds = 0.0
 
     @property
     def changes_layers(self) -> bool:
-        """Whether layers run otherwise in the next call, and not just with other numbers in their weights."""
-        return self._products.are_applied or not (self._may_merge or self._worn == NO_PATCH)
+        """Whether the next call runs other operations, and not only with other values in the weights."""
+        return self._products.are_applied or not (self._may_merge or self._patch == NO_PATCH)
 
     @torch.inference_mode()
     def apply(self, patch: Patch, rows: RowPatches | None = None) -> None:
-        """From now on the weights are the checkpoint's own with `patch`, and nothing else, added.
+        """Have the weights be the checkpoint's own with `patch` added, and nothing else, from now on.
 
         Args:
-            rows: what each row of the next call has beside. It is added to the weights where all have the
-                same, once that has been so for some calls, unless these are kept in 8 bits.
+            rows: the patches of the next call's rows, beside `patch`. If all rows have the same one for
+                several calls, it is added to the weights, unless these are kept in 8 bits.
         """
         common = None if rows is None else rows.common
         self._calls = self._calls + 1 if common == self._common else 1
         self._common = common
-        is_settled = common == self._worn or self._calls > MERGED_AFTER
+        is_settled = common == self._patch or self._calls > MERGED_AFTER
         if common is not None and is_settled and self._may_merge:
             patch, rows = common, None
         self._products.apply(rows)
         self._merge(patch)
 
     def _merge(self, patch: Patch) -> None:
-        if patch == self._worn:
+        if patch == self._patch:
             return
         began = time.monotonic()
         with self._changing:
@@ -79,8 +79,8 @@ class Patched:
         self.seconds += time.monotonic() - began
 
     @torch.inference_mode()
-    def unpatched(self, network: nn.Module) -> dict[str, Tensor]:
-        """The checkpoint's own weights of `network`, some of these layers, as copies; thread-safe."""
+    def own_weights(self, network: nn.Module) -> dict[str, Tensor]:
+        """Copies of the checkpoint's own weights of `network`, which has such layers; thread-safe."""
         names = {id(module): name for name, module in network.named_modules()}
         with self._changing:
             found = {
@@ -99,7 +99,7 @@ class Patched:
         return found
 
     def _change(self, patch: Patch) -> None:
-        self._worn = None  # until it is done: memory may run out on the way
+        self._patch = None  # until it is done: memory may run out on the way
         wanted = patch.layers()
         for name in self._kept.keys() - wanted:
             _set(self._layers[name], *self._kept[name])
@@ -109,11 +109,11 @@ class Patched:
             if name not in self._kept:
                 bias = None if layer.bias is None else _copy(layer.bias)
                 self._kept[name] = (None if in_float8(layer) else _copy(layer.weight), bias)
-            _set(layer, *patch.put_on(name, *self._own(name)))
-        self._worn = patch
+            _set(layer, *patch.apply_to(name, *self._own(name)))
+        self._patch = patch
 
     def _own(self, name: str) -> tuple[Tensor, Tensor | None]:
-        """The checkpoint's weight and bias of a layer, whatever it has now."""
+        """A layer's weight and bias as the checkpoint has them, whatever patch is applied."""
         layer = self._layers[name]
         weight, bias = self._kept.get(name, (None, layer.bias))
         if in_float8(layer):
@@ -121,7 +121,7 @@ class Patched:
         return layer.weight if weight is None else weight, bias
 
     def during(self, patch: Patch, steps: Steps[T]) -> Steps[T]:
-        """`steps`, each with `patch` added; others may add theirs in between."""
+        """Run `steps` with `patch` applied in each; between two of them, others may apply theirs."""
         rows = RowPatches((patch,)) if patch.is_by_row else None
         while True:
             self._products.apply(rows)
@@ -129,17 +129,20 @@ class Patched:
             try:
                 next(steps)
             except StopIteration as end:
-                made: T = end.value
-                return made
+                result: T = end.value
+                return result
             yield
 
-    def fitted(self, adapters: Mapping[str, tuple[Adapter, Sequence[Place]]]) -> dict[str, Adapter]:
-        """Adapters by layer, each beside the layer, from those of a file with the places where each goes.
+    def fit(self, adapters: Mapping[str, tuple[Adapter, Sequence[Place]]]) -> dict[str, Adapter]:
+        """A file's adapters fitted to the layers that they are for, by the names of these.
+
+        Args:
+            adapters: by the name in the file, with the layers, or rows of layers, where each goes.
 
         Raises:
-            ValueError: there is no such layer, or it has another shape.
+            ValueError: the network has no such layer, or it has another shape.
         """
-        fitted: dict[str, Adapter] = {}
+        fit: dict[str, Adapter] = {}
         missing = [
             adapter.layer
             for adapter, places in adapters.values()
@@ -150,14 +153,14 @@ class Patched:
             raise ValueError(f"this checkpoint has no {missing[0]}{others}")
         for adapter, places in adapters.values():
             for place in places:
-                if place.layer in fitted:
+                if place.layer in fit:
                     raise ValueError(f"{adapter.layer} is there twice, under two names")
                 layer = self._layers[place.layer]
                 try:
-                    fitted[place.layer] = adapter.fitted(layer.weight, layer.bias, place.rows)
+                    fit[place.layer] = adapter.fit(layer.weight, layer.bias, place.rows)
                 except ValueError as error:
                     raise ValueError(f"{adapter.layer}: {error}") from None
-        return fitted
+        return fit
 
 
 def _copy(weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""LoRAs as products beside their layers: each row of a call has its own, and the weights stay as they are.
+"""LoRAs as products beside their layers: each row of a call has its own, and the weights are not changed.
 
 ``W x + s · up (down x)`` is ``(W + s · up · down) x`` to rounding (LoRA, Hu et al. 2021).
 """
@@ -20,10 +20,10 @@ from img2img_worker.models.adapters.patch import Patch
 from img2img_worker.models.families.edge_padding import pad_input
 from img2img_worker.models.transfer import to_device
 
-#: ranks of all products of one shape, up to which a GPU computes them for all rows
+#: sum of ranks up to which a GPU computes all products of one shape for all rows
 SIDE_BY_SIDE = 256
 
-#: a product and what it is multiplied by
+#: a product and its scale
 _Scaled = tuple[Product, float]
 
 
@@ -38,13 +38,13 @@ class _Terms:
     scales: Tensor
 
     def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
-        """To what `layer` answers, [R, ...], when it is given `x`, [R, ...]."""
+        """Add the products to `answer` [R, ...], the output of `layer` for the input `x` [R, ...]."""
         x = x.index_select(0, self.rows)
         down = torch.stack([product.down for product in self.products])
         up = torch.stack([product.up for product in self.products])
         scales = self.scales[:, None, None]
         if isinstance(layer, nn.Conv2d):
-            # a group of channels for each row
+            # rows become groups of channels, each with its own kernels
             grouped = _convolve(layer, x.flatten(0, 1)[None], down.flatten(0, 1), len(x))
             found = torch.bmm(up, grouped.reshape(len(x), down.shape[1], -1) * scales)
         else:
@@ -55,15 +55,15 @@ class _Terms:
 
 @dataclass(frozen=True, eq=False)
 class _SideBySide:
-    """Products of one shape, so few that all are computed for all rows of a call; a row takes its own.
+    """Products of one shape, so few that all are computed for all rows of a call, and each row takes its own.
 
-    Few large matrix products, where `_Terms` has many small ones and copies of rows: for a GPU.
+    These are few large matrix products, which suit a GPU; `_Terms` has many small ones, and copies of rows.
     """
 
     #: [k, in, *kernel] and [out, k], of k ranks in all
     down: Tensor
     up: Tensor
-    #: [R, k], 0 of what a row has not
+    #: [R, k]; 0 where a row does not have that product
     scales: Tensor
 
     def add(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
@@ -76,13 +76,13 @@ class _SideBySide:
             answer.view(-1, answer.shape[-1]).addmm_(found.flatten(0, -2), self.up.T)
 
     def _own(self, found: Tensor, scales: Tensor) -> Tensor:
-        # chosen, not multiplied by 0: what overflows in a row that has it not is nobody's
+        # selected, not multiplied by 0: a row that does not have a product must not get its overflow
         return torch.where(scales != 0, found * scales, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Common:
-    """Products that all rows have, however many there are."""
+    """Products that all rows of a call have, whatever their number."""
 
     products: Sequence[_Scaled]
 
@@ -101,18 +101,18 @@ _Added = _Terms | _SideBySide | _Common
 
 @dataclass(frozen=True, eq=False)
 class RowPatches:
-    """The patches of a call's rows, in order: each is of LoRAs that are products. One alone: of any rows."""
+    """The patches of a call's rows, in order, all of products only. A single one is for all rows."""
 
     patches: tuple[Patch, ...]
 
     @property
     def common(self) -> Patch | None:
-        """The patch that all rows have."""
+        """The patch that all rows have; None: they have different ones."""
         return self.patches[0] if len(set(self.patches)) == 1 else None
 
     @cached_property
     def terms(self) -> Mapping[str, Sequence[_Added]]:
-        """What is added to the answers of each layer."""
+        """The terms that are added to each layer's output, by the layer's name."""
         if self.common is not None:
             return {layer: [_Common(list(own))] for layer, own in _products(self.common).items()}
         layers: dict[str, dict[tuple[int, ...], list[tuple[int, Product, float]]]] = {}
@@ -122,7 +122,7 @@ class RowPatches:
                 for product, scale in own:
                     alike = layers.setdefault(layer, {}).setdefault(tuple(product.down.shape), [])
                     alike.append((row, product, scale))
-        # most layers have the same: what they share is sent once
+        # most layers have the same rows and scales, which are sent once
         send = _Sender()
         n = len(self.patches)
         return {
@@ -132,7 +132,7 @@ class RowPatches:
 
 
 class RowProducts:
-    """Hooks that add products to what a network's layers answer."""
+    """Hooks that add products to the outputs of a network's layers."""
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self._layers = layers
@@ -141,11 +141,11 @@ class RowProducts:
 
     @property
     def are_applied(self) -> bool:
-        """Whether the network is called with rows that have some."""
+        """Whether products are applied now."""
         return self._applied is not None
 
     def apply(self, rows: RowPatches | None) -> None:
-        """From now on the network is called with these rows; None: with rows that have none."""
+        """Have the network's next calls add the products of these rows; None: of none."""
         if rows is self._applied:
             return
         for hook in self._hooks:
@@ -163,7 +163,7 @@ def _add(terms: Sequence[_Added], layer: Any, given: tuple[Any, ...], answer: Te
 
 
 def _products(patch: Patch) -> dict[str, list[_Scaled]]:
-    """By layer, in the order in which they are worn."""
+    """A patch's products and their scales, by layer, in the order in which they are added."""
     found: dict[str, list[_Scaled]] = {}
     for layer, product, scale in _each(patch):
         found.setdefault(layer, []).append((product, scale))
@@ -179,7 +179,7 @@ def _each(patch: Patch) -> Iterator[tuple[str, Product, float]]:
 
 
 class _Sender:
-    """Lists of numbers on a device, each sent once and without waiting for it."""
+    """Copies lists of numbers to a device, each list once, and without waiting for it."""
 
     def __init__(self) -> None:
         self._sent: dict[object, Tensor] = {}
@@ -207,7 +207,7 @@ def _terms_of(
 
 
 def side_by_side(alike: Sequence[tuple[int, Product, float]], n_rows: int, send: _Sender) -> _SideBySide:
-    """What `_Terms` of the same would add."""
+    """The same sum as `_Terms` of these would add, computed for all rows at once."""
     distinct = {id(product): product for _, product, _ in alike}
     places = {key: place for place, key in enumerate(distinct)}
     own = np.zeros((n_rows, len(distinct)))
@@ -223,6 +223,6 @@ def side_by_side(alike: Sequence[tuple[int, Product, float]], n_rows: int, send:
 
 
 def _convolve(layer: nn.Conv2d, x: Tensor, kernels: Tensor, groups: int) -> Tensor:
-    """`x` by other kernels, at the places and with the edges of `layer`."""
+    """Convolve `x` by other kernels, with the stride, padding and dilation of `layer`."""
     x, padding = pad_input(layer, x)
     return F.conv2d(x, kernels, None, layer.stride, padding, layer.dilation, groups)

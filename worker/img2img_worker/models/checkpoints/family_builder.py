@@ -80,7 +80,7 @@ def _stable_diffusion(networks: NetworkBuilder, parts: CheckpointParts) -> Stabl
         texts=texts,
         inversions=inversions,
         loras=loras,
-        controls=networks.controls(read_network, unet=unet, own=loras.denoiser.unpatched),
+        controls=networks.controls(read_network, unet=unet, own=loras.denoiser.own_weights),
         hypernetworks=Hypernetworks(networks.hypernetwork_folder, unet),
         is_compiled=networks.compiler is not None,
     )
@@ -143,7 +143,7 @@ def _stable_diffusion_3(networks: NetworkBuilder, parts: CheckpointParts) -> Sta
         t5=t5,
         loras=loras,
         controls=networks.controls(
-            read_sd3_network, transformer=transformer, own=loras.denoiser.unpatched, vae=vae
+            read_sd3_network, transformer=transformer, own=loras.denoiser.own_weights, vae=vae
         ),
         is_compiled=networks.compiler is not None,
     )
