@@ -54,6 +54,12 @@ export function changedOf(values, known) {
   return named.reduce((all, [name, value]) => withValue(all, known.get(name), value), {});
 }
 
+/** The changes to `form` by which its picture at `index`, or each (`forAll`), has `mask`; null: none. */
+export function withMask(form, index, mask, forAll) {
+  if (forAll) return { mask, pictures: form.pictures.map((picture) => ({ ...picture, mask: null })) };
+  return { pictures: form.pictures.map((picture, at) => (at === index ? { ...picture, mask } : picture)) };
+}
+
 /** `values` with one more; of a size that is said in two ways, the newer counts. */
 export function withValue(values, { name, default: usual }, value) {
   const next = { ...values };

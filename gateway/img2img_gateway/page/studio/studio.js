@@ -10,7 +10,7 @@ import { Code } from "./code.js";
 import { ControlUnits } from "./control_units.js";
 import { hasInfotext, inputOf, maskPath, pictureOf } from "./files.js";
 import { FillDialog, readImage, readInfotext, readJob } from "./fill.js";
-import { changedOf, useForm } from "./form.js";
+import { changedOf, useForm, withMask } from "./form.js";
 import { REPLACE, axes, isGrid } from "./grid.js";
 import { Groups } from "./groups.js";
 import { Insertions, styled } from "./insertions.js";
@@ -50,21 +50,17 @@ function Form({ made, query }) {
   const [drawn, setDrawn] = useState(drawnSeed);
   const job = useMemo(() => jobOf(form, known, unitFields, drawn), [form, known, drawn]);
 
-  const filled = (found) => {
-    const { notes = [], model, ...more } = found;
-    const isHere = made.models.includes(model);
-    const values = changedOf(more.values, known);
-    const units = more.units.map(({ picture, ...unit }) => ({ ...changedOf(unit, unitFields), picture }));
-    fill({ ...more, values, units, ...(isHere ? { model } : {}) });
+  const take = (found) => {
+    const { entries, message, kind } = asForm(found, made.models, known, unitFields);
+    fill(entries);
     setErrors({});
     setOpen(null);
     setOffered(null);
-    const missing = model && !isHere ? [text.noModel(model)] : [];
-    toast([text.filled(Object.keys(more.values).length), ...missing, ...notes].join(" "), notes.length ? "error" : "info");
+    toast(message, kind);
   };
   const fillBy = async (reading) => {
     try {
-      filled(await reading);
+      take(await reading);
     } catch (error) {
       toast(error.message, "error");
     }
@@ -75,12 +71,7 @@ function Form({ made, query }) {
     const index = query.get("image");
     if (from) fillBy(index === null ? readJob(from) : readImage(from, index));
   }, []);
-  useEffect(() => {
-    // a picture that is dropped beside everything is not to replace the page
-    const stray = (event) => event.preventDefault();
-    for (const name of ["dragover", "drop"]) document.addEventListener(name, stray);
-    return () => ["dragover", "drop"].forEach((name) => document.removeEventListener(name, stray));
-  }, []);
+  useEffect(ignoreStrayDrops, []);
   const offer = async (file) => setOffered(file && (await hasInfotext(file)) ? file : null);
 
   const set = (parameter, value) => {
@@ -96,11 +87,10 @@ function Form({ made, query }) {
     set(known.get("prompt"), styled(words, form.values.prompt ?? ""));
     set(known.get("negative_prompt"), styled(negative, form.values.negative_prompt ?? ""));
   };
-  const masked = (blob, forAll) => {
+  const setMask = (blob, forAll) => {
     const { image } = form.pictures[open.mask];
-    const mask = blob && { file: blob, path: maskPath(image.path), url: URL.createObjectURL(blob), isPainted: true };
-    const own = (picture, at) => (forAll ? { ...picture, mask: null } : at === open.mask ? { ...picture, mask } : picture);
-    change({ pictures: form.pictures.map(own), ...(forAll ? { mask } : {}) });
+    const mask = blob && { ...pictureOf({ file: blob, path: maskPath(image.path) }), isPainted: true };
+    change(withMask(form, open.mask, mask, forAll));
     setOpen(null);
   };
   const render = async () => {
@@ -146,11 +136,11 @@ function Form({ made, query }) {
       ${job.inputs.length > 0 && html`<${Code} job=${job} />`}
     </div>
     ${open?.insert && html`<${Insertions} onInsert=${insert} onStyle=${style} onClose=${() => setOpen(null)} />`}
-    ${open?.presets && html`<${Presets} form=${form} onUse=${filled} onClose=${() => setOpen(null)} />`}
+    ${open?.presets && html`<${Presets} form=${form} onUse=${take} onClose=${() => setOpen(null)} />`}
     ${open?.fill && html`<${FillDialog} onFill=${fillFrom} onClose=${() => setOpen(null)} />`}
     ${open?.mask !== undefined && html`<${MaskDialog} picture=${form.pictures[open.mask].image}
       mask=${form.pictures[open.mask].mask ?? form.mask} blur=${blur} canBeForAll=${form.pictures.length > 1}
-      isForAll=${form.mask !== null && !form.pictures[open.mask].mask} onDone=${masked} onClose=${() => setOpen(null)} />`}
+      isForAll=${form.mask !== null && !form.pictures[open.mask].mask} onDone=${setMask} onClose=${() => setOpen(null)} />`}
   </div>`;
 }
 
@@ -158,6 +148,31 @@ const byName = (parameters) => new Map(parameters.map((each) => [each.name, each
 const imagesOf = ({ inputs, params }) => inputs.length * (Number(params.images_per_input) || 1);
 /** What is wrong with the values of an axis is shown there, too. */
 const gridError = (errors, grid) => errors[grid.x.name] ?? errors[grid.y.name];
+
+/**
+ * What was found (see `readInfotext`) as entries of the form, and what to say of it: {entries, message, kind}.
+ *
+ * Values that are defaults are left out, and so is a model that is not among `models`.
+ */
+function asForm({ notes = [], model, ...found }, models, known, unitFields) {
+  const isHere = models.includes(model);
+  const values = changedOf(found.values, known);
+  const units = found.units.map(({ picture, ...unit }) => ({ ...changedOf(unit, unitFields), picture }));
+  const missing = model && !isHere ? [text.noModel(model)] : [];
+  return {
+    entries: { ...found, values, units, ...(isHere ? { model } : {}) },
+    message: [text.filled(Object.keys(found.values).length), ...missing, ...notes].join(" "),
+    kind: notes.length ? "error" : "info",
+  };
+}
+
+/** Keeps a picture that is dropped beside everything from replacing the page; gives what ends that. */
+function ignoreStrayDrops() {
+  const ignore = (event) => event.preventDefault();
+  const names = ["dragover", "drop"];
+  names.forEach((name) => document.addEventListener(name, ignore));
+  return () => names.forEach((name) => document.removeEventListener(name, ignore));
+}
 
 const drawnSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
