@@ -1,4 +1,4 @@
-"""Pictures to latents and back, by the VAE that an image wants: the same with every family."""
+"""Pictures to latents and back, by the VAE that an image uses: the same for every family."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from img2img_worker.models.steps import Steps, run_now
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoding:
-    """The part of `Family` that is about its VAE; what goes in and out is said there."""
+    """The part of `Family` that encodes and decodes; see there."""
 
     device: torch.device
     vae: Vae
-    #: what images may go through in its place
+    #: the VAEs that images may use in its place
     vaes: Vaes
 
     @property

@@ -1,4 +1,4 @@
-"""A network's calls as CUDA graphs: few rows are done sooner than Python can launch their kernels."""
+"""Records a network's calls as CUDA graphs: calls of few rows take less time than launching their kernels."""
 
 import contextlib
 import logging
@@ -13,16 +13,14 @@ from torch.utils import _pytree as pytree
 
 log = logging.getLogger(__name__)
 
-#: calls of one kind that are made as they are: what is called once or twice is not worth recording, and a
-#: first call compiles kernels and chooses algorithms, which a recording may not
+#: calls of one kind that are made without recording: fewer are not worth it, and the first one compiles
+#: kernels and chooses algorithms, which is not possible during a recording
 MADE_FIRST = 2
-#: graphs that are kept, and kinds of calls that are counted; those that were not used for longest go first
+#: graphs that are kept, and kinds of calls that are counted; the least recently used go first
 MOST, COUNTED = 64, 256
-#: cells of all rows' latents in a call, up to which it is recorded: with more, launching is not what takes
-#: time on any card
+#: cells of all rows' latents up to which a call is recorded: with more, launches are not what takes the time
 CELLS = 2**17
-#: of the device's memory, the share that must be free for a call to be recorded: graphs keep what their calls
-#: need in between
+#: cells of a call's latents up to which it is recorded: with more, launches are not what takes the time
 FREE = 0.25
 
 
@@ -34,13 +32,13 @@ class _Recorded:
 
 
 class CallGraphs:
-    """Calls of `network`, recorded when they come again in the same shapes, and replayed from then on.
+    """Calls of `network`, which are recorded when they recur with the same shapes, and replayed from then on.
 
-    A graph does what the call that was recorded did, to the bit, with the weights as they are by then. It
-    knows nothing of hooks: what they depend on must be in the `kind` of the call, or the call not come here.
+    A graph computes what the recorded call did, to the bit, with the current weights. It runs no hooks: what
+    these depend on must be in the `kind` of the call, or the call must not be made here.
 
     Args:
-        network: answers one tensor, and waits for nothing.
+        network: returns one tensor, and does not wait for the device.
     """
 
     def __init__(self, network: Callable[..., Tensor]) -> None:
@@ -57,11 +55,11 @@ class CallGraphs:
         return len(self._recorded)
 
     def call(self, kind: Hashable, arguments: dict[str, Any]) -> Tensor:
-        """``network(**arguments)``; what it answers is overwritten by later calls.
+        """``network(**arguments)``; later calls overwrite the tensor that it returns.
 
         Args:
-            kind: what the answer depends on beside the arguments and the weights.
-            arguments: tensors on a GPU, `latents` [R, C, h, w] among them, and other things in any nesting.
+            kind: what the result depends on beside the arguments and the weights.
+            arguments: tensors on a GPU, among them `latents` [R, C, h, w], and other values, in any nesting.
         """
         leaves, form = pytree.tree_flatten(arguments)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -79,7 +77,7 @@ class CallGraphs:
         return recorded.answer
 
     def forget(self) -> None:
-        """Gives the graphs' memory back; calls are recorded anew when they come again."""
+        """Free the graphs' memory; calls are recorded anew when they recur."""
         if self._recorded:
             torch.cuda.synchronize()
         self._recorded.clear()
@@ -94,14 +92,14 @@ class CallGraphs:
         return calls >= MADE_FIRST
 
     def _try_to_record(self, key: Hashable, leaves: Sequence[Any], form: Any) -> bool:
-        """Whether there is a graph now; a call is made without one just as well."""
+        """Record a call; whether that worked. Without a graph, the call is made as usual."""
         try:
             self._recorded[key] = self._record(leaves, form)
         except torch.OutOfMemoryError:
             self.forget()
             return False
         except RuntimeError as error:
-            log.warning("a call could not be recorded (%s): from now on none is", str(error).splitlines()[0])
+            log.warning("a call could not be recorded (%s); no more are", str(error).splitlines()[0])
             self._records = False
             return False
         self._forget_oldest()
@@ -114,7 +112,7 @@ class CallGraphs:
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(self._stream):
-            # others that wait for the device, as the thread that delivers pictures does, may go on meanwhile
+            # other threads, such as the one that delivers pictures, may use the device meanwhile
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 answer = self._network(**arguments)
@@ -139,7 +137,7 @@ def _has_room() -> bool:
 
 
 def _signature(leaf: Any) -> Hashable:
-    """What a recorded call depends on of an argument: all of it, or of a tensor its form."""
+    """What a recording depends on of an argument: a tensor's shape, strides and type, or any other value."""
     if isinstance(leaf, Tensor):
         return (leaf.shape, leaf.stride(), leaf.dtype)
     return (leaf.start, leaf.stop) if isinstance(leaf, slice) else leaf

@@ -1,4 +1,4 @@
-"""What the rows of a model call are conditioned on."""
+"""The conditions of the rows of a model call."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,58 +19,59 @@ from img2img_worker.models.families.context_runs import Run, runs_of
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Condition:
-    """What one row is conditioned on, made by its family, which knows the names of the tensors.
+    """What one row is conditioned on. Its family makes it, and knows the names of its tensors.
 
     | name | shape | |
     |---|---|---|
     | context | [n_tokens, d] | text embeddings |
     | pooled | [p] | pooled text embedding (SDXL, SD 3, Flux) |
     | time_ids | [6] | original height and width, crop top and left, target height and width (SDXL) |
-    | concat | [c, h, w] | laid beside the latent (inpainting: mask and masked latent; edit: the picture) |
-    | guidance | [] | the guidance that a distilled network is told (Flux) |
+    | concat | [c, h, w] | further channels (inpainting: mask and masked latent; edit: the picture's latent) |
+    | guidance | [] | the guidance scale that a distilled network gets as an input (Flux) |
     """
 
     tensors: Mapping[str, Tensor]
-    #: what LoRAs add to the denoiser
+    #: what the image's LoRAs add to the denoiser
     patch: Patch = NO_PATCH
     #: whether convolutions wrap around at the edges
     tiling: bool = False
-    #: what comes before the denoiser's keys and values
+    #: the hypernetworks that act on the denoiser's attention
     hypernetworks: HypernetworkSet = NO_HYPERNETWORKS
     #: share of the tokens that are merged before self-attention
     merge_ratio: float = 0.0
-    #: rows may share a call where this is equal
+    #: rows may share a call if this is equal
     shares: Hashable = None
-    #: control networks that have a say in the row, and what becomes of its answer; neither keeps it from
-    #: sharing a call
+    #: control networks that act on the row
     controls: tuple[RowControl, ...] = ()
+    #: changes of the row's answer
     amends: tuple[RowAmend, ...] = ()
-    #: pictures that it sees beside its text
+    #: pictures that it attends to beside its text (IP-Adapter)
     image_prompts: tuple[RowImagePrompt, ...] = ()
-    #: pictures that it refers to
+    #: pictures that it refers to (reference_only)
     references: tuple[RowReference, ...] = ()
 
     @property
     def changes(self) -> tuple[Patch, bool, HypernetworkSet, float]:
-        """All that makes another network of the denoiser, for all rows of a call."""
+        """Everything that changes the denoiser itself, and so must be the same for all rows of a call."""
         return self.patch.merged, self.tiling, self.hypernetworks, self.merge_ratio
 
     @property
     def length(self) -> int:
-        """Tokens of its context."""
+        """The number of tokens of its context."""
         return self.tensors["context"].shape[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conditions:
-    """Of a call's R rows, stacked."""
+    """The conditions of a call's R rows, stacked."""
 
-    #: all but the contexts, [R, ...]
+    #: all tensors but the contexts, [R, ...]
     tensors: Mapping[str, Tensor]
-    #: the contexts; one run where they are equally long
+    #: the contexts; a single run if all are equally long
     runs: tuple[Run, ...]
-    #: what LoRAs add to the denoiser for all rows, and for each its own
+    #: what LoRAs add to the denoiser for all rows
     patch: Patch = NO_PATCH
+    #: what they add for each row by itself
     row_patches: RowPatches | None = None
     tiling: bool = False
     hypernetworks: HypernetworkSet = NO_HYPERNETWORKS
@@ -78,17 +79,18 @@ class Conditions:
     controls: tuple[ControlRows, ...] = ()
     image_prompts: tuple[ImagePromptRows, ...] = ()
     references: tuple[ReferenceRows, ...] = ()
-    #: (row, what becomes of its answer), in order
+    #: (row, change of its answer), in the order in which they are made
     amends: tuple[tuple[int, RowAmend], ...] = ()
 
     @classmethod
     def stack(cls, rows: Sequence[Condition]) -> Self:
-        """
+        """Stack the conditions of rows that share a call.
+
         Args:
-            rows: they share a call; those of equal length beside each other make fewer runs.
+            rows: in the call's order. Rows of equal length side by side make fewer runs.
 
         Raises:
-            ValueError: rows of different tensors, or of different `changes`.
+            ValueError: they have different tensors, or different `changes`.
         """
         first = rows[0]
         names = first.tensors.keys() - {"context"}
@@ -98,10 +100,9 @@ class Conditions:
         row_patches = None
         if any(row.patch.is_by_row for row in rows):
             row_patches = RowPatches(tuple(row.patch for row in rows))
-        # products are laid out for all rows of a call
+        # products and image prompts are laid out for all rows of a call
         has_rows = row_patches is not None and row_patches.common is None
         runs = runs_of(contexts, whole=has_rows)
-        # as are image prompts
         shows_all = has_rows or any(row.image_prompts for row in rows)
         return cls(
             tensors={name: torch.stack([row.tensors[name] for row in rows]) for name in names},
@@ -119,7 +120,7 @@ class Conditions:
 
     @property
     def context(self) -> Tensor:
-        """[R, n_tokens, d], of rows that are equally long."""
+        """The contexts [R, n_tokens, d] of rows that are equally long."""
         (run,) = self.runs
         return run.context
 

@@ -12,15 +12,15 @@ class Run(NamedTuple):
     """Neighbouring rows of a call whose contexts are equally long."""
 
     rows: slice
-    #: [r, n_tokens, d]; or of all the rows, [R, n_tokens, d], where the others' have no meaning
+    #: their contexts [r, n_tokens, d]; or [R, n_tokens, d] for all rows, of which the others' are zeros
     context: Tensor
 
 
 def runs_of(contexts: Sequence[Tensor], *, whole: bool = False) -> tuple[Run, ...]:
-    """Those of rows in their order.
+    """The runs of a call's rows, in order, with contexts [n_tokens, d].
 
     Args:
-        whole: each has contexts for all rows.
+        whole: give each run contexts for all R rows.
     """
     found: list[Run] = []
     for length, members in groupby(contexts, key=len):
@@ -36,5 +36,5 @@ def runs_of(contexts: Sequence[Tensor], *, whole: bool = False) -> tuple[Run, ..
 
 
 def as_context(runs: tuple[Run, ...]) -> Tensor | tuple[Run, ...]:
-    """As a UNet takes them that was made to (`attend_by_length`)."""
+    """The runs as a UNet takes them that was changed by `attend_by_length`."""
     return runs[0].context if len(runs) == 1 else runs

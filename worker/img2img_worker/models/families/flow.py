@@ -1,8 +1,8 @@
-"""What flow-matching transformers have in common, told to the engine as a model that predicts a velocity.
+"""The common part of flow-matching transformers, presented to the engine as models that predict a velocity.
 
-Their x is ``(1 - f) x0 + f noise`` for a share f of noise, and their answer ``noise - x0`` (Esser et al.
-2024, arXiv:2403.03206). How that x and the engine's relate, and what it means for samplers, is written at
-`sampling.levels.FlowLevels`.
+Their x is ``(1 - f) x0 + f noise`` for a share f of noise, and they predict ``noise - x0`` (Esser et al.
+2024, arXiv:2403.03206). `sampling.levels.FlowLevels` says how this x relates to the engine's, and what that
+means for samplers.
 """
 
 from abc import ABC, abstractmethod
@@ -36,14 +36,14 @@ _STEPS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
-    """How far noise levels are shifted towards noise: for larger pictures further, where it is dynamic."""
+    """How far noise levels are shifted towards noise; a dynamic shift is larger for larger pictures."""
 
-    #: of pictures of `few` patches, and of `many`; between and beyond, the `exponential` one's log is linear
+    #: the shift of pictures of `few` patches, and of `many`; between and beyond them it is linear
     low: float
     high: float
     few: int = 256
     many: int = 4096
-    #: `low` and `high` are logs
+    #: whether `low` and `high` are logarithms of the shift, which then are what is linear
     exponential: bool = False
 
     @classmethod
@@ -51,7 +51,7 @@ class Shift:
         """From diffusers' configuration of FlowMatchEulerDiscreteScheduler.
 
         Raises:
-            Refused: a configuration that it cannot have.
+            Refused: the configuration makes no sense.
         """
         try:
             if int(scheduler.get("num_train_timesteps", _STEPS)) != _STEPS:
@@ -85,16 +85,16 @@ class Shift:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowFamily(Autoencoding, ABC):
-    """All of `Family` but its texts and its network's own arguments."""
+    """All of `Family` except the text encoders and the network's own arguments."""
 
     name: str
     dtype: torch.dtype
     shift: Shift
-    #: diffusers' transformer, which says nothing of its types
+    #: diffusers' transformer, which has no types
     transformer: Any
     loras: Loras
     controls: ControlNets
-    #: A1111 has none for these
+    #: A1111 has neither of these for flow models
     inversions: TextualInversions = field(default_factory=TextualInversions)
     hypernetworks: Hypernetworks = field(default_factory=Hypernetworks)
     is_compiled: bool = False
@@ -129,11 +129,11 @@ class FlowFamily(Autoencoding, ABC):
 
     @property
     def most_patches(self) -> int | None:
-        """Patches that it can tell apart, each way; None: any number."""
+        """The most patches that it has positions for, each way; None: any number."""
         return None
 
     def levels(self, latent_size: tuple[int, int]) -> FlowLevels:
-        """As in `Family`; a side that ends with half a patch is refused, as diffusers' SD 3 refuses it."""
+        """As in `Family`; sides that are no multiples of a patch are refused, as by diffusers' SD 3."""
         height, width = latent_size
         cells = self.most_patches and self.most_patches * PATCH
         if height % PATCH or width % PATCH or (cells and max(latent_size) > cells):
@@ -164,7 +164,7 @@ class FlowFamily(Autoencoding, ABC):
         patch: Patch = NO_PATCH,
         hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
-        """As in `Family`. Text and picture attend to each other, so rows of one call have equal lengths."""
+        """As in `Family`. Text and picture attend to each other, so a call's contexts have one length."""
         if params.token_merging_ratio:
             reason = "leave it out, or use a checkpoint of SD 1.x, 2.x or XL"
             raise Refused("token_merging_ratio", params.token_merging_ratio, reason)
@@ -175,9 +175,9 @@ class FlowFamily(Autoencoding, ABC):
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        """As in `Family`: from the variance-preserving latent that a plan scales to, to its velocity.
+        """As in `Family`: from the variance-preserving latent that plans scale to, to its velocity.
 
-        With r² = (1 - f)² + f², that latent is x / r and its velocity ``((1 - f) noise - f x0) / r``.
+        With r² = (1 - f)² + f², this latent is x / r, and its velocity ``((1 - f) noise - f x0) / r``.
         """
         self.loras.denoiser.apply(conditions.patch, conditions.row_patches)
         share = (t / _STEPS)[:, None, None, None]
@@ -187,7 +187,7 @@ class FlowFamily(Autoencoding, ABC):
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        """The network's answer ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000 [R]."""
+        """The network's prediction ``noise - x0``, [R, C, h, w], for the flow's x and timesteps 0..1000."""
 
     def free_memory(self) -> None:
         return  # all that it has is needed

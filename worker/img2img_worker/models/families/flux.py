@@ -25,7 +25,7 @@ from img2img_worker.models.prompts.text_encoder import Encoded, TextEncoder
 from img2img_worker.models.steps import Steps
 from img2img_worker.models.transfer import to_device
 
-#: the guidance of Flux.1 dev where a job names none, as in Forge and diffusers
+#: the distilled guidance of Flux.1 dev by default, as in Forge and diffusers
 DISTILLED_CFG_SCALE = 3.5
 #: T5's tokens that Flux.1 dev and schnell were trained with
 TOKENS_DEV, TOKENS_SCHNELL = 512, 256
@@ -33,9 +33,9 @@ TOKENS_DEV, TOKENS_SCHNELL = 512, 256
 
 @dataclass(frozen=True, kw_only=True)
 class Flux(FlowFamily):
-    """Flux.1 dev, which is told its guidance, or schnell, which is not. Implements `Family`."""
+    """Flux.1 dev, with the guidance scale as an input, or schnell, without. Implements `Family`."""
 
-    #: CLIP-L; of what it makes of a prompt, only the pooled embedding is used
+    #: CLIP-L; only its pooled embedding is used
     clip: TextEncoder
     t5: T5
 
@@ -51,9 +51,9 @@ class Flux(FlowFamily):
         negative: bool = False,
         loras: Patch = NO_PATCH,
     ) -> Steps[list[Encoded]]:
-        """As in `Family`; `clip_skip` does not reach Flux, and an empty negative prompt is one.
+        """As in `Family`; `clip_skip` has no effect, and an empty negative prompt is encoded like any other.
 
-        Emphasis acts on T5's embeddings, as in Forge; the pooled one has none.
+        Emphasis acts on T5's embeddings, as in Forge, and not on the pooled one.
         """
         return self.loras.texts.during(loras, self._encode(prompts, options))
 
@@ -64,7 +64,7 @@ class Flux(FlowFamily):
         length = self.context_length(prompts, options)
         encoded = []
         for prompt in prompts:
-            # kept as the transformer takes it: it is large
+            # in the transformer's precision, since T5's embeddings are large
             context = self.t5.encode(prompt, length, emphasis=options.emphasis).to(self.dtype)
             encoded.append(Encoded(context=context, pooled=self.clip.pooled(prompt, options)))
             yield
@@ -90,9 +90,9 @@ class Flux(FlowFamily):
         height, width = (side // PATCH for side in x.shape[-2:])
         guidance = conditions.tensors.get("guidance")
         blocks = len(self.transformer.transformer_blocks), len(self.transformer.single_transformer_blocks)
-        # a control network may be told its guidance where the transformer is not
-        told = {"guidance": t.new_full(t.shape, DISTILLED_CFG_SCALE), **conditions.tensors}
-        double, single = block_samples(conditions.controls, x, t, told, blocks)
+        # a control network may need the guidance where the transformer does not
+        tensors = {"guidance": t.new_full(t.shape, DISTILLED_CFG_SCALE), **conditions.tensors}
+        double, single = block_samples(conditions.controls, x, t, tensors, blocks)
         numbers = (t,) if guidance is None else (t, 1000 * guidance)
         with exact_numbers(self.transformer.time_text_embed, numbers):
             answer: Tensor = self.transformer(

@@ -1,7 +1,7 @@
-"""Convolutions on a CPU whose weights stay in the order of oneDNN, which computes them.
+"""Keeps the weights of convolutions on a CPU in the memory layout of oneDNN, which computes them.
 
-torch brings plain weights into that order anew in each call. In a UNet of SD 1.5's size that takes longer
-than the convolutions themselves where latents are small.
+torch converts plain weights to that layout in each call. In a UNet of SD 1.5's size that takes longer than
+the convolutions themselves where latents are small.
 """
 
 from functools import partial
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from img2img_worker.models.families.edge_padding import pad_input
 from img2img_worker.models.float8 import in_float8
 
-#: weights of the smallest layer for which it pays: one of 256 to 256 channels. What is 1 × 1 is a matrix
+#: weights of the smallest layer for which it pays: 3 × 3, from 256 to 256 channels. A 1 × 1 layer is a matrix
 LEAST = 256 * 256 * 9
 
 
 def pack_convolutions(network: nn.Module) -> None:
-    """Packs the weights of the large convolutions of `network`, where it is on a CPU.
+    """Pack the weights of the large convolutions of `network`, if it is on a CPU.
 
-    A packed `weight` has a shape, but is read by `unpack` and changed by `repack` only.
+    A packed `weight` still has its shape, but must be read by `unpack` and changed by `repack`.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and can_pack(module):
@@ -29,13 +29,13 @@ def pack_convolutions(network: nn.Module) -> None:
 
 
 def unpack(weight: Tensor) -> Tensor:
-    """The same weights in the order of their indices; a copy if they are packed."""
+    """The weights in the order of their indices; a copy if they are packed."""
     return weight.to_dense() if weight.is_mkldnn else weight
 
 
 def repack(convolution: Any, weight: Tensor) -> None:
-    """Gives a convolution other weights, packed."""
-    packed = torch.ops.mkldnn._reorder_convolution_weight(  # the same order for inputs of any size
+    """Give a convolution other weights, packed."""
+    packed = torch.ops.mkldnn._reorder_convolution_weight(  # the same layout for inputs of any size
         weight,
         convolution.padding,
         convolution.stride,
@@ -55,7 +55,7 @@ def can_pack(convolution: nn.Conv2d) -> bool:
 
 
 def _packs(dtype: torch.dtype) -> bool:
-    """Whether torch's oneDNN has a packed order for it on this processor."""
+    """Whether torch's oneDNN has a packed layout for this type on this processor."""
     if not torch._C._has_mkldnn:
         return False
     return dtype == torch.float32 or (

@@ -1,9 +1,9 @@
-"""Layers whose answers for a row depend, on a CPU, on how many rows there are, made not to.
+"""Makes the layers of a network on a CPU compute a row's bits independently of the number of rows.
 
-How a matrix product adds up is chosen by its shape, and with few vectors that of one row alone is another
-than that of many. A function of each value takes the last few of a thread's share one by one, and rounds them
-otherwise: whose they are depends on the number of rows, where there are several threads. And torch has one
-small row convolved by another library than several.
+The order in which a matrix product adds up is chosen by its shape: with few vectors, one row alone is added
+up differently from many. An elementwise function computes the last values of each thread's share one by one,
+and rounds them differently; which values these are depends on the number of rows, if there are several
+threads. And torch convolves one small row with another library than several rows.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from img2img_worker.models.families.packed_convolutions import can_pack
 
-#: vectors of a row from which on a product was seen not to depend on how many rows there are
+#: with so many vectors to a row, products were seen not to depend on the number of rows
 MANY_VECTORS = 4
-#: values up to which torch takes a single row for small (ATen's Convolution.cpp)
+#: values up to which torch considers a single row small (ATen's Convolution.cpp)
 SMALL_ROW = 20480
 
 
 def answer_row_by_row(network: nn.Module) -> None:
-    """Has those layers of `network`, which is on a CPU, answer a row alike in any number of them."""
+    """Have the layers of `network`, on a CPU, give a row the same bits whatever rows come with it."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             layer.forward = partial(_few_vectors, layer.forward)  # type: ignore[method-assign]  # its only

@@ -19,7 +19,7 @@ from img2img_worker.models.steps import Steps
 
 @dataclass(frozen=True, kw_only=True)
 class StableDiffusion3(FlowFamily):
-    """Two CLIP text models, and T5 or, A1111's default, zeros in its place. Implements `Family`."""
+    """Two CLIP text models, and T5 or, A1111's default, zeros in T5's place. Implements `Family`."""
 
     texts: tuple[TextEncoder, ...]
     t5: T5 | None = None
@@ -36,9 +36,9 @@ class StableDiffusion3(FlowFamily):
         negative: bool = False,
         loras: Patch = NO_PATCH,
     ) -> Steps[list[Encoded]]:
-        """As in `Family`; A1111's `clip_skip` does not reach SD 3, and an empty negative prompt is one.
+        """As in `Family`; `clip_skip` has no effect, and an empty negative prompt is encoded like any other.
 
-        As in A1111, T5 gets as many tokens as CLIP, and its embeddings are not emphasised.
+        As in A1111, T5 gets as many tokens as CLIP, and emphasis does not act on its embeddings.
         """
         return self.loras.texts.during(loras, self._encode(prompts, options))
 
@@ -57,7 +57,7 @@ class StableDiffusion3(FlowFamily):
                 unweighted = "None" if options.emphasis == "None" else "Ignore"
                 rest = self.t5.encode(prompt, length, emphasis=unweighted)
                 yield
-            # kept as the transformer takes it: T5's embeddings are large
+            # in the transformer's precision, since T5's embeddings are large
             context = torch.cat([context, rest]).to(self.dtype)
             encoded.append(Encoded(context=context, pooled=clip.pooled))
         return encoded

@@ -36,33 +36,33 @@ from img2img_worker.models.steps import Steps
 from img2img_worker.models.transfer import to_device
 from img2img_worker.sampling.levels import NoiseLevels
 
-#: channels of the first level: of 1.x, 2.x and XL, and of XL's refiner
+#: channels of the first level in published UNets: SD 1.x, 2.x and XL; XL's refiner
 _PUBLISHED = (320, 384)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StableDiffusion(Autoencoding):
-    """One UNet, one VAE, one CLIP text model. Implements `Family`, which says what goes in and out."""
+    """A UNet, a VAE, and one or two CLIP text models. Implements `Family`."""
 
     name: str
     dtype: torch.dtype
     noise_levels: NoiseLevels
     prediction: Prediction
-    #: diffusers' UNet2DConditionModel, which says nothing of its types
+    #: diffusers' UNet2DConditionModel, which has no types
     unet: Any
-    #: a description that lies beside its file (A1111: a checkpoint's config)
+    #: the configuration beside its file (A1111: a checkpoint's config), if it has one
     config_file: str | None = None
-    #: one, or SDXL's two
+    #: one text model, or SDXL's two
     texts: tuple[TextEncoder, ...]
     loras: Loras
     hypernetworks: Hypernetworks
     inversions: TextualInversions
     controls: ControlNets
-    #: -1: the network answers a velocity the other way round
+    #: -1: the network predicts the velocity with the opposite sign
     answer_sign: int = 1
     #: whether an edit checkpoint sees the picture's latent scaled, as CosXL does
     scales_edited: bool = False
-    #: whether the UNet is compiled, which it is for rows of equal length
+    #: whether the UNet is compiled, for rows of equal length
     is_compiled: bool = False
 
     @cached_property
@@ -83,17 +83,17 @@ class StableDiffusion(Autoencoding):
 
     @cached_property
     def _whole_sigmas(self) -> Tensor:
-        """[N] of its whole timesteps."""
+        """The sigma of each whole timestep, [N]."""
         return torch.from_numpy(self.noise_levels.sigmas).float().to(self.device)
 
     @cached_property
     def _graphs(self) -> CallGraphs | None:
-        """Of the UNet's calls on a GPU; a compiled one has graphs of its own."""
+        """CUDA graphs of the UNet's calls; None on a CPU, or for a compiled UNet, which has its own."""
         return CallGraphs(self._answer) if self.device.type == "cuda" and not self.is_compiled else None
 
     @property
     def can_refer(self) -> bool:
-        """Whether images can refer to pictures, which have the noise of whole timesteps."""
+        """Whether images can refer to pictures, which get the noise of whole timesteps."""
         return self.noise_levels.has_whole_timesteps
 
     @property
@@ -103,7 +103,7 @@ class StableDiffusion(Autoencoding):
 
     @property
     def native_side(self) -> int:
-        cells = self.unet.config.sample_size  # a single file does not say
+        cells = self.unet.config.sample_size  # single files do not have it
         if isinstance(cells, int):
             return cells * self.vae_factor
         is_2_v = self.unet.config.use_linear_projection and self.prediction == "v"
@@ -111,7 +111,7 @@ class StableDiffusion(Autoencoding):
 
     @property
     def is_xl(self) -> bool:
-        """Whether it is told of sizes: SDXL and its refiner."""
+        """Whether it is conditioned on sizes: SDXL and its refiner."""
         return bool(self.unet.config.addition_embed_type == "text_time")
 
     @property
@@ -136,8 +136,8 @@ class StableDiffusion(Autoencoding):
         if self.config_file is not None:
             return self.config_file
         if int(self.unet.config.block_out_channels[0]) not in _PUBLISHED:
-            return None  # A1111 has none for it: it would need a file beside it, and so one of its own
-        # whether it answers a velocity is told by 2.x' alone; XL's have a mark in the checkpoint
+            return None  # A1111 has none for it: it would need a configuration file of its own
+        # of these, only 2.x' says whether it predicts velocities; XL's have a mark in the checkpoint
         return f"{self.name}, {self.prediction}" if self.name.startswith("SD 2.x") else self.name
 
     @property
@@ -202,7 +202,7 @@ class StableDiffusion(Autoencoding):
         patch: Patch = NO_PATCH,
         hypernetworks: HypernetworkSet = NO_HYPERNETWORKS,
     ) -> Condition:
-        # cast once, not at every call
+        # cast once, not in every call
         tensors = {"context": text.context.to(self.dtype)}
         if text.pooled is not None:
             height, width = params.height, params.width
@@ -214,14 +214,14 @@ class StableDiffusion(Autoencoding):
         if picture is not None:
             tensors["concat"] = picture
         length = len(text.context) if self.is_compiled else None
-        made = Condition(
+        condition = Condition(
             tensors=tensors,
             patch=patch,
             tiling=params.tiling,
             hypernetworks=hypernetworks,
             merge_ratio=params.token_merging_ratio,
         )
-        return replace(made, shares=(*made.changes, length))
+        return replace(condition, shares=(*condition.changes, length))
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -234,7 +234,7 @@ class StableDiffusion(Autoencoding):
         controls = unet_arguments(conditions.controls, latents, t, added)
         if "concat" in given:
             latents = torch.cat([x, given["concat"]], dim=1).to(self.dtype)
-        # graphs know nothing of what was put into the UNet after they were made
+        # graphs do not know what was put into the UNet after they were recorded
         changes = (
             conditions.hypernetworks.networks,
             conditions.merge_ratio,
@@ -243,7 +243,7 @@ class StableDiffusion(Autoencoding):
         )
         eager = self.is_compiled and any(changes)
         show = partial(self._show, t=t, added=added)
-        # timesteps stay float32: the UNet takes their sines before it lowers the precision
+        # timesteps stay float32: the UNet takes their sines before it casts to its own precision
         arguments = {
             "latents": latents,
             "t": t,
@@ -259,14 +259,14 @@ class StableDiffusion(Autoencoding):
                 answer = self._answer(**arguments)
             else:
                 answer = self._graphs.call(conditions.tiling, arguments)
-        # a copy in any case: a graph's answer lies where its next one will
+        # always a copy: a graph writes its next answer to the same place
         answer = answer.to(torch.float32, copy=True)
         for row, amend in conditions.amends:
             answer[row] = amended(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
 
     def _change_layers(self, conditions: Conditions, *, cells: tuple[int, int]) -> None:
-        """Makes the UNet the one that these rows want, from the one that the last call has left."""
+        """Change the UNet from what the last call's rows needed to what these need."""
         self.loras.denoiser.apply(conditions.patch, conditions.row_patches)
         self._padding.apply(circular=conditions.tiling)
         beside = [each.network.network for each in conditions.controls]
@@ -279,10 +279,10 @@ class StableDiffusion(Autoencoding):
         return answer
 
     def _show(self, references: ReferenceRows, *, t: Tensor, added: dict[str, Tensor] | None) -> None:
-        """Lets the UNet see the pictures of some rows; t and `added` are those of all rows of the call."""
+        """Run the UNet for the pictures that some rows refer to; t and `added` are those of all rows."""
         t = references.chosen(t)
         seen = references.noised(self._whole_sigmas, t)
-        if self.inpaints:  # nothing of it is to be repainted
+        if self.inpaints:  # with a mask by which nothing is repainted
             seen = torch.cat([seen, torch.zeros_like(seen[:, :1]), references.origins], dim=1)
         if added is not None:
             added = {name: references.chosen(each) for name, each in added.items()}

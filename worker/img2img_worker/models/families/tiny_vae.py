@@ -1,4 +1,4 @@
-"""TAESD (Bohan 2023, github.com/madebyollin/taesd): a small network that does roughly what a VAE does."""
+"""TAESD (Bohan 2023, github.com/madebyollin/taesd): a small network that approximates a VAE."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +14,12 @@ from img2img_worker.models.steps import Steps
 
 @dataclass(frozen=True, kw_only=True)
 class TinyVae:
-    """One half of a TAESD, by which images are encoded, or decoded. Implements `Autoencoder`.
+    """One half of a TAESD, which encodes or decodes. Implements `Autoencoder`.
 
-    Its latents are those that the denoiser knows: nothing is scaled.
+    Its latents are in the denoiser's own scale.
     """
 
-    #: diffusers' EncoderTiny or DecoderTiny, which say nothing of their types
+    #: diffusers' EncoderTiny or DecoderTiny, which have no types
     network: Any
     device: torch.device
     dtype: torch.dtype
@@ -38,7 +38,7 @@ class TinyVae:
         """Latents [B, C, h, w] to pictures: clamped, times 255, truncated.
 
         Args:
-            full_precision: means nothing here: it is made for half precision.
+            full_precision: has no effect, since TAESD does not overflow in half precision.
         """
         answers = yield from self._answers(latents, rows, tiling=tiling)
         return to_pictures(answers)

@@ -1,12 +1,12 @@
-"""Token merging (Bolya and Hoffman 2023, arXiv:2303.17604): attention over fewer places of the picture."""
+"""Token merging (Bolya and Hoffman 2023, arXiv:2303.17604): self-attention over fewer tokens."""
 
 from typing import Any
 
 
 class TokenMerging:
-    """Tokens that are alike merged before self-attention, as A1111 has tomesd do it, in a UNet's first level.
+    """Merges similar tokens before self-attention in a UNet's first level, by tomesd, as A1111 does.
 
-    Which tokens others are merged into is not drawn, and each row is merged by itself.
+    The tokens that others are merged into are not chosen at random, and each row is merged by itself.
     """
 
     def __init__(self, unet: Any) -> None:
@@ -14,7 +14,7 @@ class TokenMerging:
         self._ratio = 0.0
 
     def apply(self, ratio: float) -> None:
-        """From now on so many of a row's tokens are merged, at most three of four."""
+        """Merge this share of a row's tokens from now on, at most three of four; 0: none."""
         if ratio == self._ratio:
             return
         import tomesd  # few images ask for it

@@ -1,4 +1,4 @@
-"""diffusers' UNet made to answer as the one that Stable Diffusion was published with, which A1111 runs."""
+"""Changes diffusers' UNet to compute what Stable Diffusion's published one does, which A1111 runs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,17 +13,17 @@ from img2img_worker.models.families.multi_head_attention import attend, split_he
 
 
 def as_published(unet: Any) -> None:
-    """Makes diffusers' `unet` answer as the published one, at any size, for rows of any lengths."""
+    """Have diffusers' `unet` compute what the published one does, for any size and contexts of any length."""
     upsample_by_two(unet)
     attend_by_length(unet)
     norm_single_values(unet)
 
 
 def upsample_by_two(unet: Any) -> None:
-    """Makes upsamplers double, convolve, and only then fit the result to what it is concatenated with.
+    """Have upsamplers double, convolve, and only then resize to what they are concatenated with.
 
-    For a latent whose sides the UNet cannot halve evenly, diffusers' upsamplers go to the wanted size first
-    and convolve that: another picture.
+    Where a latent's sides cannot be halved evenly, diffusers' upsamplers resize first and convolve then,
+    which gives another picture.
     """
     for block in unet.up_blocks:
         for upsampler in block.upsamplers or ():
@@ -31,9 +31,9 @@ def upsample_by_two(unet: Any) -> None:
 
 
 def attend_by_length(unet: Any) -> None:
-    """Lets the rows of a call have contexts of different lengths: `Run`s in place of one tensor.
+    """Let the rows of a call have contexts of different lengths: `Run`s in place of one tensor.
 
-    Only the layers that attend to the context see them run by run; all else is computed for all rows at once.
+    Only the layers that attend to the context work run by run; all others compute all rows at once.
     """
     ours = {"attn1.processor": SelfAttention, "attn2.processor": CrossAttention}
     processors = {}
@@ -44,9 +44,9 @@ def attend_by_length(unet: Any) -> None:
 
 
 def norm_single_values(unet: Any) -> None:
-    """Lets a group of one value be normalised, to 0: torch refuses that, with a training in mind.
+    """Let group norms normalise a group of one value, to 0; torch refuses that for the sake of training.
 
-    Only networks with as many groups as channels come to it, where a latent is halved down to one cell.
+    It happens in networks with as many groups as channels, where a latent is halved down to one cell.
     """
     for norm in unet.modules():
         if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
@@ -54,7 +54,7 @@ def norm_single_values(unet: Any) -> None:
 
 
 class SelfAttention:
-    """diffusers' processor, without the pass over memory in which it divides by one."""
+    """diffusers' attention processor without its last step, which divides everything by one."""
 
     def __call__(
         self,
@@ -64,10 +64,14 @@ class SelfAttention:
         *_: Any,
         **__: Any,
     ) -> Tensor:
-        """
+        """Self-attention.
+
         Args:
-            attention: of a UNet's `attn1`, without masks or norms of its own.
-            hidden_states: [R, n, d]
+            attention: a UNet's `attn1`, which has no masks or norms of its own.
+            hidden_states: [R, n, d].
+
+        Returns:
+            [R, n, d].
         """
         query = split_heads(attention.to_q(hidden_states), attention.heads)
         seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -75,10 +79,10 @@ class SelfAttention:
 
 
 class CrossAttention:
-    """diffusers' processor for rows whose contexts are of different lengths, and for what else they see."""
+    """An attention processor for contexts of different lengths, and for what else rows attend to."""
 
     def __init__(self) -> None:
-        #: each adds to the answer [R, n, heads · d] what queries [R, heads, n, d] find elsewhere
+        #: each adds to the output [R, n, heads · d] what the queries [R, heads, n, d] find elsewhere
         self.more: tuple[Callable[[Tensor, Tensor], None], ...] = ()
 
     def __call__(
@@ -89,10 +93,14 @@ class CrossAttention:
         *_: Any,
         **__: Any,
     ) -> Tensor:
-        """
+        """Attention to the context, and to what `more` adds.
+
         Args:
-            attention: of a UNet's `attn2`, without masks or norms of its own.
-            hidden_states: [R, n, d]
+            attention: a UNet's `attn2`, which has no masks or norms of its own.
+            hidden_states: [R, n, d].
+
+        Returns:
+            [R, n, d].
         """
         query = split_heads(attention.to_q(hidden_states), attention.heads)
         if isinstance(encoder_hidden_states, Tensor):

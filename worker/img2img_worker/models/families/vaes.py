@@ -1,4 +1,4 @@
-"""The VAEs that the images of one checkpoint may go through: loaded by demand, the rest left as it is."""
+"""The VAEs that the images of one checkpoint may use, loaded on demand."""
 
 import threading
 from collections import OrderedDict
@@ -17,10 +17,10 @@ from img2img_worker.models.checkpoints.vae_files import TINY_FOLDER, VaeFiles
 from img2img_worker.models.families.vae import Autoencoder
 from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 
-#: bytes of VAEs that stay on the device beside the checkpoint's; the least recently used go first, and the
-#: last one stays whatever its size
+#: bytes of VAEs that stay on the device beside the checkpoint's own; the least recently used go first, and
+#: the one used last stays, whatever its size
 REMEMBERED = 1 << 30
-#: what a method of encoding or decoding, or a preview, is called that is TAESD's
+#: the method of encoding, decoding or previewing that uses TAESD
 TINY = "TAESD"
 #: digits of a hash in an infotext
 _SHORT = 10
@@ -30,24 +30,26 @@ Kind = Literal["vae", "own", "encoder", "decoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class VaeFile:
-    """A file as it was when it was asked for."""
+    """A file at a moment. Equal as long as nobody has written to it."""
 
     path: Path
+    #: of its last modification, in nanoseconds since 1970
     time: int
+    #: bytes
     size: int
-    #: what is read of it: the VAE that it is, the checkpoint's own, or a half of TAESD
+    #: what to read from it: a VAE, the VAE within the checkpoint, or one half of TAESD
     kind: Kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class VaeChoice:
-    """What one image goes through; None: the VAE that was loaded with the checkpoint."""
+    """What encodes and decodes one image; None: the VAE that was loaded with the checkpoint."""
 
     vae: VaeFile | None = None
-    #: the same, or TAESD's
+    #: `vae`, or TAESD's half
     encoder: VaeFile | None = None
     decoder: VaeFile | None = None
-    #: what shows it while it is under way; None: colours
+    #: what decodes its previews; None: a linear map of latents to colours
     preview: VaeFile | None = None
 
 
@@ -55,9 +57,9 @@ class Vaes:
     """Finds VAEs by name, as A1111 does, and keeps the last ones.
 
     Args:
-        files: where they are; its `automatic` one was loaded with the checkpoint.
-        tiny: what the files of the TAESD for this kind of checkpoint are called, up to "_encoder.pth".
-        read: what is in a file; raises `Refused` where that is no VAE for this checkpoint.
+        files: finds them; its `automatic` one was loaded with the checkpoint.
+        tiny: the name of this family's TAESD files, up to "_encoder.pth".
+        read: reads a file; raises `Refused` if it is no VAE for this checkpoint.
     """
 
     def __init__(
@@ -77,14 +79,14 @@ class Vaes:
 
     @property
     def names(self) -> list[str]:
-        """The files that there are now."""
+        """The names of the files that are there now."""
         return list(self._files.by_name())
 
     def find(self, params: Params, pinned: PinnedFiles = NOTHING_PINNED) -> VaeChoice:
-        """What an image goes through, and that it is there; thread-safe.
+        """The VAEs of an image with these parameters, loaded to see that they work; thread-safe.
 
         Raises:
-            Refused: it is not there, is broken, or is meant for another kind of checkpoint.
+            Refused: one is not there, is broken, or is for another kind of checkpoint.
             MemoryError: the device has no room for it.
         """
         vae = self._by_name(params.vae, pinned)
@@ -100,10 +102,10 @@ class Vaes:
         return VaeChoice(vae=vae, encoder=encoder, decoder=decoder, preview=preview)
 
     def get(self, file: VaeFile) -> Autoencoder:
-        """What is in it, read again if it is not kept any more; thread-safe.
+        """The VAE in a file, read again if it is not kept any more; thread-safe.
 
         Raises:
-            Refused: it is broken, or is meant for another kind of checkpoint.
+            Refused: it is broken, or is for another kind of checkpoint.
         """
         with self._loading:
             if file not in self._loaded:
