@@ -113,7 +113,15 @@ def test_pictures_are_masked_rendered_and_shown(visit: Callable[..., Visit], gat
 def test_every_parameter_is_there_with_what_is_told_of_it(visit: Callable[..., Visit]) -> None:
     page = studio(visit())
     shown = page.locator(".groups summary h3").all_inner_texts()
-    assert shown == list(GROUPS)
+    assert shown == ["Most used", *GROUPS]
+    for name in ("Seed", "CFG scale", "Denoising strength", "Width"):
+        expect(page.get_by_role("textbox", name=name, exact=True)).to_be_visible()
+    width, height = (page.get_by_role("textbox", name=name, exact=True) for name in ("Width", "Height"))
+    expect(width).to_have_attribute("placeholder", "(by picture)")
+    expect(width).to_have_value("")
+    width.fill("512")  # the usual one, which counts from now on
+    expect(height).to_have_value("512")
+    expect(page.get_by_role("textbox", name="Longer side", exact=True)).to_have_value("")
     page.get_by_role("searchbox", name="Search parameters").fill(".")  # every description has one
     found = dict(
         page.evaluate(

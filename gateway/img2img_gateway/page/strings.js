@@ -218,8 +218,11 @@ export const studio = {
   keepPainting: "Keep painting",
 
   parameters: "Parameters",
+  common: "Most used",
+  commonHelp: "What most jobs set; all else is in the groups below.",
   search: "Search parameters",
   noneFound: (wanted) => `No parameter has “${wanted}” in its name or description.`,
+  byFit: "(by picture)",
   changed: (n) => `${n} changed`,
   reset: (title) => `Reset ${title}`,
   facts: (span, usual) => [span, usual && `default ${usual}`].filter(Boolean).join(" · "),

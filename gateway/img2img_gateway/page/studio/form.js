@@ -5,7 +5,9 @@ import { fromJson, toJson } from "./values.js";
 
 const EMPTY_GRID = { x: { name: "", text: "" }, y: { name: "", text: "" } };
 /** A newcomer's: results have the shape of their pictures. Pictures, masks and units' pictures are kept no longer than the tab. */
-const FIRST = { model: "", name: "", values: { fit: "0" }, units: [], grid: EMPTY_GRID };
+export const FIRST = { model: "", name: "", values: { fit: "0" }, units: [], grid: EMPTY_GRID };
+/** What `fit` stands in place of. */
+export const SIZES = ["width", "height"];
 const ITS_PICTURES = { pictures: [], mask: null };
 
 /** The form as it was when the studio was left, and whose it is. */
@@ -40,7 +42,11 @@ export function useForm() {
     });
   }, []);
   const setValue = useCallback((parameter, value) => {
-    change(({ values }) => ({ values: withValue(values, parameter, value) }));
+    change(({ values: { fit, ...others } }) => {
+      // a size that is typed counts, be it the usual one
+      const before = fit === undefined || SIZES.includes(parameter.name) ? others : { ...others, fit };
+      return { values: withValue(before, parameter, value) };
+    });
   }, []);
   /** In place of all parameters. */
   const fill = useCallback(({ values, units = [], ...more }) => change({ values, units, ...more }), []);
@@ -65,7 +71,7 @@ export function withValue(values, { name, default: usual }, value) {
   const next = { ...values };
   if (String(value ?? "") === String(usual ?? "")) delete next[name];
   else next[name] = value;
-  if ((name === "width" || name === "height") && name in next) delete next.fit;
+  if (SIZES.includes(name) && name in next) delete next.fit;
   if (name === "fit" && name in next) {
     delete next.width;
     delete next.height;

@@ -9,16 +9,18 @@ const LONG = 2000;
 /** Values between the ends of a range up to which it is a slider, too. */
 const SLIDES = 2100;
 
-/** `value` undefined: the default. `onChange` gets texts as they are typed, true or false, or a choice. */
-export function Parameter({ parameter, value, error, onChange }) {
+/**
+ * `value` undefined: the default. `onChange` gets texts as they are typed, true or false, or a choice.
+ * `idle`: what stands in place of the value of a parameter that has no effect as things are.
+ */
+export function Parameter({ parameter, value, isChanged = value !== undefined, error, onChange, idle = "" }) {
   const { title, name, description } = parameter;
-  const isChanged = value !== undefined;
-  const shown = value ?? parameter.default;
+  const shown = idle ? null : value ?? parameter.default;
   const help = html`${marked(description)} <span class="about">${text.facts(span(parameter), usual(parameter))} <code>${name}</code></span>`;
   const kind = isSwitch(parameter) ? Switch : Control;
   return html`<div class="parameter ${isChanged ? "changed" : ""} ${kind === Switch ? "switch" : ""}">
     <${Field} label=${title} help=${help} error=${error}>${(given) => html`<div class="controls">
-      <${kind} given=${given} value=${shown} parameter=${parameter} onChange=${onChange} />
+      <${kind} given=${given} value=${shown} placeholder=${idle} parameter=${parameter} onChange=${onChange} />
       ${isChanged && kind === Control && html`<${Button} kind="quiet" icon="reset" label=${text.reset(title)}
         onClick=${() => onChange(parameter.default)} />`}
     </div>`}<//>
@@ -39,13 +41,13 @@ function Switch({ given, value, parameter, onChange }) {
     onChange=${(event) => onChange(of(event.target.checked))} />`;
 }
 
-function Control({ given, value, parameter, onChange }) {
+function Control({ given, value, placeholder, parameter, onChange }) {
   const { type, choices, nullable, max_length: length } = parameter;
   const typed = (event) => onChange(event.target.value);
   if (choices) return html`<${Choice} ...${{ given, value, choices, nullable, onChange }} />`;
   if (type === "string" && length >= LONG) return html`<textarea rows="3" ...${given} value=${value ?? ""} onInput=${typed} />`;
   if (type === "string") return html`<input type="text" ...${given} value=${value ?? ""} maxlength=${length} onInput=${typed} />`;
-  return html`<${Digits} ...${{ given, value, parameter, typed }} />`;
+  return html`<${Digits} ...${{ given, value, placeholder, parameter, typed }} />`;
 }
 
 function Choice({ given, value, choices, nullable, onChange }) {
@@ -57,7 +59,7 @@ function Choice({ given, value, choices, nullable, onChange }) {
   </select>`;
 }
 
-function Digits({ given, value, parameter, typed }) {
+function Digits({ given, value, placeholder, parameter, typed }) {
   const { minimum, maximum, type } = parameter;
   const step = stepOf(parameter);
   const slides = minimum !== null && maximum !== null && (maximum - minimum) / step <= SLIDES;
@@ -66,7 +68,7 @@ function Digits({ given, value, parameter, typed }) {
     ${slides && html`<input type="range" min=${minimum} max=${maximum} step=${step} value=${value ?? minimum} tabindex="-1"
       aria-hidden="true" onInput=${typed} />`}
     <input type="text" inputmode=${type === "integer" ? "numeric" : "decimal"} class="numbers" size="6" autocomplete="off" ...${given}
-      value=${value === null ? "" : String(value)} placeholder=${parameter.nullable ? text.without : undefined} onInput=${typed}
+      value=${value === null ? "" : String(value)} placeholder=${placeholder || (parameter.nullable ? text.without : undefined)} onInput=${typed}
       onKeyDown=${(event) => stepped(event, parameter, value, typed)} />`;
 }
 
