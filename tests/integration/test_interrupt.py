@@ -67,6 +67,20 @@ def test_a_lost_lease_is_told_once_with_whose_it_is_now(farm_redis: FarmRedis) -
     assert told == [Lost(claim=claim, cancelled=False, holder="another")]
 
 
+def test_an_image_that_was_reported_a_moment_ago_is_not_told_as_lost(farm_redis: FarmRedis) -> None:
+    ledger = Ledger(farm_redis)
+    ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=2))
+    told: list[Event] = []
+    leases = Leases(ledger, told.append)
+    claims = [ledger.claim(MODEL, "w", f"nonce {number}", idle=True) for number in range(2)]
+    held = [leases.hold(claim, loaded_model(None)) for claim in claims if claim is not None]
+    assert ledger.finish(held[0].claim)
+    assert ledger.fail(held[1].claim, "its picture is damaged")
+    leases.renew()
+    assert told == []
+    assert not any(each.lost for each in held)
+
+
 def test_what_comes_into_hand_while_the_worker_ends_is_lost_already(farm_redis: FarmRedis) -> None:
     ledger = Ledger(farm_redis)
     ledger.submit(Job(id=JOB, model=MODEL, params=Params(seed=1, subseed=1), n_inputs=1))

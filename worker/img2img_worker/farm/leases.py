@@ -7,12 +7,15 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from img2img_shared.errors import FarmError
+from img2img_shared.job import ImageState
 from img2img_shared.ledger import Ledger
-from img2img_shared.records import Claim
-from img2img_shared.records import Lost as LostClaim
+from img2img_shared.records import Claim, ImageStatus
 from img2img_worker.engine.engine import Pixels
 from img2img_worker.farm.current_model import LoadedModel
 from img2img_worker.farm.events import Interrupted, Lost, Observer, Stepped
+
+#: states in which an attempt's report leaves its image
+_ENDED = (ImageState.DONE, ImageState.FAILED)
 
 
 class Stopped(Exception):
@@ -207,20 +210,20 @@ class Leases:
             if one.interrupted:
                 held.interrupt()
                 self._observe(Interrupted(claim=claim))
-            else:
-                held.lose()
-                self._observe(Lost(claim=claim, cancelled=one.cancelled, holder=self._holder(one)))
+                continue
+            image = None if one.cancelled else self._image(claim)
+            if image is not None and image.attempt == claim.attempt and image.state in _ENDED:
+                continue  # it has been reported meanwhile, by this worker
+            held.lose()
+            self._observe(Lost(claim=claim, cancelled=one.cancelled, holder=image.worker if image else None))
 
-    def _holder(self, lost: LostClaim) -> str | None:
-        """Who has a lost claim's image now, as far as that can be told."""
-        claim = lost.claim
-        if lost.cancelled:
-            return None
+    def _image(self, claim: Claim) -> ImageStatus | None:
+        """How a claim's image stands now, as far as that can be told."""
         try:
             (image,) = self._ledger.images(claim.job_id, claim.tenant, claim.index, 1)
         except (FarmError, ValueError):  # the job is forgotten, or Redis is away again
             return None
-        return image.worker
+        return image
 
     def lose_all(self) -> None:
         """Stop everything in hand, and what comes into it: the worker ends."""
