@@ -29,8 +29,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     'unknown format; did you mean jpeg? Known are png, jpeg'
     """
     names = list(known)
-    if not names:
-        return f"unknown {kind}; there is none here, so leave it out"
+    if not names:  # which only the files of workers may be
+        place = "put it into their IMG2IMG_MODELS_DIR (see docs/models.md)"
+        return f"unknown {kind}; the workers have none: {place}, or leave it out"
     folded = {each.lower(): each for each in reversed(names)}
     wanted = name[:_COMPARED].lower()
     near = [folded[each] for each in get_close_matches(wanted, folded, 3, _ALIKE)]

@@ -132,7 +132,7 @@ def test_a_name_among_hundreds_is_answered_with_a_few() -> None:
     assert unknown_name("LoRA", "lora-07", names).count("lora-") <= 3
     assert unknown_name("LoRA", "zzz", names).endswith(" and 270 more")
     assert unknown_name("LoRA", "x" * 10_000_000, names)
-    assert unknown_name("LoRA", "x", []) == "unknown LoRA; there is none here, so leave it out"
+    assert unknown_name("LoRA", "x", []).startswith("unknown LoRA; the workers have none: put it into their ")
 
 
 def reasons() -> Iterator[tuple[str, str]]:
