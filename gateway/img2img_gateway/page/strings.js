@@ -147,6 +147,7 @@ export const workers = {
   device: "Device",
   speed: "Speed",
   running: "In hand",
+  atATime: (images, slots) => `${images} (${slots} at a time)`,
   uptime: "Up for",
   memory: "Memory",
   memoryOf: (worker) => `Memory of ${worker} in use, in percent`,

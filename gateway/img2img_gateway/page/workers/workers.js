@@ -36,7 +36,7 @@ function Worker({ worker, operates, look }) {
   const facts = [
     [text.model, worker.model],
     [text.device, worker.device],
-    [text.running, `${count(worker.running)} / ${count(worker.slots)}`],
+    [text.running, text.atATime(count(worker.running), count(worker.slots))],
     [text.speed, queue.rate(rough(worker.rate))],
     [text.uptime, duration(worker.uptime)],
     [text.memory, ofDevice ? `${bytes(worker.device_memory)} / ${bytes(worker.device_memory_total)}` : bytes(worker.memory)],
