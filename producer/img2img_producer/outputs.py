@@ -35,7 +35,7 @@ def save(data: bytes, path: Path, originals: Container[str] = (), *, overwrite: 
                     "out", str(path.parent), f"{path.name} there is an input of this job; give another folder"
                 )
             if not overwrite:
-                raise _is_taken(path.parent, path.name)
+                raise Taken(path.parent, path.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".img2img-{uuid.uuid4().hex}")
         try:
@@ -92,7 +92,7 @@ def refuse_overwriting(
         if name := there.get(source.resolve()):
             raise Refused("out", str(folder), f"{name} there is an input; give another folder")
     if there and not overwrite:
-        raise _is_taken(folder, min(there.values()))
+        raise Taken(folder, min(there.values()))
 
 
 def _files(pictures: Sequence[Picture], for_all: Iterable[Source]) -> Iterator[Path]:
@@ -100,8 +100,11 @@ def _files(pictures: Sequence[Picture], for_all: Iterable[Source]) -> Iterator[P
     yield from (Path(each) for each in chain(sources, for_all) if isinstance(each, str | Path))
 
 
-def _is_taken(folder: Path, name: str) -> Refused:
-    return Refused("out", str(folder), f"it has another {name}; give another folder, or --overwrite")
+class Taken(Refused):
+    """Another file lies where a result should go."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__("out", str(folder), f"it has another {name}; give another folder, or --overwrite")
 
 
 def _digest(path: Path) -> str:

@@ -120,6 +120,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def speed(rate: float) -> str:
+    """ "12 images/s", "1.4 images/s"; slower ones as "3.1 s/image": images a second that are `rate`."""
+    if rate >= 1:
+        return f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"
+    return f"{1 / rate:.0f} s/image" if rate <= 0.1 else f"{1 / rate:.1f} s/image"
+
+
 def between(low: float, high: float) -> str:
     """ "40 s", "2 to 4 min", "50 s to 2 min": seconds that lie between two, no finer than they are known."""
     at_least, at_most = _roughly(low), _roughly(high)
@@ -164,7 +171,7 @@ def _more(status: JobStatus, to_go: str) -> str:
     if status.steps and status.running == 1:
         parts.append("step {} of {}".format(*status.steps))
     if status.rate and status.done + status.failed > 1:
-        parts.append(f"{status.rate:.2g} images/s" if status.rate < 10 else f"{status.rate:.0f} images/s")
+        parts.append(speed(status.rate))
     if to_go:
         parts.append(f"{to_go} to go")
     return ", ".join(parts)

@@ -283,6 +283,7 @@ def test_a_file_that_no_result_is_stays_unless_it_may_be_overwritten(
     (out / "dog.png").write_bytes(b"of last week")
     refused = run(environment, "render", pictures, "--out", out, code=2)
     assert "it has another dog.png" in refused.stderr
+    assert f"img2img render --resume JOB --out {out}" in refused.stderr
     assert farm.jobs() == []
     job = farm.submit(sorted(pictures.iterdir()), model="demo")
     work(farm)

@@ -55,7 +55,7 @@ def test_a_terminal_sees_state_counts_rate_and_what_is_to_go() -> None:
     console = terminal()
     with ProgressDisplay(console) as board:
         board.update(STATUS)
-    for part in ("rendering", "4/10", "1 failed", "2 images/s", "2 to 4 min to go"):
+    for part in ("rendering", "4/10", "1 failed", "2.0 images/s", "2 to 4 min to go"):
         assert part in shown(console)
 
 
@@ -84,7 +84,7 @@ def test_a_line_of_eighty_columns_holds_all_that_is_told() -> None:
     (line,) = {
         each for each in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown(console)).split("\n") if "rend" in each
     }
-    assert "33334/100000 1 failed, 2 images/s, 11 to 22 h to go 0:00:00" in line
+    assert "33334/100000 1 failed, 2.0 images/s, 11 to 22 h to go 0:00:00" in line
 
 
 def test_a_job_that_began_and_lost_its_worker_waits_for_one() -> None:

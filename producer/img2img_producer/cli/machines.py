@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from img2img_producer.cli.farm_choice import farm_of, model_of
+from img2img_producer.cli.farm_choice import come_back, farm_of, model_of
 from img2img_producer.cli.page import OwnPage
 from img2img_producer.cli.renders import Model
 from img2img_shared.command_line import Connection, say
@@ -78,7 +78,8 @@ def up(context: typer.Context, model: Model = None, port: Port = 7860) -> None:
             typer.echo(f"IMG2IMG_STORE_URL={farm.store_url}")
             sys.stdout.flush()
             at = f", with its page at {page.address}" if page.check() else ""
-            say(f"the farm is up{at}; Ctrl-C stops it. In another shell: img2img render photos/ --out out/")
+            render = come_back(context, "render photos/ --out out/")
+            say(f"the farm is up{at}; Ctrl-C stops it. In another shell: {render}")
             while True:
                 farm.serve_by_default(wanted)  # again, should it have died
                 page.check()

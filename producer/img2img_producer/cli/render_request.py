@@ -82,19 +82,23 @@ class Request:
         idempotency_key: str | None = None,
     ) -> str:
         """Store the pictures, write the job, and say how far the storing is; the job's id."""
-        with ProgressDisplay(messages()) as board:
-            return farm.submit(
-                map(self.own_texts, self.pictures),
-                model=self.model,
-                params=self.params,
-                pictures=self.for_all,
-                name=name,
-                tags=tags,
-                keep=keep,
-                priority=priority,
-                idempotency_key=idempotency_key,
-                progress=lambda count: board.stored(count, len(self.pictures)),
-            )
+        try:
+            with ProgressDisplay(messages()) as board:
+                return farm.submit(
+                    map(self.own_texts, self.pictures),
+                    model=self.model,
+                    params=self.params,
+                    pictures=self.for_all,
+                    name=name,
+                    tags=tags,
+                    keep=keep,
+                    priority=priority,
+                    idempotency_key=idempotency_key,
+                    progress=lambda count: board.stored(count, len(self.pictures)),
+                )
+        except KeyboardInterrupt:
+            say("stopped before the job was submitted; pictures that are stored are not sent again")
+            raise
 
 
 def control_units(given: Mapping[str, Any]) -> list[Any]:

@@ -21,7 +21,7 @@ from img2img_producer.cli.render_request import Request
 from img2img_producer.cli.sources import Sources, with_sources
 from img2img_producer.cli.terminal import job_facts, show_facts
 from img2img_producer.client import Farm
-from img2img_producer.outputs import refuse_overwriting, writable_folder
+from img2img_producer.outputs import Taken, refuse_overwriting, writable_folder
 from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.sheets import check_sheets, save_sheets
 from img2img_producer.varied import Varied
@@ -135,8 +135,7 @@ def render(
         request = Request.read(sources, params, parameters, size, model, out=out, elsewhere=elsewhere)
         if sheet:
             check_sheets(request.pictures)
-        for_all = request.for_all.values()
-        refuse_overwriting(request.pictures, for_all, request.params, out, overwrite=overwrite)
+        _refuse_overwriting(request, out, overwrite=overwrite)
     writable_folder(out)  # now, not after hours of rendering
     with farm_of(context) as farm:
         if request is None:
@@ -144,10 +143,21 @@ def render(
         else:
             job = request.submit(farm, name=name, tags=tag or (), keep=keep, priority=priority)
         collection = _wait_and_save(context, farm, job, out, overwrite=overwrite)
-    if sheet and request is not None and isinstance(request.pictures, Varied):
-        for path in save_sheets(request.pictures, collection.files, out, overwrite=overwrite):
-            say(f"sheet: {path}")
-    _report(collection, json)
+        if sheet and request is not None and isinstance(request.pictures, Varied):
+            for path in save_sheets(request.pictures, collection.files, out, overwrite=overwrite):
+                say(f"sheet: {path}")
+        _report(collection, json)  # before its worker ends, which takes some seconds
+
+
+def _refuse_overwriting(request: Request, out: Path, *, overwrite: bool) -> None:
+    """That no result would go where another file lies; whose job was stopped is told how to go on with it."""
+    try:
+        pictures, for_all = request.pictures, request.for_all.values()
+        refuse_overwriting(pictures, for_all, request.params, out, overwrite=overwrite)
+    except Taken as error:
+        again = f"img2img render --resume JOB --out {shlex.quote(str(out))}"
+        error.add_note(f"to go on with a job that was stopped: {again} (img2img jobs lists them)")
+        raise
 
 
 def _wait_and_save(context: typer.Context, farm: Farm, job: str, out: Path, *, overwrite: bool) -> Collection:

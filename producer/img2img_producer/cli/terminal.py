@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from img2img_producer.progress_display import duration, remaining
+from img2img_producer.progress_display import duration, remaining, speed
 from img2img_shared.command_line import print_json, print_table, say
 from img2img_shared.durations import write_duration
 from img2img_shared.errors import one_line
@@ -45,7 +45,7 @@ def show_job(status: JobStatus) -> None:
         "priority": str(status.priority),
         "images": f"{status.n}: " + _counts(status),
         "waits for": status.waits_for or "",
-        "rate": f"{status.rate:.2f} images/s" if status.rate and runs else "",
+        "rate": speed(status.rate) if status.rate and runs else "",
         "to go": remaining(status),
         "submitted": f"{status.created.astimezone():%Y-%m-%d %H:%M:%S}",
         "took": _took(status),
