@@ -104,15 +104,20 @@ def test_what_would_cross_the_end_of_a_chunk_moves_whole_into_the_next(family: A
     assert chunks[1].weights[:5] == (1.0, 2.0, 2.0, 2.0, 1.0)
 
 
-def test_what_follows_a_near_comma_moves_with_its_inversions(family: Any) -> None:
+def test_what_follows_a_near_comma_moves_without_its_vectors(family: Any) -> None:
     text = "the " * (CHUNK - 6) + ", one three the the"
-    assert inserted(family, text) == [[], [(1, "one"), (2, "Three")]]
+    assert inserted(family, text) == [[(CHUNK - 4, "one"), (CHUNK - 3, "Three")], []]
+    moved = family.texts[0].chunks(text, PromptOptions())[1].tokens
+    assert moved[1:5] == (0, 0, 0, 0)
 
 
 def test_the_old_way_finds_them_too(family: Any) -> None:
     assert inserted(family, "the one three", use_old_emphasis_implementation=True) == [
         [(2, "one"), (3, "Three")]
     ]
+    full = "the " * CHUNK
+    assert inserted(family, f"{full} three", use_old_emphasis_implementation=True) == [[(CHUNK + 1, "Three")]]
+    assert inserted(family, f"{full} the three", use_old_emphasis_implementation=True) == [[]]
 
 
 def test_the_vectors_stand_where_the_words_embeddings_would(family: Any) -> None:

@@ -95,7 +95,7 @@ class Chunker:
                 tokens += [0] * found[0].length
                 weights += [weight] * found[0].length
             position += found[1] if found else 1
-        inserted = [each for each in inserted if each[0] < CHUNK]
+        inserted = [each for each in inserted if each[0] <= CHUNK]  # one there takes the end's place
         return self.chunk(tokens[:CHUNK], weights[:CHUNK], inserted)
 
     def tokenize(self, text: str) -> list[int]:
@@ -162,11 +162,13 @@ class _Writer:
         self._weights += [weight] * inversion.length
 
     def close(self, length: int | None = None) -> None:
-        """A chunk of the first `length` tokens, or of all; the others begin the next."""
+        """A chunk of the first `length` tokens, or of all; the others begin the next.
+
+        As in A1111, an inversion's vectors do not move with their tokens: they stand in what fills this chunk up.
+        """
         length = len(self._tokens) if length is None else length
-        here = [each for each in self._inserted if each[0] < length]
-        self._inserted = [(place - length, each) for place, each in self._inserted[len(here) :]]
-        self._done.append(self._chunker.chunk(self._tokens[:length], self._weights[:length], here))
+        self._done.append(self._chunker.chunk(self._tokens[:length], self._weights[:length], self._inserted))
+        self._inserted = []
         del self._tokens[:length], self._weights[:length]
         self._last_comma = -1
 
