@@ -17,7 +17,7 @@ from img2img_worker.farm.soft_inpainting import soft_inpainted
 from img2img_worker.pictures.composite import compose
 from img2img_worker.pictures.soft_opening import change, soft_opening, window_mean
 from tests.unit.engine_toys import ToyFamily, render
-from tests.unit.test_recipe import job
+from tests.unit.test_recipe import LEVELS, job
 
 SOFT: dict[str, Any] = {"soft_inpainting": True, "denoising_strength": 1.0, "steps": 6}
 
@@ -142,7 +142,7 @@ def test_the_result_shows_where_it_has_changed_the_picture() -> None:
 
 def test_a_recipe_tells_the_change_from_the_latents_before_and_after() -> None:
     mask = gradient()
-    steps = soft_inpainted(render(1, mask=mask, **SOFT), mask)
+    steps = soft_inpainted(render(1, mask=mask, **SOFT), mask, LEVELS)
     (first,) = next(steps)
     assert first.wants_latent
     after = np.full((4, 8, 8), 2, np.float32)
@@ -154,6 +154,17 @@ def test_a_recipe_tells_the_change_from_the_latents_before_and_after() -> None:
         steps.send([after, np.full((64, 64, 3), 9, np.uint8)])
     pixels, opening = end.value.value
     assert (pixels.max(), opening.getextrema()) == (9, (0, 0)), "nothing has changed"
+
+
+@pytest.mark.parametrize(("switch_at", "last"), [(0.5, "second"), (1.0, None)])
+def test_the_last_latent_is_decoded_by_the_checkpoint_that_made_it(
+    switch_at: float, last: str | None
+) -> None:
+    refined = render(1, mask=gradient(), refiner_checkpoint="second", refiner_switch_at=switch_at, **SOFT)
+    steps = soft_inpainted(refined, gradient(), LEVELS)
+    next(steps)
+    before, decoded = steps.send([np.zeros((4, 8, 8), np.float32)])
+    assert (before.checkpoint, decoded.checkpoint) == (None, last)
 
 
 def test_it_is_laid_over_whether_the_original_would_be_or_not() -> None:

@@ -99,7 +99,8 @@ def from_picture(
     )
     opening = None
     if params.soft_inpainting and prepared.mask is not None:
-        pixels, opening = yield from soft_inpainted(render, prepared.mask)
+        levels = served.levels(render.latent_size)
+        pixels, opening = yield from soft_inpainted(render, prepared.mask, levels)
     else:
         (pixels,) = yield [render]
     result = Image.fromarray(_with_faces(units.finished(pixels), params, served))

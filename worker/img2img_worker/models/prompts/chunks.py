@@ -164,7 +164,7 @@ class _Writer:
     def close(self, length: int | None = None) -> None:
         """A chunk of the first `length` tokens, or of all; the others begin the next.
 
-        As in A1111, an inversion's vectors do not move with their tokens: they stand in what fills this chunk up.
+        As in A1111, an inversion's vectors do not move with their tokens: they stand in this one's padding.
         """
         length = len(self._tokens) if length is None else length
         self._done.append(self._chunker.chunk(self._tokens[:length], self._weights[:length], self._inserted))
