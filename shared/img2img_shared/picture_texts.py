@@ -5,6 +5,10 @@ import zlib
 from collections.abc import Iterator
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+#: chunks of a PNG that hold texts
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
+#: of a WebP's flags, that it has EXIF
+_HAS_EXIF = 0x08
 #: bytes of the texts of a PNG that are read, unpacked
 _TEXTS = 1024 * 1024
 #: what each of them counts for beside its characters
@@ -30,6 +34,17 @@ def read_texts(data: bytes) -> dict[str, str]:
     if comment and "parameters" not in found:
         found["parameters"] = comment
     return found
+
+
+def without_texts(data: bytes) -> bytes:
+    """A picture's file without the texts that `read_texts` finds; its pixels' bytes are the same."""
+    if data.startswith(_PNG):
+        kept = ((kind, chunk) for kind, chunk in _chunks(data) if kind not in _PNG_TEXTS)
+        return _PNG + b"".join(
+            struct.pack(">I", len(chunk)) + kind + chunk + struct.pack(">I", zlib.crc32(kind + chunk))
+            for kind, chunk in kept
+        )
+    return _webp_without_exif(data) if _is_webp(data) else _jpeg_without_exif(data)
 
 
 def _png_texts(data: bytes) -> Iterator[tuple[str, str]]:
@@ -75,7 +90,7 @@ def _unpacked(data: bytes, most: int) -> bytes:
 
 def _exif(data: bytes) -> bytes | None:
     """The EXIF block of a JPEG or a WebP."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+    if _is_webp(data):
         at = 12
         for _ in range(_CHUNKS):
             length = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -92,6 +107,34 @@ def _exif(data: bytes) -> bytes | None:
             return block[6:]
         at += 2 + length
     return None
+
+
+def _is_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def _webp_without_exif(data: bytes) -> bytes:
+    kept, at = bytearray(data[:12]), 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        block = bytearray(data[at : at + 8 + length + length % 2])
+        if block[:4] == b"VP8X":
+            block[8] &= ~_HAS_EXIF
+        if block[:4] != b"EXIF":
+            kept += block
+        at += len(block)
+    kept[4:8] = struct.pack("<I", len(kept) - 8)
+    return bytes(kept)
+
+
+def _jpeg_without_exif(data: bytes) -> bytes:
+    kept, at = bytearray(data[:2]), 2
+    while data[at : at + 1] == b"\xff" and data[at + 1] != 0xDA:  # up to the pixels
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if not (data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0"):
+            kept += data[at:end]
+        at = end
+    return bytes(kept + data[at:])
 
 
 def _user_comment(exif: bytes) -> str | None:

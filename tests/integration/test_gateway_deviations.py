@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from img2img_shared.job import result_key
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
+from img2img_shared.picture_texts import read_texts
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm.hires_recipe import both_passes
 from img2img_worker.models.checkpoints.loading import open_checkpoint
@@ -194,9 +196,17 @@ def switched_off_scripts(_: Path, send: Send, __: FakeWorker) -> None:
     assert "warnings" not in info_of(send(alwayson_scripts=scripts, script_name="None"))
 
 
-def an_infotext(_: Path, send: Send, __: FakeWorker) -> None:
+def an_infotext(_: Path, send: Send, worker: FakeWorker) -> None:
     text = "a dog\nNegative prompt: fog\nSteps: 3, Sampler: Euler, CFG scale: 7, Seed: 5"
     assert "RNG: CPU" in info_of(send(infotext=text))["infotexts"][0]
+    assert is_refused(send(override_settings={"enable_pnginfo": "no"}), "enable_pnginfo", "true or false")
+    answer = send(override_settings={"enable_pnginfo": False}, batch_size=2, save_images=True)
+    texts = info_of(answer)["infotexts"]
+    assert len(texts) == 3
+    assert [read_texts(base64.b64decode(each)) for each in answer.json()["images"]] == [{}, {}, {}]
+    jobs = worker.ledger.jobs(worker.tenant)
+    saved = [worker.store.get(result_key(jobs[0].id, index, "png")) for index in range(2)]
+    assert [read_texts(each)["parameters"] for each in saved] == texts[1:]
 
 
 def a_control_unit(_: Path, send: Send, worker: FakeWorker) -> None:

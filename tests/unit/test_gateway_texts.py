@@ -15,7 +15,7 @@ from img2img_gateway.sdapi.styles import Style, apply_styles
 from img2img_shared.errors import Refused
 from img2img_shared.infotext_parser import read_pairs, split_pairs
 from img2img_shared.params import Params
-from img2img_shared.picture_texts import read_texts
+from img2img_shared.picture_texts import read_texts, without_texts
 from img2img_worker.pictures.infotext import encode_picture, infotext
 from tests.plain_png import plain_png
 
@@ -29,6 +29,18 @@ def test_what_the_worker_writes_is_read(output_format: str, prompt: str) -> None
         Params(seed=1, subseed=1), prompt=prompt, negative_prompt="fog", seed=5, subseed=0, model="m"
     )
     assert read_texts(encode_picture(IMAGE, output_format, text)) == {"parameters": text}
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+def test_a_picture_can_be_had_without_its_texts(output_format: str) -> None:
+    picture = Image.effect_noise((40, 24), 90).convert("RGB")
+    with_text = encode_picture(picture, output_format, "a cat\nSteps: 3")
+    without = without_texts(with_text)
+    assert (read_texts(with_text), read_texts(without)) == ({"parameters": "a cat\nSteps: 3"}, {})
+    assert b"Steps" not in without
+    before, after = (Image.open(io.BytesIO(each)) for each in (with_text, without))
+    assert (after.format, after.tobytes()) == (before.format, before.tobytes())
+    assert without_texts(without) == without
 
 
 @pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_errors import Problem
+from img2img_gateway.sdapi.option_table import SENDS_TEXTS
 from img2img_gateway.sdapi.processed import processed
 from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
 from img2img_gateway.sdapi.request_reading import Reading
@@ -19,7 +20,7 @@ from img2img_shared.errors import FarmError, is_refusal
 from img2img_shared.job import ImageState, Job, loop_name, result_key
 from img2img_shared.ledger import IMAGES, Ledger
 from img2img_shared.param_fields import COMPOSED
-from img2img_shared.picture_texts import read_texts
+from img2img_shared.picture_texts import read_texts, without_texts
 from img2img_shared.sheets.grid import MOST_PIXELS, GridOptions, grid, larger, png
 
 #: what a masked image may have beside its picture, by the parameter that asks for it
@@ -87,8 +88,10 @@ class Answer:
         yield b'{"images": ['
         if self._reading.body.send_images:
             comma = b""
+            has_texts = self._reading.options.get(SENDS_TEXTS, True)
             for picture in self._pictures(sheets):
-                yield comma + b'"' + base64.b64encode(picture) + b'"'
+                sent = picture if has_texts else without_texts(picture)
+                yield comma + b'"' + base64.b64encode(sent) + b'"'
                 comma = b", "
         yield b'], "parameters": ' + json.dumps(_parameters(self._reading.body)).encode()
         yield b', "info": ' + json.dumps(json.dumps(self._info(len(sheets)))).encode() + b"}"

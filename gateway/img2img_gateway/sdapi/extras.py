@@ -19,7 +19,7 @@ from img2img_gateway.json_route import JsonRoute
 from img2img_gateway.sdapi.answer import done_images
 from img2img_gateway.sdapi.call import Call
 from img2img_gateway.sdapi.leniency import Leniency
-from img2img_gateway.sdapi.option_table import parameters_of
+from img2img_gateway.sdapi.option_table import SENDS_TEXTS, parameters_of
 from img2img_gateway.sdapi.request import MOST_IMAGES, Name, Whole
 from img2img_gateway.sdapi.tasks import Task
 from img2img_gateway.sdapi.tenant_options import Options
@@ -29,6 +29,7 @@ from img2img_shared.extras_report import extras_infotext
 from img2img_shared.job import result_key
 from img2img_shared.param_fields import EXTRAS_FIELDS
 from img2img_shared.params import Params
+from img2img_shared.picture_texts import without_texts
 from img2img_shared.refusals import read_params
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
@@ -131,8 +132,9 @@ async def extra_single_image(
     """Enlarge a picture, and answer when it is there; see img2img."""
     if not body.image:
         raise Refused("image", body.image, "send a picture as base64")
-    params = await _params(body, caller, services)
-    call = _Extras(services, caller, params, [ExtrasFile(data=body.image, name="")], is_single=True)
+    options = await _options(body, caller, services)
+    files = [ExtrasFile(data=body.image, name="")]
+    call = _Extras(services, caller, body.params(options), files, options, is_single=True)
     body.image = ""  # a call may wait for hours, and need not hold what it brought
     return await call.answer(request)
 
@@ -142,17 +144,18 @@ async def extra_batch_images(
     request: Request, body: ExtrasBatchRequest, caller: Caller, services: ServicesDep
 ) -> Response:
     """Enlarge pictures, and answer when all are there; see img2img."""
-    params = await _params(body, caller, services)
-    call = _Extras(services, caller, params, body.image_list, is_single=False)
+    options = await _options(body, caller, services)
+    call = _Extras(services, caller, body.params(options), body.image_list, options, is_single=False)
     body.image_list = []
     return await call.answer(request)
 
 
-async def _params(body: _ExtrasRequest, caller: Principal, services: Services) -> Params:
+async def _options(body: _ExtrasRequest, caller: Principal, services: Services) -> Mapping[str, Any]:
+    """Those of the tenant, once what the request has in vain is set aside."""
     lenient = Leniency(strict=services.farm.settings.strict)
     for name, value in (body.model_extra or {}).items():
         lenient.set_aside(name, value, "there is no such field", told=False)
-    return body.params(await Options(services.farm, caller.tenant).chosen())
+    return await Options(services.farm, caller.tenant).chosen()
 
 
 class _Extras(Call):
@@ -166,12 +169,14 @@ class _Extras(Call):
         caller: Principal,
         params: Params,
         files: list[ExtrasFile],
+        options: Mapping[str, Any],
         *,
         is_single: bool,
     ) -> None:
         super().__init__(services, caller)
         self._params = params
         self._files = files
+        self._has_texts = bool(options.get(SENDS_TEXTS, True))
         self._is_single = is_single
 
     async def submit(self, jobs: list[str]) -> None:
@@ -207,6 +212,7 @@ class _Extras(Call):
             self._caller.tenant,
             task,
             extras_infotext(self._params),
+            has_texts=self._has_texts,
             is_single=self._is_single,
         )
 
@@ -214,11 +220,14 @@ class _Extras(Call):
 class _Answer:
     """Of one call that has ended; holds one picture at a time."""
 
-    def __init__(self, farm: AsyncFarm, tenant: str, task: Task, account: str, *, is_single: bool) -> None:
+    def __init__(
+        self, farm: AsyncFarm, tenant: str, task: Task, account: str, *, has_texts: bool, is_single: bool
+    ) -> None:
         self._farm = farm
         self._tenant = tenant
         self._task = task
         self._account = account
+        self._has_texts = has_texts
         self._is_single = is_single
         self._keys: list[str] = []
 
@@ -241,7 +250,9 @@ class _Answer:
         yield b'{"image": ' if self._is_single else b'{"images": ['
         for number, key in enumerate(self._keys):
             yield b", " if number else b""
-            yield b'"' + base64.b64encode(self._farm.store.get(key)) + b'"'
+            picture = self._farm.store.get(key)
+            sent = picture if self._has_texts else without_texts(picture)
+            yield b'"' + base64.b64encode(sent) + b'"'
         yield b"" if self._is_single else b"]"
         yield b', "html_info": ' + json.dumps(f"<p>{html.escape(self._account)}</p>").encode() + b"}"
 

@@ -75,6 +75,8 @@ _ELSEWHERE: dict[str, Any] = {
 _FILES = ("sd_model_checkpoint", "sd_hypernetwork", "sd_lora")
 #: whether width and height are a hires fix' last ones, as before A1111 1.0: other parameters say it here
 OLD_HIRES_SIZE = "use_old_hires_fix_width_height"
+#: whether pictures that are sent carry their texts
+SENDS_TEXTS = "enable_pnginfo"
 #: values that come to the same as the default
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "sd_unet": ("None",),
@@ -139,7 +141,9 @@ def check_option(name: str, value: Any) -> None:
     if name not in _set_here() or name in _FILES or (name == OLD_HIRES_SIZE and value is True):
         return
     field = parameter(name)
-    if field is not None:
+    if name == SENDS_TEXTS:
+        _check_switch(name, value)
+    elif field is not None:
         _check_range(name, field, value)
     elif value != defaults()[name] and value not in _NEUTRAL.get(name, ()):
         raise Refused(name, value, f"only {defaults()[name]!r} is supported here")
@@ -173,6 +177,11 @@ def _check_range(name: str, field: str, value: Any) -> None:
         read_params({**with_it, field: _value(name, value)})
     except Refused as refusal:
         raise Refused(name, value, refusal.reason) from None
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise Refused(name, value, "give true or false")
 
 
 def _check_grid(name: str, value: Any) -> None:
