@@ -92,7 +92,8 @@ class Settings(BaseSettings):
     #: GiB of the host's memory in which each worker process has models wait that are not on its device; those
     #: used last stay, the others are read from the disk again
     host_memory: Annotated[float, Field(ge=0, le=100_000)] = 16
-    #: checkpoints that a worker keeps beside its own, for refiners and second passes of hires fixes; 0: none
+    #: checkpoints that a worker keeps beside its own, for refiners and second passes of hires fixes; an image
+    #: that wants two has both for as long as it takes; 0: none
     other_checkpoints: Annotated[int, Field(ge=0, le=64)] = 1
     #: images in flight; None: 32 on a GPU, 4 on a CPU; "auto": the most that pay, found by rendering at start
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] | None = None

@@ -154,7 +154,7 @@ def test_one_that_does_not_go_with_the_first_checkpoint_is_refused(refiner: ToyF
 
 
 def test_without_a_place_for_others_there_are_none() -> None:
-    with Engine(ToyFamily()) as engine, pytest.raises(Refused, match="at most 0"):
+    with Engine(ToyFamily()) as engine, pytest.raises(Refused, match="takes none"):
         engine.submit(render(1, **REFINER))
 
 
@@ -189,6 +189,30 @@ def test_an_image_waits_until_a_place_is_free() -> None:
         others.close()
         with pytest.raises(Unavailable):
             last.result(60)
+
+
+def test_an_image_that_needs_two_has_both_and_one_is_kept() -> None:
+    read: list[str] = []
+
+    def family(name: str) -> ToyFamily:
+        read.append(name)
+        return ToyFamily()
+
+    others = OtherCheckpoints(family, 1, deterministic=True)
+    others.borrow(["a"])
+    with ThreadPoolExecutor(1) as pool:
+        both = pool.submit(others.borrow, ["a", "b"])
+        assert both.result(60).keys() == {"a", "b"}, "nothing else is in use"
+        another = pool.submit(others.borrow, ["c", "d"])
+        assert not wait([another], 0).done
+        others.give_back(["a"])
+        others.give_back(["a", "b"])
+        assert another.result(60).keys() == {"c", "d"}
+    others.give_back(["c", "d"])
+    for name in ("d", "c"):
+        others.borrow([name])
+        others.give_back([name])
+    assert read == ["a", "b", "c", "d", "c"]
 
 
 def test_one_that_cannot_be_read_leaves_its_place() -> None:

@@ -25,7 +25,8 @@ class OtherCheckpoints:
     Args:
         read: loads one by its name, which may take a minute; raises `Refused` where there is none.
         most: how many are there at a time. An image that needs another waits until one is not in use; the
-            least recently used goes. 0: none is to be had.
+            least recently used goes. One that needs more by itself has them with no other in use. 0: none is
+            to be had.
         deterministic: see `Engine`.
     """
 
@@ -42,12 +43,12 @@ class OtherCheckpoints:
         """Those checkpoints, which stay until they are given back by `give_back`.
 
         Raises:
-            Refused: there is no such checkpoint, or not so many at a time.
+            Refused: there is no such checkpoint, or none is to be had.
             Unavailable: the engine is closed.
         """
-        if len(names) > self._most:
+        if names and not self._most:
             fields = "refiner_checkpoint, hr_checkpoint_name"
-            reason = f"a worker here takes at most {self._most} beside its own (IMG2IMG_OTHER_CHECKPOINTS)"
+            reason = "a worker here takes none beside its own (IMG2IMG_OTHER_CHECKPOINTS)"
             raise Refused(fields, ", ".join(names), reason)
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._has_room(names))
@@ -57,9 +58,7 @@ class OtherCheckpoints:
                 place = self._places.setdefault(name, _Place())
                 place.users += 1
                 self._places.move_to_end(name)
-            idle = [name for name, place in self._places.items() if not place.users]
-            for name in idle[: max(0, len(self._places) - self._most)]:
-                del self._places[name]
+            self._trim()
         try:
             return {name: self._loaded(name) for name in names}
         except BaseException:
@@ -74,6 +73,7 @@ class OtherCheckpoints:
                 place.users -= 1
                 if not place.users and place.loaded is None:  # it could not be loaded
                     del self._places[name]
+            self._trim()
             self._changed.notify_all()
 
     def drop_idle(self) -> None:
@@ -90,7 +90,13 @@ class OtherCheckpoints:
 
     def _has_room(self, names: Collection[str]) -> bool:
         in_use = [name for name, place in self._places.items() if place.users or name in names]
-        return len({*in_use, *names}) <= self._most
+        return len({*in_use, *names}) <= max(self._most, len(names))
+
+    def _trim(self) -> None:
+        """Those too many go, of those that are not in use."""
+        idle = [name for name, place in self._places.items() if not place.users]
+        for name in idle[: max(0, len(self._places) - self._most)]:
+            del self._places[name]
 
     def _loaded(self, name: str) -> Loaded:
         place = self._places[name]
