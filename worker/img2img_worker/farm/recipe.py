@@ -168,14 +168,24 @@ def _hires(made: Made, served: Served) -> dict[str, object]:
     )
 
 
-def _inversion_hashes(render: Render, served: Served) -> Mapping[str, str]:
+def _inversion_hashes(render: Render, served: Served) -> list[tuple[str, str]]:
+    """Those of each text that ``AND`` joins, the last one first; then those of the negative prompt alone.
+
+    (A1111 tells the negative prompt's again only if the request before had another one.)
+    """
     # the old way of reading prompts tells none, in A1111
     is_old = render.params.use_old_emphasis_implementation
     if is_old or not render.params.textual_inversion_add_hashes_to_infotext:
-        return {}
+        return []
     prompts = conditioning.conditioning(render.prompt, render.negative_prompt, render.params)
     loras = [lora.name for lora in prompts.loras]
-    return served.inversion_hashes(prompts.texts, render.params.emphasis, loras, served.pinned)
+
+    def named(schedule: conditioning.Schedule) -> Iterable[tuple[str, str]]:
+        emphasis = render.params.emphasis
+        return served.inversion_hashes(schedule.texts, emphasis, loras, served.pinned).items()
+
+    told = [pair for part in reversed(prompts.positive) for pair in named(part)]
+    return told + [pair for pair in named(prompts.negative) if pair not in told]
 
 
 def _account(render: Render, served: Served) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The text that says how a picture was made, in A1111's format, and the files that carry it."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 
@@ -46,7 +46,7 @@ def infotext(
     masked: bool = False,
     hires: Mapping[str, object] | None = None,
     lora_hashes: Mapping[str, str] | None = None,
-    inversion_hashes: Mapping[str, str] | None = None,
+    inversion_hashes: Iterable[tuple[str, str]] = (),
     account: Mapping[str, object] | None = None,
 ) -> str:
     """What A1111 writes for such a picture: prompt, negative prompt, and a line of ``Name: value`` pairs.
@@ -61,7 +61,7 @@ def infotext(
         masked: it was in force (`Prepared.mask` is there), and not empty.
         hires: what is to be told of a second pass.
         lora_hashes: of each LoRA that the prompts name, by that name.
-        inversion_hashes: the same of each textual inversion.
+        inversion_hashes: names and hashes of textual inversions, as they are told.
         account: what else is to be told of how it was made, in A1111's order.
     """
     pairs: dict[str, object] = {
@@ -115,9 +115,9 @@ def infotext(
         pairs |= _inpaint_pairs(params)
     if not params.txt2img:
         pairs |= _start_pairs(params, masked=masked)
-    pairs["Lora hashes"] = _hashes(lora_hashes or {})
+    pairs["Lora hashes"] = _hashes((lora_hashes or {}).items())
     pairs |= controls if waits else {}
-    pairs["TI hashes"] = _hashes(inversion_hashes or {})
+    pairs["TI hashes"] = _hashes(inversion_hashes)
     pairs |= account or {}
     pairs["Version"] = f"img2img-farm {_version()}" if params.add_version_to_infotext else None
     line = ", ".join(f"{name}: {quoted(value)}" for name, value in pairs.items() if value is not None)
@@ -218,10 +218,9 @@ def _told(unit: ControlUnit) -> str:
     return ", ".join(f"{name}: {str(value).translate(_WITHOUT_MARKS)}" for name, value in told.items())
 
 
-def _hashes(hashes: Mapping[str, str]) -> str | None:
+def _hashes(hashes: Iterable[tuple[str, str]]) -> str | None:
     """``name: hash, name: hash``; the marks that part them are taken out of the names."""
-    named = {name.translate(_WITHOUT_MARKS): short for name, short in hashes.items()}
-    return ", ".join(f"{name}: {short}" for name, short in named.items()) or None
+    return ", ".join(f"{name.translate(_WITHOUT_MARKS)}: {short}" for name, short in hashes) or None
 
 
 def _user_comment(text: str) -> Image.Exif:
