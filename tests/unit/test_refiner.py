@@ -281,6 +281,28 @@ def test_of_a_hires_fix_it_has_the_second_pass_or_what_is_said() -> None:
     assert "Hires refiner" not in told(**REFINER, enable_hr=True)
 
 
+@pytest.mark.parametrize(
+    ("second", "refiner", "wanted"),
+    [
+        (None, "m", [False, False]),
+        (None, "other", [True, True]),
+        ("other", "m", [False, True]),
+        ("other", "other", [True, False]),
+        ("other", "third", [True, True]),
+    ],
+)
+def test_a_checkpoint_is_not_its_own_refiner_in_either_pass(
+    second: str | None, refiner: str, wanted: list[bool]
+) -> None:
+    served = replace(SERVED, model="m", title="m", model_hash="1", other_title=lambda name: f"{name} [1]")
+    hires = {"enable_hr": True, "hr_checkpoint_name": second, "hires_fix_refiner_pass": "both passes"}
+    params = {"txt2img": True, "steps": 2, "refiner_checkpoint": refiner, **hires}
+    steps = recipe(job(**params), Input(), 0, {}, served)
+    (low,) = next(steps)
+    (high,) = steps.send([np.zeros((4, 8, 8), np.float32)])
+    assert [bool(each.params.refiner_checkpoint) for each in (low, high)] == wanted
+
+
 def test_control_is_told_behind_the_mask_where_a_refiner_is_to_come_as_in_a1111() -> None:
     for refiner in (None, "second"):
         params = Params(control=[{"model": "edges"}], refiner_checkpoint=refiner)

@@ -184,7 +184,9 @@ class Reader:
         if wanted in (None, "", "None", "none"):
             return body.model_copy(update={"refiner_checkpoint": None})
         other = await self._other("refiner_checkpoint", wanted, model)
-        return body.model_copy(update={"refiner_checkpoint": other})
+        # which has a part where a hires fix changes the checkpoint
+        own = model if isinstance(body, Txt2ImgRequest) and body.enable_hr else None
+        return body.model_copy(update={"refiner_checkpoint": other or own})
 
     async def _other(self, field: str, wanted: str, model: str) -> str | None:
         """What workers call another checkpoint than their own; None: it is their own."""

@@ -1,6 +1,6 @@
 """A1111's hires fix: a picture from noise, enlarged, and rendered once more from there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +21,8 @@ from img2img_worker.pictures.resize import scale
 from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 Latent = NDArray[np.float32]
+#: by their names in `hires_fix_refiner_pass`
+PASSES = ("first pass", "second pass")
 
 
 def both_passes(
@@ -29,6 +31,7 @@ def both_passes(
     controls: tuple[Control, ...] = (),
     run: RunNetwork = no_networks,
     checkpoint: str | None = None,
+    refined: Collection[str] = PASSES,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> RenderSteps[tuple[Render, Render, NDArray[np.uint8]]]:
     """The renders of both passes of `render`, and the picture.
@@ -40,14 +43,15 @@ def both_passes(
         controls: of the second pass.
         run: what runs an upscaler's network.
         checkpoint: another than the first pass', for the second.
+        refined: passes whose checkpoint is another than the refiner.
         is_interrupted: whether to end with what there is; after the first pass, that is its picture.
     """
     params = render.params
-    first = replace(render, params=_in_pass("first pass", params))
+    first = replace(render, params=_in_pass("first pass", params, refined))
     size, upscaler = hires_size(params), params.hr_upscaler or DEFAULT_UPSCALER
     reads_early = params.hr_checkpoint_name is None  # before there is another network
     second = Render(
-        params=_in_pass("second pass", second_params(params, size)),
+        params=_in_pass("second pass", second_params(params, size), refined),
         pinned=render.pinned,
         checkpoint=checkpoint,
         prompt=params.hr_prompt or first.prompt,
@@ -83,9 +87,9 @@ def _unchanged(params: Params) -> Params:
     return params.model_copy(update=changes)
 
 
-def _in_pass(name: str, params: Params) -> Params:
+def _in_pass(name: str, params: Params, refined: Collection[str]) -> Params:
     """`params` without a refiner that has no part in a pass."""
-    has_part = params.hires_fix_refiner_pass in (name, "both passes")
+    has_part = params.hires_fix_refiner_pass in (name, "both passes") and name in refined
     return params if has_part else params.model_copy(update={"refiner_checkpoint": None})
 
 

@@ -48,13 +48,16 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
     passes: tuple[Render, ...] = (render,)
     if params.enable_hr:
         wanted = params.hr_checkpoint_name
-        is_own = wanted in (None, served.model) or served.other_title(wanted) == served.own_title
+        title = served.own_title if wanted in (None, served.model) else served.other_title(wanted)
+        refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)
+        titles = zip(hires_recipe.PASSES, (served.own_title, title), strict=True)
         first, second, pixels = yield from both_passes(
             render,
             served.vae_factor,
             units.controls(1),
             served.run_network(params),
-            checkpoint=None if is_own else wanted,
+            checkpoint=None if title == served.own_title else wanted,
+            refined=[name for name, each in titles if each != refiner],
             is_interrupted=served.is_interrupted,
         )
         passes = (first, second)

@@ -81,7 +81,10 @@ def _render(job: Job, item: Input, index: int, served: Served) -> Render:
     if params.txt2img:  # there is no picture whose shape it could have
         params = sized(params, (served.native_side, served.native_side), served)
     seed, subseed = job.seeds(index, item)
-    if params.refiner_checkpoint and served.other_title(params.refiner_checkpoint) == served.own_title:
+    refiner = (
+        None if params.enable_hr else params.refiner_checkpoint
+    )  # a hires fix may have another checkpoint
+    if refiner and served.other_title(refiner) == served.own_title:
         params = params.model_copy(update={"refiner_checkpoint": None})
     return Render(
         params=params,
