@@ -81,7 +81,9 @@ async def _taken_in(request: Request) -> AsyncIterator[Request]:
         async with services.bodies.held(sent.size * (_WIDE_COST if is_wide else _COST)):
             data = sent.read()
             sent.close()
-            found = read_json(data) if data and _is_json(request) else None
+            if data:
+                _check_type(request)
+            found = read_json(data) if data else None
             taken = _TakenIn(request, data[:100], found)
             del data, found
             yield taken
@@ -128,7 +130,13 @@ def _is_many(value: Any) -> bool:
     return isinstance(value, dict | list)
 
 
-def _is_json(request: Request) -> bool:
-    """As FastAPI sees it, which takes a body without a type for JSON where A1111's clients send it."""
+def _check_type(request: Request) -> None:
+    """That a body says that it is JSON; without a type it is taken for that, as A1111's clients send it.
+
+    Raises:
+        Problem: 415; curl's -d alone, for one, says that it sends a form.
+    """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        shown = Refused("Content-Type", kind, "send JSON, as Content-Type: application/json")
+        raise Problem(415, str(shown), field="Content-Type")

@@ -1,10 +1,11 @@
 """A multipart body read as it comes: a part at a time, never the whole."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from img2img_gateway.gateway_errors import Problem
@@ -53,11 +54,23 @@ async def read_parts(request: Request, largest: int, new_file: Callable[[], Sent
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise Problem(415, "a multipart/form-data body is wanted")
-    reader = _Reader(options[b"boundary"], largest, new_file)
+    with _readable():
+        reader = _Reader(options[b"boundary"], largest, new_file)
     async for chunk in request.stream():
         for part in reader.feed(chunk):
             yield part
     reader.close()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Refuses what the library cannot read."""
+    try:
+        yield
+    except FormParserError as error:
+        raise Refused(
+            "body", Summary("a form that cannot be read"), f"send valid multipart/form-data ({error})"
+        ) from None
 
 
 @dataclass(kw_only=True)
@@ -96,12 +109,8 @@ class _Reader:
         )
 
     def feed(self, chunk: bytes) -> list[Part]:
-        try:
+        with _readable():
             self._parser.write(chunk)
-        except MultipartParseError as error:
-            raise Refused(
-                "body", Summary("a form that cannot be read"), f"send valid multipart/form-data ({error})"
-            ) from None
         found, self._done = self._done, []
         return found
 

@@ -3,12 +3,14 @@
 import ipaddress
 import socket
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from img2img_shared.errors import Refused, Unavailable
 
 #: addresses of a host that are kept: the rest would only be tried after these
 KEPT = 4
+#: what a request's line has as it is; the rest of a URL, "é" as well as a blank, is written as %C3%A9
+_IN_PATHS = "%/?:@!$&'()*+,;=[]"
 
 # What no host of the public internet has. Named here, and not left to `is_global`, whose list is another in
 # each version of Python, and which takes what reaches an IPv4 address through IPv6 for public.
@@ -57,16 +59,16 @@ def find_target(url: str, *, private: bool) -> Target:
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
+        path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_IN_PATHS)
     except ValueError:
         raise Refused("webhook.url", url, "give a URL") from None
     if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not private):
         raise Refused("webhook.url", url, "give an https:// URL")
-    if not parts.hostname or parts.username is not None:
+    if not parts.hostname or not parts.hostname.isprintable() or parts.username is not None:
         raise Refused("webhook.url", url, "give a URL with a host and without a password")
     addresses = _look_up(parts.hostname, port)
     if not addresses or not (private or all(map(is_public, addresses))):
         raise Refused("webhook.url", url, "give a URL whose host has a public address")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(
         scheme=parts.scheme, host=parts.hostname, port=port, path=path, addresses=tuple(addresses[:KEPT])
     )

@@ -497,11 +497,23 @@ def test_a_wrong_field_of_a_form_is_refused(gateway: Gateway, fields: dict[str, 
     assert refusal(answer)["field"] == field
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "*/*"])
+def test_json_that_is_said_to_be_something_else_is_refused_with_the_way_out(
+    gateway: Gateway, kind: str
+) -> None:
+    answer = gateway.http.post("/v1/jobs", content=b"{}", headers={"Content-Type": kind})
+    told = refusal(answer, 415)
+    assert told["field"] == "Content-Type"
+    assert kind in told["detail"]
+    assert "application/json" in told["detail"]
+
+
 def test_forms_that_are_none_are_refused(gateway: Gateway) -> None:
     post = gateway.http.post
     refusal(post("/v1/jobs/upload", json={}), 415)
-    broken = {"Content-Type": "multipart/form-data; boundary=x"}
-    assert refusal(post("/v1/jobs/upload", content=b"--x\r\nnothing", headers=broken))["field"] == "body"
+    for boundary in ("x", "x" * 5000):
+        broken = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        assert refusal(post("/v1/jobs/upload", content=b"--x\r\nnothing", headers=broken))["field"] == "body"
     assert (
         refusal(post("/v1/jobs/upload", data={"model": "m"}, files=[("image", ("a.png", b""))]))["field"]
         == "image"

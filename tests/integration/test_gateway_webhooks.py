@@ -294,6 +294,8 @@ def test_a_gateway_that_stops_as_soon_as_it_has_started_leaves_no_thread(
         "https:///nohost",
         "file:///etc/passwd",
         "https://9.9.9.9:notaport/",
+        "https://9.9.9.9\0.example.com/",
+        "https://9.9.9.9/\ud800",
     ],
 )
 def test_addresses_that_are_not_public_are_refused(url: str) -> None:
@@ -376,6 +378,13 @@ def test_a_target_must_prove_its_name_and_not_its_address(
     assert post(find_target(f"https://farm.example:{port}/", private=True), b"{}", {}) == 204
     with pytest.raises(Unavailable, match="no valid certificate"):
         post(find_target(f"https://other.example:{port}/", private=True), b"{}", {})
+
+
+def test_what_no_request_can_hold_is_written_as_browsers_write_it(receiver: Receiver) -> None:
+    url = f"http://127.0.0.1:{receiver.server.server_port}/é b/%20?name=ö&x=1#top"
+    target = find_target(url, private=True)
+    assert target.path == "/%C3%A9%20b/%20?name=%C3%B6&x=1"
+    assert post(target, b"{}", {}) == 204
 
 
 def test_a_public_address_is_allowed_and_kept() -> None:
