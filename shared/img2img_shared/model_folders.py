@@ -8,8 +8,8 @@ from pathlib import Path
 def files_below(folder: Path | None, endings: tuple[str, ...]) -> Iterator[Path]:
     """The files in `folder` and below that end like that: a folder's own first, by name.
 
-    Symbolic links are followed, into each folder once. What is hidden, and a folder that cannot be read, is
-    passed over.
+    Symbolic links are followed, into each folder once. What is hidden, a folder that cannot be read, and what
+    is no file (a link that leads nowhere, a pipe, whose reader would wait for ever) is passed over.
 
     Args:
         folder: None, or no folder at all: there are none.
@@ -24,5 +24,6 @@ def files_below(folder: Path | None, endings: tuple[str, ...]) -> Iterator[Path]
             continue
         seen.add(real)
         for name in sorted(names):
-            if name.lower().endswith(endings) and not name.startswith("."):
-                yield Path(parent, name)
+            path = Path(parent, name)
+            if name.lower().endswith(endings) and not name.startswith(".") and path.is_file():
+                yield path

@@ -354,5 +354,13 @@ def test_what_is_no_control_network_is_refused(
 ) -> None:
     save_file({"some.weight": torch.zeros(1)}, tmp_path / "thing.safetensors")
     checkpoint = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
-    with pytest.raises(Refused, match=r"some\.weight"):
-        opened(checkpoint, tmp_path).controls.find("thing")
+    save_file({}, tmp_path / "nothing.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    for name, reason in {
+        "thing": r"some\.weight",
+        "nothing": "holds no tensors by name",
+        "broken": r"cannot be read as \.safetensors",
+    }.items():
+        # by this name it is told from an error of the image: another worker may have a sound copy
+        with pytest.raises(Refused, match=f"control.model is '{name}': .*{reason}"):
+            opened(checkpoint, tmp_path).controls.find(name)

@@ -128,6 +128,8 @@ def test_the_oldest_names_are_read(tmp_path: Path) -> None:
         ({"is_layer_norm": True}, "lacks linear"),
         ({"dropout_structure": [0, 2, 0]}, "dropouts of"),
         ({4: None}, "structure makes no sense"),
+        ({4: ("x", {})}, "structure makes no sense"),
+        ({4: ({"linear.0.weight": torch.zeros(1).expand(10**10)}, {})}, "tensors are larger than the file"),
         ({4: ({"linear.0.weight": torch.full((8, 4), torch.nan)}, {})}, "numbers that are not finite"),
     ],
 )

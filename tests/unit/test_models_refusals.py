@@ -95,6 +95,14 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
         lambda f: edit_json(f / "scheduler" / "scheduler_config.json", beta_end="high"),
         "its numbers make no sense",
     ),
+    "endless training steps": (
+        lambda f: edit_json(f / "scheduler" / "scheduler_config.json", num_train_timesteps=1e999),
+        "make no sense",
+    ),
+    "a prediction that is no name": (
+        lambda f: edit_json(f / "scheduler" / "scheduler_config.json", prediction_type={}),
+        "make no sense",
+    ),
     "no training steps": (
         lambda f: edit_json(f / "scheduler" / "scheduler_config.json", num_train_timesteps=0),
         "its numbers make no sense (0 training steps)",

@@ -83,6 +83,17 @@ def test_diffusers_reads_the_file_as_we_do(layouts: tuple[Path, Path]) -> None:
         _assert_equal(ours.texts[1].model, pipeline.text_encoder_2)
 
 
+@pytest.mark.parametrize("shape", [(), (1, 1, 1, 1, 1), (0, 4)], ids=["numbers", "five sides", "nothing"])
+def test_shapes_that_no_reader_expects_are_refused(
+    shape: tuple[int, ...], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
+    file = write_original(folder, tmp_path / "model.safetensors")
+    save_file({key: torch.zeros(shape) for key in load_file(file)}, file)
+    with pytest.raises(Refused, match="make no sense"):
+        _opened(file)
+
+
 @pytest.mark.parametrize(("level", "prediction"), [(-2.0, "v"), (1.0, "epsilon")])
 def test_a_2x_file_is_asked_what_it_predicts(
     level: float, prediction: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
+from img2img_shared.model_folders import files_below
 from img2img_shared.prompt_tags import Lora
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine
@@ -26,6 +28,7 @@ from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.models.prompts.textual_inversion import folders_for
 from img2img_worker.models.steps import run_now
 from tests import checkpoints
+from tests.faults.malicious_input import png
 from tests.unit.test_vaes import render
 
 
@@ -215,6 +218,10 @@ def test_inversions_in_pictures_are_read_by_the_names_that_they_say(
     striped[:, [20, 40]] = 0  # as if there were data, and there is none
     Image.fromarray(striped).save(tmp_path / "striped.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    (tmp_path / "bomb.png").write_bytes(png(60_000, 60_000))
+    odd = PngImagePlugin.PngInfo()
+    odd.add_text("sd-ti-embedding", base64.b64encode(b'{"TORCHTENSOR": [{}]}').decode())
+    plain.save(tmp_path / "odd.png", pnginfo=odd)
     made = checkpoints.cached(tmp_path_factory, checkpoints.sd1)
     found = open_checkpoint(made, inversion_folders=(tmp_path,)).inversions.current()
     assert {name: each.step for name, each in found.loaded.items()} == {
@@ -228,7 +235,44 @@ def test_inversions_in_pictures_are_read_by_the_names_that_they_say(
         found.loaded["chunked"].short_hash
         == hashlib.sha256((tmp_path / "one.png").read_bytes()).hexdigest()[:12]
     )
-    assert found.skipped.keys() == {"broken"}
+    assert found.skipped.keys() == {"broken", "bomb", "odd"}
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
+    [
+        ({"string_to_param": {"*": torch.zeros(1, 1).expand(10**5, 10**5)}}, "larger than the file"),
+        (
+            {
+                "x": torch.sparse_coo_tensor(
+                    torch.zeros(2, 1, dtype=torch.long), torch.ones(1), (9, 9), check_invariants=True
+                )
+            },
+            "sparse",
+        ),
+        ({"x": torch.zeros(1, 64, device="meta")}, "without numbers"),
+        ({"x": print}, "more than tensors"),
+        ([[]], "not one textual inversion"),
+    ],
+)
+def test_a_pickle_that_would_take_a_worker_down_is_skipped_with_its_reason(
+    held: Any, reason: str, tmp_path: Path, family: Any
+) -> None:
+    if isinstance(held, list):
+        held.append(held)  # it goes round
+    path = tmp_path / "embeddings" / "hostile.pt"
+    torch.save(held, path)
+    found = family.inversions.current()
+    assert reason in found.skipped["hostile"]
+    assert found.loaded
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")  # whoever opened it would wait for ever
+    (tmp_path / "nowhere.pt").symlink_to(tmp_path / "gone")
+    (tmp_path / "zeros.pt").symlink_to("/dev/zero")
+    (tmp_path / "sound.pt").touch()
+    assert [path.name for path in files_below(tmp_path, (".pt",))] == ["sound.pt"]
 
 
 def test_a_picture_that_unpacks_to_more_than_any_inversion_is_none(

@@ -70,6 +70,8 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     (folder / "broken.safetensors").write_bytes(b"hello")
     torch.save({"params": {"conv_first.weight": print}}, folder / "code.pth")
     torch.save([torch.zeros(1)], folder / "list.pth")
+    torch.save({1: torch.zeros(1), "x": {2: 3}}, folder / "numbered.pth")
+    tiny.save(folder, "nan.pth", {key: value * torch.nan for key, value in tiny.esrgan().items()})
     cut = tiny.esrgan()
     cut["model.0.weight"] = cut["model.0.weight"][:, :, :1]
     tiny.save(folder, "cut.pth", cut)
@@ -79,6 +81,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert "not readable" in reasons["broken"]
     assert "more than tensors" in reasons["code"]
     assert "no tensors by name" in reasons["list"]
+    assert "more than tensors by name" in reasons["numbered"]
     for name in reasons:  # what only loading tells, a render is told
         with pytest.raises(Refused, match=f"upscaler is '?{name}'?: it cannot be used"):
             upscalers.enlarge(name, picture("s"), Params())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -194,13 +194,19 @@ def test_what_is_not_there_or_does_not_fit_is_refused_by_name(models: Path, tmp_
     for name, weights in bad.items():
         save_file(weights, tmp_path / "VAE" / f"{name}.safetensors")
     (tmp_path / "VAE" / "broken.pt").write_bytes(b"no pickle")
+    flat = {key: torch.zeros(3) for key in own}
+    save_file(flat, tmp_path / "VAE" / "flat.safetensors")
+    renamed = AutoencoderKL(block_out_channels=(32,), norm_num_groups=32).state_dict()
+    save_file(renamed, tmp_path / "VAE" / "renamed.safetensors")
     family = open_checkpoint(models / "mine.safetensors", models_dir=tmp_path)
     for name, reason in {
         "left.safetensors": "nothing here uses first_stage_model.control.weight",
         "lacks.safetensors": "it lacks first_stage_model.decoder.conv_out.weight",
         "wide.safetensors": "its latents have 16 channels, a cell to 8 pixels; 4 and 8 are needed",
         "broken.pt": "it cannot be read as tensors",
-        "soft": "Automatic, None, broken.pt, lacks.safetensors",
+        "flat.safetensors": "none of a VAE's in the original layout",
+        "renamed.safetensors": "none of a VAE's in the original layout",
+        "soft": "Automatic, None, broken.pt, flat.safetensors",
     }.items():
         with pytest.raises(Refused, match=reason) as refused:
             family.vaes.find(Params(vae=name))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from img2img_shared.errors import Refused
 from img2img_worker.models.checkpoints.weights import assemble
+from img2img_worker.models.foreign_files import reading
 from img2img_worker.models.pickles import load_pickle
 
 #: two networks, for keys and for values, by the width of what they are given
@@ -67,8 +68,9 @@ def read_hypernetwork(path: Path, device: torch.device) -> Layers:
     if not sizes:
         raise _refused(path, "it holds no layers by their width; use a hypernetwork")
     try:
-        return {size: _pair(path, size, read, device) for size in sizes}
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        with reading("{}"):
+            return {size: _pair(path, size, read, device) for size in sizes}
+    except ValueError as error:
         raise _refused(path, f"its structure makes no sense ({error}); use another") from None
 
 

@@ -1,6 +1,7 @@
 """From a name on a disk to a model that renders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -48,7 +49,8 @@ class ReadCheckpoint:
         Raises:
             Refused: a family that is not known, weights that do not fit their configuration.
         """
-        return build_family(self.builder, self.parts)
+        with _making_sense(self.parts.source):
+            return build_family(self.builder, self.parts)
 
     def copied(self) -> "ReadCheckpoint":
         """The same in memory of its own: its files may change, or vanish."""
@@ -147,10 +149,11 @@ def read_checkpoint(
     if float8:
         check_device(torch.device(device), compiles=compiler is not None)
     vae_files = VaeFiles.of(models_dir, path)
-    if path.is_dir():
-        parts = read_folder(path, allow_pickles=allow_pickles)
-    else:
-        parts = read_single_file(path, vae=vae_files.automatic(), allow_pickles=allow_pickles)
+    with _making_sense(str(path)):
+        if path.is_dir():
+            parts = read_folder(path, allow_pickles=allow_pickles)
+        else:
+            parts = read_single_file(path, vae=vae_files.automatic(), allow_pickles=allow_pickles)
     builder = NetworkBuilder(
         device=torch.device(device),
         dtype=dtype,
@@ -167,6 +170,19 @@ def read_checkpoint(
         compiler=compiler,
     )
     return ReadCheckpoint(parts=parts, builder=builder)
+
+
+@contextmanager
+def _making_sense(source: str) -> Iterator[None]:
+    """Refuses a checkpoint whose shapes or settings are other than any reader expects.
+
+    An error of torch's own comes through: it may be the device's.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"its tensors or settings make no sense ({type(error).__name__}: {error}); use another copy"
+        raise Refused("model", source, reason) from error
 
 
 def _and_built(read: Callable[P, ReadCheckpoint]) -> Callable[P, Family]:

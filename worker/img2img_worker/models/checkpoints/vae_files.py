@@ -85,17 +85,20 @@ def read_vae(path: Path, *, is_checkpoint: bool = False, **scales: Any) -> Compo
     Raises:
         Refused: it holds no whole VAE, or more; it cannot be read.
     """
+    read = unscaled(read_weights(path, allow_pickles=True), path)
+    prefix = next((each for each in VAES if any(key.startswith(each) for key in read)), "")
+    own = {key: value for key, value in read.items() if key.startswith(prefix)}
+    other = {} if is_checkpoint else {key: value for key, value in read.items() if key not in own}
+    named = {f"{VAES[0]}{key.removeprefix(prefix)}": value for key, value in own.items()}
+    weights = Tensors(named | other)
     try:
-        read = unscaled(read_weights(path, allow_pickles=True), path)
-        prefix = next((each for each in VAES if any(key.startswith(each) for key in read)), "")
-        own = {key: value for key, value in read.items() if key.startswith(prefix)}
-        other = {} if is_checkpoint else {key: value for key, value in read.items() if key not in own}
-        named = {f"{VAES[0]}{key.removeprefix(prefix)}": value for key, value in own.items()}
-        weights = Tensors(named | other)
         component = vae_component(weights, VAES[0], **scales)
-        weights.refuse_left(path)
     except KeyError as missing:
         raise Refused("vae", path.name, f"it lacks {missing.args[0]}; use a complete VAE") from None
+    except (IndexError, ValueError, TypeError):  # layers of other names or shapes are counted there
+        reason = "its layers are none of a VAE's in the original layout, as A1111 reads it; use another file"
+        raise Refused("vae", path.name, reason) from None
+    weights.refuse_left(path)
     return component
 
 

@@ -70,7 +70,9 @@ def read_weights(
         own = tensors.get(part)
         if isinstance(own, dict):
             tensors = {**tensors, **{f"{part}.{key}": value for key, value in own.items()}}
-    return {key: value for key, value in tensors.items() if isinstance(value, Tensor)}
+    return {
+        key: value for key, value in tensors.items() if isinstance(key, str) and isinstance(value, Tensor)
+    }
 
 
 def read_component(

@@ -43,10 +43,13 @@ def weights_of(path: Path, *, allow_pickles: bool) -> dict[str, Tensor]:
     """
     whole = path.parent if _SHARD in path.stem else path
     read = read_component if whole.is_dir() else read_weights
-    return {
-        name.removeprefix(_PREFIX): tensor
-        for name, tensor in read(whole, allow_pickles=allow_pickles).items()
-    }
+    try:
+        tensors = read(whole, allow_pickles=allow_pickles)
+    except Refused as error:
+        raise Refused("control.model", name_of(path), error.reason) from None
+    if not tensors:
+        raise Refused("control.model", name_of(path), "it holds no tensors by name; use another copy")
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
 
 
 def refuse_others(weights: Weights, path: Path, family: str) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from img2img_shared.checkpoints import sha256_of
+from img2img_worker.models.foreign_files import reading
 from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.prompts import inversion_picture
 
@@ -43,10 +44,11 @@ def read_file(path: Path, _modified: int, _size: int) -> InversionFile | None:
         ValueError: no textual inversion.
         OSError: it cannot be read.
     """
-    data: Any = _read_data(path)
-    if data is None:
-        return None
-    parts = checked_parts(data)
+    with reading():
+        data: Any = _read_data(path)
+        if data is None:
+            return None
+        parts = checked_parts(data)
     step = data.get("step")
     says = data.get("name") if path.suffix.lower() in inversion_picture.ENDINGS else None
     return InversionFile(

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from img2img_worker.models.file_cache import read_once
+from img2img_worker.models.foreign_files import reading
 from img2img_worker.models.pickles import load_pickle
 from img2img_worker.models.upscalers.spandrel_import import spandrel
 
@@ -38,12 +39,12 @@ def _detect(path: Path) -> tuple[str | None, str]:
     """The architecture's name, or None and why there is none; the tensors' values are not read."""
     try:
         state = read_state(path, "meta")
-        supported = _package().MAIN_REGISTRY.architectures("detection")
+        with reading():
+            for support in _package().MAIN_REGISTRY.architectures("detection"):
+                if support.detect(state):
+                    return str(support.architecture.name), ""
     except ValueError as error:
         return None, str(error)
-    for support in supported:
-        if support.detect(state):
-            return str(support.architecture.name), ""
     return None, _UNKNOWN
 
 
@@ -73,9 +74,11 @@ def load_face_restorer(path: Path, device: torch.device) -> nn.Module:
 
 
 def _load_descriptor(path: Path, device: torch.device) -> Any:
-    package = _package()
+    package, state = _package(), read_state(path, "cpu")
+    if not all(tensor.float().isfinite().all() for tensor in state.values()):
+        raise ValueError("it has numbers that are not finite")
     try:
-        found = package.ModelLoader(device=device).load_from_state_dict(read_state(path, "cpu"))
+        found = package.ModelLoader(device=device).load_from_state_dict(state)
     except package.UnsupportedModelError:
         raise ValueError(_UNKNOWN) from None
     except torch.OutOfMemoryError:
@@ -105,7 +108,8 @@ def read_state(path: Path, device: str) -> dict[str, Tensor]:
         raise ValueError(f"not readable ({_first_line(error)})") from None
     if not isinstance(state, dict):
         raise ValueError("it holds no tensors by name")
-    state = _package().canonicalize_state_dict(state)
+    with reading("it holds more than tensors by name ({})"):
+        state = _package().canonicalize_state_dict(state)
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
