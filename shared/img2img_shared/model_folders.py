@@ -9,7 +9,7 @@ def files_below(folder: Path | None, endings: tuple[str, ...]) -> Iterator[Path]
     """The files in `folder` and below that end like that: a folder's own first, by name.
 
     Symbolic links are followed, into each folder once. What is hidden, a folder that cannot be read, and what
-    is no file (a link that leads nowhere, a pipe, whose reader would wait for ever) is passed over.
+    is no file (a pipe, whose reader would wait for ever) is passed over.
 
     Args:
         folder: None, or no folder at all: there are none.
@@ -25,5 +25,10 @@ def files_below(folder: Path | None, endings: tuple[str, ...]) -> Iterator[Path]
         seen.add(real)
         for name in sorted(names):
             path = Path(parent, name)
-            if name.lower().endswith(endings) and not name.startswith(".") and path.is_file():
+            if name.lower().endswith(endings) and not name.startswith(".") and not _is_other(path):
                 yield path
+
+
+def _is_other(path: Path) -> bool:
+    """Whether there is something that is no file; who reads a link that leads nowhere is told so."""
+    return path.exists() and not path.is_file()
