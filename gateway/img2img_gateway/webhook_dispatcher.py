@@ -66,11 +66,18 @@ class WebhookDispatcher:
     async def run(self) -> None:
         """Until cancelled."""
         self._thread.start()
+        trouble = ""
         while True:
             try:
                 await self._farm.call(self.round)
             except FarmError as error:
-                log.warning("webhooks wait: %s", error)
+                if str(error) != trouble:  # an hour without Redis has thousands of rounds
+                    log.warning("webhooks wait: %s", error)
+                trouble = str(error)
+            else:
+                if trouble:
+                    log.warning("webhooks go on")
+                trouble = ""
             await asyncio.sleep(ROUND)
 
     def close(self) -> None:

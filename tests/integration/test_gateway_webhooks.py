@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from img2img_gateway import webhook_deliveries, webhook_request, webhook_targets
+from img2img_gateway import webhook_deliveries, webhook_dispatcher, webhook_request, webhook_targets
 from img2img_gateway.app import create_app
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.webhook_deliveries import SHARE, Deliveries
+from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_request import post
 from img2img_gateway.webhook_targets import find_target, is_public
 from img2img_shared.errors import Refused, Unavailable
@@ -390,3 +391,21 @@ def test_what_no_request_can_hold_is_written_as_browsers_write_it(receiver: Rece
 def test_a_public_address_is_allowed_and_kept() -> None:
     target = find_target("https://9.9.9.9/a?b=c", private=False)
     assert (target.addresses, target.port, target.path) == (("9.9.9.9",), 443, "/a?b=c")
+
+
+def test_an_outage_is_told_once(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = 0
+
+    def away(_: WebhookDispatcher) -> None:
+        nonlocal rounds
+        rounds += 1
+        raise Unavailable("Redis does not answer")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(webhook_dispatcher, "ROUND", 0.0)
+        patches.setattr(WebhookDispatcher, "round", away)
+        eventually("it has tried again and again", lambda: rounds > 5)
+    eventually("it goes on", lambda: "webhooks go on" in caplog.text)
+    assert caplog.text.count("webhooks wait: Redis does not answer") == 1
