@@ -20,7 +20,7 @@ MADE_FIRST = 2
 MOST, COUNTED = 64, 256
 #: cells of all rows' latents up to which a call is recorded: with more, launches are not what takes the time
 CELLS = 2**17
-#: cells of a call's latents up to which it is recorded: with more, launches are not what takes the time
+#: share of the device's memory that must be free for a recording: graphs keep their intermediate tensors
 FREE = 0.25
 
 
