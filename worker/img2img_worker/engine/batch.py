@@ -1,4 +1,4 @@
-"""The tensors of the images in flight that have one latent shape, and the model calls that advance them."""
+"""The tensors of the images in flight with one latent shape, and the model calls that advance them."""
 
 from collections.abc import Hashable, Sequence
 
@@ -14,35 +14,37 @@ from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.engine.state import Answer, RenderState
 from img2img_worker.models.transfer import to_device
 
-#: what a mask blends: what the model sees, or its answers
+#: what an image's mask is blended into: what the model sees, or its answers
 INPUT, ANSWER = range(2)
 
 
 class Batch:
-    """Images whose latents are of one `shape` [C, h, w], a slot each.
+    """Images whose latents have one `shape` [C, h, w], each in a slot.
 
-    A slot's history is what its course makes of it (see `engine.course`). The latent that a call sees is a
-    sum of a few of its entries, so one weighted gathering serves all slots. It adds each slot's terms by
-    themselves and in order: their bits do not depend on the neighbours.
+    An image's course says what its slot's history holds (see `engine.course`). The latent for a model call is
+    a weighted sum of a few entries of the history, so one gather serves all slots. It adds each slot's terms
+    by themselves and in order, so their bits do not depend on the neighbours.
 
-    A call of an image is in three parts: its latent is made (`begin`), its rows are answered, in one model
-    call or in several (`call`), and their sum is its answer.
+    An image's call has three parts: its latent is made (`begin`), its rows are answered by one or several
+    model calls (`call`), and their weighted sum is its answer.
     """
 
     def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
         self._device = device
         self._images: dict[int, RenderState] = {}
-        #: by what the rows of each call share
+        #: the last layout of each kind of call
         self._layouts: dict[Hashable, Layout] = {}
-        #: float32 [S, D, C, h, w] and, of what the model sees and of its answers, [S, 2, 1, h, w]
+        #: float32 [S, D, C, h, w]
         self._history = torch.zeros(0, 0, *shape, device=device)
+        #: masks of what the model sees, and of its answers, [S, 2, 1, h, w]
         self._masks = torch.zeros(0, 2, 1, *shape[1:], device=device)
-        #: contrast of soft inpainting, 0 without, likewise [S, 2]
+        #: contrasts of soft inpainting for the same two, [S, 2]; 0: not soft
         self._contrasts = torch.zeros(0, 2, device=device)
-        #: of the calls under way: their latents [S, C, h, w], their timestep, skip, seen, out and what a soft
-        #: mask is raised to [S, 5], and the entries of the history where their answers go [S]
+        #: latents of the calls under way [S, C, h, w]
         self._latents = torch.zeros(0, *shape, device=device)
+        #: their timestep, skip, seen, out, and the exponent of a soft mask [S, 5]
         self._numbers = torch.zeros(0, 5, device=device)
+        #: the entries of the history where their answers go [S]
         self._answers = torch.zeros(0, dtype=torch.int64, device=device)
 
     def __bool__(self) -> bool:
@@ -50,7 +52,7 @@ class Batch:
         return bool(self._images)
 
     def put(self, image: RenderState) -> None:
-        """Gives `image` a slot, and its history into it."""
+        """Give `image` a slot, and copy its history there."""
         if image.history is None:
             raise ValueError("an image without its first latent")
         slot = next(slot for slot in range(len(self._images) + 1) if slot not in self._images)
@@ -65,10 +67,10 @@ class Batch:
         image.slot, image.history = slot, None
 
     def drop(self, image: RenderState, *, keep: bool = False) -> None:
-        """Frees its slot; with `keep`, its history goes back to it, on the CPU."""
+        """Free an image's slot; with `keep`, the image gets its history back, on the CPU."""
         slot = slot_of(image)
         if keep:
-            # a copy, on a CPU too: whoever gets the slot next overwrites it
+            # a copy, on a CPU too: the next image in the slot overwrites the history
             image.history = self._history[slot, : image.course.depth].to("cpu", copy=True)
         del self._images[slot]
         self._layouts = {
@@ -80,7 +82,7 @@ class Batch:
         image.answers = []
 
     def begin(self, images: Sequence[RenderState]) -> None:
-        """Makes the latents of their calls, of those that have none yet."""
+        """Make the latents of the images' calls, where they are not made yet."""
         images = [image for image in images if not image.has_begun]
         if not images:
             return
@@ -91,7 +93,7 @@ class Batch:
         entries = [call.places + slot * depth for call, slot in zip(calls, slots, strict=True)]
         answers = np.array([image.course.answer for image in images])
         numbers = np.array([_numbers(image) for image in images], np.float32)
-        # two arrays for all of it: each costs a copy to the device
+        # two arrays for everything, since each costs a copy to the device
         integers = self._send(np.concatenate([*entries, np.cumsum(lengths) - lengths, slots, answers]))
         floats = self._send(np.concatenate([*(call.weights for call in calls), numbers.ravel()]))
         n, n_terms = len(images), int(lengths.sum())
@@ -108,23 +110,22 @@ class Batch:
             image.has_begun = True
 
     def call(self, parts: Sequence[Part], padding: int) -> list[RenderState]:
-        """One model call for all of `parts`, whose images have begun theirs and whose rows may share one.
+        """Make one model call for all of `parts`, whose images have begun and whose rows may share a call.
 
         Args:
-            padding: rows of no use that are added.
+            padding: how many rows to add that fill up the call.
 
         Returns:
-            the images that have all their answers now.
+            the images of which all rows are answered now.
         """
         layout = self._layout(parts, padding)
         return self._take(layout, self._predict(layout))
 
     def try_sharing(self, parts: Sequence[Part]) -> tuple[list[RenderState], list[bool | None]]:
-        """As `call`, but with a model call for each part, and one more for all, only to be compared with.
+        """As `call`, but with a model call for each part; one more for all parts is only compared with them.
 
         Returns:
-            also of each part whether all its bits are the same, which says nothing (None) where they are not
-            finite.
+            also, for each part, whether all bits are the same; None: it is not finite, so this says nothing.
         """
         layout = self._layout(parts, 0)
         together = self._predict(layout)
@@ -139,13 +140,13 @@ class Batch:
     def _predict(self, layout: Layout) -> Tensor:
         """The model's answers for all rows, [R, C, h, w]."""
         images = [part.image for part in layout.parts]
-        # indexed for each call: its input is a tensor of its own, laid out in memory like any other's
+        # indexed even where all slots take part, so that each call's input has the same memory layout
         seen = self._blend_input(self._latents.index_select(0, layout.slots), layout.slots, images)
         timesteps = self._numbers[:, 0].index_select(0, layout.slots)
         return layout.parts[0].rows.family.predict(seen, timesteps, layout.conditions)
 
     def _take(self, layout: Layout, answers: Tensor) -> list[RenderState]:
-        """Those that have all their answers with these."""
+        """Hand out the answers of a call. Returns the images of which all rows are answered now."""
         parts, images = layout.parts, [part.image for part in layout.parts]
         if layout.sums is not None:
             self._answer(images, layout.sums, answers)
@@ -158,17 +159,17 @@ class Batch:
         return complete
 
     def advance(self, image: RenderState) -> None:
-        """Takes `image`, which has its answer, to its next call, or its end."""
+        """Bring `image`, whose call is answered, to its next call, or to its end."""
         image.has_begun = False
         image.course.advance(self._history[slot_of(image), : image.course.depth])
         image.ask()
 
     def results(self, images: Sequence[RenderState]) -> Tensor:
-        """The final latents of `images`, float32 [n, C, h, w], or as far as they are if they end early."""
+        """The final latents of `images`, float32 [n, C, h, w]; of those that end early, the present ones."""
         return torch.stack([self._result(image) for image in images])
 
     def estimate(self, image: RenderState) -> Tensor:
-        """The final latent of `image` as its last model call has it, [C, h, w]; z0 before the first."""
+        """The final latent [C, h, w] of `image` as its last model call predicts it; before any call, z0."""
         if image.overflowed is not None:
             return image.overflowed
         return self._history[slot_of(image), image.course.latest]
@@ -178,7 +179,7 @@ class Batch:
         return self._blend(latents, INPUT, slots, images)
 
     def _answer(self, images: Sequence[RenderState], sums: Sums, answers: Tensor) -> None:
-        """Stores what the rows' `answers` come to; not before, so that a call can be repeated."""
+        """Store the sums of the rows' `answers`. Nothing is stored before this, so a call can be repeated."""
         slots, x = sums.slots, sums.at_slots(self._latents)
         seen = self._blend_input(x, slots, images)
         skip, seen_share, out = (
@@ -223,7 +224,7 @@ class Batch:
         return latent if _is_soft(image) else _blend_hard(latent, self._masks[slot].amin(0), history[0])
 
     def _layout(self, parts: Sequence[Part], padding: int) -> Layout:
-        """The last call's of rows of their kind, if nothing has changed."""
+        """The layout of a call of these parts: the last one of its kind, if nothing has changed."""
         kind = parts[0].rows.kind(parts[0].start)
         layout = self._layouts.get(kind)
         if layout is None or not layout.fits(parts, padding):
@@ -231,7 +232,7 @@ class Batch:
         return layout
 
     def _reserve(self, slots: int, depth: int) -> None:
-        """Makes room for so many slots and so long a history."""
+        """Make room for a number of slots, with histories of a length."""
         had_slots, had_depth = self._history.shape[:2]
         if slots <= had_slots and depth <= had_depth:
             return
@@ -262,9 +263,9 @@ def _call(image: RenderState) -> Call:
 
 
 def _numbers(image: RenderState) -> tuple[float, ...]:
-    """What the device is told of its call."""
+    """An image's row of `Batch._numbers`."""
     call, params = _call(image), image.render.params
-    # DDIM and its like tell A1111's script their timestep in sigma's place
+    # to A1111's script, samplers like DDIM pass their timestep in sigma's place
     level = call.timestep if SAMPLERS[params.sampler_name].timesteps else call.sigma
     exponent = soft_exponent(level, params.mask_blend_power, params.mask_blend_scale)
     return call.timestep, call.skip, call.seen, call.out, exponent

@@ -1,4 +1,4 @@
-"""The model calls of one image, decided one after another."""
+"""The course of one image: its model calls, which are decided one after the other."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +17,8 @@ from img2img_worker.sampling.noise import NoiseStream
 from img2img_worker.sampling.plan import Plan
 from img2img_worker.sampling.vectors import LiveSteps
 
-#: where an image's history has what the model sees of its latent at the call under way, and z0; what else is
-#: in it is the course's affair
+#: entries of an image's history: the latent of the call under way as the model sees it, z0, and whatever else
+#: the course keeps there
 X, Z0, REST = range(3)
 
 
@@ -28,70 +28,72 @@ class Call:
 
     #: counted from 0
     number: int
-    #: noise level, and what the model is told of it
+    #: the noise level
     sigma: float
+    #: the noise level as the model takes it
     timestep: float
-    #: the numbers with which ``denoised = skip·x + seen·(what the model saw) + out·answer``
+    #: coefficients of ``denoised = skip·x + seen·(what the model saw) + out·answer``
     skip: float
     seen: float
     out: float
-    #: [n] entries of the history, and [n] how much of each is in x, as the model sees it
+    #: [n] entries of the history that add up to x, as the model sees it
     places: NDArray[np.int64]
+    #: [n] their weights
     weights: NDArray[np.float32]
-    #: what the guidance's scale is multiplied by
+    #: factor of the guidance's scale
     guidance: float = 1.0
 
 
 class Course(Protocol):
-    """Decides an image's model calls, and where in its history their answers go."""
+    """Decides an image's model calls, and to which entries of its history their answers go."""
 
     @property
     def call(self) -> Call | None:
-        """The next one; None: its last latent is there."""
+        """The next call; None: the last latent is there."""
 
     @property
     def done(self) -> int:
-        """Model calls that are answered."""
+        """How many model calls are answered."""
 
     @property
     def total(self) -> int:
-        """Model calls in all, as far as can be told."""
+        """How many model calls there are in all; for an adaptive sampler, an estimate."""
 
     @property
     def depth(self) -> int:
-        """How many entries its history has."""
+        """The number of entries of the history."""
 
     @property
     def answer(self) -> int:
-        """The entry where the next call's answer goes."""
+        """The entry for the next call's answer."""
 
     @property
     def latest(self) -> int:
-        """The entry that is nearest to the picture so far."""
+        """The entry that is closest to the final latent so far."""
 
     @property
     def result(self) -> NDArray[np.float32]:
-        """[depth - Z0] how much of each entry from z0 on is in the last latent."""
+        """The weights of the entries from z0 on in the last latent, [depth - Z0]."""
 
     @property
     def blends_input(self) -> bool:
-        """Whether what a mask keeps is laid into what the model sees, and not into its answers."""
+        """Whether a mask is blended into what the model sees, and not into its answers."""
 
     def read_by(self, prediction: Prediction, levels: NoiseLevels) -> None:
-        """Calls that are not answered yet are another checkpoint's.
+        """Have another checkpoint make the calls that are not answered yet.
 
         Args:
             levels: its noise levels, as the sampler sees them.
         """
 
     def begin(self, z0: Tensor) -> Tensor:
-        """What the history has at the start behind `z0`, float32 [n, C, h, w]."""
+        """The entries behind `z0` that the history has from the start, float32 [n, C, h, w]."""
 
     def advance(self, history: Tensor) -> None:
-        """The answer of the call is there, and the next one is decided.
+        """Decide the next call, once the answer of the last one is in the history.
 
         Args:
-            history: all of it, float32 [depth, C, h, w].
+            history: float32 [depth, C, h, w].
         """
 
 

@@ -1,4 +1,4 @@
-"""Work for several images at once, of which one may be at fault."""
+"""Does work for several images at once, and finds out which of them makes it fail."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,13 +15,16 @@ Work = Callable[[Sequence[RenderState]], None]
 def run_isolating_failures(
     work: Work, images: Sequence[RenderState], fail: Callable[[RenderState, Exception], None]
 ) -> list[RenderState]:
-    """Those that `work` could be done for: together, or else each alone, so that only culprits fail.
+    """Do `work` for all images together, or, if that fails, for each alone, so that only culprits fail.
 
     Args:
-        fail: is given each culprit, and what it was.
+        fail: called with each culprit and its error.
+
+    Returns:
+        the images for which it succeeded.
 
     Raises:
-        torch.OutOfMemoryError: that is nobody's fault.
+        torch.OutOfMemoryError: no image is to blame.
     """
     if not images:
         return []

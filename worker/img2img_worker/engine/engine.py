@@ -1,4 +1,4 @@
-"""The engine: a thread that renders whatever it is given, all of it in one in-flight batch for each size."""
+"""The engine: a thread that renders everything it is given, in one in-flight batch for each size."""
 
 import logging
 import queue
@@ -27,15 +27,15 @@ __all__ = ["Engine", "Pixels", "Render"]
 
 log = logging.getLogger(__name__)
 
-#: images in flight, where nobody says how many
+#: images in flight by default
 SLOTS_GPU, SLOTS_CPU = 32, 4
-#: in deterministic mode, rows of a model call at most, and of one image at most
+#: most rows of a model call in deterministic mode, and most rows of one image in it
 SHARED_ROWS, OWN_ROWS = 12, 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Errand:
-    """What else the engine's thread is to do between two steps; it settles the answer itself."""
+    """Something else that the engine's thread does between two steps; `work` settles `answer` itself."""
 
     work: Callable[[], None]
     answer: Future[Any]
@@ -46,17 +46,17 @@ def _no_other(name: str) -> Family:
 
 
 class Engine:
-    """Renders pictures, whose rows share model calls whatever their parameters.
+    """Renders pictures, which share model calls whatever their parameters.
 
     Args:
         family: the checkpoint; the engine's thread is the only one that calls it.
-        slots: images in flight, at most; by default 32 on a GPU and 4 on a CPU.
-        deterministic: a picture's bytes do not depend on what else is in flight; by default on a CPU only.
-            Images share calls where this was seen to keep their bits, and gains something (see
-            `ExactSharing`).
-        others: loads another checkpoint that an image wants, by its name; see `OtherCheckpoints`.
-        most_others: how many of them there are at a time.
-        on_out_of_memory: told how many slots there are for a while, and how many images left them; quick.
+        slots: most images in flight; by default 32 on a GPU and 4 on a CPU.
+        deterministic: whether a picture's bytes are independent of what else is in flight; by default on a
+            CPU only. Images then share calls only where that was seen to keep their bits, and gains something
+            (see `ExactSharing`).
+        others: loads another checkpoint that an image needs, by its name; see `OtherCheckpoints`.
+        most_others: how many of them are loaded at the same time.
+        on_out_of_memory: called with the number of slots for a while, and of images that left theirs; quick.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Engine:
         self._own = Loaded.of(family, deterministic=deterministic)
         self._others = OtherCheckpoints(others, most_others, deterministic=deterministic)
         if deterministic:
-            # not by the slots: what an image has of a call is the same on every worker
+            # not by the number of slots: an image's share of a call must be the same on every worker
             self._packer = BatchPacker(most=SHARED_ROWS, compiled=family.is_compiled, own=OWN_ROWS)
         else:
             self._packer = BatchPacker(most=2 * self.slots, compiled=family.is_compiled)
@@ -97,22 +97,24 @@ class Engine:
         self._thread.start()
 
     def submit(self, render: Render, on_step: OnStep | None = None, *, priority: int = 0) -> Future[Any]:
-        """The picture to be, uint8 [H, W, 3], or its latent, float32 [C, h, w], if wanted; thread-safe.
+        """Render a picture; thread-safe.
 
-        ``future.cancel()`` works until it is done: it frees the slot before the next step.
-        A future fails with `MemoryError` if the image alone is too large for the device, and with
-        `WorkerError` if its latent or its picture is not finite.
+        Waits while another checkpoint that the picture needs is loaded. ``future.cancel()`` works until the
+        picture is done, and frees its slot before the next step.
 
         Args:
-            on_step: called with (model calls done, in all) after each; quick, it runs in the engine's thread.
-            priority: higher goes first. Where all slots are taken, it takes one from the lowest: that picture
-                waits as far as it is, is gone on with later, and is to the byte what it would have been.
+            on_step: called with (model calls done, in all) after each call, in the engine's thread; quick.
+            priority: higher goes first. If all slots are taken, the picture takes one from the lowest
+                priority; that picture waits as it is, continues later, and is the same to the byte.
 
-        Waits while another checkpoint that it wants is loaded.
+        Returns:
+            the future of the picture, uint8 [H, W, 3], or of its latent, float32 [C, h, w], if that is
+            wanted. It fails with `MemoryError` if the picture is too large for the device even alone, and
+            with `WorkerError` if the latent or the picture is not finite.
 
         Raises:
-            Refused: parameters that no plan can be made of, LoRAs or checkpoints that are not there or do not
-                fit.
+            Refused: no plan can be made of the parameters, or a LoRA or a checkpoint is not there, or does
+                not fit.
             Unavailable: the engine is closed.
         """
         names = {name for name in (render.checkpoint, render.params.refiner_checkpoint) if name}
@@ -137,33 +139,34 @@ class Engine:
         return image.future
 
     def estimate(self, picture: Future[Pixels]) -> Future[Pixels]:
-        """What a picture looks like so far: uint8 [h, w, 3], a pixel for each latent cell; thread-safe.
+        """A preview of a picture by the model's last answer, or by the init image before that; thread-safe.
 
-        Where TAESD shows it, uint8 [H, W, 3].
-        Answered before the next step, from the model's last answer, or the init image before the first.
-        Costs no model call and changes no picture. Cancelled where the picture is not in flight: it waits,
-        or it is done.
+        It is made before the next step, costs no model call, and does not change the picture.
 
         Args:
-            picture: as `submit` gave it.
+            picture: the future that `submit` returned.
+
+        Returns:
+            the future of the preview: uint8 [h, w, 3] with a pixel for each latent cell, or, by TAESD, uint8
+            [H, W, 3]. It is cancelled if the picture is not in flight (it waits, or it is done).
         """
         answer: Future[Pixels] = Future()
         return self._ask(_Errand(work=lambda: self._loop.show(picture, answer), answer=answer))
 
     def end_early(self, *pictures: Future[Pixels]) -> None:
-        """Have pictures as they are by now: as the model's last answer has them, or after their first step.
+        """Deliver pictures by the model's last answer, or after their first step; thread-safe.
 
-        They are delivered like any other; thread-safe, and without effect on those that are done.
+        It has no effect on pictures that are done.
 
         Args:
-            pictures: as `submit` gave them.
+            pictures: the futures that `submit` returned.
         """
         self._ask(_Errand(work=lambda: self._loop.end_early(pictures), answer=Future()))
 
     def warm_up(self, sizes: Sequence[tuple[int, int]]) -> Future[None]:
-        """Compiles the network for pictures of these sizes, (width, height), which takes minutes.
+        """Compile the network for pictures of these sizes, (width, height), which takes minutes.
 
-        For a checkpoint that was opened with a compiler. Outside of this, torch should compile nothing:
+        For a checkpoint that was opened with a compiler. At other times, torch should not compile anything:
         ``torch.compiler.set_stance("eager_on_recompile")``. The future is cancelled if the engine is closed.
         """
         answer: Future[None] = Future()
@@ -179,26 +182,26 @@ class Engine:
 
     @property
     def counts(self) -> Counts:
-        """What has been done so far."""
+        """How much was done so far."""
         return replace(self._loop.counts)
 
     @property
     def limit(self) -> int:
-        """Slots that it fills for now: fewer than `slots` for a while after memory was short."""
+        """How many slots are filled now: for a while after memory ran out, fewer than `slots`."""
         return self._loop.limit
 
     @property
     def in_flight(self) -> int:
-        """Slots that are in use."""
+        """How many slots are in use."""
         return self._loop.in_flight
 
     @property
     def broken(self) -> bool:
-        """Whether it stopped by an error of its own, not by `close`: no picture comes out of it any more."""
+        """Whether an error of its own has stopped it, and not `close`: it renders nothing more."""
         return self._broken
 
     def close(self) -> None:
-        """Stops after the running step; pictures that are not done fail with `Unavailable`."""
+        """Stop after the running step; pictures that are not done fail with `Unavailable`."""
         with self._closing:
             self._closed = True
         self._others.close()
@@ -238,7 +241,11 @@ class Engine:
             self._loop.abandon(reason)
 
     def _take_in(self) -> bool:
-        """New images join the queue; waits for one if there is nothing to do. False: close."""
+        """Take new images and errands from the inbox, and wait for one if there is nothing to do.
+
+        Returns:
+            False: the engine is to be closed.
+        """
         while not self._loop or not self._inbox.empty():
             new = self._inbox.get()
             if new is None:
@@ -250,7 +257,7 @@ class Engine:
         return True
 
     def _give(self, image: RenderState) -> None:
-        """Has the loop take it."""
+        """Have the engine's thread take an image."""
         with self._closing:
             if self._closed:
                 raise Unavailable("the engine is closed")

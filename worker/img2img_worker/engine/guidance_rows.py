@@ -1,4 +1,4 @@
-"""Which rows each model call of an image has, and how their answers are weighed."""
+"""Decides which rows each model call of an image has, and the weights of their answers."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from img2img_worker.models.prompts.conditioning import Conditioning
 from img2img_worker.sampling.clock import share_done
 from img2img_worker.sampling.guidance import skips_negative
 
-#: A1111's guidance by the picture, where a job names none
+#: A1111's default guidance by the picture
 IMAGE_CFG_SCALE = 1.5
 
 
 @dataclass(frozen=True, eq=False)
 class CallRows:
-    """The rows of one model call of an image, those that may share a call side by side."""
+    """The rows of one model call of an image; rows that may share a call are side by side."""
 
     rows: tuple[GuidanceRow, ...]
-    #: behind the last row that may share a call with it, for each
+    #: for each row, the end of the stretch of rows that may share a call with it
     ends: tuple[int, ...]
-    #: what answers them
+    #: the checkpoint that answers them
     family: Family
 
     def kind(self, row: int) -> Hashable:
-        """What the rows of a model call have in common with this one."""
+        """The key that rows must have in common to share a model call with this one."""
         return id(self.family), self.rows[row].condition.shares
 
     @classmethod
@@ -50,13 +50,13 @@ class CallRows:
 
 
 class Guidance:
-    """One image's.
+    """The guidance of one image: makes the rows of each of its model calls.
 
     Args:
-        conditions: of each of the image's texts, as `prompts` counts them.
-        family: what answers its rows.
-        units: of control.
-        reference_noise: what is laid over the pictures that it refers to; None: there are none.
+        conditions: of the image's texts, in the order of `prompts.texts`.
+        family: the checkpoint that answers its rows.
+        units: its control units.
+        reference_noise: the noise of the pictures that it refers to; None: it refers to none.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class Guidance:
         self._units, self._reference_noise = units, reference_noise
         self._scale = params.cfg_scale * SAMPLERS[params.sampler_name].cfg_scale_multiplier
         image_scale = IMAGE_CFG_SCALE if params.image_cfg_scale is None else params.image_cfg_scale
-        # with a scale of 1, the picture does not guide
+        # with a scale of 1 the picture gives no guidance
         self._image_scale = image_scale if family.edits and image_scale != 1 else None
         self._may_skip = self._image_scale is None and bool(params.s_min_uncond or params.skip_early_cond)
         self._at = prompts.at(0) if prompts.is_constant else None
-        #: of a kind of call, its rows, and the conditions that A1111 would ask for, whatever their weight
+        #: each kind of call's rows, and the conditions that A1111 would have in it, whatever their weight
         self._rows: dict[object, tuple[CallRows, list[Condition]]] = {}
         self._noised: tuple[int, CallRows] | None = None
 
     def rows(self, call: Call) -> CallRows:
-        """Of one model call; the same object for calls that have the same."""
+        """The rows of one model call; the same object for calls with the same rows."""
         skips = self._may_skip and skips_negative(
             self._params, call.number, sigma=call.sigma, timestep=call.timestep
         )
@@ -91,8 +91,8 @@ class Guidance:
         key = (at, skips, call.guidance, acting)
         if key not in self._rows:
             positives = [(self._row(text, acting), weight) for text, weight in at[0]]
-            # texts of other lengths are asked for one after the other in A1111, and its extension then has
-            # what the first saw of pictures for the second too
+            # A1111 calls the model for texts of different lengths one after the other, and its extension then
+            # shows the second what the first saw of pictures
             length = self._conditions[at[1]].length
             sees_as_positive = max(condition.length for condition, _ in positives) != length
             negative = self._row(at[1], acting, negative=True, sees_as_positive=sees_as_positive)
@@ -106,7 +106,7 @@ class Guidance:
         return self._with_noise(*self._rows[key], call.number)
 
     def _with_noise(self, rows: CallRows, conditions: Sequence[Condition], number: int) -> CallRows:
-        """`rows`, of these conditions; what they refer to has another noise in each call."""
+        """`rows` with the noise that the pictures to which they refer have in this call."""
         if self._reference_noise is None or not any(each.references for each in conditions):
             return rows
         if self._noised is None or self._noised[0] != number:

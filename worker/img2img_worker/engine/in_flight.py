@@ -1,4 +1,4 @@
-"""The images that are in flight: who has a slot, and where its tensors lie."""
+"""The images in flight: their slots, and the batches that have their tensors."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from img2img_worker.engine.state import RenderState
 
 
 class InFlight:
-    """Images by their slots, and in a batch for each shape of a latent.
+    """Gives images slots, and puts them into a batch for each latent shape.
 
     Args:
-        most: slots, at most.
+        most: the number of slots.
     """
 
     def __init__(self, device: torch.device, most: int) -> None:
@@ -23,15 +23,15 @@ class InFlight:
         self._batches: dict[tuple[int, int, int], Batch] = {}
 
     def batch(self, image: RenderState) -> Batch:
-        """The one that has the tensors of `image`, which is in flight."""
+        """The batch that has the tensors of `image`, which is in flight."""
         return self._batches[image.shape]
 
     def latents(self, images: Sequence[RenderState]) -> Tensor:
-        """The last ones of `images` of one shape, [n, C, h, w]."""
+        """The last latents [n, C, h, w] of `images` of one shape."""
         return self.batch(images[0]).results(images)
 
     def enter(self, images: Sequence[RenderState]) -> None:
-        """They have a slot each from now on."""
+        """Give each image a slot."""
         for image in images:
             if image.shape not in self._batches:
                 self._batches[image.shape] = Batch(image.shape, self._device)
@@ -39,12 +39,12 @@ class InFlight:
             self.slots.enter(image, image.group)
 
     def advance(self, image: RenderState) -> None:
-        """Takes an image whose call is answered to its next one."""
+        """Bring an image whose call is answered to its next call."""
         self.batch(image).advance(image)
         self.slots.move(image, image.group)
 
     def leave(self, image: RenderState, *, keep: bool = False) -> None:
-        """Its slot is free; with `keep`, it takes along how far it is."""
+        """Free an image's slot; with `keep`, the image keeps what was done so far."""
         batch = self.batch(image)
         batch.drop(image, keep=keep)
         self.slots.leave(image)

@@ -1,4 +1,4 @@
-"""The engine's work: images join, the model answers rows, finished ones leave. One thread's affair."""
+"""The engine's loop, in one thread: images join, the model answers their rows, finished images leave."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,20 +25,20 @@ from img2img_worker.engine.state import RenderState
 from img2img_worker.engine.switching import Switching
 from img2img_worker.models.steps import Steps
 
-#: told after memory was short: slots for a while, and images that left them
+#: called after memory ran out, with the number of slots for a while, and of images that left theirs
 OnOutOfMemory = Callable[[int, int], None]
 
 
 class EngineLoop:
-    """Images in flight, and what is done with them turn by turn.
+    """The images in flight, and the work on them, turn by turn.
 
     Args:
-        slots: images in flight, at most.
-        pictures: how many the VAE sees at a time, always; None: as many as there are.
-        sharing: what may be shared where rows are to keep their bits; None: all that can be.
-        drop_idle: forgets checkpoints that no image uses.
-        take_again: has `take` called in the engine's thread, by whichever thread calls it; raises
-            `Unavailable` where the engine is closed.
+        slots: most images in flight.
+        pictures: the VAE's constant batch size; None: as many pictures as there are.
+        sharing: which images may share calls without changing a bit of theirs; None: all that can.
+        drop_idle: unloads checkpoints that no image uses.
+        take_again: has the engine's thread call `take`, from any thread; raises `Unavailable` if the engine
+            is closed.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class EngineLoop:
         self._side = SideStream(device)
         self._finishing = Finishing(self._side, pictures, self._delivery, take_again)
         self._decoding = Decoding(self._side, self._finish, self._rest_finished, self._done)
-        #: that the last model call took
+        #: duration of the last model call
         self._seconds = 0.0
 
     def __bool__(self) -> bool:
@@ -78,45 +78,45 @@ class EngineLoop:
 
     @property
     def limit(self) -> int:
-        """Slots that are filled for now: fewer for a while after memory was short."""
+        """How many slots are filled now: fewer for a while after memory ran out."""
         return self._slots.limit
 
     @property
     def in_flight(self) -> int:
-        """Slots that are in use."""
+        """How many slots are in use."""
         return len(self._slots)
 
     def take(self, image: RenderState) -> None:
-        """It waits from now on: for its texts, then for a slot."""
+        """Have an image wait for its texts, and then for a slot."""
         if image.overflowed is None:
             self._prompts.take(image)
         else:
             self._slots.put_back([image])
 
     def show(self, picture: Future[Pixels], answer: Future[Pixels]) -> None:
-        """Answers with the picture as it is now, or cancels the answer if it is not in flight."""
+        """Answer with a preview of a picture, or cancel the answer if the picture is not in flight."""
         image = next((image for image in self._slots.in_flight if image.future is picture), None)
         if image is None:
             answer.cancel()
             return
         try:
             self._finishing.preview(image, self._flight.batch(image).estimate(image), answer)
-        except Exception as error:  # a wish that costs a picture would be worse than one not granted
+        except Exception as error:  # a failed preview must not cost the picture
             self._delivery.error(answer, error)
 
     def end_early(self, pictures: Sequence[Future[Pixels]]) -> None:
-        """Makes do with what the pictures are by now, or after their first step."""
+        """Deliver pictures as they are now, or after their first step."""
         for image in self._images():
             image.ends_early = image.ends_early or image.future in pictures
 
     def turn(self) -> None:
         """Images join, one model call is made, finished ones leave."""
         try:
-            # for as long as the last model call took, at most: half of the time
+            # at most as long as the last model call took: half of the time
             urgent = max((image.priority for image in self._slots.in_flight), default=-inf)
             self._prompts.advance(self._seconds, self._slots.wait, self._fail, priority=urgent)
             self._join()
-            self._rest_finished()  # some have no model call, or had their last before memory ran out
+            self._rest_finished()  # some have no model calls, or had their last before memory ran out
             began = time.monotonic()
             has_called = self._call()
             self._seconds = time.monotonic() - began
@@ -125,24 +125,24 @@ class EngineLoop:
                 self._prompts.wait()
             return
         except torch.OutOfMemoryError:
-            # handled below: in here the traceback keeps the step's tensors alive
+            # handled below: here, the traceback still keeps the step's tensors alive
             pass
         self._make_room()
 
     def abandon(self, reason: BaseException) -> None:
-        """All images that are left fail with `reason`; returns when everything has been delivered."""
+        """Fail all remaining images with `reason`; returns when everything has been delivered."""
         for image in self._images():
             self._delivery.error(image.future, reason)
         self._delivery.close()
 
     def _images(self) -> tuple[RenderState, ...]:
-        """All that are not done, those that are furthest first."""
+        """All images that are not done, the furthest first."""
         return (*self._slots.in_flight, *self._slots.waiting, *self._prompts.images)
 
     def _join(self) -> None:
         self._go_back(self._slots.outranked())
         others_wait = bool(self._slots.waiting and self._slots.in_flight)
-        # those whose pictures were encoded beside have next to nothing left to be done
+        # pictures that were encoded on the side stream take next to no time when they join
         most = at_once(self._slots.waiting[0]) if others_wait and not self._preparation.is_beside else None
         joining = [image for image in self._slots.next_up(most) if not _dropped(image)]
         try:
@@ -153,7 +153,7 @@ class EngineLoop:
             raise
 
     def _call(self) -> bool:
-        """One model call: for the image that waited longest, and all those whose rows can share it.
+        """Make one model call, for the image that waited longest and all images whose rows can share it.
 
         Returns:
             False: there was none to make.
@@ -178,7 +178,7 @@ class EngineLoop:
         return True
 
     def _go_on(self, images: Sequence[RenderState]) -> None:
-        """Takes images whose call is answered to their next one."""
+        """Bring images whose call is answered to their next call."""
         for image in images:
             self._flight.advance(image)
             self.counts.image_calls += 1
@@ -186,7 +186,7 @@ class EngineLoop:
                 image.on_step(image.course.done, image.course.total)
 
     def _rest_finished(self) -> list[RenderState]:
-        """Those that have their last latent have no more turns; gives them."""
+        """Give no more turns to images that have their last latent. Returns these images."""
         finished = [image for image in self._slots.in_flight if image.is_finished and self._is_wanted(image)]
         for image in finished:
             self._slots.rest(image)
@@ -198,7 +198,7 @@ class EngineLoop:
             self._leave(image)
 
     def _is_wanted(self, image: RenderState) -> bool:
-        """Whether it is to be gone on with; one that was cancelled leaves."""
+        """Whether an image is still wanted; one that was cancelled leaves."""
         if not _dropped(image):
             return True
         self._leave(image)
@@ -209,13 +209,13 @@ class EngineLoop:
         self._decoding.drop(image)
 
     def _go_back(self, images: Sequence[RenderState]) -> None:
-        """They wait for a slot again, with what they have."""
+        """Have images wait for a slot again, as far as they are."""
         for image in images:
             self._leave(image, keep=True)
         self._slots.put_back(images)
 
     def _done(self, work: Work, images: Sequence[RenderState]) -> list[RenderState]:
-        """Those that `work` could be done for; others fail."""
+        """The images for which `work` succeeded; the others fail."""
         return run_isolating_failures(work, images, self._fail)
 
     def _fail(self, image: RenderState, error: BaseException) -> None:
@@ -225,7 +225,7 @@ class EngineLoop:
         self._delivery.error(image.future, error)
 
     def _make_room(self) -> None:
-        """After an out-of-memory error: half of the images go back, with what they have; one alone fails."""
+        """After an out-of-memory error, have half of the images wait again; an image that is alone fails."""
         self._preparation.wait()
         self._side.wait()
         self._drop_idle()
@@ -238,7 +238,7 @@ class EngineLoop:
             self._on_out_of_memory(self._slots.limit, len(back))
             return
         image = self._images()[0]
-        if not image.was_short:  # once more: what others held is free by now
+        if not image.was_short:  # once more, now that the memory of others is free
             image.was_short = True
             return
         if image in self._slots.waiting:
@@ -251,5 +251,5 @@ class EngineLoop:
 
 
 def _dropped(image: RenderState) -> bool:
-    """Whether its future was cancelled; those who wait for it are told."""
+    """Whether an image's future was cancelled; whoever waits for it is notified."""
     return image.future.cancelled() and not image.future.set_running_or_notify_cancel()

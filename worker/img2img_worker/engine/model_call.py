@@ -1,4 +1,4 @@
-"""One model call: whose rows are in it, where, and how their answers add up."""
+"""One model call: the images' rows in it, their places, and the sums of their answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from img2img_worker.engine.guidance_rows import CallRows
 from img2img_worker.engine.state import RenderState
 from img2img_worker.models.families.condition import Conditions
 
-#: an array on the device, without waiting for it
+#: copies an array to the device without waiting for it
 Send = Callable[[NDArray[Any]], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """Some rows of one image, for a model call."""
+    """Some rows of one image's call."""
 
     image: RenderState
-    #: all of its call's, and which of them
+    #: all rows of the image's call; the part is those from `start` to `stop`
     rows: CallRows
     start: int
     stop: int
@@ -34,30 +34,33 @@ class Part:
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all."""
+        """Whether these are all rows of the image's call."""
         return len(self) == len(self.rows.rows)
 
     def is_like(self, other: Self) -> bool:
-        """Whether a call has the same to do with it."""
+        """Whether the other part is the same rows of the same call."""
         same = self.image is other.image and self.rows is other.rows
         return same and self.start == other.start and self.stop == other.stop
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """How the answers of some images' rows add up to their guided ones."""
+    """How the answers of some images' rows add up to the images' guided answers."""
 
-    #: the images' slots [n], and whether these are the first n, in order
+    #: the images' slots [n]
     slots: Tensor
+    #: whether these are the first n slots, in order
     are_first: bool
-    #: rows of the answers and their weights [m], and where each image's begin [n]
+    #: the images' rows in the call, one image after the other [m]
     rows: Tensor
+    #: the rows' weights [m]
     weights: Tensor
+    #: where each image's rows begin in `rows` [n]
     starts: Tensor
 
     @classmethod
     def of(cls, images: Sequence[RenderState], rows: Sequence[Sequence[int]], send: Send) -> Self:
-        """Those of `images`, whose answers are in `rows`."""
+        """The sums of `images`, whose answers are in these rows of the call."""
         slots = np.array([slot_of(image) for image in images])
         lengths = np.array([len(own) for own in rows])
         weights = [row.weight for image in images if image.rows is not None for row in image.rows.rows]
@@ -70,31 +73,31 @@ class Sums:
         )
 
     def at_slots(self, tensor: Tensor) -> Tensor:
-        """The slots' entries of `tensor` [S, ...], which is copied only if it must be."""
+        """The images' entries [n, ...] of `tensor` [S, ...]; a view where that is possible."""
         return tensor[: len(self.slots)] if self.are_first else tensor.index_select(0, self.slots)
 
     def guided(self, answers: Tensor) -> Tensor:
-        """[n, C, h, w] of the rows' answers [R, C, h, w]."""
+        """The images' guided answers [n, C, h, w] from the rows' answers [R, C, h, w]."""
         return weighted_sums(answers, self.rows, self.weights, self.starts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A model call as the device is told of it; it stays until an image joins, leaves, or has other rows."""
+    """A model call's arguments on the device, valid until an image joins, leaves, or has other rows."""
 
     parts: Sequence[Part]
     padding: int
     #: each row's slot, [R], padding included
     slots: Tensor
     conditions: Conditions
-    #: where each part's rows are
+    #: the places of each part's rows in the call
     places: Sequence[Sequence[int]]
-    #: where all rows of each image are in it
+    #: None: some image has only a part of its rows in the call
     sums: Sums | None
 
     @classmethod
     def of(cls, parts: Sequence[Part], padding: int, send: Send) -> Self:
-        """A call of these rows, those of equal length side by side."""
+        """Lay out a call of these rows, with contexts of equal length side by side."""
         rows = [
             (which, row) for which, part in enumerate(parts) for row in part.rows.rows[part.start : part.stop]
         ]
@@ -116,7 +119,7 @@ class Layout:
         )
 
     def fits(self, parts: Sequence[Part], padding: int) -> bool:
-        """Whether it is a call of these rows."""
+        """Whether it is the layout of a call of these rows."""
         return (
             self.padding == padding
             and len(self.parts) == len(parts)
@@ -125,7 +128,7 @@ class Layout:
 
 
 def collect_answers(images: Sequence[RenderState], send: Send) -> tuple[Sums, Tensor]:
-    """The answers of `images` that several calls gave, put together, and how they add up."""
+    """The answers of `images` from several calls in one tensor [R, C, h, w], and how they add up."""
     sources = {id(answers): answers for image in images for answers, _ in image.answers}
     starts = dict(zip(sources, accumulate(map(len, sources.values()), initial=0), strict=False))
     rows = [[starts[id(answers)] + row for answers, row in image.answers] for image in images]
@@ -133,16 +136,19 @@ def collect_answers(images: Sequence[RenderState], send: Send) -> tuple[Sums, Te
 
 
 def slot_of(image: RenderState) -> int:
-    """Where an image that is in flight lies."""
+    """The slot of an image that is in flight."""
     if image.slot is None:
         raise ValueError("an image that is not in flight")
     return image.slot
 
 
 def weighted_sums(latents: Tensor, entries: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
-    """Weighted sums of `latents` [N, C, h, w] at `entries` [n], one from each of `starts` [S] to the next.
+    """Weighted sums of `latents` [N, C, h, w] at `entries` [n]: one from each of `starts` [S] to the next.
 
-    Each is added by itself and in order: its bits do not depend on the others.
+    Each sum is added up by itself and in order, so its bits do not depend on the others.
+
+    Returns:
+        [S, C, h, w].
     """
     sums = F.embedding_bag(entries, latents.flatten(1), starts, mode="sum", per_sample_weights=weights)
     return sums.view(-1, *latents.shape[1:])

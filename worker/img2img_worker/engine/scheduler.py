@@ -1,4 +1,4 @@
-"""Which images are in flight, in which groups, and whose turn it is. Knows nothing of tensors."""
+"""Decides which images are in flight, in which groups, and whose turn it is. It knows nothing of tensors."""
 
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
@@ -14,12 +14,12 @@ def _alike(_: Hashable) -> int:
 
 
 class Scheduler(Generic[T]):
-    """Images wait in the order they came, enter a group when a slot is free, and leave when they are done.
+    """Images wait in the order in which they came, enter a group when a slot is free, and leave when done.
 
-    A group holds those whose next rows can share a model call; an image may move from one to another. A turn
-    is one call, for the group of the image that waited longest, so none starves.
+    A group holds the images whose next rows can share a model call; an image may move to another group. A
+    turn is one call, for the group of the image that waited longest, so no image starves.
 
-    The higher of two priorities goes first: it takes a slot from the lower one, which rests meanwhile.
+    A higher priority goes first, and takes slots from a lower one, whose images wait meanwhile.
     """
 
     def __init__(self, most: int, priority: Callable[[T], int] = _alike) -> None:
@@ -28,49 +28,49 @@ class Scheduler(Generic[T]):
         self._most = most
         self.limit = most
         self._priority = priority
-        #: of one priority the oldest first
+        #: by priority, and the oldest first
         self._waiting: list[T] = []
-        # by when they got their slot: a dict keeps order
+        #: in the order in which they got their slots
         self._group_of: dict[T, Hashable] = {}
-        #: the turn in which each last had a part
+        #: the last turn that each had
         self._served: dict[T, int] = {}
-        #: those that want no turn any more
+        #: images in flight that get no more turns
         self._resting: set[T] = set()
-        #: whose turn the last was
+        #: the group that had the last turn
         self._group: Hashable = None
         self._turns = 0
         self._calm_since = 0
 
     def __len__(self) -> int:
-        """How many are in flight."""
+        """How many images are in flight."""
         return len(self._group_of)
 
     def __bool__(self) -> bool:
-        """Whether anything waits or is in flight."""
+        """Whether any image waits or is in flight."""
         return bool(self._group_of or self._waiting)
 
     @property
     def waiting(self) -> tuple[T, ...]:
-        """Those that have no slot (yet), the next one first."""
+        """The images without a slot, the next one first."""
         return tuple(self._waiting)
 
     @property
     def in_flight(self) -> tuple[T, ...]:
-        """Those that have one, by when they got it."""
+        """The images with a slot, in the order in which they got it."""
         return tuple(self._group_of)
 
     def wait(self, item: T) -> None:
-        """A new one, behind all others of its priority."""
+        """Have a new image wait, behind all others of its priority."""
         self._waiting.append(item)
         self._waiting.sort(key=self._rank)
 
     def next_up(self, most: int | None = None) -> list[T]:
-        """Takes the first that wait, as many as there are free slots. Each must `enter`, or be dropped.
+        """Take the first waiting images, as many as there are free slots. Each must `enter`, or be dropped.
 
-        Those that would have no turn for now stay where they are.
+        Images that would get no turn for now keep waiting.
 
         Args:
-            most: no more than so many.
+            most: how many at most.
         """
         in_flight = [self._rank(item) for item in self._group_of]
         last = min([*in_flight, *map(self._rank, self._waiting[:1])], default=0)
@@ -80,14 +80,14 @@ class Scheduler(Generic[T]):
         return up
 
     def put_back(self, items: Iterable[T]) -> None:
-        """Before those that wait with the same priority, in the order given."""
+        """Have images wait again, before all others of their priority, in the given order."""
         self._waiting = sorted([*items, *self._waiting], key=self._rank)
 
     def outranked(self) -> list[T]:
-        """Those whose slots others need that wait with a higher priority: of the lowest, the youngest.
+        """Images whose slots are needed by waiting ones of a higher priority: the youngest of the lowest.
 
         Returns:
-            those that must `leave` and be put back, oldest first.
+            the images that must `leave` and be put back, oldest first.
         """
         by_rank = sorted(self._group_of, key=self._rank)
         free = max(0, self.limit - len(self))
@@ -99,28 +99,28 @@ class Scheduler(Generic[T]):
         return by_rank[len(by_rank) - going :]
 
     def enter(self, item: T, group: Hashable) -> None:
-        """It is in flight from now on."""
+        """Put an image in flight."""
         self._group_of[item] = group
         self._served[item] = self._turns
 
     def move(self, item: T, group: Hashable) -> None:
-        """It is in that group from now on; it has waited as long as it has."""
+        """Move an image to another group; its place in the order of turns stays."""
         self._group_of[item] = group
 
     def rest(self, item: T) -> None:
-        """It keeps its slot, and has no turn any more."""
+        """Give an image no more turns; it keeps its slot."""
         self._resting.add(item)
 
     def leave(self, item: T) -> None:
-        """Its slot is free."""
+        """Free an image's slot."""
         del self._group_of[item], self._served[item]
         self._resting.discard(item)
 
     def turn(self, *, stays: bool = False) -> list[T]:
-        """The group of the one that waited longest, those first that did; empty if nothing wants a turn.
+        """The group of the image that waited longest, in the order of waiting; empty: no image wants a turn.
 
         Args:
-            stays: the group that had the last turn has this one, too, if anything is left of it.
+            stays: the group that had the last turn gets this one, too, if any of it is left.
         """
         awake = [item for item in self._group_of if item not in self._resting]
         if not awake:
@@ -137,20 +137,20 @@ class Scheduler(Generic[T]):
         return sorted(members, key=self._served.__getitem__)
 
     def served(self, items: Iterable[T]) -> None:
-        """They had a part in this turn."""
+        """Note that images had a part in this turn."""
         for item in items:
             self._served[item] = self._turns
 
     def halve(self) -> list[T]:
-        """After an out-of-memory error: half of those in flight, or about to be, must go, as in `outranked`.
+        """Halve the limit after an out-of-memory error.
 
         Returns:
-            those that must `leave` and be put back, oldest first; empty if one or none is in flight.
+            the images that must `leave` and be put back, oldest first; empty if at most one is in flight.
         """
         self._calm_since = self._turns
         self.limit = max(1, min(self.limit, len(self) + len(self._waiting)) // 2)
         return sorted(self._group_of, key=self._rank)[self.limit :]
 
     def _rank(self, item: T) -> int:
-        """Lower goes first."""
+        """The place of an item's priority in the order: lower goes first."""
         return -self._priority(item)
