@@ -36,6 +36,12 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes together is tried the first time."""
+    monkeypatch.setattr(exact_sharing, "PATIENCE", 0)
+
+
 @dataclass(kw_only=True)
 class RowByRowFamily(ToyFamily):
     """One that answers rows as if each were alone, and adds what depends on how many there are."""
@@ -90,6 +96,11 @@ def test_what_was_tried_once_is_shared_from_then_on(threads: object) -> None:
     # beside the calls of eight rows, those of an image alone, and those in which the others were tried
     assert calls.count(8) > 1
     assert len(calls) < 60
+
+
+def test_what_seldom_comes_together_is_not_tried(threads: object) -> None:
+    few = [replace(each, params=each.params.model_copy(update={"steps": 4})) for each in toys(3)]
+    assert set(of_toys(RowByRowFamily(), few)) == {2}
 
 
 def test_what_had_other_bits_is_not_shared_again(threads: object) -> None:
@@ -162,7 +173,7 @@ def company() -> list[Render]:
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_a_picture_is_to_the_byte_what_it_is_alone_among_any_others(
-    small: StableDiffusion, threads: Callable[[int], None], n_threads: int
+    small: StableDiffusion, at_once: None, threads: Callable[[int], None], n_threads: int
 ) -> None:
     threads(n_threads)
     renders = company()
@@ -173,7 +184,9 @@ def test_a_picture_is_to_the_byte_what_it_is_alone_among_any_others(
                 np.testing.assert_array_equal(other, one)
 
 
-def test_so_it_is_with_a_network_of_published_widths(small: StableDiffusion, threads: object) -> None:
+def test_so_it_is_with_a_network_of_published_widths(
+    small: StableDiffusion, at_once: None, threads: object
+) -> None:
     torch.manual_seed(1)
     unet = UNet2DConditionModel(
         sample_size=8,

@@ -13,6 +13,9 @@ from img2img_worker.models.families.family import Family
 
 #: cells of a latent from which on sharing calls gains less than trying it costs (see `bench/README.md`)
 LARGE = 32 * 32
+#: calls that each image of some has by itself before sharing is tried, which costs them a call more and wins
+#: it back in 4 to 14: a worker's first few pictures do not pay for it
+PATIENCE = 4
 #: networks and sizes of latents of which it is remembered what was tried
 REMEMBERED = 256
 
@@ -27,6 +30,8 @@ class _Tried:
     family: ReferenceType[Family]
     exact: set[_Shared] = field(default_factory=set)
     other: set[frozenset[_Shared]] = field(default_factory=set)
+    #: how often rows that were not tried yet could have shared a call
+    met: Counter[frozenset[_Shared]] = field(default_factory=Counter)
 
 
 class ExactSharing:
@@ -41,9 +46,11 @@ class ExactSharing:
         self._tried: OrderedDict[Hashable, _Tried] = OrderedDict()
 
     def choose(self, parts: Sequence[Part]) -> Sequence[Part]:
-        """Those that go into one call, the first among them: what was tried, and what is to be."""
+        """Those that go into one call, the first among them: what was tried, and what is to be by now."""
         while len(parts) > 1:
             found = self._found(parts)
+            if None in found and not self._is_worth_trying(parts, found):
+                found = [bool(is_exact) for is_exact in found]
             if found[0] is False:
                 return parts[:1]
             kept = [part for part, is_exact in zip(parts, found, strict=True) if is_exact is not False]
@@ -58,25 +65,35 @@ class ExactSharing:
 
     def note(self, parts: Sequence[Part], exact: Sequence[bool | None]) -> None:
         """What came out for each of them; None: nothing that can be told."""
-        key = _network(parts)
-        tried = self._tried.get(key)
-        if tried is None or tried.family() is not parts[0].rows.family:
-            tried = self._tried[key] = _Tried(family=ref(parts[0].rows.family))
+        tried = self._of(parts)
         for shared, is_exact in zip(_shared(parts), exact, strict=True):
             if is_exact:
                 tried.exact.update(shared)
             elif is_exact is False:
                 tried.other.add(shared)
-        if len(self._tried) > REMEMBERED:
-            self._tried.popitem(last=False)
+
+    def _is_worth_trying(self, parts: Sequence[Part], found: Sequence[bool | None]) -> bool:
+        """Whether one of those that are not known yet had calls enough by itself, in such company."""
+        met = self._of(parts).met
+        unknown = {shared for shared, is_exact in zip(_shared(parts), found, strict=True) if is_exact is None}
+        met.update(unknown)
+        return any(met[shared] > PATIENCE * len(parts) for shared in unknown)
+
+    def _of(self, parts: Sequence[Part]) -> _Tried:
+        """What came out for their network and size so far."""
+        family, key = parts[0].rows.family, _network(parts)
+        tried = self._tried.get(key)
+        if tried is None or tried.family() is not family:
+            tried = self._tried[key] = _Tried(family=ref(family))
+            if len(self._tried) > REMEMBERED:
+                self._tried.popitem(last=False)
+        return tried
 
     def _found(self, parts: Sequence[Part]) -> list[bool | None]:
         height, width = parts[0].image.render.latent_size
         if height * width >= LARGE or parts[0].rows.family.is_compiled:
             return [False] * len(parts)
-        tried = self._tried.get(_network(parts))
-        if tried is None or tried.family() is not parts[0].rows.family:
-            return [None] * len(parts)
+        tried = self._of(parts)
         return [
             False if shared in tried.other else True if shared <= tried.exact else None
             for shared in _shared(parts)
