@@ -22,14 +22,14 @@ from img2img_shared.pushed_models import download
 from img2img_shared.pushed_models.model_objects import ModelObjects
 from img2img_shared.pushed_models.pushed_model import PushedModel
 from img2img_shared.store import Store
-from img2img_worker.farm import claim_loop, made, model_loader, shutdown
+from img2img_worker.farm import claim_loop, model_loader, picture_recipe, shutdown
 from img2img_worker.models.families.condition import Conditions
 from img2img_worker.models.families.stable_diffusion import StableDiffusion
 
 #: where the blow falls: (the owner of a function, its name)
 PHASES: dict[str, tuple[Any, str]] = {
     "between taking a ticket and claiming": (claim_loop.ClaimLoop, "_claim"),
-    "while preparing": (made, "prepare"),
+    "while preparing": (picture_recipe, "prepare"),
     "in the model": (StableDiffusion, "predict"),
     "while writing the picture": (Store, "put"),
     "between the write and the report": (Ledger, "finish"),
@@ -249,13 +249,13 @@ def newer(version: int) -> None:
 
 
 def _before_prepare(check: Callable[[Image.Image], None]) -> None:
-    original: Callable[..., Any] = getattr(made, "prepare")  # noqa: B009  # it does not export it
+    original: Callable[..., Any] = getattr(picture_recipe, "prepare")  # noqa: B009  # it does not export it
 
     def checked(image: Image.Image, *args: Any, **kwargs: Any) -> Any:
         check(image)
         return original(image, *args, **kwargs)
 
-    setattr(made, "prepare", checked)  # noqa: B010  # as a user of the name would see it
+    setattr(picture_recipe, "prepare", checked)  # noqa: B010  # as a user of the name would see it
 
 
 def _before_predict(check: Callable[[Tensor], None]) -> None:

@@ -20,7 +20,7 @@ from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.engine.engine import Engine
-from img2img_worker.farm.hires_recipe import both_passes
+from img2img_worker.farm.hires_recipe import hires_fix
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.prompts.conditioning import conditioning
 from img2img_worker.pictures.decode import decode_picture
@@ -112,7 +112,7 @@ def faults_that_end_a_render(_: Path, __: Send, ___: FakeWorker) -> None:
     assert all(np.array_equal(plain, each) for each in others), "which ends at the model's answer"
     hires: dict[str, Any] = {"txt2img": True, "enable_hr": True, "denoising_strength": 0.5, "steps": 2}
     with Engine(ToyFamily(inpaints=True)) as engine:
-        steps = both_passes(replace(render(1, **hires), pixels=None), 8)
+        steps = hires_fix(replace(render(1, **hires), pixels=None), 8)
         (latent,) = (engine.submit(each).result(60) for each in next(steps))
         (second,) = steps.send([latent])
         assert engine.submit(second).result(60).shape == (128, 128, 3)

@@ -17,7 +17,7 @@ from img2img_shared.picture_texts import read_texts
 from img2img_shared.upscaler_names import BUILT_IN
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.hires_recipe import both_passes
+from img2img_worker.farm.hires_recipe import hires_fix
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.farm.render_steps import RenderSteps
 from tests.unit.engine_toys import ToyFamily
@@ -103,7 +103,7 @@ PICTURE = np.random.default_rng(1).integers(0, 256, (96, 64, 3), dtype=np.uint8)
 
 @pytest.mark.parametrize("upscaler", LATENT_UPSCALERS)
 def test_a_latent_is_enlarged_and_rendered_from(upscaler: str) -> None:
-    low, high = followed(both_passes(first(hr_upscaler=upscaler, hr_second_pass_steps=7), 8), LATENT)
+    low, high = followed(hires_fix(first(hr_upscaler=upscaler, hr_second_pass_steps=7), 8), LATENT)
     assert low.wants_latent
     assert low.pixels is None
     assert low.latent is None
@@ -129,7 +129,7 @@ def test_a_latent_is_enlarged_and_rendered_from(upscaler: str) -> None:
 def test_the_second_prompts_may_be_read_with_the_first_ones_loras(
     changes: dict[str, Any], read_with: str | None
 ) -> None:
-    high = followed(both_passes(first(hr_prompt="a dog", **changes), 8), LATENT)[-1]
+    high = followed(hires_fix(first(hr_prompt="a dog", **changes), 8), LATENT)[-1]
     assert (high.prompt, high.read_with) == ("a dog", read_with)
 
 
@@ -138,7 +138,7 @@ def test_a_picture_is_enlarged_and_encoded(upscaler: str) -> None:
     render = first(hr_upscaler=upscaler, hr_resize_x=128, hr_resize_y=128, hr_prompt="a dog")
     encoded = np.zeros((4, 24, 16), np.float32)
     encoded[:, 4:20] = 1
-    low, unchanged, high = followed(both_passes(render, 8), PICTURE, encoded)
+    low, unchanged, high = followed(hires_fix(render, 8), PICTURE, encoded)
     assert low.params == render.params
     assert unchanged.params.denoising_strength == 0
     assert unchanged.wants_latent
@@ -156,7 +156,7 @@ def test_a_picture_is_enlarged_by_a_network_as_often_as_it_takes() -> None:
         assert name == "2x-cat"
         return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
-    steps = both_passes(first(hr_upscaler="2x-cat", hr_scale=3), 8, run=run)
+    steps = hires_fix(first(hr_upscaler="2x-cat", hr_scale=3), 8, run=run)
     _, unchanged = followed(steps, PICTURE)
     four_times = Image.fromarray(PICTURE.repeat(4, 0).repeat(4, 1))
     expected = four_times.resize((192, 384), Image.Resampling.LANCZOS).resize(
@@ -174,7 +174,7 @@ def test_two_passes_through_the_engine_are_txt2img_and_then_img2img(upscaler: st
             answer: NDArray[Any] = engine.submit(render).result(60)
             return answer
 
-        steps = both_passes(first(hr_upscaler=upscaler, hr_scale=1.5), 8)
+        steps = hires_fix(first(hr_upscaler=upscaler, hr_scale=1.5), 8)
         renders = next(steps)
         renders = steps.send([rendered(each) for each in renders])
         if upscaler == "Lanczos":  # encoded in between
@@ -204,7 +204,7 @@ def test_what_is_interrupted_in_the_first_pass_is_its_picture(upscaler: str) -> 
     family = ToyFamily()
     with Engine(family, slots=1) as engine:
         render = first(hr_upscaler=upscaler)
-        renders = next(steps := both_passes(render, 8, is_interrupted=lambda: True))
+        renders = next(steps := hires_fix(render, 8, is_interrupted=lambda: True))
         if upscaler == "Latent":  # decoded, then
             renders = steps.send([engine.submit(each).result(60) for each in renders])
         with pytest.raises(StopIteration) as end:

@@ -14,7 +14,7 @@ from img2img_shared.control_modules import find_module
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.control.fitting import fitted
-from img2img_worker.pictures.control.prepare_control import control_map, control_pictures, finished
+from img2img_worker.pictures.control.prepare_control import control_map, control_pictures, finish_result
 from img2img_worker.pictures.control.preprocessors import preprocess
 from img2img_worker.pictures.control.source import Originals
 from img2img_worker.pictures.control.thinning import thinned
@@ -178,7 +178,7 @@ def test_what_inpaint_only_does_not_repaint_is_the_original_to_the_pixel() -> No
     inpaints = unit(module="inpaint_only")
     originals = Originals(own=own, own_mask=mask)
     (control,) = control_pictures(inpaints, originals, Params(width=64, height=64), [(64, 64)], 0)
-    result = finished(np.full((64, 64, 3), 200, np.uint8), inpaints, control)
+    result = finish_result(np.full((64, 64, 3), 200, np.uint8), inpaints, control)
     np.testing.assert_array_equal(result[:, 24:], np.array(own)[:, 24:])
     assert (result[:, :12] == 200).all()
 

@@ -20,7 +20,7 @@ from PIL import Image, features
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
 from img2img_worker.pictures.composite import compose
-from img2img_worker.pictures.containers import size_told
+from img2img_worker.pictures.containers import declared_size
 from img2img_worker.pictures.decode import Decoder, count_pixels, decode_picture, flatten
 from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.mask import soft_mask
@@ -132,10 +132,10 @@ def test_what_its_reader_would_decode_at_once_is_measured_before(size: tuple[int
         *(jxl(image, **options) for options in ({}, {"use_container": True}, {"exif": exif.tobytes()})),
     ]
     for data in files:
-        assert size_told(data) == size
+        assert declared_size(data) == size
         assert f"{size[0]} × {size[1]}" in refusal(data, size[0] * size[1] - 1)
         assert decoded(data).size == size
-    assert size_told(saved(colours(), "JPEG")[:12] + files[0][12:]) is None
+    assert declared_size(saved(colours(), "JPEG")[:12] + files[0][12:]) is None
 
 
 @pytest.mark.parametrize("encode", [heic, jxl])

@@ -17,7 +17,7 @@ from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.other_checkpoints import OtherCheckpoints
-from img2img_worker.farm.hires_recipe import both_passes
+from img2img_worker.farm.hires_recipe import hires_fix
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.models.families.condition import Condition, Conditions
 from img2img_worker.models.prompts.text_encoder import Encoded
@@ -271,7 +271,7 @@ def test_of_a_hires_fix_it_has_the_second_pass_or_what_is_said() -> None:
     shares = {"second pass": [False, True], "first pass": [True, False], "both passes": [True, True]}
     for which, wanted in shares.items():
         params = {**REFINER, **hires, "hires_fix_refiner_pass": which}
-        steps = both_passes(render(1, **params), 8, checkpoint="third")
+        steps = hires_fix(render(1, **params), 8, checkpoint="third")
         (low,) = next(steps)
         (high,) = steps.send([np.zeros((4, 8, 8), np.float32)])
         assert [bool(each.params.refiner_checkpoint) for each in (low, high)] == wanted

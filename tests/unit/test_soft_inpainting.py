@@ -13,7 +13,7 @@ from img2img_shared.params import Params
 from img2img_shared.wire import decode_job, encode_job
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
-from img2img_worker.farm.soft_inpainting import soft_inpainted
+from img2img_worker.farm.soft_inpainting_recipe import soft_inpaint
 from img2img_worker.pictures.composite import compose
 from img2img_worker.pictures.soft_opening import change, soft_opening, window_mean
 from tests.unit.engine_toys import ToyFamily, render
@@ -142,7 +142,7 @@ def test_the_result_shows_where_it_has_changed_the_picture() -> None:
 
 def test_a_recipe_tells_the_change_from_the_latents_before_and_after() -> None:
     mask = gradient()
-    steps = soft_inpainted(render(1, mask=mask, **SOFT), mask, LEVELS)
+    steps = soft_inpaint(render(1, mask=mask, **SOFT), mask, LEVELS)
     (first,) = next(steps)
     assert first.wants_latent
     after = np.full((4, 8, 8), 2, np.float32)
@@ -161,7 +161,7 @@ def test_the_last_latent_is_decoded_by_the_checkpoint_that_made_it(
     switch_at: float, last: str | None
 ) -> None:
     refined = render(1, mask=gradient(), refiner_checkpoint="second", refiner_switch_at=switch_at, **SOFT)
-    steps = soft_inpainted(refined, gradient(), LEVELS)
+    steps = soft_inpaint(refined, gradient(), LEVELS)
     next(steps)
     before, decoded = steps.send([np.zeros((4, 8, 8), np.float32)])
     assert (before.checkpoint, decoded.checkpoint) == (None, last)

@@ -40,7 +40,7 @@ from img2img_worker.farm.other_workers import OtherWorkers
 from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
 from img2img_worker.farm.retries import Retries
 from img2img_worker.farm.tile_jobs import TileJobs
-from img2img_worker.farm.tiled import split_into_tiles
+from img2img_worker.farm.tiles_recipe import split_into_tiles
 from img2img_worker.farm.travel.job_files import files_of
 from img2img_worker.farm.travel.model_files import ModelFiles
 from img2img_worker.farm.verdict import Blame, Verdict, judge

@@ -9,10 +9,10 @@ from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.upscale import RunNetwork
 
 
-def postprocessed(
+def postprocess_file(
     data: bytes, params: Params, decoder: Decoder, run: RunNetwork, restore: RestoreFaces
 ) -> bytes:
-    """The file that Extras make of one; it keeps the text of how that was rendered, as in A1111.
+    """Postprocess a picture's file as A1111's Extras do; the infotext of how it was rendered is kept.
 
     Args:
         run: what runs an upscaler's network.

@@ -25,7 +25,7 @@ Latent = NDArray[np.float32]
 PASSES = ("first pass", "second pass")
 
 
-def both_passes(
+def hires_fix(
     render: Render,
     factor: int,
     controls: tuple[Control, ...] = (),
@@ -65,23 +65,23 @@ def both_passes(
     if upscaler in LATENT_UPSCALERS:
         (latent,) = yield [replace(first, wants_latent=True)]
         if is_interrupted():
-            (pixels,) = yield [replace(first, params=_unchanged(first.params), latent=latent)]
+            (pixels,) = yield [replace(first, params=_without_calls(first.params), latent=latent)]
             return first, second, pixels
-        latent = enlarged(latent, second.latent_size, *LATENT_UPSCALERS[upscaler])
+        latent = resize_latent(latent, second.latent_size, *LATENT_UPSCALERS[upscaler])
     else:
         (pixels,) = yield [first]
         if is_interrupted():
             return first, second, pixels
         picture = scale(Image.fromarray(pixels), (size.width, size.height), upscaler, run)
-        unchanged = replace(second, params=_unchanged(second.params), pixels=np.array(picture))
+        unchanged = replace(second, params=_without_calls(second.params), pixels=np.array(picture))
         (latent,) = yield [replace(unchanged, wants_latent=True)]
-    latent = cut(latent, size.surplus_width // factor, size.surplus_height // factor)
+    latent = crop_latent(latent, size.surplus_width // factor, size.surplus_height // factor)
     second = replace(second, latent=latent, latent_size=latent.shape[1:], controls=controls)
     (pixels,) = yield [second]
     return first, second, pixels
 
 
-def _unchanged(params: Params) -> Params:
+def _without_calls(params: Params) -> Params:
     """`params` of a render that only encodes, or only decodes."""
     changes = {"txt2img": False, "enable_hr": False, "denoising_strength": 0.0, "refiner_checkpoint": None}
     return params.model_copy(update=changes)
@@ -111,7 +111,7 @@ def infotext_pairs(first: Render, second: Render, checkpoint: str) -> dict[str, 
     """
     params = first.params
     sampler, prompt, negative = second.params.sampler_name, second.prompt, second.negative_prompt
-    before, now = (_named_schedule(each.params) for each in (first, second))
+    before, now = (_schedule_name(each.params) for each in (first, second))
     is_latent = (params.hr_upscaler or DEFAULT_UPSCALER) in LATENT_UPSCALERS
     method = params.sd_vae_encode_method
     uncommented = partial(strip_comments, enabled=params.enable_prompt_comments)
@@ -130,7 +130,7 @@ def infotext_pairs(first: Render, second: Render, checkpoint: str) -> dict[str, 
     }
 
 
-def _named_schedule(params: Params) -> str | None:
+def _schedule_name(params: Params) -> str | None:
     sampler = SAMPLERS[params.sampler_name]
     return None if sampler.timesteps else sampler.schedule(params.scheduler)
 
@@ -152,14 +152,14 @@ def second_params(params: Params, size: HiresSize) -> Params:
     return params.model_copy(update=changes)
 
 
-def enlarged(latent: Latent, size: tuple[int, int], mode: str, antialias: bool) -> Latent:
-    """A latent [C, h, w] at another size (h, w), by one of torch's modes of interpolation."""
+def resize_latent(latent: Latent, size: tuple[int, int], mode: str, antialias: bool) -> Latent:
+    """Resize a latent [C, h, w] to (h, w), by one of torch's modes of interpolation."""
     whole = F.interpolate(torch.from_numpy(latent)[None], size=size, mode=mode, antialias=antialias)
     return np.asarray(whole[0].numpy(), dtype=np.float32)
 
 
-def cut(latent: Latent, columns: int, rows: int) -> Latent:
-    """A latent [C, h, w] without so many columns and rows, half of them from each end; none, if below 0."""
+def crop_latent(latent: Latent, columns: int, rows: int) -> Latent:
+    """Crop so many columns and rows off a latent [C, h, w], half of them at each end; below 0, none."""
     height, width = latent.shape[1:]
     top, left = max(rows, 0) // 2, max(columns, 0) // 2
     bottom, right = height - (max(rows, 0) + 1) // 2, width - (max(columns, 0) + 1) // 2

@@ -1,4 +1,4 @@
-"""A picture that is rendered again and again: A1111's "Loopback"."""
+"""The recipe of a picture that is rendered again and again: A1111's "Loopback"."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.made import Made, from_picture, sized
+from img2img_worker.farm.picture_recipe import FinishedPicture, img2img, with_size
 from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.colour import colour_target
@@ -17,22 +17,22 @@ from img2img_worker.pictures.decode import flatten
 from img2img_worker.pictures.infotext import encode_picture
 
 
-def looped(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[Made]:
-    """img2img of what img2img made; what masks cover is filled for the first alone."""
+def loopback(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[FinishedPicture]:
+    """Render each result again with the next seed; masked content is filled for the first render only."""
     with served.decoder.decoded(pictures["image"], None) as (picture, _):
-        params = sized(render.params, picture.size, served)
+        params = with_size(render.params, picture.size, served)
         # A1111 takes them from the picture as it is sent, before it has the render's size
         flat = flatten(picture, params.background)
         is_first = params.loopback_color_target == "first"
         colours = colour_target(flat) if params.color_correction and is_first else None
-    made: list[Made] = []
+    made: list[FinishedPicture] = []
     for number in range(params.loopback_loops):
         changes: dict[str, object] = {"denoising_strength": strength(params, number)}
         if number:
             changes["inpainting_fill"] = InpaintingFill.ORIGINAL
             pictures = {**pictures, "image": encode_picture(made[-1].composed.picture, "png")}
         each = replace(render, params=params.model_copy(update=changes), seed=shifted(render.seed, number))
-        result = yield from from_picture(each, pictures, served, colours=colours)
+        result = yield from img2img(each, pictures, served, colours=colours)
         made = [*made, result] if params.loopback_return_all else [result]
     return replace(made[-1], earlier=tuple(made[:-1]), maps={})
 

@@ -11,14 +11,14 @@ from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.roles import Role, check_roles
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires_recipe
-from img2img_worker.farm.extras_recipe import postprocessed
-from img2img_worker.farm.grown import grown
-from img2img_worker.farm.loopback_recipe import looped
-from img2img_worker.farm.made import Made, from_noise, from_picture, sized
+from img2img_worker.farm.extras_recipe import postprocess_file
+from img2img_worker.farm.growing_recipe import grow_sides
+from img2img_worker.farm.loopback_recipe import loopback
+from img2img_worker.farm.picture_recipe import FinishedPicture, img2img, txt2img, with_size
 from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
-from img2img_worker.farm.tiled import outpainted, sd_upscaled
-from img2img_worker.farm.unit_pictures import detected
+from img2img_worker.farm.tiles_recipe import outpaint, sd_upscale
+from img2img_worker.farm.unit_pictures import detect
 from img2img_worker.models.prompts import conditioning, context_padding
 from img2img_worker.models.prompts.prompt_options import PromptOptions
 from img2img_worker.pictures.infotext import encode_picture, infotext
@@ -63,15 +63,15 @@ def recipe(
     params = job.params_of(item)
     if params.extras:
         run = served.run_network(params)
-        data = postprocessed(pictures["image"], params, served.decoder, run, served.restore_faces)
+        data = postprocess_file(pictures["image"], params, served.decoder, run, served.restore_faces)
         return {result_key(job.id, index, params.output_format): data}
     if params.control_only:
-        found = detected(params, pictures, served.control_tools)
+        found = detect(params, pictures, served.control_tools)
         texts = {} if found.poses is None else {POSES_TEXT: json.dumps(found.poses.as_openpose())}
         data = encode_picture(found.map, params.output_format, quality=params.quality, texts=texts)
         return {result_key(job.id, index, params.output_format): data}
-    made = yield from _made(_render(job, item, index, served), pictures, served, tiles)
-    files = _files(made, params, served)
+    finished = yield from _make(_render(job, item, index, served), pictures, served, tiles)
+    files = _files(finished, params, served)
     return {result_key(job.id, index, params.output_format, name): data for name, data in files.items()}
 
 
@@ -79,7 +79,7 @@ def _render(job: Job, item: Input, index: int, served: Served) -> Render:
     """An image as its job wants it, not yet with what comes of its pictures."""
     params = job.params_of(item)
     if params.txt2img:  # there is no picture whose shape it could have
-        params = sized(params, (served.native_side, served.native_side), served)
+        params = with_size(params, (served.native_side, served.native_side), served)
     seed, subseed = job.seeds(index, item)
     refiner = (
         None if params.enable_hr else params.refiner_checkpoint
@@ -97,48 +97,48 @@ def _render(job: Job, item: Input, index: int, served: Served) -> Render:
     )
 
 
-def _made(
+def _make(
     render: Render, pictures: Mapping[Role, bytes], served: Served, tiles: Iterable[bytes] | None
-) -> RenderSteps[Made]:
-    """The picture, in whichever way it is wanted."""
+) -> RenderSteps[FinishedPicture]:
+    """The picture, by the recipe that its parameters ask for."""
     params = render.params
     if params.txt2img:
-        return (yield from from_noise(render, pictures, served))
+        return (yield from txt2img(render, pictures, served))
     if params.outpaint and params.outpaint_method == "noise":
-        return (yield from grown(render, pictures, served))
+        return (yield from grow_sides(render, pictures, served))
     if params.outpaint:
-        return (yield from outpainted(render, pictures, served, tiles))
+        return (yield from outpaint(render, pictures, served, tiles))
     if params.loopback:
-        return (yield from looped(render, pictures, served))
+        return (yield from loopback(render, pictures, served))
     if params.sd_upscale:
-        return (yield from sd_upscaled(render, pictures, served, tiles))
-    return (yield from from_picture(render, pictures, served))
+        return (yield from sd_upscale(render, pictures, served, tiles))
+    return (yield from img2img(render, pictures, served))
 
 
-def _files(made: Made, params: Params, served: Served) -> dict[str, bytes]:
-    """All pictures that are wanted, by what they are called beside the finished one, which comes last."""
-    composed, text = made.composed, _infotext(made, served)
+def _files(finished: FinishedPicture, params: Params, served: Served) -> dict[str, bytes]:
+    """All files of a finished picture, by their names beside it; its own comes last."""
+    composed, text = finished.composed, _infotext(finished, served)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
-    beside |= made.maps
+    beside |= finished.maps
     files = {name: form(each) for name, each in beside.items() if each}
-    for number, each in enumerate(made.earlier):
+    for number, each in enumerate(finished.earlier):
         files[loop_name(number)] = form(each.composed.picture, infotext=_infotext(each, served))
     files[""] = form(composed.picture, infotext=text)
     return files
 
 
-def _infotext(made: Made, served: Served) -> str:
-    first = made.passes[0]
+def _infotext(finished: FinishedPicture, served: Served) -> str:
+    first = finished.passes[0]
     uncommented = partial(strip_comments, enabled=first.params.enable_prompt_comments)
     hashes: dict[str, str] = {}
     account: dict[str, object] = {}
-    for each in made.passes:
+    for each in finished.passes:
         account |= _account(each, served)
         if each.params.lora_add_hashes_to_infotext and not each.params.disable_extra_networks:
             hashes |= served.lora_hashes(uncommented(each.prompt), served.pinned)
     if (
-        first.params.sd_vae_decode_method != "Full" and len(made.passes) == 1
+        first.params.sd_vae_decode_method != "Full" and len(finished.passes) == 1
     ):  # A1111 does not tell it of hires fix
         account["VAE Decoder"] = first.params.sd_vae_decode_method
     return infotext(
@@ -152,19 +152,19 @@ def _infotext(made: Made, served: Served) -> str:
         float8=served.float8,
         vae=served.vae(first.params, served.pinned),
         inpaints=served.inpaints,
-        has_mask=made.has_mask,
+        has_mask=finished.has_mask,
         masked=first.mask is not None,
-        hires=_hires(made, served),
+        hires=_hires(finished, served),
         lora_hashes=hashes,
         inversion_hashes=_inversion_hashes(first, served),
         account=account,
     )
 
 
-def _hires(made: Made, served: Served) -> dict[str, object]:
-    if len(made.passes) == 1:
+def _hires(finished: FinishedPicture, served: Served) -> dict[str, object]:
+    if len(finished.passes) == 1:
         return {}
-    first, second = made.passes
+    first, second = finished.passes
     other = second.checkpoint
     return hires_recipe.infotext_pairs(
         first, second, served.own_title if other is None else served.other_title(other)

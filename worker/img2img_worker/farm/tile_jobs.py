@@ -13,7 +13,7 @@ from img2img_shared.ledger.submissions import Submissions
 from img2img_shared.records import Claim, JobStatus
 from img2img_shared.store import Store
 from img2img_worker.farm.leases import LeasedClaim, Stopped
-from img2img_worker.farm.tiled import Tiles
+from img2img_worker.farm.tiles_recipe import Tiles
 
 
 class TileJobs:

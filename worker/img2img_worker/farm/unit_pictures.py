@@ -17,7 +17,7 @@ from img2img_worker.pictures.control.prepare_control import (
     ControlPicture,
     control_map,
     control_pictures,
-    finished,
+    finish_result,
 )
 from img2img_worker.pictures.control.preprocessors import Annotate
 from img2img_worker.pictures.control.source import Originals
@@ -84,7 +84,7 @@ class PreparedUnits:
     ) -> None:
         whole = [(width - width % CELL, height - height % CELL) for width, height in sizes]
         self.units = tuple(
-            _prepared(number, unit, params, whole, pictures, tools)
+            _prepare_unit(number, unit, params, whole, pictures, tools)
             for number, unit in enumerate(params.control)
         )
 
@@ -93,10 +93,10 @@ class PreparedUnits:
         found = (unit.control(number) for unit in self.units)
         return tuple(control for control in found if control is not None)
 
-    def finished(self, result: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def finish_result(self, result: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The last render's result [H, W, 3] after what the units' modules do to it."""
         for each in self.units:
-            result = finished(result, each.unit, each.passes[-1])
+            result = finish_result(result, each.unit, each.passes[-1])
         return result
 
     @property
@@ -106,7 +106,7 @@ class PreparedUnits:
         return {f"control-{number}": shown for number, shown in enumerate(maps)}
 
 
-def detected(params: Params, pictures: Mapping[str, bytes], tools: ControlTools) -> ControlPicture:
+def detect(params: Params, pictures: Mapping[str, bytes], tools: ControlTools) -> ControlPicture:
     """What the preprocessor of a render's one unit makes of its picture, at the size that it has there.
 
     Raises:
@@ -123,7 +123,7 @@ def detected(params: Params, pictures: Mapping[str, bytes], tools: ControlTools)
             raise _by_role(refused, own) from None
 
 
-def _prepared(
+def _prepare_unit(
     number: int,
     unit: ControlUnit,
     params: Params,
@@ -144,7 +144,7 @@ def _prepared(
     area = None
     if region in pictures:
         with tools.decoder.decoded_pictures({region: pictures[region]}) as decoded:
-            area = _area(decoded[region], region)
+            area = _effective_region(decoded[region], region)
     return PreparedUnit(unit=unit, passes=passes, more=more, region=area)
 
 
@@ -194,7 +194,7 @@ def _by_role(refused: Refused, own: str) -> Refused:
     return Refused(field, refused.value, refused.reason)
 
 
-def _area(picture: Image.Image, role: str) -> NDArray[np.uint8]:
+def _effective_region(picture: Image.Image, role: str) -> NDArray[np.uint8]:
     """Where a unit acts [H, W], by its red; of a grey picture, A1111's extension makes nothing."""
     if picture.mode == "L":
         raise Refused(

@@ -18,12 +18,12 @@ def correct_colours(image: Image.Image, target: NDArray[np.uint8]) -> Image.Imag
     """
     own = np.asarray(image)
     lab = np.asarray(cv2.cvtColor(own, cv2.COLOR_RGB2LAB), dtype=np.uint8)
-    matched = np.stack([_matched(lab[..., i], target[..., i]) for i in range(3)], axis=-1)
+    matched = np.stack([_match_histogram(lab[..., i], target[..., i]) for i in range(3)], axis=-1)
     coloured = np.asarray(cv2.cvtColor(matched, cv2.COLOR_LAB2RGB), dtype=np.uint8)
     return Image.fromarray(_with_luminosity(coloured / 255, _luminosity(own / 255)))
 
 
-def _matched(values: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _match_histogram(values: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`values` mapped so that their cumulative histogram follows `target`'s; truncated to 8 bits."""
     counts = np.bincount(values.reshape(-1), minlength=256)
     target_counts = np.bincount(target.reshape(-1), minlength=256)

@@ -51,7 +51,7 @@ def without_metadata(data: bytes) -> bytes:
     return _AVIF_EXIF.sub(rb"\1none", data) if data[4:8] == b"ftyp" else data
 
 
-def size_told(data: bytes) -> tuple[int, int] | None:
+def declared_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) by the header of a WebP or a JPEG XL: their readers take memory for all pixels, or even
     decode them, when they open a file. None: it is another."""
     if data.startswith(b"RIFF"):

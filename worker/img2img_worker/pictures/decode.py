@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from img2img_shared.errors import Refused, Summary
-from img2img_worker.pictures.containers import size_told, without_metadata
+from img2img_worker.pictures.containers import declared_size, without_metadata
 from img2img_worker.pictures.formats import Reader, reader_of
 
 _ORIENTATION = 0x0112
@@ -116,7 +116,7 @@ def count_pixels(data: bytes, field: str, max_pixels: int) -> int:
     """
     reader = reader_of(data, field)
     try:
-        size = size_told(data) or _largest_sides(_open(data, reader))
+        size = declared_size(data) or _largest_sides(_open(data, reader))
     except MemoryError:
         raise
     except Exception as error:  # as in `decode_picture`

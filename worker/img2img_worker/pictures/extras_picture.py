@@ -26,7 +26,7 @@ def postprocess(picture: Image.Image, params: Params, run: RunNetwork, restore: 
     Raises:
         Refused: names the field: it would be too large, or nothing.
     """
-    picture = _upscaled(picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB"), params, run)
+    picture = _upscale(picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB"), params, run)
     for name, opacity in (
         ("GFPGAN", params.gfpgan_visibility),
         ("CodeFormer", params.codeformer_visibility),
@@ -38,18 +38,18 @@ def postprocess(picture: Image.Image, params: Params, run: RunNetwork, restore: 
     return picture
 
 
-def _upscaled(picture: Image.Image, params: Params, run: RunNetwork) -> Image.Image:
+def _upscale(picture: Image.Image, params: Params, run: RunNetwork) -> Image.Image:
     first, second, opacity = params.upscaler_1, params.upscaler_2, params.extras_upscaler_2_visibility
     if first == "None":
         return picture
-    result = _enlarged(picture, first, params, run)
+    result = _enlarge(picture, first, params, run)
     if second != "None" and opacity:
-        over = _enlarged(picture, second, params, run).convert(result.mode)
+        over = _enlarge(picture, second, params, run).convert(result.mode)
         result = Image.blend(result, over, opacity)
     return result
 
 
-def _enlarged(picture: Image.Image, upscaler: str, params: Params, run: RunNetwork) -> Image.Image:
+def _enlarge(picture: Image.Image, upscaler: str, params: Params, run: RunNetwork) -> Image.Image:
     wanted = params.upscaling_resize_w, params.upscaling_resize_h
     factor = params.upscaling_resize
     if all(wanted):

@@ -105,7 +105,7 @@ def infotext(
         pairs["SD upscale overlap"] = params.sd_upscale_overlap
         pairs["SD upscale upscaler"] = params.sd_upscale_upscaler
     pairs |= _soft_pairs(params) if has_mask else {}
-    controls = {f"ControlNet {number}": _told(unit) for number, unit in enumerate(params.control)}
+    controls = {f"ControlNet {number}": _control_text(unit) for number, unit in enumerate(params.control)}
     waits = params.refiner_checkpoint is not None  # the extension, until prompts and masks are read
     pairs |= {} if waits else controls
     pairs |= hires or {}
@@ -199,7 +199,7 @@ def _start_pairs(params: Params, *, masked: bool) -> dict[str, object]:
     return {**content, **encoder} if params.inpainting_fill == 0 else {**encoder, **content}
 
 
-def _told(unit: ControlUnit) -> str:
+def _control_text(unit: ControlUnit) -> str:
     """A unit as A1111's extension tells and reads it, which has no quotes for a name with a mark in it."""
     first, second = unit.thresholds
     told = {

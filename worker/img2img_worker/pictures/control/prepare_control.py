@@ -65,7 +65,7 @@ def control_pictures(
         Refused: no picture to look at, a preprocessor that is not here, too extreme an aspect.
     """
     pixels, mode = source(unit, originals, params)
-    found: Picture = _preprocessed(unit, pixels, mode, sizes[0], seed, annotate).pixels
+    found: Picture = _preprocess(unit, pixels, mode, sizes[0], seed, annotate).pixels
     if unit.preprocessor.is_image_prompt:
         return [ControlPicture(pixels=found, shown=pixels)] * len(sizes)
     if unit.preprocessor.inpaints:
@@ -82,20 +82,20 @@ def control_map(
     pixels, mode = source(unit, originals, params)
     if originals.own is not None and originals.own.mode == "RGBA" and unit.preprocessor.name in _SEE_ALPHA:
         pixels = np.array(originals.own)
-    found = _preprocessed(unit, pixels, mode, (params.width, params.height), seed, annotate)
+    found = _preprocess(unit, pixels, mode, (params.width, params.height), seed, annotate)
     return ControlPicture(pixels=found.pixels, poses=found.poses)
 
 
-def finished(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixels:
+def finish_result(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixels:
     """A render's result [H, W, 3] after what the unit's module does to it in the end."""
     if "recolor" in unit.module:
-        return _recoloured(result, control, by_luminance="luminance" in unit.module)
+        return _recolour(result, control, by_luminance="luminance" in unit.module)
     if "inpaint_only" in unit.module and control.pixels.shape[2] == 4:
         return _laid_into(result, control)
     return result
 
 
-def _preprocessed(
+def _preprocess(
     unit: ControlUnit, pixels: Pixels, mode: str, size: tuple[int, int], seed: int, annotate: Annotate
 ) -> Preprocessed:
     resolution = _pixel_perfect(pixels, mode, *size) if unit.pixel_perfect else unit.resolution
@@ -119,7 +119,7 @@ def _laid_into(result: Pixels, control: ControlPicture) -> Pixels:
     return (255.0 * mixed.clip(0, 1)).astype(np.uint8)
 
 
-def _recoloured(result: Pixels, control: ControlPicture, *, by_luminance: bool) -> Pixels:
+def _recolour(result: Pixels, control: ControlPicture, *, by_luminance: bool) -> Pixels:
     """`result` with the control picture's lightness."""
     there, back, place = (
         (cv2.COLOR_RGB2LAB, cv2.COLOR_LAB2RGB, 0)

@@ -1,4 +1,4 @@
-"""A1111's soft inpainting: the result shows where it has changed the picture."""
+"""The recipe of A1111's soft inpainting: the result shows where it has changed the picture."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from img2img_worker.sampling.plan_key import PlanKey
 from img2img_worker.sampling.refiner import first_refined
 
 
-def soft_inpainted(
+def soft_inpaint(
     render: Render, mask: NDArray[np.float32], levels: NoiseLevels
 ) -> RenderSteps[tuple[NDArray[np.uint8], Image.Image]]:
     """The picture, and where it shows (L, of its size), which the latents before and after tell.

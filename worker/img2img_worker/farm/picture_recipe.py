@@ -1,4 +1,4 @@
-"""How a picture is made: from noise, or from another."""
+"""The recipes of single pictures: txt2img, with its hires fix, and img2img."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,10 +11,10 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import hires_recipe
-from img2img_worker.farm.hires_recipe import both_passes
+from img2img_worker.farm.hires_recipe import hires_fix
 from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
-from img2img_worker.farm.soft_inpainting import soft_inpainted
+from img2img_worker.farm.soft_inpainting_recipe import soft_inpaint
 from img2img_worker.farm.unit_pictures import PreparedUnits
 from img2img_worker.pictures.colour import correct_colours
 from img2img_worker.pictures.composite import Composed, compose
@@ -24,21 +24,21 @@ from img2img_worker.pictures.size import fitted_size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Made:
+class FinishedPicture:
     """A finished picture, and the renders that it came from, one after the other."""
 
     composed: Composed
     passes: tuple[Render, ...]
-    #: what was made before it, and is wanted beside it
-    earlier: "tuple[Made, ...]" = ()
-    #: whether a mask came with the picture, were it an empty one
+    #: earlier results of a loop that are wanted beside it
+    earlier: "tuple[FinishedPicture, ...]" = ()
+    #: whether a mask came with the picture, even an empty one
     has_mask: bool = False
-    #: the control pictures that are wanted, by what they are called beside it
+    #: the control pictures that are wanted, by their names beside it
     maps: Mapping[str, Image.Image] = field(default_factory=dict)
 
 
-def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[Made]:
-    """txt2img, with its hires fix where that is wanted."""
+def txt2img(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[FinishedPicture]:
+    """Render from noise, and enlarge by the hires fix if that is wanted."""
     params = render.params
     sizes = [(params.width, params.height)]
     if params.enable_hr:
@@ -51,7 +51,7 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
         title = served.own_title if wanted in (None, served.model) else served.other_title(wanted)
         refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)
         titles = zip(hires_recipe.PASSES, (served.own_title, title), strict=True)
-        first, second, pixels = yield from both_passes(
+        first, second, pixels = yield from hires_fix(
             render,
             served.vae_factor,
             units.controls(1),
@@ -63,27 +63,27 @@ def from_noise(render: Render, pictures: Mapping[Role, bytes], served: Served) -
         passes = (first, second)
     else:
         (pixels,) = yield [render]
-    result = _with_faces(units.finished(pixels), params, served)
-    return Made(composed=Composed(picture=Image.fromarray(result)), passes=passes, maps=units.maps)
+    result = _restore_faces(units.finish_result(pixels), params, served)
+    return FinishedPicture(composed=Composed(picture=Image.fromarray(result)), passes=passes, maps=units.maps)
 
 
-def from_picture(
+def img2img(
     render: Render,
     pictures: Mapping[Role, bytes],
     served: Served,
     repainted: Image.Image | None = None,
     colours: NDArray[np.uint8] | None = None,
-) -> RenderSteps[Made]:
-    """img2img, with a mask if there is one.
+) -> RenderSteps[FinishedPicture]:
+    """Render from a picture, with a mask if there is one.
 
     Args:
-        repainted: of a masked picture, what is repainted, where that is not what shows (L, of its size).
-        colours: see `Prepared`; of another picture than this.
+        repainted: what is repainted, if that is not what shows (L, of the picture's size).
+        colours: see `Prepared.colours`, of another picture than this.
     """
     image, mask = pictures["image"], pictures.get("mask")
     run = served.run_network(render.params)
     with served.decoder.decoded(image, mask) as decoded:
-        params = sized(render.params, decoded[0].size, served)
+        params = with_size(render.params, decoded[0].size, served)
         prepared = prepare(*decoded, params, served.vae_factor, run)
         if repainted is not None:
             plain = {"mask_blur_x": 0, "mask_blur_y": 0, "inpainting_mask_invert": 0}
@@ -103,28 +103,28 @@ def from_picture(
     opening = None
     if params.soft_inpainting and prepared.mask is not None:
         levels = served.levels(render.latent_size)
-        pixels, opening = yield from soft_inpainted(render, prepared.mask, levels)
+        pixels, opening = yield from soft_inpaint(render, prepared.mask, levels)
     else:
         (pixels,) = yield [render]
-    result = Image.fromarray(_with_faces(units.finished(pixels), params, served))
+    result = Image.fromarray(_restore_faces(units.finish_result(pixels), params, served))
     if prepared.colours is not None:
         result = correct_colours(result, prepared.colours if colours is None else colours)
     composed = Composed(picture=result)
     if prepared.mask is not None:
-        # read once more: what a picture of any size takes is not kept for as long as the engine has it
+        # decoded again: a picture of any size must not stay in memory while the engine works
         with served.decoder.decoded(image, mask) as decoded:
             composed = compose(result, *decoded, params, opening, run)
-    return Made(composed=composed, passes=(render,), has_mask=mask is not None, maps=units.maps)
+    return FinishedPicture(composed=composed, passes=(render,), has_mask=mask is not None, maps=units.maps)
 
 
-def _with_faces(pixels: Pixels, params: Params, served: Served) -> Pixels:
+def _restore_faces(pixels: Pixels, params: Params, served: Served) -> Pixels:
     if not params.restore_faces:
         return pixels
     return served.restore_faces(params.face_restoration_model, pixels, params.code_former_weight)
 
 
-def sized(params: Params, size: tuple[int, int], served: Served) -> Params:
-    """With the width and height that `fit` asks for."""
+def with_size(params: Params, size: tuple[int, int], served: Served) -> Params:
+    """`params` with the width and height that `fit` gives a picture of `size`."""
     if params.fit is None:
         return params
     width, height = fitted_size(

@@ -1,4 +1,4 @@
-"""Pictures whose tiles are rendered apart, and merged."""
+"""The recipes of pictures whose tiles are rendered one by one, and merged: outpainting and SD upscale."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shifted
 from img2img_worker.engine.render import Render
-from img2img_worker.farm.made import Made, from_picture, sized
+from img2img_worker.farm.picture_recipe import FinishedPicture, img2img, with_size
 from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.side_by_side import side_by_side
@@ -25,46 +25,46 @@ from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.outpainting import GrowingPicture
 from img2img_worker.pictures.tiled_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
 
-#: tiles that a worker renders by itself: they share its model calls, and no round through the store is needed
+#: up to so many tiles, one worker renders all: they share its model calls, and need no way through the store
 MOST_TILES_OF_ONE = 16
 
 
-def outpainted(
+def outpaint(
     render: Render, pictures: Mapping[Role, bytes], served: Served, rendered: Iterable[bytes] | None = None
-) -> RenderSteps[Made]:
-    """img2img of the tiles of a picture that grows, each with the next seed.
+) -> RenderSteps[FinishedPicture]:
+    """Render the tiles around a picture that grows, each with the next seed (A1111's Poor man's outpainting).
 
     Args:
-        rendered: PNGs of what they have become, where others have made that.
+        rendered: the rendered tiles as PNGs, if other workers have rendered them.
     """
     blur = 2 * render.params.outpaint_mask_blur
     changes = {"inpaint_full_res": False, "mask_blur_x": blur, "mask_blur_y": blur}
-    grow = partial(_growing, pictures["image"], render.params, served)
+    grow = partial(_lay_out, pictures["image"], render.params, served)
     growing = grow()
     tiles, params = growing.tiles(), growing.params.model_copy(update=changes)
 
-    def way(number: int) -> RenderSteps[Made]:
+    def way(number: int) -> RenderSteps[FinishedPicture]:
         own = {"image": _png(tiles[number].picture), "mask": _png(tiles[number].mask)}
         each = replace(render, params=params, seed=shifted(render.seed, number))
-        return from_picture(each, {**pictures, **own}, served, tiles[number].latent_mask)
+        return img2img(each, {**pictures, **own}, served, tiles[number].latent_mask)
 
     if params.outpaint_tile is not None:
-        tile = yield from way(_checked_number(params.outpaint_tile, len(tiles)))
+        tile = yield from way(_check_tile(params.outpaint_tile, len(tiles)))
         return replace(tile, maps={})
     if rendered is not None:
-        return _put_together(way(0), growing.finished(map(_opened, rendered)), has_mask=True)
-    del growing  # as in `from_picture`
+        return _from_rendered_tiles(way(0), growing.finished(map(_open, rendered)), has_mask=True)
+    del growing  # as in `img2img`
     made = yield from side_by_side([way(number) for number in range(len(tiles))])
     finished = grow().finished([each.composed.picture for each in made])
     return replace(made[0], composed=Composed(picture=finished), maps={})
 
 
-def _growing(image: bytes, params: Params, served: Served) -> GrowingPicture:
+def _lay_out(image: bytes, params: Params, served: Served) -> GrowingPicture:
     with served.decoder.decoded(image, None) as (picture, _):
-        return GrowingPicture(picture, sized(params, picture.size, served))
+        return GrowingPicture(picture, with_size(params, picture.size, served))
 
 
-def _checked_number(number: int, count: int) -> int:
+def _check_tile(number: int, count: int) -> int:
     if number >= count:
         raise Refused("outpaint_tile", number, f"this picture has {count} tiles; give 0 to {count - 1}")
     return number
@@ -72,21 +72,21 @@ def _checked_number(number: int, count: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """The tiles of a picture, to be rendered each as an image of its own."""
+    """The tiles of a picture, each to be rendered as an image of its own."""
 
-    #: of all
+    #: for all tiles
     params: Params
-    #: pictures and parameters of each, beside those of the picture, in their order
+    #: pictures and parameters of each tile, beside those of the picture, in order
     each: Iterator[tuple[Mapping[Role, bytes], Mapping[str, Any]]]
 
 
 def split_into_tiles(
     job: Job, index: int, item: Input, pictures: Mapping[Role, bytes], served: Served
 ) -> Tiles | None:
-    """The tiles of an image that has so many that any worker may render some; None: it has not.
+    """The tiles of an image, if it has so many that other workers should render some; None: it has not.
 
     Raises:
-        Refused: names the field: a picture that cannot be read, or too large a result.
+        Refused: names the field: the picture cannot be read, or the result would be too large.
     """
     params = job.params_of(item)
     seed, subseed = job.seeds(index, item)
@@ -95,20 +95,20 @@ def split_into_tiles(
     own |= {"return_mask": False, "return_mask_composite": False}
     own["control"] = tuple(unit.model_copy(update={"save_detected_map": False}) for unit in params.control)
     if params.sd_upscale:
-        return _spread_upscaled(params, seed, own, pictures["image"], served)
+        return _upscaled_tiles(params, seed, own, pictures["image"], served)
     if params.outpaint and params.outpaint_method == "tiles" and params.outpaint_tile is None:
-        growing = _growing(pictures["image"], params, served)
+        growing = _lay_out(pictures["image"], params, served)
         if (count := len(growing.tiles())) > MOST_TILES_OF_ONE:
             numbers = ({"outpaint_tile": number, "seed": seed} for number in range(count))
             return Tiles(params=growing.params.model_copy(update=own), each=zip(repeat({}), numbers))
     return None
 
 
-def _spread_upscaled(
+def _upscaled_tiles(
     params: Params, seed: int, own: dict[str, Any], image: bytes, served: Served
 ) -> Tiles | None:
     with served.decoder.decoded(image, None) as (picture, _):
-        params = sized(params, picture.size, served)
+        params = with_size(params, picture.size, served)
         count = len(mosaic_of(enlarged_size(picture.size, params), params))
     if count <= MOST_TILES_OF_ONE:
         return None
@@ -125,44 +125,46 @@ def _cut(params: Params, image: bytes, served: Served) -> Iterator[bytes]:
             yield _png(tile)
 
 
-def sd_upscaled(
+def sd_upscale(
     render: Render,
     pictures: Mapping[Role, bytes],
     served: Served,
     rendered: Iterable[bytes] | None = None,
-) -> RenderSteps[Made]:
-    """img2img of the tiles of a picture that was enlarged.
+) -> RenderSteps[FinishedPicture]:
+    """Enlarge a picture, and render its tiles (A1111's SD upscale).
 
     Args:
-        rendered: PNGs of what they have become, where others have made that.
+        rendered: the rendered tiles as PNGs, if other workers have rendered them.
     """
     with served.decoder.decoded(pictures["image"], None) as (picture, _):
-        params = sized(render.params, picture.size, served)
+        params = with_size(render.params, picture.size, served)
         if rendered is not None:
             mosaic = mosaic_of(enlarged_size(picture.size, params), params)
             blank = {**pictures, "image": _png(Image.new("RGB", mosaic.tile))}
-            way = from_picture(replace(render, params=params), blank, served)
-            return _put_together(way, mosaic.merged(map(_opened, rendered)), has_mask="mask" in pictures)
+            way = img2img(replace(render, params=params), blank, served)
+            return _from_rendered_tiles(way, mosaic.merged(map(_open, rendered)), has_mask="mask" in pictures)
         mosaic, picture = enlarged(picture, params, served.run_network(params))
         tiles = list(mosaic.cut(picture))
     ways = []
     for tile, later in zip(tiles, tile_seeds(len(tiles), params.sd_upscale_batch), strict=True):
         each = replace(render, params=params, seed=shifted(render.seed, later))
-        ways.append(from_picture(each, {**pictures, "image": _png(tile)}, served))
+        ways.append(img2img(each, {**pictures, "image": _png(tile)}, served))
     made = yield from side_by_side(ways)
     finished = Composed(picture=mosaic.merged([each.composed.picture for each in made]))
     return replace(made[0], composed=finished, maps={})
 
 
-def _put_together(first: RenderSteps[Made], finished: Image.Image, *, has_mask: bool) -> Made:
-    """A picture whose tiles others have rendered; it is told of as its first tile is."""
+def _from_rendered_tiles(
+    first: RenderSteps[FinishedPicture], finished: Image.Image, *, has_mask: bool
+) -> FinishedPicture:
+    """A picture whose tiles others have rendered; its infotext is that of its first tile."""
     render, *_ = next(first)
-    return Made(composed=Composed(picture=finished), passes=(render,), has_mask=has_mask)
+    return FinishedPicture(composed=Composed(picture=finished), passes=(render,), has_mask=has_mask)
 
 
 _png = partial(encode_picture, output_format="png")
 
 
-def _opened(data: bytes) -> Image.Image:
+def _open(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as picture:
         return picture.convert("RGB")
