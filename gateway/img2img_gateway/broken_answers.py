@@ -31,14 +31,14 @@ class BreakOff:
         try:
             await self._app(scope, receive, send_and_note)
         except Exception as error:
-            reason = _foreseen(error)
+            reason = _foreseen_cause(error)
             if not has_begun or reason is None:
                 raise
             if isinstance(reason, FarmError):
                 log.warning("the answer to %s %s broke off: %s", scope["method"], scope["path"], reason)
 
 
-def _foreseen(error: BaseException | None) -> FarmError | ClientDisconnect | None:
+def _foreseen_cause(error: BaseException | None) -> FarmError | ClientDisconnect | None:
     """What the error comes from, if that is a fault of the farm's or the client's leaving."""
     while error is not None and not isinstance(error, FarmError | ClientDisconnect):
         error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__

@@ -91,7 +91,7 @@ def read_infotext(text: str) -> InfotextParams:
         values |= parameters_of(options_of(pairs), sampler, txt2img="txt2img" in values)
     except Refused as error:
         refused.append(error)
-    params, found = _allowed(values)
+    params, found = _without_refused(values)
     return InfotextParams(
         params=params, model=pairs.get("Model"), refused=[*refused, *found], left_out=_left_out(pairs)
     )
@@ -122,7 +122,7 @@ def _unit(text: str) -> dict[str, Any]:
     return unit
 
 
-def _allowed(values: Mapping[str, Any]) -> tuple[Params, list[Refused]]:
+def _without_refused(values: Mapping[str, Any]) -> tuple[Params, list[Refused]]:
     """`values` without those that are refused, and the refusals."""
     refused: list[Refused] = []
     left = dict(values)

@@ -54,7 +54,7 @@ class UploadSpace:
             Problem: 503, there is no room for them.
         """
         with self._lock:
-            self._count_what_is_gone()
+            self._count_removed()
             is_fair = 2 * (self._held[tenant] + size) <= self._size
             is_room = is_fair and self._held.total() + size <= self._size
             if is_room:
@@ -70,7 +70,7 @@ class UploadSpace:
         """They are gone. It waits for nobody: a file may be collected in the middle of a `take`."""
         self._given_back.append((tenant, size))
 
-    def _count_what_is_gone(self) -> None:
+    def _count_removed(self) -> None:
         while self._given_back:
             tenant, size = self._given_back.popleft()
             self._held[tenant] -= size

@@ -44,10 +44,10 @@ def serve(settings: GatewaySettings) -> None:
         time_ledger(farm.redis)
         REGISTRY.register(FarmCollector(farm.ledger))
         check_open(settings, ApiKeys(farm.redis, farm.store))
-        asyncio.run(_until_told(create_app(settings, farm), settings))
+        asyncio.run(_until_signalled(create_app(settings, farm), settings))
 
 
-async def _until_told(app: FastAPI, settings: GatewaySettings) -> None:
+async def _until_signalled(app: FastAPI, settings: GatewaySettings) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)

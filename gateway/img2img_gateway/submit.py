@@ -86,7 +86,7 @@ async def write(
     return written
 
 
-async def stored(services: Services, principal: Principal, picture: Sent, field: str) -> str:
+async def store_picture(services: Services, principal: Principal, picture: Sent, field: str) -> str:
     """What names a picture to its tenant, "inputs/" and its SHA-256: put into the store now, or found there.
 
     Raises:
@@ -111,7 +111,7 @@ def _source(services: Services, picture: Sent, field: str) -> Source:
     if isinstance(picture, bytes) or (isinstance(picture, str) and is_reference(picture)):
         return picture
     if isinstance(picture, str):
-        return partial(_decoded, services.pictures, picture, field, largest)
+        return partial(_decode, services.pictures, picture, field, largest)
     if picture.size > largest:
         raise Refused(
             field, Summary(f"{picture.size:,} bytes"), f"send a picture of at most {largest:,} bytes"
@@ -120,7 +120,7 @@ def _source(services: Services, picture: Sent, field: str) -> Source:
 
 
 @contextmanager
-def _decoded(memory: MemoryBudget, text: str, field: str, largest: int) -> Iterator[bytes]:
+def _decode(memory: MemoryBudget, text: str, field: str, largest: int) -> Iterator[bytes]:
     with memory.held_in_thread(2 * len(text)):
         yield decode_base64(text, field, largest)
 

@@ -52,8 +52,8 @@ class Thumbnails:
     def _make(self, key: str, size: int) -> bytes | None:
         data = self._store.get(key)
         try:
-            with _opened(data, size) as image, self._memory.held_in_thread(_cost(image, data)):
-                return _encoded(image, size)
+            with _open(data, size) as image, self._memory.held_in_thread(_cost(image, data)):
+                return _encode(image, size)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return None  # it is no picture, or a broken one: what the job says of it tells more
 
@@ -74,7 +74,7 @@ def _size(made: bytes | None) -> int:
 
 
 @contextmanager
-def _opened(data: bytes, size: int) -> Iterator[Image.Image]:
+def _open(data: bytes, size: int) -> Iterator[Image.Image]:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         image.draft("RGB", (size, size))
         if image.width * image.height > LARGEST:
@@ -86,7 +86,7 @@ def _cost(image: Image.Image, data: bytes) -> int:
     return len(data) + 8 * image.width * image.height
 
 
-def _encoded(image: Image.Image, size: int) -> bytes:
+def _encode(image: Image.Image, size: int) -> bytes:
     if image.mode.startswith(("I", "F")):  # 16 bits a pixel; WebP has 8
         image = image.convert("I").point(lambda value: value / 256).convert("L")
     image.thumbnail((size, size), reducing_gap=2.0)

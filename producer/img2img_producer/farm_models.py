@@ -65,7 +65,7 @@ class FarmModels:
             Refused: it is no such file, or its kind must be said, or it is there by another name.
         """
         local = find_local(Path(path).expanduser(), None if kind is None else read_kind(kind))
-        wanted, paths = _hashed(local, name or local.name, progress)
+        wanted, paths = _hash_files(local, name or local.name, progress)
         before = next((each for each in self._backend.all() if each.sha256 == wanted.sha256), None)
         if before is None or (before.contents_hash == wanted.contents_hash and self._lacks_parts(before)):
             part = PART if before is None else before.part
@@ -126,13 +126,13 @@ class FarmModels:
         return model
 
 
-def _hashed(local: LocalModel, name: str, progress: Progress) -> tuple[NewModel, list[Path]]:
+def _hash_files(local: LocalModel, name: str, progress: Progress) -> tuple[NewModel, list[Path]]:
     """What to say of a model that is called `name`, and where its contents are."""
     files = local.beside(name)
     total = sum(path.stat().st_size for path in files.values())
     hashed, done = list[ModelFile](), 0
     for place, path in files.items():
-        sha256, size = hash_of(path, partial(_tell, progress, done, total))
+        sha256, size = hash_of(path, partial(_tell_reading, progress, done, total))
         hashed.append(ModelFile(path=place, sha256=sha256, size=size))
         done += size
     is_file = bool(local.ending)
@@ -145,7 +145,7 @@ def _hashed(local: LocalModel, name: str, progress: Progress) -> tuple[NewModel,
     return model, [*files.values()]
 
 
-def _tell(progress: Progress, before: int, total: int, read: int) -> None:
+def _tell_reading(progress: Progress, before: int, total: int, read: int) -> None:
     progress("reading", before + read, total)
 
 

@@ -34,10 +34,10 @@ def infotext_names(text: str) -> tuple[str, ...]:
     Raises:
         Refused: one is none that an infotext tells.
     """
-    by_label = {_folded(label): name for name, label in LABELS.items()}
+    by_label = {_normalise(label): name for name, label in LABELS.items()}
     found = []
     for word in text.split(","):
-        name = by_label.get(_folded(word), _folded(word))
+        name = by_label.get(_normalise(word), _normalise(word))
         if name in ("model", "model_hash"):
             raise Refused("from_infotext", word.strip(), "give the model once for all inputs, by --model")
         if name not in LABELS:
@@ -66,5 +66,5 @@ def infotext_params(data: bytes, names: Sequence[str], params: Params) -> dict[s
     return found
 
 
-def _folded(word: str) -> str:
+def _normalise(word: str) -> str:
     return re.sub(r"[\s-]+", "_", word.strip().lower())

@@ -155,7 +155,7 @@ def find_pictures(names: Iterable[str | Path]) -> list[Path]:
     Raises:
         Refused: nothing was named, a file is missing, a folder or glob holds no picture.
     """
-    found = [path for name in names for path in _expanded(str(name))]
+    found = [path for name in names for path in _expand(str(name))]
     if not found:
         raise Refused("inputs", [], "give at least one picture: files, folders or globs")
     return found
@@ -208,24 +208,24 @@ def _as_text(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _expanded(name: str) -> Iterator[Path]:
+def _expand(name: str) -> Iterator[Path]:
     path = Path(name).expanduser()
     if not name.strip():  # an unset variable of a script: the working folder is not what it means
         raise Refused("inputs", name, "no such file or folder; give a picture, a folder or a glob")
     if path.is_dir():
-        yield from _some(
+        yield from _check_some(
             pictures_among(path.iterdir()), name, "it holds no pictures; give a folder with some"
         )
     elif path.exists():
         yield path
     elif re.search(r"[*?[]", name):
         matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        yield from _some(pictures_among(matches), name, "it matches no pictures; give a glob that does")
+        yield from _check_some(pictures_among(matches), name, "it matches no pictures; give a glob that does")
     else:
         raise Refused("inputs", name, "no such file or folder; give a picture, a folder or a glob")
 
 
-def _some(paths: list[Path], name: str, wanted: str) -> list[Path]:
+def _check_some(paths: list[Path], name: str, wanted: str) -> list[Path]:
     if not paths:
         raise Refused("inputs", name, f"{wanted} ({', '.join(sorted(EXTENSIONS))})")
     return paths

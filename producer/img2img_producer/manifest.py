@@ -31,7 +31,7 @@ class Manifest(Sequence[Picture]):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._offsets, self._numbers = array("Q"), array("Q")
-        with _opened(self.path) as file:
+        with _open(self.path) as file:
             try:
                 self._format = self._read_format(file)
                 for offset, number in self._format.records(file):
@@ -62,7 +62,7 @@ class Manifest(Sequence[Picture]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         try:
-            with _opened(self.path) as file:
+            with _open(self.path) as file:
                 file.seek(self._offsets[index])
                 record = file.read(self._offsets[index + 1] - self._offsets[index])
             return self._picture(self._format.read(record))
@@ -92,7 +92,7 @@ class Manifest(Sequence[Picture]):
         return path
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     if not path.is_file():
         raise Refused("manifest", str(path), "no such file; give a CSV or JSON Lines file")
     try:

@@ -22,8 +22,8 @@ def check_mask_sizes(pictures: Iterable[Picture], mask: Source | None) -> None:
             continue
         size, wanted = _size(own), _size(picture.image)
         if size and wanted and sorted(size) != sorted(wanted):  # one of them may be turned by its EXIF
-            reason = f"give a mask of its picture's size; {picture.path or 'that'} has {_shown(wanted)}"
-            raise Refused("mask", Summary(f"{own!s} of {_shown(size)}"), reason)
+            reason = f"give a mask of its picture's size; {picture.path or 'that'} has {_size_text(wanted)}"
+            raise Refused("mask", Summary(f"{own!s} of {_size_text(size)}"), reason)
 
 
 @lru_cache(maxsize=1024)
@@ -40,5 +40,5 @@ def _size(source: Source) -> tuple[int, int] | None:
     return size if min(size) > 0 else None
 
 
-def _shown(size: tuple[int, int]) -> str:
+def _size_text(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]} pixels"

@@ -101,7 +101,7 @@ class _Tools:
             model=model,
             name=name,
         )
-        return _told(await self._farm.status(job))
+        return _as_json(await self._farm.status(job))
 
     async def wait(
         self,
@@ -118,7 +118,7 @@ class _Tools:
                     await context.report_progress(done, status.n, f"{done} of {status.n} images")
         except TimeoutError:
             pass
-        return _told(status)
+        return _as_json(status)
 
     async def fetch(
         self,
@@ -159,7 +159,7 @@ class _Tools:
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
     ) -> list[dict[str, Any]]:
         """List jobs, newest first."""
-        return [_told(each) for each in await self._farm.jobs(limit, search=search)]
+        return [_as_json(each) for each in await self._farm.jobs(limit, search=search)]
 
     async def cancel(self, job: Job) -> str:
         """End a job: what is done stays."""
@@ -197,7 +197,7 @@ class _Tools:
         return {name: text for name, text in found.items() if wanted in name or wanted in text.casefold()}
 
 
-def _told(status: JobStatus) -> dict[str, Any]:
+def _as_json(status: JobStatus) -> dict[str, Any]:
     """What is known of a job, as JSON has it."""
     facts = {**asdict(status), "state": str(status.state)}
     facts |= {name: str(facts[name]) for name in ("created", "started", "finished") if facts[name]}

@@ -44,21 +44,21 @@ def save_sheets(varied: Varied, files: Mapping[int, Path], out: Path, *, overwri
                 continue
             name = f"{picture.label or f'input-{at + 1}'}-sheet.png"
             path = (out / picture.folder if picture.folder else out) / name
-            save(_drawn([each.read_bytes() for each in found], varied.axes), path, overwrite=overwrite)
+            save(_draw([each.read_bytes() for each in found], varied.axes), path, overwrite=overwrite)
             saved.append(path)
     return saved
 
 
-def _drawn(pictures: Sequence[bytes], axes: Sequence[Axis]) -> bytes:
+def _draw(pictures: Sequence[bytes], axes: Sequence[Axis]) -> bytes:
     """A PNG: the first axis across, all others down."""
     from img2img_shared.sheets.captions import Caption, captioned, captioned_size
     from img2img_shared.sheets.grid import MOST_PIXELS, GridOptions, in_rows, larger, opened, png
 
-    across = [[Caption(_told(choice))] for choice in axes[0].choices]
+    across = [[Caption(_label(choice))] for choice in axes[0].choices]
     rows: list[list[Mapping[str, Any]]] = [[]]
     for axis in axes[1:]:  # the second counts fastest
         rows = [[*row, choice] for choice in axis.choices for row in rows]
-    down = [[Caption(_told(choice)) for choice in row] or [Caption("")] for row in rows]
+    down = [[Caption(_label(choice)) for choice in row] or [Caption("")] for row in rows]
     cell = (0, 0)
     for each in pictures:
         cell = larger(cell, each)
@@ -71,5 +71,5 @@ def _drawn(pictures: Sequence[bytes], axes: Sequence[Axis]) -> bytes:
     return png(captioned(plain, across, down, cell, options))
 
 
-def _told(choice: Mapping[str, Any]) -> str:
+def _label(choice: Mapping[str, Any]) -> str:
     return ", ".join(str(value) if name == "prompt" else f"{name}: {value}" for name, value in choice.items())

@@ -13,7 +13,7 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.own_params import own_names
 from img2img_shared.params import Params
 from img2img_shared.prompt_choices import matrix
-from img2img_shared.seeds import drawn, shifted
+from img2img_shared.seeds import draw_seed, shift_seed
 
 #: choices of an input, at most
 MOST = 10_000
@@ -119,7 +119,7 @@ class Varied(Sequence[Picture]):
         params = params or Params()
         #: of each choice
         self.outputs = params.images_per_input
-        self._seed = drawn(params.seed)
+        self._seed = draw_seed(params.seed)
         self._is_seeded = params.seed_mode != "same"
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ class Varied(Sequence[Picture]):
             raise IndexError(index)
         at, number = divmod(index % len(self), self.choices)
         picture = self.inputs[at]
-        seed = {"seed": shifted(self._seed, at * self.outputs)} if self._is_seeded else {}
+        seed = {"seed": shift_seed(self._seed, at * self.outputs)} if self._is_seeded else {}
         label = picture.label
         name = label and f"{label}-{number + 1:0{len(str(self.choices))}}"
         params = {**seed, **picture.params, **self._choice(number)}

@@ -48,7 +48,7 @@ def write_duration(seconds: float | None) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
-def _checked(value: Any) -> Any:
+def _validate(value: Any) -> Any:
     try:
         return read_duration(value)
     except Refused as error:
@@ -59,7 +59,7 @@ def _checked(value: Any) -> Any:
 Duration = Annotated[
     float | None,
     BeforeValidator(
-        _checked, json_schema_input_type=float | Annotated[str, Field(max_length=_LONGEST_TEXT)] | None
+        _validate, json_schema_input_type=float | Annotated[str, Field(max_length=_LONGEST_TEXT)] | None
     ),
     PlainSerializer(write_duration, return_type=str),
 ]

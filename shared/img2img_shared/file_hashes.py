@@ -46,7 +46,7 @@ class FileHashes:
         path = path.absolute()
         with self._alone(path):
             state = _state(path.stat())
-            known = self._known.get(path) or self._remembered(path)
+            known = self._known.get(path) or self._recall(path)
             if known is None or known[0] != state:
                 with path.open("rb", buffering=0) as file:
                     state = _state(os.fstat(file.fileno()))
@@ -71,7 +71,7 @@ class FileHashes:
         with lock:
             yield
 
-    def _remembered(self, path: Path) -> tuple[str, str] | None:
+    def _recall(self, path: Path) -> tuple[str, str] | None:
         if self._folder is None:
             return None
         with suppress(OSError, ValueError):

@@ -11,7 +11,7 @@ from img2img_shared.own_params import with_own
 from img2img_shared.params import Params
 from img2img_shared.pushed_models.pushed_model import ModelFiles
 from img2img_shared.roles import Role
-from img2img_shared.seeds import counted
+from img2img_shared.seeds import seeds_of
 
 #: inputs of a job are stored in pages of so many, so that the ledger's share of a job is O(1)
 PAGE = 1000
@@ -141,7 +141,7 @@ class Job(BaseModel):
             sub_at = repeat
         if params.seed_mode == "same":
             at = sub_at = 0
-        return counted(params.seed, params.subseed, params.subseed_strength, at, sub_at)
+        return seeds_of(params.seed, params.subseed, params.subseed_strength, at, sub_at)
 
 
 def picture_key(tenant: str, digest: str) -> str:

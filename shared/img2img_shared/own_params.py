@@ -10,7 +10,7 @@ from img2img_shared.errors import Refused, WireError
 from img2img_shared.params import WRITTEN, Params
 from img2img_shared.refusals import read_params, refusal
 from img2img_shared.sampler_names import split_sampler
-from img2img_shared.seeds import drawn
+from img2img_shared.seeds import draw_seed
 
 #: what is one for all images of a job, beside its model, and why; every other parameter may be an input's own
 OF_THE_JOB = {
@@ -71,7 +71,7 @@ def _endings(given: Mapping[str, Any]) -> dict[str, str]:
 
 def draw_own_seeds(own: Mapping[str, Any]) -> dict[str, Any]:
     """`own` with its seeds drawn where they are -1, once, so that the image can be made again."""
-    return {name: drawn(value) if name in _SEEDS else value for name, value in own.items()}
+    return {name: draw_seed(value) if name in _SEEDS else value for name, value in own.items()}
 
 
 def with_own(params: Params, own: Mapping[str, Any]) -> Params:

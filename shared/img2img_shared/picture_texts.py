@@ -73,18 +73,18 @@ def _png_text(kind: bytes, chunk: bytes, most: int) -> Iterator[tuple[str, str]]
         if kind == b"tEXt":
             yield name.decode("latin-1"), rest.decode("latin-1")
         elif kind == b"zTXt":
-            yield name.decode("latin-1"), _unpacked(rest[1:], most).decode("latin-1")
+            yield name.decode("latin-1"), _unpack(rest[1:], most).decode("latin-1")
         elif kind == b"iTXt":
             packed, (_, _, text) = rest[:1] == b"\1", rest[2:].split(b"\0", 2)
             yield (
                 name.decode("latin-1"),
-                (_unpacked(text, most) if packed else text).decode("utf-8", "replace"),
+                (_unpack(text, most) if packed else text).decode("utf-8", "replace"),
             )
     except (ValueError, zlib.error):
         return  # a broken chunk carries no text
 
 
-def _unpacked(data: bytes, most: int) -> bytes:
+def _unpack(data: bytes, most: int) -> bytes:
     return zlib.decompressobj().decompress(data, most + 1)
 
 

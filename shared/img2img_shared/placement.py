@@ -108,8 +108,8 @@ class Placement:
         ]
         return (
             self._urgent(worker, own, others)
-            or self._starved(worker, own, others)
-            or self._underserved(worker, own, others)
+            or self._find_starved(worker, own, others)
+            or self._find_underserved(worker, own, others)
         )
 
     def _urgent(self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]) -> str | None:
@@ -125,7 +125,7 @@ class Placement:
         best = max(found, key=lambda each: (_top(each), not each.workers, self._pressure(each)), default=None)
         return None if best is None else best.model
 
-    def _starved(self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]) -> str | None:
+    def _find_starved(self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]) -> str | None:
         """What has waited for too long beside others of its priority."""
         starving = [each for each in others if not each.workers and each.priority == own.priority]
         if not starving:
@@ -140,7 +140,9 @@ class Placement:
             patience *= 2  # they have one to spare
         return longest.model if longest.starved >= patience else None
 
-    def _underserved(self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]) -> str | None:
+    def _find_underserved(
+        self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]
+    ) -> str | None:
         """What has fewer workers for its share than the worker's own model has."""
         if own.priority is None or worker.stayed < STAY * self._load(worker, own):
             return None

@@ -20,7 +20,7 @@ def split_sampler(name: str, scheduler: str | None = None) -> tuple[str, str]:
     """
     bare, ending = _without_endings(name)
     if bare not in SAMPLERS:
-        meant = _meant(name)
+        meant = _suggestion(name)
         raise Refused(
             "sampler_name", name, f"use {meant}" if meant else unknown_name("sampler", name, SAMPLERS)
         )
@@ -54,7 +54,7 @@ def find_scheduler(name: str) -> str:
     for label, scheduler in SCHEDULERS.items():
         if name in (label, scheduler.name):
             return label
-    meant = [label for label in SCHEDULERS if _folded(label) == _folded(name)]
+    meant = [label for label in SCHEDULERS if _fold(label) == _fold(name)]
     raise Refused(
         "scheduler", name, f"use {meant[0]!r}" if meant else unknown_name("schedule", name, SCHEDULERS)
     )
@@ -71,18 +71,18 @@ def _without_endings(name: str) -> tuple[str, str]:
     return name, found
 
 
-def _meant(name: str) -> str | None:
+def _suggestion(name: str) -> str | None:
     """How a name is written that A1111 does not know: in another case, an alias, "Euler a SGM Uniform"."""
     for sampler, has in SAMPLERS.items():
         for spelling in (sampler, *has.aliases):
             for label in SCHEDULERS:
-                if _folded(name) == _folded(f"{spelling} {label}"):
+                if _fold(name) == _fold(f"{spelling} {label}"):
                     return f"{sampler!r} with scheduler {label!r}"
-            if _folded(name) == _folded(spelling):
+            if _fold(name) == _fold(spelling):
                 return repr(sampler)
     return None
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     """As far as any name goes: a sender's may be endless."""
     return name[:100].lower().replace(" ", "").replace("_", "")

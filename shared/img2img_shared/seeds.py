@@ -11,13 +11,13 @@ DRAW = -1
 _DRAWN_FROM = 4294967294
 
 
-def drawn(seed: int) -> int:
+def draw_seed(seed: int) -> int:
     """`seed`, or one drawn for it."""
     # not the program's own generator, which it may have seeded for a reason
     return random.SystemRandom().randrange(_DRAWN_FROM) if seed == DRAW else seed
 
 
-def shifted(seed: int, by: int) -> int:
+def shift_seed(seed: int, by: int) -> int:
     """The seed that comes so many later; after the largest comes the least.
 
     >>> shifted(-5, 7), shifted(-5, 4), shifted(2**64 - 1, 1) == SEED_MIN
@@ -26,7 +26,7 @@ def shifted(seed: int, by: int) -> int:
     return (seed + by - SEED_MIN) % (SEED_MAX + 1 - SEED_MIN) + SEED_MIN
 
 
-def counted(
+def seeds_of(
     seed: int, subseed: int, subseed_strength: float, index: int, subseed_index: int | None = None
 ) -> tuple[int, int]:
     """(seed, subseed) of image `index` of those that begin with these.
@@ -37,4 +37,4 @@ def counted(
         subseed_index: of the image among those that its subseed is counted over; None: `index`.
     """
     later = index if subseed_index is None else subseed_index
-    return seed if subseed_strength > 0 else shifted(seed, index), shifted(subseed, later)
+    return seed if subseed_strength > 0 else shift_seed(seed, index), shift_seed(subseed, later)

@@ -29,7 +29,7 @@ def is_network(name: str | None) -> bool:
     return name is not None and name not in BUILT_IN
 
 
-def _spelled(name: str) -> str:
+def _spell(name: str) -> str:
     return _BY_LOWER.get(name.lower(), name)
 
 
@@ -37,5 +37,5 @@ def _spelled(name: str) -> str:
 UpscalerName = Annotated[
     str,
     Field(min_length=1, max_length=255, json_schema_extra={"x-files": "upscaler"}),
-    AfterValidator(_spelled),
+    AfterValidator(_spell),
 ]

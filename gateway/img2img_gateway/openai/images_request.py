@@ -72,14 +72,14 @@ class ImagesRequest(BaseModel):
         Raises:
             Refused: names the field.
         """
-        return read_params({**self._meant(), **(self.model_extra or {})})
+        return read_params({**self._own_params(), **(self.model_extra or {})})
 
     @property
     def wanted_model(self) -> str | None:
         """The farm's model; None: its default one."""
         return None if self.model is None or _THEIRS.fullmatch(self.model) else self.model
 
-    def _meant(self) -> dict[str, Any]:
+    def _own_params(self) -> dict[str, Any]:
         meant: dict[str, Any] = {
             "prompt": self.prompt,
             "images_per_input": self.n,
@@ -104,8 +104,8 @@ class GenerationRequest(ImagesRequest):
         Literal["vivid", "natural"] | None, Field(description="Changes nothing: a style is the prompt's.")
     ] = None
 
-    def _meant(self) -> dict[str, Any]:
-        return {**super()._meant(), "txt2img": True}
+    def _own_params(self) -> dict[str, Any]:
+        return {**super()._own_params(), "txt2img": True}
 
 
 class EditRequest(ImagesRequest):
@@ -116,8 +116,8 @@ class EditRequest(ImagesRequest):
         Field(description="high: a strength of 0.5 for 0.75; that of `denoising_strength` goes first."),
     ] = None
 
-    def _meant(self) -> dict[str, Any]:
-        meant = super()._meant()
+    def _own_params(self) -> dict[str, Any]:
+        meant = super()._own_params()
         if self.input_fidelity is not None:
             meant["denoising_strength"] = _STRENGTHS[self.input_fidelity]
         return meant

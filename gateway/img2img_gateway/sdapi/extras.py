@@ -23,7 +23,7 @@ from img2img_gateway.sdapi.option_table import SENDS_TEXTS, parameters_of
 from img2img_gateway.sdapi.request import MOST_IMAGES, Name, Whole
 from img2img_gateway.sdapi.tasks import Task
 from img2img_gateway.sdapi.tenant_options import Options
-from img2img_gateway.submit import SentInput, stored, write
+from img2img_gateway.submit import SentInput, store_picture, write
 from img2img_shared.errors import FarmError, Refused, Unavailable
 from img2img_shared.extras_report import extras_infotext
 from img2img_shared.job import result_key
@@ -191,7 +191,7 @@ class _Extras(Call):
         keys = []
         for index, file in enumerate(self._files):
             field = "image" if self._is_single else f"imageList.{index}.data"
-            keys.append((await stored(self._services, self._caller, file.data, field), file.name))
+            keys.append((await store_picture(self._services, self._caller, file.data, field), file.name))
         self._files = []
         priority = self._caller.allowed_priority()
         submission = await farm.begin(

@@ -15,7 +15,7 @@ from img2img_shared.job import Job
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments
 from img2img_shared.samplers import SAMPLERS
-from img2img_shared.seeds import counted
+from img2img_shared.seeds import seeds_of
 
 #: names in a picture's text that A1111 does not count among the extra parameters
 _PLAIN = frozenset(
@@ -106,7 +106,7 @@ def _images(reading: Reading, jobs: Sequence[Sequence[Job]]) -> dict[str, Any]:
         uncommented = partial(strip_comments, enabled=params.enable_prompt_comments)
         prompts += [uncommented(params.prompt)] * n
         negative_prompts += [uncommented(params.negative_prompt)] * n
-        seeds += [counted(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
+        seeds += [seeds_of(params.seed, params.subseed, params.subseed_strength, i) for i in range(n)]
     return {
         "prompt": prompts[0],
         "all_prompts": prompts,

@@ -17,12 +17,12 @@ from img2img_gateway.sdapi.request import (
 )
 from img2img_gateway.sdapi.request_reading import Reader, Reading
 from img2img_gateway.sdapi.tasks import Task
-from img2img_gateway.submit import SentInput, stored, write
+from img2img_gateway.submit import SentInput, store_picture, write
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.farm.submission import draw_seeds
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.params import Params
-from img2img_shared.seeds import counted
+from img2img_shared.seeds import seeds_of
 from img2img_shared.step_count import steps_in_all
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_class=JsonRoute)
@@ -68,7 +68,7 @@ class _Render(Call):
         images, mask = await self._pictures(first) if isinstance(first, Img2ImgRequest) else ([None], None)
         shared = {"mask": mask} if mask else {}
         for role, picture in self._reading.control_pictures.items():
-            shared[role] = await stored(self._services, self._caller, picture, role)
+            shared[role] = await store_picture(self._services, self._caller, picture, role)
         if not getattr(body, "include_init_images", False):
             for each in (self._reading, *self._reading.of_script):
                 _forget(each, mask)
@@ -109,10 +109,10 @@ class _Render(Call):
                 f"send at most batch_size, {body.batch_size}",
             )
         keys = [
-            await stored(self._services, self._caller, each, f"init_images.{i}")
+            await store_picture(self._services, self._caller, each, f"init_images.{i}")
             for i, each in enumerate(images)
         ]
-        mask = await stored(self._services, self._caller, body.mask, "mask") if body.mask else None
+        mask = await store_picture(self._services, self._caller, body.mask, "mask") if body.mask else None
         return keys, mask
 
     def answer_of(self, task: Task) -> Answer:
@@ -139,7 +139,7 @@ def _shifted(params: Params, offset: int) -> Params:
 
     (A1111: `StableDiffusionProcessingImg2Img.init`, which is called once for all iterations.)
     """
-    seed, subseed = counted(params.seed, params.subseed, params.subseed_strength, offset)
+    seed, subseed = seeds_of(params.seed, params.subseed, params.subseed_strength, offset)
     changes = {"seed": seed, "subseed": subseed}
     if params.inpainting_fill == InpaintingFill.LATENT_NOISE and not params.subseed_strength:
         changes["fill_noise_seed_delta"] = -offset

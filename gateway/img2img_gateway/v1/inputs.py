@@ -8,7 +8,7 @@ from img2img_gateway.access import Caller
 from img2img_gateway.dependencies import Services, ServicesDep
 from img2img_gateway.gateway_errors import Problem
 from img2img_gateway.pictures import media_type
-from img2img_gateway.submit import stored
+from img2img_gateway.submit import store_picture
 from img2img_gateway.v1.job_answers import InputAnswer, InputList, JobInput
 from img2img_gateway.v1.request_fields import UNLIMITED, Index, JobId, Start
 from img2img_shared.errors import NotFound, Refused, StoreError
@@ -57,7 +57,7 @@ async def put_input(request: Request, services: ServicesDep, caller: Caller) -> 
                 )
         if not sent.size:
             raise Refused("body", "", "send the bytes of a picture")
-        return InputAnswer(key=await stored(services, caller, sent, "body"), bytes=sent.size)
+        return InputAnswer(key=await store_picture(services, caller, sent, "body"), bytes=sent.size)
 
 
 @router.head("/inputs/{sha256}", summary="Check whether a picture was uploaded", status_code=204)

@@ -127,7 +127,7 @@ class GatewayClient:
             key = response.request.headers.get("Idempotency-Key", "")
             return Conflict(key, str(said.get("allowed", "")).rpartition(": ")[2].split(", "))
         if "field" in said and status in _REFUSALS:
-            return _refused(str(said["field"]), detail, said.get("allowed"))
+            return _as_refused(str(said["field"]), detail, said.get("allowed"))
         return FarmError(f"{self.where}: {detail}")
 
 
@@ -139,7 +139,7 @@ def _document(response: httpx.Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _refused(field: str, detail: str, reason: str | None) -> Refused:
+def _as_refused(field: str, detail: str, reason: str | None) -> Refused:
     """A refusal whose message is `detail` again, where that has the form of one."""
     for verb in ("is", "are"):
         start, end = f"{field} {verb} ", f": {reason}"

@@ -71,7 +71,7 @@ class GatewayBackend:
         body: dict[str, Any] = {
             "params": params.model_dump(mode="json", exclude_unset=True),
             "pictures": shared,
-            "inputs": list(self._sent(inputs, params, set(shared), progress)),
+            "inputs": list(self._send_inputs(inputs, params, set(shared), progress)),
             "model": wanted.model,
             "name": wanted.name,
             "tags": wanted.tags,
@@ -207,7 +207,7 @@ class GatewayBackend:
     def _change(self, job_id: str, what: str) -> int:
         return int(self._client.ask("POST", f"/v1/jobs/{job_id}/{what}").json()["changed"])
 
-    def _sent(
+    def _send_inputs(
         self,
         inputs: Iterable[Picture],
         params: Params,

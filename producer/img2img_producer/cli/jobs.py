@@ -50,10 +50,10 @@ def status(
     show_job(now)
     for image in each:
         if image.state is not ImageState.DONE:
-            typer.echo(one_line(_told(image)))
+            typer.echo(one_line(_image_line(image)))
 
 
-def _told(image: ImageStatus) -> str:
+def _image_line(image: ImageStatus) -> str:
     called = image.path or image.name
     text = f"image {image.index}{f' ({called})' if called else ''} {image.state}"
     return f"{text}: {image.reason}" if image.reason else text

@@ -12,7 +12,7 @@ from img2img_shared.command_line import say
 
 def say_who_renders(context: typer.Context, farm: Farm, job: str) -> None:
     """That a job waits for a worker, where none is there: who only sees nothing happen cannot tell why."""
-    model, others = _unserved(farm, job)
+    model, others = _unserved_model(farm, job)
     if model and farm.is_embedded:
         up = come_back(context, f"up --model {shlex.quote(model)}")
         say(f"nothing renders it until this farm runs: {up}, or {come_back(context, f'watch {job}')}")
@@ -25,11 +25,11 @@ def say_what_comes_first(context: typer.Context, farm: Farm, job: str) -> None:
     """What a command that stays will wait for before the first image."""
     if not farm.is_embedded:
         say_who_renders(context, farm, job)
-    elif model := _unserved(farm, job)[0]:
+    elif model := _unserved_model(farm, job)[0]:
         say(f"loading {model} ...")
 
 
-def _unserved(farm: Farm, job: str) -> tuple[str | None, list[str]]:
+def _unserved_model(farm: Farm, job: str) -> tuple[str | None, list[str]]:
     """The model that a job waits for, None if that is served or the job has ended; and those served."""
     status = farm.status(job)
     served = sorted({model for worker in farm.workers() for model in worker.info.models})

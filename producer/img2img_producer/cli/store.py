@@ -68,7 +68,7 @@ def clean(
     """
     with farm_of(context) as farm:
         found = farm.clean(uploads=uploads, orphans=orphans, dry_run=dry_run)
-    show_facts(asdict(found), _told(found, dry_run=dry_run), as_json=json)
+    show_facts(asdict(found), _summary(found, dry_run=dry_run), as_json=json)
     if found.held_for and found.bytes:
         say(
             f"pictures that no job names stay for another {write_duration(round(found.held_for))}: Redis is "
@@ -76,7 +76,7 @@ def clean(
         )
 
 
-def _told(found: Cleaned, *, dry_run: bool) -> str:
+def _summary(found: Cleaned, *, dry_run: bool) -> str:
     counts = {"job": found.jobs, "picture": found.pictures, "orphan": found.orphans}
     what = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count]
     if not what:

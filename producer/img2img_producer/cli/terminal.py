@@ -48,8 +48,8 @@ def show_job(status: JobStatus) -> None:
         "rate": speed(status.rate) if status.rate and runs else "",
         "to go": remaining(status),
         "submitted": f"{status.created.astimezone():%Y-%m-%d %H:%M:%S}",
-        "took": _took(status),
-        "kept": _kept(status),
+        "took": _took_text(status),
+        "kept": _kept_text(status),
     }
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
@@ -138,13 +138,13 @@ def _counts(status: JobStatus) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def _kept(status: JobStatus) -> str:
+def _kept_text(status: JobStatus) -> str:
     if status.kept_until is not None:
         return f"until {status.kept_until.astimezone():%Y-%m-%d %H:%M}"
     return "" if status.keep is None else f"{write_duration(status.keep)} after its end"
 
 
-def _took(status: JobStatus) -> str:
+def _took_text(status: JobStatus) -> str:
     if status.started is None or status.finished is None:
         return ""
     return duration((status.finished - status.started).total_seconds())

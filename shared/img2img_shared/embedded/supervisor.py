@@ -38,7 +38,7 @@ def main(path: str, lock_path: str, log_path: str, fd: str, *command: str) -> in
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    lock = _locked(lock_path)
+    lock = _take_lock(lock_path)
     if lock is None:
         os.write(log, f"supervisor: {lock_path} is still held by an earlier process\n".encode())
         return 1
@@ -136,7 +136,7 @@ def _reads(user: socket.socket) -> bool:
         return False
 
 
-def _locked(path: str) -> int | None:
+def _take_lock(path: str) -> int | None:
     """The lock that one command at a time holds, as an open file; None if it does not come free."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT)
     end = time.monotonic() + PATIENCE

@@ -72,7 +72,7 @@ def examine_farm(settings: Settings, redis_url: str, store_url: str) -> Iterator
     yield from _store(store_url, ledger)
     yield from _models(settings.models_dir)
     if ledger is not None:
-        yield from _pushed(redis, ledger, store_url)
+        yield from _check_pushed(redis, ledger, store_url)
         yield from _workers(ledger)
 
 
@@ -168,7 +168,7 @@ def _models(folder: Path | None) -> Iterator[Finding]:
         )
 
 
-def _pushed(redis: FarmRedis, ledger: Ledger, store_url: str) -> Iterator[Finding]:
+def _check_pushed(redis: FarmRedis, ledger: Ledger, store_url: str) -> Iterator[Finding]:
     """What workers can fetch; of a store that does not answer, or is another farm's, it was told already."""
     with suppress(FarmError):
         store = Store(store_url)

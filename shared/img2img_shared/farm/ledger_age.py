@@ -25,7 +25,7 @@ class LedgerAge:
         Raises:
             StoreError: the store does not tell, or does not take it.
         """
-        known, noted = self._retention.note("generation"), self._noted()
+        known, noted = self._retention.note("generation"), self._noted_generation()
         if known is None or known < noted:
             self._retention.set_note("trusted", round(1000 * self._retention.now()))
         generation = 1 + int(max(known or 0, noted))
@@ -37,7 +37,7 @@ class LedgerAge:
         """Seconds for which the ledger has known all that happened."""
         return self._retention.now() - (self._retention.note("trusted") or 0.0) / 1000
 
-    def _noted(self) -> int:
+    def _noted_generation(self) -> int:
         try:
             return int(self._store.get(KEY))
         except StoreError as error:

@@ -107,12 +107,12 @@ class StoreJanitor:
         # it takes no turn, and so has none to hold on to
         found = self._look(Sweep(self._store, self._retention, self._age, uploads=uploads), 0)
         gone = self._overdue(found, orphans)
-        return _cleaned(found, len(self._retention.due()), len(found.unnamed), len(gone))
+        return _as_cleaned(found, len(self._retention.due()), len(found.unnamed), len(gone))
 
     def _clean(self, uploads: float | None, orphans: float | None) -> Cleaned:
         self._retention.set_note("swept", self._retention.now())
         if not self._retention.is_begun():
-            return _cleaned(Found(), 0, 0, 0)
+            return _as_cleaned(Found(), 0, 0, 0)
         jobs = self._remove_jobs()
         generation = self._advance()
         before = self._storage.counted()
@@ -132,7 +132,7 @@ class StoreJanitor:
         self._model_index.refresh()
         pictures = sweep.remove_unnamed(found)
         self._storage.write(found, {})
-        cleaned = _cleaned(found, jobs, pictures, len(gone))
+        cleaned = _as_cleaned(found, jobs, pictures, len(gone))
         if cleaned.jobs or cleaned.pictures or cleaned.orphans:
             log.info("removed from the store: %s", cleaned)
         return cleaned
@@ -236,7 +236,7 @@ class StoreJanitor:
             self._signed = time.monotonic()
 
 
-def _cleaned(found: Found, jobs: int, pictures: int, orphans: int) -> Cleaned:
+def _as_cleaned(found: Found, jobs: int, pictures: int, orphans: int) -> Cleaned:
     return Cleaned(
         jobs=jobs,
         pictures=pictures,

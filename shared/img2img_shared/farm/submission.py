@@ -25,7 +25,7 @@ from img2img_shared.params import Params
 from img2img_shared.pushed_models.pins import Pins
 from img2img_shared.refusals import refusal
 from img2img_shared.roles import check_role
-from img2img_shared.seeds import drawn
+from img2img_shared.seeds import draw_seed
 from img2img_shared.store import Store
 from img2img_shared.wire import LIMIT, encode_inputs, fingerprint
 
@@ -118,14 +118,14 @@ class Submission:
         """
         if len(self._under_way) >= UPLOADS:
             self._take()
-        item = self._checked(upload)
+        item = self._check(upload)
         put = partial(
             self._intake.put_all, self.job.id, self.job.tenant, upload.pictures, f"inputs[{self._added}]."
         )
         self._under_way.append(self._pool.submit(lambda: item.model_copy(update={"pictures": put()})))
         self._added += 1
 
-    def _checked(self, upload: Upload) -> Input:
+    def _check(self, upload: Upload) -> Input:
         """The next input without its pictures: what is wrong with it is said before anything is uploaded."""
         try:
             item = checked_input(
@@ -238,7 +238,7 @@ def new_job(**facts: Any) -> Job:
 
 def draw_seeds(params: Params) -> Params:
     """`params` with seed and subseed drawn where they are -1, once, so that the job can be told again."""
-    return params.model_copy(update={"seed": drawn(params.seed), "subseed": drawn(params.subseed)})
+    return params.model_copy(update={"seed": draw_seed(params.seed), "subseed": draw_seed(params.subseed)})
 
 
 def request_of(job: Mapping[str, Any], params: Params) -> dict[str, str]:

@@ -130,10 +130,10 @@ class Sweep:
         """Whatever a job names is not unnamed."""
         if not found.unnamed:
             return
-        for key in self._named(pages, standing):
+        for key in self._named_pictures(pages, standing):
             found.unnamed.pop(key, None)
 
-    def _named(self, pages: Iterable[str], standing: Standing) -> Iterator[str]:
+    def _named_pictures(self, pages: Iterable[str], standing: Standing) -> Iterator[str]:
         for page in pages:
             self._step()
             try:

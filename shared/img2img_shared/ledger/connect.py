@@ -81,7 +81,7 @@ class FarmRedis:
         self._client.close()
 
     def _run(self, script: str, arguments: Sequence[Word], *more: Sequence[Word]) -> list[Any]:
-        text, sha1 = self._known(script)
+        text, sha1 = self._script(script)
         command = ("EVALSHA", sha1, 1, keys.farm_key(self.prefix), *arguments)
         try:
             return self._ask(command, *more)
@@ -89,7 +89,7 @@ class FarmRedis:
             self._ask(("SCRIPT", "LOAD", text))
             return self._ask(command, *more)
 
-    def _known(self, script: str) -> tuple[str, str]:
+    def _script(self, script: str) -> tuple[str, str]:
         if script not in self._scripts:
             text = keys.script(script)
             self._scripts[script] = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

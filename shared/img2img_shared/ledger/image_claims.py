@@ -92,7 +92,7 @@ class ImageClaims(LedgerPart):
 
         False: the attempt was not the current one, nothing happened.
         """
-        return bool(self._redis.run("fail", claim.model, claim.nonce, _kept(reason)))
+        return bool(self._redis.run("fail", claim.model, claim.nonce, _shorten(reason)))
 
     def release(self, claim: Claim, delay: float = 0.0, trouble: str = "") -> ImageState | None:
         """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
@@ -104,7 +104,7 @@ class ImageClaims(LedgerPart):
         Returns:
             whether it is pending or failed; None: the attempt was not the current one, nothing happened.
         """
-        answer = self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _kept(trouble))
+        answer = self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _shorten(trouble))
         return _GIVEN_BACK.get(answer)
 
     def wait_for(self, claim: Claim, job_id: str) -> ImageState | None:
@@ -122,7 +122,7 @@ class ImageClaims(LedgerPart):
             whether it is pending or failed; None: the attempt was not the current one, nothing happened.
         """
         turn = round(self._lease_ms / 4)
-        answer = self._redis.run("doubt", claim.model, claim.nonce, turn, _kept(reason))
+        answer = self._redis.run("doubt", claim.model, claim.nonce, turn, _shorten(reason))
         return _GIVEN_BACK.get(answer)
 
     def pass_on(self, claim: Claim, others: Sequence[str], *, whole_job: bool = False) -> ImageState | None:
@@ -197,6 +197,6 @@ class ImageClaims(LedgerPart):
         return int(self._redis.call("LLEN", keys.queue_key(self._redis.prefix, model)))
 
 
-def _kept(reason: str) -> bytes:
+def _shorten(reason: str) -> bytes:
     """A reason as it is kept: it may quote what users or damaged files say, and is shown on terminals."""
     return one_line(reason[:REASON])[:REASON].encode()

@@ -66,7 +66,7 @@ class JobControl(JobRecords):
         """
         once = once or secrets.token_hex(8)
         while True:  # in shares, and not those that fail again meanwhile
-            retried, left = self._changed(job_id, tenant, "retry", by=by, once=once)
+            retried, left = self._change(job_id, tenant, "retry", by=by, once=once)
             if not left:
                 return int(retried)
 
@@ -99,9 +99,9 @@ class JobControl(JobRecords):
     def _control(
         self, job_id: str, tenant: str, verb: str, value: int | str = 0, *, by: str, once: str
     ) -> int:
-        return int(self._changed(job_id, tenant, verb, value, by=by, once=once))
+        return int(self._change(job_id, tenant, verb, value, by=by, once=once))
 
-    def _changed(
+    def _change(
         self, job_id: str, tenant: str, verb: str, value: int | str = 0, *, by: str, once: str
     ) -> Any:
         answer = self._found(job_id, self._redis.run("control", tenant, job_id, verb, value, by, once))

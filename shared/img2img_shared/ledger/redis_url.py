@@ -75,7 +75,7 @@ def read_redis_url(url: str) -> RedisAddress:
     rest = rest.replace(f";{scheme}://", ",")  # as Celery separates sentinels
     login, place, path, query = _split(scheme, rest)
     given = _options(scheme, query)
-    given = _joined(scheme, given, _login(scheme, login), "the login before the host")
+    given = _join(scheme, given, _login(scheme, login), "the login before the host")
     port, is_encrypted = _SCHEMES[scheme]
     socket, master_name = None, None
     hosts: tuple[tuple[str, int], ...] = ()
@@ -86,16 +86,16 @@ def read_redis_url(url: str) -> RedisAddress:
     else:
         hosts = tuple(_host(scheme, each, port) for each in place.split(","))
         name, database = _path(scheme, path)
-        given = _joined(scheme, given, database | name, "the path")
+        given = _join(scheme, given, database | name, "the path")
         master_name = given.pop("master_name", None)
     if ("sentinel" in scheme) != (master_name is not None):
         wanted = "the option master_name, which names the server that the sentinels watch"
         raise _refused(scheme, f"a URL of sentinels, sentinel://..., needs {wanted}; no other has it")
     if len(hosts) > 1 and master_name is None:
         raise _refused(scheme, "give one host, or the URL of sentinels")
-    options = _checked(scheme, given, is_encrypted)
+    options = _read_options(scheme, given, is_encrypted)
     return RedisAddress(
-        shown=_shown(scheme, hosts, socket, master_name, options["db"]),
+        shown=_url_text(scheme, hosts, socket, master_name, options["db"]),
         hosts=hosts,
         socket=socket,
         master_name=master_name,
@@ -157,7 +157,7 @@ def _options(scheme: str, query: str) -> dict[str, str]:
     return dict(pairs)
 
 
-def _joined(scheme: str, given: dict[str, str], more: dict[str, str], where: str) -> dict[str, str]:
+def _join(scheme: str, given: dict[str, str], more: dict[str, str], where: str) -> dict[str, str]:
     """Both, which may not contradict each other."""
     for name, value in more.items():
         if given.get(name, value) != value:
@@ -165,7 +165,7 @@ def _joined(scheme: str, given: dict[str, str], more: dict[str, str], where: str
     return given | more
 
 
-def _checked(scheme: str, given: Mapping[str, str], is_encrypted: bool) -> dict[str, Any]:
+def _read_options(scheme: str, given: Mapping[str, str], is_encrypted: bool) -> dict[str, Any]:
     """The options' values, and the defaults of those that are not given."""
     options: dict[str, Any] = {"db": 0, "socket_timeout": ANSWER_TIMEOUT}
     if scheme != "unix":
@@ -194,7 +194,7 @@ def _for_sentinels(options: Mapping[str, Any]) -> dict[str, Any]:
     return alike | {name: value for name, value in own.items() if value is not None}
 
 
-def _shown(
+def _url_text(
     scheme: str, hosts: tuple[tuple[str, int], ...], socket: str | None, master: str | None, db: int
 ) -> str:
     places = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in hosts)

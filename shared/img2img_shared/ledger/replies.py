@@ -103,8 +103,8 @@ def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerS
     """One answer of ``workers``."""
     said = msgpack.unpackb(data)
     return WorkerStatus(
-        info=WorkerInfo(**_known(WorkerInfo, said)),
-        report=WorkerReport(**_known(WorkerReport, said.get("report", {}))),
+        info=WorkerInfo(**_known_fields(WorkerInfo, said)),
+        report=WorkerReport(**_known_fields(WorkerReport, said.get("report", {}))),
         running=int(running),
         seen=moment(seen),
     )
@@ -115,7 +115,7 @@ def _job_state(state: str, failed: int) -> JobState:
     return JobState.FAILED if state == JobState.DONE and failed else JobState(state)
 
 
-def _known(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
+def _known_fields(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
     """What a record has fields for: a newer worker may say more."""
     names = {field.name for field in fields(record)}
     return {

@@ -21,7 +21,7 @@ class TicketChannel(Channel):  # type: ignore[misc]  # kombu ships no types
         options = clients.connection_options(self.address)
         options.setdefault("health_check_interval", self.health_check_interval)
         if asynchronous:
-            options["connection_class"] = _told(options["connection_class"], self)
+            options["connection_class"] = _notifying_connection(options["connection_class"], self)
         return options
 
     def _get_pool(self, asynchronous: bool = False) -> ConnectionPool:
@@ -49,13 +49,13 @@ class TicketTransport(Transport):  # type: ignore[misc]  # kombu ships no types
         return uri
 
 
-def _told(kind: type, channel: TicketChannel) -> type:
+def _notifying_connection(kind: type, channel: TicketChannel) -> type:
     """Connections of that kind, of whose end the event loop of `channel` hears."""
 
-    class Told(kind):  # type: ignore[misc]
+    class NotifyingConnection(kind):  # type: ignore[misc]
         def disconnect(self, *args: Any, **kwargs: Any) -> None:
             super().disconnect(*args, **kwargs)
             if channel._registered:
                 channel._on_connection_disconnect(self)
 
-    return Told
+    return NotifyingConnection

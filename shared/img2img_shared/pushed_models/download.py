@@ -43,10 +43,10 @@ def fetch_into(
         OSError: it cannot be written.
     """
     had = os.fstat(file.fileno()).st_size
-    found = _fetched(file, model, wanted, giver, progress)
+    found = _fetch_missing(file, model, wanted, giver, progress)
     if found != wanted.sha256 and had:  # a power cut may have damaged what was here before
         file.truncate(0)
-        found = _fetched(file, model, wanted, giver, progress)
+        found = _fetch_missing(file, model, wanted, giver, progress)
     if found != wanted.sha256:
         file.truncate(0)
         which = f"{model.kind} {model.name}" + ("" if wanted.path == model.file_name else f" ({wanted.path})")
@@ -57,7 +57,7 @@ def fetch_into(
     os.fsync(file.fileno())
 
 
-def _fetched(
+def _fetch_missing(
     file: BinaryIO, model: PushedModel, wanted: ModelFile, giver: PartsGiver, progress: Callable[[int], None]
 ) -> str:
     """The SHA-256 of all of it, once what is missing was appended."""

@@ -18,7 +18,7 @@ def pinned_files(params: Params, known: Iterable[PushedModel]) -> dict[str, str]
     if not pushed:
         return {}
     found = {}
-    for kind, name in _named(params):
+    for kind, name in _names_in(params):
         model = _control(name, pushed) if kind == "control" else find_pushed(name, kind, pushed)
         if model is not None:
             found[key_of(kind, name)] = model.sha256
@@ -34,7 +34,7 @@ def pinned_files(params: Params, known: Iterable[PushedModel]) -> dict[str, str]
 
 def names_of(params: Params, files: Mapping[str, str]) -> set[str]:
     """Of a job's `files` those that a render with these parameters may need, beside checkpoints."""
-    named = {key_of(kind, name) for kind, name in _named(params)}
+    named = {key_of(kind, name) for kind, name in _names_in(params)}
     return {each for each in files if each in named or each.startswith("embedding/")}
 
 
@@ -43,7 +43,7 @@ def key_of(kind: ModelKind, name: str) -> str:
     return f"{kind}/{name}"
 
 
-def _named(params: Params) -> Iterator[tuple[ModelKind, str]]:
+def _names_in(params: Params) -> Iterator[tuple[ModelKind, str]]:
     if not params.disable_extra_networks:
         for prompt in (params.prompt, params.hr_prompt):
             tags = take_extra_networks(strip_comments(prompt, enabled=params.enable_prompt_comments))

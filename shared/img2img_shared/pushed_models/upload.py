@@ -80,10 +80,10 @@ def send(
             data = _read(paths, model, number * part, wanted)
             waiting.append((pool.submit(taker.put_part, model.sha256, number, data), wanted))
             while len(waiting) >= _AT_ONCE:
-                done += _taken(waiting)
+                done += _await_first(waiting)
                 progress(done)
         while waiting:
-            done += _taken(waiting)
+            done += _await_first(waiting)
             progress(done)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -106,7 +106,7 @@ def _read(paths: Sequence[Path], model: NewModel, start: int, size: int) -> byte
     return bytes(read)
 
 
-def _taken(waiting: list[tuple[Future[None], int]]) -> int:
+def _await_first(waiting: list[tuple[Future[None], int]]) -> int:
     future, size = waiting.pop(0)
     await_result(future)
     return size

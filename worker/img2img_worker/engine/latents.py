@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from img2img_shared.modes import InpaintingFill, ResizeMode
-from img2img_shared.seeds import shifted
+from img2img_shared.seeds import shift_seed
 from img2img_worker.engine.loaded import Loaded, PictureKey
 from img2img_worker.engine.render import Pixels
 from img2img_worker.engine.side_stream import SideStream
@@ -94,7 +94,7 @@ class Latents:
         if render.params.inpainting_fill == InpaintingFill.LATENT_NOTHING:
             return kept
         channels, height, width = z0.shape
-        seed = shifted(render.seed, render.params.fill_noise_seed_delta)
+        seed = shift_seed(render.seed, render.params.fill_noise_seed_delta)
         noise = fill_noise(seed, (channels, height, width), render.params.noise_source)
         return kept + to_device(noise, z0.device) * mask
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from img2img_shared.modes import InpaintingFill
 from img2img_shared.params import Params
 from img2img_shared.roles import Role
-from img2img_shared.seeds import shifted
+from img2img_shared.seeds import shift_seed
 from img2img_worker.engine.render import Render
 from img2img_worker.farm.picture_recipe import FinishedPicture, img2img, with_size
 from img2img_worker.farm.render_steps import RenderSteps
@@ -31,7 +31,7 @@ def loopback(render: Render, pictures: Mapping[Role, bytes], served: Served) -> 
         if number:
             changes["inpainting_fill"] = InpaintingFill.ORIGINAL
             pictures = {**pictures, "image": encode_picture(made[-1].composed.picture, "png")}
-        each = replace(render, params=params.model_copy(update=changes), seed=shifted(render.seed, number))
+        each = replace(render, params=params.model_copy(update=changes), seed=shift_seed(render.seed, number))
         result = yield from img2img(each, pictures, served, colours=colours)
         made = [*made, result] if params.loopback_return_all else [result]
     return replace(made[-1], earlier=tuple(made[:-1]), maps={})

@@ -14,7 +14,7 @@ from img2img_shared.job import Input, Job
 from img2img_shared.param_groups.sd_upscale_params import SdUpscaleParams
 from img2img_shared.params import Params
 from img2img_shared.roles import Role
-from img2img_shared.seeds import shifted
+from img2img_shared.seeds import shift_seed
 from img2img_worker.engine.render import Render
 from img2img_worker.farm.picture_recipe import FinishedPicture, img2img, with_size
 from img2img_worker.farm.render_steps import RenderSteps
@@ -45,7 +45,7 @@ def outpaint(
 
     def way(number: int) -> RenderSteps[FinishedPicture]:
         own = {"image": _png(tiles[number].picture), "mask": _png(tiles[number].mask)}
-        each = replace(render, params=params, seed=shifted(render.seed, number))
+        each = replace(render, params=params, seed=shift_seed(render.seed, number))
         return img2img(each, {**pictures, **own}, served, tiles[number].latent_mask)
 
     if params.outpaint_tile is not None:
@@ -112,7 +112,7 @@ def _upscaled_tiles(
         count = len(mosaic_of(enlarged_size(picture.size, params), params))
     if count <= MOST_TILES_OF_ONE:
         return None
-    seeds = ({"seed": shifted(seed, later)} for later in tile_seeds(count, params.sd_upscale_batch))
+    seeds = ({"seed": shift_seed(seed, later)} for later in tile_seeds(count, params.sd_upscale_batch))
     plain = {name: field.default for name, field in SdUpscaleParams.model_fields.items()}
     each = zip(({"image": tile} for tile in _cut(params, image, served)), seeds, strict=True)
     return Tiles(params=params.model_copy(update=plain | own), each=each)
@@ -147,7 +147,7 @@ def sd_upscale(
         tiles = list(mosaic.cut(picture))
     ways = []
     for tile, later in zip(tiles, tile_seeds(len(tiles), params.sd_upscale_batch), strict=True):
-        each = replace(render, params=params, seed=shifted(render.seed, later))
+        each = replace(render, params=params, seed=shift_seed(render.seed, later))
         ways.append(img2img(each, {**pictures, "image": _png(tile)}, served))
     made = yield from side_by_side(ways)
     finished = Composed(picture=mosaic.merged([each.composed.picture for each in made]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from img2img_shared.params import Params
-from img2img_shared.seeds import shifted
+from img2img_shared.seeds import shift_seed
 from img2img_worker.sampling.brownian import BrownianPath
 from img2img_worker.sampling.philox import Philox
 from img2img_worker.sampling.plan import Draw, Plan
@@ -35,7 +35,7 @@ class NoiseStream:
         self._begun = True
         first = self._starting()
         if self._params.eta_noise_seed_delta:
-            later = shifted(self._seed, self._params.eta_noise_seed_delta)
+            later = shift_seed(self._seed, self._params.eta_noise_seed_delta)
             self._stream = _stream(self._params.noise_source, later)
         return first
 

@@ -12,7 +12,7 @@ from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, first_picture
 from img2img_shared.errors import Refused
 from img2img_shared.param_groups.as_given import AsGiven
-from img2img_shared.seeds import drawn, shifted
+from img2img_shared.seeds import draw_seed, shift_seed
 from img2img_shared.sheets.grid import GridOptions, in_rows, opened
 
 _COLORS = "img2img_color_correction"
@@ -46,9 +46,9 @@ class Loopback(Script):
         if self.interrogation != "None":
             reason = "no network here tells prompts from pictures; give None"
             raise Refused("script_args.interrogation", self.interrogation, reason)
-        batches, first = request.n_iter, drawn(request.seed)
+        batches, first = request.n_iter, draw_seed(request.seed)
         kept = first_picture(request, lenient, self.title) | {"batch_size": 1, "n_iter": 1}
-        seeds = [shifted(first, number * self.loops) for number in range(batches)]
+        seeds = [shift_seed(first, number * self.loops) for number in range(batches)]
         params = {
             "loopback": True,
             "loopback_loops": self.loops,
@@ -67,7 +67,7 @@ class Loopback(Script):
             account_changes=lambda account: {
                 "all_prompts": account["all_prompts"][:1],
                 "all_negative_prompts": account["all_negative_prompts"][:1],
-                "all_seeds": [shifted(seeds[-1], self.loops - 1)],
+                "all_seeds": [shift_seed(seeds[-1], self.loops - 1)],
                 "all_subseeds": account["all_subseeds"][-1:],
                 "seed": first,
                 "batch_size": 1,

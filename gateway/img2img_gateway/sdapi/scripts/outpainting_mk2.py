@@ -12,7 +12,7 @@ from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, of_the_first
 from img2img_gateway.sdapi.scripts.sides import Sides, first_picture_alone, sides_of
 from img2img_shared.modes import InpaintingFill
-from img2img_shared.seeds import drawn
+from img2img_shared.seeds import draw_seed
 from img2img_shared.sheets.grid import GridOptions, in_rows, opened
 
 _HINT = (
@@ -49,8 +49,8 @@ class OutpaintingMk2(Script):
             **first_picture_alone(request, lenient, self.title),
             "inpainting_fill": int(InpaintingFill.ORIGINAL),
             "inpaint_full_res": False,
-            "seed": drawn(request.seed),
-            "subseed": drawn(request.subseed),
+            "seed": draw_seed(request.seed),
+            "subseed": draw_seed(request.subseed),
             "n_iter": 1,
         }
         params = {

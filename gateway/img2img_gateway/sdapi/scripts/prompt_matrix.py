@@ -11,7 +11,7 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, check_count
 from img2img_shared.prompt_choices import matrix, parts_of
-from img2img_shared.seeds import drawn, shifted
+from img2img_shared.seeds import draw_seed, shift_seed
 from img2img_shared.sheets.captions import Caption, captioned, captioned_size
 from img2img_shared.sheets.grid import GridOptions, in_rows, opened
 
@@ -40,13 +40,13 @@ class PromptMatrix(Script):
         parts = parts_of(prompt, name)[1]
         check_count(1 << len(parts), name)
         joint = ", " if self.delimiter == "comma" else " "
-        seed, subseed = drawn(request.seed), drawn(request.subseed)
+        seed, subseed = draw_seed(request.seed), draw_seed(request.subseed)
         requests = []
         for number, choice in enumerate(matrix(prompt, name, joint=joint, at_start=self.put_at_start)):
             changes = {
                 name: choice,
-                "seed": shifted(seed, number if self.different_seeds else 0),
-                "subseed": shifted(subseed, number),
+                "seed": shift_seed(seed, number if self.different_seeds else 0),
+                "subseed": shift_seed(subseed, number),
                 "batch_size": 1,
                 "n_iter": 1,
             }

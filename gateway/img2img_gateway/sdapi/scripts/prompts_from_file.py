@@ -10,7 +10,7 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, changed, check_count
 from img2img_shared.errors import Refused
-from img2img_shared.seeds import DRAW, drawn, shifted
+from img2img_shared.seeds import DRAW, draw_seed, shift_seed
 
 _PROMPTS = ("prompt", "negative_prompt")
 
@@ -58,12 +58,12 @@ class PromptsFromFile(Script):
         check_count(len(lines), "script_args.text")
         seed = request.seed
         if self.iterate_seed or self.same_seed:
-            seed = drawn(seed)
+            seed = draw_seed(seed)
         requests = []
         for line in lines:
             requests.append(changed(request, {"seed": seed} | self._changes(line, request, lenient)))
             if self.iterate_seed:
-                seed = shifted(seed, request.batch_size * request.n_iter)
+                seed = shift_seed(seed, request.batch_size * request.n_iter)
         changes = {
             "seed": seed,
             "all_seeds": [seed],

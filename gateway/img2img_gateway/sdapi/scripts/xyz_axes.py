@@ -9,7 +9,7 @@ from typing import Any
 from img2img_gateway.sdapi.request import LONGEST_PROMPT, RenderRequest
 from img2img_gateway.sdapi.scripts.xyz_values import numbers, split
 from img2img_shared.errors import Refused, Summary
-from img2img_shared.seeds import DRAW, drawn
+from img2img_shared.seeds import DRAW, draw_seed
 from img2img_shared.suggestions import unknown_name
 
 #: of a request, a value, and all values of its axis: the fields that the value changes
@@ -60,7 +60,9 @@ class Axis:
 
     def with_seeds(self, values: list[Any]) -> list[Any]:
         """Values with those seeds that are to be drawn."""
-        return [drawn(value) if value == DRAW else value for value in values] if self.is_of_seeds else values
+        return (
+            [draw_seed(value) if value == DRAW else value for value in values] if self.is_of_seeds else values
+        )
 
     @property
     def is_of_seeds(self) -> bool:

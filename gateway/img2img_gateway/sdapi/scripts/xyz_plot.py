@@ -15,7 +15,7 @@ from img2img_gateway.sdapi.scripts.xyz_axes import NOTHING, Axis, axes_of, axis_
 from img2img_gateway.sdapi.scripts.xyz_values import written
 from img2img_shared.errors import Summary
 from img2img_shared.infotext_parser import quoted
-from img2img_shared.seeds import drawn, shifted
+from img2img_shared.seeds import draw_seed, shift_seed
 from img2img_shared.sheets.captions import Caption, captioned, captioned_size
 from img2img_shared.sheets.grid import GridOptions, in_rows, larger, opened
 
@@ -63,7 +63,7 @@ class XyzPlot(Script):
             lenient.set_aside("batch_size, n_iter", Summary(f"{request.batch_size}, {request.n_iter}"), why)
         alone: dict[str, Any] = {"batch_size": 1, "n_iter": 1}
         if not self.keep_drawn_seeds:
-            alone |= {"seed": drawn(request.seed), "subseed": drawn(request.subseed)}
+            alone |= {"seed": draw_seed(request.seed), "subseed": draw_seed(request.subseed)}
         request = changed(request, alone)
         x, y, z = (self._spread(name, request) for name in "xyz")
         check_count(len(x.values) * len(y.values) * len(z.values), "script_args")
@@ -74,7 +74,7 @@ class XyzPlot(Script):
             for spread, value in ((x, of_x), (y, of_y), (z, of_z)):
                 cell = changed(cell, spread.axis.changes(cell, value, spread.values))
             later = self._later(column, row, plane, len(x.values), len(y.values))
-            requests.append(changed(cell, {"seed": shifted(cell.seed, later)}) if later else cell)
+            requests.append(changed(cell, {"seed": shift_seed(cell.seed, later)}) if later else cell)
         sheets = PlotSheets(
             x=x,
             y=y,
