@@ -130,6 +130,8 @@ def list_keys(context: typer.Context, json: AsJson = False) -> None:
     if json:
         print_json([{**asdict(each), "last_used": uses.get(each.id)} for each in keys])
     else:
+        if not keys:
+            say("no keys: gateways answer their own machine only (img2img key create NAME)")
         for each in keys:
             used = f"last used {_moment(uses[each.id])}" if each.id in uses else "never used"
             typer.echo(f"{_line(each)}, made {_moment(each.created)}, {used}")

@@ -89,7 +89,8 @@ class Img2ImgFarm:
             for index, each in enumerate(image)
         ]
         height, width = image.shape[1:3]
-        params = {"width": width, "height": height, **named, **_read(parameters)}
+        # pictures come in any size: what is no multiple of 8 is cut off, as ComfyUI's own VAE does
+        params = {"width": width, "height": height, "odd_size": True, **named, **_read(parameters)}
         painted: dict[int, Tensor] = {}
         with Farm(url or None, key=os.environ.get("IMG2IMG_KEY")) as farm:
             job = farm.submit(pictures, model=model or None, params=params, name="ComfyUI")

@@ -63,6 +63,12 @@ def _reason(item: Any, is_params: bool) -> str:
             return f"give {allowed(name)}"
         case "refused":
             return str(item["msg"])
+        case "int_parsing" | "int_type" | "int_from_float":
+            return "give a whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return "give a number"
+        case "bool_parsing" | "bool_type":
+            return "give true or false"
         case "string_pattern_mismatch":
             return f"give text of the form {item['ctx']['pattern']}"
     message = str(item["msg"])

@@ -57,6 +57,9 @@ def open_store(url: str, folder: Path | None) -> LocalStore | MemoryStore | S3St
             retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
         )
     except (BaseError, ValueError) as error:
+        if re.search("Missing (AccessKeyId|SecretAccessKey)", str(error)):
+            reason = "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set: export both"
+            raise Refused("store_url", url, reason) from None
         raise Refused("store_url", url, f"{_KINDS} ({why(error)})") from None
     if not isinstance(store, S3Store | GCSStore | AzureStore):
         raise Refused("store_url", url, _KINDS)

@@ -386,7 +386,7 @@ def test_each_command_says_which_farm_it_talks_to(environment: dict[str, str], r
 
 def test_a_setting_that_is_wrong_stops_a_worker_with_one_clear_line(environment: dict[str, str]) -> None:
     done = run({**environment, "IMG2IMG_LEASE": "long"}, "worker", code=2)
-    assert done.stderr.startswith("img2img worker: IMG2IMG_LEASE is 'long': give a valid number")
+    assert done.stderr.startswith("img2img worker: IMG2IMG_LEASE is 'long': give a number")
     assert done.stderr.count("\n") == 1
 
 

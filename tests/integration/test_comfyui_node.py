@@ -53,6 +53,11 @@ def test_a_batch_comes_back_in_order(gateway: Gateway, busy_worker: FakeWorker) 
     assert (params.width, params.height, params.mask_blur_x, params.inpainting_fill) == (128, 64, 8, 2)
 
 
+def test_a_picture_of_any_size_is_taken(gateway: Gateway, busy_worker: FakeWorker) -> None:
+    (painted,) = NODE().repaint(image=torch.rand(1, 113, 151, 3), **{**DEFAULTS, "url": gateway.url})
+    assert painted.shape == (1, 112, 144, 3)
+
+
 def test_what_the_farm_refuses_is_said(gateway: Gateway) -> None:
     given = {**DEFAULTS, "url": gateway.url, "parameters": "stepz = 1"}
     with pytest.raises(Refused, match=r"stepz is '1'.*steps"):

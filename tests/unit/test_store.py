@@ -309,3 +309,10 @@ def test_a_cloud_store_without_credentials_says_which_it_looks_for() -> None:
     """Without any, the library asks the machine's metadata service, and tells of that alone."""
     asked = OSError("Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 3s")
     assert "no credentials in the environment (AWS_ACCESS_KEY_ID" in store_errors.why(asked)
+
+
+def test_half_of_the_credentials_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "half")
+    with pytest.raises(Refused, match="only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set"):
+        Store("s3://renders")

@@ -8,7 +8,7 @@ import typer
 
 from img2img_producer.cli.farm_choice import farm_of
 from img2img_producer.cli.terminal import show_facts
-from img2img_shared.command_line import AsJson
+from img2img_shared.command_line import AsJson, say
 from img2img_shared.errors import one_line
 
 
@@ -27,7 +27,10 @@ def audit(
 ) -> None:
     """List who cancelled, paused, removed, drained, ... what, newest first."""
     with farm_of(context) as farm:
-        for line in islice(farm.audit(subject), limit):
+        lines = list(islice(farm.audit(subject), limit))
+        if not lines and not json:
+            say("nobody has changed anything yet" if subject is None else f"nobody has changed {subject}")
+        for line in lines:
             whose = f" of {line.tenant}" if line.tenant else ""
             did = f"{line.action} {line.subject}{whose} {line.detail}".rstrip()
             text = f"{line.at.astimezone():%Y-%m-%d %H:%M:%S}  {one_line(line.by)}: {one_line(did)}"

@@ -13,7 +13,7 @@ from img2img_producer.outputs import writable_folder
 from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.results import Result
 from img2img_shared.command_line import messages, say
-from img2img_shared.errors import FarmError, one_line
+from img2img_shared.errors import one_line
 from img2img_shared.farm.patience import await_result
 from img2img_shared.records import JobStatus
 
@@ -109,8 +109,4 @@ def collect(farm: Farm, job_id: str, out: Path, *, wait: bool, overwrite: bool) 
 
 
 def _settle(collection: Collection, result: Result, saved: Future[Path]) -> None:
-    try:
-        collection.files[result.index] = await_result(saved)
-    except FarmError as error:
-        error.add_note(f"job {collection.status.id} has its results still")
-        raise
+    collection.files[result.index] = await_result(saved)

@@ -14,11 +14,10 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from img2img_producer.cli.farm_choice import farm_of
 from img2img_producer.cli.store import size
-from img2img_producer.cli.terminal import show_facts
+from img2img_producer.cli.terminal import show_facts, show_table
 from img2img_producer.farm_models import KINDS, PushedModel
 from img2img_shared.command_line import AsJson, print_json
 from img2img_shared.records import WorkerStatus
@@ -84,9 +83,7 @@ def list_(context: typer.Context, json: AsJson = False) -> None:
     if json:
         print_json([{**each.model_dump(), "workers": _having(each, workers)} for each in found])
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("kind", "name", "hash", "size", "pushed", "by", "workers"):
-        table.add_column(column)
+    rows = []
     latest: set[tuple[str, str]] = set()
     for each in found:
         is_older = (each.kind, each.name) in latest
@@ -95,8 +92,9 @@ def list_(context: typer.Context, json: AsJson = False) -> None:
         at = datetime.fromtimestamp(each.pushed).astimezone()
         having = ", ".join(_having(each, workers)) or "-"
         facts = (size(each.total), f"{at:%Y-%m-%d %H:%M}", each.by)
-        table.add_row(each.kind, told, each.short_hash, *facts, having)
-    Console(highlight=False, markup=False).print(table)
+        rows.append((each.kind, told, each.short_hash, *facts, having))
+    head = ("kind", "name", "hash", "size", "pushed", "by", "workers")
+    show_table(head, rows, "no models have been pushed (img2img models push FILE)")
 
 
 def pull(

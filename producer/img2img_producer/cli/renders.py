@@ -26,7 +26,7 @@ from img2img_producer.progress_display import ProgressDisplay
 from img2img_producer.sheets import check_sheets, save_sheets
 from img2img_producer.varied import Varied
 from img2img_shared.command_line import AsJson, messages, print_json, say
-from img2img_shared.errors import Refused, StoreError, Unavailable
+from img2img_shared.errors import FarmError, NotFound, Refused
 from img2img_shared.job import JobState
 from img2img_shared.param_fields import EXTRAS_FIELDS
 from img2img_shared.param_groups.upscaling_params import UpscalingParams
@@ -170,7 +170,9 @@ def _wait_and_save(context: typer.Context, farm: Farm, job: str, out: Path, *, o
     except KeyboardInterrupt:
         say_stopped(context, farm, job, out)
         raise
-    except (Unavailable, StoreError) as error:
+    except NotFound:
+        raise
+    except FarmError as error:  # such as a full disk
         again = come_back(context, f"render --resume {job} --out {shlex.quote(str(out))}")
         error.add_note(f"job {job} is kept; to go on with it: {again}")
         raise
@@ -283,6 +285,11 @@ def fetch(
             collection = collect(farm, job, out, wait=wait, overwrite=overwrite)
         except KeyboardInterrupt:
             say_left(context, farm, f"fetch {job} --wait --out {shlex.quote(str(out))}")
+            raise
+        except NotFound:
+            raise
+        except FarmError as error:
+            error.add_note(f"job {job} has its results still")
             raise
     _report(collection, json)
 

@@ -4,11 +4,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from img2img_producer.cli.farm_choice import farm_of
-from img2img_producer.cli.terminal import show_facts
-from img2img_shared.command_line import AsJson, print_json, print_table, say
+from img2img_producer.cli.terminal import show_facts, show_table
+from img2img_shared.command_line import AsJson, print_json, say
 from img2img_shared.durations import write_duration
 from img2img_shared.farm.store_janitor import Cleaned
 
@@ -26,19 +25,20 @@ def storage(context: typer.Context, json: AsJson = False) -> None:
     if json:
         print_json([{**asdict(each), "bytes": each.bytes} for each in found])
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("tenant", "in all", "inputs", "results", "uploaded since"):
-        table.add_column(name)
-    for each in found:
-        numbers = (each.bytes, each.inputs, each.results, each.since)
-        table.add_row(each.tenant or "(of all tenants)", *map(size, numbers))
-    print_table(table)
+    rows = [
+        (each.tenant or "(of all tenants)", *map(size, (each.bytes, each.inputs, each.results, each.since)))
+        for each in found
+    ]
+    show_table(("tenant", "in all", "inputs", "results", "uploaded since"), rows, "nothing is stored yet")
 
 
 def orphans(context: typer.Context, json: AsJson = False) -> None:
     """List jobs, of any tenant, of which only the store has something: forgotten, or lost with a Redis."""
     with farm_of(context) as farm:
-        for each in farm.orphans():
+        found = list(farm.orphans())
+        if not found and not json:
+            say("no orphans")
+        for each in found:
             text = f"{each.id} {each.pictures} picture{'' if each.pictures == 1 else 's'}, {size(each.bytes)}"
             show_facts(asdict(each), text, as_json=json)
 

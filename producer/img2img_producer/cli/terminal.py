@@ -77,7 +77,7 @@ def show_jobs(jobs: Iterable[JobStatus], otherwise: str) -> None:
         for job in found
     ]
     head = ("job", "name", "owner", "tags", "submitted", "state", "priority", "model", "images", "to go")
-    _table(head, rows, otherwise)
+    show_table(head, rows, otherwise)
 
 
 def show_workers(workers: Iterable[WorkerStatus]) -> None:
@@ -99,7 +99,7 @@ def show_workers(workers: Iterable[WorkerStatus]) -> None:
         for each in found
     ]
     head = ("worker", "model", "of", "hash", "device", "busy", "jobs", "per min", "memory", "up")
-    _table(head, rows, "no workers (start one: img2img worker --help)")
+    show_table(head, rows, "no workers (start one: img2img worker --help)")
     for each in found:
         if each.report.trouble:
             typer.echo(f"{each.info.id} claims nothing for now: {each.report.trouble}")
@@ -116,7 +116,8 @@ def show_facts(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
         typer.echo(text)
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: str) -> None:
+def show_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: str) -> None:
+    """A line for each row, without columns that are empty; `otherwise` where there is no row."""
     if not rows:
         say(otherwise)
         return
