@@ -117,7 +117,7 @@ def test_every_parameter_is_there_with_what_is_told_of_it(visit: Callable[..., V
     for name in ("Seed", "CFG scale", "Denoising strength", "Width"):
         expect(page.get_by_role("textbox", name=name, exact=True)).to_be_visible()
     width, height = (page.get_by_role("textbox", name=name, exact=True) for name in ("Width", "Height"))
-    expect(width).to_have_attribute("placeholder", "(by picture)")
+    expect(width).to_have_attribute("placeholder", "(auto)")
     expect(width).to_have_value("")
     width.fill("512")  # the usual one, which counts from now on
     expect(height).to_have_value("512")

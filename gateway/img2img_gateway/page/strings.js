@@ -223,7 +223,7 @@ export const studio = {
   commonHelp: "What most jobs set; all else is in the groups below.",
   search: "Search parameters",
   noneFound: (wanted) => `No parameter has “${wanted}” in its name or description.`,
-  byFit: "(by picture)",
+  byFit: "(auto)",
   changed: (n) => `${n} changed`,
   reset: (title) => `Reset ${title}`,
   facts: (span, usual) => [span, usual && `default ${usual}`].filter(Boolean).join(" · "),
