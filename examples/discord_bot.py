@@ -5,6 +5,7 @@
 
 import io
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,8 +77,9 @@ class Bot(discord.Client):
 
 async def run() -> None:
     """Until Ctrl-C."""
+    token = os.environ.get("DISCORD_TOKEN") or sys.exit("set DISCORD_TOKEN to the bot's token")
     async with AsyncFarm() as farm, Bot(farm) as bot:
-        await bot.start(os.environ["DISCORD_TOKEN"])
+        await bot.start(token)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def frames(stream: BinaryIO) -> Iterator[bytes]:
 
 def main() -> int:
     """Exit status 1 if a frame failed; the frame as it came in stands in its place then."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--prompt", default="")
     parser.add_argument("--strength", type=float, default=0.4)
     parser.add_argument("--size", type=int, default=256)
