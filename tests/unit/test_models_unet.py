@@ -1,5 +1,6 @@
 """A UNet answers as the published one does: at any size, and whatever the lengths of its rows' contexts."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from diffusers import UNet2DConditionModel
 from img2img_shared.params import Params
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Conditions
+from img2img_worker.models.families.stable_diffusion import StableDiffusion
 from tests import checkpoints
 from tests.checkpoints import embedded
 from tests.original_unet import original_unet
@@ -72,3 +74,42 @@ def test_one_row_whose_latent_is_halved_down_to_one_cell_is_answered_as_beside_a
     x, t = noise(2, 4, 2, 2), torch.tensor([601.5, 20.0])
     both = family.predict(x, t, Conditions.stack([row, row]))
     torch.testing.assert_close(family.predict(x[:1], t[:1], Conditions.stack([row])), both[:1])
+
+
+@torch.inference_mode()
+def test_a_context_has_its_keys_computed_once_however_many_calls_see_it(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
+    assert isinstance(family, StableDiffusion)
+    seen: list[torch.Size] = []
+    layers = [module for name, module in family.unet.named_modules() if name.endswith("attn2.to_k")]
+    for layer in layers:
+        layer.register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
+    texts = [embedded(family, prompt) for prompt in ("a red cat", "the dog " * 50)]
+    rows = [family.condition(text, Params()) for text in texts]
+    x, t = noise(2, 4, 8, 8), torch.tensor([601.5, 20.0])
+    conditions = Conditions.stack(rows)
+    answers = [family.predict(x, t, conditions) for _ in range(3)]
+    assert len(seen) == 2 * len(layers)  # two lengths, each at the first call
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+    other = family.predict(x, t, Conditions.stack(rows))
+    assert torch.equal(other, answers[0])
+    assert len(seen) == 4 * len(layers)
+    swapped = family.predict(x, t, Conditions.stack(rows[::-1]))
+    assert not torch.equal(swapped, answers[0])
+
+
+@torch.inference_mode()
+def test_the_keys_of_a_context_leave_memory_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    family = open_checkpoint(checkpoints.cached(tmp_path_factory, checkpoints.sd1))
+    assert isinstance(family, StableDiffusion)
+    conditions = Conditions.stack([family.condition(embedded(family, "a red cat"), Params())])
+    made: list[weakref.ref[torch.Tensor]] = []
+    layer = next(module for name, module in family.unet.named_modules() if name.endswith("attn2.to_k"))
+    layer.register_forward_hook(lambda _, __, keys: made.append(weakref.ref(keys)))
+    family.predict(noise(1, 4, 8, 8), torch.tensor([601.5]), conditions)
+    (keys,) = made
+    assert keys() is not None
+    del conditions
+    assert keys() is None

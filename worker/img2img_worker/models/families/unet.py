@@ -1,12 +1,13 @@
 """Changes diffusers' UNet to compute what Stable Diffusion's published one does, which A1111 runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from img2img_worker.models.families.context_runs import Run
 from img2img_worker.models.families.multi_head_attention import attend, split_heads
@@ -75,13 +76,19 @@ class SelfAttention:
         """
         query = split_heads(attention.to_q(hidden_states), attention.heads)
         seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        return _project_out(attention, _attend(attention, query, seen))
+        return _project_out(attention, attend(query, attention.to_k(seen), attention.to_v(seen)))
 
 
 class CrossAttention:
-    """An attention processor for contexts of different lengths, and for what else rows attend to."""
+    """An attention processor for contexts of different lengths, and for what else rows attend to.
+
+    On a CPU, keys and values of a context are computed once, and kept for as long as the context is: a call's
+    rows have the same one at every step, and what changes the layer meanwhile comes with contexts of its own.
+    """
 
     def __init__(self) -> None:
+        #: context -> its keys and values
+        self._projected: MutableMapping[Tensor, tuple[Tensor, Tensor]] = WeakIdKeyDictionary()
         #: each adds to the output [R, n, heads · d] what the queries [R, heads, n, d] find elsewhere
         self.more: tuple[Callable[[Tensor, Tensor], None], ...] = ()
 
@@ -104,27 +111,32 @@ class CrossAttention:
         """
         query = split_heads(attention.to_q(hidden_states), attention.heads)
         if isinstance(encoder_hidden_states, Tensor):
-            answer = _attend(attention, query, encoder_hidden_states)
+            answer = self._attend(attention, query, encoder_hidden_states)
         else:
-            answer = torch.cat([_attend_run(attention, query, run) for run in encoder_hidden_states])
+            answer = torch.cat([self._attend_run(attention, query, run) for run in encoder_hidden_states])
         for add in self.more:
             add(answer, query)
         return _project_out(attention, answer)
+
+    def _attend_run(self, attention: Any, query: Tensor, run: Run) -> Tensor:
+        if len(run.context) == len(query):
+            return self._attend(attention, query, run.context)[run.rows]
+        return self._attend(attention, query[run.rows], run.context)
+
+    def _attend(self, attention: Any, query: Tensor, context: Tensor) -> Tensor:
+        # a graph's context is a place in memory, where each call puts another one
+        keeps = not context.is_cuda and not torch.compiler.is_compiling()
+        projected = self._projected.get(context) if keeps else None
+        if projected is None:
+            projected = attention.to_k(context), attention.to_v(context)
+            if keeps:
+                self._projected[context] = projected
+        return attend(query, *projected)
 
 
 def _project_out(attention: Any, answer: Tensor) -> Tensor:
     found: Tensor = attention.to_out[1](attention.to_out[0](answer))
     return found
-
-
-def _attend(attention: Any, query: Tensor, context: Tensor) -> Tensor:
-    return attend(query, attention.to_k(context), attention.to_v(context))
-
-
-def _attend_run(attention: Any, query: Tensor, run: Run) -> Tensor:
-    if len(run.context) == len(query):
-        return _attend(attention, query, run.context)[run.rows]
-    return _attend(attention, query[run.rows], run.context)
 
 
 def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
