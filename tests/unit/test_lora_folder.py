@@ -114,7 +114,7 @@ def test_hashes_are_a1111s_by_the_names_in_the_prompt(sd1: Path, tmp_path: Path)
 
 def test_a_lora_that_is_not_there_is_refused_with_those_that_are(sd1: Path, tmp_path: Path) -> None:
     family = opened(sd1, tmp_path / "Lora")
-    with pytest.raises(Refused, match=r"'ink': unknown LoRA; there is none here"):
+    with pytest.raises(Refused, match=r"'ink': unknown LoRA; the workers have none"):
         family.loras.find([Lora(name="ink")])
     for name in ("gold", "words"):
         write_kohya(tmp_path / "Lora" / f"{name}.safetensors", family.unet, UNET[:1], seed=1)
