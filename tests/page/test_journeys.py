@@ -200,6 +200,21 @@ def test_a_result_is_looked_at(visit: Callable[..., Visit], done_job: str) -> No
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+def test_thumbnails_that_did_not_load_come_once_the_gateway_is_back(
+    visit: Callable[..., Visit], done_job: str
+) -> None:
+    here = visit(refused=True)
+    here.page.route(re.compile(r"/thumbnail\?"), lambda route: route.abort())
+    here.page.goto("/")
+    expect(here.page.locator(".thumbnail.none").first).to_be_visible()
+    expect(here.page.locator("img.thumbnail")).to_have_count(0)
+    here.page.unroute_all(behavior="wait")
+    here.context.set_offline(True)
+    expect(here.page.get_by_text("What is shown may be old")).to_be_visible()
+    here.context.set_offline(False)
+    expect(here.page.locator("img.thumbnail").first).to_be_visible()
+
+
 def test_an_infotext_is_copied_from_a_page_without_tls(visit: Callable[..., Visit], done_job: str) -> None:
     page = visit().page
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")

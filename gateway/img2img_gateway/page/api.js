@@ -26,9 +26,14 @@ export const onSignedOut = (listener) => (whenSignedOut = listener);
 /** Have `listener` told whether the gateway is away, whenever that changes. */
 export const onAway = (listener) => (whenAway = listener);
 
+/** What the window hears when the gateway answers again: what could not be loaded meanwhile may be there now. */
+export const BACK = "gateway-back";
+
 function setAway(next) {
-  if (next !== isAway) whenAway(next);
+  if (next === isAway) return;
   isAway = next;
+  whenAway(next);
+  if (!next) dispatchEvent(new Event(BACK));
 }
 
 /** What may have taken effect all the same: no answer, a proxy's word for that, and a farm of which nobody knows. */
