@@ -84,7 +84,7 @@ def in_flight(family: Family, groups: Sequence[Sequence[Render]], slots: int) ->
 def pipelines(checkpoint: Path, networks: dict[str, Any], family: Family, renders: Sequence[Render]) -> int:
     """Renders each alone through diffusers; the UNet's calls."""
     plain: Any = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(
-        checkpoint, safety_checker=None, torch_dtype=family.dtype
+        checkpoint, safety_checker=None, dtype=family.dtype
     ).to(family.device)
     plain.set_progress_bar_config(disable=True)
     by_network = {"": plain}

@@ -83,9 +83,9 @@ def _opened(checkpoint: str, configuration: str, device: str) -> Any:
         diffusers.StableDiffusionXLImg2ImgPipeline if is_xl else diffusers.StableDiffusionImg2ImgPipeline
     )
     dtype = torch.float32 if device == "cpu" else torch.float16
-    pipeline = kind.from_single_file(
-        checkpoint, config=configuration, local_files_only=True, torch_dtype=dtype
-    ).to(device)
+    pipeline = kind.from_single_file(checkpoint, config=configuration, local_files_only=True, dtype=dtype).to(
+        device
+    )
     # seeded weights need no float32; of the published ones, there are some that do not either
     pipeline.vae.register_to_config(force_upcast=False)
     if is_xl:
