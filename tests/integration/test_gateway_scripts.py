@@ -10,6 +10,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from img2img_gateway.sdapi.leniency import Leniency
+from img2img_gateway.sdapi.request import Img2ImgRequest
+from img2img_gateway.sdapi.scripts.sd_upscale import SdUpscale
 from img2img_shared.job import loop_name, result_key
 from img2img_worker.pictures.infotext import encode_picture
 from tests.integration.gateway import Callers, FakeWorker, Gateway, picture
@@ -184,6 +187,7 @@ def test_sd_upscale_is_the_farms(
     first, second = info["infotexts"]
     assert first == second, "A1111 tells the first one's of all"
     assert info["all_prompts"] == ["a harbour"] * 3, "of its last batch of tiles"
+    assert (info["seed"], info["all_seeds"], info["subseed"]) == (4, [5, 6, 7], -1), "each has one tile"
 
 
 def test_several_loops_answer_with_what_each_made_last_and_the_first_renders_text(
@@ -207,7 +211,11 @@ def test_several_loops_answer_with_what_each_made_last_and_the_first_renders_tex
     assert [each.size for each in pictures] == [(128, 64), (64, 64), (64, 64)]
     assert all(each.getpixel((0, 0)) != (255, 0, 0) for each in pictures)
     assert (info["seed"], info["all_seeds"], info["index_of_first_image"]) == (4, [9], 0)
-    assert info["batch_size"] == 1
+    assert (info["subseed"], info["batch_size"]) == (-1, 1)
+    strengths = info["extra_generation_params"]["Denoising strength"], info["denoising_strength"]
+    assert strengths == pytest.approx((0.3, 0.75 - 0.45 * (1 + 0.5**0.5))), (
+        "of the last render, and of one more"
+    )
     assert info["infotexts"] == 3 * ["render 0 of the loop with seed 4"]
 
 
@@ -216,6 +224,26 @@ def test_what_poor_mans_outpainting_does_not_look_at_is_told(gateway: Gateway, b
     pictures, info = answer_of(render(gateway, POOR, [], init_images=[image, image], mask=image))
     assert len(pictures) == 1
     assert [warning.partition(":")[0] for warning in info["warnings"]] == ["mask", "init_images"]
+
+
+@pytest.mark.parametrize(
+    ("side", "arguments", "tiles"), [(64, [32, 4, 0], 8), (64, [32, 4, 0, "left"], 2), (192, [16], 16)]
+)
+def test_poor_mans_outpainting_tells_the_last_tiles_seed(
+    gateway: Gateway, busy: FakeWorker, side: int, arguments: list[Any], tiles: int
+) -> None:
+    image = base64.b64encode(picture(1, side)).decode()
+    _, info = answer_of(render(gateway, POOR, arguments, init_images=[image], seed=4))
+    assert (info["seed"], info["all_seeds"], info["subseed"]) == (4, [3 + tiles], -1)
+
+
+def test_sd_upscale_tells_the_last_tiles_seeds() -> None:
+    account = {"seed": 4, "subseed_strength": 0, "width": 64, "height": 64, "all_subseeds": [9, 10]}
+    account |= {"all_prompts": ["a", "a"], "all_negative_prompts": ["b", "b"]}
+    request = Img2ImgRequest.model_validate({"init_images": ["x"], "batch_size": 3, "n_iter": 2})
+    run = SdUpscale(overlap=16).run(request, Leniency(strict=False))
+    told = run.account_changes(account, (128, 192))  # three by four tiles in four lots, twice
+    assert (told["all_seeds"], told["all_subseeds"]) == ([8, 9, 10], [9, 10, 11])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Pictures that are rendered again and again."""
 
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from PIL import Image
 
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, loop_name, result_key
+from img2img_shared.loopback import Loop
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
-from img2img_worker.farm.loopback_recipe import strength
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.pictures.colour import colour_target, correct_colours
 from img2img_worker.pictures.infotext import encode_picture
@@ -32,11 +33,11 @@ def params(**values: object) -> Params:
         ("Linear", 0.3, 1, "[0.6]"),
     ],
 )
-def test_the_strength_of_each_render_is_a1111s(curve: str, final: float, loops: int, told: str) -> None:
-    given = params(
-        loopback_denoising_curve=curve, loopback_final_denoising_strength=final, loopback_loops=loops
-    )
-    assert str([strength(given, number) for number in range(loops)]) == told
+def test_the_strength_of_each_render_is_a1111s(
+    curve: Literal["Linear", "Lazy"], final: float, loops: int, told: str
+) -> None:
+    loop = Loop(loops=loops, first=0.6, last=final, curve=curve)
+    assert str([loop.strength(number) for number in range(loops)]) == told
 
 
 @pytest.mark.parametrize("returns_all", [True, False])

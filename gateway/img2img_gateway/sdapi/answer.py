@@ -174,7 +174,7 @@ class Answer:
         if sheets:
             run = self._reading.run  # the grid's is the first one's
             texts = [*(run.sheets.texts(texts) if run and run.sheets else texts[:1]), *texts]
-        info = processed(self._reading, self._jobs, texts, self._task.begun)
+        info = processed(self._reading, self._jobs, texts, self._task.begun, self._cell)
         return {"index_of_first_image": int(sheets > 0), **info}
 
 

@@ -54,7 +54,11 @@ _PLAIN = frozenset(
 
 
 def processed(
-    reading: Reading, jobs: Sequence[Sequence[Job]], texts: Sequence[str], begun: float
+    reading: Reading,
+    jobs: Sequence[Sequence[Job]],
+    texts: Sequence[str],
+    begun: float,
+    size: tuple[int, int],
 ) -> dict[str, Any]:
     """What A1111 tells of a render; beside it `warnings`, where something of the request was set aside.
 
@@ -62,6 +66,7 @@ def processed(
         jobs: of each render, one for each iteration.
         texts: the pictures' infotexts.
         begun: seconds since 1970.
+        size: of the largest picture.
     """
     body, params = reading.body, reading.params
     pairs = read_pairs(texts[0]) if texts else {}
@@ -91,7 +96,7 @@ def processed(
         "is_using_inpainting_conditioning": "Conditional mask weight" in pairs,
         "version": pairs.get("Version", f"img2img-farm {version('img2img-farm')}" if texts else ""),
     }
-    of_script = reading.run.account_changes(account) if reading.run else {}
+    of_script = reading.run.account_changes(account, size) if reading.run else {}
     return {**account, **of_script} | ({"warnings": reading.warnings} if reading.warnings else {})
 
 

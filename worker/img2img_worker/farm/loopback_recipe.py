@@ -1,11 +1,10 @@
 """The recipe of a picture that is rendered again and again: A1111's "Loopback"."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from img2img_shared.loopback import Loop
 from img2img_shared.modes import InpaintingFill
-from img2img_shared.params import Params
 from img2img_shared.roles import Role
 from img2img_shared.seeds import shift_seed
 from img2img_worker.engine.render import Render
@@ -26,8 +25,14 @@ def loopback(render: Render, pictures: Mapping[Role, bytes], served: Served) -> 
         is_first = params.loopback_color_target == "first"
         colours = colour_target(flat) if params.color_correction and is_first else None
     made: list[FinishedPicture] = []
+    loop = Loop(
+        loops=params.loopback_loops,
+        first=params.denoising_strength,
+        last=params.loopback_final_denoising_strength,
+        curve=params.loopback_denoising_curve,
+    )
     for number in range(params.loopback_loops):
-        changes: dict[str, object] = {"denoising_strength": strength(params, number)}
+        changes: dict[str, object] = {"denoising_strength": loop.strength(number)}
         if number:
             changes["inpainting_fill"] = InpaintingFill.ORIGINAL
             pictures = {**pictures, "image": encode_picture(made[-1].composed.picture, "png")}
@@ -35,16 +40,3 @@ def loopback(render: Render, pictures: Mapping[Role, bytes], served: Served) -> 
         result = yield from img2img(each, pictures, served, colours=colours)
         made = [*made, result] if params.loopback_return_all else [result]
     return replace(made[-1], earlier=tuple(made[:-1]), maps={})
-
-
-def strength(params: Params, number: int) -> float:
-    """Denoising strength of render `number` of a loop, from 0 on."""
-    first, last = params.denoising_strength, params.loopback_final_denoising_strength
-    if not number or params.loopback_loops == 1:
-        return first
-    progress = number / (params.loopback_loops - 1)
-    if params.loopback_denoising_curve == "Aggressive":
-        progress = math.sin(progress * math.pi * 0.5)
-    elif params.loopback_denoising_curve == "Lazy":
-        progress = 1 - math.cos(progress * math.pi * 0.5)
-    return first + (last - first) * progress

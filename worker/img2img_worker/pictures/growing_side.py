@@ -7,8 +7,9 @@ from PIL import Image, ImageDraw
 
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
+from img2img_shared.tile_places import MULTIPLE, grown_side
 from img2img_worker.pictures.matched_noise import matched_noise
-from img2img_worker.pictures.outpainting import MULTIPLE, Tile, grown_side
+from img2img_worker.pictures.outpainting import Tile
 
 
 def growth(size: tuple[int, int], params: Params) -> Iterator[tuple[str, int]]:

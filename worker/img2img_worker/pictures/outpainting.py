@@ -7,14 +7,11 @@ from PIL import Image, ImageDraw
 
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
-from img2img_worker.pictures.tiles import merged, places
+from img2img_shared.tile_places import Box, grown_side, is_inside, places
+from img2img_worker.pictures.tiles import merged
 
-#: each side of a grown picture is a multiple of so many pixels
-MULTIPLE = 64
 #: of one picture, at most: each is a render
 MOST_TILES = 1000
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,8 +81,7 @@ class GrowingPicture:
         return [(x, y, x + width, y + height) for y in self._rows for x in self._columns]
 
     def _is_inside(self, box: Box) -> bool:
-        left, up, right, down = self._inside
-        return box[0] >= left and box[1] >= up and box[2] <= right and box[3] <= down
+        return is_inside(box, self._inside)
 
     def _outside(self, margin: int, grown: Box) -> Image.Image:
         """White beyond the picture, and up to `margin` pixels into it where it grows."""
@@ -102,14 +98,3 @@ class GrowingPicture:
         mask = Image.new("L", (width, height), "white")
         ImageDraw.Draw(mask).rectangle(box, fill="black")
         return mask
-
-
-def grown_side(side: int, pixels: int, sides: tuple[str, ...], ends: tuple[str, str]) -> tuple[int, int, int]:
-    """By how much a side grows at its beginning and its end, and to what: what is left over is shared out."""
-    before, after = (pixels if end in sides else 0 for end in ends)
-    whole = -(-(side + before + after) // MULTIPLE) * MULTIPLE
-    if before:
-        before = before * (whole - side) // (before + after)
-    if after:
-        after = whole - side - before
-    return before, after, whole

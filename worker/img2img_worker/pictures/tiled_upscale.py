@@ -7,10 +7,11 @@ from PIL import Image
 
 from img2img_shared.errors import Refused, Summary
 from img2img_shared.params import Params
+from img2img_shared.tile_places import places
 from img2img_worker.pictures.decode import flatten
 from img2img_worker.pictures.outpainting import MOST_TILES
 from img2img_worker.pictures.resize import LARGEST
-from img2img_worker.pictures.tiles import merged, places
+from img2img_worker.pictures.tiles import merged
 from img2img_worker.pictures.upscale import RunNetwork, upscale, upscaled_size
 
 

@@ -1,6 +1,5 @@
 """Pictures too large for a network, enlarged tile by tile as A1111 does: the memory it takes is a tile's."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -8,6 +7,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from img2img_shared.tile_places import places
 
 #: makes a picture some whole number of times larger, each way
 Enlarge = Callable[[Image.Image], Image.Image]
@@ -72,13 +73,6 @@ def merged(
             _lay(strip, tile, (x, 0), across, (fade, 0))
         _lay(whole, strip, (0, y), down, (0, fade))
     return whole
-
-
-def places(side: int, size: int, overlap: int) -> Sequence[int]:
-    """Where tiles of a size begin along a side; spread evenly, the last ends with it."""
-    count = max(1, math.ceil((side - overlap) / (size - overlap)))
-    step = (side - size) / (count - 1) if count > 1 else 0
-    return [side - size if int(i * step) + size >= side else int(i * step) for i in range(count)]
 
 
 def _lay(

@@ -1,8 +1,8 @@
 """A1111's "Loopback": the farm's own, with a sheet of what its renders made."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import Image
 from pydantic import Field
@@ -11,6 +11,7 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, Sheets, changed, first_picture
 from img2img_shared.errors import Refused
+from img2img_shared.loopback import Loop
 from img2img_shared.param_groups.as_given import AsGiven
 from img2img_shared.seeds import draw_seed, shift_seed
 from img2img_shared.sheets.grid import GridOptions, in_rows, opened
@@ -64,16 +65,30 @@ class Loopback(Script):
             shows_loops=batches == 1,
             sheets=RowSheet(count=self.loops if batches == 1 else batches),
             texts=lambda texts: texts[:1] * (self.loops if batches == 1 else len(texts)),
-            account_changes=lambda account: {
-                "all_prompts": account["all_prompts"][:1],
-                "all_negative_prompts": account["all_negative_prompts"][:1],
-                "all_seeds": [shift_seed(seeds[-1], self.loops - 1)],
-                "all_subseeds": account["all_subseeds"][-1:],
-                "seed": first,
-                "batch_size": 1,
-                "index_of_first_image": 0,
-            },
+            account_changes=lambda account, _: (
+                self._account(account) | {"all_seeds": [shift_seed(seeds[-1], self.loops - 1)], "seed": first}
+            ),
         )
+
+    def _account(self, account: Mapping[str, Any]) -> dict[str, Any]:
+        """A1111's: of the last render, and with the strength that one more would have."""
+        loop = Loop(
+            loops=self.loops,
+            first=account["denoising_strength"],
+            last=self.final_strength,
+            curve=self.curve,
+        )
+        last = {"Denoising strength": loop.strength(self.loops - 1)}
+        return {
+            "all_prompts": account["all_prompts"][:1],
+            "all_negative_prompts": account["all_negative_prompts"][:1],
+            "all_subseeds": account["all_subseeds"][-1:],
+            "denoising_strength": loop.strength(self.loops),
+            "extra_generation_params": account["extra_generation_params"] | last,
+            "subseed": -1,
+            "batch_size": 1,
+            "index_of_first_image": 0,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

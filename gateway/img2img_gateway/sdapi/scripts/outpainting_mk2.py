@@ -67,14 +67,14 @@ class OutpaintingMk2(Script):
             params=params,
             sheets=GridSheet(count=count * request.n_iter),
             texts=of_the_first,
-            account_changes=lambda account: _of_a_batch(account, count),
+            account_changes=lambda account, _: _of_a_batch(account, count),
         )
 
 
 def _of_a_batch(account: Mapping[str, Any], count: int) -> dict[str, Any]:
     """A1111 tells those of one batch."""
     names = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
-    return {name: account[name][:count] for name in names} | {"index_of_first_image": 0}
+    return {name: account[name][:count] for name in names} | {"subseed": -1, "index_of_first_image": 0}
 
 
 @dataclass(frozen=True, kw_only=True)

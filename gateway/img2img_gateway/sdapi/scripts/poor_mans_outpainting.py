@@ -1,13 +1,20 @@
 """A1111's "Poor man's outpainting": the farm's own outpainting."""
 
-from typing import Annotated, ClassVar, Literal
+import io
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
+from PIL import Image
 from pydantic import Field
 
+from img2img_gateway.pictures import decode_base64
 from img2img_gateway.sdapi.leniency import Leniency
-from img2img_gateway.sdapi.request import RenderRequest
-from img2img_gateway.sdapi.scripts.script import Run, Script, changed
+from img2img_gateway.sdapi.request import Img2ImgRequest, RenderRequest
+from img2img_gateway.sdapi.scripts.script import AccountChanges, Run, Script, changed
 from img2img_gateway.sdapi.scripts.sides import Sides, first_picture_alone, sides_of
+from img2img_shared.errors import FarmError
+from img2img_shared.seeds import shift_seed
+from img2img_shared.tile_places import outer_tiles
 
 _CONTENTS = ["fill", "original", "latent noise", "latent nothing"]
 
@@ -49,8 +56,32 @@ class PoorMansOutpainting(Script):
             requests=[changed(request, changes)],
             params=params,
             texts=texts,
-            account_changes=lambda _: {"batch_size": 1},
+            account_changes=self._account(_size_of(request)),
         )
+
+    def _account(self, picture: tuple[int, int] | None) -> AccountChanges:
+        """A1111's: of the seeds, the last tile's, as far as the size of the `picture` is known."""
+
+        def changes(account: Mapping[str, Any], _: tuple[int, int]) -> dict[str, Any]:
+            found = {"batch_size": 1, "subseed": -1}
+            if picture is None:
+                return found
+            tile, sides = (account["width"], account["height"]), sides_of(self.sides).split(", ")
+            tiles = outer_tiles(picture, self.pixels, sides, tile)
+            return found | {"all_seeds": [shift_seed(account["seed"], max(tiles, 1) - 1)]}
+
+        return changes
+
+
+def _size_of(request: RenderRequest) -> tuple[int, int] | None:
+    """Width and height of its first picture; None: of one that was uploaded before, or that is none."""
+    images = request.init_images or [] if isinstance(request, Img2ImgRequest) else []
+    try:
+        data = decode_base64(images[0], "init_images.0", len(images[0]))
+        with Image.open(io.BytesIO(data)) as header:
+            return header.size
+    except (FarmError, OSError, IndexError, Image.DecompressionBombError):
+        return None
 
 
 def _without_content(texts: list[str]) -> list[str]:

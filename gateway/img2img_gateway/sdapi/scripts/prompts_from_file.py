@@ -74,7 +74,7 @@ class PromptsFromFile(Script):
             # which A1111 finds out for each line's render alone
             **dict.fromkeys(("restore_faces", "sd_model_name", "sd_model_hash")),
         }
-        return Run(requests=requests, account_changes=lambda _: changes)
+        return Run(requests=requests, account_changes=lambda *_: changes)
 
     def _changes(self, line: str, request: RenderRequest, lenient: Leniency) -> dict[str, Any]:
         """The fields that a line sets."""

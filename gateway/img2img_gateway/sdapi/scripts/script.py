@@ -14,6 +14,9 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.refusals import refusal
 from img2img_shared.sheets.grid import GridOptions
 
+#: takes the account, and width and height of the largest picture
+AccountChanges = Callable[[Mapping[str, Any], tuple[int, int]], Mapping[str, Any]]
+
 
 class Sheets:
     """Pictures that a script lays out of those that it had rendered, and that go before them."""
@@ -53,7 +56,7 @@ class Run:
     #: from the pictures' infotexts to those that A1111 tells
     texts: Callable[[list[str]], list[str]] = list
     #: from A1111's account of the renders to what the script's says otherwise
-    account_changes: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
+    account_changes: AccountChanges = lambda *_: {}
 
     @property
     def count(self) -> int:

@@ -1,5 +1,8 @@
 """A1111's "SD upscale": the farm's own."""
 
+import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -8,6 +11,8 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import RenderRequest
 from img2img_gateway.sdapi.scripts.script import Run, Script, changed, first_picture, of_the_first
 from img2img_shared.errors import Refused
+from img2img_shared.seeds import seeds_of, shift_seed
+from img2img_shared.tile_places import places
 from img2img_shared.upscaler_names import BUILT_IN
 
 
@@ -43,13 +48,28 @@ class SdUpscale(Script):
             "sd_upscale_factor": self.factor,
             "sd_upscale_batch": request.batch_size,
         }
-        names, of_a_batch = ("all_prompts", "all_negative_prompts"), request.batch_size
         return Run(
             requests=[changed(request, changes)],
             params=params,
             texts=of_the_first,
-            account_changes=lambda account: {name: account[name][:1] * of_a_batch for name in names},
+            account_changes=partial(self._account, request.batch_size, request.n_iter),
         )
+
+    def _account(
+        self, batch: int, iterations: int, account: Mapping[str, Any], size: tuple[int, int]
+    ) -> dict[str, Any]:
+        """A1111's: of the seeds, those of the last tiles."""
+        sides = zip(size, (account["width"], account["height"]), strict=True)
+        tiles = math.prod(len(places(side, tile, self.overlap)) for side, tile in sides)
+        seed = shift_seed(account["seed"], iterations - 1 + math.ceil(tiles / batch) - 1)
+        strength = account["subseed_strength"]
+        last = [seeds_of(seed, account["all_subseeds"][0], strength, number) for number in range(batch)]
+        return {
+            **{name: account[name][:1] * batch for name in ("all_prompts", "all_negative_prompts")},
+            "all_seeds": [seed for seed, _ in last],
+            "all_subseeds": [subseed for _, subseed in last],
+            "subseed": -1,
+        }
 
     def _name(self) -> str:
         """By its place in the list of those that A1111 has without files."""

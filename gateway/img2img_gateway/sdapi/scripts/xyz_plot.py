@@ -87,7 +87,9 @@ class XyzPlot(Script):
             requests=requests,
             sheets=sheets,
             sends_pictures=self.include_pictures,
-            account_changes=lambda account: sheets.account_changes(account) | _of_cell(requests[0], account),
+            account_changes=lambda account, _: (
+                sheets.account_changes(account) | _of_cell(requests[0], account)
+            ),
         )
 
     @classmethod
