@@ -10,6 +10,7 @@ from PIL import Image
 
 from img2img_shared.errors import Refused
 from img2img_shared.job import Input, Job, result_key
+from img2img_shared.picture_texts import read_texts
 from img2img_worker.engine.render import Render
 from img2img_worker.farm import unit_pictures
 from img2img_worker.farm.control_cache import ControlCache, key_of
@@ -77,6 +78,16 @@ def test_a_hires_fix_has_a_picture_for_each_pass_the_larger_first_and_units_for_
     assert made(high, {"control/0": picture(1)})[0][-1].controls[0].first_pass is None
     maps = [Image.open(io.BytesIO(data)).size for data in list(files.values())[:-1]]
     assert maps == [(96, 96), (64, 64)] * 2
+
+
+@pytest.mark.parametrize(("refiner", "is_behind"), [(None, False), ("second", True)])
+def test_control_is_told_behind_a_hires_fix_where_a_refiner_is_to_come(
+    refiner: str | None, is_behind: bool
+) -> None:
+    hires = {"txt2img": True, "enable_hr": True, "steps": 2, "refiner_checkpoint": refiner}
+    _, files = made(job(EDGES, **hires), {"control/0": picture(1)})
+    text = read_texts(list(files.values())[-1])["parameters"]
+    assert (text.index("Hires upscale: ") < text.index("ControlNet 0: ")) is is_behind
 
 
 def test_a_unit_sees_whole_cells_of_a_size_that_is_no_multiple_of_8_as_in_the_extension() -> None:

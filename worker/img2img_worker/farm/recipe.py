@@ -141,8 +141,9 @@ def _infotext(finished: FinishedPicture, served: Served) -> str:
         first.params.sd_vae_decode_method != "Full" and len(finished.passes) == 1
     ):  # A1111 does not tell it of hires fix
         account["VAE Decoder"] = first.params.sd_vae_decode_method
+    refiner = next(filter(None, (each.params.refiner_checkpoint for each in made.passes)), None)
     return infotext(
-        first.params,
+        first.params.model_copy(update={"refiner_checkpoint": refiner}),
         prompt=uncommented(first.prompt),
         negative_prompt=uncommented(first.negative_prompt),
         seed=first.seed,
