@@ -141,7 +141,7 @@ def _infotext(finished: FinishedPicture, served: Served) -> str:
         first.params.sd_vae_decode_method != "Full" and len(finished.passes) == 1
     ):  # A1111 does not tell it of hires fix
         account["VAE Decoder"] = first.params.sd_vae_decode_method
-    refiner = next(filter(None, (each.params.refiner_checkpoint for each in made.passes)), None)
+    refiner = next(filter(None, (each.params.refiner_checkpoint for each in finished.passes)), None)
     return infotext(
         first.params.model_copy(update={"refiner_checkpoint": refiner}),
         prompt=uncommented(first.prompt),
