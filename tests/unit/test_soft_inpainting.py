@@ -1,5 +1,6 @@
 """Soft inpainting: its blend, where its result shows, and its company in a batch."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from img2img_shared.params import Params
 from img2img_shared.wire import decode_job, encode_job
+from img2img_worker.engine import exact_sharing
 from img2img_worker.engine.engine import Engine
 from img2img_worker.engine.soft_blend import soft_blend, soft_exponent
 from img2img_worker.farm.soft_inpainting_recipe import soft_inpaint
@@ -63,8 +65,13 @@ def test_where_nothing_is_new_an_overflow_is_not_seen() -> None:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM", "DPM adaptive"])
-def test_images_with_and_without_share_calls_and_do_not_notice(sampler: str) -> None:
-    family = ToyFamily()
+def test_images_with_and_without_share_calls_and_do_not_notice(
+    sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact_sharing, "PATIENCE", 0)  # what comes together is tried at once
+    all_are_in = threading.Event()
+    all_are_in.set()
+    family = ToyFamily(before=lambda *_: all_are_in.wait(60))
     mask = gradient()
     renders = [
         render(1, mask=mask, sampler_name=sampler, **SOFT),
@@ -76,7 +83,10 @@ def test_images_with_and_without_share_calls_and_do_not_notice(sampler: str) -> 
     with Engine(family) as engine:
         alone = [engine.submit(each).result(60) for each in renders]
         calls = engine.counts.calls
-        together = [future.result(60) for future in [engine.submit(each) for each in renders]]
+        all_are_in.clear()
+        futures = [engine.submit(each) for each in renders]
+        all_are_in.set()
+        together = [future.result(60) for future in futures]
         assert engine.counts.calls - calls < calls
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
