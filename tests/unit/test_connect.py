@@ -48,6 +48,8 @@ def test_a_server_that_is_no_redis_is_one_clear_line() -> None:
         ("TRYAGAIN Multiple keys request during rehashing of slot", "cannot answer now"),
         ("MOVED 3999 127.0.0.1:6381", "cannot answer now"),
         ("BUSY Redis is busy running a script.", "cannot answer now"),
+        ("UNKILLABLE Sorry the script already executed write commands", "cannot answer now"),
+        ("EXECABORT Transaction discarded because of previous errors.", "cannot answer now"),
         ("LOADING Redis is loading the dataset in memory", "does not answer"),
         ("ERR max number of clients reached", "does not answer"),
     ],

@@ -14,6 +14,7 @@ from redis.exceptions import (
     AskError,
     AuthorizationError,
     ClusterError,
+    ExecAbortError,
     NoScriptError,
     RedisError,
     TryAgainError,
@@ -32,7 +33,7 @@ _CLOSED = (redis.AuthenticationError, AuthorizationError, redis.exceptions.NoPer
 _READ_ONLY = (redis.exceptions.OutOfMemoryError, redis.ReadOnlyError, clients.Demoted)
 _READ_ONLY_CODES = ("MISCONF", "NOREPLICAS")  # its disk is full, or a replica that it must have is missing
 #: answers of a server that can do nothing for us now, and the codes of those without a class
-_ELSEWHERE = (ClusterError, TryAgainError, AskError)
+_ELSEWHERE = (ClusterError, TryAgainError, AskError, ExecAbortError)
 _ELSEWHERE_CODES = ("BUSY", "UNKILLABLE")  # a script hangs
 #: where in a script of ours an error came up, which says nothing to who runs the server
 _IN_SCRIPT = re.compile(r" script: ([0-9a-f]{40}, )?on @user_script:\d+\.")
@@ -222,10 +223,10 @@ def _trouble(error: BaseException) -> str | None:
         return "does not let us in"
     if isinstance(error, _READ_ONLY) or code in _READ_ONLY_CODES:
         return "takes no writes"
-    if isinstance(error, _ELSEWHERE) or code in _ELSEWHERE_CODES:
-        return "cannot answer now"
     if code == _DAMAGED:
         return _UNFIT
+    if isinstance(error, _ELSEWHERE) or code in _ELSEWHERE_CODES:
+        return "cannot answer now"
     if isinstance(error, redis.ResponseError | redis.DataError | SerializationError):
         return None
     return "does not answer"
