@@ -51,6 +51,26 @@ def test_a_server_whose_disk_is_full_is_not_waited_for(tmp_path: Path) -> None:
         server.remove()
 
 
+def test_who_waits_hears_once_that_the_disk_is_full_and_once_that_it_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EmbeddedFarm(Settings(data_dir=tmp_path)) as farm, raw_client(farm.redis_url) as client:
+        farm.supervise("m", lambda: False)
+        assert not caplog.messages
+        shutil.rmtree(tmp_path / "redis")  # where it cannot write any more
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        for _ in range(3):
+            farm.supervise("m", lambda: False)
+        client.config_set("stop-writes-on-bgsave-error", "no")
+        farm.supervise("m", lambda: False)
+    assert caplog.messages == [
+        f"the disk of {tmp_path} takes no writes: nothing goes on until there is room",
+        f"the disk of {tmp_path} takes writes again",
+    ]
+
+
 #: a program that uses the farm in a folder until it is told to stop
 USER = """
 import sys

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote
 
-from img2img_shared.embedded.server import answers, server_command
+from img2img_shared.embedded.server import answers, is_full, server_command
 from img2img_shared.embedded.supervised import Supervised, Supervisor, own_folder
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.settings import Settings
@@ -46,6 +46,7 @@ class EmbeddedFarm:
                 "the worker is another process and cannot reach that; give a folder or a URL",
             )
         folder = settings.data_dir.expanduser().absolute()
+        self._folder = folder
         self._supervisor = Supervisor(folder)
         self._socket = self._supervisor.run / "redis.sock"
         self.redis_url = f"unix://{quote(str(self._socket))}"
@@ -55,6 +56,7 @@ class EmbeddedFarm:
         self._environment = {f"IMG2IMG_{name.upper()}": str(value) for name, value in given.items()}
         self._environment["IMG2IMG_METRICS"] = ""  # the program's own listens there
         self._lock = threading.Lock()
+        self._is_full = False
         self._workers: dict[str, Supervised] = {}
         #: models whose worker was seen alive: from then on its death is an accident
         self._loaded: set[str] = set()
@@ -99,6 +101,7 @@ class EmbeddedFarm:
         with self._lock:
             if not self._redis.runs():
                 raise Unavailable(f"the embedded Redis has ended{self._supervisor.last_words('redis')}")
+            self._tell_of_disk()
             worker = self._workers.get(model)
             if worker is not None and not worker.runs():
                 if model not in self._loaded:
@@ -134,6 +137,14 @@ class EmbeddedFarm:
                 self._redis.release()
                 raise Unavailable(f"the embedded Redis did not start{self._supervisor.last_words('redis')}")
             time.sleep(0.02)
+
+    def _tell_of_disk(self) -> None:
+        """Says once that nothing moves because the disk is full, and once that it does again."""
+        before, self._is_full = self._is_full, is_full(self._socket)
+        if self._is_full and not before:
+            log.warning("the disk of %s takes no writes: nothing goes on until there is room", self._folder)
+        elif before and not self._is_full:
+            log.warning("the disk of %s takes writes again", self._folder)
 
     def _start_worker(self, model: str) -> None:
         if importlib.util.find_spec("torch") is None or importlib.util.find_spec("diffusers") is None:

@@ -11,6 +11,8 @@ from img2img_shared.errors import Unavailable
 
 #: oldest server whose Lua the ledger is written for
 _OLDEST = (7, 0)
+#: how one answers whose disk is full or broken
+_TAKES_NO_WRITES = b"-MISCONF"
 
 
 def server_command(folder: Path, socket_path: Path) -> list[str]:
@@ -34,14 +36,24 @@ def answers(socket_path: Path) -> bool:
 
     One whose disk is full answers a PING with that error, and lets itself be read all the same.
     """
+    return _pinged(socket_path).startswith((b"+PONG", _TAKES_NO_WRITES))
+
+
+def is_full(socket_path: Path) -> bool:
+    """Whether the Redis there answers, and cannot write to its disk."""
+    return _pinged(socket_path).startswith(_TAKES_NO_WRITES)
+
+
+def _pinged(socket_path: Path) -> bytes:
+    """How its answer to a PING begins; nothing where it does not answer."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:
             connection.connect(str(socket_path))
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith((b"+PONG", b"-MISCONF"))
+            return connection.recv(16)
         except OSError:
-            return False
+            return b""
 
 
 def _binary() -> Path:
