@@ -348,3 +348,37 @@ def test_a_farm_goes_on_after_redis_forgot_everything(raw: Any, ledger: Ledger, 
         f"{FARM}:tenant:t",
         f"{FARM}:submitted:t",
     }
+
+
+@pytest.mark.parametrize("n", ["many", "-5", "0", "2.5", "1e300", "nan", None])
+@pytest.mark.parametrize("touch", ["claim", "status", "list"])
+def test_a_job_that_cannot_be_read_is_set_aside_and_told_to_the_audit(
+    raw: Any, ledger: Ledger, take: Take, n: str | None, touch: str
+) -> None:
+    ledger.submit(a_job("job-hurt", 3))
+    ledger.submit(a_job("job-here", 1))
+    key = f"{FARM}:job:job-hurt"
+    raw.hset(key, "n", n) if n is not None else raw.hdel(key, "n")
+    if touch == "claim":
+        assert (taken(take).job_id, take()) == ("job-here", None)
+    elif touch == "list":
+        assert [job.id for job in ledger.jobs("default")] == ["job-here"]
+    else:
+        with pytest.raises(NotFound):
+            ledger.status("job-hurt", "default")
+    assert raw.hgetall(f"{FARM}:aside:{key}")
+    assert [line[b"subject"] for _, line in raw.xrange(f"{FARM}:audit")] == [b"job-hurt"]
+
+
+def test_numbers_and_texts_of_a_job_that_are_none_stop_nobody(raw: Any, ledger: Ledger, take: Take) -> None:
+    ledger.submit(a_job("job-hurt", 2))
+    ledger.submit(a_job("job-here", 2))
+    key = f"{FARM}:job:job-hurt"
+    for field in raw.hkeys(key):
+        if field not in (b"n", b"tenant", b"model"):
+            raw.hset(key, field, b"\xffnone")
+    claims = [taken(take) for _ in range(4)]
+    assert sorted(claim.job_id for claim in claims) == ["job-here"] * 2 + ["job-hurt"] * 2
+    assert all(ledger.finish(claim) for claim in claims)
+    assert {job.id: job.done for job in ledger.jobs("default")} == {"job-here": 2, "job-hurt": 2}
+    assert ledger.status("job-hurt", "default").finished is not None

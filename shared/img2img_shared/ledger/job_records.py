@@ -118,7 +118,7 @@ class JobRecords(LedgerPart):
             WireError: it was written by a version that this one cannot read.
         """
         owner, data = self._redis.call("HMGET", self._redis.key("job", job_id), "tenant", "data")
-        if owner is None or str(owner, "utf-8") != tenant:
+        if owner != tenant.encode():
             raise _not_found(job_id)
         return decode_job(data)
 

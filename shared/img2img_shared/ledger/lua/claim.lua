@@ -5,10 +5,10 @@ local model, worker, nonce, lease, idle, above = unpack(ARGV)
 local JOBS, LOOK = 128, 32 -- so many jobs, and images of each that were handed back, are looked at for one of this worker's
 local leases, tenants = model_key(model, 'leases'), model_key(model, 'tenants')
 
-local function waited(id) return NOW - tonumber(hget(job_key(id), 'created') or NOW) end
+local function waited(id) return NOW - number(hget(job_key(id), 'created'), NOW) end
 
 local function take(job, index, alone)
-  local attempt = tonumber(hget(job_key(job.id, 'attempts'), index) or '0') + 1
+  local attempt = number(hget(job_key(job.id, 'attempts'), index)) + 1
   local text = job.id .. ' ' .. index .. ' ' .. attempt .. ' ' .. alone .. ' ' .. worker
   redis.call('ZADD', leases, NOW + tonumber(lease), nonce)
   redis.call('HSET', model_key(model, 'claims'), nonce, text)

@@ -12,7 +12,7 @@ end
 local found = redis.call('ZREVRANGE', listed, rank, rank + limit - 1, 'WITHSCORES')
 local answers = {}
 for i = 1, #found, 2 do
-  local job = read(found[i])
+  local job = read(found[i]) or load(found[i])
   if job then
     answers[#answers + 1] = standing(job)
   else

@@ -5,13 +5,13 @@ local KEEP = 7 * 24 * 3600 * 1000 -- ms for which a finished job is kept that do
 local CHANGES = 3600 * 1000 -- ms for which it is known when something happened to a job last
 local RECENT = 30 * 1000 -- ms after which an image's end counts 1/e in its job's rate
 
--- A job as a table; nil where there is none (any more).
+-- A job as a table; nil where there is none (any more), or what is there is none.
 local function read(id)
   local h = try('HMGET', job_key(id), 'tenant', 'model', 'n', 'priority', 'next', 'done', 'failed', 'running',
     'cancelled', 'paused', 'finished', 'vt', 'once')
-  if h.err or not h[1] or not h[2] or not tonumber(h[3] or '') then return nil end
+  if h.err or not h[1] or not h[2] or number(h[3]) < 1 or number(h[3]) % 1 > 0 then return nil end
   return {
-    id = id, tenant = h[1], model = h[2], n = tonumber(h[3]), priority = number(h[4]), next = number(h[5]),
+    id = id, tenant = h[1], model = h[2], n = number(h[3]), priority = number(h[4]), next = number(h[5]),
     done = number(h[6]), failed = number(h[7]), running = number(h[8]), cancelled = h[9], paused = h[10], finished = h[11],
     vt = number(h[12]), once = h[13] or '',
   }
@@ -62,12 +62,12 @@ local function put_right(job, part, key)
   if found ~= 'none' and found ~= JOB_PARTS[part] then set_aside(job.id, job.tenant, key) end
 end
 
--- A job that is to be changed, of which all is as it is to be; nil where there is none (any more).
+-- A job that is to be changed, of which all is as it is to be; nil where there is none (any more). What is there and
+-- is no job is set aside.
 local function load(id)
   local job = read(id)
   if not job then
-    local found = type_of(job_key(id))
-    if found ~= 'none' and found ~= 'hash' then set_aside(id, '', job_key(id)) end
+    if type_of(job_key(id)) ~= 'none' then set_aside(id, '', job_key(id)) end
     return nil
   end
   expect_to_change(job.tenant, job.model, job.priority, job.once)
@@ -139,12 +139,12 @@ local function let_go(job)
   elseif whole and not whole.finished then
     forget_after(job, nil)
     redis.call('ZREM', DUE, job.id)
-  elseif h[2] then
+  elseif is_number(h[2]) then
     forget_after(job, nil)
-    redis.call('ZADD', DUE, tonumber((whole or job).finished) + tonumber(h[2]), job.id)
+    redis.call('ZADD', DUE, number((whole or job).finished) + number(h[2]), job.id)
   else
     redis.call('ZREM', DUE, job.id)
-    forget_after(job, h[1] or KEEP)
+    forget_after(job, number(h[1], KEEP))
   end
   for _, part in ipairs(redis.call('SMEMBERS', job_key(job.id, 'parts'))) do
     local tiles = load(part)
@@ -175,16 +175,18 @@ end
 -- One more image of a job has ended: the ends are counted, older ones for less, so that they tell its rate.
 local function count_end(job, state)
   local h = redis.call('HMGET', job_key(job.id), 'ended', 'ended_at')
-  local age = math.max(0, NOW - tonumber(h[2] or NOW))
-  local ended = tonumber(h[1] or '0') * math.exp(-age / RECENT) + 1
+  local age = math.max(0, NOW - number(h[2], NOW))
+  local ended = number(h[1]) * math.exp(-age / RECENT) + 1
   set(job, state, job[state] + 1, 'ended', string.format('%.6f', ended), 'ended_at', NOW)
 end
 
 -- What a job's status is made from.
 local function standing(job)
   local h = redis.call('HMGET', job_key(job.id), 'created', 'started', 'ended', 'ended_at', 'name', 'owner', 'tags', 'retain')
+  local function known(text, otherwise) return is_number(text) and text or otherwise end
   return {
-    job.id, job.model, job.priority, state_of(job), job.n, job.running, job.done, job.failed, h[1] or '0', h[2] or '',
-    job.finished or '', h[3] or '0', h[4] or '0', h[5] or '', h[6] or '', h[7] or '', h[8] or '',
+    job.id, job.model, job.priority, state_of(job), job.n, job.running, job.done, job.failed, known(h[1], '0'),
+    known(h[2], ''), known(job.finished, ''), known(h[3], '0'), known(h[4], '0'), h[5] or '', h[6] or '', h[7] or '',
+    known(h[8], ''),
   }
 end

@@ -70,8 +70,14 @@ local DUE, REMOVED, DOOMED, JANITOR = FARM .. ':due', FARM .. ':removed', FARM .
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- What is read as a number: 0 where there is none, or something else.
-local function number(text) return tonumber(text or '0') or 0 end
+-- Whether that is a number that can be counted with: not infinite, and exact.
+local function is_number(text)
+  local found = tonumber(text or '')
+  return found and found == found and math.abs(found) < 2 ^ 53
+end
+
+-- What is read as a number; `otherwise` (0) where there is none, or something else.
+local function number(text, otherwise) return is_number(text) and tonumber(text) or otherwise or 0 end
 
 local function type_of(key) return try('TYPE', key).ok end
 

@@ -27,7 +27,7 @@ local function enter(job)
     redis.call('ZADD', tenants, entry(tenants, base, tonumber(redis.call('ZSCORE', shares, share) or base)), share)
     redis.call('ZREM', shares, share)
   end
-  local arrival = tonumber(hget(job_key(job.id), 'arrival') or '0') % ARRIVALS / ARRIVALS
+  local arrival = number(hget(job_key(job.id), 'arrival')) % ARRIVALS / ARRIVALS
   redis.call('ZADD', jobs, math.floor(entry(jobs, 0, job.vt or 0)) + arrival, job.id)
 end
 
@@ -161,6 +161,6 @@ end
 
 -- A tenant's job, to be looked at; `load` it to change it.
 local function owned(tenant, id)
-  local job = read(id)
+  local job = read(id) or load(id)
   return job and job.tenant == tenant and job
 end
