@@ -336,6 +336,7 @@ def test_a_plot_renders_each_cell_and_lays_them_out(gateway: Gateway, busy: Fake
     assert "Steps: 6" in texts[-1]
     assert info["all_seeds"] == [3, 3, *[3, 4, 5] * 4]
     assert (info["steps"], info["cfg_scale"], info["index_of_first_image"]) == (2, 4.0, 1)
+    assert not {"Script", "X Type", "Z Values"} & info["extra_generation_params"].keys()
 
 
 def test_a_plot_may_show_its_sheet_alone_with_captions(gateway: Gateway, busy: FakeWorker) -> None:

@@ -181,20 +181,31 @@ class PlotSheets(Sheets):
     def texts(self, texts: Sequence[str]) -> list[str]:
         """See `Sheets`."""
         columns, rows, planes = self._shape
-        pairs = {"Script": "X/Y/Z plot"} | self.x.pairs("X") | self.y.pairs("Y")
+        pairs = self._plane_pairs()
         whole = _with_pairs(texts[0], pairs | self.z.pairs("Z"))
         if not self.includes_planes:
             return [whole]
         return [whole, *(_with_pairs(texts[columns * rows * plane], pairs) for plane in range(planes))]
 
     def account_changes(self, account: Mapping[str, Any]) -> dict[str, Any]:
-        """A1111's account: seeds and prompts of the planes, too; of negative prompts, the first alone."""
+        """A1111's account: seeds and prompts of the planes, too; of negative prompts, the first alone.
+
+        It is the first cell's, which tells nothing of the plot.
+        """
         columns, rows, planes = self._shape
         firsts = [columns * rows * plane for plane in range(planes)] if self.includes_planes else []
-        changes = {}
+        of_plot = self._plane_pairs() | self.z.pairs("Z")
+        extra = account["extra_generation_params"].items()
+        changes: dict[str, Any] = {
+            "extra_generation_params": {name: value for name, value in extra if name not in of_plot}
+        }
         for name in ("all_prompts", "all_seeds"):
             changes[name] = [*(account[name][first] for first in firsts), *account[name]]
         return changes | {name: account[name][:1] for name in ("all_negative_prompts", "all_subseeds")}
+
+    def _plane_pairs(self) -> dict[str, str]:
+        """What a plane's infotext tells of the plot."""
+        return {"Script": "X/Y/Z plot"} | self.x.pairs("X") | self.y.pairs("Y")
 
     @property
     def _shape(self) -> tuple[int, int, int]:
