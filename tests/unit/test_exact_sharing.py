@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from img2img_shared.control import ControlUnit
 from img2img_worker.engine import exact_sharing
 from img2img_worker.engine.engine import Engine, Pixels, Render
+from img2img_worker.engine.model_call import Layout, Part
 from img2img_worker.engine.render import Control
 from img2img_worker.models.checkpoints.loading import open_checkpoint
 from img2img_worker.models.families.condition import Condition, Conditions
@@ -124,6 +126,22 @@ def test_large_latents_and_what_is_compiled_have_calls_of_their_own(
     assert set(of_toys(RowByRowFamily(is_compiled=True), toys(3))) == {2}
     monkeypatch.setattr(exact_sharing, "LARGE", 64)
     assert set(of_toys(RowByRowFamily(), toys(3))) == {2}
+
+
+def test_an_image_with_calls_of_its_own_is_laid_out_once(
+    threads: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    lay_out = Layout.of
+
+    def counted(parts: Sequence[Part], *more: Any) -> Layout:
+        made.append(len(parts))
+        return lay_out(parts, *more)
+
+    monkeypatch.setattr(Layout, "of", counted)
+    with Engine(RowByRowFamily(is_compiled=True), slots=3) as engine:
+        pictures(engine, toys(3))
+    assert made == [1, 1, 1]
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ class Batch:
     def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
         self._device = device
         self._images: dict[int, RenderState] = {}
-        #: the last layout of each kind of call
-        self._layouts: dict[Hashable, Layout] = {}
+        #: by kind of call; an image is in one of each kind, the last
+        self._layouts: dict[Hashable, tuple[Layout, ...]] = {}
         #: float32 [S, D, C, h, w]
         self._history = torch.zeros(0, 0, *shape, device=device)
         #: masks of what the model sees, and of its answers, [S, 2, 1, h, w]
@@ -74,9 +74,9 @@ class Batch:
             image.history = self._history[slot, : image.course.depth].to("cpu", copy=True)
         del self._images[slot]
         self._layouts = {
-            key: layout
-            for key, layout in self._layouts.items()
-            if all(part.image is not image for part in layout.parts)
+            kind: kept
+            for kind, layouts in self._layouts.items()
+            if (kept := tuple(each for each in layouts if not each.has(image)))
         }
         image.slot, image.has_begun = None, False
         image.answers = []
@@ -224,11 +224,15 @@ class Batch:
         return latent if _is_soft(image) else _blend_hard(latent, self._masks[slot].amin(0), history[0])
 
     def _layout(self, parts: Sequence[Part], padding: int) -> Layout:
-        """The layout of a call of these parts: the last one of its kind, if nothing has changed."""
+        """The layout of a call of these parts: that of their last one, if nothing has changed."""
         kind = parts[0].rows.kind(parts[0].start)
-        layout = self._layouts.get(kind)
-        if layout is None or not layout.fits(parts, padding):
-            layout = self._layouts[kind] = Layout.of(parts, padding, self._send)
+        layouts = self._layouts.get(kind, ())
+        for layout in layouts:
+            if layout.fits(parts, padding):
+                return layout
+        layout = Layout.of(parts, padding, self._send)
+        others = (each for each in layouts if not any(each.has(part.image) for part in parts))
+        self._layouts[kind] = *others, layout
         return layout
 
     def _reserve(self, slots: int, depth: int) -> None:

@@ -118,6 +118,10 @@ class Layout:
             sums=Sums.of(images, places, send) if all(part.is_whole for part in parts) else None,
         )
 
+    def has(self, image: RenderState) -> bool:
+        """Whether some of its rows are in it."""
+        return any(part.image is image for part in self.parts)
+
     def fits(self, parts: Sequence[Part], padding: int) -> bool:
         """Whether it is the layout of a call of these rows."""
         return (
