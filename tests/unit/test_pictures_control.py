@@ -13,11 +13,11 @@ from img2img_shared.control import ControlUnit
 from img2img_shared.control_modules import find_module
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
-from img2img_worker.pictures.control.fitting import fitted
+from img2img_worker.pictures.control.fitting import fit_picture
 from img2img_worker.pictures.control.prepare_control import control_map, control_pictures, finish_result
 from img2img_worker.pictures.control.preprocessors import preprocess
 from img2img_worker.pictures.control.source import Originals
-from img2img_worker.pictures.control.thinning import thinned
+from img2img_worker.pictures.control.thinning import thin
 
 FOLDER = Path(__file__).parent / "a1111"
 CASES = json.loads((FOLDER / "control_maps.json").read_text())
@@ -186,10 +186,10 @@ def test_what_inpaint_only_does_not_repaint_is_the_original_to_the_pixel() -> No
 def test_lines_are_thinned_to_a_pixel_and_areas_are_left_to_their_colours() -> None:
     lines = np.zeros((32, 32), np.uint8)
     lines[14:18, 2:30] = 255
-    assert (thinned(lines, prune=False) > 0).sum(axis=0)[8:24].tolist() == [1] * 16
+    assert (thin(lines, prune=False) > 0).sum(axis=0)[8:24].tolist() == [1] * 16
     areas = np.zeros((20, 20, 3), np.uint8)
     areas[:10], areas[10:, 10:] = (200, 30, 30), (30, 200, 30)
-    scaled = fitted(areas, "Just Resize", 33, 47)
+    scaled = fit_picture(areas, "Just Resize", 33, 47)
     assert {tuple(colour) for colour in scaled.reshape(-1, 3).tolist()} == {
         (0, 0, 0),
         (200, 30, 30),

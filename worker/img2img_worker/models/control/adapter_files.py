@@ -10,7 +10,7 @@ import torch
 from diffusers import T2IAdapter
 
 from img2img_worker.models.checkpoints.infer_config import count
-from img2img_worker.models.control.files import Weights, assembled, same_name
+from img2img_worker.models.control.files import Weights, build_network, same_name
 
 
 def adapter_builder(weights: Weights) -> Callable[..., Any] | None:
@@ -46,7 +46,7 @@ def _adapter(
         downscale_factor=factor,
         adapter_type="full_adapter_xl" if is_xl else "full_adapter",
     )
-    return assembled(path, weights, make, name, device=device, dtype=dtype)
+    return build_network(path, weights, make, name, device=device, dtype=dtype)
 
 
 def _light_adapter(
@@ -68,7 +68,7 @@ def _light_adapter(
         downscale_factor=8,
         adapter_type="light_adapter",
     )
-    return assembled(path, weights, make, name, device=device, dtype=dtype)
+    return build_network(path, weights, make, name, device=device, dtype=dtype)
 
 
 def _original_adapter_name(key: str, _known: Weights) -> str:

@@ -1,7 +1,7 @@
-"""What some preprocessors do to the network's answers: hold their colours, or what is kept, to a picture.
+"""Changes to the UNet's predictions: `ColourFix` keeps a picture's colours, `Restore` its unmasked part.
 
-They work on the picture that an answer stands for, x0 = sqrt(1 + sigma²) · x - sigma · answer, whose sigma is
-that of the nearest whole timestep.
+They change the denoised latent that a prediction means, x0 = sqrt(1 + sigma²) · x - sigma · prediction, with
+the sigma of the nearest whole timestep. Source: sd-webui-controlnet.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class RowAmend(Protocol):
-    """Makes another picture of the one that a row's answer stands for."""
+    """A change of the denoised latent of one row."""
 
     @property
     def sigmas(self) -> Tensor:
@@ -20,35 +20,35 @@ class RowAmend(Protocol):
 
     @property
     def weight(self) -> float:
-        """How much of the other picture is taken, 0 to 1."""
+        """How much of the change is taken, 0 to 1."""
 
     def picture(self, x0: Tensor) -> Tensor:
-        """Of x0 [C, h, w]."""
+        """The changed x0 [C, h, w]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ColourFix:
-    """Takes the low frequencies from a picture (``tile_colorfix``)."""
+    """Replaces the low frequencies, and so the colours, by a picture's (``tile_colorfix``)."""
 
     sigmas: Tensor
     weight: float
     #: the picture's latent [C, h, w]
     origin: Tensor
-    #: cells of the blur that tells low frequencies
+    #: of the box blur that low frequencies are told by, in latent pixels
     radius: int
-    #: how far it is blurred in the end, 0 to 1 (``+sharp``, of negative rows)
+    #: share of the blurred result, 0 to 1 (``+sharp`` blurs what guidance leads away from)
     softened: float = 0.0
 
     def picture(self, x0: Tensor) -> Tensor:
-        fixed = x0 - blurred(x0, self.radius) + blurred(self.origin, self.radius)
+        fixed = x0 - box_blur(x0, self.radius) + box_blur(self.origin, self.radius)
         if not self.softened:
             return fixed
-        return self.softened * blurred(fixed, self.radius) + (1 - self.softened) * fixed
+        return self.softened * box_blur(fixed, self.radius) + (1 - self.softened) * fixed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Restore:
-    """Takes what is not masked from a picture (``inpaint_only``)."""
+    """Replaces what is not masked by a picture (``inpaint_only``)."""
 
     sigmas: Tensor
     weight: float
@@ -60,11 +60,11 @@ class Restore:
         return x0 * self.mask + self.origin * (1 - self.mask)
 
 
-def amended(amend: RowAmend, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
-    """A row's answer [C, h, w] after it.
+def amend_answer(amend: RowAmend, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
+    """A row's prediction [C, h, w] (`answer`) after the change.
 
     Args:
-        x, t: what the network was given, the latent's channels alone.
+        x, t: the UNet's input, without the channels of an inpainting model's mask and picture; its timestep.
     """
     sigma = amend.sigmas[t.round().long()]
     whole = (1 + sigma**2).sqrt() * x
@@ -72,8 +72,8 @@ def amended(amend: RowAmend, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
     return other * amend.weight + answer * (1 - amend.weight)
 
 
-def blurred(latent: Tensor, radius: int) -> Tensor:
-    """The mean of each cell [C, h, w] and those so far from it, edges repeated."""
+def box_blur(latent: Tensor, radius: int) -> Tensor:
+    """The mean over squares of 2 · radius + 1 latent pixels; of [C, h, w], whose edges are repeated."""
     padded = F.pad(latent[None], (radius,) * 4, mode="replicate")
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)[0]
 

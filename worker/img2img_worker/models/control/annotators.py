@@ -109,7 +109,7 @@ def _edges(
 ) -> Pixels:
     (network,) = networks
     height, width = picture.shape[:2]
-    found = [level[0, 0].cpu().numpy() for level in network(_given(network, picture))]
+    found = [level[0, 0].cpu().numpy() for level in network(_as_input(network, picture))]
     scaled = [cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR) for level in found]
     shares = 1 / (1 + np.exp(-np.mean(np.stack(scaled, axis=2), axis=2).astype(np.float64)))
     return _levels(_safe(shares) if is_safe else shares)
@@ -117,7 +117,7 @@ def _edges(
 
 def _lines(networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbers) -> Pixels:
     (network,) = networks
-    return 255 - _levels(network(_given(network, picture) / 255)[0, 0].cpu().numpy())
+    return 255 - _levels(network(_as_input(network, picture) / 255)[0, 0].cpu().numpy())
 
 
 def _pixel_differences(
@@ -130,7 +130,7 @@ def _pixel_differences(
 ) -> Pixels:
     (network,) = networks
     blue_first = np.ascontiguousarray(picture[:, :, ::-1])
-    shares = network(_given(network, blue_first) / 255)[0, 0].cpu().numpy()
+    shares = network(_as_input(network, blue_first) / 255)[0, 0].cpu().numpy()
     if is_sketch:
         shares = (shares > _SKETCHED).astype(np.float32)
     return _levels(_safe(shares) if is_safe else shares)
@@ -141,14 +141,14 @@ def _anime_lines(networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbe
     height, width = picture.shape[:2]
     size = (width + -width % _ANIME, height + -height % _ANIME)
     scaled = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-    drawn = network(_given(network, scaled) / 127.5 - 1)[0, 0] * 127.5 + 127.5
+    drawn = network(_as_input(network, scaled) / 127.5 - 1)[0, 0] * 127.5 + 127.5
     lines = cv2.resize(drawn.cpu().numpy(), (width, height), interpolation=cv2.INTER_CUBIC)
     return 255 - np.asarray(lines.clip(0, 255).astype(np.uint8))
 
 
 def _segments(networks: Sequence[nn.Module], picture: Pixels, numbers: Numbers) -> Pixels:
     (network,) = networks
-    given = F.pad(_given(network, picture), (0, 0, 0, 0, 0, 1), value=1.0) / 127.5 - 1
+    given = F.pad(_as_input(network, picture), (0, 0, 0, 0, 0, 1), value=1.0) / 127.5 - 1
     canvas = np.zeros_like(picture[:, :, 0])
     for left, top, right, bottom in segments(network(given), *numbers).int().tolist():
         cv2.line(canvas, (left, top), (right, bottom), 255, 1)
@@ -157,7 +157,7 @@ def _segments(networks: Sequence[nn.Module], picture: Pixels, numbers: Numbers) 
 
 def _normals(networks: Sequence[nn.Module], picture: Pixels, _numbers: Numbers) -> Pixels:
     (network,) = networks
-    directions = network(_given(network, picture) / 255)[0].permute(1, 2, 0)
+    directions = network(_as_input(network, picture) / 255)[0].permute(1, 2, 0)
     return _levels(((directions + 1) * 0.5).cpu().numpy())
 
 
@@ -181,7 +181,7 @@ def _people(
     return Poses(width=width, height=height, people=people, shows_bodies=shows_bodies)
 
 
-def _given(network: nn.Module, picture: Pixels) -> Tensor:
+def _as_input(network: nn.Module, picture: Pixels) -> Tensor:
     """[1, 3, H, W] from 0 to 255, where the network is."""
     device = next(network.parameters()).device
     return torch.from_numpy(picture).to(device).float().permute(2, 0, 1)[None]

@@ -130,7 +130,7 @@ def read_clip_vision(
     else:
         config, weights = {}, read_weights(path, allow_pickles=allow_pickles)
     weights = {name: each for name, each in weights.items() if not name.startswith(_OF_TEXTS)}
-    config = config or _inferred(weights, path)
+    config = config or _infer_config(weights, path)
     if config.get("image_size", CLIP_SIDE) != CLIP_SIDE:
         reason = f"it sees pictures of {config['image_size']} pixels; use one of {CLIP_SIDE}"
         raise Refused("control.module", path.name, reason)
@@ -146,7 +146,7 @@ def _make(config: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _inferred(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
+def _infer_config(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
     """The configuration of a file that has none beside it, by its shapes."""
     prefix = "vision_model."
     try:

@@ -71,7 +71,7 @@ class LineDrawing(nn.Module):
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
         deep = 4 * width
-        self.model0 = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), *_normed(width))
+        self.model0 = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), *_norm_relu(width))
         self.model1 = nn.Sequential(*_halving(width), *_halving(2 * width))
         self.model2 = nn.Sequential(*(_Residual(deep) for _ in range(blocks)))
         self.model3 = nn.Sequential(*_doubling(deep), *_doubling(deep // 2))
@@ -94,7 +94,7 @@ class _Residual(nn.Module):
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3),
-            *_normed(width),
+            *_norm_relu(width),
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3),
             nn.InstanceNorm2d(width),
@@ -105,14 +105,14 @@ class _Residual(nn.Module):
         return found
 
 
-def _normed(width: int) -> tuple[nn.Module, nn.Module]:
+def _norm_relu(width: int) -> tuple[nn.Module, nn.Module]:
     return nn.InstanceNorm2d(width), nn.ReLU()
 
 
 def _halving(width: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), *_normed(2 * width)
+    return nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), *_norm_relu(2 * width)
 
 
 def _doubling(width: int) -> tuple[nn.Module, ...]:
     half = width // 2
-    return nn.ConvTranspose2d(width, half, 3, stride=2, padding=1, output_padding=1), *_normed(half)
+    return nn.ConvTranspose2d(width, half, 3, stride=2, padding=1, output_padding=1), *_norm_relu(half)

@@ -66,13 +66,13 @@ def refuse_others(weights: Weights, path: Path, family: str) -> None:
         raise Refused("control.model", name_of(path), reason)
 
 
-def unknown(weights: Weights, path: Path, wanted: str) -> Refused:
+def unknown_layout(weights: Weights, path: Path, wanted: str) -> Refused:
     """Of a file that is nothing that is known."""
     reason = f"it has {some(sorted(weights))}, which is unknown; use {wanted}"
     return Refused("control.model", name_of(path), reason)
 
 
-def assembled(
+def build_network(
     path: Path,
     weights: Weights,
     make: Callable[[], Any],
@@ -94,7 +94,7 @@ def assembled(
             "control.model", name_of(path), f"nothing here uses {some(left)} in it; use another file"
         )
     given = {
-        ours: _shaped(weights[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in weights
+        ours: _reshape(weights[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in weights
     }
     try:
         return assemble(make, given, device=device, dtype=dtype, source=name_of(path))
@@ -128,12 +128,12 @@ def _made_for(weights: Weights) -> str | None:
     return "SD 1, 2 and XL" if is_adapter or any(name in weights for name in known) else None
 
 
-def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
+def _reshape(tensor: Tensor, like: Tensor) -> Tensor:
     """Projections that one layout has as convolutions and another as matrices."""
     same = tensor.numel() == like.numel() and {tensor.ndim, like.ndim} == {2, 4}
     return tensor.reshape(like.shape) if same else tensor
 
 
 def same_name(key: str, _known: Weights) -> str:
-    """Of a file whose tensors are named as diffusers names them; see `assembled`."""
+    """Of a file whose tensors are named as diffusers names them; see `build_network`."""
     return key

@@ -1,4 +1,4 @@
-"""IP-Adapters: what CLIP sees in a picture, made into what a UNet's attention takes (Ye et al. 2023)."""
+"""IP-Adapters: a picture's CLIP embedding as further keys and values of cross-attention (Ye et al. 2023)."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,29 +14,29 @@ from img2img_shared.control_modules import ClipKind
 from img2img_worker.models.control.clip_vision import ClipVision
 from img2img_worker.models.control.image_prompt_rows import ImagePrompt
 
-#: bytes of what pictures were made into that an adapter keeps; the last one stays whatever its size
+#: bytes of keys and values that an adapter caches for pictures; the latest stay whatever their size
 REMEMBERED = 128 << 20
-#: sizes of what CLIP ViT-bigG/14 gives: of a whole picture, and of its patches
+#: dimensions of the output of CLIP ViT-bigG/14: of its embedding of a picture, and of its patches
 _OF_BIGG = (1280, 1664)
 #: published files for it, which A1111's extension knows by their names
 _FOR_BIGG = ("ip-adapter_sd15_vit-G", "ip-adapter_sdxl")
 
 
 class PromptPair(NamedTuple):
-    """What rows see of a picture: those of the prompt, and those of the negative prompt, which see none."""
+    """Keys and values for rows of the prompt, and for those of the negative prompt: of an empty picture."""
 
     positive: ImagePrompt
     negative: ImagePrompt
 
 
 class ImagePromptAdapter:
-    """One that is loaded. Its methods are called from the engine's thread alone.
+    """A loaded IP-Adapter. Not thread-safe: only the engine's thread calls its methods.
 
     Args:
         key: tells it from all others.
-        projection: makes tokens [1, n_tokens, d] of what CLIP sees.
-        sees_patches: whether that is a picture's patches (plus, full), and not one embedding.
-        seen_size: the size of what it is given.
+        projection: from CLIP's output to tokens [1, n_tokens, d].
+        sees_patches: whether it takes CLIP's patches ("plus" and "full face"), not the one embedding.
+        seen_size: dimensions of that input.
         keys, values: weights [c, d] of each of the UNet's layers that attend to texts, in its order.
         blocks: which transformer of the UNet each of these layers is in, counted as its data goes.
     """
@@ -62,7 +62,7 @@ class ImagePromptAdapter:
 
     @property
     def clip(self) -> ClipKind:
-        """The published model that it was made to see with."""
+        """The CLIP model that it was trained with."""
         is_for_bigg = self.name in _FOR_BIGG or self.seen_size == _OF_BIGG[self.sees_patches]
         return "clip_g" if is_for_bigg else "clip_h"
 
@@ -72,7 +72,7 @@ class ImagePromptAdapter:
         return max(self.blocks) + 1
 
     def fits(self, encoder: ClipVision) -> bool:
-        """Whether it can be given what `encoder` sees."""
+        """Whether it can take the output of `encoder`."""
         return self.seen_size == (encoder.width if self.sees_patches else encoder.embedding_size)
 
     @torch.inference_mode()
@@ -82,24 +82,24 @@ class ImagePromptAdapter:
             pictures: as `encoder` takes them; of several, the mean counts.
         """
         digest = blake2b(encoder.key.encode(), digest_size=16)
-        nothing = self._remembered(digest.digest(), lambda: self._prompt([self._nothing(encoder)]))
+        nothing = self._remember(digest.digest(), lambda: self._prompt([self._nothing(encoder)]))
         for picture in pictures:
             digest.update(str(picture.shape).encode() + picture.cpu().numpy().tobytes())
-        shown = self._remembered(
+        shown = self._remember(
             digest.digest(), lambda: self._prompt([self._tokens(each, encoder) for each in pictures])
         )
         return PromptPair(positive=shown, negative=nothing)
 
     def _tokens(self, picture: Tensor, encoder: ClipVision) -> Tensor:
         seen = encoder.see(picture)
-        return self._projected(seen.patches if self.sees_patches else seen.embedding)
+        return self._project(seen.patches if self.sees_patches else seen.embedding)
 
     def _nothing(self, encoder: ClipVision) -> Tensor:
         if self.sees_patches:
-            return self._projected(encoder.see_nothing().patches)
-        return self._projected(self._keys[0].new_zeros(1, self.seen_size))
+            return self._project(encoder.see_nothing().patches)
+        return self._project(self._keys[0].new_zeros(1, self.seen_size))
 
-    def _projected(self, seen: Tensor) -> Tensor:
+    def _project(self, seen: Tensor) -> Tensor:
         tokens: Tensor = self._projection(seen)
         return tokens[0]
 
@@ -110,7 +110,7 @@ class ImagePromptAdapter:
             values=tuple(F.linear(mean, weight) for weight in self._values),
         )
 
-    def _remembered(self, key: bytes, make: Callable[[], ImagePrompt]) -> ImagePrompt:
+    def _remember(self, key: bytes, make: Callable[[], ImagePrompt]) -> ImagePrompt:
         prompt = self._made.pop(key, None) or make()
         self._made[key] = prompt
         while len(self._made) > 1 and sum(each.n_bytes for each in self._made.values()) > REMEMBERED:
@@ -120,7 +120,7 @@ class ImagePromptAdapter:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePromptNetwork:
-    """An IP-Adapter with what sees for it."""
+    """An IP-Adapter with its CLIP image encoder."""
 
     adapter: ImagePromptAdapter
     encoder: ClipVision

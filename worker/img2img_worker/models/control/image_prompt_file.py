@@ -75,7 +75,7 @@ def read_image_prompt(
     rest = {name: each for name, each in weights.items() if not name.startswith(_PROJECTION)}
     own = {name.removeprefix(_LAYERS): each for name, each in rest.items()}
     keys, values = (_of_layers(path, own, part, unet, layers) for part in ("k", "v"))
-    left = sorted(name for name in own if name not in _numbered(layers))
+    left = sorted(name for name in own if name not in _weight_names(layers))
     if left:
         raise Refused("control.model", path.stem, f"nothing here uses {some(left)} in it; use another file")
     transformers = [name.partition(".transformer_blocks.")[0] for name in layers]
@@ -120,10 +120,10 @@ def _projection(
             named = {name.replace("proj.", "image_embeds."): each for name, each in weights.items()}
             build, sees_patches = partial(_plain, named), False
         elif "proj.3.weight" in weights or "ff.net.2.weight" in weights:
-            named = _renamed(weights, _FULL)
+            named = _rename(weights, _FULL)
             build, sees_patches = partial(_full, named), True
         elif "latents" in weights:
-            named = _halved(_renamed(weights, _PLUS))
+            named = _split_keys_values(_rename(weights, _PLUS))
             build, sees_patches = partial(_plus, named), True
         else:
             reason = f"it has {some(sorted(weights))}, which is unknown; use a plain, plus or full IP-Adapter"
@@ -181,12 +181,12 @@ def _of_layers(path: Path, weights: Weights, part: str, unet: Any, layers: list[
     return found
 
 
-def _numbered(layers: list[str]) -> set[str]:
+def _weight_names(layers: list[str]) -> set[str]:
     """Names of all layers' weights: in their authors' count, self-attention's are the even numbers."""
     return {f"{2 * number + 1}.to_{part}_ip.weight" for number in range(len(layers)) for part in "kv"}
 
 
-def _renamed(weights: Weights, names: Mapping[str, str]) -> dict[str, Tensor]:
+def _rename(weights: Weights, names: Mapping[str, str]) -> dict[str, Tensor]:
     found = {}
     for name, each in weights.items():
         for pattern, new in names.items():
@@ -197,7 +197,7 @@ def _renamed(weights: Weights, names: Mapping[str, str]) -> dict[str, Tensor]:
     return found
 
 
-def _halved(weights: Weights) -> dict[str, Tensor]:
+def _split_keys_values(weights: Weights) -> dict[str, Tensor]:
     """With keys and values apart, which their authors have in one."""
     found: dict[str, Tensor] = {}
     for name, each in weights.items():

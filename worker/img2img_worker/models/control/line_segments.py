@@ -120,7 +120,7 @@ class _Joined(nn.Module):
 
     def __init__(self, channels: int, below: int, *, enlarges: bool) -> None:
         super().__init__()
-        self.conv1, self.conv2 = _normed(below, _WIDTH, 1), _normed(channels, _WIDTH, 1)
+        self.conv1, self.conv2 = _conv_norm(below, _WIDTH, 1), _conv_norm(channels, _WIDTH, 1)
         self._enlarges = enlarges
 
     def forward(self, found: Tensor, below: Tensor) -> Tensor:
@@ -133,7 +133,10 @@ class _Joined(nn.Module):
 class _Refined(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = _normed(2 * _WIDTH, 2 * _WIDTH, 3), _normed(2 * _WIDTH, _WIDTH, 3)
+        self.conv1, self.conv2 = (
+            _conv_norm(2 * _WIDTH, 2 * _WIDTH, 3),
+            _conv_norm(2 * _WIDTH, _WIDTH, 3),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.conv2(self.conv1(x) + x)
@@ -143,7 +146,10 @@ class _Refined(nn.Module):
 class _Last(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = _normed(_WIDTH, _WIDTH, 3, reach=5), _normed(_WIDTH, _WIDTH, 3)
+        self.conv1, self.conv2 = (
+            _conv_norm(_WIDTH, _WIDTH, 3, reach=5),
+            _conv_norm(_WIDTH, _WIDTH, 3),
+        )
         self.conv3 = nn.Conv2d(_WIDTH, _MAPS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,6 +157,6 @@ class _Last(nn.Module):
         return found
 
 
-def _normed(before: int, channels: int, side: int, reach: int = 1) -> nn.Sequential:
+def _conv_norm(before: int, channels: int, side: int, reach: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(before, channels, side, padding=side // 2 * reach, dilation=reach)
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())

@@ -15,11 +15,11 @@ from img2img_worker.models.checkpoints.key_mapping import control_net_name, unet
 from img2img_worker.models.control.adapter_files import adapter_builder
 from img2img_worker.models.control.files import (
     Weights,
-    assembled,
+    build_network,
     name_of,
     refuse_others,
     same_name,
-    unknown,
+    unknown_layout,
     weights_of,
 )
 from img2img_worker.models.control.image_prompt import ImagePromptAdapter
@@ -65,7 +65,7 @@ def read_network(
     if is_image_prompt(weights):
         return read_image_prompt(path, weights, unet, key=key, device=device, dtype=dtype)
     refuse_others(weights, path, "SD 1, 2 and XL")
-    weights = _completed(weights, unet, own)
+    weights = _complete(weights, unet, own)
     build = _builder(path, weights, unet)
     network = build(path, weights, device=device, dtype=dtype)
     _check_channels(path, network, unet)
@@ -80,7 +80,7 @@ def read_network(
     return kind.of(network, key=key, is_pooled="shuffle" in name_of(path).lower())
 
 
-def _completed(weights: Weights, unet: Any, own: Callable[[nn.Module], Weights]) -> Weights:
+def _complete(weights: Weights, unet: Any, own: Callable[[nn.Module], Weights]) -> Weights:
     """All of a network's weights, where its file has only how they differ from the UNet's."""
     if "lora_controlnet" in weights:
         lora = {name: each for name, each in weights.items() if name != "lora_controlnet"}
@@ -104,7 +104,7 @@ def _builder(path: Path, weights: Weights, unet: Any) -> Callable[..., Any]:
         return partial(_control_net, config=_diffusers_config(weights, unet), name=same_name)
     if (adapter := adapter_builder(weights)) is not None:
         return adapter
-    raise unknown(weights, path, "a ControlNet, a T2I-Adapter or an IP-Adapter")
+    raise unknown_layout(weights, path, "a ControlNet, a T2I-Adapter or an IP-Adapter")
 
 
 def _check_channels(path: Path, network: Any, unet: Any) -> None:
@@ -133,7 +133,7 @@ def _control_net(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Any:
-    return assembled(
+    return build_network(
         path, weights, partial(ControlNetModel.from_config, config), name, device=device, dtype=dtype
     )
 
@@ -149,7 +149,7 @@ def _union(
         "num_proj_channel": weights["spatial_ch_projs.weight"].shape[0],
     }
     make = partial(ControlNetUnionModel.from_config, config)
-    return assembled(path, weights, make, same_name, device=device, dtype=dtype)
+    return build_network(path, weights, make, same_name, device=device, dtype=dtype)
 
 
 def _from_difference(weights: Weights, unet: Weights) -> Weights:

@@ -108,7 +108,7 @@ class ControlNet:
         return self
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
-        return without_steps((self.eyes(_masked(picture, mask)[None].to(self.network.dtype))[0],))
+        return without_steps((self.eyes(_mark_masked(picture, mask)[None].to(self.network.dtype))[0],))
 
     def residuals(
         self,
@@ -212,7 +212,7 @@ class Adapter:
         Args:
             region: see `seen_by`. It limits features at the size that they have before they are fitted.
         """
-        picture = _masked(picture, mask)
+        picture = _mark_masked(picture, mask)
         factor = self.network.config.downscale_factor
         if any(side % factor for side in picture.shape[-2:]):
             size = Summary(f"{picture.shape[-1]} × {picture.shape[-2]}")
@@ -220,11 +220,11 @@ class Adapter:
         if self.network.config.in_channels == 1:
             picture = picture[:1]
         features = [
-            feature if region is None else feature * _scaled(region, feature)
+            feature if region is None else feature * _scale_region(region, feature)
             for feature in self.network(picture[None].to(self.network.dtype))
         ]
         return tuple(
-            F.interpolate(feature, size=[_halved(side, times) for side in cells])[0]
+            F.interpolate(feature, size=[_halve(side, times) for side in cells])[0]
             for feature, times in zip(features, self.halvings, strict=True)
         )
 
@@ -239,14 +239,14 @@ class Adapter:
         return seen
 
 
-def _halved(side: int, times: int) -> int:
+def _halve(side: int, times: int) -> int:
     """As a convolution of stride 2 halves it."""
     for _ in range(times):
         side = (side + 1) // 2
     return side
 
 
-def _masked(picture: Tensor, mask: Tensor | None) -> Tensor:
+def _mark_masked(picture: Tensor, mask: Tensor | None) -> Tensor:
     """With -1 where it is masked."""
     return picture if mask is None else picture * (1 - mask) - mask
 
@@ -275,7 +275,7 @@ def seen_by(
     return (yield from network.see(*_values(picture)))
 
 
-def _scaled(region: Tensor, feature: Tensor) -> Tensor:
+def _scale_region(region: Tensor, feature: Tensor) -> Tensor:
     mask = region[None, None].float() / 255
     return F.interpolate(mask, size=feature.shape[-2:], mode="bilinear").to(feature)
 

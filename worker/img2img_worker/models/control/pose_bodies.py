@@ -114,7 +114,7 @@ def _limbs(starts: Sequence[Peak], ends: Sequence[Peak], directions: Map) -> lis
     candidates = [
         _Limb(number, end, score)
         for number, start in enumerate(starts)
-        for end, score in _scored(start, targets, directions)
+        for end, score in _score(start, targets, directions)
     ]
     found: list[_Limb] = []
     for limb in sorted(candidates, key=lambda limb: limb.score, reverse=True):
@@ -123,7 +123,7 @@ def _limbs(starts: Sequence[Peak], ends: Sequence[Peak], directions: Map) -> lis
     return found
 
 
-def _scored(start: Peak, targets: Map, directions: Map) -> list[tuple[int, float]]:
+def _score(start: Peak, targets: Map, directions: Map) -> list[tuple[int, float]]:
     """Those of `targets` [n, 2] to which the directions lead, by their numbers, and how well."""
     origin = np.array((start.x, start.y), np.float64)
     gaps = targets - origin

@@ -72,8 +72,8 @@ class PoseDetector:
         """Shares of parts and directions of limbs, at the picture's size."""
         height, width = picture.shape[:2]
         scale = _ROWS / height
-        scaled = _resized(picture, int(height * scale), int(width * scale))
-        limbs, parts = self._body(self._given(_filled_up(scaled)))
+        scaled = _resize(picture, int(height * scale), int(width * scale))
+        limbs, parts = self._body(self._as_input(_filled_up(scaled)))
         return (
             self._at_size(parts, scaled.shape[:2], (height, width)),
             self._at_size(limbs, scaled.shape[:2], (height, width)),
@@ -87,8 +87,8 @@ class PoseDetector:
         size = (_HAND_MAP, _HAND_MAP)
         mean = np.zeros((*size, _JOINTS))
         for side in _HAND_SIDES:
-            scaled = _resized(smooth, side, side)
-            found = cast(PartMaps, self._hand)(self._given(scaled))
+            scaled = _resize(smooth, side, side)
+            found = cast(PartMaps, self._hand)(self._as_input(scaled))
             mean += self._at_size(found[:, :_JOINTS], (side, side), size) / len(_HAND_SIDES)
         places = [_joint(mean[:, :, number]) for number in range(_JOINTS)]
         height, width = cut.shape[:2]
@@ -100,14 +100,14 @@ class PoseDetector:
             return None
         cut = _cut(picture, square)
         height, width = cut.shape[:2]
-        found = cast(PartMaps, self._face)(self._given(_resized(cut, _FACE_SIDE, _FACE_SIDE)))
+        found = cast(PartMaps, self._face)(self._as_input(_resize(cut, _FACE_SIDE, _FACE_SIDE)))
         scaled = F.interpolate(found, (height, width), mode="bilinear", align_corners=True)
         maps = scaled[0].cpu().numpy()
         seen = [each for each in maps if each.max() > _SEEN]
         places = [divmod(int(each.argmax()), width) for each in seen]
         return _shares([(x, y) for y, x in places], square, picture) if places else None
 
-    def _given(self, picture: Pixels) -> Tensor:
+    def _as_input(self, picture: Pixels) -> Tensor:
         values = torch.from_numpy(picture).to(next(self._body.parameters()).device).float()
         return values.permute(2, 0, 1)[None] / 256 - 0.5
 
@@ -115,8 +115,8 @@ class PoseDetector:
         """[h, w, maps] of [1, maps, cells down, across], without what was filled up beyond `inner`."""
         found = np.empty((*size, maps.shape[1]), np.float32)  # as large as the picture: they exist once
         for number, each in enumerate(maps[0].cpu().numpy()):
-            whole = _resized(each, each.shape[0] * _CELL, each.shape[1] * _CELL)
-            found[:, :, number] = _resized(whole[: inner[0], : inner[1]], *size)
+            whole = _resize(each, each.shape[0] * _CELL, each.shape[1] * _CELL)
+            found[:, :, number] = _resize(whole[: inner[0], : inner[1]], *size)
         return found
 
 
@@ -195,7 +195,7 @@ def _filled_up(picture: Pixels) -> Pixels:
     return np.pad(picture, ((0, down), (0, across), (0, 0)), constant_values=_GREY)
 
 
-def _resized(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+def _resize(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     is_larger = height + width >= sum(values.shape[:2])
     interpolation = cv2.INTER_LANCZOS4 if is_larger else cv2.INTER_AREA
     return np.asarray(cv2.resize(values, (width, height), interpolation=interpolation))

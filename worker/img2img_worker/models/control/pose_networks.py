@@ -38,7 +38,7 @@ class _PoseMachine(nn.Module):
             channels, before, side, _ = weights[f"{name}.weight"].shape
             self.add_module(name, nn.Conv2d(before, channels, side, padding=side // 2))
 
-    def _followed(self, names: Sequence[str], x: Tensor, *, ends_linear: bool = True) -> Tensor:
+    def _run_layers(self, names: Sequence[str], x: Tensor, *, ends_linear: bool = True) -> Tensor:
         for name in names:
             x = self.get_submodule(name)(F.max_pool2d(x, 2) if name in _HALVED else x)
             if not ends_linear or name != names[-1]:
@@ -55,12 +55,12 @@ class BodyMaps(_PoseMachine):
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Directions of limbs, x and y of each [1, 38, h, w], and shares of parts [1, 19, h, w]."""
-        features = self._followed(_OF_BODIES, picture, ends_linear=False)
+        features = self._run_layers(_OF_BODIES, picture, ends_linear=False)
         x, last = features, _STAGES[-1]
         for stage in (1, *_STAGES):
-            limbs = self._followed(_branch(stage, "_L1"), x)
+            limbs = self._run_layers(_branch(stage, "_L1"), x)
             # the published network cuts off what the very last stage finds less than nothing of
-            parts = self._followed(_branch(stage, "_L2"), x, ends_linear=stage != last)
+            parts = self._run_layers(_branch(stage, "_L2"), x, ends_linear=stage != last)
             x = torch.cat([limbs, parts, features], 1)
         return limbs, parts
 
@@ -74,10 +74,10 @@ class PartMaps(_PoseMachine):
 
     def forward(self, picture: Tensor) -> Tensor:
         """[1, parts, h, w]."""
-        features = self._followed(_OF_PARTS, picture, ends_linear=False)
-        found = self._followed(_FIRST, features)
+        features = self._run_layers(_OF_PARTS, picture, ends_linear=False)
+        found = self._run_layers(_FIRST, features)
         for stage in _STAGES:
-            found = self._followed(_stage(stage), torch.cat([found, features], 1))
+            found = self._run_layers(_stage(stage), torch.cat([found, features], 1))
         return found
 
 

@@ -18,12 +18,12 @@ from img2img_worker.models.checkpoints.tensors import some
 from img2img_worker.models.checkpoints.weights import read_json
 from img2img_worker.models.control.files import (
     Weights,
-    assembled,
+    build_network,
     is_in_own_folder,
     name_of,
     refuse_others,
     tensors_of,
-    unknown,
+    unknown_layout,
     weights_of,
 )
 from img2img_worker.models.control.flow_networks import FluxControlNet, SD3ControlNet
@@ -73,7 +73,7 @@ def read_sd3_network(
     weights: Weights = weights_of(path, allow_pickles=allow_pickles)
     refuse_others(weights, path, "SD 3")
     if "pos_embed_input.proj.weight" not in weights:
-        raise unknown(weights, path, "a ControlNet for SD 3")
+        raise unknown_layout(weights, path, "a ControlNet for SD 3")
     _refuse_width(path, weights["pos_embed_input.proj.weight"], transformer)
     control_type = weights.get("control_type")
     weights = {name: each for name, each in weights.items() if name != "control_type"}
@@ -81,7 +81,7 @@ def read_sd3_network(
         weights = _from_stability(path, weights, transformer)
     config = _sd3_config(weights, transformer)
     make = partial(SD3ControlNetModel.from_config, config)
-    network = assembled(path, weights, make, _same_name, device=device, dtype=dtype)
+    network = build_network(path, weights, make, _same_name, device=device, dtype=dtype)
     if network.pos_embed is None:  # Stability's for SD 3.5 Large see what the transformer's own layer made
         positions = network._get_pos_embed_from_transformer(transformer)
         positions.load_state_dict(own(transformer.pos_embed))
@@ -116,10 +116,10 @@ def read_flux_network(
     if "pos_embed_input.weight" in weights and "double_blocks.0.img_mod.lin.weight" in weights:
         weights = _from_xlabs(path, weights, transformer)
     if "controlnet_x_embedder.weight" not in weights:
-        raise unknown(weights, path, "a ControlNet for Flux in diffusers' or XLabs' layout")
+        raise unknown_layout(weights, path, "a ControlNet for Flux in diffusers' or XLabs' layout")
     _refuse_width(path, weights["controlnet_x_embedder.weight"], transformer)
     make = partial(FluxControlNetModel.from_config, _flux_config(weights, transformer))
-    network = assembled(path, weights, make, _same_name, device=device, dtype=dtype)
+    network = build_network(path, weights, make, _same_name, device=device, dtype=dtype)
     return FluxControlNet.of(network, key=key, vae=vae)
 
 
@@ -191,7 +191,7 @@ def _from_stability(path: Path, weights: Weights, transformer: Any) -> Weights:
     weights = {name: each for name, each in weights.items() if not name.startswith("pos_embed.proj.")}
     config = _sd3_config(weights, transformer)
     keys = tensors_of(path, partial(SD3ControlNetModel.from_config, config))
-    return _converted(path, weights, keys, _stability_name, transformer.inner_dim)
+    return _convert(path, weights, keys, _stability_name, transformer.inner_dim)
 
 
 def _stability_name(key: str) -> tuple[str, int | None]:
@@ -212,7 +212,7 @@ def _from_xlabs(path: Path, weights: Weights, transformer: Any) -> Weights:
         "conditioning_embedding_channels": transformer.config.in_channels // PATCH**2,
     }
     keys = tensors_of(path, partial(FluxControlNetModel.from_config, config))
-    return _converted(path, weights, keys, _xlabs_name, transformer.inner_dim)
+    return _convert(path, weights, keys, _xlabs_name, transformer.inner_dim)
 
 
 def _xlabs_name(key: str) -> tuple[str, int | None]:
@@ -229,7 +229,7 @@ def _xlabs_name(key: str) -> tuple[str, int | None]:
     return flux_name(key)
 
 
-def _converted(
+def _convert(
     path: Path,
     weights: Weights,
     keys: Weights,

@@ -1,4 +1,4 @@
-"""The layers of a UNet that keep what they see of pictures, for the rows that refer to these."""
+"""The layers of a UNet that keep what they see of reference pictures, for the rows that refer to them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from img2img_worker.models.control.references import ReferenceRows, RowReference
 from img2img_worker.models.transfer import to_device
 
-#: what keeps a variance of nothing from being divided by
+#: least variance: that of a flat channel would be divided by
 _EPSILON = 1e-6
-#: the published UNets' blocks behind which mean and variance are taken, down and up, as they are numbered:
-#: by how many there are each way (SD 1 and 2, XL)
-_MATCHED = {12: ((4, 5, 7, 8, 10, 11), range(8)), 9: ((4, 5, 7, 8), range(6))}
+#: how many input blocks (and as many output blocks) a published UNet has: 12 in SD 1 and 2, 9 in XL; to the
+#: numbers of those, input and output, behind which AdaIN takes mean and variance
+_ADAIN_BLOCKS = {12: ((4, 5, 7, 8, 10, 11), range(8)), 9: ((4, 5, 7, 8), range(6))}
 
-#: makes of a layer's input or output [r, ...], and of what it has kept of several pictures, another output
+#: from a layer's input or output [r, ...] and what it has kept of several pictures to its new output
 _Mix = Callable[[Tensor, Sequence[Any]], Tensor]
 
 
 class ReferenceLayers:
-    """
+    """Hooks into the layers of a UNet that references act on: self-attention, for AdaIN the ends of blocks.
+
     Args:
         unet: diffusers' UNet2DConditionModel.
     """
@@ -37,18 +38,18 @@ class ReferenceLayers:
 
     @property
     def can_match(self) -> bool:
-        """Whether rows can take over mean and variance, which is defined for the published UNets alone."""
+        """Whether AdaIN works; the extension defines it for the UNets of SD 1, 2 and XL only."""
         return bool(self._outputs)
 
     @contextmanager
     def referring(
         self, references: Sequence[ReferenceRows], n_rows: int, show: Callable[[ReferenceRows], object]
     ) -> Iterator[None]:
-        """Within, the UNet's rows refer to these pictures, which are shown to it first.
+        """In this context, the UNet's rows refer to these pictures; it runs on the pictures first.
 
         Args:
             n_rows: of the call.
-            show: runs the UNet for the rows that have one of them.
+            show: runs the UNet on the pictures of the rows that have one.
         """
         if not references:
             yield
@@ -56,10 +57,10 @@ class ReferenceLayers:
         with ExitStack() as hooks:
             kept = [_Kept(depth, "attends") for _, depth in self._attentions]
             for (attention, _), own in zip(self._attentions, kept, strict=True):
-                hooks.enter_context(_replaced(attention, partial(_attended, attention.forward, own)))
+                hooks.enter_context(_replace_forward(attention, partial(_attend, attention.forward, own)))
             for output, depth in self._outputs:
                 kept.append(_Kept(depth, "matches"))
-                handle = output.register_forward_hook(partial(_matched, kept[-1]))
+                handle = output.register_forward_hook(partial(_match_statistics, kept[-1]))
                 hooks.callback(handle.remove)
             for each in references:
                 for own in kept:
@@ -74,8 +75,8 @@ class _Kept:
     """What one layer has kept of pictures, for rows that have not used it yet.
 
     Args:
-        depth: which references it has a part in (`RowReference.weight`).
-        how: the kind of references that it keeps.
+        depth: of the layer; references of a larger `RowReference.weight` act on it.
+        how: the field of `RowReference` that says whether it is of the layer's kind: "attends" or "matches".
     """
 
     def __init__(self, depth: float, how: str) -> None:
@@ -89,13 +90,13 @@ class _Kept:
         self._n_rows = 0
 
     def begin(self, references: ReferenceRows) -> None:
-        """The UNet is about to see these."""
+        """The UNet is about to run on these pictures."""
         self._now = references
         self._passes.append(references)
         self._seen.append(None)
 
     def end(self, n_rows: int) -> None:
-        """It is about to answer the call's rows."""
+        """The UNet is about to run on the call's own rows."""
         self._now, self._n_rows = None, n_rows
 
     def keep(self, make: Callable[[], Any]) -> None:
@@ -109,13 +110,17 @@ class _Kept:
                 if self._seen[number] is None:
                     self._seen[number] = make()
 
-    def mixed(self, x: Tensor, plain: Tensor, mix: _Mix) -> Tensor:
-        """`plain`, what the layer makes of `x` by itself, with what it makes for the rows that refer.
+    def with_references(self, x: Tensor, plain: Tensor, mix: _Mix) -> Tensor:
+        """The layer's output for `x`, with what was kept mixed into the rows that refer to pictures.
 
-        A row whose picture is being shown uses what others have left, unless this one is kept.
+        Where a row has several pictures, a later one is itself run with the earlier ones mixed in, at layers
+        that keep no pictures of its kind.
+
+        Args:
+            plain: the layer's output without references.
         """
         for numbers, places in self._groups().items():
-            plain = self._mixed(x, plain, mix, numbers, places)
+            plain = self._mix_rows(x, plain, mix, numbers, places)
             for place in places:
                 del self._pending[place]
         return plain
@@ -133,7 +138,7 @@ class _Kept:
                 groups.setdefault(tuple(self._pending[place]), []).append(place)
         return groups
 
-    def _mixed(
+    def _mix_rows(
         self, x: Tensor, plain: Tensor, mix: _Mix, numbers: tuple[int, ...], places: Sequence[int]
     ) -> Tensor:
         is_whole = self._passes[0].is_whole
@@ -170,27 +175,27 @@ class _Kept:
         return which.members[which.places.index(place)]
 
 
-def _attended(forward: Callable[..., Tensor], kept: _Kept, x: Tensor, *given: Any, **more: Any) -> Tensor:
-    """Self-attention, for rows that refer to pictures over these too."""
+def _attend(forward: Callable[..., Tensor], kept: _Kept, x: Tensor, *given: Any, **more: Any) -> Tensor:
+    """Self-attention, which for rows with references has their tokens as further keys and values."""
     plain = forward(x, *given, **more)
 
-    def attend(own: Tensor, pictures: Sequence[Tensor]) -> Tensor:
+    def attend_to_all(own: Tensor, pictures: Sequence[Tensor]) -> Tensor:
         return forward(own, encoder_hidden_states=torch.cat([own, *pictures], dim=1))
 
-    answer = kept.mixed(x, plain, attend)
+    answer = kept.with_references(x, plain, attend_to_all)
     kept.keep(lambda: x)
     return answer
 
 
-def _matched(kept: _Kept, _module: nn.Module, _given: Any, output: Any) -> Any:
-    """A block's output [r, c, h, w], for rows that take them over with the mean and variance of pictures."""
+def _match_statistics(kept: _Kept, _module: nn.Module, _given: Any, output: Any) -> Any:
+    """A block's output [r, c, h, w]; that of rows with references gets their mean and variance (AdaIN)."""
     x = output[0] if isinstance(output, tuple) else output
-    answer = kept.mixed(x, x, _with_statistics)
+    answer = kept.with_references(x, x, _take_statistics)
     kept.keep(lambda: torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0))
     return (answer, *output[1:]) if isinstance(output, tuple) else answer
 
 
-def _with_statistics(x: Tensor, pictures: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def _take_statistics(x: Tensor, pictures: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     variance, mean = torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0)
     variances, means = zip(*pictures, strict=True)
     wanted = sum(variances) / len(variances), sum(means) / len(means)
@@ -200,7 +205,7 @@ def _with_statistics(x: Tensor, pictures: Sequence[tuple[Tensor, Tensor]]) -> Te
 
 
 @contextmanager
-def _replaced(module: Any, forward: Callable[..., Tensor]) -> Iterator[None]:
+def _replace_forward(module: Any, forward: Callable[..., Tensor]) -> Iterator[None]:
     own = module.forward
     module.forward = forward
     try:
@@ -214,7 +219,7 @@ def _is_transformer(module: nn.Module) -> bool:
 
 
 def _outputs(unet: Any) -> list[tuple[nn.Module, float]]:
-    """What ends each of the blocks that are matched, with its depth; none: it is no published UNet."""
+    """The last module of each block that AdaIN acts on, with its depth; none: it is no published UNet."""
     down = [unet.conv_in]
     for block in unet.down_blocks:
         down += _ends(block)
@@ -223,9 +228,9 @@ def _outputs(unet: Any) -> list[tuple[nn.Module, float]]:
     for block in unet.up_blocks:
         own = _ends(block)
         up += [*own[:-1], block.upsamplers[0].conv] if block.upsamplers else own
-    if len(down) not in _MATCHED or len(up) != len(down):
+    if len(down) not in _ADAIN_BLOCKS or len(up) != len(down):
         return []
-    of_down, of_up = _MATCHED[len(down)]
+    of_down, of_up = _ADAIN_BLOCKS[len(down)]
     found = [(unet.mid_block, 0.0)]
     found += [(down[place], 2 * (1 - i / len(of_down))) for i, place in enumerate(of_down)]
     return found + [(up[place], 2 * i / len(of_up)) for i, place in enumerate(of_up)]

@@ -1,8 +1,8 @@
-"""Pictures that the rows of a model call attend to as if they were beside them (``reference_only``).
+"""Pictures that images are made to resemble, without a control network (``reference_only``, ``_adain``).
 
-Before the call, the UNet sees each of these pictures with the noise of the same timestep, and what its layers
-make of it is kept; then the rows attend to that too, or take over its mean and variance. Source:
-sd-webui-controlnet's attention injection.
+Before each model call the UNet runs on these pictures, noised to the same timestep, and its layers keep what
+they see. In the call, self-attention also attends to what was kept, or its mean and variance replace the
+row's own (AdaIN). Source: sd-webui-controlnet's attention injection.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from img2img_worker.models.transfer import to_device
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowReference:
-    """One picture's say in one row."""
+    """One picture, as one row of a model call refers to it."""
 
     #: its latent [C, h, w]
     origin: Tensor
-    #: what is laid over it in this call, [C, h, w] on the CPU; None: it is not known yet
+    #: the noise that is added to it in this call, [C, h, w] on the CPU; None: not drawn yet
     noise: Tensor | None = None
-    #: whether the row attends to it, and whether it takes over its mean and variance
+    #: whether the row attends to it, and whether it takes over its mean and variance (AdaIN)
     attends: bool
     matches: bool
-    #: layers whose depth, from 0 on, is below this have a part in it
+    #: only layers whose depth is below this refer to it; a layer's depth is 0 or more
     weight: float
-    #: how much the row keeps of what it would be without, 0 to 1
+    #: style fidelity, 0 to 1: the share of the layer's output without the reference
     fidelity: float
 
 
@@ -80,7 +80,7 @@ class ReferenceRows:
         whole: bool,
     ) -> Self:
         origins = torch.stack([each.origin for each in members])
-        noises = torch.stack([_known(each.noise) for each in members]).to(origins.device, non_blocking=True)
+        noises = torch.stack([_noise_of(each) for each in members]).to(origins.device, non_blocking=True)
         index = to_device(torch.tensor(places), origins.device)
         if whole:
             origins, noises = (
@@ -108,7 +108,7 @@ class ReferenceRows:
         return (self.origins + sigma * self.noises) / (1 + sigma**2).sqrt()
 
     def chosen(self, tensor: Tensor) -> Tensor:
-        """Of what all rows of the call have, what these have."""
+        """The values of these rows in `tensor` [R, ...], which has one for each row of the call."""
         return tensor if self.is_whole else tensor.index_select(0, self.rows)
 
     def position(self, place: int) -> int:
@@ -116,7 +116,7 @@ class ReferenceRows:
         return place if self.is_whole else self.places.index(place)
 
 
-def _known(noise: Tensor | None) -> Tensor:
-    if noise is None:
+def _noise_of(reference: RowReference) -> Tensor:
+    if reference.noise is None:
         raise ValueError("a reference without the noise of its call")
-    return noise
+    return reference.noise

@@ -128,7 +128,7 @@ class _Decoder(nn.Module):
         _, *levels = levels
         found = _directions(self.out_conv_res8(levels[0]))
         for scale, level in zip(_FINER, levels, strict=True):
-            given = torch.cat([_doubled(level), _doubled(found)], dim=1)
+            given = torch.cat([_double(level), _double(found)], dim=1)
             answer = self.get_submodule(f"out_conv_res{scale}")(given.flatten(2))
             found = _directions(answer.unflatten(2, given.shape[2:]))
         return found[:, :3]
@@ -168,7 +168,7 @@ def _directions(found: Tensor) -> Tensor:
     return torch.cat([normal / length, F.elu(trust) + 1 + _LEAST_TRUST], dim=1)
 
 
-def _doubled(x: Tensor) -> Tensor:
+def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 
 

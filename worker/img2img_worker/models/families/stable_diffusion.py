@@ -14,7 +14,7 @@ from img2img_shared.params import Params
 from img2img_worker.models.adapters.hypernetworks import NO_HYPERNETWORKS, Hypernetworks, HypernetworkSet
 from img2img_worker.models.adapters.lora import Loras
 from img2img_worker.models.adapters.patch import NO_PATCH, Patch
-from img2img_worker.models.control.amends import amended
+from img2img_worker.models.control.amends import amend_answer
 from img2img_worker.models.control.control_nets import ControlNets
 from img2img_worker.models.control.image_prompt_rows import ImagePromptLayers
 from img2img_worker.models.control.reference_layers import ReferenceLayers
@@ -262,7 +262,7 @@ class StableDiffusion(Autoencoding):
         # always a copy: a graph writes its next answer to the same place
         answer = answer.to(torch.float32, copy=True)
         for row, amend in conditions.amends:
-            answer[row] = amended(amend, x[row], t[row], answer[row])
+            answer[row] = amend_answer(amend, x[row], t[row], answer[row])
         return answer if self.answer_sign == 1 else -answer
 
     def _change_layers(self, conditions: Conditions, *, cells: tuple[int, int]) -> None:

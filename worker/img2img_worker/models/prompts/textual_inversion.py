@@ -115,7 +115,7 @@ class TextualInversions:
             for lora, _, bundle in parts:
                 for name, data in bundle.items():
                     loaded.setdefault(name, self._of_bundle(lora, name, data))
-            known = self._named(loaded, skipped, key)
+            known = self._by_tokens(loaded, skipped, key)
             self._with_bundles[key] = known
             if len(self._with_bundles) > _BUNDLES:
                 self._with_bundles.popitem(last=False)
@@ -123,9 +123,7 @@ class TextualInversions:
 
     def _of_bundle(self, lora: str, name: str, data: Any) -> Inversion:
         try:
-            return self._fitted(
-                InversionFile(name=name, parts=checked_parts(data), step=None, short_hash=lora)
-            )
+            return self._fit(InversionFile(name=name, parts=checked_parts(data), step=None, short_hash=lora))
         except ValueError as error:
             raise Refused(
                 "lora", lora, f"textual inversion {name} in it: {error}; use another file"
@@ -162,7 +160,7 @@ class TextualInversions:
         others = {name: Inversion(name=name, vectors=(), short_hash="") for name in names}
         if others.keys() <= known.loaded.keys():
             return []
-        of_all = self._named({**others, **known.loaded}, {}, ())
+        of_all = self._by_tokens({**others, **known.loaded}, {}, ())
         mentioned = {each.name for each in self._mentioned(of_all, texts, emphasis)}
         return sorted(mentioned - known.loaded.keys())
 
@@ -182,7 +180,7 @@ class TextualInversions:
         skipped: dict[str, str] = {}
         for about in files:
             self._add(*about, loaded, skipped)
-        return self._named(loaded, skipped, files)
+        return self._by_tokens(loaded, skipped, files)
 
     def _add(
         self,
@@ -200,11 +198,11 @@ class TextualInversions:
             if file is None:
                 return
             name = called or file.name
-            loaded[name] = self._fitted(replace(file, name=name))
+            loaded[name] = self._fit(replace(file, name=name))
         except (ValueError, OSError) as error:
             skipped[name] = str(error)
 
-    def _named(
+    def _by_tokens(
         self, loaded: Mapping[str, Inversion], skipped: Mapping[str, str], key: Hashable
     ) -> Inversions:
         by_token: dict[int, list[tuple[list[int], Inversion]]] = {}
@@ -216,7 +214,7 @@ class TextualInversions:
             names.sort(key=lambda each: len(each[0]), reverse=True)
         return Inversions(loaded=loaded, skipped=skipped, by_token=by_token, key=key)
 
-    def _fitted(self, file: InversionFile) -> Inversion:
+    def _fit(self, file: InversionFile) -> Inversion:
         """
         Raises:
             ValueError: it is for another kind of checkpoint.

@@ -1,4 +1,4 @@
-"""A control picture at a render's size: lines stay lines, and areas of few colours keep these.
+"""Scales a control picture to the render's size: lines stay thin, and maps of few colours get no new ones.
 
 Source: sd-webui-controlnet's ``detectmap_proc``.
 """
@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 from img2img_shared.control import ControlResizeMode
 from img2img_shared.errors import Refused, Summary
 from img2img_worker.pictures.control.limits import LARGEST
-from img2img_worker.pictures.control.thinning import ridges, thinned
+from img2img_worker.pictures.control.thinning import ridges, thin
 
 #: [H, W, 3], or [H, W, 4] with a mask; uint8, or float32 with fractions of the same
 Picture = NDArray[Any]
 
-#: a picture of no more colours is a map of areas, whose borders stay sharp
+#: a picture of fewer colours is a segmentation map, which is scaled without interpolation
 _FEW_COLOURS = 200
 
 
-def fitted(picture: Picture, mode: ControlResizeMode, width: int, height: int) -> Picture:
+def fit_picture(picture: Picture, mode: ControlResizeMode, width: int, height: int) -> Picture:
     """`picture` at `width` × `height`.
 
     Raises:
         Refused: an aspect so extreme that more than `LARGEST` pixels would be needed in between.
     """
     if mode == "Just Resize":
-        return _scaled(picture, width, height)
+        return _scale(picture, width, height)
     own_height, own_width = picture.shape[:2]
     fills = mode == "Resize and Fill"
     factor = (min if fills else max)(height / own_height, width / own_width)
@@ -37,7 +37,7 @@ def fitted(picture: Picture, mode: ControlResizeMode, width: int, height: int) -
         told = f"{own_width} × {own_height} pixels, to be scaled to {width} × {height}"
         reason = f"use a picture of a more similar shape (at most {LARGEST:,} pixels once scaled)"
         raise Refused("control", Summary(told), reason)
-    scaled = _scaled(picture, max(1, size[0]), max(1, size[1]))
+    scaled = _scale(picture, max(1, size[0]), max(1, size[1]))
     new_height, new_width = scaled.shape[:2]
     if fills:
         top, left = max(0, (height - new_height) // 2), max(0, (width - new_width) // 2)
@@ -49,7 +49,7 @@ def fitted(picture: Picture, mode: ControlResizeMode, width: int, height: int) -
 
 
 def _border_colour(picture: Picture) -> Picture:
-    """What bars are filled with; of a mask, everything that is in them is repainted."""
+    """The median of the border, to fill bars with; a mask, if there is one, covers the bars."""
     edges = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
     colour = np.median(np.concatenate(edges), axis=0).astype(picture.dtype)
     if len(colour) == 4:
@@ -57,7 +57,7 @@ def _border_colour(picture: Picture) -> Picture:
     return np.asarray(colour)
 
 
-def _scaled(picture: Picture, width: int, height: int) -> Picture:
+def _scale(picture: Picture, width: int, height: int) -> Picture:
     colours = picture[:, :, :3]
     mask = picture[:, :, 3] if picture.shape[2] == 4 else None
     if (height, width) != picture.shape[:2]:
@@ -81,7 +81,7 @@ def _interpolation(colours: Picture, pixels: int) -> int:
 
 
 def _drawing(before: Picture, scaled: Picture, *, is_larger: bool) -> Picture:
-    """A picture of black and white after scaling: black and white again, its lines thin if they were."""
+    """A black-and-white picture after scaling, made black and white again; thin lines are thinned again."""
     kernel = np.ones((3, 3), np.uint8)
     opened = cv2.dilate(cv2.erode(before, kernel), kernel)
     is_thin = 2 * int((opened < before).sum()) > int((before > 127).sum())
@@ -91,12 +91,12 @@ def _drawing(before: Picture, scaled: Picture, *, is_larger: bool) -> Picture:
     _, lines = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     found = np.asarray(lines, np.uint8)
     if is_thin:
-        found = thinned(found, prune=is_larger)
+        found = thin(found, prune=is_larger)
     return np.repeat(found[:, :, None], 3, axis=2)
 
 
 def _count_colours(colours: Picture) -> int:
-    """How many there are; from `_FEW_COLOURS` on it does not matter how many more."""
+    """How many colours there are."""
     values = colours.reshape(-1, 3)
     if values.dtype == np.uint8:
         packed = values.astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)

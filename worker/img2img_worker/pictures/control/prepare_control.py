@@ -10,7 +10,7 @@ from PIL import Image
 from img2img_shared.control import ControlUnit
 from img2img_shared.errors import Refused
 from img2img_shared.params import Params
-from img2img_worker.pictures.control.fitting import Picture, fitted
+from img2img_worker.pictures.control.fitting import Picture, fit_picture
 from img2img_worker.pictures.control.poses import Poses
 from img2img_worker.pictures.control.preprocessors import Annotate, Preprocessed, no_annotator, preprocess
 from img2img_worker.pictures.control.source import Originals, source
@@ -70,7 +70,7 @@ def control_pictures(
         return [ControlPicture(pixels=found, shown=pixels)] * len(sizes)
     if unit.preprocessor.inpaints:
         found = found.astype(np.float32)
-    return [ControlPicture(pixels=fitted(found, mode, width, height)) for width, height in sizes]
+    return [ControlPicture(pixels=fit_picture(found, mode, width, height)) for width, height in sizes]
 
 
 def control_map(

@@ -1,7 +1,7 @@
 """The preprocessors of A1111's ControlNet: those that need no weights, and those whose networks are here.
 
-Each takes a picture uint8 [H, W, 3], the shorter side that it works at, its two numbers and a seed, and gives
-uint8 [h, w, 3].
+Each takes a picture uint8 [H, W, 3], the shorter side that it works at ("processor_res"), two thresholds that
+mean something else to each, and a seed; it gives uint8 [h, w, 3].
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from img2img_worker.pictures.control.thinning import ridges
 
 Pixels = NDArray[np.uint8]
 
-#: makes of a module's name, [H, W, 3] and its two numbers what its networks do: [H, W], [H, W, 3] or poses
+#: runs the networks of a module, by its name, on [H, W, 3] with two thresholds: [H, W], [H, W, 3] or poses
 Annotate = Callable[[str, Pixels, tuple[float, float]], Pixels | Poses]
-#: the modules that have some: of depth, of normals, of classes, of soft edges, of lines, of poses
+#: the modules with networks: of depth, normals, segmentation, soft edges, lines, poses
 NETWORKS = (
     *("depth", "depth_anything", "depth_anything_v2", "normal_bae", "segmentation"),
     *("hed", "hed_safe", "pidinet", "pidinet_safe", "pidinet_sketch"),
@@ -29,11 +29,11 @@ NETWORKS = (
     *("openpose", "openpose_face", "openpose_faceonly", "openpose_hand", "openpose_full"),
     *("dw_openpose_full", "animal_openpose"),
 )
-#: the modules that make scribbles of another one's edges
+#: the modules that turn the soft edges of another one into scribbles
 _SCRIBBLED = {"scribble_hed": "hed", "pidinet_scribble": "pidinet"}
-#: standard deviation, in pixels, of what edges are smoothed by to become scribbles
+#: standard deviation, in pixels, of the blur that turns edges into scribbles
 _SCRIBBLE = 3.0
-#: pixels to a cell of the colour grid, and of the noise that shuffles a picture
+#: side of a cell, in pixels, of the colour grid, and of the noise that shuffles a picture
 _GRID, _SHUFFLE = 64, 256
 
 
@@ -41,12 +41,12 @@ class Preprocessed(NamedTuple):
     """What a preprocessor makes of a picture."""
 
     pixels: Pixels
-    #: what it was drawn from, if that are poses; of the picture as it was filled up
+    #: what the pixels were drawn from, if they show poses; in pixels of the padded picture
     poses: Poses | None = None
 
 
 def no_annotator(module: str, _picture: Pixels, _numbers: tuple[float, float]) -> Pixels:
-    """Where there are no networks."""
+    """An `Annotate` without networks: it refuses."""
     raise Refused("control.module", module, "its network is not here; use a module without one")
 
 
@@ -58,18 +58,18 @@ def preprocess(
     seed: int,
     annotate: Annotate = no_annotator,
 ) -> Preprocessed:
-    """What `module` makes of `picture`, which the inpaint modules leave as it is, mask and all.
+    """Run `module` on `picture`; the inpaint modules return it unchanged, with its mask.
 
     Args:
-        seed: of what is random in it.
+        seed: of the modules that are random.
         annotate: runs its networks.
 
     Raises:
         Refused: a module that a worker cannot run, or not on such a picture.
     """
     try:
-        return _preprocessed(module, picture, resolution, thresholds, seed, annotate)
-    except cv2.error as error:  # too few pixels are left of it, or a number is none that OpenCV can work with
+        return _run_module(module, picture, resolution, thresholds, seed, annotate)
+    except cv2.error as error:  # too few pixels are left after scaling, or OpenCV cannot use a threshold
         if error.code == cv2.Error.StsNoMem:
             raise
         height, width = picture.shape[:2]
@@ -80,7 +80,7 @@ def preprocess(
         raise Refused("control.module", Summary(what), reason) from error
 
 
-def _preprocessed(
+def _run_module(
     module: Module,
     picture: Pixels,
     resolution: float,
@@ -89,32 +89,32 @@ def _preprocessed(
     annotate: Annotate,
 ) -> Preprocessed:
     if module.name in NETWORKS:
-        return _annotated(module.name, picture, resolution, thresholds, annotate)
+        return _run_networks(module.name, picture, resolution, thresholds, annotate)
     if module.name in _SCRIBBLED:
-        edges = _annotated(_SCRIBBLED[module.name], picture, resolution, thresholds, annotate)
-        return Preprocessed(_scribbled(edges.pixels[:, :, 0]))
+        edges = _run_networks(_SCRIBBLED[module.name], picture, resolution, thresholds, annotate)
+        return Preprocessed(_scribble(edges.pixels[:, :, 0]))
     if module.name not in _PREPROCESSORS:
         raise Refused("control.module", module.title, _reason(module))
     return Preprocessed(_PREPROCESSORS[module.name](picture, resolution, thresholds, seed))
 
 
-def _annotated(
+def _run_networks(
     module: str, picture: Pixels, resolution: float, numbers: tuple[float, float], annotate: Annotate
 ) -> Preprocessed:
     found: list[Poses] = []
 
-    def drawn(scaled: Pixels) -> Pixels:
+    def draw(scaled: Pixels) -> Pixels:
         annotation = annotate(module, scaled, numbers)
         if isinstance(annotation, Poses):
             found.append(annotation)
             return annotation.drawn()
         return annotation if annotation.ndim == 3 else _grey_to_rgb(annotation)
 
-    return Preprocessed(_padded(picture, resolution, drawn), *found)
+    return Preprocessed(_run_padded(picture, resolution, draw), *found)
 
 
 def at_resolution(picture: Pixels, resolution: float) -> Pixels:
-    """`picture` with that as its shorter side.
+    """`picture` scaled so that its shorter side is `resolution`.
 
     Raises:
         Refused: an aspect so extreme that more than `LARGEST` pixels would be needed.
@@ -126,8 +126,8 @@ def at_resolution(picture: Pixels, resolution: float) -> Pixels:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
 
 
-def _padded(picture: Pixels, resolution: float, work: Callable[[Pixels], Pixels]) -> Pixels:
-    """`work` at a resolution, over sides filled up to multiples of 64: what lies beyond an edge has a say."""
+def _run_padded(picture: Pixels, resolution: float, work: Callable[[Pixels], Pixels]) -> Pixels:
+    """`work` on the picture at `resolution`, padded to multiples of 64 as in A1111, as this changes edges."""
     scaled = at_resolution(picture, resolution)
     height, width = scaled.shape[:2]
     padded = np.pad(scaled, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
@@ -145,7 +145,7 @@ def _for_clip(picture: Pixels, _resolution: float, _numbers: tuple[float, float]
 
 def _canny(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
     low, high = (int(number) for number in numbers)
-    return _padded(picture, resolution, lambda scaled: _grey_to_rgb(cv2.Canny(scaled, low, high)))
+    return _run_padded(picture, resolution, lambda scaled: _grey_to_rgb(cv2.Canny(scaled, low, high)))
 
 
 def _invert(picture: Pixels, _resolution: float, _numbers: tuple[float, float], _seed: int) -> Pixels:
@@ -153,7 +153,7 @@ def _invert(picture: Pixels, _resolution: float, _numbers: tuple[float, float], 
 
 
 def _threshold(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
-    return _padded(picture, resolution, lambda scaled: _white_where(scaled.min(axis=2) > numbers[0]))
+    return _run_padded(picture, resolution, lambda scaled: _white_where(scaled.min(axis=2) > numbers[0]))
 
 
 def _blur(picture: Pixels, resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
@@ -165,10 +165,10 @@ def _xdog(picture: Pixels, resolution: float, numbers: tuple[float, float], _see
         values = scaled.astype(np.float32)
         fine, coarse = (cv2.GaussianBlur(values, (0, 0), sigma) for sigma in (0.5, 5.0))
         difference = (255 - np.min(coarse - fine, axis=2)).clip(0, 255).astype(np.uint8)
-        # in 8 bits, as there: what is doubled wraps around
+        # doubling wraps around in 8 bits, as it does in the extension
         return _white_where(2 * (255 - difference) > numbers[0])
 
-    return _padded(picture, resolution, edges)
+    return _run_padded(picture, resolution, edges)
 
 
 def _tile(picture: Pixels, _resolution: float, numbers: tuple[float, float], _seed: int) -> Pixels:
@@ -214,11 +214,11 @@ def _lineart(picture: Pixels, resolution: float, _numbers: tuple[float, float], 
         darker /= max(16, np.median(darker[darker > 8]))
         return _grey_to_rgb((darker * 127).clip(0, 255).astype(np.uint8))
 
-    return _padded(picture, resolution, lines)
+    return _run_padded(picture, resolution, lines)
 
 
-def _scribbled(edges: Pixels) -> Pixels:
-    """Soft edges as a broad pen would draw them."""
+def _scribble(edges: Pixels) -> Pixels:
+    """Soft edges [H, W] as a broad pen would draw them."""
     smooth = np.asarray(cv2.GaussianBlur(edges.astype(np.float32), (0, 0), _SCRIBBLE), np.float32)
     thin = np.where(ridges(smooth) > 127, np.uint8(255), np.uint8(0))
     return _white_where(np.asarray(cv2.GaussianBlur(thin, (0, 0), _SCRIBBLE)) > 4)

@@ -1,4 +1,4 @@
-"""Which picture a control unit looks at: its own, or the init image, cropped as that is.
+"""The picture that a control unit's preprocessor gets: the unit's own, or the init image, cropped alike.
 
 Source: sd-webui-controlnet's ``choose_input_image`` and ``try_crop_image_with_a1111_mask``.
 """
@@ -27,7 +27,7 @@ _MODES: dict[int, ControlResizeMode] = {
 }
 #: and back
 _NUMBERS = {"Just Resize": 0, "Crop and Resize": 1, "Resize and Fill": 2}
-#: a mask between these on a unit that inpaints nothing is a scribble
+#: on a unit that does not inpaint, a mask with values between these is a scribble to be used as the picture
 _EMPTY, _FULL = 5, 250
 
 
@@ -44,19 +44,19 @@ class Originals:
 
 
 def source(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pixels, ControlResizeMode]:
-    """What the unit's preprocessor is given, [H, W, 3] or with a mask [H, W, 4], and how it is to be fitted.
+    """The preprocessor's input, [H, W, 3] or with a mask [H, W, 4], and how to fit it to the render's size.
 
     Raises:
-        Refused: there is nothing to look at, or a mask of another size than its picture.
+        Refused: there is no picture, or a mask whose size is not its picture's.
     """
-    pixels, mode = _chosen(unit, originals, params)
+    pixels, mode = _choose_picture(unit, originals, params)
     crops = unit.inpaint_crop_input_image and params.inpaint_full_res and not unit.preprocessor.is_reference
     if crops and originals.mask is not None:
         mask = plain_mask(originals.mask, params)
         box = crop_box(mask, params.inpaint_full_res_padding, params.width, params.height)
         if box is not None:
             pixels = np.stack(
-                [_cropped(channel, mask.size, box, mode, params) for channel in np.moveaxis(pixels, 2, 0)],
+                [_crop(channel, mask.size, box, mode, params) for channel in np.moveaxis(pixels, 2, 0)],
                 axis=2,
             )
     return np.ascontiguousarray(pixels), mode
@@ -68,7 +68,7 @@ def plain_mask(picture: Image.Image, params: Params) -> Image.Image:
 
 
 def as_rgb(picture: Image.Image) -> Pixels:
-    """[H, W, 3]: what is see-through shows white."""
+    """[H, W, 3]; transparency becomes white."""
     pixels = np.array(picture)
     if pixels.ndim == 2:
         return np.repeat(pixels[:, :, None], 3, axis=2)
@@ -79,7 +79,9 @@ def as_rgb(picture: Image.Image) -> Pixels:
     return np.asarray((colours * alpha + 255.0 * (1.0 - alpha)).clip(0, 255), np.uint8)
 
 
-def _chosen(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pixels, ControlResizeMode]:
+def _choose_picture(
+    unit: ControlUnit, originals: Originals, params: Params
+) -> tuple[Pixels, ControlResizeMode]:
     inpaints = unit.preprocessor.inpaints
     if originals.own is not None:
         pixels = as_rgb(originals.own)
@@ -112,7 +114,7 @@ def _chosen(unit: ControlUnit, originals: Originals, params: Params) -> tuple[Pi
     return np.concatenate([pixels, mask], axis=2), mode
 
 
-def _cropped(
+def _crop(
     channel: Pixels,
     size: tuple[int, int],
     box: tuple[int, int, int, int],

@@ -29,20 +29,20 @@ _LINES = (
 )
 
 
-def thinned(lines: Pixels, *, prune: bool) -> Pixels:
+def thin(lines: Pixels, *, prune: bool) -> Pixels:
     """White lines [H, W] on black, one pixel wide; with `prune`, without the spurs that scaling up makes."""
     found = lines.copy()
-    borders = _turned(_BORDERS)
+    borders = _in_four_directions(_BORDERS)
     for _ in range(_ROUNDS):
-        if not _removed(found, borders):
+        if not _remove_hits(found, borders):
             break
     if prune:
-        _removed(found, _turned(_SPURS))
+        _remove_hits(found, _in_four_directions(_SPURS))
     return found
 
 
 def ridges(values: Values) -> Values:
-    """Of [H, W] what is a maximum along some line through it, else 0."""
+    """`values` [H, W] where they are a maximum along some line through them, else 0."""
     found = np.zeros_like(values)
     for line in _LINES:
         highest = cv2.dilate(values, kernel=np.array(line, np.uint8))
@@ -50,13 +50,17 @@ def ridges(values: Values) -> Values:
     return found
 
 
-def _turned(kernels: tuple[tuple[tuple[int, ...], ...], ...]) -> list[NDArray[np.int32]]:
-    """In four directions, all kernels of one direction before the next."""
+def _in_four_directions(kernels: tuple[tuple[tuple[int, ...], ...], ...]) -> list[NDArray[np.int32]]:
+    """The kernels turned by 0, 90, 180 and 270 degrees; all of one direction come before the next."""
     return [np.rot90(np.array(kernel, np.int32), turns) for turns in range(4) for kernel in kernels]
 
 
-def _removed(lines: Pixels, kernels: list[NDArray[np.int32]]) -> bool:
-    """Takes what the kernels find out of `lines`, one after the other; whether there was any."""
+def _remove_hits(lines: Pixels, kernels: list[NDArray[np.int32]]) -> bool:
+    """Blackens the pixels of `lines` that the kernels hit, one kernel after another.
+
+    Returns:
+        whether there were any.
+    """
     any_found = False
     for kernel in kernels:
         hits = cv2.morphologyEx(lines, cv2.MORPH_HITMISS, kernel) > 127
