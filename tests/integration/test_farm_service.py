@@ -10,6 +10,7 @@ from img2img_shared.farm.service import FarmService
 from img2img_shared.farm.submission import Upload
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.params import Params
+from img2img_shared.pushed_models.pushed_model import PushedModel
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
 
@@ -79,3 +80,29 @@ def test_two_names_of_one_checkpoint_leave_no_doubt(redis_url: str, tmp_path: Pa
             farm.ledger.beat(about)
         assert farm.default_model() == "/a/sd15.safetensors"
         assert farm.name_of("sd15") == "/a/sd15.safetensors"
+
+
+def test_a_pushed_checkpoint_that_is_removed_while_it_is_looked_up_is_not_here(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed = PushedModel(
+        kind="checkpoint",
+        name="sd15",
+        ending=".safetensors",
+        sha256="a" * 64,
+        size=1,
+        part=1,
+        pushed=0,
+        model="sd15",
+    )
+    with FarmService(Settings(redis_url=redis_url, store_url=str(tmp_path))) as farm:
+        farm.model_index.put(pushed)
+        find = farm.model_index.find
+
+        def find_and_remove(*wanted: Any) -> PushedModel | None:
+            found = find(*wanted)
+            farm.model_index.remove(pushed.sha256)
+            return found
+
+        monkeypatch.setattr(farm.model_index, "find", find_and_remove)
+        assert farm.find_checkpoint("sd15") is None

@@ -74,8 +74,8 @@ class Catalog(FarmConnection):
         """
         pushed = self.model_index.find("checkpoint", wanted)
         found = self.checkpoints()
-        if pushed is not None:
-            return next(each for each in found if each.model == pushed.model)
+        if pushed is not None:  # it is not among `found` if it was removed in between
+            return next((each for each in found if each.model == pushed.model), None)
         if (path := Path(wanted)).is_absolute() and path.is_file():
             others = {each.model for each in self._pushed() if not _is_at(path, each)}
             found = [each for each in found if each.model not in others]

@@ -1,7 +1,7 @@
-"""What the rows of a model call see of pictures by IP-Adapters, and how it gets into the UNet's attention.
+"""IP-Adapters in a model call: decoupled cross-attention (Ye et al. 2023).
 
-Beside the attention to the text, each layer's queries attend to keys and values that were made of a picture;
-both are added (decoupled cross-attention: IP-Adapter, Ye et al. 2023).
+The queries of each cross-attention layer attend to the text, and apart from that to keys and values made of a
+picture; the two results are added.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from img2img_worker.models.transfer import to_device
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePrompt:
-    """A picture as a UNet's layers take it, each [n_tokens, d]; in the order of its attention processors."""
+    """A picture's keys and values [n_tokens, d] for each cross-attention layer, in the UNet's order."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -32,7 +32,7 @@ class ImagePrompt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowImagePrompt:
-    """One picture's say in one row."""
+    """An image prompt as one row of a model call uses it."""
 
     prompt: ImagePrompt
     #: of each layer
@@ -47,10 +47,7 @@ class RowImagePrompt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePromptRows:
-    """The rows of a call that see a picture, of equally many tokens, by whatever IP-Adapters.
-
-    Only they attend to it.
-    """
+    """The rows of a call that have an image prompt of so many tokens, of whichever IP-Adapters."""
 
     #: [n] their places in the call
     rows: Tensor
@@ -64,9 +61,9 @@ class ImagePromptRows:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[RowImagePrompt]]) -> tuple[Self, ...]:
-        """Those of a call whose rows see these pictures.
+        """Those of a call whose rows have these image prompts.
 
-        A row that sees several is in several. Their order does not depend on a row's neighbours.
+        A row that has several is in several. Their order does not depend on a row's neighbours.
         """
         entries: dict[tuple[int, int], list[tuple[int, RowImagePrompt]]] = {}
         for place, prompts in enumerate(rows):
@@ -80,24 +77,26 @@ class ImagePromptRows:
         first = own[0].prompt.keys[0]
         index = to_device(torch.tensor(places), first.device)
 
-        def stacked(layers: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        def stack(layers: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
             return tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
 
         weights = to_device(torch.tensor([each.weights for each in own], dtype=first.dtype), first.device)
         return cls(
             rows=index,
-            keys=stacked([each.prompt.keys for each in own]),
-            values=stacked([each.prompt.values for each in own]),
+            keys=stack([each.prompt.keys for each in own]),
+            values=stack([each.prompt.values for each in own]),
             weights=weights.T[:, :, None, None].unbind(),
             acting=tuple(any(layer) for layer in zip(*(each.weights for each in own), strict=True)),
             regions=tuple(each.region for each in own),
         )
 
     def add(self, answer: Tensor, query: Tensor, *, layer: int, cells: tuple[int, int]) -> None:
-        """To what a layer's attention to the texts answers, [R, n, heads · d], what these rows see.
+        """Add these rows' attention to their pictures to a layer's attention to the texts.
 
         Args:
-            query: [R, heads, n, d], n of the places of a latent of so many `cells`, or of its halves.
+            answer: of the attention to the texts, [R, n, heads · d]; changed in place.
+            query: [R, heads, n, d], for the n positions of a latent, which may have been halved.
+            cells: rows and columns of the whole latent.
         """
         if not self.acting[layer]:
             return
@@ -108,7 +107,7 @@ class ImagePromptRows:
         answer.index_add_(0, self.rows, found)
 
     def _masks(self, found: Tensor, cells: tuple[int, int]) -> Tensor:
-        """Where each acts, [n, places, 1]."""
+        """Where each image prompt acts, [n, positions, 1], from 0 to 1."""
         while cells[0] * cells[1] > found.shape[1]:
             cells = ((cells[0] + 1) // 2, (cells[1] + 1) // 2)
         everywhere = found.new_ones(1, *cells)
@@ -117,7 +116,7 @@ class ImagePromptRows:
 
 
 class ImagePromptLayers:
-    """The layers of a UNet that attend to texts, and may attend to pictures too.
+    """The cross-attention layers of a UNet, which may attend to image prompts too.
 
     Args:
         unet: diffusers', as `as_published` leaves it.
@@ -128,7 +127,7 @@ class ImagePromptLayers:
         self._layers = [each for each in processors if isinstance(each, CrossAttention)]
 
     def apply(self, prompts: Sequence[ImagePromptRows], cells: tuple[int, int]) -> None:
-        """From now on the UNet's rows see these pictures, and no others.
+        """From now on the UNet's rows have these image prompts, and no others.
 
         Args:
             cells: rows and columns of the latents.

@@ -1,4 +1,4 @@
-"""Control networks: what they see of a control picture, and what they add to the UNet's own features."""
+"""Control networks: ControlNets and T2I-Adapters, whose residuals are added to the UNet's features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,51 +12,51 @@ from img2img_shared.control import UNION_TYPES, UnionType
 from img2img_shared.errors import Refused, Summary
 from img2img_worker.models.steps import Steps, without_steps
 
-#: what a residual of a ControlNet is multiplied by, for each that comes after it, where its mode is soft
+#: with a soft control mode, a ControlNet's residual is multiplied by this once for each residual after it
 SOFT = 0.825
-#: the same of an adapter's features, finest first
+#: with a soft control mode, what a T2I-Adapter's features are multiplied by, finest first
 SOFT_ADAPTER = (0.25, 0.62, 0.825, 1.0)
 
 
 class ControlNetwork(Protocol):
-    """One that is loaded. Its methods are called from the engine's thread alone."""
+    """A loaded control network. Not thread-safe: only the engine's thread calls its methods."""
 
     @property
     def network(self) -> nn.Module:
-        """What it runs."""
+        """The module that it runs."""
 
     @property
     def key(self) -> str:
-        """Tells it from all others; calls go through networks in the order of these."""
+        """A name that no other network has; a model call runs its networks in the order of these."""
 
     @property
     def n_bytes(self) -> int:
-        """What it takes of the device's memory."""
+        """Bytes of its weights in the device's memory."""
 
     @property
     def soft_scales(self) -> tuple[float, ...]:
-        """What its residuals are multiplied by where prompt or network is to count more."""
+        """What its residuals are multiplied by with a control mode other than "Balanced"."""
 
     @property
     def is_pooled(self) -> bool:
-        """Whether its residuals are averaged over the picture, and left out of negative rows."""
+        """Whether its residuals are averaged over the picture and left out of negative rows ("shuffle")."""
 
     @property
     def is_adapter(self) -> bool:
-        """Whether they are added as the UNet goes down, and not to what it keeps for its way up."""
+        """Whether residuals are added in the UNet's down blocks, and not to its skip connections."""
 
     @property
     def kinds(self) -> tuple[UnionType, ...]:
-        """Of pictures, where it must be told which of them it sees."""
+        """The kinds of control picture of a union network, which must be told which it gets; else empty."""
 
     def for_kind(self, kind: UnionType) -> Self:
-        """The same network for pictures that are one of its `kinds`."""
+        """The same network for pictures of one of its `kinds`."""
 
     def see(self, picture: Tensor, mask: Tensor | None) -> Steps[tuple[Tensor, ...]]:
-        """What it makes once of a control picture, float [3, H, W] from 0 to 1.
+        """Encode a control picture, float [3, H, W] from 0 to 1: once per render, not per step.
 
         Args:
-            mask: [1, H, W], 1 where it is to be repainted, else 0; None: there is none.
+            mask: [1, H, W], 1 where the picture is repainted, else 0; None: there is none.
         """
 
     def residuals(
@@ -67,23 +67,24 @@ class ControlNetwork(Protocol):
         added: Mapping[str, Tensor] | None,
         seen: Sequence[Tensor],
     ) -> Sequence[Tensor]:
-        """[n, c, h, w] each, of n rows.
+        """The residuals of n rows, each [n, c, h, w].
 
         Args:
-            x: as the denoiser sees it, but the latent's channels alone.
-            context: as the denoiser takes it.
-            added: what else it is told of the rows.
-            seen: what `see` gave for each row, stacked.
+            x: the UNet's input, without the channels of an inpainting model's mask and picture.
+            t: timesteps [n].
+            context: the UNet's text context.
+            added: the further conditions of SDXL's UNet, by diffusers' names.
+            seen: what `see` gave for the rows, stacked.
         """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlNet:
-    """diffusers' ControlNetModel: the UNet's way down, which also sees a picture (Zhang et al. 2023)."""
+    """diffusers' ControlNetModel: a UNet's encoder that also sees a picture (Zhang et al. 2023)."""
 
     key: str
     network: Any
-    #: its part that sees the picture, taken out of `network`
+    #: the embedding of the control picture, taken out of `network` so that it runs once per render
     eyes: nn.Module
     is_pooled: bool = False
     is_adapter: bool = False
@@ -101,7 +102,7 @@ class ControlNet:
     @property
     def soft_scales(self) -> tuple[float, ...]:
         n = len(self.network.controlnet_down_blocks) + 1
-        # of SDXL's ten too, whose last ones so stay below 1
+        # 12 for SDXL too, although it has ten residuals, as in the extension: so its last ones stay below 1
         return tuple(SOFT ** (12 - i) for i in range(n))
 
     def for_kind(self, kind: UnionType) -> Self:
@@ -131,9 +132,9 @@ class ControlNet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UnionControlNet(ControlNet):
-    """diffusers' ControlNetUnionModel: one network for several kinds of pictures, told which it sees."""
+    """diffusers' ControlNetUnionModel: one network for several kinds of control picture."""
 
-    #: which of the kinds that it knows
+    #: the index in `kinds` of the kind that it gets
     kind: int = 0
 
     @classmethod
@@ -170,11 +171,11 @@ class UnionControlNet(ControlNet):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """diffusers' T2IAdapter: features of the picture alone (Mou et al. 2023)."""
+    """diffusers' T2IAdapter: its features depend on the picture only, not on the latent (Mou et al. 2023)."""
 
     key: str
     network: Any
-    #: for each feature, how often the UNet has halved its sides where it is added
+    #: for each feature, how often the latent has been halved where the UNet adds it
     halvings: tuple[int, ...]
     is_pooled: bool = False
     is_adapter: bool = True
@@ -207,10 +208,10 @@ class Adapter:
     def see_for(
         self, picture: Tensor, mask: Tensor | None, cells: tuple[int, int], region: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """`see`, for a latent of so many rows and columns, whatever the picture's size.
+        """`see`, for a latent of `cells` rows and columns, whatever the picture's size.
 
         Args:
-            region: see `seen_by`. It limits features at the size that they have before they are fitted.
+            region: see `seen_by`. As in the extension, it is applied before the features are resized.
         """
         picture = _mark_masked(picture, mask)
         factor = self.network.config.downscale_factor
@@ -240,19 +241,19 @@ class Adapter:
 
 
 def _halve(side: int, times: int) -> int:
-    """As a convolution of stride 2 halves it."""
+    """`side` after so many convolutions of stride 2."""
     for _ in range(times):
         side = (side + 1) // 2
     return side
 
 
 def _mark_masked(picture: Tensor, mask: Tensor | None) -> Tensor:
-    """With -1 where it is masked."""
+    """The picture with -1 where it is masked."""
     return picture if mask is None else picture * (1 - mask) - mask
 
 
 def n_bytes(*networks: nn.Module) -> int:
-    """What networks take of a device's memory."""
+    """Bytes of networks' weights in a device's memory."""
     return sum(tensor.nbytes for each in networks for tensor in (*each.parameters(), *each.buffers()))
 
 
@@ -263,11 +264,11 @@ def seen_by(
     first_pass: Tensor | None = None,
     region: Tensor | None = None,
 ) -> Steps[tuple[Tensor, ...]]:
-    """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with what is masked.
+    """`see`, of a picture uint8 [H, W, 3], or [H, W, 4] with its mask.
 
     Args:
-        first_pass: of a hires fix, where it had another: in A1111 an adapter goes on seeing that.
-        region: where an adapter acts, uint8 [H, W] of any size; other networks' answers are limited later.
+        first_pass: the picture of a hires fix's first pass, which a T2I-Adapter keeps in A1111.
+        region: where a T2I-Adapter acts, uint8 [H, W] of any size; residuals of others are limited later.
     """
     if isinstance(network, Adapter):
         cells = picture.shape[0] // 8, picture.shape[1] // 8

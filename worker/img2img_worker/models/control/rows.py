@@ -1,4 +1,4 @@
-"""Which rows of a model call control networks run for, and how what they answer gets to the UNet's rows."""
+"""Runs control networks for the rows of a model call that have them, and adds up their residuals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from img2img_worker.models.transfer import to_device
 
 
 class Region:
-    """Where a network acts, by a mask uint8 [H, W] of any size, 255 where it does.
+    """The mask of where a network acts: uint8 [H, W] of any size, 255 where it does.
 
-    It is scaled once to each size that is asked for, on the CPU: it may have many times a render's pixels.
+    It is scaled on the CPU, once per size: it may be much larger than the render.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -24,7 +24,7 @@ class Region:
         self._scaled: dict[tuple[int, ...], Tensor] = {}
 
     def at(self, size: tuple[int, ...], like: Tensor) -> Tensor:
-        """[1, h, w], from 0 to 1, of the type of `like` and beside it."""
+        """The mask [1, h, w], from 0 to 1, with the type and device of `like`."""
         if size not in self._scaled:
             mask = self._mask[None, None].float() / 255
             scaled = F.interpolate(mask, size=size, mode="bilinear")[0]
@@ -34,12 +34,12 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowControl:
-    """One network's say in one row."""
+    """A control network as one row of a model call uses it."""
 
     network: ControlNetwork
-    #: what it made of the control picture
+    #: what its `see` gave for the control picture
     seen: tuple[Tensor, ...]
-    #: what its residuals are multiplied by; those behind the last are left out
+    #: what its residuals are multiplied by; residuals without a scale are left out
     scales: tuple[float, ...]
     #: where it acts; None: everywhere
     region: Region | None = None
@@ -47,10 +47,7 @@ class RowControl:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlRows:
-    """One network's rows in a call, each row once.
-
-    A network runs for them alone.
-    """
+    """The rows of a call that one network runs for, each row once."""
 
     network: ControlNetwork
     #: [n] their places in the call
@@ -60,7 +57,7 @@ class ControlRows:
     #: [n, residuals]
     scales: Tensor
     regions: tuple[Region | None, ...]
-    #: the contexts that it sees
+    #: the rows' text contexts
     runs: tuple[Run, ...]
 
     @classmethod
@@ -95,7 +92,7 @@ class ControlRows:
         )
 
     def residuals(self, x: Tensor, t: Tensor, added: Mapping[str, Tensor] | None) -> list[Tensor]:
-        """[n, c, h, w] each, scaled.
+        """The scaled residuals, each [n, c, h, w].
 
         Args:
             x, t, added: of all rows of the call.
@@ -104,7 +101,7 @@ class ControlRows:
         if added is not None:
             added = {name: each.index_select(0, self.rows) for name, each in added.items()}
         found = self.network.residuals(x, t, as_context(self.runs), added, self.seen)
-        # one weight for each: of those behind the last it is 0
+        # residuals without a scale are multiplied by 0
         scales = F.pad(self.scales, (0, len(found) - self.scales.shape[1])).T
         scaled = [
             self._in_regions(each * scale.to(each.dtype)[:, None, None, None])
@@ -128,7 +125,7 @@ class ControlRows:
 def unet_arguments(
     controls: Sequence[ControlRows], x: Tensor, t: Tensor, added: Mapping[str, Tensor] | None
 ) -> dict[str, Any]:
-    """What diffusers' UNet is given of all networks: sums for each row, zeros for those without control.
+    """The residuals as arguments of diffusers' UNet: sums over networks, zeros for rows without control.
 
     Args:
         x, t, added: as the networks take them, of all rows of the call.
