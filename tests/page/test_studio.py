@@ -55,10 +55,10 @@ def fill(page: Page, name: str, value: str) -> None:
     page.get_by_role("searchbox", name="Search parameters").fill("")
 
 
-def render(page: Page, gateway: Gateway) -> dict[str, Any]:
-    """The job that it becomes, once that has ended."""
+def render(page: Page, gateway: Gateway, begin: Callable[[], None] | None = None) -> dict[str, Any]:
+    """The job that it becomes, once that has ended; it is sent by the button, or by `begin`."""
     with page.expect_response(lambda response: response.url.endswith("/v1/jobs")) as sent:
-        page.locator(".send").get_by_role("button", name="Render").click()
+        (begin or page.locator(".send").get_by_role("button", name="Render").click)()
     job: dict[str, Any] = sent.value.json()
     expect(page.locator(f".results a[href='/jobs/{job['id']}']")).to_be_visible()
     expect(page.locator(".results .state")).to_have_text("Done")
@@ -140,7 +140,7 @@ def test_every_parameter_is_there_with_what_is_told_of_it(visit: Callable[..., V
 def test_a_result_and_a_pasted_infotext_fill_the_form(visit: Callable[..., Visit], gateway: Gateway) -> None:
     first = studio(visit(), "/studio", file(), cfg_scale="3.5")
     first.get_by_role("textbox", name="Prompt", exact=True).fill("a harbour at night")
-    job = render(first, gateway)
+    job = render(first, gateway, lambda: first.keyboard.press("Control+Enter"))
     result = gateway.http.get(f"/v1/jobs/{job['id']}/images/0/picture").content
     page = studio(visit(), steps="9")
     add(page, {"name": "result.png", "mimeType": "image/png", "buffer": result})

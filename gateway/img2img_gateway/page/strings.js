@@ -172,8 +172,9 @@ export const studio = {
   name: "Name of the job",
   nameHelp: "To find it by",
   render: (n) => (n > 1 ? `Render ${n} images` : "Render"),
+  renderKeys: "Ctrl+Enter",
   uploading: (done, n) => (n ? `Sending pictures: ${done} of ${n}` : "Sending the job…"),
-  nothingYet: "Add a picture below, or turn on “From text alone” under Denoising.",
+  nothingYet: "Add a picture below, or turn on “From text alone”.",
   resetAll: "Reset all",
 
   pictures: "Pictures",

@@ -19,6 +19,7 @@ const COMMON = [
   "images_per_input",
   "width",
   "height",
+  "txt2img",
 ];
 
 /** `control`: the editor of the parameter of that name, which has one of its own; `units`: how many it has. */
@@ -51,7 +52,7 @@ function withCommon(groups) {
 }
 
 /** Whether somebody has set it. */
-const isChanged = (values, name) => name in values && values[name] !== FIRST.values[name];
+const isChanged = (values, name) => name in values && String(values[name]) !== FIRST.values[name];
 
 const isOn = (value) => value !== undefined && value !== false && value !== "" && value !== "None";
 

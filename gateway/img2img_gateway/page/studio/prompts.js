@@ -55,7 +55,8 @@ export function SendBar({ form, models, errors, n, progress, onChange, onSend })
         ${named.map((name) => html`<option key=${name}>${name}</option>`)}</select>`}<//>
       <${Field} label=${text.name} error=${errors.name}>${(given) => html`<input type="text" ...${given} maxlength="255" value=${form.name}
         placeholder=${text.nameHelp} onInput=${(event) => onChange({ name: event.target.value })} />`}<//>
-      <${Button} kind="primary" icon="play" disabled=${!n} busy=${progress !== null} onClick=${onSend}>${text.render(n)}<//>
+      <${Button} kind="primary" icon="play" disabled=${!n} busy=${progress !== null} onClick=${onSend}
+        aria-keyshortcuts="Control+Enter" title=${text.renderKeys}>${text.render(n)}<//>
     </div>
     ${progress && html`<p role="status">${text.uploading(...progress)}</p>`}
     ${!n && html`<p class="muted">${text.nothingYet}</p>`}`;

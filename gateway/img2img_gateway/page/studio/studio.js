@@ -109,6 +109,11 @@ function Form({ made, query }) {
       setProgress(null);
     }
   };
+  const pressed = (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.repeat || open) return;
+    event.preventDefault();
+    if (imagesOf(job) && progress === null) render();
+  };
   const useResult = (address, index) => orSay(async () => {
     const blob = await get(address);
     const path = `result-${index + 1}.${blob.type.split("/")[1]}`;
@@ -117,7 +122,7 @@ function Form({ made, query }) {
   });
   const blur = { x: Number(form.values.mask_blur_x ?? 4) || 0, y: Number(form.values.mask_blur_y ?? 4) || 0 };
 
-  return html`<div class="studio">
+  return html`<div class="studio" onKeyDown=${pressed}>
     <${Prompts} known=${known} values=${form.values} errors=${errors} onChange=${set} onFocus=${(name) => (prompt.current = name)}
       onFill=${fillFrom} onOpen=${(name) => setOpen({ [name]: true })} onReset=${() => { reset(); setErrors({}); }}>
       <${SendBar} form=${form} models=${made.models} errors=${errors} n=${imagesOf(job)} progress=${progress} onChange=${change} onSend=${render} />
