@@ -22,6 +22,9 @@ PLUGINS = {
     ".hif": ("HEIC", "pillow_heif"),
     ".jxl": ("JPEG XL", "pillow_jxl"),
 }
+#: what people name whose frames are meant, and the way to these
+VIDEOS = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm"))
+OF_VIDEO = "a video; render its frames: ffmpeg -i VIDEO FOLDER/%05d.png"
 #: bytes; nothing that decodes within the farm's pixel limit is larger
 LARGEST = 256 * 1024 * 1024
 
@@ -216,6 +219,8 @@ def _expand(name: str) -> Iterator[Path]:
         yield from _check_some(
             pictures_among(path.iterdir()), name, "it holds no pictures; give a folder with some"
         )
+    elif path.suffix.lower() in VIDEOS and path.is_file():
+        raise Refused("inputs", name, f"it is {OF_VIDEO}")
     elif path.exists():
         yield path
     elif re.search(r"[*?[]", name):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from img2img_producer.inputs import EXTENSIONS, PLUGINS
+from img2img_producer.inputs import EXTENSIONS, OF_VIDEO, PLUGINS, VIDEOS
 from img2img_shared.errors import one_line
 
 #: files that are looked at: who names a whole disk is not kept waiting
@@ -70,4 +70,6 @@ def _why(path: Path, *, is_below: bool) -> str:
     if ending in PLUGINS:
         kind, _ = PLUGINS[ending]
         return f"{kind}: pip install 'img2img-farm[photos]', here and where it is rendered"
+    if ending in VIDEOS:
+        return OF_VIDEO
     return _BELOW if is_below and ending in EXTENSIONS else _OTHER

@@ -76,3 +76,15 @@ def test_masks_and_outputs_of_folders_of_folders_lie_as_pictures_do(folder: Path
 def test_nothing_said_is_nothing_given() -> None:
     assert not Sources().are_given
     assert Sources(prompt_files=True).are_given
+
+
+def test_ctrl_c_while_a_folder_is_read_calls_no_file_skipped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("img2img_producer.cli.sources.find_pictures", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        Sources(inputs=["more"]).pictures(None)
+    assert capsys.readouterr().err == ""

@@ -8,6 +8,7 @@ import pytest
 from img2img_producer import inputs
 from img2img_producer.inputs import find_pictures
 from img2img_producer.skipped import describe, skipped_files
+from img2img_shared.errors import Refused
 
 
 @pytest.fixture
@@ -48,6 +49,15 @@ def test_a_glob_skips_what_it_matches_and_is_no_picture(folder: Path) -> None:
     (folder / "phone.HEIC").unlink()
     assert skipped(f"{folder}/*") == {"no pictures, by their names": ["notes.txt"]}
     assert skipped(folder / "a.png") == {}
+
+
+def test_a_video_is_not_rendered_and_the_way_to_its_frames_is_told(folder: Path) -> None:
+    video = folder / "clip.MP4"
+    video.write_bytes(b"")
+    (found,) = (why for why, names in skipped(folder).items() if "clip.MP4" in names)
+    assert found.startswith("a video; render its frames: ffmpeg ")
+    with pytest.raises(Refused, match="it is a video"):
+        find_pictures([video])
 
 
 def test_a_link_to_nothing_is_skipped_as_such(folder: Path) -> None:

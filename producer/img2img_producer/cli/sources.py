@@ -176,11 +176,12 @@ class Sources:
             if not found:
                 raise Refused("inputs", self.inputs, "give a folder with pictures in it, or in folders in it")
             return found
-        paths: list[Path] = []
         try:
             paths = find_pictures(self.inputs or [])
-        finally:  # a folder without any has perhaps some that are not read
-            self._say_what_is_skipped(paths)
+        except Refused:  # a folder without any has perhaps some that are not read
+            self._say_what_is_skipped([])
+            raise
+        self._say_what_is_skipped(paths)
         return [Picture(image=path) for path in paths]
 
     def _say_what_is_skipped(self, taken: Collection[Path]) -> None:
