@@ -146,7 +146,7 @@ def test_a_checkpoint_that_nobody_serves_yet_can_be_named(
 
 
 def test_a_job_says_why_workers_cannot_load_its_model(
-    direct: Farm, fake_worker: FakeWorker, tmp_path: Path
+    direct: Farm, fake_worker: FakeWorker, redis: Redis, tmp_path: Path
 ) -> None:
     direct.models.push(checkpoint(tmp_path / "anime.safetensors", 1))
     job = direct.submit([picture(1)], model="anime", **SMALL)
@@ -154,6 +154,14 @@ def test_a_job_says_why_workers_cannot_load_its_model(
     report = WorkerReport(aside={"anime": "it is damaged"})
     fake_worker.ledger.beat(WorkerInfo(id="w", model="m", device="none", slots=1), report)
     assert direct.status(job).waits_for == "its workers, which cannot load anime for now: it is damaged (w)"
+    for victim in ("one", "two"):
+        assert fake_worker.ledger.move(victim, None, "anime", None)
+        redis.zincrby(
+            "{img2img}:model:loading:anime", -61_000, victim
+        )  # a minute ago, and it has not come back
+    redis.delete("{img2img}:board")
+    told = str(direct.status(job).waits_for)
+    assert told.startswith("another try of anime: 2 workers died as they loaded it")
 
 
 def test_what_a_job_needs_stays_until_it_has_ended(farm: Farm, direct: Farm, tmp_path: Path) -> None:

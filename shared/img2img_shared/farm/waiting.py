@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from img2img_shared.job import JobState
+from img2img_shared.placement import DEADLY
 from img2img_shared.records import JobStatus, WorkerStatus
 
 #: workers whose trouble is told
@@ -14,8 +15,17 @@ def is_idle(status: JobStatus) -> bool:
     return status.state in (JobState.PENDING, JobState.RUNNING) and status.pending > 0 and not status.running
 
 
-def waits_for(status: JobStatus, workers: Sequence[WorkerStatus]) -> str | None:
-    """What an idle job waits for, for its user to read; None: its workers' next free slot."""
+def waits_for(status: JobStatus, workers: Sequence[WorkerStatus], deaths: int = 0) -> str | None:
+    """What an idle job waits for, for its user to read; None: its workers' next free slot.
+
+    Args:
+        deaths: workers that died lately as they loaded its model.
+    """
+    if deaths >= DEADLY and not any(worker.info.model == status.model for worker in workers):
+        return (
+            f"another try of {status.model}: {deaths} workers died as they loaded it, "
+            "so it is left alone for ten minutes"
+        )
     serving = [worker for worker in workers if status.model in worker.info.models]
     if not serving:
         aside = {each.info.id: each.report.aside.get(status.model) for each in workers}
