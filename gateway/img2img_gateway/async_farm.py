@@ -246,7 +246,7 @@ class AsyncFarm:
             try:
                 await self.call(self.service.janitor.round)
             except FarmError as error:
-                log.warning("what nobody needs stays in the store for now: %s", error)
+                log.warning("cannot remove what nobody needs from the store for now: %s", error)
             await asyncio.sleep(store_janitor.EVERY)
 
     def close(self) -> None:

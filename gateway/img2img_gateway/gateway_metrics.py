@@ -108,7 +108,7 @@ class FarmCollector(Collector):
             tenants.add_metric([tenant], count)
         yield tenants
         living = GaugeMetricFamily("img2img_farm_workers", "Workers that live.", labels=["model", "state"])
-        slots = GaugeMetricFamily("img2img_farm_slots", "Slots of the workers that live.", labels=["model"])
+        slots = GaugeMetricFamily("img2img_farm_slots", "Slots of the live workers.", labels=["model"])
         for model in sorted({worker.info.model for worker in workers}):
             own = [worker for worker in workers if worker.info.model == model]
             out_of_service = sum(worker.report.trouble is not None for worker in own)

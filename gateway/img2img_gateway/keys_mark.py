@@ -32,7 +32,7 @@ class KeysMark:
         try:
             self._store.put(KEY, _TEXT)
         except StoreError as error:
-            told = f"that there are API keys is not noted: {error}"
+            told = f"cannot note in the store that there are API keys: {error}"
             raise Unavailable(told, reason=error.reason) from error
         self._is_there = True
 

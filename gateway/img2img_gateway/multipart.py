@@ -53,7 +53,7 @@ async def read_parts(request: Request, largest: int, new_file: Callable[[], Sent
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
-        raise Problem(415, "a multipart/form-data body is wanted")
+        raise Problem(415, "send a multipart/form-data body")
     with _readable():
         reader = _Reader(options[b"boundary"], largest, new_file)
     async for chunk in request.stream():

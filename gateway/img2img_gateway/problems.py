@@ -69,18 +69,18 @@ OPENAI = "/v1/images"
 
 _STATUSES = {
     400: "The request cannot be read.",
-    401: "No API key that is known.",
+    401: "The API key is missing or unknown.",
     403: "Not from this host.",
-    404: "There is no such thing for the caller.",
+    404: "It does not exist, or belongs to another tenant.",
     405: "Not by this method.",
     408: "The upload stopped.",
-    409: "The idempotency key has made a job from another request: `allowed` says what differs.",
+    409: "The idempotency key was used for a different request: `allowed` says what differs.",
     413: "The body is too large.",
-    415: "Not a body of this type.",
+    415: "The body's content type is not supported.",
     422: "A field is wrong: `field` names it, `allowed` says what to send instead.",
     429: "Too many requests, or too many images under way.",
     500: "It failed.",
-    503: "Redis or the store is away; whether a job was written tells a repeat with its idempotency key.",
+    503: "Redis or the store is unavailable; repeat the request with its idempotency key.",
 }
 
 
@@ -161,7 +161,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
 async def _answer(request: Request, error: Exception) -> Response:
     path = request.url.path
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
-        what = "of AUTOMATIC1111's API a farm has no" if path.startswith(_A1111) else "there is no"
+        what = "a farm does not have AUTOMATIC1111's" if path.startswith(_A1111) else "there is no"
         error = Problem(404, f"{what} {request.method} {path[:200]}; /docs lists what there is")
     return problem_response(path, error)
 

@@ -62,7 +62,7 @@ class UploadSpace:
         if not is_room:
             raise Problem(
                 503,
-                "too much is being uploaded at the moment: come again",
+                "too much is being uploaded at the moment; try again",
                 headers={"Retry-After": str(RETRY_AFTER)},
             )
 

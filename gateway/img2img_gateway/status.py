@@ -28,7 +28,7 @@ async def health() -> Health:
 @router.get(
     "/ready",
     summary="See whether it can serve requests",
-    responses={503: {"model": Readiness, "description": "Redis or the store is away."}},
+    responses={503: {"model": Readiness, "description": "Redis or the store is unavailable."}},
 )
 async def ready(response: Response, services: ServicesDep) -> Readiness:
     """Whether Redis and the store answer; for a load balancer, which asks elsewhere on 503."""

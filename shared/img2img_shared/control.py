@@ -54,7 +54,7 @@ class ControlUnit(BaseModel):
         Field(
             title="Preprocessor",
             max_length=100,
-            description="Preprocessor that makes the control picture; none: it is one.",
+            description="Preprocessor that makes the control picture; none: the picture is one already.",
         ),
     ] = "none"
     model: Annotated[
@@ -67,7 +67,7 @@ class ControlUnit(BaseModel):
         ),
     ] = "None"
     weight: Annotated[
-        float, Field(title="Control weight", ge=0, le=2, description="How much the network says.")
+        float, Field(title="Control weight", ge=0, le=2, description="How strongly the network acts.")
     ] = 1.0
     resize_mode: Annotated[
         ControlResizeMode, Field(description="How the control picture is fitted to the result's size.")
@@ -78,16 +78,16 @@ class ControlUnit(BaseModel):
             title="Preprocessor resolution",
             ge=0,
             le=2048,
-            description="Shorter side that the preprocessor works at; None: its own.",
+            description="Shorter side that the preprocessor works at; None: its default.",
         ),
     ] = None
     threshold_a: Annotated[
         float | None,
-        Field(title="Threshold A", description="First number of the preprocessor; None: its own."),
+        Field(title="Threshold A", description="First threshold of the preprocessor; None: its default."),
     ] = None
     threshold_b: Annotated[
         float | None,
-        Field(title="Threshold B", description="Second number of the preprocessor; None: its own."),
+        Field(title="Threshold B", description="Second threshold of the preprocessor; None: its default."),
     ] = None
     guidance_start: Annotated[
         float,
@@ -95,17 +95,23 @@ class ControlUnit(BaseModel):
             title="Starting control step",
             ge=0,
             le=1,
-            description="Share of the steps before which the network says nothing.",
+            description="Share of the steps before which the network does not act.",
         ),
     ] = 0.0
     guidance_end: Annotated[
-        float, Field(title="Ending control step", ge=0, le=1, description="And after which it says no more.")
+        float,
+        Field(
+            title="Ending control step",
+            ge=0,
+            le=1,
+            description="Share of the steps after which it does not act any more.",
+        ),
     ] = 1.0
     pixel_perfect: Annotated[
         bool, Field(description="The preprocessor works at the resolution that the result will have.")
     ] = False
     control_mode: Annotated[
-        ControlMode, Field(description="Whether prompt or network counts more where they disagree.")
+        ControlMode, Field(description="Whether the prompt or the network counts more.")
     ] = "Balanced"
     inpaint_crop_input_image: Annotated[
         bool,
@@ -124,14 +130,14 @@ class ControlUnit(BaseModel):
             min_length=1,
             max_length=32,
             description="A weight for each of the network's residuals, in place of `weight` and mode; those "
-            "behind the last say nothing.",
+            "without one have no effect.",
         ),
     ] = None
     union_control_type: Annotated[
         UnionType,
         Field(
             title="Control type of a union",
-            description="What a union of networks is to see in the control picture.",
+            description="Kind of the control picture, for a union ControlNet.",
         ),
     ] = "Unknown"
     save_detected_map: Annotated[

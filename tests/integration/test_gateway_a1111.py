@@ -1257,8 +1257,8 @@ def test_every_route_of_a1111_is_here(gateway: Gateway, busy: FakeWorker) -> Non
     ("path", "named"),
     [
         ("/sdapi/v1/interrogate", "CLIP, deepdanbooru"),
-        ("/sdapi/v1/train/embedding", "trains nothing"),
-        ("/sdapi/v1/create/hypernetwork", "trains nothing"),
+        ("/sdapi/v1/train/embedding", "does not train"),
+        ("/sdapi/v1/create/hypernetwork", "does not train"),
         ("/controlnet/render_openpose_json", "poses"),
     ],
 )

@@ -112,7 +112,7 @@ def test_machines_are_told_what_answers(
 @pytest.mark.parametrize(
     ("method", "path", "told"),
     [
-        ("POST", "/sdapi/v1/nonesuch", "of AUTOMATIC1111's API a farm has no POST /sdapi/v1/nonesuch"),
+        ("POST", "/sdapi/v1/nonesuch", "a farm does not have AUTOMATIC1111's POST /sdapi/v1/nonesuch"),
         ("GET", "/v1/nonesuch", "there is no GET /v1/nonesuch"),
         ("GET", "/index.php", "there is no GET /index.php"),
     ],

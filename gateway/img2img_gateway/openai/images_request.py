@@ -28,10 +28,11 @@ class ImagesRequest(BaseModel):
     model: Annotated[
         str | None,
         Field(
-            max_length=1024, description="One that is served; OpenAI's own names mean the farm's default one."
+            max_length=1024,
+            description="A checkpoint that is served; OpenAI's own names mean the farm's default.",
         ),
     ] = None
-    n: Annotated[int, Field(ge=1, le=10, description="Pictures, for each picture that is sent.")] = 1
+    n: Annotated[int, Field(ge=1, le=10, description="How many results to make of each picture.")] = 1
     size: Annotated[
         str,
         Field(
@@ -42,7 +43,7 @@ class ImagesRequest(BaseModel):
     ] = "auto"
     quality: Annotated[
         Literal["auto", "standard", "low", "medium", "high", "hd"],
-        Field(description="Steps: 12, 20 or 30; those of `steps` go first."),
+        Field(description="Steps: 12, 20 or 30, unless `steps` is given."),
     ] = "auto"
     response_format: Annotated[
         Literal["b64_json", "url"],
@@ -53,11 +54,11 @@ class ImagesRequest(BaseModel):
         Annotated[int, Field(ge=0, le=100, description="Quality of JPEG and WebP.")] | None
     ) = None
     background: Annotated[
-        Literal["auto", "opaque"], Field(description="A farm paints no transparent pictures.")
+        Literal["auto", "opaque"], Field(description="Transparent pictures are not supported.")
     ] = "auto"
     stream: Annotated[bool, Field(description="Answer by server-sent events.")] = False
     partial_images: Annotated[
-        int, Field(ge=0, le=3, description="With stream: pictures on the way, of the first one.")
+        int, Field(ge=0, le=3, description="With `stream`: how many previews of the first picture to send.")
     ] = 0
     moderation: Annotated[
         Literal["auto", "low"], Field(description="Changes nothing: nothing is moderated here.")
@@ -113,7 +114,9 @@ class EditRequest(ImagesRequest):
 
     input_fidelity: Annotated[
         Literal["low", "high"] | None,
-        Field(description="high: a strength of 0.5 for 0.75; that of `denoising_strength` goes first."),
+        Field(
+            description="high: a denoising strength of 0.5, not 0.75, unless `denoising_strength` is given."
+        ),
     ] = None
 
     def _own_params(self) -> dict[str, Any]:

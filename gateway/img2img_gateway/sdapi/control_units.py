@@ -195,7 +195,7 @@ def _units(
             share = unit.model_copy(update={"weight": unit.weight / len(pairs)})
             yield share, _UnitPictures([pair], region)
     else:
-        reason = "only IP-Adapters look at several; give one, or input_mode merge"
+        reason = "only IP-Adapters take several; give one, or input_mode merge"
         raise Refused(f"{where}.image", Summary(f"{len(pairs)} pictures"), reason)
 
 

@@ -187,7 +187,7 @@ class _Extras(Call):
         """
         farm = self._services.farm
         if not farm.service.is_embedded and not await farm.workers():
-            raise Unavailable("no worker lives, for now")
+            raise Unavailable("no worker is running at the moment")
         keys = []
         for index, file in enumerate(self._files):
             field = "image" if self._is_single else f"imageList.{index}.data"

@@ -7,10 +7,10 @@ from img2img_gateway.gateway_errors import Problem
 
 router = APIRouter(tags=["AUTOMATIC1111: not here"])
 
-_TRAINING = "a farm renders and trains nothing; train elsewhere, and put the file where its workers find it"
+_TRAINING = "a farm does not train; train elsewhere, and put the file where its workers find it"
 #: why each is not here
 REASONS = {
-    "/sdapi/v1/interrogate": "no worker has a network that tells prompts from pictures (CLIP, deepdanbooru); "
+    "/sdapi/v1/interrogate": "no worker has a network that describes pictures (CLIP, deepdanbooru); "
     "write the prompt, or read the one in a picture's file with png-info",
     "/sdapi/v1/create/embedding": _TRAINING,
     "/sdapi/v1/create/hypernetwork": _TRAINING,

@@ -45,7 +45,7 @@ class Loopback(Script):
             Refused: it is to read prompts from pictures.
         """
         if self.interrogation != "None":
-            reason = "no network here tells prompts from pictures; give None"
+            reason = "there is no network here that describes pictures; give None"
             raise Refused("script_args.interrogation", self.interrogation, reason)
         batches, first = request.n_iter, draw_seed(request.seed)
         kept = first_picture(request, lenient, self.title) | {"batch_size": 1, "n_iter": 1}
