@@ -75,7 +75,8 @@ def test_a_job_of_a_newer_version_is_refused_with_both_versions_and_hurts_nobody
     with pytest.raises(WireError, match=both):
         farm.producer.job(newer)
     said = farm.command_line("fetch", newer, "--out", str(farm.folder / "out"))
-    assert (said.returncode, said.stderr.splitlines()[-1]) == (1, f"img2img: {both}")
+    assert said.returncode == 1
+    assert f"img2img: {both}" in said.stderr.splitlines()
 
 
 def test_a_job_of_a_newer_version_is_left_for_a_newer_worker(

@@ -241,7 +241,7 @@ def test_the_store_is_told_of_keys_that_an_older_version_made(
 
 def test_no_key_is_made_that_the_store_would_not_remember(ring: ApiKeys, store: Path) -> None:
     (store / "gateway").write_text("no folder")
-    with pytest.raises(Unavailable, match="is not noted"):
+    with pytest.raises(Unavailable, match="cannot note in the store"):
         ring.create("only", "default")
     assert not ring.all()
     (store / "gateway").unlink()

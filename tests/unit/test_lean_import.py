@@ -24,9 +24,9 @@ import_diffusers(compiles=False)
 sys.path.remove(beside)
 import img2img_worker.farm.worker
 from img2img_worker.models.checkpoints.loading import open_checkpoint
-from img2img_worker.models.steps import finished
+from img2img_worker.models.steps import run_now
 family = open_checkpoint(sys.argv[1])
-finished(family.encode_prompts(["a cat"]))
+run_now(family.encode_prompts(["a cat"]))
 print(*(name for name in sys.argv[2:] if name in sys.modules))
 
 # and all of it is there for whoever needs it
