@@ -35,9 +35,11 @@ class JobLookup(FarmConnection):
         status = self.ledger.status(job_id, tenant)
         if not is_idle(status) or (self._embedded and self._embedded.has_worker(status.model)):
             return status  # or its worker is only just being loaded
-        demand = self.ledger.placement().demands.get(status.model)
-        deaths = 0 if demand is None else demand.deaths
-        return replace(status, waits_for=waits_for(status, self.workers(), deaths))
+        workers, deaths = self.workers(), 0
+        if not any(worker.info.model == status.model for worker in workers):
+            demand = self.ledger.placement().demands.get(status.model)
+            deaths = 0 if demand is None else demand.deaths
+        return replace(status, waits_for=waits_for(status, workers, deaths))
 
     def watched(self, job_id: str, tenant: str) -> JobStatus:
         """As `status`, and how far running images are: their workers tell it for some seconds from now on.

@@ -19,9 +19,9 @@ def waits_for(status: JobStatus, workers: Sequence[WorkerStatus], deaths: int = 
     """What an idle job waits for, for its user to read; None: its workers' next free slot.
 
     Args:
-        deaths: workers that died lately as they loaded its model.
+        deaths: workers that died lately as they loaded its model, which no worker has now.
     """
-    if deaths >= DEADLY and not any(worker.info.model == status.model for worker in workers):
+    if deaths >= DEADLY:
         return (
             f"another try of {status.model}: {deaths} workers died as they loaded it, "
             "so it is left alone for ten minutes"

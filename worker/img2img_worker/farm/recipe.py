@@ -81,9 +81,8 @@ def _render(job: Job, item: Input, index: int, served: Served) -> Render:
     if params.txt2img:  # there is no picture whose shape it could have
         params = with_size(params, (served.native_side, served.native_side), served)
     seed, subseed = job.seeds(index, item)
-    refiner = (
-        None if params.enable_hr else params.refiner_checkpoint
-    )  # a hires fix may have another checkpoint
+    # a hires fix' second pass may have another checkpoint, which this one refines
+    refiner = None if params.enable_hr else params.refiner_checkpoint
     if refiner and served.other_title(refiner) == served.own_title:
         params = params.model_copy(update={"refiner_checkpoint": None})
     return Render(
