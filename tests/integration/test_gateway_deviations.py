@@ -184,7 +184,7 @@ def values_out_of_range(_: Path, send: Send, __: FakeWorker) -> None:
     assert info_of(send(cfg_scale=None))["sampler_name"] == "Euler"
 
 
-def what_is_left_out_of_account(_: Path, send: Send, __: FakeWorker) -> None:
+def what_is_ignored(_: Path, send: Send, __: FakeWorker) -> None:
     override = {"sd_model_checkpoint": "none such"}
     info = info_of(send(nonesuch=1, image_cfg_scale=3, override_settings=override))
     told = {warning.partition(":")[0] for warning in info["warnings"]}
@@ -230,7 +230,7 @@ DEVIATIONS: dict[str, Callable[[Path, Send, FakeWorker], None]] = {
     "A control unit that cannot act": a_control_unit,
     "Unknown names": unknown_names,
     "Values out of range": values_out_of_range,
-    "What A1111 leaves out of account": what_is_left_out_of_account,
+    "What A1111 ignores": what_is_ignored,
     "Switched-off scripts": switched_off_scripts,
     "An infotext": an_infotext,
 }
