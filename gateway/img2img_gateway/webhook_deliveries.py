@@ -60,8 +60,7 @@ class Deliveries:
         self._redis = farm.redis
         self._secret = secret
         self._private = farm.settings.webhook_private
-        self._deliveries = Table(farm.redis, "deliveries")
-        self._due = FairAgenda(farm.redis, "due", most=AT_ONCE, share=SHARE, seconds=CLAIMED)
+        self._due = FairAgenda(farm.redis, "due", "deliveries", most=AT_ONCE, share=SHARE, seconds=CLAIMED)
 
     def send(self, tenant: str, url: str, delivery_id: str, kind: str, data: Mapping[str, Any]) -> None:
         """Have a message delivered; a second one of the same id is dropped while the first is on its way."""
@@ -69,8 +68,7 @@ class Deliveries:
         stamp = datetime.fromtimestamp(now, UTC).isoformat()
         body = json.dumps({"type": kind, "timestamp": stamp, "data": data})
         delivery = Delivery(id=delivery_id, tenant=tenant, url=url, body=body, created=now)
-        if self._deliveries.add(delivery_id, asdict(delivery)):
-            self._due.put(tenant, delivery_id, now)
+        self._due.add(tenant, delivery_id, asdict(delivery))
 
     def due(self) -> list[str]:
         """Deliveries to try now, the tenants in turn; the caller has each for `CLAIMED` seconds."""
@@ -78,7 +76,7 @@ class Deliveries:
 
     def deliver(self, delivery_id: str) -> None:
         """Try a delivery once. If it fails, it is due again later, or dead after the last try."""
-        facts = self._deliveries.get(delivery_id)
+        facts = self._due.get(delivery_id)
         if facts is None:
             return  # it was delivered already
         delivery = Delivery(**facts)
@@ -88,7 +86,7 @@ class Deliveries:
             error = str(failure)
         _TRIES.labels("delivered" if error is None else "failed").inc()
         if error is None:
-            self._forget(delivery)
+            self._due.remove(delivery.tenant, delivery_id)
         else:
             self._try_later(replace(delivery, tries=delivery.tries + 1, error=error))
         self._due.give_back(delivery.tenant, delivery_id)
@@ -108,8 +106,7 @@ class Deliveries:
         facts = dead.get(delivery_id)
         if facts is None:
             raise NotFound(f"no dead delivery {delivery_id!r}")
-        self._deliveries.put({delivery_id: asdict(replace(Delivery(**facts), tries=0, error=None))})
-        self._due.put(tenant, delivery_id, time.time())
+        self._due.put(tenant, delivery_id, asdict(replace(Delivery(**facts), tries=0, error=None)))
         dead.remove(delivery_id)
 
     def _post(self, delivery: Delivery) -> str | None:
@@ -131,12 +128,7 @@ class Deliveries:
         if tried.tries > len(BACKOFF):
             self._bury(tried)
             return
-        self._deliveries.put({tried.id: asdict(tried)})
-        self._due.put(tried.tenant, tried.id, time.time() + BACKOFF[tried.tries - 1])
-
-    def _forget(self, delivery: Delivery) -> None:
-        self._due.remove(delivery.tenant, delivery.id)
-        self._deliveries.remove(delivery.id)
+        self._due.put(tried.tenant, tried.id, asdict(tried), BACKOFF[tried.tries - 1])
 
     def _bury(self, delivery: Delivery) -> None:
         dead = self._dead(delivery.tenant)
@@ -144,7 +136,7 @@ class Deliveries:
         if len(dead) > DEAD:
             for oldest in self.dead(delivery.tenant)[DEAD:]:
                 dead.remove(oldest.id)
-        self._forget(delivery)
+        self._due.remove(delivery.tenant, delivery.id)
 
     def _dead(self, tenant: str) -> Table:
         return Table(self._redis, "dead", tenant)

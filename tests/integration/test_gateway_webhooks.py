@@ -5,7 +5,8 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,7 @@ from img2img_gateway.webhook_dispatcher import WebhookDispatcher
 from img2img_gateway.webhook_request import post
 from img2img_gateway.webhook_targets import find_target, is_public
 from img2img_shared.errors import Refused, Unavailable
+from img2img_shared.ledger.connect import FarmRedis, Word
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
 from tests.servers import RedisServer
 
@@ -225,6 +227,46 @@ def test_a_tenant_holds_its_share_of_the_deliveries_and_no_more(gateway: Gateway
     assert sum(each.startswith("slow") for each in due) == SHARE
     assert sum(each.startswith("quick") for each in due) == 3
     assert deliveries.due() == []
+
+
+@pytest.fixture
+def elsewhere(gateway: Gateway) -> Deliveries:
+    """Deliveries that no gateway makes."""
+    settings = gateway.settings.model_copy(update={"prefix": "elsewhere"})
+    return Deliveries(AsyncFarm(settings), lambda _: "whsec_c2VjcmV0")
+
+
+@pytest.mark.parametrize("survived", range(4))
+def test_a_message_is_sent_whenever_its_gateway_dies_while_it_notes_it(
+    elsewhere: Deliveries, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    ask, asked = FarmRedis._ask, 0
+
+    def ask_and_die(self: FarmRedis, *commands: Sequence[Word]) -> list[Any]:
+        nonlocal asked
+        asked += 1
+        if asked > survived:
+            raise Unavailable("it is dead")
+        return ask(self, *commands)
+
+    with monkeypatch.context() as patches, suppress(Unavailable):
+        patches.setattr(FarmRedis, "_ask", ask_and_die)
+        elsewhere.send("studio", "http://here/", "message", "job.done", {})
+    elsewhere.send("studio", "http://here/", "message", "job.done", {})
+    assert elsewhere.due() == ["message"]
+
+
+def test_a_gateway_whose_clock_is_hours_ahead_puts_nothing_off_by_hours(
+    elsewhere: Deliveries, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_deliveries, "BACKOFF", (0,))
+    receiver.answers += [500]
+    with monkeypatch.context() as patches:
+        now = time.time() + 5 * 3600
+        patches.setattr(time, "time", lambda: now)
+        elsewhere.send("studio", receiver.url, "message", "job.done", {})
+        elsewhere.deliver("message")
+    assert elsewhere.due() == ["message"]
 
 
 def dispatchers() -> int:

@@ -37,10 +37,6 @@ class Table:
             pairs = [word for name, each in documents.items() for word in (name, json.dumps(each))]
             self._call("HSET", self._key, *pairs)
 
-    def add(self, name: str, document: Any) -> bool:
-        """Keep it unless the name is taken; whether it was not."""
-        return bool(self._call("HSETNX", self._key, name, json.dumps(document)))
-
     def remove(self, name: str) -> None:
         """Keep it no longer."""
         self._call("HDEL", self._key, name)
@@ -51,10 +47,13 @@ class Table:
 
 
 class FairAgenda:
-    """Names by when they are due, of several owners, who are served in turn.
+    """JSON documents by when they are due, of several owners, who are served in turn.
 
-    ``{prefix}:gateway:NAME`` is the set of owners, and beside it are two sorted sets for each: what waits, by
-    when it is due, and what was taken, by when that counts no more. Methods raise `Unavailable`.
+    ``{prefix}:gateway:DOCUMENTS`` is the hash of documents by name, ``{prefix}:gateway:NAME`` the set of
+    owners, and beside it are two sorted sets for each: what waits, by when it is due, and what was taken, by
+    when that counts no more; in seconds since 1970 by Redis' clock, since those of its callers may differ. A
+    document and when it is due are written at once: whoever dies leaves both or none. Methods raise
+    `Unavailable`.
 
     Args:
         most: names that are taken at a time, of all owners.
@@ -62,20 +61,32 @@ class FairAgenda:
         seconds: for which one that was taken is left to who took it.
     """
 
-    def __init__(self, redis: FarmRedis, name: str, *, most: int, share: int, seconds: float) -> None:
+    def __init__(
+        self, redis: FarmRedis, name: str, documents: str, *, most: int, share: int, seconds: float
+    ) -> None:
         self._redis = redis
         self._call = redis.call
         self._name = name
+        self._documents = redis.key("gateway", documents)
+        self._table = Table(redis, documents)
         self._most, self._share, self._seconds = most, share, seconds
 
-    def put(self, owner: str, name: str, at: float) -> None:
-        """It is due at that time, in seconds since 1970."""
-        self._call("ZADD", self._key(owner, "waiting"), at, name)
-        self._call("SADD", self._key(), owner)
+    def get(self, name: str) -> Any:
+        """The document of that name; None: there is none."""
+        return self._table.get(name)
+
+    def add(self, owner: str, name: str, document: Any) -> None:
+        """It is due now, unless the name is taken: then that one stays as it is."""
+        self._put(owner, name, document, 0.0, "new")
+
+    def put(self, owner: str, name: str, document: Any, after: float = 0.0) -> None:
+        """It is due in so many seconds, in place of what had its name."""
+        self._put(owner, name, document, after, "")
 
     def take(self) -> list[str]:
         """Those that are due, one of each owner, then a second of each, and so on."""
-        now = time.time()
+        seconds, micros = self._call("TIME")
+        now = int(seconds) + int(micros) / 1e6
         owners = [str(each, "utf-8") for each in self._call("SMEMBERS", self._key())]
         taken = {owner: self._taken(owner, now) for owner in owners}
         waiting = [self._waiting(owner, now, self._share - taken[owner]) for owner in owners]
@@ -91,8 +102,12 @@ class FairAgenda:
         self._call("ZREM", self._key(owner, "taken"), name)
 
     def remove(self, owner: str, name: str) -> None:
-        """It is not due any more."""
-        self._call("ZREM", self._key(owner, "waiting"), name)
+        """Keep it no longer."""
+        self._redis.run("agenda_remove", self._documents, self._key(owner, "waiting"), name)
+
+    def _put(self, owner: str, name: str, document: Any, after: float, is_new: str) -> None:
+        keys = (self._documents, self._key(), self._key(owner, "waiting"))
+        self._redis.run("agenda_put", *keys, owner, name, json.dumps(document), after, is_new)
 
     def _key(self, *parts: str) -> str:
         return self._redis.key("gateway", self._name, *parts)

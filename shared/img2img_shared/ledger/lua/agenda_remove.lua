@@ -1,0 +1,6 @@
+-- A document, and when it is due, see `FairAgenda`.
+local documents, waiting, name = unpack(ARGV)
+expect('hash', documents)
+expect('zset', waiting)
+redis.call('HDEL', documents, name)
+redis.call('ZREM', waiting, name)
