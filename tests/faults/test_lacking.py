@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from img2img_producer import Picture
+from img2img_shared.errors import Refused
 from img2img_shared.ledger.file_names import FileNames
 from img2img_shared.ledger.inversion_names import InversionNames
 from img2img_shared.picture_texts import read_texts
@@ -71,9 +72,19 @@ def test_of_a_job_of_all_kinds_the_others_do_their_part(one_of_three: FaultyFarm
     ]
 
 
-def test_what_nobody_has_is_a_reason_to_fail(one_of_three: FaultyFarm) -> None:
-    farm = one_of_three
-    job = farm.submit(2, prompt="<lora:lost:1>")
+def test_what_nobody_has_is_a_reason_to_fail(farm: FaultyFarm) -> None:
+    job = farm.submit(3, prompt="<lora:lost:1>")  # while no worker lives that could tell
+    for _ in range(2):
+        farm.worker(environment={"IMG2IMG_MODELS_DIR": str(farm.folder / "none")})
     farm.done(job)
     reasons = [*farm.reasons(job).values()]
-    assert [reason.partition(";")[0] for reason in reasons] == 2 * ["lora is 'lost': unknown LoRA"]
+    assert [reason.partition(";")[0] for reason in reasons] == 3 * ["lora is 'lost': unknown LoRA"]
+
+
+def test_what_nobody_has_is_refused_where_workers_live(one_of_three: FaultyFarm) -> None:
+    farm = one_of_three
+    redis = farm.producer._service.redis
+    ids = [each.info.id for each in farm.producer.workers()]
+    eventually("all say what they have", lambda: None not in FileNames(redis).of_each(ids, "control"))
+    with pytest.raises(Refused, match="unknown LoRA; use ink; to give the workers yours"):
+        farm.submit(2, prompt="<lora:lost:1>")

@@ -492,7 +492,7 @@ def test_a_lora_that_no_worker_has_is_refused_before_anything_is_queued(
         assert tag.split(":")[1] in facts["detail"]
     hires = {"enable_hr": True, "denoising_strength": 0.5, "hr_prompt": "a <lora:none-such:1>", **SMALL}
     answer = gateway.http.post("/sdapi/v1/txt2img", json={"prompt": prompt, **hires})
-    assert (answer.status_code, answer.json()["field"]) == (422, "prompt")
+    assert (answer.status_code, answer.json()["field"]) == (422, "hr_prompt")
     assert len(fake_worker.ledger.jobs("default")) == 1
     call = pool.submit(render, gateway, prompt="<lora:none-such:1>", disable_extra_networks=True)
     fake_worker.end(fake_worker.await_claim())
@@ -1120,7 +1120,7 @@ def test_an_upscaler_that_no_worker_has_is_refused_before_anything_is_queued(
     hires = {"prompt": "a cat", "enable_hr": True, "denoising_strength": 0.5, **SMALL}
     answer = gateway.http.post("/sdapi/v1/txt2img", json={**hires, "hr_upscaler": "4x-dog"})
     assert (answer.status_code, answer.json()["field"]) == (422, "hr_upscaler")
-    assert answer.json()["detail"].endswith("None, Lanczos, Nearest, 4x-cat")
+    assert "Known are None, Lanczos, Nearest, 4x-cat; to give" in answer.json()["detail"]
     answer = render(gateway, override_settings={"upscaler_for_img2img": "4x-dog"})
     assert (answer.status_code, answer.json()["field"]) == (422, "upscaler_for_img2img")
     assert not gateway.http.get("/v1/jobs").json()["jobs"]

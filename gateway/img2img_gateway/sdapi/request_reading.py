@@ -108,18 +108,17 @@ class Reader:
         files = WorkerFiles(farm, model, lenient)
         if not body.disable_extra_networks:
             prompts = await files.with_networks(prompts[0], options), prompts[1]
-            await files.check_tags(prompts[0], options)
+            files.check_tags(prompts[0], options)
             if isinstance(values, Txt2ImgRequest) and values.enable_hr:
                 hr_prompt = await files.with_networks(values.hr_prompt, options)
                 values = values.model_copy(update={"hr_prompt": hr_prompt})
-                await files.check_tags(hr_prompt, options)
+                files.check_tags(hr_prompt, options)
         await files.check_inversions(*prompts)
         options = await files.with_vae(options)
-        await files.check_control(control.units)
         scripts |= {"control": control.under(options)} if control.units else {}
         params = read_request(values, prompts, options, scripts)
-        await files.check_upscalers(params)
         params = await files.with_faces(params)
+        await farm.call(farm.service.check_named, model, params)
         check_roles({*control.pictures, *(() if params.txt2img else ("image",))}, params)
         return Reading(
             body=body,

@@ -1,19 +1,14 @@
 """What a request names that lies in workers' folders: LoRAs by tags, VAEs by an option, and so on."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.sdapi.leniency import Leniency
-from img2img_shared.control import ControlUnit, find_name
-from img2img_shared.errors import Refused
-from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.param_groups.face_params import FaceParams
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_extra_networks, unknown_tags
-from img2img_shared.suggestions import unknown_name
-from img2img_shared.upscaler_names import BUILT_IN, is_network
 
 #: what A1111 calls the VAE that is found by the checkpoint's name, and once called it
 _AUTOMATIC = ("Automatic", "auto")
@@ -29,23 +24,16 @@ class WorkerFiles:
         self._model = model
         self._lenient = lenient
 
-    async def check_tags(self, prompt: str, options: Mapping[str, Any]) -> None:
-        """That what the tags of a prompt name is there.
+    def check_tags(self, prompt: str, options: Mapping[str, Any]) -> None:
+        """That the tags of a prompt are understood.
 
         Raises:
-            Refused: something is not, or is named in a way that is not understood.
+            Refused: one is not.
         """
         text = _uncommented(prompt, options)
         for tag in unknown_tags(text):
             self._lenient.set_aside("prompt", tag, f"{tag} asks for nothing that is known here")
-        _, loras, hypernetworks = take_extra_networks(text)
-        if loras and (known := await self._farm.loras(self._model)) is not None:
-            names = {*known, *known.values()} | await self._farm.pushed("lora", [each.name for each in loras])
-            _check("lora", "LoRA", [lora.name for lora in loras], names, listed=known)
-        if hypernetworks and (files := await self._farm.files("hypernetwork", self._model)) is not None:
-            wanted = [each.name for each in hypernetworks]
-            names = {*files} | await self._farm.pushed("hypernetwork", wanted)
-            _check("hypernet", "hypernetwork", wanted, names, listed=files)
+        take_extra_networks(text)
 
     async def check_inversions(self, prompt: str, negative_prompt: str) -> None:
         """That prompts name no textual inversion which the model has no use for; to A1111 that is a word.
@@ -98,37 +86,6 @@ class WorkerFiles:
         self._lenient.set_aside("sd_vae", wanted, why)
         return {**options, "sd_vae": "None"}
 
-    async def check_control(self, units: Sequence[ControlUnit]) -> None:
-        """That the control networks of a request's units are there.
-
-        Raises:
-            Refused: one is not.
-        """
-        titles = await self._farm.files("control", self._model) if units else None
-        if titles is None:
-            return
-        by_title = {title: title.rpartition(" [")[0] for title in titles}
-        for number, unit in enumerate(units):
-            is_needed = unit.preprocessor.needs_network
-            if is_needed and find_name(unit.model, by_title.values(), by_title) is None:
-                raise Refused(
-                    f"control/{number}.model", unit.model, unknown_name("control network", unit.model, titles)
-                )
-
-    async def check_upscalers(self, params: Params) -> None:
-        """That the upscalers' files are there.
-
-        Raises:
-            Refused: one is not.
-        """
-        fields = ("hr_upscaler",) if params.txt2img else ("upscaler_for_img2img", "sd_upscale_upscaler")
-        for each in fields:
-            name = getattr(params, each)
-            if is_network(name) and name not in LATENT_UPSCALERS:
-                known = await self._farm.files("upscaler", self._model)
-                if known is not None and name not in known:
-                    raise Refused(each, name, unknown_name("upscaler", name, [*BUILT_IN, *known]))
-
     async def with_faces(self, params: Params) -> Params:
         """`params`; without `restore_faces` where nobody can do that: A1111 leaves faces alone then."""
         known = await self._farm.files("face_restorer", self._model) if params.restore_faces else None
@@ -152,14 +109,6 @@ def named_in(text: str, names: Collection[str]) -> list[str]:
 
 def _uncommented(prompt: str, options: Mapping[str, Any]) -> str:
     return strip_comments(prompt, enabled=options.get("enable_prompt_comments", True))
-
-
-def _check(
-    tag: str, kind: str, wanted: Collection[str], known: Collection[str], *, listed: Collection[str]
-) -> None:
-    for name in wanted:
-        if name not in known:
-            raise Refused("prompt", f"<{tag}:{name}>", unknown_name(kind, name, listed))
 
 
 def _list(names: Collection[str]) -> str:

@@ -1,6 +1,6 @@
 """What is checked of an input before anything of it is stored, by whoever takes it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ def checked_input(
     name: str | None = None,
     folder: str | None = None,
     path: str | None = None,
+    check_files: Callable[[Params], None] = lambda _: None,
 ) -> Input:
     """An input of a job with these parameters, as it is written but for its pictures.
 
@@ -29,6 +30,7 @@ def checked_input(
         roles: of the pictures that it is rendered from, its own and those of the job.
         own: parameters of its own.
         path: where its user has it.
+        check_files: refuses parameters that name a file which nobody has.
 
     Raises:
         Refused: names a picture's role, a parameter, its name or its folder; several are joined.
@@ -39,6 +41,8 @@ def checked_input(
         checked, whole = check_own(params, own)
         prompts = {name: checked[name] for name in ("prompt", "hr_prompt") if name in checked}
         check_tags(comments=whole.enable_prompt_comments, **prompts)
+        if checked:
+            check_files(whole)
     except Refused as error:
         wrong.append(error)
     try:

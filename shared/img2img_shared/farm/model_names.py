@@ -92,15 +92,15 @@ class Catalog(FarmConnection):
         Raises:
             Refused: no worker of the model has it.
         """
-        names = self._file_names.of(
-            [each.info.id for each in self.workers() if model in each.info.models], "checkpoint"
-        )
-        if names is None:  # nobody has said: the worker that gets it will
-            return wanted
+        workers = [each.info.id for each in self.workers() if model in each.info.models]
+        said = self._file_names.of_each(workers, "checkpoint")
+        names = [*dict.fromkeys(name for each in said for name in each or ())]
         found = find_checkpoint(wanted, [Checkpoint(model=name, file_name=name) for name in names])
         if found is not None:
             return found.model
         alike = sorted((name for name in names if wanted in name), key=len)
+        if not alike and (None in said or not said):  # who has not said yet what it has, may have it
+            return wanted
         if not alike:
             listed = ", ".join(names[:_NAMED]) or "none: its workers have no other checkpoints"
             raise Refused(field, wanted, f"give one that workers of {model!r} have: {listed}")
@@ -150,17 +150,21 @@ class Catalog(FarmConnection):
 
     def _model_meant(
         self, tenant: str, model: str | None, idempotency_key: str | None, params: Params
-    ) -> str:
+    ) -> tuple[str, bool]:
+        """What a job's model is called, and whether its idempotency key has made one before."""
         found = self.ledger.repeated_model(tenant, idempotency_key)
         if model is not None:
             name = self.name_of(model)
             if found is None:
                 self._check_model(name)
-            return name
+            return name, found is not None
         # of a repeat it is the first job's, whatever is served by now
-        if found is None and params.extras:
-            found = model_with_upscalers(params, self.ledger, self._file_names, self.model_index)
-        return found or self.default_model()
+        if found is not None:
+            return found, True
+        chosen = None
+        if params.extras:
+            chosen = model_with_upscalers(params, self.ledger, self._file_names, self.model_index)
+        return chosen or self.default_model(), False
 
     def _check_model(self, model: str) -> None:
         """That somebody serves it, or may come to: a job of a misspelt model would wait for ever.
@@ -191,7 +195,7 @@ class Catalog(FarmConnection):
                 f"img2img worker --model {model}",
             )
 
-    def _check_other(self, field: str, wanted: str, model: str) -> None:
+    def _check_other(self, model: str, field: str, wanted: str) -> None:
         if self.name_of(wanted) != model:
             self.other_checkpoint(field, wanted, model)
 

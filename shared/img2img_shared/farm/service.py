@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from img2img_shared.durations import read_duration
+from img2img_shared.farm.file_check import FileCheck
 from img2img_shared.farm.job_control import JobControl
 from img2img_shared.farm.job_lookup import JobLookup
 from img2img_shared.farm.model_names import Catalog
@@ -12,7 +13,7 @@ from img2img_shared.farm.patience import await_result, patiently
 from img2img_shared.farm.submission import Submission, draw_seeds, new_job, request_of
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import check_tags
-from img2img_shared.pushed_models.pins import CHECKPOINTS, Pins
+from img2img_shared.pushed_models.pins import Pins
 
 
 class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
@@ -71,11 +72,11 @@ class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
         asked = {"model": model or "", "priority": priority, "webhook": webhook or ""}
         meant = partial(self._model_meant, tenant, model, idempotency_key, params)
         # it may list the store, which may hang, and in another thread Ctrl-C does not wait for that
-        model = await_result(self._uploads.submit(patiently, meant, self._outage))
+        model, is_repeat = await_result(self._uploads.submit(patiently, meant, self._outage))
         pins = Pins(patiently(self.model_index.all, self._outage).values(), model)
-        for field in CHECKPOINTS:
-            if (wanted := getattr(params, field)) and not pins.has_checkpoint(wanted):
-                patiently(partial(self._check_other, field, wanted, model), self._outage)
+        # what a repeat names was there when the first was taken, or may have been to come
+        check_files = _take if is_repeat else self._file_check(model, pins)
+        check_files(params)
         job = new_job(
             tenant=tenant,
             model=model,
@@ -103,8 +104,31 @@ class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
             outage=self._outage,
             pins=pins,
             still_there=self.check_files,
+            check_files=check_files,
         )
+
+    def check_named(self, model: str, params: Params) -> None:
+        """That somebody has what an image of `model` with these parameters names: see `FileCheck`.
+
+        Raises:
+            Refused: a live worker could render it, and neither these nor the store have a file that it names.
+            Unavailable: Redis does not answer.
+        """
+        self._file_check(model, Pins(self.model_index.all().values(), model))(params)
+
+    def _file_check(self, model: str, pins: Pins) -> Callable[[Params], None]:
+        check = FileCheck(
+            self.redis,
+            workers=lambda: [each.info.id for each in self.workers() if model in each.info.models],
+            pins=pins,
+            check_checkpoint=partial(self._check_other, model),
+        )
+        return lambda params: patiently(partial(check.check, params), self._outage)
 
     def _prove_store(self) -> None:
         # in a thread of the pool: Ctrl-C is not heard in a call to a store that hangs
         await_result(self._uploads.submit(self._establish_store))
+
+
+def _take(_: Params) -> None:
+    """Check nothing."""

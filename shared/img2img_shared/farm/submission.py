@@ -77,6 +77,7 @@ class Submission:
         whole: tuple[str, int] | None = None,
         pins: Pins | None = None,
         still_there: Callable[[Mapping[str, str]], None] = lambda _: None,
+        check_files: Callable[[Params], None] = lambda _: None,
     ) -> None:
         #: with its seeds drawn, and pictures that are in the store; `commit` tells others, and `n_inputs`
         self.job = job
@@ -92,6 +93,7 @@ class Submission:
         self._whole = whole
         self._pins = pins
         self._still_there = still_there
+        self._check_files = check_files
         self._digest = hashlib.sha256()
         self._pictures = dict(job.pictures)
         self._added = self._count = 0
@@ -135,6 +137,7 @@ class Submission:
                 name=upload.name,
                 folder=upload.folder,
                 path=upload.path,
+                check_files=self._check_files,
             )
         except Refused as error:
             raise error.under(f"inputs[{self._added}].") from None

@@ -7,7 +7,7 @@ import msgpack
 
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import FarmRedis, reading
-from img2img_shared.ledger.lora_names import KEPT
+from img2img_shared.ledger.lora_names import KEPT, values_of
 
 FileKind = Literal["checkpoint", "control", "face_restorer", "hypernetwork", "upscaler", "vae"]
 
@@ -23,9 +23,15 @@ class FileNames:
         """What jobs may name for a worker now."""
         self._call("SET", keys.files_key(self._prefix, worker), msgpack.packb(dict(names)), "EX", KEPT)
 
+    def of_each(self, workers: Collection[str], kind: FileKind) -> list[list[str] | None]:
+        """Those of a kind that each of the workers has; None: it has not said."""
+        found = []
+        for data in values_of(self._call, [keys.files_key(self._prefix, worker) for worker in workers]):
+            with reading(keys.files_key(self._prefix, "…")):
+                found.append(None if data is None else msgpack.unpackb(data).get(kind))
+        return found
+
     def of(self, workers: Collection[str], kind: FileKind) -> list[str] | None:
         """Those of a kind that any of the workers has; None: none of them has said."""
-        said = [self._call("GET", keys.files_key(self._prefix, worker)) for worker in workers]
-        with reading(keys.files_key(self._prefix, "…")):
-            lists = [msgpack.unpackb(data).get(kind, []) for data in said if data is not None]
+        lists = [names for names in self.of_each(workers, kind) if names is not None]
         return list(dict.fromkeys(name for names in lists for name in names)) if lists else None

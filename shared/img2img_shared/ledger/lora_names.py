@@ -1,6 +1,7 @@
 """Which LoRAs a farm's workers have: said now and then, beside the beats, as there may be hundreds."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import msgpack
 
@@ -24,16 +25,25 @@ class LoraNames:
         """What prompts may name for a worker now: its files, and what their trainers called them."""
         self._call("SET", keys.loras_key(self._prefix, worker), msgpack.packb(dict(names)), "EX", KEPT)
 
+    def of_each(self, workers: Collection[str]) -> list[dict[str, str] | None]:
+        """Those that each of the workers has; None: it has not said."""
+        found: list[dict[str, str] | None] = []
+        for data in values_of(self._call, [keys.loras_key(self._prefix, worker) for worker in workers]):
+            with reading(keys.loras_key(self._prefix, "…")):
+                each = None if data is None else msgpack.unpackb(data)
+                if isinstance(each, list):  # of names alone: an older worker's
+                    each = {name: name for name in each}
+                found.append(each)
+        return found
+
     def of(self, workers: Collection[str]) -> dict[str, str] | None:
         """Those that any of the workers has, in order; None: none of them has said."""
-        if not workers:
-            return None
-        names = [keys.loras_key(self._prefix, worker) for worker in workers]
-        shares = (names[start : start + SHARE] for start in range(0, len(names), SHARE))
-        said = (data for share in shares for data in self._call("MGET", *share))
-        found: dict[str, str] = {}
-        with reading(keys.loras_key(self._prefix, "…")):
-            lists = [msgpack.unpackb(data) for data in said if data is not None]
-            for each in lists:  # a list of names alone is an older worker's
-                found |= each if isinstance(each, dict) else {name: name for name in each}
+        lists = [each for each in self.of_each(workers) if each is not None]
+        found = {name: alias for each in lists for name, alias in each.items()}
         return dict(sorted(found.items())) if lists else None
+
+
+def values_of(call: Callable[..., Any], names: Sequence[str]) -> list[bytes | None]:
+    """What lies under keys; None: nothing."""
+    shares = (names[start : start + SHARE] for start in range(0, len(names), SHARE))
+    return [data for share in shares for data in call("MGET", *share)]

@@ -1,15 +1,32 @@
 """Which files of weights parameters name, beside checkpoints."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from img2img_shared.control import find_name
-from img2img_shared.extras_report import networks_of
+from img2img_shared.hires import LATENT_UPSCALERS
 from img2img_shared.params import Params
 from img2img_shared.prompt_tags import strip_comments, take_extra_networks
 from img2img_shared.pushed_models.pushed_model import ModelKind, PushedModel, find_pushed
 from img2img_shared.upscaler_names import is_network
 
-_UPSCALERS = ("upscaler_for_img2img", "hr_upscaler", "sd_upscale_upscaler")
+
+@dataclass(frozen=True, kw_only=True)
+class NamedFile:
+    """One that parameters name."""
+
+    kind: ModelKind
+    name: str
+    #: the parameter that names it
+    field: str
+    #: as it stands there
+    value: str
+
+    def find(self, known: Iterable[PushedModel]) -> PushedModel | None:
+        """The one of those in the store that is meant."""
+        if self.kind == "control":
+            return _control(self.name, known)
+        return find_pushed(self.name, self.kind, known)
 
 
 def pinned_files(params: Params, known: Iterable[PushedModel]) -> dict[str, str]:
@@ -18,10 +35,9 @@ def pinned_files(params: Params, known: Iterable[PushedModel]) -> dict[str, str]
     if not pushed:
         return {}
     found = {}
-    for kind, name in _names_in(params):
-        model = _control(name, pushed) if kind == "control" else find_pushed(name, kind, pushed)
-        if model is not None:
-            found[key_of(kind, name)] = model.sha256
+    for each in named_files(params):
+        if (model := each.find(pushed)) is not None:
+            found[key_of(each.kind, each.name)] = model.sha256
     # a prompt says no more of these than their names, somewhere among its words
     prompts = (params.prompt, params.negative_prompt, params.hr_prompt, params.hr_negative_prompt)
     texts = "\n".join(prompts).lower()
@@ -34,7 +50,7 @@ def pinned_files(params: Params, known: Iterable[PushedModel]) -> dict[str, str]
 
 def names_of(params: Params, files: Mapping[str, str]) -> set[str]:
     """Of a job's `files` those that a render with these parameters may need, beside checkpoints."""
-    named = {key_of(kind, name) for kind, name in _names_in(params)}
+    named = {key_of(each.kind, each.name) for each in named_files(params)}
     return {each for each in files if each in named or each.startswith("embedding/")}
 
 
@@ -43,19 +59,43 @@ def key_of(kind: ModelKind, name: str) -> str:
     return f"{kind}/{name}"
 
 
-def _names_in(params: Params) -> Iterator[tuple[ModelKind, str]]:
+def named_files(params: Params) -> Iterator[NamedFile]:
+    """Files beside checkpoints that a render with these parameters needs, but for textual inversions, which
+    are words like others."""
     if not params.disable_extra_networks:
-        for prompt in (params.prompt, params.hr_prompt):
-            tags = take_extra_networks(strip_comments(prompt, enabled=params.enable_prompt_comments))
-            yield from (("lora", each.name) for each in tags.loras)
-            yield from (("hypernetwork", each.name) for each in tags.hypernetworks)
+        for field in ("prompt", "hr_prompt") if params.enable_hr else ("prompt",):
+            prompt = strip_comments(getattr(params, field), enabled=params.enable_prompt_comments)
+            tags = take_extra_networks(prompt)
+            yield from (_tagged("lora", "lora", each.name, field) for each in tags.loras)
+            yield from (_tagged("hypernetwork", "hypernet", each.name, field) for each in tags.hypernetworks)
     if params.vae not in ("Automatic", "None"):
-        yield "vae", params.vae
-    for unit in params.control:
-        if unit.preprocessor.needs_network:
-            yield "control", unit.model
-    upscalers = [getattr(params, field) for field in _UPSCALERS]
-    yield from (("upscaler", each) for each in (*upscalers, *networks_of(params)) if is_network(each))
+        yield NamedFile(kind="vae", name=params.vae, field="vae", value=params.vae)
+    for number, unit in enumerate(params.control):
+        if unit.preprocessor.needs_network and unit.model != "None":
+            field = f"control.{number}.model"
+            yield NamedFile(kind="control", name=unit.model, field=field, value=unit.model)
+    for field in _upscaler_fields(params):
+        name = getattr(params, field)
+        if is_network(name) and name not in LATENT_UPSCALERS:
+            yield NamedFile(kind="upscaler", name=name, field=field, value=name)
+
+
+def _tagged(kind: ModelKind, tag: str, name: str, field: str) -> NamedFile:
+    return NamedFile(kind=kind, name=name, field=field, value=f"<{tag}:{name}>")
+
+
+def _upscaler_fields(params: Params) -> Iterator[str]:
+    if params.extras:
+        yield "upscaler_1"
+        if params.upscaler_1 != "None" and params.extras_upscaler_2_visibility:
+            yield "upscaler_2"
+    elif params.txt2img:
+        if params.enable_hr:
+            yield "hr_upscaler"
+    else:
+        yield "upscaler_for_img2img"
+        if params.sd_upscale:
+            yield "sd_upscale_upscaler"
 
 
 def _control(wanted: str, known: Iterable[PushedModel]) -> PushedModel | None:

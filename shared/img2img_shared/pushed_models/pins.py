@@ -5,7 +5,7 @@ from typing import Any
 
 from img2img_shared.own_params import with_own
 from img2img_shared.params import Params
-from img2img_shared.pushed_models.named import key_of, pinned_files
+from img2img_shared.pushed_models.named import NamedFile, key_of, pinned_files
 from img2img_shared.pushed_models.pushed_model import PushedModel, find_pushed
 
 #: fields that name another checkpoint
@@ -30,6 +30,10 @@ class Pins:
     def has_checkpoint(self, wanted: str) -> bool:
         """Whether it is a pushed one."""
         return find_pushed(wanted, "checkpoint", self._known) is not None
+
+    def has(self, named: NamedFile) -> bool:
+        """Whether a file beside checkpoints is a pushed one."""
+        return named.find(self._known) is not None
 
     def of(self, params: Params) -> Params:
         """`params`, whose files are noted, with checkpoints called as workers call them."""

@@ -37,6 +37,7 @@ from img2img_worker.farm.events import (
 from img2img_worker.farm.health import Health
 from img2img_worker.farm.leases import LeasedClaim, Leases
 from img2img_worker.farm.other_workers import OtherWorkers
+from img2img_worker.farm.recent_refusals import RecentRefusals
 from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
 from img2img_worker.farm.retries import Retries
 from img2img_worker.farm.tile_jobs import TileJobs
@@ -91,6 +92,7 @@ class ClaimLoop:
         self._stopping = stopping
         self._observe = observe
         self._retries = Retries(lease=ledger.lease, health=health, stopping=stopping, observe=observe)
+        self._refusals = RecentRefusals()
         self._rest = Backoff(stopping, longest=ledger.lease / 4)
         self._job = lru_cache(maxsize=256)(ledger.job)
         self._page = lru_cache(maxsize=64)(self._fetch_page)
@@ -155,6 +157,8 @@ class ClaimLoop:
             # nothing works on this device any more, and any of the images in flight may be to blame: what
             # the ledger does for those of a worker that died (each runs alone, three lives) is right here too
             end_broken(error)
+        if held.is_like_its_job:
+            self._refusals.note(claim.job_id, error)
         verdict = judge(error, self._health, partial(self._other_workers.having, held.model))
         became = self._retries.report(held, lambda: self._settle(held, verdict))
         if verdict.blame is Blame.MOMENT:
@@ -185,6 +189,8 @@ class ClaimLoop:
         job = self._retries.from_ledger(held, lambda: self._job(claim.job_id, claim.tenant))
         item = self._input(held, job)
         held.is_like_its_job = item.params.keys() <= _OF_EVERY_IMAGE
+        if held.is_like_its_job:
+            self._refusals.check(claim.job_id)
         self._other_workers.check_words(held.model, job.params_of(item), pinned=job.files)
         with files_of(held, job, item, self._files, self._retries) as pinned:
             self._make_with(held, job, item, pinned)

@@ -48,6 +48,11 @@ class Verdict:
     error: Exception | None = None
 
 
+def is_of_own_files(error: Refused) -> bool:
+    """Whether an image was refused for a file which each worker has of its own, or lacks."""
+    return error.field in _OWN_FILES
+
+
 def judge(
     error: Exception, health: Health, having: Callable[[Refused], Sequence[str]] = lambda _: ()
 ) -> Verdict:
@@ -70,9 +75,10 @@ def judge(
         return Verdict(blame=Blame.MOMENT if error.transient else Blame.EITHER, reason=error.reason)
     if isinstance(error, OthersHaveIt):
         return Verdict(blame=Blame.FILES, reason=str(error), others=error.others)
-    if isinstance(error, Refused) and error.field in _OWN_FILES and (others := having(error)):
-        return Verdict(blame=Blame.FILES, reason=str(error), others=others)
-    if isinstance(error, WorkerError) or (isinstance(error, Refused) and error.field in _OWN_FILES):
+    if isinstance(error, Refused) and is_of_own_files(error):
+        others = having(error)
+        return Verdict(blame=Blame.FILES if others else Blame.EITHER, reason=str(error), others=others)
+    if isinstance(error, WorkerError):
         return Verdict(blame=Blame.EITHER, reason=str(error))
     if isinstance(error, FarmError):
         return Verdict(blame=Blame.IMAGE, reason=str(error))
