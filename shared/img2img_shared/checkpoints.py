@@ -1,4 +1,4 @@
-"""Checkpoints by whatever they are called: a path, a name, a file's name, a title with a hash mean one."""
+"""Checkpoints, and how they are found by a path, a name, a file's name, or a title with a hash."""
 
 import hashlib
 import time
@@ -43,7 +43,7 @@ _READ_HERE = FileHashes()
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One that is served, or could be."""
+    """A checkpoint that is served, or could be."""
 
     #: what jobs and the ledger call it: the name or the path that its workers were started with
     model: str
@@ -71,7 +71,7 @@ class Checkpoint:
         return f"{self.file_name} [{self.short_hash}]" if self.sha256 else self.file_name
 
     def is_called(self, wanted: str) -> bool:
-        """Whether `wanted` means this one, by title, name, file or hash, in any case."""
+        """Whether `wanted` is this checkpoint's title, name, file or hash, in any case."""
         text, _, rest = wanted.partition(" [")
         digits = (rest.removesuffix("]") if rest else text).lower()
         if self.sha256 and digits in (self.sha256, self.short_hash):
@@ -83,12 +83,12 @@ class Checkpoint:
 
 
 def find_checkpoint(wanted: str, known: Iterable[Checkpoint]) -> Checkpoint | None:
-    """The one that `wanted` means; None: none of them.
+    """The checkpoint that `wanted` means; None if it is none of `known`.
 
-    Of two that are one file, or have one hash, the first is meant.
+    Of two that are the same file, or have the same hash, the first is meant.
 
     Raises:
-        Refused: it means several.
+        Refused: `wanted` means several different checkpoints.
     """
     checkpoints = list(known)
     for checkpoint in checkpoints:
@@ -119,9 +119,9 @@ def checkpoint_name(path: str | Path) -> str:
 
 
 def sha256_of(path: Path, hashes: FileHashes = _READ_HERE) -> str:
-    """A1111's hash of a checkpoint's file; of a folder, one over the names and hashes of what it is made of.
+    """A1111's hash of a checkpoint's file; for a folder, a hash over its files' names and hashes.
 
-    Read once, and again when it has changed. Hexadecimal.
+    In hexadecimal. A file is read once, and again only when it has changed.
 
     Args:
         hashes: of files that were read before.
@@ -135,14 +135,14 @@ def sha256_of(path: Path, hashes: FileHashes = _READ_HERE) -> str:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """What a folder in the diffusers layout is made of, by its place in it: "unet/config.json"."""
+    """The files of a folder in the diffusers layout, by their path in it: "unet/config.json"."""
     paths = (each for each in sorted(folder.rglob("*")) if each.suffix in _WEIGHING and each.is_file())
     found = {each.relative_to(folder).as_posix(): each for each in paths}
     return {name: each for name, each in found.items() if "/." not in f"/{name}"}  # the others are hidden
 
 
 def folder_hash(files: Iterable[tuple[str, str]]) -> str:
-    """The hash of a folder, by the places of its files in it and their hashes."""
+    """The hash of a folder, from its files' paths and hashes."""
     digest = hashlib.sha256()
     for name, sha256 in sorted(files, key=lambda each: PurePosixPath(each[0])):
         digest.update(f"{name} {sha256}\n".encode())
@@ -150,7 +150,7 @@ def folder_hash(files: Iterable[tuple[str, str]]) -> str:
 
 
 def identity(sha256: str, vae_sha256: str | None) -> str:
-    """What a model's name stands for: two workers of one identity render the same picture of a job.
+    """What a model's name stands for: two workers with the same identity render the same picture.
 
     Args:
         vae_sha256: of the VAE in place of the checkpoint's own, where an image names none.
@@ -159,7 +159,7 @@ def identity(sha256: str, vae_sha256: str | None) -> str:
 
 
 def with_hashes(checkpoints: Iterable[Checkpoint], seconds: float = 5.0) -> list[Checkpoint]:
-    """The same, with the hashes of those that lie on this machine.
+    """The same checkpoints, with the hashes of those that are on this machine.
 
     Begins to read no other after so many seconds (a folder of a hundred takes minutes): asked again, it goes
     on with those that are left.
@@ -196,7 +196,7 @@ def checkpoints_in(folder: Path | None, *, pickles: bool = False) -> dict[str, P
 
 
 def is_checkpoint(path: Path, endings: tuple[str, ...] = SAFE) -> bool:
-    """Whether it looks like one: a folder in the diffusers layout, or a file with one of the endings."""
+    """Whether a path looks like a checkpoint: a diffusers folder, or a file with one of `endings`."""
     name = path.name.lower()
     if name.startswith(".") or name.endswith(VAES):
         return False
@@ -204,12 +204,12 @@ def is_checkpoint(path: Path, endings: tuple[str, ...] = SAFE) -> bool:
 
 
 def is_a1111_tree(folder: Path) -> bool:
-    """Whether a folder of models is A1111's own, in whose parent other things for them lie."""
+    """Whether a folder of models is A1111's own, whose parent holds files for them, too."""
     return folder.is_dir() and any(each.name.lower() == A1111_FOLDER for each in folder.iterdir())
 
 
 def _is_among(path: Path, folder: Path) -> bool:
-    """Whether a file lies where checkpoints lie, and not in one of A1111's folders of other things."""
+    """Whether a file is in a place for checkpoints, and not in one of A1111's folders for other things."""
     inside = [part.lower() for part in path.relative_to(folder).parts[:-1]]
     return not inside or inside[0] not in _OF_OTHERS
 

@@ -1,4 +1,4 @@
-"""What the farm's commands have in common: which farm they are for, what they say and where, how they end."""
+"""What the farm's commands have in common: options for the farm, output, and exit codes."""
 
 import json
 import os
@@ -42,7 +42,7 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """What was said on the command line before the command; the environment says the rest."""
+    """The options given before the command, which override the environment."""
 
     redis_url: str | None
     store_url: str | None
@@ -53,7 +53,7 @@ class Connection:
 
     @property
     def words(self) -> list[str]:
-        """The same again, to be typed; what logs one in is left out."""
+        """The same options as command-line words, without secrets."""
         given = {"--" + name.replace("_", "-"): str(value) for name, value in asdict(self).items() if value}
         if self.redis_url and ("@" in self.redis_url or "password" in self.redis_url):
             given["--redis-url"] = "…"
@@ -61,11 +61,12 @@ class Connection:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The same for another program: everybody can read a command line, and a URL may hold a password."""
+        """The same options as environment variables: command lines are public, URLs may hold passwords."""
         return {f"IMG2IMG_{name.upper()}": str(value) for name, value in asdict(self).items() if value}
 
     def settings(self, kind: type[S], **more: object) -> S:
-        """What the command line says, and `more` that is not None, over what the environment does.
+        """The settings of the environment, overridden by the command line and by `more` where that is not
+        None.
 
         Raises:
             Refused: an ``IMG2IMG_…`` variable is not allowed.
@@ -80,12 +81,12 @@ class Connection:
 
 
 def messages() -> Console:
-    """For people: progress, hints, errors. What users wrote is shown as it is, `:heart:` too."""
+    """The console for people: progress, hints, errors. Text from users is shown as it is, `:heart:` too."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_table(table: Table, *, width: int | None = None) -> None:
-    """One table on standard output, its texts as they are.
+    """Print a table to standard output, with its texts as they are.
 
     Args:
         width: in characters; None: the terminal's.
@@ -94,23 +95,23 @@ def print_table(table: Table, *, width: int | None = None) -> None:
 
 
 def say(text: str) -> None:
-    """One message, as it is, on standard error."""
+    """Print one message to standard error, as it is."""
     messages().print(text, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
-    """One value for a program, on a line of standard output."""
+    """Print one value for a program, as a line of standard output."""
     typer.echo(json.dumps(value, default=str))  # in ASCII: file names need not fit the terminal's encoding
 
 
 def _leave_unprinted() -> None:
-    """Let go of what could not be printed: Python would try it again at its end, and complain."""
+    """Discard what could not be printed: Python would try again at exit, and complain."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def run(app: typer.Typer) -> None:
-    """The program: one clear line for whatever the farm refuses."""
+    """Run the program; whatever the farm refuses is printed as one line."""
     try:
         app(prog_name="img2img")
     except FarmError as error:

@@ -1,4 +1,4 @@
-"""A unit of control: a network that holds a render to a picture's edges, depth or poses (ControlNet)."""
+"""A control unit: a network that makes a render follow a picture's edges, depth or poses (ControlNet)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self, get_args
@@ -35,7 +35,7 @@ HiresOption = Literal["Both", "Low res only", "High res only"]
 
 
 class ControlUnit(BaseModel):
-    """What holds a render to one control picture, with the names that A1111's extension has for it.
+    """A control unit; its fields have the names of A1111's extension.
 
     The picture, its mask and the region are an input's pictures of the roles that `control_roles` names.
     """
@@ -186,32 +186,36 @@ class ControlUnit(BaseModel):
 
     @property
     def resolution(self) -> Number:
-        """What its module works at, without `pixel_perfect`."""
+        """The resolution its module works at, without `pixel_perfect`."""
         return self.preprocessor.resolution.taken(self.processor_res)
 
     @property
     def thresholds(self) -> tuple[Number, Number]:
-        """What its module is given."""
+        """The two thresholds that its module is given."""
         module = self.preprocessor
         return module.slider_1.taken(self.threshold_a), module.slider_2.taken(self.threshold_b)
 
 
 def control_roles(index: int) -> tuple[str, str, str]:
-    """Roles of the control picture of unit `index`, of its mask, and of the region where it acts."""
+    """The roles of unit `index`: its control picture, that picture's mask, and the region where the unit
+    acts.
+    """
     return f"control/{index}", f"control/{index}/mask", f"control/{index}/region"
 
 
 def picture_roles(index: int) -> list[tuple[str, str]]:
-    """Roles of the pictures that unit `index` may look at, each with its mask's; most look at the first."""
+    """The roles of all pictures that unit `index` may use, each with its mask's; most units use only the
+    first.
+    """
     own, mask, _ = control_roles(index)
     others = [f"{own}/{number}" for number in range(1, MOST_PICTURES)]
     return [(own, mask), *((other, f"{other}/mask") for other in others)]
 
 
 def find_name(model: str, names: Iterable[str], titles: Mapping[str, str]) -> str | None:
-    """The name among `names` that `model` means, None: none of them.
+    """The name among `names` that `model` means, or None.
 
-    A title or a name in any case, or the shortest name with that in it.
+    That is a title or a name in any case, or else the shortest name that contains it.
 
     Args:
         titles: names by their titles.

@@ -1,7 +1,7 @@
-"""What makes a control picture out of a picture: the preprocessors of A1111's ControlNet, by its names.
+"""The preprocessors that turn a picture into a control picture, by the names of A1111's ControlNet.
 
-All that it lists are here, in its order, so that menus show what users know; which of them a worker can run
-is its own affair (`img2img_worker.pictures.control`).
+All that it lists are here, in its order, so that menus show what users know. Which of them a worker can run
+is decided there (`img2img_worker.pictures.control`).
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CLIP_SIDE = 224
 
 @dataclass(frozen=True)
 class Slider:
-    """A number that a module takes, in a range."""
+    """A numeric option of a module, with its range."""
 
     name: str
     value: Number
@@ -25,7 +25,7 @@ class Slider:
     step: Number
 
     def taken(self, given: Number | None) -> Number:
-        """`given`, or the default where that is nothing or out of range, as A1111 has it."""
+        """`given`, or the default if it is None or out of range, as in A1111."""
         return self.value if given is None or not self.minimum <= given <= self.maximum else given
 
 
@@ -57,32 +57,34 @@ class Module:
 
     @property
     def inpaints(self) -> bool:
-        """Whether its picture has a mask: what is masked is hidden from the network, and repainted."""
+        """Whether its picture has a mask, whose pixels are hidden from the network and repainted."""
         return "inpaint" in self.name
 
     @property
     def is_reference(self) -> bool:
-        """Whether a render refers to its picture (A1111's attention injection)."""
+        """Whether it uses its picture as a reference (A1111's attention injection)."""
         return self.name.startswith("reference_")
 
     @property
     def is_image_prompt(self) -> bool:
-        """Whether what it sees is told as a prompt is, by an IP-Adapter, and no picture comes of it."""
+        """Whether an IP-Adapter turns what it sees into a kind of prompt, so that it yields no control
+        picture.
+        """
         return "IP-Adapter" in self.types
 
     @property
     def recognises_faces(self) -> bool:
-        """Whether it looks for faces, and nothing else of a picture is seen."""
+        """Whether it looks only at the faces in a picture."""
         return self.name in _OF_FACES
 
     @property
     def clip(self) -> ClipKind | None:
-        """What sees for it; None: what its network was made for."""
+        """The CLIP that it uses; None for the one that its network was made for."""
         return _CLIPS.get(self.name)
 
     @property
     def sliders(self) -> list[Slider]:
-        """Those that are shown."""
+        """The options that are shown."""
         shown = (self.resolution, self.slider_1, self.slider_2)
         return [each for each in shown if each not in (_NONE, _HIDDEN_RESOLUTION)]
 
@@ -263,5 +265,5 @@ _BY_TITLE = {module.title: module for module in _ALL}
 
 
 def find_module(name: str) -> Module | None:
-    """The module of that name or label, which are exact."""
+    """The module with exactly that name or label, or None."""
     return _BY_TITLE.get(name) or MODULES.get(name)

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: "30d", "12h", "45m", "90s", a number of seconds, or "forever"."""
+"""Durations as people write them: "30d", "12h", "45m", "90s", a number of seconds, or "forever"."""
 
 import re
 from typing import Annotated, Any
@@ -15,13 +15,13 @@ _LONGEST_TEXT = 40
 
 
 def read_duration(value: Any, field: str = "keep") -> float | None:
-    """Seconds; None: for ever.
+    """A duration in seconds; None for "forever".
 
     >>> read_duration("30d"), read_duration("90"), read_duration("forever")
     (2592000.0, 90.0, None)
 
     Raises:
-        Refused: it is none, or longer than a hundred years.
+        Refused: it is not a duration, or longer than a hundred years.
     """
     if value is None or value == "forever":
         return None
@@ -35,7 +35,7 @@ def read_duration(value: Any, field: str = "keep") -> float | None:
 
 
 def write_duration(seconds: float | None) -> str:
-    """As people read it.
+    """A duration as people write it.
 
     >>> write_duration(2592000), write_duration(5400), write_duration(None)
     ('30d', '90m', 'forever')

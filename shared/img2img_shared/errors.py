@@ -1,4 +1,4 @@
-"""The errors a user of the farm can meet: one small tree, each message says what would be right."""
+"""The errors a user of the farm can meet. Each message says what would be right."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ class FarmError(Exception):
 
 
 class Summary(str):
-    """A value in words, where it would say nothing itself: ``Summary("a file of 12 bytes")``."""
+    """A text that stands for a value in messages: ``Summary("a file of 12 bytes")``."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ class Refused(FarmError):
         field: its name; of several that contradict each other, all names, with commas between them.
         value: as it was given. Bytes are not shown, and what is long is shortened.
         reason: what is wrong with it where that is not plain, and what to do.
-        others: what else was found; the message tells it too.
+        others: further refusals, which the message also gives.
 
     >>> print(Refused("steps", 0, "give a whole number from 1 to 150"))
     steps is 0: give a whole number from 1 to 150
@@ -44,13 +44,13 @@ class Refused(FarmError):
         super().__init__("; ".join([own, *map(str, others)]))
 
     def under(self, prefix: str) -> "Refused":
-        """The same of a part: ``inputs[3].`` before the field's name."""
+        """The same refusal for a part: with ``inputs[3].`` before the field's name."""
         others = [other.under(prefix) for other in self.others]
         return Refused(prefix + self.field, self.value, self.reason, others)
 
 
 class Conflict(Refused):
-    """An idempotency key that has made a job from another request, which `differs` in these parts."""
+    """An idempotency key was used before, for a request that `differs` in these parts."""
 
     def __init__(self, key: str, differs: Iterable[str]) -> None:
         self.differs = sorted(differs)
@@ -62,7 +62,7 @@ class Conflict(Refused):
 
 
 def is_refusal(message: str) -> bool:
-    """Whether a `Refused` wrote it: what ended an image was asked for by its user."""
+    """Whether `message` is that of a `Refused`: the image failed because of what its user asked for."""
     return _REFUSAL.match(message) is not None
 
 
@@ -71,16 +71,16 @@ class NotFound(FarmError):
 
 
 class WireError(FarmError):
-    """Bytes that are no message of this farm: another shape, another version, too large."""
+    """Bytes that are not a message of this farm: of another format or version, or too large."""
 
 
 class StoreError(FarmError):
-    """The object store did not do it.
+    """The object store failed to do something.
 
     Args:
         message: for who runs the farm: it may name the store.
-        transient: the same call may work soon.
-        missing: the store answers, and there is no such object.
+        transient: the same call may succeed later.
+        missing: the store answered that there is no such object.
         reason: the same for everyone else, who need not know where the store is; None: as `message`.
     """
 
@@ -94,7 +94,7 @@ class StoreError(FarmError):
 
 
 class WorkerError(FarmError):
-    """What one worker cannot do for what it has, or is (a file, its device); another one may."""
+    """Something this worker cannot do because of its files or device; another worker may be able to."""
 
 
 class Unavailable(FarmError):
@@ -111,7 +111,7 @@ class Unavailable(FarmError):
 
 
 class NoWorkers(Unavailable):
-    """No worker serves any model, and somebody waits for one: that is nobody's fault, and may pass."""
+    """No worker serves any model, and the caller cannot wait; that may pass."""
 
     def __init__(self) -> None:
         super().__init__("no worker serves any model, for now")
@@ -150,7 +150,7 @@ class _Short(Repr):
 
 
 def _shown(value: object) -> str:
-    """A user's value in a message."""
+    """A user's value, as a message shows it."""
     if isinstance(value, Summary):
         return str(value)
     if isinstance(value, Enum):

@@ -1,4 +1,4 @@
-"""What is told of a picture that was enlarged, and what it takes."""
+"""What Extras need for a picture, and A1111's account of what they did."""
 
 from img2img_shared.infotext_parser import quoted
 from img2img_shared.params import Params
@@ -6,7 +6,7 @@ from img2img_shared.upscaler_names import is_network
 
 
 def networks_of(params: Params) -> list[str]:
-    """The upscalers' files that a picture of Extras needs."""
+    """The upscalers' files that Extras need."""
     first, second = params.upscaler_1, params.upscaler_2
     wanted = (first, second if params.extras_upscaler_2_visibility else "None")
     return [name for name in wanted if first != "None" and is_network(name)]
@@ -21,7 +21,7 @@ def restorers_of(params: Params) -> list[str]:
 
 
 def extras_infotext(params: Params) -> str:
-    """A1111's account of it, as in ``html_info`` and in the text "postprocessing" of a PNG."""
+    """A1111's account of what Extras did, as in ``html_info`` and a PNG's text "postprocessing"."""
     pairs = _of_upscalers(params) if params.upscaler_1 != "None" else {}
     if params.gfpgan_visibility:
         pairs["GFPGAN visibility"] = round(params.gfpgan_visibility, 3)

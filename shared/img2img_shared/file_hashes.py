@@ -14,7 +14,7 @@ PIECE = 1 << 23
 
 
 def rest_sha256(file: FileIO) -> str:
-    """SHA-256 of what is left to read of an unbuffered file; hexadecimal.
+    """SHA-256 of the rest of an unbuffered file, in hexadecimal.
 
     Raises:
         OSError: it cannot be read.
@@ -23,7 +23,7 @@ def rest_sha256(file: FileIO) -> str:
 
 
 class FileHashes:
-    """Thread-safe: who asks for a hash that is being made waits for it.
+    """Hashes of files. Thread-safe: a hash that is being computed is waited for.
 
     A file counts as unchanged while its size, its times and its inode are the same.
 
@@ -38,7 +38,7 @@ class FileHashes:
         self._lock = threading.Lock()
 
     def of(self, path: Path) -> str:
-        """Hexadecimal.
+        """The file's SHA-256, in hexadecimal.
 
         Raises:
             OSError: it cannot be read.
@@ -56,7 +56,7 @@ class FileHashes:
         return known[1]
 
     def tell(self, path: Path, digest: str) -> None:
-        """A file's hash is known: its bytes were held against it just now."""
+        """Remember a file's hash, which has just been verified."""
         path = path.absolute()
         with self._alone(path):
             known = _state(path.stat()), digest

@@ -1,4 +1,4 @@
-"""A1111's hires fix: a picture from noise, enlarged, and rendered once more from there."""
+"""The sizes of A1111's hires fix: a picture from noise, enlarged, and rendered once more."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ DEFAULT_UPSCALER = "Latent"
 
 @dataclass(frozen=True, kw_only=True)
 class HiresSize:
-    """How large a picture becomes before its second pass, and what of that is left out."""
+    """The size of a picture before its second pass, and how much of that is cropped."""
 
     #: in pixels, not rounded to latent cells
     width: int
@@ -38,7 +38,7 @@ def hires_size(params: ParamFields) -> HiresSize:
     Source: A1111's ``calculate_target_resolution``.
 
     Raises:
-        Refused: names the field; a side that no render may have.
+        Refused: a side that no render may have; names the field.
     """
     width, height = params.width, params.height
     wanted_width, wanted_height = params.hr_resize_x, params.hr_resize_y
@@ -62,7 +62,7 @@ def hires_size(params: ParamFields) -> HiresSize:
 
 
 def old_first_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) of a first pass for a picture that becomes so large: about 512 × 512 pixels.
+    """(width, height) of the first pass for a picture of that final size: about 512 × 512 pixels.
 
     Source: A1111's ``old_hires_fix_first_pass_dimensions``, which `use_old_hires_fix_width_height` asks for.
 

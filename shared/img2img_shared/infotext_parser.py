@@ -1,4 +1,4 @@
-"""A1111's infotext, split as A1111 splits it: a picture's text back into names and values."""
+"""Parses A1111's infotext, the text in a picture file, into names and values, as A1111 does."""
 
 import json
 import re
@@ -12,7 +12,7 @@ _NEGATIVE = "Negative prompt:"
 
 
 def read_pairs(text: str) -> dict[str, str]:
-    """An infotext's names and values, the prompts among them; "Size: 512x768" as Size-1 and Size-2.
+    """An infotext's names and values, including the prompts; "Size: 512x768" becomes Size-1 and Size-2.
 
     >>> read_pairs("a cat\\nNegative prompt: a dog\\nSteps: 20, Sampler: Euler, Size: 512x768")["Size-2"]
     '768'
@@ -33,7 +33,7 @@ def read_pairs(text: str) -> dict[str, str]:
 
 
 def split_pairs(line: str) -> list[tuple[str, str]]:
-    """The names and values in a line: what A1111's pattern finds, in a time that grows with the line.
+    """The names and values in a line, as A1111's pattern finds them, in time linear in the line's length.
 
     >>> split_pairs('Steps: 20, Hashes: "a: 1, b: 2"')
     [('Steps', '20'), ('Hashes', '"a: 1, b: 2"')]
@@ -53,7 +53,7 @@ def split_pairs(line: str) -> list[tuple[str, str]]:
 
 
 def quoted(value: object) -> str:
-    """A value as an infotext has it: in quotes where it holds what ends a value or a name.
+    """A value as it is written in an infotext: in quotes if it contains what ends a value or a name.
 
     >>> quoted("a, b"), quoted(2.0)
     ('"a, b"', '2.0')
@@ -63,7 +63,7 @@ def quoted(value: object) -> str:
 
 
 def _prompts(lines: list[str]) -> tuple[str, str]:
-    """Positive and negative: the latter begins at a line that says so, and nowhere within one."""
+    """The positive and the negative prompt; the latter starts at a line of its own that says so."""
     begins = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
     negative = [line.removeprefix(_NEGATIVE).strip() for line in lines[begins:]]
     return "\n".join(lines[:begins]), "\n".join(negative)

@@ -1,4 +1,4 @@
-"""An input as people write it: a flat map of names to pictures, parameters, a name and a folder."""
+"""An input as people write it: a flat map from names to pictures, parameters, a name and a folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PLACES = ("name", "folder")
 
 @dataclass(frozen=True, kw_only=True)
 class InputFields:
-    """What a map says, by its parts; nothing of it is checked."""
+    """The parts of such a map, unchecked."""
 
     #: by their roles
     pictures: Mapping[str, Any]
@@ -23,13 +23,13 @@ class InputFields:
 
 
 def sort_fields(fields: Mapping[Any, Any]) -> InputFields:
-    """`fields` by what they are: what is no picture and no place is a parameter; None is nothing.
+    """`fields` by their kind: what is neither a picture nor a place is a parameter; None values are dropped.
 
     ``{"image": ..., "control/0": ..., "prompt": ...}`` is the same as
-    ``{"pictures": {"image": ..., "control/0": ...}, "params": {"prompt": ...}}``; what stands by itself wins.
+    ``{"pictures": {"image": ..., "control/0": ...}, "params": {"prompt": ...}}``; the flat entry wins.
 
     Raises:
-        Refused: `pictures` or `params` is no map.
+        Refused: `pictures` or `params` is not a map.
     """
     pictures, params = _map(fields, "pictures"), _map(fields, "params")
     places: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Ctrl-C while a program is only being loaded, which takes a second, or with torch several."""
+"""Ctrl-C while a program is still loading, which takes a second, or several with torch."""
 
 import signal
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 
 def end_on_interrupt() -> None:
-    """From now on Ctrl-C ends the process at once, as it ends a program in C: there is nothing to tidy up.
+    """From now on, Ctrl-C ends the process at once, as it ends a C program: there is nothing to clean up.
 
-    What ignores it, as a job in the background does, goes on so.
+    A process that ignores it, such as a background job, continues to do so.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -17,9 +17,9 @@ def end_on_interrupt() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Within it Ctrl-C ends the process at once: else Python would print where in the imports it was.
+    """Within the context, Ctrl-C ends the process at once, without a traceback of imports.
 
-    After it Ctrl-C is a KeyboardInterrupt, unless the process ignores it.
+    Afterwards Ctrl-C is a KeyboardInterrupt, unless the process ignores it.
     """
     end_on_interrupt()
     yield
@@ -28,5 +28,5 @@ def loading() -> Iterator[None]:
 
 
 def hold_interrupts() -> None:
-    """Ctrl-C is held back until the next `end_on_interrupt`: by a process that becomes another program."""
+    """Hold Ctrl-C back until the next `end_on_interrupt`, in a process that becomes another program."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

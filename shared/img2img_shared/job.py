@@ -28,7 +28,7 @@ Tags = Annotated[tuple[Tag, ...], Field(max_length=20), AfterValidator(lambda ta
 
 
 class ImageState(StrEnum):
-    """Where an image stands."""
+    """The state of an image."""
 
     PENDING = "pending"  # waits for a worker
     RUNNING = "running"  # an attempt holds its lease
@@ -38,7 +38,7 @@ class ImageState(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     PENDING = "pending"  # no image has begun
     RUNNING = "running"  # some image has begun, some is not done
@@ -59,7 +59,7 @@ Folder = Annotated[str, Field(max_length=1000), AfterValidator(_check_folder)]
 
 
 class Input(BaseModel):
-    """One input of a job, by reference into the store, with what is its own."""
+    """One input of a job: keys of its pictures in the store, and its own parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,9 +75,9 @@ class Input(BaseModel):
 
 
 class Job(BaseModel):
-    """What the ledger keeps of a job: O(1), whatever its number of images.
+    """A job as the ledger keeps it: its size does not depend on the number of images.
 
-    The inputs lie in the store, in pages of `PAGE`, under `inputs_key(id, page)`.
+    The inputs are in the store, in pages of `PAGE`, under `inputs_key(id, page)`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,7 +107,7 @@ class Job(BaseModel):
 
     @property
     def n(self) -> int:
-        """How many images it renders: inputs in order, each ``images_per_input`` times."""
+        """The number of images: inputs in order, each ``images_per_input`` times."""
         return self.n_inputs * self.params.images_per_input
 
     def output(self, index: int) -> tuple[int, int]:
@@ -130,9 +130,9 @@ class Job(BaseModel):
         return with_own(self.params, item.params)
 
     def seeds(self, index: int, item: Input | None = None) -> tuple[int, int]:
-        """(seed, subseed) of image `index`, whose input is `item` (None: one with nothing of its own).
+        """(seed, subseed) of image `index`, whose input is `item`; None: one without own parameters.
 
-        The job's count up over all its images, an input's own over its outputs.
+        The job's seeds count up over all its images, an input's own over its outputs.
         """
         item = item or Input()
         params, (_, repeat) = self.params_of(item), self.output(index)
@@ -145,17 +145,17 @@ class Job(BaseModel):
 
 
 def picture_key(tenant: str, digest: str) -> str:
-    """Store key of a tenant's picture with this SHA-256, in hexadecimal digits."""
+    """Store key of a tenant's picture with this SHA-256 (in hexadecimal)."""
     return f"inputs/{tenant}/{digest}"
 
 
 def picture_digest(key: str) -> str:
-    """SHA-256 of the picture at a store key, in hexadecimal digits."""
+    """SHA-256 (in hexadecimal) of the picture at a store key."""
     return key.rpartition("/")[2]
 
 
 def inputs_folder(job_id: str) -> str:
-    """Where the pages of a job's inputs lie in the store."""
+    """The folder of the store with the pages of a job's inputs."""
     return f"jobs/{job_id}/inputs"
 
 
@@ -165,16 +165,16 @@ def inputs_key(job_id: str, page: int) -> str:
 
 
 def loop_name(number: int) -> str:
-    """What the result of a loop's render is called beside its last one's."""
+    """The name under which the result of an earlier loop is stored beside the last one's."""
     return f"loop-{number}"
 
 
 def shared_inputs_key(job_id: str) -> str:
-    """Store key of what all inputs of a job share, written as a page of one input."""
+    """Store key of the pictures that all inputs of a job share, written as a page of one input."""
     return f"{inputs_folder(job_id)}/shared.msgpack"
 
 
 def result_key(job_id: str, index: int, output_format: str, beside: str = "") -> str:
-    """Store key of one finished picture, or of what is given beside it ("mask", "mask-composite")."""
+    """Store key of a finished picture, or of what is stored beside it ("mask", "mask-composite")."""
     name = f"{index}-{beside}" if beside else str(index)
     return f"jobs/{job_id}/{name}.{'jpg' if output_format == 'jpeg' else output_format}"

@@ -1,4 +1,4 @@
-"""A1111's loopback: how strongly each of its renders changes what the one before has made."""
+"""A1111's loopback: the denoising strength of each of its renders."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """From the first render's strength to the last one's."""
+    """The change of strength from the first render to the last."""
 
     loops: int
     first: float
@@ -15,7 +15,7 @@ class Loop:
     curve: Literal["Aggressive", "Linear", "Lazy"]
 
     def strength(self, number: int) -> float:
-        """Denoising strength of render `number`, from 0 on."""
+        """Denoising strength of render `number`, counted from 0."""
         if not number or self.loops == 1:
             return self.first
         progress = number / (self.loops - 1)

@@ -1,6 +1,6 @@
-"""What programs of the farm show to Prometheus, and where: `Settings.metrics`.
+"""Serves a program's metrics to Prometheus at `Settings.metrics`.
 
-Names, labels and units are listed in docs/metrics.md, which a test holds against what is shown.
+docs/metrics.md lists names, labels and units; a test compares it with the code.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ LONG = (
 
 
 def time_ledger(redis: FarmRedis, registry: CollectorRegistry = REGISTRY) -> None:
-    """Measure what the ledger's calls take from here."""
+    """Measure the duration of the ledger's calls."""
     seconds = Histogram(
         "img2img_ledger_call_seconds",
         "Time of a call to the ledger in Redis, its way there and back included.",
@@ -50,10 +50,10 @@ def time_ledger(redis: FarmRedis, registry: CollectorRegistry = REGISTRY) -> Non
 
 @contextlib.contextmanager
 def serve_metrics(address: str, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
-    """Answers ``GET /metrics`` at `address` ("HOST:PORT") meanwhile; "": nowhere.
+    """Within the context, answer ``GET /metrics`` at `address` ("HOST:PORT"); "": nowhere.
 
     Raises:
-        Refused: the address cannot be listened at.
+        Refused: the program cannot listen at that address.
     """
     if not address:
         yield

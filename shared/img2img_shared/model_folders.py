@@ -1,4 +1,4 @@
-"""Folders of models as people have them: folders in folders, symbolic links, endings in any case."""
+"""Finds files in folders of models, which may be nested, linked, and have endings in any case."""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from pathlib import Path
 
 
 def files_below(folder: Path | None, endings: tuple[str, ...]) -> Iterator[Path]:
-    """The files in `folder` and below that end like that: a folder's own first, by name.
+    """The files in `folder` and its subfolders with such endings: a folder's own first, by name.
 
-    Symbolic links are followed, into each folder once. What is hidden, a folder that cannot be read, and what
-    is no file (a pipe, whose reader would wait for ever) is passed over.
+    Symbolic links are followed, into each folder once. Hidden files, folders that cannot be read, and pipes
+    and the like (whose reader would wait forever) are skipped.
 
     Args:
-        folder: None, or no folder at all: there are none.
+        folder: if it is None, or not a folder, there are none.
         endings: in lower case, with their dots.
     """
     seen: set[str] = set()
@@ -30,5 +30,5 @@ def files_below(folder: Path | None, endings: tuple[str, ...]) -> Iterator[Path]
 
 
 def _is_other(path: Path) -> bool:
-    """Whether there is something that is no file; who reads a link that leads nowhere is told so."""
+    """Whether something other than a file is there; reading a link that leads nowhere gives an error."""
     return path.exists() and not path.is_file()

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ResizeMode(IntEnum):
-    """How a picture gets the render's size."""
+    """How a picture is fitted to the render's size."""
 
     JUST_RESIZE = 0  # stretched
     CROP_AND_RESIZE = 1  # covers, the rest is cut off

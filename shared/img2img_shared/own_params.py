@@ -1,4 +1,4 @@
-"""The parameters that an input has of its own: any of its job's, but those that shape the job."""
+"""The parameters that an input may override: all but those that belong to the whole job."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -24,15 +24,15 @@ _SEEDS = ("seed", "subseed")
 
 @cache
 def own_names() -> tuple[str, ...]:
-    """The parameters that an input may have of its own, `mask_blur` for both ways among them."""
+    """The parameters that an input may override, including `mask_blur`, which sets both directions."""
     return ("mask_blur", *(name for name in Params.model_fields if name not in OF_THE_JOB))
 
 
 def check_own(params: Params, own: Mapping[str, Any]) -> tuple[dict[str, Any], Params]:
-    """`own` as an `Input` holds it, and all its parameters: checked together with its job's `params`.
+    """`own` as an `Input` keeps it, and the input's complete parameters, checked together with the job's.
 
-    What an input holds is in full names and JSON's types. None is the job's. Seeds that are to be drawn are
-    left so: see `draw_own_seeds`.
+    An input keeps full names and JSON types. None means the job's value. Seeds of -1 are kept, to be drawn by
+    `draw_own_seeds`.
 
     Raises:
         Refused: names the parameter; several are joined in one message.
@@ -49,7 +49,7 @@ def check_own(params: Params, own: Mapping[str, Any]) -> tuple[dict[str, Any], P
 
 
 def _below(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The job's parameters under an input's own, but for a size that is said in another way."""
+    """The job's parameters under an input's own, without a size that the input overrides in another way."""
     sides = [name for name in ("width", "height") if name in given]
     if len(sides) == 1 and params.fit is not None:
         raise Refused(sides[0], given[sides[0]], "give width and height, or fit alone")
@@ -58,7 +58,7 @@ def _below(params: Params, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _endings(given: Mapping[str, Any]) -> dict[str, str]:
-    """The schedules that samplers' names end in: the job's would win over those."""
+    """The schedules in which samplers' names end, over which the job's would otherwise win."""
     found = {}
     for prefix in ("", "hr_"):
         name = given.get(f"{prefix}sampler_name")
@@ -70,12 +70,12 @@ def _endings(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def draw_own_seeds(own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` with its seeds drawn where they are -1, once, so that the image can be made again."""
+    """`own` with its seeds drawn where they are -1, so that the image can be rendered again."""
     return {name: draw_seed(value) if name in _SEEDS else value for name, value in own.items()}
 
 
 def with_own(params: Params, own: Mapping[str, Any]) -> Params:
-    """A job's parameters with what `check_own` has made of an input's own, as they were written.
+    """A job's parameters, overridden by an input's own, as `check_own` has written them.
 
     Raises:
         WireError: a newer version wrote them.

@@ -1,4 +1,4 @@
-"""All parameters of a render, as one set of fields; what they are together stands in `params`."""
+"""All parameters of a render, as one set of fields; `params` adds the rules between them."""
 
 from img2img_shared.param_groups.control_params import ControlParams
 from img2img_shared.param_groups.denoising_params import DenoisingParams
@@ -83,7 +83,7 @@ class ParamFields(
     SizeParams,
     PromptParams,
 ):
-    """The groups' fields. What holds between fields is not checked here, but in `Params`."""
+    """The fields of all groups. `Params` checks the rules between fields."""
 
 
 #: the groups in the order of help texts and tables, by their headings

@@ -1,4 +1,4 @@
-"""What each parameter may be, in words: for refusals, the command line and docs/parameters.md."""
+"""The allowed values of each parameter in words: for refusals, the command line and docs/parameters.md."""
 
 from collections.abc import Iterable
 from enum import IntEnum
@@ -37,10 +37,10 @@ def _whole_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 @cache
 def schema_of(name: str, model: type[BaseModel] = Params) -> dict[str, Any]:
-    """The JSON schema of one parameter, without references; of one that may be None, as if it were not.
+    """The JSON schema of one parameter, without references, and without null if it may be None.
 
     Args:
-        model: whose field it is.
+        model: the model that has the field.
     """
     schema = _whole_schema(model)
     found = schema["properties"][name]
@@ -55,7 +55,7 @@ def description(name: str, model: type[BaseModel] = Params) -> str:
 
 
 def title(name: str, model: type[BaseModel] = Params) -> str:
-    """What a form calls a parameter: as A1111's page does, where that is not its name.
+    """The label of a parameter in a form: A1111's, where that is not just its name.
 
     >>> title("denoising_strength"), title("subseed")
     ('Denoising strength', 'Variation seed')
@@ -64,7 +64,7 @@ def title(name: str, model: type[BaseModel] = Params) -> str:
 
 
 def choices(name: str, model: type[BaseModel] = Params) -> dict[Any, str]:
-    """The values that are known beforehand, and what they stand for in words; of a range, none."""
+    """The allowed values, if these are a list, and what they stand for in words; of a range, none."""
     kind = model.model_fields[name].annotation
     if isinstance(kind, type) and issubclass(kind, IntEnum):
         return {mode.value: mode.name.capitalize().replace("_", " ") for mode in kind}
@@ -74,18 +74,18 @@ def choices(name: str, model: type[BaseModel] = Params) -> dict[Any, str]:
 
 
 def files(name: str, model: type[BaseModel] = Params) -> str | None:
-    """The kind of the workers' files that a parameter names one of; None: it names none."""
+    """The kind of workers' files that a parameter names, or None."""
     kind = schema_of(name, model).get("x-files")
     return None if kind is None else str(kind)
 
 
 def switch_of(name: str) -> str | None:
-    """The parameter without which this one has no meaning; None: it needs none."""
+    """The parameter that must be on for this one to have a meaning, or None."""
     return next((switch for switch, names in SWITCHES.items() if name in names), None)
 
 
 def allowed(name: str) -> str:
-    """What a parameter may be, as after "give": "a whole number from 1 to 150"."""
+    """The allowed values, to follow "give": "a whole number from 1 to 150"."""
     schema = schema_of(name)
     if "enum" in schema:
         return f"one of {', '.join(_choices(name))}"
@@ -101,7 +101,7 @@ def allowed(name: str) -> str:
 
 
 def span(name: str) -> str:
-    """The same in short, as in a table: "1 to 150"; empty where the type says it all."""
+    """The allowed range in short, for tables: "1 to 150"; empty if the type says it all."""
     schema = schema_of(name)
     if "enum" in schema:
         return ", ".join(_choices(name))
@@ -117,7 +117,7 @@ def _ends(name: str) -> str:
 
 
 def _choices(name: str) -> list[str]:
-    """Its values; a number with what it stands for."""
+    """Its values; a number is followed by what it stands for."""
     return [
         meaning if isinstance(value, str) else f"{value} ({meaning.lower()})"
         for value, meaning in choices(name).items()

@@ -1,7 +1,7 @@
 """The parameters of a render, with AUTOMATIC1111's names, defaults and meaning.
 
-They are declared in `param_groups`; here stands what holds between them. A value that is out of range, or
-that would have no effect on the chosen sampler, is refused by name: nothing is accepted and ignored.
+They are declared in `param_groups`; here are the rules between them. A value that is out of range, or that
+would have no effect with the chosen sampler, is refused by name: nothing is accepted and ignored.
 """
 
 from collections.abc import Iterable
@@ -196,13 +196,13 @@ class Params(ParamFields):
 
     @property
     def _samplers(self) -> tuple[str, ...]:
-        """Of all its passes."""
+        """The samplers of all its passes."""
         second = self.hr_sampler_name if self.enable_hr else None
         return (self.sampler_name, second) if second else (self.sampler_name,)
 
     @property
     def rounds_mask(self) -> bool:
-        """Whether masks are binarised: not those of soft inpainting."""
+        """Whether masks are made binary; those of soft inpainting are not."""
         return self.mask_round and not self.soft_inpainting
 
     def _only_with(self, switch: str, names: Iterable[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The texts that a picture's file carries. No pixel is decoded here."""
+"""The texts in a picture's file, read without decoding any pixel."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 def read_texts(data: bytes) -> dict[str, str]:
     """The texts in a picture's file: a PNG's by their keywords, EXIF's comment as "parameters".
 
-    Those of a PNG are left out from the first on that exceeds what all may have together.
+    A PNG's texts are limited in their total size: from the first one beyond that on, they are left out.
     """
     if data.startswith(_PNG):
         found = dict(_png_texts(data))

@@ -1,4 +1,4 @@
-"""Which model a worker should have loaded: by what waits, who has what, and what a load costs."""
+"""Decides which model a worker should have loaded: by what waits, who has what, and what a load costs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ LOAD, IMAGE = 10.0, 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingImages:
-    """Images of one tenant and one priority that could be given out."""
+    """Images of one tenant and one priority that could be claimed."""
 
     priority: int
     tenant: str
@@ -33,7 +33,7 @@ class WaitingImages:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDemand:
-    """What there is to do for one model, and who is there for it."""
+    """The work for one model, and the workers that have it."""
 
     model: str
     waiting: tuple[WaitingImages, ...] = ()
@@ -51,18 +51,18 @@ class ModelDemand:
 
     @cached_property
     def priority(self) -> int | None:
-        """The highest that waits; None: nothing does."""
+        """The highest priority that waits, or None."""
         return max((each.priority for each in self.waiting), default=None)
 
     def work(self, above: int | None = None) -> float:
-        """Seconds of one worker for what waits, of priorities above that one."""
+        """Seconds of one worker's time for the waiting images of priorities above that one."""
         images = sum(each.images for each in self.waiting if above is None or each.priority > above)
         return images * (self.image_seconds or IMAGE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where one worker stands."""
+    """The state of one worker."""
 
     #: that it has loaded; None: none
     model: str | None
@@ -77,25 +77,25 @@ class Position:
 
 
 class Placement:
-    """The demand of all models at one moment, by which one worker after the other is told what to load."""
+    """The demand for all models at one moment, from which each worker is told what to load."""
 
     def __init__(self, demands: Sequence[ModelDemand]) -> None:
         self.demands = {each.model: each for each in demands}
         self._weights: dict[int, dict[str, float]] = {}
 
     def next_model(self, worker: Position) -> str | None:
-        """The model that a worker should load in place of its own; None: it should stay.
+        """The model that a worker should load in place of its own; None: it should keep that.
 
         A worker leaves its model
 
         - for images of a higher priority, and when nothing waits for its own;
         - for one that nobody has and whose images have waited so long that it is worth it: loads for such
-          models take `OVERHEAD` of the workers' time, or more where they would wait longer than five minutes;
-        - for one that has fewer workers for its share of the work. Of one priority, tenants share workers
-          equally, and the work of each tenant shares them by its size.
+          models take `OVERHEAD` of the workers' time, or more if they would wait longer than five minutes;
+        - for one that has fewer workers for its share of the work. Within a priority, tenants share the
+          workers equally, and the models of each tenant share them by their work.
 
-        No worker loads a model that others have for less than `WORTH` loads' worth of images, or of which
-        others have died.
+        No worker loads a model that others have unless `WORTH` loads' worth of work would be left for each of
+        them, nor a model that others have died of.
         """
         own = self.demands.get(worker.model or "", ModelDemand(model=worker.model or ""))
         others = [
@@ -113,7 +113,7 @@ class Placement:
         )
 
     def _urgent(self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]) -> str | None:
-        """What goes before all that waits for the worker's own model."""
+        """A model with images of a higher priority than all that wait for the worker's own model."""
         priority, is_idle = own.priority, own.priority is None and not worker.is_busy
         found = [
             each
@@ -126,7 +126,7 @@ class Placement:
         return None if best is None else best.model
 
     def _find_starved(self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]) -> str | None:
-        """What has waited for too long beside others of its priority."""
+        """A model of the same priority that has waited for too long."""
         starving = [each for each in others if not each.workers and each.priority == own.priority]
         if not starving:
             return None
@@ -143,7 +143,7 @@ class Placement:
     def _find_underserved(
         self, worker: Position, own: ModelDemand, others: Sequence[ModelDemand]
     ) -> str | None:
-        """What has fewer workers for its share than the worker's own model has."""
+        """A model that has fewer workers for its share than the worker's own model has."""
         if own.priority is None or worker.stayed < STAY * self._load(worker, own):
             return None
         weights = self._weights_of(own.priority)
@@ -171,7 +171,7 @@ class Placement:
         return worker.load_seconds.get(demand.model) or demand.load_seconds or LOAD
 
     def _weights_of(self, priority: int) -> dict[str, float]:
-        """How many tenants' shares each model should get whose highest priority this is."""
+        """How many tenants' shares each model with this highest priority should get."""
         if priority not in self._weights:
             among = [each for each in self.demands.values() if each.priority == priority]
             work: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""A1111's prompt matrix: every choice of a prompt's parts between bars."""
+"""A1111's prompt matrix: every combination of a prompt's parts between bars."""
 
 from img2img_shared.errors import Refused
 
@@ -7,7 +7,7 @@ MOST_PARTS = 20
 
 
 def parts_of(prompt: str, field: str = "prompt") -> tuple[str, list[str]]:
-    """What is in every prompt, and what is in half of them.
+    """The part that is in every prompt, and those that are in half of them.
 
     Raises:
         Refused: names `field`; there are too many.
@@ -19,7 +19,7 @@ def parts_of(prompt: str, field: str = "prompt") -> tuple[str, list[str]]:
 
 
 def matrix(prompt: str, field: str = "prompt", *, joint: str = ", ", at_start: bool = False) -> list[str]:
-    """The prompts, the first part's bit counting least.
+    """The prompts; the first part's bit counts least.
 
     >>> matrix("a harbour|at night|with boats")
     ['a harbour', 'a harbour, at night', 'a harbour, with boats', 'a harbour, at night, with boats']

@@ -1,4 +1,4 @@
-"""What in a prompt is no part of its text: comments, and tags for LoRAs and hypernetworks. A1111's syntax."""
+"""Comments in prompts, and tags for LoRAs and hypernetworks, in A1111's syntax."""
 
 import math
 import re
@@ -34,7 +34,7 @@ class Hypernetwork:
 
 
 class ExtraNetworks(NamedTuple):
-    """What a prompt names by tags, and what is left of it without them."""
+    """A prompt without its tags, and the networks that they name."""
 
     text: str
     loras: tuple[Lora, ...] = ()
@@ -45,7 +45,7 @@ def strip_comments(text: str, *, enabled: bool = True) -> str:
     """The text without ``#`` to the end of the line.
 
     Args:
-        enabled: `enable_prompt_comments`; without it, a # is a character as others are.
+        enabled: `enable_prompt_comments`; without it, # is an ordinary character.
     """
     if not enabled:
         return text
@@ -57,7 +57,7 @@ def take_extra_networks(prompt: str) -> ExtraNetworks:
     """The prompt without its ``<kind:...>`` tags, and the LoRAs and hypernetworks that they name.
 
     ``<lora:name:0.8>``, ``<lora:name:text:unet:dyn>``, ``<lora:name:te=0.5:unet=0.8:dyn=4>``; ``lyco`` is
-    the same. All of one word come before those of the other, as in A1111. ``<hypernet:name:0.8>``.
+    the same. All tags of one word come before those of the other, as in A1111. ``<hypernet:name:0.8>``.
 
     Raises:
         Refused: a tag is malformed (where A1111 puts all of them out of force), or asks for what only an
@@ -76,7 +76,7 @@ def take_extra_networks(prompt: str) -> ExtraNetworks:
 
 
 def unknown_tags(prompt: str) -> list[str]:
-    """Tags of other kinds, which are left out of a prompt and change nothing else, as in A1111.
+    """Tags of other kinds, which are removed from a prompt and have no other effect, as in A1111.
 
     >>> unknown_tags("a <lore:x:1> cat <lora:y:1>")
     ['<lore:x:1>']
@@ -85,14 +85,14 @@ def unknown_tags(prompt: str) -> list[str]:
 
 
 def check_tags(*, comments: bool = True, **prompts: str) -> None:
-    """That prompts have no malformed tags, nor any of other kinds, which would be left out without a word.
+    """Check that prompts have no malformed tags, nor any of other kinds, which would be removed silently.
 
     Args:
         comments: `enable_prompt_comments`.
         prompts: by their fields.
 
     Raises:
-        Refused: names the first one's field.
+        Refused: there is one; names the first one's field.
     """
     for field, prompt in prompts.items():
         text = strip_comments(prompt, enabled=comments)
@@ -105,7 +105,7 @@ def check_tags(*, comments: bool = True, **prompts: str) -> None:
 
 
 def _tags(prompt: str) -> tuple[list[re.Match[str]], str]:
-    """A prompt's tags, and what comes behind the last one."""
+    """A prompt's tags, and the text after the last one."""
     end = prompt.rfind(">") + 1  # nothing behind it is a tag, and to look there costs a square of its length
     return list(_TAG.finditer(prompt[:end])), prompt[end:]
 

@@ -1,6 +1,7 @@
-"""Celery as the farm uses it: it delivers tickets, and a ticket says only that there is work for a model.
+"""The farm's use of Celery, which delivers tickets; a ticket says only that there is work for a model.
 
-The guarantee is the ledger's. A ticket that is lost or doubled costs nothing, so nothing here prevents that.
+The guarantees are the ledger's. A ticket that is lost or doubled costs nothing, so nothing here prevents
+that.
 """
 
 from celery import Celery, uuid
@@ -17,7 +18,7 @@ TICKETS = 1000
 
 
 def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
-    """The Celery app of a farm: the same settings for who publishes tickets and who takes them.
+    """The farm's Celery app, with the same settings for publishers and workers.
 
     No connection is made yet.
 
@@ -61,9 +62,9 @@ def celery_app(redis_url: str, prefix: str = "img2img") -> Celery:
 
 
 def top_up(app: Celery, ledger: Ledger, model: str) -> int:
-    """Publishes tickets until the queue of `model` holds one for each waiting image, or 1000; says how many.
+    """Publish tickets until the queue of `model` holds one for each waiting image, or 1000; returns how many.
 
-    None, while nobody serves the model: a worker's janitor brings them when it comes.
+    Publishes none while nobody serves the model: the janitor of the first worker will.
 
     Raises:
         Unavailable: Redis does not answer.

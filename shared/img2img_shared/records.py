@@ -1,4 +1,4 @@
-"""What the ledger answers with."""
+"""The ledger's answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """A claim that must stop: its job was cancelled or interrupted, else the lease went to somebody else."""
+    """A claim that must stop: its job was cancelled or interrupted, or another worker has its lease."""
 
     claim: Claim
     #: True: the lease is still held, `release` it; False: nothing is left to report
@@ -43,7 +43,7 @@ class Lost:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What one round of the janitor took back."""
+    """What the janitor has taken back in one round."""
 
     #: their workers live, only the leases ran out
     handed_back: int = 0
@@ -55,7 +55,7 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What there is to do for workers of a model, in images."""
+    """How many images there are to render for one model."""
 
     model: str
     #: could be given out now
@@ -67,7 +67,7 @@ class Demand:
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """Where a job stands. The five counts add up to `n`."""
+    """The state of a job. The five counts add up to `n`."""
 
     id: str
     tenant: str
@@ -122,7 +122,7 @@ class JobPage:
 
 @dataclass(frozen=True, kw_only=True)
 class JobChanges:
-    """The jobs of a tenant to which something has happened since it was asked before."""
+    """The jobs of a tenant that have changed since the last call."""
 
     #: what to ask with next time: milliseconds of Redis' clock
     until: int
@@ -137,7 +137,7 @@ class JobChanges:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStatus:
-    """Where an image stands."""
+    """The state of an image."""
 
     index: int
     state: ImageState
@@ -156,7 +156,7 @@ class ImageStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to a job or to one of its images, with the job's counters right after it."""
+    """A change to a job or one of its images, with the job's counters right after it."""
 
     #: counts up within a job; what server-sent events call Last-Event-ID
     id: str
@@ -174,7 +174,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerInfo:
-    """What a worker process says of itself."""
+    """A worker process, as it describes itself."""
 
     #: new for each process, so that one that was restarted is not taken for the one that died
     id: str
@@ -198,7 +198,7 @@ class WorkerInfo:
 
     @property
     def models(self) -> list[str]:
-        """All that it serves, the loaded one first."""
+        """All models that it serves, the loaded one first."""
         return [self.model, *(name for name in self.others if name != self.model)]
 
     @property
@@ -209,7 +209,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerReport:
-    """How a worker process is doing, as it says with every beat."""
+    """A worker process' figures, which it sends with every beat."""
 
     #: why it claims nothing for now; None: it does
     trouble: str | None = None
@@ -239,7 +239,7 @@ class WorkerReport:
 
 
 class WorkerOrder(StrEnum):
-    """What an operator wants of a worker."""
+    """An operator's order to a worker."""
 
     DISABLE = "disable"  # it claims nothing more, and stays
     DRAIN = "drain"  # it claims nothing more, and ends when what it has in hand is done
@@ -247,7 +247,7 @@ class WorkerOrder(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """What the ledger answers a worker that beats."""
+    """The ledger's answer to a worker's beat."""
 
     #: the name of its model stands for another checkpoint by now, and it must end
     is_replaced: bool
@@ -268,5 +268,5 @@ class WorkerStatus:
 
 
 def moment(milliseconds: bytes) -> datetime:
-    """A time of the ledger, which counts milliseconds on Redis' clock."""
+    """A time of the ledger, which counts milliseconds of Redis' clock."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, told as the farm tells it."""
+"""Turns pydantic's errors into the farm's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ TOLD = 20
 
 
 def read_params(values: dict[str, Any]) -> Params:
-    """Params from plain values, refused in one line for each field that is wrong.
+    """Params from plain values.
 
     Raises:
-        Refused: names field, value and way out; several fields are joined in one message.
+        Refused: names field, value and way out; several are joined in one message.
     """
     try:
         return Params(**values)
@@ -27,22 +27,22 @@ def read_params(values: dict[str, Any]) -> Params:
 
 
 def refusal(error: ValidationError, prefix: str = "") -> Refused:
-    """pydantic's first findings as one ``Refused``: field, value and way out, for each.
+    """pydantic's first errors as one ``Refused``: field, value and way out, for each.
 
-    After a prefix in capitals, as environment variables have, the field is in capitals too.
+    After a prefix in capitals, as of environment variables, the field is in capitals, too.
     """
     items = error.errors(include_url=False)[:TOLD]
     return joined([finding(item, prefix, is_params=error.title == "Params") for item in items])
 
 
 def joined(findings: Sequence[Refused]) -> Refused:
-    """Several as one, which tells them all."""
+    """Several refusals as one, with all their messages."""
     first, *rest = findings
     return Refused(first.field, first.value, first.reason, (*first.others, *rest))
 
 
 def finding(item: Any, prefix: str = "", *, is_params: bool = False) -> Refused:
-    """One of pydantic's findings (an item of its ``errors()``), in `Params` or in another model."""
+    """One of pydantic's errors (an item of its ``errors()``), from `Params` or another model."""
     name = prefix + ".".join(str(part) for part in item["loc"])
     return Refused(name.upper() if prefix.isupper() else name, item.get("input"), _reason(item, is_params))
 

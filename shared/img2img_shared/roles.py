@@ -1,4 +1,4 @@
-"""The pictures that a render may be made from, each by its role."""
+"""The roles of the pictures that a render may use."""
 
 import re
 from collections.abc import Collection
@@ -16,10 +16,10 @@ ROLES = f"image, mask, or control/0 to control/{MOST_UNITS - 1}, each with /mask
 
 
 def check_role(role: str) -> str:
-    """`role`, if it is one.
+    """`role`, if it is a role.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not.
     """
     if not is_role(role):
         raise Refused("pictures", role, f"give pictures by their roles: {ROLES}")
@@ -38,7 +38,7 @@ Role = Annotated[str, AfterValidator(check_role)]
 
 
 def check_roles(roles: Collection[str], params: Params) -> None:
-    """That a render has the pictures it needs, and looks at those it has.
+    """Check that a render has the pictures it needs, and uses those it has.
 
     Raises:
         Refused: names the role.

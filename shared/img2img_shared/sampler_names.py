@@ -1,4 +1,4 @@
-"""Which sampler and which schedule a request means, by names as people and A1111's clients write them."""
+"""Finds the sampler and the schedule of a request, by names as people and A1111's clients write them."""
 
 from img2img_shared.errors import Refused
 from img2img_shared.samplers import SAMPLERS, SCHEDULERS
@@ -15,8 +15,8 @@ def split_sampler(name: str, scheduler: str | None = None) -> tuple[str, str]:
         scheduler: None or "": none is named.
 
     Raises:
-        Refused: for a name that A1111 does not know, and would take for "DPM++ 2M"; with the name as it is
-            spelt where one is meant, else with the list of names.
+        Refused: A1111 does not know the name, and would use "DPM++ 2M"; says the right spelling if the
+            name is close to one, else lists the names.
     """
     bare, ending = _without_endings(name)
     if bare not in SAMPLERS:
@@ -28,10 +28,10 @@ def split_sampler(name: str, scheduler: str | None = None) -> tuple[str, str]:
 
 
 def split_second_sampler(name: str | None, scheduler: str | None) -> tuple[str | None, str | None]:
-    """The (sampler, scheduler) that a hires fix names for its second pass; None: the first one's.
+    """The (sampler, scheduler) for a hires fix' second pass; None: the first pass'.
 
     Raises:
-        Refused: as `split_sampler`, for "hr_sampler_name" or "hr_scheduler".
+        Refused: like `split_sampler`, for "hr_sampler_name" or "hr_scheduler".
     """
     try:
         chosen = find_scheduler(scheduler) if scheduler else None
@@ -47,7 +47,7 @@ def find_scheduler(name: str) -> str:
     """The schedule of that name or short name.
 
     Raises:
-        Refused: for one that A1111 does not know, and would take for "Automatic".
+        Refused: A1111 does not know it, and would use "Automatic".
     """
     if name.lower() == "automatic":  # which A1111 makes of it too
         return "Automatic"
@@ -61,7 +61,7 @@ def find_scheduler(name: str) -> str:
 
 
 def _without_endings(name: str) -> tuple[str, str]:
-    """A sampler's name without the schedules that it ends in, and the last of those that was taken off."""
+    """A sampler's name without the schedules at its end, and the first of these, which was removed last."""
     found = "Automatic"
     for label, scheduler in SCHEDULERS.items():
         for ending in (label, scheduler.name, *scheduler.aliases):
@@ -72,7 +72,7 @@ def _without_endings(name: str) -> tuple[str, str]:
 
 
 def _suggestion(name: str) -> str | None:
-    """How a name is written that A1111 does not know: in another case, an alias, "Euler a SGM Uniform"."""
+    """The right spelling of an unknown name: in another case, an alias, "Euler a SGM Uniform"."""
     for sampler, has in SAMPLERS.items():
         for spelling in (sampler, *has.aliases):
             for label in SCHEDULERS:
@@ -84,5 +84,5 @@ def _suggestion(name: str) -> str | None:
 
 
 def _fold(name: str) -> str:
-    """As far as any name goes: a sender's may be endless."""
+    """The name in lower case, cut at the length of any name: a sender's may be endless."""
     return name[:100].lower().replace(" ", "").replace("_", "")

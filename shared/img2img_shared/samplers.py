@@ -1,7 +1,7 @@
-"""A1111's samplers and schedules: their names, and what else both sides of the farm must know of each.
+"""A1111's samplers and schedules: their names, and what else both sides of the farm must know of them.
 
-This is the only list of either. The worker finds a sampler's function by the name that stands here, and a
-schedule's by its short name; the producer, which has no torch, reads names and defaults from here.
+These are the only lists. The worker finds a sampler's function by its name here, and a schedule's by its
+short name; the producer, which has no torch, reads names and defaults from here.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ SCHEDULERS: dict[str, Scheduler] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """One sampler, and how A1111 runs it."""
+    """A sampler, and how A1111 runs it."""
 
     #: module and function in `img2img_worker.sampling`
     function: str
@@ -77,7 +77,7 @@ class Sampler:
 
     @property
     def eta(self) -> float:
-        """What `eta` is by default (A1111's ``eta_ddim`` and ``eta_ancestral``)."""
+        """The default of `eta` (A1111's ``eta_ddim`` and ``eta_ancestral``)."""
         return 0.0 if self.timesteps else 1.0
 
     def schedule(self, scheduler: str) -> str | None:
@@ -195,7 +195,7 @@ _BETA = frozenset({"beta_dist_alpha", "beta_dist_beta"})
 
 
 def without_effect(sampler_name: str, scheduler: str, *, txt2img: bool = False) -> frozenset[str]:
-    """Parameters that change nothing with this sampler and this schedule, as in A1111."""
+    """Parameters that have no effect with this sampler and this schedule, as in A1111."""
     sampler = SAMPLERS[sampler_name]
     schedule = None if sampler.timesteps else sampler.schedule(scheduler)
     found = set(SAMPLER_OPTIONS - sampler.options)
@@ -217,7 +217,7 @@ REFINER_OPTIONS = ("refiner_switch_at", "hires_fix_refiner_pass")
 
 
 def taker(option: str) -> dict[str, str | bool]:
-    """Parameters with which `option` has its effect, whichever it is."""
+    """Parameters with which `option` has an effect."""
     if option in REFINER_OPTIONS:
         return {"refiner_checkpoint": "any"}
     for sampler_name, scheduler in product(SAMPLERS, SCHEDULERS):

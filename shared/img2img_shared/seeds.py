@@ -1,4 +1,4 @@
-"""Which seeds a job's images have."""
+"""The seeds of a job's images."""
 
 import random
 
@@ -12,15 +12,15 @@ _DRAWN_FROM = 4294967294
 
 
 def draw_seed(seed: int) -> int:
-    """`seed`, or one drawn for it."""
+    """`seed`, or a random one if it is -1."""
     # not the program's own generator, which it may have seeded for a reason
     return random.SystemRandom().randrange(_DRAWN_FROM) if seed == DRAW else seed
 
 
 def shift_seed(seed: int, by: int) -> int:
-    """The seed that comes so many later; after the largest comes the least.
+    """The seed `by` places later; the smallest one follows the largest.
 
-    >>> shifted(-5, 7), shifted(-5, 4), shifted(2**64 - 1, 1) == SEED_MIN
+    >>> shift_seed(-5, 7), shift_seed(-5, 4), shift_seed(2**64 - 1, 1) == SEED_MIN
     (2, -1, True)
     """
     return (seed + by - SEED_MIN) % (SEED_MAX + 1 - SEED_MIN) + SEED_MIN
@@ -29,12 +29,12 @@ def shift_seed(seed: int, by: int) -> int:
 def seeds_of(
     seed: int, subseed: int, subseed_strength: float, index: int, subseed_index: int | None = None
 ) -> tuple[int, int]:
-    """(seed, subseed) of image `index` of those that begin with these.
+    """(seed, subseed) of the image at `index`, if these are the first image's.
 
     Both count up, but with a subseed strength the seed stays (A1111's ``all_seeds`` and ``all_subseeds``).
 
     Args:
-        subseed_index: of the image among those that its subseed is counted over; None: `index`.
+        subseed_index: the image's place among those over which subseeds are counted; None: `index`.
     """
     later = index if subseed_index is None else subseed_index
     return seed if subseed_strength > 0 else shift_seed(seed, index), shift_seed(subseed, later)

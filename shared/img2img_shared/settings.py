@@ -1,4 +1,4 @@
-"""All that the environment may set. Nothing else in the project reads the environment."""
+"""All settings from environment variables. Nothing else in the project reads the environment."""
 
 import getpass
 from pathlib import Path
@@ -26,7 +26,7 @@ def _login() -> str:
 
 
 class Settings(BaseSettings):
-    """``IMG2IMG_…`` variables; with none set, everything is embedded under `data_dir`."""
+    """``IMG2IMG_…`` variables; with none of them set, everything is embedded under `data_dir`."""
 
     model_config = SettingsConfigDict(env_prefix="IMG2IMG_", frozen=True, extra="ignore")
 

@@ -1,4 +1,4 @@
-"""How many of its schedule's steps a render takes."""
+"""How many steps of its schedule a render takes."""
 
 from img2img_shared.errors import Refused
 from img2img_shared.param_fields import ParamFields
@@ -11,8 +11,9 @@ LEVELS = 1000
 def schedule_and_start(steps: int, denoising_strength: float, *, fix_steps: bool = False) -> tuple[int, int]:
     """(T, t_start): the schedule's length, and how many of its steps follow the first one that is run.
 
-    By default the strength's share of the steps is run, and one more; with `fix_steps` exactly `steps`, at
-    the end of a schedule so long that they are its share. (A strength of 0 runs nothing, whatever is here.)
+    By default the strength's share of the steps is run, and one more; with `fix_steps` exactly `steps` are
+    run, at the end of a longer schedule of which they are that share. (With a strength of 0, nothing is run
+    at all.)
 
     Source: A1111's ``setup_img2img_steps``.
 
@@ -28,7 +29,7 @@ def schedule_and_start(steps: int, denoising_strength: float, *, fix_steps: bool
 
 
 def steps_taken(params: ParamFields) -> int:
-    """The steps that A1111 tells and counts by; timesteps samplers take fewer (`DDIM`), others as many."""
+    """The steps that A1111 reports and counts; timestep samplers take fewer (`DDIM`), others as many."""
     if params.txt2img:
         return params.steps
     _, start = schedule_and_start(params.steps, params.denoising_strength, fix_steps=params.fix_steps)
@@ -36,15 +37,15 @@ def steps_taken(params: ParamFields) -> int:
 
 
 def steps_in_all(params: ParamFields) -> int:
-    """Those of both passes, where the hires fix adds a second one."""
+    """The steps of all passes, if a hires fix adds a second one."""
     return steps_taken(params) + (params.hr_second_pass_steps or params.steps if params.enable_hr else 0)
 
 
 def check_steps(params: ParamFields) -> None:
-    """That there are steps enough, and not too many, for what the sampler is to do.
+    """Check that the sampler can run with this number of steps.
 
     Raises:
-        Refused: where A1111 fails on its way.
+        Refused: A1111 would fail while rendering.
     """
     sampler = SAMPLERS[params.sampler_name]
     if params.denoising_strength == 0 and not params.txt2img:

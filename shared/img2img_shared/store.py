@@ -1,4 +1,4 @@
-"""Where pictures lie: a folder, S3, Google's, Azure's or memory, through one small interface (obstore)."""
+"""Storage of pictures: a folder, S3, Google's, Azure's or memory, through one small interface (obstore)."""
 
 import hashlib
 import re
@@ -32,7 +32,7 @@ _READS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """What a listing tells of an object."""
+    """An object, as a listing shows it."""
 
     key: str
     #: bytes
@@ -67,21 +67,21 @@ class Store:
         self._store = open_store(self.url, folder)
 
     def expect(self, marker: str, text: Callable[[], str | None]) -> None:
-        """Believe a folder from now on only while it has an object `marker` that holds `text`.
+        """From now on, trust a folder only while it has an object `marker` that contains `text`.
 
-        A share that is not mounted any more leaves an empty folder behind, which takes whatever it is given:
-        without the marker, nothing counts as written to a folder, or as missing from it.
+        A network share that is no longer mounted leaves an empty folder behind, which accepts any write.
+        Without the marker, nothing counts as written to a folder, or as missing from it.
 
         Args:
-            text: gives what the object holds; None: nobody has written it yet. It is asked until it knows.
+            text: returns the object's content, or None while nobody has written it; called until it is known.
         """
         if self._folder is not None:
             self._folder.expect(_check_key(marker), text)
 
     def put_picture(self, tenant: str, data: bytes) -> str:
-        """Keep a tenant's picture under its SHA-256, once.
+        """Store a tenant's picture under its SHA-256, once.
 
-        What a power cut or a failing disk left there instead is repaired. The picture counts as written now.
+        A copy that a power cut or a failing disk has damaged is replaced. The picture counts as written now.
 
         Returns:
             its key, ``inputs/<tenant>/<sha256>``.
@@ -114,7 +114,7 @@ class Store:
         return data
 
     def put(self, key: str, data: bytes) -> None:
-        """Write a whole object, over whatever was there.
+        """Write a whole object, replacing any other.
 
         Raises:
             StoreError: it could not be written.
@@ -122,7 +122,7 @@ class Store:
         self._put(_check_key(key), data, create=False)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write an object unless there is one of that key.
+        """Write an object unless one with that key exists.
 
         Returns:
             whether there was none.
@@ -152,10 +152,10 @@ class Store:
         raise self._access.error("read", key, "it is damaged: its bytes are not those that were written")
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
-        """The object's bytes from `start` up to, but without, `end`; it must have that many.
+        """The object's bytes from `start` to `end` (exclusive); it must have that many.
 
         Raises:
-            StoreError: as `get`.
+            StoreError: like `get`.
         """
         with self._access.call("read", _check_key(key)):
             return bytes(obstore.get_range(self._store, key, start=start, end=end))
@@ -169,7 +169,7 @@ class Store:
         return self._size(_check_key(key)) is not None
 
     def list(self, prefix: str) -> Iterator[str]:
-        """The keys of all objects under the folder `prefix` ("jobs/<id>"), in no given order.
+        """The keys of all objects under the folder `prefix` ("jobs/<id>"), in any order.
 
         Raises:
             StoreError: the store cannot be asked.
@@ -178,7 +178,7 @@ class Store:
             yield found.key
 
     def objects(self, prefix: str) -> Iterator["StoredObject"]:
-        """All objects under the folder `prefix`; those of one subfolder follow each other.
+        """All objects under the folder `prefix`; those of one subfolder are consecutive.
 
         Raises:
             StoreError: the store cannot be asked.
@@ -192,7 +192,7 @@ class Store:
             self._access.check_folder("list", prefix)
 
     def written(self, key: str) -> float | None:
-        """When an object was written, in seconds since 1970 by the store's clock; None: there is none.
+        """When an object was written, in seconds since 1970 by the store's clock; None if it does not exist.
 
         Raises:
             StoreError: the store cannot be asked.
@@ -204,7 +204,7 @@ class Store:
                 return None
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """The names of the folders directly under the folder `prefix`, in no given order.
+        """The names of the folders directly under the folder `prefix`, in any order.
 
         Raises:
             StoreError: the store cannot be asked.
@@ -215,7 +215,7 @@ class Store:
             self._access.check_folder("list", prefix)
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error.
+        """Remove an object; it is no error if it does not exist.
 
         Raises:
             StoreError: it could not be removed.
@@ -243,7 +243,7 @@ class Store:
         return len(keys)
 
     def try_out(self, key: str, size: int) -> None:
-        """Write an object of `size` bytes, read it back and remove it, to see whether the store works.
+        """Check that the store works: write an object of `size` bytes, read it back, and remove it.
 
         Raises:
             StoreError: it does not.

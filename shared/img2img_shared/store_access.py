@@ -1,4 +1,4 @@
-"""What each call to a store needs: its errors in plain words, and certainty that its folder is the farm's."""
+"""Wraps each call to a store: errors in plain words, and certainty that its folder is the farm's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ _AWAY = "the folder is not the farm's any more (is its share mounted?)"
 
 
 class StoreAccess:
-    """Watches over the calls to one store.
+    """A guard around the calls to one store.
 
     Args:
-        url: of the store, for messages.
-        folder: None: the store is none on a disk.
+        url: the store's, for messages.
+        folder: the store's, if it is on a disk.
     """
 
     def __init__(self, url: str, folder: StoreFolder | None) -> None:
@@ -26,7 +26,7 @@ class StoreAccess:
 
     @contextmanager
     def call(self, action: str, key: str) -> Iterator[None]:
-        """Within the context, the library is called: its errors come out as one line of what, where and why.
+        """A context in which the library is called: its errors become one line of what, where and why.
 
         Args:
             action: "read", "write", "list", "look up", "delete" or "sign".
@@ -52,10 +52,10 @@ class StoreAccess:
             raise self.error(action, key, why(error), transient=is_transient(error)) from error
 
     def check_missing(self, action: str, key: str) -> None:
-        """Look again for an object that was not there: its share may have been away just then.
+        """Check again that an object is missing: its network share may have been away just then.
 
         Raises:
-            StoreError: the farm's folder is not there, or the object is.
+            StoreError: the farm's folder is not there, or the object exists.
             Unavailable: it cannot be told which folder is the farm's.
         """
         if self._folder is None or not self._folder.is_known() or self._folder.is_marker(key):
@@ -73,10 +73,10 @@ class StoreAccess:
             self._holds(self._folder, action, key)
 
     def check_written(self, key: str) -> None:
-        """Bring an object to a folder's disk, and look for it: the share may have come back only then.
+        """Flush an object to a folder's disk, and check that it is there: its share may have been away.
 
         Raises:
-            StoreError: it lies beside the farm's folder, or not on the disk.
+            StoreError: it is not in the farm's folder, or not on the disk.
         """
         if self._folder is None:
             return
@@ -87,7 +87,7 @@ class StoreAccess:
     def error(
         self, action: str, key: str, why: str, *, transient: bool = False, missing: bool = False
     ) -> StoreError:
-        """The error that an action did not work; its `reason` does not say where the store is."""
+        """The error for an action that failed; its `reason` does not say where the store is."""
         return StoreError(
             f"cannot {action} {key} in {self._url}: {why}",
             transient=transient,
@@ -96,7 +96,7 @@ class StoreAccess:
         )
 
     def _holds(self, folder: StoreFolder, action: str, key: str) -> bool:
-        """Whether the farm's folder has the object.
+        """Whether the farm's folder contains the object.
 
         Raises:
             StoreError: another folder is there, or it cannot be read.
@@ -110,7 +110,7 @@ class StoreAccess:
 
     @contextmanager
     def _marker_errors(self, action: str, key: str) -> Iterator[None]:
-        """Errors of whoever knows the folder's marker, as the store's."""
+        """A context in which errors from reading the marker's text become the store's."""
         try:
             yield
         except Unavailable as error:

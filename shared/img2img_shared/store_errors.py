@@ -1,4 +1,4 @@
-"""Errors of the object store's library, in a few words, and whether a retry may help."""
+"""Describes errors of the object store's library in a few words, and says whether a retry may help."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def why(error: Exception) -> str:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same call may work later."""
+    """Whether the same call may succeed later."""
     if (number := _os_error(error)) is not None:
         return number in _PASSING
     if not isinstance(error, GenericError):
@@ -42,7 +42,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def _os_error(error: Exception) -> int | None:
-    """The operating system's error number, if its call is what failed."""
+    """The operating system's error number, if a system call failed."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class FolderAway(Exception):
-    """Another folder is where the farm's was, or none."""
+    """The farm's folder has been replaced by another one, or is missing."""
 
 
 class StoreFolder:
@@ -19,32 +19,32 @@ class StoreFolder:
         self._marker_text: Callable[[], str | None] = lambda: None
 
     def expect(self, marker: str, text: Callable[[], str | None]) -> None:
-        """Have this be the farm's folder from now on only while its object `marker` holds `text`.
+        """From now on, recognise the farm's folder by its object `marker`, which contains `text`.
 
         Args:
-            text: gives what the marker holds; None: nobody has written it yet. It is asked until it knows.
+            text: returns the marker's content, or None while nobody has written it; called until it is known.
         """
         self._marker, self._marker_text = marker, text
 
     def is_known(self) -> bool:
-        """Whether it is known by what to recognise the farm's folder.
+        """Whether it is known how to recognise the farm's folder.
 
         Raises:
-            Unavailable: whoever knows the marker's text does not answer.
+            Unavailable: the marker's text cannot be determined.
         """
         return self._known_text() is not None
 
     def is_marker(self, key: str) -> bool:
-        """Whether that is the object by which the folder is recognised."""
+        """Whether that is the key of the marker."""
         return key == self._marker
 
     def holds(self, key: str) -> bool:
-        """Whether the farm's folder has the object. It and the marker are looked for in the same open folder.
+        """Whether the farm's folder contains the object. The marker is read from the same open folder.
 
         Raises:
-            FolderAway: another folder is there, or none.
+            FolderAway: the farm's folder is not there.
             OSError: the folder cannot be read.
-            Unavailable: whoever knows the marker's text does not answer.
+            Unavailable: the marker's text cannot be determined.
         """
         text = self._known_text()
         try:
@@ -61,7 +61,7 @@ class StoreFolder:
         return found
 
     def sync(self, key: str) -> None:
-        """Bring a written file to the disk, since the ledger is about to say that it is there.
+        """Flush a written file to the disk, since the ledger is about to say that it is there.
 
         Its folder is not synced, which would cost as much again: ext4, XFS and Btrfs write a new file's name
         with it.
@@ -73,7 +73,7 @@ class StoreFolder:
             os.close(handle)
 
     def touch(self, key: str) -> None:
-        """Have a file count as written now."""
+        """Set a file's time of writing to now."""
         os.utime(self._path / key)
 
     def remove_empty(self, prefix: str) -> None:
@@ -90,7 +90,7 @@ class StoreFolder:
 
 
 def _text(path: str, folder: int) -> str | None:
-    """The text of a small file in an open folder; None: there is none."""
+    """The text of a small file in an open folder; None if it does not exist."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY, dir_fd=folder), errors="replace") as file:
             return file.read().strip()

@@ -16,7 +16,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
 def folder_of(url: str) -> Path | None:
-    """The folder that a URL means; None: it is no folder's."""
+    """The folder that a URL means; None if it means no folder."""
     scheme = _SCHEME.match(url)
     if scheme is None:
         return Path(url).expanduser().absolute()
@@ -28,11 +28,11 @@ def folder_of(url: str) -> Path | None:
 
 
 def open_store(url: str, folder: Path | None) -> LocalStore | MemoryStore | S3Store | GCSStore | AzureStore:
-    """The library's store for a URL, whose `folder_of` is made if it is not there.
+    """The library's store for a URL; a folder is created if it does not exist.
 
     Raises:
         Refused: a URL of another kind, or one without its bucket or account.
-        StoreError: the folder cannot be made.
+        StoreError: the folder cannot be created.
     """
     if not url.strip():
         raise Refused("store_url", url, _KINDS)

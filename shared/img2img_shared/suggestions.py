@@ -1,4 +1,4 @@
-"""What a refusal says of a name that is unknown."""
+"""Suggestions for unknown names, for refusals."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -23,10 +23,10 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The reason of a refusal: which name may be meant, and which names there are.
+    """The reason of a refusal: which name may be meant, and which names exist.
 
-    >>> unknown_name("format", "jpg", ["png", "jpeg"])
-    'unknown format; did you mean jpeg? Known are png, jpeg'
+    >>> unknown_name("format", "jpg", ["webp", "jpeg"])
+    'unknown format; did you mean jpeg? Known are webp, jpeg'
     """
     names = list(known)
     if not names:  # which only the files of workers may be

@@ -25,7 +25,7 @@ _BY_LOWER = {name.lower(): name for name in BUILT_IN}
 
 
 def is_network(name: str | None) -> bool:
-    """Whether an upscaler is a file's, and not one of those that every worker has."""
+    """Whether an upscaler is a file, and not one of those built into every worker."""
     return name is not None and name not in BUILT_IN
 
 

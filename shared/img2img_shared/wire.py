@@ -1,4 +1,4 @@
-"""How jobs and pages of inputs are written: msgpack, versioned, size-limited, checked by pydantic."""
+"""The wire format of jobs and pages of inputs: msgpack, versioned, limited in size, checked by pydantic."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def decode_job(data: bytes) -> Job:
     """The job in `data`.
 
     Raises:
-        WireError: not a job of this version, or one that no longer validates.
+        WireError: it is not a job of this version, or is not valid any more.
     """
     try:
         return Job.model_validate(_unpack("job", data, _job_of_1), context=WRITTEN)
@@ -48,7 +48,7 @@ def decode_inputs(data: bytes) -> tuple[Input, ...]:
     """The page of inputs in `data`.
 
     Raises:
-        WireError: not a page of this version, or one that no longer validates.
+        WireError: it is not a page of this version, or is not valid any more.
     """
     try:
         return _INPUTS.validate_python(_unpack("inputs", data, _inputs_of_1))
@@ -59,9 +59,9 @@ def decode_inputs(data: bytes) -> tuple[Input, ...]:
 
 
 def fingerprint(item: Input) -> bytes:
-    """What tells one input from another where a request is compared with its repeat.
+    """What distinguishes an input from another when a request is compared with its repeat.
 
-    It is as version 1 wrote inputs, so that a request may be repeated after an upgrade.
+    It has the format of version 1, so that a request may be repeated after an upgrade.
     """
     names = ("prompt", "negative_prompt", "seed")
     first = {name: item.params[name] for name in names if name in item.params}
@@ -89,7 +89,7 @@ def _inputs_of_1(body: Any) -> Any:
 
 
 def _with_pictures(body: Any, roles: tuple[str, ...]) -> Any:
-    """What version 1 had by the names of `roles`, where version 2 has it."""
+    """A body of version 1, with pictures moved to where version 2 has them."""
     if not isinstance(body, dict):
         return body
     pictures = {role: body[role] for role in roles if body.get(role) is not None}

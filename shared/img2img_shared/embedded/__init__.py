@@ -1,1 +1,1 @@
-"""The farm in a folder: a Redis and workers of one's own, shared by the programs that use it."""
+"""The embedded farm: a Redis and workers in a folder, shared by the programs of one machine."""

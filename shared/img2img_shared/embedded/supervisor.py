@@ -30,7 +30,7 @@ PATIENCE = 60.0
 
 
 def main(path: str, lock_path: str, log_path: str, fd: str, *command: str) -> int:
-    """Run `command` until nobody is connected, or it ends by itself; its exit status."""
+    """Run `command` until nobody is connected or it ends by itself; returns its exit status."""
     if os.fork():
         os._exit(0)  # the program that started this need not wait for it, nor reap it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -66,7 +66,7 @@ def main(path: str, lock_path: str, log_path: str, fd: str, *command: str) -> in
 def _watch(
     child: subprocess.Popen[bytes], listener: socket.socket, first: socket.socket
 ) -> list[socket.socket]:
-    """Serve connections until the last one ends or the child does; those that wait for the end of all."""
+    """Serve connections until the last one closes or the child ends; returns those that wait for the end."""
     users = {first}
     with selectors.DefaultSelector() as selector, _bell() as bell:
         for source in (bell, listener, first):
@@ -114,7 +114,7 @@ def _stop(child: subprocess.Popen[bytes]) -> int:
 
 
 def _clear_away(path: Path, start: Path) -> None:
-    """Remove our socket, which is ours while we hold the lock, and its folder if that was the last one there.
+    """Remove our socket, which is ours while we hold the lock, and its folder if it is empty now.
 
     The folder only while no program starts a command: to those, supervised.py makes it anew.
     """
@@ -137,7 +137,7 @@ def _reads(user: socket.socket) -> bool:
 
 
 def _take_lock(path: str) -> int | None:
-    """The lock that one command at a time holds, as an open file; None if it does not come free."""
+    """The lock that one command at a time holds, as an open file; None if it is not released in time."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT)
     end = time.monotonic() + PATIENCE
     while True:
@@ -152,14 +152,14 @@ def _take_lock(path: str) -> int | None:
 
 
 def _die_with_supervisor() -> None:
-    """Linux: the command gets SIGTERM should the supervisor be killed."""
+    """On Linux, have the command receive SIGTERM if the supervisor is killed."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """A handler must be there for the signal to ring."""
+    """A signal needs a handler for its number to reach the socket."""
 
 
 if __name__ == "__main__":

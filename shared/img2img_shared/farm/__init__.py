@@ -1,1 +1,1 @@
-"""The farm as whoever submits works with it: client, command line and gateway stand over the same service."""
+"""The farm as clients use it: client, command line and gateway are built on the same service."""

@@ -13,10 +13,11 @@ from img2img_shared.upscaler_names import BUILT_IN
 def model_with_upscalers(
     params: Params, ledger: Ledger, file_names: FileNames, pushed: ModelIndex
 ) -> str | None:
-    """That whose workers have the upscalers, or can fetch them, and the least to do; None: no worker lives.
+    """The model whose workers have, or can fetch, the upscalers, and have the least to do; None if no worker
+    lives.
 
     Raises:
-        Refused: none of those that live has one of the upscalers.
+        Refused: no live worker has one of the upscalers.
         Unavailable: Redis does not answer.
     """
     wanted = {each for each in networks_of(params) if pushed.find("upscaler", each) is None}

@@ -1,4 +1,4 @@
-"""One farm as its programs reach it: Redis, store, tickets, and the processes of an embedded one."""
+"""A program's connection to a farm: Redis, store, tickets, and the processes of an embedded farm."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,7 +28,7 @@ from img2img_shared.store import Store
 
 
 class FarmConnection:
-    """What all parts of the service stand on; see `FarmService`."""
+    """The connection that all parts of the service share; see `FarmService`."""
 
     def __init__(self, settings: Settings, *, outage: float = 0.0) -> None:
         self.settings = settings
@@ -65,7 +65,7 @@ class FarmConnection:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it lives in a folder of this machine and ends with the programs that use it."""
+        """Whether it is a farm in a folder of this machine, which ends with the programs that use it."""
         return self._embedded is not None
 
     @property
@@ -74,15 +74,15 @@ class FarmConnection:
         return where(self.settings)
 
     def workers(self) -> list[WorkerStatus]:
-        """The workers that live, whatever they serve."""
+        """All live workers, whatever they serve."""
         return self.ledger.workers()
 
     def served(self) -> list[str]:
-        """The models that live workers have."""
+        """The models of live workers."""
         return self.ledger.served()
 
     def serve(self, model: str) -> None:
-        """On an embedded farm, have a worker for `model`, which takes its time to load.
+        """On an embedded farm, ensure that there is a worker for `model`, which takes time to load.
 
         Raises:
             Unavailable: it cannot run here.
@@ -91,7 +91,7 @@ class FarmConnection:
             self._embedded.serve(model)
 
     def supervise(self, model: str) -> bool:
-        """Look after an embedded farm's processes; False: its worker for `model` is still loading.
+        """Check on an embedded farm's processes; False while its worker for `model` is loading.
 
         Raises:
             Unavailable: one has ended that cannot be started again; with the last lines of its log.
@@ -99,7 +99,7 @@ class FarmConnection:
         return self._embedded is None or self._embedded.supervise(model, lambda: model in self.served())
 
     def close(self) -> None:
-        """Let go of the farm. An embedded one's processes stop, unless another program uses them."""
+        """Close the connection. An embedded farm's processes stop, unless another program uses them."""
         self._closing.close()
 
     def __enter__(self) -> Self:
@@ -112,7 +112,7 @@ class FarmConnection:
         self._marker.establish(anew=self.is_embedded)
 
     def _urls(self, closing: ExitStack) -> tuple[str, str]:
-        """Redis and store: those that are configured, else an embedded farm's."""
+        """The URLs of Redis and store: the configured ones, else an embedded farm's."""
         if self.settings.redis_url is None:
             self._embedded = closing.enter_context(EmbeddedFarm(self.settings))
             return self._embedded.redis_url, self._embedded.store_url
@@ -123,10 +123,10 @@ class FarmConnection:
 
 
 def where(settings: Settings) -> str:
-    """Which farm is meant, for people: a variable that was set and not exported is seen here.
+    """Which farm is meant, for people; it reveals a variable that was set but not exported.
 
     Raises:
-        Refused: a URL that is none.
+        Refused: something is not a URL.
     """
     url, tenant = settings.redis_url, settings.tenant
     place = f"of this machine, in {settings.data_dir}" if url is None else str(read_redis_url(url))

@@ -1,4 +1,4 @@
-"""Looks at everything a farm needs, and says what is wrong and what to do about it."""
+"""Checks everything a farm needs, and says what is wrong and what to do about it."""
 
 import json
 import secrets
@@ -36,7 +36,7 @@ PROBE = 64 * 1024
 
 
 class Verdict(StrEnum):
-    """How it is with one thing."""
+    """The result of one check."""
 
     OK = "ok"
     ADVICE = "advice"  # it works, and could be better or is about to fail
@@ -45,7 +45,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     part: str
     verdict: Verdict
@@ -54,13 +54,13 @@ class Finding:
 
 
 def examine(settings: Settings, redis_url: str, store_url: str) -> Iterator[Finding]:
-    """Look at the farm and at this machine, one thing after the other."""
+    """Check the farm and this machine, one thing after the other."""
     yield from examine_farm(settings, redis_url, store_url)
     yield examine_device(settings.device)
 
 
 def examine_farm(settings: Settings, redis_url: str, store_url: str) -> Iterator[Finding]:
-    """Look at Redis, store, models folder and workers."""
+    """Check Redis, store, models folder and workers."""
     ledger = None
     try:
         redis = connect(redis_url, settings.prefix)
@@ -102,7 +102,7 @@ def _redis(redis: FarmRedis, where: str) -> Iterator[Finding]:
 
 
 def _keeping(facts: ServerFacts) -> Iterator[Finding]:
-    """Whether it keeps what it is told."""
+    """Whether Redis keeps its data."""
     if facts.append_only is None or facts.memory is None:
         yield _advice(
             "redis",
@@ -169,7 +169,7 @@ def _models(folder: Path | None) -> Iterator[Finding]:
 
 
 def _check_pushed(redis: FarmRedis, ledger: Ledger, store_url: str) -> Iterator[Finding]:
-    """What workers can fetch; of a store that does not answer, or is another farm's, it was told already."""
+    """Check the models that workers can fetch. Whatever is wrong with the store itself has been reported."""
     with suppress(FarmError):
         store = Store(store_url)
         StoreMarker(store, ledger).check()
@@ -214,7 +214,7 @@ def _workers(ledger: Ledger) -> Iterator[Finding]:
 
 
 def examine_device(wanted: str) -> Finding:
-    """Look at what a worker here would render on; `wanted` is `Settings.device`."""
+    """Check the device a worker here would render on; `wanted` is `Settings.device`."""
     if find_spec("torch") is None:
         return _ok("device", "no worker can run here: pip install 'img2img-farm[worker]' if one is to")
     # a process of its own: nobody but workers loads torch

@@ -1,4 +1,4 @@
-"""Removes the pages of inputs that were written for jobs which never came to be.
+"""Removes the pages of inputs that were written for jobs which were never submitted.
 
 The proof is the ledger's: a submission is noted there before its first page, and the call that writes the job
 strikes it out. So nothing is looked for in the store: what another farm keeps there, or what a ledger that
@@ -19,7 +19,7 @@ TURN = 600.0
 
 
 class InputJanitor:
-    """A round now and then in each gateway and worker; they share the work by asking the ledger for it."""
+    """Works in rounds in each gateway and worker; they share the work by asking the ledger for it."""
 
     def __init__(self, submissions: Submissions, store: Store, age: float = AGE) -> None:
         self._submissions = submissions
@@ -27,11 +27,11 @@ class InputJanitor:
         self._age = age
 
     def round(self) -> int:
-        """Remove what is there to be removed; of how many jobs.
+        """Remove the pages of abandoned submissions; returns how many jobs these were.
 
         Raises:
             Unavailable: Redis does not answer.
-            StoreError: the store does not do it; the next round goes on.
+            StoreError: the store failed; the next round continues.
         """
         count = 0
         while found := self._submissions.abandoned(self._age, TURN):
@@ -48,7 +48,7 @@ def remove_pages(store: Store, job_id: str) -> None:
     """Remove the pages of inputs of one job.
 
     Raises:
-        StoreError: the store does not do it.
+        StoreError: the store failed.
     """
     for key in list(store.list(inputs_folder(job_id))):
         store.delete(key)

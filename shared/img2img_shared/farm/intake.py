@@ -1,4 +1,4 @@
-"""Pictures on their way into the store, which no janitor removes from there before a job has named them."""
+"""Puts pictures into the store, where no janitor removes them before a job has named them."""
 
 import hashlib
 import secrets
@@ -28,10 +28,10 @@ _LOOK = 0.1
 
 
 class Intake:
-    """Of one farm. Methods raise `Unavailable` when Redis stays away, and `StoreError`.
+    """The intake of one farm. Methods raise `Unavailable` when Redis stays away, and `StoreError`.
 
     Args:
-        prove: that the store is the farm's, which `Submission`s have seen already.
+        prove: checks that the store is the farm's; `Submission`s have already done so.
         outage: seconds for which Redis is asked again while it is away.
     """
 
@@ -44,10 +44,10 @@ class Intake:
         self._outage = outage
 
     def put(self, job_id: str, tenant: str, source: Source, field: str) -> str:
-        """The store key of a picture that job `job_id` will name: put there now, or found among the tenant's.
+        """The store key of a picture that job `job_id` will name, uploaded unless the tenant has it.
 
         Raises:
-            Refused: names `field`; it cannot be read, or is not there.
+            Refused: names `field`; the picture cannot be read, or does not exist.
         """
         if isinstance(source, str):
             key = picture_key(tenant, picture_digest(source))
@@ -65,11 +65,11 @@ class Intake:
     def put_all(
         self, job_id: str, tenant: str, pictures: Mapping[str, Source], prefix: str
     ) -> dict[str, str]:
-        """As `put`, of several by their roles."""
+        """Like `put`, for several pictures by their roles."""
         return {role: self.put(job_id, tenant, each, prefix + role) for role, each in pictures.items()}
 
     def upload(self, tenant: str, source: Source, field: str) -> str:
-        """As `put`, for jobs that are submitted later."""
+        """Like `put`, for jobs that are submitted later."""
         self._prove()
         upload_id = f"upload-{secrets.token_hex(8)}"
         try:
@@ -78,7 +78,7 @@ class Intake:
             self._submissions.forget([upload_id])
 
     def refresh(self, tenant: str, digest: str) -> bool:
-        """Whether the tenant has a picture of this SHA-256, which then counts as uploaded within the hour."""
+        """Whether the tenant has a picture with this SHA-256, which counts as uploaded within the hour."""
         key, upload_id = picture_key(tenant, digest), f"upload-{secrets.token_hex(8)}"
         try:
             self._hold(upload_id, tenant, [digest])

@@ -1,4 +1,4 @@
-"""What people do to jobs and workers of a farm, in their name."""
+"""What people do to a farm's jobs and workers."""
 
 import logging
 import secrets
@@ -19,53 +19,54 @@ T = TypeVar("T")
 
 
 class JobControl(FarmConnection):
-    """What the ledger does, and what follows from it. `by` is who does it, for the audit.
+    """Changes to jobs and workers, in the ledger and beyond. `by` says who makes them, for the audit.
 
-    Asked for again with the same idempotency key `once` within ten minutes, each takes effect once and gives
-    the same. While Redis is away, each is asked again as long as a submit would be.
+    Repeated with the same idempotency key `once` within ten minutes, each takes effect once and returns the
+    same. While Redis is away, each is retried for as long as a submit would be.
 
-    Methods raise `NotFound` where the tenant has no such job.
+    Methods raise `NotFound` if the tenant has no such job.
     """
 
     def cancel(self, job_id: str, tenant: str, by: str, once: str | None = None) -> int:
-        """End a job; how many images are thereby not rendered."""
+        """End a job; returns how many images will therefore not be rendered."""
         return self._once(once, lambda key: self.ledger.cancel(job_id, tenant, by, key))
 
     def pause(self, job_id: str, tenant: str, by: str, once: str | None = None) -> bool:
-        """Begin none of its images until `resume`; whether that changed anything."""
+        """Start no more of its images until `resume`; returns whether that changed anything."""
         return self._once(once, lambda key: self.ledger.pause(job_id, tenant, by, key))
 
     def resume(self, job_id: str, tenant: str, by: str, once: str | None = None) -> bool:
-        """Go on with a paused job; whether that changed anything."""
+        """Continue a paused job; returns whether that changed anything."""
         changed = self._once(once, lambda key: self.ledger.resume(job_id, tenant, by, key))
         self._notify_workers_of(job_id, tenant)
         return changed
 
     def retry(self, job_id: str, tenant: str, by: str, once: str | None = None) -> int:
-        """Give its failed images another chance; how many these are."""
+        """Render its failed images again; returns how many these are."""
         count = self._once(once, lambda key: self.ledger.retry(job_id, tenant, by, key))
         self._notify_workers_of(job_id, tenant)
         return count
 
     def set_priority(self, job_id: str, tenant: str, priority: int, by: str, once: str | None = None) -> bool:
-        """Let it go before those of lower priority; whether that changed anything."""
+        """Change its priority; returns whether that changed anything."""
         return self._once(once, lambda key: self.ledger.set_priority(job_id, tenant, priority, by, key))
 
     def set_keep(
         self, job_id: str, tenant: str, keep: float | None, by: str, once: str | None = None
     ) -> None:
-        """Keep its results so many seconds after its end; None: for ever."""
+        """Keep its results for so many seconds after its end; None: forever."""
         self._once(once, lambda key: self.ledger.set_keep(job_id, tenant, keep, by, key))
 
     def remove(self, job_id: str, tenant: str, by: str, once: str | None = None) -> int:
-        """Forgets a job that has ended, with its results; how many objects of the store these were.
+        """Remove a job that has ended, with its results; returns how many objects were removed from the
+        store.
 
-        Pictures that it was made from are the tenant's: the janitor removes those that no other job names.
-        Should the store fail in between, the janitor removes the rest.
+        Its inputs belong to the tenant: the janitor removes those that no other job names. If the store fails
+        halfway, the janitor removes the rest.
 
         Raises:
             Refused: the job has not ended.
-            StoreError: the store does not remove something.
+            StoreError: the store failed to remove something.
         """
         key = once or secrets.token_hex(8)
         self._once(key, lambda key: self.ledger.remove(job_id, tenant, by, key))
@@ -73,10 +74,10 @@ class JobControl(FarmConnection):
         return self._once(key, lambda key: self.ledger.count_removed(job_id, tenant, key, count))
 
     def order(self, worker: str, order: WorkerOrder | None, by: str, once: str | None = None) -> list[str]:
-        """Have a worker, or all of a host's, do something from the next beat on; who it is.
+        """Give a worker, or all workers of a host, an order, from their next beat on; returns their ids.
 
         Raises:
-            NotFound: none of them lives.
+            NotFound: none of them is alive.
         """
         answer = Answer(self.redis, "order", worker, once or secrets.token_hex(8))
         if (before := answer.given()) is not None:  # by now it may have ended, as it was told
@@ -91,9 +92,9 @@ class JobControl(FarmConnection):
         return found
 
     def notify_workers(self, model: str) -> None:
-        """Tickets for images that wait.
+        """Queue tickets for waiting images.
 
-        Whatever goes wrong with them, what they are for is written: the workers' janitor brings them.
+        Errors do not matter: the images are in the ledger, and the workers' janitor will queue tickets.
         """
         try:
             top_up(self.tickets, self.ledger, model)

@@ -1,4 +1,4 @@
-"""Which jobs somebody means, of those that a tenant has."""
+"""Selects jobs of a tenant."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SHARE, LOOKED_THROUGH = 100, 2000
 
 @dataclass(frozen=True, kw_only=True)
 class JobFilter:
-    """What a job must be like; what is None, or empty, does not matter."""
+    """Criteria for jobs; those that are None, or empty, do not apply."""
 
     #: in its name or id, in any case
     search: str | None = None
@@ -25,7 +25,7 @@ class JobFilter:
     tags: tuple[str, ...] = ()
 
     def fits(self, job: JobStatus) -> bool:
-        """Whether `job` is like that."""
+        """Whether `job` meets all of them."""
         wanted = (self.search or "").casefold()
         return (
             (wanted in (job.name or "").casefold() or wanted in job.id)
@@ -37,7 +37,7 @@ class JobFilter:
 
 
 def find_jobs(ledger: Ledger, tenant: str, wanted: JobFilter) -> Iterator[JobStatus]:
-    """The tenant's jobs that fit, newest first; the ledger is asked for more as they are."""
+    """The tenant's jobs that fit, newest first; pages are fetched as they are needed."""
     after: str | None = ""
     while after is not None:
         page = ledger.page_of_jobs(tenant, after, SHARE)
@@ -46,9 +46,9 @@ def find_jobs(ledger: Ledger, tenant: str, wanted: JobFilter) -> Iterator[JobSta
 
 
 def page_of_found(ledger: Ledger, tenant: str, wanted: JobFilter, after: str, limit: int) -> JobPage:
-    """Some of the jobs that fit, newest first: at most `limit`, from where another page ended on.
+    """A page of at most `limit` jobs that fit, newest first, continuing where another page ended.
 
-    It may have fewer, or none, and still have a `next`: a page looks through so many jobs, and no more.
+    It may have fewer, or none, and still have a `next`: one page looks at a limited number of jobs.
 
     Raises:
         Refused: as `Ledger.page_of_jobs`.

@@ -1,4 +1,4 @@
-"""What lies in the store of each job."""
+"""What the store has of each job."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from img2img_shared.store import Store, StoredObject
 
 @dataclass
 class JobFolder:
-    """Of one job."""
+    """The folder of one job."""
 
     job_id: str
     #: results
@@ -23,7 +23,7 @@ class JobFolder:
 
     @classmethod
     def of(cls, job_id: str, objects: Iterable[StoredObject]) -> Self:
-        """Added up."""
+        """The folder of a job, with its objects added up."""
         folder = cls(job_id)
         for each in objects:
             folder.bytes += each.size
@@ -35,10 +35,10 @@ class JobFolder:
 
 
 def job_folders(store: Store) -> Iterator[JobFolder]:
-    """Those of all jobs, looked up as it goes.
+    """The folders of all jobs, listed as they are needed.
 
     Raises:
-        StoreError: the store does not tell.
+        StoreError: the store cannot be listed.
     """
     for job_id, objects in groupby(store.objects("jobs"), key=lambda each: each.key.split("/")[1]):
         yield JobFolder.of(job_id, objects)

@@ -1,4 +1,4 @@
-"""Where a farm's jobs and their images stand, for whoever submitted them."""
+"""The state of a farm's jobs and images, for whoever submitted them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,15 +19,15 @@ class JobLookup(FarmConnection):
     """Jobs, looked up by their ids."""
 
     def find(self, tenant: str, wanted: JobFilter) -> Iterator[JobStatus]:
-        """As `find_jobs`."""
+        """Like `find_jobs`."""
         return find_jobs(self.ledger, tenant, wanted)
 
     def page_of_jobs(self, tenant: str, wanted: JobFilter, after: str, limit: int) -> JobPage:
-        """As `page_of_found`."""
+        """Like `page_of_found`."""
         return page_of_found(self.ledger, tenant, wanted, after, limit)
 
     def status(self, job_id: str, tenant: str) -> JobStatus:
-        """Where a job stands, and what it waits for if none of its images can be begun.
+        """The state of a job, and what it waits for if none of its images can be started.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -42,7 +42,8 @@ class JobLookup(FarmConnection):
         return replace(status, waits_for=waits_for(status, workers, deaths))
 
     def watched(self, job_id: str, tenant: str) -> JobStatus:
-        """As `status`, and how far running images are: their workers tell it for some seconds from now on.
+        """Like `status`, with the progress of running images, which their workers report for some seconds
+        from now on.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -58,11 +59,13 @@ class JobLookup(FarmConnection):
         return replace(status, steps=(done, total), under_way=under_way)
 
     def images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
-        """Images of a job by their indexes (None: all), asked for as it goes; without their inputs' names."""
+        """The images of a job by their indexes (None: all), fetched as they are needed, without their inputs'
+        names.
+        """
         indexes = range(job.n) if wanted is None else wanted
         for start in range(indexes.start, indexes.stop, IMAGES):
             yield from self.ledger.images(job.id, job.tenant, start, min(IMAGES, indexes.stop - start))
 
     def named_images(self, job: Job, wanted: range | None = None) -> Iterator[ImageStatus]:
-        """As `images`, with their inputs' names and paths, as far as the store has them."""
+        """Like `images`, with their inputs' names and paths, if the store still has them."""
         return with_names(self.store, job, self.images(job, wanted))

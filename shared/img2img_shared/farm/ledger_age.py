@@ -1,7 +1,8 @@
 """The proof that the ledger is no older than the store: both count generations, and the store's is not ahead.
 
-After a FLUSHALL, or when a copy of Redis is restored, the ledger knows less than the store. What it does not
-name may be wanted then, and what it says has ended may have gone on: it is trusted from that moment on only.
+After a FLUSHALL, or when a copy of Redis is restored, the ledger knows less than the store. Objects that it
+does not name may be wanted then, and jobs may not have ended as it says. So it is trusted only from that
+moment on.
 """
 
 from img2img_shared.errors import StoreError
@@ -13,17 +14,17 @@ KEY = "janitor/generation"
 
 
 class LedgerAge:
-    """Of one farm. Methods raise `Unavailable` when Redis does not answer."""
+    """The age of one farm's ledger. Methods raise `Unavailable` when Redis does not answer."""
 
     def __init__(self, store: Store, retention: Retention) -> None:
         self._store = store
         self._retention = retention
 
     def advance(self) -> int:
-        """Begin the next generation, having looked whether the ledger is as old as the store; which it is.
+        """Check that the ledger is as old as the store, and begin the next generation, which is returned.
 
         Raises:
-            StoreError: the store does not tell, or does not take it.
+            StoreError: the store cannot be read or written.
         """
         known, noted = self._retention.note("generation"), self._noted_generation()
         if known is None or known < noted:
@@ -34,7 +35,7 @@ class LedgerAge:
         return generation
 
     def trusted_for(self) -> float:
-        """Seconds for which the ledger has known all that happened."""
+        """For how many seconds the ledger has known of everything that happened."""
         return self._retention.now() - (self._retention.note("trusted") or 0.0) / 1000
 
     def _noted_generation(self) -> int:

@@ -1,7 +1,7 @@
 """The proof that a store is the farm's: an object in it with the farm's id, which the ledger has too.
 
-A share that is not mounted leaves an empty folder behind, and a wrong URL names another farm's store. Who
-works with one of these misses every object, or puts pictures where nobody looks for them.
+A network share that is not mounted leaves an empty folder behind, and a wrong URL names another farm's store.
+In either, a worker would find no object, or put pictures where nobody looks for them.
 """
 
 import secrets
@@ -15,7 +15,7 @@ MARKER = "farm-id"
 
 
 class StoreMarker:
-    """The marker of one store, beside the ledger of its farm. Methods raise `Unavailable` too."""
+    """The marker of one store. Methods also raise `Unavailable`."""
 
     def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
@@ -25,9 +25,9 @@ class StoreMarker:
         self._proven: str | None = None
 
     def establish(self, *, anew: bool = False) -> None:
-        """Make the store the farm's, if the farm has none yet; for who is about to put a job's inputs there.
+        """Make the store the farm's, if the farm has none yet; called before a job's inputs are put there.
 
-        It is looked at once; after that only the ledger is asked, which may have lost the id.
+        The store is read once; after that only the ledger is asked, which may have lost the id.
 
         Args:
             anew: a store without a marker is marked again; for a farm that has its store to itself.
@@ -50,7 +50,7 @@ class StoreMarker:
         self._compare(known, found)
 
     def check(self) -> None:
-        """Hold the marker against the ledger; a farm to which no job was submitted yet has none.
+        """Compare the marker with the ledger; a farm without any job has none yet.
 
         Raises:
             StoreError: it is not the farm's store, or cannot be read.

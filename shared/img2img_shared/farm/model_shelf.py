@@ -1,4 +1,4 @@
-"""The models that lie in the farm's store: pushed, listed, removed."""
+"""The models in the farm's store: pushed, listed, removed."""
 
 import secrets
 import time
@@ -18,17 +18,17 @@ class ModelShelf(FarmConnection):
     """Pushed models, by their names and hashes. Methods raise `Unavailable` and `StoreError`."""
 
     def pushed_models(self) -> list[PushedModel]:
-        """All of them as the store has them, by kind and name, those pushed last first."""
+        """All pushed models, by kind and name, the last pushed first."""
         self._establish_store()
         found = self.model_index.refresh().values()
         return sorted(found, key=lambda each: (KINDS.index(each.kind), each.name.casefold(), -each.pushed))
 
     def pushed_model(self, wanted: str, kind: ModelKind | None = None) -> PushedModel:
-        """The one that a name, a title or a hash means.
+        """The pushed model that a name, a title or a hash means.
 
         Raises:
             NotFound: there is none.
-            Refused: it means several of different kinds.
+            Refused: it means models of different kinds.
         """
         kinds = KINDS if kind is None else (kind,)
         found = [each for name in kinds if (each := self.model_index.find(name, wanted)) is not None]
@@ -43,17 +43,17 @@ class ModelShelf(FarmConnection):
         return found[0]
 
     def find_pushed_file(self, sha256: str) -> PushedModel | None:
-        """What is pushed of that hash; None: nothing, or not all of it."""
+        """The complete pushed model with that hash, or None."""
         self._establish_store()
         return self.model_objects.about(sha256)
 
     def put_model_part(self, sha256: str, number: int, data: bytes) -> None:
-        """Keep one part of a file that is being pushed."""
+        """Store one part of a file that is being pushed."""
         self._establish_store()
         self.model_objects.put_part(sha256, number, data)
 
     def add_pushed_model(self, new: NewModel, by: str) -> PushedModel:
-        """All parts of a file are in the store: from now on its name means it.
+        """Complete a push whose parts are all in the store: from now on its name means this file.
 
         A file that was pushed before stays as it is, and its name means it (again).
 
@@ -78,10 +78,10 @@ class ModelShelf(FarmConnection):
         return model
 
     def remove_pushed_model(self, sha256: str, by: str, once: str | None = None) -> PushedModel:
-        """Remove a file from the store; which one it was. What workers have fetched makes room there.
+        """Remove a file from the store, and return what it was. Workers' copies make room when they need it.
 
         Args:
-            once: who asks again with the same key, within ten minutes, is answered as before.
+            once: a repeat with the same key, within ten minutes, gets the same answer.
 
         Raises:
             NotFound: there is none.
@@ -109,10 +109,10 @@ class ModelShelf(FarmConnection):
         return known
 
     def check_files(self, files: Mapping[str, str]) -> None:
-        """That what a job is about to name is still there: a file may have been removed since it was found.
+        """Check that the files a job is about to name are still there: one may have been removed since.
 
         Raises:
-            Refused: it was.
+            Refused: one was removed.
         """
         known = self.model_index.all() if files else {}
         for name, sha256 in files.items():
@@ -124,7 +124,7 @@ class ModelShelf(FarmConnection):
         self.audit.write(by=by, tenant="", action=action, subject=model.sha256, detail=told)
 
     def _free_name(self, model: PushedModel) -> str:
-        """What the ledger is to call a checkpoint: its name, unless another file has been called that."""
+        """The name of a checkpoint in the ledger: its own, unless another file has had that name."""
         others: Mapping[str, str] = {
             **self.ledger.known_hashes(),
             **{each.model: each.sha256 for each in self.model_index.all().values()},
@@ -148,7 +148,7 @@ class ModelShelf(FarmConnection):
 
 
 def _check_same(before: PushedModel, new: NewModel) -> None:
-    """That what is pushed again is called, and has beside it, what it was and had before."""
+    """Check that a model that is pushed again has the same name, and the same files beside it."""
     if (before.kind, before.name) != (new.kind, new.name):
         told = f"the same file is there as {before.kind} {before.name}; use that, or remove it first"
         raise Refused("name", new.name, told)

@@ -1,4 +1,4 @@
-"""What a job was made from, as far as its results need it: their names, and what they never overwrite."""
+"""What a job's results need to know of its inputs: their names, and files that must not be overwritten."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from img2img_shared.wire import decode_inputs
 
 @dataclass(frozen=True, kw_only=True)
 class Originals:
-    """What a job was made from, as far as its results need it."""
+    """What a job's results need to know of its inputs."""
 
     #: file names of the outputs, in order
     names: OutputNames
@@ -47,7 +47,7 @@ def read_originals(store: Store, job: Job) -> Originals:
 
 
 def read_inputs(store: Store, job: Job, wanted: range) -> Iterator[Input]:
-    """The inputs of a job at these indexes, ascending.
+    """The inputs of a job at these indexes, in ascending order.
 
     Raises:
         StoreError, WireError: a page cannot be read.
@@ -58,7 +58,7 @@ def read_inputs(store: Store, job: Job, wanted: range) -> Iterator[Input]:
 
 
 def with_names(store: Store, job: Job, images: Iterable[ImageStatus]) -> Iterator[ImageStatus]:
-    """`images`, ascending by index, with their inputs' names and paths; without, where a page is gone."""
+    """`images`, ascending by index, with their inputs' names and paths, except where a page is gone."""
     page: tuple[Input, ...] = ()
     number: int | None = None
     for image in images:

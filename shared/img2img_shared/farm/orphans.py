@@ -1,4 +1,4 @@
-"""What the store keeps of jobs that the ledger does not know: they were forgotten, or lost with a ledger."""
+"""Jobs of which only the store has something: they were forgotten, or lost with a ledger."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ class Orphan:
 
     @classmethod
     def of(cls, folder: JobFolder) -> Self:
-        """That whose folder it is."""
+        """The orphan whose folder that is."""
         return cls(id=folder.job_id, pictures=folder.pictures, bytes=folder.bytes)
 
 
 def find_orphans(store: Store, retention: Retention) -> Iterator[Orphan]:
-    """Each such job. Nothing is removed: these may be pictures that somebody wants.
+    """Each orphan in the store. Nothing is removed: somebody may want these pictures.
 
     Raises:
-        StoreError: the store does not tell.
+        StoreError: the store cannot be listed.
         Unavailable: Redis does not answer.
     """
     folders = job_folders(store)

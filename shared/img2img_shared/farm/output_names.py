@@ -1,4 +1,4 @@
-"""The file names of a job's outputs: from each it can be told which input it came from."""
+"""The file names of a job's outputs, each of which shows the input it came from."""
 
 import re
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ class OutputNames(Sequence[str]):
 def _distinct(
     names: Sequence[str | None], folders: Sequence[str | None], paths: Sequence[str | None]
 ) -> list[str]:
-    """For each input its folder and a stem, no two alike."""
+    """A folder and a stem for each input, no two alike."""
     places = [f"{folder}/" if folder else "" for folder in folders]
     stems = [places[index] + _file_stem(name, index) for index, name in enumerate(names)]
     groups: dict[str, list[int]] = {}
@@ -88,7 +88,7 @@ def _distinct(
 
 
 def _by_path(inputs: Sequence[tuple[str, str | None, str | None]], taken: set[str]) -> list[str] | None:
-    """Stems out of so much of each input's path as tells them apart; None: nothing does.
+    """Stems from as much of each input's path as is needed to tell them apart, or None if nothing does.
 
     Args:
         inputs: the folder where its outputs go, the name and the path of each.
@@ -109,7 +109,7 @@ def _by_path(inputs: Sequence[tuple[str, str | None, str | None]], taken: set[st
 
 
 def _by_number(stems: Sequence[str], taken: set[str]) -> list[str]:
-    """The first of `stems`, which are alike, and the others with _2, _3, ..., but for what is taken."""
+    """The first of `stems`, which are alike, and the others with _2, _3, ..., avoiding what is taken."""
     numbered = [stems[0]]
     number = 2
     for stem in stems[1:]:
@@ -121,7 +121,7 @@ def _by_number(stems: Sequence[str], taken: set[str]) -> list[str]:
 
 
 def _dashes(stems: set[str], per_input: int) -> str:
-    """What stands before the number of a further output: so many dashes that none is called like an input."""
+    """The dashes before the number of a further output: as many as it takes not to look like an input."""
     matches = [match for stem in stems if (match := _NUMBERED.fullmatch(stem))]
     heads = {match[1] for match in matches if len(match[2]) < 9 and 1 < int(match[2]) <= per_input}
     dashes = "-"
@@ -131,7 +131,7 @@ def _dashes(stems: set[str], per_input: int) -> str:
 
 
 def _file_stem(name: str | None, index: int) -> str:
-    """A name that others chose, as a file name: no folders, nothing hidden, not too long."""
+    """A name that somebody chose, made safe as a file name: without folders, not hidden, not too long."""
     kept = re.sub(r"[/\\\x00-\x1f\x7f-\x9f]", "_", name or "").strip().lstrip(".")
     kept = kept.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
     return kept or f"{index:05d}"

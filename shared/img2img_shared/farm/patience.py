@@ -1,4 +1,4 @@
-"""Waiting: for a farm that is away, and for what other threads do, so that Ctrl-C is heard meanwhile."""
+"""Waiting for a farm that does not answer, and for other threads, in a way that Ctrl-C can interrupt."""
 
 import logging
 import time
@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 
 def patiently(ask: Callable[[], T], outage: float = OUTAGE) -> T:
-    """What `ask` gives, asked again while the farm is away: an overnight watch outlives its restart.
+    """The result of `ask`, retried while the farm does not answer: an overnight watch survives its restart.
 
-    The log says once that it waits, which without further ado Python shows on standard error.
+    The log says once that it waits; unless logging is configured, Python shows that on standard error.
 
     Args:
-        outage: seconds until it gives up; 0: it is asked once.
+        outage: seconds until it gives up; 0: `ask` is called once.
 
     Raises:
-        Unavailable: it stays away.
+        Unavailable: the farm did not answer in time.
     """
     end = time.monotonic() + outage
     waits = False
@@ -50,7 +50,8 @@ def patiently(ask: Callable[[], T], outage: float = OUTAGE) -> T:
 def await_result(future: Future[T]) -> T:
     """The future's result, waited for in short turns.
 
-    In one long wait Ctrl-C can go unheard: Python does not see a signal that comes just before it begins.
+    During one long wait Ctrl-C can be missed: Python does not notice a signal that comes just before it
+    begins.
     """
     while not wait([future], TURN).done:
         pass

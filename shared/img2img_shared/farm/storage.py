@@ -1,4 +1,4 @@
-"""How many bytes each tenant has in the store: by the janitor's last look, and what was uploaded since."""
+"""How many bytes each tenant has in the store: what the janitor last counted, and later uploads."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from img2img_shared.ledger.tables import Table
 
 @dataclass(frozen=True, kw_only=True)
 class TenantStorage:
-    """Of one tenant, in bytes."""
+    """The storage of one tenant, in bytes."""
 
     tenant: str
     #: pictures that were uploaded, when the janitor looked last
@@ -21,12 +21,12 @@ class TenantStorage:
 
     @property
     def bytes(self) -> int:
-        """All of it."""
+        """The total."""
         return self.inputs + self.results + self.since
 
 
 class Storage:
-    """Of one farm. Methods raise `Unavailable` when Redis does not answer."""
+    """The storage of one farm's tenants. Methods raise `Unavailable` when Redis does not answer."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._call = redis.call
@@ -34,12 +34,12 @@ class Storage:
         self._table = Table(redis, "storage")
 
     def of(self, tenant: str) -> TenantStorage:
-        """That of a tenant."""
+        """That of one tenant."""
         since = int(self._call("HGET", self._counts, tenant) or 0)
         return TenantStorage(tenant=tenant, since=since, **(self._table.get(tenant) or {}))
 
     def all(self) -> list[TenantStorage]:
-        """Those of all tenants that have something, the largest first."""
+        """That of every tenant that has something, the largest first."""
         table, counted = self._table.all(), self.counted()
         found = [
             TenantStorage(tenant=tenant, since=counted.get(tenant, 0), **table.get(tenant, {}))
@@ -48,12 +48,12 @@ class Storage:
         return sorted(found, key=lambda each: (-each.bytes, each.tenant))
 
     def counted(self) -> dict[str, int]:
-        """What was written since the last look, by tenant."""
+        """Bytes written since the last sweep, by tenant."""
         found: dict[bytes, bytes] = self._call("HGETALL", self._counts)
         return {str(tenant, "utf-8"): int(count) for tenant, count in found.items()}
 
     def write(self, found: Found, before: dict[str, int]) -> None:
-        """What a look has found; `before` was counted when it began."""
+        """Record the result of a sweep; `before` is what was `counted` when it began."""
         tenants = found.inputs.keys() | found.results.keys()
         for tenant in self._table.all().keys() - tenants:
             self._table.remove(tenant)

@@ -1,8 +1,8 @@
 """Removes from the store what nobody needs any more, after asking the ledger, a bit at a time.
 
-Each gateway and each worker makes rounds; one of them at a time does the work. Whatever it leaves undone, and
-wherever it is killed, the next one goes on: the ledger forgets a job before the store does, and remembers
-that there is something to remove until it was.
+Each gateway and each worker has one, and one of them at a time does the work. Wherever it stops or is killed,
+the next one continues: the ledger forgets a job before the store does, and remembers what is to be removed
+until it is.
 """
 
 import logging
@@ -41,16 +41,16 @@ TERM, SIGN = 300, 20.0
 
 
 class Busy(Refused):
-    """Another process is at work."""
+    """Another process is doing it."""
 
 
 class Replaced(FarmError):
-    """Another process is the janitor by now."""
+    """Another process is the janitor now."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned:
-    """What was removed, or would be."""
+    """What was removed, or would be in a dry run."""
 
     #: jobs that were kept long enough, with their results
     jobs: int
@@ -64,7 +64,7 @@ class Cleaned:
 
 
 class StoreJanitor:
-    """Of one farm. Methods raise `Unavailable` when Redis does not answer, and `StoreError`."""
+    """The janitor of one store. Methods raise `Unavailable` when Redis does not answer, and `StoreError`."""
 
     def __init__(self, redis: FarmRedis, store: Store, settings: Settings) -> None:
         self._store = store
@@ -80,7 +80,7 @@ class StoreJanitor:
         self._signed = 0.0
 
     def round(self) -> None:
-        """Do what is due, unless another process is at it."""
+        """Do what is due, unless another process is doing it."""
         self._submissions.round()
         if not self._is_due():
             return
@@ -92,11 +92,11 @@ class StoreJanitor:
                 self._clean(self._settings.keep_uploads, self._settings.keep_orphans)
 
     def clean(self, *, uploads: float | None, orphans: float | None = None, dry_run: bool = False) -> Cleaned:
-        """Look at all of the store now, and remove what may go, or (`dry_run`) say what would.
+        """Look through the whole store now, and remove what may go; with `dry_run`, only say what would go.
 
         Args:
-            uploads: seconds for which a picture stays that nothing names; None: for ever.
-            orphans: seconds for which a job stays listed that only the store knows; None: for ever.
+            uploads: seconds for which a picture that nothing names stays; None: forever.
+            orphans: seconds for which an orphan stays listed before it is removed; None: forever.
 
         Raises:
             Refused: another process is doing it, or the store has something that cannot be read.
@@ -145,11 +145,11 @@ class StoreJanitor:
             raise Refused("clean", Summary("not possible"), reason) from error
 
     def listed(self) -> dict[str, float]:
-        """The orphans that were found by now, and since when (seconds since 1970)."""
+        """The orphans found so far, and when each was first found (seconds since 1970)."""
         return {job_id: facts["since"] for job_id, facts in self._orphans.all().items()}
 
     def _is_due(self) -> bool:
-        """Whether there is anything to do; what was never done is due a while from now."""
+        """Whether there is anything to do; what was never done is due after a while."""
         if not self._retention.is_begun():
             return False
         is_over = self._since("advanced") >= ADVANCE_EVERY or self._since("swept") >= SWEEP_EVERY
@@ -157,10 +157,10 @@ class StoreJanitor:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """For as long as it lasts no other process does anything.
+        """Within the context, no other process cleans.
 
         Raises:
-            Refused: one does.
+            Refused: another process is cleaning.
         """
         if not self._lock.is_won():
             raise Busy(
@@ -175,7 +175,7 @@ class StoreJanitor:
             self._lock.resign()
 
     def _remove_jobs(self) -> int:
-        """... whose time is over, or that somebody has removed; of how many something was to be removed."""
+        """Remove the objects of jobs that have expired or were removed; returns of how many jobs."""
         if self._retention.due():
             self._advance()  # before anything that an older ledger says is believed
             while self._retention.expire():
@@ -189,7 +189,7 @@ class StoreJanitor:
         return count
 
     def _remove_unfinished_models(self) -> None:
-        """... of which nobody has sent a part for long; who does so again just now is told to wait."""
+        """Remove uploads of models that stopped long ago; a client that continues one now has to wait."""
         for sha256 in self._models.unfinished(before=self._retention.now() - AGE):
             self._step()
             self._model_index.remove(sha256)
@@ -198,7 +198,7 @@ class StoreJanitor:
             self._model_index.end_removal(sha256)
 
     def _list(self, found: list[Orphan]) -> None:
-        """Note since when each orphan is known, and forget those that are none any more."""
+        """Note since when each orphan is known, and forget those that no longer are orphans."""
         known, now = self._orphans.all(), self._retention.now()
         ids = {each.id for each in found}
         for job_id in known.keys() - ids:
@@ -206,7 +206,7 @@ class StoreJanitor:
         self._orphans.put({each.id: {**asdict(each), "since": now} for each in found if each.id not in known})
 
     def _overdue(self, found: Found, orphans: float | None) -> list[Orphan]:
-        """Orphans that were listed for so long, and for as long nothing was lost of the ledger."""
+        """Orphans that have been listed for long enough, while nothing was lost from the ledger."""
         if orphans is None or (orphans and self._age.trusted_for() < orphans):
             return []
         listed, now = self.listed(), self._retention.now()
@@ -218,17 +218,17 @@ class StoreJanitor:
         return generation
 
     def _since(self, fact: str) -> float:
-        """Seconds since something was done; the first time it is asked, that is now."""
+        """Seconds since something was last done; the first time, that counts as done now."""
         now, found = self._retention.now(), self._retention.note(fact)
         if found is None:
             self._retention.set_note(fact, now)
         return 0.0 if found is None else now - found
 
     def _step(self) -> None:
-        """Say that this janitor lives, now and then.
+        """Say now and then that this janitor is alive.
 
         Raises:
-            Replaced: it was taken for dead.
+            Replaced: it was thought dead.
         """
         if time.monotonic() - self._signed >= SIGN:
             if not self._lock.is_won():

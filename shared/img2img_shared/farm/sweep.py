@@ -1,8 +1,8 @@
-"""One look at all that a farm has in its store: what nothing names goes, and the rest is added up by tenant.
+"""One look through a farm's store: finds what nothing names, and adds up the rest by tenant.
 
-A picture may go if no page of inputs in the store names it, none of the ledger's jobs, and no submission that
-is under way; and if it was uploaded so long ago that nobody is about to name it. What cannot be read names
-anything, so that then nothing goes.
+A picture may be removed if no page of inputs in the store, no job in the ledger and no submission under way
+names it, and if it was uploaded so long ago that nobody is about to name it. A page that cannot be read might
+name any picture, so then nothing is removed.
 """
 
 import logging
@@ -32,7 +32,7 @@ _TRIES = 20
 
 @dataclass
 class Found:
-    """What one look found."""
+    """The result of one sweep."""
 
     #: bytes by tenant: of pictures that jobs were made from, and of results
     inputs: Counter[str] = field(default_factory=Counter)
@@ -47,11 +47,11 @@ class Found:
 
 
 class Sweep:
-    """Of one farm. Methods raise `Unavailable` and `StoreError`.
+    """A sweep of one farm's store. Methods raise `Unavailable` and `StoreError`.
 
     Args:
-        uploads: seconds for which a picture stays that nothing names; None: for ever.
-        step: called between any two questions to the store; what it raises ends the look.
+        uploads: seconds for which a picture that nothing names stays; None: forever.
+        step: called between any two calls to the store; what it raises ends the sweep.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Sweep:
         self._latest: dict[str, str] = {}
 
     def look(self, generation: int) -> Found:
-        """See what is there. Nothing is removed.
+        """Find out what is there, without removing anything.
 
         Args:
             generation: the ledger's.
 
         Raises:
-            WireError: a newer version wrote what some job names.
+            WireError: a newer version wrote a page of inputs.
         """
         found = Found(held_for=max(0.0, AGE - self._age.trusted_for()))
         self._generation = generation
@@ -94,7 +94,7 @@ class Sweep:
         return found
 
     def remove_unnamed(self, found: Found) -> int:
-        """Remove the pictures that nothing names, unless something has come to name them; how many went."""
+        """Remove the pictures that nothing names, unless something names them now; returns how many."""
         if found.held_for:
             return 0
         by_tenant: dict[str, list[str]] = {}
@@ -103,7 +103,7 @@ class Sweep:
         return sum(self._remove_of(tenant, keys, found) for tenant, keys in by_tenant.items())
 
     def _add_up_inputs(self, found: Found) -> None:
-        """... and list the old ones: all, or where these are too many, another part of them each time."""
+        """Add up the inputs, and list the old ones; if there are too many, another part each time."""
         now, parts = self._retention.now(), max(1, round(self._retention.note("parts") or 1))
         count = 0
         for each in self._store.objects("inputs"):
@@ -127,7 +127,7 @@ class Sweep:
         self._strike(found, folder.pages, standing)
 
     def _strike(self, found: Found, pages: Iterable[str], standing: Standing) -> None:
-        """Whatever a job names is not unnamed."""
+        """Strike what any job names from the unnamed."""
         if not found.unnamed:
             return
         for key in self._named_pictures(pages, standing):
@@ -167,7 +167,7 @@ class Sweep:
         return count
 
     def _strike_new(self, tenant: str, found: Found) -> bool:
-        """Look at what jobs name that have come meanwhile; False: these are too many."""
+        """Strike what newly submitted jobs name; False: there are too many of these."""
         jobs = self._retention.submitted_since(tenant, self._latest[tenant])
         if jobs is None:
             return False

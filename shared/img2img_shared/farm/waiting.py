@@ -1,4 +1,4 @@
-"""What a job waits for that does not move."""
+"""What a job waits for when it makes no progress."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ TOLD = 3
 
 
 def is_idle(status: JobStatus) -> bool:
-    """Whether a job has images to be begun, may have them begun, and yet none is."""
+    """Whether images of a job could be started, and yet none has been."""
     return status.state in (JobState.PENDING, JobState.RUNNING) and status.pending > 0 and not status.running
 
 
@@ -19,7 +19,7 @@ def waits_for(status: JobStatus, workers: Sequence[WorkerStatus], deaths: int = 
     """What an idle job waits for, for its user to read; None: its workers' next free slot.
 
     Args:
-        deaths: workers that died lately as they loaded its model, which no worker has now.
+        deaths: how many workers recently died while loading its model, if no worker has it now.
     """
     if deaths >= DEADLY:
         return (
@@ -41,7 +41,7 @@ def waits_for(status: JobStatus, workers: Sequence[WorkerStatus], deaths: int = 
 
 
 def _by_reason(troubles: Mapping[str, str]) -> str:
-    """Reasons by worker, each once, with whose it is."""
+    """Each of the workers' reasons once, with the workers that gave it."""
     reasons: dict[str, list[str]] = {}
     for worker, reason in troubles.items():
         reasons.setdefault(reason, []).append(worker)

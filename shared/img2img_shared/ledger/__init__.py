@@ -1,4 +1,4 @@
-"""What the farm keeps in Redis, jobs and images above all, and everything that talks to it."""
+"""Everything the farm keeps in Redis, above all jobs and images, and the code that talks to Redis."""
 
 from img2img_shared.ledger.connect import FarmRedis, connect
 from img2img_shared.ledger.job_records import IMAGES

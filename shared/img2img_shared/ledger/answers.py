@@ -1,4 +1,4 @@
-"""What was answered to a call that changes something, for whoever asks again since no answer came."""
+"""The answers to calls with an idempotency key, kept for a caller that lost one and repeats the call."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ KEPT = 600
 
 
 class Answer:
-    """The one to a call with an idempotency key: ``{prefix}:answer:VERB:SUBJECT:KEY``.
+    """The answer to one call with an idempotency key: ``{prefix}:answer:VERB:SUBJECT:KEY``.
 
     Methods raise `Unavailable`.
     """
@@ -20,10 +20,10 @@ class Answer:
         self._key = redis.key("answer", verb, subject, once)
 
     def given(self) -> Any:
-        """What was answered before; None: nothing yet."""
+        """The earlier answer, or None."""
         data = self._call("GET", self._key)
         return None if data is None else json.loads(data)
 
     def give(self, document: Any) -> None:
-        """From now on, this is the answer."""
+        """Keep this as the answer."""
         self._call("SET", self._key, json.dumps(document), "EX", KEPT)

@@ -1,4 +1,4 @@
-"""Who did what: a line for each time that somebody has changed a job, a worker's orders, or an API key."""
+"""The audit: a line for each change that somebody made to a job, a worker's orders, or an API key."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ LINES, SHARE = 10_000, 500
 
 @dataclass(frozen=True, kw_only=True)
 class AuditLine:
-    """One of them."""
+    """One line of the audit."""
 
     at: datetime
     #: the owner of a key, the user of a password, or a login
@@ -31,23 +31,23 @@ class AuditLine:
 
 
 class Audit:
-    """That of one farm. Methods raise `Unavailable` when Redis does not answer."""
+    """The audit of one farm. Methods raise `Unavailable` when Redis does not answer."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._call = redis.call
         self._key = redis.key("audit")
 
     def write(self, *, by: str, tenant: str, action: str, subject: str, detail: str = "") -> None:
-        """Add a line of now. What is done to jobs and workers the ledger adds itself."""
+        """Add a line with the current time. The ledger itself writes those for jobs and workers."""
         fields = ("by", by, "tenant", tenant, "action", action, "subject", subject, "detail", detail)
         self._call("XADD", self._key, "MAXLEN", "~", LINES, "*", *fields)
 
     def lines(self, *, tenant: str | None = None, subject: str | None = None) -> Iterator[AuditLine]:
-        """The lines there are, newest first.
+        """All lines, newest first.
 
         Args:
-            tenant: of this one's jobs and keys; None: of all, and of workers.
-            subject: of this job, worker or key; None: of any.
+            tenant: only lines on its jobs and keys; None: lines on all tenants, and on workers.
+            subject: only lines on this job, worker or key.
         """
         end = "+"
         while found := self._call("XREVRANGE", self._key, end, "-", "COUNT", SHARE):

@@ -1,4 +1,4 @@
-"""Connections to the farm's Redis as its URL describes it: the ledger's, the watchers' and Celery's."""
+"""Redis clients for the farm's URL: the ledger's, the watchers' and Celery's."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from img2img_shared.ledger.redis_url import RedisAddress
 
 
 class Demoted(redis.ConnectionError):
-    """The server has become a replica, and the connection was dropped: a new one finds the primary."""
+    """The server has become a replica, and the connection was closed: a new one finds the primary."""
 
 
 #: the command by which a server says what it is; whoever may connect may ask it
@@ -30,16 +30,16 @@ WHO = ("HELLO",)
 
 
 def facts(hello: Any) -> dict[bytes, Any]:
-    """What a server answers to `WHO`, in either version of its protocol."""
+    """A server's answer to `WHO` as a dict, in either version of its protocol."""
     return hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
 
 
 def of_primary(answers: Sequence[Any]) -> list[Any]:
-    """The answers behind that to `WHO`.
+    """The answers after the first, which is the answer to `WHO`.
 
     Raises:
-        Demoted: it is no primary.
-        Exception: what one of the answers is.
+        Demoted: the server is not a primary.
+        Exception: the first of the answers that is one.
     """
     hello, *others = answers
     if not isinstance(hello, Exception) and facts(hello).get(b"role") != b"master":
@@ -51,9 +51,9 @@ def of_primary(answers: Sequence[Any]) -> list[Any]:
 
 
 class _LeavesReplicas(AbstractConnection):
-    """A connection that ends when its server says that it is no primary any more.
+    """A connection that closes when its server says that it is no longer a primary.
 
-    After a failover behind one address, whoever keeps such a connection is refused every write for ever.
+    Otherwise, after a failover behind one address, every write on it would be refused forever.
     """
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
@@ -89,7 +89,7 @@ class _SentinelTls(SentinelManagedSSLConnection, _LeavesReplicas):
 
 
 def connection_options(address: RedisAddress) -> dict[str, Any]:
-    """What a pool of connections is made with, their class included.
+    """Arguments for a pool of connections, including their class.
 
     redis-py's own retry is off: it would send a claim twice when only the answer was lost.
     """
@@ -104,20 +104,20 @@ def connection_options(address: RedisAddress) -> dict[str, Any]:
 
 
 def sentinels(address: RedisAddress) -> Any:
-    """Those that know where the server is: redis-py's `Sentinel`, which has no types."""
+    """The sentinels, as redis-py's `Sentinel`, which has no types."""
     return _sync_sentinel(
         address.hosts, sentinel_kwargs={**_sentinel_options(address), "retry": Retry(NoBackoff(), 0)}
     )
 
 
 def pool(address: RedisAddress) -> redis.ConnectionPool:
-    """Connections for any number of threads."""
+    """A pool of connections for any number of threads."""
     known = None if address.master_name is None else sentinels(address)
     return pool_with(address, connection_options(address), known)
 
 
 def pool_with(address: RedisAddress, options: dict[str, Any], known: Any) -> redis.ConnectionPool:
-    """A pool whose connections are made with `options`; of the server that the sentinels know, if any."""
+    """A pool whose connections are made with `options`, to the server that the sentinels know, if any."""
     if address.master_name is None:
         return redis.ConnectionPool(**options)
     found: redis.ConnectionPool = _sentinel_pool(address.master_name, known, **options)
@@ -125,7 +125,7 @@ def pool_with(address: RedisAddress, options: dict[str, Any], known: Any) -> red
 
 
 def asynchronous(address: RedisAddress) -> redis.asyncio.Redis:
-    """A client of asyncio, which only reads."""
+    """An asyncio client, which only reads."""
     retry = AsyncRetry(NoBackoff(), 0)
     options: dict[str, Any] = {**address.options, "retry": retry, "protocol": 2}
     if address.is_encrypted:

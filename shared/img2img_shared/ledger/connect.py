@@ -1,4 +1,4 @@
-"""The connection to Redis, and the one way in which its absence is reported."""
+"""The connection to Redis, which reports every failure of Redis as `Unavailable`."""
 
 import hashlib
 import re
@@ -43,10 +43,9 @@ _UNFIT = "cannot serve the farm"
 
 
 class FarmRedis:
-    """One farm's Redis, for any number of threads. Nothing else of the project talks to it but Celery.
+    """One farm's Redis, for any number of threads. Apart from Celery, nothing else talks to Redis.
 
-    What is called raises `Unavailable` when Redis does not answer, or takes no writes. It may have taken
-    effect then.
+    Calls raise `Unavailable` when Redis does not answer, or refuses writes. They may have taken effect then.
     """
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
@@ -62,11 +61,11 @@ class FarmRedis:
         return ":".join((keys.farm_key(self.prefix), *parts))
 
     def call(self, *words: Word) -> Any:
-        """What Redis answers to one command."""
+        """The answer to one command."""
         return self._ask(words)[0]
 
     def run(self, script: str, *arguments: Word) -> Any:
-        """What one of the Lua scripts answers, by its file's name."""
+        """The answer of a Lua script, by its file's name."""
         begun = time.perf_counter()
         answer = self._run(script, arguments)[0]
         if self.on_call is not None:
@@ -74,11 +73,11 @@ class FarmRedis:
         return answer
 
     def run_and_wait(self, script: str, *arguments: Word, wait: Sequence[Word]) -> list[Any]:
-        """What a script answers, and right after it on the same connection the command `wait`."""
+        """The answers of a script and, right after it on the same connection, of the command `wait`."""
         return self._run(script, arguments, wait)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _run(self, script: str, arguments: Sequence[Word], *more: Sequence[Word]) -> list[Any]:
@@ -97,10 +96,10 @@ class FarmRedis:
         return self._scripts[script]
 
     def _ask(self, *commands: Sequence[Word]) -> list[Any]:
-        """The answers of the primary.
+        """The primary's answers to `commands`.
 
-        Whatever is asked, each time the server says what it is: one that was demoted would refuse to write,
-        but answer for ever what it knew.
+        Each time, the server is also asked for its role: one that was demoted would refuse writes, but answer
+        reads from old data forever.
         """
         with answering(), self._naming_key(commands[0]):
             try:
@@ -111,7 +110,7 @@ class FarmRedis:
 
     @contextmanager
     def _naming_key(self, command: Sequence[Word]) -> Iterator[None]:
-        """Has an error say which key it is that holds another type than the command is for."""
+        """Have a WRONGTYPE error name the key that holds a value of another type."""
         try:
             yield
         except redis.ResponseError as error:
@@ -136,11 +135,11 @@ class FarmRedis:
 
 
 def connect(url: str, prefix: str = "img2img") -> FarmRedis:
-    """The farm of this prefix in the Redis at `url` (see `redis_url`), which has answered once.
+    """Connect to the farm of this prefix in the Redis at `url` (see `redis_url`), and check that it answers.
 
     Raises:
-        Refused: the URL cannot be used, or what answers there cannot carry a farm.
-        Unavailable: nobody answers there, or not us, or a replica.
+        Refused: the URL cannot be used, or the server cannot serve a farm.
+        Unavailable: nothing answers there, or it refuses us, or it is a replica.
     """
     address = read_redis_url(url)
     client = redis.Redis.from_pool(clients.pool(address))
@@ -159,7 +158,7 @@ def connect(url: str, prefix: str = "img2img") -> FarmRedis:
 
 
 def _check(client: redis.Redis, where: str) -> None:
-    """That a farm can live there: what its server says of itself."""
+    """Check that the server can serve a farm."""
     execute: Callable[..., Any] = client.execute_command
     facts = clients.facts(execute(*clients.WHO))
     mode, role = facts.get(b"mode"), facts.get(b"role")
@@ -177,7 +176,7 @@ def _check(client: redis.Redis, where: str) -> None:
 
 @contextmanager
 def reading(key: str) -> Iterator[None]:
-    """Turns what is raised where a key's value is none of the farm's into `Unavailable`."""
+    """Within the context, errors from a key that another program has overwritten become `Unavailable`."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, UnpackException) as error:
@@ -187,11 +186,11 @@ def reading(key: str) -> Iterator[None]:
 
 @contextmanager
 def answering(where: str | None = None) -> Iterator[None]:
-    """Turns whatever redis-py and kombu raise when a server does not do its part into `Unavailable`.
+    """Within the context, errors of redis-py and kombu that are the server's fault become `Unavailable`.
 
-    That is all of either family, so that an error which a newer version adds is among them; but not what
-    says that our own command or message is wrong (redis-py's other ``ResponseError``s and ``DataError``,
-    kombu's ``SerializationError``), which comes through as it is.
+    These are all errors of either library, including any that newer versions add, except those that say
+    that our own command or message is wrong (redis-py's other ``ResponseError``s and ``DataError``, kombu's
+    ``SerializationError``), which are raised as they are.
     """
     try:
         yield
@@ -208,7 +207,7 @@ def answering(where: str | None = None) -> Iterator[None]:
 
 
 def _way_out(key: str) -> str:
-    """Where a key holds what the farm has not put there."""
+    """What to do about a key that another program has written to."""
     which = "a key" if key.startswith("Operation") else f"its key {key}"
     return (
         f"{which} holds what the farm cannot read, of another program perhaps, or of an older version; "
@@ -217,7 +216,7 @@ def _way_out(key: str) -> str:
 
 
 def _trouble(error: BaseException) -> str | None:
-    """What an error says of the server; None: it is about the command."""
+    """What an error says about the server; None if it is about the command."""
     code = str(error).partition(" ")[0]  # redis-py strips it where it has a class for it
     if isinstance(error, _CLOSED):
         return "does not let us in"

@@ -27,12 +27,12 @@ class EventTail:
         self.close: Callable[[], Awaitable[None]] = self._client.aclose
 
     async def newest(self, job_id: str) -> str:
-        """The id of a job's last event; "0": it has none."""
+        """The id of a job's last event; "0" if it has none."""
         found = await self._call("XREVRANGE", events_key(self._prefix, job_id), "+", "-", "COUNT", 1)
         return str(found[0][0], "utf-8") if found else "0"
 
     async def read(self, after: Mapping[str, str]) -> dict[str, list[Event]]:
-        """By job, its events later than the named one, at most `EVENTS`; jobs without any are left out."""
+        """By job, its events after the given id, at most `EVENTS`; jobs without any are left out."""
         if not after:
             return {}
         return _by_job(self._prefix, after, await self._call(*_command(self._prefix, after, EVENTS)))
@@ -55,7 +55,7 @@ class EventTail:
 
 
 def read_events(redis: FarmRedis, after: Mapping[str, str], count: int) -> dict[str, list[Event]]:
-    """By job, its events later than the named one, at most `count`; jobs without any are left out.
+    """By job, its events after the given id, at most `count`; jobs without any are left out.
 
     Raises:
         Unavailable: Redis does not answer.

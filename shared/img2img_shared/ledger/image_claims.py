@@ -22,19 +22,19 @@ _GIVEN_BACK = {1: ImageState.PENDING, 2: ImageState.FAILED}
 
 
 class ImageClaims(LedgerPart):
-    """Images, by model."""
+    """Claims of images, by model."""
 
     def claim(
         self, model: str, worker: str, nonce: str, *, idle: bool, above: int | None = None
     ) -> Claim | None:
         """The next image of `model` for `worker`, or None when there is none for it now.
 
-        Highest priority first, then the tenant that had least, then its job that had least. Callers draw a
-        new `nonce` for each image; with that of a claim that is still held, that claim is given again. So a
-        lost reply is asked for.
+        The highest priority goes first, then the tenant that got least, then that tenant's job that got
+        least. Callers draw a new `nonce` for each image. With the nonce of a claim that is still held, that
+        claim is returned again, so that a lost reply can be recovered.
 
-        `idle` says that nothing runs or is being prepared in the worker. Only then it may get a suspect
-        (``alone=True``), and nothing beside it until that one is finished, failed or released. While a
+        `idle` says that nothing is running or being prepared in the worker. Only then may it get a suspect
+        (``alone=True``), and it gets nothing else until that one is finished, failed or released. While a
         suspect waits, one busy worker is given nothing until it is idle.
 
         With `above`, only an image of a higher priority is given.
@@ -58,12 +58,12 @@ class ImageClaims(LedgerPart):
         )
 
     def most_urgent(self, model: str) -> int | None:
-        """The highest priority of the images of `model` that could be given out now; None: there are none."""
+        """The highest priority among the images of `model` that could be claimed now, or None."""
         first = self._redis.call("ZRANGE", self._redis.key("model", "tenants", model), 0, 0)
         return int(first[0].split()[0]) if first else None
 
     def renew(self, claims: Sequence[Claim]) -> list[Lost]:
-        """Holds on to `claims` (of one model) for another lease, and names those that must stop, or soon."""
+        """Renew `claims` (of one model) for another lease; returns those that must stop now, or soon."""
         if not claims:
             return []
         models = {claim.model for claim in claims}
@@ -78,74 +78,73 @@ class ImageClaims(LedgerPart):
         ]
 
     def finish(self, claim: Claim, *, tiles: str | None = None) -> bool:
-        """Reports that the picture is in the store.
+        """Report that the picture is in the store.
 
-        False: the attempt was not the current one, nothing happened.
+        False: the attempt was not the current one, and nothing happened.
 
         Args:
-            tiles: the job of its tiles, which nobody needs any more.
+            tiles: the job of its tiles, which nobody needs any longer.
         """
         return bool(self._redis.run("finish", claim.model, claim.nonce, *([] if tiles is None else [tiles])))
 
     def fail(self, claim: Claim, reason: str) -> bool:
-        """Reports that the image cannot be rendered; `reason` (cut at 1000 characters) is shown to the user.
+        """Report that the image cannot be rendered; the user sees `reason` (cut at 1000 characters).
 
-        False: the attempt was not the current one, nothing happened.
+        False: the attempt was not the current one, and nothing happened.
         """
         return bool(self._redis.run("fail", claim.model, claim.nonce, _shorten(reason)))
 
     def release(self, claim: Claim, delay: float = 0.0, trouble: str = "") -> ImageState | None:
-        """Gives the image back unfinished, to be given out again at once or after `delay` seconds.
+        """Give the image back unfinished, to be claimed again at once or after `delay` seconds.
 
-        With `trouble`, what keeps this worker from rendering it now, but perhaps not later, or another: the
-        delay doubles each time, for as long again others have the image to themselves, and at the fifth time
-        it fails with that reason.
+        `trouble` is what keeps this worker from rendering it now. The delay doubles each time, for as long
+        again only other workers may claim the image, and the fifth time it fails with that reason.
 
         Returns:
-            whether it is pending or failed; None: the attempt was not the current one, nothing happened.
+            whether it is pending or failed; None: the attempt was not the current one, and nothing happened.
         """
         answer = self._redis.run("release", claim.model, claim.nonce, round(delay * 1000), _shorten(trouble))
         return _GIVEN_BACK.get(answer)
 
     def wait_for(self, claim: Claim, job_id: str) -> ImageState | None:
-        """Gives the image back until the job of its tiles has ended; same answers as `release`."""
+        """Give the image back until the job of its tiles has ended; returns the same as `release`."""
         answer = self._redis.run("release", claim.model, claim.nonce, round(WAIT * 1000), "", job_id)
         return _GIVEN_BACK.get(answer)
 
     def doubt(self, claim: Claim, reason: str) -> ImageState | None:
-        """Gives the image back because of what may be its fault, or this worker's.
+        """Give the image back because of an error that may be its fault, or this worker's.
 
-        For a quarter lease others have it to themselves, longer each time. It fails with `reason` when a
-        second worker doubts it, when no other lives, or at the fifth time.
+        For a quarter lease, longer each time, only other workers may claim it. It fails with `reason` when a
+        second worker doubts it, when no other worker is alive, or the fifth time.
 
         Returns:
-            whether it is pending or failed; None: the attempt was not the current one, nothing happened.
+            whether it is pending or failed; None: the attempt was not the current one, and nothing happened.
         """
         turn = round(self._lease_ms / 4)
         answer = self._redis.run("doubt", claim.model, claim.nonce, turn, _shorten(reason))
         return _GIVEN_BACK.get(answer)
 
     def pass_on(self, claim: Claim, others: Sequence[str], *, whole_job: bool = False) -> ImageState | None:
-        """Gives the image back because this worker lacks what `others` have: it is theirs for a lease.
+        """Give the image back because `others` have a file that is lacking here; only they may claim it now.
 
-        They are waited for as long as one of them has the model loaded and claims images of it. Then, and
-        after the lease, this worker may be given it once more.
+        That holds for a lease, and only while one of them has the model loaded and claims its images. Then
+        this worker may claim it once more.
 
         Args:
-            whole_job: so are all images of its job.
+            whole_job: the same holds for all images of its job.
 
         Returns:
-            whether it is pending; None: the attempt was not the current one, nothing happened.
+            whether it is pending; None: the attempt was not the current one, and nothing happened.
         """
         answer = self._redis.run("pass_on", claim.model, claim.nonce, self._lease_ms, int(whole_job), *others)
         return _GIVEN_BACK.get(answer)
 
     def take_back(self, model: str, worker: str) -> Sweep | None:
-        """The janitor's round, about once a second: takes back the leases that ran out.
+        """The janitor's round, about once a second: take back the leases that have expired.
 
-        None: another worker is the janitor. After half a lease without any round (Redis was away) nothing is
-        taken back for one lease, so that holders can renew first. An image whose worker does not `beat` is a
-        suspect; after the third such death it fails.
+        None: another worker is the janitor. After half a lease without any round (because Redis was away),
+        nothing is taken back for one lease, so that holders can renew first. An image whose worker does not
+        `beat` any more is a suspect; after the third such death it fails.
         """
         term = round(min(TERM, self.lease / 4) * 1000)
         counts = [0, 0, 0]
@@ -160,11 +159,11 @@ class ImageClaims(LedgerPart):
         return Sweep(handed_back=handed_back, suspects=suspects, failed=failed)
 
     def waiting(self, model: str, limit: int) -> int:
-        """How many images of `model` could be given out now, counted up to `limit`."""
+        """How many images of `model` could be claimed now, counted up to `limit`."""
         return int(self._redis.run("waiting", model, limit))
 
     def demand(self) -> list[Demand]:
-        """What there is to do, by model; those without work that live workers have are among them."""
+        """How much there is to do, by model, including models of live workers without work."""
         answers = self._redis.run("demand")
         return [
             Demand(model=str(model, "utf-8"), waiting=waiting, later=later, running=running)
@@ -172,7 +171,7 @@ class ImageClaims(LedgerPart):
         ]
 
     def unfinished(self) -> dict[str, int]:
-        """Images that have not ended, by tenant."""
+        """The number of unfinished images, by tenant."""
         key = self._redis.key("under_way")
         answer = self._redis.call("HGETALL", key)
         counts = dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else answer
@@ -180,23 +179,23 @@ class ImageClaims(LedgerPart):
             return {str(tenant, "utf-8"): int(count) for tenant, count in counts.items()}
 
     def missing_tickets(self, model: str, limit: int) -> int:
-        """How many tickets the queue of `model` lacks, to hold one for each waiting image, or `limit`.
+        """How many tickets the queue of `model` lacks to hold one per waiting image, or `limit`.
 
-        What is in it beyond that is removed: all, where nobody serves the model. They do not outlive those
-        who would take them: after a minute without this question they are forgotten.
+        Surplus tickets are removed, all of them if nobody serves the model. Tickets expire after a minute
+        without this call, so that they do not outlive the workers.
         """
         queue = keys.queue_key(self._redis.prefix, model)
         return int(self._redis.run("tickets", model, queue, limit, 1000 * TICKETS_KEPT))
 
     def keep_tickets(self, model: str) -> None:
-        """Those that were published just now, for as long as others are."""
+        """Have the tickets that were just published expire like the others."""
         self._redis.call("EXPIRE", keys.queue_key(self._redis.prefix, model), TICKETS_KEPT)
 
     def tickets(self, model: str) -> int:
-        """How many tickets of `model` lie in its queue."""
+        """How many tickets are in the queue of `model`."""
         return int(self._redis.call("LLEN", keys.queue_key(self._redis.prefix, model)))
 
 
 def _shorten(reason: str) -> bytes:
-    """A reason as it is kept: it may quote what users or damaged files say, and is shown on terminals."""
+    """A reason, shortened and made printable: it may quote users or damaged files, and goes to terminals."""
     return one_line(reason[:REASON])[:REASON].encode()

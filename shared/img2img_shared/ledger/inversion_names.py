@@ -1,4 +1,4 @@
-"""Which textual inversions a farm's workers have: said now and then, beside the beats."""
+"""Which textual inversions a farm's workers have; announced less often than beats."""
 
 from collections.abc import Collection, Mapping
 
@@ -11,7 +11,7 @@ from img2img_shared.ledger.lora_names import KEPT
 
 
 class InversionInfo(BaseModel):
-    """One that a worker has found."""
+    """A textual inversion that a worker has."""
 
     #: training steps; None: its file does not say
     step: int | None = None
@@ -29,24 +29,24 @@ _INFOS = TypeAdapter(dict[str, InversionInfo])
 
 
 class InversionNames:
-    """Those of one farm. Every method raises `Unavailable` when Redis is away."""
+    """The textual inversions of one farm's workers. Methods raise `Unavailable`."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._redis = redis
 
     def say(self, worker: str, model: str, infos: Mapping[str, InversionInfo]) -> None:
-        """What a worker has now, by name; it has that model loaded."""
+        """Announce a worker's inversions, by name; it has that model loaded."""
         usable = [name for name, info in infos.items() if info.reason is None and not info.pushed]
         data = msgpack.packb(_INFOS.dump_python(dict(infos)))
         self._redis.run("inversions", worker, data, KEPT, model, *usable)
 
     def usable(self, model: str) -> set[str]:
-        """Names of own files that some worker which has the model loaded can use, or could a moment ago."""
+        """Names of unpushed files that a worker with the model loaded can use, or could a moment ago."""
         found = self._redis.call("ZRANGE", self._redis.key("model", "inversions", model), 0, -1)
         return {str(name, "utf-8") for name in found}
 
     def of(self, workers: Collection[str]) -> dict[str, InversionInfo]:
-        """Those that any of the workers has; of one that some can use and others cannot, that it can be."""
+        """The inversions that any of the workers has; one that some of them can use counts as usable."""
         found: dict[str, InversionInfo] = {}
         for worker in workers:
             key = keys.inversions_key(self._redis.prefix, worker)

@@ -1,4 +1,4 @@
-"""The part of the ledger that those ask who watch all jobs of a tenant."""
+"""The part of the ledger for those who watch all jobs of a tenant."""
 
 from img2img_shared.ledger.part import LedgerPart
 from img2img_shared.ledger.replies import job_status
@@ -9,12 +9,12 @@ CHANGED = 200
 
 
 class JobsChanged(LedgerPart):
-    """Jobs by when something happened to them last, as far as that is an hour ago at most."""
+    """Jobs by the time of their last change, for an hour."""
 
     def changes(self, tenant: str, after: int = 0) -> JobChanges:
-        """The tenant's jobs to which something has happened after `after`, an earlier answer's `until`.
+        """The tenant's jobs that have changed after `after`, which is an earlier answer's `until`.
 
-        With 0 there are none: it says where to begin. However much happens to a job, it is told once.
+        With 0, no jobs are returned, only where to begin. However often a job has changed, it is listed once.
         """
         now, until, is_whole, answers = self._redis.run("changes", tenant, after, CHANGED)
         return JobChanges(

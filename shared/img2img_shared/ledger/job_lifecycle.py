@@ -1,4 +1,4 @@
-"""The part of the ledger that changes what is to become of jobs."""
+"""The part of the ledger for changing jobs: cancel, pause, retry, remove."""
 
 import secrets
 from typing import Any
@@ -8,16 +8,16 @@ from img2img_shared.ledger.job_records import JobRecords
 
 
 class JobControl(JobRecords):
-    """What is done to jobs; who does it is noted in the audit, by the name that is given as `by`.
+    """Changes to jobs. Who makes them is noted in the audit, by the name given as `by`.
 
-    Whoever got no answer asks again with the same `once`, for ten minutes: it takes effect once, and is
-    answered as it was. "": nobody asks again.
+    A caller that got no answer may repeat the call with the same `once` for ten minutes: it takes effect only
+    once, and gets the first answer. "": the call will not be repeated.
     """
 
     def cancel(self, job_id: str, tenant: str, by: str = "", once: str = "") -> int:
-        """Ends a job: nothing of it is given out any more, and workers stop its images between two steps.
+        """End a job: none of its images can be claimed any more, and workers stop between two steps.
 
-        Gives the number of images that are thereby not rendered; 0 for a job that had ended.
+        Returns the number of images that will not be rendered; 0 for a job that had ended.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -25,9 +25,9 @@ class JobControl(JobRecords):
         return self._control(job_id, tenant, "cancel", by=by, once=once)
 
     def interrupt(self, job_id: str, tenant: str, by: str = "", once: str = "") -> int:
-        """As `cancel`, but images that a worker has end early and are done, as far as they are by then.
+        """Like `cancel`, but images that a worker has end early and count as done, as far as they are.
 
-        Gives the number of images that are thereby not rendered; 0 for a job that had ended.
+        Returns the number of images that will not be rendered; 0 for a job that had ended.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -35,7 +35,7 @@ class JobControl(JobRecords):
         return self._control(job_id, tenant, "interrupt", by=by, once=once)
 
     def pause(self, job_id: str, tenant: str, by: str = "", once: str = "") -> bool:
-        """Gives out no image of the job until `resume`; running ones go on. Says whether anything changed.
+        """Let no image of the job be claimed until `resume`; returns whether that changed anything.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -44,11 +44,11 @@ class JobControl(JobRecords):
         return bool(self._control(job_id, tenant, "pause", by=by, once=once))
 
     def resume(self, job_id: str, tenant: str, by: str = "", once: str = "") -> bool:
-        """Undoes `pause`; same answers."""
+        """Undo `pause`; returns whether that changed anything."""
         return bool(self._control(job_id, tenant, "resume", by=by, once=once))
 
     def set_priority(self, job_id: str, tenant: str, priority: int, by: str = "", once: str = "") -> bool:
-        """Changes what goes first, from the next claim on; same answers as `pause`.
+        """Change the priority, from the next claim on; returns whether that changed anything.
 
         Raises:
             Refused: outside -100..100.
@@ -58,7 +58,7 @@ class JobControl(JobRecords):
         return bool(self._control(job_id, tenant, "priority", priority, by=by, once=once))
 
     def retry(self, job_id: str, tenant: str, by: str = "", once: str = "") -> int:
-        """Gives every failed image of the job another chance and says how many these are.
+        """Have every failed image of the job rendered again; returns how many these are.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -71,7 +71,7 @@ class JobControl(JobRecords):
                 return int(retried)
 
     def remove(self, job_id: str, tenant: str, by: str = "", once: str = "") -> None:
-        """Forgets a job that has ended. What the store has of it is the caller's to remove, right after.
+        """Forget a job that has ended. The caller must then remove its objects from the store.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -85,11 +85,11 @@ class JobControl(JobRecords):
             raise Refused("job", job_id, f"it renders tiles of job {whole}, and goes with that")
 
     def count_removed(self, job_id: str, tenant: str, once: str, count: int) -> int:
-        """So many of its objects are gone from the store; how many that are for this call and its repeats."""
+        """Add `count` objects removed from the store; returns the total over repeats of this call."""
         return int(self._redis.run("remove", tenant, job_id, "", once, count))
 
     def set_keep(self, job_id: str, tenant: str, keep: float | None, by: str = "", once: str = "") -> None:
-        """Keep a job's results so many seconds after its end; None: for ever.
+        """Keep a job's results for so many seconds after its end; None: forever.
 
         Raises:
             NotFound: the tenant has no such job.

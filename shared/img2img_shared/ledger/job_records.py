@@ -1,4 +1,4 @@
-"""The part of the ledger that keeps jobs, and says where their images stand."""
+"""The part of the ledger that keeps jobs and the states of their images."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -38,7 +38,7 @@ class JobRecords(LedgerPart):
     """Jobs, by tenant."""
 
     def check_acknowledge(self) -> None:
-        """That this server can promise what `acknowledge` asks for. Replicas may come, and go, later.
+        """Check that this server can do what `acknowledge` asks for. Replicas may come and go later.
 
         Raises:
             Refused: it cannot.
@@ -55,14 +55,14 @@ class JobRecords(LedgerPart):
     def submit(
         self, job: Job, request: Mapping[str, str] | None = None, *, whole: tuple[str, int] | None = None
     ) -> str:
-        """Writes a job and gives its id, or that of the tenant's first job with its idempotency key.
+        """Write a job and return its id, or that of the tenant's first job with its idempotency key.
 
-        O(1) in time and memory, whatever the number of images. The inputs must lie in the store by now.
+        O(1) in time and memory, whatever the number of images. The inputs must be in the store by now.
 
         Args:
-            request: what was asked for, by its parts: with the same key it must be the same.
-            whole: job and index of the image whose tiles these are. What is done to that job, is done to
-                this one; and the image is given out again when this one has ended (see `wait_for`).
+            request: the request, by its parts; a repeat with the same key must have the same.
+            whole: job and index of the image whose tiles these are. Whatever is done to that job is done to
+                this one, too, and the image can be claimed again when this one has ended (see `wait_for`).
 
         Raises:
             Conflict: the key's first job was made from another request.
@@ -103,7 +103,7 @@ class JobRecords(LedgerPart):
         return str(first, "utf-8")
 
     def repeated_model(self, tenant: str, idempotency_key: str | None) -> str | None:
-        """The model of the job that a tenant's idempotency key has made; None: it has made none."""
+        """The model of the job that a tenant's idempotency key has made, or None."""
         if idempotency_key is None:
             return None
         first = self._redis.call("GET", self._redis.key("once", tenant, idempotency_key))
@@ -123,7 +123,7 @@ class JobRecords(LedgerPart):
         return decode_job(data)
 
     def unfinished_jobs(self) -> Iterator[Job]:
-        """The jobs of all tenants that have images which have not ended; for who does not ask often.
+        """All tenants' jobs with unfinished images; not to be called often.
 
         Raises:
             WireError: a newer version wrote one.
@@ -134,7 +134,7 @@ class JobRecords(LedgerPart):
                 yield decode_job(data)
 
     def status(self, job_id: str, tenant: str) -> JobStatus:
-        """Counts, rate and times of a job.
+        """The counts, rate and times of a job.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -147,15 +147,15 @@ class JobRecords(LedgerPart):
         return self.page_of_jobs(tenant, limit=limit).jobs
 
     def page_of_jobs(self, tenant: str, after: str = "", limit: int = 100) -> JobPage:
-        """Some of the tenant's jobs, newest first: at most `limit`, from where another page ended on.
+        """A page of at most `limit` of the tenant's jobs, newest first, continuing where another page ended.
 
-        Redis is asked for a share at a time, so that it is never held up for long.
+        Redis is asked for a few at a time, so that it is never blocked for long.
 
         Args:
-            after: that page's `next`; "": from the newest on.
+            after: that page's `next`; "": start with the newest.
 
         Raises:
-            Refused: that is no page's `next`, or a limit below 1.
+            Refused: `after` is not a page's `next`, or the limit is below 1.
         """
         if after and not re.fullmatch(r"\d{1,16} [A-Za-z0-9_-]{8,64}", after):
             raise Refused("after", after, "give the `next` of the page before")
@@ -175,7 +175,7 @@ class JobRecords(LedgerPart):
         return f"{round(1000 * job.created.timestamp())} {job.id}"
 
     def images(self, job_id: str, tenant: str, start: int = 0, count: int = IMAGES) -> list[ImageStatus]:
-        """The state of `count` images from `start` on (at most 1000), or of as many as the job has.
+        """The states of `count` images (at most 1000) from `start` on, or of as many as there are.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -190,18 +190,18 @@ class JobRecords(LedgerPart):
             return image_statuses(start, *answer)
 
     def running(self, job_id: str) -> list[int]:
-        """The indexes of a job's images that workers hold now."""
+        """The indexes of a job's images that workers are rendering."""
         return [int(index) for index in self._redis.call("HKEYS", self._redis.key("job", job_id, "running"))]
 
     def events(self, job_id: str, tenant: str, after: str = "0", block: float = 0.0) -> list[Event]:
-        """Up to 500 events later than the event `after`, oldest first; waits up to `block` seconds for one.
+        """Up to 500 events after the event `after`, oldest first; waits up to `block` seconds for one.
 
-        The stream keeps about the last 1000; each event carries the job's counters, so that a gap costs a
-        watcher nothing but the detail.
+        The stream keeps about the last 1000. Each event carries the job's counters, so that after a gap a
+        watcher lacks only details.
 
         Raises:
             NotFound: the tenant has no such job.
-            Refused: `after` is no event's id.
+            Refused: `after` is not an event's id.
         """
         until = monotonic() + block
         stream = keys.events_key(self._redis.prefix, job_id)
@@ -218,17 +218,17 @@ class JobRecords(LedgerPart):
                     return [event(*entry) for _, entries in streams or () for entry in entries]
 
     def farm_id(self) -> str | None:
-        """What the farm's store is known by; None: it has none yet."""
+        """The id of the farm's store, or None if it has none yet."""
         found = self._redis.call("GET", self._redis.key("farm-id"))
         return None if found is None else str(found, "utf-8")
 
     def set_farm_id(self, farm_id: str) -> str:
-        """`farm_id` is the farm's from now on, unless it has one already; the one it has."""
+        """Make `farm_id` the farm's, unless it has one already; returns the one it has."""
         self._redis.call("SET", self._redis.key("farm-id"), farm_id, "NX")
         return self.farm_id() or farm_id
 
     def begin_generations(self) -> None:
-        """The store begins with this ledger, which so knows of all that is there; see `farm.ledger_age`."""
+        """Note that the store began with this ledger, which so knows all of it (see `farm.ledger_age`)."""
         self._redis.call("HSETNX", self._redis.key("janitor"), "generation", 0)
 
     def _submit(self, *arguments: str | bytes | int) -> Any:

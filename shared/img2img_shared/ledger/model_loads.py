@@ -1,4 +1,4 @@
-"""The part of the ledger by which workers agree on who has which model loaded."""
+"""The part of the ledger by which workers agree on which worker loads which model."""
 
 import sys
 from collections.abc import Collection
@@ -12,24 +12,24 @@ from img2img_shared.placement import ModelDemand, Placement, WaitingImages
 
 
 class ModelLoads(LedgerPart):
-    """Which models workers have loaded, and what decides on that."""
+    """The models that workers have loaded, and the facts for deciding on that."""
 
     def placement(self) -> Placement:
-        """What waits for which model, and who has it; up to a second old."""
+        """What waits for which model, and which workers have it; up to a second old."""
         data = self._redis.run("board")
         with reading(self._redis.key("board")):
             return Placement([_demand(*answer) for answer in msgpack.unpackb(data, raw=True)])
 
     def move(self, worker: str, model: str | None, to: str, placement: Placement | None) -> bool:
-        """A worker gives up `model` (None: none) to load another.
+        """Note that a worker gives up `model` (None: it has none) to load another.
 
-        It counts as one that has that from now on, until half a lease after its last beat.
+        From now on it counts as having the other one, until half a lease after its last beat.
 
         Args:
-            placement: by which that was decided; None: whatever others have decided.
+            placement: the one on which the decision is based; None: move whatever others have decided.
 
         Returns:
-            False: others have decided alike since `placement` was made. Look again.
+            False: others have decided the same since `placement` was made. Look again.
         """
         had, have = 0, sys.maxsize
         if placement is not None:
@@ -37,21 +37,21 @@ class ModelLoads(LedgerPart):
         return bool(self._redis.run("move", worker, model or "", to, self._lease_ms // 2, had, have))
 
     def load_ended(self, worker: str, model: str) -> None:
-        """A worker has come back from a load to which it moved, with the model or without."""
+        """Note that a worker's load has ended, with the model or without."""
         self._redis.call("ZREM", self._redis.key("model", "loading", model), worker)
 
     def measured(self, model: str, *, load: float | None = None, image: float | None = None) -> None:
-        """Says how many seconds a load of the model took, or how many of a worker one of its images takes."""
+        """Record how many seconds a load of the model took, or how many one of its images takes a worker."""
         for name, seconds in (("load_seconds", load), ("image_seconds", image)):
             if seconds is not None:
                 self._redis.call("HSET", self._redis.key(name), model, f"{seconds:.3f}")
 
     def describe(self, model: str, takes: Collection[str]) -> None:
-        """Says which parameters a model takes that most do not, for when it is not loaded."""
+        """Record which parameters a model takes that most models do not, for when it is not loaded."""
         self._redis.call("HSET", self._redis.key("takes"), model, " ".join(takes))
 
     def known_takes(self) -> dict[str, frozenset[str]]:
-        """Of each model that workers have loaded ever: what `describe` said last."""
+        """For each model that was ever loaded, what `describe` last recorded."""
         found = self._redis.call("HGETALL", self._redis.key("takes"))
         pairs = dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found
         return {str(model, "utf-8"): frozenset(str(each, "utf-8").split()) for model, each in pairs.items()}

@@ -1,11 +1,11 @@
-"""What all parts of the ledger stand on."""
+"""The base of the ledger's parts."""
 
 from img2img_shared.ledger.connect import FarmRedis
 from img2img_shared.settings import Acknowledge
 
 
 class LedgerPart:
-    """One farm's Redis, and what its users have settled on; see `Ledger`."""
+    """One farm's Redis, and the farm's settings; see `Ledger`."""
 
     def __init__(
         self,

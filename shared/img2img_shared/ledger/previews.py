@@ -1,4 +1,4 @@
-"""Pictures under way, for whoever watches: kept for seconds, and made only while somebody does."""
+"""Previews of images under way: kept for seconds, and made only while somebody watches."""
 
 from collections.abc import Collection
 
@@ -13,16 +13,16 @@ KEPT = 10
 
 
 class Previews:
-    """The previews of one farm, beside its ledger. Every method raises `Unavailable` when Redis is away."""
+    """The previews of one farm. Every method raises `Unavailable` when Redis does not answer."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._prefix = redis.prefix
         self._call = redis.call
 
     def look(self, job_id: str, tenant: str, index: int) -> bytes | None:
-        """A small JPEG of an image as it was a moment ago; None where there is none (yet).
+        """A small JPEG of an image as it was a moment ago, or None if there is none (yet).
 
-        The first look asks for previews, and each keeps them coming for ten seconds more.
+        The first call requests previews, and each call keeps them coming for ten more seconds.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -32,7 +32,7 @@ class Previews:
         return jpeg
 
     def steps(self, job_id: str, tenant: str, indices: Collection[int]) -> list[tuple[int, int]]:
-        """How far those of the images are of which it is known: model calls done, and in all. A look, too.
+        """(model calls done, in all) of those of the images that report it. Also requests previews.
 
         Raises:
             NotFound: the tenant has no such job.
@@ -45,7 +45,7 @@ class Previews:
         return [(int(done), int(total)) for done, total in pairs]
 
     def watched(self, job_ids: Collection[str]) -> set[str]:
-        """Those of the jobs that somebody has looked at lately."""
+        """Which of the jobs somebody has recently looked at."""
         if not job_ids:
             return set()
         ids = list(job_ids)
@@ -53,11 +53,11 @@ class Previews:
         return {job_id for job_id, mark in zip(ids, marks, strict=True) if mark is not None}
 
     def show(self, job_id: str, index: int, jpeg: bytes) -> None:
-        """What an image looks like now."""
+        """Store a preview."""
         self._call("SET", keys.preview_key(self._prefix, job_id, index), jpeg, "EX", KEPT)
 
     def count(self, job_id: str, index: int, done: int, total: int) -> None:
-        """How many of an image's model calls are done."""
+        """Store how many of an image's model calls are done."""
         self._call("SET", keys.steps_key(self._prefix, job_id, index), f"{done} {total}", "EX", KEPT)
 
     def _watch(self, job_id: str, tenant: str) -> None:

@@ -1,4 +1,4 @@
-"""What a URL may say of the connections to Redis, by redis-py's names."""
+"""The options that a Redis URL may have, by redis-py's names."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def is_whole(text: str) -> bool:
-    """Whether it is a whole number in plain digits."""
+    """Whether the text is a whole number in plain digits."""
     return text.isascii() and text.isdigit()
 
 

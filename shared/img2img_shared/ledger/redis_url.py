@@ -42,7 +42,7 @@ _BRACKETS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RedisAddress:
-    """Where the farm's Redis is and how one gets in. What it shows of itself holds no password."""
+    """Where the farm's Redis is, and how to log in. Its ``repr`` holds no password."""
 
     #: as it may be shown: without user and password
     shown: str
@@ -63,10 +63,10 @@ class RedisAddress:
 
 
 def read_redis_url(url: str) -> RedisAddress:
-    """What `url` says.
+    """The address in `url`.
 
     Raises:
-        Refused: it cannot be used; the message holds neither user nor password.
+        Refused: it cannot be used; the message contains neither user nor password.
     """
     scheme, separator, rest = url.partition("://")
     if scheme not in _SCHEMES or not separator:
@@ -106,7 +106,7 @@ def read_redis_url(url: str) -> RedisAddress:
 
 
 def _split(scheme: str, rest: str) -> tuple[str, str, str, str]:
-    """(login, hosts, path, query): none of it may hold what belongs into another, as a raw password would."""
+    """(login, hosts, path, query); none may contain what belongs to another, as a raw password would."""
     try:
         parts = urlsplit(f"//{rest}")
     except ValueError:
@@ -135,7 +135,7 @@ def _host(scheme: str, text: str, port: int) -> tuple[str, int]:
 
 
 def _path(scheme: str, path: str) -> tuple[dict[str, str], dict[str, str]]:
-    """(master_name, db) as a path has them: ``/3``, and of sentinels ``/NAME`` and ``/NAME/3`` too."""
+    """(master_name, db) as a path has them: ``/3``, and for sentinels also ``/NAME`` and ``/NAME/3``."""
     steps = [unquote(step) for step in path.strip("/").split("/")] if path.strip("/") else []
     name = {"master_name": steps.pop(0)} if "sentinel" in scheme and steps and not is_whole(steps[0]) else {}
     if len(steps) > 1 or not all(map(is_whole, steps)):
@@ -158,7 +158,7 @@ def _options(scheme: str, query: str) -> dict[str, str]:
 
 
 def _join(scheme: str, given: dict[str, str], more: dict[str, str], where: str) -> dict[str, str]:
-    """Both, which may not contradict each other."""
+    """The union of both, which may not contradict each other."""
     for name, value in more.items():
         if given.get(name, value) != value:
             raise _refused(scheme, f"its option {name} and {where} say different things; leave one out")
@@ -188,7 +188,7 @@ def _read_options(scheme: str, given: Mapping[str, str], is_encrypted: bool) -> 
 
 
 def _for_sentinels(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Connections to sentinels have the same time-outs and certificates, but a login of their own."""
+    """The options for sentinels: the same time-outs and certificates, but a login of their own."""
     alike = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl_"))}
     own = {name: options.get(f"sentinel_{name}") for name in ("username", "password")}
     return alike | {name: value for name, value in own.items() if value is not None}

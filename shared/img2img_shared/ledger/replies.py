@@ -1,4 +1,4 @@
-"""What the ledger's scripts answer, as records."""
+"""The answers of the ledger's scripts, as records."""
 
 from dataclasses import fields
 from math import exp, expm1, sqrt
@@ -26,7 +26,7 @@ _STATES = {state[0]: state for state in ImageState}
 
 
 def job_status(tenant: str, now: int, answer: list[Any]) -> JobStatus:
-    """How a job stands, as `standing` of jobs.lua gives it."""
+    """The status of a job, from what `standing` of jobs.lua returns."""
     job_id, model, priority, state, n, running, done, failed, *rest_of_it = answer
     created, started, finished, *ends, name, owner, tags, retain = rest_of_it
     job_state = _job_state(str(state, "utf-8"), failed)
@@ -111,12 +111,12 @@ def worker_status(_: bytes, data: bytes, running: bytes, seen: bytes) -> WorkerS
 
 
 def _job_state(state: str, failed: int) -> JobState:
-    """The ledger's own word for a job that has ended says nothing of its failures."""
+    """The state of a job; the ledger's own word for one that has ended does not tell of failures."""
     return JobState.FAILED if state == JobState.DONE and failed else JobState(state)
 
 
 def _known_fields(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
-    """What a record has fields for: a newer worker may say more."""
+    """The values for which a record has fields: a newer worker may send more."""
     names = {field.name for field in fields(record)}
     return {
         name: tuple(value) if isinstance(value, list) else value
@@ -128,10 +128,10 @@ def _known_fields(record: type[Any], said: dict[str, Any]) -> dict[str, Any]:
 def _eta(
     left: int, ended: int, seconds: float, recent: float, rate: float
 ) -> tuple[float | None, float | None]:
-    """Seconds to go and how far they are likely off, if the images that ended say anything of the others.
+    """Seconds to go and how far off they are likely to be, or None if too few images have ended to tell.
 
-    By the `rate` of late where `recent` images stand for it, else by that of the whole job: of slow images,
-    none may have ended of late. Ends that come at random spread as the square root of their number.
+    The recent `rate` is used if enough `recent` images support it, else the whole job's: of slow images, none
+    may have ended recently. Ends that come at random spread as the square root of their number.
     """
     if recent < ENOUGH:
         recent, rate = ended, ended / seconds
@@ -142,8 +142,8 @@ def _eta(
 
 
 def _recent(now: int, ended: float, ended_at: float) -> float:
-    """How many images ended of late: `ended` by the time `ended_at`, those of before counted for less.
+    """How many images ended recently: `ended` by the time `ended_at`, earlier ones counted for less.
 
-    Times are in ms. Were they all counted, that were `RECENT` seconds' images; of a young job it is less.
+    Times are in ms. For a job that has run long enough, this is the number of images in `RECENT` seconds.
     """
     return ended * exp(min(0.0, ended_at - now) / 1000 / RECENT)

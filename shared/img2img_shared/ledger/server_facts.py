@@ -1,4 +1,4 @@
-"""What a Redis says of itself that matters to a farm."""
+"""What a Redis server says about itself that matters to a farm."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ _CALLS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ServerFacts:
-    """As found. None: the user that we are may not ask."""
+    """A server's configuration. None: our user may not ask for it."""
 
     version: str
     #: milliseconds of a call, there and back
@@ -34,7 +34,7 @@ class ServerFacts:
 
 
 def server_facts(farm: FarmRedis) -> ServerFacts:
-    """Ask it.
+    """Ask the server.
 
     Raises:
         Unavailable: it does not answer.
@@ -64,7 +64,7 @@ def server_facts(farm: FarmRedis) -> ServerFacts:
 
 
 def _info(farm: FarmRedis) -> dict[str, str]:
-    """Its own account; nothing where we may not ask for it."""
+    """The server's INFO; empty if our user may not ask for it."""
     try:
         answer = farm.call("INFO")
     except redis.ResponseError:

@@ -1,4 +1,4 @@
-"""Celery's way to Redis: kombu's, over the connections that the farm's URL describes."""
+"""Celery's transport: kombu's for Redis, on connections to the farm's URL."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from img2img_shared.ledger.redis_url import RedisAddress
 
 
 class TicketChannel(Channel):  # type: ignore[misc]  # kombu ships no types
-    """A channel of the server at `address`, which comes with the transport's options."""
+    """A channel to the server at `address`, which is one of the transport's options."""
 
     from_transport_options = (*Channel.from_transport_options, "address")
     address: RedisAddress
@@ -39,18 +39,18 @@ class TicketChannel(Channel):  # type: ignore[misc]  # kombu ships no types
 
 
 class TicketTransport(Transport):  # type: ignore[misc]  # kombu ships no types
-    """Celery is told its name; the broker's URL is for people to read."""
+    """The transport; Celery gets it by name, and the broker's URL is only for people to read."""
 
     Channel = TicketChannel
     can_parse_url = True
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:  # noqa: ARG002 (kombu's)
-        """What logs say; there is no password in it."""
+        """The URL for logs; it contains no password."""
         return uri
 
 
 def _notifying_connection(kind: type, channel: TicketChannel) -> type:
-    """Connections of that kind, of whose end the event loop of `channel` hears."""
+    """A subclass of `kind` that tells the event loop of `channel` when it closes."""
 
     class NotifyingConnection(kind):  # type: ignore[misc]
         def disconnect(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The part of the ledger in which workers say that they live and what they have, and hear of cancels."""
+"""The part of the ledger where workers report what they have and do, and learn of cancelled jobs."""
 
 from dataclasses import asdict
 
@@ -22,7 +22,7 @@ class WorkerRecords(LedgerPart):
         return self._redis.call("HGET", self._redis.key("models"), model) is not None
 
     def check_model(self, model: str, identity: str) -> None:
-        """That the farm knows no other checkpoint by the name of `model`.
+        """Check that the name of `model` does not stand for another checkpoint.
 
         Raises:
             Refused: it does.
@@ -32,19 +32,19 @@ class WorkerRecords(LedgerPart):
             raise _other_checkpoint(model, identity, str(bound, "utf-8"))
 
     def known_hashes(self) -> dict[str, str]:
-        """Of each model that workers have loaded ever: the SHA-256 of its checkpoint."""
+        """For each model that was ever loaded, the SHA-256 of its checkpoint."""
         found = self._redis.call("HGETALL", self._redis.key("models"))
         pairs = dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found
         return {str(model, "utf-8"): str(each, "utf-8").partition(" ")[0] for model, each in pairs.items()}
 
     def bind_model(self, model: str, identity: str, *, rebind: bool = False) -> None:
-        """From now on the name of `model` stands for that checkpoint, until it is bound anew.
+        """Bind the name of `model` to that checkpoint, until it is bound anew.
 
-        Two that differ would render two pictures of one seed.
+        Two checkpoints with one name would render different pictures from one seed.
 
         Args:
             identity: see `img2img_shared.checkpoints.identity`.
-            rebind: whatever it stands for now; workers with that end when they `beat`.
+            rebind: bind it whatever it stands for now; workers with that checkpoint end at their next `beat`.
 
         Raises:
             Refused: it stands for another one.
@@ -54,7 +54,7 @@ class WorkerRecords(LedgerPart):
             raise _other_checkpoint(model, identity, bound)
 
     def beat(self, info: WorkerInfo, report: WorkerReport | None = None) -> Heard:
-        """Says that a worker lives, every quarter lease; after half a lease without, it counts as dead."""
+        """Report that a worker is alive, every quarter lease; after half a lease without, it is dead."""
         report = report or WorkerReport()
         data = msgpack.packb({**asdict(info), "report": asdict(report)})
         own, claims = info.identity or "", int(report.trouble is None)
@@ -69,20 +69,20 @@ class WorkerRecords(LedgerPart):
         )
 
     def order(self, worker: str, order: WorkerOrder | None, by: str = "") -> bool:
-        """Has a worker hear, with its next beat, what it is to do; None: as it would by itself.
+        """Give a worker an order, to be read with its next beat; None: cancel its order.
 
         False: there is no such worker.
         """
         return bool(self._redis.run("order", worker, "" if order is None else str(order), by))
 
     def leave(self, worker: str) -> None:
-        """Says that a worker ends: nobody waits for it, as they would until its last beat is over."""
+        """Report that a worker ends, so that nobody waits for it until its last beat expires."""
         self._redis.run("leave", worker)
 
     def cancels(self, after: str) -> tuple[set[str], str]:
-        """The jobs that were cancelled since a call gave `after`, and what to give next time; "0" at first.
+        """The jobs cancelled since a call returned `after`, and the value for the next call; "0" at first.
 
-        About the last 1000 are known. `renew` tells the same, later.
+        About the last 1000 are known. `renew` says the same, later.
         """
         found = self._redis.call("XREAD", "COUNT", 1000, "STREAMS", self._redis.key("cancels"), after)
         entries = found[0][1] if found else []
@@ -90,11 +90,11 @@ class WorkerRecords(LedgerPart):
         return jobs, str(entries[-1][0], "utf-8") if entries else after
 
     def served(self) -> list[str]:
-        """The models that live workers have, in order."""
+        """The models of live workers, in order."""
         return sorted(str(model, "utf-8") for model in self._redis.run("served"))
 
     def workers(self) -> list[WorkerStatus]:
-        """The workers that live."""
+        """All live workers."""
         names = self._redis.call("ZRANGE", self._redis.key("workers"), 0, -1)
         shares = [names[start : start + WORKERS] for start in range(0, len(names), WORKERS)]
         answers = [answer for share in shares for answer in self._redis.run("workers", *share)]

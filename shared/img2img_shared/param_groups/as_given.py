@@ -1,4 +1,4 @@
-"""Numbers that keep how they were written."""
+"""Numbers that remember how they were written."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic import PlainSerializer, ValidatorFunctionWrapHandler, WrapValidato
 
 
 class AsGiven(GroupedMetadata):
-    """Of a number that texts tell as it was given, 1 or 1.0: it is sent so, too."""
+    """Marks a number that texts show as it was written, 1 or 1.0, and that is sent that way, too."""
 
     def __iter__(self) -> Iterator[object]:
         yield WrapValidator(_as_given)

@@ -1,4 +1,4 @@
-"""What the groups of parameters have in common."""
+"""The base of the groups of parameters."""
 
 from pydantic import BaseModel, ConfigDict
 

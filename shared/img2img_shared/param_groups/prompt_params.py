@@ -13,7 +13,7 @@ MOST_PROMPTS = 32
 
 
 def prompts_of(text: str) -> list[str]:
-    """The prompts that the word AND joins."""
+    """The prompts that the word AND separates."""
     return re.split(r"\bAND\b", text)
 
 

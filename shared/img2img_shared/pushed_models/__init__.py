@@ -1,1 +1,1 @@
-"""Models that travel: files of weights in the farm's store, under the SHA-256 of their bytes."""
+"""Pushed models: files of weights in the farm's store, under the SHA-256 of their bytes."""

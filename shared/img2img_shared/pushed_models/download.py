@@ -1,4 +1,4 @@
-"""A file on its way out of the store: gone on with where it broke off, and held against its hash."""
+"""Downloads a file from the store: resumes where an earlier download stopped, and verifies the hash."""
 
 import hashlib
 import os
@@ -13,14 +13,14 @@ PIECE = 16 * 1024 * 1024
 
 
 class Damaged(WorkerError):
-    """What was fetched is not what was pushed."""
+    """The downloaded bytes are not those that were pushed."""
 
 
 class PartsGiver(Protocol):
-    """Who has the parts of a model: a store, or a gateway before it."""
+    """A source of a model's parts: a store, or a gateway in front of one."""
 
     def read(self, model: PushedModel, start: int, size: int) -> bytes:
-        """Up to `size` bytes of a model's files, as one, from `start` on; one at least."""
+        """Up to `size` bytes, and at least one, from `start` on, of a model's files in sequence."""
 
 
 def fetch_into(
@@ -30,16 +30,16 @@ def fetch_into(
     giver: PartsGiver,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Append to `file`, which may have the beginning already, what it lacks of one of a model's files.
+    """Append to `file`, which may hold the beginning already, the rest of one of a model's files.
 
     Args:
         file: open for reading and writing; nobody else writes to it.
-        wanted: one of the model's contents.
-        progress: told again and again how many bytes of the model there are, with those of the files before
-            this one; what it raises, comes through, and the next call goes on from there.
+        wanted: which of the model's files.
+        progress: called repeatedly with the number of bytes of the model so far, earlier files included; what
+            it raises is raised here, and the next call continues from there.
 
     Raises:
-        Damaged: what the store has is not what its hash says; the file is empty then.
+        Damaged: the bytes do not have the hash; the file is emptied.
         OSError: it cannot be written.
     """
     had = os.fstat(file.fileno()).st_size
@@ -60,7 +60,7 @@ def fetch_into(
 def _fetch_missing(
     file: BinaryIO, model: PushedModel, wanted: ModelFile, giver: PartsGiver, progress: Callable[[int], None]
 ) -> str:
-    """The SHA-256 of all of it, once what is missing was appended."""
+    """Append what is missing, and return the SHA-256 of the whole file."""
     digest, size = hashlib.sha256(), 0
     before = sum(each.size for each in model.contents[: model.contents.index(wanted)])
     file.seek(0)

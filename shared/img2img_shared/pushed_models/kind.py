@@ -1,4 +1,4 @@
-"""What kind of model a file holds, by the names of its tensors."""
+"""Recognises the kind of a model's file by the names of its tensors."""
 
 import json
 from pathlib import Path
@@ -28,10 +28,10 @@ _PARTS: tuple[tuple[ModelKind, tuple[str, ...]], ...] = (
 
 
 def kind_of(path: Path) -> ModelKind:
-    """The kind of what is in a .safetensors file; a pickle's is not looked into, and has to be said.
+    """The kind of a .safetensors file; a pickle is not opened, and its kind has to be given.
 
     Raises:
-        Refused: it does not tell.
+        Refused: the kind cannot be recognised.
     """
     how = f"say what it is with --kind: {', '.join(KINDS)}"
     if path.suffix.lower() != ".safetensors":
@@ -47,10 +47,10 @@ def kind_of(path: Path) -> ModelKind:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """What a .safetensors file says of its tensors, by their names.
+    """A .safetensors file's header: its tensors' properties by their names.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not such a file.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A model as it lies on this machine: a file with what belongs to it beside it, or a folder."""
+"""A model on this machine: a file with what belongs to it beside it, or a folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _DIFFUSERS, _CONFIG = "diffusion_pytorch_model", "config.json"
 
 @dataclass(frozen=True, kw_only=True)
 class LocalModel:
-    """What a push of it takes along."""
+    """The files that a push of a model includes."""
 
     kind: ModelKind
     #: its folder's name, or its file's without the ending
@@ -30,7 +30,7 @@ class LocalModel:
     files: Mapping[str, Path]
 
     def beside(self, name: str) -> dict[str, Path]:
-        """What its files are to be called where it is called `name`."""
+        """The files beside it, under the names they have if it is called `name`."""
         if not self.ending:
             return dict(self.files)
         return {
@@ -40,13 +40,13 @@ class LocalModel:
 
 
 def find_local(path: Path, kind: ModelKind | None) -> LocalModel:
-    """What is to be pushed at a path.
+    """The model at a path.
 
     Args:
-        kind: None: as its tensors tell.
+        kind: None: recognise it by its tensors.
 
     Raises:
-        Refused: it is no model, or its kind must be said.
+        Refused: it is not a model, or its kind must be given.
     """
     ending = next((each for each in ENDINGS if each == path.suffix.lower()), None)
     if path.is_dir():
@@ -66,14 +66,14 @@ def find_local(path: Path, kind: ModelKind | None) -> LocalModel:
 
 
 def weights_in(path: Path) -> Path:
-    """The file by which a control network is read: itself, or the first of its weights in its folder."""
+    """The file that identifies a control network: itself, or the first of the weights in its folder."""
     return _weights(files_of(path)) or path if path.is_dir() else path
 
 
 def files_beside(checkpoint: Path) -> dict[str, Path]:
-    """What belongs to a checkpoint's file and lies beside it, as its readers look for it, by its place there.
+    """The files beside a checkpoint that belong to it, by their relative paths, as its readers look for them.
 
-    These are ``NAME.yaml``, VAEs whose names begin with the checkpoint's, and vocabularies that it needs.
+    These are ``NAME.yaml``, VAEs whose names begin with the checkpoint's, and the vocabularies that it needs.
     """
     folder = checkpoint.parent
     found = {each.name: each for each in sorted(folder.iterdir()) if _is_for(each, checkpoint)}
@@ -89,7 +89,7 @@ def _is_for(path: Path, checkpoint: Path) -> bool:
 
 
 def _tokenizers(checkpoint: Path) -> list[str]:
-    """Folders that hold what its text encoders need beside CLIP's own vocabulary."""
+    """The folders of the vocabularies that its text encoders need besides CLIP's own."""
     if checkpoint.suffix.lower() != ".safetensors":
         return []
     tensors = header(checkpoint)

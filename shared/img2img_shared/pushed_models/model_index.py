@@ -1,4 +1,4 @@
-"""Which models the store has, as Redis remembers it: a submit asks for that, and must not list a store."""
+"""An index of the store's models in Redis: submits use it, since they must not list the store."""
 
 import secrets
 import threading
@@ -16,9 +16,9 @@ _REMOVAL = 120
 
 
 class ModelIndex:
-    """That of one farm; thread-safe. The store is what counts: a Redis that has lost its data is told anew.
+    """The index of one farm; thread-safe. The store is what counts: if Redis loses its data, it is rebuilt.
 
-    Methods raise `Unavailable`, and `StoreError` where the store must be asked.
+    Methods raise `Unavailable`, and `StoreError` if the store must be listed.
     """
 
     def __init__(self, redis: FarmRedis, objects: ModelObjects) -> None:
@@ -30,7 +30,7 @@ class ModelIndex:
         self._known: Mapping[str, PushedModel] = {}
 
     def all(self) -> Mapping[str, PushedModel]:
-        """By their SHA-256."""
+        """All models by their SHA-256."""
         with self._lock:
             version = self._table.get(_VERSION)
             if version is None:
@@ -43,31 +43,31 @@ class ModelIndex:
             return self._known
 
     def find(self, kind: ModelKind, wanted: str) -> PushedModel | None:
-        """The one that a name, a title or a hash means: of one name, the one that was pushed last."""
+        """The model that a name, a title or a hash means; of several with that name, the last one pushed."""
         return find_pushed(wanted, kind, self.all().values())
 
     def put(self, model: PushedModel) -> None:
-        """It is in the store, and stays."""
+        """Add a model, which is in the store."""
         self._redis.call("DEL", self._removal_key(model.sha256))
         document = model.model_dump(mode="json")
         self._table.put({model.sha256: document, _VERSION: secrets.token_hex(8)})
 
     def remove(self, sha256: str) -> None:
-        """Nobody is to find it any more, nor to name it: from now on it may be removed from the store."""
+        """Remove a model from the index, so that no job can name it while it is removed from the store."""
         self._redis.call("SET", self._removal_key(sha256), 1, "EX", _REMOVAL)
         self._table.remove(sha256)
         self._table.put({_VERSION: secrets.token_hex(8)})
 
     def end_removal(self, sha256: str) -> None:
-        """It is gone, and may be pushed again."""
+        """Note that it is gone from the store, and may be pushed again."""
         self._redis.call("DEL", self._removal_key(sha256))
 
     def is_being_removed(self, sha256: str) -> bool:
-        """Whether somebody has begun to remove it, and has not ended."""
+        """Whether its removal has begun and not ended."""
         return bool(self._redis.call("EXISTS", self._removal_key(sha256)))
 
     def refresh(self) -> Mapping[str, PushedModel]:
-        """Look at the store, and say so to all; gives those that it has."""
+        """Rebuild the index from the store; returns the store's models."""
         with self._lock:
             self._refresh()
             return self._known

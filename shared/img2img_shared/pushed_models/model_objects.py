@@ -1,8 +1,8 @@
-"""Where pushed models lie in the store: each in objects of one size, beside what is told of it.
+"""The layout of pushed models in the store: objects of one size, and a description.
 
-``models/<sha256>/parts/000000``, ``.../000001``, ... hold the bytes of a model's files, one after the other,
-and ``models/<sha256>/about.json`` comes last: without it nothing is there yet. So an upload that broke off
-goes on with the part that is missing, in any store, however large the file.
+``models/<sha256>/parts/000000``, ``.../000001``, ... hold the bytes of a model's files in sequence.
+``models/<sha256>/about.json`` is written last: without it the model does not exist yet. So an interrupted
+upload resumes with the missing part, in any store, however large the file.
 """
 
 import json
@@ -22,33 +22,33 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ModelObjects:
-    """Those of one store. Methods raise `StoreError`."""
+    """The pushed models of one store. Methods raise `StoreError`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def sizes(self, sha256: str) -> dict[int, int]:
-        """Bytes of the parts of a file that are there, by their numbers."""
+        """The size in bytes of each part of a file that is there, by its number."""
         found = self._store.objects(f"{FOLDER}/{sha256}/parts")
         names = {each.key.rpartition("/")[2]: each.size for each in found}
         return {int(name): size for name, size in names.items() if name.isdecimal()}
 
     def put_part(self, sha256: str, number: int, data: bytes) -> None:
-        """Write one part whole."""
+        """Write one whole part."""
         self._store.put(_part_key(sha256, number), data)
 
     def read(self, model: PushedModel, start: int, size: int) -> bytes:
-        """Up to `size` bytes of a model's files, as one, from `start` on: those of one part."""
+        """Up to `size` bytes from `start` on, of a model's files in sequence, within one part."""
         number, place = divmod(start, model.part)
         end = min(place + size, model.size_of_part(number))
         return self._store.get_range(_part_key(model.sha256, number), place, end)
 
     def put_about(self, model: PushedModel) -> None:
-        """All of its parts are there, and from now on it is."""
+        """Write the description, when all parts are there; from now on the model exists."""
         self._store.put(_about_key(model.sha256), model.model_dump_json().encode())
 
     def about(self, sha256: str) -> PushedModel | None:
-        """What is told of a file; None: it is not there, or not whole yet."""
+        """The description of a model; None if it is not there, or not complete yet."""
         try:
             return read_pushed(json.loads(self._store.get(_about_key(sha256))))
         except StoreError as error:
@@ -59,22 +59,22 @@ class ModelObjects:
             return None
 
     def all(self) -> Iterator[PushedModel]:
-        """Every file that is there. A folder of another name is not ours, but may be somebody's models."""
+        """Every complete model. A folder with another kind of name is not the farm's, and is left alone."""
         for sha256 in filter(_SHA256.fullmatch, self._store.folders(FOLDER)):
             if (found := self.about(sha256)) is not None and found.sha256 == sha256:
                 yield found
 
     def remove(self, sha256: str) -> int:
-        """Remove a file, what is told of it first; how many objects these were."""
+        """Remove a model, its description first; returns the number of objects."""
         self._store.delete(_about_key(sha256))
         return self._store.delete_all(f"{FOLDER}/{sha256}")
 
     def has_about(self, sha256: str) -> bool:
-        """Whether anything is told of a file, by whatever version: then it is whole."""
+        """Whether there is a description, written by any version: then the model is complete."""
         return self._store.exists(_about_key(sha256))
 
     def unfinished(self, before: float) -> list[str]:
-        """SHA-256 of what uploads have left that nobody went on with since then.
+        """The SHA-256 of uploads that were not completed, nor continued since `before`.
 
         Args:
             before: seconds since 1970, by the store's clock.

@@ -1,4 +1,4 @@
-"""A model that lies in the farm's store: a file of weights with what belongs to it, or a folder."""
+"""A model in the farm's store: a file of weights with what belongs to it, or a folder."""
 
 import hashlib
 import re
@@ -26,7 +26,7 @@ _NO_NAME = re.compile(r"""^\.|[/\\<>:|?*"\x00-\x1f\x7f-\x9f]|\s$""")
 
 
 def _check_name(name: str) -> str:
-    """That a file can have this name on any machine, and a prompt can say it."""
+    """Check that a file can have this name on any machine, and that a prompt can contain it."""
     if not _is_name(name):
         raise Refused("name", name, "give a file's name, without / \\ < > : | ? * and quotes")
     return name
@@ -37,7 +37,7 @@ def _is_name(text: str) -> bool:
 
 
 def _check_path(path: str) -> str:
-    """That it leads to a place below a folder, on any machine."""
+    """Check that it is a path below a folder, on any machine."""
     if not all(part and _is_name(part) for part in path.split("/")):
         raise Refused(
             "files", path, "give a path below the model's folder, without \\ < > : | ? * and quotes"
@@ -70,7 +70,7 @@ class ModelFile(BaseModel):
 
 
 class NewModel(BaseModel):
-    """What whoever pushes a model says of it."""
+    """A model that is being pushed, as its sender describes it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -102,10 +102,10 @@ class NewModel(BaseModel):
 
     @classmethod
     def of(cls, **facts: Any) -> Self:
-        """One of these facts.
+        """A model from these fields.
 
         Raises:
-            Refused: a name that no file could have.
+            Refused: no file could have that name.
         """
         try:
             return cls.model_validate(facts)
@@ -114,24 +114,24 @@ class NewModel(BaseModel):
 
     @property
     def file_name(self) -> str:
-        """Its file's or its folder's, as it was, or with its other name."""
+        """The name of its file or folder: the original one, or one with the model's other name."""
         return self.name + self.ending
 
     @property
     def contents(self) -> tuple[ModelFile, ...]:
-        """All of its files in the store's order, by their places in the folder in which it lies."""
+        """All of its files in the store's order, with their paths in its folder."""
         if not self.ending:
             return tuple(each.model_copy(update={"path": f"{self.name}/{each.path}"}) for each in self.files)
         return ModelFile(path=self.file_name, sha256=self.sha256, size=self.size), *self.files
 
     @property
     def total(self) -> int:
-        """Bytes of all of its files."""
+        """The size of all of its files in bytes."""
         return sum(each.size for each in self.contents)
 
     @property
     def contents_hash(self) -> str:
-        """What tells it from all others, also from the same file with others beside it."""
+        """A hash of all of its files, which differs if the same weights have other files beside them."""
         if not self.ending or not self.files:
             return self.sha256
         told = "".join(f"{each.path} {each.sha256}\n" for each in self.contents)
@@ -139,7 +139,7 @@ class NewModel(BaseModel):
 
 
 class PushedModel(NewModel):
-    """One model, and what is known of it: `models/<sha256>/about.json` in the store."""
+    """A pushed model, as `models/<sha256>/about.json` in the store describes it."""
 
     #: bytes of each of its objects but the last: its files one after the other, cut into these
     part: Annotated[int, Field(ge=1)]
@@ -156,12 +156,12 @@ class PushedModel(NewModel):
 
     @property
     def title(self) -> str:
-        """As A1111 tells two of one name apart: "anime [6ce0161689]"."""
+        """Its name with a short hash, as A1111 shows it: "anime [6ce0161689]"."""
         return f"{self.name} [{self.short_hash}]"
 
     @property
     def listed_as(self) -> tuple[str, ...]:
-        """What lists call it: a checkpoint as workers do, a VAE by its file, an upscaler as A1111, too."""
+        """Its names in lists: for a VAE, its file's; for an upscaler, A1111's as well."""
         if self.kind == "checkpoint":
             return (self.model,)
         if self.kind == "upscaler":
@@ -173,11 +173,11 @@ class PushedModel(NewModel):
         return -(-self.total // self.part)
 
     def size_of_part(self, number: int) -> int:
-        """Bytes of one of its objects."""
+        """The size of one of its objects in bytes."""
         return min(self.part, self.total - number * self.part)
 
     def is_called(self, wanted: str) -> bool:
-        """Whether `wanted` means this one: by name, file name, title or hash (ten digits or more)."""
+        """Whether `wanted` means this model: its name, file name, title or hash (ten digits or more)."""
         titles = {self.name, self.file_name, self.title, f"{self.file_name} [{self.short_hash}]", self.model}
         if self.kind == "upscaler":
             titles.add(A1111_NAMES.get(self.name, self.name))
@@ -185,7 +185,7 @@ class PushedModel(NewModel):
 
 
 def read_pushed(document: Any) -> PushedModel | None:
-    """What is told of a file in JSON's types; None: a newer version wrote it, or nobody of ours."""
+    """The model in a JSON description; None if a newer version, or another program, wrote it."""
     try:
         return PushedModel.model_validate(document)
     except ValidationError:
@@ -196,7 +196,7 @@ def read_kind(text: str) -> ModelKind:
     """The kind of that name.
 
     Raises:
-        Refused: there is none.
+        Refused: there is no such kind.
     """
     for kind in KINDS:
         if text == kind:
@@ -205,6 +205,6 @@ def read_kind(text: str) -> ModelKind:
 
 
 def find_pushed(wanted: str, kind: ModelKind, known: Iterable[PushedModel]) -> PushedModel | None:
-    """The one of a kind that `wanted` means: of several of one name, the one that was pushed last."""
+    """The model of a kind that `wanted` means; of several with that name, the last one pushed."""
     found = [each for each in known if each.kind == kind and each.is_called(wanted)]
     return max(found, key=lambda each: each.pushed, default=None)

@@ -1,4 +1,4 @@
-"""A model's files on their way into the store: part by part, each once, whoever takes them."""
+"""Uploads a model's files, part by part, each once, to a store or a gateway."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -21,17 +21,17 @@ Progress = Callable[[int], None]
 
 
 class PartsTaker(Protocol):
-    """Who takes the parts of a model: a store, or a gateway before it."""
+    """A destination for a model's parts: a store, or a gateway in front of one."""
 
     def sizes(self, sha256: str) -> dict[int, int]:
-        """Bytes of the parts that are there, by their numbers."""
+        """The size in bytes of each part that is there, by its number."""
 
     def put_part(self, sha256: str, number: int, data: bytes) -> None:
-        """Take one part whole."""
+        """Store one whole part."""
 
 
 def hash_of(path: Path, progress: Progress = lambda _: None) -> tuple[str, int]:
-    """SHA-256 of a file, in hexadecimal digits, and its size in bytes.
+    """SHA-256 of a file, in hexadecimal, and its size in bytes.
 
     Raises:
         Refused: it cannot be read.
@@ -55,14 +55,14 @@ def send(
     progress: Progress = lambda _: None,
     part: int = PART,
 ) -> None:
-    """Have all parts of a model taken that are not there yet.
+    """Upload all parts of a model that are not there yet.
 
     Args:
-        paths: where its contents are, in their order.
+        paths: its files, in the order of its contents.
 
     Raises:
         Refused: a file has changed since it was hashed.
-        StoreError, Unavailable, ...: as `taker`; what was taken by then need not be sent again.
+        StoreError, Unavailable, ...: from `taker`; parts it has taken need not be sent again.
     """
     there = taker.sizes(model.sha256)
     # a file's hash does not tell what lies beside it: an earlier push may have left parts of other such files
@@ -90,7 +90,7 @@ def send(
 
 
 def _read(paths: Sequence[Path], model: NewModel, start: int, size: int) -> bytes:
-    """Bytes of a model's files, as if these were one."""
+    """Bytes of a model's files in sequence."""
     read, before = bytearray(), 0
     for path, each in zip(paths, model.contents, strict=True):
         place, end = max(start - before, 0), min(start + size - before, each.size)

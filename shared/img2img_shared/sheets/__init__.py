@@ -1,1 +1,1 @@
-"""Pictures laid out in one, with captions: A1111's grids. They need Pillow, and captions the font."""
+"""A1111's grids: pictures laid out in one, with captions. They need Pillow, and for captions its font."""

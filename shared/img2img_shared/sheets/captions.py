@@ -1,4 +1,4 @@
-"""Captions beside a sheet of pictures: above its columns and left of its rows, as A1111 draws them."""
+"""Captions on a sheet of pictures, above its columns and left of its rows, as A1111 draws them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ Font = ImageFont.FreeTypeFont
 
 @dataclass(frozen=True)
 class Caption:
-    """One text of a column or a row."""
+    """The text of a column or a row."""
 
     text: str
     #: whether it is grey, with a line through it
@@ -40,7 +40,7 @@ class _Block:
 
 
 class _Layout:
-    """Where captions go, for pictures of a size."""
+    """The layout of captions, for pictures of one size."""
 
     def __init__(self, across: Captions, down: Captions, cell: tuple[int, int]) -> None:
         width, height = cell
@@ -60,7 +60,7 @@ class _Layout:
 def captioned_size(
     across: Captions, down: Captions, cell: tuple[int, int], margin: int = 0
 ) -> tuple[int, int]:
-    """Width and height of `captioned`."""
+    """The width and height of `captioned`."""
     layout, (width, height) = _Layout(across, down, cell), cell
     columns, rows = len(across), len(down)
     return (
@@ -111,7 +111,7 @@ def _draw(
     room: int,
     options: GridOptions,
 ) -> None:
-    """Lines below each other around `x`, from `y` on; those wider than `room` in smaller letters."""
+    """Draw lines below each other around `x`, down from `y`; those wider than `room` in smaller letters."""
     for line, (width, height) in zip(block.lines, block.sizes, strict=True):
         size = layout.font_size
         while size > 1 and _extent(line.text, _font(size))[0] > room:

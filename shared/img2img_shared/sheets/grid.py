@@ -1,4 +1,4 @@
-"""A1111's grid: the pictures of one call side by side, in one."""
+"""A1111's grid: the pictures of one call side by side in one picture."""
 
 import io
 import math
@@ -21,7 +21,7 @@ Colour = Annotated[str, AfterValidator(_is_colour)]
 
 
 class GridOptions(BaseModel):
-    """A1111's options that say whether there is a grid, and what it looks like."""
+    """A1111's options for grids."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,7 +38,7 @@ class GridOptions(BaseModel):
     grid_text_inactive_color: Colour = "#999999"
 
     def wants_grid(self, count: int) -> bool:
-        """Whether a grid goes before so many pictures."""
+        """Whether so many pictures get a grid."""
         return self.return_grid and count > (1 if self.grid_only_if_multiple else 0)
 
     def size(self, count: int, batch_size: int) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class GridOptions(BaseModel):
 
 
 def larger(cell: tuple[int, int], picture: bytes) -> tuple[int, int]:
-    """Width and height of a cell that holds what `cell` does, and `picture`."""
+    """The width and height of a cell that can hold `cell` and `picture`."""
     with Image.open(io.BytesIO(picture)) as header:
         return max(cell[0], header.width), max(cell[1], header.height)
 
@@ -85,14 +85,14 @@ def in_rows(
 
 
 def opened(pictures: Iterable[bytes]) -> Iterator[Image.Image]:
-    """Pictures from their files, each for as long as it is looked at."""
+    """Pictures from their files, each open only while it is used."""
     for data in pictures:
         with Image.open(io.BytesIO(data)) as picture:
             yield picture
 
 
 def png(sheet: Image.Image, text: str | None = None) -> bytes:
-    """A sheet as a file."""
+    """A sheet as a PNG file."""
     chunks = PngImagePlugin.PngInfo()
     if text is not None:
         chunks.add_text("parameters", text)
