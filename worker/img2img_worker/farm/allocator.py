@@ -1,4 +1,4 @@
-"""What the C library does with memory that is given back: kept for the next layer, or the system's again.
+"""Has the C library keep freed memory for the next layer, or return it to the system.
 
 A layer's answers are given back as soon as the next layer has its own. By default glibc returns what is large
 to the system each time, which hands it out again page by page, zeroed: 6% of the time that a picture of
@@ -20,16 +20,16 @@ _SEPARATE = 1 << 20
 
 
 def use_one_heap() -> None:
-    """For all threads, and of any size: their own would end at 64 MiB. Called before there are any."""
+    """Have all threads share one heap without a limit: their own would end at 64 MiB. Call it before any."""
     _set(_ARENA_MAX, 1)
 
 
 @contextmanager
 def loading(*, keeps: bool) -> Iterator[None]:
-    """Weights come and go in here, and leave no holes; what is free afterwards is the system's.
+    """A context for loading weights, whose memory leaves no holes; afterwards free memory goes to the system.
 
     Args:
-        keeps: whether from then on what is given back stays for whoever wants memory next.
+        keeps: whether memory that is freed later is kept for the next allocation.
     """
     give_back()
     _set(_MMAP_THRESHOLD, _SEPARATE)
@@ -44,7 +44,7 @@ def loading(*, keeps: bool) -> Iterator[None]:
 
 
 def give_back() -> None:
-    """What nobody has is the system's from now on."""
+    """Return all free memory to the system."""
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
 

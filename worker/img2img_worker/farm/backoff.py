@@ -1,4 +1,4 @@
-"""What keeps a worker from rendering, though no image is to blame: and that it then lets others go first."""
+"""Pauses of a worker that has trouble, though no image is to blame, so that other workers go first."""
 
 import errno
 import random
@@ -14,10 +14,10 @@ FIRST_REST = 0.5
 
 
 class Backoff:
-    """How long a worker claims nothing after trouble: else one that fails at once would get most of the work.
+    """How long a worker claims nothing after trouble: one that fails at once would get most of the work.
 
     Args:
-        stopping: set when the worker ends, which ends any rest.
+        stopping: set when the worker ends, which ends any pause.
         longest: seconds.
     """
 
@@ -28,30 +28,30 @@ class Backoff:
         self._until = 0.0
 
     def take(self) -> None:
-        """Returns when the rest is over."""
+        """Wait until the pause is over."""
         while (left := self._until - time.monotonic()) > 0 and not self._stopping.wait(left):
             pass
 
     def prolong(self) -> None:
-        """There was trouble."""
+        """Note trouble, which makes the next pause longer."""
         self._until = time.monotonic() + min(FIRST_REST * 2**self._troubles, self._longest)
         self._troubles = min(self._troubles + 1, 16)
 
     def end(self) -> None:
-        """An image was finished: what the next trouble costs is little again."""
+        """Note that an image was finished: the next pause will be short again."""
         self._troubles = 0
 
 
 def pause_before(tries: int, longest: float) -> float:
-    """Seconds before what failed `tries` times is tried again: 1, 2, 4, ... to `longest`, less up to a half.
+    """Seconds before a retry of what failed `tries` times: 1, 2, 4, ... up to `longest`, less up to half.
 
-    So what failed everywhere at once is not tried everywhere at once.
+    So what failed everywhere at once is not retried everywhere at once.
     """
     return min(2.0 ** min(tries, 16), longest) * random.uniform(0.5, 1)
 
 
 def shortage(error: Exception) -> str | None:
-    """What the host or the device is short of, where that is what `error` says in any library's words."""
+    """What the host or the device is short of, if `error` says so in any library's words."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out of memory"
     if isinstance(error, OSError) and error.errno in _SHORT:

@@ -1,4 +1,4 @@
-"""The end of a worker whose device works no more: only a new process may use it again."""
+"""Ends a worker whose device no longer works: only a new process can use it again."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ BROKEN = 70
 
 
 def end_broken(error: Exception) -> NoReturn:
-    """End the process, without putting anything back: what was in flight may be to blame."""
+    """End the process without putting anything back: an image in flight may be to blame."""
     log.critical("the device or the engine is broken, this worker ends", exc_info=error)
     logging.shutdown()
     os._exit(BROKEN)

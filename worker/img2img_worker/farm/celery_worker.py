@@ -1,4 +1,4 @@
-"""Celery's side of a worker process: one task, the ticket, in a pool of threads."""
+"""Celery in a worker process: one task, the ticket, in a pool of threads."""
 
 import logging
 import warnings
@@ -17,12 +17,12 @@ TICKET_SECONDS = 5.0
 
 
 def n_threads(slots: int) -> int:
-    """One for each image: those in the batch, and half as many that are being prepared or stored."""
+    """One thread for each image: those in the batch, and half as many that are being prepared or stored."""
     return slots + max(2, slots // 2)
 
 
 def ticket_app(redis_url: str, prefix: str, claim_loop: ClaimLoop, slots: int) -> Celery:
-    """Celery's application. Its threads carry one image each."""
+    """The Celery app, each of whose threads handles one image."""
     app = celery_app(redis_url, prefix)
     app.conf.update(
         worker_pool="threads",
@@ -39,7 +39,7 @@ def ticket_app(redis_url: str, prefix: str, claim_loop: ClaimLoop, slots: int) -
 
 
 class TicketTaker:
-    """Takes tickets of one model at a time."""
+    """Takes tickets, of one model at a time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -47,16 +47,16 @@ class TicketTaker:
         self._worker: TicketWorker | None = None
 
     def follow(self, model: str) -> None:
-        """Take tickets of this model, and no other, from now on; thread-safe."""
+        """From now on, take only tickets of this model; thread-safe."""
         self._queue = queue_name(model)
         if self._worker is not None and (consumer := self._worker.consumer) is not None:
             consumer.call_soon(consumer.follow, self._queue)
 
     def run(self, app: Celery, on_ready: Callable[[], None]) -> int:
-        """Take them until stopped; gives the exit status.
+        """Take tickets until stopped; returns the exit status.
 
         Args:
-            on_ready: called when it begins to, after an outage of Redis too.
+            on_ready: called when it starts, and starts again after an outage of Redis.
         """
         signals.setup_logging.connect(_leave_logging_alone)
         # two lines a ticket, what our own log says better, and a line a second while Redis is away
@@ -86,4 +86,4 @@ class TicketTaker:
 
 
 def _leave_logging_alone(**_: object) -> None:
-    """A receiver of this signal keeps Celery from setting up logging of its own."""
+    """Having a receiver for this signal keeps Celery from setting up logging of its own."""

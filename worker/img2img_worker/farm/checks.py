@@ -1,4 +1,4 @@
-"""What a worker needs to be fit, tried out for real: the farm's store, and a picture from end to end."""
+"""The checks of a worker's health: it writes to the farm's store, and renders a picture from start to end."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +23,7 @@ SIDE = 64
 
 
 class StoreCheck:
-    """The store is the farm's, and takes and gives what it must."""
+    """Checks that the store is the farm's, and can be written and read."""
 
     def __init__(self, store: Store, marker: StoreMarker, worker: str) -> None:
         self._store = store
@@ -32,7 +32,7 @@ class StoreCheck:
         self._size = LEAST
 
     def needs(self, size: int) -> None:
-        """So much was to be written: a disk that is nearly full takes less."""
+        """Note the size of a failed write: a disk that is nearly full still accepts smaller ones."""
         self._size = max(self._size, size)
 
     def __call__(self) -> None:
@@ -43,9 +43,9 @@ class StoreCheck:
 
 
 def sample_render(current: CurrentModel) -> Callable[[], None]:
-    """Renders a picture of the worker's own the whole way, in one step; what that raises comes through.
+    """A function that renders a picture of the worker's own in one step; what that raises is raised by it.
 
-    But a `FarmError` does not: a checkpoint that overflows, or takes no such picture, is no worker's fault.
+    Except a `FarmError`: a checkpoint that overflows, or takes no such picture, is not the worker's fault.
     """
     data = io.BytesIO()
     Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB").save(data, "PNG")

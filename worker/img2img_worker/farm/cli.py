@@ -49,7 +49,7 @@ def _sizes(text: str) -> str:
 
 
 def _named(model: str) -> str:
-    """As producers call it, from whatever folder they are."""
+    """The model's name as clients give it, from whatever folder they run in."""
     path = Path(model).expanduser()
     return str(path.absolute()) if ("/" in model or path.suffix) and path.exists() else model
 
@@ -172,7 +172,7 @@ def worker(
 
 
 def _serve_all(devices: list[str], metrics: str) -> int:
-    """A process for each, with this one's options; gives the exit status."""
+    """Run a process for each device, with this one's options; returns the exit status."""
     command = [sys.executable, "-m", "img2img_worker", *sys.argv[1:]]  # of two --device the last one counts
     return DeviceProcesses(command, devices, metrics).run()
 

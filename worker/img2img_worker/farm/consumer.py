@@ -1,7 +1,7 @@
-"""Celery's worker and consumer, for messages that say no more than that there is work.
+"""Celery's worker and consumer, for messages that say only that there is work.
 
-A ticket says that there is work, nothing else: whatever a message claims to be (its task, arguments,
-callbacks, time to run) is not read, so that a hostile or broken one can do no more than a good one.
+Whatever else a message contains (its task, arguments, callbacks, time to run) is not read, so that a hostile
+or broken one can do no more than a good one.
 """
 
 import logging
@@ -31,22 +31,22 @@ NO_ARGUMENTS = msgpack.packb([[], {}, {"callbacks": None, "errbacks": None, "cha
 
 
 class TicketWorker(Worker):  # type: ignore[misc]  # celery ships no types
-    """Leaves signals, and what else Celery does to a process, to us."""
+    """A worker that leaves signals, and everything else Celery does to a process, to us."""
 
     #: called when its consumer is connected, and whenever it is again
     told: Callable[["TicketConsumer"], None] | None = None
 
     def on_consumer_ready(self, consumer: "TicketConsumer") -> None:
-        """Says so."""
+        """Call `on_ready`."""
         if self.told is not None:
             self.told(consumer)
 
     def install_platform_tweaks(self, worker: object) -> None:
-        """Nothing: its Ctrl-C is a cold shutdown, which raises NotImplementedError in a pool of threads."""
+        """Do nothing: Celery's Ctrl-C is a cold shutdown, which a pool of threads does not implement."""
 
 
 class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
-    """Takes every message for one ticket, and goes on after one that cannot be read at all."""
+    """A consumer that takes every message for a ticket, and survives one that cannot be read at all."""
 
     #: Celery's event loop
     loop: Callable[..., None]
@@ -57,13 +57,13 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
         self._lost_at = 0.0
 
     def ensure_connected(self, conn: Connection) -> Connection:
-        """Celery's, which after an outage, or while another server becomes the primary, comes back soon."""
+        """As Celery's, but after an outage, or a change of the primary, it reconnects soon."""
         soon = {"interval_start": RETRY, "interval_step": 0, "interval_max": RETRY}
         conn.ensure_connection = partial(conn.ensure_connection, **soon)
         return super().ensure_connected(conn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Celery's, but in a line, and with a pause where Redis takes connections and refuses all else."""
+        """As Celery's, but in one line, with a pause if Redis accepts connections and refuses all else."""
         log.warning("the queue: %s; trying again", str(exc) or type(exc).__name__)
         with suppress(Exception):
             self.connection.collect()
@@ -73,7 +73,7 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
         self._lost_at = now
 
     def follow(self, queue: str) -> None:
-        """Take messages of that queue, and no other, from now on. To be called in the event loop's thread."""
+        """From now on, take only messages of that queue. To be called in the event loop's thread."""
         queues, taken = self.app.amqp.queues, self.task_consumer
         before = [each for each in queues.consume_from if each != queue]
         wanted = queues.select_add(queues[queue]) if queue in queues else queues.select_add(queue)
@@ -88,7 +88,7 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
             taken.consume()
 
     def create_task_handler(self, *_: Any, **__: Any) -> Callable[[Message], None]:
-        """A handler that lets Celery run a fresh, empty ticket for any message whatsoever."""
+        """A handler that has Celery run a fresh, empty ticket for any message whatsoever."""
         run = self.strategies[TICKET]
 
         def on_message(message: Message) -> None:
@@ -115,7 +115,7 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
         return on_message
 
     def _outliving(self, loop: Callable[..., None]) -> Callable[..., None]:
-        """`loop`, but what cannot be read drops the queue's tickets and reconnects instead of ending Celery.
+        """`loop`, but an unreadable message drops the queue's tickets and reconnects; Celery would end.
 
         Tickets cost nothing: the janitor tops them up within a second.
         """
@@ -135,4 +135,4 @@ class TicketConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """Acknowledging is done already: a ticket in hand is spent."""
+    """Acknowledge nothing: a ticket is gone from the queue once it is received."""

@@ -1,4 +1,4 @@
-"""Control pictures that are remembered: a batch has one for all of its images, a film often for many."""
+"""A cache of control pictures: a batch uses one for all of its images, a film often one for many."""
 
 import threading
 from collections import OrderedDict
@@ -37,7 +37,7 @@ Passes = tuple[ControlPicture, ...]
 
 
 class ControlCache:
-    """Those of a worker, least used ones forgotten; thread-safe."""
+    """The control pictures of a worker; the least recently used are dropped. Thread-safe."""
 
     def __init__(self, most: int = REMEMBERED) -> None:
         self._most = most
@@ -45,7 +45,7 @@ class ControlCache:
         self._turn = threading.Lock()
 
     def get(self, key: object, make: Callable[[], Passes]) -> Passes:
-        """What lies under `key`, or is made now; two that ask at once may both make it."""
+        """The control pictures under `key`, or new ones; two calls at the same time may both make them."""
         with self._turn:
             if key in self._found:
                 self._found.move_to_end(key)
@@ -65,11 +65,11 @@ def key_of(
     files: Mapping[str, bytes],
     seed: int,
 ) -> object:
-    """Equal where the control pictures are.
+    """A key that is equal if the control pictures are.
 
     Args:
-        files: the pictures that they are made from, by what they are to the unit.
-        seed: of what is random in a preprocessor.
+        files: the pictures that they are made from, by their role for the unit.
+        seed: the seed for preprocessors with randomness.
     """
     digests = tuple((name, blake2b(data, digest_size=16).digest()) for name, data in files.items())
     settings = (unit.model_dump_json(include=_OF_UNIT), params.model_dump_json(include=_OF_RENDER))

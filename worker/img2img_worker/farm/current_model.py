@@ -1,4 +1,4 @@
-"""The model that a worker renders with, and its exchange for another one."""
+"""The model that a worker renders with, and its exchange for another."""
 
 import threading
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ class LoadedModel:
 
 
 class CurrentModel:
-    """The one model that is on the device, for all threads; for a while there is none.
+    """The model on the device, for all threads; while models are exchanged there is none.
 
     Args:
-        info: how the worker announces itself.
+        info: the worker's description, for the farm.
     """
 
     def __init__(self, info: WorkerInfo) -> None:
@@ -41,12 +41,12 @@ class CurrentModel:
 
     @property
     def loaded(self) -> LoadedModel | None:
-        """It; None: another is being loaded."""
+        """The current model; None while another is being loaded."""
         return self._loaded
 
     @contextmanager
     def claiming(self) -> Iterator[LoadedModel | None]:
-        """Within it an image of the model may be claimed; None: none may be now."""
+        """A context in which an image of the model may be claimed; None: no image may be claimed now."""
         with self._changed:
             loaded = self._loaded if self._is_open else None
             self._claiming += loaded is not None
@@ -58,25 +58,25 @@ class CurrentModel:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """No image of it is claimed any more; returns when no claim is under way."""
+        """Allow no more claims; returns when none is under way."""
         with self._changed:
             self._is_open = False
             self._changed.wait_for(lambda: not self._claiming)
 
     def take(self) -> LoadedModel | None:
-        """The model, which nobody here has any more. To be closed before."""
+        """The model, which no longer is the current one. Call `close` first."""
         with self._changed:
             loaded, self._loaded = self._loaded, None
         return loaded
 
     def put(self, loaded: LoadedModel) -> None:
-        """From now on it is this one, and its images are claimed."""
+        """Make this the current model, whose images may be claimed."""
         with self._changed:
             self._loaded, self._is_open = loaded, True
             info = loaded.checkpoint.worker_info(self.info.id, loaded.engine.slots)
             self.info = replace(info, others=self.info.others)
 
     def announce(self, **changes: Any) -> None:
-        """Change what the farm is told of the worker: fields of its `info`."""
+        """Change fields of the worker's `info`."""
         with self._changed:
             self.info = replace(self.info, **changes)

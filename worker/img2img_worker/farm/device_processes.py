@@ -1,4 +1,4 @@
-"""A worker process for each device of a machine, started, watched, and started again if it dies."""
+"""A worker process for each device of a machine: started, watched, and restarted if it dies."""
 
 import ctypes
 import logging
@@ -24,13 +24,13 @@ _PARENT_DEATH_SIGNAL = 1
 
 
 class DeviceProcesses:
-    """Runs ``COMMAND --device NAME`` for each device; one that is named twice has two processes.
+    """Runs ``COMMAND --device NAME`` for each device; a device that is named twice gets two processes.
 
-    One that ends with status 0 was told to (drained, or stopped), and stays ended. One that is refused ends
-    all. Any other is started again, with growing pauses.
+    A process that ends with status 0 was drained or stopped, and is not restarted. One that is refused ends
+    all. Any other is restarted, with growing pauses.
 
     Args:
-        metrics: HOST:PORT at which the first shows its metrics; each other at the next port. "": nowhere.
+        metrics: HOST:PORT at which the first serves its metrics; each other uses the next port. "": nowhere.
     """
 
     def __init__(self, command: Sequence[str], devices: Sequence[str], metrics: str = "") -> None:
@@ -44,7 +44,7 @@ class DeviceProcesses:
         self._is_refused = False
 
     def run(self) -> int:
-        """Until all have ended; gives the exit status. SIGTERM and SIGINT are passed on to each."""
+        """Run until all have ended; returns the exit status. SIGTERM and SIGINT are passed on to each."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._on_signal)
         supervisors = [
@@ -62,7 +62,7 @@ class DeviceProcesses:
         threading.Thread(target=self._end, args=[name]).start()
 
     def _end(self, name: int) -> None:
-        """None is started any more, and those that run are sent the signal."""
+        """Start no more processes, and send the signal to those that run."""
         with self._lock:
             self._stopping.set()
             for process in self._running.values():
@@ -89,7 +89,7 @@ class DeviceProcesses:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _start(self, number: int) -> subprocess.Popen[bytes] | None:
-        """A process for the device of that number; None: none is to be started any more."""
+        """Start the process for the device of that number, unless all are to end."""
         with self._lock:
             if self._stopping.is_set():
                 return None

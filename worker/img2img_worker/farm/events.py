@@ -1,6 +1,6 @@
-"""What happens in a worker, told to whoever listens: its log, its report to the ledger, metrics.
+"""Events in a worker, for observers: its log, its reports to the ledger, its metrics.
 
-An observer is called in the thread in which it happens, and must be quick.
+An observer is called in the thread of the event, and must be quick.
 """
 
 import logging
@@ -25,21 +25,21 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """An image is in hand."""
+    """An image was claimed."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """The engine has it: its pictures are there and read."""
+    """The image's pictures were read, and the engine has it."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped:
-    """One more of its model calls is done."""
+    """One more of the image's model calls is done."""
 
     claim: Claim
     done: int
@@ -48,21 +48,21 @@ class Stepped:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """The engine has done its part: what is left is to finish and store the picture."""
+    """The engine has finished the image; the picture is to be completed and stored."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreFailed:
-    """The store did not do what it was asked, or not now."""
+    """A call to the store failed."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """Its picture is stored, and the ledger has heard of it."""
+    """The picture is stored, and the ledger knows."""
 
     claim: Claim
     seconds: float
@@ -70,7 +70,7 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """It cannot be rendered, by anybody."""
+    """The image cannot be rendered, by any worker."""
 
     claim: Claim
     reason: str
@@ -80,7 +80,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class PutBack:
-    """It waits for another worker, or a better time."""
+    """The image was put back, for another worker or a better time."""
 
     claim: Claim
     #: "": nothing was wrong with it, or with this worker
@@ -90,21 +90,21 @@ class PutBack:
 
 @dataclass(frozen=True, kw_only=True)
 class LetGo:
-    """It is in hand no more, whatever became of it."""
+    """This worker no longer has the image, whatever happened to it."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interrupted:
-    """Somebody wants it as it is by now."""
+    """The image is wanted as it is by now."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """It is not this worker's any more."""
+    """The image no longer belongs to this worker."""
 
     claim: Claim
     #: its job was; else the lease has run out
@@ -115,21 +115,21 @@ class Lost:
 
 @dataclass(frozen=True, kw_only=True)
 class TooLate:
-    """It was reported in vain: another attempt has it."""
+    """The report had no effect: another attempt has the image."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, kw_only=True)
 class TakenBack:
-    """As the janitor, this worker has ended leases that ran out."""
+    """As the janitor, this worker has ended expired leases."""
 
     sweep: Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemory:
-    """The device had no room for all that was in flight."""
+    """The device had no room for all images in flight."""
 
     #: images in flight, at most, for a while
     slots: int
@@ -139,7 +139,7 @@ class OutOfMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfService:
-    """The worker claims nothing more until what it needs works again."""
+    """The worker stops claiming until what it needs works again."""
 
     reason: str
     #: the same for who runs the farm: it may say where the store is
@@ -148,14 +148,14 @@ class OutOfService:
 
 @dataclass(frozen=True, kw_only=True)
 class BackInService:
-    """It claims again, after so many seconds."""
+    """The worker claims again, after so many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Warned:
-    """Something failed in passing, and is tried again."""
+    """Something failed temporarily, and will be retried."""
 
     text: str
     #: what it counts as where the same happens again and again; "": the text
@@ -197,7 +197,7 @@ Observer = Callable[[Event], None]
 
 
 def tell_all(*observers: Observer) -> Observer:
-    """One observer that tells all of these; what goes wrong with one is nobody else's trouble."""
+    """One observer that calls all of these; an error in one does not affect the others."""
 
     def tell(event: Event) -> None:
         for observer in observers:

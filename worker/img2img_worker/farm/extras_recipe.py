@@ -1,4 +1,4 @@
-"""The recipe of A1111's Extras: a picture in, a picture out, and no render."""
+"""The recipe of A1111's Extras: a picture is processed without any render."""
 
 from img2img_shared.extras_report import extras_infotext
 from img2img_shared.params import Params
@@ -12,11 +12,11 @@ from img2img_worker.pictures.upscale import RunNetwork
 def postprocess_file(
     data: bytes, params: Params, decoder: Decoder, run: RunNetwork, restore: RestoreFaces
 ) -> bytes:
-    """Postprocess a picture's file as A1111's Extras do; the infotext of how it was rendered is kept.
+    """Postprocess a picture's file as A1111's Extras do, keeping the infotext of its render.
 
     Args:
-        run: what runs an upscaler's network.
-        restore: what restores faces.
+        run: runs an upscaler's network.
+        restore: restores faces.
 
     Raises:
         Refused: names the field.

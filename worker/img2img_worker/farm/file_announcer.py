@@ -1,4 +1,4 @@
-"""What the farm is told of the files beside a worker's checkpoint, so that who submits can name them."""
+"""Announces the files that a worker has besides its checkpoint, so that clients can name them."""
 
 from typing import Literal, get_args
 
@@ -17,7 +17,7 @@ _FETCHED: tuple[FetchedKind, ...] = get_args(FetchedKind)
 
 
 class FileAnnouncer:
-    """Those in the worker's folders, and those that it can fetch from the store."""
+    """Announces the files in the worker's folders, and those that it can fetch from the store."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class FileAnnouncer:
         self._unusable: dict[str, str] = {}
 
     def round(self) -> None:
-        """Say what there is now; nothing before a model is loaded.
+        """Announce what there is now; nothing before a model is loaded.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -59,7 +59,7 @@ class FileAnnouncer:
         self._files.say(worker, files)
 
     def _warn_of(self, unusable: dict[str, str]) -> None:
-        """What is wrong with files that cannot be used, each once."""
+        """Log why each unusable file cannot be used, once."""
         for name in unusable.keys() - self._unusable.keys():
             self._observe(Warned(text=f"{name} cannot be used: {unusable[name]}"))
         self._unusable = unusable

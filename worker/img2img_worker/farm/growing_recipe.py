@@ -1,4 +1,4 @@
-"""The recipe of pictures that grow side after side: A1111's "Outpainting mk2"."""
+"""The recipe of pictures that grow one side after the other: A1111's "Outpainting mk2"."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ from img2img_worker.pictures.infotext import encode_picture
 def grow_sides(
     render: Render, pictures: Mapping[Role, bytes], served: Served
 ) -> RenderSteps[FinishedPicture]:
-    """Render what is beyond each side in turn, all with one seed; the infotext is that of the first side."""
+    """Render what is beyond each side in turn, all with one seed; the infotext is the first side's."""
     with served.decoder.decoded(pictures["image"], None) as (decoded, _):
         params = with_size(render.params, decoded.size, served)
         picture = decoded.convert("RGB")

@@ -1,4 +1,4 @@
-"""Whether a worker is fit to claim images: one that is not would fail them beside others that would not."""
+"""Whether a worker is fit to claim images; one that is not would fail images that others can render."""
 
 import threading
 import time
@@ -15,10 +15,10 @@ OUTDONE = 3
 
 
 class Check:
-    """One thing that a worker needs; it is looked at once for all who ask at the same time.
+    """A check of one thing that a worker needs; callers at the same time share one run of it.
 
     Args:
-        look: raises what is wrong; `Unavailable` says that nobody can tell now, which changes nothing.
+        look: raises what is wrong; `Unavailable` means that it cannot be told now, which changes nothing.
     """
 
     def __init__(self, look: Callable[[], None]) -> None:
@@ -31,7 +31,7 @@ class Check:
         self.detail = ""
 
     def now(self) -> str | None:
-        """What is wrong, by a look that began after this question; None: nothing."""
+        """What is wrong, by a run that began after this call, or None."""
         asked = time.monotonic()
         with self._lock:
             if self._begun < asked:
@@ -52,14 +52,16 @@ class Check:
 
 
 class Health:
-    """A circuit breaker: the worker claims nothing while a check fails, an operator wants that, or others do
-    what it cannot.
+    """A circuit breaker for claims.
+
+    The worker claims nothing while a check fails, while an operator has disabled it, or if others succeed
+    where it fails.
 
     Args:
         store: writes to the farm's store and reads from it.
-        rendering: renders a picture that is known to be in order.
+        rendering: renders a picture that is known to be good.
         stopping: set when the worker ends.
-        longest: seconds, at most, between two checks of what is out of order.
+        longest: most seconds between two checks of what is broken.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Health:
 
     @property
     def trouble(self) -> str | None:
-        """Why the worker claims nothing; None: it does."""
+        """Why the worker claims nothing, or None if it does."""
         found = (
             self._order,
             self._hanging,
@@ -105,33 +107,33 @@ class Health:
 
     @property
     def cannot_render(self) -> str | None:
-        """What is wrong with how this worker renders; None: nothing that is known."""
+        """What is known to be wrong with how this worker renders, or None."""
         return self._rendering.trouble
 
     def wait(self) -> None:
-        """Returns when the worker may claim, or is to end."""
+        """Wait until the worker may claim, or is to end."""
         while not self._stopping.is_set() and not self._fit.wait(PAUSE):
             pass
 
     def check_store(self) -> str | None:
-        """What is wrong with this worker's store, or its way there; None: nothing."""
+        """Check this worker's store, and its connection; returns what is wrong, or None."""
         found = self._store.now()
         self._settle()
         return found
 
     def check_all(self) -> str | None:
-        """What is wrong with the store, or with how this worker renders; None: nothing."""
+        """Check store and rendering; returns what is wrong, or None."""
         found = self._store.now() or self._rendering.now()
         self._settle()
         return found
 
     def obey(self, order: str | None) -> None:
-        """Claim nothing, for this reason of an operator's; None: they have none (any more)."""
+        """Claim nothing, for an operator's reason; None: the operator has none (any more)."""
         self._order = order
         self._settle()
 
     def hang(self, trouble: str | None) -> None:
-        """Claim nothing while something hangs, so that no check can tell; None: nothing does (any more)."""
+        """Claim nothing while something hangs, so that no check would end; None: nothing hangs (any more)."""
         self._hanging = trouble
         self._settle()
 
@@ -141,11 +143,11 @@ class Health:
         self._settle()
 
     def compare(self, *, done: int, outdone: int, last_error: str | None) -> None:
-        """Hold what this worker has done against what others have, after it could not.
+        """Compare the images this worker has finished with those that others finished after it failed.
 
         Args:
-            done: images that it has finished, ever since it began.
-            outdone: images at which it failed and others did not, ever since it began.
+            done: images that it has finished since its start.
+            outdone: images at which it failed and others did not, since its start.
         """
         if done > self._done:
             self._done, self._outdone, self._times_distrusted = done, outdone, 0
@@ -160,7 +162,7 @@ class Health:
         self._settle()
 
     def round(self) -> None:
-        """To be called now and then: checks again what was out of order."""
+        """Check again what was broken; to be called now and then."""
         now = time.monotonic()
         if self._distrust is not None and now >= self._distrusted_until:
             self._distrust = None

@@ -39,12 +39,12 @@ def hires_fix(
     Source: A1111's ``StableDiffusionProcessingTxt2Img.sample_hr_pass``.
 
     Args:
-        factor: pixels to a latent cell, each way.
-        controls: of the second pass.
-        run: what runs an upscaler's network.
-        checkpoint: another than the first pass', for the second.
-        refined: passes whose checkpoint is another than the refiner.
-        is_interrupted: whether to end with what there is; after the first pass, that is its picture.
+        factor: pixels per latent cell, each way.
+        controls: those of the second pass.
+        run: runs an upscaler's network.
+        checkpoint: for the second pass, if it is another than the first pass'.
+        refined: the passes whose checkpoint is not the refiner itself.
+        is_interrupted: whether to stop; after the first pass, the result is then that pass' picture.
     """
     params = render.params
     first = replace(render, params=_in_pass("first pass", params, refined))
@@ -88,13 +88,13 @@ def _without_calls(params: Params) -> Params:
 
 
 def _in_pass(name: str, params: Params, refined: Collection[str]) -> Params:
-    """`params` without a refiner that has no part in a pass."""
+    """`params` for one pass, without the refiner if it has no part in it."""
     has_part = params.hires_fix_refiner_pass in (name, "both passes") and name in refined
     return params if has_part else params.model_copy(update={"refiner_checkpoint": None})
 
 
 def final_size(params: Params, factor: int) -> tuple[int, int]:
-    """(width, height) of what comes out of the second pass."""
+    """(width, height) of the second pass' picture."""
     size = hires_size(params)
 
     def kept(side: int, surplus: int) -> int:
@@ -104,10 +104,10 @@ def final_size(params: Params, factor: int) -> tuple[int, int]:
 
 
 def infotext_pairs(first: Render, second: Render, checkpoint: str) -> dict[str, object]:
-    """What a picture's text tells of the second pass, by A1111's names and in its order.
+    """The infotext's entries on the second pass, by A1111's names and in its order.
 
     Args:
-        checkpoint: the one that rendered, as texts name it.
+        checkpoint: the one that rendered it, as infotexts name it.
     """
     params = first.params
     sampler, prompt, negative = second.params.sampler_name, second.prompt, second.negative_prompt
@@ -136,7 +136,7 @@ def _schedule_name(params: Params) -> str | None:
 
 
 def second_params(params: Params, size: HiresSize) -> Params:
-    """Those of the second pass: img2img over the enlarged picture, of exactly as many steps as are wanted."""
+    """The second pass' parameters: img2img of the enlarged picture, with exactly as many steps as wanted."""
     fields = Params.model_fields
     changes = {
         **{name: fields[name].default for name in ("enable_hr", "txt2img", *HIRES_FIELDS)},
@@ -159,7 +159,7 @@ def resize_latent(latent: Latent, size: tuple[int, int], mode: str, antialias: b
 
 
 def crop_latent(latent: Latent, columns: int, rows: int) -> Latent:
-    """Crop so many columns and rows off a latent [C, h, w], half of them at each end; below 0, none."""
+    """Crop so many columns and rows off a latent [C, h, w], half of them at each end; negative: none."""
     height, width = latent.shape[1:]
     top, left = max(rows, 0) // 2, max(columns, 0) // 2
     bottom, right = height - (max(rows, 0) + 1) // 2, width - (max(columns, 0) + 1) // 2

@@ -1,4 +1,4 @@
-"""Checkpoints that wait in the host's memory while others are on the device."""
+"""Checkpoints kept in the host's memory while others are on the device."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -10,7 +10,7 @@ from img2img_worker.models.families.family import Family
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingCheckpoint:
-    """One of them."""
+    """A checkpoint in the host's memory."""
 
     #: see `img2img_shared.checkpoints.identity`; what its files have become meanwhile may be another
     identity: str
@@ -21,10 +21,10 @@ class WaitingCheckpoint:
 
 
 class HostMemory:
-    """Those that were used last, within a bound; the others are on the disk alone.
+    """The most recently used checkpoints, within a limit; all others are on the disk only.
 
     Args:
-        most: bytes. Half of what is free is left to others in any case.
+        most: bytes. Half of the free memory is left to other programs in any case.
     """
 
     def __init__(self, most: int) -> None:
@@ -34,16 +34,16 @@ class HostMemory:
 
     @property
     def models(self) -> Collection[str]:
-        """That are there."""
+        """The models whose checkpoints are here."""
         return self._waiting.keys()
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes may be kept, if others go for them."""
+        """Whether so many bytes can be kept, if others are dropped for them."""
         gone = sum(each.size for each in self._waiting.values())
         return size <= self._most and size <= (memory.available() + gone) / 2
 
     def keep(self, model: str, checkpoint: WaitingCheckpoint) -> None:
-        """Have one wait; others go for it, or it is not kept where there is no room."""
+        """Keep a checkpoint, dropping others for it; if there is no room for it, it is not kept."""
         self._waiting.pop(model, None)
         if not self.has_room(checkpoint.size):
             return
@@ -52,7 +52,7 @@ class HostMemory:
         self._waiting[model] = checkpoint
 
     def find(self, model: str, identity: str) -> WaitingCheckpoint | None:
-        """The one of that name, if it is the one that is meant; it was used last then."""
+        """The checkpoint of that name and identity, or None; it counts as used."""
         found = self._waiting.get(model)
         if found is None or found.identity != identity:
             self._waiting.pop(model, None)
@@ -61,7 +61,7 @@ class HostMemory:
         return found
 
     def clear(self) -> None:
-        """None waits any more."""
+        """Drop all."""
         self._waiting.clear()
 
     @property

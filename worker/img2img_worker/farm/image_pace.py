@@ -1,4 +1,4 @@
-"""How long an image of a model takes a worker, all its slots together."""
+"""How much of a worker's time an image of a model takes, with all slots together."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ ENOUGH = 4
 
 
 class ImagePace:
-    """An observer: the time in which images are in hand, over those that are finished."""
+    """An observer: the time during which images are in hand, divided by the images finished."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -20,7 +20,7 @@ class ImagePace:
         self._since = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Count it."""
+        """Count an event."""
         with self._lock:
             self._pass()
             match event:
@@ -34,7 +34,7 @@ class ImagePace:
                     self._finished += 1
 
     def take(self) -> tuple[str, float] | None:
-        """The model, and seconds an image since this was asked last; None: too few to tell."""
+        """The model, and seconds per image since the last call; None: too few images to tell."""
         with self._lock:
             self._pass()
             if self._finished < ENOUGH:
@@ -44,7 +44,7 @@ class ImagePace:
             return self._model, seconds
 
     def _pass(self) -> None:
-        """Time has gone by."""
+        """Add the time that has passed."""
         now = time.monotonic()
         if self._in_hand:
             self._busy += now - self._since

@@ -1,4 +1,4 @@
-"""diffusers' networks without what it imports beside them: half of the time that a worker's imports took."""
+"""Imports diffusers' networks without what it imports besides them, in half of the time."""
 
 import gc
 import importlib.metadata
@@ -22,11 +22,11 @@ _COMPILER = "torch._dynamo"
 
 
 def import_diffusers(*, compiles: bool) -> None:
-    """Import it, if nobody has yet. All that it did not see can be imported afterwards, by whom it is for.
+    """Import it, unless it is imported already. What was hidden from it can be imported afterwards.
 
     Args:
-        compiles: whether this process compiles networks. If not, nobody needs the marks that diffusers puts
-            on what is not to be compiled, for which it imports the compiler.
+        compiles: whether this process compiles networks. If not, diffusers need not import the compiler to
+            mark what is not to be compiled.
     """
     if "diffusers" in sys.modules:
         return
@@ -40,9 +40,9 @@ def import_diffusers(*, compiles: bool) -> None:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Imports in here take a sixth less time: nobody looks for garbage among what they make, which all stays.
+    """A context without garbage collection, in which imports take a sixth less time: they make no garbage.
 
-    Nor does anybody afterwards: it would take a tenth of a second each time.
+    What was imported is not collected afterwards, either: that would take a tenth of a second each time.
     """
     gc.disable()
     try:
@@ -54,7 +54,7 @@ def without_collection() -> Iterator[None]:
 
 @contextmanager
 def _packages_unlisted() -> Iterator[None]:
-    """diffusers lists each file of each installed package, to know what `cv2`'s is called in messages."""
+    """Keep diffusers from listing each file of each installed package, only to name `cv2`'s in messages."""
     listed = importlib.metadata.packages_distributions
     importlib.metadata.packages_distributions = dict
     try:
@@ -64,7 +64,7 @@ def _packages_unlisted() -> Iterator[None]:
 
 
 def _without_marks() -> ModuleType:
-    """torch._dynamo, as far as diffusers' definitions use it."""
+    """A stand-in for torch._dynamo, with what diffusers' definitions use of it."""
     module: Any = ModuleType(_COMPILER)
     module.allow_in_graph = _unmarked
     module.disable = lambda function=None, *_, **__: _unmarked if function is None else function
@@ -78,7 +78,7 @@ def _unmarked(what: T) -> T:
 
 @contextmanager
 def _in_place(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
-    """Whoever imports one of these gets what stands for it; None: it is not installed."""
+    """Put stand-ins in place of these modules; None: the module appears not to be installed."""
     absent = {name: module for name, module in modules.items() if name not in sys.modules}
     sys.modules.update(absent)  # type: ignore[arg-type]  # None is what the import system documents
     try:

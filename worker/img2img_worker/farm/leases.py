@@ -1,4 +1,4 @@
-"""The claims that this process holds: one thread renews them all, and stops what is lost."""
+"""The claims of this process: one thread renews them all, and stops those that are lost."""
 
 import threading
 import time
@@ -19,12 +19,15 @@ _ENDED = (ImageState.DONE, ImageState.FAILED)
 
 
 class Stopped(Exception):
-    """The worker ends, or the claim was lost: leave the image as it is."""
+    """The worker ends, or the claim was lost: the image must be left as it is."""
 
 
 class LeasedClaim:
-    """One claim in hand. It is ``lost`` when its lease is, or its job was cancelled, or the worker ends;
-    ``interrupted`` when it is to end early, with what there is."""
+    """A claim of this process.
+
+    It is ``lost`` when its lease is, or its job was cancelled, or the worker ends. It is ``interrupted`` when
+    it is to end early, with what there is.
+    """
 
     def __init__(self, claim: Claim, model: LoadedModel, observe: Observer) -> None:
         self.claim = claim
@@ -48,16 +51,16 @@ class LeasedClaim:
 
     @property
     def lost(self) -> bool:
-        """Whether it is not to be rendered any more, not here."""
+        """Whether this worker must not render it any more."""
         return self._lost.is_set()
 
     @property
     def seconds(self) -> float:
-        """Since it was claimed."""
+        """Seconds since it was claimed."""
         return time.monotonic() - self._since
 
     def counter(self) -> Callable[[int, int], None]:
-        """What the engine is to call for each model call of one render, after those that came before it."""
+        """A callback for the model calls of one render, which adds them to those of the renders before."""
         before, _ = self.steps or (0, 0)
 
         def count(done: int, total: int) -> None:
@@ -68,7 +71,7 @@ class LeasedClaim:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Within it the store is asked for something."""
+        """A context in which the store is called."""
         self._asked = time.monotonic()
         try:
             yield
@@ -76,12 +79,12 @@ class LeasedClaim:
             self._asked = None
 
     def hangs(self, seconds: float) -> bool:
-        """Whether the store has let it wait for so long."""
+        """Whether a call to the store has taken so long."""
         asked = self._asked
         return asked is not None and time.monotonic() - asked > seconds
 
     def wait(self, seconds: float) -> None:
-        """A pause before something is tried again.
+        """Wait before a retry.
 
         Raises:
             Stopped: it was lost meanwhile, or before.
@@ -90,7 +93,7 @@ class LeasedClaim:
             raise Stopped
 
     def stop_with(self, stop: Callable[[], object], end_early: Callable[[], object]) -> None:
-        """Call `stop` when the claim is lost, `end_early` when it is interrupted; at once if it is by now."""
+        """Call `stop` when the claim is lost, `end_early` when it is interrupted; now if it already is."""
         with self._lock:
             self._stop, self._end_early = stop, end_early
             lost, interrupted = self.lost, self.interrupted
@@ -100,7 +103,7 @@ class LeasedClaim:
             end_early()
 
     def lose(self) -> None:
-        """The ledger no longer counts on this attempt: end it."""
+        """Stop this attempt, on which the ledger no longer counts."""
         with self._lock:
             self._lost.set()
             stop = self._stop
@@ -108,7 +111,7 @@ class LeasedClaim:
             stop()
 
     def interrupt(self) -> None:
-        """The image is wanted as it is: end it early."""
+        """End the image early: it is wanted as it is."""
         with self._lock:
             self.interrupted = True
             end_early = self._end_early
@@ -134,7 +137,7 @@ class Leases:
         return len(self._held)
 
     def hold(self, claim: Claim, model: LoadedModel) -> LeasedClaim:
-        """Renew `claim` from now on; it is lost already where the worker ends."""
+        """Renew `claim` from now on; if the worker is ending, it is lost already."""
         held = LeasedClaim(claim, model, self._observe)
         with self._lock:
             self._held[claim] = held
@@ -144,28 +147,28 @@ class Leases:
         return held
 
     def let_go(self, held: LeasedClaim) -> None:
-        """Renew it no longer."""
+        """Stop renewing it."""
         with self._lock:
             self._held.pop(held.claim, None)
 
     def under_way(self) -> list[tuple[LeasedClaim, Future[Pixels]]]:
-        """Claims that the engine has, and the pictures to be."""
+        """The claims that the engine has, with the futures of their pictures."""
         with self._lock:
             return [(held, held.picture) for held in self._held.values() if held.picture is not None]
 
     def claims(self) -> list[Claim]:
-        """All that are in hand."""
+        """All claims in hand."""
         with self._lock:
             return list(self._held)
 
     def hanging(self, seconds: float) -> list[LeasedClaim]:
-        """Those that the store has let wait for so long, given back or not."""
+        """Claims with a call to the store that has taken so long, including those given back."""
         with self._lock:
             self._given_back = [held for held in self._given_back if held.hangs(seconds)]
             return [*self._given_back, *(held for held in self._held.values() if held.hangs(seconds))]
 
     def give_back(self, held: LeasedClaim) -> None:
-        """Let others have it, whatever its thread waits for: what that reports will be too late.
+        """Give the image back to others, while its thread hangs: what that thread reports will be too late.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -179,8 +182,10 @@ class Leases:
             self._held.pop(held.claim, None)
 
     def renew(self) -> None:
-        """Renew all in one call, and stop what was lost. While Redis is away nothing is lost:
-        the ledger waits a lease after an outage before it takes anything back.
+        """Renew all in one call, and stop those that are lost.
+
+        While Redis is away, nothing is lost: the ledger waits for a lease after an outage before it takes
+        anything back.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -188,7 +193,7 @@ class Leases:
         self._renew(self.claims())
 
     def hear_cancels(self) -> None:
-        """Stop the images of jobs that were cancelled since this was asked last.
+        """Stop the images of jobs that were cancelled since the last call.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -218,7 +223,7 @@ class Leases:
             self._observe(Lost(claim=claim, cancelled=one.cancelled, holder=image.worker if image else None))
 
     def _image(self, claim: Claim) -> ImageStatus | None:
-        """How a claim's image stands now, as far as that can be told."""
+        """The state of a claim's image now, if it can be told."""
         try:
             (image,) = self._ledger.images(claim.job_id, claim.tenant, claim.index, 1)
         except (FarmError, ValueError):  # the job is forgotten, or Redis is away again
@@ -226,7 +231,7 @@ class Leases:
         return image
 
     def lose_all(self) -> None:
-        """Stop everything in hand, and what comes into it: the worker ends."""
+        """Stop everything in hand, and every later claim: the worker ends."""
         with self._lock:
             self._is_ending = True
             held = list(self._held.values())

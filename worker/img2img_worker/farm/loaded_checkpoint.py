@@ -36,7 +36,7 @@ from img2img_worker.pictures.decode import Decoder
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedCheckpoint:
-    """A checkpoint on its device, and what the farm knows it by."""
+    """A checkpoint on its device, and how the farm identifies it."""
 
     #: the name that jobs have for it
     model: str
@@ -67,16 +67,16 @@ class LoadedCheckpoint:
         *,
         rebind: bool,
     ) -> "LoadedCheckpoint":
-        """Load it, and bind its name to it in the whole farm.
+        """Load a checkpoint, and bind its name to it in the whole farm.
 
         Args:
             hashes: of files that were read before.
-            host_memory: where it may wait by now, and does from now on if its device has memory of its own.
+            host_memory: where it may be already, and will be if its device has memory of its own.
             files: where it is, or is fetched to.
-            rebind: whichever checkpoint the farm knew by this name before.
+            rebind: even if the farm knows another checkpoint by this name.
 
         Raises:
-            Refused: it is no checkpoint, or not the farm's of that name.
+            Refused: it is not a checkpoint, or not the one the farm knows by that name.
         """
         found = files.checkpoint(model)
         path = found.path
@@ -102,13 +102,13 @@ class LoadedCheckpoint:
         )
 
     def park(self, host_memory: HostMemory) -> None:
-        """It leaves the device, and waits, if there is room. Where both are one, it waits as it is."""
+        """Move it to the host's memory, if there is room. If that is its device's memory, it stays there."""
         if self.family.device.type == "cpu":
             waiting = WaitingCheckpoint(identity=self.identity, size=self.size, build=lambda: self.family)
             host_memory.keep(self.model, waiting)
 
     def worker_info(self, worker: str, slots: int) -> WorkerInfo:
-        """How the process of that id announces itself."""
+        """The description of the worker process with that id."""
         return WorkerInfo(
             id=worker,
             model=self.model,
@@ -124,7 +124,7 @@ class LoadedCheckpoint:
     def served(
         self, settings: Settings, upscalers: Upscalers, face_restorers: FaceRestorers, files: ModelFiles
     ) -> Served:
-        """What recipes need to know of it."""
+        """What recipes need to know of the checkpoint."""
         family = self.family
         checkpoint = Checkpoint(model=self.model, file_name=self.path.name, sha256=self.sha256)
         return Served(
@@ -162,14 +162,14 @@ def _own_parameters(family: Family) -> tuple[str, ...]:
 
 
 def worker_id() -> str:
-    """A new one: who was restarted is not taken for who died."""
+    """A new id for this process: a restarted worker must not be mistaken for the one that died."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
 def _read(
     model: str, path: Path, settings: Settings, host_memory: HostMemory, known: str
 ) -> WaitingCheckpoint:
-    """From its files; what goes to a device with memory of its own waits here beside, if there is room."""
+    """Read a checkpoint's files; a copy for a device with memory of its own is kept here if there is room."""
     checkpoint = read_for(path, settings)
     has_device = checkpoint.builder.device.type != "cpu"
     size = checkpoint.size
@@ -180,7 +180,7 @@ def _read(
 
 
 def _identity_of(path: Path, settings: Settings, hashes: FileHashes) -> str | None:
-    """What its name is to stand for; None: it is none, or unreadable, which `load` refuses."""
+    """The identity of a checkpoint's files; None if they cannot be read, which `load` then refuses."""
     if not is_checkpoint(path, SAFE + PICKLES):
         return None
     try:

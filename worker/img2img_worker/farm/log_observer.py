@@ -1,4 +1,4 @@
-"""A worker's log: what happens to it and to the images in its hands, in lines for people."""
+"""A worker's log: events of the worker and its images, in lines for people."""
 
 import logging
 import threading
@@ -34,7 +34,7 @@ QUIET = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """What the log says of one event."""
+    """A line of the log."""
 
     level: int
     text: str
@@ -48,7 +48,7 @@ class _Line:
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What became of a job's images in this worker."""
+    """How many of a job's images ended in which way in this worker."""
 
     begun: float = field(default_factory=time.monotonic)
     #: when the last image ended
@@ -59,14 +59,14 @@ class _Tally:
 
 
 class LogObserver:
-    """Writes every event that matters to who runs the farm. Images that go well are counted by their job."""
+    """Logs every event that matters to operators. Images without trouble are counted by their job."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Tally] = {}
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Write it, or count it."""
+        """Log an event, or count it."""
         with self._lock:
             lines = [self._counted(event), _line(event)]
         for line in lines:
@@ -74,7 +74,7 @@ class LogObserver:
                 _write(line)
 
     def say_ends(self, quiet: float = QUIET) -> None:
-        """To be called now and then: says of which jobs nothing was in hand for so many seconds."""
+        """Log which jobs have had no image in hand for so many seconds; to be called now and then."""
         quiet_since = time.monotonic() - quiet
         with self._lock:
             over = [
@@ -88,7 +88,7 @@ class LogObserver:
             _write(_end_of(job, tally))
 
     def _counted(self, event: Event) -> _Line | None:
-        """The line for a job's first image; the end of one is told by `say_ends`."""
+        """The line for a job's first image; `say_ends` logs the end of a job."""
         match event:
             case Claimed(claim=claim):
                 line = None if claim.job_id in self._jobs else _start_of(claim)
@@ -137,7 +137,7 @@ def _end_of(job: str, tally: _Tally) -> _Line:
 
 
 def _line(event: Event) -> _Line | None:
-    """The line for an event; None: it is not worth one."""
+    """The line for an event, or None if it is not worth one."""
     match event:
         case Loaded(worker=worker, family=family, memory=memory, seconds=seconds):
             text = (

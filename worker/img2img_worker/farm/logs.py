@@ -1,4 +1,4 @@
-"""Log lines that nobody else can write: what users or damaged files say is spelt out in them."""
+"""Logging that texts of users or damaged files cannot forge: what is not printable is escaped."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ REPEATS = 60.0
 
 
 class OneLineFormatter(logging.Formatter):
-    """One line a record, whatever its message quotes; the lines of a traceback are indented.
+    """One line per record, whatever its message quotes; the lines of a traceback are indented.
 
-    So no text of a user passes for a record of its own, or reaches a terminal as an escape sequence.
+    So no user's text can look like another record, or reach a terminal as an escape sequence.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class OneLineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, message, and what an event has of its own (job, image, ...)."""
+    """One JSON object per line: time, level, message, and the fields of an event (job, image, ...)."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as an object."""
@@ -48,9 +48,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class RepeatFilter(logging.Filter):
-    """Lets a warning pass once in `REPEATS` seconds; the next of its kind says how many there were between.
+    """Passes a warning once in `REPEATS` seconds; the next of its kind says how many there were in between.
 
-    Alike are those of one text, or those whose record says what it is ``like``.
+    Warnings are of one kind if they have the same text, or the same ``like`` in their record.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class RepeatFilter(logging.Filter):
         self._seen: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether it is to be written."""
+        """Whether the record is to be logged."""
         if record.levelno < logging.WARNING or record.exc_info:
             return True
         like = getattr(record, "like", "") or record.getMessage()

@@ -1,4 +1,4 @@
-"""The recipe of a picture that is rendered again and again: A1111's "Loopback"."""
+"""The recipe of A1111's "Loopback", which renders a picture again and again."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ from img2img_worker.pictures.infotext import encode_picture
 
 
 def loopback(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[FinishedPicture]:
-    """Render each result again with the next seed; masked content is filled for the first render only."""
+    """Render each result again with the next seed; masked content is filled only for the first render."""
     with served.decoder.decoded(pictures["image"], None) as (picture, _):
         params = with_size(render.params, picture.size, served)
         # A1111 takes them from the picture as it is sent, before it has the render's size

@@ -1,4 +1,4 @@
-"""What a worker does beside rendering, at intervals: renew its leases, say that it lives, keep house."""
+"""What a worker does at intervals besides rendering: renew its leases, send beats, run janitors."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ _ORDERS: Mapping[WorkerOrder | None, str] = {
 
 
 class WorkerMaintenance:
-    """Threads of their own: leases must be renewed even while house-keeping, or a slow folder, takes long."""
+    """Threads for these tasks: leases must be renewed even while a janitor, or a slow folder, takes long."""
 
     def __init__(
         self,
@@ -95,12 +95,12 @@ class WorkerMaintenance:
         ]
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Beat no more; a folder or a store that hangs is not waited for."""
+        """Stop the threads, without waiting for a folder or a store that hangs."""
         self._stopped.set()
         for thread in self._threads:
             thread.join(PARTING)
@@ -118,7 +118,7 @@ class WorkerMaintenance:
             self._leases.give_back(held)
 
     def _beat(self) -> None:
-        """Tell the ledger how it goes, and do what is heard from there."""
+        """Send the ledger a report, and do what it answers."""
         with self._beating:
             self._told = self._health.trouble
             info, loaded = self._current.info, self._current.loaded
@@ -150,7 +150,7 @@ class WorkerMaintenance:
             self._beat()
 
     def _long_load(self, info: WorkerInfo, is_loading: bool) -> str | None:
-        """That others should not count on a model which this worker has been loading for too long."""
+        """Why others should not count on a model that this worker has been loading for too long, or None."""
         if not is_loading:
             self._loading_since = None
             return None

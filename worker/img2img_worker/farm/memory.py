@@ -1,4 +1,4 @@
-"""How much memory a worker takes, on the host and on its device."""
+"""The memory that a worker uses, on the host and on its device."""
 
 import resource
 import sys
@@ -10,7 +10,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def resident() -> int:
-    """Bytes of the host's memory that this process holds, or where nobody says that, the most it ever did."""
+    """Bytes of the host's memory that this process uses, or, if that is unknown, the most it ever did."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -20,7 +20,7 @@ def resident() -> int:
 
 
 def available() -> int:
-    """Bytes of the host's memory that programs can still have; where nobody says that, more than there is."""
+    """Bytes of the host's memory that programs can still get; unlimited if the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -29,7 +29,7 @@ def available() -> int:
 
 
 def on_device(device: torch.device) -> tuple[int, int]:
-    """Bytes of the device's memory that are in use, by anybody, and in all; (0, 0) for the host's own."""
+    """Bytes of the device's memory in use by anybody, and in all; (0, 0) for the host's own memory."""
     if device.type != "cuda":
         return 0, 0
     free, total = torch.cuda.mem_get_info(device)
@@ -44,7 +44,7 @@ def describe(device: torch.device) -> str:
 
 
 def in_words(size: int) -> str:
-    """Bytes in a unit that suits them.
+    """A number of bytes in a suitable unit.
 
     >>> in_words(5 * 2**30)
     '5.0 GiB'

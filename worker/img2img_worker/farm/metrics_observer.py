@@ -1,4 +1,4 @@
-"""A worker's metrics: what happens to images and their claims, and what its engine and device do."""
+"""A worker's metrics on images and claims, and on its engine and device."""
 
 import threading
 import time
@@ -39,14 +39,14 @@ from img2img_worker.farm.events import (
 
 @dataclass
 class _Way:
-    """How far an image in hand has come."""
+    """How far an image has come."""
 
     since: float = field(default_factory=time.monotonic)
     stage: str = "preparing"
 
 
 class MetricsObserver:
-    """Counts what a worker is told. What is no image's counts for the model that is loaded.
+    """Counts events. Those without an image count for the model that is loaded.
 
     An image's stages follow one another: ``waiting`` (from its job's submission until it is claimed),
     ``preparing`` (fetched, decoded, resized), ``encoding`` (its texts and picture; it waits for a slot, and
@@ -103,7 +103,7 @@ class MetricsObserver:
         )
 
     def __call__(self, event: Event) -> None:
-        """Count it."""
+        """Count an event."""
         match event:
             case Loaded(worker=worker, seconds=seconds):
                 if self._model not in ("", worker.model):
@@ -159,7 +159,7 @@ class MetricsObserver:
             self._ways[claim] = _Way()
 
     def _reach(self, claim: Claim, before: str, stage: str) -> None:
-        """`claim` leaves the stage `before` ("": whichever it is in) for `stage`, if it is there."""
+        """`claim` leaves the stage `before` ("": any) and enters `stage`, if it is in `before`."""
         now = time.monotonic()
         with self._lock:
             way = self._ways.get(claim)
@@ -174,7 +174,7 @@ class MetricsObserver:
 
 
 class EngineCollector(Collector):
-    """What the engine of the loaded model has done and does, read when somebody asks."""
+    """The figures of the loaded model's engine, read when they are asked for."""
 
     def __init__(self, current: CurrentModel, device: torch.device) -> None:
         self._current = current

@@ -1,4 +1,4 @@
-"""Leases that have run out, and tickets that were lost: one worker looks after them for each model."""
+"""Takes back expired leases, and replaces lost tickets: one worker does so for each model."""
 
 import time
 
@@ -13,7 +13,7 @@ from img2img_worker.farm.model_switcher import ModelSwitcher
 
 
 class ModelJanitor:
-    """For the model that a worker has, those it did it for last, and those of its others that nobody does."""
+    """Works for the current model, the last ones before it, and other models that nobody looks after."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class ModelJanitor:
         self._elected: set[str] = set()
 
     def round(self) -> None:
-        """Give out again what dead workers had, and see to it that there are tickets for what waits.
+        """Make the images of dead workers claimable again, and see that waiting images have tickets.
 
         Raises:
             Unavailable: Redis does not answer.

@@ -1,4 +1,4 @@
-"""Brings models to the device, each with an engine, and takes them off it again."""
+"""Loads models onto the device, each with an engine, and unloads them."""
 
 import gc
 import logging
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 
 class ModelLoader:
-    """Loads one model after the other, and remembers what that took.
+    """Loads one model after the other, and remembers how long that took.
 
     Args:
         hashes: of files that were read before.
         files: where models are, or are fetched to.
         host_memory: where models wait that are not on the device.
-        rebind: from now on the farm knows the checkpoints here by their names, whichever it knew before.
+        rebind: bind the checkpoints' names to those here, even if the farm knows others by them.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class ModelLoader:
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """What loads of models would take, as far as that was measured here."""
+        """How long loads of models take, if that was measured here."""
         waiting = {model: self._from_memory.get(model, 0.0) for model in self._host_memory.models}
         return self._from_disk | {model: seconds for model, seconds in waiting.items() if seconds}
 
     def load(self, model: str) -> LoadedModel:
-        """The model on the device. When memory is short, none waits any more, and it is tried once more.
+        """Load a model onto the device. If memory is short, the host's copies are dropped for one more try.
 
         Raises:
-            Refused: it is no checkpoint, or not the farm's of that name.
+            Refused: it is not a checkpoint, or not the one the farm knows by that name.
             MemoryError, torch.OutOfMemoryError: there is no room for it.
         """
         self.fetch(model)
@@ -94,16 +94,16 @@ class ModelLoader:
         return self._load(model)
 
     def fetch(self, model: str) -> None:
-        """Have its file on this machine, while another model renders.
+        """Fetch a model's file to this machine, while another model renders.
 
         Raises:
-            Refused, WorkerError, StoreError, Unavailable: as `ModelFiles.checkpoint`.
+            Refused, WorkerError, StoreError, Unavailable: like `ModelFiles.checkpoint`.
         """
         if model not in self._host_memory.models:
             self._fetched = self._files.checkpoint(model)
 
     def unload(self, loaded: LoadedModel) -> None:
-        """It leaves the device, and waits in the host's memory, if there is room. Nobody else has it."""
+        """Move a model to the host's memory, if there is room. Nobody else may be using it."""
         loaded.engine.close()
         loaded.checkpoint.park(self._host_memory)
 
@@ -130,7 +130,7 @@ class ModelLoader:
         )
 
     def _engine(self, model: str, family: Family) -> Engine:
-        """With as many slots as pay, and compiled for the sizes that are wanted."""
+        """An engine with as many slots as pay, compiled for the configured sizes."""
         settings = self._settings
         slots = settings.slots
         if slots == "auto":
@@ -151,7 +151,7 @@ class ModelLoader:
         return engine
 
     def _load_other(self, wanted: str) -> Family:
-        """A checkpoint that images want beside the one that is served; its file stays as long as it does."""
+        """Load a checkpoint that images want besides the served one; its file is kept as long as it is."""
         _, found = self._files.other(wanted)
         with allocator.loading(keeps=self._is_on_cpu):
             family = read_for(found.path, self._settings).build()
@@ -164,7 +164,7 @@ class ModelLoader:
 
 
 def _tidy() -> None:
-    """What nobody has any more is given back to the device."""
+    """Return unused memory to the device."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

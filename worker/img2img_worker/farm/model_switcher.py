@@ -1,4 +1,4 @@
-"""Which model a worker has on its device, of those that it can load: decided with the ledger, and done."""
+"""Decides, together with the ledger, which model a worker has on its device, and exchanges it."""
 
 import threading
 import time
@@ -34,14 +34,14 @@ Catalog = Callable[[], Mapping[str, str]]
 
 
 class ModelSwitcher:
-    """A thread that asks which model is wanted most and exchanges the current one; with one model, it rests.
+    """A thread that asks which model is needed most, and loads that; with only one model, it does nothing.
 
-    Before the exchange, what is in hand is finished. A model that cannot be loaded is set aside for a while,
-    and the worker goes on with the others.
+    Before an exchange, the images in hand are finished. A model that cannot be loaded is set aside for a
+    while, and the worker continues with the others.
 
     Args:
-        catalog: the models that there are now.
-        follow: has tickets of this model, and no other, be taken from now on.
+        catalog: returns the models that exist now.
+        follow: makes the worker take only tickets of this model from now on.
         begun: when the process was started, on the monotonic clock.
     """
 
@@ -80,7 +80,7 @@ class ModelSwitcher:
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
     def load_first(self) -> None:
-        """Load the model that is wanted most, or else one that the fewest have; returns when one is there.
+        """Load the model that is needed most, or else one that the fewest workers have, and return then.
 
         Raises:
             Refused: none can be loaded.
@@ -99,22 +99,22 @@ class ModelSwitcher:
                 self._load(to)
 
     def start(self) -> None:
-        """Begin to ask; a second time it does nothing."""
+        """Start the thread; a second call does nothing."""
         if not self._thread.ident:
             self._thread.start()
 
     def stop(self) -> None:
-        """Returns when no model is being loaded. The worker ends."""
+        """End the thread; returns when no model is being loaded."""
         if self._thread.is_alive():
             self._thread.join()
 
     @property
     def aside(self) -> Mapping[str, str]:
-        """Models that it does without for now, and why; thread-safe."""
+        """The models that are set aside, and why; thread-safe."""
         return self._aside.reasons(self._known)
 
     def set_aside(self, model: str, error: Exception) -> None:
-        """Do without a model for a while; thread-safe."""
+        """Set a model aside for a while; thread-safe."""
         pause = self._aside.add(model, error)
         is_foreseen = isinstance(error, FarmError | MemoryError | torch.OutOfMemoryError)
         reason = str(error) if isinstance(error, FarmError) else f"{type(error).__name__}: {error}"
@@ -123,12 +123,12 @@ class ModelSwitcher:
         self._announce()
 
     def replaced(self, model: str) -> None:
-        """The name of a model stands for another checkpoint by now; thread-safe."""
+        """Note that the name of a model now stands for another checkpoint; thread-safe."""
         if model not in self._aside:
             self.set_aside(model, Refused("model", model, "its name stands for another checkpoint now"))
 
     def round(self) -> None:
-        """Ask once, and do what is answered.
+        """Ask once, and act on the answer.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -163,7 +163,7 @@ class ModelSwitcher:
                 self._observe(Warned(text="the worker keeps its model after an error", error=error))
 
     def _wanted(self, placement: Placement) -> str | None:
-        """What to load in place of the current model; None: nothing."""
+        """The model to load in place of the current one, or None."""
         own, models = self._current.info.model, self._loadable()
         if own in self._aside:
             position = Position(model=None, models=models, load_seconds=self._loader.seconds)
@@ -180,7 +180,7 @@ class ModelSwitcher:
         return placement.next_model(position)
 
     def _exchange(self, to: str) -> None:
-        """Finish what is in hand, and load another model; where that fails, the old one again, or any."""
+        """Finish the images in hand, and load another model; if that fails, the old one again, or any."""
         before, loaded = self._current.info.model, self._current.loaded
         self._announce(to)
         try:
@@ -207,7 +207,7 @@ class ModelSwitcher:
             self._load_any(self._ledger.placement(), before)
 
     def _load_any(self, placement: Placement, first: str | None) -> None:
-        """Some model, so that the worker can go on; with none, it claims nothing."""
+        """Load some model, so that the worker can continue; without one, it claims nothing."""
         for name in sorted(self._loadable(), key=lambda name: (name != first, _workers(name, placement))):
             self._ledger.move(self._current.info.id, self._current.info.model, name, None)
             self._announce(name)
@@ -216,7 +216,7 @@ class ModelSwitcher:
         self._health.lack("none of its models can be loaded")
 
     def _load(self, model: str) -> bool:
-        """Have a model on the device from now on; False: it cannot be, and is set aside."""
+        """Load a model onto the device; False: that failed, and it is set aside."""
         try:
             loaded = self._loader.load(model)
         except Exception as error:
@@ -251,7 +251,7 @@ class ModelSwitcher:
         when_redis_answers(partial(self._ledger.load_ended, self._current.info.id, model))
 
     def _look(self) -> None:
-        """Now and then: which models there are, and what their images take."""
+        """Now and then, look which models exist, and how long their images take."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK
@@ -265,7 +265,7 @@ class ModelSwitcher:
         return [name for name in self._known if self._aside.may_try(name)]
 
     def _announce(self, loading: str | None = None) -> None:
-        """What the farm is told from the next beat on."""
+        """Change what the next beat tells the farm."""
         others = {name: self._known[name] for name in self._loadable()}
         is_one = others.keys() <= {self._current.info.model}
         self._current.announce(others={} if is_one else others)
@@ -284,5 +284,5 @@ def _deaths(model: str, placement: Placement) -> int:
 
 
 def _rarest(models: Collection[str], placement: Placement) -> str:
-    """That which the fewest workers have, and died of."""
+    """The model that the fewest workers have, or have died of."""
     return min(models, key=lambda name: (_deaths(name, placement), _workers(name, placement)))

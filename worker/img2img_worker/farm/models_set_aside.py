@@ -1,4 +1,4 @@
-"""Models that a worker does without for a while, since they could not be loaded or render wrongly."""
+"""Models that a worker avoids for a while, because they could not be loaded or render wrongly."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class _SetAside:
-    """Of one model."""
+    """A model that is set aside."""
 
     #: when it may be tried again, on the monotonic clock
     until: float
@@ -20,7 +20,7 @@ class _SetAside:
 
 
 class ModelsSetAside:
-    """Which these are; thread-safe."""
+    """The models that are set aside; thread-safe."""
 
     def __init__(self) -> None:
         self._models: dict[str, _SetAside] = {}
@@ -30,7 +30,7 @@ class ModelsSetAside:
         return model in self._models
 
     def add(self, model: str, error: Exception) -> float:
-        """Set a model aside; for how many seconds."""
+        """Set a model aside; returns for how many seconds."""
         known = self._models.get(model)
         times = 0 if known is None else known.times
         pause = min(FIRST_PAUSE * 2.0 ** min(times, 16), LONGEST_PAUSE)
@@ -38,16 +38,16 @@ class ModelsSetAside:
         return pause
 
     def forget(self, model: str) -> None:
-        """It could be loaded."""
+        """Note that it could be loaded."""
         self._models.pop(model, None)
 
     def may_try(self, model: str) -> bool:
-        """Whether it is not set aside, or was for long enough."""
+        """Whether it is not set aside, or has been for long enough."""
         found = self._models.get(model)
         return found is None or found.until <= time.monotonic()
 
     def reasons(self, models: Collection[str]) -> Mapping[str, str]:
-        """Of these models, those that may not be tried yet, and why."""
+        """Those of these models that may not be tried yet, and why."""
         now = time.monotonic()
         return {
             name: str(each.error) or type(each.error).__name__
@@ -57,5 +57,5 @@ class ModelsSetAside:
 
     @property
     def first_error(self) -> Exception:
-        """Why the first of them was set aside; there is one."""
+        """Why the first of them was set aside; there must be one."""
         return next(each.error for each in self._models.values())

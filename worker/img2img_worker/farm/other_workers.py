@@ -1,4 +1,4 @@
-"""What other workers of a model have that this one lacks."""
+"""Files that other workers of a model have, and this one lacks."""
 
 import random
 import time
@@ -35,7 +35,7 @@ ENOUGH = 8
 
 
 class OthersHaveIt(Exception):
-    """This worker lacks a file, and these others have it."""
+    """This worker lacks a file that these others have."""
 
     def __init__(self, refused: Refused, others: Sequence[str]) -> None:
         super().__init__(str(refused))
@@ -43,7 +43,7 @@ class OthersHaveIt(Exception):
 
 
 class OtherWorkers:
-    """Those of this worker's farm, as they last said what they have."""
+    """The other workers of the farm, by what they last announced."""
 
     def __init__(self, ledger: Ledger, redis: FarmRedis, own: OwnFiles) -> None:
         self._ledger = ledger
@@ -53,15 +53,15 @@ class OtherWorkers:
         self._known: tuple[str, frozenset[str], float] = "", frozenset(), 0.0
 
     def check_words(self, model: LoadedModel, params: Params, pinned: Collection[str] = ()) -> None:
-        """That an image's prompts name no textual inversion which another worker has, and this one lacks.
+        """Check that an image's prompts name no textual inversion that only other workers have.
 
-        Nobody else would say so: what names none is a word like others.
+        Nothing else would notice: a word that names no inversion is an ordinary word.
 
         Args:
             pinned: files that the image's job means, by `named.key_of`, which are fetched.
 
         Raises:
-            OthersHaveIt: they do.
+            OthersHaveIt: they name one.
         """
         inversions, known = model.checkpoint.family.inversions, self._usable(model.served.model)
         known -= {name.partition("/")[2] for name in pinned if name.startswith("embedding/")}
@@ -77,7 +77,7 @@ class OtherWorkers:
                 raise OthersHaveIt(refused, others)
 
     def having(self, model: LoadedModel, refused: Refused) -> list[str]:
-        """Some that have the model loaded, and the file for want of which this one refused an image."""
+        """Some workers with the model and the file for lack of which this one refused an image."""
         field = refused.field
         if field not in _FIELDS or _is_among(refused, self._own_names(field, model.checkpoint)):
             return []

@@ -1,4 +1,4 @@
-"""What a worker has beside its checkpoint, as it says to the farm."""
+"""The files besides its checkpoint that a worker announces to the farm."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,10 +12,10 @@ from img2img_worker.models.upscalers.upscalers import Upscalers
 
 
 class OwnFiles:
-    """Those of this worker, as they are when it is asked.
+    """The files of this worker, read anew each time.
 
     Args:
-        checkpoints: names of those that images may use beside the one that is served.
+        checkpoints: names of those that images may use besides the served one.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class OwnFiles:
         return {name: reason for name, reason in self._reasons().items() if reason is not None}
 
     def names(self, checkpoint: LoadedCheckpoint) -> dict[FileKind, list[str]]:
-        """What images of a checkpoint may name, LoRAs and textual inversions apart."""
+        """What images of a checkpoint may name, except LoRAs and textual inversions."""
         family = checkpoint.family
         return {
             "hypernetwork": family.hypernetworks.names,
@@ -45,17 +45,17 @@ class OwnFiles:
         }
 
     def loras(self, checkpoint: LoadedCheckpoint) -> dict[str, str]:
-        """LoRAs, and what their trainers called them."""
+        """The LoRAs, with the names that their trainers gave them."""
         return checkpoint.family.loras.names
 
     def inversions(self, checkpoint: LoadedCheckpoint) -> dict[str, InversionInfo]:
-        """Textual inversions, among them those that the checkpoint has no use for."""
+        """The textual inversions, including those that the checkpoint cannot use."""
         return _infos(checkpoint.family.inversions.current())
 
     def pushed_inversions(
         self, checkpoint: LoadedCheckpoint, pushed: PinnedFiles
     ) -> dict[str, InversionInfo]:
-        """The same of files that were pushed."""
+        """The same for pushed files."""
         names = pushed.of("embedding")
         infos = _infos(checkpoint.family.inversions.current(pinned=pushed))
         return {

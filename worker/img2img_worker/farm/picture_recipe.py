@@ -25,7 +25,7 @@ from img2img_worker.pictures.size import fitted_size
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FinishedPicture:
-    """A finished picture, and the renders that it came from, one after the other."""
+    """A finished picture, and the renders that made it, in order."""
 
     composed: Composed
     passes: tuple[Render, ...]
@@ -38,7 +38,7 @@ class FinishedPicture:
 
 
 def txt2img(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[FinishedPicture]:
-    """Render from noise, and enlarge by the hires fix if that is wanted."""
+    """Render from noise, and enlarge by the hires fix if that is on."""
     params = render.params
     sizes = [(params.width, params.height)]
     if params.enable_hr:
@@ -77,7 +77,7 @@ def img2img(
     """Render from a picture, with a mask if there is one.
 
     Args:
-        repainted: what is repainted, if that is not what shows (L, of the picture's size).
+        repainted: the mask of what is repainted, if it differs from what shows (L, of the picture's size).
         colours: see `Prepared.colours`, of another picture than this.
     """
     image, mask = pictures["image"], pictures.get("mask")

@@ -1,4 +1,4 @@
-"""What images in hand look like so far, told to whoever watches their jobs."""
+"""Publishes previews of images in hand while somebody watches their jobs."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 
 class PreviewPublisher:
-    """A thread that shows images in hand every few seconds; costs one call to Redis where nobody watches."""
+    """A thread that publishes previews every few seconds; one call to Redis if nobody watches."""
 
     def __init__(self, *, previews: Previews, leases: Leases, seconds: float) -> None:
         self._previews = previews
@@ -31,12 +31,12 @@ class PreviewPublisher:
         self._thread = threading.Thread(target=self._run, name="previews", daemon=True)
 
     def start(self) -> None:
-        """Begin to show; never, with 0 seconds."""
+        """Start the thread, unless the interval is 0 seconds."""
         if self._seconds:
             self._thread.start()
 
     def stop(self) -> None:
-        """Show no more."""
+        """Stop the thread."""
         self._stopped.set()
         if self._seconds:
             self._thread.join()
@@ -69,7 +69,7 @@ class PreviewPublisher:
                 self._previews.show(claim.job_id, claim.index, jpeg(pixels))
 
     def _awaited(self, claim: Claim, estimate: Future[Pixels], end: float) -> Pixels | None:
-        """The engine's answer; None where there is none, or none in time."""
+        """The engine's answer, or None if there is none in time."""
         while not self._stopped.is_set() and time.monotonic() < end:
             try:
                 return estimate.result(0.2)
@@ -85,7 +85,7 @@ class PreviewPublisher:
 
 
 def jpeg(pixels: Pixels) -> bytes:
-    """uint8 [h, w, 3] as a small file."""
+    """uint8 [h, w, 3] as a small JPEG file."""
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "JPEG", quality=80)
     return data.getvalue()

@@ -1,4 +1,4 @@
-"""A checkpoint is read while torch is imported, which takes as long."""
+"""Reads a checkpoint while torch is being imported, which takes as long."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from img2img_worker.models.checkpoints.catalog import find_model
 
 
 def read_ahead(model: str, models_dir: Path | None, hashes: FileHashes) -> None:
-    """In a thread: its files come into memory, and its hash is known; what is wrong with it is said later."""
+    """In a thread, read its files into memory, and hash them; what is wrong with it is reported later."""
     threading.Thread(target=_read, args=(model, models_dir, hashes), name="read-ahead", daemon=True).start()
 
 
@@ -25,7 +25,7 @@ def _read(model: str, models_dir: Path | None, hashes: FileHashes) -> None:
 
 
 def _want(file: Path) -> None:
-    """Tells the system that all of it is needed soon."""
+    """Tell the system that the whole file is needed soon."""
     if hasattr(os, "posix_fadvise"):
         descriptor = os.open(file, os.O_RDONLY)
         try:

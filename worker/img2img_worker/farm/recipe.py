@@ -1,4 +1,4 @@
-"""How one image of a job is made: what the engine is to render for it, and what becomes of the answers."""
+"""How one image of a job is made: which renders the engine does for it, and what is done with the results."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -51,11 +51,11 @@ def recipe(
     served: Served,
     tiles: Iterable[bytes] | None = None,
 ) -> Recipe:
-    """Makes image `index` of `job`, whose input is `item`. It knows of no ledger, no store and no engine.
+    """Make image `index` of `job`, whose input is `item`. It knows of no ledger, no store and no engine.
 
     Args:
-        pictures: the `ingredients`, as they lie in the store.
-        tiles: what others have made of those that it has (see `split_into_tiles`).
+        pictures: the `ingredients`' files, as they are in the store.
+        tiles: the rendered tiles, if others have rendered them (see `split_into_tiles`).
 
     Raises:
         Refused: names the field: a picture that cannot be read, parameters that do not go with it.
@@ -76,7 +76,7 @@ def recipe(
 
 
 def _render(job: Job, item: Input, index: int, served: Served) -> Render:
-    """An image as its job wants it, not yet with what comes of its pictures."""
+    """An image's render as its job describes it, without what depends on its pictures."""
     params = job.params_of(item)
     if params.txt2img:  # there is no picture whose shape it could have
         params = with_size(params, (served.native_side, served.native_side), served)
@@ -99,7 +99,7 @@ def _render(job: Job, item: Input, index: int, served: Served) -> Render:
 def _make(
     render: Render, pictures: Mapping[Role, bytes], served: Served, tiles: Iterable[bytes] | None
 ) -> RenderSteps[FinishedPicture]:
-    """The picture, by the recipe that its parameters ask for."""
+    """The picture, made by the recipe for its parameters."""
     params = render.params
     if params.txt2img:
         return (yield from txt2img(render, pictures, served))
@@ -115,7 +115,7 @@ def _make(
 
 
 def _files(finished: FinishedPicture, params: Params, served: Served) -> dict[str, bytes]:
-    """All files of a finished picture, by their names beside it; its own comes last."""
+    """All files of a finished picture, by their names beside it; its own is last."""
     composed, text = finished.composed, _infotext(finished, served)
     beside = {"mask": composed.mask, "mask-composite": composed.mask_composite}
     form = partial(encode_picture, output_format=params.output_format, quality=params.quality)
@@ -192,7 +192,7 @@ def _inversion_hashes(render: Render, served: Served) -> list[tuple[str, str]]:
 
 
 def _account(render: Render, served: Served) -> dict[str, object]:
-    """What is told of how prompts were read and a picture was sampled."""
+    """The infotext's entries on how prompts were read and a picture was sampled."""
     params, levels = render.params, served.levels(render.latent_size)
     plan = plan_of(PlanKey.of(params), levels)
     refiner = params.refiner_checkpoint and served.other_title(params.refiner_checkpoint)

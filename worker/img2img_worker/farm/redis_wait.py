@@ -16,7 +16,7 @@ PATIENCE = 2.0
 
 
 def when_redis_answers(ask: Callable[[], T]) -> T:
-    """What it answers, as soon as it does: machines of a farm start in any order."""
+    """The result of `ask`, retried until Redis answers: machines of a farm start in any order."""
     while True:
         try:
             return ask()

@@ -1,4 +1,4 @@
-"""How a recipe asks for renders and is given what comes of them."""
+"""The protocol by which a recipe asks for renders and gets their results."""
 
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar

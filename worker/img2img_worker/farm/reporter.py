@@ -1,4 +1,4 @@
-"""What a worker says of itself with every beat: how much it does, and what went wrong last."""
+"""A worker's report with every beat: how much it does, and its last errors."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ class Reporter:
         self._error: tuple[float, str] | None = None
 
     def __call__(self, event: Event) -> None:
-        """Count it."""
+        """Count an event."""
         with self._lock:
             match event:
                 case Claimed(claim=claim):
@@ -52,7 +52,7 @@ class Reporter:
                     self._remember(text)
 
     def report(self, trouble: str | None) -> WorkerReport:
-        """How it is now.
+        """The report as of now.
 
         Args:
             trouble: why it claims nothing; None: it does.

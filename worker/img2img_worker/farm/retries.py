@@ -1,4 +1,4 @@
-"""What a claim asks of the ledger and the store, tried again while those are away."""
+"""Calls to the ledger and the store on behalf of a claim, retried while these do not answer."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Retries:
-    """Calls on behalf of claims, which end with the claim; `lease` is the ledger's, in seconds."""
+    """Calls on behalf of claims, retried until the claim ends; `lease` is the ledger's, in seconds."""
 
     def __init__(self, *, lease: float, health: Health, stopping: threading.Event, observe: Observer) -> None:
         self._lease = lease
@@ -28,7 +28,7 @@ class Retries:
         self._observe = observe
 
     def from_ledger(self, held: LeasedClaim, call: Callable[[], T]) -> T:
-        """`call`, again and again while Redis is away: nobody else gets the image then."""
+        """The result of `call`, retried while Redis is away: meanwhile nobody else gets the image."""
         for tries in count():
             try:
                 return call()
@@ -37,9 +37,9 @@ class Retries:
         raise AssertionError("unreachable")
 
     def from_store(self, held: LeasedClaim, call: Callable[[], T]) -> T:
-        """`call`, again while the store, or this worker's way to it, fails; but no longer than a lease.
+        """The result of `call`, retried for up to a lease while the store, or the way to it, fails.
 
-        So what was rendered is not lost to a moment's failure, and then another worker may have the image.
+        So a brief failure does not waste the render, and after a long one another worker gets the image.
         """
         end = time.monotonic() + self._lease
         for tries in count():
@@ -59,7 +59,7 @@ class Retries:
         raise AssertionError("unreachable")
 
     def _pause(self, held: LeasedClaim, tries: int, error: FarmError) -> None:
-        """Before the next try, longer each time, jittered.
+        """Wait before the next try, longer each time, with jitter.
 
         Raises:
             Stopped: the claim was lost.
@@ -69,7 +69,7 @@ class Retries:
         held.wait(pause_before(tries, LONGEST_PAUSE))
 
     def report(self, held: LeasedClaim, report: Callable[[], T]) -> T | None:
-        """Tell the ledger how the attempt ended, until it has heard; what it says to that, None: nothing."""
+        """Report how the attempt ended; returns the ledger's answer, or None if there is none."""
         while True:
             try:
                 heard = report()

@@ -1,4 +1,4 @@
-"""What a worker serves: a checkpoint, and what is beside it."""
+"""What recipes know of a worker: its checkpoint, and the files beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from img2img_worker.sampling.levels import NoiseLevels
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a worker serves: a checkpoint, under the name that jobs call it by."""
+    """A worker's checkpoint, by the name that jobs call it, and the files beside it."""
 
     #: as in jobs, and so in the ledger's keys
     model: str
@@ -64,7 +64,7 @@ class Served:
 
     @property
     def own_title(self) -> str:
-        """Its own."""
+        """The checkpoint's title."""
         return f"{self.title} [{self.model_hash}]"
 
     def run_network(self, params: Params) -> RunNetwork:
@@ -73,5 +73,5 @@ class Served:
 
     @property
     def control_tools(self) -> ControlTools:
-        """What control pictures are made with."""
+        """The tools for making control pictures."""
         return ControlTools(decoder=self.decoder, cache=self.control_cache, annotate=self.annotate)

@@ -1,4 +1,4 @@
-"""The end of a worker by SIGTERM or Ctrl-C."""
+"""Ends a worker on SIGTERM or Ctrl-C."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ GRACE = 10.0
 
 
 class Shutdown:
-    """Puts everything in hand back at once; nothing that hangs keeps the worker, as no image depends on it.
+    """Puts everything in hand back at once. Nothing that hangs delays the end, as no image depends on it.
 
     A second signal ends the process at once.
     """

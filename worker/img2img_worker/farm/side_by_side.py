@@ -1,4 +1,4 @@
-"""Several ways to make something, walked side by side."""
+"""Runs several recipes side by side."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def side_by_side(ways: Sequence[RenderSteps[T]]) -> RenderSteps[list[T]]:
-    """What each of `ways` returns; their first renders run side by side, then their second ones."""
+    """The results of all `ways`; their first renders run side by side, then their second ones, and so on."""
     ends: dict[int, T] = {}
     wanted: dict[int, Sequence[Render]] = {}
     for number, way in enumerate(ways):

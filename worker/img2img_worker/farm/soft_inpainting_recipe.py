@@ -1,4 +1,4 @@
-"""The recipe of A1111's soft inpainting: the result shows where it has changed the picture."""
+"""The recipe of A1111's soft inpainting, whose result shows only where the picture has changed."""
 
 from dataclasses import replace
 
@@ -18,11 +18,11 @@ from img2img_worker.sampling.refiner import first_refined
 def soft_inpaint(
     render: Render, mask: NDArray[np.float32], levels: NoiseLevels
 ) -> RenderSteps[tuple[NDArray[np.uint8], Image.Image]]:
-    """The picture, and where it shows (L, of its size), which the latents before and after tell.
+    """The picture, and the mask of where it shows (L, of its size), from the latents before and after.
 
     Args:
-        mask: of `render`, [h, w].
-        levels: of noise, of its checkpoint and its latent's size.
+        mask: the mask of `render`, [h, w].
+        levels: noise levels of its checkpoint for its latent's size.
     """
     (after,) = yield [replace(render, wants_latent=True)]
     # of these two, neither has a model call
@@ -42,7 +42,7 @@ def soft_inpaint(
 
 
 def _last_checkpoint(render: Render, levels: NoiseLevels) -> str | None:
-    """What made its last latent, and knows its scale."""
+    """The checkpoint that made the last latent, whose scale it has."""
     params = render.params
     refined = first_refined(params, plan_of(PlanKey.of(params), levels), levels)
     return render.checkpoint if refined is None else params.refiner_checkpoint

@@ -1,4 +1,4 @@
-"""Pictures of many tiles: these are a job of their own, whose images any worker renders."""
+"""Has pictures of many tiles rendered as jobs of their own, by any worker."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ from img2img_worker.farm.tiles_recipe import Tiles
 
 
 class TileJobs:
-    """Those of one farm.
+    """The jobs of tiles of one farm.
 
-    The image itself waits meanwhile, without a claim, and is given out again when its tiles have ended. So a
-    worker that dies costs no more than the tiles that it had, and nobody holds a place by waiting. The job is
-    found again by its id, which follows from the image's.
+    The image itself waits without a claim, and can be claimed again when its tiles have ended. So a worker
+    that dies loses only the tiles that it had, and waiting occupies no slot. The job's id follows from the
+    image's.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class TileJobs:
         self._intake = Intake(store, submissions, prove)
 
     def results(self, held: LeasedClaim, job: Job, item: Input, tiles: Tiles) -> Iterator[bytes] | None:
-        """The files of an image's tiles, in their order, each read when it is asked for.
+        """The files of an image's tiles, in order, each read when it is needed.
 
-        None: they are a job by now, which has not ended; `wait` for it.
+        None: their job has not ended; `wait` for it.
 
         Raises:
             Refused: one failed, or they were cancelled.
             Stopped: the claim was lost.
-            StoreError: the store does not take them.
+            StoreError: the store failed.
             Unavailable: Redis does not answer.
         """
         claim = held.claim
@@ -56,19 +56,19 @@ class TileJobs:
         return (self._store.get(result_key(status.id, index, "png")) for index in range(status.n))
 
     def wait(self, claim: Claim) -> ImageState | None:
-        """Gives the image back until its tiles have ended."""
+        """Give the image back until its tiles have ended."""
         return self._ledger.wait_for(claim, _id_of(claim))
 
     def finish(self, claim: Claim) -> bool:
-        """As the ledger's, for an image that was made from its tiles.
+        """Like the ledger's, for an image that was made from its tiles.
 
-        These are forgotten with that report, and by none that has no effect: whoever has the image by then
-        needs them. The janitor removes what the store has of them.
+        The tiles' job is forgotten with this report, unless it has no effect: then another attempt has the
+        image and needs the tiles. The janitor removes their objects from the store.
         """
         return self._ledger.finish(claim, tiles=_id_of(claim))
 
     def _submit(self, held: LeasedClaim, job: Job, item: Input, tiles: Tiles) -> None:
-        """Make a job of an image's tiles; made once more, it is the same."""
+        """Submit a job of an image's tiles; repeating it has no effect."""
         claim = held.claim
         parts = Job(
             id=_id_of(claim),

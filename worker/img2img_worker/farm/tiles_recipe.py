@@ -1,4 +1,4 @@
-"""The recipes of pictures whose tiles are rendered one by one, and merged: outpainting and SD upscale."""
+"""The recipes of pictures whose tiles are rendered one by one and merged: outpainting and SD upscale."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
@@ -83,7 +83,7 @@ class Tiles:
 def split_into_tiles(
     job: Job, index: int, item: Input, pictures: Mapping[Role, bytes], served: Served
 ) -> Tiles | None:
-    """The tiles of an image, if it has so many that other workers should render some; None: it has not.
+    """The tiles of an image, if there are enough of them for other workers to help, or None.
 
     Raises:
         Refused: names the field: the picture cannot be read, or the result would be too large.
@@ -157,7 +157,7 @@ def sd_upscale(
 def _from_rendered_tiles(
     first: RenderSteps[FinishedPicture], finished: Image.Image, *, has_mask: bool
 ) -> FinishedPicture:
-    """A picture whose tiles others have rendered; its infotext is that of its first tile."""
+    """A picture whose tiles other workers have rendered; its infotext is its first tile's."""
     render, *_ = next(first)
     return FinishedPicture(composed=Composed(picture=finished), passes=(render,), has_mask=has_mask)
 

@@ -1,4 +1,4 @@
-"""The control units of one image: their pictures for its renders, and what becomes of its result."""
+"""The control units of one image: their pictures for its renders, and their changes to its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from img2img_worker.pictures.decode import Decoder
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlTools:
-    """What control pictures are made with."""
+    """The tools for making control pictures."""
 
     decoder: Decoder
     cache: ControlCache
@@ -45,13 +45,13 @@ class PreparedUnit:
 
     @property
     def maps(self) -> list[Image.Image]:
-        """To be shown: with a hires fix, the larger one first, as A1111's extension gives them."""
+        """The pictures to be shown: with a hires fix the larger one first, as in A1111's extension."""
         is_the_same = self.unit.preprocessor.is_image_prompt
         shown = (self.passes[0], *self.more) if is_the_same else reversed(self.passes)
         return [each.map for each in shown]
 
     def control(self, number: int) -> Control | None:
-        """For pass `number` of them; None: it has no say in it."""
+        """The control for pass `number`, or None if the unit does not act in it."""
         if len(self.passes) > 1 and self.unit.hr_option == ("Low res only", "High res only")[1 - number]:
             return None
         more = tuple(each.pixels for each in self.more)
@@ -65,14 +65,14 @@ class PreparedUnit:
 
 
 class PreparedUnits:
-    """All of an image's.
+    """All units of an image.
 
     Args:
-        sizes: (width, height) of each pass; what is less than a latent cell is cut off, as in the extension.
-        pictures: the image's, by their roles, as they lie in the store.
+        sizes: (width, height) of each pass; fractions of a latent cell are cut off, as in the extension.
+        pictures: the image's files by their roles, as they are in the store.
 
     Raises:
-        Refused: names what is wrong with a unit, or one of its pictures.
+        Refused: says what is wrong with a unit, or one of its pictures.
     """
 
     def __init__(
@@ -89,28 +89,28 @@ class PreparedUnits:
         )
 
     def controls(self, number: int = 0) -> tuple[Control, ...]:
-        """What the render of pass `number` is told."""
+        """The controls for pass `number`."""
         found = (unit.control(number) for unit in self.units)
         return tuple(control for control in found if control is not None)
 
     def finish_result(self, result: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The last render's result [H, W, 3] after what the units' modules do to it."""
+        """The last render's result [H, W, 3], with the changes of the units' modules."""
         for each in self.units:
             result = finish_result(result, each.unit, each.passes[-1])
         return result
 
     @property
     def maps(self) -> dict[str, Image.Image]:
-        """The control pictures that are wanted, by what they are called beside the result."""
+        """The control pictures that were asked for, by their names beside the result."""
         maps = [shown for each in self.units if each.unit.save_detected_map for shown in each.maps]
         return {f"control-{number}": shown for number, shown in enumerate(maps)}
 
 
 def detect(params: Params, pictures: Mapping[str, bytes], tools: ControlTools) -> ControlPicture:
-    """What the preprocessor of a render's one unit makes of its picture, at the size that it has there.
+    """What the preprocessor of a render's one unit makes of its picture, at the size it would have there.
 
     Raises:
-        Refused: as `PreparedUnits`.
+        Refused: like `PreparedUnits`.
     """
     (unit,) = params.control
     own, own_mask, _ = control_roles(0)
@@ -156,7 +156,7 @@ def _passes(
     pictures: Mapping[str, bytes],
     tools: ControlTools,
 ) -> tuple[ControlPicture, ...]:
-    """One picture of a unit, and its mask, for each pass."""
+    """A unit's picture, and its mask, for each pass."""
     own, own_mask = roles
     files = _files(pictures, own, own_mask)
 
@@ -173,7 +173,7 @@ def _passes(
 
 
 def _files(pictures: Mapping[str, bytes], own: str, own_mask: str) -> dict[str, bytes]:
-    """What a unit looks at: its own picture with its mask, or else the render's; and the render's mask."""
+    """A unit's own picture with its mask, or else the render's; and the render's mask."""
     looked_at = (own, own_mask) if own in pictures else ("image",)
     return {role: pictures[role] for role in (*looked_at, "mask") if role in pictures}
 
@@ -188,14 +188,14 @@ def _originals(decoded: Mapping[str, Image.Image], own: str, own_mask: str) -> O
 
 
 def _by_role(refused: Refused, own: str) -> Refused:
-    """The refusal of a unit, by the role of its picture."""
+    """The refusal of a unit, with the role of its picture."""
     rest = refused.field.removeprefix("control")
     field = refused.field if rest == refused.field else own + rest
     return Refused(field, refused.value, refused.reason)
 
 
 def _effective_region(picture: Image.Image, role: str) -> NDArray[np.uint8]:
-    """Where a unit acts [H, W], by its red; of a grey picture, A1111's extension makes nothing."""
+    """Where a unit acts [H, W], by the picture's red channel; A1111's extension ignores a grey picture."""
     if picture.mode == "L":
         raise Refused(
             role,
@@ -206,9 +206,9 @@ def _effective_region(picture: Image.Image, role: str) -> NDArray[np.uint8]:
 
 
 def _seed(params: Params) -> int:
-    """Of what is random in a preprocessor: that of a job's first image, so that a batch has one picture.
+    """The seed of preprocessors with randomness: the first image's, so that a batch has one picture.
 
-    A1111's clients leave the variation seed to be drawn, which the extension takes for the seed itself.
+    A1111's clients leave the variation seed to be drawn, which the extension uses as the seed itself.
     """
     second = params.subseed if params.subseed_strength else params.seed
     return max(params.seed, 0) + max(second, 0)

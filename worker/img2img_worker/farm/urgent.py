@@ -1,4 +1,4 @@
-"""Images that are more urgent than what fills a worker: claimed beside its tickets."""
+"""Claims images that are more urgent than those a full worker has, besides its tickets."""
 
 import threading
 
@@ -17,13 +17,13 @@ PARTING = 5.0
 
 
 class UrgentClaims:
-    """Threads that claim where all of the tickets' threads have an image, but one that waits is more urgent.
+    """Threads that claim when all of the tickets' threads are busy, but a more urgent image waits.
 
-    The engine lets such an image have the slot of another (see `Engine.submit`). One thread looks at a time.
+    The engine gives such an image another's slot (see `Engine.submit`). One thread looks at a time.
 
     Args:
-        full: images in hand at which no thread is left for a ticket.
-        most: how many there may be beyond.
+        full: the number of images in hand with which no thread is left for a ticket.
+        most: how many there may be beyond that.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class UrgentClaims:
         ]
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start looking."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Waits for what is in hand, once the worker ends."""
+        """Wait for the images in hand, once the worker ends."""
         for thread in self._threads:
             thread.join(PARTING)
 

@@ -66,15 +66,15 @@ def run(
     """Serve `models` until SIGTERM or SIGINT, which returns images in hand; a second one ends at once.
 
     Args:
-        models: none: all that the folder of models has, at any time.
+        models: their names; none: all that the folder of models has, at any time.
         hashes: of checkpoints that were read before.
-        rebind: from now on the farm knows these checkpoints by their names, whichever it knew before.
+        rebind: bind the checkpoints' names to these files, even if the farm knows others by them.
 
     Returns:
         the process' exit status.
 
     Raises:
-        Refused: there is no such model, none can be loaded, or a URL is none.
+        Refused: there is no such model, none can be loaded, or something is not a URL.
     """
     begun = time.monotonic()
     store = Store(store_url)
@@ -96,7 +96,7 @@ def run(
 
 
 class WorkerProcess:
-    """What claims images, renders them, and keeps the farm informed."""
+    """Claims and renders images, and keeps the farm informed."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class WorkerProcess:
         )
 
     def run(self) -> int:
-        """Until stopped; gives the exit status."""
+        """Run until stopped; returns the exit status."""
         self._switcher.load_first()
         slots = self._current.info.slots
         app = ticket_app(self._redis_url, self._settings.prefix, self._claim_loop, slots)

@@ -1,1 +1,1 @@
-"""Models that were pushed into the farm's store, on their way to this machine."""
+"""Fetches models that were pushed into the farm's store."""

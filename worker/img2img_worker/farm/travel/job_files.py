@@ -1,4 +1,4 @@
-"""The files that a job means, for one of its images: fetched by a claim, and held while it is made."""
+"""Fetches the files that a job names for one of its images, and keeps them while it is made."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +19,12 @@ from img2img_worker.models.pinned_files import NOTHING_PINNED, PinnedFiles
 def files_of(
     held: LeasedClaim, job: Job, item: Input, files: ModelFiles, retries: Retries
 ) -> Iterator[PinnedFiles]:
-    """The pushed files that an image names; within the context they stay where they are.
+    """A context with the pushed files that an image names, which are not removed meanwhile.
 
     Raises:
-        Refused: one is not in the store any more, or the model's name stands for another file by now.
+        Refused: one is no longer in the store, or the model's name now stands for another file.
         WorkerError: one is damaged, or there is no room for it here.
-        StoreError: the store does not give one.
+        StoreError: the store failed.
         Stopped: the claim was lost.
     """
     if not job.files:
@@ -39,19 +39,19 @@ def files_of(
 
 @dataclass(frozen=True)
 class _LeasedGiver:
-    """Asks the store for pieces of a file as an attempt may: until its claim is lost."""
+    """Reads parts of a file from the store, until the attempt's claim is lost."""
 
     giver: PartsGiver
     held: LeasedClaim
     retries: Retries
 
     def read(self, model: PushedModel, start: int, size: int) -> bytes:
-        """As its giver."""
+        """Like that of the wrapped giver."""
         return self.retries.from_store(self.held, lambda: self.giver.read(model, start, size))
 
 
 def _check_checkpoint(job: Job, loaded: str) -> None:
-    """That the model's name still stands for the file that the job means: it may have been bound anew."""
+    """Check that the model's name still stands for the file that the job means: it may have been rebound."""
     wanted = job.files.get(key_of("checkpoint", job.model))
     if wanted is not None and wanted != loaded:
         reason = (

@@ -1,4 +1,4 @@
-"""Models that were fetched from the store, kept on this machine while there is room."""
+"""A cache of models that were fetched from the store, on this machine's disk."""
 
 import errno
 import fcntl
@@ -24,11 +24,11 @@ Pause = Callable[[], None]
 
 
 class NoRoom(WorkerError):
-    """There is none for a model now, and may be some soon: what is in use, or fills the disk, may go."""
+    """There is no room for a model now, but there may be soon, when others are no longer in use."""
 
 
 class CachedModel:
-    """A model in the cache, which stays there for as long as anybody on this machine has such an object."""
+    """A model in the cache, which is not removed while any process on this machine holds such an object."""
 
     def __init__(self, path: Path, lock: "_FolderLock") -> None:
         #: its file's, or its folder's
@@ -36,7 +36,7 @@ class CachedModel:
         self._lock = lock
 
     def close(self) -> None:
-        """It may make room from now on."""
+        """Allow it to be removed."""
         self._lock.release()
 
     def __del__(self) -> None:
@@ -51,7 +51,7 @@ class ModelCache:
     was used last. Who uses a model or fetches it shares the lock of its folder; who removes it has it alone.
 
     Args:
-        limit: bytes, at most, where the disk has so many; models in use do not make room.
+        limit: most bytes, if the disk has so many; models in use are never removed.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -75,17 +75,17 @@ class ModelCache:
         pause: Pause,
         progress: Callable[[int], None] = lambda _: None,
     ) -> CachedModel:
-        """A model's file or folder; whoever else on this machine fetches it at the moment is waited for.
+        """A model's file or folder; if another process is fetching it, that one is waited for.
 
         Args:
-            pause: called while it is waited for.
-            progress: called after each piece; what it raises ends the fetch, which the next one goes on with.
+            pause: called while waiting.
+            progress: called after each piece; what it raises ends this fetch, and the next one continues.
 
         Raises:
-            Damaged: what the store has is not what was pushed.
-            NoRoom: there is none for it now.
-            WorkerError: there can be none, or it cannot be written.
-            StoreError: the store does not give it.
+            Damaged: the store's bytes are not those that were pushed.
+            NoRoom: there is no room for it now.
+            WorkerError: there can never be room for it, or it cannot be written.
+            StoreError: the store failed.
         """
         folder = self._folder / model.contents_hash
         try:
@@ -112,7 +112,7 @@ class ModelCache:
         return CachedModel(folder / model.file_name, lock)
 
     def _make_room(self, model: PushedModel) -> None:
-        """What was used least recently goes, until the whole of a model fits in."""
+        """Remove the least recently used models, until there is room for the whole of this one."""
         others = [folder for folder in self._folders() if folder.name != model.contents_hash]
         sizes = {folder: _size(folder) for folder in sorted(others, key=_used)}
         left = sum(sizes.values())
@@ -132,7 +132,7 @@ class ModelCache:
             )
 
     def _folders(self) -> list[Path]:
-        """Those that have something in them."""
+        """The folders that are not empty."""
         try:
             return [each for each in self._folder.iterdir() if each.is_dir() and any(each.iterdir())]
         except FileNotFoundError:  # there is none yet, or one is just being removed
@@ -140,7 +140,7 @@ class ModelCache:
 
 
 class _FolderLock:
-    """The lock of a folder, which is made if need be, shared with others who want it to stay."""
+    """The lock of a folder, shared by all who need the folder to stay; creates the folder if necessary."""
 
     def __init__(self, folder: Path) -> None:
         while True:
@@ -155,7 +155,7 @@ class _FolderLock:
             os.close(self._file)  # it made room a moment ago
 
     def release(self) -> None:
-        """Once, or more often."""
+        """Release the lock; may be called repeatedly."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
@@ -175,7 +175,7 @@ def _used(folder: Path) -> float:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of what is in it."""
+    """The size of its contents in bytes."""
     size = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -185,7 +185,7 @@ def _size(folder: Path) -> int:
 
 
 def _removed(folder: Path) -> bool:
-    """Whether a model that nobody uses, or fetches, has made room."""
+    """Remove a model unless it is being used or fetched; returns whether it was removed."""
     with suppress(OSError):
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -199,7 +199,7 @@ def _removed(folder: Path) -> bool:
 
 @contextmanager
 def _alone(path: Path, pause: Pause) -> Iterator[BinaryIO | None]:
-    """The partial file at `path`, for one process at a time; None: it was another's, and is done with."""
+    """The partial file at `path`, for one process at a time; None: another process had it, and is done."""
     with path.open("a+b") as file:
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Where a worker has the files that jobs name: in its own folder, or fetched from the store."""
+"""Finds the files that jobs name: in a worker's own folder, or fetched from the store."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -32,7 +32,7 @@ _TRIES = 10
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """Where one is."""
+    """A checkpoint on this machine."""
 
     path: Path
     #: keeps it there, if it was fetched
@@ -40,11 +40,11 @@ class FoundCheckpoint:
 
 
 class ModelFiles:
-    """Those of one worker process; thread-safe.
+    """The files of one worker process; thread-safe.
 
     Args:
         hashes: of files that were read before.
-        stopping: set when the worker ends: what is being fetched is left for the next one.
+        stopping: set when the worker ends, which interrupts a fetch; the next one continues it.
     """
 
     def __init__(
@@ -68,25 +68,26 @@ class ModelFiles:
 
     @property
     def giver(self) -> PartsGiver:
-        """Who has the files' bytes."""
+        """The source of the files' bytes."""
         return self._objects
 
     @property
     def fetched(self) -> tuple[str, ...]:
-        """Contents hashes of what was fetched and is here, as far as its disk has told."""
+        """Contents hashes of the fetched models on this machine, as last listed."""
         with suppress(OSError):  # a worker says that it lives whatever its disk says
             self._fetched = tuple(sorted(self._cache.hashes))
         return self._fetched
 
     def names(self, kind: ModelKind) -> list[str]:
-        """What jobs may call files of a kind that were pushed."""
+        """What jobs may call pushed files of a kind."""
         return [name for each in self._pushed() if each.kind == kind for name in each.listed_as]
 
     @contextmanager
     def inversions(self) -> Iterator[PinnedFiles]:
-        """Textual inversions that were pushed, which are small: to say what is in them, they are fetched.
+        """The pushed textual inversions; these are small, and are fetched in order to announce their
+        contents.
 
-        One that cannot be had now is left out.
+        One that cannot be fetched now is left out.
         """
         named = {each.name: each for each in sorted(self._pushed(), key=lambda each: each.pushed)}
         with ExitStack() as holding:
@@ -100,10 +101,10 @@ class ModelFiles:
             yield PinnedFiles(tuple(found))
 
     def served(self, models: Collection[str]) -> Mapping[str, str]:
-        """Names of the checkpoints that a worker serves, and of their files.
+        """Names of the checkpoints that a worker serves, with the names of their files.
 
         Args:
-            models: those; none: what the folder has now, and what was pushed.
+            models: their names; none: all that the folder has now, and all that were pushed.
         """
         settings = self._settings
         found = checkpoints_in(settings.models_dir, pickles=settings.allow_pickles)
@@ -115,7 +116,7 @@ class ModelFiles:
         return local | pushed or {DEFAULT: DEFAULT}
 
     def check(self, model: str) -> None:
-        """That there is a checkpoint of that name, here or in the store.
+        """Check that there is a checkpoint of that name, here or in the store.
 
         Raises:
             Refused: there is none.
@@ -124,11 +125,11 @@ class ModelFiles:
             catalog.find_model(model, self._settings.models_dir)
 
     def checkpoint(self, model: str) -> FoundCheckpoint:
-        """The checkpoint that the farm means by a name; one that was pushed is fetched, if it is not here.
+        """The checkpoint that the farm means by a name; a pushed one is fetched if it is not here.
 
         Raises:
             Refused: there is none.
-            WorkerError: what was pushed is damaged, or there is no room for it.
+            WorkerError: the pushed file is damaged, or there is no room for it.
             Unavailable: the worker ends.
         """
         pushed = self._pushed_checkpoint(model)
@@ -140,10 +141,10 @@ class ModelFiles:
         return FoundCheckpoint(held.path, held)
 
     def other(self, wanted: str) -> tuple[Checkpoint, FoundCheckpoint]:
-        """A checkpoint that an image wants beside the worker's own, by a name, a title or a hash.
+        """A checkpoint that an image wants besides the worker's own, by a name, a title or a hash.
 
         Raises:
-            Refused, WorkerError, Unavailable: as `checkpoint`.
+            Refused, WorkerError, Unavailable: like `checkpoint`.
         """
         if (pushed := self._pushed_checkpoint(wanted)) is not None:
             found = self.checkpoint(wanted)
@@ -154,7 +155,7 @@ class ModelFiles:
 
     @property
     def others(self) -> list[str]:
-        """Names of checkpoints that images may use beside the one that is served."""
+        """Names of the checkpoints that images may use besides the served one."""
         settings = self._settings
         if not settings.other_checkpoints:
             return []
@@ -177,14 +178,14 @@ class ModelFiles:
     def pinned(
         self, files: Mapping[str, str], wanted: Collection[str], giver: PartsGiver, pause: Pause
     ) -> Iterator[PinnedFiles]:
-        """The files that an image names; those that were fetched stay while it is made.
+        """A context with the files that an image names; fetched ones are not removed meanwhile.
 
         Args:
             files: SHA-256 of all that its job names, by `named.key_of`.
             wanted: those that it needs.
 
         Raises:
-            Refused: one is not in the store any more.
+            Refused: one is no longer in the store.
         """
         with ExitStack() as holding:
             found: list[tuple[ModelKind, str, Path]] = []
@@ -206,7 +207,7 @@ class ModelFiles:
         return held
 
     def _own(self, pushed: PushedModel) -> Path | None:
-        """The same in the worker's own folder, by its name; None: it is not there, or it is another."""
+        """The same file in the worker's own folder, by its name; None if it is missing or different."""
         for path in files_below(self._settings.models_dir, (pushed.ending or INDEX,)):
             place = path if pushed.ending else path.parent
             if place.name == pushed.file_name and self._is_same(place, pushed):
@@ -214,7 +215,7 @@ class ModelFiles:
         return None
 
     def _is_same(self, path: Path, pushed: PushedModel) -> bool:
-        """Whether a file has the same bytes, and the same beside it, or a folder the same in it."""
+        """Whether a file has the same bytes, and the same files beside it, or a folder the same contents."""
         if not pushed.ending:
             files = files_of(path)
         else:
@@ -230,7 +231,7 @@ class ModelFiles:
         return next((each for each in found if each.model == model), None)
 
     def _pushed(self) -> Collection[PushedModel]:
-        """As they are now, or were when Redis last answered."""
+        """The pushed models, as of now or of Redis' last answer."""
         if self._cache.has_room:
             with suppress(Unavailable, StoreError):
                 self._known = self._index.all().values()
@@ -252,14 +253,14 @@ class ModelFiles:
 
 
 class _Patient:
-    """Asks a store that fails for a moment again."""
+    """Retries calls to a store that fails temporarily."""
 
     def __init__(self, giver: PartsGiver, pause: Callable[[], None]) -> None:
         self._giver = giver
         self._pause = pause
 
     def read(self, model: PushedModel, start: int, size: int) -> bytes:
-        """As its giver."""
+        """Like that of the wrapped giver."""
         for tries_left in reversed(range(_TRIES)):
             try:
                 return self._giver.read(model, start, size)
