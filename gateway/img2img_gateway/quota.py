@@ -33,7 +33,7 @@ class Quota:
             )
 
     def reserve(self, key: ApiKey, job_id: str, n: int, idempotency_key: str | None) -> None:
-        """Count a job of `n` images that is about to be written; a repeat of an earlier one counts nothing.
+        """Count a job of `n` images that is about to be written; a repeat counts nothing more.
 
         Raises:
             Refused: it is larger than the key's jobs may be.
@@ -55,7 +55,3 @@ class Quota:
                 field="inputs",
                 headers={"Retry-After": "10"},
             )
-
-    def drop(self, key: ApiKey, job_id: str) -> None:
-        """A reserved job was not written after all."""
-        self._reservations.drop(key.tenant, job_id)

@@ -63,8 +63,7 @@ async def write(
             services.hooks.add(job, hook)
 
     try:
-        if principal.key is not None:
-            await farm.call(services.quota.check_storage, principal.key)
+        await _check_storage(services, principal)
         for role, picture in (pictures or {}).items():
             await farm.call(submission.set_picture, role, _source(services, picture, role))
         index = 0
@@ -75,6 +74,8 @@ async def write(
                     Summary(f"{index + 1:,} pictures"),
                     f"a job takes at most {farm.settings.max_inputs:,}; submit several jobs",
                 )
+            if index:  # of a large job, the first pictures may have taken all the room
+                await _check_storage(services, principal)
             await farm.call(submission.add, _upload(services, sent, f"inputs[{index}]"))
             index += 1
         written = await farm.call(submission.commit, prepare)
@@ -93,11 +94,15 @@ async def store_picture(services: Services, principal: Principal, picture: Sent,
         Refused: names `field`.
         StoreError: the store does not take it.
     """
-    if principal.key is not None:
-        await services.farm.call(services.quota.check_storage, principal.key)
+    await _check_storage(services, principal)
     source = _source(services, picture, field)
     key = await services.farm.call(services.farm.service.intake.upload, principal.tenant, source, field)
     return f"inputs/{picture_digest(key)}"
+
+
+async def _check_storage(services: Services, principal: Principal) -> None:
+    if principal.key is not None and principal.key.storage is not None:
+        await services.farm.call(services.quota.check_storage, principal.key)
 
 
 def _upload(services: Services, sent: SentInput, field: str) -> Upload:

@@ -22,6 +22,7 @@ from img2img_gateway.gateway_settings import GatewaySettings
 from img2img_gateway.keys_mark import KEY
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger import FarmRedis
+from img2img_shared.ledger.reservations import Reservations
 from img2img_shared.store import Store
 from tests.integration.gateway import PATIENCE, FakeWorker, Gateway, eventually, picture
 
@@ -159,6 +160,15 @@ def test_a_repeat_is_no_new_job_for_the_quota(gateway: Gateway, ring: ApiKeys) -
     again = submit(gateway, secret, 2, **repeat)
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["id"] == again.json()["id"]
+
+
+def test_who_asks_twice_at_once_counts_once_for_the_quota(farm_redis: FarmRedis) -> None:
+    reservations = Reservations(farm_redis)
+    assert reservations.make("studio", "one", 2, 3, "the same") is None
+    assert reservations.make("studio", "two", 2, 3, "the same") is None
+    assert reservations.make("studio", "three", 2, 3, "another") == 2
+    assert reservations.make("studio", "four", 1, 3) is None
+    assert reservations.make("studio", "five", 1, 3) == 3
 
 
 def test_a_keys_largest_job_is_a_limit(gateway: Gateway, ring: ApiKeys) -> None:

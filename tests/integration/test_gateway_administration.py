@@ -9,6 +9,7 @@ import pytest
 from img2img_gateway.api_keys import ApiKeys
 from img2img_gateway.key_roles import Role
 from img2img_shared.farm.store_janitor import StoreJanitor
+from img2img_shared.farm.submission import UPLOADS
 from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.records import WorkerInfo
 from img2img_shared.settings import Settings
@@ -146,3 +147,13 @@ def test_a_tenant_that_has_used_up_its_room_stores_no_more(
     assert call("POST", "/v1/inputs", content=picture(2)).status_code == 201
     everybody = gateway.http.get("/v1/storage", auth=ROOT).json()
     assert [each["tenant"] for each in everybody] == ["studio"]
+
+
+def test_a_large_job_stores_no_more_than_its_tenant_may(gateway: Gateway, ring: ApiKeys) -> None:
+    call = caller(gateway, ring.create("alice", "studio", storage=3 * len(picture()))[1])
+    files = [("image", ("a.png", picture(number))) for number in range(5 * UPLOADS)]
+    refused = call("POST", "/v1/jobs/upload", data={"model": "m"}, files=files)
+    assert refused.status_code == 413, refused.text
+    (stored,) = call("GET", "/v1/storage").json()
+    assert stored["since"] <= (UPLOADS + 3) * max(len(each[1][1]) for each in files)
+    assert call("GET", "/v1/jobs").json()["jobs"] == []

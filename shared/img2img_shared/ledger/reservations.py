@@ -20,7 +20,3 @@ class Reservations:
         """
         under_way = int(self._redis.run("reserve", tenant, job_id, n, quota, idempotency_key or ""))
         return under_way if under_way >= 0 else None
-
-    def drop(self, tenant: str, job_id: str) -> None:
-        """Drop the reservation of a job that was not written after all."""
-        self._redis.call("HDEL", self._redis.key("gateway", "open", tenant), job_id)
