@@ -1,13 +1,16 @@
 """Bytes as clients send them: on the disk beyond the first, since they may take their time over the rest."""
 
+import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from tempfile import SpooledTemporaryFile
+from contextlib import contextmanager, suppress
+from tempfile import SpooledTemporaryFile, gettempdir
 from weakref import WeakSet
 
 from img2img_gateway.gateway_errors import Problem
+
+log = logging.getLogger(__name__)
 
 #: bytes of a file up to which they stay in memory
 IN_MEMORY = 16 * 1024
@@ -91,22 +94,43 @@ class SentFile:
         """Add to its end.
 
         Raises:
-            Problem: 503, there is no room.
+            Problem: 503, there is no room, or the disk has none.
         """
         self._space.take(self._tenant, len(data))
         self.size += len(data)
-        self._file.write(data)
+        with _on_disk():
+            self._file.write(data)
 
     def read(self) -> bytes:
-        """All of it."""
-        self._file.seek(0)
-        return self._file.read()
+        """All of it.
+
+        Raises:
+            Problem: 503, the disk did not take it.
+        """
+        with _on_disk():
+            self._file.seek(0)
+            return self._file.read()
 
     def close(self) -> None:
         """Forget what came."""
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses what was still to be written, and nobody wants it now
+            self._file.close()
         size, self.size = self.size, 0
         self._space.give_back(self._tenant, size)
 
     def __del__(self) -> None:
         self.close()
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    """Has whoever sends come again later where the disk fails: it may be full for a moment."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("what is sent cannot be kept in %s: %s", gettempdir(), error.strerror)
+        raise Problem(
+            503,
+            f"the gateway cannot keep what is sent: {error.strerror}; try again",
+            headers={"Retry-After": str(RETRY_AFTER)},
+        ) from error
