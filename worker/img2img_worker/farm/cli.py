@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -116,30 +116,41 @@ def worker(
 
     SIGTERM and Ctrl-C put the images in hand back and end within seconds; other workers go on with them.
     """
-    given: dict[str, Any] = {
-        "redis_url": redis_url,
-        "store_url": store_url,
-        "slots": slots,
-        "device": device,
-        "compile": compile,
-        "log_format": log_format,
-    }
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        typer.echo(f"img2img worker: {refusal(error, 'IMG2IMG_')}", err=True)
-        raise typer.Exit(REFUSED) from None
+    settings = _settings(
+        redis_url=redis_url,
+        store_url=store_url,
+        slots=slots,
+        device=device,
+        compile=compile,
+        log_format=log_format,
+    )
     log_to_stderr(log_level, as_json=settings.log_format == "json")
     if settings.redis_url is None or settings.store_url is None:
-        typer.echo(
-            "img2img worker: a worker needs a farm: set IMG2IMG_REDIS_URL and IMG2IMG_STORE_URL, or give "
-            "--redis-url and --store-url; for a farm on this machine alone, use: img2img up",
-            err=True,
+        _refuse(
+            "a worker needs a farm: set IMG2IMG_REDIS_URL and IMG2IMG_STORE_URL, or give --redis-url and "
+            "--store-url; for a farm on this machine alone, use: img2img up"
         )
-        raise typer.Exit(REFUSED)
     models = [*dict.fromkeys(_named(each) for each in model or ())]
     if "," in settings.device:
         raise typer.Exit(_serve_all(settings.device.split(","), settings.metrics))
+    raise typer.Exit(_serve(models, settings.redis_url, settings.store_url, settings, rebind=rebind))
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"img2img worker: {reason}", err=True)
+    raise typer.Exit(REFUSED)
+
+
+def _settings(**given: Any) -> Settings:
+    """The environment's settings, overridden by the options that were given."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        _refuse(str(refusal(error, "IMG2IMG_")))
+
+
+def _serve(models: list[str], redis_url: str, store_url: str, settings: Settings, *, rebind: bool) -> int:
+    """Serve `models` here, or with device "auto" in a process for each GPU; returns the exit status."""
     # OpenMP's threads would spin while they wait, and take cores from whatever else runs on the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # a GPU's kernels take seconds to make: kept where a container or a service keeps what is its own
@@ -156,19 +167,19 @@ def worker(
             from img2img_worker.devices import all_gpus
             from img2img_worker.farm.worker import run
     except ModuleNotFoundError as error:
-        typer.echo(f"img2img worker: {error.name} is missing: pip install 'img2img-farm[worker]'", err=True)
-        raise typer.Exit(REFUSED) from None
+        _refuse(f"{error.name} is missing: pip install 'img2img-farm[worker]'")
     if settings.device == "auto" and len(gpus := all_gpus()) > 1:
         # as a new program, which need not keep torch in memory beside all those that render
         hold_interrupts()
         words = [*sys.argv[1:], "--device", ",".join(gpus)]
         os.execv(sys.executable, [sys.executable, "-m", "img2img_worker", *words])  # noqa: S606 (ourselves)
     try:
-        code = run(models, settings.redis_url, settings.store_url, settings, hashes, rebind=rebind)
+        return run(models, redis_url, store_url, settings, hashes, rebind=rebind)
+    except Refused as error:
+        _refuse(str(error))
     except FarmError as error:
         typer.echo(f"img2img worker: {error}", err=True)
-        raise typer.Exit(REFUSED if isinstance(error, Refused) else 1) from None
-    raise typer.Exit(code)
+        return 1
 
 
 def _serve_all(devices: list[str], metrics: str) -> int:
