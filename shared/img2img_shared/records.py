@@ -42,14 +42,14 @@ class Lost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """What the janitor has taken back in one round."""
+class ExpiredLeases:
+    """The leases that the janitor has taken back in one round, by what happens to their images."""
 
-    #: their workers live, only the leases ran out
+    #: the workers are alive; the images can be claimed again
     handed_back: int = 0
-    #: their workers died
+    #: the workers have died
     suspects: int = 0
-    #: too many workers died on them
+    #: too many workers have died on the images
     failed: int = 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from img2img_shared.job import Job
 from img2img_shared.ledger import Ledger
 from img2img_shared.params import Params
-from img2img_shared.records import Claim, Sweep
+from img2img_shared.records import Claim, ExpiredLeases
 
 MODEL = "sd {v1}/5"
 FARM = "{img2img}"
@@ -33,7 +33,7 @@ def run_out(raw: Any, claim: Claim) -> None:
     raw.zadd(f"{FARM}:model:leases:{MODEL}", {claim.nonce: 1})
 
 
-def die(ledger: Ledger, raw: Any, claim: Claim) -> Sweep | None:
+def die(ledger: Ledger, raw: Any, claim: Claim) -> ExpiredLeases | None:
     """The worker of `claim` is not heard of for longer than a lease."""
     run_out(raw, claim)
     return ledger.take_back(MODEL, "janitor")

@@ -10,7 +10,7 @@ import pytest
 from img2img_shared.errors import NotFound, Refused, WireError
 from img2img_shared.job import ImageState, JobState
 from img2img_shared.ledger import FarmRedis, Ledger, connect
-from img2img_shared.records import Claim, Sweep, WorkerInfo
+from img2img_shared.records import Claim, ExpiredLeases, WorkerInfo
 from img2img_shared.wire import VERSION, encode_job
 from tests.integration.ledger_helpers import (
     FARM,
@@ -246,7 +246,7 @@ def test_only_the_current_attempt_ends_an_image_and_only_once(raw: Any, ledger: 
     ledger.submit(a_job(n=1))
     ledger.beat(WorkerInfo(id="w", model=MODEL, device="cpu", slots=1))
     stale = taken(take)
-    assert die(ledger, raw, stale) == Sweep(handed_back=1)
+    assert die(ledger, raw, stale) == ExpiredLeases(handed_back=1)
     current = taken(take)
     assert (current.index, current.attempt) == (0, 2)
     for late in (ledger.finish, ledger.release, lambda claim: ledger.fail(claim, "no")):
@@ -430,11 +430,11 @@ def test_the_lease_of_a_silent_worker_runs_out_by_itself(farm_redis: FarmRedis) 
     ledger.submit(a_job(n=1))
     silent = ledger.claim(MODEL, "silent", "nonce", idle=True)
     assert silent is not None
-    swept: list[Sweep | None] = []
+    swept: list[ExpiredLeases | None] = []
 
     def suspected() -> bool:
         swept.append(ledger.take_back(MODEL, "janitor"))
-        return Sweep(suspects=1) in swept
+        return ExpiredLeases(suspects=1) in swept
 
     eventually(suspected)
     assert not ledger.finish(silent)
@@ -450,7 +450,7 @@ def test_a_renewed_lease_does_not_run_out(farm_redis: FarmRedis, raw: Any) -> No
     run_out(raw, kept)
     run_out(raw, dropped)
     assert ledger.renew([kept]) == []
-    assert ledger.take_back(MODEL, "janitor") == Sweep(suspects=1)
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases(suspects=1)
     (lost,) = ledger.renew([kept, dropped])
     assert (lost.claim, lost.cancelled) == (dropped, False)
     assert ledger.finish(kept)
@@ -464,11 +464,11 @@ def test_after_an_outage_holders_renew_before_anything_is_taken_back(farm_redis:
     assert claim is not None
     run_out(raw, claim)
     raw.hset(f"{FARM}:model:tick:{MODEL}", "at", 1)  # nobody has ticked for more than half a lease
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert ledger.renew([claim]) == []
     raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", 0)
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert ledger.finish(claim)
 
 
@@ -480,7 +480,7 @@ def test_a_clock_that_was_set_back_does_not_keep_a_dead_workers_images(
     seconds, _ = raw.time()
     raw.zadd(f"{FARM}:model:leases:{MODEL}", {claim.nonce: (seconds + 10 * 3600) * 1000})
     raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", (seconds + 10 * 3600) * 1000)
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert int(raw.hget(f"{FARM}:model:tick:{MODEL}", "grace")) <= (seconds + 3700) * 1000
     raw.hset(f"{FARM}:model:tick:{MODEL}", "grace", 0)
     ledger.take_back(MODEL, "janitor")
@@ -488,17 +488,17 @@ def test_a_clock_that_was_set_back_does_not_keep_a_dead_workers_images(
 
 
 def test_one_worker_at_a_time_is_the_janitor_and_another_follows_it(raw: Any, ledger: Ledger) -> None:
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert ledger.take_back(MODEL, "another") is None
     assert raw.pttl(f"{FARM}:model:janitor:{MODEL}") > 0
     raw.delete(f"{FARM}:model:janitor:{MODEL}")
-    assert ledger.take_back(MODEL, "another") == Sweep()
+    assert ledger.take_back(MODEL, "another") == ExpiredLeases()
     assert ledger.take_back(MODEL, "janitor") is None
 
 
 def test_an_image_whose_worker_died_runs_alone(raw: Any, ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job(n=3))
-    assert die(ledger, raw, taken(take, "w1")) == Sweep(suspects=1)
+    assert die(ledger, raw, taken(take, "w1")) == ExpiredLeases(suspects=1)
 
     suspect = taken(take, "w2", idle=True)
     assert (suspect.index, suspect.alone, suspect.attempt) == (0, True, 2)
@@ -514,7 +514,7 @@ def test_a_worker_with_other_images_in_hand_gets_no_suspect_even_if_it_says_idle
 ) -> None:
     ledger.submit(a_job(n=2))
     held = taken(take, "w2")
-    assert die(ledger, raw, taken(take, "w1")) == Sweep(suspects=1)
+    assert die(ledger, raw, taken(take, "w1")) == ExpiredLeases(suspects=1)
     assert take("w2", idle=True) is None
     ledger.finish(held)
     assert taken(take, "w2", idle=True).alone
@@ -523,7 +523,7 @@ def test_a_worker_with_other_images_in_hand_gets_no_suspect_even_if_it_says_idle
 def test_a_suspect_does_not_starve_on_a_busy_farm(raw: Any, ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job(n=100))
     first, second = taken(take, "w1"), taken(take, "w2")
-    assert die(ledger, raw, taken(take, "dead")) == Sweep(suspects=1)
+    assert die(ledger, raw, taken(take, "dead")) == ExpiredLeases(suspects=1)
     assert take("w1") is None  # it is its turn to run empty
     assert not taken(take, "w2").alone  # the others go on
     assert take("w1") is None
@@ -537,7 +537,7 @@ def test_a_suspect_does_not_starve_on_a_busy_farm(raw: Any, ledger: Ledger, take
 
 def test_a_suspect_waits_for_jobs_of_higher_priority(raw: Any, ledger: Ledger, take: Take) -> None:
     ledger.submit(a_job("job-0000", 1))
-    assert die(ledger, raw, taken(take, "w1")) == Sweep(suspects=1)
+    assert die(ledger, raw, taken(take, "w1")) == ExpiredLeases(suspects=1)
     ledger.submit(a_job("job-high", 1, priority=1))
     assert taken(take, "w2", idle=True).job_id == "job-high"
     assert taken(take, "w3", idle=True).alone
@@ -549,11 +549,11 @@ def test_an_image_that_killed_three_workers_fails_and_its_neighbours_do_not(
     ledger.submit(a_job(n=2))
     poison, neighbour = taken(take, "w1"), taken(take, "w1")
     run_out(raw, neighbour)
-    assert die(ledger, raw, poison) == Sweep(suspects=2)
-    assert die(ledger, raw, taken(take, "w2", idle=True)) == Sweep(suspects=1)
+    assert die(ledger, raw, poison) == ExpiredLeases(suspects=2)
+    assert die(ledger, raw, taken(take, "w2", idle=True)) == ExpiredLeases(suspects=1)
     last = taken(take, "w3", idle=True)
     assert (last.index, last.attempt) == (0, 3)
-    assert die(ledger, raw, last) == Sweep(failed=1)
+    assert die(ledger, raw, last) == ExpiredLeases(failed=1)
     image = ledger.images("job-0000", "default")[0]
     assert image.state is ImageState.FAILED
     assert image.reason == "3 workers died while rendering it, the last of them w3"
@@ -563,7 +563,7 @@ def test_an_image_that_killed_three_workers_fails_and_its_neighbours_do_not(
     ledger.retry("job-0000", "default")
     again = taken(take, "w5", idle=True)
     assert (again.index, again.alone) == (0, True)
-    assert die(ledger, raw, again) == Sweep(suspects=1)
+    assert die(ledger, raw, again) == ExpiredLeases(suspects=1)
 
 
 def test_what_kills_a_third_worker_after_its_job_was_cancelled_is_cancelled_not_failed(
@@ -571,10 +571,10 @@ def test_what_kills_a_third_worker_after_its_job_was_cancelled_is_cancelled_not_
 ) -> None:
     ledger.submit(a_job(n=1))
     for worker in ("w1", "w2"):
-        assert die(ledger, raw, taken(take, worker, idle=True)) == Sweep(suspects=1)
+        assert die(ledger, raw, taken(take, worker, idle=True)) == ExpiredLeases(suspects=1)
     last = taken(take, "w3", idle=True)
     ledger.cancel("job-0000", "default")
-    assert die(ledger, raw, last) == Sweep(suspects=1)
+    assert die(ledger, raw, last) == ExpiredLeases(suspects=1)
     status = ledger.status("job-0000", "default")
     assert (status.cancelled, status.failed, status.running) == (1, 0, 0)
     assert status.finished is not None
@@ -582,7 +582,7 @@ def test_what_kills_a_third_worker_after_its_job_was_cancelled_is_cancelled_not_
 
 def test_a_suspect_that_is_released_stays_one(ledger: Ledger, raw: Any, take: Take) -> None:
     ledger.submit(a_job(n=1))
-    assert die(ledger, raw, taken(take, "w1")) == Sweep(suspects=1)
+    assert die(ledger, raw, taken(take, "w1")) == ExpiredLeases(suspects=1)
     assert ledger.release(taken(take, "w2", idle=True))
     assert take("w3", idle=False) is None
     assert taken(take, "w3", idle=True).alone
@@ -591,14 +591,14 @@ def test_a_suspect_that_is_released_stays_one(ledger: Ledger, raw: Any, take: Ta
 def test_a_live_worker_that_lost_its_lease_did_not_die(ledger: Ledger, raw: Any, take: Take) -> None:
     ledger.submit(a_job(n=1))
     ledger.beat(WorkerInfo(id="w1", model=MODEL, device="cpu", slots=4))
-    assert die(ledger, raw, taken(take, "w1")) == Sweep(handed_back=1)
+    assert die(ledger, raw, taken(take, "w1")) == ExpiredLeases(handed_back=1)
     assert not taken(take, "w2", idle=True).alone
 
 
 def test_a_worker_that_was_frozen_and_comes_back_did_not_die(ledger: Ledger, raw: Any, take: Take) -> None:
     ledger.submit(a_job(n=1))
     frozen = taken(take, "w1")
-    assert die(ledger, raw, frozen) == Sweep(suspects=1)
+    assert die(ledger, raw, frozen) == ExpiredLeases(suspects=1)
     (lost,) = ledger.renew([frozen])
     assert not lost.cancelled
     assert not taken(take, "w2", idle=False).alone

@@ -10,7 +10,7 @@ import pytest
 from img2img_shared.errors import NotFound, Unavailable
 from img2img_shared.job import ImageState
 from img2img_shared.ledger import Ledger
-from img2img_shared.records import Claim, Lost, Sweep, WorkerInfo
+from img2img_shared.records import Claim, ExpiredLeases, Lost, WorkerInfo
 from tests.integration.ledger_helpers import FARM, MODEL, Take, a_job, die, due, run_out, taken, tick
 
 #: what is there while jobs wait, whichever these are
@@ -100,7 +100,7 @@ def test_the_janitor_drops_what_ran_of_a_deleted_job(
     claim = taken(take)
     delete(raw)
     run_out(raw, claim)
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert_nothing_is_left(raw)
 
 
@@ -126,7 +126,7 @@ def test_a_deleted_job_that_does_not_wait_is_found_by_the_janitor(
     taken(take)
     ledger.pause("job-gone", "default")
     delete(raw)
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert_nothing_is_left(raw)
 
 
@@ -156,7 +156,7 @@ def test_what_is_listed_no_more_is_listed_again(raw: Any, ledger: Ledger, take: 
     taken(take)
     assert raw.delete(f"{FARM}:{key}")
     assert take() is None
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert [taken(take).index for _ in range(2)] == [1, 2]
 
 
@@ -282,7 +282,7 @@ def test_what_cannot_be_read_is_named(raw: Any, ledger: Ledger, take: Take) -> N
     raw.hset(f"{FARM}:model:tick:{MODEL}", "at", "another's")
     assert taken(take)
     assert ledger.demand()
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
 
 
 def test_a_key_that_has_made_another_job_since_is_left_to_that(raw: Any, ledger: Ledger, take: Take) -> None:
@@ -334,7 +334,7 @@ def test_a_farm_goes_on_after_redis_forgot_everything(raw: Any, ledger: Ledger, 
     assert not ledger.finish(claims[0])
     assert not ledger.release(claims[1], 1.0, "no memory")
     assert ledger.renew(claims) == [Lost(claim=claim, cancelled=False) for claim in claims]
-    assert ledger.take_back(MODEL, "janitor") == Sweep()
+    assert ledger.take_back(MODEL, "janitor") == ExpiredLeases()
     assert ledger.jobs("t") == []
     assert ledger.workers() == []
     assert raw.keys("*job-gone*") == []

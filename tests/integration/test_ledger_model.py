@@ -23,7 +23,7 @@ from img2img_shared.job import ImageState, Job, JobState
 from img2img_shared.ledger import FarmRedis, Ledger
 from img2img_shared.params import Params
 from img2img_shared.placement import ModelDemand, Placement
-from img2img_shared.records import Claim, Sweep, WorkerInfo, WorkerReport
+from img2img_shared.records import Claim, ExpiredLeases, WorkerInfo, WorkerReport
 from tests.integration.plain_ledger import PlainJob, PlainLedger
 
 MODELS = ("a", "b {c}")
@@ -326,7 +326,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def sweep(self, model: str) -> None:
         handed_back, suspects, failed = self.plain.take_back(model)
-        swept = Sweep(handed_back=handed_back, suspects=suspects, failed=failed)
+        swept = ExpiredLeases(handed_back=handed_back, suspects=suspects, failed=failed)
         assert self.ledger.take_back(model, "janitor") == swept
         assert self.ledger.take_back(model, "another") is None
 

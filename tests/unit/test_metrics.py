@@ -14,7 +14,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.ledger import Ledger
 from img2img_shared.ledger.connect import connect
 from img2img_shared.metrics import serve_metrics, time_ledger
-from img2img_shared.records import Claim, Sweep, WorkerInfo
+from img2img_shared.records import Claim, ExpiredLeases, WorkerInfo
 from img2img_shared.settings import Settings
 from img2img_worker.engine.engine import Engine
 from img2img_worker.farm import events
@@ -114,7 +114,7 @@ def test_what_befalls_the_worker(registry: CollectorRegistry) -> None:
     observe(events.BackInService(seconds=1.0))
     observe(events.OutOfMemory(slots=1, put_back=2))
     observe(events.StoreFailed(claim=claim()))
-    observe(events.TakenBack(sweep=Sweep(handed_back=1, suspects=2, failed=3)))
+    observe(events.TakenBack(leases=ExpiredLeases(handed_back=1, suspects=2, failed=3)))
     found = [
         registry.get_sample_value(name, {"model": "m"})
         for name in ("img2img_worker_in_service", "img2img_out_of_memory_total", "img2img_store_errors_total")

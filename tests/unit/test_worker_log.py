@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from img2img_shared.records import Claim, Sweep, WorkerInfo
+from img2img_shared.records import Claim, ExpiredLeases, WorkerInfo
 from img2img_worker.farm import log_observer, logs
 from img2img_worker.farm.events import (
     BackInService,
@@ -85,7 +85,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
         ),
         (TooLate(claim=CLAIM), "WARNING image 3 of job job-1: reported in vain: another attempt has it"),
         (
-            TakenBack(sweep=Sweep(handed_back=2, suspects=1)),
+            TakenBack(leases=ExpiredLeases(handed_back=2, suspects=1)),
             "WARNING leases ran out: 2 handed back, 1 suspected, as their workers died",
         ),
         (OutOfMemory(slots=4, put_back=4), "WARNING out of memory: 4 slots for now, 4 images wait again"),

@@ -7,7 +7,7 @@ from img2img_shared.job import ImageState
 from img2img_shared.ledger import keys
 from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.part import LedgerPart
-from img2img_shared.records import Claim, Demand, Lost, Sweep
+from img2img_shared.records import Claim, Demand, ExpiredLeases, Lost
 
 #: characters of a failure's reason that are kept
 REASON = 1000
@@ -139,7 +139,7 @@ class ImageClaims(LedgerPart):
         answer = self._redis.run("pass_on", claim.model, claim.nonce, self._lease_ms, int(whole_job), *others)
         return _GIVEN_BACK.get(answer)
 
-    def take_back(self, model: str, worker: str) -> Sweep | None:
+    def take_back(self, model: str, worker: str) -> ExpiredLeases | None:
         """The janitor's round, about once a second: take back the leases that have expired.
 
         None: another worker is the janitor. After half a lease without any round (because Redis was away),
@@ -156,7 +156,7 @@ class ImageClaims(LedgerPart):
             *found, is_more = answer
             counts = [count + more for count, more in zip(counts, found, strict=True)]
         handed_back, suspects, failed = counts
-        return Sweep(handed_back=handed_back, suspects=suspects, failed=failed)
+        return ExpiredLeases(handed_back=handed_back, suspects=suspects, failed=failed)
 
     def waiting(self, model: str, limit: int) -> int:
         """How many images of `model` could be claimed now, counted up to `limit`."""

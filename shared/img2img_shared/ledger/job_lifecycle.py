@@ -7,7 +7,7 @@ from img2img_shared.errors import Refused
 from img2img_shared.ledger.job_records import JobRecords
 
 
-class JobControl(JobRecords):
+class JobLifecycle(JobRecords):
     """Changes to jobs. Who makes them is noted in the audit, by the name given as `by`.
 
     A caller that got no answer may repeat the call with the same `once` for ten minutes: it takes effect only

@@ -6,12 +6,12 @@ Redis does not answer. The call may have taken effect then; it may be made again
 
 from img2img_shared.ledger.image_claims import ImageClaims
 from img2img_shared.ledger.job_changes import JobsChanged
-from img2img_shared.ledger.job_lifecycle import JobControl
+from img2img_shared.ledger.job_lifecycle import JobLifecycle
 from img2img_shared.ledger.model_loads import ModelLoads
 from img2img_shared.ledger.worker_records import WorkerRecords
 
 
-class Ledger(JobControl, JobsChanged, ImageClaims, WorkerRecords, ModelLoads):
+class Ledger(JobLifecycle, JobsChanged, ImageClaims, WorkerRecords, ModelLoads):
     """The ledger of one farm.
 
     `lease` is how many seconds an attempt may go unheard of; all workers of a farm must agree on it. Jobs

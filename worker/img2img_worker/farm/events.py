@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from img2img_shared.records import Claim, Sweep, WorkerInfo
+from img2img_shared.records import Claim, ExpiredLeases, WorkerInfo
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class TooLate:
 class TakenBack:
     """As the janitor, this worker has ended expired leases."""
 
-    sweep: Sweep
+    leases: ExpiredLeases
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,11 +159,11 @@ def _line(event: Event) -> _Line | None:
             return _of_image(logging.WARNING, claim, "lease lost", f"stopped: its lease was lost{now}")
         case TooLate(claim=claim):
             return _of_image(logging.WARNING, claim, "too late", "reported in vain: another attempt has it")
-        case TakenBack(sweep=sweep):
+        case TakenBack(leases=leases):
             counts = {
-                "handed back": sweep.handed_back,
-                "suspected, as their workers died": sweep.suspects,
-                "failed, as too many workers died on them": sweep.failed,
+                "handed back": leases.handed_back,
+                "suspected, as their workers died": leases.suspects,
+                "failed, as too many workers died on them": leases.failed,
             }
             told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             return _Line(

@@ -118,10 +118,10 @@ class MetricsObserver:
                 self._in_service.labels(self._model).set(1)
             case OutOfMemory():
                 self._memory_errors.labels(self._model).inc()
-            case TakenBack(sweep=sweep):
-                self._taken_back.labels(self._model, "handed_back").inc(sweep.handed_back)
-                self._taken_back.labels(self._model, "suspect").inc(sweep.suspects)
-                self._taken_back.labels(self._model, "failed").inc(sweep.failed)
+            case TakenBack(leases=leases):
+                self._taken_back.labels(self._model, "handed_back").inc(leases.handed_back)
+                self._taken_back.labels(self._model, "suspect").inc(leases.suspects)
+                self._taken_back.labels(self._model, "failed").inc(leases.failed)
             case StoreFailed():
                 self._store_errors.labels(self._model).inc()
             case Claimed(claim=claim):

@@ -45,12 +45,12 @@ class ModelJanitor:
                 self._look_after(model)
 
     def _look_after(self, model: str) -> None:
-        sweep = self._ledger.take_back(model, self._current.info.id)
-        if sweep is None:  # another worker's part: on a large farm not all are to ask each second
+        leases = self._ledger.take_back(model, self._current.info.id)
+        if leases is None:  # another worker's part: on a large farm not all are to ask each second
             self._elected.discard(model)
             self._candidate_from[model] = time.monotonic() + min(TERM, self._ledger.lease / 8)
             return
         self._elected.add(model)
-        if sweep.handed_back or sweep.suspects or sweep.failed:
-            self._observe(TakenBack(sweep=sweep))
+        if leases.handed_back or leases.suspects or leases.failed:
+            self._observe(TakenBack(leases=leases))
         top_up(self._app, self._ledger, model)
