@@ -24,7 +24,8 @@ from img2img_shared.ledger.connect import connect
 from img2img_shared.records import Claim, WorkerInfo
 from img2img_shared.store import Store
 from img2img_shared.wire import decode_inputs
-from img2img_worker.pictures.infotext import encode_picture, infotext
+from img2img_worker.pictures.infotext import infotext
+from img2img_worker.pictures.picture_file import encode_picture
 
 #: seconds until a test gives up waiting
 PATIENCE = 120.0

@@ -14,7 +14,7 @@ from img2img_gateway.sdapi.leniency import Leniency
 from img2img_gateway.sdapi.request import Img2ImgRequest
 from img2img_gateway.sdapi.scripts.sd_upscale import SdUpscale
 from img2img_shared.job import loop_name, result_key
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 from tests.integration.gateway import Callers, FakeWorker, Gateway, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4}

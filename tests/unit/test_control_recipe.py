@@ -16,7 +16,7 @@ from img2img_worker.farm import unit_pictures
 from img2img_worker.farm.control_cache import ControlCache, key_of
 from img2img_worker.farm.recipe import Files, ingredients, recipe
 from img2img_worker.pictures.control.prepare_control import ControlPicture, control_pictures
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 from tests.unit.test_recipe import SERVED
 
 EDGES = {"model": "edges", "save_detected_map": True}

@@ -16,7 +16,8 @@ from img2img_shared.errors import Refused
 from img2img_shared.infotext_parser import read_pairs, split_pairs
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts, without_texts
-from img2img_worker.pictures.infotext import encode_picture, infotext
+from img2img_worker.pictures.infotext import infotext
+from img2img_worker.pictures.picture_file import encode_picture
 from tests.plain_png import plain_png
 
 IMAGE = Image.new("RGB", (16, 16))

@@ -12,8 +12,8 @@ from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.pictures.growing_side import GrowingSide, growth
-from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.matched_noise import matched_noise
+from img2img_worker.pictures.picture_file import encode_picture
 from tests.unit.test_recipe import SERVED
 
 IMAGE = f"inputs/{'0' * 64}"

@@ -14,7 +14,7 @@ from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.pictures.colour import colour_target, correct_colours
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 from tests.unit.test_recipe import SERVED, half_mask
 
 IMAGE, MASK = (f"inputs/{digit * 64}" for digit in "01")

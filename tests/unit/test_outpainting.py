@@ -15,8 +15,8 @@ from img2img_shared.roles import check_roles
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.farm.side_by_side import side_by_side
 from img2img_worker.farm.tiles_recipe import MOST_TILES_OF_ONE, split_into_tiles
-from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.outpainting import GrowingPicture
+from img2img_worker.pictures.picture_file import encode_picture
 from tests.unit.test_recipe import SERVED
 from tests.unit.test_sd_upscale import noise
 

@@ -22,8 +22,8 @@ from img2img_shared.params import Params
 from img2img_worker.pictures.composite import compose
 from img2img_worker.pictures.containers import declared_size
 from img2img_worker.pictures.decode import Decoder, count_pixels, decode_picture, flatten
-from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.mask import soft_mask
+from img2img_worker.pictures.picture_file import encode_picture
 from img2img_worker.pictures.prepare import prepare
 
 MAX_PIXELS = 1_000_000

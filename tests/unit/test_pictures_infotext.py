@@ -15,7 +15,8 @@ from PIL import Image
 from img2img_shared.infotext_parser import read_pairs
 from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
-from img2img_worker.pictures.infotext import encode_picture, infotext
+from img2img_worker.pictures.infotext import infotext
+from img2img_worker.pictures.picture_file import encode_picture
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8))
 

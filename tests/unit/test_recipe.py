@@ -16,7 +16,7 @@ from img2img_worker.farm.recipe import Files, Recipe, ingredients, recipe
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.colour import colour_target, correct_colours
 from img2img_worker.pictures.decode import Decoder
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 from img2img_worker.pictures.upscale import no_networks
 from img2img_worker.sampling.levels import NoiseLevels
 

@@ -12,7 +12,7 @@ from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.farm.recipe import recipe
 from img2img_worker.farm.tiles_recipe import split_into_tiles
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 from img2img_worker.pictures.tiled_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
 from img2img_worker.pictures.upscale import no_networks
 from tests.unit.test_recipe import SERVED, half_mask

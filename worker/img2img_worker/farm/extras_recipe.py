@@ -5,7 +5,7 @@ from img2img_shared.params import Params
 from img2img_shared.picture_texts import read_texts
 from img2img_worker.pictures.decode import Decoder
 from img2img_worker.pictures.extras_picture import RestoreFaces, postprocess
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 from img2img_worker.pictures.upscale import RunNetwork
 
 

@@ -11,7 +11,7 @@ from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.composite import Composed
 from img2img_worker.pictures.growing_side import GrowingSide, growth
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 
 
 def grow_sides(

@@ -13,7 +13,7 @@ from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.pictures.colour import colour_target
 from img2img_worker.pictures.decode import flatten
-from img2img_worker.pictures.infotext import encode_picture
+from img2img_worker.pictures.picture_file import encode_picture
 
 
 def loopback(render: Render, pictures: Mapping[Role, bytes], served: Served) -> RenderSteps[FinishedPicture]:

@@ -21,7 +21,8 @@ from img2img_worker.farm.tiles_recipe import outpaint, sd_upscale
 from img2img_worker.farm.unit_pictures import detect
 from img2img_worker.models.prompts import conditioning, context_padding
 from img2img_worker.models.prompts.prompt_options import PromptOptions
-from img2img_worker.pictures.infotext import encode_picture, infotext
+from img2img_worker.pictures.infotext import infotext
+from img2img_worker.pictures.picture_file import encode_picture
 from img2img_worker.sampling import account as sampling_account
 from img2img_worker.sampling.live import plan_of
 from img2img_worker.sampling.plan_key import PlanKey

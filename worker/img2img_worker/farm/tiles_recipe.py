@@ -21,8 +21,8 @@ from img2img_worker.farm.render_steps import RenderSteps
 from img2img_worker.farm.served import Served
 from img2img_worker.farm.side_by_side import side_by_side
 from img2img_worker.pictures.composite import Composed
-from img2img_worker.pictures.infotext import encode_picture
 from img2img_worker.pictures.outpainting import GrowingPicture
+from img2img_worker.pictures.picture_file import encode_picture
 from img2img_worker.pictures.tiled_upscale import enlarged, enlarged_size, mosaic_of, tile_seeds
 
 #: up to so many tiles, one worker renders all: they share its model calls, and need no way through the store

@@ -1,11 +1,8 @@
-"""The text that says how a picture was made, in A1111's format, and the files that carry it."""
+"""The infotext, which says how a picture was made, in A1111's format."""
 
-import io
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
-
-from PIL import ExifTags, Image, PngImagePlugin
 
 from img2img_shared.control import ControlUnit
 from img2img_shared.infotext_parser import quoted
@@ -24,10 +21,9 @@ _SOFT_NAMES = (
     "Soft inpainting difference threshold",
     "Soft inpainting difference contrast",
 )
-_UNICODE = b"UNICODE\0"
+#: A1111's options; the second comes nearest to LoRAs that no rounding touches
+_FLOAT8: Mapping[str, object] = {"FP8 weight": "Enable", "Cache FP16 weight for LoRA": True}
 _WITHOUT_MARKS = str.maketrans("", "", ":,")
-#: bytes of UTF-16 text that fit into a JPEG's EXIF segment (64 KiB) beside its headers
-_EXIF_TEXT = 65_000
 
 
 def infotext(
@@ -49,7 +45,7 @@ def infotext(
     inversion_hashes: Iterable[tuple[str, str]] = (),
     account: Mapping[str, object] | None = None,
 ) -> str:
-    """What A1111 writes for such a picture: prompt, negative prompt, and a line of ``Name: value`` pairs.
+    """A picture's infotext: prompt, negative prompt, and a line of ``Name: value`` pairs in A1111's order.
 
     A1111 and the tools around it read it back. (A1111: `create_infotext`.)
 
@@ -58,13 +54,41 @@ def infotext(
         vae: file name and short hash of a VAE that is not the checkpoint's own.
         inpaints: the checkpoint sees masks.
         has_mask: a mask came with the picture; else mask parameters are left out.
-        masked: it was in force (`Prepared.mask` is there), and not empty.
-        hires: what is to be told of a second pass.
-        lora_hashes: of each LoRA that the prompts name, by that name.
-        inversion_hashes: names and hashes of textual inversions, as they are told.
-        account: what else is to be told of how it was made, in A1111's order.
+        masked: the mask had an effect (`Prepared.mask` is there), and was not empty.
+        hires: the entries of a second pass.
+        lora_hashes: the hash of each LoRA that the prompts name, by that name.
+        inversion_hashes: names and hashes of textual inversions, in order.
+        account: further entries, in A1111's order.
     """
+    controls = {f"ControlNet {number}": _control_text(unit) for number, unit in enumerate(params.control)}
+    waits = params.refiner_checkpoint is not None  # the extension, until prompts and masks are read
     pairs: dict[str, object] = {
+        **_sampling_pairs(params, seed),
+        **_model_pairs(params, model, model_hash),
+        **(_FLOAT8 if float8 else {}),
+        **_vae_pairs(params, vae),
+        **_variation_pairs(params, subseed),
+        **_option_pairs(params, inpaints=inpaints),
+        **_script_pairs(params),
+        **(_soft_pairs(params) if has_mask else {}),
+        **({} if waits else controls),
+        **(hires or {}),
+        **(_mask_pairs(params) if has_mask else {}),
+        **(_inpaint_pairs(params) if masked else {}),
+        **({} if params.txt2img else _start_pairs(params, masked=masked)),
+        "Lora hashes": _hashes((lora_hashes or {}).items()),
+        **(controls if waits else {}),
+        "TI hashes": _hashes(inversion_hashes),
+        **(account or {}),
+        "Version": f"img2img-farm {_version()}" if params.add_version_to_infotext else None,
+    }
+    line = ", ".join(f"{name}: {quoted(value)}" for name, value in pairs.items() if value is not None)
+    negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
+    return f"{prompt}{negative}\n{line}".strip()
+
+
+def _sampling_pairs(params: Params, seed: int) -> dict[str, object]:
+    return {
         "Steps": params.steps,
         "Sampler": params.sampler_name,
         "Schedule type": _schedule(params),
@@ -74,93 +98,58 @@ def infotext(
         "Seed": seed,
         "Face restoration": params.face_restoration_model if params.restore_faces else None,
         "Size": f"{params.width}x{params.height}",
+    }
+
+
+def _model_pairs(params: Params, model: str, model_hash: str | None) -> dict[str, object]:
+    return {
         "Model hash": model_hash if params.add_model_hash_to_info else None,
         "Model": model if params.add_model_name_to_info else None,
     }
-    if float8:
-        # the second is what comes nearest to LoRAs that no rounding touches
-        pairs |= {"FP8 weight": "Enable", "Cache FP16 weight for LoRA": True}
-    if vae is not None:
-        name, vae_hash = vae
-        pairs["VAE hash"] = vae_hash if params.add_vae_hash_to_info else None
-        pairs["VAE"] = name if params.add_vae_name_to_info else None
-    if params.subseed_strength:
-        pairs |= {"Variation seed": subseed, "Variation seed strength": params.subseed_strength}
-    if params.seed_resize_from_w:
-        pairs["Seed resize from"] = f"{params.seed_resize_from_w}x{params.seed_resize_from_h}"
+
+
+def _vae_pairs(params: Params, vae: tuple[str, str] | None) -> dict[str, object]:
+    name, short_hash = vae or (None, None)
+    return {
+        "VAE hash": short_hash if params.add_vae_hash_to_info else None,
+        "VAE": name if params.add_vae_name_to_info else None,
+    }
+
+
+def _variation_pairs(params: Params, subseed: int) -> dict[str, object]:
+    is_varied, is_resized = bool(params.subseed_strength), bool(params.seed_resize_from_w)
+    return {
+        "Variation seed": subseed if is_varied else None,
+        "Variation seed strength": params.subseed_strength if is_varied else None,
+        "Seed resize from": f"{params.seed_resize_from_w}x{params.seed_resize_from_h}"
+        if is_resized
+        else None,
+    }
+
+
+def _option_pairs(params: Params, *, inpaints: bool) -> dict[str, object]:
     is_full = params.txt2img and not params.enable_hr
-    pairs["Denoising strength"] = None if is_full else params.denoising_strength
-    pairs["Conditional mask weight"] = params.inpainting_mask_weight if inpaints else None
-    pairs["Clip skip"] = params.clip_skip if params.clip_skip > 1 else None
-    pairs["ENSD"] = seed_delta(params)
-    pairs["Token merging ratio"] = params.token_merging_ratio or None
-    if params.enable_hr:
-        pairs["Token merging ratio hr"] = params.token_merging_ratio_hr or params.token_merging_ratio or None
-    pairs["RNG"] = params.noise_source.upper()
-    pairs["Tiling"] = params.tiling or None  # "True"
-    if params.loopback:
-        pairs["Final denoising strength"] = params.loopback_final_denoising_strength
-        pairs["Denoising curve"] = params.loopback_denoising_curve
-    if params.sd_upscale:
-        pairs["SD upscale overlap"] = params.sd_upscale_overlap
-        pairs["SD upscale upscaler"] = params.sd_upscale_upscaler
-    pairs |= _soft_pairs(params) if has_mask else {}
-    controls = {f"ControlNet {number}": _control_text(unit) for number, unit in enumerate(params.control)}
-    waits = params.refiner_checkpoint is not None  # the extension, until prompts and masks are read
-    pairs |= {} if waits else controls
-    pairs |= hires or {}
-    if has_mask:
-        pairs |= _mask_pairs(params)
-    if masked:
-        pairs |= _inpaint_pairs(params)
-    if not params.txt2img:
-        pairs |= _start_pairs(params, masked=masked)
-    pairs["Lora hashes"] = _hashes((lora_hashes or {}).items())
-    pairs |= controls if waits else {}
-    pairs["TI hashes"] = _hashes(inversion_hashes)
-    pairs |= account or {}
-    pairs["Version"] = f"img2img-farm {_version()}" if params.add_version_to_infotext else None
-    line = ", ".join(f"{name}: {quoted(value)}" for name, value in pairs.items() if value is not None)
-    negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
-    return f"{prompt}{negative}\n{line}".strip()
+    ratio, hires_ratio = params.token_merging_ratio, params.token_merging_ratio_hr
+    return {
+        "Denoising strength": None if is_full else params.denoising_strength,
+        "Conditional mask weight": params.inpainting_mask_weight if inpaints else None,
+        "Clip skip": params.clip_skip if params.clip_skip > 1 else None,
+        "ENSD": seed_delta(params),
+        "Token merging ratio": ratio or None,
+        "Token merging ratio hr": (hires_ratio or ratio or None) if params.enable_hr else None,
+        "RNG": params.noise_source.upper(),
+        "Tiling": params.tiling or None,  # "True"
+    }
 
 
-def encode_picture(
-    image: Image.Image,
-    output_format: str,
-    infotext: str = "",
-    quality: int | None = None,
-    *,
-    texts: Mapping[str, str] | None = None,
-) -> bytes:
-    """`image` (RGB or RGBA) as a file that carries `infotext`, if there is any.
-
-    PNG: in the `parameters` text chunk. JPEG (without transparency) and WebP: in EXIF's UserComment. A JPEG
-    holds 64 KiB of it, so a longer text's prompts are cut, or else the line of pairs if not even that fits.
-
-    Args:
-        output_format: "png", "jpeg" or "webp".
-        quality: 1 to 100, of a JPEG (None: 95) or a WebP (None: without loss).
-        texts: others, by their keywords, which a PNG alone has.
-    """
-    file = io.BytesIO()
-    image = image.copy()  # saving one object from two threads at once would mix their options
-    if output_format == "png":
-        chunks = PngImagePlugin.PngInfo()
-        if infotext:
-            chunks.add_text("parameters", infotext)
-        for keyword, text in (texts or {}).items():
-            chunks.add_text(keyword, text)
-        # a third of the default's time at a few per cent more bytes
-        image.save(file, "PNG", pnginfo=chunks, compress_level=1, compress_type=2)
-    elif output_format == "jpeg":
-        comment = _user_comment(_shorten(infotext))
-        image.convert("RGB").save(file, "JPEG", quality=quality or 95, exif=comment)
-    elif quality is None:
-        image.save(file, "WEBP", lossless=True, method=0, exif=_user_comment(infotext))
-    else:
-        image.save(file, "WEBP", quality=quality, exif=_user_comment(infotext))
-    return file.getvalue()
+def _script_pairs(params: Params) -> dict[str, object]:
+    loops, tiles = params.loopback, params.sd_upscale
+    return {
+        "Final denoising strength": params.loopback_final_denoising_strength if loops else None,
+        "Denoising curve": params.loopback_denoising_curve if loops else None,
+        "SD upscale overlap": params.sd_upscale_overlap if tiles else None,
+        "SD upscale upscaler": params.sd_upscale_upscaler if tiles else None,
+    }
 
 
 def _schedule(params: Params) -> str:
@@ -221,29 +210,6 @@ def _control_text(unit: ControlUnit) -> str:
 def _hashes(hashes: Iterable[tuple[str, str]]) -> str | None:
     """``name: hash, name: hash``; the marks that part them are taken out of the names."""
     return ", ".join(f"{name.translate(_WITHOUT_MARKS)}: {short}" for name, short in hashes) or None
-
-
-def _user_comment(text: str) -> Image.Exif:
-    exif = Image.Exif()
-    if not text:
-        return exif
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UNICODE + _utf16(text)
-    return exif
-
-
-def _shorten(text: str) -> str:
-    """`text` cut to fit into a JPEG: its prompts, or the line of pairs if not even that fits."""
-    if len(_utf16(text)) <= _EXIF_TEXT:
-        return text
-    prompts, _, line = text.rpartition("\n")
-    end = f"…\n{line}"
-    if len(_utf16(end)) > _EXIF_TEXT:
-        prompts, end = line, "…"
-    return _utf16(prompts)[: _EXIF_TEXT - len(_utf16(end))].decode("utf-16-be", "ignore") + end
-
-
-def _utf16(text: str) -> bytes:
-    return text.encode("utf-16-be", "replace")
 
 
 @cache
