@@ -65,7 +65,7 @@ class OpenAiDocument(BaseModel):
 _A1111 = ("/sdapi", "/internal", "/controlnet", "/config", "/startup-events")
 
 #: and OpenAI's
-OPENAI = "/v1/images"
+OPENAI = ("/openai", "/v1/images")
 
 _STATUSES = {
     400: "The request cannot be read.",

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ from PIL import Image
 from img2img_shared.job import Job
 from img2img_shared.ledger.previews import Previews
 from img2img_shared.params import Params
+from img2img_shared.records import WorkerInfo
 from tests.integration.gateway import PATIENCE, Callers, FakeWorker, Gateway, eventually, picture
 
 SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
@@ -21,7 +24,7 @@ SMALL = {"width": 64, "height": 64, "steps": 4, "seed": 1}
 
 @pytest.fixture
 def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{gateway.url}/openai/v1", api_key="any", max_retries=0) as client:
         yield client
 
 
@@ -223,6 +226,17 @@ def test_what_fails_is_told(client: openai.OpenAI, fake_worker: FakeWorker, call
         stream.result()
 
 
+def test_what_failed_is_not_rendered_again_by_the_client_itself(
+    client: openai.OpenAI, fake_worker: FakeWorker, callers: Callers
+) -> None:
+    retrying = client.with_options(max_retries=2)
+    call = callers.submit(retrying.images.generate, prompt="a fox", extra_body=SMALL)
+    fake_worker.ledger.fail(fake_worker.await_claim(), "a black picture")
+    with pytest.raises(openai.InternalServerError, match="a black picture"):
+        call.result()
+    assert len(fake_worker.ledger.jobs("default")) == 1
+
+
 def test_nothing_is_kept_of_what_was_answered(
     client: openai.OpenAI, fake_worker: FakeWorker, callers: Callers
 ) -> None:
@@ -233,3 +247,81 @@ def test_nothing_is_kept_of_what_was_answered(
     eventually(
         "it is gone", lambda: not [key for key in fake_worker.store.list(f"jobs/{job.id}") if ".png" in key]
     )
+
+
+def test_the_models_are_listed_and_found(client: openai.OpenAI, fake_worker: FakeWorker) -> None:
+    (listed,) = client.models.list()
+    assert (listed.id, listed.object) == ("m", "model")
+    beside = WorkerInfo(id="w2", model="sub/xl", device="none", slots=1, file_name="xl.safetensors")
+    fake_worker.ledger.beat(beside)
+    assert [each.id for each in client.models.list()] == ["m", "sub/xl"]
+    assert client.models.retrieve("sub/xl").id == client.models.retrieve("xl.safetensors").id == "sub/xl"
+    with pytest.raises(openai.NotFoundError, match="use m, sub/xl") as unknown:
+        client.models.retrieve("gpt-image-1")
+    assert unknown.value.param == "model"
+
+
+def test_what_is_not_here_is_told_in_openais_shape(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="there is no POST /openai/v1/chat/completions"):
+        client.chat.completions.create(model="m", messages=[])
+
+
+def test_the_address_that_was_told_before_still_has_the_images(
+    gateway: Gateway, fake_worker: FakeWorker, callers: Callers
+) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0) as client:
+        call = callers.submit(client.images.generate, prompt="a barn", extra_body=SMALL)
+        fake_worker.end(fake_worker.await_claim())
+        assert len(call.result().data or ()) == 1
+        with pytest.raises(openai.UnprocessableEntityError) as refused:
+            client.images.generate(prompt="a barn", n=11)
+        assert refused.value.param == "n"
+
+
+def test_null_is_the_default(client: openai.OpenAI, fake_worker: FakeWorker, callers: Callers) -> None:
+    names = ("background", "model", "n", "quality", "response_format", "size", "style", "output_compression")
+    nulls: dict[str, Any] = dict.fromkeys(names)
+    extra = {"seed": None, "steps": 4}
+    call: Any = callers.submit(lambda: client.images.generate(prompt="a barn", **nulls, extra_body=extra))
+    fake_worker.end(fake_worker.await_claim())
+    assert len(call.result().data or ()) == 1
+    assert job_of(fake_worker).params.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meant"),
+    [
+        ({"quality": "xhigh"}, {"steps": 40}),
+        ({"quality": "max"}, {"steps": 50}),
+        ({"output_compression": 100}, {"output_format": "png"}),
+        ({"output_compression": 100, "output_format": "webp"}, {"output_format": "webp", "quality": 100}),
+        ({"safety_identifier": "a hash", "user": "me"}, {}),
+    ],
+)
+def test_what_newer_clients_send_is_known(
+    client: openai.OpenAI,
+    fake_worker: FakeWorker,
+    callers: Callers,
+    wanted: dict[str, Any],
+    meant: dict[str, Any],
+) -> None:
+    call: Any = callers.submit(lambda: client.images.generate(prompt="a barn", **wanted))
+    fake_worker.end(fake_worker.await_claim())
+    call.result()
+    params = job_of(fake_worker).params
+    assert {name: getattr(params, name) for name in meant} == meant
+
+
+def test_what_fails_once_the_answer_has_begun_is_told_in_openais_shape(
+    redis_url: str, store: Path, fake_worker: FakeWorker
+) -> None:
+    with Gateway(redis_url, store, keep_alive=0.05) as gateway:
+        body = {"prompt": "a barn", **SMALL}
+        with gateway.http.stream("POST", "/openai/v1/images/generations", json=body) as answer:
+            assert answer.status_code == 200
+            parts = answer.iter_raw()
+            assert next(parts).isspace()
+            fake_worker.ledger.fail(fake_worker.await_claim(), "a black picture")
+            told = json.loads(b"".join(parts))
+    assert "a black picture" in told["error"]["message"]
+    assert told["error"]["type"] == "server_error"

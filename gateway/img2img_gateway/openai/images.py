@@ -1,4 +1,4 @@
-"""``/v1/images``: edits, generations and variations, answered when the pictures are there."""
+"""``/openai/v1/images``: edits, generations and variations, answered when the pictures are there."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ from img2img_shared.errors import Refused, Summary
 from img2img_shared.job import Job
 from img2img_shared.step_count import steps_in_all
 
-router = APIRouter(prefix="/v1/images", tags=["OpenAI's image API"], route_class=JsonRoute)
+router = APIRouter(prefix="/images", tags=["OpenAI's image API"], route_class=JsonRoute)
 
 #: pictures of one call
 _PICTURES = 16
@@ -95,7 +95,7 @@ async def variations(request: Request, caller: Caller, services: ServicesDep) ->
     with services.uploads.files(caller.tenant) as new_file:
         body, images, mask = await _read_form(request, services, new_file)
         if mask is not None:
-            raise Refused("mask", Summary("a picture"), "leave it out; /v1/images/edits takes one")
+            raise Refused("mask", Summary("a picture"), "leave it out; images/edits takes one")
         return await _ImagesCall(services, caller, "image_edit", body, images).respond(request)
 
 
@@ -139,6 +139,10 @@ def _file(part: Part) -> SentFile:
 
 class _ImagesCall(Call):
     """One synchronous call of any of the three."""
+
+    path = OPENAI[0]
+    #: these clients look at the status alone, and wait for ten minutes
+    patience = 3
 
     def __init__(
         self,
@@ -224,7 +228,7 @@ class _ImagesCall(Call):
             try:
                 rendering.result()
             except Exception as error:
-                told_error = json.loads(bytes(problem_response(OPENAI, error).body))
+                told_error = json.loads(bytes(problem_response(OPENAI[0], error).body))
                 yield _event({"type": "error", **told_error})
                 return
             answer = self.answer_of(task)

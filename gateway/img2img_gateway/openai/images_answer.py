@@ -16,6 +16,8 @@ from img2img_shared.ledger import IMAGES
 
 #: seconds for which an address works
 ADDRESS = 3600
+#: has OpenAI's clients not render it twice more, as they would after any status of a server's
+_NO_RETRY = {"x-should-retry": "false"}
 
 
 class ImagesAnswer:
@@ -43,7 +45,7 @@ class ImagesAnswer:
             for image in self._farm.ledger.images(self._job.id, self._job.tenant, start, IMAGES):
                 if image.state is ImageState.FAILED:
                     status = 422 if is_refusal(image.reason or "") else 500
-                    raise Problem(status, f"image {image.index} failed: {image.reason}")
+                    raise Problem(status, f"image {image.index} failed: {image.reason}", headers=_NO_RETRY)
                 if image.state is ImageState.DONE:
                     self._done.append(image.index)
 

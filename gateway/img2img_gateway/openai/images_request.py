@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from img2img_shared.param_groups.prompt_params import Text
 from img2img_shared.params import Params
@@ -14,7 +14,9 @@ from img2img_shared.refusals import read_params, refusal
 _THEIRS = re.compile(r"(gpt-image|chatgpt-image|dall-e)[a-z0-9.-]*")
 _SIZE = r"^(auto|\d{2,4}x\d{2,4})$"
 #: sampling steps of a quality; "auto" and "standard" are the farm's default
-_STEPS = {"low": 12, "medium": 20, "high": 30, "hd": 30}
+_STEPS = {"low": 12, "medium": 20, "high": 30, "hd": 30, "xhigh": 40, "max": 50}
+#: the compression that a PNG may have, as the default of some clients: it loses nothing
+_WHOLE = 100
 #: strength of an edit that is to keep more, or less, of its picture
 _STRENGTHS = {"high": 0.5, "low": 0.75}
 
@@ -42,8 +44,8 @@ class ImagesRequest(BaseModel):
         ),
     ] = "auto"
     quality: Annotated[
-        Literal["auto", "standard", "low", "medium", "high", "hd"],
-        Field(description="Steps: 12, 20 or 30, unless `steps` is given."),
+        Literal["auto", "standard", "low", "medium", "high", "hd", "xhigh", "max"],
+        Field(description="Steps: 12, 20, 30, 40 or 50, unless `steps` is given."),
     ] = "auto"
     response_format: Annotated[
         Literal["b64_json", "url"],
@@ -66,6 +68,16 @@ class ImagesRequest(BaseModel):
     user: Annotated[
         str | None, Field(max_length=1000, description="Changes nothing: a key says who calls.")
     ] = None
+    safety_identifier: Annotated[
+        str | None, Field(max_length=1000, description="Changes nothing, as `user`.")
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value is not None}
 
     def params(self) -> Params:
         """As the farm takes them.
@@ -86,7 +98,8 @@ class ImagesRequest(BaseModel):
             "images_per_input": self.n,
             "output_format": self.output_format,
         }
-        if self.output_compression is not None:
+        is_whole = self.output_format == "png" and self.output_compression == _WHOLE
+        if self.output_compression is not None and not is_whole:
             meant["quality"] = max(1, self.output_compression)
         if self.quality in _STEPS:
             meant["steps"] = _STEPS[self.quality]

@@ -41,6 +41,10 @@ class Call(ABC):
     steps = 1
     #: as the client calls it, where it does
     task_id: str | None = None
+    #: whose errors have the shape that its clients read
+    path = "/sdapi"
+    #: signs of life that are left out before the answer is begun, and with it a status that may prove wrong
+    patience = 1
     #: whether what it made outlives its answer
     keeps = False
 
@@ -71,8 +75,8 @@ class Call(ABC):
         return soon
 
     async def _soon(self, request: Request, rendering: asyncio.Task[CallAnswer]) -> Response | None:
-        """The response within one keep-alive, or None."""
-        end = time.monotonic() + self._services.farm.settings.keep_alive
+        """The response, or None if it is not there in time."""
+        end = time.monotonic() + self.patience * self._services.farm.settings.keep_alive
         while time.monotonic() < end:
             done, _ = await asyncio.wait([rendering], timeout=min(1.0, max(0.0, end - time.monotonic())))
             if done:
@@ -90,7 +94,7 @@ class Call(ABC):
             try:
                 answer = rendering.result()
             except Exception as error:
-                yield bytes(problem_response("/sdapi", error).body)
+                yield bytes(problem_response(self.path, error).body)
             else:
                 async for part in self._sent(answer):
                     yield part
