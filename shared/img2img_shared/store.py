@@ -274,7 +274,7 @@ class Store:
         return f"Store({self.url!r})"
 
     def _put(self, key: str, data: bytes, *, create: bool) -> None:
-        with self._access.call("write", key):
+        with self._access.call("write", key, creating=create):
             # one request: an upload in parts cannot be create-only, and leaves its parts when it breaks
             mode: Literal["create", "overwrite"] = "create" if create else "overwrite"
             if self._folder is None:

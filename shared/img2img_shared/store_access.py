@@ -25,21 +25,24 @@ class StoreAccess:
         self._folder = folder
 
     @contextmanager
-    def call(self, action: str, key: str) -> Iterator[None]:
+    def call(self, action: str, key: str, *, creating: bool = False) -> Iterator[None]:
         """A context in which the library is called: its errors become one line of what, where and why.
 
         Args:
             action: "read", "write", "list", "look up", "delete" or "sign".
+            creating: an object is written only if there is none.
 
         Raises:
-            AlreadyExistsError: as it is.
+            AlreadyExistsError: there is one. The library also raises it for any other conflict.
             StoreError: in place of all other errors of the library and the system.
         """
         try:
             with self._marker_errors(action, key):
                 yield
-        except AlreadyExistsError:
-            raise
+        except AlreadyExistsError as error:
+            if creating and not is_transient(error):
+                raise
+            raise self.error(action, key, why(error), transient=is_transient(error)) from error
         except FileNotFoundError as error:
             with self._marker_errors(action, key):
                 self.check_missing(action, key)

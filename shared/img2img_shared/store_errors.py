@@ -15,6 +15,11 @@ _PASSING = (
     *(errno.ESTALE, errno.ETIMEDOUT),
 )
 
+#: S3's errors with a status of 4xx that pass: it waited for the body in vain, or others wrote at that moment
+_PASSING_CODES = re.compile(
+    r"<Code>(RequestTimeout|IncompleteBody|OperationAborted|ConditionalRequestConflict)<"
+)
+
 
 def why(error: Exception) -> str:
     """The library's message without its paths, addresses, internals and XML."""
@@ -35,6 +40,8 @@ def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later."""
     if (number := _os_error(error)) is not None:
         return number in _PASSING
+    if _PASSING_CODES.search(str(error)):
+        return True
     if not isinstance(error, GenericError):
         return False
     # else a server does not answer, or answers 5xx even to retries; a 4xx never mends by itself

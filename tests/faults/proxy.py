@@ -13,6 +13,8 @@ ERRORS = {
     "is broken": (500, "InternalError"),
     "is full": (507, "InsufficientStorage"),
     "has expired credentials": (403, "ExpiredToken"),
+    "is in conflict": (409, "OperationAborted"),
+    "has waited in vain": (400, "RequestTimeout"),
 }
 
 

@@ -1,7 +1,7 @@
 """A store that refuses, is slow, breaks off, is full, or no longer knows us: real S3, on a bad network."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,13 @@ def s3_farm(
         yield farm
 
 
-@pytest.mark.parametrize("fault", ["refuses", "is broken", "is full", "is slow", "breaks off in the middle"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("refuses", "is broken", "is full", "is slow", "breaks off in the middle", "is in conflict"),
+        "has waited in vain",
+    ],
+)
 def test_a_fault_that_passes_costs_time_only(
     s3_farm: FaultyFarm, bad_network: FaultyStore, account: Account, fault: str
 ) -> None:
@@ -117,3 +123,22 @@ def test_a_lost_or_damaged_input_fails_its_image_alone_until_it_is_uploaded_agai
 
 def _aws() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+
+def test_a_conflict_is_worth_a_retry_and_does_not_say_that_an_object_is_there(
+    s3: S3Server, bad_network: FaultyStore
+) -> None:
+    store = Store(f"s3://{s3.make_bucket()}")
+    bad_network.fault = "is in conflict"
+    calls: list[Callable[[], object]] = [
+        lambda: store.create("one", b"1"),
+        lambda: store.put("one", b"1"),
+        lambda: store.get("one"),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError, match="409 Conflict") as caught:
+            call()
+        assert caught.value.transient
+    bad_network.fault = None
+    assert store.create("one", b"1")
+    assert not store.create("one", b"2")

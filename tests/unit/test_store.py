@@ -296,6 +296,11 @@ LOCAL = "Generic LocalFileSystem error: Unable to open file /mnt/farm/jobs/1/0.p
             "the server answers 400 Bad Request (ExpiredToken)",
             False,
         ),
+        (
+            S3 + "Server returned non-2xx status code: 400 Bad Request: <Code>RequestTimeout</Code>",
+            "the server answers 400 Bad Request (RequestTimeout)",
+            True,
+        ),
     ],
 )
 def test_the_librarys_errors_in_a_few_words_without_paths_and_addresses(
