@@ -1,4 +1,4 @@
-"""Who calls: by API key, by A1111's user and password, or, on this machine alone, anybody."""
+"""Identifies callers: by API key, by A1111's user and password, or, on this machine, without either."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Whose request it is."""
+    """The caller of a request."""
 
     tenant: str
     #: who it is, for people: the name of the key, or the user
@@ -35,16 +35,16 @@ class Principal:
 
     @property
     def role(self) -> Role:
-        """What they may: who has no key runs the farm."""
+        """The caller's role: a caller without a key runs the farm."""
         return Role.ADMIN if self.key is None else self.key.role
 
     @property
     def operates(self) -> bool:
-        """Whether they may tell workers what to do, and read what these say."""
+        """Whether the caller may control workers, and read their messages."""
         return self.role.includes(Role.OPERATE)
 
     def check(self, role: Role) -> None:
-        """That they may do what `role` may.
+        """Check that the caller has the rights of `role`.
 
         Raises:
             Problem: 403, with the way out.
@@ -66,7 +66,7 @@ class Principal:
 
 
 async def admit(request: Request) -> Principal:
-    """Who sent `request`, by its headers alone.
+    """The caller of `request`, by its headers alone.
 
     A key comes as ``Authorization: Bearer KEY``, ``X-API-Key: KEY``, or as the password of HTTP Basic, which
     is all that A1111's clients can send. The page's requests come with its session's cookie.
@@ -106,7 +106,7 @@ async def admit(request: Request) -> Principal:
 
 
 async def begin_session(request: Request) -> str | None:
-    """A session for who has shown a key or password with `request`; None: nobody needs one here.
+    """Begin a session for a caller with a key or password; None: no session is needed here.
 
     Raises:
         Unavailable: Redis does not answer.
@@ -139,10 +139,10 @@ async def _of_session(request: Request, services: Services, token: str) -> Princ
 
 
 def check_origin(request: Request, allowed: Collection[str]) -> None:
-    """That `request` comes from no page of another origin, other than the `allowed` ones.
+    """Check that `request` does not come from a page of another origin, except the `allowed` ones.
 
-    A browser sends a form, or text that is JSON, to any address without asking, and this machine's gateway
-    may know no keys. Programs send neither of the headers that tell.
+    A browser sends a form, or JSON as plain text, to any address without asking, and the gateway of one
+    machine may have no keys. Programs send neither of the headers that reveal this.
 
     Raises:
         Problem: 403.
@@ -161,16 +161,16 @@ def check_origin(request: Request, allowed: Collection[str]) -> None:
 
 
 def principal(request: Request) -> Principal:
-    """Who sent `request`, as `Admission` found it."""
+    """The caller of `request`, as `Admission` identified it."""
     found: Principal = request.state.principal
     return found
 
 
 def check_open(settings: GatewaySettings, keys: ApiKeys) -> None:
-    """That a gateway which others can reach asks for a key or a password.
+    """Check that a gateway that others can reach asks for a key or a password.
 
     Raises:
-        Refused: it would not.
+        Refused: it does not.
     """
     if not settings.is_local and settings.api_auth is None and not keys.exist():
         reason = (
@@ -180,7 +180,7 @@ def check_open(settings: GatewaySettings, keys: ApiKeys) -> None:
 
 
 def _name_of(key: ApiKey) -> str:
-    """A key's name as jobs may have it for their owner's."""
+    """A key's name, as the owner of jobs."""
     return one_line(key.name).strip()[:200] or key.id
 
 
@@ -189,7 +189,7 @@ def _is_bearer(request: Request) -> bool:
 
 
 def _credentials(request: Request) -> tuple[str | None, str | None]:
-    """(user, secret), as far as the request has them."""
+    """(user, secret) of a request, or None for either."""
     if given := request.headers.get("x-api-key"):
         return None, given
     kind, _, rest = request.headers.get("authorization", "").partition(" ")
@@ -211,7 +211,7 @@ def _is_operator(settings: GatewaySettings, user: str | None, secret: str) -> bo
 
 
 def _operators(settings: GatewaySettings) -> list[str]:
-    """Users and passwords, with a colon between."""
+    """Users and passwords, separated by a colon."""
     return [] if settings.api_auth is None else [pair.strip() for pair in settings.api_auth.split(",")]
 
 

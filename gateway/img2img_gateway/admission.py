@@ -1,4 +1,4 @@
-"""Lets requests in by their headers, before anything of their bodies is read."""
+"""Admits requests by their headers, before their bodies are read."""
 
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +23,7 @@ _OPEN_FOLDER = "/static-offline-docs/"
 
 
 class Admission:
-    """Middleware: notes who calls as ``request.state.principal``, or answers why not."""
+    """Middleware: sets ``request.state.principal`` to the caller, or answers with an error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""API keys: who calls, for which tenant, and how much they may. Redis holds a key's hash, never the key."""
+"""API keys: who calls, for which tenant, and within which limits. Redis has a key's hash, never the key."""
 
 import logging
 import secrets
@@ -31,7 +31,7 @@ _LAST = "last"
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """One key, without its secret."""
+    """A key, without its secret."""
 
     id: str
     #: for people: whose it is
@@ -54,7 +54,7 @@ class ApiKey:
     created: int = 0
 
     def allowed_priority(self, asked: int | None) -> int:
-        """What a job gets that asks for this priority; of one that asks for none, 0 if that is allowed.
+        """The priority of a job that asks for this one; without one, 0 if the key may have that.
 
         Raises:
             Refused: it is too high.
@@ -111,7 +111,7 @@ class ApiKeys:
         keep: str | None = None,
         storage: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key, and its secret, which is told this once. `by`: who makes it, for the audit."""
+        """A new key and its secret, which cannot be read again. `by`: who makes it, for the audit."""
         key_id = secrets.token_hex(4)
         secret = f"img2img_{key_id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(
@@ -143,14 +143,14 @@ class ApiKeys:
         return sorted((key for _, key in self._pairs()), key=lambda key: (key.created, key.id))
 
     def last_uses(self) -> dict[str, int]:
-        """By id, when a key was used last, in seconds since 1970, to the minute. Some never were."""
+        """By id, when a key was last used, in seconds since 1970, to the minute; without unused keys."""
         return self._uses.all()
 
     def revoke(self, key_id: str, by: str = "") -> ApiKey:
-        """Let a key in no more, from the next request on.
+        """Revoke a key: its next request is refused.
 
         Raises:
-            NotFound: there is none of that id.
+            NotFound: there is no key with that id.
         """
         for digest, key in self._pairs():
             if key.id == key_id:
@@ -165,10 +165,10 @@ class ApiKeys:
         raise NotFound(f"no key {key_id!r}; `img2img key list` names them")
 
     def exist(self) -> bool:
-        """Whether there is any key; asked anew each second.
+        """Whether there is any key; looked up again each second.
 
-        Once there was one, it is so until the last is revoked: a Redis that lost all its keys opens no door,
-        not even to a gateway that starts after that.
+        Once there was one, this is true until the last one is revoked. So a gateway stays closed when Redis
+        has lost all keys, even if it starts only after that.
         """
         now = time.monotonic()
         if now >= self._asked + FRESH:
@@ -177,9 +177,9 @@ class ApiKeys:
         return self._exist
 
     def look_after_mark(self) -> None:
-        """Have the store remember keys that an older version made, and tell of those that Redis lost.
+        """Have the store remember keys that an older version made, and warn of keys that Redis has lost.
 
-        Nothing is wrong with a farm whose store does not answer just now: it is asked again when it matters.
+        A store that does not answer just now is no error: it is asked again when it matters.
         """
         try:
             if len(self._keys):
@@ -194,7 +194,7 @@ class ApiKeys:
             log.warning("%s", error)
 
     def admit(self, secret: str) -> ApiKey | None:
-        """The key of a secret, with this request counted; None: there is none.
+        """The key with that secret, with this request counted, or None.
 
         Raises:
             Problem: 429, with the seconds to wait, when its requests of this minute are used up.
@@ -202,10 +202,10 @@ class ApiKeys:
         return self.admit_hash(hashed(secret))
 
     def admit_hash(self, secret_hash: str, *, looks: bool = False) -> ApiKey | None:
-        """As `admit`, by the hash of the secret.
+        """Like `admit`, by the hash of the secret.
 
         Args:
-            looks: the request is one of the many with which a page looks at things: they are counted apart.
+            looks: the request is one of the many by which a page shows things; they are counted separately.
         """
         facts = self._keys.get(secret_hash)
         if facts is None:

@@ -1,4 +1,4 @@
-"""The application: its parts, its routes, and what holds for all of them."""
+"""The application: its services, its routes, and its middleware."""
 
 import asyncio
 import logging
@@ -49,10 +49,10 @@ AUTOMATIC1111's, for programs that were written for it. Errors are problem docum
 
 
 def create_app(settings: GatewaySettings | None = None, farm: AsyncFarm | None = None) -> FastAPI:
-    """The gateway as an ASGI application; it reaches for its farm when it starts, unless `farm` has.
+    """The gateway as an ASGI application; it connects to its farm when it starts, unless `farm` has.
 
     Raises (at start):
-        Refused: it would be open to others, or a URL is none.
+        Refused: it would be open to others, or something is not a URL.
         Unavailable: Redis does not answer.
     """
     chosen = settings or GatewaySettings()
@@ -138,13 +138,13 @@ def _lifespan(settings: GatewaySettings, given: AsyncFarm | None) -> Callable[[F
 
 
 def _say_why(task: asyncio.Task[None]) -> None:
-    """None of them ends by itself: should one, its error must not be lost."""
+    """Log a background task's error: none of them ends by itself, and errors must not be lost."""
     if not task.cancelled() and (error := task.exception()):
         log.error("a part of the gateway has ended", exc_info=error)
 
 
 class _NoSniffing:
-    """A browser takes an answer for what it is said to be: what others have uploaded never becomes a page."""
+    """Middleware: has browsers trust the declared type, so that no upload is ever shown as a page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -159,7 +159,7 @@ class _NoSniffing:
 
 
 class _NoTrailingSlash:
-    """A path with a slash at its end means the one without: A1111's clients write both."""
+    """Middleware: ignores a slash at the end of a path; A1111's clients write both."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

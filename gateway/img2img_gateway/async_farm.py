@@ -1,4 +1,4 @@
-"""What every request works with: the farm's service, whose blocking calls go to threads."""
+"""The farm's service for asyncio: its blocking calls run in threads."""
 
 import asyncio
 import logging
@@ -38,10 +38,10 @@ T = TypeVar("T")
 
 
 class AsyncFarm:
-    """One farm, as the gateway's requests share it. Made in the event loop that they run in.
+    """The farm that the gateway's requests share. Create it in the event loop they run in.
 
     Raises:
-        Refused, Unavailable: as `FarmService`.
+        Refused, Unavailable: like `FarmService`.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -60,15 +60,15 @@ class AsyncFarm:
         self._cancelling: set[asyncio.Task[None]] = set()
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What a blocking `function` gives, from a thread that is free for others right after."""
+        """The result of a blocking `function`, run in a thread."""
         return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._limiter)
 
     async def checkpoints(self) -> list[Checkpoint]:
-        """The checkpoints that are served, and those an embedded farm could start a worker for."""
+        """The checkpoints that are served, or could be by an embedded farm."""
         return await self.call(self.service.checkpoints)
 
     async def checkpoint(self, wanted: str | None) -> Checkpoint | None:
-        """The one that is meant; None: the default one, if there is one."""
+        """The checkpoint that is meant; None: the default one, if there is one."""
         if wanted is None:
             try:
                 wanted = await self.call(self.service.default_model, now=True)
@@ -77,10 +77,10 @@ class AsyncFarm:
         return await self.call(self.service.find_checkpoint, wanted)
 
     async def served_checkpoint(self, model: str) -> Checkpoint:
-        """What is served as `model`; an embedded farm's worker is started, and waited for.
+        """The checkpoint that is served as `model`; an embedded farm's worker is started, and waited for.
 
         Raises:
-            Unavailable: it does not start, or its last worker has just gone.
+            Unavailable: it does not start, or its last worker has just ended.
         """
         if self.service.is_embedded:
             await self.call(self.service.serve, model)
@@ -92,41 +92,41 @@ class AsyncFarm:
         raise Unavailable(f"no worker serves {model!r} any more")
 
     async def workers(self) -> list[WorkerStatus]:
-        """The workers that live."""
+        """All live workers."""
         return await self.call(self.service.workers)
 
     async def loras(self, model: str | None = None) -> dict[str, str] | None:
-        """The LoRAs that workers have (of a model, or all), by name, and the names that trainers gave them.
+        """The LoRAs of workers (of a model's, or all): their names, and the names that trainers gave them.
 
-        None: no worker has said.
+        None: no worker has announced any.
         """
         return await self.call(self._lora_names.of, await self._workers_of(model))
 
     async def files(self, kind: FileKind, model: str | None = None) -> list[str] | None:
-        """The names of files of a kind that workers have (of a model, or all); None: no worker has said."""
+        """The files of a kind that workers have (a model's, or all); None: none has announced any."""
         return await self.call(self._file_names.of, await self._workers_of(model), kind)
 
     async def inversions(self, model: str | None = None) -> dict[str, InversionInfo]:
-        """The textual inversions that workers have, by name, and those that they have no use for.
+        """The textual inversions that workers have, by name, including those that they cannot use.
 
         Args:
-            model: of those that have it on their device.
+            model: only workers that have it on their device.
         """
         workers = [worker.info for worker in await self.workers()]
         held = [info.id for info in workers if model is None or info.model == model]
         return await self.call(self._inversion_names.of, held)
 
     async def listed_files(self, kind: FileKind) -> list[str]:
-        """What lists of a kind hold: what workers have, and what any that came to live could fetch."""
+        """The files in lists of a kind: those that workers have, and those that any worker could fetch."""
         return [*dict.fromkeys([*(await self.files(kind) or []), *await self.pushed_names(kind)])]
 
     async def pushed_names(self, kind: ModelKind | FileKind) -> list[str]:
-        """What lists call the files of a kind in the store."""
+        """The names in lists of the store's files of a kind."""
         found = await self.call(self.service.model_index.all)
         return [name for each in found.values() if each.kind == kind for name in each.listed_as]
 
     async def pushed(self, kind: ModelKind, wanted: Iterable[str]) -> set[str]:
-        """Those of the names and hashes `wanted` by which files of a kind in the store are meant."""
+        """Those of the names and hashes in `wanted` that mean a file of this kind in the store."""
         return {each for each in wanted if await self.call(self.service.model_index.find, kind, each)}
 
     async def _workers_of(self, model: str | None) -> list[str]:
@@ -137,11 +137,11 @@ class AsyncFarm:
         """The model that a job means; None: see `FarmService.default_model`.
 
         Args:
-            now: somebody waits for it, so that it must be served already.
+            now: the caller waits for it, so that it must be served already.
 
         Raises:
             Refused: nobody serves it, or several are served and none is named.
-            NoWorkers: nobody serves anything, and somebody waits.
+            NoWorkers: `now`, and no worker serves any model.
         """
         if wanted is None:
             return await self.call(self.service.default_model, now=now)
@@ -171,10 +171,10 @@ class AsyncFarm:
         sets_tags_aside: bool = False,
         draws_seeds: bool = True,
     ) -> Submission:
-        """As `FarmService.begin`; an embedded worker is looked after from now on.
+        """Like `FarmService.begin`; from now on an embedded worker is supervised.
 
         Raises:
-            Refused: also where an embedded farm has no such model.
+            Refused: also if an embedded farm has no such model.
         """
         if model is not None:
             await self.model(model, now=False)
@@ -198,7 +198,7 @@ class AsyncFarm:
         return submission
 
     async def cancel(self, tenant: str, jobs: Iterable[str]) -> None:
-        """End jobs for which nobody waits any more; while Redis is away, as soon as it answers."""
+        """End jobs that nobody waits for any more; if Redis is away, as soon as it answers."""
         task = asyncio.create_task(self._cancel(tenant, tuple(jobs)))
         self._cancelling.add(task)  # nothing else keeps it
         task.add_done_callback(self._cancelling.discard)
@@ -216,7 +216,7 @@ class AsyncFarm:
                     await asyncio.sleep(1.0)
 
     def check(self, model: str) -> None:
-        """That an embedded worker for `model` has not failed to start.
+        """Check that an embedded worker for `model` has not failed to start.
 
         Raises:
             Unavailable: it has; with the last lines of its log.
@@ -225,11 +225,11 @@ class AsyncFarm:
             raise self._trouble[model]
 
     async def notify_workers(self, model: str) -> None:
-        """Tickets for images that wait."""
+        """Queue tickets for waiting images."""
         await self.call(self.service.notify_workers, model)
 
     async def supervise(self) -> None:
-        """Look after an embedded farm's processes, for as long as the gateway runs."""
+        """Supervise an embedded farm's processes, for as long as the gateway runs."""
         while self.service.is_embedded:
             for model in list(self._serving):
                 try:
@@ -241,7 +241,7 @@ class AsyncFarm:
             await asyncio.sleep(SUPERVISE_EVERY)
 
     async def tidy(self) -> None:
-        """Take part in removing from the store what nobody needs, for as long as the gateway runs."""
+        """Take part in cleaning the store, for as long as the gateway runs."""
         while True:
             try:
                 await self.call(self.service.janitor.round)
@@ -250,7 +250,7 @@ class AsyncFarm:
             await asyncio.sleep(store_janitor.EVERY)
 
     def close(self) -> None:
-        """Let go of the farm; an embedded one's processes end unless others use them."""
+        """Disconnect from the farm; an embedded one's processes end unless others use them."""
         self.service.close()
 
     def __enter__(self) -> Self:

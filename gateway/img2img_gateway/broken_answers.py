@@ -1,4 +1,4 @@
-"""Breaks off answers that fail once they have begun, when it is too late for a status that says so."""
+"""Breaks off answers that fail after their status has been sent."""
 
 import logging
 
@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 class BreakOff:
-    """Middleware: an answer for which Redis or the store fails half-way ends there, with a line in the log.
+    """Middleware: an answer ends where Redis or the store fails, with a line in the log.
 
-    Its client sees a connection that is closed too early, as by a gateway that dies, and asks again. Errors
-    that nobody foresees pass through, to be told with their tracebacks.
+    The client sees a connection that is closed too early, as if the gateway had died, and repeats the
+    request. Unforeseen errors pass through, and are logged with their tracebacks.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -39,7 +39,7 @@ class BreakOff:
 
 
 def _foreseen_cause(error: BaseException | None) -> FarmError | ClientDisconnect | None:
-    """What the error comes from, if that is a fault of the farm's or the client's leaving."""
+    """The cause of the error, if it is a fault of the farm's, or the client has left."""
     while error is not None and not isinstance(error, FarmError | ClientDisconnect):
         error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
     return error

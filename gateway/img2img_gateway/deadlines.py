@@ -1,4 +1,4 @@
-"""Gives up clients that send too slowly, and requests that the gateway's end does not wait for."""
+"""Ends requests of clients that send too slowly, and those still running when the gateway ends."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from img2img_shared.errors import Unavailable
 
 
 class Deadlines:
-    """Middleware: bounds how long a client may keep its request waiting for the rest of it.
+    """Middleware: limits how long a client may take to send a request.
 
     Args:
         idle: seconds without a byte.
         whole: seconds for all of a body.
-        requests: where the tasks of requests are while they last. To cancel one is to answer it with 503.
+        requests: the tasks of current requests. Cancelling one answers it with 503.
     """
 
     def __init__(

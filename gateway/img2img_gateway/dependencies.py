@@ -1,4 +1,4 @@
-"""The gateway's services, made at its start and reached from each request."""
+"""The gateway's services, created at its start and used by each request."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,7 +20,7 @@ from img2img_gateway.webhook_store import WebhookStore
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """One of each."""
+    """The services of one gateway."""
 
     farm: AsyncFarm
     watch: Watch
@@ -39,7 +39,7 @@ class Services:
 
 
 def get_services(request: Request) -> Services:
-    """Those of the app that answers `request`."""
+    """The services of the app that answers `request`."""
     found: Services = request.app.state.services
     return found
 

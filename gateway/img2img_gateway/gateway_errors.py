@@ -1,10 +1,10 @@
-"""What the gateway itself refuses, beside the farm."""
+"""Errors of the gateway itself, besides the farm's."""
 
 from collections.abc import Mapping
 
 
 class Problem(Exception):
-    """Something the gateway itself refuses, with its HTTP status."""
+    """A request that the gateway itself refuses, with its HTTP status."""
 
     def __init__(
         self, status: int, detail: str, *, field: str | None = None, headers: Mapping[str, str] | None = None

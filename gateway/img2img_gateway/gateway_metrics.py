@@ -1,4 +1,4 @@
-"""The gateway's metrics: what is asked over HTTP, and what there is to do on the farm."""
+"""The gateway's metrics: requests, and the farm's demand."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class CountRequests:
-    """Middleware: counts what is asked by route, not by path."""
+    """Middleware: counts requests by route, not by path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -70,13 +70,13 @@ def _template(scope: Scope) -> str:
 
 
 class FarmCollector(Collector):
-    """What there is to do on the farm, asked of the ledger when somebody asks here."""
+    """The farm's demand, read from the ledger when metrics are asked for."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def collect(self) -> Iterable[Metric]:
-        """As Prometheus' client calls it; what needs the ledger is missing while that is away."""
+        """Called by Prometheus' client; without Redis, the ledger's metrics are missing."""
         answers = GaugeMetricFamily("img2img_ledger_up", "1: the ledger answers.")
         try:
             demand, unfinished, workers = (

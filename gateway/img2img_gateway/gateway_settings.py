@@ -1,4 +1,4 @@
-"""What the environment may set of a gateway, beside what it may set of any program of the farm."""
+"""The gateway's settings, besides those of every program of the farm."""
 
 import ipaddress
 from pathlib import Path
@@ -51,7 +51,7 @@ class GatewaySettings(Settings):
 
     @property
     def is_local(self) -> bool:
-        """Whether only programs of this machine reach it."""
+        """Whether only programs of this machine can reach it."""
         if self.host == "localhost":
             return True
         try:

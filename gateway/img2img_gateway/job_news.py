@@ -1,4 +1,4 @@
-"""What happens to a tenant's jobs, for all who watch them: the ledger is asked once for all."""
+"""Changes to a tenant's jobs, for all who watch them: the ledger is asked once for all."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ KEPT = 30
 
 
 class Feed:
-    """A tenant's, while somebody watches."""
+    """The changes of one tenant's jobs, while somebody watches."""
 
     def __init__(self, until: int) -> None:
         self.until = until
@@ -30,14 +30,14 @@ class Feed:
         self._news = asyncio.Event()
 
     def add(self, look: JobChanges) -> None:
-        """Newer changes; wakes who waits."""
+        """Add newer changes, and wake those who wait."""
         self.until = look.until
         self.looks.append(look)
         self._news.set()
         self._news = asyncio.Event()
 
     async def after(self, until: int) -> list[JobChanges]:
-        """The looks later than `until`: waits for one."""
+        """The changes later than `until`; waits for one."""
         if self.until <= until:
             await self._news.wait()
         return [look for look in self.looks if look.until > until]
@@ -51,7 +51,7 @@ class JobNews:
         self._feeds: dict[str, Feed] = {}
 
     async def changes(self, tenant: str, after: int) -> AsyncGenerator[JobChanges, None]:
-        """What happens from `after` on (0: from now on): at once what is known, then what is new each second.
+        """Changes from `after` on (0: from now on): first those already known, then new ones, each second.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -95,7 +95,7 @@ class JobNews:
 
 
 def _as_one(looks: list[JobChanges]) -> JobChanges:
-    """Each job as it was seen last."""
+    """The changes as one, with each job as it was last seen."""
     if len(looks) == 1:
         return looks[0]
     jobs = {job.id: job for look in looks for job in look.jobs}

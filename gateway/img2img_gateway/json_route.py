@@ -1,4 +1,4 @@
-"""Routes whose JSON bodies cost no more than they may, whatever is sent."""
+"""Routes for JSON bodies, which limit what a body can cost, whatever is sent."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -26,14 +26,14 @@ _PARTING = (b",", b"[", b"{")
 
 
 class JsonRoute(APIRoute):
-    """Takes a body in whole before it is read, and reads it as far as there is memory for it.
+    """Receives a whole body before it is parsed, and parses it when there is memory for it.
 
-    So a slow client holds a file, and a body that would become millions of objects, or as many findings, is
-    refused at little cost.
+    So a slow client occupies only a file, and a body that would become millions of objects, or as many
+    errors, is refused at little cost.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own, given a body that was read."""
+        """FastAPI's own, with a body that was received."""
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
@@ -46,7 +46,7 @@ class JsonRoute(APIRoute):
 
 
 class _TakenIn(Request):
-    """A request whose body was read. FastAPI keeps what `body` gives, for errors: its beginning will do."""
+    """A request whose body was received. FastAPI keeps `body` for errors: its beginning is enough."""
 
     def __init__(self, request: Request, beginning: bytes, found: Any) -> None:
         super().__init__(request.scope, request.receive)
@@ -90,10 +90,10 @@ async def _taken_in(request: Request) -> AsyncIterator[Request]:
 
 
 def read_json(data: bytes | str, field: str = "body") -> Any:
-    """What a JSON text says.
+    """The value of a JSON text.
 
     Raises:
-        Refused: names `field`; it is no JSON, nests too deeply, or an object or a list in it is too long.
+        Refused: names `field`; it is not JSON, nests too deeply, or contains too long an object or list.
     """
     try:
         found = from_json(data)
@@ -108,7 +108,7 @@ def read_json(data: bytes | str, field: str = "body") -> Any:
 
 
 def _check(found: Any, field: str) -> None:
-    """That validating it cannot have more findings than a person would read, many times over."""
+    """Check that validating it cannot yield many more errors than a person would read."""
     left = [(found, "")]
     while left:
         value, path = left.pop()
@@ -131,10 +131,10 @@ def _is_many(value: Any) -> bool:
 
 
 def _check_type(request: Request) -> None:
-    """That a body says that it is JSON; without a type it is taken for that, as A1111's clients send it.
+    """Check that a body is declared as JSON; without a type it counts as JSON, as A1111's clients send it.
 
     Raises:
-        Problem: 415; curl's -d alone, for one, says that it sends a form.
+        Problem: 415; for example, curl's -d alone declares a form.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):

@@ -1,4 +1,4 @@
-"""What the farm's store remembers of its API keys: that there are some. Redis may lose all that it knew."""
+"""A mark in the farm's store that there are API keys, for when Redis loses its data."""
 
 from img2img_shared.errors import StoreError, Unavailable
 from img2img_shared.store import Store
@@ -12,7 +12,7 @@ It goes when the last key is revoked (img2img key revoke).
 
 
 class KeysMark:
-    """One farm's. Methods raise `Unavailable` when its store does not tell, or does not take it."""
+    """The mark of one farm. Methods raise `Unavailable` if its store cannot be read or written."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -20,13 +20,13 @@ class KeysMark:
         self._is_there: bool | None = None
 
     def is_there(self) -> bool:
-        """Whether there were keys, and none of those who made them have revoked the last; looked at once."""
+        """Whether there were keys, and the last was not revoked; read once."""
         if self._is_there is None:
             self._is_there = self._ask()
         return self._is_there
 
     def put(self) -> None:
-        """There are keys."""
+        """Note that there are keys."""
         if self._is_there:
             return
         try:
@@ -37,7 +37,7 @@ class KeysMark:
         self._is_there = True
 
     def remove(self) -> None:
-        """There are none, as somebody wants it."""
+        """Note that the last key was revoked."""
         self._is_there = None
         try:
             self._store.delete(KEY)

@@ -1,4 +1,4 @@
-"""How much of what was sent may be in memory at a time, over all requests."""
+"""A limit on the memory of all requests' data together."""
 
 import asyncio
 from collections import deque
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class MemoryBudget:
-    """Bytes for requests to hold. Who wants more than is left waits, first come, first served.
+    """Bytes that requests may hold. A request for more than is left waits; first come, first served.
 
-    Made in the event loop that grants it; it may be asked for from threads too.
+    Create it in the event loop that grants it; threads may ask, too.
     """
 
     def __init__(self, limit: int) -> None:
@@ -20,7 +20,7 @@ class MemoryBudget:
 
     @asynccontextmanager
     async def held(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes, or all there are where it is more."""
+        """Hold `size` bytes, or the whole budget if that is less."""
         await self._take(size)
         try:
             yield

@@ -1,4 +1,4 @@
-"""A multipart body read as it comes: a part at a time, never the whole."""
+"""Reads a multipart body as it arrives: one part at a time, never the whole."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ _FIELD = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part, whole."""
+    """A complete part."""
 
     name: str
     #: None: a field of the form, no file
@@ -27,7 +27,7 @@ class Part:
 
     @property
     def text(self) -> str:
-        """Of a field.
+        """The text of a field.
 
         Raises:
             Refused: it is not UTF-8.
@@ -43,13 +43,13 @@ async def read_parts(request: Request, largest: int, new_file: Callable[[], Sent
     """The parts of a multipart/form-data body, each as soon as it is complete.
 
     Args:
-        largest: bytes of a file.
-        new_file: makes what takes in a part.
+        largest: most bytes of a file.
+        new_file: makes a file for a part.
 
     Raises:
-        Refused: a part is too large, or it is not such a body.
-        Problem: 415, it is of another type; 503, there is no room for it now.
-        ClientDisconnect: it ended too early.
+        Refused: a part is too large, or the body is malformed.
+        Problem: 415, the body has another type; 503, there is no room for it now.
+        ClientDisconnect: the body ended too early.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or b"boundary" not in options:
@@ -64,7 +64,7 @@ async def read_parts(request: Request, largest: int, new_file: Callable[[], Sent
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Refuses what the library cannot read."""
+    """A context in which errors of the parser become `Refused`."""
     try:
         yield
     except FormParserError as error:
@@ -75,7 +75,7 @@ def _readable() -> Iterator[None]:
 
 @dataclass(kw_only=True)
 class _Open:
-    """A part that is being read."""
+    """A part that is being received."""
 
     header: bytearray = field(default_factory=bytearray)
     headers: dict[str, bytes] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class _Open:
 
 
 class _Reader:
-    """python-multipart's callbacks, gathered into parts."""
+    """Collects python-multipart's callbacks into parts."""
 
     def __init__(self, boundary: bytes, largest: int, new_file: Callable[[], SentFile]) -> None:
         self._largest = largest

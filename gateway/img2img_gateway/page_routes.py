@@ -1,4 +1,4 @@
-"""The page for people: its files, which are part of the package, at the addresses that it shows."""
+"""Serves the page for browsers: its files, and its addresses."""
 
 import hashlib
 from pathlib import Path
@@ -39,7 +39,7 @@ _LATER = ("studio",)
 
 
 def is_page(path: str) -> bool:
-    """Whether a path is the page's, which holds nothing of anybody's and is for everybody."""
+    """Whether a path belongs to the page, which holds no user's data and is served to everybody."""
     return path in ("/", *_VIEWS) or path.startswith((f"{_FILES}/", "/jobs/"))
 
 
@@ -83,7 +83,7 @@ def _digest() -> str:
 
 
 def _preloads(address: str) -> str:
-    """Links that have a browser fetch all modules at once, instead of one after the other names it."""
+    """Links that make a browser fetch all modules at once, instead of one after the other."""
     names = [path.relative_to(FOLDER) for path in _files() if path.suffix in (".js", ".mjs")]
     wanted = [name.as_posix() for name in names if name.parts[0] not in _LATER]
     return "\n".join(f'<link rel="modulepreload" href="{address}/{name}">' for name in wanted)

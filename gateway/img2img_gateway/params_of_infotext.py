@@ -1,4 +1,4 @@
-"""The parameters that an infotext tells, as a job takes them: how a picture was made, to make another so."""
+"""The parameters in an infotext: how a picture was made, for making another one that way."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ _SILENT = re.compile(r"(Version|Model|Inpaint area|Batch|Soft inpainting).*|.*(h
 
 @dataclass(frozen=True, kw_only=True)
 class InfotextParams:
-    """What became of a text."""
+    """The parameters in a text, and what could not be used."""
 
     params: Params
     #: the checkpoint that it names
@@ -70,9 +70,9 @@ class InfotextParams:
 
 
 def read_infotext(text: str) -> InfotextParams:
-    """The parameters in A1111's infotext, or one of ours.
+    """The parameters in A1111's infotext, or the farm's.
 
-    Without a strength, or with a hires fix, it is txt2img's.
+    A text without a strength, or with a hires fix, is txt2img's.
     """
     pairs = read_pairs(text)
     values = typed(pairs, _NAMES)
@@ -98,7 +98,7 @@ def read_infotext(text: str) -> InfotextParams:
 
 
 def _units(pairs: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The control units, with what of them is not as their preprocessors have it."""
+    """The control units, without entries that their preprocessors do not take."""
     found = {int(match[1]): pairs[name] for name in pairs if (match := _UNIT.fullmatch(name))}
     return [_unit(found[number]) for number in sorted(found)][:MOST_UNITS]
 

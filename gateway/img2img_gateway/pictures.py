@@ -1,4 +1,4 @@
-"""Pictures as requests bring them: as base64, or by the key of one that was uploaded."""
+"""Pictures in requests: as base64, or by the key of one that was uploaded."""
 
 import base64
 import binascii
@@ -29,15 +29,15 @@ _DATA_URL = re.compile(r"data:[^,]{0,100},")
 
 
 def is_reference(text: str) -> bool:
-    """Whether `text` names a picture that was uploaded before. It could not be base64, by its length."""
+    """Whether `text` is the key of an uploaded picture. By its length, it cannot be base64."""
     return _REFERENCE.fullmatch(text) is not None
 
 
 def decode_base64(text: str, field: str, largest: int) -> bytes:
-    """The bytes of a picture written as base64, bare or as a data URL.
+    """The bytes of a picture in base64, bare or as a data URL.
 
     Raises:
-        Refused: names `field`; it is none, or is larger than `largest` bytes.
+        Refused: names `field`; it is not base64, or is larger than `largest` bytes.
     """
     if text.startswith(("http://", "https://")):
         raise Refused(field, text, "send the picture itself as base64; URLs are not fetched")
@@ -59,10 +59,10 @@ def decode_base64(text: str, field: str, largest: int) -> bytes:
 
 
 def decode_picture(text: str, field: str, largest: int) -> bytes:
-    """The same, of what begins as a picture does; the rest of it is not looked at.
+    """Like `decode_base64`, for data that begins as a picture does; the rest of it is not checked.
 
     Raises:
-        Refused: as `decode_base64`; or it is no picture.
+        Refused: like `decode_base64`; or it is not a picture.
     """
     data = decode_base64(text, field, largest)
     if media_type(data) == UNKNOWN and not _OTHER_FIRST_BYTES.match(data):
@@ -71,5 +71,5 @@ def decode_picture(text: str, field: str, largest: int) -> bytes:
 
 
 def media_type(data: bytes) -> str:
-    """What an encoded picture is served as, by its first bytes; nothing that a browser would run."""
+    """The media type of an encoded picture, by its first bytes; never one that a browser would run."""
     return next((kind for kind, first in _FIRST_BYTES.items() if first.match(data)), UNKNOWN)

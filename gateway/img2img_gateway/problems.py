@@ -34,7 +34,7 @@ class Document(BaseModel):
 
 
 class A1111Document(BaseModel):
-    """An error as A1111's clients read it, with a problem document's members beside."""
+    """An error as A1111's clients read it, with a problem document's members as well."""
 
     error: str
     detail: str
@@ -85,7 +85,7 @@ _STATUSES = {
 
 
 def documented(media_type: str, kind: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: what answers are errors, and how they look."""
+    """The error answers, for OpenAPI."""
     content = {media_type: {"schema": kind.model_json_schema()}}
     return {status: {"description": text, "content": content} for status, text in _STATUSES.items()}
 
@@ -97,7 +97,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def problem_response(path: str, error: Exception) -> Response:
-    """The response that tells `error` to whoever called `path`."""
+    """The response to a call of `path` that failed with `error`."""
     status, facts, headers = describe(error)
     is_a1111 = path.startswith(_A1111)
     if path.startswith(OPENAI):
@@ -177,7 +177,7 @@ def _detail(error: Exception, status: int) -> str:
 
 
 def _findings(error: RequestValidationError) -> dict[str, Any]:
-    """The first fields that are wrong; the first one's name as the document's."""
+    """The first invalid fields; the first one's name becomes the document's."""
     all_found = error.errors()
     refusals = [finding({**each, "loc": each["loc"][1:] or ("body",)}) for each in all_found[:TOLD]]
     detail = "; ".join(map(str, refusals))

@@ -1,4 +1,4 @@
-"""How many images a key's tenant may have under way, and how large a job may be."""
+"""Limits how many images a key's tenant may have under way, and how large a job may be."""
 
 from img2img_gateway.api_keys import ApiKey
 from img2img_gateway.gateway_errors import Problem
@@ -9,17 +9,17 @@ from img2img_shared.ledger.reservations import Reservations
 
 
 class Quota:
-    """Holds keys to what they may have under way."""
+    """Enforces the limits of keys."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._reservations = Reservations(redis)
         self._storage = Storage(redis)
 
     def check_storage(self, key: ApiKey) -> None:
-        """That the key's tenant may store more.
+        """Check that the key's tenant may store more.
 
         Raises:
-            Problem: 413, its room is used up.
+            Problem: 413, its storage is used up.
             Unavailable: Redis does not answer.
         """
         if key.storage is None:

@@ -1,4 +1,4 @@
-"""Whether a gateway can serve requests: Redis and the store answer."""
+"""Whether a gateway can serve requests: whether Redis and the store answer."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ _PROBE = "inputs/" + "0" * 64
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served, and what that takes."""
+    """Whether requests can be served, by each server that is needed."""
 
     ready: Annotated[bool, Field(examples=[True])]
     redis: bool
@@ -28,7 +28,7 @@ class Readiness(BaseModel):
 
 
 class ReadinessProbe:
-    """Looks for everybody who asks, once in `FRESH` seconds."""
+    """Checks once in `FRESH` seconds, for all who ask."""
 
     def __init__(self, farm: AsyncFarm) -> None:
         self._farm = farm
@@ -39,7 +39,7 @@ class ReadinessProbe:
         self._calls: dict[str, asyncio.Task[Any]] = {}
 
     async def look(self) -> Readiness:
-        """As it is, or was a moment ago."""
+        """The readiness now, or a moment ago."""
         async with self._turn:
             if time.monotonic() >= self._looked + FRESH:
                 redis = self._call("redis", self._farm.workers)
@@ -55,7 +55,7 @@ class ReadinessProbe:
             return self._found
 
     def _call(self, part: str, function: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
-        """A call to a part: a new one, unless it has not answered the last."""
+        """A call to a server: a new one, unless the last one has not been answered."""
         last = self._calls.get(part)
         if last is None or last.done():
             self._calls[part] = asyncio.create_task(function())

@@ -1,4 +1,4 @@
-"""The reference at ``/docs``: examples for the endpoints whose models show none of their own."""
+"""The reference at ``/docs``: examples for endpoints whose models have none of their own."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 
 def add_examples(app: FastAPI) -> None:
-    """Lay the examples of ``reference_examples.json`` into the OpenAPI document of `app`."""
+    """Add the examples of ``reference_examples.json`` to the OpenAPI document of `app`."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:

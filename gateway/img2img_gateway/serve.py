@@ -60,10 +60,10 @@ async def listen(
     stop: asyncio.Event,
     told: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Answer requests with `app` until `stop` is set. `told` is told the port, a moment before it is open.
+    """Answer requests with `app` until `stop` is set. `told` is called with the port just before it opens.
 
     Raises:
-        Refused: the port is taken; or what the app's start raises.
+        Refused: the port is taken; or the app refuses to start.
     """
     port = _free_port(settings.host, settings.port)
     server = _Server(
@@ -114,7 +114,7 @@ class _Server(Server):  # type: ignore[misc]  # its types are left out
 
 
 def _free_port(host: str, port: int) -> int:
-    """The port to listen at; another for 0. The server itself would share one that is taken."""
+    """The port to listen on, or a free one for 0. The server itself would share a port that is taken."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,7 +126,7 @@ def _free_port(host: str, port: int) -> int:
 
 
 def _connections(wanted: int) -> int:
-    """How many connections there may be at a time: each may need a file beside its own."""
+    """The number of simultaneous connections: each may need a file as well."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * wanted + _FILES
     if soft < needed:
@@ -136,7 +136,7 @@ def _connections(wanted: int) -> int:
 
 
 def _log_as_the_rest_does() -> None:
-    """The server's own handler writes to standard output."""
+    """Replace the server's own handler, which writes to standard output."""
     log = logging.getLogger("_granian")
     log.handlers.clear()
     log.propagate = True

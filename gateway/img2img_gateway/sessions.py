@@ -1,7 +1,7 @@
-"""Sessions of browsers: who signed in with a key, or the operator's password, holds a cookie for it.
+"""Sessions of browsers, which begin with a key or the operator's password, and are held by a cookie.
 
-The cookie is all that a session is: Redis has its hash, beside the hash of what was signed in with. So a key
-that is revoked, or a password that is changed, ends the sessions that it began.
+Redis has the cookie's hash, together with the hash of the key or password. So revoking a key, or changing a
+password, ends the sessions that were begun with it.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _BEGUN = "begun"
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """What a session was begun with: one of the two."""
+    """The credential that a session was begun with: one of the two."""
 
     #: the hash of an API key
     key: str | None = None
@@ -33,7 +33,7 @@ class Begun:
 
 
 class Sessions:
-    """Those of a farm. Every method raises `Unavailable` when Redis does not answer."""
+    """The sessions of a farm. Every method raises `Unavailable` when Redis does not answer."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._redis = redis
@@ -53,12 +53,12 @@ class Sessions:
         return token
 
     def find(self, token: str) -> Begun | None:
-        """What a session was begun with; None: there is no such session (any more)."""
+        """The credential that a session was begun with, or None if there is no such session (any more)."""
         found = self._table(token).get(_BEGUN)
         return None if found is None else Begun(**found)
 
     def end(self, token: str) -> None:
-        """It opens nothing any more."""
+        """End a session."""
         self._table(token).remove(_BEGUN)
 
     def _table(self, token: str) -> Table:
@@ -66,38 +66,38 @@ class Sessions:
 
 
 def hashed(secret: str) -> str:
-    """As Redis knows a key, or a token: they have 256 random bits, so there is nothing to guess."""
+    """The hash of a key or token in Redis: they have 256 random bits, so it cannot be guessed."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 def operator_of(token: str, begun: Begun, operators: Iterable[str]) -> str | None:
-    """The user among these ("user:password") whose session it is; None: it is nobody's of them.
+    """The user among `operators` ("user:password") whose session it is, or None.
 
-    A password may be guessed, so that its hash in Redis has the token in it, which Redis does not know.
+    A password might be guessed, so its hash in Redis includes the token, which Redis does not know.
     """
     found = [each for each in operators if compare_digest(hashed(token + each), begun.operator or "")]
     return found[0].partition(":")[0] if found else None
 
 
 def csrf_token(token: str) -> str:
-    """What pages of this origin are told of a session, and no other page can know."""
+    """A token that pages of this origin are given for a session, and that no other page can know."""
     return hashlib.sha256(b"csrf:" + token.encode("utf-8", "replace")).hexdigest()
 
 
 def session_token(request: Request) -> str | None:
-    """That of the browser which sent `request`; None: it has no session here."""
+    """The session token of the browser that sent `request`, or None."""
     return request.cookies.get(_cookie(request))
 
 
 def set_session(request: Request, response: Response, token: str) -> None:
-    """Have the browser keep a session, out of scripts' reach, for this origin's requests only."""
+    """Give the browser a session cookie, which scripts cannot read and only this origin's requests carry."""
     response.set_cookie(
         _cookie(request), token, max_age=LASTS, httponly=True, samesite="strict", secure=_is_secure(request)
     )
 
 
 def clear_session(request: Request, response: Response) -> None:
-    """Have the browser forget its session, and what it keeps of the farm's pictures."""
+    """Have the browser delete its session, and its cache of the farm's pictures."""
     response.delete_cookie(_cookie(request), httponly=True, samesite="strict", secure=_is_secure(request))
     response.headers["Clear-Site-Data"] = '"cache"'
 
@@ -108,5 +108,5 @@ def _cookie(request: Request) -> str:
 
 
 def _is_secure(request: Request) -> bool:
-    """Whether the browser came by https, be it to a proxy before this."""
+    """Whether the browser came by https, possibly to a proxy in front of the gateway."""
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))

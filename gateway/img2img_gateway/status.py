@@ -1,4 +1,4 @@
-"""What is asked of the gateway itself, by people and by machines, without a key."""
+"""Routes about the gateway itself, for people and machines, without a key."""
 
 from importlib.metadata import version
 from typing import Annotated
@@ -14,14 +14,14 @@ router = APIRouter(tags=["the gateway itself"])
 
 
 class Health(BaseModel):
-    """The gateway runs."""
+    """The answer of a running gateway."""
 
     status: Annotated[str, Field(examples=["ok"])] = "ok"
 
 
 @router.get("/health", summary="See whether the gateway runs")
 async def health() -> Health:
-    """The gateway runs; nothing else is looked at. For a supervisor that restarts it."""
+    """Answers as long as the gateway runs; checks nothing else. For a supervisor that restarts it."""
     return Health()
 
 
@@ -31,14 +31,14 @@ async def health() -> Health:
     responses={503: {"model": Readiness, "description": "Redis or the store is unavailable."}},
 )
 async def ready(response: Response, services: ServicesDep) -> Readiness:
-    """Whether Redis and the store answer; for a load balancer, which asks elsewhere on 503."""
+    """Whether Redis and the store answer; for a load balancer, which avoids this gateway on 503."""
     found = await services.readiness.look()
     response.status_code = 200 if found.ready else 503
     return found
 
 
 def links() -> HTMLResponse:
-    """What is here, for who reads without the page's scripts."""
+    """Links to what there is, for browsers without the page's scripts."""
     return HTMLResponse(
         _PAGE.format(version=version("img2img-farm")),
         headers={

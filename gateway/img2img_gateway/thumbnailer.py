@@ -1,4 +1,4 @@
-"""Small pictures of what the store has: made when somebody wants to see them, kept in memory for a while."""
+"""Thumbnails of pictures in the store: made when they are asked for, and cached in memory for a while."""
 
 import io
 from collections import OrderedDict
@@ -24,7 +24,7 @@ _QUALITY = 80
 
 
 class Thumbnails:
-    """Those of a store. Made in the event loop whose requests share it."""
+    """The thumbnails of one store. Create it in the event loop whose requests share it."""
 
     def __init__(self, store: Store, memory: MemoryBudget) -> None:
         self._store = store
@@ -36,7 +36,7 @@ class Thumbnails:
         self._lock = Lock()
 
     async def of(self, key: str, size: int) -> bytes | None:
-        """A WebP of at most `size` pixels each way; None where the picture is not one that is read here.
+        """A WebP of at most `size` pixels each way; None if the picture has a format that is not read here.
 
         Raises:
             StoreError: the store does not have it (any more), or does not answer.
@@ -69,7 +69,7 @@ class Thumbnails:
 
 
 def _size(made: bytes | None) -> int:
-    """Bytes that a kept thumbnail takes, with its name."""
+    """The bytes that a cached thumbnail takes, with its name."""
     return len(made or b"") + 500
 
 

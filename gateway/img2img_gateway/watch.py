@@ -1,4 +1,4 @@
-"""One poller for all who watch: jobs' event streams are read once a tick, however many wait for them."""
+"""Watches jobs for all who wait for them: their event streams are read together, once a tick."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ OUTAGE = 120.0
 
 
 class Stream:
-    """A job's events since somebody began to watch it."""
+    """The events of a job since somebody began to watch it."""
 
     def __init__(self, last: str) -> None:
         #: id of the newest event
@@ -37,24 +37,24 @@ class Stream:
         self._news = asyncio.Event()
 
     def add(self, events: list[Event]) -> None:
-        """Newer events; wakes who waits."""
+        """Add newer events, and wake those who wait."""
         self.last = events[-1].id
         self.total += len(events)
         self._recent.extend(events)
         self.wake()
 
     def wake(self) -> None:
-        """Let everyone look for themselves."""
+        """Wake all who wait, to look for themselves."""
         self._news.set()
         self._news = asyncio.Event()
 
     def since(self, position: int) -> list[Event]:
-        """Those after the first `position`, as far as they are kept."""
+        """The events after the first `position`, as far as they are kept."""
         count = min(self.total - position, len(self._recent))
         return [self._recent[i] for i in range(len(self._recent) - count, len(self._recent))]
 
     async def wait(self, position: int, timeout: float) -> None:
-        """Until more than `position` came, `wake` is called, or `timeout` seconds are over."""
+        """Wait for more than `position` events, for `wake`, or for `timeout` seconds."""
         if self.total > position:
             return
         try:
@@ -65,7 +65,7 @@ class Stream:
 
 
 class Watch:
-    """All jobs that somebody watches, by a few connections of its own."""
+    """All jobs that somebody watches, with a few connections of its own."""
 
     def __init__(self, farm: AsyncFarm) -> None:
         self._farm = farm
@@ -77,7 +77,7 @@ class Watch:
         self.close = self._tail.close
 
     async def run(self) -> None:
-        """Poll until cancelled; goes on after an outage of Redis."""
+        """Poll until cancelled; continues after an outage of Redis."""
         while True:
             await self._some.wait()
             if self.stopping:
@@ -94,7 +94,7 @@ class Watch:
 
     @asynccontextmanager
     async def stream(self, job_id: str) -> AsyncIterator[Stream]:
-        """A job's events from now on. That the caller may see the job, it has checked.
+        """A job's events from now on. The caller must have checked that it may see the job.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -115,11 +115,11 @@ class Watch:
                 self._some.clear()
 
     async def finished(self, job_id: str, tenant: str) -> JobStatus:
-        """A job's status once it has ended; holds no thread meanwhile.
+        """A job's status once it has ended; occupies no thread meanwhile.
 
         Raises:
             NotFound: the tenant has no such job.
-            Unavailable: Redis stays away, or an embedded farm's worker does not start.
+            Unavailable: Redis does not come back, or an embedded farm's worker does not start.
         """
         async with self.stream(job_id) as stream:
             away = 0.0
@@ -142,7 +142,7 @@ class Watch:
                 await _until_it_may_have_ended(stream, position)
 
     async def _poll(self) -> bool:
-        """Hand out what is new; whether there is more at once."""
+        """Distribute new events; returns whether there are more at once."""
         found = await self._tail.read({job: each.last for job, each in self._streams.items()})
         for job, events in found.items():
             if job in self._streams:  # else the last of its watchers left meanwhile
@@ -151,14 +151,14 @@ class Watch:
 
 
 def ends(latest: Event) -> bool:
-    """Whether, by this event, nothing more comes of its job."""
+    """Whether nothing can follow this event of a job."""
     if latest.job_state is JobState.CANCELLED:
         return latest.running == 0
     return latest.job_state in (JobState.DONE, JobState.FAILED)
 
 
 async def _until_it_may_have_ended(stream: Stream, position: int) -> None:
-    """Until an event says that the job ended, or `LOOK` seconds without one."""
+    """Wait until an event says that the job ended, or for `LOOK` seconds without one."""
     while True:
         before = stream.total
         await stream.wait(position, LOOK)

@@ -1,7 +1,7 @@
 """Delivers webhooks: one elected gateway watches the jobs that have one, and Celery's threads deliver.
 
-As with tickets, Redis keeps what is to be delivered, and a Celery message only says that there is something:
-one that is lost or doubled costs a repeat at most, which the receiver recognises by its ``webhook-id``.
+As with tickets, Redis keeps the deliveries, and a Celery message only says that there is one. A message that
+is lost or doubled costs a repeat at most, which the receiver recognises by its ``webhook-id``.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class WebhookDispatcher:
         self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         self._thread.start()
         trouble = ""
         while True:
@@ -114,7 +114,7 @@ class WebhookDispatcher:
             log.warning("webhook %s waits: %s", delivery_id, error)
 
     def _look(self) -> None:
-        """Tell what is new of every job with a hook, with one call of Redis for many of them."""
+        """Create deliveries for the new events of every job with a hook, many jobs per call to Redis."""
         hooks = list(self._hooks.all().items())
         sweeps = time.monotonic() >= self._swept + ORPHAN
         self._swept = time.monotonic() if sweeps else self._swept
@@ -164,12 +164,12 @@ class WebhookDispatcher:
 
 
 class _OwnLoop(bootsteps.Step):  # type: ignore[misc]  # celery ships no types
-    """An event loop of a worker's own: Celery's is one for all of a process, and ends with the first."""
+    """An event loop per worker: Celery's is shared by the whole process, and ends with the first worker."""
 
     requires = ("celery.worker.components:Hub",)
 
     def create(self, parent: Any) -> None:
-        """Put it in place before anyone has used the other."""
+        """Install it before anything has used the other."""
         parent.hub = Hub(parent.timer)
 
 
@@ -193,7 +193,7 @@ def _worker(app: Celery, name: str) -> Any:
 
 
 def _stop() -> None:
-    """As Celery's own workers stop when told by a signal."""
+    """Stop as Celery's own workers do on a signal."""
     raise WorkerShutdown(0)
 
 

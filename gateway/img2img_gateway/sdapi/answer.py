@@ -1,4 +1,4 @@
-"""The body of a synchronous render's answer: pictures, the request, and A1111's account of what was done."""
+"""The answer of a synchronous render: pictures, the request, and A1111's account of what was done."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ _BESIDE = {"return_mask": "mask", "return_mask_composite": "mask-composite"}
 
 
 class Answer:
-    """Of one task that has ended; holds one picture at a time. Its methods block."""
+    """The answer of one task that has ended; holds one picture in memory at a time. Its methods block."""
 
     def __init__(self, farm: AsyncFarm, tenant: str, task: Task, reading: Reading) -> None:
         self._ledger = farm.ledger
@@ -47,7 +47,7 @@ class Answer:
         self._cell = (0, 0)
 
     def read(self) -> None:
-        """Look at what there is. Images that were not begun are missing; with all of them so, it is empty.
+        """Look up the images. Those that were not begun are left out; if none was begun, the answer is empty.
 
         Raises:
             Problem: an image failed, with its reason; 422, if it is the request's fault.
@@ -62,7 +62,7 @@ class Answer:
             self._texts = self._reading.run.texts(self._texts)
 
     def _read_render(self, jobs: Sequence[Job]) -> None:
-        """Look at what there is of one render: its pictures, then its control pictures."""
+        """Look up the images of one render: its pictures, then its control pictures."""
         maps: list[str] = []
         for job in jobs:
             for index in done_images(self._ledger, job, self._tenant):
@@ -79,10 +79,10 @@ class Answer:
         self._sent += maps
 
     def parts(self) -> Iterator[bytes]:
-        """The answer's JSON, bit by bit.
+        """The answer's JSON, piece by piece.
 
         Raises:
-            StoreError: a picture cannot be read any more.
+            StoreError: a picture can no longer be read.
         """
         sheets = self._sheets()
         yield b'{"images": ['
@@ -97,7 +97,7 @@ class Answer:
         yield b', "info": ' + json.dumps(json.dumps(self._info(len(sheets)))).encode() + b"}"
 
     def remove(self) -> None:
-        """Forget the pictures; the jobs stay in the ledger for their time."""
+        """Remove the pictures; the jobs stay in the ledger for their time."""
         for job_id in self._task.jobs:
             with suppress(FarmError):
                 job = self._ledger.job(job_id, self._tenant)
@@ -106,7 +106,7 @@ class Answer:
                         self._store.delete(key)
 
     def _keys_of(self, job: Job, index: int) -> Iterator[str]:
-        """An image's picture, and what lies beside it; before it those that it was made from."""
+        """The keys of an image's earlier results, its picture, and what is stored beside it."""
         if job.params.loopback_return_all:
             for number in range(job.params.loopback_loops - 1):
                 yield result_key(job.id, index, job.params.output_format, loop_name(number))
@@ -118,7 +118,7 @@ class Answer:
                     yield key
 
     def _map_keys(self, job: Job, index: int) -> Iterator[str]:
-        """What an image's control units looked at; with a hires fix, of both passes."""
+        """The keys of an image's control pictures; with a hires fix, of both passes."""
         if any(getattr(job.params, name) for name in COMPOSED):
             return
         wanted = [unit for unit in job.params.control if unit.save_detected_map]
@@ -137,7 +137,7 @@ class Answer:
             yield from map(self._store.get, self._sent)
 
     def _sheets(self) -> list[bytes]:
-        """The pictures laid out, where A1111 has that before them."""
+        """The script's sheets, which A1111 puts before the pictures."""
         run = self._reading.run
         if run is None:
             return list(self._grid()) if self._reading.body.save_images else []
@@ -158,7 +158,7 @@ class Answer:
         return pixels <= MOST_PIXELS
 
     def _grid(self) -> Iterator[bytes]:
-        """The pictures in rows, where they are to be shown so."""
+        """The grid of the pictures, if there is to be one."""
         options = GridOptions.model_validate(dict(self._reading.options))
         count = len(self._keys)
         if not options.wants_grid(count):
@@ -194,7 +194,7 @@ def done_images(ledger: Ledger, job: Job, tenant: str) -> Iterator[int]:
 
 
 def _parameters(body: RenderRequest) -> dict[str, Any]:
-    """The request as A1111 gives it back: its own fields, the pictures only if asked."""
+    """The request as A1111 returns it: its own fields, and the pictures only if asked for."""
     hidden = {"distilled_cfg_scale", *body.unknown} - ({"distilled_cfg_scale"} & body.model_fields_set)
     parameters = body.model_dump(exclude=hidden) | dict.fromkeys(body.nulls)
     if isinstance(body, Img2ImgRequest) and not body.include_init_images:

@@ -1,4 +1,4 @@
-"""A synchronous call of A1111's: jobs are submitted, and its answer is sent when they have ended."""
+"""A synchronous call of A1111's API: submits jobs, and answers when they have ended."""
 
 import asyncio
 import secrets
@@ -20,16 +20,16 @@ from img2img_shared.errors import FarmError, Unavailable
 
 
 class CallAnswer(Protocol):
-    """What is sent in the end. Its methods block."""
+    """The final answer. Its methods block."""
 
     def read(self) -> None:
-        """Look at what there is; raises what is the answer instead."""
+        """Look up the results; an error is raised, and becomes the answer instead."""
 
     def parts(self) -> Iterator[bytes]:
-        """Its JSON, bit by bit."""
+        """The answer's JSON, piece by piece."""
 
     def remove(self) -> None:
-        """Forget the pictures."""
+        """Remove the pictures."""
 
 
 class Call(ABC):
@@ -55,14 +55,14 @@ class Call(ABC):
 
     @abstractmethod
     async def submit(self, jobs: list[str]) -> None:
-        """Submit what is to be done; each job is told in `jobs`, even if what follows fails."""
+        """Submit the jobs; each is added to `jobs`, even if a later one fails."""
 
     @abstractmethod
     def answer_of(self, task: Task) -> CallAnswer:
-        """What is sent when the task has ended."""
+        """The answer for a task that has ended."""
 
     async def answer(self, request: Request) -> Response:
-        """The response: with its status if it is there soon, else begun with whitespace."""
+        """The response: with the right status if it is ready soon, else begun with whitespace."""
         task = await self._begin()
         rendering = asyncio.create_task(self._render(task))
         try:
@@ -75,7 +75,7 @@ class Call(ABC):
         return soon
 
     async def _soon(self, request: Request, rendering: asyncio.Task[CallAnswer]) -> Response | None:
-        """The response, or None if it is not there in time."""
+        """The response, or None if it is not ready in time."""
         end = time.monotonic() + self.patience * self._services.farm.settings.keep_alive
         while time.monotonic() < end:
             done, _ = await asyncio.wait([rendering], timeout=min(1.0, max(0.0, end - time.monotonic())))
@@ -102,7 +102,7 @@ class Call(ABC):
             rendering.cancel()
 
     async def _sent(self, answer: CallAnswer) -> AsyncIterator[bytes]:
-        """The answer's bytes; what A1111 would not keep on its disk is removed behind them."""
+        """The answer's bytes; pictures that A1111 would not keep on its disk are removed afterwards."""
         try:
             async for part in iterate_in_threadpool(answer.parts()):
                 yield part
@@ -110,7 +110,7 @@ class Call(ABC):
             await self._tidy(answer)
 
     async def _begin(self) -> Task:
-        """Submit it: whatever is wrong with its pictures is told from here."""
+        """Submit the task: errors in its pictures are raised here."""
         jobs: list[str] = []
         try:
             await self.submit(jobs)
@@ -128,7 +128,7 @@ class Call(ABC):
         return task
 
     async def _render(self, task: Task) -> CallAnswer:
-        """Wait until there is an answer."""
+        """Wait for the task, and return its answer."""
         farm = self._services.farm
         answer = self.answer_of(task)
         try:

@@ -1,4 +1,4 @@
-"""``/controlnet/detect``: what preprocessors make of pictures, without a render."""
+"""``/controlnet/detect``: runs a preprocessor on pictures, without a render."""
 
 import asyncio
 import base64
@@ -45,7 +45,7 @@ class DetectRequest(BaseModel):
 
 @router.post("/detect", summary="Preprocess pictures for control units")
 async def detect(body: DetectRequest, caller: Caller, services: ServicesDep) -> dict[str, Any]:
-    """What a preprocessor makes of pictures, as a job of the farm that runs no network."""
+    """Run a preprocessor on pictures, as a job of the farm that renders nothing."""
     module = find_module(body.controlnet_module)
     if module is None:
         raise Problem(422, "Module not available")
@@ -70,7 +70,7 @@ async def detect(body: DetectRequest, caller: Caller, services: ServicesDep) -> 
 
 
 def _own(slider: Slider, value: float) -> Any:
-    """A number for a unit; None where A1111 takes the module's own."""
+    """A number for a unit; None if A1111 would use the module's default."""
     return value if slider.taken(value) == value else None
 
 
@@ -85,7 +85,7 @@ async def _inputs(module: Module, images: Sequence[str], masks: Sequence[str]) -
 async def _detected(
     services: Services, caller: Principal, params: Params, inputs: AsyncIterator[SentInput]
 ) -> list[bytes]:
-    """The results of a job, which is forgotten behind them."""
+    """The results of a job, which is removed afterwards."""
     farm, tenant = services.farm, caller.tenant
     model = await farm.model(None, now=True)
     submission = await farm.begin(

@@ -1,4 +1,4 @@
-"""What clients of A1111's ControlNet fill their menus from, as sd-webui-controlnet 1.1 tells it."""
+"""The lists for the menus of clients of A1111's ControlNet, as sd-webui-controlnet 1.1 has them."""
 
 from typing import Any
 
@@ -44,13 +44,13 @@ _OF_UNIONS = frozenset(
 
 @router.get("/version", summary="See ControlNet's API version")
 async def version() -> dict[str, int]:
-    """Of the API."""
+    """The version of the API."""
     return {"version": 3}
 
 
 @router.get("/settings", summary="See how many control units there are")
 async def settings() -> dict[str, int]:
-    """How many units count."""
+    """The number of units."""
     return {"control_net_unit_count": MOST}
 
 
@@ -62,7 +62,7 @@ async def model_list(services: ServicesDep, _: Caller, update: bool = True) -> d
 
 @router.get("/module_list", summary="List the preprocessors")
 async def module_list(alias_names: bool = False) -> dict[str, Any]:
-    """The preprocessors by their names, or by what A1111's page calls them."""
+    """The preprocessors by their names, or by their labels on A1111's page."""
     named = {module.title if alias_names else module.name: module for module in MODULES.values()}
     return {
         "module_list": list(named),
@@ -78,7 +78,7 @@ async def module_list(alias_names: bool = False) -> dict[str, Any]:
 
 @router.get("/control_types", summary="List the control types")
 async def control_types(services: ServicesDep, _: Caller) -> dict[str, Any]:
-    """Which preprocessors and networks go together."""
+    """The preprocessors and networks of each type of control."""
     titles = ["None", *(await services.farm.listed_files("control"))]
     every = [module.title for module in MODULES.values()]
     whole = {

@@ -1,7 +1,7 @@
-"""The always-on script ControlNet in a request, as sd-webui-controlnet 1.1 takes it (its API's version 3).
+"""Reads the always-on script ControlNet in a request, as sd-webui-controlnet 1.1 takes it (API version 3).
 
-Where that leaves a unit out of a picture without a word (no network of that name, no picture to look at, a
-preprocessor that is not there), the request is refused, with the reason.
+Where the extension silently ignores a unit (no network of that name, no picture, an unknown preprocessor),
+the request is refused, with the reason.
 """
 
 from collections.abc import Iterator, Mapping
@@ -59,14 +59,14 @@ _NEUTRAL: dict[str, Any] = {
 
 
 class _UnitPictures(NamedTuple):
-    """Of one unit, base64."""
+    """The pictures of one unit, in base64."""
 
     #: each with its mask, empty where it has none
     pairs: list[tuple[str, str]]
     region: str
 
     def by_roles(self, number: int) -> dict[str, str]:
-        """As those of unit `number`."""
+        """The pictures by their roles for unit `number`."""
         found = {control_roles(number)[2]: self.region}
         for roles, pair in zip(picture_roles(number), self.pairs, strict=False):
             found |= dict(zip(roles, pair, strict=True))
@@ -75,21 +75,21 @@ class _UnitPictures(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SentUnits:
-    """The units of a request that are on."""
+    """The units of a request that are switched on."""
 
     units: tuple[ControlUnit, ...] = ()
     #: base64, by their roles
     pictures: dict[str, str] = field(default_factory=dict)
 
     def under(self, options: Mapping[str, Any]) -> tuple[ControlUnit, ...]:
-        """The units, which keep their control pictures to themselves where an option says so."""
+        """The units; they do not return their control pictures if an option says so."""
         if not options.get("control_net_no_detectmap"):
             return self.units
         return tuple(unit.model_copy(update={"save_detected_map": False}) for unit in self.units)
 
 
 def forget_pictures(scripts: Mapping[str, Any]) -> None:
-    """Takes the pictures of units out of a request, which are stored by now: it may wait for hours."""
+    """Remove the pictures of units from a request, when they have been stored: it may wait for hours."""
     for name, given in scripts.items():
         units = given.get("args", []) if isinstance(given, dict) and name.lower() == SCRIPT else []
         for unit in units:
@@ -98,7 +98,7 @@ def forget_pictures(scripts: Mapping[str, Any]) -> None:
 
 
 def control_info(*, img2img: bool) -> dict[str, Any]:
-    """What A1111 tells of it: a unit as it is by itself, for each that counts."""
+    """A1111's description of the script: a unit with its defaults, for each that there is."""
     unit = {
         **{name: each.default for name, each in ControlUnit.model_fields.items()},
         "enabled": False,
@@ -118,7 +118,7 @@ def control_info(*, img2img: bool) -> dict[str, Any]:
 
 
 def control_units(request: RenderRequest, lenient: Leniency) -> SentUnits:
-    """What a request's units say.
+    """The units of a request.
 
     Raises:
         Refused: names the unit's field.
@@ -152,7 +152,7 @@ def _arguments(name: str, given: Any) -> list[Any]:
 def _units(
     sent: dict[str, Any], where: str, lenient: Leniency
 ) -> Iterator[tuple[ControlUnit, _UnitPictures]]:
-    """A unit with its pictures; one for each of these where it merges them, as the extension does."""
+    """The units with their pictures; one for each picture of a unit that merges several, as the extension."""
     for alias, name in _ALIASES.items():
         if alias in sent:
             if sent.get(name) is not None:
@@ -200,7 +200,7 @@ def _units(
 
 
 def _known(sent: Mapping[str, Any], where: str, lenient: Leniency) -> dict[str, Any]:
-    """The fields that have a part in a picture; of others that nobody knows, it is told."""
+    """The fields that affect a picture; unknown others are warned of."""
     known = ControlUnit.model_fields.keys()
     for name, value in sent.items():
         if name not in known and name not in _SILENT and name != "enabled":
@@ -209,7 +209,7 @@ def _known(sent: Mapping[str, Any], where: str, lenient: Leniency) -> dict[str, 
 
 
 def _value(name: str, value: Any, module: Module, where: str, lenient: Leniency) -> Any:
-    """A field's value as the unit has it."""
+    """A field's value as the farm's unit has it."""
     if name == "resize_mode" and isinstance(value, str):
         return _RESIZE_MODES.get(value, value)
     sliders = {
@@ -231,9 +231,9 @@ def _value(name: str, value: Any, module: Module, where: str, lenient: Leniency)
 
 
 def _pictures(image: Any, mask: Any, where: str) -> list[tuple[str, str]]:
-    """Pictures, each with its mask, empty where it has none.
+    """Pictures, each with its mask, which is empty if there is none.
 
-    A picture and its mask may be sent together: as a pair, or as a map of both. Of these several may be sent.
+    A picture and its mask may be sent together, as a pair or as a map of both. There may be several of these.
     """
     if isinstance(image, list) and image and all(isinstance(each, dict) for each in image):
         sent = image

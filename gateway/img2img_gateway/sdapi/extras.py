@@ -46,7 +46,7 @@ _OF_A_SIZE = ("upscaling_resize_w", "upscaling_resize_h", "upscaling_crop")
 
 
 class _ExtrasRequest(BaseModel):
-    """What both have in common: A1111's fields and defaults. Names that A1111 does not know are set aside."""
+    """The fields that both requests share, with A1111's defaults. Names unknown to A1111 are ignored."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -74,10 +74,10 @@ class _ExtrasRequest(BaseModel):
         return field.default if value is None and field and not field.is_required() else value
 
     def params(self, options: Mapping[str, Any]) -> Params:
-        """The parameters that it means.
+        """The farm's parameters for it.
 
         Args:
-            options: the tenant's.
+            options: the tenant's options.
 
         Raises:
             Refused: names the field.
@@ -129,7 +129,7 @@ class ExtrasBatchResponse(BaseModel):
 async def extra_single_image(
     request: Request, body: ExtrasSingleRequest, caller: Caller, services: ServicesDep
 ) -> Response:
-    """Enlarge a picture, and answer when it is there; see img2img."""
+    """Enlarge a picture, and answer when it is ready; see img2img."""
     if not body.image:
         raise Refused("image", body.image, "send a picture as base64")
     options = await _options(body, caller, services)
@@ -143,7 +143,7 @@ async def extra_single_image(
 async def extra_batch_images(
     request: Request, body: ExtrasBatchRequest, caller: Caller, services: ServicesDep
 ) -> Response:
-    """Enlarge pictures, and answer when all are there; see img2img."""
+    """Enlarge pictures, and answer when all are ready; see img2img."""
     options = await _options(body, caller, services)
     call = _Extras(services, caller, body.params(options), body.image_list, options, is_single=False)
     body.image_list = []
@@ -151,7 +151,7 @@ async def extra_batch_images(
 
 
 async def _options(body: _ExtrasRequest, caller: Principal, services: Services) -> Mapping[str, Any]:
-    """Those of the tenant, once what the request has in vain is set aside."""
+    """The tenant's options; fields of the request without effect are set aside."""
     lenient = Leniency(strict=services.farm.settings.strict)
     for name, value in (body.model_extra or {}).items():
         lenient.set_aside(name, value, "there is no such field", told=False)
@@ -180,10 +180,10 @@ class _Extras(Call):
         self._is_single = is_single
 
     async def submit(self, jobs: list[str]) -> None:
-        """One job: an input for each picture.
+        """Submit one job, with an input for each picture.
 
         Raises:
-            Unavailable: no worker lives.
+            Unavailable: there is no live worker.
         """
         farm = self._services.farm
         if not farm.service.is_embedded and not await farm.workers():
@@ -206,7 +206,7 @@ class _Extras(Call):
         await write(self._services, self._caller, submission, _inputs(keys), {})
 
     def answer_of(self, task: Task) -> "_Answer":
-        """The pictures, and what was done."""
+        """The pictures, and the account of what was done."""
         return _Answer(
             self._services.farm,
             self._caller.tenant,
@@ -218,7 +218,7 @@ class _Extras(Call):
 
 
 class _Answer:
-    """Of one call that has ended; holds one picture at a time."""
+    """The answer of one call that has ended; holds one picture in memory at a time."""
 
     def __init__(
         self, farm: AsyncFarm, tenant: str, task: Task, account: str, *, has_texts: bool, is_single: bool
@@ -232,7 +232,7 @@ class _Answer:
         self._keys: list[str] = []
 
     def read(self) -> None:
-        """Look at what there is.
+        """Look up the images.
 
         Raises:
             Problem: an image failed, with its reason.
@@ -246,7 +246,7 @@ class _Answer:
             raise Problem(500, "it was stopped before its picture was made")
 
     def parts(self) -> Iterator[bytes]:
-        """The answer's JSON, bit by bit."""
+        """The answer's JSON, piece by piece."""
         yield b'{"image": ' if self._is_single else b'{"images": ['
         for number, key in enumerate(self._keys):
             yield b", " if number else b""
@@ -257,7 +257,7 @@ class _Answer:
         yield b', "html_info": ' + json.dumps(f"<p>{html.escape(self._account)}</p>").encode() + b"}"
 
     def remove(self) -> None:
-        """Forget the pictures; the job stays in the ledger for its time."""
+        """Remove the pictures; the job stays in the ledger for its time."""
         for job_id in self._task.jobs:
             with suppress(FarmError):
                 job = self._farm.ledger.job(job_id, self._tenant)

@@ -1,4 +1,4 @@
-"""What A1111 sets aside without a word: set aside here too, with a warning, or refused."""
+"""What to do with parts of a request that A1111 silently ignores: ignore them with a warning, or refuse."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from img2img_shared.errors import Refused
 
 
 class Leniency:
-    """Of one request.
+    """The policy for one request, and its warnings.
 
-    The rule: a name that means nothing here (of a sampler, a schedule, a style, a script, a LoRA) is refused
-    even where A1111 renders something. What it leaves out of account, without another picture for it, is
-    left out of account, and named in the answer's ``info.warnings``; with `strict` it is refused.
+    The rule: an unknown name (of a sampler, a schedule, a style, a script, a LoRA) is refused even where
+    A1111 renders something. Whatever A1111 ignores without a change to the picture is ignored, and named in
+    the answer's ``info.warnings``; with `strict` it is refused.
     """
 
     def __init__(self, *, strict: bool) -> None:
@@ -18,13 +18,13 @@ class Leniency:
         self.warnings: list[str] = []
 
     def set_aside(self, field: str, value: Any, why: str, *, told: bool = True) -> None:
-        """The request's `value` has no part in its pictures.
+        """Ignore the request's `value`, which has no effect on its pictures.
 
         Args:
-            told: with a warning.
+            told: whether to warn.
 
         Raises:
-            Refused: it is a strict gateway's.
+            Refused: the gateway is strict.
         """
         if self._strict:
             raise Refused(field, value, why)

@@ -1,4 +1,4 @@
-"""What A1111's clients fill their menus from. Of what a farm does not have, the list is empty."""
+"""The lists with which A1111's clients fill their menus. They are empty for what a farm does not have."""
 
 import resource
 from importlib.metadata import version
@@ -34,7 +34,7 @@ class PngInfoRequest(BaseModel):
 
 
 class PngInfoResponse(BaseModel):
-    """What a picture's file says of how it was made."""
+    """A picture's infotext."""
 
     info: str
     #: the file's other texts
@@ -45,7 +45,7 @@ class PngInfoResponse(BaseModel):
 
 @router.get("/samplers", summary="List A1111's samplers")
 async def samplers() -> list[dict[str, Any]]:
-    """By A1111's names."""
+    """The samplers, by A1111's names."""
     return [
         {"name": name, "aliases": list(sampler.aliases), "options": _options(sampler)}
         for name, sampler in SAMPLERS.items()
@@ -54,7 +54,7 @@ async def samplers() -> list[dict[str, Any]]:
 
 @router.get("/schedulers", summary="List A1111's schedulers")
 async def schedulers() -> list[dict[str, Any]]:
-    """By A1111's names."""
+    """The schedules, by A1111's names."""
     by_model = ("Uniform", "SGM Uniform", "Simple", "Normal", "DDIM", "Beta")
     return [
         {
@@ -70,7 +70,7 @@ async def schedulers() -> list[dict[str, Any]]:
 
 @router.get("/sd-models", summary="List the checkpoints")
 async def sd_models(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
-    """The checkpoints that are served now, and those of this machine that could be."""
+    """The checkpoints that are served, or could be on this machine."""
     checkpoints = await services.farm.call(with_hashes, await services.farm.checkpoints())
     return [
         {
@@ -87,7 +87,7 @@ async def sd_models(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
 
 @router.get("/loras", summary="List the LoRAs")
 async def loras(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
-    """Those in the workers' folders and in the store: of each the gateway knows the name."""
+    """The LoRAs in the workers' folders and in the store; the gateway knows only their names."""
     pushed = {name: name for name in await services.farm.pushed_names("lora")}
     found = pushed | (await services.farm.loras() or {})
     return [{"name": name, "alias": alias, "path": name, "metadata": {}} for name, alias in found.items()]
@@ -95,7 +95,7 @@ async def loras(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
 
 @router.get("/prompt-styles", summary="List the styles")
 async def prompt_styles(services: ServicesDep) -> list[dict[str, str]]:
-    """Those of the gateway's styles file."""
+    """The styles in the gateway's styles file."""
     styles = await services.farm.call(read_styles, services.farm.settings.styles_file)
     return [
         {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt}
@@ -105,9 +105,9 @@ async def prompt_styles(services: ServicesDep) -> list[dict[str, str]]:
 
 @router.get("/upscalers", summary="List the upscalers")
 async def upscalers(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
-    """What enlarges pictures: the built-in ones, and the files that a worker can use.
+    """The upscalers: the built-in ones, and the files that a worker can use.
 
-    As in A1111, no scale is a file's own.
+    As in A1111, files have no scale of their own.
     """
     files = sorted(await services.farm.listed_files("upscaler"), key=str.lower)
     return [
@@ -124,7 +124,7 @@ async def upscalers(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
 
 @router.get("/latent-upscale-modes", summary="List the latent upscalers")
 async def latent_upscale_modes() -> list[dict[str, str]]:
-    """What else hires fix can enlarge."""
+    """The latent upscalers of the hires fix."""
     return [{"name": name} for name in LATENT_UPSCALERS]
 
 
@@ -132,31 +132,31 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
 @router.get("/realesrgan-models", summary="List the RealESRGAN models")
 @router.get("/extensions", summary="List the extensions")
 async def nothing() -> list[dict[str, Any]]:
-    """None of these."""
+    """An empty list."""
     return []
 
 
 @router.get("/sd-vae", summary="List the VAEs")
 async def sd_vae(services: ServicesDep, _: Caller) -> list[dict[str, str]]:
-    """Those in the workers' folders and in the store: of each the gateway knows the name."""
+    """The VAEs in the workers' folders and in the store; the gateway knows only their names."""
     return [{"model_name": name, "filename": name} for name in await services.farm.listed_files("vae")]
 
 
 @router.get("/hypernetworks", summary="List the hypernetworks")
 async def hypernetworks(services: ServicesDep, _: Caller) -> list[dict[str, str]]:
-    """Those in the workers' folders and in the store: of each the gateway knows the name."""
+    """The hypernetworks in the workers' folders and in the store; the gateway knows only their names."""
     return [{"name": name, "path": name} for name in await services.farm.listed_files("hypernetwork")]
 
 
 @router.get("/face-restorers", summary="List the face restorers")
 async def face_restorers(services: ServicesDep, _: Caller) -> list[dict[str, Any]]:
-    """Those that a worker can use."""
+    """The face restorers that a worker can use."""
     return [{"name": name, "cmd_dir": None} for name in await services.farm.files("face_restorer") or []]
 
 
 @router.get("/embeddings", summary="List the textual inversions")
 async def embeddings(services: ServicesDep, _: Caller) -> dict[str, dict[str, dict[str, Any]]]:
-    """The textual inversions that prompts may name, and those that no worker's checkpoint has a use for."""
+    """The textual inversions that prompts may name, and those that no worker's checkpoint can use."""
     answer: dict[str, dict[str, dict[str, Any]]] = {"loaded": {}, "skipped": {}}
     # of those in the store a worker tells what is in them; until one has, their names are known
     pushed = {name: InversionInfo() for name in await services.farm.pushed_names("embedding")}
@@ -172,7 +172,7 @@ async def embeddings(services: ServicesDep, _: Caller) -> dict[str, dict[str, di
 
 @router.get("/scripts", summary="List the scripts")
 async def scripts() -> dict[str, list[str]]:
-    """Those that a request may turn on; one that names another is refused."""
+    """The scripts that a request may use; any other is refused."""
     own = [script["name"] for script in script_info()]
     of_txt2img, of_img2img = ([each.title for each in scripts_of(img2img=i)] for i in (False, True))
     return {"txt2img": [*of_txt2img, SCRIPT], "img2img": [*of_img2img, *own, SCRIPT]}
@@ -180,7 +180,7 @@ async def scripts() -> dict[str, list[str]]:
 
 @router.get("/script-info", summary="List the scripts with their arguments")
 async def scripts_with_arguments() -> list[dict[str, Any]]:
-    """The same with their arguments."""
+    """The same scripts with their arguments."""
     of_txt2img, of_img2img = (script_infos(img2img=i) for i in (False, True))
     return [
         *(*of_txt2img, control_info(img2img=False)),
@@ -190,7 +190,7 @@ async def scripts_with_arguments() -> list[dict[str, Any]]:
 
 @router.get("/cmd-flags", summary="See the command line's flags")
 async def cmd_flags(services: ServicesDep) -> dict[str, Any]:
-    """Those of A1111's command line that have a counterpart; no password is told."""
+    """The options of A1111's command line that have a counterpart here, without passwords."""
     settings = services.farm.settings
     return {
         "api": True,
@@ -206,7 +206,7 @@ async def cmd_flags(services: ServicesDep) -> dict[str, Any]:
 
 @router.get("/memory", summary="See the gateway's memory")
 async def memory() -> dict[str, Any]:
-    """The gateway's own memory; that of the workers' graphics cards it does not know."""
+    """The gateway's own memory; it does not know that of the workers' GPUs."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = (int(facts[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
@@ -215,7 +215,7 @@ async def memory() -> dict[str, Any]:
 
 @router.post("/png-info", summary="Read a picture's infotext")
 async def png_info(body: PngInfoRequest, services: ServicesDep, _: Caller) -> PngInfoResponse:
-    """Read a picture's infotext, from PNG, JPEG or WebP; of one that has none, `info` is empty."""
+    """Read a picture's infotext, from PNG, JPEG or WebP; `info` is empty if there is none."""
     data = await services.farm.call(
         decode_picture, body.image.strip(), "image", services.farm.settings.max_upload
     )
@@ -226,12 +226,12 @@ async def png_info(body: PngInfoRequest, services: ServicesDep, _: Caller) -> Pn
 
 @router.get("/version", summary="See the program's version")
 async def program_version() -> dict[str, str]:
-    """Which program this is, in SD.Next's words."""
+    """The program's name and version, in SD.Next's format."""
     return {"app": "img2img-farm", "version": version("img2img-farm")}
 
 
 def _options(sampler: Sampler) -> dict[str, str]:
-    """What A1111 tells of a sampler, its switches as texts."""
+    """The options of a sampler as A1111 lists them, with switches as texts."""
     switches = ("discard_next_to_last_sigma", "uses_ensd", "second_order", "brownian_noise")
     found = {} if sampler.scheduler is None else {"scheduler": SCHEDULERS[sampler.scheduler].name}
     found |= {name: "True" for name in switches if getattr(sampler, name)}

@@ -1,4 +1,4 @@
-"""``options``: what a tenant has chosen, and may choose."""
+"""``options``: the settings that a tenant has chosen."""
 
 from typing import Any
 
@@ -30,11 +30,11 @@ async def set_options(body: dict[str, Any], caller: Caller, services: ServicesDe
 @router.post("/refresh-loras", summary="Refresh the LoRAs")
 @router.post("/refresh-embeddings", summary="Refresh the textual inversions")
 async def refresh() -> None:
-    """Nothing to do: the lists of what workers have are always fresh."""
+    """Does nothing: the lists of workers' files are always fresh."""
 
 
 @router.post("/unload-checkpoint", summary="Unload the checkpoint")
 @router.post("/reload-checkpoint", summary="Reload the checkpoint")
 async def nothing_to_load() -> dict[str, Any]:
-    """Nothing to do: a worker has its checkpoint for as long as it runs, for everybody."""
+    """Does nothing: which checkpoint a worker has loaded is the farm's decision."""
     return {}

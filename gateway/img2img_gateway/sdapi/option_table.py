@@ -1,7 +1,7 @@
-"""A1111's options by name (v1.10.1), and one of its ControlNet: their defaults, and what each means here.
+"""A1111's options by name (v1.10.1), and one of its ControlNet: their defaults, and their meaning here.
 
-An option that changes pictures is a parameter here, or must keep its default. All others (a web page's,
-folders', memory's) mean nothing to a farm: they are taken, and told as they were sent.
+An option that changes pictures is a parameter here, or must keep its default. All others (of the web page,
+folders, memory) mean nothing to a farm: they are stored, and returned as they were sent.
 """
 
 import json
@@ -92,25 +92,25 @@ def defaults() -> Mapping[str, Any]:
 
 
 def changes_pictures(name: str) -> bool:
-    """Whether an option has a part in what a picture, or its text, becomes in A1111."""
+    """Whether an option affects pictures or their infotexts in A1111."""
     return name in _table()["picture"]
 
 
 def _set_here() -> frozenset[str]:
-    """Options that are not for A1111's page and machine alone: those of pictures, and what previews show."""
+    """Options that matter beyond A1111's page and machine: those of pictures, and what previews show."""
     return frozenset((*_table()["picture"], "show_progress_type"))
 
 
 def parameter(name: str) -> str | None:
-    """The parameter that an option sets; None: it sets none."""
+    """The parameter that an option sets, or None."""
     renamed = _RENAMED.get(name, name)
     return renamed if name in _set_here() and renamed in Params.model_fields else None
 
 
 def parameters_of(options: Mapping[str, Any], sampler: str, *, txt2img: bool) -> dict[str, Any]:
-    """The parameters that options set; of the two etas, that of the sampler, and likewise of the ratios.
+    """The parameters that options set; of the two etas, the sampler's, and likewise for the ratios.
 
-    An eta that is A1111's default is left to the samplers: a hires fix may have one of either kind.
+    An eta with A1111's default is left to the samplers: a hires fix may have one of either kind.
     """
     others = {name for name in _ETAS if options.get(name) == defaults()[name]}
     others.add("eta_ancestral" if SAMPLERS[sampler].timesteps else "eta_ddim")
@@ -125,11 +125,11 @@ def parameters_of(options: Mapping[str, Any], sampler: str, *, txt2img: bool) ->
 
 
 def check_option(name: str, value: Any) -> None:
-    """That an option may have that value.
+    """Check that an option may have that value.
 
     Raises:
         Refused: there is no such option, it is too long or not a number, or it would change pictures in a
-            way that is not to be had here.
+            way that is not supported here.
     """
     if name in _ELSEWHERE and value == _ELSEWHERE[name]:
         return

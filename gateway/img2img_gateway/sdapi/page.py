@@ -1,4 +1,4 @@
-"""What A1111's web page is made from, as far as programs ask for it: there is no such page here."""
+"""The parts of A1111's web page that programs ask for; there is no such page here."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ router = APIRouter(tags=["AUTOMATIC1111: lists"])
 
 @router.get("/config", summary="See what Gradio's page has")
 async def config() -> dict[str, Any]:
-    """Gradio's description of a page: one without components."""
+    """Gradio's description of a page, without components."""
     return {"mode": "blocks", "title": "img2img-farm", "components": [], "dependencies": []}
 
 
 @router.get("/startup-events", summary="See whether Gradio has started")
 async def startup_events() -> bool:
-    """Gradio's: everything has started."""
+    """Gradio's route that says that everything has started."""
     return True

@@ -60,13 +60,13 @@ def processed(
     begun: float,
     size: tuple[int, int],
 ) -> dict[str, Any]:
-    """What A1111 tells of a render; beside it `warnings`, where something of the request was set aside.
+    """A1111's account of a render, with `warnings` if something in the request was ignored.
 
     Args:
-        jobs: of each render, one for each iteration.
+        jobs: for each render, those of its iterations.
         texts: the pictures' infotexts.
-        begun: seconds since 1970.
-        size: of the largest picture.
+        begun: when it began, in seconds since 1970.
+        size: that of the largest picture.
     """
     body, params = reading.body, reading.params
     pairs = read_pairs(texts[0]) if texts else {}
@@ -101,7 +101,7 @@ def processed(
 
 
 def _images(reading: Reading, jobs: Sequence[Sequence[Job]]) -> dict[str, Any]:
-    """Prompts and seeds of each image."""
+    """The prompts and seeds of each image."""
     prompts: list[str] = []
     negative_prompts: list[str] = []
     seeds: list[tuple[int, int]] = []
@@ -125,7 +125,7 @@ def _images(reading: Reading, jobs: Sequence[Sequence[Job]]) -> dict[str, Any]:
 
 
 def _extra(body: RenderRequest, params: Params, pairs: dict[str, str]) -> dict[str, Any]:
-    """A text's other values by their names, numbers as numbers."""
+    """A text's other values by their names, with numbers as numbers."""
     found = {name: _typed(value) for name, value in pairs.items() if name not in _PLAIN}
     if "Hires resize-1" in found:
         found["Hires resize"] = f"{found.pop('Hires resize-1')}x{found.pop('Hires resize-2')}"

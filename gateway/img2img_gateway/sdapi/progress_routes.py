@@ -1,4 +1,4 @@
-"""How far the synchronous renders are, and how to stop them."""
+"""The progress of synchronous renders, and routes to stop them."""
 
 import base64
 import time
@@ -39,7 +39,7 @@ class State(BaseModel):
 
 
 class ProgressResponse(BaseModel):
-    """Of all the caller's synchronous renders together; idle: progress 0 and no job."""
+    """The progress of all the caller's synchronous renders together; when idle, 0 and no job."""
 
     progress: float = 0
     eta_relative: float = 0
@@ -58,7 +58,7 @@ class TaskRequest(BaseModel):
 
 
 class TaskResponse(BaseModel):
-    """Where a task is that its client named (``force_task_id``)."""
+    """The progress of a task that its client named (``force_task_id``)."""
 
     active: bool
     queued: bool
@@ -74,7 +74,7 @@ class TaskResponse(BaseModel):
 async def progress(
     caller: Caller, services: ServicesDep, skip_current_image: Annotated[bool, Query()] = False
 ) -> ProgressResponse:
-    """How far the caller's renders are: their images that are done, and the steps of those under way."""
+    """The progress of the caller's renders: images that are done, and steps of those under way."""
     tasks = Tasks(services.farm, caller.tenant)
     running = [each for each in await tasks.under_way() if not each.is_over]
     last = await tasks.last()
@@ -109,20 +109,20 @@ async def progress(
 
 @router.post("/sdapi/v1/interrupt", summary="Interrupt your renders")
 async def interrupt(caller: Caller, services: ServicesDep) -> dict[str, Any]:
-    """End the caller's renders that have begun; their calls answer with the images as far as they are."""
+    """End the caller's renders that have begun; their calls answer with the images as they are."""
     await Tasks(services.farm, caller.tenant, caller.owner).interrupt()
     return {}
 
 
 @router.post("/sdapi/v1/skip", summary="Skip to the next iteration")
 async def skip(caller: Caller, services: ServicesDep) -> None:
-    """End the iteration that renders now as far as it is; the next ones (``n_iter``) go on."""
+    """End the current iteration with its images as they are; the next ones (``n_iter``) continue."""
     await Tasks(services.farm, caller.tenant, caller.owner).skip()
 
 
 @router.get("/internal/ping", summary="See whether it answers")
 async def ping() -> dict[str, Any]:
-    """It is there."""
+    """Answers that the gateway is there."""
     return {}
 
 
@@ -135,7 +135,7 @@ async def pending_tasks(caller: Caller, services: ServicesDep) -> dict[str, Any]
 
 @router.post("/internal/progress", summary="See how far a task is")
 async def task_progress(body: TaskRequest, caller: Caller, services: ServicesDep) -> TaskResponse:
-    """Where one task is. One that is not under way any more, or never was, is told as completed."""
+    """The progress of one task. One that is not under way any more, or never was, counts as completed."""
     found = [
         each for each in await Tasks(services.farm, caller.tenant).under_way() if each.task.id == body.id_task
     ]
@@ -173,7 +173,7 @@ def _share(running: list[TaskStatus], calls: list[tuple[int, int]]) -> float:
 
 
 def _calls_now(farm: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> list[tuple[int, int]]:
-    """Model calls done, and in all, of the images under way as workers told it; the oldest task's first."""
+    """Model calls (done, in all) of the images under way, as workers report them; the oldest task's first."""
     found: list[tuple[int, int]] = []
     for status in (each for standing in running for each in standing.statuses if each.finished is None):
         images = farm.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)
@@ -183,13 +183,13 @@ def _calls_now(farm: AsyncFarm, caller: Principal, running: list[TaskStatus]) ->
 
 
 def _eta(task: Task, share: float) -> float:
-    """Seconds until it is done, if all goes on as it went since it began (A1111)."""
+    """Seconds until it is done, at its average speed so far (as in A1111)."""
     since = max(0.0, time.time() - task.begun)
     return since / share - since
 
 
 def _picture_now(farm: AsyncFarm, caller: Principal, running: list[TaskStatus]) -> bytes | None:
-    """An image under way as it looks now, else the last one that is done."""
+    """The preview of an image under way, or else the last finished picture."""
     finished: bytes | None = None
     for status in (each for standing in running for each in standing.statuses):
         images = farm.ledger.images(status.id, caller.tenant, max(0, status.n - IMAGES), IMAGES)

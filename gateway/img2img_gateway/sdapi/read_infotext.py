@@ -1,4 +1,4 @@
-"""What an infotext means to A1111's API: fields of a request, options, what png-info tells."""
+"""The meaning of an infotext in A1111's API: request fields, options, and the answer of png-info."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -66,7 +66,7 @@ TXT2IMG_FIELDS: dict[str, tuple[str, type]] = {
 
 
 def _number(text: str) -> float:
-    """A whole one as such, as A1111 has the arguments that are whole by default."""
+    """A number; a whole one as int, as A1111 has arguments that are whole by default."""
     return float(text) if "." in text else int(text)
 
 
@@ -126,19 +126,19 @@ OPTIONS = {
 
 
 def read_parameters(text: str) -> dict[str, Any]:
-    """What ``png-info`` tells of a text: its pairs, and what it means by those that it leaves out."""
+    """The answer of ``png-info`` to a text: its pairs, and what A1111 infers from missing ones."""
     return _LEFT_OUT | read_pairs(text)
 
 
 def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """(fields of a request, options) that an infotext sets.
 
-    As A1111: of an img2img request it fills few, not its prompts, size, guidance, strength and mask. It never
-    sets the checkpoint. A source of noise that it does not name is the settings' own, as on a machine without
-    a GPU.
+    As in A1111, it sets few fields of an img2img request, and not its prompts, size, guidance, strength and
+    mask. It never sets the checkpoint. If it names no source of noise, the settings decide, as on a machine
+    without a GPU.
 
     Raises:
-        Refused: an option of it, by its name.
+        Refused: names an option in it.
     """
     pairs = read_pairs(text)
     fields: dict[str, Any] = {"sampler_name": "DPM++ 2M"}  # which A1111 takes where it finds no sampler
@@ -151,7 +151,7 @@ def request_fields(text: str, *, txt2img: bool) -> tuple[dict[str, Any], dict[st
 
 
 def soft_inpainting_arguments(text: str) -> dict[str, Any]:
-    """What an infotext tells of soft inpainting, by the labels of its script's arguments."""
+    """An infotext's values for soft inpainting, by the labels of its script's arguments."""
     return typed(read_pairs(text), SOFT_INPAINTING)
 
 
@@ -159,13 +159,13 @@ def options_of(pairs: Mapping[str, str]) -> dict[str, Any]:
     """The options that an infotext's pairs set.
 
     Raises:
-        Refused: one of them, by its name.
+        Refused: names one of them.
     """
     return {OPTIONS[name]: _option(name, value) for name, value in pairs.items() if name in OPTIONS}
 
 
 def typed(pairs: Mapping[str, str], known: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
-    """Fields by their names; what is no number stays a text, for the request to refuse."""
+    """Fields by their names; a text that is not a number is kept, for the request to refuse."""
     found: dict[str, Any] = {}
     for name, (target, kind) in known.items():
         if name in pairs:
@@ -177,7 +177,7 @@ def typed(pairs: Mapping[str, str], known: Mapping[str, tuple[str, Callable[[str
 
 
 def _option(label: str, text: str) -> Any:
-    """An option's value, of the type that its default has."""
+    """An option's value, with the type of its default."""
     default = defaults()[OPTIONS[label]]
     if isinstance(default, bool):
         return text != "False"

@@ -1,4 +1,4 @@
-"""``img2img`` and ``txt2img``: A1111's synchronous calls, answered when the pictures are there."""
+"""``img2img`` and ``txt2img``: A1111's synchronous calls, which answer when the pictures are ready."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -30,12 +30,11 @@ router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111: renders"], route_cl
 
 @router.post("/img2img", summary="Render from pictures, A1111's way", response_model=RenderResponse)
 async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, services: ServicesDep) -> Response:
-    """Render from pictures, and answer when they are there.
+    """Render from pictures, and answer when the results are ready.
 
-    Whitespace goes out ahead of a long call's JSON every 15 seconds, so that no proxy takes it for idle.
-    Should it fail after that, its body is an error's (``error``, ``detail``, no ``images``) although its
-    status is 200.
-    A caller that hangs up stops the render unless it asked for ``save_images``.
+    During a long call, whitespace is sent every 15 seconds ahead of the JSON, so that no proxy thinks it
+    idle. If the call fails after that, its body is an error's (``error``, ``detail``, no ``images``),
+    although its status is 200. A caller that hangs up stops the render unless it asked for ``save_images``.
     """
     if not body.init_images:
         raise Refused("init_images", body.init_images, "send at least one picture as base64")
@@ -45,7 +44,7 @@ async def img2img(request: Request, body: Img2ImgRequest, caller: Caller, servic
 
 @router.post("/txt2img", summary="Render from text, A1111's way", response_model=RenderResponse)
 async def txt2img(request: Request, body: Txt2ImgRequest, caller: Caller, services: ServicesDep) -> Response:
-    """Render from pure noise, and answer when the pictures are there; see img2img."""
+    """Render from pure noise, and answer when the pictures are ready; see img2img."""
     reading = await Reader(services.farm, caller.tenant).read(body)
     return await _Render(services, caller, "txt2img", reading).answer(request)
 
@@ -63,7 +62,7 @@ class _Render(Call):
         self.keeps = reading.body.save_images
 
     async def submit(self, jobs: list[str]) -> None:
-        """A job for each iteration of each render."""
+        """Submit a job for each iteration of each render."""
         body, first = self._body, self._reading.renders[0].body  # a script may leave pictures out
         images, mask = await self._pictures(first) if isinstance(first, Img2ImgRequest) else ([None], None)
         shared = {"mask": mask} if mask else {}
@@ -78,7 +77,7 @@ class _Render(Call):
     async def _submit_render(
         self, reading: Reading, images: Sequence[str | None], shared: Mapping[str, str], jobs: list[str]
     ) -> None:
-        """A job for each iteration, its seeds following the one before."""
+        """Submit a job for each iteration, whose seeds continue those of the one before."""
         body, params, per_job = reading.body, reading.params, reading.body.batch_size
         params = draw_seeds(params)
         if len(images) > 1:  # a batch of different pictures: one output each
@@ -100,7 +99,7 @@ class _Render(Call):
             await write(self._services, self._caller, submission, _inputs(images), shared)
 
     async def _pictures(self, body: Img2ImgRequest) -> tuple[list[str], str | None]:
-        """Store keys of the init pictures and of the mask."""
+        """Store keys of the init pictures and the mask."""
         images = body.init_images or []
         if len(images) > 1 and len(images) > body.batch_size:
             raise Refused(
@@ -121,7 +120,7 @@ class _Render(Call):
 
 
 def _forget(reading: Reading, mask: str | None) -> None:
-    """Let go of pictures, which are stored by now: a call may wait for hours."""
+    """Drop the pictures, which have been stored: a call may wait for hours."""
     body = reading.body
     if isinstance(body, Img2ImgRequest):
         body.init_images, body.mask = None, mask
@@ -135,7 +134,7 @@ async def _inputs(images: Sequence[str | None]) -> AsyncIterator[SentInput]:
 
 
 def _shifted(params: Params, offset: int) -> Params:
-    """`params` for images that come `offset` later in one count of seeds; under a mask is the same noise.
+    """`params` for images `offset` places later in the count of seeds; the noise under a mask stays the same.
 
     (A1111: `StableDiffusionProcessingImg2Img.init`, which is called once for all iterations.)
     """

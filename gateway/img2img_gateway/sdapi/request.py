@@ -1,4 +1,4 @@
-"""The bodies of ``img2img`` and ``txt2img``: A1111's fields, its types, its defaults."""
+"""The bodies of ``img2img`` and ``txt2img``: A1111's fields, types and defaults."""
 
 import math
 from typing import Annotated, Any, Self
@@ -42,7 +42,7 @@ MOST_IMAGES = 1000
 
 
 class RenderRequest(BaseModel):
-    """What both have in common. Names that A1111 does not know either are kept apart, and warned of."""
+    """The fields that both requests share. Names that A1111 does not know are kept apart, for a warning."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, coerce_numbers_to_str=True)
 
@@ -102,7 +102,7 @@ class RenderRequest(BaseModel):
 
     @property
     def unknown(self) -> list[str]:
-        """Fields that nobody knows."""
+        """Fields that A1111 does not know."""
         return sorted(self.model_extra or {})
 
     @model_validator(mode="after")
@@ -168,7 +168,7 @@ class Img2ImgRequest(RenderRequest):
 
 
 class Txt2ImgRequest(RenderRequest):
-    """``POST /sdapi/v1/txt2img``: a render from pure noise, with `enable_hr` once more from what it made."""
+    """``POST /sdapi/v1/txt2img``: a render from pure noise, and with `enable_hr` a second pass over it."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"prompt": "a harbour", "steps": 20, "width": 64, "height": 64}]}

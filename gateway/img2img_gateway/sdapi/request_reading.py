@@ -1,4 +1,4 @@
-"""What a request means once infotext, settings, styles and scripts are read: parameters, for a model."""
+"""Turns a request, with its infotext, settings, styles and scripts, into parameters for a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -56,7 +56,7 @@ class Reading:
 
     @property
     def renders(self) -> tuple["Reading", ...]:
-        """What is rendered for it, one after the other."""
+        """The renders for it, in order."""
         return (self,) if self.run is None else self.of_script
 
 
@@ -68,7 +68,7 @@ class Reader:
         self._options = Options(farm, tenant)
 
     async def read(self, sent: RenderRequest) -> Reading:
-        """What `sent` means, with its script.
+        """The reading of `sent`, with its script.
 
         Raises:
             Refused: names the field.
@@ -87,7 +87,7 @@ class Reader:
         return replace(reading, run=run, of_script=tuple(renders), options_of_sheets=stored)
 
     async def _read(self, sent: RenderRequest, lenient: Leniency, of_script: Mapping[str, Any]) -> Reading:
-        """What `sent` means without its script, but with the parameters that this has set."""
+        """The reading of `sent` without its script, but with the parameters that the script has set."""
         farm = self._farm
         for name in sent.unknown:
             lenient.set_aside(name, (sent.model_extra or {})[name], "there is no such field")
@@ -134,7 +134,7 @@ class Reader:
         return (await self._farm.served_checkpoint(model)).short_hash
 
     async def _chosen_options(self, body: RenderRequest, lenient: Leniency) -> dict[str, Any]:
-        """The options that are set for it. Those that it is to leave set are written."""
+        """The options for it. Those that it asks to keep are saved."""
         given = dict(body.override_settings or {})
         wanted = given.get("sd_model_checkpoint")
         if wanted and await self._farm.checkpoint(str(wanted)) is None:
@@ -155,10 +155,10 @@ class Reader:
         return {**await self._options.chosen(), **chosen}
 
     async def _for_hires(self, body: Txt2ImgRequest, styles: dict[str, Style], model: str) -> Txt2ImgRequest:
-        """`body` with its second pass' prompts as they are after styles, and with its checkpoint.
+        """`body` with the second pass' prompts after styles, and its checkpoint.
 
         Raises:
-            Refused: it wants a checkpoint there that is not here.
+            Refused: there is no such checkpoint.
         """
         wanted = body.hr_checkpoint_name if body.hr_checkpoint_name != _SAME_CHECKPOINT else None
         other = await self._other("hr_checkpoint_name", wanted, model) if wanted else None
@@ -174,10 +174,10 @@ class Reader:
         return body.model_copy(update=changes)
 
     async def _with_refiner(self, body: RenderRequest, model: str) -> RenderRequest:
-        """`body` with its refiner by the name that workers know it by; None: it has none.
+        """`body` with the name that workers have for its refiner, or None if it has none.
 
         Raises:
-            Refused: it is not here.
+            Refused: there is no such checkpoint.
         """
         wanted = body.refiner_checkpoint
         if wanted in (None, "", "None", "none"):
@@ -188,14 +188,14 @@ class Reader:
         return body.model_copy(update={"refiner_checkpoint": other or own})
 
     async def _other(self, field: str, wanted: str, model: str) -> str | None:
-        """What workers call another checkpoint than their own; None: it is their own."""
+        """The name that workers have for a second checkpoint; None: it is the model itself."""
         own = await self._farm.checkpoint(wanted)
         if own is not None and own.model == model:
             return None
         return await self._farm.call(self._farm.service.other_checkpoint, field, wanted, model)
 
     async def _for_checkpoint(self, body: RenderRequest, model: str, lenient: Leniency) -> RenderRequest:
-        """`body` without what its checkpoint has no use for."""
+        """`body` without fields that its checkpoint cannot use."""
         given = {name: getattr(body, name, None) for name in _FOR_FEW}
         wanted = {name: value for name, value in given.items() if value not in (None, _FOR_FEW[name])}
         unused = [name for name, value in given.items() if value == _FOR_FEW[name]]
@@ -209,10 +209,10 @@ class Reader:
 
 
 def apply_infotext(sent: RenderRequest) -> RenderRequest:
-    """The request with what its infotext says and it does not.
+    """The request, with its infotext's values for fields that it leaves out.
 
     Raises:
-        Refused: the text says what no request may.
+        Refused: the text has a value that no request may have.
     """
     if not sent.infotext:
         return sent
@@ -231,7 +231,7 @@ def apply_infotext(sent: RenderRequest) -> RenderRequest:
 
 
 def _with_sampler(body: RenderRequest, lenient: Leniency) -> RenderRequest:
-    """`body` with a sampler by name: old clients send a place in a list, for which A1111 takes its first."""
+    """`body` with a sampler's name: old clients send an index, for which A1111 uses its first sampler."""
     number = body.sampler_name or body.sampler_index
     if not number.isdecimal():
         return body

@@ -10,7 +10,7 @@ from img2img_shared.errors import Refused
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Words that a prompt is given, by one name."""
+    """Texts that are added to prompts, under one name."""
 
     name: str
     prompt: str
@@ -18,7 +18,7 @@ class Style:
 
 
 def read_styles(path: Path | None) -> dict[str, Style]:
-    """The styles in a file by name; none without a file.
+    """The styles in a file by name; none if there is no file.
 
     Raises:
         Refused: it cannot be read.
@@ -44,7 +44,7 @@ def read_styles(path: Path | None) -> dict[str, Style]:
 def apply_styles(
     prompt: str, negative_prompt: str, names: Iterable[str], known: dict[str, Style]
 ) -> tuple[str, str]:
-    """Both prompts with the styles' words: at ``{prompt}``, else behind (A1111: `merge_prompts`).
+    """Both prompts with the styles' texts: at ``{prompt}``, or else appended (A1111: `merge_prompts`).
 
     Raises:
         Refused: there is no such style.

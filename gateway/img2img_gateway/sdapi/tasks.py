@@ -1,4 +1,4 @@
-"""The synchronous renders that are under way, in Redis: any gateway of the farm can tell and stop them."""
+"""The synchronous renders under way, in Redis, so that any gateway of the farm can show and stop them."""
 
 import time
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskStatus:
-    """Where a task is."""
+    """The progress of a task."""
 
     task: Task
     statuses: Sequence[JobStatus]
@@ -42,7 +42,7 @@ class TaskStatus:
 
     @property
     def ended(self) -> int:
-        """Images."""
+        """The number of images that have ended."""
         return sum(status.done + status.failed + status.cancelled for status in self.statuses)
 
     @property
@@ -55,23 +55,23 @@ class TaskStatus:
 
     @property
     def unfinished(self) -> dict[str, JobStatus]:
-        """Iterations that are not over, by their jobs."""
+        """Iterations that have not ended, by their jobs."""
         return {each.id: each for each in self.statuses if each.finished is None}
 
     @property
     def left(self) -> list[JobStatus]:
-        """Iterations that are neither over nor to end soon."""
+        """Iterations that have neither ended nor are about to."""
         return [each for each in self.unfinished.values() if each.state is not JobState.CANCELLED]
 
     @property
     def now(self) -> JobStatus | None:
-        """The iteration that renders now, else the next one; None: there is none left."""
+        """The iteration that is rendering, or else the next one, or None."""
         left = self.left
         return next((each for each in left if each.running), left[0] if left else None)
 
     @property
     def job(self) -> str:
-        """What A1111 calls what is under way now."""
+        """A1111's name for what is under way."""
         if len(self.statuses) == 1:
             return f"scripts_{self.task.kind}"
         return f"Batch {min(self.jobs_ended + 1, len(self.statuses))} out of {len(self.statuses)}"
@@ -83,7 +83,7 @@ class TaskStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class LastTask:
-    """What A1111 still tells of the task that was begun last, were it over by now."""
+    """What A1111 would still show of the last task if it had ended."""
 
     #: seconds since 1970; None: there was none
     begun: float | None = None
@@ -96,7 +96,7 @@ class LastTask:
 
 
 class Tasks:
-    """Those of one tenant."""
+    """The tasks of one tenant."""
 
     def __init__(self, farm: AsyncFarm, tenant: str, owner: str = "") -> None:
         self._farm = farm
@@ -107,22 +107,22 @@ class Tasks:
         self._last = Table(farm.redis, "last-task", tenant)
 
     async def begin(self, task: Task) -> None:
-        """A task's jobs are written."""
+        """Record a task whose jobs are written."""
         await self._farm.call(self._write, task)
 
     async def end(self, task: Task) -> None:
-        """Somebody has its answer, or nobody waits for it any more."""
+        """Remove a task: its answer was delivered, or nobody waits for it."""
         await self._farm.call(self._remove, task)
 
     async def under_way(self) -> list[TaskStatus]:
-        """Those that have not ended, oldest first."""
+        """The tasks that have not ended, oldest first."""
         return await self._farm.call(self._read)
 
     async def interrupt(self) -> None:
-        """End the iterations that render now as they are by now, and drop those that would come after them.
+        """End the iterations that are rendering, with their images as they are, and drop the later ones.
 
-        With nothing begun, what would be next is dropped. A1111 renders one iteration after the other, so
-        of several that render here at once the first is meant.
+        If none has begun, the next one is dropped. A1111 renders one iteration after the other, so of several
+        that render here at once, the first is meant.
         """
         standings = [each for each in await self.under_way() if each.left]
         for standing in [each for each in standings if each.is_begun] or standings[:1]:
@@ -134,11 +134,11 @@ class Tasks:
             await self._farm.call(self._last.put, {"interrupted": True})
 
     async def last(self) -> LastTask:
-        """The one that was begun last."""
+        """The task that was begun last."""
         return LastTask(**await self._farm.call(self._last.all))
 
     async def skip(self) -> None:
-        """End the oldest task's iteration that renders now as it is by now; the next ones go on."""
+        """End the oldest task's current iteration with its images as they are; the next ones continue."""
         for standing in await self.under_way():
             if now := standing.now:
                 await self._farm.call(self._farm.ledger.interrupt, now.id, self._tenant, self._owner)

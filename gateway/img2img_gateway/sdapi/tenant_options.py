@@ -1,4 +1,4 @@
-"""The settings that a tenant has chosen among A1111's options."""
+"""The values that a tenant has chosen for A1111's options."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from img2img_shared.ledger.tables import Table
 
 
 class Options:
-    """Each tenant's settings, in Redis."""
+    """The options of tenants, in Redis."""
 
     def __init__(self, farm: AsyncFarm, tenant: str) -> None:
         self._farm = farm
         self._chosen = Table(farm.redis, "options", tenant)
 
     async def all(self) -> dict[str, Any]:
-        """Every option by its name, as it was sent, else its default; the checkpoint by its title."""
+        """Every option by its name, as it was sent, or with its default; the checkpoint by its title."""
         chosen = {**defaults(), **await self.chosen()}
         checkpoint = await self._farm.checkpoint(chosen["sd_model_checkpoint"])
         return {
@@ -31,20 +31,20 @@ class Options:
         return await self._farm.call(self._read)
 
     async def change(self, given: Mapping[str, Any]) -> None:
-        """Keep the tenant's choice, whole or not at all.
+        """Store the tenant's choices, all or none of them.
 
         Raises:
-            Refused: names an option that does not exist, or may not be that.
+            Refused: names an option that does not exist, or may not have that value.
         """
         checked = await self.checked(given)
         if checked:
             await self._farm.call(self._chosen.put, checked)
 
     async def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `given` that have a value, with the model by the name workers serve it under.
+        """Those of `given` that have a value, with the model's name as workers have it.
 
         Raises:
-            Refused: names an option that does not exist, or may not be that.
+            Refused: names an option that does not exist, or may not have that value.
         """
         found: dict[str, Any] = {}
         for name, value in given.items():

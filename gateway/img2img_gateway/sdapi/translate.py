@@ -1,4 +1,4 @@
-"""A1111's request as the farm's parameters; what has no meaning here may have its neutral value only."""
+"""Translates A1111's request into the farm's parameters; fields without meaning here must be neutral."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,10 +40,10 @@ def read_request(
     options: Mapping[str, Any],
     scripts: Mapping[str, Any],
 ) -> Params:
-    """The parameters that a request means, with `prompts` (positive, negative) as they are after styles.
+    """The parameters of a request, with `prompts` (positive, negative) after styles.
 
     Args:
-        options: those that are set, the request's override_settings over the tenant's.
+        options: the tenant's, overridden by the request's override_settings.
         scripts: parameters that its scripts set.
 
     Raises:
@@ -87,7 +87,7 @@ def read_request(
 
 
 def refuse_unsupported(request: RenderRequest) -> None:
-    """That a request asks for nothing that is not here.
+    """Refuse a request that asks for something unsupported.
 
     Raises:
         Refused: names the field.
@@ -101,7 +101,7 @@ def refuse_unsupported(request: RenderRequest) -> None:
 
 
 def _churn_of(set_by_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `CHURN` that the settings change: they win over a request's own, and are told.
+    """Those of `CHURN` that the settings change: they win over a request's own, and are in the infotext.
 
     (A1111: `Sampler.initialize`.)
     """
@@ -111,7 +111,7 @@ def _churn_of(set_by_options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_txt2img(request: Txt2ImgRequest, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `values` means something to txt2img."""
+    """Those of `values` that have a meaning for txt2img."""
     if request.enable_hr and request.denoising_strength is None:
         raise Refused("denoising_strength", None, "enable_hr needs it: give a number from 0 to 1")
     inert = _OF_IMG2IMG if request.enable_hr else _OF_IMG2IMG | _OF_HIRES
@@ -131,7 +131,7 @@ def _to_its_size(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_parameters(request: RenderRequest) -> dict[str, Any]:
-    """What a request says by fields of a parameter's name; null is what it leaves to the settings."""
+    """The request's fields that are parameters of the same name; null leaves them to the settings."""
     names = type(request).model_fields.keys() & Params.model_fields.keys()
     found = {name: value for name in names if (value := getattr(request, name)) is not None}
     if min(request.seed_resize_from_w, request.seed_resize_from_h) <= 0:

@@ -1,4 +1,4 @@
-"""Routes of A1111 that do nothing here, and say why."""
+"""Routes of A1111 that are not supported here, and say why."""
 
 from fastapi import APIRouter
 

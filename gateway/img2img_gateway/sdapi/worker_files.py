@@ -1,4 +1,4 @@
-"""What a request names that lies in workers' folders: LoRAs by tags, VAEs by an option, and so on."""
+"""What a request names among workers' files: LoRAs in tags, VAEs in an option, and so on."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ _NAMED = 20
 
 
 class WorkerFiles:
-    """Those of a model's workers, for one request."""
+    """The files of a model's workers, for one request."""
 
     def __init__(self, farm: AsyncFarm, model: str, lenient: Leniency) -> None:
         self._farm = farm
@@ -25,7 +25,7 @@ class WorkerFiles:
         self._lenient = lenient
 
     def check_tags(self, prompt: str, options: Mapping[str, Any]) -> None:
-        """That the tags of a prompt are understood.
+        """Check that the tags of a prompt are well-formed, and of known kinds.
 
         Raises:
             Refused: one is not.
@@ -36,10 +36,10 @@ class WorkerFiles:
         take_extra_networks(text)
 
     async def check_inversions(self, prompt: str, negative_prompt: str) -> None:
-        """That prompts name no textual inversion which the model has no use for; to A1111 that is a word.
+        """Check that prompts name no textual inversion that the model cannot use; A1111 reads it as a word.
 
         Raises:
-            Refused: they do, and the gateway is strict.
+            Refused: they name one, and the gateway is strict.
         """
         found = await self._farm.inversions(self._model)
         unusable = {name: info.reason for name, info in found.items() if info.reason}
@@ -49,9 +49,9 @@ class WorkerFiles:
                 self._lenient.set_aside(field, name, why)
 
     async def with_networks(self, prompt: str, options: Mapping[str, Any]) -> str:
-        """`prompt` with the hypernetwork and the LoRA that options name, if there are such.
+        """`prompt` with the hypernetwork and the LoRA that options name, if they do.
 
-        A1111 appends them so, and the hypernetwork first.
+        Like A1111, it appends them, the hypernetwork first.
         """
         if options.get("sd_hypernetwork", "None") != "None":
             known = await self._farm.files("hypernetwork", self._model)
@@ -75,7 +75,7 @@ class WorkerFiles:
         return f"{prompt}<{tag}:{name}:{options.get('extra_networks_default_multiplier', 1.0)}>"
 
     async def with_vae(self, options: dict[str, Any]) -> dict[str, Any]:
-        """`options` without the name of a VAE that is not there: A1111 renders without one then."""
+        """`options` without a VAE that does not exist, without which A1111 renders."""
         wanted = options.get("sd_vae", _AUTOMATIC[0])
         if wanted in (*_AUTOMATIC, "None"):
             return options
@@ -87,7 +87,7 @@ class WorkerFiles:
         return {**options, "sd_vae": "None"}
 
     async def with_faces(self, params: Params) -> Params:
-        """`params`; without `restore_faces` where nobody can do that: A1111 leaves faces alone then."""
+        """`params`, without `restore_faces` if no worker can do that: A1111 then leaves faces alone."""
         known = await self._farm.files("face_restorer", self._model) if params.restore_faces else None
         name = params.face_restoration_model
         if not params.restore_faces or name in (known or ()):
@@ -99,7 +99,7 @@ class WorkerFiles:
 
 
 def named_in(text: str, names: Collection[str]) -> list[str]:
-    """Those of `names` that stand in a text as words of their own, in any letter case.
+    """Those of `names` that occur in a text as whole words, in any case.
 
     >>> named_in("a cat, (EasyNegative:1.2), concatenate", ["easynegative", "cat", "dog"])
     ['easynegative', 'cat']

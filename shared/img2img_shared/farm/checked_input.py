@@ -1,4 +1,4 @@
-"""What is checked of an input before anything of it is stored, by whoever takes it."""
+"""The checks of an input before anything of it is stored."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -24,12 +24,12 @@ def checked_input(
     path: str | None = None,
     check_files: Callable[[Params], None] = lambda _: None,
 ) -> Input:
-    """An input of a job with these parameters, as it is written but for its pictures.
+    """An input of a job with these parameters, checked and complete except for its pictures.
 
     Args:
-        roles: of the pictures that it is rendered from, its own and those of the job.
-        own: parameters of its own.
-        path: where its user has it.
+        roles: those of the pictures that it is rendered from, its own and the job's.
+        own: the input's own parameters.
+        path: the file's path on its user's machine.
         check_files: refuses parameters that name a file which nobody has.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The checkpoints that jobs of a farm can name, and what is meant by a name, or by none."""
+"""The checkpoints that jobs can name, and what a name means."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +20,10 @@ _NAMED = 20
 
 
 class Catalog(FarmConnection):
-    """Checkpoints, by what jobs call them."""
+    """The farm's checkpoints by the names that jobs use."""
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Those that are served, those an embedded farm could start a worker for, and those that were pushed;
-        each once."""
+        """All checkpoints that are served, were pushed, or could be served by an embedded farm, each once."""
         found = self._served()
         names = {each.model for each in found}
         return found + [_pushed_checkpoint(each) for each in self._pushed() if each.model not in names]
@@ -60,17 +59,17 @@ class Catalog(FarmConnection):
         return found
 
     def models(self) -> list[str]:
-        """What jobs call the `checkpoints`."""
+        """The names of the `checkpoints`."""
         return sorted(checkpoint.model for checkpoint in self.checkpoints())
 
     def find_checkpoint(self, wanted: str) -> Checkpoint | None:
-        """The checkpoint that a path, a name, a title or a hash means; None: it is not here.
+        """The checkpoint that a path, a name, a title or a hash means, or None.
 
-        What was pushed goes before what workers have of the same name. A path to a file here means no other
-        file that was pushed.
+        A pushed checkpoint comes before one that workers have under the same name. A path to a file here
+        never means another file that was pushed.
 
         Raises:
-            Refused: it means several.
+            Refused: it is ambiguous.
         """
         pushed = self.model_index.find("checkpoint", wanted)
         found = self.checkpoints()
@@ -82,7 +81,7 @@ class Catalog(FarmConnection):
         return find_checkpoint(wanted, found)
 
     def other_checkpoint(self, field: str, wanted: str, model: str) -> str:
-        """What workers call the checkpoint beside their own that images of `model` want for a refiner's part.
+        """The name, among workers, of a second checkpoint that images of `model` want.
 
         As in A1111, a part of a name is enough; of several, the shortest is meant.
 
@@ -107,10 +106,10 @@ class Catalog(FarmConnection):
         return alike[0]
 
     def name_of(self, model: str) -> str:
-        """What jobs call a model: a checkpoint has one name, and one queue, however it is named.
+        """The name of a model: each checkpoint has one name and one queue, whatever a job calls it.
 
         Raises:
-            Refused: it means several.
+            Refused: it is ambiguous.
         """
         checkpoint = self.find_checkpoint(model)
         return model if checkpoint is None else checkpoint.model
@@ -118,15 +117,15 @@ class Catalog(FarmConnection):
     def default_model(self, *, now: bool = False) -> str:
         """The model of a job that names none.
 
-        On an embedded farm that which `img2img up` serves, else "demo": what others have asked for does not
-        change it. On any other, where workers are started by hand, the only one that is served, else "demo".
+        On an embedded farm, the one that `img2img up` serves, else "demo", whatever else other programs asked
+        for. On any other farm, where workers are started by hand, the only one that is served, else "demo".
 
         Args:
-            now: somebody waits for it, so that it must be served already, or be startable.
+            now: the caller waits for it, so that it must be served already, or be startable.
 
         Raises:
             Refused: several are served, and "demo" is none of them.
-            NoWorkers: none is, `now`.
+            NoWorkers: `now`, and none is served.
         """
         if self.is_embedded:
             return str(self._defaults.get("model") or DEFAULT_MODEL)
@@ -143,7 +142,7 @@ class Catalog(FarmConnection):
         raise Refused("model", None, f"give one that is served: {', '.join(names)}")
 
     def serve_by_default(self, model: str) -> None:
-        """As `serve`, and for the next ten seconds jobs that name no model mean this one."""
+        """Like `serve`, and for the next ten seconds jobs that name no model get this one."""
         self.serve(model)
         self._defaults.put({"model": model})
         self._defaults.expire(_BY_DEFAULT)
@@ -167,7 +166,7 @@ class Catalog(FarmConnection):
         return chosen or self.default_model(), False
 
     def _check_model(self, model: str) -> None:
-        """That somebody serves it, or may come to: a job of a misspelt model would wait for ever.
+        """Check that somebody serves it, or could: a job of a misspelt model would wait forever.
 
         Raises:
             Refused: says what there is, and where names are looked up.
@@ -201,7 +200,7 @@ class Catalog(FarmConnection):
 
 
 def _served_checkpoint(info: WorkerInfo, here: Mapping[str, Path]) -> Checkpoint:
-    """The checkpoint of a worker; where it is, if that is known on this machine."""
+    """The checkpoint of a worker, with its path if that is known on this machine."""
     return Checkpoint(
         model=info.model,
         file_name=info.file_name or Path(info.model).name,
@@ -221,7 +220,7 @@ def _is_at(path: Path, pushed: PushedModel) -> bool:
 
 
 def _path(model: str, here: Mapping[str, Path]) -> Path | None:
-    """Where a model is on this machine, if that is known."""
+    """The path of a model on this machine, if it is known."""
     if model in here:
         return here[model]
     path = Path(model)

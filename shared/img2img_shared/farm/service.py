@@ -1,4 +1,4 @@
-"""One farm, as whoever submits works with it: jobs begun, looked up and removed, workers told what to do."""
+"""The farm as a service: submitting, looking up and changing jobs, and controlling workers."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -17,15 +17,15 @@ from img2img_shared.pushed_models.pins import Pins
 
 
 class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
-    """The farm that `settings` name; with no Redis among them, one of this machine's own in a folder.
+    """The farm that `settings` name, or, if they name no Redis, one in a folder of this machine.
 
     Its methods block, and may be called from any thread.
 
     Args:
-        outage: seconds for which a submit asks Redis again while it is away.
+        outage: seconds for which a submit retries while Redis does not answer.
 
     Raises:
-        Refused: a URL that is none, or a Redis without a store.
+        Refused: something that is not a URL, or a Redis without a store.
         Unavailable: Redis does not answer, or cannot be started.
     """
 
@@ -46,19 +46,19 @@ class FarmService(Catalog, JobLookup, JobControl, ModelShelf):
         sets_tags_aside: bool = False,
         draws_seeds: bool = True,
     ) -> Submission:
-        """A job to be given its inputs and then committed; what is wrong with it is said before it has any.
+        """Begin a job, to be given its inputs and then committed; its own fields are checked now.
 
-        An embedded farm begins to load the model meanwhile.
+        An embedded farm starts loading the model meanwhile.
 
         Args:
             model: None: see `default_model`; with extras, one whose workers have the upscalers.
-            name, owner, tags: for people, to find it by.
+            name, owner, tags: for people to find it by.
             keep: how long its results and inputs stay after its end: "30d", "forever", or seconds; None: as
                 the settings say.
-            webhook: what is to be told where, as far as a repeat with the same key must have it too.
-            stored: told how many inputs are in the store.
-            sets_tags_aside: the caller is told otherwise of tags in prompts that are unknown here.
-            draws_seeds: where they are -1; whoever has drawn them may have counted up to that number.
+            webhook: the part of its webhook that a repeat with the same key must agree with.
+            stored: called with the number of inputs that are in the store.
+            sets_tags_aside: accept unknown tags in prompts; the caller reports them itself.
+            draws_seeds: draw seeds that are -1. A caller that drew its own may have counted up to -1.
 
         Raises:
             Refused: names the field.

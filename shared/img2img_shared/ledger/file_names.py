@@ -1,4 +1,4 @@
-"""Which files a farm's workers have beside checkpoints, by kind: said now and then, beside the beats."""
+"""Which files besides checkpoints a farm's workers have, by kind; announced less often than beats."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
@@ -13,14 +13,14 @@ FileKind = Literal["checkpoint", "control", "face_restorer", "hypernetwork", "up
 
 
 class FileNames:
-    """Those of one farm. Every method raises `Unavailable` when Redis is away."""
+    """The files of one farm's workers. Every method raises `Unavailable` when Redis does not answer."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._prefix = redis.prefix
         self._call = redis.call
 
     def say(self, worker: str, names: Mapping[FileKind, Sequence[str]]) -> None:
-        """What jobs may name for a worker now."""
+        """Announce the files that jobs may name for a worker."""
         self._call("SET", keys.files_key(self._prefix, worker), msgpack.packb(dict(names)), "EX", KEPT)
 
     def of_each(self, workers: Collection[str], kind: FileKind) -> list[list[str] | None]:
@@ -32,6 +32,6 @@ class FileNames:
         return found
 
     def of(self, workers: Collection[str], kind: FileKind) -> list[str] | None:
-        """Those of a kind that any of the workers has; None: none of them has said."""
+        """The files of a kind that any of the workers has; None if none of them has announced any."""
         lists = [names for names in self.of_each(workers, kind) if names is not None]
         return list(dict.fromkeys(name for names in lists for name in names)) if lists else None

@@ -1,4 +1,4 @@
-"""Which LoRAs a farm's workers have: said now and then, beside the beats, as there may be hundreds."""
+"""Which LoRAs a farm's workers have; announced less often than beats, as there may be hundreds."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ SHARE = 100
 
 
 class LoraNames:
-    """Those of one farm. Every method raises `Unavailable` when Redis is away."""
+    """The LoRAs of one farm's workers. Every method raises `Unavailable` when Redis does not answer."""
 
     def __init__(self, redis: FarmRedis) -> None:
         self._prefix = redis.prefix
         self._call = redis.call
 
     def say(self, worker: str, names: Mapping[str, str]) -> None:
-        """What prompts may name for a worker now: its files, and what their trainers called them."""
+        """Announce a worker's LoRAs: its files, and the names that their trainers gave them."""
         self._call("SET", keys.loras_key(self._prefix, worker), msgpack.packb(dict(names)), "EX", KEPT)
 
     def of_each(self, workers: Collection[str]) -> list[dict[str, str] | None]:
@@ -37,7 +37,7 @@ class LoraNames:
         return found
 
     def of(self, workers: Collection[str]) -> dict[str, str] | None:
-        """Those that any of the workers has, in order; None: none of them has said."""
+        """The LoRAs that any of the workers has, in order; None if none of them has announced any."""
         lists = [each for each in self.of_each(workers) if each is not None]
         found = {name: alias for each in lists for name, alias in each.items()}
         return dict(sorted(found.items())) if lists else None

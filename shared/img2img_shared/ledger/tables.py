@@ -1,4 +1,4 @@
-"""What is kept in Redis beside jobs: small documents by name, dates, and who of several does a thing."""
+"""Small things in Redis besides jobs: documents by name, an agenda, an election."""
 
 import json
 import time
@@ -20,7 +20,7 @@ class Table:
         return int(self._call("HLEN", self._key))
 
     def get(self, name: str) -> Any:
-        """The document of that name; None: there is none."""
+        """The document of that name, or None."""
         data = self._call("HGET", self._key, name)
         with reading(self._key):
             return None if data is None else json.loads(data)
@@ -32,33 +32,33 @@ class Table:
             return {str(name, "utf-8"): json.loads(data) for name, data in found.items()}
 
     def put(self, documents: Mapping[str, Any]) -> None:
-        """Keep them, all or none, in place of those that have their names."""
+        """Store the documents, all or none of them, replacing those with the same names."""
         if documents:
             pairs = [word for name, each in documents.items() for word in (name, json.dumps(each))]
             self._call("HSET", self._key, *pairs)
 
     def remove(self, name: str) -> None:
-        """Keep it no longer."""
+        """Remove a document."""
         self._call("HDEL", self._key, name)
 
     def expire(self, seconds: int) -> None:
-        """Forget all of it, if nobody says so again for so long."""
+        """Have the whole table expire in so many seconds, unless this is called again."""
         self._call("EXPIRE", self._key, seconds)
 
 
 class FairAgenda:
-    """JSON documents by when they are due, of several owners, who are served in turn.
+    """JSON documents with the time at which they are due, of several owners, who are served in turn.
 
     ``{prefix}:gateway:DOCUMENTS`` is the hash of documents by name, ``{prefix}:gateway:NAME`` the set of
-    owners, and beside it are two sorted sets for each: what waits, by when it is due, and what was taken, by
-    when that counts no more; in seconds since 1970 by Redis' clock, since those of its callers may differ. A
-    document and when it is due are written at once: whoever dies leaves both or none. Methods raise
-    `Unavailable`.
+    owners. Each owner has two sorted sets beside it: what waits, by when it is due, and what was taken, by
+    when that expires; in seconds since 1970 by Redis' clock, since those of its callers may differ. A
+    document and its time are written at once, so that a process that dies leaves both or neither. Methods
+    raise `Unavailable`.
 
     Args:
-        most: names that are taken at a time, of all owners.
-        share: ... and of one, so that whoever is slow to be done with waits for itself.
-        seconds: for which one that was taken is left to who took it.
+        most: how many documents may be taken at a time.
+        share: how many of one owner, so that slow ones delay only their owner.
+        seconds: for how long a taken document is left to its taker.
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class FairAgenda:
         self._most, self._share, self._seconds = most, share, seconds
 
     def get(self, name: str) -> Any:
-        """The document of that name; None: there is none."""
+        """The document of that name, or None."""
         return self._table.get(name)
 
     def add(self, owner: str, name: str, document: Any) -> None:
-        """It is due now, unless the name is taken: then that one stays as it is."""
+        """Add a document that is due now, unless there is one of that name."""
         self._put(owner, name, document, 0.0, "new")
 
     def put(self, owner: str, name: str, document: Any, after: float = 0.0) -> None:
-        """It is due in so many seconds, in place of what had its name."""
+        """Add a document that is due in so many seconds, replacing any of that name."""
         self._put(owner, name, document, after, "")
 
     def take(self) -> list[str]:
-        """Those that are due, one of each owner, then a second of each, and so on."""
+        """Take the names of documents that are due: one of each owner, then a second of each, and so on."""
         seconds, micros = self._call("TIME")
         now = int(seconds) + int(micros) / 1e6
         owners = [str(each, "utf-8") for each in self._call("SMEMBERS", self._key())]
@@ -98,11 +98,11 @@ class FairAgenda:
         return [name for _, name in chosen]
 
     def give_back(self, owner: str, name: str) -> None:
-        """Who took it is done with it."""
+        """Note that a taken document is done with."""
         self._call("ZREM", self._key(owner, "taken"), name)
 
     def remove(self, owner: str, name: str) -> None:
-        """Keep it no longer."""
+        """Remove a document."""
         self._redis.run("agenda_remove", self._documents, self._key(owner, "waiting"), name)
 
     def _put(self, owner: str, name: str, document: Any, after: float, is_new: str) -> None:
@@ -124,9 +124,9 @@ class FairAgenda:
 
 
 class Election:
-    """One of several processes that does what only one may do. Methods raise `Unavailable`.
+    """An election among processes, for what only one of them may do. Methods raise `Unavailable`.
 
-    `term` is how many seconds the elected one is waited for when it is not heard of.
+    `term` is for how many seconds the winner keeps its office without asking again.
     """
 
     def __init__(self, redis: FarmRedis, office: str, candidate: str, term: int) -> None:
@@ -136,7 +136,7 @@ class Election:
         self._term = term
 
     def is_won(self) -> bool:
-        """Whether the candidate is the elected one, for another term."""
+        """Whether the candidate holds the office, now for another term."""
         if self._call("SET", self._key, self._candidate, "NX", "EX", self._term):
             return True
         is_won = self._call("GET", self._key) == self._candidate.encode()
@@ -145,20 +145,20 @@ class Election:
         return bool(is_won)
 
     def resign(self) -> None:
-        """Let another one be elected."""
+        """Give up the office."""
         if self._call("GET", self._key) == self._candidate.encode():
             self._call("DEL", self._key)
 
 
 def first_value(redis: FarmRedis, *name: str, proposal: str) -> str:
-    """The value of that name: `proposal`, unless there is one already."""
+    """The value of that name, which is `proposal` unless there was one already."""
     key = redis.key("gateway", *name)
     redis.call("SET", key, proposal, "NX")
     return str(redis.call("GET", key), "utf-8")
 
 
 def count_in_window(redis: FarmRedis, *name: str, window: int) -> int:
-    """How often that name was counted, this time included, since the last multiple of `window` seconds."""
+    """How many calls for that name there were since the last multiple of `window` seconds, with this one."""
     key = redis.key("gateway", *name, str(int(time.time()) // window))
     count = int(redis.call("INCR", key))
     if count == 1:

@@ -1,4 +1,4 @@
-"""Claims of images: one after the other taken, made by its recipe, stored and reported."""
+"""Claims images one after the other, makes them by their recipes, and stores and reports them."""
 
 import threading
 import time
@@ -57,7 +57,7 @@ _OF_EVERY_IMAGE = frozenset({"seed", "subseed"})
 
 
 class ClaimLoop:
-    """Claims and makes images of the current model until told to stop. Each ticket's thread calls `serve`."""
+    """Claims and makes images of the current model until stopped. Each ticket's thread calls `serve`."""
 
     def __init__(
         self,
@@ -120,14 +120,14 @@ class ClaimLoop:
         return claimed
 
     def take(self, *, above: int | None = None) -> LeasedClaim | None:
-        """The next image of the current model, of a higher priority than `above`; None: there is none."""
+        """The next image of the current model, of a higher priority than `above`, or None."""
         with self._current.claiming() as model:
             if model is None or (claim := self._claim(model.served.model, above)) is None:
                 return None
             return self._leases.hold(claim, model)
 
     def _claim(self, model: str, above: int | None) -> Claim | None:
-        """The next image, or None. Where the reply is lost, the nonce asks for it again."""
+        """The next image, or None. If the reply is lost, the nonce is used to ask for it again."""
         nonce, idle = uuid.uuid4().hex, not len(self._leases)
         for _ in range(2):
             try:
@@ -139,7 +139,7 @@ class ClaimLoop:
         return None
 
     def carry(self, held: LeasedClaim) -> None:
-        """One image to its end, whatever that is; never raises."""
+        """Take one image to its end, whatever that is; never raises."""
         claim = held.claim
         self._observe(Claimed(claim=claim))
         try:
@@ -151,7 +151,7 @@ class ClaimLoop:
             self._observe(LetGo(claim=claim))
 
     def _give_up(self, held: LeasedClaim, error: Exception) -> None:
-        """`error` ended this attempt: what that means for the image."""
+        """Decide what `error`, which ended this attempt, means for the image."""
         claim = held.claim
         if isinstance(error, torch.AcceleratorError) or held.model.engine.broken:
             # nothing works on this device any more, and any of the images in flight may be to blame: what
@@ -170,7 +170,7 @@ class ClaimLoop:
             self._observe(PutBack(claim=claim, reason=reason, error=verdict.error))
 
     def _settle(self, held: LeasedClaim, verdict: Verdict) -> ImageState | None:
-        """Tells the ledger; what became of the image, None: nothing by this attempt."""
+        """Report the verdict to the ledger; returns the image's state, or None if it was too late."""
         claim = held.claim
         match verdict.blame:
             case Blame.IMAGE:
@@ -223,7 +223,7 @@ class ClaimLoop:
         self._rest.end()
 
     def _follow(self, steps: Recipe, held: LeasedClaim) -> Files:
-        """A recipe's renders, through the engine, to the files that come out of them."""
+        """Run a recipe, with its renders done by the engine; returns the files it makes."""
         try:
             renders = next(steps)
             while True:
@@ -233,7 +233,7 @@ class ClaimLoop:
             return files
 
     def _rendered(self, renders: Sequence[Render], held: LeasedClaim) -> list[NDArray[Any]]:
-        """What the engine makes of all; once one fails, or the claim is lost, the others are dropped."""
+        """The engine's results for all renders; if one fails, or the claim is lost, all are cancelled."""
         counted = held.counter()
         engine = held.model.engine
         priority = held.claim.priority

@@ -1,4 +1,4 @@
-"""What an error at an image says of the image, of this worker, or of neither."""
+"""Decides from an error what is to blame: the image, this worker, or neither."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -20,7 +20,7 @@ _OWN_FILES = (
 
 
 class Blame(Enum):
-    """Who or what kept an image from being rendered, and so what becomes of it."""
+    """What kept an image from being rendered, which decides what happens to it."""
 
     #: nobody: the worker ends, or the job was cancelled. It is given out again at once
     NOBODY = "nobody"
@@ -56,10 +56,10 @@ def is_of_own_files(error: Refused) -> bool:
 def judge(
     error: Exception, health: Health, having: Callable[[Refused], Sequence[str]] = lambda _: ()
 ) -> Verdict:
-    """What `error` means for the image at which it came; may check what the worker needs.
+    """What `error` means for its image; may check the worker's health.
 
     Args:
-        having: workers that have a file for want of which this one refused an image.
+        having: finds workers that have a file for lack of which this one refused an image.
     """
     if isinstance(error, Stopped | CancelledError | Unavailable):
         return Verdict(blame=Blame.NOBODY)

@@ -1,1 +1,1 @@
-"""A1111's scripts: those that a request has run beside its render, and those that run it themselves."""
+"""A1111's scripts: those that run beside a render, and those that take it over."""

@@ -1,4 +1,4 @@
-"""Scripts beside a render: soft inpainting, ControlNet (see `control_units`); others must ask for nothing."""
+"""Scripts beside a render: soft inpainting, ControlNet (see `control_units`); others must be switched off."""
 
 from typing import Any
 
@@ -40,10 +40,10 @@ _STEPS = {
 
 
 def script_parameters(request: RenderRequest, lenient: Leniency) -> dict[str, Any]:
-    """The parameters that the scripts beside a request's render set.
+    """The parameters that are set by the scripts beside a request's render.
 
     Raises:
-        Refused: it wants one that is not here, in A1111's words for a script that it does not have.
+        Refused: there is no such script; in A1111's words.
     """
     found: dict[str, Any] = {}
     for name, given in request.alwayson_scripts.items():
@@ -59,7 +59,7 @@ def script_parameters(request: RenderRequest, lenient: Leniency) -> dict[str, An
 
 
 def script_info() -> list[dict[str, Any]]:
-    """What is here, and its arguments, as A1111 tells them."""
+    """The scripts and their arguments, as A1111 lists them."""
     arguments = [
         {
             "label": label,
@@ -75,7 +75,7 @@ def script_info() -> list[dict[str, Any]]:
 
 
 def _soft_inpainting(given: Any, lenient: Leniency) -> dict[str, Any]:
-    """By position, those that are left out as they are by default; or by label."""
+    """Its arguments, by position (with defaults for those left out) or by label."""
     arguments = given.get("args", []) if isinstance(given, dict) else given
     if isinstance(arguments, list):
         if arguments and isinstance(arguments[0], dict):
@@ -94,7 +94,7 @@ def _soft_inpainting(given: Any, lenient: Leniency) -> dict[str, Any]:
 
 
 def _asks(given: Any) -> bool:
-    """Whether a script is turned on: by its first argument, or by one of the units that it has."""
+    """Whether a script is switched on: by its first argument, or by one of its units."""
     arguments = given.get("args", []) if isinstance(given, dict) else given
     if isinstance(arguments, dict):
         arguments = list(arguments.values()) if not _is_unit(arguments) else [arguments]

@@ -1,4 +1,4 @@
-"""A1111's "Loopback": the farm's own, with a sheet of what its renders made."""
+"""A1111's "Loopback": the farm's own, with a sheet of all results."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _COLORS = "img2img_color_correction"
 
 
 class Loopback(Script):
-    """Its arguments."""
+    """The script's arguments."""
 
     title: ClassVar = "loopback"
     of_txt2img: ClassVar = False
@@ -39,10 +39,10 @@ class Loopback(Script):
     ] = "None"
 
     def run(self, request: RenderRequest, lenient: Leniency) -> Run:
-        """All that one loop makes; of several loops, what each has made last.
+        """One loop returns all its results; several loops return their last ones.
 
         Raises:
-            Refused: it is to read prompts from pictures.
+            Refused: it would have to read prompts from pictures.
         """
         if self.interrogation != "None":
             reason = "there is no network here that describes pictures; give None"
@@ -71,7 +71,7 @@ class Loopback(Script):
         )
 
     def _account(self, account: Mapping[str, Any]) -> dict[str, Any]:
-        """A1111's: of the last render, and with the strength that one more would have."""
+        """A1111's account of the last render, with the strength that one more would have."""
         loop = Loop(
             loops=self.loops,
             first=account["denoising_strength"],
@@ -93,7 +93,7 @@ class Loopback(Script):
 
 @dataclass(frozen=True, kw_only=True)
 class RowSheet(Sheets):
-    """All in one row."""
+    """All pictures in one row."""
 
     count: int
 

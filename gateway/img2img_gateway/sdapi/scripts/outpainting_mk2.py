@@ -22,7 +22,7 @@ _HINT = (
 
 
 class OutpaintingMk2(Script):
-    """Its arguments."""
+    """The script's arguments."""
 
     title: ClassVar = "outpainting mk2"
     of_txt2img: ClassVar = False
@@ -40,10 +40,10 @@ class OutpaintingMk2(Script):
     ] = 0.05
 
     def run(self, request: RenderRequest, lenient: Leniency) -> Run:
-        """A batch for each iteration: the same ones again, as in A1111, whose seeds do not go on.
+        """A batch for each iteration, all with the same seeds, as in A1111.
 
         Raises:
-            Refused: it is to grow nowhere.
+            Refused: no side is to grow.
         """
         changes = {
             **first_picture_alone(request, lenient, self.title),
@@ -72,14 +72,14 @@ class OutpaintingMk2(Script):
 
 
 def _of_a_batch(account: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """A1111 tells those of one batch."""
+    """A1111's account, which is that of one batch."""
     names = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
     return {name: account[name][:count] for name in names} | {"subseed": -1, "index_of_first_image": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridSheet(Sheets):
-    """All in rows, as the options say."""
+    """All pictures in rows, as the options say."""
 
     count: int
 

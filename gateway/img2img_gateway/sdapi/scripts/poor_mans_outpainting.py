@@ -20,7 +20,7 @@ _CONTENTS = ["fill", "original", "latent noise", "latent nothing"]
 
 
 class PoorMansOutpainting(Script):
-    """Its arguments."""
+    """The script's arguments."""
 
     title: ClassVar = "poor man's outpainting"
     of_txt2img: ClassVar = False
@@ -37,7 +37,7 @@ class PoorMansOutpainting(Script):
         """One picture.
 
         Raises:
-            Refused: it is to grow nowhere.
+            Refused: no side is to grow.
         """
         changes = {
             **first_picture_alone(request, lenient, self.title),
@@ -60,7 +60,7 @@ class PoorMansOutpainting(Script):
         )
 
     def _account(self, picture: tuple[int, int] | None) -> AccountChanges:
-        """A1111's: of the seeds, the last tile's, as far as the size of the `picture` is known."""
+        """A1111's account, with the last tile's seeds if the size of the `picture` is known."""
 
         def changes(account: Mapping[str, Any], _: tuple[int, int]) -> dict[str, Any]:
             found = {"batch_size": 1, "subseed": -1}
@@ -74,7 +74,7 @@ class PoorMansOutpainting(Script):
 
 
 def _size_of(request: RenderRequest) -> tuple[int, int] | None:
-    """Width and height of its first picture; None: of one that was uploaded before, or that is none."""
+    """Width and height of its first picture; None if it was uploaded before, or is not a picture."""
     images = request.init_images or [] if isinstance(request, Img2ImgRequest) else []
     try:
         data = decode_base64(images[0], "init_images.0", len(images[0]))
@@ -85,5 +85,5 @@ def _size_of(request: RenderRequest) -> tuple[int, int] | None:
 
 
 def _without_content(texts: list[str]) -> list[str]:
-    """As A1111 tells of a content that is no number: not at all."""
+    """Infotexts without the masked content: A1111 leaves out one that is not a number."""
     return [text.replace(", Masked content: fill,", ",") for text in texts]

@@ -1,4 +1,4 @@
-"""A1111's "Prompt matrix": a render for each choice of a prompt's parts between bars, and a sheet of all."""
+"""A1111's "Prompt matrix": a render for each combination of a prompt's parts between bars, and a sheet."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from img2img_shared.sheets.grid import GridOptions, in_rows, opened
 
 
 class PromptMatrix(Script):
-    """Its arguments."""
+    """The script's arguments."""
 
     title: ClassVar = "prompt matrix"
 
@@ -30,7 +30,7 @@ class PromptMatrix(Script):
     ] = 0
 
     def run(self, request: RenderRequest, _: Leniency) -> Run:
-        """Every choice of the parts behind the first, the first part's bit counting least.
+        """Every combination of the parts after the first one; the first part's bit counts least.
 
         Raises:
             Refused: there are too many.
@@ -56,7 +56,7 @@ class PromptMatrix(Script):
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixSheet(Sheets):
-    """One half of the parts chosen along the columns, the other along the rows."""
+    """One half of the parts vary along the columns, the other along the rows."""
 
     parts: tuple[str, ...]
     #: pixels between two pictures
@@ -84,7 +84,7 @@ class MatrixSheet(Sheets):
 
 
 def _choices(parts: tuple[str, ...]) -> list[list[Caption]]:
-    """Of each choice, all parts: those that are not chosen struck through."""
+    """A caption of all parts for each combination, with those left out struck through."""
     return [
         [Caption(part, is_struck=not number >> i & 1) for i, part in enumerate(parts)]
         for number in range(1 << len(parts))

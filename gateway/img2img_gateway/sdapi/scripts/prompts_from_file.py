@@ -1,4 +1,4 @@
-"""A1111's "Prompts from file or textbox": a render for each line, which may set fields like a command."""
+"""A1111's "Prompts from file or textbox": a render for each line, which may set fields by options."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ _INERT = frozenset(
 
 
 class PromptsFromFile(Script):
-    """Its arguments."""
+    """The script's arguments."""
 
     title: ClassVar = "prompts from file or textbox"
 
@@ -50,7 +50,7 @@ class PromptsFromFile(Script):
         """A render for each line that is not empty.
 
         Raises:
-            Refused: there are none, or too many; or a line sets a field to what it cannot be.
+            Refused: there are none, or too many; or a line sets a field to an invalid value.
         """
         lines = [line for line in map(str.strip, self.text.splitlines()) if line]
         if not lines:
@@ -109,10 +109,10 @@ def _value(name: str, text: str) -> Any:
 
 
 def _pairs(line: str) -> Iterator[tuple[str, Any]]:
-    """What ``--name value`` sets; a prompt's value goes up to the next name.
+    """The values that ``--name value`` sets; a prompt's value ends at the next name.
 
     Raises:
-        ValueError: it is no such line.
+        ValueError: the line is malformed.
     """
     words = shlex.split(line)
     while words:

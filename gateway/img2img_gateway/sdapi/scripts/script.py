@@ -1,4 +1,4 @@
-"""What a script is that runs a request itself: its arguments, and the renders that it makes of it."""
+"""The base of scripts that take over a request: arguments, and the renders that a script makes of it."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,15 +19,15 @@ AccountChanges = Callable[[Mapping[str, Any], tuple[int, int]], Mapping[str, Any
 
 
 class Sheets:
-    """Pictures that a script lays out of those that it had rendered, and that go before them."""
+    """Sheets that a script makes of its pictures, and that go before them."""
 
     def is_wanted(self, _: GridOptions) -> bool:
-        """Whether there are to be any."""
+        """Whether there are to be any sheets."""
         return True
 
     @abstractmethod
     def size(self, cell: tuple[int, int], options: GridOptions) -> tuple[int, int]:
-        """Width and height of the largest in pixels, with the largest picture's in `cell`."""
+        """Width and height of the largest sheet in pixels, if the largest picture fits `cell`."""
 
     @abstractmethod
     def drawn(
@@ -36,13 +36,13 @@ class Sheets:
         """The sheets."""
 
     def texts(self, texts: Sequence[str]) -> list[str]:
-        """Their infotexts, from those of the pictures."""
+        """The sheets' infotexts, made from those of the pictures."""
         return list(texts[:1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a script makes of a request."""
+    """The renders that a script makes of a request."""
 
     #: rendered one after the other, each by itself
     requests: Sequence[RenderRequest]
@@ -60,12 +60,12 @@ class Run:
 
     @property
     def count(self) -> int:
-        """Pictures."""
+        """The number of pictures."""
         return sum(each.n_iter * each.batch_size for each in self.requests)
 
 
 class Script(BaseModel):
-    """One script. Its fields are its arguments in A1111's order, their titles A1111's labels."""
+    """A script. Its fields are its arguments in A1111's order; their titles are A1111's labels."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -75,7 +75,7 @@ class Script(BaseModel):
 
     @abstractmethod
     def run(self, request: RenderRequest, lenient: Leniency) -> Run:
-        """What it makes of `request`.
+        """The renders for `request`.
 
         Raises:
             Refused: names an argument, or a field.
@@ -83,7 +83,7 @@ class Script(BaseModel):
 
     @classmethod
     def read(cls, arguments: Sequence[Any], lenient: Leniency) -> "Script":
-        """It with arguments by position; those that are left out, or null, as they are by default.
+        """The script with arguments by position; those left out, or null, have their defaults.
 
         Raises:
             Refused: names one.
@@ -99,7 +99,7 @@ class Script(BaseModel):
 
     @classmethod
     def info(cls, *, img2img: bool) -> dict[str, Any]:
-        """As A1111 lists it."""
+        """The script as A1111 lists it."""
         arguments = [
             {
                 "label": schema["title"],
@@ -115,7 +115,7 @@ class Script(BaseModel):
 
 
 def changed(request: RenderRequest, changes: Mapping[str, Any]) -> RenderRequest:
-    """`request` with other values, and without its script.
+    """`request` with changed values, and without its script.
 
     Raises:
         Refused: names the field.
@@ -129,7 +129,7 @@ def changed(request: RenderRequest, changes: Mapping[str, Any]) -> RenderRequest
 
 
 def first_picture(request: RenderRequest, lenient: Leniency, title: str) -> dict[str, Any]:
-    """The change to a request that leaves the first of its pictures, the only one that a script looks at."""
+    """The change to a request that keeps only its first picture, which is all a script uses."""
     images = request.init_images or [] if isinstance(request, Img2ImgRequest) else []
     if len(images) > 1:
         why = f"{title} looks at the first alone, as in A1111"
@@ -138,12 +138,12 @@ def first_picture(request: RenderRequest, lenient: Leniency, title: str) -> dict
 
 
 def of_the_first(texts: list[str]) -> list[str]:
-    """The infotexts that A1111 tells of some scripts: the first one's, of all."""
+    """The infotexts that A1111 returns for some scripts: the first one's, for all."""
     return texts[:1] * len(texts)
 
 
 def check_count(count: int, field_name: str) -> None:
-    """That a script makes no more pictures than a call may have.
+    """Check that a script makes no more pictures than a call may have.
 
     Raises:
         Refused: names the field that asks for them.

@@ -17,7 +17,7 @@ from img2img_shared.upscaler_names import BUILT_IN
 
 
 class SdUpscale(Script):
-    """Its arguments."""
+    """The script's arguments."""
 
     title: ClassVar = "sd upscale"
     of_txt2img: ClassVar = False
@@ -34,7 +34,7 @@ class SdUpscale(Script):
         """A picture for each iteration.
 
         Raises:
-            Refused: there is no upscaler of this number.
+            Refused: there is no upscaler with this number.
         """
         changes = {
             **first_picture(request, lenient, self.title),
@@ -58,7 +58,7 @@ class SdUpscale(Script):
     def _account(
         self, batch: int, iterations: int, account: Mapping[str, Any], size: tuple[int, int]
     ) -> dict[str, Any]:
-        """A1111's: of the seeds, those of the last tiles."""
+        """A1111's account, with the seeds of the last tiles."""
         sides = zip(size, (account["width"], account["height"]), strict=True)
         tiles = math.prod(len(places(side, tile, self.overlap)) for side, tile in sides)
         seed = shift_seed(account["seed"], iterations - 1 + math.ceil(tiles / batch) - 1)
@@ -72,7 +72,7 @@ class SdUpscale(Script):
         }
 
     def _name(self) -> str:
-        """By its place in the list of those that A1111 has without files."""
+        """The upscaler, by its index among those that A1111 has without files."""
         if isinstance(self.upscaler, str):
             return self.upscaler
         if not 0 <= self.upscaler < len(BUILT_IN):

@@ -1,4 +1,4 @@
-"""The scripts that a request may name (`script_name`) to have itself run by."""
+"""The scripts that a request may name to take it over (`script_name`)."""
 
 from typing import Any
 
@@ -27,15 +27,15 @@ _SCRIPTS: tuple[type[Script], ...] = (
 
 
 def scripts_of(*, img2img: bool) -> list[type[Script]]:
-    """Those of one of the two routes."""
+    """The scripts of one of the two routes."""
     return [script for script in _SCRIPTS if img2img or script.of_txt2img]
 
 
 def check_name(request: RenderRequest) -> type[Script] | None:
-    """The script that a request names; None: it names none.
+    """The script that a request names, or None.
 
     Raises:
-        Refused: there is no such script, in A1111's words for that.
+        Refused: there is no such script; in A1111's words.
     """
     name = request.script_name
     if not name or name.lower() == "none":
@@ -48,7 +48,7 @@ def check_name(request: RenderRequest) -> type[Script] | None:
 
 
 def script_run(request: RenderRequest, lenient: Leniency) -> Run | None:
-    """What a request's script makes of it; None: it names none.
+    """The renders of a request's script, or None if it names none.
 
     Raises:
         Refused: there is no such script; or names an argument, or a field.
@@ -62,5 +62,5 @@ def script_run(request: RenderRequest, lenient: Leniency) -> Run | None:
 
 
 def script_infos(*, img2img: bool) -> list[dict[str, Any]]:
-    """Those of one of the two routes, with their arguments, as A1111 tells them."""
+    """The scripts of one of the two routes, with their arguments, as A1111 lists them."""
     return [script.info(img2img=img2img) for script in scripts_of(img2img=img2img)]

@@ -1,4 +1,4 @@
-"""What the two scripts that let a picture grow have in common: their sides, and that no mask goes along."""
+"""What the two outpainting scripts share: their sides, and that they drop the mask."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ def sides_of(given: tuple[str, ...] | str) -> str:
     """The parameter `outpaint`.
 
     Raises:
-        Refused: it is to grow nowhere.
+        Refused: no side is to grow.
     """
     sides = [side for side in SIDES if side in given]
     if not sides:
@@ -30,7 +30,7 @@ def sides_of(given: tuple[str, ...] | str) -> str:
 
 
 def first_picture_alone(request: RenderRequest, lenient: Leniency, title: str) -> dict[str, Any]:
-    """The change to a request that leaves the first of its pictures, without its mask."""
+    """The change to a request that keeps only its first picture, without its mask."""
     if isinstance(request, Img2ImgRequest) and request.mask:
         lenient.set_aside("mask", Summary("a picture"), f"{title} has a mask of its own, as in A1111")
     return {**first_picture(request, lenient, title), "mask": None}

@@ -21,7 +21,7 @@ _MOST_PARTS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis."""
+    """An axis of the plot."""
 
     label: str
     changes: Changes
@@ -37,12 +37,12 @@ class Axis:
     of_txt2img: bool = True
 
     def values(self, text: str, chosen: Sequence[str], field: str) -> list[Any]:
-        """What `text` names, or a list where the page has one; numbers may be written as ranges.
+        """The values in `text`, or the chosen ones if the page has a list; numbers may be written as ranges.
 
         ``1-5`` is 1, 2, 3, 4, 5; ``1-5 (+2)`` is 1, 3, 5; ``1-10 [4]`` is 1, 4, 7, 10.
 
         Raises:
-            Refused: names `field`: there are no values, too many, or one is no number.
+            Refused: names `field`: there are no values, too many, or one is not a number.
         """
         if self is NOTHING:
             return [0]
@@ -59,7 +59,7 @@ class Axis:
         return list(permutations(texts))
 
     def with_seeds(self, values: list[Any]) -> list[Any]:
-        """Values with those seeds that are to be drawn."""
+        """The values, with seeds of -1 drawn."""
         return (
             [draw_seed(value) if value == DRAW else value for value in values] if self.is_of_seeds else values
         )
@@ -71,10 +71,10 @@ class Axis:
 
 
 def axis_of(wanted: int | str, field: str, *, img2img: bool) -> Axis:
-    """An axis by its place in A1111's list, or its label.
+    """An axis by its index in A1111's list, or its label.
 
     Raises:
-        Refused: names `field`: there is none.
+        Refused: names `field`: there is no such axis.
     """
     axes = axes_of(img2img=img2img)
     if isinstance(wanted, int) and 0 <= wanted < len(axes):
@@ -88,7 +88,7 @@ def axis_of(wanted: int | str, field: str, *, img2img: bool) -> Axis:
 
 
 def axes_of(*, img2img: bool) -> list[Axis]:
-    """Those of one of the two routes, in A1111's order, by which its clients count."""
+    """The axes of one of the two routes, in A1111's order, by which its clients count."""
     return [axis for axis in _AXES if (axis.of_img2img if img2img else axis.of_txt2img)]
 
 
@@ -121,7 +121,7 @@ def _nothing(_: RenderRequest, _value: Any, _values: Sequence[Any]) -> dict[str,
 
 
 def _replaced(request: RenderRequest, value: str, values: Sequence[str]) -> dict[str, Any]:
-    """The first value in the prompts becomes another."""
+    """The change that replaces the first value in the prompts by another."""
     sought, prompts = values[0], (request.prompt, request.negative_prompt)
     if not any(sought in prompt for prompt in prompts):
         reason = f"Prompt S/R did not find it in prompt or negative_prompt; give {sought!r} a place there"
@@ -134,7 +134,7 @@ def _replaced(request: RenderRequest, value: str, values: Sequence[str]) -> dict
 
 
 def _reordered(request: RenderRequest, parts: Sequence[str], _: Sequence[Any]) -> dict[str, Any]:
-    """Parts of the prompt in another order; before one that is not there, A1111 cuts the last letter off."""
+    """The change that reorders parts of the prompt; before a missing one, A1111 cuts the last letter off."""
     prompt, between = request.prompt, []
     for part in sorted(parts, key=prompt.find):
         at = prompt.find(part)

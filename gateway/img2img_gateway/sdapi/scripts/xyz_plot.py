@@ -1,4 +1,4 @@
-"""A1111's "X/Y/Z plot": a render for each choice of up to three axes' values, and sheets of all."""
+"""A1111's "X/Y/Z plot": a render for each combination of up to three axes' values, and sheets."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Chosen = Annotated[
 
 
 class XyzPlot(Script):
-    """Its arguments."""
+    """The script's arguments."""
 
     title: ClassVar = "x/y/z plot"
 
@@ -53,10 +53,10 @@ class XyzPlot(Script):
     takes_texts: Annotated[bool, Field(title="Use text inputs instead of dropdowns")] = False
 
     def run(self, request: RenderRequest, lenient: Leniency) -> Run:
-        """One picture for each cell: x counts fastest, z slowest.
+        """One picture for each cell: x varies fastest, z slowest.
 
         Raises:
-            Refused: an axis is unknown, its values are none, or too many.
+            Refused: an axis is unknown, or has no values, or too many.
         """
         if request.batch_size * request.n_iter > 1:
             why = f"{self.title} shows one picture in a cell, as in A1111"
@@ -94,7 +94,7 @@ class XyzPlot(Script):
 
     @classmethod
     def info(cls, *, img2img: bool) -> dict[str, Any]:
-        """As A1111 lists it, the axes of that route among what may be chosen."""
+        """The script as A1111 lists it, with the axes of that route as choices."""
         info = super().info(img2img=img2img)
         for number in (0, 3, 6):
             info["args"][number]["choices"] = [axis.label for axis in axes_of(img2img=img2img)]
@@ -117,7 +117,7 @@ class XyzPlot(Script):
         return Spread(axis=axis, values=fixed, text=told, tells_seeds=not self.keep_drawn_seeds)
 
     def _later(self, column: int, row: int, plane: int, columns: int, rows: int) -> int:
-        """By how much a cell's seed is later than the first one's."""
+        """By how much a cell's seed is later than the first cell's."""
         across = columns if self.vary_seeds_x else 1
         down = rows if self.vary_seeds_y else 1
         later = column * self.vary_seeds_x + row * across * self.vary_seeds_y
@@ -136,11 +136,11 @@ class Spread:
     tells_seeds: bool
 
     def captions(self) -> list[list[Caption]]:
-        """One for each value."""
+        """A caption for each value."""
         return [[Caption(self.axis.caption(self.axis.label, value))] for value in self.values]
 
     def pairs(self, name: str) -> dict[str, str]:
-        """What an infotext tells of it."""
+        """The entries of an infotext on it."""
         if self.axis is NOTHING:
             return {}
         pairs = {f"{name} Type": self.axis.label, f"{name} Values": self.text}
@@ -151,7 +151,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class PlotSheets(Sheets):
-    """All in one; then, if they are wanted, the planes that it is made of: one for each value of z."""
+    """A sheet of everything; then, if they are wanted, its planes: one for each value of z."""
 
     x: Spread
     y: Spread
@@ -188,9 +188,9 @@ class PlotSheets(Sheets):
         return [whole, *(_with_pairs(texts[columns * rows * plane], pairs) for plane in range(planes))]
 
     def account_changes(self, account: Mapping[str, Any]) -> dict[str, Any]:
-        """A1111's account: seeds and prompts of the planes, too; of negative prompts, the first alone.
+        """A1111's account: also the seeds and prompts of the planes; of negative prompts, only the first.
 
-        It is the first cell's, which tells nothing of the plot.
+        Otherwise it is the first cell's, which does not mention the plot.
         """
         columns, rows, planes = self._shape
         firsts = [columns * rows * plane for plane in range(planes)] if self.includes_planes else []
@@ -204,7 +204,7 @@ class PlotSheets(Sheets):
         return changes | {name: account[name][:1] for name in ("all_negative_prompts", "all_subseeds")}
 
     def _plane_pairs(self) -> dict[str, str]:
-        """What a plane's infotext tells of the plot."""
+        """The entries on the plot in a plane's infotext."""
         return {"Script": "X/Y/Z plot"} | self.x.pairs("X") | self.y.pairs("Y")
 
     @property
@@ -226,7 +226,7 @@ class PlotSheets(Sheets):
 
 
 def _of_cell(cell: RenderRequest, account: Mapping[str, Any]) -> dict[str, Any]:
-    """What A1111's account tells of the first cell in place of the request."""
+    """The parts of A1111's account that are the first cell's and not the request's."""
     changed_fields = cell.model_fields_set & account.keys() - _OF_IMAGES
     return {name: getattr(cell, name) for name in changed_fields if getattr(cell, name) is not None}
 
@@ -236,6 +236,6 @@ _OF_IMAGES = {"prompt", "negative_prompt", "seed", "subseed"}
 
 
 def _with_pairs(text: str, pairs: Mapping[str, str]) -> str:
-    """An infotext that tells more, ahead of its version."""
+    """An infotext with further entries, before its version."""
     head, mark, version = text.rpartition(", Version: ")
     return head + "".join(f", {name}: {quoted(value)}" for name, value in pairs.items()) + mark + version

@@ -1,4 +1,4 @@
-"""The values of an axis of A1111's "X/Y/Z plot", as they are written."""
+"""Parses the values of an axis of A1111's "X/Y/Z plot"."""
 
 import csv
 import io
@@ -14,14 +14,14 @@ _NUMBER = {int: r"[+-]?\d+", float: r"[+-]?\d+(?:\.\d*)?"}
 
 
 def written(values: Sequence[str]) -> str:
-    """Values in a line, with commas between them: as `split` reads them."""
+    """Values as a line, separated by commas, as `split` reads them."""
     line = io.StringIO()
     csv.writer(line).writerow(values)
     return line.getvalue().strip()
 
 
 def split(text: str) -> list[str]:
-    """Values with commas between them; one that has a comma stands in quotes."""
+    """The values of a line, separated by commas; one that contains a comma is in quotes."""
     try:
         rows = list(csv.reader(io.StringIO(text), skipinitialspace=True))
     except csv.Error:
@@ -30,7 +30,7 @@ def split(text: str) -> list[str]:
 
 
 def numbers(text: str, kind: type[int] | type[float], field: str) -> list[Any]:
-    """One number, or those of a range.
+    """One number, or all numbers of a range.
 
     >>> numbers("1-5 (+2)", int, "x"), numbers("1-10 [4]", int, "x"), numbers("0.5-1 (+0.25)", float, "x")
     ([1, 3, 5], [1, 4, 7, 10], [0.5, 0.75, 1.0])
@@ -54,7 +54,7 @@ def numbers(text: str, kind: type[int] | type[float], field: str) -> list[Any]:
 
 
 def _spread(start: float, end: float, count: int) -> list[float]:
-    """So many numbers at one distance."""
+    """`count` numbers at equal distances."""
     if count < 2:
         return [start][:count]
     return [*(start + (end - start) / (count - 1) * i for i in range(count - 1)), end]
