@@ -25,8 +25,10 @@ from img2img_shared.command_line import (
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.farm.connection import where
 from img2img_shared.farm.service import FarmService
+from img2img_shared.option_places import Commands
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",

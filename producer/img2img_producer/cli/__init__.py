@@ -8,8 +8,10 @@ import typer
 
 from img2img_producer.cli import assistants, audit, doctor, jobs, machines, models, renders, store, workers
 from img2img_shared.command_line import Connection, DataDir, FarmUrl, RedisUrl, StoreUrl, Tenant, run
+from img2img_shared.option_places import Commands
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
