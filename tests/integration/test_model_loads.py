@@ -157,7 +157,8 @@ def test_a_model_that_kills_who_loads_it_is_left_alone_after_two_deaths(
         raw.zadd(f"{FARM}:model:loaded:rare", {victim.id: 1})
         raw.zincrby(f"{FARM}:model:loading:rare", -61_000, victim.id)  # a minute ago
         raw.delete(f"{FARM}:worker:{victim.id}", f"{FARM}:board")
-    assert ledger.placement().demands["rare"].deaths == 2
+    assert ledger.placement().demands["rare"].deaths == ledger.deaths("rare") == 2
+    assert ledger.deaths("other") == 0
     assert ask(ledger, workers[2]) is None
     ledger.load_ended(workers[0].id, "rare")  # it was only slow
     raw.delete(f"{FARM}:board")

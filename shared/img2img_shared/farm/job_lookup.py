@@ -37,8 +37,7 @@ class JobLookup(FarmConnection):
             return status  # or its worker is only just being loaded
         workers, deaths = self.workers(), 0
         if not any(worker.info.model == status.model for worker in workers):
-            demand = self.ledger.placement().demands.get(status.model)
-            deaths = 0 if demand is None else demand.deaths
+            deaths = self.ledger.deaths(status.model)
         return replace(status, waits_for=waits_for(status, workers, deaths))
 
     def watched(self, job_id: str, tenant: str) -> JobStatus:

@@ -20,6 +20,10 @@ class ModelLoads(LedgerPart):
         with reading(self._redis.key("board")):
             return Placement([_demand(*answer) for answer in msgpack.unpackb(data, raw=True)])
 
+    def deaths(self, model: str) -> int:
+        """How many workers have died of loading the model of late."""
+        return int(self._redis.run("deaths", model))
+
     def move(self, worker: str, model: str | None, to: str, placement: Placement | None) -> bool:
         """Note that a worker gives up `model` (None: it has none) to load another.
 

@@ -3,7 +3,6 @@
 -- it of late, seconds of a load, seconds of an image, images to give out, "PRIORITY TENANT", images, "PRIORITY TENANT", images, ...}.
 -- It is kept for a moment: a thousand workers ask the same.
 local KEPT = 1000 -- ms
-local SILENCE = 60 * 1000 -- ms after which a worker has died of its load that has not been heard of
 local SHARES = 64 -- of the priorities and tenants of a model so many are told, the first of them among these
 local kept = redis.call('GET', BOARD)
 if kept and redis.call('PTTL', BOARD) <= KEPT then return kept end
@@ -24,15 +23,6 @@ local function shares_of(model)
     found[1], found[2] = first, hget(waits, first) or '1'
   end
   return found
-end
-
-local function deaths_of(model)
-  local loading, deaths = model_key(model, 'loading'), 0
-  redis.call('ZREMRANGEBYSCORE', loading, '-inf', NOW - LOADS)
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', loading, '-inf', NOW - SILENCE)) do
-    deaths = deaths + 1 - redis.call('EXISTS', worker_key(worker))
-  end
-  return deaths
 end
 
 local function standing_of(model)

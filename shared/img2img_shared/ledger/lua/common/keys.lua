@@ -60,6 +60,7 @@ local function answer_key(tenant, verb, id, key) return FARM .. ':answer:' .. ta
 local OPEN, WAITING, UNDER_WAY = FARM .. ':open', FARM .. ':waiting', FARM .. ':under_way'
 local BOARD, STARVED = FARM .. ':board', FARM .. ':starved'
 local ANSWERS = 10 * 60 * 1000 -- ms for which what was answered is kept for whoever asks again, since it got no answer
+local SILENCE = 60 * 1000 -- ms after which a worker has died of its load that has not been heard of
 local LOADS = 10 * 60 * 1000 -- ms for which it is remembered that a worker has not come back from a load
 local LOAD_SECONDS, IMAGE_SECONDS = FARM .. ':load_seconds', FARM .. ':image_seconds'
 local WORKERS, SERVED, MODELS, CANCELS = FARM .. ':workers', FARM .. ':served', FARM .. ':models', FARM .. ':cancels'

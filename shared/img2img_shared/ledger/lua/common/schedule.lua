@@ -140,6 +140,16 @@ local function remove(job)
   note_change(job.tenant, job.id)
 end
 
+-- How many workers have died of loading a model of late.
+local function deaths_of(model)
+  local loading, deaths = model_key(model, 'loading'), 0
+  redis.call('ZREMRANGEBYSCORE', loading, '-inf', NOW - LOADS)
+  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', loading, '-inf', NOW - SILENCE)) do
+    deaths = deaths + 1 - redis.call('EXISTS', worker_key(worker))
+  end
+  return deaths
+end
+
 -- Forgets a job whose hash is gone, and lists one again that is not where its record says: hands are about.
 local function mend(id)
   local job = load(id)
