@@ -22,6 +22,7 @@ from img2img_worker.engine.render import Pixels, Render
 from img2img_worker.engine.state import OnStep, RenderState, are_alike, prepare_render
 from img2img_worker.engine.warm import warm_up
 from img2img_worker.models.families.family import Family
+from img2img_worker.models.transfer import make_current
 
 __all__ = ["Engine", "Pixels", "Render"]
 
@@ -223,7 +224,7 @@ class Engine:
     def _run(self) -> None:
         reason: BaseException = Unavailable("the engine was closed")
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), make_current(self._family.device):
                 while self._take_in():
                     self._loop.turn()
         except Exception as error:

@@ -1,4 +1,6 @@
-"""Copies of tensors to the device."""
+"""Which device a thread works on, and copies of tensors to it."""
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,3 +14,11 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def make_current(device: torch.device) -> AbstractContextManager[object]:
+    """Within the context, a GPU is this thread's current one, as the first is in any new thread.
+
+    Events are recorded, graphs captured and kernels of ours launched there, wherever their tensors are.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

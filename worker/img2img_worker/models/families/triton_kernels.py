@@ -7,11 +7,16 @@ computed by itself: its bits do not depend on how many there are.
 """
 
 import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+P = ParamSpec("P")
 
 #: pixels and channels of a picture that a program works on at a time
 TILE = 64
@@ -21,6 +26,18 @@ MOST_PARTS, PARTS = 256, 16
 _ANY = ["step", "pixels", "size", "part", "parts", "lines", "total", "width"]
 
 
+def _on_its_device(launch: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Triton launches on the thread's current device, wherever the tensors are."""
+
+    @wraps(launch)
+    def launch_there(*args: P.args, **more: P.kwargs) -> Tensor:
+        with torch.cuda.device_of(args[0]):  # type: ignore[no-untyped-call]  # torch's own
+            return launch(*args, **more)
+
+    return launch_there
+
+
+@_on_its_device
 def group_norm(
     x: Tensor,
     groups: int,
@@ -61,6 +78,7 @@ def group_norm(
     return answer
 
 
+@_on_its_device
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """Of the last dimension of x, [..., n] and contiguous, in float32 in between."""
     answer = torch.empty_like(x)
@@ -73,6 +91,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
     return answer
 
 
+@_on_its_device
 def summed(one: Tensor, other: Tensor, bias: Tensor) -> Tensor:
     """``one + other + bias`` of pictures [R, C, H, W] that are channels last, in float32 in between.
 
@@ -85,6 +104,7 @@ def summed(one: Tensor, other: Tensor, bias: Tensor) -> Tensor:
     return answer
 
 
+@_on_its_device
 def gated(x: Tensor) -> Tensor:
     """``a · gelu(b)`` of x = [a, b] side by side, [..., 2·n] and contiguous; the answer is [..., n]."""
     width = x.shape[-1] // 2
