@@ -101,7 +101,7 @@ class ConditionBuilder:
             return (yield from self._side.run(encoded(picture)))[0]
 
         levels = family.levels(render.latent_size)
-        sigmas = torch.from_numpy(levels.sigmas).float().to(family.device)
+        sigmas = to_device(torch.from_numpy(levels.sigmas).float(), family.device)
         units = []
         controls = as_adapters_see(render.controls, image.networks)
         for control, network in zip(controls, image.networks, strict=True):

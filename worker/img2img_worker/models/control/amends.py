@@ -66,7 +66,7 @@ def amend_answer(amend: RowAmend, x: Tensor, t: Tensor, answer: Tensor) -> Tenso
     Args:
         x, t: the UNet's input, without the channels of an inpainting model's mask and picture; its timestep.
     """
-    sigma = amend.sigmas[t.round().long()]
+    sigma = amend.sigmas.take(t.round().long())  # as an index, a number would be waited for
     whole = (1 + sigma**2).sqrt() * x
     other = (whole - amend.picture(whole - sigma * answer)) / sigma
     return other * amend.weight + answer * (1 - amend.weight)

@@ -73,7 +73,8 @@ class TextEncoder:
         """
         columns, pooled = yield from self.columns(texts, options)
         yield from check_finite([context for context, _ in columns])
-        return _join(texts, [emphasise(*column, options.emphasis) for column in columns], pooled)
+        emphasised = [emphasise(*column, options.emphasis) for column in columns]
+        return (yield from _join(texts, emphasised, pooled))
 
     def columns(self, texts: Sequence[str], options: PromptOptions = DEFAULTS) -> Steps[_Columns]:
         """The texts as `encode` sees them, not emphasised yet.
@@ -202,7 +203,7 @@ def encode_side_by_side(
         torch.cat([part for part in parts if part is not None])
         for parts in zip(*(pooled for _, pooled in answers), strict=True)
     ]
-    return _join(texts, columns, pooled)
+    return (yield from _join(texts, columns, pooled))
 
 
 def check_finite(contexts: Sequence[Tensor]) -> Steps[None]:
@@ -229,11 +230,13 @@ def emphasise(context: Tensor, weights: Tensor, emphasis: str = "Original") -> T
     return weighted * torch.where(mean == 0, 1, context.mean() / mean)  # 0: an untrained norm has no mean
 
 
-def _join(texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor | None]) -> list[Encoded]:
+def _join(
+    texts: Sequence[str], columns: list[Tensor], pooled: Sequence[Tensor | None]
+) -> Steps[list[Encoded]]:
     context = torch.cat(columns, dim=1)
-    for text, row in zip(texts, context, strict=True):
-        if not row.isfinite().all():
-            raise Refused("prompt", text, "its weights make the embedding infinite; use smaller ones")
+    if not (yield from read_flag(context.isfinite().all())):
+        text = next(text for text, row in zip(texts, context, strict=True) if not row.isfinite().all())
+        raise Refused("prompt", text, "its weights make the embedding infinite; use smaller ones")
     return [Encoded(context=row, pooled=pool) for row, pool in zip(context, pooled, strict=True)]
 
 
