@@ -23,11 +23,12 @@ from img2img_gateway.webhook_deliveries import AT_ONCE
 from img2img_gateway.webhook_store import Hook, WebhookStore
 from img2img_shared.errors import FarmError, NotFound
 from img2img_shared.job import ImageState
+from img2img_shared.ledger import IMAGES
 from img2img_shared.ledger.connect import answering
 from img2img_shared.ledger.event_tail import read_events
 from img2img_shared.ledger.tables import Election
 from img2img_shared.queue import celery_app
-from img2img_shared.records import Event
+from img2img_shared.records import Event, ImageStatus
 
 log = logging.getLogger(__name__)
 
@@ -136,17 +137,34 @@ class WebhookDispatcher:
         return True
 
     def _tell_all(self, job_id: str, hook: Hook, events: list[Event]) -> None:
+        if _lacks_ends(hook, events[0]):
+            self._tell_images(job_id, hook, events[0])
         for each in events:
             self._tell(job_id, hook, each)
         if ends(events[-1]):
             self._hooks.remove(job_id)
         else:
-            self._hooks.advance(job_id, hook, events[-1].id)
+            self._hooks.advance(job_id, hook, events[-1])
+
+    def _tell_images(self, job_id: str, hook: Hook, first: Event) -> None:
+        """Tell of all images that have ended, as the ledger knows them: events before `first` are gone.
+
+        What was told of some of them before is a repeat, under the same id.
+        """
+        with suppress(NotFound):
+            for start in range(0, first.n, IMAGES):
+                for image in self._farm.ledger.images(job_id, hook.tenant, start):
+                    if image.state in _ENDED:
+                        self._tell_image(job_id, hook, image, first.id)
+
+    def _tell_image(self, job_id: str, hook: Hook, image: Event | ImageStatus, event_id: str) -> None:
+        data = {"job": job_id, "index": image.index, "reason": image.reason}
+        which = image.attempt or event_id  # what failed before it was begun has no attempt
+        self._send(hook, f"{job_id}-{image.index}-{which}", f"image.{image.state}", data)
 
     def _tell(self, job_id: str, hook: Hook, event: Event) -> None:
         if event.index is not None and "image" in hook.events and event.state in _ENDED:
-            data = {"job": job_id, "index": event.index, "reason": event.reason}
-            self._send(hook, f"{job_id}-{event.id}", f"image.{event.state}", data)
+            self._tell_image(job_id, hook, event, event.id)
         if event.index is None and ends(event):
             kind = "failed" if event.failed or event.done < event.n else "done"
             if kind in hook.events:
@@ -195,6 +213,17 @@ def _worker(app: Celery, name: str) -> Any:
 def _stop() -> None:
     """Stop as Celery's own workers do on a signal."""
     raise WorkerShutdown(0)
+
+
+def _lacks_ends(hook: Hook, first: Event) -> bool:
+    """Whether images ended between the last event that was looked at and `first`: a stream keeps about 1000.
+
+    Nobody looks while all gateways are away.
+    """
+    if hook.ended is None or "image" not in hook.events:
+        return False
+    is_end = first.index is not None and first.state in _ENDED
+    return first.done + first.failed - is_end > hook.ended
 
 
 _ENDED = (ImageState.DONE, ImageState.FAILED)

@@ -7,7 +7,7 @@
 import base64
 import secrets
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from img2img_gateway.async_farm import AsyncFarm
@@ -15,6 +15,7 @@ from img2img_gateway.webhook_deliveries import Deliveries
 from img2img_gateway.webhook_targets import find_target
 from img2img_shared.job import Job
 from img2img_shared.ledger.tables import Table, first_value
+from img2img_shared.records import Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Hook:
     events: tuple[str, ...]
     #: id of the last event that was looked at
     after: str = "0"
+    #: images of the job that had ended by then; None: an older version did not note it
+    ended: int | None = None
     #: seconds since 1970
     created: float = 0.0
 
@@ -46,7 +49,7 @@ class WebhookStore:
             Unavailable: its host cannot be looked up.
         """
         await self._farm.call(find_target, url, private=self._farm.settings.webhook_private)
-        return Hook(tenant="", url=url, events=tuple(events), created=time.time())
+        return Hook(tenant="", url=url, events=tuple(events), ended=0, created=time.time())
 
     def add(self, job: Job, hook: Hook) -> None:
         """Tell what becomes of `job`, which is about to be written."""
@@ -60,9 +63,9 @@ class WebhookStore:
         """By job."""
         return {job: _hook(facts) for job, facts in self._hooks.all().items()}
 
-    def advance(self, job_id: str, hook: Hook, after: str) -> None:
-        """Events up to `after` were looked at."""
-        self._keep(job_id, replace(hook, after=after))
+    def advance(self, job_id: str, hook: Hook, last: Event) -> None:
+        """Events up to `last` were looked at."""
+        self._keep(job_id, replace(hook, after=last.id, ended=last.done + last.failed))
 
     def secret(self, tenant: str) -> str:
         """What a tenant's messages are signed with, "whsec_" and base64; made when first asked for."""
@@ -74,4 +77,5 @@ class WebhookStore:
 
 
 def _hook(facts: dict[str, Any]) -> Hook:
-    return Hook(**{**facts, "events": tuple(facts["events"])})
+    known = {each.name: facts[each.name] for each in fields(Hook) if each.name in facts}  # of any version
+    return Hook(**{**known, "events": tuple(facts["events"])})

@@ -31,7 +31,7 @@ from img2img_gateway.webhook_targets import find_target, is_public
 from img2img_shared.errors import Refused, Unavailable
 from img2img_shared.ledger.connect import FarmRedis, Word
 from tests.integration.gateway import FakeWorker, Gateway, eventually, picture
-from tests.servers import RedisServer
+from tests.servers import RedisServer, raw_client
 
 GATEWAY: dict[str, Any] = {"webhook_private": True}
 
@@ -158,6 +158,32 @@ def test_a_gateway_that_starts_later_tells_what_happened_meanwhile(
     with Gateway(*farm, **GATEWAY):
         eventually("it is told", lambda: receiver.got)
     assert receiver.bodies()[0]["data"]["job"] == job
+
+
+def test_images_whose_events_are_gone_when_a_gateway_starts_are_told_too(
+    mortal_redis: RedisServer, store: Path, receiver: Receiver
+) -> None:
+    farm = (mortal_redis.url, store)
+    with Gateway(*farm, **GATEWAY) as gateway:
+        job = submit(gateway, receiver.url, 4, events=["image", "failed"])
+        fake_worker = FakeWorker(*farm)
+        fake_worker.end(fake_worker.await_claim())
+        eventually("the first is told", lambda: receiver.got)
+    fake_worker.end(fake_worker.await_claim())
+    fake_worker.ledger.fail(fake_worker.await_claim(), "too dark")
+    fake_worker.work()
+    fake_worker.client.close()
+    with raw_client(mortal_redis.url) as client:  # as many events later would
+        (stream,) = client.keys(f"*:job:{job}:events")
+        client.xtrim(stream, maxlen=1, approximate=False)
+    with Gateway(*farm, **GATEWAY):
+        eventually("the end is told", lambda: "job.failed" in str(receiver.bodies()))
+        told = {
+            headers["webhook-id"]: json.loads(body)
+            for headers, body in receiver.got  # a repeat has the same id
+        }
+    images = [(each["data"]["index"], each["type"]) for each in told.values() if "index" in each["data"]]
+    assert sorted(images) == [(0, "image.done"), (1, "image.done"), (2, "image.failed"), (3, "image.done")]
 
 
 class Dripping:
