@@ -19,6 +19,7 @@ from img2img_gateway.async_farm import AsyncFarm
 from img2img_gateway.webhook_request import post
 from img2img_gateway.webhook_targets import find_target
 from img2img_shared.errors import FarmError, NotFound
+from img2img_shared.ledger.connect import reading
 from img2img_shared.ledger.tables import FairAgenda, Table
 
 #: seconds from each try to the next: about a day in all, as Standard Webhooks proposes
@@ -79,7 +80,7 @@ class Deliveries:
         facts = self._due.get(delivery_id)
         if facts is None:
             return  # it was delivered already
-        delivery = Delivery(**facts)
+        delivery = self._read(facts)
         try:
             error = self._post(delivery)
         except FarmError as failure:
@@ -94,7 +95,7 @@ class Deliveries:
     def dead(self, tenant: str) -> list[Delivery]:
         """A tenant's deliveries that were given up, newest first."""
         found = self._dead(tenant).all().values()
-        return sorted((Delivery(**facts) for facts in found), key=lambda each: -each.created)
+        return sorted((self._read(facts) for facts in found), key=lambda each: -each.created)
 
     def revive(self, tenant: str, delivery_id: str) -> None:
         """Try a dead delivery again, with as many tries as a new one.
@@ -106,7 +107,7 @@ class Deliveries:
         facts = dead.get(delivery_id)
         if facts is None:
             raise NotFound(f"no dead delivery {delivery_id!r}")
-        self._due.put(tenant, delivery_id, asdict(replace(Delivery(**facts), tries=0, error=None)))
+        self._due.put(tenant, delivery_id, asdict(replace(self._read(facts), tries=0, error=None)))
         dead.remove(delivery_id)
 
     def _post(self, delivery: Delivery) -> str | None:
@@ -137,6 +138,10 @@ class Deliveries:
             for oldest in self.dead(delivery.tenant)[DEAD:]:
                 dead.remove(oldest.id)
         self._due.remove(delivery.tenant, delivery.id)
+
+    def _read(self, facts: Any) -> Delivery:
+        with reading(self._redis.key("gateway", "deliveries")):
+            return Delivery(**facts)
 
     def _dead(self, tenant: str) -> Table:
         return Table(self._redis, "dead", tenant)

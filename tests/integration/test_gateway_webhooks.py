@@ -461,6 +461,25 @@ def test_a_public_address_is_allowed_and_kept() -> None:
     assert (target.addresses, target.port, target.path) == (("9.9.9.9",), 443, "/a?b=c")
 
 
+@pytest.mark.parametrize("damage", ["{}", "[]", "null", '{"tenant": "default", "url": 1, "events": 7}'])
+def test_a_hook_that_cannot_be_read_is_named_and_waited_for(
+    gateway: Gateway,
+    fake_worker: FakeWorker,
+    receiver: Receiver,
+    redis: Redis,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    redis.hset("{img2img}:gateway:hooks", "damaged", damage)
+    submit(gateway, receiver.url)
+    fake_worker.work()
+    eventually(
+        "it is named", lambda: "{img2img}:gateway:hooks holds what the farm cannot read" in caplog.text
+    )
+    redis.hdel("{img2img}:gateway:hooks", "damaged")
+    eventually("the other is told", lambda: receiver.got)
+
+
 def test_an_outage_is_told_once(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
