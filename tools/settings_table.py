@@ -13,8 +13,8 @@ FILE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 _HEAD = """# Settings
 
-All settings are environment variables; command-line options override them. Durations (`KEEP…`) are written 30d,
-12h, 45m, 90s, or forever. `data_dir`, in lower case, means the setting of that name (`IMG2IMG_DATA_DIR`).
+All settings are environment variables; command-line options override them. Durations (`KEEP…`) are written
+30d, 12h, 45m, 90s, or forever. `data_dir` in lower case means the setting of that name (`IMG2IMG_DATA_DIR`).
 
 This file is generated from the declarations in [settings.py](../shared/img2img_shared/settings.py) and
 [gateway_settings.py](../gateway/img2img_gateway/gateway_settings.py): `python -m tools.settings_table`.

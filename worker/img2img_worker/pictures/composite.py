@@ -1,4 +1,4 @@
-"""The result put into its place: outside the mask nothing changes."""
+"""Puts the result into its place: outside the mask nothing changes."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Composed:
-    """A finished picture, and what A1111 returns beside it where it is asked to."""
+    """A finished picture, and what A1111 returns besides it if asked to."""
 
     #: RGB
     picture: Image.Image
@@ -31,12 +31,13 @@ def compose(
     soft_opening: Image.Image | None = None,
     run: RunNetwork = no_networks,
 ) -> Composed:
-    """`result` (RGB, of the render's size) laid into the picture it was made from, in its mask's place.
+    """`result` (RGB, of the render's size) put into the picture it was made from, where the mask is.
 
     Args:
-        picture, mask: decoded, the same that were prepared.
-        soft_opening: L, of the render's size: where the result shows instead; always laid over, as in A1111.
-        run: what runs an upscaler's network.
+        picture, mask: decoded; the same that were prepared.
+        soft_opening: L, of the render's size: where the result shows, in place of the mask; always applied,
+            as in A1111.
+        run: runs an upscaler's network.
     """
     layout = lay_out(picture, mask, params, run)
     opening = layout.opening
@@ -59,7 +60,7 @@ def compose(
 
 
 def _placed(result: Image.Image, layout: Layout, upscaler: str, run: RunNetwork) -> Image.Image:
-    """`result` where it belongs on a canvas, which is transparent elsewhere. (A1111: `uncrop`.)"""
+    """`result` at its place on a canvas, which is transparent elsewhere. (A1111: `uncrop`.)"""
     if layout.box is None:
         return result
     left, top, right, bottom = layout.box

@@ -1,4 +1,4 @@
-"""Files of pictures, as far as one must look into them before a reader may."""
+"""Looks into files of pictures where that must be done before a reader may."""
 
 import re
 import struct
@@ -34,10 +34,10 @@ _FILL, _METADATA = 0xFF, (*range(0xE0, 0xF0), 0xFE)
 
 
 def without_metadata(data: bytes) -> bytes:
-    """A picture's file with nothing in it that its pixels do without, as far as that is known of its format.
+    """A picture's file without anything that its pixels do not need, if its format is known.
 
-    What is left out (texts, profiles, EXIF) is nothing but a danger to a sound picture: Pillow refuses the
-    whole of it for a text that is long, or broken.
+    What is left out (texts, profiles, EXIF) can only harm a sound picture: Pillow refuses the whole file for
+    a long or broken text.
     """
     if data.startswith(_PNG):
         return _bare_png(data)
@@ -114,7 +114,7 @@ def _bare_jpeg(data: bytes) -> bytes:
 
 
 def _bare_gif(data: bytes) -> bytes:
-    """Without the extensions before its first frame."""
+    """A GIF without the extensions before its first frame."""
     if len(data) < 13:
         return data
     at = 13 + (3 << 1 + (data[10] & 7) if data[10] & 0x80 else 0)
@@ -130,7 +130,7 @@ def _bare_gif(data: bytes) -> bytes:
 
 
 def _bare_tiff(data: bytes) -> bytes:
-    """With the first page's directory alone, and of its tags those that are needed."""
+    """A TIFF with only the first page's directory, and only the tags it needs."""
     order, offset, count, length = _TIFF[data[:4]]
     try:
         (start,) = struct.unpack_from(order + offset, data, struct.calcsize(offset))

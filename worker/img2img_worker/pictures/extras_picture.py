@@ -1,4 +1,4 @@
-"""Pictures that are enlarged and not rendered: A1111's page "Extras"."""
+"""A1111's page "Extras": pictures that are enlarged and not rendered."""
 
 from collections.abc import Callable
 
@@ -20,11 +20,11 @@ def postprocess(picture: Image.Image, params: Params, run: RunNetwork, restore: 
     """What Extras make of a decoded picture: RGB, or RGBA where no network saw it. (A1111: ``run_extras``.)
 
     Args:
-        run: what runs an upscaler's network.
-        restore: what restores faces.
+        run: runs an upscaler's network.
+        restore: restores faces.
 
     Raises:
-        Refused: names the field: it would be too large, or nothing.
+        Refused: names the field: the result would be too large, or empty.
     """
     picture = _upscale(picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB"), params, run)
     for name, opacity in (

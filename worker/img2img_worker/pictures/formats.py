@@ -1,7 +1,7 @@
-"""Which of Pillow's readers a file is for, by its first bytes.
+"""Finds the one of Pillow's readers that a file is for, by its first bytes.
 
-`Image.open` is not used: it checks sizes against a global of Pillow's and warns or raises by it, and it would
-hand a JPEG on to the reader of multi-picture files.
+`Image.open` is not used: it checks sizes against a global of Pillow's, and would pass a JPEG on to the reader
+of multi-picture files.
 """
 
 from importlib import import_module
@@ -37,7 +37,7 @@ def reader_of(data: bytes, field: str) -> Reader:
     """The class that opens `data`.
 
     Raises:
-        Refused: names `field`; it is none of `FORMATS`, nor of what plug-ins read.
+        Refused: names `field`; it has none of the `FORMATS`, nor one that plug-ins read.
     """
     found = _reader(data)
     if isinstance(found, str):

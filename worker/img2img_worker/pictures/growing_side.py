@@ -13,7 +13,7 @@ from img2img_worker.pictures.outpainting import Tile
 
 
 def growth(size: tuple[int, int], params: Params) -> Iterator[tuple[str, int]]:
-    """By how many pixels a picture of `size` grows at each side, in the order in which it does."""
+    """By how many pixels a picture of `size` grows at each side, in the order of growth."""
     pixels, sides = params.outpaint_pixels, params.outpaint_sides
     left, right, _ = grown_side(size[0], pixels, sides, ("left", "right"))
     up, down, _ = grown_side(size[1], pixels, sides, ("up", "down"))
@@ -23,7 +23,7 @@ def growth(size: tuple[int, int], params: Params) -> Iterator[tuple[str, int]]:
 
 
 class GrowingSide:
-    """A picture (RGB) with noise beyond one side, and the tile there that is rendered."""
+    """A picture (RGB) with noise beyond one side, and the tile there that will be rendered."""
 
     def __init__(self, picture: Image.Image, side: str, pixels: int, params: Params) -> None:
         self._side = side
@@ -50,12 +50,12 @@ class GrowingSide:
         )
 
     def finished(self, result: Image.Image) -> Image.Image:
-        """The picture with what its tile has become."""
+        """The picture with its rendered tile."""
         self._whole.paste(result, self._place)
         return self._whole.crop((0, 0, *self._size))
 
     def _outside(self, size: tuple[int, int], margin: int) -> Image.Image:
-        """White for `margin` pixels from the side on, and where nothing of the grown picture is."""
+        """White for `margin` pixels from the side, and where the grown picture is still empty."""
         left, up, (right, down) = 0, 0, self._size
         if self._side == "left":
             left = margin

@@ -1,4 +1,4 @@
-"""How a picture, its mask and a render's frame lie on each other."""
+"""Lays out a picture and its mask for a render, as A1111 does."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """What is worked on, and what the result is put into."""
+    """The part that is worked on, and the picture that the result is put into."""
 
     #: RGB: the picture as the finished one will show it where nothing is repainted
     canvas: Image.Image
@@ -31,12 +31,13 @@ def lay_out(
 ) -> Layout:
     """A decoded picture and its mask, which may have any size, as A1111 lays them out.
 
-    A mask of another size than its picture is not fitted to it: "only masked" takes its box in the mask's own
-    pixels, the whole picture's mask is resized as the picture is. With "only masked" an all-black mask
-    is none; with the whole picture it repaints nothing. (A1111: `StableDiffusionProcessingImg2Img.init`.)
+    A mask of another size than its picture is not fitted to it: "only masked" uses its box in the mask's own
+    pixels, and the whole picture's mask is resized like the picture. With "only masked", an all-black mask
+    counts as no mask; with the whole picture, it repaints nothing. (A1111:
+    `StableDiffusionProcessingImg2Img.init`.)
 
     Args:
-        run: what runs an upscaler's network.
+        run: runs an upscaler's network.
 
     Raises:
         Refused: names "image": an aspect too extreme for the resize mode.

@@ -13,7 +13,7 @@ Box = tuple[int, int, int, int]
 
 
 def soft_mask(picture: Image.Image, params: Params) -> Image.Image:
-    """The mask that a decoded picture means: L, inverted and blurred as `params` say.
+    """The mask in a decoded picture: L, inverted and blurred as `params` say.
 
     RGBA that is not opaque gives its alpha (with `mask_round`: above 128 → 255, else 0), anything else
     its luminance. Blur is across, then down, each rounded to 8 bits. (A1111: `create_binary_mask`.)

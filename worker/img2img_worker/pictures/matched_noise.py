@@ -9,17 +9,17 @@ _SEED = 0
 
 
 def matched_noise(picture: Floats, hidden: NDArray[np.bool_], exponent: float, variation: float) -> Floats:
-    """`picture` with noise in place of what is hidden.
+    """`picture` with noise in place of its hidden part.
 
-    White noise is smoothed, given the spectrum of what is seen (magnitudes raised to `exponent`, and phases),
-    and then its colours (histogram matching, Gonzalez and Woods). Source: A1111's "Outpainting mk2", whose
-    noise comes from g-diffuser-bot.
+    White noise is smoothed, given the spectrum of the visible part (magnitudes raised to `exponent`, and
+    phases), and then its colours (histogram matching, Gonzalez and Woods). Source: A1111's "Outpainting mk2",
+    whose noise comes from g-diffuser-bot.
 
     Args:
         picture: `[H, W, 3]`, 0 to 1.
-        hidden: `[H, W]`; some of the picture is, and some is not.
+        hidden: `[H, W]`; some of the picture must be hidden, and some visible.
         exponent: the lower, the more detail.
-        variation: how colourful the noise begins, 0 to 1.
+        variation: how colourful the noise is at first, 0 to 1.
     """
     seen = np.where(hidden[..., None], 0.0, picture)
     seen /= max(float(seen.max()), np.finfo(float).tiny)
@@ -48,13 +48,13 @@ def _spectrum(signal: Floats) -> NDArray[np.complex128]:
 
 
 def _signal(spectrum: NDArray[np.complex128]) -> Floats:
-    """The way back."""
+    """The inverse of `_spectrum`."""
     shifted = np.fft.ifft2(np.fft.fftshift(spectrum, axes=(0, 1)), axes=(0, 1), norm="ortho")
     return np.real(np.fft.ifftshift(shifted, axes=(0, 1)))
 
 
 def _window(height: int, width: int) -> Floats:
-    """What falls off from the middle, `[H, W]`: the lower half of the frequencies is kept."""
+    """A window that falls off from the middle, `[H, W]`: it keeps the lower half of the frequencies."""
     shorter = min(height, width)
     down, across = ((np.arange(side) / side * 2 - 1) * (side / shorter) for side in (height, width))
     return 1 / ((down[:, None] ** 2 + 1) * (across[None, :] ** 2 + 1))

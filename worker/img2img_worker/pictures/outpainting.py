@@ -1,4 +1,4 @@
-"""A picture laid out to grow beyond its edges, tile by tile: A1111's "Poor man's outpainting"."""
+"""A picture that grows beyond its edges, tile by tile: A1111's "Poor man's outpainting"."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class Tile:
 
 
 class GrowingPicture:
-    """A picture in the middle of a larger one, and that cut into tiles.
+    """A picture in the middle of a larger one, which is cut into tiles.
 
     Args:
-        picture: as it was decoded; what is transparent in it is not looked at, as in A1111.
+        picture: as it was decoded; its transparency is ignored, as in A1111.
 
     Raises:
-        Refused: tiles that overlap wholly, too many of them, or a blur that leaves nothing of the picture.
+        Refused: tiles that overlap entirely, too many tiles, or a blur that leaves nothing of the picture.
     """
 
     def __init__(self, picture: Image.Image, params: Params) -> None:
@@ -59,7 +59,7 @@ class GrowingPicture:
         self._latent_mask = self._outside(blur // 2, (left, up, right, down))
 
     def tiles(self) -> list[Tile]:
-        """Those that reach beyond the picture, row by row."""
+        """The tiles that reach beyond the picture, row by row."""
         return [
             Tile(
                 picture=self._whole.crop(box),
@@ -71,7 +71,7 @@ class GrowingPicture:
         ]
 
     def finished(self, results: Iterable[Image.Image]) -> Image.Image:
-        """The picture with what its `tiles` have become."""
+        """The picture with its rendered `tiles`."""
         upcoming = iter(results)
         tiles = (self._whole.crop(box) if self._is_inside(box) else next(upcoming) for box in self._boxes())
         return merged(tiles, self._whole.size, rows=self._rows, columns=self._columns, fade=self._pixels)

@@ -1,4 +1,4 @@
-"""From a picture and its mask to what the engine renders."""
+"""Prepares a picture and its mask for the engine."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from img2img_worker.pictures.upscale import RunNetwork, no_networks
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """One image, ready to be encoded; but in latent upscale no larger than its render, whatever came in."""
+    """An image ready to be encoded; except in latent upscale no larger than its render, whatever came in."""
 
     #: uint8 ``[H, W, 3]``: what is encoded, already resized, cropped and filled
     pixels: NDArray[np.uint8]
@@ -45,7 +45,7 @@ def prepare(
     Args:
         picture, mask: decoded, of any size.
         factor: pixels to a latent cell, each way; 8 in every published checkpoint.
-        run: what runs an upscaler's network.
+        run: runs an upscaler's network.
 
     Raises:
         Refused: names "image": too small, or of too extreme an aspect, for the resize mode.

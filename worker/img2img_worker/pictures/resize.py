@@ -26,8 +26,8 @@ def resize(
 
     Args:
         mode: a `ResizeMode`.
-        upscaler: what enlarges an RGB picture; an L one is a mask, and always scaled by Lanczos.
-        run: what runs an upscaler's network.
+        upscaler: enlarges RGB pictures; an L one is a mask, and is always scaled by Lanczos.
+        run: runs an upscaler's network.
 
     Raises:
         Refused: an aspect so extreme that more than `LARGEST` pixels would be needed in between.

@@ -6,14 +6,14 @@ from img2img_shared.param_groups.size_params import LEAST, MOST
 
 
 def fitted_size(size: tuple[int, int], fit: int, *, native_side: int, multiple: int) -> tuple[int, int]:
-    """(width, height) of the result for an input of that size: of its shape, as nearly as sides can be.
+    """(width, height) of the result for an input of that size, as near to its shape as sides allow.
 
     Args:
         size: (width, height) of the input, upright.
-        fit: pixels of the longer side; 0: as the input has, but no more area than the checkpoint was trained
-            on.
+        fit: pixels of the longer side; 0: like the input, but with no more area than the checkpoint was
+            trained on.
         native_side: pixels of a side of the squares that it was trained on.
-        multiple: what sides are multiples of.
+        multiple: the number that sides are multiples of.
 
     >>> fitted_size((4000, 3000), 0, native_side=512, multiple=8)
     (592, 440)

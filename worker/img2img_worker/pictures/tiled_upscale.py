@@ -1,4 +1,4 @@
-"""A picture that is enlarged, and cut into tiles: A1111's "SD upscale"."""
+"""A picture that is enlarged and cut into tiles: A1111's "SD upscale"."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from img2img_worker.pictures.upscale import RunNetwork, upscale, upscaled_size
 
 @dataclass(frozen=True, kw_only=True)
 class Mosaic:
-    """How a picture of a size is cut."""
+    """How a picture of a certain size is cut into tiles."""
 
     size: tuple[int, int]
     #: where tiles begin
@@ -32,14 +32,14 @@ class Mosaic:
         return len(self.rows) * len(self.columns)
 
     def cut(self, picture: Image.Image) -> Iterator[Image.Image]:
-        """The tiles, row by row; of a picture that is smaller than one, black above and left of it."""
+        """The tiles, row by row; a picture smaller than a tile is padded with black above and to the left."""
         width, height = self.tile
         for y in self.rows:
             for x in self.columns:
                 yield picture.crop((x, y, x + width, y + height))
 
     def merged(self, tiles: Iterable[Image.Image]) -> Image.Image:
-        """The picture that they make."""
+        """The picture that the tiles make."""
         return merged(tiles, self.size, rows=self.rows, columns=self.columns, fade=self.overlap)
 
 
@@ -61,7 +61,7 @@ def mosaic_of(size: tuple[int, int], params: Params) -> Mosaic:
     """How a picture that was enlarged to `size` is cut.
 
     Raises:
-        Refused: it makes too many tiles, or these overlap wholly.
+        Refused: there would be too many tiles, or they overlap entirely.
     """
     if params.sd_upscale_overlap >= min(params.width, params.height):  # by `fit`
         raise Refused("sd_upscale_overlap", params.sd_upscale_overlap, "give less than a tile's sides")
@@ -81,10 +81,10 @@ def mosaic_of(size: tuple[int, int], params: Params) -> Mosaic:
 
 
 def enlarged(picture: Image.Image, params: Params, run: RunNetwork) -> tuple[Mosaic, Image.Image]:
-    """How a decoded picture is cut in its new size, and that (RGB).
+    """How a decoded picture is cut in its new size, and that picture (RGB).
 
     Args:
-        run: what runs an upscaler's network.
+        run: runs an upscaler's network.
 
     Raises:
         Refused: it would be too large, or too many tiles.

@@ -1,4 +1,4 @@
-"""Pictures too large for a network, enlarged tile by tile as A1111 does: the memory it takes is a tile's."""
+"""Enlarges pictures too large for a network tile by tile, as A1111 does, in the memory of one tile."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Tiling:
 
 
 def blended(image: Image.Image, tiling: Tiling, enlarge: Enlarge, scale: int) -> Image.Image:
-    """`image` (RGB) out of tiles that fade into their left and upper neighbours.
+    """`image` (RGB) from enlarged tiles that fade into their left and upper neighbours.
 
     Where it is smaller than a tile, its one tile is black above and left of it. (A1111: ``split_grid`` and
     ``combine_grid``.)
@@ -60,7 +60,7 @@ def merged(
     Args:
         size: width and height of the picture.
         rows, columns: where tiles begin.
-        fade: pixels over which a tile takes over.
+        fade: pixels over which a tile fades in.
     """
     whole, upcoming = Image.new("RGB", size), iter(tiles)
     ramp = (np.arange(fade, dtype=np.float32) * 255 / max(fade, 1)).astype(np.uint8)
@@ -82,7 +82,7 @@ def _lay(
     opacity: NDArray[np.uint8],
     fade: tuple[int, int],
 ) -> None:
-    """`tile` onto `canvas`; but at its beginning as it is, it fades in over so many columns or rows."""
+    """Paste `tile` onto `canvas`; unless it is at the beginning, it fades in over so many columns or rows."""
     if place == (0, 0) or not opacity.size:
         canvas.paste(tile, place)
         return
@@ -95,7 +95,7 @@ Values = NDArray[np.float32]
 
 
 def averaged(image: Values, tiling: Tiling, enlarge: Callable[[Values], Values], scale: int) -> Values:
-    """`image`, float32 [C, H, W], out of tiles whose mean is taken where they overlap.
+    """`image`, float32 [C, H, W], from enlarged tiles, averaged where they overlap.
 
     Tiles are no larger than the picture. (A1111: ``tiled_upscale_2``.)
     """

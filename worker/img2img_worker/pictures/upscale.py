@@ -1,4 +1,4 @@
-"""A1111's upscalers: what makes a picture larger, once and again, until it is as large as is wanted."""
+"""A1111's upscalers, which enlarge a picture repeatedly until it is large enough."""
 
 from collections.abc import Callable
 
@@ -15,12 +15,12 @@ _PASSES = 3
 
 
 def no_networks(name: str, _: Image.Image) -> Image.Image:
-    """Where no network can be run."""
+    """A `run` for where no network can be run: it refuses."""
     raise Refused("upscaler", name, "use None, Lanczos or Nearest")
 
 
 def upscaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """Width and height that `upscale` gives a picture of `size`."""
+    """The width and height of `upscale` for a picture of `size`."""
     width, height = (int(side * factor // 8 * 8) for side in size)
     return width, height
 
@@ -28,8 +28,8 @@ def upscaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
 def upscale(image: Image.Image, factor: float, upscaler: str, run: RunNetwork) -> Image.Image:
     """`image` `factor` times as large, with sides that are multiples of 8; by a network, RGB.
 
-    What an upscaler makes too small goes through it again; of what is too large, Lanczos makes the wanted
-    size. (A1111: ``Upscaler.upscale``.)
+    A result that is too small goes through the upscaler again; one that is too large is scaled down by
+    Lanczos. (A1111: ``Upscaler.upscale``.)
     """
     width, height = upscaled_size(image.size, factor)
     for number in range(_PASSES):

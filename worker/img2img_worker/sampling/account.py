@@ -1,4 +1,4 @@
-"""What a picture's text tells of its sampling, by A1111's names and in its order."""
+"""The infotext's entries on sampling, by A1111's names and in its order."""
 
 from operator import itemgetter
 
@@ -15,9 +15,10 @@ from img2img_worker.sampling.refiner import first_refined
 def infotext_pairs(
     params: Params, plan: Plan | LivePlan, levels: NoiseLevels, refiner: str | None = None
 ) -> dict[str, object]:
-    """What differs from A1111's defaults; nothing where it is as usual.
+    """The entries that differ from A1111's defaults.
 
-    `s_churn` and its like are told only if asked for: A1111 tells those of its settings, not of a request.
+    `s_churn` and the like are included only if asked for: A1111 writes those of its settings, not of a
+    request.
 
     Args:
         refiner: the name and hash of its refiner.
@@ -40,7 +41,7 @@ def infotext_pairs(
 
 
 def seed_delta(params: Params) -> int | None:
-    """ENSD, which A1111 tells where it takes the sampler for one that draws noise: None elsewhere."""
+    """ENSD, which A1111 writes if it believes the sampler to draw noise; otherwise None."""
     sampler = SAMPLERS[params.sampler_name]
     eta = sampler.eta if params.eta is None else params.eta
     return params.eta_noise_seed_delta or None if sampler.uses_ensd and eta else None
@@ -77,7 +78,7 @@ def _of_the_churn(params: Params) -> dict[str, object | None]:
 def _of_the_calls(
     params: Params, plan: Plan | LivePlan, levels: NoiseLevels, refiner: str | None
 ) -> dict[str, object | None]:
-    """What A1111 tells at model calls, in the order of these."""
+    """The entries that A1111 makes at model calls, in their order."""
     by_steps = params.refiner_switch_by_sample_steps or None
     told: list[tuple[int, dict[str, object | None]]] = [(-1, {"Refiner switch by sampling steps": by_steps})]
     refined = first_refined(params, plan, levels)
@@ -91,7 +92,7 @@ def _of_the_calls(
 
 
 def _of_the_guidance(params: Params, plan: Plan | LivePlan) -> list[tuple[int, dict[str, object | None]]]:
-    """With the first call that it is told of."""
+    """Entries, each with the first model call that causes it."""
     if isinstance(plan, LivePlan):
         # its last calls come near to its end, every second one and the others
         skipped = {plan.expected} if plan.last_sigma < params.s_min_uncond else set()

@@ -1,4 +1,4 @@
-"""A Brownian path over a run's sigmas, the same whatever is asked of it, and in whatever order.
+"""A Brownian path over a run's sigmas, whose values do not depend on the order in which they are asked for.
 
 Each value follows from its place in a tree of halved intervals. It is the path of ``torchsde.BrownianTree``
 bit for bit, on either noise source, which A1111 gets by replacing a function inside torchsde.

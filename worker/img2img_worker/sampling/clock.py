@@ -1,4 +1,4 @@
-"""What A1111's clock shows at a model call: the step that was finished last, as its callbacks tell it."""
+"""A1111's step counter at a model call: the last finished step, as its callbacks report it."""
 
 from img2img_shared.params import Params
 from img2img_shared.samplers import SAMPLERS
@@ -6,10 +6,10 @@ from img2img_shared.step_count import steps_taken
 
 
 def share_done(params: Params, call: int) -> float:
-    """The share of its steps that a render has behind it at a model call, both counted from 0.
+    """The share of its steps that a render has finished at a model call, both counted from 0.
 
-    The clock is set at a step's first answer, and to that step's number: so the first two steps find it at 0,
-    and a second call of a step is a step ahead of the first one.
+    The counter is set to a step's number at its first answer. So it is 0 during the first two steps, and one
+    higher at a step's second call than at its first.
     """
     sampler = SAMPLERS[params.sampler_name]
     if sampler.second_order:

@@ -1,4 +1,4 @@
-"""At which of its model calls an image is not guided away from its negative prompt."""
+"""Decides which model calls of an image have no negative row."""
 
 from img2img_shared.params import Params
 from img2img_shared.samplers import SAMPLERS
@@ -18,10 +18,10 @@ def skips_negative(params: Params, call: int, *, sigma: float, timestep: float) 
 
 
 def skips_early(params: Params, call: int) -> bool:
-    """Whether it is among the first, as many as ``skip_early_cond`` says."""
+    """Whether it is among the first calls, which ``skip_early_cond`` leaves out."""
     return bool(params.skip_early_cond) and share_of_steps(params, call) <= params.skip_early_cond
 
 
 def share_of_steps(params: Params, call: int) -> float:
-    """How much of its steps an image has behind it at a model call, as A1111 reckons it."""
+    """The share of its steps that an image has finished at a model call, as A1111 reckons it."""
     return call / (steps_taken(params) * (2 if SAMPLERS[params.sampler_name].second_order else 1))

@@ -1,4 +1,4 @@
-"""What of a render's parameters decides its steps."""
+"""The parameters that decide an image's steps."""
 
 from dataclasses import dataclass
 from math import inf
@@ -11,7 +11,7 @@ from img2img_shared.step_count import schedule_and_start
 
 @dataclass(frozen=True, kw_only=True)
 class PlanKey:
-    """All of a render's parameters that its plan depends on; what they mean stands in `Params`."""
+    """All parameters that a plan depends on; `Params` says what they mean."""
 
     sampler_name: str
     scheduler: str
@@ -47,7 +47,7 @@ class PlanKey:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments for the sampler: those of its options that it takes itself."""
+        """Keyword arguments for the sampler: the options that it takes itself."""
         sampler = SAMPLERS[self.sampler_name]
         values = {name: getattr(self, name) for name in sampler.options - {"uni_pc_skip_type"}}
         if "eta" in values:
@@ -67,6 +67,6 @@ class PlanKey:
 
     @property
     def discards(self) -> bool:
-        """Whether the last sigma above the end is left out."""
+        """Whether the last sigma before the end is left out."""
         own = SAMPLERS[self.sampler_name].discard_next_to_last_sigma
         return own or self.always_discard_next_to_last_sigma

@@ -1,4 +1,4 @@
-"""At which of an image's model calls its refiner takes over."""
+"""Decides which of an image's model calls its refiner makes."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from img2img_worker.sampling.plan_key import PlanKey
 
 
 def takes_over(params: Params, call: int, *, sigma: float, timestep: float, levels: NoiseLevels) -> bool:
-    """Whether the refiner makes this model call, counted from 0; if so, it makes all that come later.
+    """Whether the refiner makes this model call, counted from 0; if so, it makes all later ones.
 
     Source: A1111's ``apply_refiner``, which counts noise levels, not steps.
 
@@ -33,7 +33,7 @@ def takes_over(params: Params, call: int, *, sigma: float, timestep: float, leve
 
 
 def first_refined(params: Params, plan: Plan | LivePlan, levels: NoiseLevels) -> int | None:
-    """The first model call that the refiner makes; of a sampler that decides as it goes, -1; None: none.
+    """The first model call that the refiner makes; -1 for a sampler that decides as it goes; or None.
 
     Args:
         levels: the first checkpoint's.

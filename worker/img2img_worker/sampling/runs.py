@@ -1,4 +1,4 @@
-"""Which sigmas an image visits: by its schedule, its strength, and samplers with timesteps of their own."""
+"""The sigmas that an image visits: by schedule, strength, and samplers with timesteps of their own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ OLD_KARRAS = {"sigma_min": 0.1, "sigma_max": 10.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The sigmas that one image visits, and where it begins."""
+    """The sigmas that one image visits, and its start."""
 
     #: [M + 1] descending; none where no model is called
     sigmas: Array
@@ -35,10 +35,10 @@ class Run:
 
 
 def run_of(key: PlanKey, levels: NoiseLevels) -> Run:
-    """The run that the parameters name.
+    """The run for the parameters.
 
     Raises:
-        Refused: a start that the schedule does not have, or a schedule that the levels do not.
+        Refused: a start that the schedule does not have, or a schedule that the levels do not have.
     """
     return _RUNS[SAMPLERS[key.sampler_name].run](key, levels)
 

@@ -49,7 +49,7 @@ def fit_picture(picture: Picture, mode: ControlResizeMode, width: int, height: i
 
 
 def _border_colour(picture: Picture) -> Picture:
-    """The median of the border, to fill bars with; a mask, if there is one, covers the bars."""
+    """The border's median, to fill bars with; a mask, if there is one, covers the bars."""
     edges = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
     colour = np.median(np.concatenate(edges), axis=0).astype(picture.dtype)
     if len(colour) == 4:

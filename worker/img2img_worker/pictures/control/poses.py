@@ -1,4 +1,4 @@
-"""Poses of people and animals: what OpenPose's JSON says of them, and how ControlNet's pictures show them.
+"""Poses of people and animals: as OpenPose's JSON, and as ControlNet's pictures.
 
 Source: sd-webui-controlnet, on whose drawings its networks were trained.
 """
@@ -72,7 +72,7 @@ _SHADE = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """The parts of one, each list in OpenPose's order; None: not looked for, or not found."""
+    """The parts of one person, each list in OpenPose's order; None: not looked for, or not found."""
 
     #: 18
     body: Points
@@ -85,7 +85,7 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Poses:
-    """All that is found in a picture."""
+    """All poses that were found in a picture."""
 
     width: int
     height: int
@@ -95,7 +95,7 @@ class Poses:
     shows_bodies: bool = True
 
     def drawn(self) -> Pixels:
-        """[H, W, 3], on black."""
+        """A drawing [H, W, 3] of them, on black."""
         canvas = np.zeros((self.height, self.width, 3), np.uint8)
         for person in self.people:
             if self.shows_bodies:
@@ -108,7 +108,7 @@ class Poses:
         return canvas
 
     def as_openpose(self) -> dict[str, Any]:
-        """As OpenPose's JSON has it, with the sides of the picture as A1111's extension has them beside."""
+        """OpenPose's JSON, with the picture's sides as A1111's extension adds them."""
         return {
             "people": [
                 {
@@ -125,7 +125,7 @@ class Poses:
         }
 
     def _in_pixels(self, points: Points | None) -> Points:
-        """Shares of the sides become pixels; numbers of which any is larger are pixels."""
+        """Points in pixels: numbers up to 1 are shares of the sides."""
         points = points or ()
         are_shares = all(max(abs(x), abs(y)) <= 1 for x, y in filter(None, points))
         across, down = (self.width, self.height) if are_shares else (1, 1)
@@ -133,7 +133,7 @@ class Poses:
 
 
 def _numbers(points: Points | None) -> list[float] | None:
-    """x, y and whether it is seen, of each."""
+    """x, y and visibility of each point."""
     if not points:
         return None
     seen = [(0.0, 0.0, 0.0) if point is None else (float(point[0]), float(point[1]), 1.0) for point in points]
@@ -186,7 +186,7 @@ def _draw_animal(canvas: Pixels, points: Points) -> None:
 
 
 def _is_inside(point: Point) -> bool:
-    """Points of hands and faces that are not seen lie on the left or upper edge."""
+    """Whether a point of a hand or face was seen; the others are at the left or upper edge."""
     return min(_pixel(point)) > 0
 
 

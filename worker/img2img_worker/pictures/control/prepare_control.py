@@ -1,4 +1,4 @@
-"""From a control unit and its pictures to what its network sees, and what is done with the result."""
+"""Turns a control unit and its pictures into what its network sees, and applies its changes to the result."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ _SEAM = 7
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ControlPicture:
-    """What a unit's network sees, at a render's size, or at CLIP's."""
+    """A unit's picture as its network sees it, at a render's size or at CLIP's."""
 
     #: [H, W, 3], or [H, W, 4] with the mask of what is to be repainted, or of what CLIP is not to see
     pixels: Picture
@@ -40,7 +40,7 @@ class ControlPicture:
 
     @property
     def map(self) -> Image.Image:
-        """To be shown; RGBA where it has a mask, what is repainted half transparent."""
+        """The picture for people; RGBA if it has a mask, with the repainted part half transparent."""
         shown = (self.pixels if self.shown is None else self.shown).copy()
         if shown.shape[2] == 4:
             shown[:, :, 3] = 255 - shown[:, :, 3] // 2
@@ -58,11 +58,11 @@ def control_pictures(
     """A unit's picture at each of `sizes`, (width, height).
 
     Args:
-        seed: of what is random in a preprocessor.
+        seed: the seed of preprocessors with randomness.
         annotate: runs the preprocessors' networks.
 
     Raises:
-        Refused: no picture to look at, a preprocessor that is not here, too extreme an aspect.
+        Refused: no picture, a preprocessor that is not available, too extreme an aspect.
     """
     pixels, mode = source(unit, originals, params)
     found: Picture = _preprocess(unit, pixels, mode, sizes[0], seed, annotate).pixels
@@ -87,7 +87,7 @@ def control_map(
 
 
 def finish_result(result: Pixels, unit: ControlUnit, control: ControlPicture) -> Pixels:
-    """A render's result [H, W, 3] after what the unit's module does to it in the end."""
+    """A render's result [H, W, 3] with the final changes of the unit's module."""
     if "recolor" in unit.module:
         return _recolour(result, control, by_luminance="luminance" in unit.module)
     if "inpaint_only" in unit.module and control.pixels.shape[2] == 4:
@@ -103,7 +103,7 @@ def _preprocess(
 
 
 def _pixel_perfect(pixels: Pixels, mode: str, width: int, height: int) -> int:
-    """The shorter side at which no pixel of the result is guessed."""
+    """The shorter side at which no pixel of the result has to be interpolated."""
     factors = height / pixels.shape[0], width / pixels.shape[1]
     factor = min(factors) if mode == "Resize and Fill" else max(factors)
     shorter: int = min(pixels.shape[:2])

@@ -1,7 +1,7 @@
-"""The preprocessors of A1111's ControlNet: those that need no weights, and those whose networks are here.
+"""The preprocessors of A1111's ControlNet, those with networks included.
 
-Each takes a picture uint8 [H, W, 3], the shorter side that it works at ("processor_res"), two thresholds that
-mean something else to each, and a seed; it gives uint8 [h, w, 3].
+Each takes a picture uint8 [H, W, 3], the shorter side that it works at ("processor_res"), two thresholds
+whose meaning is its own, and a seed; it returns uint8 [h, w, 3].
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ _GRID, _SHUFFLE = 64, 256
 
 
 class Preprocessed(NamedTuple):
-    """What a preprocessor makes of a picture."""
+    """The result of a preprocessor."""
 
     pixels: Pixels
     #: what the pixels were drawn from, if they show poses; in pixels of the padded picture
@@ -61,11 +61,11 @@ def preprocess(
     """Run `module` on `picture`; the inpaint modules return it unchanged, with its mask.
 
     Args:
-        seed: of the modules that are random.
+        seed: the seed of modules with randomness.
         annotate: runs its networks.
 
     Raises:
-        Refused: a module that a worker cannot run, or not on such a picture.
+        Refused: a module that a worker cannot run at all, or not on such a picture.
     """
     try:
         return _run_module(module, picture, resolution, thresholds, seed, annotate)
